@@ -1,0 +1,1 @@
+"""Training of the bundled mini model and its judges."""

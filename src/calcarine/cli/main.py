@@ -1,0 +1,173 @@
+"""Commands of ``calcarine``. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calcarine.errors import CalcarineError
+
+app = typer.Typer(
+    help="Reconstruct seen pictures from fMRI with latent diffusion models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+datasets_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(datasets_app, name="datasets")
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given often."),
+]
+Run = Annotated[Path, typer.Argument(help="Output folder of a run.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the data set's files.")]
+Subject = Annotated[str | None, typer.Option(help="Which person; the first by default.")]
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends with one sentence and exit code 2."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    try:
+        app()
+    except CalcarineError as error:
+        print(f"calcarine: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("calcarine: stopped; the same command continues.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/demo")) -> None:
+    """Simulate a brain that sees pictures, decode it, and write a report."""
+    from calcarine.experiment import load_experiment
+
+    _run(load_experiment("demo"), out)
+
+
+@app.command()
+def run(
+    file: Annotated[Path | None, typer.Argument(help="Experiment in YAML.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings, such as takagi.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set; see 'datasets list'.")] = None,
+    data: Data = None,
+    subject: Subject = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; the same one continues.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Run a whole experiment: features, fit, reconstruct, evaluate, report."""
+    from calcarine.experiment import load_experiment
+
+    if file is None and preset is None:
+        raise CalcarineError("Say what to run: --preset takagi, or the path of a YAML file.")
+    experiment = load_experiment(
+        preset, file, settings or (), name=dataset, data=data, subject=subject
+    )
+    _run(experiment, out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}")
+
+
+def _run(experiment: Any, out: Path) -> None:
+    from calcarine.experiment import run_experiment
+    from calcarine.experiment.progress import RichProgress
+
+    _print_result(run_experiment(experiment, out, RichProgress()).path)
+
+
+def _print_result(path: Path) -> None:
+    from calcarine.reporting import main_figures
+
+    for line in main_figures(path):
+        print(line)
+    print(f"Report: {path / 'report.html'}")
+
+
+def _stage(path: Path, name: str) -> None:
+    from calcarine.experiment import run_stage
+    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.stages import Workspace
+
+    run_stage(Workspace(RunDirectory(path), RichProgress()), name)
+
+
+@app.command()
+def features(path: Run) -> None:
+    """Extract z and c of all stimuli of a run."""
+    _stage(path, "features")
+
+
+@app.command()
+def fit(path: Run) -> None:
+    """Fit the decoders of a run."""
+    _stage(path, "fit")
+
+
+@app.command()
+def reconstruct(path: Run) -> None:
+    """Make the pictures of a run."""
+    _stage(path, "reconstruct")
+
+
+@app.command()
+def evaluate(path: Run) -> None:
+    """Score the pictures of a run."""
+    _stage(path, "evaluate")
+
+
+@app.command()
+def report(path: Run) -> None:
+    """Write the report of a run."""
+    _stage(path, "report")
+    _print_result(path)
+
+
+@app.command()
+def init(
+    out: Annotated[Path, typer.Argument(help="Output folder to be made.")],
+    preset: Annotated[str, typer.Option(help="Named settings.")] = "takagi",
+    dataset: Annotated[str | None, typer.Option(help="Data set.")] = None,
+    data: Data = None,
+    subject: Subject = None,
+    settings: Settings = None,
+) -> None:
+    """Make a run folder without running it, for doing the stages one by one."""
+    from calcarine.experiment import load_experiment
+    from calcarine.experiment.run_directory import RunDirectory
+
+    experiment = load_experiment(
+        preset, None, settings or (), name=dataset, data=data, subject=subject
+    )
+    print(f"Wrote {RunDirectory(out, experiment).path / 'experiment.yaml'}")
+
+
+@datasets_app.command("list")
+def list_datasets() -> None:
+    """Show the data sets that calcarine can read."""
+    from calcarine import datasets
+
+    for name in datasets.available():
+        info = datasets.info(name)
+        kind = "simulated" if info.simulated else "measured"
+        print(f"{name:16} {kind:10} {info.title}")
+
+
+@datasets_app.command("info")
+def dataset_info(
+    name: Annotated[str, typer.Argument(help="Name of the data set.")],
+    data: Data = None,
+    subject: Subject = None,
+) -> None:
+    """Say what a data set holds."""
+    from calcarine import datasets
+
+    for key, value in datasets.load(name, data, subject).describe().items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        print(f"{key:12} {shown}")

@@ -1,0 +1,95 @@
+"""Finding and reading the files of measured data sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known about a data set before it is loaded.
+
+    Attributes
+    ----------
+    name, title
+        Short and long name.
+    simulated
+        Whether the responses were made by a program.
+    subjects
+        Their names; the first is the default.
+    source, licence
+        Where the data is from and what may be done with it.
+    needs_folder
+        Whether files must be given.
+    files
+        Names of these files in the folder.
+    """
+
+    name: str
+    title: str
+    simulated: bool
+    subjects: tuple[str, ...]
+    source: str
+    licence: str
+    needs_folder: bool
+    files: tuple[str, ...] = ()
+
+
+def pick_subject(info: DatasetInfo, subject: str | None) -> str:
+    """Return the named subject, or the first."""
+    if subject is None:
+        return info.subjects[0]
+    if subject not in info.subjects:
+        raise CalcarineError(
+            f"Data set {info.name} has no subject {subject}; it has {', '.join(info.subjects)}."
+        )
+    return subject
+
+
+def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
+    """Find a data set's file in the folder or in its subfolder of the data set's name."""
+    if folder is None:
+        raise CalcarineError(
+            f"Data set {info.name} needs the folder that holds {name}; it is from {info.source}."
+        )
+    root = Path(folder)
+    for path in (root / name, root / info.name / name):
+        if path.is_file():
+            return path
+    raise CalcarineError(
+        f"Data set {info.name}: there is no {name} in {root}; get it from {info.source}."
+    )
+
+
+def read_mat(
+    info: DatasetInfo, path: Path, shapes: dict[str, tuple[int, int]]
+) -> dict[str, NDArray[np.generic]]:
+    """Numeric arrays of a MATLAB file (version 7.2 or older), checked for their shapes."""
+    from scipy.io import loadmat
+
+    try:
+        found = loadmat(path, variable_names=list(shapes))
+    except Exception as error:  # a damaged file makes scipy raise errors of many kinds
+        raise CalcarineError(
+            f"Data set {info.name}: {path} is damaged or no MATLAB file "
+            f"({' '.join(str(error).split()) or type(error).__name__}); get it again from "
+            f"{info.source}."
+        ) from error
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for key, shape in shapes.items():
+        value = found.get(key)
+        right = isinstance(value, np.ndarray) and value.shape == shape
+        if not right or value.dtype.kind not in "uif":
+            was = "missing" if value is None else f"{value.dtype} of shape {value.shape}"
+            raise CalcarineError(
+                f"Data set {info.name}: {key} in {path} is {was} and should be numbers of shape "
+                f"{shape}; the right file is from {info.source}."
+            )
+        arrays[key] = value
+    return arrays

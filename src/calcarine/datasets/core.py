@@ -1,0 +1,566 @@
+"""Responses of one brain to stimuli, and how the stimuli are split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from calcarine.errors import CalcarineError, LeakageError
+from calcarine.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["BrainDataset", "Responses", "Split", "make_responses", "zscore_sessions"]
+
+Role = Literal["train", "test"]
+_JUDGES = ("scenes", "digits", None)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A named, saved assignment of stimuli (never of trials) to training and test.
+
+    Attributes
+    ----------
+    name
+        How it is called.
+    train, test
+        Ids of stimuli; no id is in both.
+    rule
+        In words, how the assignment was made.
+    seed
+        Of the random numbers used, None if there were none.
+
+    Raises
+    ------
+    LeakageError
+        If a stimulus is both in training and test.
+    CalcarineError
+        If a stimulus occurs twice or a side is empty.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    rule: str
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train", tuple(self.train))
+        object.__setattr__(self, "test", tuple(self.test))
+        in_training = set(self.train)
+        both = [key for key in self.test if key in in_training]
+        if both:
+            raise LeakageError(
+                f"Split {self.name} has stimulus {both[0]} in training and in test"
+                f" ({len(both)} such stimuli in all); take it out of one of them."
+            )
+        for side, keys in (("train", self.train), ("test", self.test)):
+            if not keys:
+                raise CalcarineError(f"Split {self.name} has no {side} stimuli; give some.")
+            twice = [key for key, times in Counter(keys).items() if times > 1]
+            if twice:
+                raise CalcarineError(
+                    f"Split {self.name} lists {twice[0]} twice in {side}; list each stimulus once."
+                )
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of the whole split."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Write the split as JSON text."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "rule": self.rule,
+                "seed": self.seed,
+                "train": list(self.train),
+                "test": list(self.test),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Split:
+        """Read what `to_json` wrote."""
+        try:
+            found = json.loads(text)
+            name, rule, seed = found["name"], found["rule"], found["seed"]
+            train, test = found["train"], found["test"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CalcarineError(
+                f"This is not a saved split ({error}); it needs name, rule, seed, train and test."
+            ) from error
+        for keys in (train, test):
+            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+                raise CalcarineError("A saved split needs lists of stimulus ids as train and test.")
+        return cls(str(name), tuple(train), tuple(test), str(rule), seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Responses that say which side of a split they are from.
+
+    Attributes
+    ----------
+    data
+        float32, shape (n, v): rows are trials in training, means over
+        repeats in test.
+    stimulus_ids
+        Stimulus of each row.
+    role
+        ``"train"`` or ``"test"``; only training responses may reach a fit.
+    sessions
+        int, shape (n,): session of each row, -1 for a mean over sessions.
+    """
+
+    data: NDArray[np.float32]
+    stimulus_ids: tuple[str, ...]
+    role: Role
+    sessions: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        rows = len(self.stimulus_ids)
+        if self.data.ndim != 2 or len(self.data) != rows or self.sessions.shape != (rows,):
+            raise CalcarineError(
+                f"Responses of shape {self.data.shape} do not fit {rows} stimulus ids and "
+                f"sessions of shape {self.sessions.shape}."
+            )
+        if self.role not in ("train", "test"):
+            raise CalcarineError(f"The role of responses is train or test, not {self.role}.")
+
+    def __len__(self) -> int:
+        return len(self.stimulus_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class BrainDataset:
+    """Responses of one subject with everything needed to decode them.
+
+    Attributes
+    ----------
+    name, subject
+        Data set and subject.
+    responses
+        Shape (trial, voxel), float, rows in order of presentation, with the
+        coordinates ``stimulus``, ``session`` and ``repeat`` on ``trial``.
+        Arrays that are read lazily are checked for NaN when they are read.
+    voxels
+        One row a voxel, with columns ``x``, ``y``, ``z`` in millimetres, NaN
+        where unknown.
+    rois
+        Boolean masks of shape (voxel,).
+    stimuli
+        Every stimulus shown.
+    splits
+        At least one; the first is the default.
+    simulated
+        Whether the responses were made by a program.
+    source, licence
+        Where the data is from and what may be done with it.
+    judge
+        Bundled network that reads these pictures: ``"scenes"``,
+        ``"digits"`` or None.
+    truth
+        For simulated data only: what the simulation knows.
+
+    Raises
+    ------
+    CalcarineError
+        If parts do not agree, or voxels hold NaN.
+    """
+
+    name: str
+    subject: str
+    responses: xr.DataArray
+    voxels: pd.DataFrame
+    rois: dict[str, NDArray[np.bool_]]
+    stimuli: StimulusSet
+    splits: tuple[Split, ...]
+    simulated: bool
+    source: str
+    licence: str
+    judge: str | None = None
+    truth: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._check_responses()
+        self._check_voxels()
+        self._check_trials()
+        self._check_splits()
+        if self.truth and not self.simulated:
+            raise CalcarineError(f"{self._who} is measured, so nobody knows its truth; leave it.")
+        if self.judge not in _JUDGES:
+            raise CalcarineError(f"{self._who}: judge is scenes, digits or None, not {self.judge}.")
+
+    @property
+    def _who(self) -> str:
+        return f"Data set {self.name}, subject {self.subject}"
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels."""
+        return int(self.responses.sizes["voxel"])
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials."""
+        return int(self.responses.sizes["trial"])
+
+    @property
+    def trial_stimuli(self) -> tuple[str, ...]:
+        """Stimulus of each trial, in order of presentation."""
+        return tuple(str(key) for key in self.responses.coords["stimulus"].values)
+
+    @property
+    def sessions(self) -> NDArray[np.int64]:
+        """Session of each trial, shape (trial,)."""
+        return np.asarray(self.responses.coords["session"].values, dtype=np.int64)
+
+    def _check_responses(self) -> None:
+        if self.responses.dims != ("trial", "voxel"):
+            raise CalcarineError(
+                f"{self._who}: responses need dimensions (trial, voxel), not {self.responses.dims}."
+            )
+        for name in ("stimulus", "session", "repeat"):
+            coord = self.responses.coords.get(name)
+            if coord is None or coord.dims != ("trial",):
+                raise CalcarineError(f"{self._who}: trials have no coordinate {name}; add it.")
+        if not np.issubdtype(self.responses.dtype, np.floating):
+            raise CalcarineError(
+                f"{self._who}: responses are {self.responses.dtype}; make them floating-point."
+            )
+        if isinstance(self.responses.variable._data, np.ndarray):
+            _check_finite(self.responses.values, np.arange(self.n_voxels), self._who)
+
+    def _check_voxels(self) -> None:
+        if len(self.voxels) != self.n_voxels:
+            raise CalcarineError(
+                f"{self._who}: the voxel table has {len(self.voxels)} rows for "
+                f"{self.n_voxels} voxels of responses."
+            )
+        missing = [name for name in ("x", "y", "z") if name not in self.voxels.columns]
+        if missing:
+            raise CalcarineError(f"{self._who}: the voxel table has no column {missing[0]}.")
+        for name, mask in self.rois.items():
+            if mask.dtype != np.bool_ or mask.shape != (self.n_voxels,):
+                raise CalcarineError(
+                    f"{self._who}: ROI {name} must be boolean of shape ({self.n_voxels},), "
+                    f"not {mask.dtype} of shape {mask.shape}."
+                )
+            if "+" in name:
+                raise CalcarineError(f"{self._who}: the ROI name {name} may not hold a plus.")
+
+    def _check_trials(self) -> None:
+        unknown = [key for key in self.trial_stimuli if key not in self.stimuli]
+        if unknown:
+            raise CalcarineError(
+                f"{self._who}: {len(unknown)} trials show stimuli that are not among its "
+                f"{len(self.stimuli)} stimuli, the first {unknown[0]}."
+            )
+        repeats = (int(value) for value in self.responses.coords["repeat"].values)
+        for (key, repeat), times in Counter(zip(self.trial_stimuli, repeats, strict=True)).items():
+            if times > 1:
+                raise CalcarineError(
+                    f"{self._who}: repeat {repeat} of stimulus {key} occurs {times} times; "
+                    "number the repeats of a stimulus."
+                )
+
+    def _check_splits(self) -> None:
+        if not self.splits:
+            raise CalcarineError(f"{self._who} has no split; give at least one.")
+        names = Counter(split.name for split in self.splits)
+        for name, times in names.items():
+            if times > 1:
+                raise CalcarineError(f"{self._who} has {times} splits named {name}; rename one.")
+        for split in self.splits:
+            self._check_shown(split)
+
+    def _check_shown(self, split: Split) -> None:
+        shown = set(self.trial_stimuli)
+        for key in (*split.train, *split.test):
+            if key not in shown:
+                raise CalcarineError(
+                    f"{self._who}: stimulus {key} of split {split.name} was shown in no trial; "
+                    "make the split from the stimuli of this subject."
+                )
+
+    def split(self, name: str | Split | None = None) -> Split:
+        """Find a split by its name; the first if left out.
+
+        Raises
+        ------
+        CalcarineError
+            If there is none of that name, listing those there are.
+        """
+        if isinstance(name, Split):
+            if name not in self.splits:
+                self._check_shown(name)
+            return name
+        if name is None:
+            return self.splits[0]
+        for split in self.splits:
+            if split.name == name:
+                return split
+        known = ", ".join(split.name for split in self.splits)
+        raise CalcarineError(f"{self._who} has no split {name}; it has {known}.")
+
+    def roi_mask(self, name: str = "all") -> NDArray[np.bool_]:
+        """Voxels of a region.
+
+        Parameters
+        ----------
+        name
+            A region, ``"all"``, or several joined by ``+``.
+
+        Returns
+        -------
+        bool array of shape (voxel,)
+            A new array.
+
+        Raises
+        ------
+        CalcarineError
+            If a region is unknown, listing the known ones, or empty.
+        """
+        mask = np.zeros(self.n_voxels, dtype=np.bool_)
+        for part in (piece.strip() for piece in name.split("+")):
+            if part in self.rois:
+                mask |= self.rois[part]
+            elif part == "all":
+                mask[:] = True
+            else:
+                known = ", ".join(dict.fromkeys(["all", *self.rois]))
+                raise CalcarineError(
+                    f"{self._who} has no ROI {part or 'of an empty name'}; it has {known}."
+                )
+        if not mask.any():
+            raise CalcarineError(f"{self._who}: ROI {name} has no voxels; choose another.")
+        return mask
+
+    def train(self, split: str | Split | None = None, roi: str = "all") -> Responses:
+        """Single trials of the training stimuli, in order of presentation.
+
+        Parameters
+        ----------
+        split, roi
+            See `split` and `roi_mask`.
+
+        Returns
+        -------
+        Responses
+            Role ``"train"``, shape (training trials, voxels of the ROI).
+        """
+        wanted = set(self.split(split).train)
+        shown = self.trial_stimuli
+        rows = np.array([row for row, key in enumerate(shown) if key in wanted], dtype=np.int64)
+        ids = tuple(shown[row] for row in rows)
+        return Responses(self._read(rows, roi), ids, "train", self.sessions[rows])
+
+    def test(self, split: str | Split | None = None, roi: str = "all") -> Responses:
+        """Mean over the repeats of each test stimulus, in the order of the split.
+
+        Parameters
+        ----------
+        split, roi
+            See `split` and `roi_mask`.
+
+        Returns
+        -------
+        Responses
+            Role ``"test"``, shape (test stimuli, voxels of the ROI).
+        """
+        ids = self.split(split).test
+        place = {key: position for position, key in enumerate(ids)}
+        shown = self.trial_stimuli
+        rows = np.array([row for row, key in enumerate(shown) if key in place], dtype=np.int64)
+        owner = np.array([place[shown[row]] for row in rows], dtype=np.int64)
+        single = self._read(rows, roi)
+        sums = np.zeros((len(ids), single.shape[1]), dtype=np.float64)
+        np.add.at(sums, owner, single)
+        means = (sums / np.bincount(owner, minlength=len(ids))[:, None]).astype(np.float32)
+        return Responses(means, ids, "test", _common_session(self.sessions[rows], owner, len(ids)))
+
+    def _read(self, rows: NDArray[np.int64], roi: str) -> NDArray[np.float32]:
+        columns = np.flatnonzero(self.roi_mask(roi))
+        part = self.responses[{"trial": rows, "voxel": columns}].values
+        _check_finite(part, columns, self._who)
+        return np.ascontiguousarray(part, dtype=np.float32)
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of responses, trials, voxels, ROIs, stimuli and splits."""
+        sizes = [self.n_trials, self.n_voxels]
+        total = hashlib.sha256(json.dumps([self.name, self.subject, sizes]).encode())
+        for start in range(0, self.n_trials, 1000):
+            rows = self.responses[{"trial": slice(start, start + 1000)}].values
+            total.update(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+        repeats = [int(value) for value in self.responses.coords["repeat"].values]
+        trials = [list(self.trial_stimuli), self.sessions.tolist(), repeats]
+        total.update(json.dumps(trials).encode())
+        total.update(self.voxels.to_csv(index=False).encode())
+        for name in sorted(self.rois):
+            total.update(json.dumps(name).encode() + np.packbits(self.rois[name]).tobytes())
+        total.update(self.stimuli.digest().encode())
+        total.update("".join(split.digest() for split in self.splits).encode())
+        return total.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Plain facts for people, ready for JSON.
+
+        Returns
+        -------
+        dict
+            name, subject, kind (``"simulated"`` or ``"measured"``), trials,
+            stimuli, picture_size, sessions, voxels (by ROI), repeats (how
+            many stimuli were shown how often), splits (sizes by name),
+            judge, source, licence.
+        """
+        times = Counter(Counter(self.trial_stimuli).values())
+        return {
+            "name": self.name,
+            "subject": self.subject,
+            "kind": "simulated" if self.simulated else "measured",
+            "simulated": self.simulated,
+            "trials": self.n_trials,
+            "stimuli": len(self.stimuli),
+            "picture_size": list(self.stimuli.size),
+            "sessions": len(np.unique(self.sessions)),
+            "voxels": {
+                "all": self.n_voxels,
+                **{name: int(mask.sum()) for name, mask in self.rois.items()},
+            },
+            "repeats": {str(repeat): times[repeat] for repeat in sorted(times)},
+            "splits": {s.name: {"train": len(s.train), "test": len(s.test)} for s in self.splits},
+            "judge": self.judge,
+            "source": self.source,
+            "licence": self.licence,
+        }
+
+
+def make_responses(
+    data: ArrayLike,
+    stimulus_ids: list[str] | tuple[str, ...],
+    sessions: ArrayLike | None = None,
+) -> xr.DataArray:
+    """Give trials in order of presentation their coordinates.
+
+    Parameters
+    ----------
+    data
+        Shape (trial, voxel).
+    stimulus_ids
+        Stimulus of each trial.
+    sessions
+        Session of each trial; one session if left out.
+
+    Returns
+    -------
+    DataArray
+        float32, dimensions (trial, voxel), repeats numbered from 0 as they came.
+
+    Raises
+    ------
+    CalcarineError
+        If the lengths differ.
+    """
+    values = np.asarray(data, dtype=np.float32)
+    count = len(stimulus_ids)
+    numbers = np.zeros(count, np.int64) if sessions is None else np.asarray(sessions, np.int64)
+    if values.ndim != 2 or len(values) != count or numbers.shape != (count,):
+        raise CalcarineError(
+            f"Responses of shape {values.shape} do not fit {count} stimulus ids and "
+            f"{numbers.size} sessions; give one of each per trial."
+        )
+    seen: Counter[str] = Counter()
+    repeats = np.empty(count, dtype=np.int64)
+    for row, key in enumerate(stimulus_ids):
+        repeats[row] = seen[key]
+        seen[key] += 1
+    return xr.DataArray(
+        values,
+        dims=("trial", "voxel"),
+        coords={
+            "stimulus": ("trial", np.asarray(stimulus_ids, dtype=str)),
+            "session": ("trial", numbers),
+            "repeat": ("trial", repeats),
+        },
+    )
+
+
+def zscore_sessions(
+    data: ArrayLike, sessions: ArrayLike, is_train: ArrayLike
+) -> NDArray[np.float32]:
+    """Z-score every session with the mean and SD of its training trials.
+
+    Test trials are scaled by the same numbers and never enter them.
+
+    Parameters
+    ----------
+    data
+        Shape (trial, voxel).
+    sessions
+        Session of each trial, shape (trial,).
+    is_train
+        bool, shape (trial,).
+
+    Returns
+    -------
+    float32 array of shape (trial, voxel)
+        A voxel that is constant over a session's training trials is only centred.
+
+    Raises
+    ------
+    CalcarineError
+        If shapes differ or a session has fewer than two training trials.
+    """
+    values = np.asarray(data)
+    labels, train = np.asarray(sessions), np.asarray(is_train)
+    if values.ndim != 2 or labels.shape != (len(values),) or train.shape != labels.shape:
+        raise CalcarineError(
+            f"Z-scoring needs a session and a role for each trial, not shapes {labels.shape} "
+            f"and {train.shape} for data of shape {values.shape}."
+        )
+    if train.dtype != np.bool_:
+        raise CalcarineError(f"is_train must be boolean, not {train.dtype}.")
+    scaled = np.empty(values.shape, dtype=np.float32)
+    for session in np.unique(labels):
+        inside = labels == session
+        reference = values[inside & train].astype(np.float64)
+        if len(reference) < 2:
+            raise CalcarineError(
+                f"Session {session} has {len(reference)} training trials; z-scoring needs two."
+            )
+        mean, spread = reference.mean(0), reference.std(0)
+        # Rounding leaves a constant voxel a spread just above zero.
+        spread[spread <= 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 1.0
+        scaled[inside] = (values[inside] - mean) / spread
+    return scaled
+
+
+def _check_finite(values: NDArray[Any], columns: NDArray[np.int64], who: str) -> None:
+    """Name the voxels that hold NaN or infinity."""
+    bad = columns[~np.isfinite(values).all(axis=0)]
+    if len(bad):
+        first = ", ".join(str(int(column)) for column in bad[:5])
+        more = " and so on" if len(bad) > 5 else ""
+        raise CalcarineError(
+            f"{who}: {len(bad)} of {len(columns)} voxels hold NaN or infinity (voxel {first}{more})"
+            "; drop them before loading."
+        )
+
+
+def _common_session(
+    sessions: NDArray[np.int64], owner: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Session of each mean, -1 where its repeats are from several."""
+    low = np.full(count, np.iinfo(np.int64).max)
+    high = np.full(count, np.iinfo(np.int64).min)
+    np.minimum.at(low, owner, sessions)
+    np.maximum.at(high, owner, sessions)
+    return np.where(low == high, low, -1)

@@ -1,0 +1,136 @@
+"""Ten binary figures in V1 (Miyawaki et al. 2008), averaged figure trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.datasets._files import DatasetInfo, find_file, pick_subject, read_mat
+from calcarine.datasets.core import BrainDataset, Split, make_responses
+from calcarine.errors import CalcarineError
+from calcarine.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["INFO", "load"]
+
+_FILE = "miyawaki_VBCCA_V1_mean_figure.mat"
+_VOXELS, _TRIALS = 797, 80
+
+INFO = DatasetInfo(
+    name="miyawaki_vbcca",
+    title="Binary figures in V1 (Miyawaki et al. 2008; Fujiwara et al. 2013)",
+    simulated=False,
+    subjects=("S1",),
+    source="github.com/KamitaniLab/VBCCA (sample/data)",
+    licence="3-clause BSD text in its README",
+    needs_folder=True,
+    files=(_FILE,),
+)
+
+# In the order in which the figures first appear in the file.
+_SHAPES: tuple[tuple[str, str], ...] = (
+    ("small-square", "small square"),
+    ("small-frame", "small frame"),
+    ("plus", "plus"),
+    ("cross", "diagonal cross"),
+    ("large-frame", "large frame"),
+    ("letter-n", "letter n"),
+    ("letter-e", "letter e"),
+    ("letter-u", "letter u"),
+    ("letter-r", "letter r"),
+    ("letter-o", "letter o"),
+)
+
+
+def load(data: str | Path | None = None, subject: str | None = None) -> BrainDataset:
+    """Load 80 trials: ten figures, each shown eight times.
+
+    The columns of ``I2`` are read column by column (``order="F"``): only so
+    do the last five figures spell the letters n, e, u, r and o upright.
+
+    Parameters
+    ----------
+    data
+        Folder with ``miyawaki_VBCCA_V1_mean_figure.mat``, or the folder above it.
+    subject
+        ``"S1"``.
+
+    Returns
+    -------
+    BrainDataset
+        797 voxels (ROI ``V1``); pictures of 10 x 10; ten splits, each named
+        by the one figure in test.  The file tells neither places of voxels
+        nor sessions.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is missing, damaged or not this file.
+    """
+    who = pick_subject(INFO, subject)
+    path = find_file(INFO, data, _FILE)
+    arrays = read_mat(INFO, path, {"R2": (_VOXELS, _TRIALS), "I2": (100, _TRIALS)})
+    figures, owner = _figures(arrays["I2"])
+    counts = np.bincount(owner)
+    if len(figures) != len(_SHAPES) or set(counts.tolist()) != {_TRIALS // len(_SHAPES)}:
+        raise CalcarineError(
+            f"Data set miyawaki_vbcca: {path} has {len(figures)} figures and should have ten shown "
+            f"eight times each; the right file is from {INFO.source}."
+        )
+    ids = tuple(f"shape-{index:02d}" for index in range(len(figures)))
+    return BrainDataset(
+        name=INFO.name,
+        subject=who,
+        responses=make_responses(
+            np.asarray(arrays["R2"], dtype=np.float32).T, [ids[own] for own in owner]
+        ),
+        voxels=pd.DataFrame(np.full((_VOXELS, 3), np.nan), columns=["x", "y", "z"]),
+        rois={"V1": np.ones(_VOXELS, dtype=np.bool_)},
+        stimuli=_stimuli(ids, figures),
+        splits=tuple(_left_out(ids, index) for index in range(len(ids))),
+        simulated=False,
+        source=INFO.source,
+        licence=INFO.licence,
+        judge=None,
+    )
+
+
+def _figures(columns: NDArray[np.generic]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Distinct columns by first appearance, (figure, 100), and the figure of each trial."""
+    lit = np.asarray(columns, dtype=np.float64).T > 0
+    _, first, inverse = np.unique(lit, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return lit[first[order]], rank[inverse.ravel()]
+
+
+def _stimuli(ids: tuple[str, ...], figures: NDArray[np.bool_]) -> StimulusSet:
+    upright = figures.reshape(-1, 10, 10).transpose(0, 2, 1).astype(np.uint8) * 255
+    return StimulusSet.from_arrays(
+        np.ascontiguousarray(np.repeat(upright[..., None], 3, axis=3)),
+        ids,
+        captions=[
+            (
+                "a white shape in black",
+                f"a white {kind}",
+                f"a white {kind} in black",
+                f"a picture of a {kind}",
+                f"there is a {kind}",
+            )
+            for _, kind in _SHAPES
+        ],
+        categories=[name for name, _ in _SHAPES],
+    )
+
+
+def _left_out(ids: tuple[str, ...], index: int) -> Split:
+    return Split(
+        name=_SHAPES[index][0],
+        train=tuple(key for key in ids if key != ids[index]),
+        test=(ids[index],),
+        rule="one figure left out with all its repeats",
+        seed=None,
+    )

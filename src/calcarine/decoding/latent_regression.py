@@ -1,0 +1,193 @@
+"""Ridge regression from responses to z and c (Takagi & Nishimoto 2023, section 3.3)."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets import BrainDataset, Responses, Split
+from calcarine.errors import CalcarineError, LeakageError
+from calcarine.linear import RidgeCV, RidgeEdgeWarning
+from calcarine.linear import load as load_ridge
+from calcarine.linear import save as save_ridge
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """How one target was fitted; for reports.
+
+    Attributes
+    ----------
+    median_alpha : float
+    mean_cv_r2 : float
+        Mean over target dimensions of the cross-validated r2 inside the training data.
+    positive : float
+        Share of dimensions with a cross-validated r2 above zero.
+    edge : str
+        The ridge's warning that alphas sit on the edge of the grid, or an empty string.
+    """
+
+    median_alpha: float
+    mean_cv_r2: float
+    positive: float
+    edge: str
+
+
+def fit_ridge(
+    responses: Responses,
+    targets: Array,
+    alphas: Array | None,
+    n_folds: int,
+) -> tuple[RidgeCV, TargetSummary]:
+    """Fit one ridge on training responses; refuses anything else.
+
+    Parameters
+    ----------
+    responses : Responses
+        Single trials of training stimuli, ``(n_trials, n_voxels)``.
+    targets : array of shape (n_trials, n_targets)
+
+    Raises
+    ------
+    LeakageError
+        If the responses are not training responses.
+    """
+    if responses.role != "train":
+        raise LeakageError(
+            f"A fit was given {responses.role} responses; only training responses may be fitted."
+        )
+    folds = min(n_folds, len(set(responses.stimulus_ids)))
+    options: dict[str, Any] = {"n_folds": folds}
+    if alphas is not None:
+        options["alphas"] = alphas
+    ridge = RidgeCV(**options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RidgeEdgeWarning)
+        ridge.fit(responses.data, targets, groups=np.asarray(responses.stimulus_ids))
+    edge = "; ".join(str(w.message) for w in caught if issubclass(w.category, RidgeEdgeWarning))
+    for warning in caught:
+        if not issubclass(warning.category, RidgeEdgeWarning):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    score = np.asarray(ridge.best_score_)
+    summary = TargetSummary(
+        float(np.median(ridge.alpha_)), float(score.mean()), float((score > 0).mean()), edge
+    )
+    return ridge, summary
+
+
+class LatentRegression:
+    """Linear decoders of z and c from two regions of interest.
+
+    Parameters
+    ----------
+    roi_z, roi_c : str
+        Regions whose voxels predict z and c ("early" and "ventral" in the paper). With one
+        region only, give it twice.
+    alphas : array, optional
+        Grid of ridge penalties; the default of :class:`calcarine.linear.RidgeCV` otherwise.
+    n_folds : int
+        Folds of the inner cross-validation, grouped by stimulus.
+
+    Attributes
+    ----------
+    ridge_ : dict of RidgeCV
+        By target, "z" and "c".
+    shape_ : dict of tuple
+        Shape of one stimulus's target.
+    summary_ : dict of TargetSummary
+    """
+
+    def __init__(
+        self,
+        roi_z: str = "early",
+        roi_c: str = "ventral",
+        alphas: Array | None = None,
+        n_folds: int = 5,
+    ) -> None:
+        self.roi_z = roi_z
+        self.roi_c = roi_c
+        self.alphas = alphas
+        self.n_folds = n_folds
+
+    def fit(self, dataset: BrainDataset, split: Split, z: Array, c: Array) -> LatentRegression:
+        """Fit both decoders on the training trials of ``split``.
+
+        Parameters
+        ----------
+        dataset : BrainDataset
+        split : Split
+        z : array of shape (n_stimuli, channels, h, w)
+            One row for each of ``dataset.stimuli.ids``.
+        c : array of shape (n_stimuli, tokens, width)
+        """
+        row = {stimulus: i for i, stimulus in enumerate(dataset.stimuli.ids)}
+        self.ridge_: dict[str, RidgeCV] = {}
+        self.shape_: dict[str, tuple[int, ...]] = {}
+        self.summary_: dict[str, TargetSummary] = {}
+        for name, roi, values in (("z", self.roi_z, z), ("c", self.roi_c, c)):
+            if len(values) != len(row):
+                raise CalcarineError(
+                    f"{name} has {len(values)} rows for {len(row)} stimuli; extract it again."
+                )
+            responses = dataset.train(split, roi)
+            rows = [row[stimulus] for stimulus in responses.stimulus_ids]
+            targets = values.reshape(len(values), -1)[rows]
+            self.shape_[name] = tuple(values.shape[1:])
+            self.ridge_[name], self.summary_[name] = fit_ridge(
+                responses, targets, self.alphas, self.n_folds
+            )
+        return self
+
+    def predict(self, dataset: BrainDataset, split: Split) -> dict[str, NDArray[np.float32]]:
+        """z and c of the averaged test responses, in the order of ``split.test``."""
+        return {
+            "z": self.predict_target("z", dataset.test(split, self.roi_z).data),
+            "c": self.predict_target("c", dataset.test(split, self.roi_c).data),
+        }
+
+    def predict_target(self, name: str, responses: Array) -> NDArray[np.float32]:
+        """One target for responses ``(n, n_voxels)``; each row as if it came alone."""
+        flat = self.ridge_[name].predict(responses)
+        return flat.reshape(len(responses), *self.shape_[name]).astype(np.float32)
+
+    def reliability(self, name: str) -> NDArray[np.float64]:
+        """Cross-validated r2 of each dimension inside the training data, shaped as the target."""
+        return np.asarray(self.ridge_[name].best_score_).reshape(self.shape_[name])
+
+    def save(self, folder: Path) -> None:
+        """Write both decoders as safetensors and JSON."""
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {}
+        for name, ridge in self.ridge_.items():
+            save_ridge(ridge, folder / name)
+            about[name] = {
+                "roi": self.roi_z if name == "z" else self.roi_c,
+                "shape": list(self.shape_[name]),
+                "summary": asdict(self.summary_[name]),
+            }
+        (folder / "latents.json").write_text(json.dumps(about, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> LatentRegression:
+        """Read what :meth:`save` wrote."""
+        try:
+            about = json.loads((folder / "latents.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CalcarineError(
+                f"{folder} holds no decoder (latents.json is missing or broken); fit it again."
+            ) from error
+        self = cls(about["z"]["roi"], about["c"]["roi"])
+        self.ridge_ = {name: load_ridge(folder / name) for name in about}
+        self.shape_ = {name: tuple(entry["shape"]) for name, entry in about.items()}
+        self.summary_ = {name: TargetSummary(**entry["summary"]) for name, entry in about.items()}
+        return self

@@ -1,0 +1,6 @@
+"""Latent diffusion models behind one class."""
+
+from calcarine.diffusion.latent_diffusion import LatentDiffusion
+from calcarine.diffusion.noise import gaussian_noise
+
+__all__ = ["LatentDiffusion", "gaussian_noise"]

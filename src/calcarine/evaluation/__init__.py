@@ -1,0 +1,1 @@
+"""How good is a reconstruction: metrics, floors, intervals and tests."""

@@ -1,0 +1,111 @@
+"""Floors: images that anyone could show without looking at the brain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from calcarine.errors import CalcarineError
+
+Images = NDArray[np.uint8]
+
+
+def training_mean(train_images: Images, n: int = 1) -> Images:
+    """Mean of the training images, as the answer to every brain.
+
+    Parameters
+    ----------
+    train_images : uint8 array of shape (n_train, height, width, 3)
+    n : int
+        Number of test images.
+
+    Returns
+    -------
+    uint8 array of shape (n, 1, height, width, 3)
+        Read-only; every entry is the same image.
+
+    Raises
+    ------
+    CalcarineError
+        If there are no training images.
+    """
+    _check(train_images)
+    mean = np.rint(train_images.mean(axis=0, dtype=np.float64)).astype(np.uint8)
+    return np.broadcast_to(mean, (n, 1, *mean.shape))
+
+
+def random_training_image(
+    train_images: Images, ids: Sequence[str], *, n_samples: int = 1, seed: int = 0
+) -> Images:
+    """Training images drawn at random for each test image.
+
+    The draw depends on the seed, the id of the stimulus and the sample, not on the order.
+
+    Parameters
+    ----------
+    train_images : uint8 array of shape (n_train, height, width, 3)
+    ids : sequence of str
+        Ids of the n test stimuli.
+    n_samples : int
+        Draws for each stimulus.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    uint8 array of shape (n, n_samples, height, width, 3)
+
+    Raises
+    ------
+    CalcarineError
+        If there are no training images.
+    """
+    _check(train_images)
+    rows = [
+        [_draw(f"{seed}/{sample}/{stimulus}", len(train_images)) for sample in range(n_samples)]
+        for stimulus in ids
+    ]
+    return train_images[np.asarray(rows, np.int64).reshape(len(ids), n_samples)]
+
+
+def blurred_truth(truth: Images, sigma: float) -> Images:
+    """Ground truths behind a Gaussian blur: how far low frequencies alone would go.
+
+    Parameters
+    ----------
+    truth : uint8 array of shape (n, height, width, 3)
+    sigma : float
+        Standard deviation of the blur, in pixels.
+
+    Returns
+    -------
+    uint8 array of shape (n, 1, height, width, 3)
+
+    Raises
+    ------
+    CalcarineError
+        If there are no images.
+    """
+    _check(truth)
+    blurred = [
+        gaussian_filter(image.astype(np.float64), (sigma, sigma, 0), mode="nearest")
+        for image in truth
+    ]
+    rounded: Images = np.rint(np.stack(blurred)).astype(np.uint8)
+    return rounded[:, None]
+
+
+def _draw(key: str, n: int) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % n
+
+
+def _check(images: Images) -> None:
+    if images.ndim != 4 or images.shape[-1] != 3 or not len(images) or images.dtype != np.uint8:
+        raise CalcarineError(
+            f"a floor needs uint8 images of shape (n, height, width, 3), not {images.dtype} of "
+            f"shape {images.shape}: give at least one image."
+        )

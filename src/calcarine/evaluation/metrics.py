@@ -1,0 +1,475 @@
+"""Scores of every reconstruction against every ground truth.
+
+Each metric is a matrix ``M`` of shape ``(n, n)``: ``M[i, j]`` scores the
+reconstruction of image ``j`` as if it were the reconstruction of image ``i``.
+The diagonal holds the scores per image and its mean is the value of the metric;
+shuffled pairs ``M[i, permutation[i]]`` are what a brain that saw something else
+would have scored. Several samples of one image are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import correlate1d
+from scipy.stats import hypergeom, rankdata
+
+from calcarine.errors import CalcarineError
+
+FloatArray = NDArray[np.float64]
+
+SSIM_WINDOW = 11
+_RADIUS = SSIM_WINDOW // 2
+_C1, _C2 = 0.01**2, 0.03**2
+_GRAY = np.array([0.2125, 0.7154, 0.0721])
+_BLOCK_BYTES = 128 * 2**20
+_CACHE_BYTES = 2**20
+# Scores closer than this differ by rounding, not by content.
+TIE_TOLERANCE = 1e-9
+
+
+def pixel_correlation_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
+    """Pearson correlation of all pixel values, averaged over samples.
+
+    Parameters
+    ----------
+    truth : uint8 or float array of shape (n, height, width, 3)
+        Ground truths; floats lie in [0, 1].
+    recon : uint8 or float array of shape (n, samples, height, width, 3)
+        Reconstructions.
+
+    Returns
+    -------
+    float64 array of shape (n, n)
+        Row: ground truth, column: reconstruction. Images of one colour correlate with nothing: 0.
+
+    Raises
+    ------
+    CalcarineError
+        If shapes, types or ranges do not fit.
+    """
+    _check_images(truth, recon)
+    n, samples = recon.shape[:2]
+    return feature_correlation_matrix(truth.reshape(n, -1), recon.reshape(n, samples, -1))
+
+
+def feature_correlation_matrix(
+    truth_features: NDArray[Any], recon_features: NDArray[Any]
+) -> FloatArray:
+    """Pearson correlation across features, averaged over samples.
+
+    Parameters
+    ----------
+    truth_features : array of shape (n, features)
+    recon_features : array of shape (n, samples, features)
+
+    Returns
+    -------
+    float64 array of shape (n, n)
+        Row: ground truth, column: reconstruction. A constant vector correlates 0.
+
+    Raises
+    ------
+    CalcarineError
+        If shapes do not fit or a feature is not finite.
+    """
+    _check_pairing(truth_features, recon_features, "features", 2)
+    n, samples, width = recon_features.shape
+    matrix = np.empty((n, n))
+    for rows in _blocks(n, 8 * width):
+        left = _standardise(truth_features[rows])
+        for columns in _blocks(n, 8 * width * samples):
+            # The correlation is linear in the standardised vectors, so samples average first.
+            right = _standardise(recon_features[columns]).mean(axis=1)
+            matrix[rows, columns] = left @ right.T
+    return matrix
+
+
+def ssim_matrix(
+    truth: NDArray[Any],
+    recon: NDArray[Any],
+    kind: Literal["2d", "columns"] = "2d",
+    pairs: Literal["all", "diagonal"] = "all",
+) -> FloatArray:
+    """Structural similarity of gray images, averaged over samples.
+
+    Gaussian window of 11 pixels (sigma 1.5), K1 = .01, K2 = .03, population covariance,
+    data range 1, borders of 5 pixels left out (Wang et al. 2004).
+
+    Parameters
+    ----------
+    truth : uint8 or float array of shape (n, height, width, 3)
+        Ground truths; floats lie in [0, 1].
+    recon : uint8 or float array of shape (n, samples, height, width, 3)
+        Reconstructions.
+    kind : {"2d", "columns"}
+        "2d" is what scikit-image 0.20 and later compute (MindEye); "columns" is the mean of
+        one-dimensional similarities of image columns, which older versions compute from the
+        same call (Brain-Diffuser). Scores of the two kinds cannot be compared.
+    pairs : {"all", "diagonal"}
+        Whether to score every pair or each image with its own reconstruction only.
+
+    Returns
+    -------
+    float64 array of shape (n, n), or (n,) for ``pairs="diagonal"``
+        Row: ground truth, column: reconstruction.
+
+    Raises
+    ------
+    CalcarineError
+        If an image is smaller than the window, or shapes, types or ranges do not fit.
+    """
+    _choose("kind", kind, ("2d", "columns"))
+    _choose("pairs", pairs, ("all", "diagonal"))
+    _check_images(truth, recon)
+    height, width = truth.shape[1:3]
+    if height < SSIM_WINDOW or (kind == "2d" and width < SSIM_WINDOW):
+        raise CalcarineError(
+            f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, but these are "
+            f"{height} x {width}: enlarge them or leave SSIM out."
+        )
+    smooth = _smooth_columns if kind == "columns" else _smooth_2d
+    return _ssim_all(truth, recon, smooth) if pairs == "all" else _ssim_own(truth, recon, smooth)
+
+
+def identification_matrix(
+    correlations: FloatArray,
+    direction: Literal["image", "reconstruction"] = "image",
+    ties: Literal["half", "failure"] = "half",
+    groups: ArrayLike | None = None,
+) -> FloatArray:
+    """Two-way identification: the share of competitors that a pair beats.
+
+    Parameters
+    ----------
+    correlations : array of shape (n, n)
+        Similarity, already averaged over samples; row: ground truth, column: reconstruction.
+    direction : {"image", "reconstruction"}
+        "image" keeps the ground truth and compares with the other reconstructions
+        (Takagi & Nishimoto 2023): share of k != j with R[i, j] > R[i, k].
+        "reconstruction" keeps the reconstruction and compares with the other ground truths
+        (Brain-Diffuser, MindEye): share of k != i with R[i, j] > R[k, j].
+    ties : {"half", "failure"}
+        What a tie counts (differences within 1e-9 are ties). The neighbours' code counts failure.
+    groups : array of shape (n,), optional
+        Only members of the same group compete, for example images of the same digit.
+
+    Returns
+    -------
+    float64 array of shape (n, n)
+        In [0, 1]; chance is .5 with ``ties="half"``. Pairs across groups are NaN.
+
+    Raises
+    ------
+    CalcarineError
+        If the matrix is not square and finite, or a group has a single member.
+    """
+    _choose("direction", direction, ("image", "reconstruction"))
+    _choose("ties", ties, ("half", "failure"))
+    scores = np.asarray(correlations, np.float64)
+    if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not np.isfinite(scores).all():
+        raise CalcarineError(
+            f"identification needs a square matrix of finite similarities, not shape "
+            f"{scores.shape}: pass what feature_correlation_matrix returns."
+        )
+    if direction == "reconstruction":
+        return identification_matrix(scores.T, "image", ties, groups).T
+    shares = np.full(scores.shape, np.nan)
+    for members in _members(groups, len(scores)):
+        block = np.ix_(members, members)
+        shares[block] = _share_beaten(scores[block], 0.5 if ties == "half" else 0.0)
+    return shares
+
+
+def n_way_top_k_matrix(
+    truth_probabilities: NDArray[Any], recon_probabilities: NDArray[Any], n_way: int, k: int
+) -> FloatArray:
+    """Probability that the class of the truth is among the top k of n classes.
+
+    The classifier's class of the ground truth competes with ``n_way - 1`` classes drawn without
+    replacement (MinD-Vis, Vis-Dec). The expectation over all draws is hypergeometric, so nothing
+    is drawn: with m classes more probable than the true one, success means that fewer than k of
+    those m are among the drawn. Classes of equal probability are ordered at random.
+
+    Parameters
+    ----------
+    truth_probabilities : array of shape (n, classes)
+    recon_probabilities : array of shape (n, samples, classes)
+    n_way : int
+        Number of classes in a draw, the true one included.
+    k : int
+        Ranks that count as success.
+
+    Returns
+    -------
+    float64 array of shape (n, n)
+        Row: ground truth, column: reconstruction. Chance is ``k / n_way``.
+
+    Raises
+    ------
+    CalcarineError
+        If shapes do not fit or not ``1 <= k <= n_way <= classes``.
+    """
+    true_class = _true_classes(truth_probabilities, recon_probabilities, n_way, k)
+    classes = recon_probabilities.shape[2]
+    success = hypergeom.cdf(k - 1, classes - 1, np.arange(classes), n_way - 1)
+    total = np.concatenate([[0.0], np.cumsum(success)])
+    above = classes - rankdata(recon_probabilities, "max", axis=2).astype(np.int64)
+    below = rankdata(recon_probabilities, "min", axis=2).astype(np.int64) - 1
+    last = classes - below
+    by_class = ((total[last] - total[above]) / (last - above)).mean(axis=1)
+    return np.ascontiguousarray(np.clip(by_class[:, true_class].T, 0.0, 1.0))
+
+
+def n_way_top_k_sampled(
+    truth_probabilities: NDArray[Any],
+    recon_probabilities: NDArray[Any],
+    n_way: int,
+    k: int,
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> FloatArray:
+    """Estimate `n_way_top_k_matrix` by drawing competitors, as MinD-Vis does; slow.
+
+    Parameters
+    ----------
+    truth_probabilities, recon_probabilities, n_way, k
+        As for `n_way_top_k_matrix`.
+    n_draws : int
+        Draws of ``n_way - 1`` competitors for each ground truth.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    float64 array of shape (n, n)
+        Row: ground truth, column: reconstruction. Ties count as success.
+
+    Raises
+    ------
+    CalcarineError
+        As for `n_way_top_k_matrix`.
+    """
+    true_class = _true_classes(truth_probabilities, recon_probabilities, n_way, k)
+    rng = np.random.default_rng(seed)
+    n, _, classes = recon_probabilities.shape
+    matrix = np.zeros((n, n))
+    for i, label in enumerate(true_class):
+        others = np.delete(np.arange(classes), label)
+        own = recon_probabilities[..., label, None]
+        for _ in range(n_draws):
+            drawn = rng.choice(others, n_way - 1, replace=False)
+            better = (recon_probabilities[..., drawn] > own).sum(axis=2)
+            matrix[i] += (better < k).mean(axis=1)
+    return matrix / n_draws
+
+
+def label_matrix(
+    labels: ArrayLike, recon_probabilities: NDArray[Any], classes: ArrayLike | None = None
+) -> FloatArray:
+    """Whether the class read from a reconstruction is the label of the ground truth.
+
+    Parameters
+    ----------
+    labels : int array of shape (n,)
+        Class index of each ground truth.
+    recon_probabilities : array of shape (n, samples, classes)
+    classes : int array, optional
+        Indices of the classes that may be read; all by default.
+
+    Returns
+    -------
+    float64 array of shape (n, n)
+        Share of the samples read as the label; row: ground truth, column: reconstruction.
+
+    Raises
+    ------
+    CalcarineError
+        If a label cannot be read, or shapes do not fit.
+    """
+    wanted = np.asarray(labels, np.int64)
+    _check_pairing(wanted, recon_probabilities, "probabilities", None)
+    n_classes = recon_probabilities.shape[2]
+    allowed = np.unique(np.arange(n_classes) if classes is None else np.asarray(classes, np.int64))
+    if not set(allowed) <= set(range(n_classes)) or not np.isin(wanted, allowed).all():
+        raise CalcarineError(
+            f"a label or class index is outside the {n_classes} classes that can be read: "
+            "name every label that occurs among the classes."
+        )
+    read = allowed[recon_probabilities[..., allowed].argmax(axis=2)]
+    hits: FloatArray = (wanted[:, None, None] == read[None]).mean(axis=2)
+    return hits
+
+
+def _standardise(values: NDArray[Any]) -> FloatArray:
+    """Centre the last axis and scale it to norm 1; constant vectors become 0."""
+    x = np.array(values, np.float64)
+    if not np.isfinite(x).all():
+        raise CalcarineError(
+            "image features contain NaN or infinity: look for broken images or network weights."
+        )
+    scale = np.abs(x).max(axis=-1, keepdims=True)
+    x -= x.mean(axis=-1, keepdims=True)
+    norm = np.sqrt(np.einsum("...d,...d->...", x, x))[..., None]
+    constant = norm <= 1e-12 * scale * np.sqrt(x.shape[-1])
+    x *= np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, norm))
+    return x
+
+
+def _share_beaten(scores: FloatArray, tie_worth: float) -> FloatArray:
+    """Share of the other columns that each entry beats within its row."""
+    shares = np.empty_like(scores)
+    for row, ordered, share in zip(scores, np.sort(scores, axis=1), shares, strict=True):
+        beaten = np.searchsorted(ordered, row - TIE_TOLERANCE, "left")
+        not_better = np.searchsorted(ordered, row + TIE_TOLERANCE, "right")
+        share[:] = beaten + tie_worth * (not_better - beaten - 1)
+    return shares / (len(scores) - 1)
+
+
+def _members(groups: ArrayLike | None, n: int) -> Iterator[NDArray[np.int64]]:
+    labels = np.zeros(n, np.int64) if groups is None else np.asarray(groups)
+    if labels.shape != (n,):
+        raise CalcarineError(f"groups need one label for each of {n} images, not {labels.shape}.")
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            where = "the test set" if groups is None else f"group {label!s}"
+            raise CalcarineError(
+                f"identification needs at least two images to compare, but {where} has "
+                "one: add images or leave it out."
+            )
+        yield members
+
+
+def _true_classes(
+    truth: NDArray[Any], recon: NDArray[Any], n_way: int, k: int
+) -> NDArray[np.int64]:
+    _check_pairing(truth, recon, "probabilities", 2)
+    classes = truth.shape[1]
+    if not 1 <= k <= n_way <= classes:
+        raise CalcarineError(
+            f"{n_way}-way top-{k} cannot be computed with {classes} classes: choose "
+            "1 <= k <= n_way <= classes."
+        )
+    return np.asarray(truth.argmax(axis=1), np.int64)
+
+
+def _to_gray(images: NDArray[Any]) -> FloatArray:
+    scale = 1 / 255 if images.dtype == np.uint8 else 1.0
+    gray: FloatArray = images @ (_GRAY * scale)
+    return gray
+
+
+def _gaussian() -> FloatArray:
+    offsets = np.arange(-_RADIUS, _RADIUS + 1)
+    weights: FloatArray = np.exp(-0.5 * (offsets / 1.5) ** 2)
+    return weights / weights.sum()
+
+
+_WEIGHTS = _gaussian()
+_Smooth = Callable[[FloatArray], FloatArray]
+
+
+def _smooth_columns(images: FloatArray) -> FloatArray:
+    """Gaussian average down the columns, where the window fits."""
+    inside: FloatArray = correlate1d(images, _WEIGHTS, axis=-2)[..., _RADIUS:-_RADIUS, :]
+    return inside
+
+
+def _smooth_2d(images: FloatArray) -> FloatArray:
+    down = np.ascontiguousarray(_smooth_columns(images))
+    inside: FloatArray = correlate1d(down, _WEIGHTS, axis=-1)[..., _RADIUS:-_RADIUS]
+    return inside
+
+
+def _moments(gray: FloatArray, smooth: _Smooth) -> tuple[FloatArray, FloatArray]:
+    mean = smooth(gray)
+    return mean, smooth(gray * gray) - mean * mean
+
+
+def _ssim(
+    x: FloatArray, y: FloatArray, moments: tuple[FloatArray, ...], smooth: _Smooth
+) -> FloatArray:
+    mean_x, var_x, mean_y, var_y = moments
+    product = mean_x * mean_y
+    covariance = smooth(x * y) - product
+    numerator = (2 * product + _C1) * (2 * covariance + _C2)
+    denominator = (mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2)
+    similarity: FloatArray = (numerator / denominator).mean(axis=(-2, -1))
+    return similarity
+
+
+def _ssim_all(truth: NDArray[Any], recon: NDArray[Any], smooth: _Smooth) -> FloatArray:
+    n, samples, height, width = recon.shape[:4]
+    size = 8 * height * width
+    flat = recon.reshape(n * samples, height, width, 3)
+    matrix = np.empty((n, n * samples))
+    for columns in _blocks(n * samples, 3 * size):
+        y = _to_gray(flat[columns])
+        parts = [
+            (part, y[part], *_moments(y[part], smooth))
+            for part in _blocks(len(y), size, _CACHE_BYTES)
+        ]
+        for i, image in enumerate(truth):
+            x = _to_gray(image)
+            mean_x, var_x = _moments(x, smooth)
+            for part, y_part, mean_y, var_y in parts:
+                moments = (mean_x, var_x, mean_y, var_y)
+                matrix[i, columns][part] = _ssim(x, y_part, moments, smooth)
+    averaged: FloatArray = matrix.reshape(n, n, samples).mean(axis=2)
+    return averaged
+
+
+def _ssim_own(truth: NDArray[Any], recon: NDArray[Any], smooth: _Smooth) -> FloatArray:
+    scores = np.empty(len(truth))
+    for i, (image, made) in enumerate(zip(truth, recon, strict=True)):
+        x, y = _to_gray(image), _to_gray(made)
+        moments = (*_moments(x, smooth), *_moments(y, smooth))
+        scores[i] = _ssim(x, y, moments, smooth).mean()
+    return scores
+
+
+def _blocks(n: int, item_bytes: int, budget: int = _BLOCK_BYTES) -> Iterator[slice]:
+    step = max(1, budget // max(1, item_bytes))
+    for start in range(0, n, step):
+        yield slice(start, min(n, start + step))
+
+
+def _choose(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise CalcarineError(f"{name} is {value!r}: choose one of {', '.join(options)}.")
+
+
+def _check_pairing(
+    truth: NDArray[Any], recon: NDArray[Any], what: str, truth_ndim: int | None
+) -> None:
+    fits = recon.ndim == 3 and len(truth) == len(recon) and recon.shape[1] > 0
+    if truth_ndim is not None:
+        fits = fits and truth.ndim == truth_ndim and truth.shape[1:] == recon.shape[2:]
+    if not fits or not len(truth):
+        raise CalcarineError(
+            f"{what} of shape {truth.shape} (truth) and {recon.shape} (reconstructions) do not "
+            "fit together: give (n, d) and (n, samples, d)."
+        )
+
+
+def _check_images(truth: NDArray[Any], recon: NDArray[Any]) -> None:
+    shapes = truth.ndim == 4 and recon.ndim == 5 and truth.shape[-1] == 3
+    if not shapes or truth.shape != recon.shape[:1] + recon.shape[2:] or not recon.size:
+        raise CalcarineError(
+            f"images of shape {truth.shape} (truth) and {recon.shape} (reconstructions) do not fit "
+            "together: give (n, height, width, 3) and (n, samples, height, width, 3)."
+        )
+    for images in (truth, recon):
+        if images.dtype == np.uint8:
+            continue
+        # NaN fails both comparisons, so the test is written to reject it too.
+        inside = images.dtype.kind == "f" and images.min() >= 0 and images.max() <= 1
+        if not inside:
+            raise CalcarineError(
+                f"images are {images.dtype} with values outside [0, 1] or of a wrong type: give "
+                "uint8, or floats in [0, 1]."
+            )

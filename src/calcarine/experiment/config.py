@@ -1,0 +1,192 @@
+"""The configuration of one experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from calcarine.errors import CalcarineError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class DatasetConfig(_Part):
+    """Which brain data."""
+
+    name: str = "simulated"
+    subject: str | None = None
+    data: str | None = Field(None, description="folder of the data set's files")
+    options: dict[str, Any] = Field(default_factory=dict)
+    folds: int | None = Field(None, ge=1, description="only the first folds; all by default")
+
+
+class RoiConfig(_Part):
+    """Regions that predict z, c and, directly, pixels. Empty: early and ventral, or all."""
+
+    z: str | None = None
+    c: str | None = None
+    pixels: str | None = None
+
+
+class RidgeConfig(_Part):
+    """Grid of penalties (powers of ten) and folds inside the training data."""
+
+    alpha_min: float = -2.0
+    alpha_max: float = 8.0
+    n_alphas: int = Field(21, ge=2, le=200)
+    n_folds: int = Field(5, ge=2)
+
+
+class SearchConfig(_Part):
+    """Choosing strength and guidance inside the training data of each fold."""
+
+    when: Literal["auto", "always", "never"] = "auto"
+    strengths: list[float] = [0.4, 0.6, 0.8]
+    guidances: list[float] = [1.0, 2.0, 5.0]
+    n_stimuli: int = Field(30, ge=5)
+    steps: int = Field(20, ge=1)
+
+
+class GenerationConfig(_Part):
+    """How pictures are made from decoded latents (defaults: Takagi & Nishimoto 2023)."""
+
+    model: str = "mini"
+    strength: float = Field(0.8, ge=0, le=1)
+    guidance: float = Field(5.0, ge=0)
+    steps: int = Field(50, ge=1, le=1000)
+    samples: int = Field(5, ge=1)
+    candidates: int = Field(0, ge=0, description="samples of z_c from which the brain chooses one")
+    seed: int = 42
+    batch_size: int = Field(32, ge=1)
+    through_image: bool = True
+    search: SearchConfig = Field(default_factory=SearchConfig)
+
+
+class EvaluationConfig(_Part):
+    """Scores and their intervals."""
+
+    n_boot: int = Field(2000, ge=100)
+    n_permutations: int = Field(2000, ge=100)
+    seed: int = 0
+    direct_ridge: bool = True
+    ceilings: bool = True
+    ceiling_samples: int = Field(1, ge=1)
+
+
+class Experiment(_Part):
+    """Everything that decides what a run computes."""
+
+    name: str = "experiment"
+    preset: str | None = None
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    roi: RoiConfig = Field(default_factory=RoiConfig)
+    ridge: RidgeConfig = Field(default_factory=RidgeConfig)
+    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "takagi": {
+        "name": "takagi",
+        "generation": {"candidates": 5},
+    },
+    "demo": {
+        "name": "demo",
+        "dataset": {
+            "name": "simulated",
+            "subject": "subj01",
+            "options": {"n_train": 900, "n_test": 40},
+        },
+        "generation": {"samples": 2, "search": {"when": "never"}},
+        "evaluation": {"ceiling_samples": 1},
+    },
+}
+
+
+def load_experiment(
+    preset: str | None = None,
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    **dataset: Any,
+) -> Experiment:
+    """Configuration from a preset or a YAML file, changed by ``key=value`` settings.
+
+    Parameters
+    ----------
+    preset : str, optional
+        Name in ``PRESETS``.
+    file : Path, optional
+        YAML with the same keys as :class:`Experiment`; may name a ``preset`` to start from.
+    settings : sequence of str
+        Such as ``generation.strength=0.6``; the value is read as YAML.
+    **dataset
+        ``name``, ``data`` and ``subject`` of the data set, where not None.
+
+    Raises
+    ------
+    CalcarineError
+        For unknown keys, values and presets, each by name.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        tree = _read_yaml(file)
+        preset = preset or tree.get("preset")
+    if preset is not None:
+        if preset not in PRESETS:
+            raise CalcarineError(
+                f"There is no preset '{preset}'; there are: {', '.join(sorted(PRESETS))}."
+            )
+        tree = _merge({**PRESETS[preset], "preset": preset}, tree)
+    given = {key: str(value) for key, value in dataset.items() if value is not None}
+    if given.get("name", "simulated") != tree.get("dataset", {}).get("name", "simulated"):
+        tree = {**tree, "dataset": {}}
+    tree = _merge(tree, {"dataset": given})
+    for setting in settings:
+        tree = _merge(tree, _setting(setting))
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise CalcarineError(f"The setting '{place}' is wrong: {first['msg']}.") from error
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CalcarineError(f"There is no experiment file {file}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise CalcarineError(f"{file} cannot be read as YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(tree, dict):
+        raise CalcarineError(f"{file} must hold keys and values, such as 'preset: takagi'.")
+    return tree
+
+
+def _setting(text: str) -> dict[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise CalcarineError(f"'{text}' is no setting; write key=value, as generation.steps=50.")
+    try:
+        content: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise CalcarineError(f"The value in '{text}' cannot be read.") from error
+    for part in reversed(key.split(".")):
+        content = {part: content}
+    return dict(content)
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merge(result[key], value)
+        else:
+            result[key] = value
+    return result

@@ -1,0 +1,172 @@
+"""Making and keeping the pictures of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from calcarine.datasets import Split
+from calcarine.decoding import Reconstructor, choose_by_brain
+from calcarine.decoding.reconstruct import to_uint8
+
+if TYPE_CHECKING:
+    from calcarine.experiment.stages import Workspace
+
+CHOSEN = "z_c, chosen by the brain"
+FOLDERS = {
+    "z": "z",
+    "c": "c",
+    "z_c": "zc",
+    "direct ridge": "direct",
+    CHOSEN: "zc_chosen",
+    "ceiling z": "ceiling_z",
+    "ceiling c": "ceiling_c",
+    "ceiling z_c": "ceiling_zc",
+}
+# Pictures that are made together, so that an interrupted run repeats whole groups and ends with
+# the very same pictures as an uninterrupted one.
+GROUP = 64
+
+
+@dataclass(frozen=True)
+class _Job:
+    method: str
+    fold: str
+    ids: tuple[str, ...]
+    samples: int
+    make: Callable[[NDArray[np.int64], list[tuple[str, int]]], NDArray[np.float32]]
+
+    def groups(self) -> Iterator[list[tuple[int, int]]]:
+        pairs = [(row, sample) for row in range(len(self.ids)) for sample in range(self.samples)]
+        for start in range(0, len(pairs), GROUP):
+            yield pairs[start : start + GROUP]
+
+
+def make_pictures(work: Workspace, reconstructor: Callable[..., Reconstructor]) -> None:
+    """Write truth and reconstructions as PNG, then ``index.parquet``; existing ones are kept."""
+    import pandas as pd
+
+    root = work.run.reconstructions
+    jobs = [job for split in work.splits for job in _jobs(work, split, reconstructor)]
+    total = sum(len(job.ids) * job.samples for job in jobs)
+    with work.progress.track("Pictures", total) as advance:
+        for split in work.splits:
+            for stimulus, image in zip(
+                split.test, work.dataset.stimuli.images(split.test), strict=True
+            ):
+                _save(root / "truth" / f"{stimulus}.png", image)
+        for job in jobs:
+            for group in job.groups():
+                files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
+                if not all(file.exists() for file in files):
+                    rows = np.asarray([row for row, _ in group])
+                    keys = [(job.ids[row], sample) for row, sample in group]
+                    for file, image in zip(files, to_uint8(job.make(rows, keys)), strict=True):
+                        _save(file, image)
+                advance(len(group))
+    rows = [
+        (job.ids[row], job.method, sample, job.fold)
+        for job in jobs
+        for group in job.groups()
+        for row, sample in group
+    ]
+    if work.config.generation.candidates:
+        rows += _choose(work, root)
+    index = pd.DataFrame(rows, columns=["id", "method", "sample", "fold"])
+    index["file"] = [
+        str(_file(Path("reconstructions"), m, i, s))
+        for m, i, s in zip(index["method"], index["id"], index["sample"], strict=True)
+    ]
+    aside = root / "index.part"
+    index.to_parquet(aside)
+    os.replace(aside, root / "index.parquet")
+
+
+def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
+    """What ``fit`` predicted for the test stimuli of one fold."""
+    from safetensors.numpy import load_file
+
+    work.run.require("fit")
+    return dict(load_file(work.run.decoder / split.name / "predictions.safetensors"))
+
+
+def _jobs(
+    work: Workspace, split: Split, reconstructor: Callable[..., Reconstructor]
+) -> list[_Job]:
+    config, predicted = work.config, predictions(work, split)
+    settings = work.run.decoder / split.name / "settings.json"
+    changes: dict[str, Any] = {}
+    if settings.exists():
+        found = json.loads(settings.read_text())
+        changes = {"strength": found["strength"], "guidance": found["guidance"]}
+    tool = reconstructor(work, **changes)
+    row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
+    rows = [row[stimulus] for stimulus in split.test]
+    samples = config.generation.samples
+    jobs = [
+        _Job("z", split.name, split.test, 1, lambda r, k: tool.from_z(predicted["z"][r])),
+        _Job("c", split.name, split.test, samples, lambda r, k: tool.from_c(predicted["c"][r], k)),
+        _Job(
+            "z_c",
+            split.name,
+            split.test,
+            max(samples, config.generation.candidates),
+            lambda r, k: tool.from_z_c(predicted["z"][r], predicted["c"][r], k),
+        ),
+    ]
+    if "direct" in predicted:
+        jobs.append(
+            _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
+        )
+    if config.evaluation.ceilings:
+        z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples
+        jobs += [
+            _Job("ceiling z", split.name, split.test, 1, lambda r, k: tool.from_z(z[r])),
+            _Job("ceiling c", split.name, split.test, n, lambda r, k: tool.from_c(c[r], k)),
+            _Job("ceiling z_c", split.name, split.test, n, lambda r, k: tool.from_z_c(z[r], c[r], k)),
+        ]
+    return jobs
+
+
+def _choose(work: Workspace, root: Path) -> list[tuple[str, str, int, str]]:
+    """One sample of z_c per stimulus, chosen by its agreement with the decoded z."""
+    rows = []
+    count = work.config.generation.candidates
+    for split in work.splits:
+        predicted = predictions(work, split)
+        samples = np.stack(
+            [
+                np.stack([read_image(_file(root, "z_c", i, s)) for s in range(count)])
+                for i in split.test
+            ]
+        )
+        best = choose_by_brain(work.model, samples, predicted["z"], predicted["reliability_z"])
+        for stimulus, pictures, sample in zip(split.test, samples, best, strict=True):
+            _save(_file(root, CHOSEN, stimulus, 0), pictures[sample])
+            rows.append((stimulus, CHOSEN, 0, split.name))
+    return rows
+
+
+def _file(root: Path, method: str, stimulus: str, sample: int) -> Path:
+    return root / FOLDERS[method] / f"{stimulus}_{sample:02d}.png"
+
+
+def read_image(file: Path) -> NDArray[np.uint8]:
+    """One PNG as uint8 ``(height, width, 3)``."""
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _save(file: Path, image: NDArray[np.uint8]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(".part")
+    Image.fromarray(image).save(aside, format="PNG")
+    os.replace(aside, file)

@@ -1,0 +1,314 @@
+"""The stages of a run; each reads what the one before wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine import datasets
+from calcarine.datasets import BrainDataset, Split
+from calcarine.decoding import (
+    LatentRegression,
+    PixelRegression,
+    Reconstructor,
+    choose_settings,
+)
+from calcarine.diffusion import LatentDiffusion
+from calcarine.errors import CalcarineError
+from calcarine.experiment.config import Experiment
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import (
+    RunDirectory,
+    content_key,
+    environment,
+    write_atomic,
+)
+from calcarine.features import FeatureStore, text_conditioning, visual_latent
+
+
+class Workspace:
+    """What the stages of one run share; loaded when first asked for."""
+
+    def __init__(self, run: RunDirectory, progress: Progress | None = None) -> None:
+        self.run = run
+        self.config: Experiment = run.experiment
+        self.progress = progress or Progress()
+
+    @cached_property
+    def dataset(self) -> BrainDataset:
+        config = self.config.dataset
+        self.progress.say(f"Reading the data set {config.name}")
+        data = Path(config.data) if config.data else None
+        return datasets.load(config.name, data, config.subject, **config.options)
+
+    @cached_property
+    def model(self) -> LatentDiffusion:
+        return LatentDiffusion.from_pretrained(self.config.generation.model)
+
+    @cached_property
+    def splits(self) -> tuple[Split, ...]:
+        found = self.dataset.splits
+        return found[: self.config.dataset.folds] if self.config.dataset.folds else found
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        return FeatureStore(self.run.path / "features")
+
+    @cached_property
+    def roi(self) -> dict[str, str]:
+        """Regions for z, c and pixels; one region serves all where there is only one."""
+        config, known = self.config.roi, set(self.dataset.rois)
+        z = config.z or ("early" if "early" in known else "all")
+        c = config.c or ("ventral" if "ventral" in known else z)
+        chosen = {"z": z, "c": c, "pixels": config.pixels or z}
+        for name in chosen.values():
+            self.dataset.roi_mask(name)
+        return chosen
+
+    @cached_property
+    def alphas(self) -> NDArray[np.float64]:
+        ridge = self.config.ridge
+        return np.logspace(ridge.alpha_min, ridge.alpha_max, ridge.n_alphas)
+
+    @cached_property
+    def z(self) -> NDArray[np.float32]:
+        with self.progress.track("Latents z", len(self.dataset.stimuli)) as advance:
+            return visual_latent(self.store, self.model, self.dataset.stimuli, progress=advance)
+
+    @cached_property
+    def c(self) -> NDArray[np.float32]:
+        with self.progress.track("Text conditioning c", len(self.dataset.stimuli)) as advance:
+            return text_conditioning(self.store, self.model, self.dataset.stimuli, advance)
+
+    @property
+    def searches(self) -> bool:
+        """Whether strength and guidance are chosen inside the training data."""
+        search = self.config.generation.search
+        enough = min(len(split.train) for split in self.splits) >= 2 * search.n_stimuli
+        if search.when == "auto":
+            return enough and len(self.splits) > 1
+        return search.when == "always"
+
+    # A stage's key holds its settings and the key of the stage before.
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        config, generation = self.config, self.config.generation.model_dump(mode="json")
+        generation.pop("batch_size")
+        search = generation.pop("search")
+        model = self.model.digest
+        features = content_key("features", self.dataset.digest(), model)
+        fit = content_key(
+            "fit", features, self.roi, config.ridge.model_dump(), config.dataset.folds,
+            (search, generation) if self.searches else None, config.evaluation.direct_ridge,
+        )
+        evaluation = config.evaluation.model_dump(mode="json")
+        parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
+        reconstruct = content_key("reconstruct", fit, generation, parts)
+        evaluate = content_key("evaluate", reconstruct, evaluation)
+        return {
+            "features": features,
+            "fit": fit,
+            "reconstruct": reconstruct,
+            "evaluate": evaluate,
+            "report": content_key("report", evaluate),
+        }
+
+
+def features(work: Workspace) -> None:
+    """Extract z and c of all stimuli."""
+    _ = work.z, work.c
+
+
+def fit(work: Workspace) -> None:
+    """Fit the decoders of every fold, predict its test stimuli, choose its settings."""
+    config = work.config
+    z, c = work.z, work.c
+    with work.progress.track("Decoders", len(work.splits)) as advance:
+        for split in work.splits:
+            folder = work.run.decoder / split.name
+            if not (folder / "predictions.safetensors").exists():
+                _fit_fold(work, split, z, c, folder)
+            advance(1)
+    if not work.searches:
+        return
+    search = config.generation.search
+    pairs = len(search.strengths) * len(search.guidances)
+    total = pairs * search.n_stimuli * len(work.splits)
+    with work.progress.track("Choosing settings", total) as advance:
+        for split in work.splits:
+            file = work.run.decoder / split.name / "settings.json"
+            if file.exists():
+                advance(pairs * search.n_stimuli)
+                continue
+            chosen = choose_settings(
+                _reconstructor(work, steps=search.steps),
+                LatentRegression(work.roi["z"], work.roi["c"], work.alphas, config.ridge.n_folds),
+                work.dataset,
+                split,
+                z,
+                c,
+                search.strengths,
+                search.guidances,
+                search.n_stimuli,
+                config.generation.seed,
+                advance,
+            )
+            _write_json(file, chosen.to_json())
+
+
+def _fit_fold(
+    work: Workspace, split: Split, z: NDArray[Any], c: NDArray[Any], folder: Path
+) -> None:
+    from safetensors.numpy import save_file
+
+    n_folds = work.config.ridge.n_folds
+    regression = LatentRegression(work.roi["z"], work.roi["c"], work.alphas, n_folds)
+    regression.fit(work.dataset, split, z, c).save(folder)
+    predicted = {k: np.ascontiguousarray(v) for k, v in regression.predict(work.dataset, split).items()}
+    summary = {name: asdict(value) for name, value in regression.summary_.items()}
+    if work.config.evaluation.direct_ridge:
+        pixels = PixelRegression(work.roi["pixels"], work.alphas, n_folds)
+        pixels.fit(work.dataset, split)
+        predicted["direct"] = pixels.predict(work.dataset, split)
+        summary["direct ridge"] = asdict(pixels.summary_)
+    predicted["reliability_z"] = regression.reliability("z")
+    _write_json(folder / "split.json", {"name": split.name, "test": list(split.test)})
+    _write_json(folder / "summary.json", summary)
+    aside = folder / "predictions.part"
+    save_file(predicted, aside)
+    aside.replace(folder / "predictions.safetensors")
+
+
+def _reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
+    generation = work.config.generation
+    options: dict[str, Any] = {
+        "strength": generation.strength,
+        "guidance": generation.guidance,
+        "steps": generation.steps,
+        "seed": generation.seed,
+        "through_image": generation.through_image,
+        "batch_size": generation.batch_size,
+    }
+    return Reconstructor(work.model, **{**options, **changes})
+
+
+def reconstruct(work: Workspace) -> None:
+    """Make the pictures of every fold, method and sample."""
+    from calcarine.experiment.pictures import make_pictures
+
+    make_pictures(work, _reconstructor)
+
+
+def evaluate(work: Workspace) -> None:
+    """Score all pictures with floors and ceilings."""
+    from calcarine.experiment.scoring import score_pictures
+
+    work.run.require("reconstruct")
+    score_pictures(work)
+
+
+def report(work: Workspace) -> None:
+    """Write report.html."""
+    from calcarine.reporting import build_report
+
+    work.run.require("evaluate")
+    _describe(work)
+    build_report(work.run.path)
+
+
+STAGES: dict[str, Callable[[Workspace], None]] = {
+    "features": features,
+    "fit": fit,
+    "reconstruct": reconstruct,
+    "evaluate": evaluate,
+    "report": report,
+}
+
+
+def run_stage(work: Workspace, stage: str) -> None:
+    """Do one stage, or what is left of it."""
+    if stage not in STAGES:
+        raise CalcarineError(f"There is no stage '{stage}'; there are: {', '.join(STAGES)}.")
+    key = work.keys[stage]
+    if work.run.begin(stage, key):
+        with work.run.timed(stage):
+            STAGES[stage](work)
+        work.run.finish(stage, key)
+
+
+def run_experiment(
+    experiment: Experiment, out: Path, progress: Progress | None = None
+) -> RunDirectory:
+    """Do all stages, or what is left of them.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    out : Path
+        Output folder; the same folder again continues.
+
+    Returns
+    -------
+    RunDirectory
+    """
+    run = RunDirectory(out, experiment)
+    work = Workspace(run, progress)
+    for stage in STAGES:
+        run_stage(work, stage)
+    return run
+
+
+def _describe(work: Workspace) -> None:
+    """Write into the manifest what a reader must know of data, model and decoders."""
+    import json
+
+    dataset, run = work.dataset, work.run
+    chosen, decoder = {}, {}
+    for split in work.splits:
+        folder = run.decoder / split.name
+        if (folder / "settings.json").exists():
+            found = json.loads((folder / "settings.json").read_text())
+            chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
+        decoder[split.name] = json.loads((folder / "summary.json").read_text())
+    info = datasets.info(dataset.name)
+    repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
+    notes = sorted({s[t]["edge"] for s in decoder.values() for t in s if s[t]["edge"]})
+    run.update_manifest(
+        **environment(),
+        seeds={
+            "generation": work.config.generation.seed,
+            "evaluation": work.config.evaluation.seed,
+        },
+        digests={"dataset": dataset.digest(), "model": work.model.digest},
+        simulated=dataset.simulated,
+        dataset={
+            "name": dataset.name,
+            "title": info.title,
+            "subject": dataset.subject,
+            "source": dataset.source,
+            "licence": dataset.licence,
+            "n_voxels": {name: int(dataset.roi_mask(name).sum()) for name in dataset.rois},
+            "n_train": int(np.mean([len(s.train) for s in work.splits])),
+            "n_test": len({stimulus for s in work.splits for stimulus in s.test}),
+            "n_repeats": int(np.median(repeats)),
+            "splits": [s.name for s in work.splits],
+        },
+        roi=work.roi,
+        notes=notes,
+        chosen=chosen,
+        decoder=decoder,
+    )
+
+
+def _write_json(file: Path, content: Any) -> None:
+    import json
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, json.dumps(content, indent=2))

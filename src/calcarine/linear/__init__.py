@@ -1,0 +1,28 @@
+"""Ridge regression: solvers as functions, thin scikit-learn estimators on top, safe storage."""
+
+from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
+from calcarine.linear.estimators import RidgeCV
+from calcarine.linear.folds import grouped_folds
+from calcarine.linear.ridge import (
+    DEFAULT_ALPHAS,
+    RidgeEdgeWarning,
+    RidgeResult,
+    predict_linear,
+    ridge_cv,
+)
+from calcarine.linear.storage import load, save
+
+__all__ = [
+    "DEFAULT_ALPHAS",
+    "RidgeCV",
+    "RidgeEdgeWarning",
+    "RidgeError",
+    "RidgeNotFittedError",
+    "RidgeResult",
+    "RidgeTypeError",
+    "grouped_folds",
+    "load",
+    "predict_linear",
+    "ridge_cv",
+    "save",
+]

@@ -1,0 +1,176 @@
+"""Thin scikit-learn estimators over the ridge functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_array, validate_data
+
+from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
+from calcarine.linear.ridge import DEFAULT_ALPHAS, predict_linear, ridge_cv
+
+
+class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Ridge regression with one cross-validated penalty per target.
+
+    Parameters
+    ----------
+    alphas : array-like, shape (n_alphas,), optional
+        Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
+    n_folds, fit_intercept, standardize, alpha_per, solver, dtype, block_size
+        As in `calcarine.linear.ridge_cv`.
+    scoring : {"r2", "correlation"}
+        What chooses the penalty; ``score`` in `ridge_cv`.
+
+    Attributes
+    ----------
+    coef_ : ndarray, shape (p, t), or (p,) when y was a vector
+        Weights in the units of X.
+    intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
+        Intercept, chosen penalty and its held-out score.
+    cv_curve_ : ndarray, shape (n_alphas,)
+        Held-out score of each of `alphas_`, mean over targets.
+    alphas_ : ndarray, shape (n_alphas,)
+        Penalties tried, ascending.
+    x_mean_, x_scale_ : ndarray, shape (p,)
+        Mean and scale by which the columns were standardised.
+    y_mean_ : ndarray, shape (t,)
+        Mean of the targets.
+    edge_fractions_ : tuple of two floats
+        Share of predictable targets that chose the lowest and the highest penalty.
+    solver_ : {"primal", "dual"}
+        Which Gram matrix was decomposed.
+    n_features_in_ : int
+        p, the number of columns of X.
+
+    See Also
+    --------
+    calcarine.linear.ridge_cv : The function underneath, with every detail.
+    """
+
+    def __init__(
+        self,
+        alphas: npt.ArrayLike | None = None,
+        *,
+        n_folds: int = 5,
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        alpha_per: str = "target",
+        scoring: str = "r2",
+        solver: str = "auto",
+        dtype: str = "float64",
+        block_size: int = 1024,
+    ) -> None:
+        self.alphas = alphas
+        self.n_folds = n_folds
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.alpha_per = alpha_per
+        self.scoring = scoring
+        self.solver = solver
+        self.dtype = dtype
+        self.block_size = block_size
+
+    def fit(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> RidgeCV:
+        """Fit on all rows, choosing penalties by folds over whole groups.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+        y : array-like, shape (n, t) or (n,)
+        groups : array-like, shape (n,), optional
+            Stimulus id of each trial.
+
+        Returns
+        -------
+        RidgeCV
+            Itself.
+
+        Raises
+        ------
+        RidgeError
+            As in `calcarine.linear.ridge_cv`.
+        """
+        if y is None:
+            raise RidgeError("RidgeCV requires y to be passed, but the target y is None.")
+        x = _validated(self, X, reset=True, ensure_min_samples=2)
+        targets = _checked_targets(y)
+        result = ridge_cv(
+            x,
+            targets,
+            alphas=DEFAULT_ALPHAS if self.alphas is None else self.alphas,
+            groups=groups,
+            n_folds=self.n_folds,
+            fit_intercept=self.fit_intercept,
+            standardize=self.standardize,
+            alpha_per=self.alpha_per,  # type: ignore[arg-type]
+            score=self.scoring,  # type: ignore[arg-type]
+            solver=self.solver,  # type: ignore[arg-type]
+            dtype=self.dtype,
+            block_size=self.block_size,
+        )
+        vector = targets.ndim == 1
+        self.coef_ = result.coef[:, 0] if vector else result.coef
+        self.intercept_ = result.intercept[0] if vector else result.intercept
+        self.alpha_ = result.alpha[0] if vector else result.alpha
+        self.best_score_ = result.cv_scores[0] if vector else result.cv_scores
+        self.cv_curve_, self.alphas_ = result.cv_curve, result.alphas
+        self.x_mean_, self.x_scale_, self.y_mean_ = result.x_mean, result.x_scale, result.y_mean
+        self.edge_fractions_ = (result.edge_fraction_low, result.edge_fraction_high)
+        self.solver_ = result.solver
+        return self
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Predict in float64; a row alone gives what it gives within any batch.
+
+        Parameters
+        ----------
+        X : array-like, shape (m, p)
+
+        Returns
+        -------
+        ndarray, shape (m, t), or (m,) when y was a vector
+
+        Raises
+        ------
+        RidgeError
+            When unfitted, or X has other columns than the fit or values that are not finite.
+        """
+        check_fitted(self)
+        x = _validated(self, X, reset=False)
+        vector = self.coef_.ndim == 1
+        coef = self.coef_[:, None] if vector else self.coef_
+        out = predict_linear(x, coef, self.x_mean_, self.y_mean_)
+        return out[:, 0] if vector else out
+
+
+def check_fitted(estimator: RidgeCV) -> None:
+    """Raise `RidgeNotFittedError` when `estimator` has not been fitted."""
+    if not hasattr(estimator, "coef_"):
+        raise RidgeNotFittedError(
+            f"This {type(estimator).__name__} is not fitted yet; call fit(X, y) first."
+        )
+
+
+def _validated(estimator: RidgeCV, X: Any, **options: Any) -> npt.NDArray[Any]:
+    """Check X as scikit-learn does, names and all, but leave the finite values to the solver."""
+    try:
+        return np.asarray(validate_data(estimator, X, ensure_all_finite=False, **options))
+    except TypeError as error:
+        raise RidgeTypeError(str(error)) from error
+    except ValueError as error:
+        raise RidgeError(str(error)) from error
+
+
+def _checked_targets(y: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(check_array(y, ensure_2d=False, ensure_all_finite=False, input_name="y"))
+    except TypeError as error:
+        raise RidgeTypeError(str(error)) from error
+    except ValueError as error:
+        raise RidgeError(str(error)) from error

@@ -1,0 +1,175 @@
+"""The pattern of Takagi & Nishimoto (2023) in a run: what z, c and z_c are each good at.
+
+The paper finds that z alone keeps the look but not the meaning, c alone the meaning but not
+the look, and z_c both (their Figures 3 and 5).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calcarine.reporting.scores import lower_is_better
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+AS_PAPER = "as in the paper"
+NOT_AS_PAPER = "not as in the paper"
+UNDECIDED = "undecided (the intervals overlap)"
+METHODS = ("z", "c", "z_c")
+N_BOOT = 2000
+_SEED = 2023
+# (level, expected winner, expected loser)
+_CLAIMS = {
+    "look": (("z", "c"), ("z_c", "c")),
+    "meaning": (("c", "z"), ("z_c", "z")),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One paired comparison on one metric; positive differences favour `better`."""
+
+    better: str
+    worse: str
+    difference: float
+    low: float
+    high: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """z, c and z_c on one metric."""
+
+    level: str
+    metric: str
+    n: int
+    means: dict[str, float]
+    best: str
+    clear: bool
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The whole reading: one verdict a level, and all comparisons behind it."""
+
+    verdicts: dict[str, str]
+    readings: tuple[Reading, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The verdict over both levels; undecided when a level was not measured."""
+        found = list(self.verdicts.values())
+        if set(self.verdicts) != set(_CLAIMS) and NOT_AS_PAPER not in found:
+            return UNDECIDED
+        return _combine(found)
+
+
+def level(metric: str) -> str | None:
+    """Say whether a metric measures the look or the meaning of a picture, or neither."""
+    name = metric.lower()
+    if "within category" in name:
+        return None
+    if re.search(r"pixel|ssim|\bearly\b", name):
+        return "look"
+    if re.search(r"\blate\b|^category|-way", name):
+        return "meaning"
+    return None
+
+
+def paired_interval(
+    difference: NDArray[np.float64], n_boot: int = N_BOOT, seed: int = _SEED
+) -> tuple[float, float]:
+    """Bootstrap the mean of paired differences over pictures.
+
+    Parameters
+    ----------
+    difference : array, shape (n_pictures,)
+        Score of one method minus score of the other, picture by picture.
+    n_boot : int
+        Resamples.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    tuple of float
+        Ends of the 95 % percentile interval.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.empty(n_boot)
+    for i in range(n_boot):
+        means[i] = difference[rng.integers(0, len(difference), len(difference))].mean()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
+    """Compare z, c and z_c with the paper's pattern.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        Columns id, method, metric, value.
+
+    Returns
+    -------
+    Pattern or None
+        None when one of the three methods is missing or no metric speaks of a level.
+    """
+    if not set(METHODS) <= set(per_image["method"]):
+        return None
+    readings = []
+    for metric in per_image["metric"].unique():
+        where = level(str(metric))
+        table = _table(per_image, str(metric)) if where else None
+        if where and table is not None:
+            readings.append(_read_metric(where, str(metric), table))
+    if not readings:
+        return None
+    verdicts = {
+        name: _combine([c.verdict for r in readings if r.level == name for c in r.claims])
+        for name in _CLAIMS
+        if any(reading.level == name for reading in readings)
+    }
+    readings.sort(key=lambda reading: list(_CLAIMS).index(reading.level))
+    return Pattern(verdicts, tuple(readings))
+
+
+def _table(per_image: pd.DataFrame, metric: str) -> pd.DataFrame | None:
+    rows = per_image[(per_image["metric"] == metric) & per_image["method"].isin(METHODS)]
+    table = rows.pivot_table(index="id", columns="method", values="value", aggfunc="mean")
+    if not set(METHODS) <= set(table.columns):
+        return None
+    table = table[list(METHODS)].dropna()
+    return table if len(table) > 1 else None
+
+
+def _read_metric(where: str, metric: str, table: pd.DataFrame) -> Reading:
+    sign = -1 if lower_is_better(metric) else 1
+    means = {name: float(table[name].mean()) for name in METHODS}
+    ranked = sorted(METHODS, key=lambda name: -sign * means[name])
+    values = {name: sign * table[name].to_numpy(dtype=float) for name in METHODS}
+    low, _ = paired_interval(values[ranked[0]] - values[ranked[1]])
+    claims = tuple(_claim(better, worse, values) for better, worse in _CLAIMS[where])
+    return Reading(where, metric, len(table), means, ranked[0], low > 0, claims)
+
+
+def _claim(better: str, worse: str, values: dict[str, NDArray[np.float64]]) -> Claim:
+    difference = values[better] - values[worse]
+    low, high = paired_interval(difference)
+    verdict = AS_PAPER if low > 0 else NOT_AS_PAPER if high < 0 else UNDECIDED
+    return Claim(better, worse, float(difference.mean()), low, high, verdict)
+
+
+def _combine(verdicts: list[str]) -> str:
+    if NOT_AS_PAPER in verdicts:
+        return NOT_AS_PAPER
+    return AS_PAPER if set(verdicts) == {AS_PAPER} else UNDECIDED

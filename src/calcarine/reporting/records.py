@@ -1,0 +1,278 @@
+"""What a finished run directory holds, read once and checked."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calcarine.errors import CalcarineError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHOD_ORDER = ("z", "c", "z_c", "z_c, chosen by the brain", "direct ridge")
+# Folder names of reconstructions that differ from the method's name in the scores.
+_FOLDER_TO_METHOD = {"zc": "z_c", "direct": "direct ridge"}
+_NUMBERS = ("value", "ci_low", "ci_high", "chance", "p", "null_mean", "null_sd")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of ``metrics/summary.json``; numbers that are missing are NaN."""
+
+    method: str
+    metric: str
+    protocol: str
+    value: float
+    ci_low: float
+    ci_high: float
+    chance: float
+    p: float
+    null_mean: float
+    null_sd: float
+    n: int | None
+    pool: int | None
+    role: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+        The run directory.
+    settings : dict
+        The resolved configuration, from ``experiment.yaml``.
+    manifest : dict
+        Provenance, from ``manifest.json``.
+    scores : list of Score
+        From ``metrics/summary.json``.
+    per_image : pandas.DataFrame
+        Columns id, method, metric, value, category; ids are strings.
+    index : pandas.DataFrame
+        Columns id, method, sample, file, fold; ids are strings, methods are named as in
+        the scores.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    manifest: dict[str, Any]
+    scores: list[Score]
+    per_image: pd.DataFrame
+    index: pd.DataFrame
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the brain was simulated."""
+        return bool(self.manifest["simulated"])
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the reconstructed stimuli, sorted."""
+        return sorted(set(self.index["id"]))
+
+    @property
+    def picture_methods(self) -> list[str]:
+        """Methods that have reconstructions, in the order of the report."""
+        return order_methods(name for name in self.index["method"].unique() if name != "truth")
+
+    def picture(self, stimulus: str, method: str, sample: int | None = None) -> Path | None:
+        """Return the file of a reconstruction, or None when the method made none.
+
+        Without `sample` it is the first sample, whatever it looks like.
+        """
+        rows = self.index[(self.index["id"] == stimulus) & (self.index["method"] == method)]
+        if sample is not None:
+            rows = rows[rows["sample"] == sample]
+        if rows.empty:
+            return None
+        return self._inside(str(rows.sort_values("sample", kind="stable")["file"].iloc[0]))
+
+    def samples(self, stimulus: str, method: str) -> list[int]:
+        """Return the sample numbers of a reconstruction, ascending."""
+        rows = self.index[(self.index["id"] == stimulus) & (self.index["method"] == method)]
+        return sorted({int(sample) for sample in rows["sample"]})
+
+    def truth(self, stimulus: str) -> Path:
+        """Return the file of the picture that was seen."""
+        rows = self.index[self.index["id"] == stimulus]
+        listed = rows[rows["method"] == "truth"]
+        if not listed.empty:
+            return self._inside(str(listed["file"].iloc[0]))
+        # An id may hold characters a file name cannot; the reconstruction's name tells.
+        stem = Path(str(rows["file"].iloc[0])).stem.rsplit("_", 1)[0]
+        return self._inside(f"reconstructions/truth/{stem}.png")
+
+    def _inside(self, relative: str) -> Path:
+        path = (self.folder / relative).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise CalcarineError(
+                f"{self.folder}/reconstructions/index.parquet names {relative!r}, which lies "
+                "outside of the run; correct the index or reconstruct again."
+            )
+        if not path.is_file():
+            raise CalcarineError(
+                f"{path} is missing although the run's index names it; make it again with "
+                "`calcarine run`."
+            )
+        return path
+
+
+def order_methods(names: Iterable[str]) -> list[str]:
+    """Sort method names: the paper's first, then as they come, without doubles."""
+    unique = list(dict.fromkeys(names))
+    known = [name for name in METHOD_ORDER if name in unique]
+    return known + [name for name in unique if name not in METHOD_ORDER]
+
+
+def main_method(names: Iterable[str]) -> str:
+    """Name the method a report leads with: z_c, else z, else the first."""
+    ordered = order_methods(names)
+    return next((name for name in ("z_c", "z") if name in ordered), ordered[0])
+
+
+def read_scores(run: Path) -> list[Score]:
+    """Read ``metrics/summary.json``.
+
+    Raises
+    ------
+    CalcarineError
+        When the file is missing, malformed or holds no score of a method.
+    """
+    path = run / "metrics" / "summary.json"
+    raw = _read(path, "calcarine evaluate", run, lambda p: json.loads(p.read_text("utf-8")))
+    try:
+        scores = [_score(record) for record in raw]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CalcarineError(
+            f"{path} has a record that is no score ({error}); make it again with "
+            f"`calcarine evaluate {run}`."
+        ) from error
+    if not any(score.role == "method" for score in scores):
+        raise CalcarineError(
+            f"{path} holds no score of a method; make it again with `calcarine evaluate {run}`."
+        )
+    return scores
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read a finished run directory.
+
+    Parameters
+    ----------
+    run : Path
+        Directory with ``experiment.yaml``, ``manifest.json``, ``reconstructions/`` and
+        ``metrics/``.
+
+    Raises
+    ------
+    CalcarineError
+        When the run is not finished, or one of its files is malformed.
+    """
+    import pandas as pd
+    import yaml
+
+    run = Path(run)
+    if not run.is_dir():
+        raise CalcarineError(f"There is no run at {run}; make one with `calcarine run`.")
+    settings = _read(
+        run / "experiment.yaml",
+        "calcarine run",
+        run,
+        lambda path: yaml.safe_load(path.read_text("utf-8")),
+    )
+    manifest = _read(
+        run / "manifest.json",
+        "calcarine run",
+        run,
+        lambda path: json.loads(path.read_text("utf-8")),
+    )
+    for name, content in (("experiment.yaml", settings), ("manifest.json", manifest)):
+        if not isinstance(content, dict):
+            raise CalcarineError(
+                f"{run / name} is not a mapping; make it again with `calcarine run {run}`."
+            )
+    if not isinstance(manifest.get("simulated"), bool):
+        raise CalcarineError(
+            f"{run / 'manifest.json'} does not say whether the brain was simulated; "
+            'set "simulated" to true or false there.'
+        )
+    index_path = run / "reconstructions" / "index.parquet"
+    index = _read(index_path, "calcarine run", run, pd.read_parquet)
+    _check_columns(index, index_path, ("id", "method", "sample", "file"), "calcarine run", run)
+    scores = read_scores(run)
+    per_path = run / "metrics" / "per_image.parquet"
+    per_image = _read(per_path, "calcarine evaluate", run, pd.read_parquet)
+    _check_columns(
+        per_image, per_path, ("id", "method", "metric", "value"), "calcarine evaluate", run
+    )
+    return RunRecord(
+        folder=run,
+        settings=settings,
+        manifest=manifest,
+        scores=scores,
+        per_image=per_image.assign(id=per_image["id"].astype(str)),
+        index=index.assign(
+            id=index["id"].astype(str), method=index["method"].replace(_FOLDER_TO_METHOD)
+        ),
+    )
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Write a whole file or none: next to its place first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_bytes(content)
+    os.replace(aside, path)
+
+
+def _read(path: Path, command: str, run: Path, reader: Callable[[Path], Any]) -> Any:
+    if not path.is_file():
+        raise CalcarineError(f"{path} is missing; make it with `{command} {run}`.")
+    try:
+        return reader(path)
+    except Exception as error:  # each reader has its own family of errors
+        raise CalcarineError(
+            f"{path} cannot be read ({type(error).__name__}); make it again with `{command} {run}`."
+        ) from error
+
+
+def _check_columns(
+    frame: pd.DataFrame, path: Path, wanted: tuple[str, ...], command: str, run: Path
+) -> None:
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing or frame.empty:
+        lack = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
+        raise CalcarineError(f"{path} {lack}; make it again with `{command} {run}`.")
+
+
+def _score(record: dict[str, Any]) -> Score:
+    numbers = {name: _number(record.get(name)) for name in _NUMBERS}
+    role = str(record.get("role", "method"))
+    if role not in ("method", "floor", "ceiling"):
+        raise ValueError(f"unknown role {role!r}")
+    return Score(
+        method=str(record["method"]),
+        metric=str(record["metric"]),
+        protocol=str(record.get("protocol") or ""),
+        n=_count(record.get("n")),
+        pool=_count(record.get("pool")),
+        role=role,
+        **numbers,
+    )
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _count(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if math.isfinite(number) else None

@@ -1,0 +1,322 @@
+"""The HTML report of a run: one file that opens offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calcarine.errors import CalcarineError
+from calcarine.reporting import picks as picking
+from calcarine.reporting import scores as scoring
+from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
+from calcarine.reporting.records import (
+    RunRecord,
+    main_method,
+    read_run,
+    read_scores,
+    write_aside,
+)
+
+if TYPE_CHECKING:
+    from calcarine.reporting.picks import Pick, Quality
+
+PICTURE_PIXELS = 192
+_MOST_SAMPLES = 8
+_SHEET_RANDOM = 5
+_MEANINGS = {
+    "truth": "the picture that the person saw",
+    "z": "from the decoded latent of the picture alone",
+    "c": "from the decoded text conditioning alone, starting at noise",
+    "z_c": "from the decoded latent, noised and denoised under the decoded conditioning",
+    "direct ridge": "decoded by ridge regression directly, without a diffusion model",
+}
+
+
+def build_report(run: Path) -> Path:
+    """Write the report of a finished run.
+
+    Parameters
+    ----------
+    run : Path
+        The run directory.
+
+    Returns
+    -------
+    Path
+        ``run/report.html``: one file with its images and style inside. The figures are also
+        written as ``run/figures/scores.png`` and ``run/figures/reconstructions.png``.
+
+    Raises
+    ------
+    CalcarineError
+        When the run is not finished, or one of its files is malformed.
+    """
+    import jinja2
+
+    from calcarine.reporting import figures
+
+    record = read_run(Path(run))
+    order = picking.quality(record)
+    random = picking.at_random(record, order)
+    quantiles = picking.at_quantiles(order) if order is not None else []
+    plot = figures.png(figures.scores_figure(record.scores, record.simulated))
+    sheet = figures.png(
+        figures.sheet_figure(
+            record, quantiles + random[:_SHEET_RANDOM], _sheet_caption(record, order)
+        )
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("calcarine.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        num=scoring.number, ci=scoring.interval, p=scoring.p_value, explain=scoring.explain
+    )
+    page = environment.get_template("report.html.j2").render(
+        record=record,
+        manifest=record.manifest,
+        title=str(record.settings.get("name") or record.folder.resolve().name),
+        sentence=_sentence(record),
+        headlines=scoring.headlines(record.scores),
+        pictures=_pictures(record, order, quantiles, random),
+        scores=_score_tables(record),
+        plot=_data_uri(plot),
+        pattern=read_pattern(record.per_image),
+        not_as_paper=NOT_AS_PAPER,
+        undecided=UNDECIDED,
+        settings=_flatten(record.settings),
+        chosen=_mapping(record.manifest, "chosen"),
+        decoder=_decoder_rows(_mapping(record.manifest, "decoder")),
+        provenance=_provenance(record),
+        times=_times(_mapping(record.manifest, "times")),
+        machine=_flatten(_mapping(record.manifest, "hardware")),
+        versions=_versions(record),
+        limits=_limits(record),
+        notes=[str(note) for note in record.manifest.get("notes") or []],
+    )
+    write_aside(record.folder / "figures" / "scores.png", plot)
+    write_aside(record.folder / "figures" / "reconstructions.png", sheet)
+    report = record.folder / "report.html"
+    write_aside(report, page.encode("utf-8"))
+    return report
+
+
+def main_figures(run: Path) -> list[str]:
+    """Return the main figures as lines of plain text, for the end of a command.
+
+    Parameters
+    ----------
+    run : Path
+        The run directory; ``metrics/summary.json`` must be there.
+
+    Returns
+    -------
+    list of str
+        Per figure: method, metric, value [interval], chance, p, floor and ceiling.
+    """
+    return [_line(headline) for headline in scoring.headlines(read_scores(Path(run)))]
+
+
+def _line(headline: scoring.Headline) -> str:
+    score = headline.score
+    parts = [f"{scoring.number(score.value)} {scoring.interval(score)}".strip()]
+    if math.isfinite(score.chance):
+        parts.append(f"chance {scoring.number(score.chance)}")
+    if math.isfinite(score.p):
+        parts.append(scoring.p_value(score.p))
+    for role, other in (("floor", headline.floor), ("ceiling", headline.ceiling)):
+        if other is not None:
+            parts.append(f"{role} {scoring.number(other.value)} ({other.method})")
+    where = f" ({score.protocol})" if score.protocol else ""
+    return f"{score.method}: {score.metric}{where}: {', '.join(parts)}"
+
+
+def _sentence(record: RunRecord) -> str:
+    data = _mapping(record.manifest, "dataset")
+    wish = _mapping(record.settings, "dataset")
+    name = data.get("title") or data.get("name") or wish.get("name") or "an unnamed dataset"
+    person = data.get("subject") or wish.get("subject") or "one person"
+    brain = "simulated" if record.simulated else "measured"
+    return (
+        f"{len(record.ids)} pictures decoded from the {brain} brain activity of {person} in {name}."
+    )
+
+
+def _pictures(
+    record: RunRecord, order: Quality | None, quantiles: list[Pick], random: list[Pick]
+) -> dict[str, Any]:
+    method = main_method(record.picture_methods) if record.picture_methods else None
+    variety = [pick for pick in random[: picking.N_VARIETY] if method]
+    return {
+        "methods": ["truth", *record.picture_methods],
+        "meanings": {name: _MEANINGS.get(name, "") for name in record.picture_methods},
+        "quality": order,
+        "quantiles": [_picture_row(record, pick) for pick in quantiles],
+        "random": [_picture_row(record, pick) for pick in random],
+        "seed": picking.SEED,
+        "pixels": PICTURE_PIXELS,
+        "variety_method": method,
+        "variety": [_variety_row(record, pick, str(method)) for pick in variety],
+    }
+
+
+def _picture_row(record: RunRecord, pick: Pick) -> dict[str, Any]:
+    images = {"truth": _embed(record.truth(pick.id))}
+    for method in record.picture_methods:
+        path = record.picture(pick.id, method)
+        if path is not None:
+            images[method] = _embed(path)
+    return {"pick": pick, "images": images}
+
+
+def _variety_row(record: RunRecord, pick: Pick, method: str) -> dict[str, Any]:
+    images = []
+    for sample in record.samples(pick.id, method)[:_MOST_SAMPLES]:
+        path = record.picture(pick.id, method, sample)
+        if path is not None:
+            images.append((sample, _embed(path)))
+    return {"pick": pick, "truth": _embed(record.truth(pick.id)), "images": images}
+
+
+def _embed(path: Path) -> str:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise CalcarineError(
+            f"{path} is no readable picture; delete it and continue the run with `calcarine run`."
+        ) from error
+    image.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return _data_uri(buffer.getvalue())
+
+
+def _data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _sheet_caption(record: RunRecord, order: Quality | None) -> str:
+    ranked = (
+        f"Percentages: pictures at that quantile of {order.method}'s {order.metric}. "
+        if order is not None
+        else ""
+    )
+    return f"{ranked}Random: by seed {picking.SEED}. First sample always; n = {len(record.ids)}."
+
+
+def _score_tables(record: RunRecord) -> dict[str, Any]:
+    roles = ("method", "floor", "ceiling")
+    names = {role: scoring.names_of_role(record.scores, role) for role in roles}
+    metrics = [score.metric for score in record.scores]
+    return {
+        "groups": scoring.arrange(record.scores),
+        "columns": [(name, role) for role in roles for name in names[role]],
+        "directions": [
+            text
+            for word, text in (
+                ("fixed image", scoring.FIXED_IMAGE),
+                ("fixed reconstruction", scoring.FIXED_RECONSTRUCTION),
+            )
+            if any(word in metric for metric in metrics)
+        ],
+        "alt": _plot_alt(record),
+    }
+
+
+def _plot_alt(record: RunRecord) -> str:
+    methods = ", ".join(scoring.names_of_role(record.scores, "method"))
+    lead = "; ".join(_line(headline) for headline in scoring.headlines(record.scores))
+    return f"Scores with intervals of {methods}; the table below holds every value. {lead}"
+
+
+def _decoder_rows(decoder: dict[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for fold, latents in decoder.items():
+        for latent, facts in (latents or {}).items():
+            cells = {name: _plain(value) for name, value in (facts or {}).items()}
+            rows.append({"fold": str(fold), "latent": str(latent)} | cells)
+    return rows
+
+
+def _provenance(record: RunRecord) -> list[tuple[str, str]]:
+    data = _mapping(record.manifest, "dataset")
+    digests = _mapping(record.manifest, "digests")
+    return _flatten(data) + [(f"{name} digest", _plain(value)) for name, value in digests.items()]
+
+
+def _versions(record: RunRecord) -> list[tuple[str, str]]:
+    manifest = record.manifest
+    own = manifest.get("calcarine version", manifest.get("calcarine"))
+    rows = [("calcarine", _plain(own))] if own is not None else []
+    seeds = manifest.get("seeds")
+    rows += [item for item in _flatten(_mapping(manifest, "versions")) if item not in rows]
+    if isinstance(seeds, dict):
+        return rows + [(f"seed: {name}", value) for name, value in _flatten(seeds)]
+    return rows + ([("seeds", _plain(seeds))] if seeds is not None else [])
+
+
+def _times(times: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(str(stage), _duration(float(seconds))) for stage, seconds in times.items()]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _limits(record: RunRecord) -> list[str]:
+    person = _mapping(record.manifest, "dataset").get("subject") or "one person"
+    said = [
+        f"These figures rest on {len(record.ids)} pictures and one person ({person}). The "
+        "intervals tell how they would vary over other pictures, not over other people.",
+        "Every p stands for itself; none is corrected for the number of metrics and methods.",
+        "A generator makes sharp pictures of whatever it is given: read each score beside its "
+        "floor and its ceiling, not alone.",
+        "Identification depends on the pool it is made in; figures of different pools or "
+        "protocols must not be compared.",
+    ]
+    if record.simulated:
+        said.insert(
+            0,
+            "The brain was simulated. The figures show that the method works on data built to "
+            "its assumptions; they are no evidence about a human brain.",
+        )
+    return said
+
+
+def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    value = parent.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            rows += _flatten(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", _plain(value)))
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    return str(value)

@@ -1,0 +1,66 @@
+"""Reading the table that describes a folder of pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from calcarine.errors import CalcarineError
+
+_READERS = (".csv", ".tsv", ".json", ".parquet")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV, TSV, JSON (list of records) or parquet table with ids kept as text."""
+    if not path.is_file():
+        raise CalcarineError(f"The table {path} does not exist; give the path of a stimulus table.")
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise CalcarineError(
+            f"The table {path} ends in {suffix or 'nothing'}; use one of {', '.join(_READERS)}."
+        )
+    try:
+        table = _read(path, suffix)
+    except (ValueError, OSError, TypeError, AttributeError) as error:
+        raise CalcarineError(f"The table {path} cannot be read: {error}.") from error
+    missing = [name for name in ("id", "file") if name not in table.columns]
+    if missing:
+        raise CalcarineError(
+            f"The table {path} has no column {' and no column '.join(missing)}; "
+            f"its columns are {', '.join(map(str, table.columns)) or 'none'}."
+        )
+    if table.empty:
+        raise CalcarineError(f"The table {path} has no rows; list one picture a row.")
+    return table
+
+
+def _read(path: Path, suffix: str) -> pd.DataFrame:
+    if suffix == ".json":
+        return pd.DataFrame.from_records(json.loads(path.read_text(encoding="utf-8")))
+    if suffix == ".parquet":
+        return pd.read_parquet(path)
+    separator = "," if suffix == ".csv" else "\t"
+    # Text only: a number would lose the leading zeros of an id.
+    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+
+
+def cell_texts(row: dict[str, Any], singular: str, plural: str) -> tuple[str, ...]:
+    """All texts of a row's columns ``singular``, ``plural`` and ``singular_1`` and so on.
+
+    A cell is one text, texts separated by ``|``, or a list.
+    """
+    found: list[str] = []
+    for name, value in row.items():
+        if name in (singular, plural) or str(name).startswith(f"{singular}_"):
+            found.extend(_texts(value))
+    return tuple(found)
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return []
+    parts = str(value).split("|") if isinstance(value, str | int | float) else map(str, value)
+    return [part.strip() for part in parts if part.strip()]

@@ -1,0 +1,327 @@
+"""A set of stimuli: pictures with ids, captions, categories and semantic maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+from calcarine.stimuli._sources import (
+    ArraySource,
+    FolderSource,
+    JoinedSource,
+    SceneSource,
+    Source,
+)
+from calcarine.stimuli._tables import cell_texts, read_table
+
+__all__ = ["StimulusSet"]
+
+Texts = Sequence[str | Sequence[str]]
+
+
+class StimulusSet:
+    """Stimuli of one size, read when they are asked for.
+
+    Made by `from_arrays`, `from_folder`, `from_scenes` or `joined`.
+
+    Parameters
+    ----------
+    ids
+        Unique, non-empty names.
+    source
+        Where pictures and texts are read from.
+    size
+        Height and width of the pictures in pixels.
+
+    Raises
+    ------
+    CalcarineError
+        If an id is empty or occurs twice.
+    """
+
+    def __init__(self, ids: Iterable[str], source: Source, size: tuple[int, int]) -> None:
+        self._ids = tuple(ids)
+        self._source = source
+        self._size = size
+        self._known = frozenset(self._ids)
+        self._digest: str | None = None
+        _check_ids(self._ids)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the stimuli, in order."""
+        return self._ids
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._size
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._known
+
+    def __repr__(self) -> str:
+        return f"StimulusSet({len(self)} stimuli of {self._size[0]} x {self._size[1]} pixels)"
+
+    def image(self, id: str) -> NDArray[np.uint8]:
+        """Picture of one stimulus: uint8, shape (height, width, 3)."""
+        return self._source.image(self._chosen([id])[0])
+
+    def images(self, ids: Sequence[str] | None = None) -> NDArray[np.uint8]:
+        """Pictures of some or all stimuli.
+
+        Parameters
+        ----------
+        ids
+            Which, in which order; all if left out.
+
+        Returns
+        -------
+        uint8 array of shape (n, height, width, 3)
+            A new array.
+
+        Raises
+        ------
+        CalcarineError
+            If an id is unknown or its picture cannot be read.
+        """
+        chosen = self._chosen(ids)
+        pictures = np.empty((len(chosen), *self._size, 3), dtype=np.uint8)
+        for row, key in enumerate(chosen):
+            pictures[row] = self._source.image(key)
+        return pictures
+
+    def captions(self, ids: Sequence[str] | None = None) -> list[tuple[str, ...]]:
+        """Captions of each stimulus; an empty tuple where there are none."""
+        return [self._source.captions(key) for key in self._chosen(ids)]
+
+    def categories(self, ids: Sequence[str] | None = None) -> list[tuple[str, ...]]:
+        """Categories of each stimulus, the main one first."""
+        return [self._source.categories(key) for key in self._chosen(ids)]
+
+    def semantic_maps(self, ids: Sequence[str] | None = None) -> NDArray[np.uint8]:
+        """Class of each pixel: uint8, shape (n, height, width).
+
+        Raises
+        ------
+        CalcarineError
+            If a stimulus has no semantic map.
+        """
+        chosen = self._chosen(ids)
+        maps = np.empty((len(chosen), *self._size), dtype=np.uint8)
+        for row, key in enumerate(chosen):
+            found = self._source.semantic_map(key)
+            if found is None:
+                raise CalcarineError(
+                    f"Stimulus {key} has no semantic map; choose a data set that has them, "
+                    "or add a column semantic_map to its table."
+                )
+            maps[row] = found
+        return maps
+
+    def subset(self, ids: Sequence[str]) -> StimulusSet:
+        """Keep the named stimuli only, in the given order, sharing what is read."""
+        return StimulusSet(self._chosen(ids), self._source, self._size)
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of size, ids, pictures and captions, in order."""
+        if self._digest is None:
+            total = hashlib.sha256(json.dumps([list(self._size), len(self)]).encode())
+            for key in self._ids:
+                # Each part is as long as the set's size says or is delimited by JSON.
+                total.update(json.dumps([key, list(self._source.captions(key))]).encode())
+                total.update(np.ascontiguousarray(self._source.image(key)).tobytes())
+            self._digest = total.hexdigest()
+        return self._digest
+
+    def _chosen(self, ids: Sequence[str] | None) -> tuple[str, ...]:
+        if ids is None:
+            return self._ids
+        if isinstance(ids, str):
+            raise CalcarineError(f"Give a list of stimulus ids, such as ['{ids}'], not one text.")
+        for key in ids:
+            if key not in self._known:
+                raise CalcarineError(
+                    f"Stimulus {key} is not in this set of {len(self)} stimuli"
+                    + (f", which begins with {self._ids[0]}." if self._ids else ".")
+                )
+        return tuple(ids)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: NDArray[np.uint8],
+        ids: Sequence[str] | None = None,
+        captions: Texts | None = None,
+        categories: Texts | None = None,
+        semantic_maps: NDArray[np.uint8] | None = None,
+    ) -> StimulusSet:
+        """Make a set of pictures in memory.
+
+        Parameters
+        ----------
+        images
+            uint8, shape (n, height, width, 3).
+        ids
+            Names; ``stimulus-00000`` and so on if left out.
+        captions, categories
+            For each picture a text or several.
+        semantic_maps
+            uint8, shape (n, height, width).
+
+        Raises
+        ------
+        CalcarineError
+            If a shape, a type or a length is wrong.
+        """
+        pictures = np.asarray(images)
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
+            raise CalcarineError(
+                f"Stimulus images must be uint8 of shape (n, height, width, 3), "
+                f"not {pictures.dtype} of shape {pictures.shape}."
+            )
+        count, size = len(pictures), (int(pictures.shape[1]), int(pictures.shape[2]))
+        names = tuple(f"stimulus-{i:05d}" for i in range(count)) if ids is None else tuple(ids)
+        _check_length("ids", len(names), count)
+        maps = None if semantic_maps is None else np.asarray(semantic_maps)
+        if maps is not None and (maps.dtype != np.uint8 or maps.shape != pictures.shape[:3]):
+            raise CalcarineError(
+                f"Semantic maps must be uint8 of shape {pictures.shape[:3]}, "
+                f"not {maps.dtype} of shape {maps.shape}."
+            )
+        source = ArraySource(
+            names, pictures, _texts("captions", captions, count),
+            _texts("categories", categories, count), maps,
+        )  # fmt: skip
+        return cls(names, source, size)
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, table: str | Path, size: int | tuple[int, int] | None = None
+    ) -> StimulusSet:
+        """Make a set of the picture files in a folder.
+
+        Parameters
+        ----------
+        folder
+            Where the pictures are.
+        table
+            CSV, TSV, JSON (a list of records) or parquet, by its own path or
+            by its name in the folder.  Columns: ``id``, ``file`` (path in the
+            folder), ``caption`` or ``captions`` (several: separated by ``|``,
+            a list, or columns ``caption_1`` and so on), ``category`` likewise
+            (the main one first), and if wanted ``semantic_map`` (path in the
+            folder).
+        size
+            Crop pictures centrally and resize them; if left out, all must
+            have the size of the first.
+
+        Raises
+        ------
+        CalcarineError
+            If the table is wrong, a file is missing or lies outside.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            raise CalcarineError(f"The stimulus folder {root} does not exist; check the path.")
+        path = Path(table)
+        records = read_table(path if path.is_file() else root / path).to_dict("records")
+        rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in records]
+        ids = tuple(str(row["id"]) for row in rows)
+        _check_ids(ids)
+        source = FolderSource(
+            {key: _inside(root, row["file"], key) for key, row in zip(ids, rows, strict=True)},
+            _map_files(root, ids, rows),
+            {k: cell_texts(row, "caption", "captions") for k, row in zip(ids, rows, strict=True)},
+            {
+                k: cell_texts(row, "category", "categories")
+                for k, row in zip(ids, rows, strict=True)
+            },
+            (size, size) if isinstance(size, int) else size,
+        )
+        return cls(ids, source, source.size)
+
+    @classmethod
+    def from_scenes(cls, seed: int, indices: Iterable[int], size: int = 64) -> StimulusSet:
+        """Make a set of procedural scenes.
+
+        Parameters
+        ----------
+        seed, indices
+            Which pictures; see `calcarine.stimuli.scenes.render`.
+        size
+            Side in pixels.
+
+        Returns
+        -------
+        StimulusSet
+            Ids are ``scene-SEED-INDEX``; pictures are drawn when first used.
+        """
+        places = [(seed, int(index)) for index in indices]
+        if seed < 0 or size < 1 or any(index < 0 for _, index in places):
+            raise CalcarineError("Scenes need a seed and indices of at least 0 and a size above 0.")
+        ids = tuple(f"scene-{seed}-{index:05d}" for _, index in places)
+        return cls(ids, SceneSource(dict(zip(ids, places, strict=True)), size), (size, size))
+
+    @classmethod
+    def joined(cls, sets: Sequence[StimulusSet]) -> StimulusSet:
+        """Make one set of the stimuli of several sets of one size, in order."""
+        sizes = {part.size for part in sets}
+        if len(sizes) != 1:
+            raise CalcarineError(f"Only sets of one size can be joined, not {sorted(sizes)}.")
+        ids = [key for part in sets for key in part.ids]
+        _check_ids(tuple(ids))
+        sources = {key: part._source for part in sets for key in part.ids}
+        return cls(ids, JoinedSource(sources), sets[0].size)
+
+
+def _check_ids(ids: tuple[str, ...]) -> None:
+    for key, times in Counter(ids).items():
+        if not key:
+            raise CalcarineError("A stimulus has an empty id; name every stimulus.")
+        if times > 1:
+            raise CalcarineError(f"Stimulus id {key} occurs {times} times; ids must be unique.")
+
+
+def _check_length(what: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise CalcarineError(f"There are {found} {what} for {wanted} stimuli; give one each.")
+
+
+def _texts(what: str, texts: Texts | None, count: int) -> list[tuple[str, ...]]:
+    if texts is None:
+        return [()] * count
+    _check_length(what, len(texts), count)
+    return [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+
+
+def _map_files(root: Path, ids: tuple[str, ...], rows: list[dict[str, Any]]) -> dict[str, Path]:
+    """Files of the semantic maps, where the table names one."""
+    return {
+        key: _inside(root, row["semantic_map"], key)
+        for key, row in zip(ids, rows, strict=True)
+        if isinstance(row.get("semantic_map"), str) and row["semantic_map"]
+    }
+
+
+def _inside(root: Path, name: object, key: str) -> Path:
+    """Path of an existing file in the folder."""
+    if not isinstance(name, str) or not name:
+        raise CalcarineError(f"Stimulus {key} names no file; fill the column in its table.")
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CalcarineError(f"Stimulus {key}: {name} lies outside the folder {root}; move it in.")
+    if not path.is_file():
+        raise CalcarineError(f"Stimulus {key}: the file {path} does not exist; add it or its row.")
+    return path

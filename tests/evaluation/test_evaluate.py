@@ -1,0 +1,288 @@
+"""Every score stands beside its floor and its test, and survives writing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation import evaluate as module
+from calcarine.evaluation import metrics
+from calcarine.evaluation.baselines import random_training_image, training_mean
+from calcarine.evaluation.evaluate import (
+    Evaluation,
+    compare,
+    evaluate,
+    read_evaluation,
+    read_summary,
+    write_evaluation,
+)
+from calcarine.evaluation.networks import Judge, JudgeNet
+
+N, S, SIDE = 12, 2, 16
+KEYS = set(
+    "method role metric protocol value ci_low ci_high n pool chance p null_mean null_sd".split()
+)
+LABELS = ["six", "nine", "one", "two"]
+CATEGORIES = ["six", "nine"] * (N // 2)
+IDS = [f"stim{i}" for i in range(N)]
+FAST = {"n_boot": 50, "n_permutations": 99}
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    torch.manual_seed(1)
+    return Judge(JudgeNet(LABELS, (4, 6, 8)), "tiny")
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 256, (N, SIDE, SIDE, 3)).astype(np.uint8)
+    noise = rng.integers(0, 256, (N, S, SIDE, SIDE, 3)).astype(np.uint8)
+    return {"truth": truth, "noise": noise, "close": (truth[:, None] // 2 + noise // 2)}
+
+
+@pytest.fixture(scope="module")
+def full(judge, images) -> Evaluation:
+    train = images["noise"].reshape(-1, SIDE, SIDE, 3)
+    return evaluate(
+        images["truth"],
+        {
+            "close": images["close"],
+            "noise": images["noise"],
+            "ceiling: same": images["truth"][:, None],
+        },
+        ids=IDS,
+        categories=CATEGORIES,
+        floors={
+            "training mean": training_mean(train, N),
+            "random training image": random_training_image(train, IDS),
+        },
+        judge=judge,
+        within_groups=True,
+        read_classes=["six", "nine"],
+        **FAST,
+    )
+
+
+def pick(records: list[dict], method: str, metric: str) -> dict:
+    (found,) = [r for r in records if r["method"] == method and r["metric"] == metric]
+    return found
+
+
+def test_all_methods_have_all_metrics_and_keys(full):
+    spaces = ["pixels", "early layer", "middle layer", "late layer"]
+    expected = {"pixel correlation", "SSIM", "4-way top-1", "category read"} | {
+        f"{kind}, {space}, fixed {side}"
+        for kind in ("identification", "identification within category")
+        for space in spaces
+        for side in ("image", "reconstruction")
+    }
+    roles = {
+        "close": "method",
+        "noise": "method",
+        "ceiling: same": "ceiling",
+        "training mean": "floor",
+        "random training image": "floor",
+        "shuffled brain (close)": "floor",
+        "shuffled brain (noise)": "floor",
+    }
+    assert all(set(record) == KEYS for record in full.records)
+    assert {r["method"]: r["role"] for r in full.records} == roles
+    for method in roles:
+        assert sorted(r["metric"] for r in full.records if r["method"] == method) == sorted(
+            expected
+        )
+    assert full.notes == []
+
+
+def test_values_are_means_of_the_per_image_scores(full):
+    assert list(full.per_image) == ["id", "method", "metric", "value", "category"]
+    for record in full.records:
+        if record["method"].startswith("shuffled"):
+            continue
+        table = full.per_image
+        rows = table[(table.method == record["method"]) & (table.metric == record["metric"])]
+        assert list(rows.id) == IDS and list(rows.category) == CATEGORIES
+        assert record["value"] == pytest.approx(rows.value.mean())
+        assert record["ci_low"] - 1e-9 <= record["value"] <= record["ci_high"] + 1e-9
+        assert record["n"] == N and record["protocol"] == "calcarine"
+
+
+def test_values_equal_the_metrics_called_by_hand(full, images, judge):
+    truth, close = images["truth"], images["close"]
+    pixels = metrics.pixel_correlation_matrix(truth, close)
+    by_hand = {
+        "pixel correlation": pixels,
+        "SSIM": metrics.ssim_matrix(truth, close),
+        "identification, pixels, fixed image": metrics.identification_matrix(pixels),
+        "identification within category, pixels, fixed reconstruction": (
+            metrics.identification_matrix(pixels, "reconstruction", groups=CATEGORIES)
+        ),
+    }
+    late = [judge.read(x.reshape(-1, SIDE, SIDE, 3)).layers["late"] for x in (truth, close)]
+    features = metrics.feature_correlation_matrix(late[0], late[1].reshape(N, S, -1))
+    by_hand["identification, late layer, fixed image"] = metrics.identification_matrix(features)
+    for metric, matrix in by_hand.items():
+        value = pick(full.records, "close", metric)["value"]
+        assert value == pytest.approx(np.diagonal(matrix).mean(), abs=1e-6)
+
+
+def test_chance_and_pool(full):
+    expected = {
+        "identification, late layer, fixed image": (0.5, N),
+        "identification within category, pixels, fixed image": (0.5, N // 2),
+        "4-way top-1": (0.25, 4),
+        "category read": (0.5, 2),
+        "SSIM": (None, None),
+    }
+    for metric, (chance, pool) in expected.items():
+        record = pick(full.records, "noise", metric)
+        assert (record["chance"], record["pool"]) == (chance, pool)
+
+
+def test_perfect_images_are_at_one_with_the_least_p(full):
+    for metric in ("pixel correlation", "SSIM", "identification, late layer, fixed image"):
+        record = pick(full.records, "ceiling: same", metric)
+        assert record["value"] == pytest.approx(1) and record["p"] == pytest.approx(1 / 100)
+
+
+def test_training_mean_identifies_nothing(full):
+    for space in ("pixels", "early layer", "late layer"):
+        record = pick(full.records, "training mean", f"identification, {space}, fixed image")
+        assert record["value"] == 0.5 and record["p"] == 1
+
+
+def test_shuffled_brain_is_at_chance_and_below_a_real_effect(full):
+    metric = "identification, pixels, fixed image"
+    real = pick(full.records, "close", metric)
+    shuffled = pick(full.records, "shuffled brain (close)", metric)
+    assert shuffled["value"] == real["null_mean"] == pytest.approx(0.5, abs=0.05)
+    assert shuffled["ci_low"] < 0.5 < shuffled["ci_high"] < real["value"]
+    assert shuffled["p"] is None and real["p"] == pytest.approx(1 / 100)
+    assert pick(full.records, "noise", metric)["p"] > 0.02
+
+
+def test_the_same_call_gives_the_same_answer_and_reports_progress(images):
+    seen = []
+    runs = [
+        evaluate(
+            images["truth"],
+            {"a": images["close"], "b": images["noise"]},
+            ids=IDS,
+            progress=lambda *step: seen.append(step),
+            **FAST,
+        )
+        for _ in range(2)
+    ]
+    assert runs[0].records == runs[1].records
+    pd.testing.assert_frame_equal(runs[0].per_image, runs[1].per_image)
+    assert seen[:2] == [(1, 2, "a"), (2, 2, "b")]
+    assert runs[0].per_image["category"].isna().all()
+
+
+def test_reconstructions_of_another_size_are_resized(images):
+    large = images["truth"].repeat(2, axis=1).repeat(2, axis=2)[:, None]
+    result = evaluate(images["truth"], {"large": large}, ids=IDS, **FAST)
+    assert pick(result.records, "large", "pixel correlation")["value"] > 0.9
+
+
+def test_what_cannot_be_computed_is_left_out_with_a_note(images, judge):
+    tiny = images["truth"][:, :10, :10]
+    result = evaluate(
+        tiny,
+        {"m": images["close"]},
+        ids=IDS,
+        categories=["zebra"] * 3 + ["six"] * 9,
+        judge=judge,
+        within_groups=True,
+        n_way=[(3, 1), (4, 2), (10, 1)],
+        **FAST,
+    )
+    names = {record["metric"] for record in result.records}
+    assert not names & {"SSIM", "category read", "10-way top-1"}
+    assert not any("within" in name for name in names)
+    assert {"3-way top-1", "4-way top-2"} <= names
+    notes = " ".join(result.notes)
+    assert "SSIM" in notes and "zebra" in notes and "within category" in notes
+    assert len(result.notes) == 3
+
+
+def test_huge_ssims_keep_their_value_and_lose_their_test(images, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_PAIR_PIXELS", 1)
+    result = evaluate(images["truth"], {"m": images["close"]}, ids=IDS, **FAST)
+    record = pick(result.records, "m", "SSIM")
+    expected = metrics.ssim_matrix(images["truth"], images["close"], pairs="diagonal").mean()
+    assert record["value"] == pytest.approx(expected)
+    assert record["p"] is None and record["null_mean"] is None
+    assert any("permutation" in note for note in result.notes)
+
+
+def test_compare_pairs_images_by_id(full):
+    table = compare(
+        full.per_image.sample(frac=1, random_state=0), "close", "noise", **{"n_boot": 99}
+    )
+    row = table.set_index("metric").loc["pixel correlation"]
+    a, b = (pick(full.records, name, "pixel correlation")["value"] for name in ("close", "noise"))
+    assert row.difference == pytest.approx(a - b) and row.p < 0.01 and row.n == N
+    assert row.ci_low < row.difference < row.ci_high
+    assert len(table) == 20
+    with pytest.raises(CalcarineError, match="choose among"):
+        compare(full.per_image, "close", "absent")
+
+
+def test_written_scores_come_back(full, tmp_path):
+    write_evaluation(tmp_path / "metrics", full)
+    write_evaluation(tmp_path / "metrics", full)
+    written = {path.name for path in (tmp_path / "metrics").iterdir()}
+    assert written == {"summary.json", "per_image.parquet"}
+    text = (tmp_path / "metrics" / "summary.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    records = read_summary(tmp_path / "metrics")
+    order = [(record["method"], record["metric"]) for record in records]
+    assert order == sorted(order) and len(records) == len(full.records)
+    for record in full.records:
+        back = pick(records, record["method"], record["metric"])
+        assert back == {k: round(v, 6) if isinstance(v, float) else v for k, v in record.items()}
+    again = read_evaluation(tmp_path / "metrics")
+    pd.testing.assert_frame_equal(again.per_image, full.per_image, check_dtype=False)
+
+
+def test_a_failed_write_leaves_the_old_file(full, tmp_path):
+    write_evaluation(tmp_path, full)
+    before = (tmp_path / "summary.json").read_bytes()
+    broken = Evaluation([full.records[0] | {"value": float("nan")}], full.per_image)
+    with pytest.raises(ValueError, match="JSON"):
+        write_evaluation(tmp_path, broken)
+    assert (tmp_path / "summary.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
+def test_missing_or_malformed_summary_is_told(tmp_path, text):
+    if text is not None:
+        (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(CalcarineError, match="run the evaluation again"):
+        read_summary(tmp_path)
+
+
+def test_input_that_does_not_fit_is_refused(images, judge):
+    truth, close = images["truth"], images["close"]
+    good = {"truth": truth, "methods": {"m": close}, "ids": IDS}
+    for change, message in (
+        ({"truth": truth / 255}, "ground truths"),
+        ({"methods": {}}, "no method"),
+        ({"methods": {"m": close[:3]}}, "'m'"),
+        ({"methods": {"m": close / 255}}, "'m'"),
+        ({"floors": {"m": close}}, "both"),
+        ({"ids": ["a"] * N}, "one id of its own"),
+        ({"categories": ["a"]}, "categories"),
+        ({"judge": judge, "categories": CATEGORIES, "read_classes": ["eight"]}, "'eight'"),
+    ):
+        arguments = good | change
+        with pytest.raises(CalcarineError, match=message):
+            evaluate(arguments.pop("truth"), arguments.pop("methods"), **arguments)

@@ -1,0 +1,102 @@
+"""The verdict on the paper's pattern, on cases whose answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calcarine.reporting.pattern import (
+    AS_PAPER,
+    NOT_AS_PAPER,
+    UNDECIDED,
+    level,
+    paired_interval,
+    read_pattern,
+)
+
+PerImage = Callable[..., pd.DataFrame]
+# Mean score on metrics of look and of meaning, as the paper has it.
+PAPER = {"z": (0.8, 0.55), "c": (0.5, 0.85), "z_c": (0.78, 0.84)}
+IDS = [f"img{i:03d}" for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("means", "look", "meaning", "overall"),
+    [
+        (PAPER, AS_PAPER, AS_PAPER, AS_PAPER),
+        (
+            {"z": (0.5, 0.85), "c": (0.8, 0.55), "z_c": (0.7, 0.7)},
+            NOT_AS_PAPER,
+            NOT_AS_PAPER,
+            NOT_AS_PAPER,
+        ),
+        (
+            {"z": (0.8, 0.7), "c": (0.5, 0.7), "z_c": (0.78, 0.7)},
+            AS_PAPER,
+            UNDECIDED,
+            UNDECIDED,
+        ),
+    ],
+)
+def test_verdict(
+    scores_around: PerImage,
+    means: dict[str, tuple[float, float]],
+    look: str,
+    meaning: str,
+    overall: str,
+) -> None:
+    pattern = read_pattern(scores_around(means, IDS))
+    assert pattern is not None
+    assert pattern.verdicts == {"look": look, "meaning": meaning}
+    assert pattern.verdict == overall
+
+
+def test_differences_are_paired(scores_around: PerImage) -> None:
+    """A small but constant advantage shows, however much the pictures vary."""
+    frame = scores_around(PAPER, IDS, spread=0.0)
+    common = dict(zip(IDS, np.random.default_rng(0).normal(0, 5, len(IDS)), strict=True))
+    pattern = read_pattern(frame.assign(value=frame["value"] + frame["id"].map(common)))
+    assert pattern is not None and pattern.verdict == AS_PAPER
+    first = pattern.readings[0]
+    assert first.best == "z" and first.clear
+    assert first.claims[0].difference == pytest.approx(0.3)
+
+
+def test_one_level_alone_does_not_make_the_pattern(scores_around: PerImage) -> None:
+    frame = scores_around(PAPER, IDS)
+    pattern = read_pattern(frame[frame["metric"] == "pixel correlation"])
+    assert pattern is not None
+    assert pattern.verdicts == {"look": AS_PAPER}
+    assert pattern.verdict == UNDECIDED
+
+
+def test_no_pattern_without_the_three_methods(scores_around: PerImage) -> None:
+    assert read_pattern(scores_around({"z": PAPER["z"], "c": PAPER["c"]}, IDS)) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("SSIM", "look"),
+        ("identification, early layer, fixed reconstruction", "look"),
+        ("identification, late layer, fixed image", "meaning"),
+        ("10-way top-1", "meaning"),
+        ("identification within category, pixels, fixed image", None),
+        ("identification, middle layer, fixed image", None),
+        ("correlated latents", None),
+    ],
+)
+def test_level(metric: str, expected: str | None) -> None:
+    assert level(metric) == expected
+
+
+def test_paired_interval_covers_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(200):
+        low, high = paired_interval(rng.normal(0.3, 1, 40), n_boot=300)
+        covered += low <= 0.3 <= high
+    assert 0.88 <= covered / 200 <= 0.99

@@ -1,0 +1,260 @@
+"""The report holds what a reader needs, and nothing that reaches outside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from calcarine.errors import CalcarineError
+from calcarine.reporting import build_report, main_figures, picks
+from calcarine.reporting.records import read_run
+
+MakeRun = Callable[..., Path]
+HOSTILE = "<script>alert(1)"  # the id that the fake run holds
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, headings and the visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self._heading = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._heading = tag in ("h1", "h2", "h3")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._heading:
+            self.headings.append(data)
+            self._heading = False
+
+    def images(self) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.tags if tag == "img"]
+
+
+def page_of(run: Path) -> Page:
+    return Page(build_report(run).read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, run_maker: MakeRun) -> tuple[Path, Page]:
+    run = run_maker(tmp_path_factory.mktemp("report") / "run")
+    return run, page_of(run)
+
+
+def test_every_section_is_there(built: tuple[Path, Page]) -> None:
+    _, page = built
+    assert page.headings == [
+        "fake run",
+        "Main figures",
+        "The pictures",
+        "From poor to good",
+        "At random",
+        "Variety of samples",
+        "The scores",
+        "What the metrics mean",
+        "The pattern of the paper",
+        "Settings",
+        "Data, times and versions",
+        "Limits",
+        "Notes of the run",
+    ]
+    for words in (
+        "14 pictures decoded from the simulated brain activity of subj01",
+        "A note of the run.",
+        "generation.strength",
+        "median alpha",
+        "sha256:bb",
+        "2.0 h",
+        "Fixed image:",
+        "Fixed reconstruction:",
+        "by seed 2023",
+        "as in the paper",
+        "p < 0.001",
+    ):
+        assert words in page.text, words
+
+
+def test_nothing_is_fetched_or_run(built: tuple[Path, Page]) -> None:
+    run, page = built
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "link", "iframe", "object"), tag
+        for name in ("src", "href", "srcset", "data", "action"):
+            value = attrs.get(name) or ""
+            assert not value or value.startswith(("#", "data:image/png;base64,")), value
+    html = (run / "report.html").read_text("utf-8")
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_hostile_ids_and_titles_are_escaped(built: tuple[Path, Page]) -> None:
+    run, page = built
+    html = (run / "report.html").read_text("utf-8")
+    assert "<script" not in html and "<b>dataset" not in html
+    assert HOSTILE in page.text
+    assert any(HOSTILE in (image["alt"] or "") for image in page.images())
+
+
+def test_images_are_embedded_and_described(built: tuple[Path, Page]) -> None:
+    _, page = built
+    images = page.images()
+    # (5 + 12) rows of truth and four methods, 3 of truth and three samples, one plot.
+    assert len(images) == 17 * 5 + 3 * 4 + 1
+    for image in images:
+        assert image["alt"]
+        content = base64.b64decode((image["src"] or "").split(",", 1)[1])
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.verify()
+            assert opened.format == "PNG"
+
+
+def test_figures_are_written_too(built: tuple[Path, Page]) -> None:
+    run, _ = built
+    for name in ("scores.png", "reconstructions.png"):
+        with Image.open(run / "figures" / name) as image:
+            assert min(image.size) > 400
+    assert not list(run.rglob("*.part"))
+
+
+def test_the_same_run_gives_the_same_report(fake_run: MakeRun) -> None:
+    run = fake_run(methods=("z", "c"), n_samples=1)
+    first = build_report(run).read_bytes()
+    assert build_report(run).read_bytes() == first
+
+
+def test_badge_tells_simulated_from_measured(fake_run: MakeRun) -> None:
+    simulated = page_of(fake_run("simulated", n_samples=1))
+    measured = page_of(fake_run("measured", simulated=False, n_samples=1))
+    assert "SIMULATED brain" in simulated.text and "The brain was simulated" in simulated.text
+    assert simulated.text.count("SIMULATED") >= 5
+    assert "MEASURED brain" in measured.text
+    assert "simulated" not in measured.text.split("Data, times")[0].split("}}")[-1]
+
+
+def test_pattern_needs_all_three_methods(fake_run: MakeRun) -> None:
+    page = page_of(fake_run(methods=("z", "direct ridge"), n_samples=1))
+    assert "The pattern of the paper" not in page.headings
+    assert "of z (the number" in page.text
+
+
+def test_first_sample_is_shown_whatever_the_index_order(fake_run: MakeRun) -> None:
+    record = read_run(fake_run())
+    for stimulus in record.ids:
+        path = record.picture(stimulus, "z_c")
+        assert path is not None and path.name.endswith("_00.png")
+    assert record.samples(record.ids[0], "z_c") == [0, 1, 2]
+
+
+def test_random_picks_ignore_scores(fake_run: MakeRun) -> None:
+    run = fake_run()
+    record = read_run(run)
+    before = [pick.id for pick in picks.at_random(record, picks.quality(record))]
+    path = run / "metrics" / "per_image.parquet"
+    frame = pd.read_parquet(path)
+    frame.assign(value=-frame["value"]).to_parquet(path)
+    record = read_run(run)
+    after = [pick.id for pick in picks.at_random(record, picks.quality(record))]
+    assert before == after
+    assert len(set(before)) == 12
+
+
+def test_quantiles_are_those_of_the_leading_method() -> None:
+    values = pd.Series({f"i{k:03d}": k / 100 for k in range(101)}).sample(frac=1, random_state=0)
+    chosen = picks.at_quantiles(picks.Quality("z_c", "pixel correlation", values))
+    assert [pick.id for pick in chosen] == ["i005", "i025", "i050", "i075", "i095"]
+    assert [pick.label for pick in chosen] == ["5 %", "25 %", "50 %", "75 %", "95 %"]
+    worst_last = picks.at_quantiles(picks.Quality("z_c", "LPIPS distance", values))
+    assert [pick.id for pick in worst_last] == ["i095", "i075", "i050", "i025", "i005"]
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("experiment.yaml", "calcarine run"),
+        ("manifest.json", "calcarine run"),
+        ("reconstructions/index.parquet", "calcarine run"),
+        ("metrics/summary.json", "calcarine evaluate"),
+        ("metrics/per_image.parquet", "calcarine evaluate"),
+    ],
+)
+def test_a_missing_or_broken_file_is_named(fake_run: MakeRun, file: str, command: str) -> None:
+    run = fake_run(methods=("z",), n_samples=1)
+    (run / file).write_bytes(b"{ not: [whole")
+    with pytest.raises(CalcarineError, match="cannot be read") as caught:
+        build_report(run)
+    assert file in str(caught.value)
+    (run / file).unlink()
+    with pytest.raises(CalcarineError, match="is missing") as caught:
+        build_report(run)
+    assert file in str(caught.value) and f"`{command} {run}`" in str(caught.value)
+    assert not (run / "report.html").exists()
+
+
+def test_missing_picture_and_missing_run_are_told(fake_run: MakeRun, tmp_path: Path) -> None:
+    run = fake_run(methods=("z",), n_pictures=2, n_samples=1)
+    (run / "reconstructions" / "z" / "img001_00.png").unlink()
+    with pytest.raises(CalcarineError, match=r"img001_00\.png is missing"):
+        build_report(run)
+    with pytest.raises(CalcarineError, match="no run at"):
+        build_report(tmp_path / "nowhere")
+
+
+def test_index_cannot_reach_outside_of_the_run(fake_run: MakeRun, tmp_path: Path) -> None:
+    run = fake_run(methods=("z",), n_pictures=2, n_samples=1)
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    path = run / "reconstructions" / "index.parquet"
+    pd.read_parquet(path).assign(file="../secret.png").to_parquet(path)
+    with pytest.raises(CalcarineError, match="outside of the run"):
+        build_report(run)
+
+
+def test_manifest_must_say_whether_simulated(fake_run: MakeRun) -> None:
+    run = fake_run(methods=("z",), n_samples=1)
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["simulated"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CalcarineError, match="whether the brain was simulated"):
+        build_report(run)
+
+
+def test_main_figures_are_lines_of_the_leading_method(fake_run: MakeRun) -> None:
+    run = fake_run(n_samples=1)
+    lines = main_figures(run)
+    assert len(lines) == 6
+    assert all(line.startswith("z_c: ") for line in lines)
+    found = next(line for line in lines if "identification, pixels, fixed image" in line)
+    assert re.search(
+        r"\(calcarine\): 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\], chance 0\.500, p < 0\.001, "
+        r"floor 0\.\d{3} \(.+\), ceiling 0\.\d{3} \(ceiling z_c\)$",
+        found,
+    )
+
+
+def test_protocols_and_pools_never_share_a_row() -> None:
+    from calcarine.reporting.records import Score
+    from calcarine.reporting.scores import arrange
+
+    def score(method: str, protocol: str, pool: int) -> Score:
+        nothing = float("nan")
+        numbers = (0.5, nothing, nothing, nothing, nothing, nothing, nothing)
+        return Score(method, "identification, pixels", protocol, *numbers, 3, pool, "method")
+
+    groups = arrange(
+        [score("z", "a", 10), score("c", "a", 10), score("z_c", "a", 50), score("z", "b", 10)]
+    )
+    rows = [[(row.protocol, row.pool, sorted(row.cells)) for row in g.rows] for g in groups]
+    assert rows == [[("a", 10, ["c", "z"]), ("a", 50, ["z_c"])], [("b", 10, ["z"])]]
