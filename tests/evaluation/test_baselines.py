@@ -31,7 +31,7 @@ def test_random_training_images_do_not_depend_on_order():
 
 def test_random_training_images_come_from_everywhere_in_training():
     floor = random_training_image(TRAIN, IDS)
-    rows = [np.flatnonzero((TRAIN == image[0]).all(axis=(1, 2, 3))) for image in floor]
+    rows = [np.flatnonzero((image[0] == TRAIN).all(axis=(1, 2, 3))) for image in floor]
     assert all(len(row) == 1 for row in rows)
     assert len({int(row[0]) for row in rows}) > 25
 

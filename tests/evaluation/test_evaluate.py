@@ -24,9 +24,9 @@ from calcarine.evaluation.evaluate import (
 from calcarine.evaluation.networks import Judge, JudgeNet
 
 N, S, SIDE = 12, 2, 16
-KEYS = set(
-    "method role metric protocol value ci_low ci_high n pool chance p null_mean null_sd".split()
-)
+KEYS = {"method", "role", "metric", "protocol", "value", "ci_low", "ci_high", "n"} | {
+    *("pool", "chance", "p", "null_mean", "null_sd")
+}
 LABELS = ["six", "nine", "one", "two"]
 CATEGORIES = ["six", "nine"] * (N // 2)
 IDS = [f"stim{i}" for i in range(N)]
@@ -240,7 +240,7 @@ def test_written_scores_come_back(full, tmp_path):
     write_evaluation(tmp_path / "metrics", full)
     write_evaluation(tmp_path / "metrics", full)
     written = {path.name for path in (tmp_path / "metrics").iterdir()}
-    assert written == {"summary.json", "per_image.parquet"}
+    assert written == {"summary.json", "notes.json", "per_image.parquet"}
     text = (tmp_path / "metrics" / "summary.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     records = read_summary(tmp_path / "metrics")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from calcarine.errors import CalcarineError
 from calcarine.evaluation import networks
@@ -159,6 +159,20 @@ def test_pickles_are_never_opened(folder, zipped):
     with pytest.raises(CalcarineError, match="pickle"):
         load_judge(folder)
     assert not (folder / "sprung").exists()
+
+
+def test_a_header_that_begins_like_a_pickle_is_read(folder):
+    path = folder / "own.safetensors"
+    state = load_file(path)
+    for length in range(0, 256, 8):
+        save_file(state, path, metadata={"note": "x" * length})
+        if path.read_bytes()[:1] == b"\x80":
+            break
+    assert path.read_bytes()[:1] == b"\x80"
+    load_judge(folder)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CalcarineError, match="truncated"):
+        load_judge(folder)
 
 
 def test_weights_of_another_network_or_broken_numbers_are_told(folder):

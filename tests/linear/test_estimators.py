@@ -132,7 +132,7 @@ def test_changed_weights_are_noticed(saved):
     content = bytearray(saved[0].read_bytes())
     content[-3] ^= 1
     saved[0].write_bytes(content)
-    with pytest.raises(CalcarineError, match="not the file that model.json describes"):
+    with pytest.raises(CalcarineError, match=r"not the file that model\.json describes"):
         load(saved[0])
 
 

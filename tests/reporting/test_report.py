@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from calcarine.errors import CalcarineError
-from calcarine.reporting import build_report, main_figures, picks
+from calcarine.reporting import build_report, figures, main_figures, picks
 from calcarine.reporting.records import read_run
 
 MakeRun = Callable[..., Path]
@@ -130,25 +131,38 @@ def test_figures_are_written_too(built: tuple[Path, Page]) -> None:
     assert not list(run.rglob("*.part"))
 
 
-def test_the_same_run_gives_the_same_report(fake_run: MakeRun) -> None:
-    run = fake_run(methods=("z", "c"), n_samples=1)
-    first = build_report(run).read_bytes()
+def test_the_same_run_gives_the_same_report(built: tuple[Path, Page]) -> None:
+    run, _ = built
+    first = (run / "report.html").read_bytes()
     assert build_report(run).read_bytes() == first
 
 
-def test_badge_tells_simulated_from_measured(fake_run: MakeRun) -> None:
-    simulated = page_of(fake_run("simulated", n_samples=1))
-    measured = page_of(fake_run("measured", simulated=False, n_samples=1))
-    assert "SIMULATED brain" in simulated.text and "The brain was simulated" in simulated.text
-    assert simulated.text.count("SIMULATED") >= 5
-    assert "MEASURED brain" in measured.text
-    assert "simulated" not in measured.text.split("Data, times")[0].split("}}")[-1]
+def test_simulated_run_says_so_everywhere(built: tuple[Path, Page]) -> None:
+    _, page = built
+    assert "SIMULATED brain" in page.text and "MEASURED" not in page.text
+    # The badge, three sheets of pictures, the table of scores and that of the pattern.
+    assert page.text.count("SIMULATED") == 6
+    assert "The brain was simulated" in page.text
 
 
-def test_pattern_needs_all_three_methods(fake_run: MakeRun) -> None:
-    page = page_of(fake_run(methods=("z", "direct ridge"), n_samples=1))
+def test_measured_run_with_one_latent(fake_run: MakeRun) -> None:
+    page = page_of(fake_run(methods=("z", "direct ridge"), simulated=False, n_samples=1))
+    assert "MEASURED brain" in page.text
+    assert "SIMULATED" not in page.text and "The brain was simulated" not in page.text
     assert "The pattern of the paper" not in page.headings
     assert "of z (the number" in page.text
+
+
+def test_matplotlib_figures_are_marked_when_simulated(fake_run: MakeRun) -> None:
+    record = read_run(fake_run(methods=("z",), n_pictures=2, n_samples=1))
+    for simulated in (True, False):
+        record = replace(record, manifest=record.manifest | {"simulated": simulated})
+        for figure in (
+            figures.scores_figure(record.scores[:3], simulated),
+            figures.sheet_figure(record, picks.at_random(record, None), "caption"),
+        ):
+            words = [text.get_text() for text in figure.texts]
+            assert ("SIMULATED" in words) is simulated
 
 
 def test_first_sample_is_shown_whatever_the_index_order(fake_run: MakeRun) -> None:
@@ -218,8 +232,9 @@ def test_index_cannot_reach_outside_of_the_run(fake_run: MakeRun, tmp_path: Path
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     path = run / "reconstructions" / "index.parquet"
     pd.read_parquet(path).assign(file="../secret.png").to_parquet(path)
+    record = read_run(run)
     with pytest.raises(CalcarineError, match="outside of the run"):
-        build_report(run)
+        record.picture("img001", "z")
 
 
 def test_manifest_must_say_whether_simulated(fake_run: MakeRun) -> None:

@@ -55,7 +55,9 @@ def demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/
 
 @app.command()
 def run(
-    file: Annotated[Path | None, typer.Argument(help="Experiment in YAML.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Experiment in YAML, or a run's folder to continue.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Named settings, such as takagi.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set; see 'datasets list'.")] = None,
     data: Data = None,
@@ -68,6 +70,8 @@ def run(
 
     if file is None and preset is None:
         raise CalcarineError("Say what to run: --preset takagi, or the path of a YAML file.")
+    if file is not None and file.is_dir():
+        file, out = file / "experiment.yaml", out or file
     experiment = load_experiment(
         preset, file, settings or (), name=dataset, data=data, subject=subject
     )

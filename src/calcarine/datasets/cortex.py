@@ -89,7 +89,7 @@ def _patches(hemisphere: str) -> dict[str, NDArray[np.intp]]:
 
 def _mirrored(points: NDArray[np.float64], hemisphere: str) -> NDArray[np.float64]:
     """Points as if they were of the left hemisphere."""
-    return points * np.array([1.0 if hemisphere == "left" else -1.0, 1.0, 1.0])
+    return np.asarray(points * np.array([1.0 if hemisphere == "left" else -1.0, 1.0, 1.0]))
 
 
 def _distance(points: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,14 +31,18 @@ class TargetSummary:
         Mean over target dimensions of the cross-validated r2 inside the training data.
     positive : float
         Share of dimensions with a cross-validated r2 above zero.
-    edge : str
-        The ridge's warning that alphas sit on the edge of the grid, or an empty string.
+    edge_low, edge_high : float
+        Share of predictable dimensions whose penalty sits on an end of the grid.
+    warning : str
+        What the ridge warned of, or an empty string.
     """
 
     median_alpha: float
     mean_cv_r2: float
     positive: float
-    edge: str
+    edge_low: float
+    edge_high: float
+    warning: str
 
 
 def fit_ridge(
@@ -72,15 +76,21 @@ def fit_ridge(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RidgeEdgeWarning)
         ridge.fit(responses.data, targets, groups=np.asarray(responses.stimulus_ids))
-    edge = "; ".join(str(w.message) for w in caught if issubclass(w.category, RidgeEdgeWarning))
+    told = "; ".join(str(w.message) for w in caught if issubclass(w.category, RidgeEdgeWarning))
     for warning in caught:
         if not issubclass(warning.category, RidgeEdgeWarning):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
     score = np.asarray(ridge.best_score_)
+    low, high = ridge.edge_fractions_
     summary = TargetSummary(
-        float(np.median(ridge.alpha_)), float(score.mean()), float((score > 0).mean()), edge
+        median_alpha=float(np.median(ridge.alpha_)),
+        mean_cv_r2=float(score.mean()),
+        positive=float((score > 0).mean()),
+        edge_low=float(low),
+        edge_high=float(high),
+        warning=told,
     )
     return ridge, summary
 

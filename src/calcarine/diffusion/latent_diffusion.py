@@ -89,6 +89,8 @@ class LatentDiffusion:
             place = _download(place)
         check_folder(place)
         options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+        options["low_cpu_mem_usage"] = False  # True needs accelerate, which is no dependency
+        _quiet()
         try:
             vae = AutoencoderKL.from_pretrained(place, subfolder="vae", **options)
             unet = UNet2DConditionModel.from_pretrained(place, subfolder="unet", **options)
@@ -365,6 +367,13 @@ class LatentDiffusion:
                 guess = free + guidance * (told - free)
             x = self.scheduler.step(guess, t, x).prev_sample
         return x
+
+
+def _quiet() -> None:
+    """Keep loading bars of transformers off the terminal."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _batches(count: int, size: int) -> list[slice]:

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +35,7 @@ Progress = Callable[[int, int, str], None]
 Role = Literal["method", "floor", "ceiling"]
 
 SUMMARY_NAME = "summary.json"
+NOTES_NAME = "notes.json"
 PER_IMAGE_NAME = "per_image.parquet"
 MIN_GROUP, MAX_GROUPS = 5, 10
 _DIRECTIONS: tuple[Literal["image", "reconstruction"], ...] = ("image", "reconstruction")
@@ -238,7 +240,7 @@ def compare(
 
 
 def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
-    """Write ``summary.json`` and ``per_image.parquet``.
+    """Write ``summary.json`` (a list of records), ``notes.json`` and ``per_image.parquet``.
 
     Parameters
     ----------
@@ -254,13 +256,11 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     records = sorted(evaluation.records, key=lambda r: (r["method"], r["metric"], r["role"]))
-    summary = {
-        "notes": evaluation.notes,
-        "records": [{key: _rounded(value) for key, value in row.items()} for row in records],
-    }
-    text = json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    rounded = [{key: _rounded(value) for key, value in row.items()} for row in records]
     _write_aside(folder / PER_IMAGE_NAME, lambda path: evaluation.per_image.to_parquet(path))
-    _write_aside(folder / SUMMARY_NAME, lambda path: path.write_text(text, encoding="utf-8"))
+    for name, content in ((NOTES_NAME, evaluation.notes), (SUMMARY_NAME, rounded)):
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        _write_aside(folder / name, partial(_write_text, text=text))
 
 
 def read_summary(folder: str | Path) -> list[Record]:
@@ -279,7 +279,10 @@ def read_summary(folder: str | Path) -> list[Record]:
     CalcarineError
         If the file is missing or malformed.
     """
-    records: list[Record] = _read_json(Path(folder) / SUMMARY_NAME)["records"]
+    path = Path(folder) / SUMMARY_NAME
+    records = _read_list(path)
+    if not records:
+        raise CalcarineError(_malformed(path))
     return records
 
 
@@ -300,13 +303,13 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     CalcarineError
         If a file is missing or malformed.
     """
-    summary = _read_json(Path(folder) / SUMMARY_NAME)
+    records, notes = read_summary(folder), _read_list(Path(folder) / NOTES_NAME)
     path = Path(folder) / PER_IMAGE_NAME
     try:
         per_image = pd.read_parquet(path)
     except (OSError, ValueError):
         raise CalcarineError(_malformed(path)) from None
-    return Evaluation(summary["records"], per_image, summary["notes"])
+    return Evaluation(records, per_image, notes)
 
 
 def _scores(plan: _Plan, images: Images, notes: list[str]) -> list[_Score]:
@@ -518,14 +521,18 @@ def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _read_list(path: Path) -> list[Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise CalcarineError(_malformed(path)) from None
-    if not isinstance(summary, dict) or not {"records", "notes"} <= summary.keys():
+    if not isinstance(content, list):
         raise CalcarineError(_malformed(path))
-    return summary
+    return content
 
 
 def _malformed(path: Path) -> str:

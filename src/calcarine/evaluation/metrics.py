@@ -366,7 +366,8 @@ def _to_gray(images: NDArray[Any]) -> FloatArray:
 def _gaussian() -> FloatArray:
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
     weights: FloatArray = np.exp(-0.5 * (offsets / 1.5) ** 2)
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 _WEIGHTS = _gaussian()

@@ -279,7 +279,9 @@ def _describe(work: Workspace) -> None:
         decoder[split.name] = json.loads((folder / "summary.json").read_text())
     info = datasets.info(dataset.name)
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
-    notes = sorted({s[t]["edge"] for s in decoder.values() for t in s if s[t]["edge"]})
+    notes = sorted(
+        {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
+    )
     run.update_manifest(
         **environment(),
         seeds={

@@ -448,7 +448,8 @@ class _Moments:
 
     def correlation(self, constant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         size = np.sqrt(self.guess) * np.sqrt(self.truth)
-        table = np.divide(self.cross, size, out=np.zeros_like(size), where=size > 0)
+        table = np.zeros_like(size)
+        np.divide(self.cross, size, out=table, where=size > 0)
         table[:, constant] = 0.0
         return table
 

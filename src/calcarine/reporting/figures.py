@@ -62,7 +62,7 @@ def scores_figure(scores: Sequence[Score], simulated: bool) -> Figure:
     sizes = [max(len(group.rows) * slots * _ROW_INCHES, 0.6) for group in groups] or [0.6]
     height = sum(sizes) + 0.75 * len(sizes) + 0.9
     # The strip on top is kept free for the legend.
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.75 / height))
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.6 / height))
     figure = Figure(figsize=(10, height), layout=layout)
     panels = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=sizes)[:, 0]
     for axes, group in zip(panels, groups, strict=False):
@@ -205,7 +205,14 @@ def _point(axes: Axes, score: Score, height: float, style: tuple[str, str]) -> N
     if math.isfinite(score.ci_low) and math.isfinite(score.ci_high):
         axes.plot([score.ci_low, score.ci_high], [height] * 2, color=colour, linewidth=2, zorder=3)
     axes.plot(
-        score.value, height, marker, color=colour, markersize=6, markeredgecolor="white", zorder=4
+        score.value,
+        height,
+        marker,
+        color=colour,
+        markersize=7.5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        zorder=4,
     )
 
 

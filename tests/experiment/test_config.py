@@ -1,0 +1,107 @@
+import pytest
+import yaml
+
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment
+from calcarine.experiment.config import PRESETS
+from calcarine.experiment.run_directory import RunDirectory, content_key
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_is_valid(name):
+    assert load_experiment(name).preset == name
+
+
+def test_the_paper_settings_are_the_defaults_of_takagi():
+    generation = load_experiment("takagi").generation
+    assert (generation.strength, generation.guidance) == (0.8, 5.0)
+    assert (generation.steps, generation.samples) == (50, 5)
+
+
+def test_settings_change_single_values():
+    changed = load_experiment("takagi", None, ["generation.strength=0.6", "roi.z=V1"], name="x")
+    assert changed.generation.strength == 0.6
+    assert changed.generation.steps == 50
+    assert changed.roi.z == "V1" and changed.dataset.name == "x"
+
+
+def test_another_data_set_drops_the_options_of_the_preset():
+    assert load_experiment("demo").dataset.options
+    assert load_experiment("demo", name="digits69").dataset.options == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("generation.strenght=1", "generation.strenght"),
+        ("generation.strength=2", "generation.strength"),
+        ("generation.strength", "key=value"),
+        ("generation.steps=[", "cannot be read"),
+        ("generation=3", "generation"),
+    ],
+)
+def test_wrong_settings_are_named(setting, told):
+    with pytest.raises(CalcarineError, match=told):
+        load_experiment("takagi", None, [setting])
+
+
+def test_a_file_starts_from_its_preset(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: takagi\nname: mine\ngeneration: {steps: 20}\n")
+    loaded = load_experiment(None, file)
+    assert loaded.name == "mine" and loaded.generation.steps == 20
+    assert loaded.generation.candidates == PRESETS["takagi"]["generation"]["candidates"]
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1\n- 2", "\x00"])
+def test_broken_files_are_told(tmp_path, content):
+    file = tmp_path / "broken.yaml"
+    file.write_text(content)
+    with pytest.raises(CalcarineError, match=r"broken\.yaml"):
+        load_experiment(None, file)
+    with pytest.raises(CalcarineError, match="no experiment file"):
+        load_experiment(None, tmp_path / "absent.yaml")
+
+
+def test_unknown_preset_names_the_known():
+    with pytest.raises(CalcarineError, match="takagi"):
+        load_experiment("takagy")
+
+
+def test_a_folder_of_another_experiment_is_refused(tmp_path):
+    RunDirectory(tmp_path / "run", load_experiment("takagi", name="digits69", data="x"))
+    with pytest.raises(CalcarineError, match="another experiment"):
+        RunDirectory(tmp_path / "run", load_experiment("takagi", name="miyawaki_vbcca"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(CalcarineError, match="no run of calcarine"):
+        RunDirectory(tmp_path / "other", load_experiment("takagi"))
+    with pytest.raises(CalcarineError, match=r"experiment\.yaml"):
+        RunDirectory(tmp_path / "other")
+
+
+def test_the_resolved_configuration_is_written_and_read_back(tmp_path):
+    experiment = load_experiment("takagi", None, ["generation.steps=7"])
+    RunDirectory(tmp_path / "run", experiment)
+    assert RunDirectory(tmp_path / "run").experiment == experiment
+    assert yaml.safe_load((tmp_path / "run/experiment.yaml").read_text())["generation"]["steps"] == 7
+
+
+def test_a_changed_key_clears_only_its_own_stage(tmp_path):
+    run = RunDirectory(tmp_path / "run", load_experiment("takagi"))
+    assert run.begin("fit", "a") and run.begin("reconstruct", "b")
+    for folder in (run.decoder, run.reconstructions):
+        folder.mkdir()
+        (folder / "x").write_text("kept")
+    run.finish("fit", "a")
+    assert not run.begin("fit", "a")
+    assert run.begin("reconstruct", "b") and (run.reconstructions / "x").exists()
+    assert run.begin("reconstruct", "c") and not run.reconstructions.exists()
+    assert (run.decoder / "x").exists()
+    with pytest.raises(CalcarineError, match="calcarine reconstruct"):
+        run.require("reconstruct")
+
+
+def test_content_key_depends_on_every_part():
+    assert content_key("a", {"b": 1}) == content_key("a", {"b": 1})
+    assert len({content_key("a", {"b": 1}), content_key("a", {"b": 2}), content_key("b")}) == 3

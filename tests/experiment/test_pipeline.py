@@ -1,0 +1,195 @@
+"""One whole road on a tiny simulated brain with a tiny random model."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment, run_experiment
+from calcarine.experiment import pictures as pictures_module
+from calcarine.experiment.progress import Progress
+
+OPTIONS = {
+    "n_train": 24,
+    "n_test": 12,
+    "n_early": 40,
+    "n_ventral": 40,
+    "n_other": 10,
+    "n_sessions": 3,
+}
+
+
+def experiment(model, *settings):
+    return load_experiment(
+        "takagi",
+        None,
+        [
+            f"dataset.options={json.dumps(OPTIONS)}",
+            f"generation.model={model}",
+            "generation.steps=4",
+            "generation.samples=2",
+            "generation.candidates=2",
+            "ridge.n_alphas=5",
+            "ridge.n_folds=3",
+            "evaluation.n_boot=200",
+            "evaluation.n_permutations=200",
+            *settings,
+        ],
+        name="simulated",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_stable_diffusion, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished")
+    return run_experiment(experiment(tiny_stable_diffusion), out / "run")
+
+
+def read(run, name="summary.json"):
+    return (run.path / "metrics" / name).read_text()
+
+
+def test_a_run_leaves_all_its_artefacts(finished):
+    for name in ("experiment.yaml", "manifest.json", "report.html", "metrics/per_image.parquet"):
+        assert (finished.path / name).exists()
+    index = pd.read_parquet(finished.reconstructions / "index.parquet")
+    assert index.groupby("method").size().to_dict() == {
+        "z": 12,
+        "c": 24,
+        "z_c": 24,
+        "z_c, chosen by the brain": 12,
+        "direct ridge": 12,
+        "ceiling z": 12,
+        "ceiling c": 12,
+        "ceiling z_c": 12,
+    }
+    assert all((finished.path / file).exists() for file in index["file"])
+    assert not list(finished.path.rglob("*.part"))
+
+
+def test_every_record_is_complete(finished):
+    records = json.loads(read(finished))
+    needed = {"method", "metric", "protocol", "value", "ci_low", "ci_high", "n", "chance", "p"}
+    assert all(needed <= record.keys() for record in records)
+    roles = {record["role"] for record in records}
+    assert roles == {"method", "floor", "ceiling"}
+    methods = {record["method"] for record in records}
+    assert {"training mean", "random training image", "shuffled brain (z_c)"} <= methods
+
+
+def test_the_report_says_simulated(finished):
+    page = (finished.path / "report.html").read_text()
+    assert "SIMULATED" in page.upper()
+    manifest = json.loads((finished.path / "manifest.json").read_text())
+    assert manifest["simulated"] is True
+    assert set(manifest["times"]) >= {"features", "fit", "reconstruct", "evaluate"}
+
+
+class _Stop(Exception):
+    pass
+
+
+class _Interrupting(Progress):
+    """Breaks off the run at the n-th step of one piece of work."""
+
+    def __init__(self, label, after):
+        self.label, self.left = label, after
+
+    def track(self, label, total):
+        from contextlib import contextmanager
+
+        @contextmanager
+        def counting():
+            def advance(count):
+                if label == self.label:
+                    self.left -= 1
+                    if self.left < 0:
+                        raise _Stop
+
+            yield advance
+
+        return counting()
+
+
+@pytest.mark.parametrize(
+    ("label", "after"), [("Latents z", 0), ("Decoders", 0), ("Pictures", 3), ("Scores", 2)]
+)
+def test_an_interrupted_run_ends_with_the_same_numbers(
+    finished, tiny_stable_diffusion, tmp_path, label, after, monkeypatch
+):
+    monkeypatch.setattr(pictures_module, "GROUP", 8)
+    out = tmp_path / "run"
+    with pytest.raises(_Stop):
+        run_experiment(experiment(tiny_stable_diffusion), out, _Interrupting(label, after))
+    assert not (out / "metrics" / "summary.json").exists()
+    continued = run_experiment(experiment(tiny_stable_diffusion), out)
+    again = run_experiment(experiment(tiny_stable_diffusion), tmp_path / "whole")
+    assert read(continued) == read(again)
+
+
+def test_batch_size_changes_no_picture(finished, tiny_stable_diffusion, tmp_path):
+    one = run_experiment(
+        experiment(tiny_stable_diffusion, "generation.batch_size=1"), tmp_path / "run"
+    )
+    worst = 0
+    for file in sorted(finished.reconstructions.rglob("*.png")):
+        other = one.reconstructions / file.relative_to(finished.reconstructions)
+        a, b = pictures_module.read_image(file), pictures_module.read_image(other)
+        worst = max(worst, int(np.abs(a.astype(int) - b).max()))
+    assert worst <= 1  # one step of 8 bits where a value sits on the edge of rounding
+
+
+def test_a_changed_setting_repeats_only_what_depends_on_it(finished, tiny_stable_diffusion):
+    decoder = finished.decoder / "shared" / "predictions.safetensors"
+    picture = next((finished.reconstructions / "z").glob("*.png"))
+    before = decoder.stat().st_mtime_ns, picture.stat().st_mtime_ns
+    run_experiment(experiment(tiny_stable_diffusion, "evaluation.seed=1"), finished.path)
+    assert (decoder.stat().st_mtime_ns, picture.stat().st_mtime_ns) == before
+    run_experiment(experiment(tiny_stable_diffusion, "generation.strength=0.5"), finished.path)
+    assert decoder.stat().st_mtime_ns == before[0]
+    assert picture.stat().st_mtime_ns != before[1]
+
+
+def test_unknown_roi_is_told_with_the_known_ones(tiny_stable_diffusion, tmp_path):
+    with pytest.raises(CalcarineError, match="early"):
+        run_experiment(experiment(tiny_stable_diffusion, "roi.z=V9"), tmp_path / "run")
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "calcarine", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run"], "--preset"),
+        (["run", "--preset", "none"], "no preset"),
+        (["run", "absent.yaml"], "absent.yaml"),
+        (["run", "--preset", "takagi", "--dataset", "nothing"], "nothing"),
+        (["run", "--preset", "takagi", "--dataset", "digits69", "--data", "absent"], "absent"),
+        (["report", "absent"], "absent"),
+        (["datasets", "info", "nothing"], "nothing"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_exit_code_2(arguments, told, tmp_path):
+    if arguments[0] == "run":
+        arguments = [*arguments, "--out", tmp_path / "run"]
+    result = command(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert told in result.stderr and "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
+
+
+def test_help_and_list_work():
+    assert "decode" in command("--help").stdout or "fMRI" in command("--help").stdout
+    listed = command("datasets", "list").stdout
+    assert all(name in listed for name in ("simulated", "digits69", "miyawaki_vbcca"))
