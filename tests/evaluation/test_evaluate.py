@@ -224,9 +224,7 @@ def test_huge_ssims_keep_their_value_and_lose_their_test(images, monkeypatch):
 
 
 def test_compare_pairs_images_by_id(full):
-    table = compare(
-        full.per_image.sample(frac=1, random_state=0), "close", "noise", **{"n_boot": 99}
-    )
+    table = compare(full.per_image.sample(frac=1, random_state=0), "close", "noise", n_boot=99)
     row = table.set_index("metric").loc["pixel correlation"]
     a, b = (pick(full.records, name, "pixel correlation")["value"] for name in ("close", "noise"))
     assert row.difference == pytest.approx(a - b) and row.p < 0.01 and row.n == N

@@ -84,7 +84,8 @@ def test_the_resolved_configuration_is_written_and_read_back(tmp_path):
     experiment = load_experiment("takagi", None, ["generation.steps=7"])
     RunDirectory(tmp_path / "run", experiment)
     assert RunDirectory(tmp_path / "run").experiment == experiment
-    assert yaml.safe_load((tmp_path / "run/experiment.yaml").read_text())["generation"]["steps"] == 7
+    written = yaml.safe_load((tmp_path / "run" / "experiment.yaml").read_text())
+    assert written["generation"]["steps"] == 7
 
 
 def test_a_changed_key_clears_only_its_own_stage(tmp_path):

@@ -89,7 +89,7 @@ def test_the_report_says_simulated(finished):
     assert set(manifest["times"]) >= {"features", "fit", "reconstruct", "evaluate"}
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     pass
 
 
@@ -108,7 +108,7 @@ class _Interrupting(Progress):
                 if label == self.label:
                     self.left -= 1
                     if self.left < 0:
-                        raise _Stop
+                        raise _StopError
 
             yield advance
 
@@ -123,7 +123,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 ):
     monkeypatch.setattr(pictures_module, "GROUP", 8)
     out = tmp_path / "run"
-    with pytest.raises(_Stop):
+    with pytest.raises(_StopError):
         run_experiment(experiment(tiny_stable_diffusion), out, _Interrupting(label, after))
     assert not (out / "metrics" / "summary.json").exists()
     continued = run_experiment(experiment(tiny_stable_diffusion), out)

@@ -157,10 +157,9 @@ def list_datasets() -> None:
     """Show the data sets that calcarine can read."""
     from calcarine import datasets
 
-    for name in datasets.available():
-        info = datasets.info(name)
+    for info in datasets.available():
         kind = "simulated" if info.simulated else "measured"
-        print(f"{name:16} {kind:10} {info.title}")
+        print(f"{info.name:16} {kind:10} {info.title}")
 
 
 @datasets_app.command("info")
@@ -173,5 +172,7 @@ def dataset_info(
     from calcarine import datasets
 
     for key, value in datasets.load(name, data, subject).describe().items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
         print(f"{key:12} {shown}")

@@ -159,7 +159,7 @@ class LatentRegression:
         return self
 
     def predict(self, dataset: BrainDataset, split: Split) -> dict[str, NDArray[np.float32]]:
-        """z and c of the averaged test responses, in the order of ``split.test``."""
+        """Z and c of the averaged test responses, in the order of ``split.test``."""
         return {
             "z": self.predict_target("z", dataset.test(split, self.roi_z).data),
             "c": self.predict_target("c", dataset.test(split, self.roi_c).data),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets import BrainDataset, Split
-from calcarine.decoding.latent_regression import TargetSummary, fit_ridge
+from calcarine.decoding.latent_regression import fit_ridge
 
 
 class PixelRegression:
@@ -42,7 +42,6 @@ class PixelRegression:
         rows = [row[stimulus] for stimulus in responses.stimulus_ids]
         self.size_ = images.shape[1:3]
         self.ridge_, self.summary_ = fit_ridge(responses, flat[rows], self.alphas, self.n_folds)
-        self.summary_: TargetSummary
         return self
 
     def predict(self, dataset: BrainDataset, split: Split) -> NDArray[np.float32]:

@@ -11,7 +11,11 @@ from calcarine.errors import CalcarineError
 
 MINI = Path(__file__).parent / "mini"
 COMPONENTS = ("vae", "text_encoder", "unet", "tokenizer", "scheduler")
-_WEIGHTS = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "model"}
+_WEIGHTS = {
+    "vae": "diffusion_pytorch_model",
+    "unet": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
 
 
 def locate(source: str | Path) -> str | Path:
@@ -47,13 +51,17 @@ def check_folder(folder: Path) -> None:
     for name, stem in _WEIGHTS.items():
         found = sorted((folder / name).glob(f"{stem}*.safetensors"))
         if not found:
-            pickled = [p.name for p in (folder / name).iterdir() if p.suffix in (".bin", ".pt", ".ckpt")]
+            pickled = [
+                p.name for p in (folder / name).iterdir() if p.suffix in (".bin", ".pt", ".ckpt")
+            ]
             if pickled:
                 raise CalcarineError(
                     f"{folder / name} holds only {pickled[0]}, a pickle, which can run code when "
                     "opened and is refused; convert it to safetensors with diffusers first."
                 )
-            raise CalcarineError(f"{folder / name} holds no {stem}.safetensors; copy the model again.")
+            raise CalcarineError(
+                f"{folder / name} holds no {stem}.safetensors; copy the model again."
+            )
         for file in found:
             check_safetensors(file)
 
@@ -65,7 +73,8 @@ def check_safetensors(file: Path) -> None:
         start = handle.read(8)
         if start[:1] == b"\x80" or start[:2] == b"PK":
             raise CalcarineError(
-                f"{file} is a pickle under another name and is refused; weights must be safetensors."
+                f"{file} is a pickle under another name and is refused; weights must be "
+                "safetensors."
             )
         length = int.from_bytes(start, "little") if len(start) == 8 else 0
         if not 2 <= length <= min(size - 8, 100_000_000):

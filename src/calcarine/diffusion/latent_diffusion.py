@@ -102,7 +102,9 @@ class LatentDiffusion:
         except CalcarineError:
             raise
         except Exception as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            first = (
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
             raise CalcarineError(f"The model in {place} could not be loaded: {first}") from error
         model = cls(vae, text, tokenizer, unet, scheduler, str(source), digest_folder(place))
         target = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -65,7 +65,7 @@ class GenerationConfig(_Part):
     seed: int = 42
     batch_size: int = Field(32, ge=1)
     through_image: bool = True
-    search: SearchConfig = Field(default_factory=SearchConfig)
+    search: SearchConfig = SearchConfig()
 
 
 class EvaluationConfig(_Part):
@@ -84,11 +84,11 @@ class Experiment(_Part):
 
     name: str = "experiment"
     preset: str | None = None
-    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
-    roi: RoiConfig = Field(default_factory=RoiConfig)
-    ridge: RidgeConfig = Field(default_factory=RidgeConfig)
-    generation: GenerationConfig = Field(default_factory=GenerationConfig)
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    dataset: DatasetConfig = DatasetConfig()
+    roi: RoiConfig = RoiConfig()
+    ridge: RidgeConfig = RidgeConfig()
+    generation: GenerationConfig = GenerationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -163,7 +163,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CalcarineError(f"There is no experiment file {file}.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise CalcarineError(f"{file} cannot be read as YAML: {str(error).splitlines()[0]}.") from error
+        raise CalcarineError(
+            f"{file} cannot be read as YAML: {str(error).splitlines()[0]}."
+        ) from error
     if not isinstance(tree, dict):
         raise CalcarineError(f"{file} must hold keys and values, such as 'preset: takagi'.")
     return tree

@@ -72,15 +72,15 @@ def make_pictures(work: Workspace, reconstructor: Callable[..., Reconstructor]) 
                     for file, image in zip(files, to_uint8(job.make(rows, keys)), strict=True):
                         _save(file, image)
                 advance(len(group))
-    rows = [
+    entries = [
         (job.ids[row], job.method, sample, job.fold)
         for job in jobs
         for group in job.groups()
         for row, sample in group
     ]
     if work.config.generation.candidates:
-        rows += _choose(work, root)
-    index = pd.DataFrame(rows, columns=["id", "method", "sample", "fold"])
+        entries += _choose(work, root)
+    index = pd.DataFrame(entries, columns=["id", "method", "sample", "fold"])
     index["file"] = [
         str(_file(Path("reconstructions"), m, i, s))
         for m, i, s in zip(index["method"], index["id"], index["sample"], strict=True)
@@ -98,9 +98,7 @@ def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
     return dict(load_file(work.run.decoder / split.name / "predictions.safetensors"))
 
 
-def _jobs(
-    work: Workspace, split: Split, reconstructor: Callable[..., Reconstructor]
-) -> list[_Job]:
+def _jobs(work: Workspace, split: Split, reconstructor: Callable[..., Reconstructor]) -> list[_Job]:
     config, predicted = work.config, predictions(work, split)
     settings = work.run.decoder / split.name / "settings.json"
     changes: dict[str, Any] = {}
@@ -131,7 +129,9 @@ def _jobs(
         jobs += [
             _Job("ceiling z", split.name, split.test, 1, lambda r, k: tool.from_z(z[r])),
             _Job("ceiling c", split.name, split.test, n, lambda r, k: tool.from_c(c[r], k)),
-            _Job("ceiling z_c", split.name, split.test, n, lambda r, k: tool.from_z_c(z[r], c[r], k)),
+            _Job(
+                "ceiling z_c", split.name, split.test, n, lambda r, k: tool.from_z_c(z[r], c[r], k)
+            ),
         ]
     return jobs
 

@@ -103,7 +103,8 @@ class RunDirectory:
         marker = self._marker(stage)
         if not marker.exists() or not json.loads(marker.read_text())["done"]:
             raise CalcarineError(
-                f"{self.path} has not finished '{stage}'; call 'calcarine {stage} {self.path}' first."
+                f"{self.path} has not finished '{stage}'; call "
+                f"'calcarine {stage} {self.path}' first."
             )
 
     def _marker(self, stage: str) -> Path:

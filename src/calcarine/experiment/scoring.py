@@ -11,6 +11,7 @@ from calcarine.evaluation import baselines
 from calcarine.evaluation.evaluate import evaluate, write_evaluation
 from calcarine.evaluation.networks import load_judge
 from calcarine.experiment.pictures import read_image
+
 if TYPE_CHECKING:
     from calcarine.experiment.stages import Workspace
 

@@ -105,8 +105,13 @@ class Workspace:
         model = self.model.digest
         features = content_key("features", self.dataset.digest(), model)
         fit = content_key(
-            "fit", features, self.roi, config.ridge.model_dump(), config.dataset.folds,
-            (search, generation) if self.searches else None, config.evaluation.direct_ridge,
+            "fit",
+            features,
+            self.roi,
+            config.ridge.model_dump(),
+            config.dataset.folds,
+            (search, generation) if self.searches else None,
+            config.evaluation.direct_ridge,
         )
         evaluation = config.evaluation.model_dump(mode="json")
         parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
@@ -171,7 +176,8 @@ def _fit_fold(
     n_folds = work.config.ridge.n_folds
     regression = LatentRegression(work.roi["z"], work.roi["c"], work.alphas, n_folds)
     regression.fit(work.dataset, split, z, c).save(folder)
-    predicted = {k: np.ascontiguousarray(v) for k, v in regression.predict(work.dataset, split).items()}
+    found = regression.predict(work.dataset, split)
+    predicted: dict[str, NDArray[Any]] = {k: np.ascontiguousarray(v) for k, v in found.items()}
     summary = {name: asdict(value) for name, value in regression.summary_.items()}
     if work.config.evaluation.direct_ridge:
         pixels = PixelRegression(work.roi["pixels"], work.alphas, n_folds)

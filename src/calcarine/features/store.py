@@ -87,7 +87,8 @@ class FeatureStore:
                 attributes={"provenance": json.loads(json.dumps(dict(provenance), default=str))},
             )
             array.attrs["done"] = 0
-        for start in range(int(array.attrs.get("done", 0)), count, chunk):
+        done = int(str(array.attrs.get("done", 0)))
+        for start in range(done, count, chunk):
             rows = slice(start, min(start + chunk, count))
             array[rows] = extract(rows)
             array.attrs["done"] = rows.stop

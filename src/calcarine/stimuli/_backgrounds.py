@@ -68,7 +68,7 @@ def _span(value: float, low: float, high: float) -> float:
 
 
 def _clouds(pen: Pen, params: Params, color: Color, top: float, bottom: float) -> None:
-    for first in range(0, 2 if params[0] < 0.6 else 1):
+    for first in range(2 if params[0] < 0.6 else 1):
         x = _span(params[1 + 3 * first], 0.1, 0.9)
         y = _span(params[2 + 3 * first], top, bottom)
         r = _span(params[3 + 3 * first], 0.035, 0.06)
