@@ -1,0 +1,125 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from calcarine.datasets import BrainDataset, Split
+from calcarine.datasets.core import make_responses
+from calcarine.decoding import LatentRegression, PixelRegression, choose_by_brain
+from calcarine.decoding.latent_regression import fit_ridge
+from calcarine.errors import CalcarineError, LeakageError
+from calcarine.stimuli import StimulusSet
+
+N, REPEATS, VOXELS = 30, 2, 25
+
+
+@pytest.fixture
+def world(rng):
+    """A linear brain: responses are a noisy linear map of z (first half) and c (second half)."""
+    z = rng.standard_normal((N, 2, 3, 3)).astype(np.float32)
+    c = rng.standard_normal((N, 2, 4)).astype(np.float32) + 3
+    early = z.reshape(N, -1) @ rng.standard_normal((18, VOXELS))
+    ventral = c.reshape(N, -1) @ rng.standard_normal((8, VOXELS))
+    clean = np.repeat(np.hstack([early, ventral]), REPEATS, axis=0)
+    data = (clean + 0.1 * rng.standard_normal(clean.shape)).astype(np.float32)
+    ids = tuple(f"s{i:02d}" for i in range(N))
+    stimuli = StimulusSet.from_arrays(rng.integers(0, 256, (N, 8, 8, 3), dtype=np.uint8), ids)
+    rois = {
+        "early": np.arange(2 * VOXELS) < VOXELS,
+        "ventral": np.arange(2 * VOXELS) >= VOXELS,
+    }
+    dataset = BrainDataset(
+        name="linear",
+        subject="s1",
+        responses=make_responses(data, [i for i in ids for _ in range(REPEATS)]),
+        voxels=pd.DataFrame({"x": np.nan, "y": np.nan, "z": np.nan}, index=range(2 * VOXELS)),
+        rois=rois,
+        stimuli=stimuli,
+        splits=(Split("only", ids[:24], ids[24:], "by hand", None),),
+        simulated=True,
+        source="made in the test",
+        licence="none",
+        judge=None,
+    )
+    return dataset, z, c
+
+
+def test_linear_latents_are_recovered_with_their_mean(world):
+    dataset, z, c = world
+    predicted = LatentRegression().fit(dataset, dataset.splits[0], z, c)
+    predicted = predicted.predict(dataset, dataset.splits[0])
+    assert predicted["z"].shape == (6, 2, 3, 3) and predicted["c"].shape == (6, 2, 4)
+    for name, truth in (("z", z[24:]), ("c", c[24:])):
+        assert np.corrcoef(predicted[name].ravel(), truth.ravel())[0, 1] > 0.95
+    assert abs(predicted["c"].mean() - 3) < 0.5
+
+
+def test_one_response_alone_equals_the_batch(world):
+    dataset, z, c = world
+    split = dataset.splits[0]
+    fitted = LatentRegression().fit(dataset, split, z, c)
+    data = dataset.test(split, "early").data
+    together = fitted.predict_target("z", data)
+    alone = np.concatenate([fitted.predict_target("z", row[None]) for row in data])
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_test_responses_never_reach_the_fit(world):
+    dataset, z, c = world
+    split = dataset.splits[0]
+    first = LatentRegression().fit(dataset, split, z, c)
+    changed = z.copy()
+    changed[24:] = 1e3
+    second = LatentRegression().fit(dataset, split, changed, c)
+    assert np.array_equal(first.ridge_["z"].coef_, second.ridge_["z"].coef_)
+    with pytest.raises(LeakageError, match="test"):
+        fit_ridge(dataset.test(split, "early"), z[24:].reshape(6, -1), None, 3)
+
+
+def test_save_and_load_predict_the_same(world, tmp_path):
+    dataset, z, c = world
+    split = dataset.splits[0]
+    fitted = LatentRegression().fit(dataset, split, z, c)
+    fitted.save(tmp_path)
+    loaded = LatentRegression.load(tmp_path)
+    for name, values in fitted.predict(dataset, split).items():
+        assert np.array_equal(values, loaded.predict(dataset, split)[name])
+    assert loaded.summary_ == fitted.summary_
+    (tmp_path / "latents.json").unlink()
+    with pytest.raises(CalcarineError, match="no decoder"):
+        LatentRegression.load(tmp_path)
+
+
+def test_features_of_another_stimulus_set_are_refused(world):
+    dataset, z, c = world
+    with pytest.raises(CalcarineError, match="29 rows for 30 stimuli"):
+        LatentRegression().fit(dataset, dataset.splits[0], z[:-1], c)
+
+
+def test_the_direct_ridge_predicts_pixels_in_range(world):
+    dataset, _, _ = world
+    split = dataset.splits[0]
+    pictures = PixelRegression("all").fit(dataset, split).predict(dataset, split)
+    assert pictures.shape == (6, 8, 8, 3)
+    assert pictures.min() >= 0 and pictures.max() <= 1
+
+
+class _Identity:
+    """An autoencoder whose latents are the red pixels."""
+
+    image_size = 4
+
+    def encode(self, images, batch_size=32):
+        return images[..., 0][:, None].astype(np.float32)
+
+
+def test_the_brain_chooses_the_sample_that_resembles_its_z(rng):
+    samples = rng.integers(0, 256, (5, 4, 4, 4, 3), dtype=np.uint8)
+    best = rng.integers(0, 4, 5)
+    z = samples[np.arange(5), best, ..., 0][:, None].astype(np.float32)
+    chosen = choose_by_brain(_Identity(), samples, z, np.ones((1, 4, 4)))
+    assert np.array_equal(chosen, best)
+    # Dimensions without cross-validated signal do not count.
+    reliability = np.ones((1, 4, 4))
+    reliability[:, :2] = -0.1
+    z[:, :, :2] = rng.standard_normal((5, 1, 2, 4)) * 1e4
+    assert np.array_equal(choose_by_brain(_Identity(), samples, z, reliability), best)
