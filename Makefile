@@ -1,5 +1,7 @@
 # `make demo` and `make test` set up all they need in .venv of this folder.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+CHECK := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c '$(CHECK)' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
 .PHONY: demo test check clean
@@ -17,8 +19,8 @@ check: .venv/test-installed
 	$(BIN)/lint-imports
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "calcarine needs Python 3.11 or newer; call: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || \
+	  { echo "calcarine needs Python 3.11 or newer; call: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
