@@ -238,7 +238,7 @@ def train_decoder(options: argparse.Namespace) -> None:
     with torch.no_grad(), bf16():
         extra_latents = torch.cat(
             [
-                model.encode(to_tensor(extra[i : i + 250])).latent_dist.mode().half()
+                model.encode(to_tensor(extra[i : i + 250])).latent_dist.mode().float()
                 for i in range(0, len(extra), 250)
             ]
         )
@@ -299,10 +299,10 @@ def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, fl
         with torch.no_grad(), bf16():
             for name, source in (("scenes", images), ("digits", pictures)):
                 parts = [
-                    model.encode(to_tensor(source[i : i + 250])).latent_dist.mode().half()
+                    model.encode(to_tensor(source[i : i + 250])).latent_dist.mode().float()
                     for i in range(0, len(source), 250)
                 ]
-                found[name] = torch.cat(parts)
+                found[name] = torch.cat(parts).half()
         found["scale"] = 1 / found["scenes"].float().std().reshape(1)
         save_file(found, file)
     found = load_file(file)
