@@ -253,7 +253,7 @@ def train_decoder(options: argparse.Namespace) -> None:
         for row in weights:
             count = int(torch.randint(2, 5, (1,), generator=generator))
             chosen = half + torch.randperm(len(z) - half, generator=generator)[:count]
-            shares = torch.rand(count, generator=generator) + 0.1
+            shares = torch.rand(len(chosen), generator=generator) + 0.1
             row[chosen] = shares / shares.sum()
         return tuple(
             torch.cat([a[:half], torch.einsum("ij,jchw->ichw", weights, a)]) for a in (z, x)

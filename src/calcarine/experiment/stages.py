@@ -102,12 +102,12 @@ class Workspace:
         config, generation = self.config, self.config.generation.model_dump(mode="json")
         generation.pop("batch_size")
         search = generation.pop("search")
-        model = self.model.digest
-        features = content_key("features", self.dataset.digest(), model)
+        data, roi = self.dataset.digest(), self.roi  # mistakes in the data before the slow model
+        features = content_key("features", data, self.model.digest)
         fit = content_key(
             "fit",
             features,
-            self.roi,
+            roi,
             config.ridge.model_dump(),
             config.dataset.folds,
             (search, generation) if self.searches else None,
