@@ -172,7 +172,16 @@ def dataset_info(
     from calcarine import datasets
 
     for key, value in datasets.load(name, data, subject).describe().items():
-        shown = (
-            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        )
-        print(f"{key:12} {shown}")
+        print(f"{key:12} {_shown(key, value)}")
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "repeats":
+        return ", ".join(f"{stimuli} stimuli shown {times} x" for times, stimuli in value.items())
+    if key == "splits":
+        first = next(iter(value.values()))
+        sizes = f"{first['train']} training and {first['test']} test stimuli"
+        return sizes if len(value) == 1 else f"{len(value)}, each about {sizes}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return str(value)

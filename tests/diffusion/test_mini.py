@@ -1,0 +1,92 @@
+"""The bundled model is what its card says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion.checkpoints import MINI
+from calcarine.evaluation.networks import load_judge
+from calcarine.stimuli import scenes
+
+HELD_OUT = 2
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return LatentDiffusion.from_pretrained("mini", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [scenes.render(HELD_OUT, i) for i in range(100)]
+
+
+def test_it_is_small_and_half_precision():
+    files = list(MINI.rglob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) <= 30e6
+    for file in files:
+        with file.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        assert {v["dtype"] for k, v in header.items() if k != "__metadata__"} == {"F16"}
+
+
+def test_the_pipeline_of_diffusers_loads_it_and_agrees(mini):
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(MINI, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    text = "a red car at the beach"
+    from calcarine.diffusion import gaussian_noise
+
+    noise = gaussian_noise([("a", 0)], (4, 16, 16), 42)
+    theirs = pipe(
+        text,
+        latents=noise,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        output_type="latent",
+        height=64,
+        width=64,
+    ).images
+    ours = mini.generate(mini.embed_text([text]), [("a", 0)], steps=4, guidance=5.0)
+    assert np.abs(ours - theirs.numpy()).max() < 1e-3
+
+
+def test_the_autoencoder_returns_held_out_scenes(mini, drawn):
+    pictures = np.stack([r.image for r in drawn])
+    error = ((mini.decode(mini.encode(pictures)) - pictures / 255.0) ** 2).mean((1, 2, 3))
+    assert (-10 * np.log10(error)).mean() >= 26
+
+
+def test_every_caption_word_is_one_token(mini, drawn):
+    words = {word for r in drawn for caption in r.captions for word in caption.split()}
+    for word in sorted(words):
+        ids = mini.tokenizer(word).input_ids
+        assert len(ids) == 3, word
+
+
+def test_the_scene_judge_reads_true_held_out_scenes(drawn):
+    judge = load_judge("scenes")
+    present = judge.read(np.stack([r.image for r in drawn])).present > 0.5
+    found = [
+        present[i, judge.labels.index(kind)] for i, r in enumerate(drawn) for kind in r.categories
+    ]
+    assert np.mean(found) >= 0.95
+
+
+def test_text_decides_what_is_drawn(mini):
+    """Pictures generated for a caption show its object more often than those for another."""
+    judge = load_judge("scenes")
+    kinds = ("car", "house", "balloon", "cactus", "rocket", "apple")
+    texts = [f"a {kind} on a green meadow" for kind in kinds for _ in range(2)]
+    latents = mini.generate(
+        mini.embed_text(texts), [(f"t{i}", 0) for i in range(len(texts))], steps=20
+    )
+    present = judge.read(np.round(mini.decode(latents) * 255).astype(np.uint8)).present
+    columns = [judge.labels.index(kind) for kind in kinds]
+    own = np.mean([present[2 * i : 2 * i + 2, column] for i, column in enumerate(columns)])
+    other = (present[:, columns].sum() - own * 12) / (12 * 5)
+    assert own > other + 0.2
