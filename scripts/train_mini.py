@@ -380,7 +380,7 @@ def train_denoiser(options: argparse.Namespace) -> None:
     )
     module = nn.ModuleDict({"denoiser": new_denoiser(), "text": text})
     alphas = new_scheduler().alphas_cumprod.float()
-    batch, n_digits = 32, 4
+    batch, n_digits = 32, 14
 
     def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
         rows = draw(generator, len(scene_latents), batch - n_digits)

@@ -38,6 +38,9 @@ def test_another_data_set_drops_the_options_of_the_preset():
         ("generation.strength", "key=value"),
         ("generation.steps=[", "cannot be read"),
         ("generation=3", "generation"),
+        ("dataset=3", "dataset"),
+        ("generation.seed=-1", "generation.seed"),
+        ("generation.search.strengths=[]", "generation.search.strengths"),
     ],
 )
 def test_wrong_settings_are_named(setting, told):
@@ -51,6 +54,26 @@ def test_a_file_starts_from_its_preset(tmp_path):
     loaded = load_experiment(None, file)
     assert loaded.name == "mine" and loaded.generation.steps == 20
     assert loaded.generation.candidates == PRESETS["takagi"]["generation"]["candidates"]
+
+
+def test_the_data_set_of_a_file_is_kept(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: demo\ndataset: {name: digits69, data: d}\n")
+    loaded = load_experiment(None, file)
+    assert loaded.dataset.name == "digits69" and loaded.dataset.options == {}
+    assert load_experiment(None, file, name="simulated").dataset.name == "simulated"
+    run = RunDirectory(tmp_path / "run", loaded)
+    assert load_experiment(None, run.path / "experiment.yaml") == loaded
+
+
+def test_who_names_a_strength_gets_it():
+    assert load_experiment("takagi").generation.search.when == "auto"
+    named = load_experiment("takagi", None, ["generation.strength=0.6"])
+    assert named.generation.search.when == "never"
+    asked = load_experiment(
+        "takagi", None, ["generation.search.when=always", "generation.strength=0.6"]
+    )
+    assert asked.generation.search.when == "always"
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n- 2", "\x00"])
@@ -69,7 +92,10 @@ def test_unknown_preset_names_the_known():
 
 
 def test_a_folder_of_another_experiment_is_refused(tmp_path):
-    RunDirectory(tmp_path / "run", load_experiment("takagi", name="digits69", data="x"))
+    mistaken = load_experiment("takagi", name="digits69", data="x", subject="nobody")
+    RunDirectory(tmp_path / "run", mistaken)  # nothing was computed: the folder is still free
+    run = RunDirectory(tmp_path / "run", load_experiment("takagi", name="digits69", data="x"))
+    run.begin("features", "key")
     with pytest.raises(CalcarineError, match="another experiment"):
         RunDirectory(tmp_path / "run", load_experiment("takagi", name="miyawaki_vbcca"))
     (tmp_path / "other").mkdir()
@@ -100,7 +126,13 @@ def test_a_changed_key_clears_only_its_own_stage(tmp_path):
     assert run.begin("reconstruct", "c") and not run.reconstructions.exists()
     assert (run.decoder / "x").exists()
     with pytest.raises(CalcarineError, match="calcarine reconstruct"):
-        run.require("reconstruct")
+        run.require("reconstruct", "c")
+    run.finish("reconstruct", "c")
+    run.require("reconstruct", "c")
+    with pytest.raises(CalcarineError, match="calcarine reconstruct"):
+        run.require("reconstruct", "d")
+    (run.path / ".stages" / "fit.json").write_text("{broken")
+    assert run.begin("fit", "a")
 
 
 def test_content_key_depends_on_every_part():

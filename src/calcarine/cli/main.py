@@ -40,9 +40,13 @@ def main() -> None:
     except CalcarineError as error:
         print(f"calcarine: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("calcarine: stopped; the same command continues.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except OSError as error:
+        print(f"calcarine: {error.filename or ''}: {error.strerror or error}.", file=sys.stderr)
+        raise SystemExit(2) from None
+    except SystemExit as stop:
+        if stop.code == 130:
+            print("calcarine: stopped; the same command continues.", file=sys.stderr)
+        raise
 
 
 @app.command()
@@ -171,6 +175,11 @@ def dataset_info(
     """Say what a data set holds."""
     from calcarine import datasets
 
+    about = datasets.info(name)
+    if about.needs_folder and data is None:
+        print(f"{about.title}\nsource       {about.source}\nlicence      {about.licence}")
+        print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
+        return
     for key, value in datasets.load(name, data, subject).describe().items():
         print(f"{key:12} {_shown(key, value)}")
 

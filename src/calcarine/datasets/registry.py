@@ -77,4 +77,9 @@ def load(
             raise CalcarineError(
                 f"Data set {name} has no option {key}; it has {', '.join(known) or 'none'}."
             )
-    return loader(data=data, subject=subject, **options)
+    try:
+        return loader(data=data, subject=subject, **options)
+    except CalcarineError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CalcarineError(f"An option of data set {name} is wrong: {error}.") from error

@@ -14,6 +14,7 @@ from calcarine.datasets import BrainDataset, Split
 from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.decoding.reconstruct import Reconstructor
 from calcarine.errors import CalcarineError
+from calcarine.stimuli import resize_images
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,19 @@ def choose_settings(
         regression.roi_z, regression.roi_c, regression.alphas, regression.n_folds
     ).fit(dataset, inner, z, c)
     predicted = fitted.predict(dataset, inner)
-    truth = _grey(dataset.stimuli.images(held).astype(np.float32), reconstructor.model.image_size)
+    truth = _flat(dataset.stimuli.images(held).astype(np.float32), reconstructor.model.image_size)
     keys = [(stimulus, 0) for stimulus in held]
     scores = []
     for strength, guidance in product(strengths, guidances):
         trial = replace(reconstructor, strength=strength, guidance=guidance)
         pictures = trial.from_z_c(predicted["z"], predicted["c"], keys, progress)
-        scores.append((strength, guidance, _score(truth, _grey(pictures))))
+        scores.append((strength, guidance, _score(truth, _flat(pictures))))
     best = max(scores, key=lambda row: row[2])
     return ChosenSettings(best[0], best[1], tuple(scores))
 
 
-def _grey(pictures: NDArray[np.float32], size: int | None = None) -> NDArray[np.float64]:
+def _flat(pictures: NDArray[np.float32], size: int | None = None) -> NDArray[np.float64]:
     if size is not None and pictures.shape[1] != size:
-        from calcarine.stimuli import resize_images
-
         pictures = resize_images(pictures.astype(np.uint8), size).astype(np.float32)
     return pictures.reshape(len(pictures), -1).astype(np.float64)
 

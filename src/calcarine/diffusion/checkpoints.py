@@ -97,5 +97,6 @@ def digest_folder(folder: Path) -> str:
     for file in sorted(folder.rglob("*")):
         if file.suffix in (".safetensors", ".json", ".txt") and file.name != "training.json":
             total.update(str(file.relative_to(folder)).encode())
-            total.update(file.read_bytes())
+            with file.open("rb") as handle:
+                total.update(hashlib.file_digest(handle, "sha256").digest())
     return total.hexdigest()

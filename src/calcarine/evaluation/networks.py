@@ -7,6 +7,7 @@ diffusion model.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +206,14 @@ def load_judge(name: str | Path) -> Judge:
             f"{weights.with_suffix('.json').name}: keep the two files of one judge together."
         ) from None
     return Judge(net, weights.stem)
+
+
+def judge_digest(name: str | Path) -> str:
+    """SHA-256 of a judge's weights, for provenance."""
+    path = _weights_path(name)
+    if not path.is_file():
+        raise CalcarineError(f"the weights of judge {str(name)!r} are missing at {path}.")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _weights_path(name: str | Path) -> Path:

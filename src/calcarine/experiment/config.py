@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -47,8 +47,8 @@ class SearchConfig(_Part):
     """Choosing strength and guidance inside the training data of each fold."""
 
     when: Literal["auto", "always", "never"] = "auto"
-    strengths: list[float] = [0.4, 0.6, 0.8]
-    guidances: list[float] = [1.0, 2.0, 5.0]
+    strengths: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.4, 0.6, 0.8], min_length=1)
+    guidances: list[Annotated[float, Field(ge=0)]] = Field([1.0, 2.0, 5.0], min_length=1)
     n_stimuli: int = Field(30, ge=5)
     steps: int = Field(20, ge=1)
 
@@ -62,7 +62,7 @@ class GenerationConfig(_Part):
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
     candidates: int = Field(0, ge=0, description="samples of z_c from which the brain chooses one")
-    seed: int = 42
+    seed: int = Field(42, ge=0)
     batch_size: int = Field(32, ge=1)
     through_image: bool = True
     search: SearchConfig = SearchConfig()
@@ -73,7 +73,7 @@ class EvaluationConfig(_Part):
 
     n_boot: int = Field(2000, ge=100)
     n_permutations: int = Field(2000, ge=100)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     direct_ridge: bool = True
     ceilings: bool = True
     ceiling_samples: int = Field(1, ge=1)
@@ -133,28 +133,40 @@ def load_experiment(
     CalcarineError
         For unknown keys, values and presets, each by name.
     """
-    tree: dict[str, Any] = {}
-    if file is not None:
-        tree = _read_yaml(file)
-        preset = preset or tree.get("preset")
+    tree: dict[str, Any] = _read_yaml(file) if file is not None else {}
+    preset = preset or tree.get("preset")
+    given = {key: str(value) for key, value in dataset.items() if value is not None}
+    wanted = _merge(tree, {"dataset": given} if given else {})
+    for setting in settings:
+        wanted = _merge(wanted, _setting(setting))
+        if setting.startswith(("generation.strength=", "generation.guidance=")):
+            # Who names a strength wants that strength, not one chosen inside the training data.
+            wanted = _merge({"generation": {"search": {"when": "never"}}}, wanted)
+    tree = wanted
     if preset is not None:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise CalcarineError(
                 f"There is no preset '{preset}'; there are: {', '.join(sorted(PRESETS))}."
             )
-        tree = _merge({**PRESETS[preset], "preset": preset}, tree)
-    given = {key: str(value) for key, value in dataset.items() if value is not None}
-    if given.get("name", "simulated") != tree.get("dataset", {}).get("name", "simulated"):
-        tree = {**tree, "dataset": {}}
-    tree = _merge(tree, {"dataset": given})
-    for setting in settings:
-        tree = _merge(tree, _setting(setting))
+        base = {**PRESETS[preset], "preset": preset}
+        if _dataset_name(wanted, base) != _dataset_name(base):
+            base = {**base, "dataset": {}}
+        tree = _merge(base, wanted)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise CalcarineError(f"The setting '{place}' is wrong: {first['msg']}.") from error
+
+
+def _dataset_name(*trees: dict[str, Any]) -> str:
+    """Name of the data set in the first of ``trees`` that gives one."""
+    for tree in trees:
+        part = tree.get("dataset")
+        if isinstance(part, dict) and "name" in part:
+            return str(part["name"])
+    return DatasetConfig().name
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

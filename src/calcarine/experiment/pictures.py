@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from PIL import Image
 from calcarine.datasets import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
+from calcarine.experiment.run_directory import readable
 
 if TYPE_CHECKING:
     from calcarine.experiment.stages import Workspace
@@ -62,7 +64,7 @@ def make_pictures(work: Workspace, reconstructor: Callable[..., Reconstructor]) 
             for stimulus, image in zip(
                 split.test, work.dataset.stimuli.images(split.test), strict=True
             ):
-                _save(root / "truth" / f"{stimulus}.png", image)
+                _save(root / "truth" / f"{_file_stem(stimulus)}.png", image)
         for job in jobs:
             for group in job.groups():
                 files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
@@ -94,8 +96,10 @@ def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
     """What ``fit`` predicted for the test stimuli of one fold."""
     from safetensors.numpy import load_file
 
-    work.run.require("fit")
-    return dict(load_file(work.run.decoder / split.name / "predictions.safetensors"))
+    work.run.require("fit", work.keys["fit"])
+    file = work.run.decoder / split.name / "predictions.safetensors"
+    with readable(file, "fit"):
+        return dict(load_file(file))
 
 
 def _jobs(work: Workspace, split: Split, reconstructor: Callable[..., Reconstructor]) -> list[_Job]:
@@ -103,7 +107,8 @@ def _jobs(work: Workspace, split: Split, reconstructor: Callable[..., Reconstruc
     settings = work.run.decoder / split.name / "settings.json"
     changes: dict[str, Any] = {}
     if settings.exists():
-        found = json.loads(settings.read_text())
+        with readable(settings, "fit"):
+            found = json.loads(settings.read_text())
         changes = {"strength": found["strength"], "guidance": found["guidance"]}
     tool = reconstructor(work, **changes)
     row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
@@ -156,12 +161,17 @@ def _choose(work: Workspace, root: Path) -> list[tuple[str, str, int, str]]:
 
 
 def _file(root: Path, method: str, stimulus: str, sample: int) -> Path:
-    return root / FOLDERS[method] / f"{stimulus}_{sample:02d}.png"
+    return root / FOLDERS[method] / f"{_file_stem(stimulus)}_{sample:02d}.png"
+
+
+def _file_stem(stimulus: str) -> str:
+    """The stimulus id as a file name, whatever signs it holds."""
+    return quote(stimulus, safe=" ")
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
     """One PNG as uint8 ``(height, width, 3)``."""
-    with Image.open(file) as image:
+    with readable(file, "reconstruct"), Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
 
 

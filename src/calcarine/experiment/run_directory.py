@@ -56,9 +56,9 @@ class RunDirectory:
             experiment = _read(config)
         elif self.path.is_file():
             raise CalcarineError(f"{self.path} is a file; the output must be a folder.")
-        elif config.exists():
+        elif (self.path / ".stages").exists() and config.exists():
             _refuse_another(self.path, _read(config), experiment)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif not config.exists() and self.path.exists() and any(self.path.iterdir()):
             raise CalcarineError(
                 f"{self.path} holds files that are no run of calcarine; give an empty folder."
             )
@@ -80,10 +80,14 @@ class RunDirectory:
 
     def begin(self, stage: str, key: str) -> bool:
         """Whether ``stage`` still has work to do; what a changed setting made stale is removed."""
-        marker = self._marker(stage)
-        state = json.loads(marker.read_text()) if marker.exists() else {}
+        state = self._state(stage)
         if state.get("key") == key:
             return not state.get("done", False)
+        marker = self._marker(stage)
+        marker.unlink(missing_ok=True)  # first: half-removed outputs must not look whole
+        times = self.manifest().get("times", {})
+        if times.pop(stage, None) is not None:
+            self.update_manifest(times=times)
         for name in _OUTPUTS[stage]:
             target = self.path / name
             if target.is_dir():
@@ -98,10 +102,9 @@ class RunDirectory:
         """Mark ``stage`` as whole."""
         write_atomic(self._marker(stage), json.dumps({"key": key, "done": True}))
 
-    def require(self, stage: str) -> None:
-        """Raise one sentence unless ``stage`` is done."""
-        marker = self._marker(stage)
-        if not marker.exists() or not json.loads(marker.read_text())["done"]:
+    def require(self, stage: str, key: str) -> None:
+        """Raise one sentence unless ``stage`` is done under this key."""
+        if self._state(stage) != {"key": key, "done": True}:
             raise CalcarineError(
                 f"{self.path} has not finished '{stage}'; call "
                 f"'calcarine {stage} {self.path}' first."
@@ -110,19 +113,17 @@ class RunDirectory:
     def _marker(self, stage: str) -> Path:
         return self.path / ".stages" / f"{stage}.json"
 
+    def _state(self, stage: str) -> dict[str, Any]:
+        """What is known of a stage; what cannot be read counts as not done."""
+        return _read_dict(self._marker(stage))
+
     def manifest(self) -> dict[str, Any]:
         """What is known of the run so far."""
-        file = self.path / "manifest.json"
-        return dict(json.loads(file.read_text())) if file.exists() else {}
+        return _read_dict(self.path / "manifest.json")
 
     def update_manifest(self, **entries: Any) -> None:
-        """Add entries; dictionaries are merged."""
-        content = self.manifest()
-        for key, value in entries.items():
-            if isinstance(value, dict) and isinstance(content.get(key), dict):
-                content[key] = {**content[key], **value}
-            else:
-                content[key] = value
+        """Set entries; what they held before is replaced."""
+        content = {**self.manifest(), **entries}
         write_atomic(self.path / "manifest.json", json.dumps(content, indent=2, default=str))
 
     @contextmanager
@@ -132,8 +133,31 @@ class RunDirectory:
         try:
             yield
         finally:
-            spent = self.manifest().get("times", {}).get(stage, 0.0) + time.monotonic() - began
-            self.update_manifest(times={stage: round(spent, 2)})
+            times = self.manifest().get("times", {})
+            spent = times.get(stage, 0.0) + time.monotonic() - began
+            self.update_manifest(times={**times, stage: round(spent, 2)})
+
+
+def _read_dict(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@contextmanager
+def readable(file: Path, stage: str) -> Iterator[None]:
+    """Turn failures to read what ``stage`` wrote into one sentence."""
+    try:
+        yield
+    except CalcarineError:
+        raise
+    except Exception as error:
+        raise CalcarineError(
+            f"{file} is missing or broken; delete it and .stages/{stage}.json of the run, then "
+            "run again."
+        ) from error
 
 
 def _read(file: Path) -> Experiment:

@@ -11,6 +11,7 @@ from calcarine.evaluation import baselines
 from calcarine.evaluation.evaluate import evaluate, write_evaluation
 from calcarine.evaluation.networks import load_judge
 from calcarine.experiment.pictures import read_image
+from calcarine.experiment.run_directory import readable
 
 if TYPE_CHECKING:
     from calcarine.experiment.stages import Workspace
@@ -23,7 +24,9 @@ def score_pictures(work: Workspace) -> None:
     import pandas as pd
 
     config, dataset = work.config.evaluation, work.dataset
-    index = pd.read_parquet(work.run.reconstructions / "index.parquet")
+    file = work.run.reconstructions / "index.parquet"
+    with readable(file, "reconstruct"):
+        index = pd.read_parquet(file)
     ids = tuple(stimulus for split in work.splits for stimulus in split.test)
     methods = {
         str(method): _stack(work, rows, ids) for method, rows in index.groupby("method", sort=False)

@@ -21,15 +21,20 @@ from calcarine.decoding import (
 )
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.evaluate import read_evaluation
+from calcarine.evaluation.networks import judge_digest
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import (
     RunDirectory,
     content_key,
     environment,
+    readable,
     write_atomic,
 )
 from calcarine.features import FeatureStore, text_conditioning, visual_latent
+
+_SEARCH_USES = ("model", "seed", "through_image")
 
 
 class Workspace:
@@ -102,6 +107,11 @@ class Workspace:
         config, generation = self.config, self.config.generation.model_dump(mode="json")
         generation.pop("batch_size")
         search = generation.pop("search")
+        if len({stimulus for split in self.splits for stimulus in split.test}) < 2:
+            raise CalcarineError(
+                "There are fewer than two test stimuli, too few to score; use more test stimuli "
+                "or more folds (dataset.folds)."
+            )
         data, roi = self.dataset.digest(), self.roi  # mistakes in the data before the slow model
         features = content_key("features", data, self.model.digest)
         fit = content_key(
@@ -110,13 +120,16 @@ class Workspace:
             roi,
             config.ridge.model_dump(),
             config.dataset.folds,
-            (search, generation) if self.searches else None,
+            (search, {k: generation[k] for k in _SEARCH_USES}) if self.searches else None,
             config.evaluation.direct_ridge,
         )
         evaluation = config.evaluation.model_dump(mode="json")
         parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
         reconstruct = content_key("reconstruct", fit, generation, parts)
-        evaluate = content_key("evaluate", reconstruct, evaluation)
+        judge = self.dataset.judge
+        evaluate = content_key(
+            "evaluate", reconstruct, evaluation, judge_digest(judge) if judge else None
+        )
         return {
             "features": features,
             "fit": fit,
@@ -185,7 +198,6 @@ def _fit_fold(
         predicted["direct"] = pixels.predict(work.dataset, split)
         summary["direct ridge"] = asdict(pixels.summary_)
     predicted["reliability_z"] = regression.reliability("z")
-    _write_json(folder / "split.json", {"name": split.name, "test": list(split.test)})
     _write_json(folder / "summary.json", summary)
     aside = folder / "predictions.part"
     save_file(predicted, aside)
@@ -216,7 +228,7 @@ def evaluate(work: Workspace) -> None:
     """Score all pictures with floors and ceilings."""
     from calcarine.experiment.scoring import score_pictures
 
-    work.run.require("reconstruct")
+    work.run.require("reconstruct", work.keys["reconstruct"])
     score_pictures(work)
 
 
@@ -224,7 +236,7 @@ def report(work: Workspace) -> None:
     """Write report.html."""
     from calcarine.reporting import build_report
 
-    work.run.require("evaluate")
+    work.run.require("evaluate", work.keys["evaluate"])
     _describe(work)
     build_report(work.run.path)
 
@@ -279,11 +291,13 @@ def _describe(work: Workspace) -> None:
     chosen, decoder = {}, {}
     for split in work.splits:
         folder = run.decoder / split.name
-        if (folder / "settings.json").exists():
-            found = json.loads((folder / "settings.json").read_text())
-            chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
-        decoder[split.name] = json.loads((folder / "summary.json").read_text())
+        with readable(folder, "fit"):
+            if (folder / "settings.json").exists():
+                found = json.loads((folder / "settings.json").read_text())
+                chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
+            decoder[split.name] = json.loads((folder / "summary.json").read_text())
     info = datasets.info(dataset.name)
+    told = read_evaluation(run.metrics).notes
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     notes = sorted(
         {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
@@ -309,7 +323,7 @@ def _describe(work: Workspace) -> None:
             "splits": [s.name for s in work.splits],
         },
         roi=work.roi,
-        notes=notes,
+        notes=notes + told,
         chosen=chosen,
         decoder=decoder,
     )

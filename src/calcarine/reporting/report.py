@@ -32,6 +32,11 @@ _MEANINGS = {
     "c": "from the decoded text conditioning alone, starting at noise",
     "z_c": "from the decoded latent, noised and denoised under the decoded conditioning",
     "direct ridge": "decoded by ridge regression directly, without a diffusion model",
+    "z_c, chosen by the brain": "the z_c sample that agrees best with the decoded latent; the "
+    "truth is not asked",
+    "ceiling z": "from the true latent: what the autoencoder can give",
+    "ceiling c": "from the true text conditioning: what the captions can give",
+    "ceiling z_c": "from the true latent and conditioning through the same generator",
 }
 
 

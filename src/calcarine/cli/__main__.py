@@ -1,5 +1,0 @@
-"""``python -m calcarine.cli``."""
-
-from calcarine.cli import main
-
-main()
