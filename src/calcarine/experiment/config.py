@@ -47,7 +47,7 @@ class SearchConfig(_Part):
     """Choosing strength and guidance inside the training data of each fold."""
 
     when: Literal["auto", "always", "never"] = "auto"
-    strengths: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.4, 0.6, 0.8], min_length=1)
+    strengths: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
     guidances: list[Annotated[float, Field(ge=0)]] = Field([1.0, 2.0, 5.0], min_length=1)
     n_stimuli: int = Field(30, ge=5)
     steps: int = Field(20, ge=1)
