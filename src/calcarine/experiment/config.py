@@ -103,7 +103,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "subject": "subj01",
             "options": {"n_train": 900, "n_test": 40},
         },
-        "generation": {"samples": 2, "search": {"when": "never"}},
+        "generation": {"samples": 2, "steps": 30, "search": {"when": "never"}},
         "evaluation": {"ceiling_samples": 1},
     },
 }
