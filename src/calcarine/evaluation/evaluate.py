@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +21,7 @@ from calcarine.evaluation.statistics import (
     paired_difference,
     permutation_test,
 )
+from calcarine.files import write_text, written_aside
 from calcarine.stimuli.images import resize_images
 
 if TYPE_CHECKING:
@@ -257,10 +255,11 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     records = sorted(evaluation.records, key=lambda r: (r["method"], r["metric"], r["role"]))
     rounded = [{key: _rounded(value) for key, value in row.items()} for row in records]
-    _write_aside(folder / PER_IMAGE_NAME, lambda path: evaluation.per_image.to_parquet(path))
+    with written_aside(folder / PER_IMAGE_NAME) as aside:
+        evaluation.per_image.to_parquet(aside)
     for name, content in ((NOTES_NAME, evaluation.notes), (SUMMARY_NAME, rounded)):
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-        _write_aside(folder / name, partial(_write_text, text=text))
+        write_text(folder / name, text)
 
 
 def read_summary(folder: str | Path) -> list[Record]:
@@ -507,22 +506,6 @@ def _resize(images: Images, size: tuple[int, ...]) -> Images:
 
 def _rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
-
-
-def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    aside = Path(name)
-    try:
-        write(aside)
-        aside.chmod(0o644)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _read_list(path: Path) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from calcarine.datasets import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.experiment.run_directory import readable
+from calcarine.files import written_aside
 
 if TYPE_CHECKING:
     from calcarine.experiment.stages import Workspace
@@ -87,9 +87,8 @@ def make_pictures(work: Workspace, reconstructor: Callable[..., Reconstructor]) 
         str(_file(Path("reconstructions"), m, i, s))
         for m, i, s in zip(index["method"], index["id"], index["sample"], strict=True)
     ]
-    aside = root / "index.part"
-    index.to_parquet(aside)
-    os.replace(aside, root / "index.parquet")
+    with written_aside(root / "index.parquet") as aside:
+        index.to_parquet(aside)
 
 
 def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
@@ -176,7 +175,5 @@ def read_image(file: Path) -> NDArray[np.uint8]:
 
 
 def _save(file: Path, image: NDArray[np.uint8]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(".part")
-    Image.fromarray(image).save(aside, format="PNG")
-    os.replace(aside, file)
+    with written_aside(file) as aside:
+        Image.fromarray(image).save(aside, format="PNG")

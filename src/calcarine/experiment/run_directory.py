@@ -19,6 +19,7 @@ import yaml
 from calcarine import __version__
 from calcarine.errors import CalcarineError
 from calcarine.experiment.config import Experiment
+from calcarine.files import write_text
 
 _OUTPUTS = {
     "features": (),
@@ -64,7 +65,7 @@ class RunDirectory:
             )
         self.experiment = experiment
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomic(config, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
+        write_text(config, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
 
     @property
     def decoder(self) -> Path:
@@ -95,12 +96,12 @@ class RunDirectory:
             elif target.exists():
                 target.unlink()
         marker.parent.mkdir(exist_ok=True)
-        write_atomic(marker, json.dumps({"key": key, "done": False}))
+        write_text(marker, json.dumps({"key": key, "done": False}))
         return True
 
     def finish(self, stage: str, key: str) -> None:
         """Mark ``stage`` as whole."""
-        write_atomic(self._marker(stage), json.dumps({"key": key, "done": True}))
+        write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
 
     def require(self, stage: str, key: str) -> None:
         """Raise one sentence unless ``stage`` is done under this key."""
@@ -124,7 +125,7 @@ class RunDirectory:
     def update_manifest(self, **entries: Any) -> None:
         """Set entries; what they held before is replaced."""
         content = {**self.manifest(), **entries}
-        write_atomic(self.path / "manifest.json", json.dumps(content, indent=2, default=str))
+        write_text(self.path / "manifest.json", json.dumps(content, indent=2, default=str))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -186,13 +187,6 @@ def content_key(*parts: Any) -> str:
     """Hash of anything that JSON can hold."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_atomic(file: Path, text: str) -> None:
-    """Write aside, then rename: a half-written file is never taken for a whole one."""
-    aside = file.with_name(file.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, file)
 
 
 def environment() -> dict[str, Any]:

@@ -30,9 +30,9 @@ from calcarine.experiment.run_directory import (
     content_key,
     environment,
     readable,
-    write_atomic,
 )
 from calcarine.features import FeatureStore, text_conditioning, visual_latent
+from calcarine.files import write_text, written_aside
 
 _SEARCH_USES = ("model", "seed", "through_image")
 
@@ -199,9 +199,8 @@ def _fit_fold(
         summary["direct ridge"] = asdict(pixels.summary_)
     predicted["reliability_z"] = regression.reliability("z")
     _write_json(folder / "summary.json", summary)
-    aside = folder / "predictions.part"
-    save_file(predicted, aside)
-    aside.replace(folder / "predictions.safetensors")
+    with written_aside(folder / "predictions.safetensors") as aside:
+        save_file(predicted, aside)
 
 
 def _reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
@@ -332,5 +331,4 @@ def _describe(work: Workspace) -> None:
 def _write_json(file: Path, content: Any) -> None:
     import json
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, json.dumps(content, indent=2))
+    write_text(file, json.dumps(content, indent=2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors.numpy import load as _parse_safetensors
 from safetensors.numpy import save as _format_safetensors
 
 from calcarine.errors import CalcarineError
+from calcarine.files import write_bytes
 from calcarine.linear.estimators import RidgeCV, check_fitted
 
 FORMAT = "calcarine-ridge-1"
@@ -76,8 +76,8 @@ def save(estimator: RidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
         ) from error
     try:
         weights_path.parent.mkdir(parents=True, exist_ok=True)
-        _write(weights_path, weights)
-        _write(json_path, text.encode())
+        write_bytes(weights_path, weights)
+        write_bytes(json_path, text.encode())
     except OSError as error:
         raise CalcarineError(
             f"Could not write the estimator to {weights_path.parent} ({error.strerror}); "
@@ -151,18 +151,6 @@ def _description(estimator: RidgeCV, weights: bytes) -> dict[str, Any]:
         "feature_names": None if names is None else [str(name) for name in names],
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(aside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,14 +222,6 @@ def read_run(run: Path) -> RunRecord:
             id=index["id"].astype(str), method=index["method"].replace(_FOLDER_TO_METHOD)
         ),
     )
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Write a whole file or none: next to its place first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_bytes(content)
-    os.replace(aside, path)
 
 
 def _read(path: Path, command: str, run: Path, reader: Callable[[Path], Any]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError
+from calcarine.files import write_bytes
 from calcarine.reporting import picks as picking
 from calcarine.reporting import scores as scoring
 from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
@@ -17,7 +18,6 @@ from calcarine.reporting.records import (
     main_method,
     read_run,
     read_scores,
-    write_aside,
 )
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ def build_report(run: Path) -> Path:
         limits=_limits(record),
         notes=[str(note) for note in record.manifest.get("notes") or []],
     )
-    write_aside(record.folder / "figures" / "scores.png", plot)
-    write_aside(record.folder / "figures" / "reconstructions.png", sheet)
+    write_bytes(record.folder / "figures" / "scores.png", plot)
+    write_bytes(record.folder / "figures" / "reconstructions.png", sheet)
     report = record.folder / "report.html"
-    write_aside(report, page.encode("utf-8"))
+    write_bytes(report, page.encode("utf-8"))
     return report
 
 
