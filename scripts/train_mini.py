@@ -459,7 +459,10 @@ def _train_denoiser(rank: int, options: argparse.Namespace) -> None:
 
     def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
         rows = np.concatenate(
-            [draw(generator, n_scenes, batch - digits), n_scenes + draw(generator, n_digits, digits)]
+            [
+                draw(generator, n_scenes, batch - digits),
+                n_scenes + draw(generator, n_digits, digits),
+            ]
         )
         rows = torch.from_numpy(rows)[torch.randperm(batch, generator=generator)]
         x, tokens = data["latents"][rows].float(), data["ids"][rows].long()

@@ -32,9 +32,7 @@ def train(
     """
     file = work / f"{name}.pt"
     together = distributed.is_initialized()
-    rank, processes = (
-        (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
-    )
+    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
     average = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
@@ -80,9 +78,7 @@ def train(
             continue
         decay = min(ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(average.parameters()), list(module.parameters()), 1 - decay
-            )
+            torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
             for a, b in zip(average.buffers(), module.buffers(), strict=True):
                 a.copy_(b)
         recent = loss.item() if step == start else 0.98 * recent + 0.02 * loss.item()
@@ -108,6 +104,4 @@ def average_gradients(module: nn.Module, processes: int) -> None:
     distributed.all_reduce(flat)
     flat /= processes
     parts = flat.split([g.numel() for g in gradients])
-    torch._foreach_copy_(
-        gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)]
-    )
+    torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])

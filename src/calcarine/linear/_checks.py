@@ -81,7 +81,9 @@ def _as_float(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
         ) from error
 
 
-def check_finite(matrix: npt.NDArray[Any], name: str) -> None:
+def check_finite(
+    matrix: npt.NDArray[Any], name: str, *, first_row: int = 0, first_column: int = 0
+) -> None:
     """Raise when a value is NaN, infinite or beyond `LARGEST_VALUE`, naming the first few.
 
     Parameters
@@ -89,6 +91,8 @@ def check_finite(matrix: npt.NDArray[Any], name: str) -> None:
     matrix : ndarray, shape (n, k)
     name : str
         What the error message calls it.
+    first_row, first_column : int
+        Where the matrix begins in the array that the user knows.
 
     Raises
     ------
@@ -108,7 +112,8 @@ def check_finite(matrix: npt.NDArray[Any], name: str) -> None:
         places = np.argwhere(~good)
         total += len(places)
         for row, column in places[: _SHOWN - len(found)]:
-            found.append(f"row {start + row} column {column} ({block[row, column]})")
+            place = f"row {first_row + start + row} column {first_column + column}"
+            found.append(f"{place} ({block[row, column]})")
     if total:
         more = f" and {total - len(found)} more" if total > len(found) else ""
         raise RidgeError(

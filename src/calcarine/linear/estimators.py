@@ -20,7 +20,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
     ----------
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
-    n_folds, fit_intercept, standardize, alpha_per, solver, dtype, block_size
+    cv, n_folds, search, fit_intercept, standardize, alpha_per, solver, dtype, block_size, device
         As in `calcarine.linear.ridge_cv`.
     scoring : {"r2", "correlation"}
         What chooses the penalty; ``score`` in `ridge_cv`.
@@ -41,8 +41,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         Mean of the targets.
     edge_fractions_ : tuple of two floats
         Share of predictable targets that chose the lowest and the highest penalty.
-    solver_ : {"primal", "dual"}
-        Which Gram matrix was decomposed.
+    solver_ : {"primal", "dual", "svd"}
+        Which Gram matrix was decomposed, or X itself.
     n_features_in_ : int
         p, the number of columns of X.
 
@@ -55,17 +55,22 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         self,
         alphas: npt.ArrayLike | None = None,
         *,
+        cv: str = "kfold",
         n_folds: int = 5,
+        search: str = "full",
         fit_intercept: bool = True,
         standardize: bool = True,
         alpha_per: str = "target",
         scoring: str = "r2",
         solver: str = "auto",
-        dtype: str = "float64",
+        dtype: str = "auto",
         block_size: int = 1024,
+        device: str = "cpu",
     ) -> None:
         self.alphas = alphas
+        self.cv = cv
         self.n_folds = n_folds
+        self.search = search
         self.fit_intercept = fit_intercept
         self.standardize = standardize
         self.alpha_per = alpha_per
@@ -73,6 +78,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         self.solver = solver
         self.dtype = dtype
         self.block_size = block_size
+        self.device = device
 
     def fit(
         self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
@@ -105,7 +111,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             targets,
             alphas=DEFAULT_ALPHAS if self.alphas is None else self.alphas,
             groups=groups,
+            cv=self.cv,  # type: ignore[arg-type]
             n_folds=self.n_folds,
+            search=self.search,  # type: ignore[arg-type]
             fit_intercept=self.fit_intercept,
             standardize=self.standardize,
             alpha_per=self.alpha_per,  # type: ignore[arg-type]
@@ -113,6 +121,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             solver=self.solver,  # type: ignore[arg-type]
             dtype=self.dtype,
             block_size=self.block_size,
+            device=self.device,
         )
         vector = targets.ndim == 1
         self.coef_ = result.coef[:, 0] if vector else result.coef
@@ -125,7 +134,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         self.solver_ = result.solver
         return self
 
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Predict in float64; a row alone gives what it gives within any batch.
 
         Parameters

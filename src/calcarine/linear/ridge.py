@@ -1,21 +1,23 @@
 r"""Ridge regression with an exact, grouped cross-validation of the penalty.
 
 For every target the weights minimise :math:`\|y - Xw\|^2 + \alpha \|w\|^2`. One decomposition of
-the training responses per fold serves every penalty and every target (Hoerl & Kennard 1970;
-Hastie et al. 2009, eq. 3.47). It is the map from voxels to latents of Takagi & Nishimoto
+the training trials of each fold serves every penalty and every target (Hoerl & Kennard 1970;
+Hastie et al. 2009, eq. 3.47); generalised cross-validation and
+leave-one-group-out need one in all. It is the map from voxels to latents of Takagi & Nishimoto
 (2023, section 3.3) and the voxel-wise encoding model of their section 3.4.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from calcarine.linear._arrays import Ops, ops_for
 from calcarine.linear._checks import (
     FloatArray,
     RidgeError,
@@ -25,6 +27,21 @@ from calcarine.linear._checks import (
     check_count,
     check_finite,
 )
+from calcarine.linear._design import (
+    Design,
+    Plan,
+    Runner,
+    Scaler,
+    fit_scaler,
+    prepare,
+    prepare_hard,
+    scaled_rows,
+)
+from calcarine.linear._leave_out import LeaveOut, group_numbers
+from calcarine.linear._runner import runner_for
+from calcarine.linear._sink import fit_key, open_sink
+from calcarine.linear._sources import Matrix, as_source, read_columns
+from calcarine.linear._targets import Choice, best_penalty, solve_block, weigh_block
 from calcarine.linear.folds import grouped_folds
 
 DEFAULT_ALPHAS: npt.NDArray[np.float64] = np.logspace(-2, 8, 21)
@@ -34,9 +51,8 @@ DEFAULT_ALPHAS.flags.writeable = False
 EDGE_SHARE = 0.05
 """Share of predictable targets on an end of the penalty grid above which a fit warns."""
 
-_GRAM_PRECISION = 1e-5
 _PREDICT_ROWS = 64
-_EPS = float(np.finfo(np.float64).eps)
+_PREDICT_COLUMNS = 8192
 
 
 class RidgeEdgeWarning(UserWarning):
@@ -58,15 +74,20 @@ class RidgeResult:
     cv_scores : ndarray, shape (t,)
         Held-out score of each target at its `alpha`; 0 for a constant target.
     cv_curve : ndarray, shape (n_alphas,)
-        Held-out score of each of `alphas`, mean over targets.
+        Held-out score of each of `alphas`, mean over targets; NaN where search="local" left
+        targets out.
     alphas : ndarray, shape (n_alphas,)
         Penalties tried, ascending.
     x_mean, x_scale : ndarray, shape (p,)
         Mean and scale by which the columns were standardised (0 and 1 where they were not).
     y_mean : ndarray, shape (t,)
         Mean of each target over the rows of the fit (0 without an intercept).
-    solver : {"primal", "dual"}
-        Whether the p x p or the n x n Gram matrix was decomposed.
+    solver : {"primal", "dual", "svd"}
+        Whether the p x p or the n x n Gram matrix was decomposed, or X itself, for penalties too
+        small for a Gram matrix.
+    precision : {"float32", "float64"}
+        Precision of the decompositions; float64 also where float32 was asked for and would have
+        lost digits.
     edge_fraction_low, edge_fraction_high : float
         Share of the targets with a held-out r2 above 0 that chose the lowest or highest penalty;
         0 when only one penalty was tried.
@@ -84,8 +105,9 @@ class RidgeResult:
     solver: str
     edge_fraction_low: float
     edge_fraction_high: float
+    precision: str = "float64"
 
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def predict(self, X: npt.ArrayLike) -> FloatArray:
         """Predict the targets of the rows of X; see `predict_linear`.
 
         Parameters
@@ -100,111 +122,93 @@ class RidgeResult:
         return predict_linear(X, self.coef, self.x_mean, self.y_mean)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The checked settings of one call."""
-
-    alphas: npt.NDArray[np.float64]
-    fit_intercept: bool
-    standardize: bool
-    solver: str
-    block_size: int
-    dtype: np.dtype[Any]
-
-    def blocks(self, n_targets: int) -> Iterator[slice]:
-        for start in range(0, n_targets, self.block_size):
-            yield slice(start, min(start + self.block_size, n_targets))
-
-
-@dataclass(frozen=True)
-class _Scaler:
-    """Mean and scale of training columns; `dead` columns did not vary and get no weight."""
-
-    mean: npt.NDArray[np.float64]
-    scale: npt.NDArray[np.float64]
-    dead: npt.NDArray[np.bool_]
-
-    def __call__(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        scaled = X - self.mean
-        scaled /= self.scale
-        scaled[:, self.dead] = 0.0
-        return scaled
-
-
-@dataclass(frozen=True)
-class _Spectrum:
-    """Training responses decomposed so that w(alpha) = right @ (left.T @ y / (eigen + alpha))."""
-
-    left: FloatArray
-    right: FloatArray
-    eigen: FloatArray
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Held-out scores, each of shape (n_alphas, t)."""
-
-    r2: npt.NDArray[np.float64]
-    correlation: npt.NDArray[np.float64] | None
-
-
 def ridge_cv(
     X: npt.ArrayLike,
     Y: npt.ArrayLike,
     *,
     alphas: npt.ArrayLike = DEFAULT_ALPHAS,
     groups: npt.ArrayLike | None = None,
+    cv: Literal["kfold", "logo", "gcv"] = "kfold",
     n_folds: int = 5,
+    search: Literal["full", "local"] = "full",
     fit_intercept: bool = True,
     standardize: bool = True,
-    alpha_per: Literal["target", "all"] = "target",
+    alpha_per: Literal["target", "all"] | npt.ArrayLike = "target",
     score: Literal["r2", "correlation"] = "r2",
     solver: Literal["auto", "primal", "dual"] = "auto",
-    dtype: npt.DTypeLike = "float64",
+    dtype: npt.DTypeLike = "auto",
+    target_rows: npt.ArrayLike | None = None,
     block_size: int = 1024,
+    memory: float | None = None,
+    device: str = "cpu",
+    out: str | os.PathLike[str] | None = None,
+    client: Any = None,
 ) -> RidgeResult:
     """Fit ridge regression, choosing the penalty of each target by grouped cross-validation.
 
-    Means and scales are learned inside each fold from its training rows alone. The final fit
-    uses all rows.
+    Columns are scaled once, on all rows that the fit is given; means are learned inside each fold
+    from its training rows alone. The final fit uses all rows.
 
     Parameters
     ----------
     X : array-like, shape (n, p)
         Predictors, one row per trial (responses for a decoder, features for an encoding model).
+        A zarr array, HDF5 data set or memory map is read once, in chunks of rows.
     Y : array-like, shape (n, t) or (n,)
-        Targets, read `block_size` columns at a time in their own dtype.
+        Targets; on disk they are read once, `block_size` columns at a time.
     alphas : array-like, shape (n_alphas,)
         Penalties to try, on the standardised columns if `standardize`. Zero means least squares
         of minimal norm.
     groups : array-like, shape (n,), optional
         Stimulus id of each trial; a group is never split over folds. Without it every row is a
-        group of its own, which is only right if no stimulus is repeated.
+        group of its own, or with `target_rows` all rows of one target row are.
+    cv : {"kfold", "logo", "gcv"}
+        How penalties are compared: exact K-fold over groups; exact leave-one-group-out; or
+        generalised cross-validation, which costs almost nothing and knows no groups, so that
+        it chooses too small a penalty when stimuli repeat.
     n_folds : int
         Number of folds, see `calcarine.linear.grouped_folds`.
+    search : {"full", "local"}
+        For K-fold. "local" tries the penalties around the one that generalised cross-validation
+        points to, until both neighbours of the best are worse. It finds the same penalty wherever
+        the curve has a single peak, in less than half the time.
     fit_intercept : bool
         Centre the columns and the targets.
     standardize : bool
         Divide each column by its standard deviation (ddof 0).
-    alpha_per : {"target", "all"}
-        One penalty per target, or one for all by the mean score over targets. Of equal scores
-        the larger penalty wins.
+    alpha_per : {"target", "all"} or array-like, shape (t,)
+        One penalty per target, one for all by the mean score over targets, or one for each group
+        of targets that share a label. Of equal scores the larger penalty wins.
     score : {"r2", "correlation"}
         "r2" is 1 - (sum of squared held-out residuals over all folds) / (sum of squares of Y about
-        its mean). "correlation" is Pearson's between held-out predictions and targets, both centred
-        within each fold and then pooled: the means of the folds differ from each other in
-        opposite directions in prediction and truth, which would bias it downwards.
+        its mean). "correlation" (K-fold only) is Pearson's between held-out predictions and
+        targets, both centred within each fold and then pooled: the means of the folds differ from
+        each other in opposite directions in prediction and truth, which would bias it downwards.
     solver : {"auto", "primal", "dual"}
         "auto" is dual when n < p. All give the same weights up to rounding.
-    dtype : {"float64", "float32"}
-        Precision of the products with Y and of the weights; decompositions, means and sums are
-        float64 always.
+    dtype : {"auto", "float32", "float64"}
+        Precision of the products and the weights; "auto" is that of X. Decompositions that
+        float32 is not enough for are made in float64, and by singular values where that is not
+        enough either; means and sums are float64 always.
+    target_rows : array-like of int, shape (n,), optional
+        Row of Y that belongs to each trial, for Y with one row per stimulus. Repeats of a stimulus
+        then cost nothing in the products with Y.
     block_size : int
-        Targets handled at once; temporary memory is about ``4 * max(n, p) * block_size`` values.
+        Largest number of targets handled at once.
+    memory : float, optional
+        Bytes that the fit may take beside X and Y; blocks are made as small as that asks for.
+    device : str
+        "cpu", or a CUDA device by torch.
+    out : path-like, optional
+        Folder for the weights; they go to disk block by block, and a fit that is called again
+        with the same arguments after an interruption goes on where it stopped.
+    client : dask.distributed.Client, optional
+        Moments, decompositions and blocks of targets are computed on its workers.
 
     Returns
     -------
     RidgeResult
+        Its `coef` is a read-only memory map when `out` is given.
 
     Warns
     -----
@@ -216,58 +220,157 @@ def ridge_cv(
     ------
     RidgeError
         A `CalcarineError`: values that are not finite (row and column are named), shapes that do
-        not match, fewer groups than folds, a negative penalty or an unknown setting.
+        not match, fewer groups than folds, a negative penalty, an unknown setting, too little
+        `memory`, or an `out` that holds another fit.
 
     Notes
     -----
-    A column that does not vary in the training rows gets zero weight, unless both `fit_intercept`
-    and `standardize` are False: that is plain ridge on X as it is, where a constant column may be
-    the caller's own intercept.
+    A column that does not vary gets zero weight, unless both `fit_intercept` and `standardize` are
+    False: that is plain ridge on X as it is, where a constant column may be the caller's own
+    intercept.
     """
-    check_choice(alpha_per, ("target", "all"), "alpha_per")
+    check_choice(cv, ("kfold", "logo", "gcv"), "cv")
+    check_choice(search, ("full", "local"), "search")
     check_choice(score, ("r2", "correlation"), "score")
+    check_choice(solver, ("auto", "primal", "dual"), "solver")
+    if score == "correlation" and cv != "kfold":
+        raise RidgeError("score='correlation' is defined for cv='kfold' only; choose score='r2'.")
     x, y = _check_data(X, Y)
-    plan = _Plan(
-        alphas=check_alphas(alphas),
-        fit_intercept=bool(fit_intercept),
-        standardize=bool(standardize),
-        solver=_choose_solver(solver, *x.shape),
-        block_size=check_count(block_size, 1, "block_size"),
-        dtype=_check_dtype(dtype),
-    )
-    fold_of_row = grouped_folds(groups, n_folds, n_rows=len(x))
-    if score == "correlation" and np.bincount(fold_of_row).min() < 2:
-        raise RidgeError(
-            "score='correlation' needs at least two trials in every fold; choose fewer folds."
-        )
-    scores = _cross_validate(x, y, fold_of_row, plan, with_correlation=score == "correlation")
-    table = scores.r2 if scores.correlation is None else scores.correlation
-    curve = table.mean(axis=1)
-    best = np.full(y.shape[1], _last_argmax(curve)) if alpha_per == "all" else _last_argmax(table)
+    rows = _check_target_rows(target_rows, len_of(x), len_of(y))
+    block_size = check_count(block_size, 1, "block_size")
+    penalties = check_alphas(alphas)
+    shared = _check_alpha_per(alpha_per, y.shape[1])
+    if target_rows is not None and groups is None:
+        groups = rows
+    ops = ops_for(device)
+    asked = _check_dtype(dtype, x)
+    scaler_plan = Plan(penalties, bool(fit_intercept), bool(standardize), solver, asked)
+    fold_of_row = numbers = None
+    if cv == "kfold":
+        fold_of_row = grouped_folds(groups, n_folds, n_rows=len_of(x))
+        if score == "correlation" and np.bincount(fold_of_row).min() < 2:
+            raise RidgeError(
+                "score='correlation' needs at least two trials in every fold; choose fewer folds."
+            )
+    elif cv == "logo":
+        numbers = group_numbers(groups, len_of(x))
+    scaler = fit_scaler(x, scaler_plan)
+    kind = solver if solver != "auto" else ("dual" if len_of(x) < x.shape[1] else "primal")
+    plan = replace(scaler_plan, solver=kind)
+    runner = runner_for(client)
+    design, left_out = _decompose(x, scaler, fold_of_row, numbers, rows, plan, ops, runner)
+    how = Choice(cv, search, score == "correlation", shared is None)
+    blocks = _blocks(y.shape[1], block_size, memory, design)
+    key = None if out is None else fit_key(design, how, shared, blocks, y)
+    sink = open_sink(out, key, (x.shape[1], y.shape[1]), asked, len(penalties))
+    with sink:
+        first = [i for i in range(len(blocks)) if not sink.has(i, blocks[i], y)]
+        jobs = ((read_columns(y, blocks[i], "Y"),) for i in first)
+        for i, answer in zip(
+            first, runner(solve_block, jobs, (design, left_out, how)), strict=True
+        ):
+            sink.keep(i, blocks[i], answer)
+        found = sink.answers()
+        if shared is not None:
+            chosen = _choose_shared(found.table, shared)
+            again = ((read_columns(y, block, "Y"), chosen[block]) for block in blocks)
+            for block, coef in zip(blocks, runner(weigh_block, again, (design,)), strict=True):
+                sink.keep_weights(block, coef)
+        else:
+            chosen = found.chosen
+        coef = sink.weights()
     targets = np.arange(y.shape[1])
-    low, high = _edge_fractions(best, scores.r2[best, targets], len(plan.alphas))
-    _warn_at_edges(low, high, plan.alphas)
-    chosen = plan.alphas[best]
-    coef, scaler, y_mean = _fit(x, y, chosen, plan)
+    low, high = _edge_fractions(chosen, found.r2[chosen, targets], len(penalties))
+    _warn_at_edges(low, high, penalties)
     return RidgeResult(
         coef=coef,
-        intercept=(y_mean - scaler.mean @ coef).astype(plan.dtype),
-        alpha=chosen,
-        cv_scores=table[best, targets],
-        cv_curve=curve,
-        alphas=plan.alphas,
+        intercept=_intercept(found.mean, scaler, coef, asked),
+        alpha=penalties[chosen],
+        cv_scores=found.table[chosen, targets],
+        cv_curve=found.table.mean(axis=1),
+        alphas=penalties,
         x_mean=scaler.mean,
         x_scale=scaler.scale,
-        y_mean=y_mean,
-        solver=plan.solver,
+        y_mean=found.mean,
+        solver=design.kind,
         edge_fraction_low=low,
         edge_fraction_high=high,
+        precision=design.plan.dtype.name,
     )
+
+
+def _decompose(
+    x: Matrix,
+    scaler: Scaler,
+    fold_of_row: npt.NDArray[np.intp] | None,
+    groups: npt.NDArray[np.intp] | None,
+    rows: npt.NDArray[np.intp],
+    plan: Plan,
+    ops: Ops,
+    run: Runner,
+) -> tuple[Design, LeaveOut | None]:
+    """Decompose in the first precision that is enough: as asked, float64, singular values."""
+    precisions = [plan.dtype] if plan.dtype == np.float64 else [plan.dtype, np.dtype(np.float64)]
+    for dtype in precisions:
+        values, attempt = scaled_rows(x, scaler, dtype), replace(plan, dtype=dtype)
+        design = prepare(values, scaler, fold_of_row, rows, attempt, ops, run)
+        if design is not None:
+            try:
+                return design, None if groups is None else LeaveOut(design, values, groups)
+            except np.linalg.LinAlgError:
+                continue
+    design = prepare_hard(values, scaler, fold_of_row, rows, attempt, ops)
+    try:
+        return design, None if groups is None else LeaveOut(design, values, groups)
+    except np.linalg.LinAlgError as error:
+        raise RidgeError(
+            "Leaving one group out makes the fit undefined at the smallest penalty; "
+            "choose larger alphas or cv='kfold'."
+        ) from error
+
+
+def _choose_shared(
+    table: npt.NDArray[np.float64], labels: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """One penalty for all targets of a label, by their mean score; shape (t,)."""
+    chosen = np.empty(len(labels), np.intp)
+    for label in np.unique(labels):
+        members = labels == label
+        chosen[members] = best_penalty(table[:, members].mean(axis=1, keepdims=True))[0]
+    return chosen
+
+
+def _intercept(
+    y_mean: npt.NDArray[np.float64], scaler: Scaler, coef: FloatArray, dtype: np.dtype[Any]
+) -> FloatArray:
+    parts = [
+        scaler.mean @ coef[:, i : i + _PREDICT_COLUMNS]
+        for i in range(0, coef.shape[1], _PREDICT_COLUMNS)
+    ]
+    return (y_mean - np.concatenate(parts)).astype(dtype)
+
+
+def _blocks(n_targets: int, most: int, memory: float | None, design: Design) -> list[slice]:
+    size = min(most, n_targets)
+    if memory is not None:
+        room = memory - design.n_bytes
+        size = min(size, int(room // design.bytes_per_target))
+        if size < 1:
+            raise RidgeError(
+                f"memory is {memory / 1e9:.2f} GB, but the decompositions alone take "
+                f"{design.n_bytes / 1e9:.2f} GB; give at least "
+                f"{(design.n_bytes + 16 * design.bytes_per_target) / 1e9:.2f} GB or fewer folds."
+            )
+    return [slice(i, min(i + size, n_targets)) for i in range(0, n_targets, size)]
 
 
 def predict_linear(
-    X: npt.ArrayLike, coef: FloatArray, x_mean: FloatArray, y_mean: FloatArray
-) -> npt.NDArray[np.float64]:
+    X: npt.ArrayLike,
+    coef: FloatArray,
+    x_mean: FloatArray,
+    y_mean: FloatArray,
+    out: FloatArray | None = None,
+) -> FloatArray:
     """Predict ``(X - x_mean) @ coef + y_mean`` in float64, whatever the size of the batch.
 
     Rows go through the matrix product in padded batches of one fixed size, so the library
@@ -280,6 +383,8 @@ def predict_linear(
     coef : ndarray, shape (p, t)
     x_mean : ndarray, shape (p,)
     y_mean : ndarray, shape (t,)
+    out : ndarray, shape (m, t), optional
+        Filled and returned; a memory map takes predictions larger than memory.
 
     Returns
     -------
@@ -297,182 +402,88 @@ def predict_linear(
             "pass a 2-D array with the same voxels in the same order."
         )
     check_finite(x, "X")
-    weights = np.asarray(coef, dtype=np.float64)
-    out = np.empty((len(x), weights.shape[1]))
-    for start in range(0, len(x), _PREDICT_ROWS):
-        rows = x[start : start + _PREDICT_ROWS]
-        padded = np.zeros((_PREDICT_ROWS, x.shape[1]))
-        padded[: len(rows)] = rows
-        padded[: len(rows)] -= x_mean
-        out[start : start + _PREDICT_ROWS] = (padded @ weights)[: len(rows)]
-    out += y_mean
+    if out is None:
+        out = np.empty((len(x), coef.shape[1]))
+    elif out.shape != (len(x), coef.shape[1]):
+        raise RidgeError(
+            f"out has shape {out.shape} but the prediction is {(len(x), coef.shape[1])}; "
+            "pass an array of that shape."
+        )
+    for first in range(0, coef.shape[1], _PREDICT_COLUMNS):
+        columns = slice(first, first + _PREDICT_COLUMNS)
+        weights = np.asarray(coef[:, columns], dtype=np.float64)
+        for start in range(0, len(x), _PREDICT_ROWS):
+            rows = x[start : start + _PREDICT_ROWS]
+            padded = np.zeros((_PREDICT_ROWS, x.shape[1]))
+            padded[: len(rows)] = rows
+            padded[: len(rows)] -= x_mean
+            part = (padded @ weights)[: len(rows)] + y_mean[columns]
+            out[start : start + _PREDICT_ROWS, columns] = part
     return out
 
 
-def _check_data(
-    X: npt.ArrayLike, Y: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
-    x, y = as_matrix(X, "X"), as_matrix(Y, "Y")
-    if np.ndim(X) != 2:
+def _check_data(X: npt.ArrayLike, Y: npt.ArrayLike) -> tuple[Matrix, Matrix]:
+    x, y = as_source(X, "X"), as_source(Y, "Y")
+    if isinstance(x, np.ndarray) and np.ndim(X) != 2:
         raise RidgeError("X has one dimension; pass a 2-D array with one row per trial.")
-    if len(x) != len(y):
-        raise RidgeError(f"X has {len(x)} rows but Y has {len(y)}; pass one row per trial in both.")
-    check_finite(x, "X")
-    check_finite(y, "Y")
-    return x.astype(np.float64, copy=False), y
+    return x, y
 
 
-def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+def len_of(matrix: Matrix) -> int:
+    """Number of rows, without reading any."""
+    return int(matrix.shape[0])
+
+
+def _check_target_rows(
+    target_rows: npt.ArrayLike | None, n_rows: int, n_targets_rows: int
+) -> npt.NDArray[np.intp]:
+    if target_rows is None:
+        if n_rows != n_targets_rows:
+            raise RidgeError(
+                f"X has {n_rows} rows but Y has {n_targets_rows}; pass one row per trial in both, "
+                "or target_rows with the row of Y of each trial."
+            )
+        return np.arange(n_rows)
+    rows = np.asarray(target_rows)
+    if rows.shape != (n_rows,) or rows.dtype.kind not in "iu":
+        raise RidgeError(
+            f"target_rows has shape {rows.shape} and type {rows.dtype}; "
+            f"pass one whole number for each of the {n_rows} rows of X."
+        )
+    unused = np.setdiff1d(np.arange(n_targets_rows), rows)
+    if len(unused) or rows.min() < 0 or rows.max() >= n_targets_rows:
+        raise RidgeError(
+            f"target_rows must name every row of Y, 0 to {n_targets_rows - 1}; it goes from "
+            f"{rows.min()} to {rows.max()} and leaves out {len(unused)}. Pass only used rows of Y."
+        )
+    return rows.astype(np.intp)
+
+
+def _check_alpha_per(alpha_per: Any, n_targets: int) -> npt.NDArray[np.intp] | None:
+    """None for a penalty per target, otherwise a label for each target."""
+    if isinstance(alpha_per, str):
+        check_choice(alpha_per, ("target", "all"), "alpha_per")
+        return None if alpha_per == "target" else np.zeros(n_targets, np.intp)
+    labels = np.asarray(alpha_per)
+    if labels.shape != (n_targets,):
+        raise RidgeError(
+            f"alpha_per has shape {labels.shape}; pass 'target', 'all' or a label for each of the "
+            f"{n_targets} targets."
+        )
+    return np.asarray(np.unique(labels, return_inverse=True)[1])
+
+
+def _check_dtype(dtype: npt.DTypeLike, x: Matrix) -> np.dtype[Any]:
+    if isinstance(dtype, str) and dtype == "auto":
+        small = np.dtype(x.dtype).kind == "f" and np.dtype(x.dtype).itemsize <= 4
+        return np.dtype(np.float32 if small else np.float64)
     try:
         checked = np.dtype(dtype)
     except TypeError:
         checked = np.dtype(object)
     if checked not in (np.dtype("float64"), np.dtype("float32")):
-        raise RidgeError(f"dtype is {dtype!r}; choose 'float64' or 'float32'.")
+        raise RidgeError(f"dtype is {dtype!r}; choose 'auto', 'float64' or 'float32'.")
     return checked
-
-
-def _choose_solver(solver: str, n_rows: int, n_columns: int) -> str:
-    check_choice(solver, ("auto", "primal", "dual"), "solver")
-    if solver != "auto":
-        return solver
-    return "dual" if n_rows < n_columns else "primal"
-
-
-def _constant(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which columns vary by no more than the rounding of their mean; shape (k,)."""
-    rounding = len(matrix) * _EPS * np.abs(matrix.mean(axis=0))
-    return np.asarray(matrix.std(axis=0) <= rounding)
-
-
-def _fit_scaler(x: npt.NDArray[np.float64], plan: _Plan) -> _Scaler:
-    constant = _constant(x)
-    mean = x.mean(axis=0) if plan.fit_intercept else np.zeros(x.shape[1])
-    scale = np.where(constant, 1.0, x.std(axis=0)) if plan.standardize else np.ones(x.shape[1])
-    dead = constant if plan.fit_intercept or plan.standardize else np.zeros_like(constant)
-    return _Scaler(mean, scale, dead)
-
-
-def _decompose(x: npt.NDArray[np.float64], plan: _Plan) -> _Spectrum:
-    """Decompose scaled training rows (n, p) through their smaller (or asked for) Gram matrix."""
-    gram = x @ x.T if plan.solver == "dual" else x.T @ x
-    eigen, vectors = np.linalg.eigh(gram)
-    # A Gram matrix squares the condition number: its small eigenvalues are wrong by about
-    # eps * largest, which only a penalty well above that forgives.
-    if plan.alphas[0] * _GRAM_PRECISION < _EPS * eigen[-1]:
-        return _decompose_svd(x, plan)
-    projected = x.T @ vectors if plan.solver == "dual" else x @ vectors
-    left, right = (vectors, projected) if plan.solver == "dual" else (projected, vectors)
-    return _cast(left, right, np.maximum(eigen, 0.0), plan)
-
-
-def _decompose_svd(x: npt.NDArray[np.float64], plan: _Plan) -> _Spectrum:
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    kept = s > max(x.shape) * _EPS * s[0]
-    s = s[kept]
-    return _cast(u[:, kept] * s, vt[kept].T, s**2, plan)
-
-
-def _cast(left: FloatArray, right: FloatArray, eigen: FloatArray, plan: _Plan) -> _Spectrum:
-    return _Spectrum(
-        left.astype(plan.dtype, copy=False),
-        right.astype(plan.dtype, copy=False),
-        eigen,
-    )
-
-
-def _shrink(projected: FloatArray, eigen: FloatArray, alpha: Any) -> FloatArray:
-    """Divide (r, block) projections by eigenvalue plus penalty (a number, or one per target)."""
-    denominator = eigen[:, None] + alpha
-    # Zero only for a null direction under a zero penalty, which minimal norm leaves out.
-    inverse = np.divide(1.0, denominator, out=np.zeros_like(denominator), where=denominator > 0)
-    return np.asarray(projected * inverse.astype(projected.dtype, copy=False))
-
-
-def _column_means(y: npt.NDArray[Any], plan: _Plan) -> npt.NDArray[np.float64]:
-    if not plan.fit_intercept:
-        return np.zeros(y.shape[1])
-    return np.asarray(y.mean(axis=0, dtype=np.float64))
-
-
-def _cross_validate(
-    x: npt.NDArray[np.float64],
-    y: npt.NDArray[Any],
-    fold_of_row: npt.NDArray[np.intp],
-    plan: _Plan,
-    *,
-    with_correlation: bool,
-) -> _Scores:
-    shape = (len(plan.alphas), y.shape[1])
-    residual = np.zeros(shape)
-    moments = _Moments(np.zeros(shape), np.zeros(shape), np.zeros(shape[1]))
-    for fold in range(int(fold_of_row.max()) + 1):
-        train, held = np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
-        scaler = _fit_scaler(x[train], plan)
-        spectrum = _decompose(scaler(x[train]), plan)
-        held_right = scaler(x[held]).astype(plan.dtype, copy=False) @ spectrum.right
-        for block in plan.blocks(y.shape[1]):
-            y_train, y_held = y[train, block], y[held, block]
-            mean = _column_means(y_train, plan)
-            projected = spectrum.left.T @ (y_train - mean).astype(plan.dtype, copy=False)
-            truth = (y_held - mean).astype(plan.dtype, copy=False)
-            if with_correlation:
-                moments.add_truth(truth, block)
-            for index, alpha in enumerate(plan.alphas):
-                guess = held_right @ _shrink(projected, spectrum.eigen, alpha)
-                residual[index, block] += _dots(truth - guess, truth - guess)
-                if with_correlation:
-                    moments.add_guess(index, truth, guess, block)
-    total, constant = _total_squares(y, plan)
-    r2 = 1.0 - residual / np.where(constant, 1.0, total)
-    r2[:, constant] = 0.0
-    return _Scores(r2, moments.correlation(constant) if with_correlation else None)
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Sums of products of held-out predictions and targets, centred within folds."""
-
-    cross: npt.NDArray[np.float64]
-    guess: npt.NDArray[np.float64]
-    truth: npt.NDArray[np.float64]
-
-    def add_truth(self, truth: FloatArray, block: slice) -> None:
-        centred = truth - truth.mean(axis=0)
-        self.truth[block] += _dots(centred, centred)
-
-    def add_guess(self, index: int, truth: FloatArray, guess: FloatArray, block: slice) -> None:
-        centred = guess - guess.mean(axis=0)
-        self.cross[index, block] += _dots(centred, truth)
-        self.guess[index, block] += _dots(centred, centred)
-
-    def correlation(self, constant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        size = np.sqrt(self.guess) * np.sqrt(self.truth)
-        table = np.zeros_like(size)
-        np.divide(self.cross, size, out=table, where=size > 0)
-        table[:, constant] = 0.0
-        return table
-
-
-def _dots(a: FloatArray, b: FloatArray) -> npt.NDArray[np.float64]:
-    """Column-wise dot products, summed in float64."""
-    return np.asarray(np.einsum("ij,ij->j", a, b, dtype=np.float64))
-
-
-def _total_squares(
-    y: npt.NDArray[Any], plan: _Plan
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Sum of squares about the mean, and which targets are constant; both of shape (t,)."""
-    total, constant = np.empty(y.shape[1]), np.empty(y.shape[1], dtype=bool)
-    for block in plan.blocks(y.shape[1]):
-        values = y[:, block].astype(np.float64)
-        total[block], constant[block] = len(values) * values.var(axis=0), _constant(values)
-    return total, constant | (total == 0)
-
-
-def _last_argmax(scores: npt.NDArray[np.float64]) -> Any:
-    """Index of the maximum along the first axis; of equals the last, the larger penalty."""
-    return len(scores) - 1 - np.argmax(scores[::-1], axis=0)
 
 
 def _edge_fractions(
@@ -500,24 +511,3 @@ def _warn_at_edges(low: float, high: float, alphas: npt.NDArray[np.float64]) -> 
         RidgeEdgeWarning,
         stacklevel=3,
     )
-
-
-def _fit(
-    x: npt.NDArray[np.float64], y: npt.NDArray[Any], alpha: npt.NDArray[np.float64], plan: _Plan
-) -> tuple[FloatArray, _Scaler, npt.NDArray[np.float64]]:
-    """Weights (p, t) in the units of X for one penalty per target, on all rows."""
-    scaler = _fit_scaler(x, plan)
-    spectrum = _decompose(scaler(x), plan)
-    coef: FloatArray = np.empty((x.shape[1], y.shape[1]), dtype=plan.dtype)
-    y_mean = np.empty(y.shape[1])
-    for block in plan.blocks(y.shape[1]):
-        values = y[:, block].astype(np.float64)
-        constant = _constant(values) & plan.fit_intercept
-        y_mean[block] = _column_means(values, plan)
-        values -= y_mean[block]
-        values[:, constant] = 0.0  # the rounding of the mean is no signal
-        projected = spectrum.left.T @ values.astype(plan.dtype, copy=False)
-        coef[:, block] = spectrum.right @ _shrink(projected, spectrum.eigen, alpha[block])
-    coef /= scaler.scale[:, None].astype(plan.dtype)
-    coef[scaler.dead] = 0.0
-    return coef, scaler, y_mean

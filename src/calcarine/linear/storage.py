@@ -18,7 +18,7 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.linear.estimators import RidgeCV, check_fitted
 
-FORMAT = "calcarine-ridge-1"
+FORMAT = "calcarine-ridge-2"
 """Name and version of the layout, written into the JSON."""
 
 _PER_TARGET = ("intercept_", "alpha_", "best_score_")
@@ -136,7 +136,10 @@ def _description(estimator: RidgeCV, weights: bytes) -> dict[str, Any]:
     params = estimator.get_params()
     if params["alphas"] is not None:
         params["alphas"] = np.atleast_1d(params["alphas"]).astype(float).tolist()
-    params["dtype"] = np.dtype(params["dtype"]).name
+    if params["dtype"] != "auto":
+        params["dtype"] = np.dtype(params["dtype"]).name
+    if not isinstance(params["alpha_per"], str):
+        params["alpha_per"] = np.asarray(params["alpha_per"]).tolist()
     for name in ("n_folds", "block_size"):
         params[name] = int(params[name])
     for name in ("fit_intercept", "standardize"):
@@ -213,7 +216,7 @@ def _rebuild(about: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], path: 
     params, names = about.get("params"), about.get("feature_names")
     if not isinstance(params, dict) or set(params) != set(RidgeCV().get_params()):
         raise _corrupt(path, "its params are not those of RidgeCV")
-    if about.get("solver") not in ("primal", "dual"):
+    if about.get("solver") not in ("primal", "dual", "svd"):
         raise _corrupt(path, "its solver is unknown")
     edges = about.get("edge_fractions")
     if not isinstance(edges, list) or len(edges) != 2:

@@ -1,0 +1,172 @@
+"""The few array operations on which numpy and torch differ, for the processor and for CUDA.
+
+On the processor everything goes through numpy and scipy: their OpenBLAS multiplies float32
+matrices faster than torch does on most machines, and finds eigenvectors much faster. Buffers are
+kept and reused, because a fresh large array costs a page fault for every 4 kB.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from calcarine.linear._checks import RidgeError
+
+Array = Any
+"""A numpy array, or a torch tensor on the device of its `Ops`."""
+
+_ROWS_AT_ONCE = 512
+
+
+class Ops(Protocol):
+    """What the solvers need beyond operators and slices, which both kinds of array share."""
+
+    device: str
+
+    def put(self, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> Array: ...
+    def get(self, array: Array) -> npt.NDArray[Any]: ...
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array: ...
+    def eye(self, size: int, dtype: np.dtype[Any]) -> Array: ...
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array: ...
+    def householder(self, panel: Array) -> tuple[Array, Array, Array]: ...
+    def cholesky(self, a: Array) -> Array: ...
+    def inverse_lower(self, a: Array) -> Array: ...
+    def eigh(self, a: Array) -> tuple[Array, Array]: ...
+    def svd(self, a: Array) -> tuple[Array, Array, Array]: ...
+    def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]: ...
+
+
+class NumpyOps:
+    """numpy and scipy."""
+
+    device = "cpu"
+
+    def put(self, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> Array:
+        return np.ascontiguousarray(values, dtype=dtype)
+
+    def get(self, array: Array) -> npt.NDArray[Any]:
+        return np.asarray(array)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return np.empty(shape, dtype)
+
+    def eye(self, size: int, dtype: np.dtype[Any]) -> Array:
+        return np.eye(size, dtype=dtype)
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        return np.matmul(a, b, out=out)
+
+    def householder(self, panel: Array) -> tuple[Array, Array, Array]:
+        """Reflectors V (m, b), unit lower triangular, factors tau (b,) and R (b, b)."""
+        geqrf = scipy.linalg.get_lapack_funcs("geqrf", (panel,))
+        raw, tau, _, _ = geqrf(panel)
+        width = panel.shape[1]
+        r = np.triu(raw[:width])
+        v = np.tril(raw, -1)
+        v[np.arange(width), np.arange(width)] = 1
+        return np.ascontiguousarray(v), tau, r
+
+    def cholesky(self, a: Array) -> Array:
+        return scipy.linalg.cholesky(a, lower=True, check_finite=False)
+
+    def inverse_lower(self, a: Array) -> Array:
+        trtri = scipy.linalg.get_lapack_funcs("trtri", (a,))
+        inverse, _ = trtri(a, lower=1)
+        return np.tril(inverse)
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        return scipy.linalg.eigh(a, driver="evd", check_finite=False)  # type: ignore[no-any-return]
+
+    def svd(self, a: Array) -> tuple[Array, Array, Array]:
+        return scipy.linalg.svd(a, full_matrices=False, check_finite=False)  # type: ignore[no-any-return]
+
+    def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]:
+        """Dot product of each column of a with that of b; float64 across chunks of rows."""
+        total = np.zeros(a.shape[1])
+        for start in range(0, len(a), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            total += np.einsum("ij,ij->j", a[rows], b[rows])
+        return total
+
+
+class TorchOps:
+    """torch on any of its devices."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._torch = torch
+        self.device = device
+
+    def _dtype(self, dtype: np.dtype[Any]) -> Any:
+        return self._torch.float32 if np.dtype(dtype) == np.float32 else self._torch.float64
+
+    def put(self, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> Array:
+        if isinstance(values, self._torch.Tensor):
+            return values.to(self.device, self._dtype(dtype)).contiguous()
+        host = np.ascontiguousarray(values, dtype=dtype)
+        return self._torch.tensor(host, device=self.device)
+
+    def get(self, array: Array) -> npt.NDArray[Any]:
+        return np.asarray(array.cpu().numpy() if self._torch.is_tensor(array) else array)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return self._torch.empty(shape, dtype=self._dtype(dtype), device=self.device)
+
+    def eye(self, size: int, dtype: np.dtype[Any]) -> Array:
+        return self._torch.eye(size, dtype=self._dtype(dtype), device=self.device)
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        return self._torch.matmul(a, b, out=out)
+
+    def householder(self, panel: Array) -> tuple[Array, Array, Array]:
+        raw, tau = self._torch.geqrf(panel)
+        width = panel.shape[1]
+        v = raw.tril(-1)
+        v.diagonal().fill_(1)
+        return v, tau, raw[:width].triu()
+
+    def cholesky(self, a: Array) -> Array:
+        factor, info = self._torch.linalg.cholesky_ex(a)
+        if int(info) > 0:
+            raise np.linalg.LinAlgError("not positive definite")
+        return factor
+
+    def inverse_lower(self, a: Array) -> Array:
+        eye = self._torch.eye(len(a), dtype=a.dtype, device=a.device)
+        return self._torch.linalg.solve_triangular(a, eye, upper=False)
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        return tuple(self._torch.linalg.eigh(a))
+
+    def svd(self, a: Array) -> tuple[Array, Array, Array]:
+        return tuple(self._torch.linalg.svd(a, full_matrices=False))
+
+    def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]:
+        return self.get((a * b).sum(0, dtype=self._torch.float64))
+
+
+def ops_for(device: str) -> Ops:
+    """Operations for ``"cpu"`` (numpy) or a torch device such as ``"cuda"`` or ``"cuda:1"``.
+
+    Raises
+    ------
+    RidgeError
+        When torch does not know the device or finds none.
+    """
+    if device == "cpu":
+        return NumpyOps()
+    import torch
+
+    try:
+        chosen = torch.device(device.removeprefix("torch:"))
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
+        raise RidgeError(
+            f"device is {device!r}, which is not usable here ({str(error).splitlines()[0]}); "
+            "choose 'cpu', or 'cuda' on a machine with a CUDA device."
+        ) from error
+    return TorchOps(str(chosen))

@@ -1,0 +1,71 @@
+"""Arrays that may lie on disk: shape without reading, rows and columns read in pieces."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from calcarine.linear._checks import RidgeError, as_matrix, check_finite
+
+
+class OnDisk(Protocol):
+    """What zarr arrays, HDF5 data sets and memory maps have in common."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]: ...
+
+
+Matrix = npt.NDArray[Any] | OnDisk
+
+
+def as_source(values: Any, name: str) -> Matrix:
+    """Return a 2-D array in memory, or the array on disk as it is.
+
+    Raises
+    ------
+    RidgeError
+        When it is not a matrix of real numbers, or empty.
+    """
+    lazy = not isinstance(values, np.ndarray | list | tuple) and all(
+        hasattr(values, part) for part in ("shape", "dtype", "__getitem__")
+    )
+    if isinstance(values, np.memmap) or (lazy and _on_disk(values)):
+        kind = np.dtype(values.dtype).kind
+        if len(values.shape) != 2 or kind not in "biuf" or 0 in values.shape:
+            raise RidgeError(
+                f"{name} on disk has shape {tuple(values.shape)} and type {values.dtype}; "
+                "pass a 2-D array of numbers with one row per trial."
+            )
+        return values  # type: ignore[no-any-return]
+    return as_matrix(values, name)
+
+
+def _on_disk(values: Any) -> bool:
+    return type(values).__module__.split(".")[0] in ("zarr", "h5py")
+
+
+def read_columns(source: Matrix, columns: slice, name: str) -> npt.NDArray[np.float64]:
+    """Columns of a source as finite float64, shape (n, k).
+
+    Raises
+    ------
+    RidgeError
+        When a value is not finite; row and column are named.
+    """
+    block = np.asarray(source[:, columns])
+    check_finite(block, name, first_column=columns.start)
+    return block.astype(np.float64)
+
+
+def row_chunks(source: Matrix, n_values: int) -> list[slice]:
+    """Slices of rows of about `n_values` values, on the borders of chunks where there are any."""
+    n_rows, n_columns = source.shape
+    rows = max(1, n_values // n_columns)
+    chunks = getattr(source, "chunks", None)
+    if chunks and chunks[0] < n_rows:
+        rows = max(1, rows // chunks[0]) * chunks[0]
+    return [slice(i, min(i + rows, n_rows)) for i in range(0, n_rows, rows)]

@@ -1,0 +1,337 @@
+"""One block of targets: its penalties, its held-out scores and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calcarine.linear._arrays import Array
+from calcarine.linear._checks import FloatArray
+from calcarine.linear._design import Design, System, is_constant
+
+if TYPE_CHECKING:
+    from calcarine.linear._leave_out import LeaveOut
+
+_PROBES = 32
+
+
+@dataclass
+class Block:
+    """Targets, centred over all trials, with what every fold needs of them.
+
+    Attributes
+    ----------
+    centred : array, shape (rows of the targets, t)
+    mean, total : ndarray, shape (t,)
+        Mean over trials and sum of squares about it.
+    constant : ndarray, shape (t,)
+    projected : list of arrays, shape (r, t)
+        What each fold's `System.left` makes of its training targets.
+    full : array, shape (r, t)
+        The same for all trials.
+    train_mean : ndarray, shape (n_folds, t)
+    """
+
+    centred: Array
+    mean: npt.NDArray[np.float64]
+    total: npt.NDArray[np.float64]
+    constant: npt.NDArray[np.bool_]
+    projected: list[Array]
+    full: Array
+    train_mean: Array
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How penalties are chosen; `at_once` when each target has its own, so weights can follow."""
+
+    cv: str
+    search: str
+    correlation: bool
+    at_once: bool
+
+
+@dataclass
+class Answer:
+    """What is known of a block of targets; `coef` only if penalties were chosen at once."""
+
+    table: npt.NDArray[np.float64]
+    r2: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    chosen: npt.NDArray[np.intp]
+    coef: FloatArray | None
+
+
+@dataclass
+class Table:
+    """Scores, shape (n_alphas, t); NaN where a penalty was not tried. `r2` is there always."""
+
+    score: npt.NDArray[np.float64]
+    r2: npt.NDArray[np.float64]
+
+
+def solve_block(
+    design: Design, left_out: LeaveOut | None, how: Choice, y: npt.NDArray[np.float64]
+) -> Answer:
+    """Score the penalties of a block of targets, shape (rows of Y, t), and fit its weights."""
+    block = open_block(design, y, folds=how.cv == "kfold")
+    if how.cv == "gcv":
+        table = gcv_table(design, block)
+    elif how.cv == "logo" and left_out is not None:
+        table = left_out.table(block)
+    else:
+        table = fold_table(design, block, correlation=how.correlation, search=how.search)
+    chosen = best_penalty(table.score)
+    coef = weights(design, block, chosen) if how.at_once else None
+    return Answer(table.score, table.r2, block.mean, chosen, coef)
+
+
+def weigh_block(
+    design: Design, y: npt.NDArray[np.float64], chosen: npt.NDArray[np.intp]
+) -> FloatArray:
+    """Weights (p, t) of a block of targets for penalties chosen elsewhere."""
+    return weights(design, open_block(design, y, folds=False), chosen)
+
+
+def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True) -> Block:
+    """Centre a block of targets and project it on every decomposition.
+
+    Parameters
+    ----------
+    design : Design
+    y : ndarray, shape (rows of the targets, t)
+    folds : bool
+        Whether the folds are wanted too, or only the fit on all trials.
+    """
+    plan, ops, counts = design.plan, design.ops, design.counts
+    n = design.n_rows
+    mean = counts @ y / n
+    squares = counts @ (y - mean) ** 2
+    constant = is_constant(mean, np.sqrt(squares / n), n) | (squares == 0)
+    if plan.fit_intercept:
+        centred = y - mean
+        centred[:, constant] = 0.0  # the rounding of the mean is no signal
+    else:
+        centred, mean = y, np.zeros_like(mean)
+    on_device = ops.put(centred, plan.dtype)
+    systems = design.folds if folds else []
+    train_mean = np.zeros((len(systems), y.shape[1]))
+    if plan.fit_intercept:
+        for k, system in enumerate(systems):
+            left_out = np.bincount(design.target_rows[system.held], minlength=len(counts))
+            train_mean[k] = -(left_out @ centred) / (n - len(system.held))
+    shift = ops.put(train_mean, plan.dtype)
+    projected: list[Array] = []
+    if design.kind == "primal":
+        parts = [moments.sums.T @ on_device[moments.rows] for moments in design.moments]
+        everything = parts[0].copy() if hasattr(parts[0], "copy") else parts[0].clone()
+        for part in parts[1:]:
+            everything += part
+        for k, system in enumerate(systems):
+            parts[k] -= everything
+            b = system.left.T @ parts[k]
+            b *= -1
+            b -= system.mean_left[:, None] * shift[k]
+            projected.append(b)
+            parts[k] = None
+        full = design.full.left.T @ everything
+    else:
+        for k, system in enumerate(systems):
+            b = system.left.T @ on_device[system.rows]
+            b -= system.mean_left[:, None] * shift[k]
+            projected.append(b)
+        full = design.full.left.T @ on_device[design.full.rows]
+    return Block(on_device, mean, squares, constant, projected, full, shift)
+
+
+def gcv_table(design: Design, block: Block) -> Table:
+    r"""Generalised cross-validation (Golub, Heath & Wahba 1979) as an r2.
+
+    1 - n RSS(alpha) / (n - 1 - df(alpha))^2 * n / TSS: the score of the mean leave-one-out error
+    with every leverage replaced by their mean.
+    """
+    ops, plan, n = design.ops, design.plan, design.n_rows
+    scores = np.empty((len(plan.alphas), block.full.shape[1]))
+    total = np.where(block.constant, 1.0, block.total)
+    squares = total if plan.fit_intercept else _raw_squares(design, block)
+    out = None
+    for index, alpha in enumerate(plan.alphas):
+        out = design.full.solver.solve(block.full, float(alpha), out)
+        weights = ops.column_dots(out, out)
+        if design.kind == "dual":
+            residual = alpha**2 * weights
+        else:
+            residual = squares - ops.column_dots(block.full, out) - alpha * weights
+        free = n - int(plan.fit_intercept) - design.full.degrees_of_freedom(float(alpha))
+        scores[index] = 1.0 - n * np.maximum(residual, 0) / max(free, 1e-9) ** 2 * n / total
+    scores[:, block.constant] = 0.0
+    return Table(scores, scores)
+
+
+def _raw_squares(design: Design, block: Block) -> npt.NDArray[np.float64]:
+    values = design.ops.get(block.centred).astype(np.float64)
+    return np.asarray(design.counts @ values**2)
+
+
+def fold_table(design: Design, block: Block, *, correlation: bool, search: str) -> Table:
+    """Held-out scores of every penalty, or of those around each target's best.
+
+    Parameters
+    ----------
+    design, block : Design, Block
+    correlation : bool
+        Score by correlation; r2 is given beside it.
+    search : {"full", "local"}
+        "local" starts where generalised cross-validation points and tries neighbouring penalties
+        until both neighbours of the best are worse.
+    """
+    n_alphas, n_targets = len(design.plan.alphas), block.full.shape[1]
+    sums = _Sums(n_alphas, n_targets)
+    evaluate = _Evaluation(design, block, sums, correlation)
+    score = sums.correlation if correlation else lambda: sums.r2(block.total, block.constant)
+    everything = np.arange(n_targets)
+    if search == "full" or n_alphas <= 3:
+        for index in range(n_alphas):
+            evaluate(index, everything)
+    else:
+        _climb(evaluate, score, _start(design, block, evaluate, score), n_alphas)
+    r2 = sums.r2(block.total, block.constant)
+    return Table(sums.correlation() if correlation else r2, r2)
+
+
+def best_penalty(score: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Index of the best score of each column; of equals the last, the larger penalty."""
+    known = np.where(np.isnan(score), -np.inf, score)
+    return np.asarray(len(score) - 1 - np.argmax(known[::-1], axis=0))
+
+
+def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> FloatArray:
+    """Weights (p, t) in the units of X for one penalty per target."""
+    ops, plan = design.ops, design.plan
+    solved = ops.empty(tuple(block.full.shape), plan.dtype)
+    for index in np.unique(chosen):
+        columns = np.flatnonzero(chosen == index)
+        alpha = float(plan.alphas[index])
+        if len(columns) == len(chosen):
+            design.full.solver.solve(block.full, alpha, solved)
+        else:
+            solved[:, columns] = design.full.solver.solve(_columns(block.full, columns), alpha)
+    coef = np.array(ops.get(design.full.right @ solved), copy=False)
+    coef /= design.scaler.scale[:, None].astype(plan.dtype)
+    coef[design.scaler.dead] = 0.0
+    return coef
+
+
+def _columns(values: Array, columns: npt.NDArray[np.intp]) -> Array:
+    if len(columns) == values.shape[1]:
+        return values
+    return values[:, columns]
+
+
+def _start(
+    design: Design,
+    block: Block,
+    evaluate: Callable[[int, npt.NDArray[np.intp]], None],
+    score: Callable[[], npt.NDArray[np.float64]],
+) -> npt.NDArray[np.intp]:
+    """Where to begin: generalised cross-validation, moved by what full curves of a few show.
+
+    Repeats of a stimulus are not independent, which generalised cross-validation does not know:
+    it errs to one side, and by much the same for all targets.
+    """
+    guess = best_penalty(gcv_table(design, block).score)
+    n_targets = len(guess)
+    probes = np.unique(np.linspace(0, n_targets - 1, min(_PROBES, n_targets)).astype(np.intp))
+    for index in range(len(design.plan.alphas)):
+        evaluate(index, probes)
+    truth = best_penalty(score()[:, probes])
+    shift = int(np.round(np.median(truth - guess[probes])))
+    return np.clip(guess + shift, 0, len(design.plan.alphas) - 1)
+
+
+def _climb(
+    evaluate: Callable[[int, npt.NDArray[np.intp]], None],
+    score: Callable[[], npt.NDArray[np.float64]],
+    start: npt.NDArray[np.intp],
+    n_alphas: int,
+) -> None:
+    """Try neighbours of the best penalty so far until no target has an untried one."""
+    targets = np.arange(len(start))
+    wanted = np.zeros((n_alphas, len(start)), bool)
+    for step in (-1, 0, 1):
+        wanted[np.clip(start + step, 0, n_alphas - 1), targets] = True
+    while True:
+        open_ = wanted & np.isnan(score())
+        if not open_.any():
+            return
+        for index in np.flatnonzero(open_.any(axis=1)):
+            evaluate(int(index), np.flatnonzero(open_[index]))
+        best = best_penalty(score())
+        wanted = np.zeros_like(wanted)
+        for step in (-1, 1):
+            wanted[np.clip(best + step, 0, n_alphas - 1), targets] = True
+
+
+class _Sums:
+    """Sums over held-out trials, each of shape (n_alphas, t); NaN until a penalty is tried."""
+
+    def __init__(self, n_alphas: int, n_targets: int) -> None:
+        shape = (n_alphas, n_targets)
+        self.residual = np.full(shape, np.nan)
+        self.cross, self.guess = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.truth = np.zeros(n_targets)
+
+    def r2(
+        self, total: npt.NDArray[np.float64], constant: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float64]:
+        r2 = 1.0 - self.residual / np.where(constant, 1.0, total)
+        r2[:, constant] = np.where(np.isnan(r2[:, constant]), np.nan, 0.0)
+        return r2
+
+    def correlation(self) -> npt.NDArray[np.float64]:
+        size = np.sqrt(self.guess) * np.sqrt(self.truth)
+        table = np.where(np.isnan(size), np.nan, 0.0)
+        np.divide(self.cross, size, out=table, where=size > 0)
+        return table
+
+
+class _Evaluation:
+    """Computes the sums of one penalty for some targets, over all folds."""
+
+    def __init__(self, design: Design, block: Block, sums: _Sums, correlation: bool) -> None:
+        self.design, self.block, self.sums, self.correlation = design, block, sums, correlation
+        self.truths: list[Array] = []
+        if correlation:
+            for k, system in enumerate(design.folds):
+                truth = _centred(self._truth(k, system, slice(None)))
+                sums.truth += design.ops.column_dots(truth, truth)
+
+    def _truth(self, k: int, system: System, columns: Any) -> Array:
+        rows = self.design.target_rows[system.held]
+        return self.block.centred[rows][:, columns] - self.block.train_mean[k][columns]
+
+    def __call__(self, index: int, columns: npt.NDArray[np.intp]) -> None:
+        design, block, ops = self.design, self.block, self.design.ops
+        alpha, all_of_them = float(design.plan.alphas[index]), len(columns) == block.full.shape[1]
+        pick: Any = slice(None) if all_of_them else columns
+        residual, cross, size = (np.zeros(len(columns)) for _ in range(3))
+        for k, system in enumerate(design.folds):
+            b = block.projected[k] if all_of_them else block.projected[k][:, columns]
+            guess = system.right @ system.solver.solve(b, alpha)
+            truth = self._truth(k, system, pick)
+            if self.correlation:
+                centred = _centred(guess)
+                cross += ops.column_dots(centred, truth)
+                size += ops.column_dots(centred, centred)
+            truth -= guess
+            residual += ops.column_dots(truth, truth)
+        self.sums.residual[index, columns] = residual
+        self.sums.cross[index, columns], self.sums.guess[index, columns] = cross, size
+
+
+def _centred(values: Array) -> Array:
+    return values - values.mean(0)
