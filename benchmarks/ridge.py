@@ -1,0 +1,383 @@
+"""Time and memory of ridge regression against himalaya, scikit-learn and a bare floor.
+
+    python benchmarks/ridge.py decoder god encoding --repeats 3 --out ridge.json
+    python benchmarks/ridge.py whole-subject --repeats 1
+    python benchmarks/ridge.py decoder --shrink 8          # the same, eight times smaller
+    python benchmarks/ridge.py growth --figure docs/images/ridge-growth.png
+
+Every side runs in a process of its own, in turn, `--repeats` times; times are medians and cover
+the whole fit, data already in memory (or on disk, where the case says so). Before a time counts,
+the answers are compared: chosen penalties, and predictions for rows that no side has seen.
+
+The floor is what no fit can do without, written out bare: the products X'X and X'Y, one symmetric
+eigendecomposition of X'X (X X' when n < p), and the two products that turn X'Y into weights.
+Data are simulated: predictors with a power-law spectrum, targets of which a third have no signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+ALPHAS = np.logspace(1, 7, 10)
+N_TEST = 200
+
+
+@dataclass(frozen=True)
+class Case:
+    """Trials n of n_stimuli, p predictors, t targets; `sides` are compared with "ours"."""
+
+    n: int
+    n_stimuli: int
+    p: int
+    t: int
+    sides: tuple[str, ...]
+    on_disk: bool = False
+    target: str = ""
+
+
+CASES = {
+    "decoder": Case(
+        8000, 8000, 4000, 4096,
+        ("ours-kfold", "ours-kfold-local", "himalaya-kfold", "ours-gcv", "plain-gcv")
+        + ("sklearn-loo", "floor"),
+        target="K-fold 8 x and GCV 20 x himalaya's K-fold; half its memory",
+    ),
+    "whole-subject": Case(
+        24980, 8859, 7604, 59136,
+        ("ours-kfold-local", "ours-gcv", "floor"),
+        on_disk=True,
+        target="below 8 GB; GCV below 2 x, K-fold below 4 x the floor",
+    ),
+    "god": Case(
+        1200, 1200, 4466, 59136,
+        ("ours-kfold", "ours-kfold-local", "himalaya-kfold", "floor"),
+        target="5 x himalaya",
+    ),
+    "encoding": Case(
+        8859, 8859, 6400, 100_000,
+        ("ours-kfold", "ours-kfold-local", "himalaya-kfold", "floor"),
+        target="5 x himalaya",
+    ),
+}  # fmt: skip
+
+
+def make_data(case: Case, folder: Path, seed: int = 0) -> None:
+    """Write X, Y, the stimulus of each trial and fresh rows as .npy files."""
+    rng = np.random.default_rng(seed)
+    rank = min(case.p, 600)
+    mixing = rng.standard_normal((rank, case.p), dtype=np.float32)
+    mixing *= (np.arange(1, rank + 1, dtype=np.float32) ** -0.6)[:, None]
+    stimuli = np.concatenate(
+        [np.arange(case.n_stimuli), rng.integers(0, case.n_stimuli, case.n - case.n_stimuli)]
+    )
+    rng.shuffle(stimuli)
+    latent = rng.standard_normal((case.n_stimuli, rank), dtype=np.float32)
+
+    def responses(rows: np.ndarray) -> np.ndarray:
+        noise = rng.standard_normal((len(rows), case.p), dtype=np.float32)
+        return rows @ mixing + noise
+
+    np.save(folder / "X.npy", responses(latent[stimuli]))
+    np.save(folder / "stimuli.npy", stimuli)
+    np.save(folder / "fresh.npy", responses(rng.standard_normal((N_TEST, rank), dtype=np.float32)))
+    y = np.lib.format.open_memmap(folder / "Y.npy", "w+", np.float32, (case.n_stimuli, case.t))
+    for start in range(0, case.t, 1024):
+        columns = slice(start, min(start + 1024, case.t))
+        count = columns.stop - start
+        weights = rng.standard_normal((rank, count), dtype=np.float32)
+        weights *= (np.arange(1, rank + 1, dtype=np.float32) ** -0.3)[:, None]
+        signal = latent @ weights
+        signal /= signal.std(axis=0)
+        strength = rng.uniform(0, 1.5, count).astype(np.float32)
+        strength[rng.random(count) < 1 / 3] = 0
+        noise = rng.standard_normal(signal.shape, dtype=np.float32)
+        y[:, columns] = signal * strength + noise
+    y.flush()
+
+
+# -- the sides: each returns what it chose and predicts, timed by `run_side` ------------------
+
+
+def ours(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
+    from calcarine.linear import ridge_cv
+
+    repeated = case.n != case.n_stimuli
+    result = ridge_cv(
+        x,
+        y,
+        alphas=ALPHAS,
+        cv=cv,
+        search=search,
+        standardize=False,
+        target_rows=stimuli if repeated else None,
+        dtype="float32",
+        memory=7e9 if case.on_disk else None,
+        out=tempfile.mkdtemp(dir=folder) if case.on_disk else None,
+    )
+    return result.alpha, result.predict
+
+
+def himalaya(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
+    from himalaya.backend import set_backend
+    from himalaya.ridge import RidgeCV
+    from himalaya.scoring import l2_neg_loss
+    from sklearn.model_selection import PredefinedSplit
+
+    from calcarine.linear import grouped_folds
+
+    backend = set_backend("torch")
+    folds = PredefinedSplit(grouped_folds(None, 5, n_rows=len(x)))
+    # Squared error, as ours: with folds of one size its mean over folds is the pooled one.
+    parameters = {"score_func": l2_neg_loss}
+    if case.t > 20_000:  # himalaya's own advice when memory is short
+        parameters |= {"n_targets_batch": 10_000, "n_alphas_batch": 2}
+    model = RidgeCV(alphas=ALPHAS, fit_intercept=True, cv=folds, solver_params=parameters)
+    model.fit(x, y)
+    return backend.to_numpy(model.best_alphas_), lambda rows: backend.to_numpy(model.predict(rows))
+
+
+def sklearn(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
+    from sklearn.linear_model import RidgeCV
+
+    model = RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(x, y)
+    return np.broadcast_to(model.alpha_, case.t), model.predict
+
+
+def plain(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
+    """Generalised cross-validation as it stands in the books, in float64; for the answers."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    x_mean, y_mean, n = x.mean(0), y.mean(0), len(x)
+    x -= x_mean
+    y -= y_mean
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    projected = u.T @ y
+    rest = (y**2).sum(0) - (projected**2).sum(0)
+    scores = []
+    for alpha in ALPHAS:
+        kept = alpha / (s**2 + alpha)
+        free = n - 1 - (1 - kept).sum()
+        scores.append((((kept[:, None] * projected) ** 2).sum(0) + rest) / free**2)
+    alphas = ALPHAS[np.argmin(scores, axis=0)]
+    weights = vt.T @ (projected * (s[:, None] / (s[:, None] ** 2 + alphas)))
+    return alphas, lambda rows: (rows - x_mean) @ weights + y_mean
+
+
+def floor(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
+    import scipy.linalg
+
+    if case.n != case.n_stimuli:
+        order = np.argsort(stimuli, kind="stable")
+        starts = np.searchsorted(stimuli[order], np.arange(case.n_stimuli))
+        sums = np.add.reduceat(x[order], starts, axis=0)
+    else:
+        sums = x
+    dual = case.n < case.p
+    _, vectors = scipy.linalg.eigh(x @ x.T if dual else x.T @ x, driver="evd", check_finite=False)
+    left = vectors.T if dual else sums.T
+    right = x.T @ vectors if dual else vectors
+    for start in range(0, case.t, 1024):
+        product = left @ np.asarray(y[:, start : start + 1024])
+        right @ (product if dual else vectors.T @ product)
+    return None, None
+
+
+SIDES = {
+    "ours": ours,
+    "himalaya": himalaya,
+    "sklearn": sklearn,
+    "plain": plain,
+    "floor": floor,
+}
+
+
+def run_side(side: str, case: Case, folder: Path) -> dict:
+    """Run one side on stored data; the answers go beside the data."""
+    name, *how = side.split("-")
+    x, stimuli = np.load(folder / "X.npy"), np.load(folder / "stimuli.npy")
+    y = np.load(folder / "Y.npy", mmap_mode="r" if case.on_disk else None)
+    if case.n == case.n_stimuli:  # one trial each: rows of Y in the order of the trials
+        y = y[stimuli]
+    warm_up()
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    alphas, predict = SIDES[name](
+        case, folder, x, y, stimuli, how[0] if how else "", "local" if "local" in how else "full"
+    )
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if alphas is not None:
+        np.savez(
+            folder / f"{side}.npz", alphas=alphas, fresh=predict(np.load(folder / "fresh.npy"))
+        )
+    return {"seconds": seconds, "peak_gb": peak / 1e6, "data_gb": before / 1e6}
+
+
+def warm_up() -> None:
+    """Load the libraries and start their threads before the clock runs."""
+    import scipy.linalg
+    import torch
+
+    import calcarine.linear  # noqa: F401
+
+    a = np.random.default_rng(0).standard_normal((500, 500), dtype=np.float32)
+    scipy.linalg.eigh(a @ a.T, driver="evd")
+    torch.from_numpy(a) @ torch.from_numpy(a)
+
+
+def agreement(folder: Path, a: str, b: str) -> dict:
+    """Share of targets with one penalty in both, and how far predictions are apart."""
+    one, two = np.load(folder / f"{a}.npz"), np.load(folder / f"{b}.npz")
+    same = np.isclose(one["alphas"], two["alphas"], rtol=1e-4)
+    apart = np.abs(one["fresh"] - two["fresh"])[:, same].max(initial=0)
+    return {
+        "same_penalty": float(same.mean()),
+        "largest_difference": float(apart / np.abs(two["fresh"]).max()),
+    }
+
+
+def measure(name: str, case: Case, repeats: int) -> dict:
+    """All sides in turn, `repeats` times, each in a fresh process."""
+    runs: dict[str, list[dict]] = {side: [] for side in case.sides}
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+        folder = Path(scratch)
+        make_data(case, folder)
+        for repeat in range(repeats):
+            for side in case.sides:
+                answer = subprocess.run(
+                    [
+                        sys.executable,
+                        __file__,
+                        "--child",
+                        side,
+                        str(folder),
+                        json.dumps(asdict(case)),
+                    ],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if answer.returncode:
+                    raise SystemExit(f"{side} failed:\n{answer.stderr[-2000:]}")
+                runs[side].append(json.loads(answer.stdout.splitlines()[-1]))
+                print(f"{name} {repeat + 1}/{repeats} {side}: {runs[side][-1]}", flush=True)
+        result = {
+            side: {
+                "seconds": float(np.median([r["seconds"] for r in found])),
+                "all_seconds": [round(r["seconds"], 2) for r in found],
+                "peak_gb": round(max(r["peak_gb"] for r in found), 2),
+                "data_gb": round(found[0]["data_gb"], 2),
+            }
+            for side, found in runs.items()
+        }
+        pairs = {"ours-kfold": "himalaya-kfold", "ours-kfold-local": "himalaya-kfold"}
+        pairs |= {"ours-gcv": "plain-gcv"}
+        for side, opponent in pairs.items():
+            if side in runs and opponent in runs:
+                result[side]["agreement"] = {opponent: agreement(folder, side, opponent)}
+    for side in result:
+        for opponent in ("himalaya-kfold", "sklearn-loo", "floor"):
+            if side.startswith("ours") and opponent in result:
+                ratio = result[opponent]["seconds"] / result[side]["seconds"]
+                result[side][f"times faster than {opponent}"] = round(ratio, 2)
+    return {"case": asdict(case), "sides": result}
+
+
+def shrunk(case: Case, factor: float) -> Case:
+    """The same case with every size divided."""
+    n_stimuli = max(40, int(case.n_stimuli / factor))
+    return replace(
+        case,
+        n=n_stimuli if case.n == case.n_stimuli else max(60, int(case.n / factor)),
+        n_stimuli=n_stimuli,
+        p=max(10, int(case.p / factor)),
+        t=max(10, int(case.t / factor)),
+    )
+
+
+def growth(figure: Path | None, repeats: int) -> dict:
+    """Time of a K-fold fit against n, p and the number of targets, each doubled in turn."""
+    from calcarine.linear import ridge_cv
+
+    base = {"n": 1500, "p": 600, "targets": 1000}
+    factors = (1, 2, 4, 8)
+    curves: dict[str, dict] = {}
+    warm_up()
+    for axis in base:
+        times = []
+        for factor in factors:
+            size = base | {axis: base[axis] * factor}
+            with tempfile.TemporaryDirectory() as scratch:
+                case = Case(size["n"], size["n"], size["p"], size["targets"], ())
+                make_data(case, Path(scratch))
+                x, y = np.load(Path(scratch) / "X.npy"), np.load(Path(scratch) / "Y.npy")
+            found = []
+            for _ in range(repeats):
+                began = time.perf_counter()
+                ridge_cv(x, y, alphas=ALPHAS, standardize=False, solver="primal")
+                found.append(time.perf_counter() - began)
+            times.append(float(np.median(found)))
+        sizes = [base[axis] * factor for factor in factors]
+        exponent = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+        curves[axis] = {"sizes": sizes, "seconds": times, "exponent": round(exponent, 2)}
+        print(axis, curves[axis], flush=True)
+    if figure is not None:
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)[1]
+        for ax, (axis, curve) in zip(axes, curves.items(), strict=True):
+            ax.loglog(curve["sizes"], curve["seconds"], "o-", color="#1f5fa8")
+            ax.set_xlabel({"n": "trials", "p": "predictors"}.get(axis, axis))
+            ax.set_title(f"exponent {curve['exponent']:.2f}", fontsize=10)
+            ax.set_xticks(curve["sizes"], [str(size) for size in curve["sizes"]])
+            ax.minorticks_off()
+            ax.grid(alpha=0.3)
+        axes[0].set_ylabel("seconds, K-fold fit")
+        plt.tight_layout()
+        plt.savefig(figure, dpi=120)
+    return {"base": base, "curves": curves}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        side, folder, about = sys.argv[2:5]
+        case = Case(**{**json.loads(about), "sides": ()})
+        print(json.dumps(run_side(side, case, Path(folder))))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="+", choices=[*CASES, "growth"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shrink", type=float, default=1.0, help="divide every size by this")
+    parser.add_argument("--targets", type=int, help="another number of targets")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON here")
+    parser.add_argument("--figure", type=Path, help="write the figure of growth here")
+    options = parser.parse_args()
+    results = {}
+    for name in options.cases:
+        if name == "growth":
+            results[name] = growth(options.figure, options.repeats)
+            continue
+        case = CASES[name] if options.shrink == 1 else shrunk(CASES[name], options.shrink)
+        if options.targets:
+            case = replace(case, t=options.targets)
+        results[name] = measure(name, case, options.repeats)
+        print(json.dumps(results[name], indent=2), flush=True)
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
