@@ -46,11 +46,11 @@ class Case:
     target: str = ""
 
 
+KFOLD_SIDES = ("ours-kfold", "ours-kfold-local", "himalaya-kfold")
 CASES = {
     "decoder": Case(
         8000, 8000, 4000, 4096,
-        ("ours-kfold", "ours-kfold-local", "himalaya-kfold", "ours-gcv", "plain-gcv")
-        + ("sklearn-loo", "floor"),
+        (*KFOLD_SIDES, "ours-gcv", "plain-gcv", "sklearn-loo", "floor"),
         target="K-fold 8 x and GCV 20 x himalaya's K-fold; half its memory",
     ),
     "whole-subject": Case(
@@ -61,12 +61,12 @@ CASES = {
     ),
     "god": Case(
         1200, 1200, 4466, 59136,
-        ("ours-kfold", "ours-kfold-local", "himalaya-kfold", "floor"),
+        (*KFOLD_SIDES, "floor"),
         target="5 x himalaya",
     ),
     "encoding": Case(
         8859, 8859, 6400, 100_000,
-        ("ours-kfold", "ours-kfold-local", "himalaya-kfold", "floor"),
+        (*KFOLD_SIDES, "floor"),
         target="5 x himalaya",
     ),
 }  # fmt: skip
