@@ -440,7 +440,8 @@ def _train_denoiser(rank: int, options: argparse.Namespace) -> None:
         denoiser.load_state_dict(bundled("unet/diffusion_pytorch_model"))
     else:
         text.load_state_dict(average(options, "text", "encoder."))
-    denoiser.set_attn_processor(AttnProcessor())  # the fused one is slow backwards on a CPU
+    denoiser.set_attn_processor(AttnProcessor())  # fused attention is slow backwards on a CPU
+    text.set_attn_implementation("eager")
     features: list[torch.Tensor] = []
     denoiser.up_blocks[1].attentions[-1].register_forward_hook(
         lambda module, inputs, output: features.append(output[0])
@@ -470,9 +471,10 @@ def _train_denoiser(rank: int, options: argparse.Namespace) -> None:
         means = batch // 3
         single = tokens[torch.arange(means, batch), draw(generator, 5, batch - means)]
         single[torch.rand(len(single), generator=generator) < 0.15] = data["empty"]
-        states = module["text"](
-            torch.cat([tokens[:means].reshape(-1, LENGTH), single])
-        ).last_hidden_state
+        with bf16():
+            states = module["text"](
+                torch.cat([tokens[:means].reshape(-1, LENGTH), single])
+            ).last_hidden_state.float()
         context = torch.cat(
             [states[: 5 * means].reshape(means, 5, LENGTH, WIDTH).mean(1), states[5 * means :]]
         )

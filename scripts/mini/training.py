@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import distributed, nn
 
+TOGETHER = 8
+
 
 def train(
     name: str,
@@ -28,7 +30,9 @@ def train(
     ``loss_of(step, generator)`` draws its batch from ``generator``, which is seeded by the
     step, so that a continued training sees the batches that an uninterrupted one would.
     The learning rate warms up for 2 % of the steps and falls to zero over the last 35 %.
-    Inside a process group each process draws its own batch and the gradients are averaged.
+    Inside a process group each process takes its own steps on its own batches, and every
+    `TOGETHER` steps the weights are averaged (local SGD, Stich 2019): on a processor, sending
+    gradients at every step costs as much as computing them.
     """
     file = work / f"{name}.pt"
     together = distributed.is_initialized()
@@ -70,10 +74,11 @@ def train(
         loss = loss_of(step, torch.Generator().manual_seed(seed))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if together:
-            average_gradients(module, processes)
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
+        meets = step % TOGETHER == TOGETHER - 1 or step == steps - 1
+        if together and meets:
+            average_weights(module, processes)
         if rank:
             continue
         decay = min(ema_decay, (step + 1) / (step + 10))
@@ -89,7 +94,7 @@ def train(
                 f"{name} {step + 1}/{steps} loss {recent:.4f} {rate:.2f}/s {left:.1f} min left",
                 flush=True,
             )
-        if time.monotonic() - saved > save_every:
+        if meets and time.monotonic() - saved > save_every:
             save(step + 1)
             saved = time.monotonic()
     if not rank:
@@ -97,11 +102,12 @@ def train(
     return average
 
 
-def average_gradients(module: nn.Module, processes: int) -> None:
-    """Replace every gradient by its mean over the processes, in one message."""
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    distributed.all_reduce(flat)
-    flat /= processes
-    parts = flat.split([g.numel() for g in gradients])
-    torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+def average_weights(module: nn.Module, processes: int) -> None:
+    """Replace every weight by its mean over the processes, in one message."""
+    with torch.no_grad():
+        weights = list(module.parameters())
+        flat = torch.cat([w.flatten() for w in weights])
+        distributed.all_reduce(flat)
+        flat /= processes
+        parts = flat.split([w.numel() for w in weights])
+        torch._foreach_copy_(weights, [p.view_as(w) for p, w in zip(parts, weights, strict=True)])
