@@ -337,3 +337,192 @@ def test_agrees_with_himalaya():
     result = ridge_cv(X, Y, alphas=ALPHAS, groups=groups)
     theirs = solvers.Ridge(alpha=result.alpha, fit_intercept=False).fit(Z, T)
     np.testing.assert_allclose(result.coef * X.std(axis=0)[:, None], theirs.coef_, rtol=1e-6)
+
+
+# Precision
+
+
+def relative_error(guess, truth):
+    """Largest over targets, relative to how much the predictions vary."""
+    return (
+        np.linalg.norm(guess - truth, axis=0) / np.linalg.norm(truth - truth.mean(0), axis=0)
+    ).max()
+
+
+def powerlaw(n, p, power=1.0, t=8, seed=0):
+    """Voxels whose principal components fall off as a power law, in single precision."""
+    rng = np.random.default_rng(seed)
+    mixing = np.linalg.qr(rng.normal(size=(p, p)))[0]
+    stimuli = np.repeat(rng.normal(size=(n // 3, p)), 3, axis=0)
+    parts = (stimuli + 0.5 * rng.normal(size=(n, p))) * np.arange(1, p + 1.0) ** (-power / 2)
+    X = parts @ mixing.T
+    Y = X @ rng.normal(size=(p, t))
+    Y = Y / Y.std(axis=0) + rng.normal(size=(n, t))
+    return X.astype("f4"), Y.astype("f4"), np.repeat(np.arange(n // 3), 3)
+
+
+def in_both_precisions(X, Y, **options):
+    single = ridge_cv(X, Y, dtype="float32", **options)
+    double = ridge_cv(X.astype(float), Y.astype(float), dtype="float64", **options)
+    assert (single.coef.dtype, double.coef.dtype) == (np.float32, np.float64)
+    return single, double
+
+
+@pytest.mark.parametrize("shape", [(300, 60), (60, 300), (150, 140), (60, 20)])
+@pytest.mark.parametrize("power", [0.5, 2.0])
+@pytest.mark.parametrize("cv", ["kfold", "logo", "gcv"])
+def test_single_precision_predicts_like_double(shape, power, cv):
+    X, Y, groups = powerlaw(*shape, power)
+    for alphas in ([0.1], [10.0], np.logspace(-2, 6, 9)):
+        single, double = in_both_precisions(X, Y, alphas=alphas, groups=groups, cv=cv)
+        np.testing.assert_array_equal(single.alpha, double.alpha)
+        assert relative_error(single.predict(X), double.predict(X)) < 1e-4
+        np.testing.assert_allclose(single.cv_scores, double.cv_scores, rtol=1e-3, atol=2e-3)
+
+
+def _duplicated(X):
+    X[:, 1::2] = X[:, : X.shape[1] // 2 * 2 : 2]
+
+
+def _constant(X):
+    X[:, ::7], X[:, 3] = 3.3, 0.0
+
+
+HARD = {
+    "ten orders of magnitude": lambda X, Y: X.__imul__(np.logspace(-5, 5, X.shape[1])),
+    "duplicates": lambda X, Y: _duplicated(X),
+    "constants": lambda X, Y: _constant(X),
+    "a large offset": lambda X, Y: X.__iadd__(1000),
+    "tiny voxels": lambda X, Y: X.__imul__(1e-20),
+    "enormous voxels": lambda X, Y: X.__imul__(1e20),
+    "tiny targets": lambda X, Y: Y.__imul__(1e-25),
+    "enormous targets": lambda X, Y: Y.__imul__(1e25),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(HARD))
+@pytest.mark.parametrize("shape", [(60, 20), (30, 120)])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_hard_input_in_single_precision(kind, shape, standardize):
+    X, Y, groups = powerlaw(*shape)
+    HARD[kind](X, Y)
+    assert X.dtype == Y.dtype == np.float32
+    for cv in ("kfold", "logo"):
+        for alphas in ([1e-8], [1e-2], [1e12], np.logspace(-8, 12, 11)):
+            options = {"alphas": alphas, "standardize": standardize, "cv": cv, "groups": groups}
+            single, double = in_both_precisions(X, Y, **options)
+            np.testing.assert_allclose(single.cv_scores, double.cv_scores, rtol=1e-3, atol=2e-3)
+            same = single.alpha == double.alpha
+            assert (np.abs(double.cv_scores - single.cv_scores)[~same] < 1e-4).all()
+            size = Y.std(axis=0, dtype=float) * np.sqrt(len(Y))
+            error = np.linalg.norm(single.predict(X) - double.predict(X), axis=0)
+            assert (error[same] < 1e-4 * size[same]).all()
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (30, 120)])
+@pytest.mark.parametrize(("dtype", "factor"), [("float32", 1e3), ("float64", 1e7)])
+def test_wild_fold_does_not_cost_the_others_their_digits(shape, dtype, factor):
+    """Training sums are all sums less those of the fold; where that cancels, more digits help."""
+    X, Y, groups = powerlaw(*shape)
+    folds = grouped_folds(groups, 5)
+    X[folds == 1] *= factor
+    result = ridge_cv(X, Y, alphas=[100.0], groups=groups, standardize=False, dtype=dtype)
+    expected = cross_val_predict(
+        ridge(100.0), X.astype(float), Y.astype(float), cv=PredefinedSplit(folds)
+    )
+    expected = 1 - ((Y - expected) ** 2).sum(axis=0) / ((Y - Y.mean(axis=0)) ** 2).sum(axis=0)
+    np.testing.assert_allclose(result.cv_scores, expected, rtol=1e-5)
+    assert (result.precision, result.coef.dtype) == ("float64", dtype)
+
+
+def test_hard_targets_are_not_projected_in_single_precision():
+    """What is left beside the rounding of the stored weights."""
+    X, Y, groups = powerlaw(60, 20)
+    X[30:33] *= 1e4
+    single, double = in_both_precisions(
+        X, Y, alphas=[1e-2], groups=groups, cv="gcv", standardize=False
+    )
+    assert relative_error(single.predict(X), double.predict(X)) < 6e-4
+
+
+def test_precision_and_solver_follow_the_input():
+    X, Y, groups = powerlaw(60, 20, 2.0)
+    told = [
+        ({"alphas": [1e5]}, ("float32", "primal")),
+        ({"alphas": [1e5], "solver": "dual"}, ("float32", "dual")),
+        ({"alphas": [1e-4]}, ("float64", "primal")),
+        ({"alphas": [1e-4], "cv": "gcv"}, ("float64", "primal")),
+    ]
+    for options, expected in told:
+        result = ridge_cv(X, Y, groups=groups, **options)
+        assert (result.precision, result.solver) == expected
+        assert result.coef.dtype == np.float32
+    X[:, 1] = X[:, 0]
+    result = ridge_cv(X, Y, groups=groups, alphas=[1e-10])
+    assert (result.precision, result.solver) == ("float64", "svd")
+    assert ridge_cv(X.astype(float), Y, alphas=[1e5]).precision == "float64"
+    for dtype in ("f2", "f4"):
+        assert ridge_cv(X.astype(dtype), Y, alphas=[1e5]).coef.dtype == np.float32
+    for dtype in ("f8", "i4", "u1", "?"):
+        varied = (X.mean(axis=0) < X).astype(dtype)
+        assert ridge_cv(varied, Y, alphas=[1e5]).coef.dtype == np.float64
+
+
+def test_units_of_targets_and_voxels_change_nothing_but_the_units():
+    X, Y, groups = powerlaw(60, 20)
+    X, Y = X.astype(float), Y.astype(float)
+    plain = ridge_cv(X, Y, alphas=ALPHAS, groups=groups)
+    for power in (-250, 100):
+        other = ridge_cv(X, Y * 2.0**power, alphas=ALPHAS, groups=groups)
+        np.testing.assert_allclose(other.coef, plain.coef * 2.0**power, rtol=1e-12)
+        np.testing.assert_allclose(other.cv_curve, plain.cv_curve, rtol=1e-12)
+        other = ridge_cv(
+            X * 2.0**power,
+            Y,
+            alphas=ALPHAS * 4.0**power,
+            groups=groups,
+            standardize=False,
+        )
+        plain_ = ridge_cv(X, Y, alphas=ALPHAS, groups=groups, standardize=False)
+        np.testing.assert_allclose(other.cv_curve, plain_.cv_curve, rtol=1e-8)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("power", [-66, 66])
+def test_units_whose_squares_single_precision_does_not_hold(solver, power):
+    X, Y, groups = powerlaw(60, 20)
+    options = {"groups": groups, "standardize": False, "solver": solver}
+    plain = ridge_cv(X, Y, alphas=ALPHAS, **options)
+    other = ridge_cv(X * np.float32(2.0**power), Y, alphas=ALPHAS * 4.0**power, **options)
+    np.testing.assert_allclose(other.cv_curve, plain.cv_curve, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(other.coef * 2.0**power, plain.coef, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((300, 270), "float32"), ((270, 300), "float64")])
+@pytest.mark.parametrize("options", [{}, {"cv": "gcv"}, {"cv": "logo"}, {"search": "local"}])
+def test_torch_gives_what_numpy_does(shape, dtype, options):
+    """Every operation of a fit on a device, here the processor; 270 columns make a band."""
+    X, Y, groups = powerlaw(*shape, 0.5)
+    options = {"groups": groups, "alphas": np.logspace(0, 5, 6), "dtype": dtype, **options}
+    ours = ridge_cv(X, Y, **options)
+    theirs = ridge_cv(X, Y, device="torch:cpu", **options)
+    np.testing.assert_array_equal(theirs.alpha, ours.alpha)
+    assert relative_error(theirs.predict(X), ours.predict(X)) < 1e-5
+    np.testing.assert_allclose(theirs.cv_scores, ours.cv_scores, atol=1e-5)
+    assert type(theirs.coef) is np.ndarray
+
+
+def test_torch_with_correlation_repeats_hard_input_and_shared_penalties():
+    X, Y, _ = powerlaw(60, 20)
+    rows = np.arange(60) // 3
+    for options in (
+        {"score": "correlation"},
+        {"alpha_per": "all"},
+        {"alphas": [1e-10, 1.0]},
+        {"alphas": [1e-10, 1.0], "cv": "logo"},
+        {"alphas": [1e-10, 1.0], "cv": "gcv", "fit_intercept": False},
+    ):
+        ours = ridge_cv(X, Y[::3], target_rows=rows, **options)
+        theirs = ridge_cv(X, Y[::3], target_rows=rows, device="torch:cpu", **options)
+        assert theirs.solver == ours.solver
+        assert relative_error(theirs.predict(X), ours.predict(X)) < 1e-4

@@ -3,6 +3,14 @@
 from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
 from calcarine.linear.estimators import RidgeCV
 from calcarine.linear.folds import grouped_folds
+from calcarine.linear.group_ridge import (
+    GroupRidgeCV,
+    GroupRidgeResult,
+    VariancePartition,
+    group_ridge_cv,
+    partition_variance,
+    split_r2,
+)
 from calcarine.linear.ridge import (
     DEFAULT_ALPHAS,
     RidgeEdgeWarning,
@@ -14,15 +22,21 @@ from calcarine.linear.storage import load, save
 
 __all__ = [
     "DEFAULT_ALPHAS",
+    "GroupRidgeCV",
+    "GroupRidgeResult",
     "RidgeCV",
     "RidgeEdgeWarning",
     "RidgeError",
     "RidgeNotFittedError",
     "RidgeResult",
     "RidgeTypeError",
+    "VariancePartition",
+    "group_ridge_cv",
     "grouped_folds",
     "load",
+    "partition_variance",
     "predict_linear",
     "ridge_cv",
     "save",
+    "split_r2",
 ]

@@ -18,7 +18,12 @@ from calcarine.linear._checks import RidgeError
 Array = Any
 """A numpy array, or a torch tensor on the device of its `Ops`."""
 
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 128
+
+
+def dtype_of(array: Array) -> np.dtype[Any]:
+    """The dtype of either kind of array, as numpy calls it."""
+    return np.dtype(str(array.dtype).removeprefix("torch."))
 
 
 class Ops(Protocol):
@@ -28,8 +33,8 @@ class Ops(Protocol):
 
     def put(self, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> Array: ...
     def get(self, array: Array) -> npt.NDArray[Any]: ...
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array: ...
-    def eye(self, size: int, dtype: np.dtype[Any]) -> Array: ...
+    def empty(self, shape: tuple[int, ...], like: Array) -> Array: ...
+    def eye(self, size: int, like: Array) -> Array: ...
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array: ...
     def householder(self, panel: Array) -> tuple[Array, Array, Array]: ...
     def cholesky(self, a: Array) -> Array: ...
@@ -50,11 +55,11 @@ class NumpyOps:
     def get(self, array: Array) -> npt.NDArray[Any]:
         return np.asarray(array)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        return np.empty(shape, dtype)
+    def empty(self, shape: tuple[int, ...], like: Array) -> Array:
+        return np.empty(shape, like.dtype)
 
-    def eye(self, size: int, dtype: np.dtype[Any]) -> Array:
-        return np.eye(size, dtype=dtype)
+    def eye(self, size: int, like: Array) -> Array:
+        return np.eye(size, dtype=like.dtype)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         return np.matmul(a, b, out=out)
@@ -101,6 +106,9 @@ class TorchOps:
         self._torch = torch
         self.device = device
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TorchOps, (self.device,)
+
     def _dtype(self, dtype: np.dtype[Any]) -> Any:
         return self._torch.float32 if np.dtype(dtype) == np.float32 else self._torch.float64
 
@@ -113,11 +121,11 @@ class TorchOps:
     def get(self, array: Array) -> npt.NDArray[Any]:
         return np.asarray(array.cpu().numpy() if self._torch.is_tensor(array) else array)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        return self._torch.empty(shape, dtype=self._dtype(dtype), device=self.device)
+    def empty(self, shape: tuple[int, ...], like: Array) -> Array:
+        return self._torch.empty(shape, dtype=like.dtype, device=self.device)
 
-    def eye(self, size: int, dtype: np.dtype[Any]) -> Array:
-        return self._torch.eye(size, dtype=self._dtype(dtype), device=self.device)
+    def eye(self, size: int, like: Array) -> Array:
+        return self._torch.eye(size, dtype=like.dtype, device=self.device)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         return self._torch.matmul(a, b, out=out)
@@ -136,8 +144,7 @@ class TorchOps:
         return factor
 
     def inverse_lower(self, a: Array) -> Array:
-        eye = self._torch.eye(len(a), dtype=a.dtype, device=a.device)
-        return self._torch.linalg.solve_triangular(a, eye, upper=False)
+        return self._torch.linalg.solve_triangular(a, self.eye(len(a), a), upper=False)
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
         return tuple(self._torch.linalg.eigh(a))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from calcarine.linear._arrays import Array, Ops
+from calcarine.linear._arrays import Array, Ops, dtype_of
 
 BLOCK = 64
 _ITERATIONS = 12
@@ -42,6 +42,9 @@ class Spectral:
         out[...] = b
         out *= inverse[:, None]
         return out
+
+    def n_bytes(self, n_alphas: int) -> int:
+        return self.size * dtype_of(self.eigen).itemsize
 
     def trace_inverse(self, alpha: float) -> float:
         shifted = self.ops.get(self.eigen).astype(np.float64) + alpha
@@ -80,11 +83,10 @@ class Banded:
         if alpha in self._cache:
             return self._cache[alpha]
         ops, (count, width, _) = self.ops, self.diagonal.shape
-        dtype = np.dtype(str(self.diagonal.dtype).removeprefix("torch."))
-        shift = ops.eye(width, dtype) * alpha
-        inverse = ops.empty((count, width, width), dtype)
-        forward = ops.empty((max(count - 1, 0), width, width), dtype)
-        backward = ops.empty((max(count - 1, 0), width, width), dtype)
+        shift = ops.eye(width, self.diagonal) * alpha
+        inverse = ops.empty((count, width, width), self.diagonal)
+        forward = ops.empty((count - 1, width, width), self.diagonal)
+        backward = ops.empty((count - 1, width, width), self.diagonal)
         block = self.diagonal[0] + shift
         for k in range(count):
             inverse[k] = ops.inverse_lower(ops.cholesky(block))
@@ -103,7 +105,7 @@ class Banded:
         inverse, forward, backward = self._cholesky(alpha)
         count, width, _ = self.diagonal.shape
         if out is None:
-            out = self.ops.empty(tuple(b.shape), np.dtype(str(b.dtype).removeprefix("torch.")))
+            out = self.ops.empty(tuple(b.shape), b)
         rows = [slice(k * width, min((k + 1) * width, self.size)) for k in range(count)]
         for k in range(count):
             n = rows[k].stop - rows[k].start
@@ -119,6 +121,10 @@ class Banded:
                 part -= backward[k][:, :m] @ out[rows[k + 1]]
             out[rows[k]] = part
         return out
+
+    def n_bytes(self, n_alphas: int) -> int:
+        """Memory that the factors of that many penalties take."""
+        return n_alphas * factor_values(self.size) * dtype_of(self.diagonal).itemsize
 
     def trace_inverse(self, alpha: float) -> float:
         """Trace of the inverse, by the recurrence for the diagonal blocks of an inverse."""
@@ -140,12 +146,11 @@ class Banded:
         Infinite when the shifted matrix is not positive definite at this precision.
         """
         count, width, _ = self.diagonal.shape
-        dtype = np.dtype(str(self.diagonal.dtype).removeprefix("torch."))
-        rng = np.random.default_rng(0)
-        start = rng.standard_normal((self.size, 2))
+        draw = np.random.default_rng(0).standard_normal((self.size, 2))
+        start = self.ops.put(draw, dtype_of(self.diagonal))
         largest = smallest = 0.0
-        v = self.ops.put(start, dtype)
-        padded = self.ops.empty((count * width, 2), dtype)
+        v = start
+        padded = self.ops.empty((count * width, 2), start)
         for _ in range(_ITERATIONS):
             padded[...] = 0
             padded[: self.size] = v / float(abs(v).max())
@@ -156,7 +161,7 @@ class Banded:
                 product[:-1] += self.below.swapaxes(1, 2) @ blocks[1:]
             v = product.reshape(count * width, 2)[: self.size]
             largest = float(abs(v).max())
-        v = self.ops.put(start, dtype)
+        v = start
         try:
             for _ in range(_ITERATIONS):
                 v = self.solve(v / float(abs(v).max()), alpha)
@@ -167,6 +172,11 @@ class Banded:
 
 
 Solver = Spectral | Banded
+
+
+def factor_values(size: int) -> int:
+    """How many numbers the factors of one penalty hold."""
+    return 3 * BLOCK * (size + BLOCK) if size > _SMALL else size
 
 
 def factorize(gram: Array, ops: Ops, *, small: int = _SMALL) -> tuple[Array, Solver]:
@@ -194,18 +204,17 @@ def factorize(gram: Array, ops: Ops, *, small: int = _SMALL) -> tuple[Array, Sol
 def _band(a: Array, ops: Ops) -> tuple[Array, Banded]:
     """Reduce a symmetric matrix to block tridiagonal form by block Householder reflections."""
     size, width = a.shape[0], BLOCK
-    dtype = np.dtype(str(a.dtype).removeprefix("torch."))
     count = -(-size // width)
-    diagonal = ops.empty((count, width, width), dtype)
-    below = ops.empty((max(count - 1, 0), width, width), dtype)
+    diagonal = ops.empty((count, width, width), a)
+    below = ops.empty((count - 1, width, width), a)
     below[...] = 0
     reflectors: list[tuple[int, Array, Array]] = []
-    buffer = ops.empty((size, size), dtype)
+    buffer = ops.empty((size * size,), a)
     for k in range(count):
         here, rest = slice(k * width, (k + 1) * width), slice((k + 1) * width, size)
         block = a[here, here]
         n = block.shape[0]
-        diagonal[k] = ops.eye(width, dtype)
+        diagonal[k] = ops.eye(width, a)
         diagonal[k][:n, :n] = (block + block.T) / 2
         m = size - (k + 1) * width
         if m <= 0:
@@ -216,36 +225,36 @@ def _band(a: Array, ops: Ops) -> tuple[Array, Banded]:
             continue
         v, tau, r = ops.householder(panel)
         below[k] = r
-        t = _compact(v, tau, ops, dtype)
+        t = _compact(v, tau, ops)
         reflectors.append((rest.start, v, t))
         trailing = a[rest, rest]
         av = (trailing @ v) @ t
         y = av - v @ (t.T @ (v.T @ av)) / 2
-        left, right = _beside(v, y, ops, dtype), _beside(y, v, ops, dtype)
+        left, right = _beside(v, y, ops), _beside(y, v, ops)
         # The update goes through a buffer that is used again, in slabs that stay in the cache.
-        update = buffer.reshape(-1)[: m * m].reshape(m, m)
+        update = buffer[: m * m].reshape(m, m)
         trailing -= ops.matmul(left, right.T, out=update)
-    basis = ops.eye(size, dtype)
+    basis = ops.eye(size, a)
     for start, v, t in reversed(reflectors):
         part = basis[start:, start:]
         m = part.shape[0]
-        update = buffer.reshape(-1)[: m * m].reshape(m, m)
+        update = buffer[: m * m].reshape(m, m)
         part -= ops.matmul(v @ t, v.T @ part, out=update)
     return basis, Banded(diagonal, below, size, ops)
 
 
-def _beside(a: Array, b: Array, ops: Ops, dtype: np.dtype[Any]) -> Array:
-    both = ops.empty((a.shape[0], a.shape[1] + b.shape[1]), dtype)
+def _beside(a: Array, b: Array, ops: Ops) -> Array:
+    both = ops.empty((a.shape[0], a.shape[1] + b.shape[1]), a)
     both[:, : a.shape[1]] = a
     both[:, a.shape[1] :] = b
     return both
 
 
-def _compact(v: Array, tau: Array, ops: Ops, dtype: np.dtype[Any]) -> Array:
+def _compact(v: Array, tau: Array, ops: Ops) -> Array:
     """T (b, b), upper triangular, with H_1 ... H_b = I - V T V^T.
 
-    The inverse of T has the upper triangle of V^T V beside 1 / tau on its diagonal; reflectors
-    with tau 0 do nothing and are left out by a zero row and column.
+    Column by column (Schreiber & Van Loan 1989, eq. 3.3); a reflector with tau 0 does nothing and
+    gets a zero row and column.
     """
     products = np.asarray(ops.get(v.T @ v), dtype=np.float64)
     factors = np.asarray(ops.get(tau), dtype=np.float64)
@@ -253,4 +262,4 @@ def _compact(v: Array, tau: Array, ops: Ops, dtype: np.dtype[Any]) -> Array:
     for j, factor in enumerate(factors):
         t[j, j] = factor
         t[:j, j] = -factor * (t[:j, :j] @ products[:j, j])
-    return ops.put(t, dtype)
+    return ops.put(t, dtype_of(v))

@@ -7,8 +7,6 @@ blocks). So thousands of folds cost one decomposition.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,12 +14,17 @@ from calcarine.linear._arrays import Array
 from calcarine.linear._checks import FloatArray, RidgeError
 from calcarine.linear._design import Design
 from calcarine.linear._targets import Block, Table
+from calcarine.linear.folds import _labels, _unique
 
-_CHUNK_VALUES = 16_000_000
+_CHUNK_VALUES = 4_000_000
+_LARGEST_ERROR = 1e-2
 
 
 class LeaveOut:
-    """Blocks of :math:`(I - H)^{-1}` for every group and penalty, for any block of targets.
+    r"""Blocks of :math:`(I - H)^{-1}` for every group and penalty, for any block of targets.
+
+    Where the design spans the targets, :math:`I - H` and the residuals are both kept without their
+    common factor alpha, so that they stay exact when alpha goes to 0.
 
     Parameters
     ----------
@@ -31,31 +34,42 @@ class LeaveOut:
         The scaled rows that were decomposed.
     groups : ndarray, shape (n,)
         Group of each trial, as whole numbers from 0.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        When rounding leaves nothing of :math:`I - H` for some group at the smallest penalty.
     """
 
     def __init__(self, design: Design, x: FloatArray, groups: npt.NDArray[np.intp]) -> None:
-        self.design = design
-        ops, plan, full = design.ops, design.plan, design.full
-        in_basis = ops.put(x, plan.dtype) @ full.right if full.trials is None else full.trials
-        self.rows: Array = in_basis
+        ops, full = design.ops, design.full
+        self.root: Array | None = None
+        if full.trials is None:
+            self.rows = ops.put(x, full.dtype) @ full.right
+        elif design.spans:
+            self.rows = full.trials
+        else:
+            self.root = full.solver.eigen**0.5  # type: ignore[union-attr]
+            self.rows = full.trials * self.root
         sizes = np.bincount(groups)
         order, ends = np.argsort(groups, kind="stable"), np.cumsum(sizes)
         self.members = [
             np.stack([order[ends[g] - size : ends[g]] for g in np.flatnonzero(sizes == size)])
             for size in np.unique(sizes)
         ]
-        self.inverses = [self._inverses(float(alpha)) for alpha in plan.alphas]
+        self.inverses = [self._inverses(design, float(alpha)) for alpha in design.plan.alphas]
 
-    def _inverses(self, alpha: float) -> list[Any]:
-        ops, plan, full = self.design.ops, self.design.plan, self.design.full
+    def _inverses(self, design: Design, alpha: float) -> list[Array]:
+        ops, plan, full = design.ops, design.plan, design.full
         n, r = self.rows.shape
-        dual = self.design.kind == "dual"
         value, count = full.filled
-        mean = (alpha / (value + alpha) if dual and count else 1.0) / n * plan.fit_intercept
+        mean = float(plan.fit_intercept) / n
+        if design.spans:
+            mean = 1.0 / (value + alpha) / n if count else 0.0
         answer = []
         for members in self.members:
             blocks = np.empty((*members.shape, members.shape[1]))
-            step = max(1, _CHUNK_VALUES // (members.shape[1] * r))
+            step = max(1, _CHUNK_VALUES // max(1, members.shape[1] * r))
             for start in range(0, len(members), step):
                 index = members[start : start + step]
                 rows = self.rows[index.ravel()]
@@ -63,23 +77,24 @@ class LeaveOut:
                 shape = (*index.shape, r)
                 parts = rows.reshape(shape) @ solved.reshape(shape).swapaxes(1, 2)
                 blocks[start : start + step] = ops.get(parts)
-            eye = np.eye(members.shape[1])
-            inner = (alpha * blocks if dual else eye - blocks) - mean
-            if np.linalg.cond(inner).max() > 1e-3 / np.finfo(plan.dtype).eps:
+            size = np.linalg.norm(blocks, axis=(1, 2)) if design.spans else 1.0
+            inner = (blocks if design.spans else np.eye(members.shape[1]) - blocks) - mean
+            inverse = np.linalg.inv(inner)
+            error = full.rounding * size * np.linalg.norm(inverse, axis=(1, 2))
+            if not (error <= _LARGEST_ERROR).all():
                 raise np.linalg.LinAlgError("a group alone decides a direction")
-            answer.append(ops.put(np.linalg.inv(inner), plan.dtype))
+            answer.append(ops.put(inverse, full.dtype))
         return answer
 
-    def table(self, block: Block) -> Table:
+    def table(self, design: Design, block: Block) -> Table:
         """Held-out r2 of every penalty for a block of targets."""
-        design, ops = self.design, self.design.ops
-        plan, n_targets = design.plan, block.full.shape[1]
-        truth = block.centred[design.target_rows]
-        dual = design.kind == "dual"
+        ops, plan, n_targets = design.ops, design.plan, block.full.shape[1]
+        truth = ops.put(block.centred, design.full.dtype)[design.target_rows]
+        projected = block.full if self.root is None else block.full * self.root[:, None]
         residual = np.zeros((len(plan.alphas), n_targets))
         for index, alpha in enumerate(plan.alphas):
-            fitted = self.rows @ design.full.solver.solve(block.full, float(alpha))
-            error = fitted * float(alpha) if dual else truth - fitted
+            fitted = self.rows @ design.full.solver.solve(projected, float(alpha))
+            error = fitted if design.spans else truth - fitted
             for members, inverse in zip(self.members, self.inverses[index], strict=True):
                 shape = (*members.shape, n_targets)
                 left_out = inverse @ error[members.ravel()].reshape(shape)
@@ -89,17 +104,25 @@ class LeaveOut:
         return Table(r2, r2)
 
 
+def leave_out_bytes(groups: npt.NDArray[np.intp], rank: int, n_alphas: int) -> int:
+    """Most memory that it takes beside its design."""
+    blocks = int((np.bincount(groups) ** 2).sum())
+    return 8 * (len(groups) * rank + (n_alphas + 4) * blocks) + 3 * 8 * min(
+        _CHUNK_VALUES, len(groups) * rank
+    )
+
+
 def group_numbers(groups: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.intp]:
     """Groups as whole numbers from 0; every row its own group when there are none.
 
     Raises
     ------
     RidgeError
-        When there are fewer than two groups.
+        When there are fewer than two groups, one is missing, or there is not one per row.
     """
-    if groups is None:
-        return np.arange(n_rows)
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
-    if numbers.max() < 1:
-        raise RidgeError("groups holds one group only; leaving it out leaves nothing to fit.")
-    return np.asarray(numbers)
+    labels = np.arange(n_rows) if groups is None else _labels(groups, n_rows)
+    ids, numbers, _ = _unique(labels)
+    if len(ids) < 2:
+        kind = "X has one row" if groups is None else "groups holds one group"
+        raise RidgeError(f"{kind} only; leaving it out leaves nothing to fit.")
+    return numbers

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import zipfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ import numpy.typing as npt
 
 from calcarine.files import write_bytes, write_text
 from calcarine.linear._checks import FloatArray, RidgeError
-from calcarine.linear._design import Design
-from calcarine.linear._sources import Matrix
-from calcarine.linear._targets import Answer, Choice
+from calcarine.linear._sources import Matrix, row_chunks
+from calcarine.linear._targets import Answer
 
 _PER_BLOCK = ("table", "r2", "mean", "chosen")
+_CHUNK_VALUES = 4_000_000
 
 
 class Memory:
@@ -36,30 +37,23 @@ class Memory:
             None,
         )
 
-    def __enter__(self) -> Memory:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    def has(self, index: int, block: slice, y: Matrix) -> bool:
+    def has(self, block: slice, y: npt.NDArray[Any]) -> bool:
         """Whether a block was solved before, from the same targets."""
         return False
 
-    def keep(self, index: int, block: slice, answer: Answer) -> None:
+    def keep(self, block: slice, answer: Answer) -> None:
         """Take in the answer of one block."""
         if answer.coef is not None:
-            self.keep_weights(block, answer.coef)
+            self.coef[:, block] = answer.coef
         for name in _PER_BLOCK:
             getattr(self.found, name)[..., block] = getattr(answer, name)
 
-    def keep_weights(self, block: slice, coef: FloatArray) -> None:
-        """Take in the weights of one block."""
+    def has_weights(self, block: slice, chosen: npt.NDArray[np.intp]) -> bool:
+        """Whether a block was given its weights before, for the same penalties."""
+        return False
+
+    def keep_weights(self, block: slice, chosen: npt.NDArray[np.intp], coef: FloatArray) -> None:
+        """Take in the weights of one block, for penalties chosen over all of them."""
         self.coef[:, block] = coef
 
     def answers(self) -> Answer:
@@ -72,34 +66,21 @@ class Memory:
 
 
 class Folder(Memory):
-    """Writes weights to ``coef.npy`` and each finished block's scores to its own small file.
+    """Writes weights to ``coef.npy`` and what is known of each finished block to a small file.
 
-    A block counts as finished when its file is there, which is written after its weights.
+    A block counts as finished when its file is there, which is written after its weights. Where
+    targets share a penalty, weights come in a second pass with small files of their own.
     """
 
     def __init__(
         self, folder: Path, key: str, shape: tuple[int, int], dtype: np.dtype[Any], n_alphas: int
     ) -> None:
         super().__init__((0, shape[1]), dtype, n_alphas)
-        self.folder, about, self.digests = folder, folder / "fit.json", dict[int, str]()
+        self.folder, self.digests = folder, dict[int, str]()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if about.exists():
-                if json.loads(about.read_text()).get("key") != key:
-                    raise RidgeError(
-                        f"{folder} holds a fit of other data or settings; choose another out, or "
-                        "delete that folder."
-                    )
-            elif any(folder.iterdir()):
-                raise RidgeError(f"{folder} is not empty and holds no fit; choose another out.")
-            else:
-                write_text(about, json.dumps({"key": key, "shape": shape, "dtype": dtype.name}))
-            file = folder / "coef.npy"
-            mode: Any = "r+" if file.exists() else "w+"
-            self.coef = np.lib.format.open_memmap(file, mode, dtype, shape)
-            if self.coef.shape != shape or self.coef.dtype != dtype:
-                raise ValueError("another shape or type")
-        except (OSError, ValueError, AttributeError) as error:
+            _claim(folder, key)
+            self.coef = self._open(folder / "coef.npy", shape, dtype)
+        except (OSError, ValueError) as error:
             if isinstance(error, RidgeError):
                 raise
             raise RidgeError(
@@ -107,44 +88,111 @@ class Folder(Memory):
                 f"{shape[0] * shape[1] * dtype.itemsize / 1e9:.2f} GB of room, or delete it."
             ) from error
 
-    def _file(self, index: int) -> Path:
-        return self.folder / f"block-{index:06d}.npz"
-
-    def has(self, index: int, block: slice, y: Matrix) -> bool:
-        """Whether a block was solved before, from the same targets."""
-        file = self._file(index)
-        digest = digest_of(np.asarray(y[:, block]))
-        self.digests[index] = digest
-        if not file.exists():
-            return False
+    def _open(self, file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> FloatArray:
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                if str(stored["digest"]) != digest:
-                    raise RidgeError(
-                        f"Y is not what it was when {self.folder} was begun (columns {block.start} "
-                        f"to {block.stop - 1} differ); choose another out, or delete that folder."
-                    )
-                for name in _PER_BLOCK:
-                    getattr(self.found, name)[..., block] = stored[name]
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            if isinstance(error, RidgeError):
-                raise
+            # "r+" alone would lengthen a file that was cut off.
+            whole = np.lib.format.open_memmap(file, "r")
+            if whole.shape == shape and whole.dtype == dtype:
+                return np.lib.format.open_memmap(file, "r+")
+        except (FileNotFoundError, ValueError):
+            pass
+        # Lost or cut off: what the small files say was written is not there.
+        for stale in self.folder.glob("*-[0-9]*.npz"):
+            stale.unlink()
+        coef = np.lib.format.open_memmap(file, "w+", dtype, shape)
+        try:
+            _reserve(file)
+        except OSError:
+            file.unlink()
+            raise
+        return coef
+
+    def _read(self, kind: str, block: slice) -> dict[str, npt.NDArray[Any]] | None:
+        """What was written of a block; None if it was not, or not whole."""
+        try:
+            with np.load(self._file(kind, block), allow_pickle=False) as stored:
+                content = dict(stored)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        if str(content.pop("digest", "")) != self.digests[block.start]:
+            raise RidgeError(
+                f"Y is not what it was when {self.folder} was begun (columns {block.start} "
+                f"to {block.stop - 1} differ); choose another out, or delete that folder."
+            )
+        return content
+
+    def _write(self, kind: str, block: slice, **content: Any) -> None:
+        self.coef.flush()  # type: ignore[attr-defined]
+        packed = io.BytesIO()
+        np.savez(packed, digest=np.asarray(self.digests[block.start]), **content)
+        write_bytes(self._file(kind, block), packed.getvalue())
+
+    def _file(self, kind: str, block: slice) -> Path:
+        return self.folder / f"{kind}-{block.start:08d}-{block.stop:08d}.npz"
+
+    def has(self, block: slice, y: npt.NDArray[Any]) -> bool:
+        self.digests[block.start] = digest_of(y)
+        stored = self._read("block", block)
+        if stored is None or set(stored) != set(_PER_BLOCK):
             return False
+        for name in _PER_BLOCK:
+            getattr(self.found, name)[..., block] = stored[name]
         return True
 
-    def keep(self, index: int, block: slice, answer: Answer) -> None:
-        """Take in the answer of one block, weights first."""
-        super().keep(index, block, answer)
-        self.coef.flush()  # type: ignore[attr-defined]
-        content = io.BytesIO()
-        parts = {name: getattr(answer, name) for name in _PER_BLOCK}
-        np.savez(content, digest=np.asarray(self.digests[index]), **parts)
-        write_bytes(self._file(index), content.getvalue())
+    def keep(self, block: slice, answer: Answer) -> None:
+        super().keep(block, answer)
+        self._write("block", block, **{name: getattr(answer, name) for name in _PER_BLOCK})
+
+    def has_weights(self, block: slice, chosen: npt.NDArray[np.intp]) -> bool:
+        stored = self._read("weights", block)
+        return stored is not None and np.array_equal(stored.get("chosen", []), chosen)
+
+    def keep_weights(self, block: slice, chosen: npt.NDArray[np.intp], coef: FloatArray) -> None:
+        super().keep_weights(block, chosen, coef)
+        self._write("weights", block, chosen=chosen)
 
     def weights(self) -> FloatArray:
         """Weights of all targets as a read-only memory map, shape (p, t)."""
         self.coef.flush()  # type: ignore[attr-defined]
         return np.load(self.folder / "coef.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def _reserve(file: Path) -> None:
+    """Take the room of a sparse file: without it a write to its memory map ends the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(file, "r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+
+
+def _claim(folder: Path, key: str) -> None:
+    """Make the folder of a fit, or check that it holds this one.
+
+    Raises
+    ------
+    RidgeError
+        When it holds something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder / "fit.json"
+    if about.exists():
+        try:
+            same = json.loads(about.read_text(encoding="utf-8"))["key"] == key
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            raise RidgeError(
+                f"{folder} holds a fit of other data or settings; choose another out, or "
+                "delete that folder."
+            )
+    elif any(file.name != "fit.json.part" for file in folder.iterdir()):
+        raise RidgeError(f"{folder} is not empty and holds no fit; choose another out.")
+    else:
+        write_text(about, json.dumps({"key": key}))
 
 
 def open_sink(
@@ -166,22 +214,22 @@ def open_sink(
     return Folder(Path(out), key, shape, dtype, n_alphas)
 
 
-def fit_key(
-    design: Design,
-    how: Choice,
-    shared: npt.NDArray[np.intp] | None,
-    blocks: list[slice],
-    y: Matrix,
-) -> str:
-    """Digest of everything that decides the weights, save the values of Y."""
-    parts = [
-        repr((design.plan, design.kind, how, y.shape, str(y.dtype), blocks)),
-        *(digest_of(part) for part in (design.scaler.mean, design.scaler.scale)),
-        *(digest_of(system.held) for system in design.folds),
-        digest_of(design.target_rows),
-        digest_of(design.ops.get(design.full.left)),
-        "" if shared is None else digest_of(shared),
-    ]
+def fit_key(x: Matrix, y: Matrix, *settings: Any) -> str:
+    """Digest of everything that decides the weights, save the values of Y.
+
+    Parameters
+    ----------
+    x, y : matrices
+        All values of X count; of Y, shape and type.
+    settings : arrays, or what has a telling repr
+    """
+    whole = hashlib.blake2b(digest_size=16)
+    for rows in row_chunks(x, _CHUNK_VALUES):
+        whole.update(np.ascontiguousarray(x[rows]).data)
+    parts = [whole.hexdigest(), repr((x.shape, str(x.dtype), y.shape, str(y.dtype)))]
+    for setting in settings:
+        is_array = isinstance(setting, np.ndarray)
+        parts.append(digest_of(setting) if is_array else repr(setting))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

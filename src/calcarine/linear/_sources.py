@@ -11,7 +11,7 @@ from calcarine.linear._checks import RidgeError, as_matrix, check_finite
 
 
 class OnDisk(Protocol):
-    """What zarr arrays, HDF5 data sets and memory maps have in common."""
+    """What zarr arrays and HDF5 data sets have in common; a memory map is a numpy array."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -30,10 +30,7 @@ def as_source(values: Any, name: str) -> Matrix:
     RidgeError
         When it is not a matrix of real numbers, or empty.
     """
-    lazy = not isinstance(values, np.ndarray | list | tuple) and all(
-        hasattr(values, part) for part in ("shape", "dtype", "__getitem__")
-    )
-    if isinstance(values, np.memmap) or (lazy and _on_disk(values)):
+    if _on_disk(values):
         kind = np.dtype(values.dtype).kind
         if len(values.shape) != 2 or kind not in "biuf" or 0 in values.shape:
             raise RidgeError(
@@ -45,7 +42,8 @@ def as_source(values: Any, name: str) -> Matrix:
 
 
 def _on_disk(values: Any) -> bool:
-    return type(values).__module__.split(".")[0] in ("zarr", "h5py")
+    package = type(values).__module__.split(".")[0]
+    return package in ("zarr", "h5py") and hasattr(values, "dtype")
 
 
 def read_columns(source: Matrix, columns: slice, name: str) -> npt.NDArray[np.float64]:

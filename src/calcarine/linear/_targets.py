@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from calcarine.linear._leave_out import LeaveOut
 
 _PROBES = 32
+_LARGEST_ERROR = 1e-2
 
 
 @dataclass
@@ -26,8 +27,11 @@ class Block:
     Attributes
     ----------
     centred : array, shape (rows of the targets, t)
-    mean, total : ndarray, shape (t,)
-        Mean over trials and sum of squares about it.
+        Divided by `scale`, so that single precision neither overflows nor underflows.
+    mean, scale : ndarray, shape (t,)
+        Mean over trials, 0 without an intercept, and root mean square about that.
+    total : ndarray, shape (t,)
+        Sum of squares about the mean, in units of `scale`.
     constant : ndarray, shape (t,)
     projected : list of arrays, shape (r, t)
         What each fold's `System.left` makes of its training targets.
@@ -38,6 +42,7 @@ class Block:
 
     centred: Array
     mean: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
     total: npt.NDArray[np.float64]
     constant: npt.NDArray[np.bool_]
     projected: list[Array]
@@ -82,7 +87,7 @@ def solve_block(
     if how.cv == "gcv":
         table = gcv_table(design, block)
     elif how.cv == "logo" and left_out is not None:
-        table = left_out.table(block)
+        table = left_out.table(design, block)
     else:
         table = fold_table(design, block, correlation=how.correlation, search=how.search)
     chosen = best_penalty(table.score)
@@ -113,10 +118,14 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
     squares = counts @ (y - mean) ** 2
     constant = is_constant(mean, np.sqrt(squares / n), n) | (squares == 0)
     if plan.fit_intercept:
+        scale = np.sqrt(squares / n)
         centred = y - mean
         centred[:, constant] = 0.0  # the rounding of the mean is no signal
     else:
-        centred, mean = y, np.zeros_like(mean)
+        scale = np.sqrt(counts @ y**2 / n)
+        centred, mean = y.copy(), np.zeros_like(mean)
+    scale[(scale == 0) | (constant & plan.fit_intercept)] = 1.0
+    centred /= scale
     on_device = ops.put(centred, plan.dtype)
     systems = design.folds if folds else []
     train_mean = np.zeros((len(systems), y.shape[1]))
@@ -128,8 +137,9 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
     projected: list[Array] = []
     if design.kind == "primal":
         parts = [moments.sums.T @ on_device[moments.rows] for moments in design.moments]
-        everything = parts[0].copy() if hasattr(parts[0], "copy") else parts[0].clone()
-        for part in parts[1:]:
+        everything = ops.empty(tuple(parts[0].shape), parts[0])
+        everything[...] = 0
+        for part in parts:
             everything += part
         for k, system in enumerate(systems):
             parts[k] -= everything
@@ -138,43 +148,52 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
             b -= system.mean_left[:, None] * shift[k]
             projected.append(b)
             parts[k] = None
-        full = design.full.left.T @ everything
+        full = design.full.left.T @ ops.put(everything, design.full.dtype)
     else:
         for k, system in enumerate(systems):
             b = system.left.T @ on_device[system.rows]
             b -= system.mean_left[:, None] * shift[k]
             projected.append(b)
-        full = design.full.left.T @ on_device[design.full.rows]
-    return Block(on_device, mean, squares, constant, projected, full, shift)
+        full = design.full.left.T @ ops.put(on_device[design.full.rows], design.full.dtype)
+    return Block(on_device, mean, scale, squares / scale**2, constant, projected, full, shift)
 
 
 def gcv_table(design: Design, block: Block) -> Table:
     r"""Generalised cross-validation (Golub, Heath & Wahba 1979) as an r2.
 
     1 - n RSS(alpha) / (n - 1 - df(alpha))^2 * n / TSS: the score of the mean leave-one-out error
-    with every leverage replaced by their mean.
+    with every leverage replaced by their mean. Where the design spans the targets, the common
+    factor alpha of both residual and remaining degrees of freedom is left out.
     """
     ops, plan, n = design.ops, design.plan, design.n_rows
     scores = np.empty((len(plan.alphas), block.full.shape[1]))
     total = np.where(block.constant, 1.0, block.total)
-    squares = total if plan.fit_intercept else _raw_squares(design, block)
+    squares = float(n)  # of targets in units of their root mean square
+    own = ops.column_dots(block.full, block.full) if design.kind == "svd" else 0.0
     out = None
-    for index, alpha in enumerate(plan.alphas):
-        out = design.full.solver.solve(block.full, float(alpha), out)
-        weights = ops.column_dots(out, out)
-        if design.kind == "dual":
-            residual = alpha**2 * weights
+    for index, penalty in enumerate(plan.alphas):
+        alpha = float(penalty)
+        out = design.full.solver.solve(block.full, alpha, out)
+        size = ops.column_dots(out, out)
+        if design.spans:
+            residual = size
+        elif design.kind == "svd":
+            residual = np.maximum(squares - own, 0) + alpha**2 * size
         else:
-            residual = squares - ops.column_dots(block.full, out) - alpha * weights
-        free = n - int(plan.fit_intercept) - design.full.degrees_of_freedom(float(alpha))
-        scores[index] = 1.0 - n * np.maximum(residual, 0) / max(free, 1e-9) ** 2 * n / total
+            residual = squares - ops.column_dots(block.full, out) - alpha * size
+        free = max(design.free(alpha), np.finfo(np.float64).tiny ** 0.5)
+        scores[index] = 1.0 - n * np.maximum(residual, 0) / free**2 * n / total
     scores[:, block.constant] = 0.0
     return Table(scores, scores)
 
 
-def _raw_squares(design: Design, block: Block) -> npt.NDArray[np.float64]:
-    values = design.ops.get(block.centred).astype(np.float64)
-    return np.asarray(design.counts @ values**2)
+def gcv_is_sound(design: Design) -> bool:
+    """Whether rounding leaves enough of the residuals for generalised cross-validation.
+
+    They may be as small as the square of the share of the degrees of freedom that is left.
+    """
+    share = design.free(float(design.plan.alphas[0])) / design.n_rows
+    return design.kind != "primal" or design.full.rounding <= _LARGEST_ERROR * share**2
 
 
 def fold_table(design: Design, block: Block, *, correlation: bool, search: str) -> Table:
@@ -212,24 +231,19 @@ def best_penalty(score: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
 def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> FloatArray:
     """Weights (p, t) in the units of X for one penalty per target."""
     ops, plan = design.ops, design.plan
-    solved = ops.empty(tuple(block.full.shape), plan.dtype)
+    solved = ops.empty(tuple(block.full.shape), block.full)
     for index in np.unique(chosen):
         columns = np.flatnonzero(chosen == index)
         alpha = float(plan.alphas[index])
         if len(columns) == len(chosen):
             design.full.solver.solve(block.full, alpha, solved)
         else:
-            solved[:, columns] = design.full.solver.solve(_columns(block.full, columns), alpha)
-    coef = np.array(ops.get(design.full.right @ solved), copy=False)
-    coef /= design.scaler.scale[:, None].astype(plan.dtype)
+            solved[:, columns] = design.full.solver.solve(block.full[:, columns], alpha)
+    coef = ops.get(design.full.right @ solved)
+    coef *= block.scale
+    coef /= design.scaler.scale[:, None]
     coef[design.scaler.dead] = 0.0
     return coef
-
-
-def _columns(values: Array, columns: npt.NDArray[np.intp]) -> Array:
-    if len(columns) == values.shape[1]:
-        return values
-    return values[:, columns]
 
 
 def _start(
@@ -304,7 +318,6 @@ class _Evaluation:
 
     def __init__(self, design: Design, block: Block, sums: _Sums, correlation: bool) -> None:
         self.design, self.block, self.sums, self.correlation = design, block, sums, correlation
-        self.truths: list[Array] = []
         if correlation:
             for k, system in enumerate(design.folds):
                 truth = _centred(self._truth(k, system, slice(None)))

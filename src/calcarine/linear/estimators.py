@@ -104,8 +104,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         """
         if y is None:
             raise RidgeError("RidgeCV requires y to be passed, but the target y is None.")
-        x = _validated(self, X, reset=True, ensure_min_samples=2)
-        targets = _checked_targets(y)
+        x = validated(self, X, reset=True, ensure_min_samples=2)
+        targets = checked_targets(y)
         result = ridge_cv(
             x,
             targets,
@@ -151,7 +151,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             When unfitted, or X has other columns than the fit or values that are not finite.
         """
         check_fitted(self)
-        x = _validated(self, X, reset=False)
+        x = validated(self, X, reset=False)
         vector = self.coef_.ndim == 1
         coef = self.coef_[:, None] if vector else self.coef_
         out = predict_linear(x, coef, self.x_mean_, self.y_mean_)
@@ -166,7 +166,7 @@ def check_fitted(estimator: RidgeCV) -> None:
         )
 
 
-def _validated(estimator: RidgeCV, X: Any, **options: Any) -> npt.NDArray[Any]:
+def validated(estimator: RidgeCV, X: Any, **options: Any) -> npt.NDArray[Any]:
     """Check X as scikit-learn does, names and all, but leave the finite values to the solver."""
     try:
         return np.asarray(validate_data(estimator, X, ensure_all_finite=False, **options))
@@ -176,7 +176,8 @@ def _validated(estimator: RidgeCV, X: Any, **options: Any) -> npt.NDArray[Any]:
         raise RidgeError(str(error)) from error
 
 
-def _checked_targets(y: Any) -> npt.NDArray[Any]:
+def checked_targets(y: Any) -> npt.NDArray[Any]:
+    """Check y as scikit-learn does, but leave the finite values to the solver."""
     try:
         return np.asarray(check_array(y, ensure_2d=False, ensure_all_finite=False, input_name="y"))
     except TypeError as error:

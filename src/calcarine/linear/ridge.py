@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +23,6 @@ from calcarine.linear._arrays import Ops, ops_for
 from calcarine.linear._checks import (
     FloatArray,
     RidgeError,
-    as_matrix,
     check_alphas,
     check_choice,
     check_count,
@@ -33,15 +34,17 @@ from calcarine.linear._design import (
     Runner,
     Scaler,
     fit_scaler,
+    peak_bytes,
     prepare,
     prepare_hard,
     scaled_rows,
+    wider,
 )
-from calcarine.linear._leave_out import LeaveOut, group_numbers
+from calcarine.linear._leave_out import LeaveOut, group_numbers, leave_out_bytes
 from calcarine.linear._runner import runner_for
-from calcarine.linear._sink import fit_key, open_sink
-from calcarine.linear._sources import Matrix, as_source, read_columns
-from calcarine.linear._targets import Choice, best_penalty, solve_block, weigh_block
+from calcarine.linear._sink import Memory, fit_key, open_sink
+from calcarine.linear._sources import Matrix, as_source, read_columns, row_chunks
+from calcarine.linear._targets import Choice, best_penalty, gcv_is_sound, solve_block, weigh_block
 from calcarine.linear.folds import grouped_folds
 
 DEFAULT_ALPHAS: npt.NDArray[np.float64] = np.logspace(-2, 8, 21)
@@ -53,6 +56,7 @@ EDGE_SHARE = 0.05
 
 _PREDICT_ROWS = 64
 _PREDICT_COLUMNS = 8192
+_CHUNK_VALUES = 16_000_000
 
 
 class RidgeEdgeWarning(UserWarning):
@@ -74,8 +78,8 @@ class RidgeResult:
     cv_scores : ndarray, shape (t,)
         Held-out score of each target at its `alpha`; 0 for a constant target.
     cv_curve : ndarray, shape (n_alphas,)
-        Held-out score of each of `alphas`, mean over targets; NaN where search="local" left
-        targets out.
+        Held-out score of each of `alphas`, mean over targets. NaN where search="local" tried a
+        penalty for some targets only: their mean would not compare with that of others.
     alphas : ndarray, shape (n_alphas,)
         Penalties tried, ascending.
     x_mean, x_scale : ndarray, shape (p,)
@@ -86,8 +90,8 @@ class RidgeResult:
         Whether the p x p or the n x n Gram matrix was decomposed, or X itself, for penalties too
         small for a Gram matrix.
     precision : {"float32", "float64"}
-        Precision of the decompositions; float64 also where float32 was asked for and would have
-        lost digits.
+        Precision of the decomposition behind the weights; float64 also where float32 was asked
+        for and would have lost digits.
     edge_fraction_low, edge_fraction_high : float
         Share of the targets with a held-out r2 above 0 that chose the lowest or highest penalty;
         0 when only one penalty was tried.
@@ -153,9 +157,11 @@ def ridge_cv(
     ----------
     X : array-like, shape (n, p)
         Predictors, one row per trial (responses for a decoder, features for an encoding model).
-        A zarr array, HDF5 data set or memory map is read once, in chunks of rows.
+        A zarr array, HDF5 data set or memory map is read in chunks of rows, once for the means and
+        once for each precision that is tried.
     Y : array-like, shape (n, t) or (n,)
-        Targets; on disk they are read once, `block_size` columns at a time.
+        Targets; on disk they are read a block of columns at a time, once if each target has its
+        own penalty and twice if not.
     alphas : array-like, shape (n_alphas,)
         Penalties to try, on the standardised columns if `standardize`. Zero means least squares
         of minimal norm.
@@ -171,7 +177,8 @@ def ridge_cv(
     search : {"full", "local"}
         For K-fold. "local" tries the penalties around the one that generalised cross-validation
         points to, until both neighbours of the best are worse. It finds the same penalty wherever
-        the curve has a single peak, in less than half the time.
+        the curve has a single peak, in less than half the time; targets that are hardly predicted
+        may have several. It needs ``alpha_per="target"``.
     fit_intercept : bool
         Centre the columns and the targets.
     standardize : bool
@@ -187,23 +194,28 @@ def ridge_cv(
     solver : {"auto", "primal", "dual"}
         "auto" is dual when n < p. All give the same weights up to rounding.
     dtype : {"auto", "float32", "float64"}
-        Precision of the products and the weights; "auto" is that of X. Decompositions that
-        float32 is not enough for are made in float64, and by singular values where that is not
-        enough either; means and sums are float64 always.
+        Precision of the products and the weights; "auto" is float32 for X in float32 or less.
+        Means and sums are float64 always, and so are decompositions that float32 is not enough
+        for: for the weights, to predict to about 1e-4; for the folds, to rank penalties. Where
+        float64 is not enough either, singular values are.
     target_rows : array-like of int, shape (n,), optional
         Row of Y that belongs to each trial, for Y with one row per stimulus. Repeats of a stimulus
         then cost nothing in the products with Y.
     block_size : int
         Largest number of targets handled at once.
     memory : float, optional
-        Bytes that the fit may take beside X and Y; blocks are made as small as that asks for.
+        Bytes that the fit may take beside X, Y and what it returns (in each process, with
+        `client`). Blocks of targets are made as small as that asks for; a scaled X and its
+        decompositions must fit.
     device : str
         "cpu", or a CUDA device by torch.
     out : path-like, optional
         Folder for the weights; they go to disk block by block, and a fit that is called again
-        with the same arguments after an interruption goes on where it stopped.
+        with the same arguments after an interruption goes on where it stopped. Blocks of another
+        size are solved again.
     client : dask.distributed.Client, optional
-        Moments, decompositions and blocks of targets are computed on its workers.
+        Moments, decompositions and blocks of targets are computed on its workers; the loss of a
+        worker changes nothing. Needs ``calcarine[cluster]``.
 
     Returns
     -------
@@ -221,7 +233,7 @@ def ridge_cv(
     RidgeError
         A `CalcarineError`: values that are not finite (row and column are named), shapes that do
         not match, fewer groups than folds, a negative penalty, an unknown setting, too little
-        `memory`, or an `out` that holds another fit.
+        `memory`, an `out` that holds another fit or has no room, or a closed `client`.
 
     Notes
     -----
@@ -236,49 +248,52 @@ def ridge_cv(
     if score == "correlation" and cv != "kfold":
         raise RidgeError("score='correlation' is defined for cv='kfold' only; choose score='r2'.")
     x, y = _check_data(X, Y)
-    rows = _check_target_rows(target_rows, len_of(x), len_of(y))
+    rows = _check_target_rows(target_rows, x.shape[0], y.shape[0])
     block_size = check_count(block_size, 1, "block_size")
+    memory = _check_memory(memory)
     penalties = check_alphas(alphas)
     shared = _check_alpha_per(alpha_per, y.shape[1])
+    if search == "local" and (cv != "kfold" or shared is not None):
+        raise RidgeError(
+            "search='local' needs cv='kfold' and alpha_per='target', because it tries other "
+            "penalties for every target; choose search='full'."
+        )
     if target_rows is not None and groups is None:
         groups = rows
-    ops = ops_for(device)
+    ops, run = ops_for(device), runner_for(client)
     asked = _check_dtype(dtype, x)
-    scaler_plan = Plan(penalties, bool(fit_intercept), bool(standardize), solver, asked)
+    kind = solver if solver != "auto" else ("dual" if x.shape[0] < x.shape[1] else "primal")
+    plan = Plan(penalties, bool(fit_intercept), bool(standardize), kind, asked)
     fold_of_row = numbers = None
     if cv == "kfold":
-        fold_of_row = grouped_folds(groups, n_folds, n_rows=len_of(x))
+        fold_of_row = grouped_folds(groups, n_folds, n_rows=x.shape[0])
         if score == "correlation" and np.bincount(fold_of_row).min() < 2:
             raise RidgeError(
                 "score='correlation' needs at least two trials in every fold; choose fewer folds."
             )
     elif cv == "logo":
-        numbers = group_numbers(groups, len_of(x))
-    scaler = fit_scaler(x, scaler_plan)
-    kind = solver if solver != "auto" else ("dual" if len_of(x) < x.shape[1] else "primal")
-    plan = replace(scaler_plan, solver=kind)
-    runner = runner_for(client)
-    design, left_out = _decompose(x, scaler, fold_of_row, numbers, rows, plan, ops, runner)
+        numbers = group_numbers(groups, x.shape[0])
+    scaler = fit_scaler(x, plan)
     how = Choice(cv, search, score == "correlation", shared is None)
-    blocks = _blocks(y.shape[1], block_size, memory, design)
-    key = None if out is None else fit_key(design, how, shared, blocks, y)
+    settings = (penalties, plan.fit_intercept, plan.standardize, kind, asked.name, how)
+    key = None
+    if out is not None:
+        key = fit_key(x, y, *settings, fold_of_row, numbers, rows, shared)
     sink = open_sink(out, key, (x.shape[1], y.shape[1]), asked, len(penalties))
-    with sink:
-        first = [i for i in range(len(blocks)) if not sink.has(i, blocks[i], y)]
-        jobs = ((read_columns(y, blocks[i], "Y"),) for i in first)
-        for i, answer in zip(
-            first, runner(solve_block, jobs, (design, left_out, how)), strict=True
-        ):
-            sink.keep(i, blocks[i], answer)
-        found = sink.answers()
-        if shared is not None:
-            chosen = _choose_shared(found.table, shared)
-            again = ((read_columns(y, block, "Y"), chosen[block]) for block in blocks)
-            for block, coef in zip(blocks, runner(weigh_block, again, (design,)), strict=True):
-                sink.keep_weights(block, coef)
-        else:
-            chosen = found.chosen
-        coef = sink.weights()
+    # Beside the designs: scores, and what leaving groups out takes.
+    aside = 2 * 8 * len(penalties) * y.shape[1]
+    if numbers is not None:
+        aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
+    room = None if memory is None else memory - aside
+    design, left_out = _decompose(x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room)
+    blocks = _blocks(y.shape[1], block_size, room, design)
+    _solve(y, blocks, sink, run, (design, left_out, how))
+    found = sink.answers()
+    chosen = found.chosen
+    if shared is not None:
+        chosen = _choose_shared(found.table, shared)
+        _weigh(y, blocks, sink, run, design, chosen)
+    coef = sink.weights()
     targets = np.arange(y.shape[1])
     low, high = _edge_fractions(chosen, found.r2[chosen, targets], len(penalties))
     _warn_at_edges(low, high, penalties)
@@ -295,8 +310,47 @@ def ridge_cv(
         solver=design.kind,
         edge_fraction_low=low,
         edge_fraction_high=high,
-        precision=design.plan.dtype.name,
+        precision=design.full.dtype.name,
     )
+
+
+def _solve(
+    y: Matrix, blocks: list[slice], sink: Memory, run: Runner, shared: tuple[Any, ...]
+) -> None:
+    """Solve the blocks of targets that the sink does not have."""
+    begun: deque[slice] = deque()
+
+    def jobs() -> Iterator[tuple[Any, ...]]:
+        for block in blocks:
+            values = read_columns(y, block, "Y")
+            if not sink.has(block, values):
+                begun.append(block)
+                yield (values,)
+
+    for answer in run(solve_block, jobs(), shared):
+        sink.keep(begun.popleft(), answer)
+
+
+def _weigh(
+    y: Matrix,
+    blocks: list[slice],
+    sink: Memory,
+    run: Runner,
+    design: Design,
+    chosen: npt.NDArray[np.intp],
+) -> None:
+    """Weights of the blocks that the sink does not have, for penalties that targets share."""
+    begun: deque[slice] = deque()
+
+    def jobs() -> Iterator[tuple[Any, ...]]:
+        for block in blocks:
+            if not sink.has_weights(block, chosen[block]):
+                begun.append(block)
+                yield read_columns(y, block, "Y"), chosen[block]
+
+    for coef in run(weigh_block, jobs(), (replace(design, folds=[]),)):
+        block = begun.popleft()
+        sink.keep_weights(block, chosen[block], coef)
 
 
 def _decompose(
@@ -304,24 +358,37 @@ def _decompose(
     scaler: Scaler,
     fold_of_row: npt.NDArray[np.intp] | None,
     groups: npt.NDArray[np.intp] | None,
+    cv: str,
     rows: npt.NDArray[np.intp],
     plan: Plan,
     ops: Ops,
     run: Runner,
+    room: float | None,
 ) -> tuple[Design, LeaveOut | None]:
     """Decompose in the first precision that is enough: as asked, float64, singular values."""
-    precisions = [plan.dtype] if plan.dtype == np.float64 else [plan.dtype, np.dtype(np.float64)]
-    for dtype in precisions:
-        values, attempt = scaled_rows(x, scaler, dtype), replace(plan, dtype=dtype)
+    n_folds = 0 if fold_of_row is None else int(fold_of_row.max()) + 1
+
+    def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
+        left_out = None if groups is None else LeaveOut(design, values, groups)
+        if cv == "gcv" and not gcv_is_sound(design):
+            raise np.linalg.LinAlgError("no degrees of freedom are left")
+        design.full.trials = None  # only for leaving out
+        return design, left_out
+
+    n, p = x.shape
+    for attempt in wider(plan):
+        _check_room(room, peak_bytes(n, p, n_folds, attempt), attempt)
+        values = scaled_rows(x, scaler, attempt.dtype)
         design = prepare(values, scaler, fold_of_row, rows, attempt, ops, run)
         if design is not None:
             try:
-                return design, None if groups is None else LeaveOut(design, values, groups)
+                return finished(design, values)
             except np.linalg.LinAlgError:
-                continue
-    design = prepare_hard(values, scaler, fold_of_row, rows, attempt, ops)
+                design = None
+    _check_room(room, peak_bytes(n, p, n_folds, attempt, hard=True), attempt)
+    design = prepare_hard(values, scaler, fold_of_row, rows, attempt, ops, run)
     try:
-        return design, None if groups is None else LeaveOut(design, values, groups)
+        return finished(design, values)
     except np.linalg.LinAlgError as error:
         raise RidgeError(
             "Leaving one group out makes the fit undefined at the smallest penalty; "
@@ -350,18 +417,31 @@ def _intercept(
     return (y_mean - np.concatenate(parts)).astype(dtype)
 
 
-def _blocks(n_targets: int, most: int, memory: float | None, design: Design) -> list[slice]:
+def _blocks(n_targets: int, most: int, room: float | None, design: Design) -> list[slice]:
     size = min(most, n_targets)
-    if memory is not None:
-        room = memory - design.n_bytes
-        size = min(size, int(room // design.bytes_per_target))
-        if size < 1:
-            raise RidgeError(
-                f"memory is {memory / 1e9:.2f} GB, but the decompositions alone take "
-                f"{design.n_bytes / 1e9:.2f} GB; give at least "
-                f"{(design.n_bytes + 16 * design.bytes_per_target) / 1e9:.2f} GB or fewer folds."
-            )
+    if room is not None:
+        taken = design.n_bytes
+        _check_room(room, taken + design.bytes_per_target, design.plan)
+        size = min(size, int((room - taken) // design.bytes_per_target))
     return [slice(i, min(i + size, n_targets)) for i in range(0, n_targets, size)]
+
+
+def _check_room(room: float | None, needed: int, plan: Plan) -> None:
+    if room is not None and room < needed:
+        raise RidgeError(
+            f"memory leaves {room / 1e9:.3f} GB for decompositions in {plan.dtype.name}, which may "
+            f"take {needed / 1e9:.3f} GB; give {(needed - room) / 1e9:.3f} GB more, or choose "
+            "fewer folds or cv='gcv'."
+        )
+
+
+def _check_memory(memory: float | None) -> float | None:
+    if memory is None:
+        return None
+    is_number = isinstance(memory, int | float | np.number) and not isinstance(memory, bool)
+    if not is_number or not memory > 0:
+        raise RidgeError(f"memory is {memory!r}; give a number of bytes above 0, or None.")
+    return float(memory)
 
 
 def predict_linear(
@@ -380,7 +460,9 @@ def predict_linear(
     Parameters
     ----------
     X : array-like, shape (m, p)
+        A zarr array, HDF5 data set or memory map is read in chunks of rows.
     coef : ndarray, shape (p, t)
+        May be a memory map, as from a fit with `out`.
     x_mean : ndarray, shape (p,)
     y_mean : ndarray, shape (t,)
     out : ndarray, shape (m, t), optional
@@ -393,32 +475,36 @@ def predict_linear(
     Raises
     ------
     RidgeError
-        When X has another number of columns than the fit, or values that are not finite.
+        When X has another number of columns than the fit, or values that are not finite, or `out`
+        has another shape or cannot hold floating point numbers.
     """
-    x = as_matrix(X, "X")
+    x = as_source(X, "X")
     if np.ndim(X) != 2 or x.shape[1] != coef.shape[0]:
         raise RidgeError(
             f"X has shape {np.shape(X)} but the fit had {coef.shape[0]} columns; "
             "pass a 2-D array with the same voxels in the same order."
         )
-    check_finite(x, "X")
+    shape = (x.shape[0], coef.shape[1])
     if out is None:
-        out = np.empty((len(x), coef.shape[1]))
-    elif out.shape != (len(x), coef.shape[1]):
+        out = np.empty(shape)
+    elif out.shape != shape or np.dtype(out.dtype).kind != "f":
         raise RidgeError(
-            f"out has shape {out.shape} but the prediction is {(len(x), coef.shape[1])}; "
-            "pass an array of that shape."
+            f"out has shape {out.shape} and type {out.dtype} but the prediction has shape {shape}; "
+            "pass a floating point array of that shape."
         )
-    for first in range(0, coef.shape[1], _PREDICT_COLUMNS):
-        columns = slice(first, first + _PREDICT_COLUMNS)
-        weights = np.asarray(coef[:, columns], dtype=np.float64)
-        for start in range(0, len(x), _PREDICT_ROWS):
-            rows = x[start : start + _PREDICT_ROWS]
-            padded = np.zeros((_PREDICT_ROWS, x.shape[1]))
-            padded[: len(rows)] = rows
-            padded[: len(rows)] -= x_mean
-            part = (padded @ weights)[: len(rows)] + y_mean[columns]
-            out[start : start + _PREDICT_ROWS, columns] = part
+    for rows in row_chunks(x, _CHUNK_VALUES):
+        chunk = np.asarray(x[rows])
+        check_finite(chunk, "X", first_row=rows.start)
+        for first in range(0, shape[1], _PREDICT_COLUMNS):
+            columns = slice(first, first + _PREDICT_COLUMNS)
+            weights = np.asarray(coef[:, columns], dtype=np.float64)
+            for start in range(0, len(chunk), _PREDICT_ROWS):
+                part = chunk[start : start + _PREDICT_ROWS]
+                padded = np.zeros((_PREDICT_ROWS, x.shape[1]))
+                padded[: len(part)] = part
+                padded[: len(part)] -= x_mean
+                here = slice(rows.start + start, rows.start + start + len(part))
+                out[here, columns] = (padded @ weights)[: len(part)] + y_mean[columns]
     return out
 
 
@@ -426,12 +512,9 @@ def _check_data(X: npt.ArrayLike, Y: npt.ArrayLike) -> tuple[Matrix, Matrix]:
     x, y = as_source(X, "X"), as_source(Y, "Y")
     if isinstance(x, np.ndarray) and np.ndim(X) != 2:
         raise RidgeError("X has one dimension; pass a 2-D array with one row per trial.")
+    if isinstance(y, np.ndarray) and not isinstance(Y, np.memmap):
+        check_finite(y, "Y")  # before hours of work; what lies on disk is checked as it is read
     return x, y
-
-
-def len_of(matrix: Matrix) -> int:
-    """Number of rows, without reading any."""
-    return int(matrix.shape[0])
 
 
 def _check_target_rows(
@@ -470,7 +553,12 @@ def _check_alpha_per(alpha_per: Any, n_targets: int) -> npt.NDArray[np.intp] | N
             f"alpha_per has shape {labels.shape}; pass 'target', 'all' or a label for each of the "
             f"{n_targets} targets."
         )
-    return np.asarray(np.unique(labels, return_inverse=True)[1])
+    try:
+        return np.asarray(np.unique(labels, return_inverse=True)[1])
+    except TypeError as error:
+        raise RidgeError(
+            f"alpha_per mixes kinds of label ({error}); use only numbers or only strings."
+        ) from error
 
 
 def _check_dtype(dtype: npt.DTypeLike, x: Matrix) -> np.dtype[Any]:
