@@ -7,6 +7,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -83,7 +84,8 @@ def test_large_blocks_go_to_workers_directly(client):
     """Through the scheduler they would be slow, which Dask warns of and this file forbids."""
     X, Y, groups = make_data(60, 10, 6000)
     options = {"alphas": [10.0], "groups": groups, "block_size": 5000}
-    close(ridge_cv(X, Y, **options), ridge_cv(X, Y, client=client, **options))
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "2MB"}):
+        close(ridge_cv(X, Y, **options), ridge_cv(X, Y, client=client, **options))
 
 
 def slow_square():

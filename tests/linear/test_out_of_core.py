@@ -415,9 +415,9 @@ def test_other_data_are_refused(data, tmp_path):
     changed[0, 9] += 1e-9
     with pytest.raises(RidgeError, match=r"Y is not what it was.*columns 8 to 11 differ"):
         ridge_cv(X, changed, **options)
-    rows = np.arange(60)[::-1]
+    rows, groups = np.arange(60)[::-1], np.arange(60)  # the same folds
     with pytest.raises(RidgeError, match="other data or settings"):
-        ridge_cv(X, Y, target_rows=rows, **options)
+        ridge_cv(X, Y, target_rows=rows, groups=groups, **options)
 
 
 def test_another_block_size_solves_again_and_is_right(data, tmp_path):

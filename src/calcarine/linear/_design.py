@@ -343,32 +343,27 @@ def _on_targets(
 def _collapse(
     values: npt.NDArray[Any], rows: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[Any]]:
-    """Distinct rows, and the sums of the values over each; the values themselves if in order."""
-    if (np.diff(rows) > 0).all():
-        return rows, values
+    """Distinct rows, and the sums of the values over each."""
     distinct, inverse = np.unique(rows, return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
     if len(distinct) == len(rows):
-        return distinct, values[order]
+        return rows, values
+    order = np.argsort(inverse, kind="stable")
     starts = np.searchsorted(inverse[order], np.arange(len(distinct)))
     return distinct, np.add.reduceat(values[order], starts, axis=0)
 
 
-def _rounding(solver: Solver, before: float, after: float, plan: Plan) -> float:
+def _rounding(solver: Solver, plan: Plan) -> float:
     """Rounding times condition number of a Gram matrix at the smallest penalty.
 
-    `before` and `after` are its trace before and after held-out rows and means were subtracted;
-    what that cancels raises the relative error of what is left.
+    Rows so large that subtracting them from all sums cancels digits of what is left are training
+    rows of other folds, and raise the condition number there.
     """
-    alpha = float(plan.alphas[0])
-    growth = (before + alpha) / (after + alpha) if after + alpha > 0 else np.inf
-    eps = float(np.finfo(plan.dtype).eps)
-    return eps * max(growth, 1.0) * solver.condition(alpha)
+    return float(np.finfo(plan.dtype).eps) * solver.condition(float(plan.alphas[0]))
 
 
-def _representable(trace: float, plan: Plan) -> bool:
+def _representable(gram: FloatArray, plan: Plan) -> bool:
     """Whether a Gram matrix does not underflow, nor the largest penalty overflow."""
-    info = np.finfo(plan.dtype)
+    info, trace = np.finfo(plan.dtype), float(np.trace(gram, dtype=np.float64))
     return float(info.tiny / info.eps) <= trace and float(plan.alphas[-1]) <= _largest(plan)
 
 
@@ -416,7 +411,7 @@ def _primal(
         sums.append(column_sums)
         moments.append(moment)
         grams.append(None if fold_of_row is None else gram)
-    everything, trace = np.sum(sums, axis=0), float(np.trace(total, dtype=np.float64))
+    everything = np.sum(sums, axis=0)
 
     def centred(fold: int) -> tuple[Any, ...]:
         n_train = n - len(parts[fold])
@@ -428,7 +423,7 @@ def _primal(
             centre = (mean * np.sqrt(n_train)).astype(plan.dtype)
             gram -= np.outer(centre, centre)
         rows = x[parts[fold]] - mean.astype(plan.dtype)
-        return gram, trace, rows, mean * n_train, parts[fold], scaler.dead, plan, ops
+        return gram, rows, mean * n_train, parts[fold], scaler.dead, plan, ops
 
     folds = []
     if fold_of_row is not None:
@@ -439,7 +434,7 @@ def _primal(
 
     def on_all_rows(wide: Plan) -> System | None:
         gram = total if wide is plan else _gram(x, wide, ops)
-        job = (gram, trace, None, np.zeros(p), np.arange(0), scaler.dead, wide, ops)
+        job = (gram, None, np.zeros(p), np.arange(0), scaler.dead, wide, ops)
         return next(iter(run(_primal_system, [job])))  # type: ignore[no-any-return]
 
     full = _full_system(on_all_rows, folds, plan)
@@ -464,7 +459,6 @@ def _fold_moments(
 
 def _primal_system(
     gram: FloatArray,
-    before: float,
     rows: FloatArray | None,
     mean_left: npt.NDArray[np.float64],
     held: npt.NDArray[np.intp],
@@ -473,13 +467,11 @@ def _primal_system(
     ops: Ops,
 ) -> System | None:
     """The fit on all rows when there are no held-out `rows`; None if rounding is too large."""
-    after = float(np.trace(gram, dtype=np.float64))
-    if not _representable(after, plan):
+    if not _representable(gram, plan):
         return None
-    gram = np.require(gram, requirements="W")  # what comes from another process may be locked
     filled = _fill(gram, dead)
     basis, solver = factorize(ops.put(gram, plan.dtype), ops)
-    rounding = _rounding(solver, before, after, plan)
+    rounding = _rounding(solver, plan)
     if not rounding <= (LIMIT if rows is None else FOLD_LIMIT)[plan.dtype]:
         return None
     mean = ops.put(mean_left, plan.dtype) @ basis
@@ -523,15 +515,13 @@ def _dual_fold(
     ops: Ops,
 ) -> System | None:
     inner, outer = kernel[np.ix_(train, train)], kernel[np.ix_(held, train)]
-    before = float(np.trace(inner, dtype=np.float64))
     if plan.fit_intercept:
+        # Rows of `outer` need not be centred themselves: they meet targets without a mean.
         mean = inner.mean(axis=0, dtype=np.float64)
-        own = outer.mean(axis=1, keepdims=True, dtype=np.float64)
-        outer -= own.astype(plan.dtype)
         outer -= (mean - mean.mean()).astype(plan.dtype)
         inner -= mean.astype(plan.dtype)
         inner -= (mean - mean.mean())[:, None].astype(plan.dtype)
-    found = _kernel_system(inner, before, FOLD_LIMIT, plan, ops)
+    found = _kernel_system(inner, FOLD_LIMIT, plan, ops)
     if found is None:
         return None
     basis, solver, rounding, filled = found
@@ -542,7 +532,7 @@ def _dual_fold(
 def _dual_full(
     kernel: FloatArray, x: FloatArray, target_rows: npt.NDArray[np.intp], plan: Plan, ops: Ops
 ) -> System | None:
-    found = _kernel_system(np.require(kernel, requirements="W"), None, LIMIT, plan, ops)
+    found = _kernel_system(kernel, LIMIT, plan, ops)
     if found is None:
         return None
     basis, solver, rounding, filled = found
@@ -553,23 +543,19 @@ def _dual_full(
 
 
 def _kernel_system(
-    kernel: FloatArray,
-    before: float | None,
-    limit: Limit,
-    plan: Plan,
-    ops: Ops,
+    kernel: FloatArray, limit: Limit, plan: Plan, ops: Ops
 ) -> tuple[Array, Solver, float, tuple[float, int]] | None:
     """Basis, solver, rounding and filled direction of a centred kernel, which is overwritten."""
-    after = float(np.trace(kernel, dtype=np.float64))
-    if not _representable(after, plan):
+    if not _representable(kernel, plan):
         return None
     filled = (0.0, 0)
     if plan.fit_intercept:
         # Centring removes the constant direction; it gets an eigenvalue of ordinary size.
-        filled = (after / len(kernel), 1)
-        kernel += kernel.dtype.type(after / len(kernel) ** 2)
+        value = float(kernel.diagonal().mean(dtype=np.float64))
+        filled = (value, 1)
+        kernel += kernel.dtype.type(value / len(kernel))
     basis, solver = factorize(ops.put(kernel, plan.dtype), ops)
-    rounding = _rounding(solver, after if before is None else before, after, plan)
+    rounding = _rounding(solver, plan)
     return (basis, solver, rounding, filled) if rounding <= limit[plan.dtype] else None
 
 
