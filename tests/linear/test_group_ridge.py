@@ -5,19 +5,24 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from himalaya.ridge import GroupRidgeCV as HimalayaGroupRidgeCV
+from himalaya.scoring import r2_score_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
+from sklearn.model_selection import PredefinedSplit
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeEdgeWarning, grouped_folds, ridge_cv
-from calcarine.linear.group_ridge import (
+from calcarine.linear import (
     GroupRidgeCV,
+    RidgeEdgeWarning,
     group_ridge_cv,
+    grouped_folds,
     partition_variance,
+    ridge_cv,
     split_r2,
 )
 
@@ -156,11 +161,10 @@ def test_one_space_is_ridge(width, score):
 
 
 def test_fixed_solution_is_that_of_himalaya():
-    solvers = pytest.importorskip("himalaya.ridge")
     Xs, Y, groups = make_data()
     Zs = [Z - Z.mean(axis=0) for Z in scaled(Xs)]
     result = group_ridge_cv(Xs, Y, alphas=[20.0], gammas=GAMMAS[:1], groups=groups)
-    theirs = solvers.GroupRidgeCV(
+    theirs = HimalayaGroupRidgeCV(
         groups="input",
         cv=3,
         solver_params={"n_iter": GAMMAS[:1], "alphas": np.array([20.0]), "progress_bar": False},
@@ -174,12 +178,9 @@ def test_fixed_solution_is_that_of_himalaya():
 
 def test_search_finds_what_fifty_random_draws_find():
     """Their choice is scored by the exact cross-validation that chose ours."""
-    solvers = pytest.importorskip("himalaya.ridge")
-    from sklearn.model_selection import PredefinedSplit
-
     Xs, Y, groups = make_data(90, (15, 20, 10), 12, seed=3)
     folds = grouped_folds(groups, 5)
-    theirs = solvers.GroupRidgeCV(
+    theirs = HimalayaGroupRidgeCV(
         groups="input",
         cv=PredefinedSplit(folds),
         random_state=0,
@@ -286,13 +287,12 @@ def test_shares_sum_to_the_r2(seed, fit_intercept, offset):
 
 
 def test_shares_are_those_of_himalaya():
-    scoring = pytest.importorskip("himalaya.scoring")
     Xs, Y, groups = make_data()
     Xs, Y = [X - X.mean(axis=0) for X in Xs], Y - Y.mean(axis=0)
     result = group_ridge_cv(
         Xs, Y, alphas=ALPHAS, groups=groups, n_candidates=6, fit_intercept=False
     )
-    theirs = scoring.r2_score_split(Y, result.predict_spaces(Xs))
+    theirs = r2_score_split(Y, result.predict_spaces(Xs))
     np.testing.assert_allclose(split_r2(result, Xs, Y), theirs, rtol=1e-9, atol=1e-12)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -51,7 +52,6 @@ def on_zarr(folder, name, values):
 
 
 def on_hdf5(folder, name, values):
-    h5py = pytest.importorskip("h5py")
     with h5py.File(folder / f"{name}.h5", "w") as file:
         file.create_dataset("values", data=values, chunks=(11, 3), compression="gzip")
     return h5py.File(folder / f"{name}.h5", "r")["values"]
@@ -68,8 +68,7 @@ STORES = {"zarr": on_zarr, "HDF5": on_hdf5, "memory map": on_memory_map}
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Several chunks of rows even for small data."""
-    for module in ("_design", "_sink", "ridge"):
-        monkeypatch.setattr(f"calcarine.linear.{module}._CHUNK_VALUES", 400)
+    monkeypatch.setattr("calcarine.linear._sources.CHUNK_VALUES", 400)
 
 
 @pytest.mark.parametrize("store", sorted(STORES))
@@ -121,7 +120,7 @@ def test_unusable_arrays_on_disk_are_told(store, data, tmp_path):
         elif store == "zarr":
             x = zarr.array(values)
         else:
-            x = pytest.importorskip("h5py").File(tmp_path / f"{values.ndim}.h5", "w")
+            x = h5py.File(tmp_path / f"{values.ndim}.h5", "w")
             x = x.create_dataset("values", data=values)
         with pytest.raises(RidgeError, match=message) as caught:
             ridge_cv(x, Y)
@@ -315,6 +314,7 @@ def test_second_pass_of_shared_penalties_goes_on(stop, data, tmp_path):
 
 _CHILD = """
 import os, sys
+import h5py
 import numpy as np
 from calcarine.linear import _sink, ridge
 X, Y = np.load(sys.argv[1]), np.load(sys.argv[2], mmap_mode="r")

@@ -1,16 +1,9 @@
 """Ridge regression: solvers as functions, thin scikit-learn estimators on top, safe storage."""
 
 from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
-from calcarine.linear.estimators import RidgeCV
+from calcarine.linear.estimators import GroupRidgeCV, RidgeCV
 from calcarine.linear.folds import grouped_folds
-from calcarine.linear.group_ridge import (
-    GroupRidgeCV,
-    GroupRidgeResult,
-    VariancePartition,
-    group_ridge_cv,
-    partition_variance,
-    split_r2,
-)
+from calcarine.linear.group_ridge import GroupRidgeResult, group_ridge_cv
 from calcarine.linear.ridge import (
     DEFAULT_ALPHAS,
     RidgeEdgeWarning,
@@ -19,6 +12,7 @@ from calcarine.linear.ridge import (
     ridge_cv,
 )
 from calcarine.linear.storage import load, save
+from calcarine.linear.variance import VariancePartition, partition_variance, split_r2
 
 __all__ = [
     "DEFAULT_ALPHAS",

@@ -163,3 +163,23 @@ def check_alphas(alphas: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if wrong.size:
         raise RidgeError(f"alphas holds {wrong[0]:g}; penalties must be finite and not negative.")
     return np.unique(values)
+
+
+def check_dtype(dtype: npt.DTypeLike, *, auto: npt.DTypeLike | None = None) -> np.dtype[Any]:
+    """Return the precision that is meant; "auto" means `auto` where that is given.
+
+    Raises
+    ------
+    RidgeError
+        When it is neither float32 nor float64.
+    """
+    if auto is not None and isinstance(dtype, str) and dtype == "auto":
+        return np.dtype(auto)
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        checked = np.dtype(object)
+    if checked not in (np.dtype("float64"), np.dtype("float32")):
+        words = "'float64' or 'float32'" if auto is None else "'auto', 'float64' or 'float32'"
+        raise RidgeError(f"dtype is {dtype!r}; choose {words}.")
+    return checked

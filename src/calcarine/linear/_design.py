@@ -12,7 +12,7 @@ import numpy.typing as npt
 from calcarine.linear._arrays import Array, Ops, dtype_of
 from calcarine.linear._checks import FloatArray, check_finite
 from calcarine.linear._factor import Solver, Spectral, factor_values, factorize
-from calcarine.linear._sources import Matrix, row_chunks
+from calcarine.linear._sources import CHUNK_VALUES, Matrix, row_chunks
 
 
 class Runner(Protocol):
@@ -27,7 +27,6 @@ class Runner(Protocol):
 
 
 _EPS = float(np.finfo(np.float64).eps)
-_CHUNK_VALUES = 4_000_000
 
 _SINGLE: np.dtype[Any] = np.dtype(np.float32)
 _DOUBLE: np.dtype[Any] = np.dtype(np.float64)
@@ -189,8 +188,26 @@ def is_constant(mean: FloatArray, std: FloatArray, n: int) -> npt.NDArray[np.boo
     return np.asarray(std <= n * _EPS * np.abs(mean))
 
 
-def fit_scaler(x: Matrix, plan: Plan) -> Scaler:
+def constant_columns(matrix: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which columns vary by no more than the rounding of their mean; shape (k,)."""
+    return is_constant(matrix.mean(axis=0), matrix.std(axis=0), len(matrix))
+
+
+def fit_scaler(
+    x: Matrix,
+    *,
+    fit_intercept: bool,
+    standardize: bool,
+    watch: Callable[[npt.NDArray[Any]], None] | None = None,
+) -> Scaler:
     """Means and standard deviations in one pass over chunks of rows (Chan et al. 1983).
+
+    Parameters
+    ----------
+    x : matrix, shape (n, p)
+    fit_intercept, standardize : bool
+    watch : callable, optional
+        Is shown every chunk as it was read, for what else needs a look at all rows.
 
     Raises
     ------
@@ -199,9 +216,11 @@ def fit_scaler(x: Matrix, plan: Plan) -> Scaler:
     """
     n_columns = x.shape[1]
     mean, squares, seen = np.zeros(n_columns), np.zeros(n_columns), 0
-    for rows in row_chunks(x, _CHUNK_VALUES):
+    for rows in row_chunks(x):
         raw = np.asarray(x[rows])
         check_finite(raw, "X", first_row=rows.start)
+        if watch is not None:
+            watch(raw)
         chunk = raw.astype(np.float64)
         here = chunk.mean(axis=0)
         chunk -= here
@@ -213,9 +232,9 @@ def fit_scaler(x: Matrix, plan: Plan) -> Scaler:
     std = np.sqrt(squares / seen)
     constant = is_constant(mean, std, seen)
     return Scaler(
-        mean=mean if plan.fit_intercept else np.zeros(n_columns),
-        scale=np.where(constant, 1.0, std) if plan.standardize else np.ones(n_columns),
-        dead=constant if plan.fit_intercept or plan.standardize else np.zeros_like(constant),
+        mean=mean if fit_intercept else np.zeros(n_columns),
+        scale=np.where(constant, 1.0, std) if standardize else np.ones(n_columns),
+        dead=constant if fit_intercept or standardize else np.zeros_like(constant),
     )
 
 
@@ -223,7 +242,7 @@ def scaled_rows(x: Matrix, scaler: Scaler, dtype: np.dtype[Any]) -> FloatArray:
     """All rows of X, scaled, in one array in memory; shape (n, p)."""
     out = np.empty(x.shape, dtype)
     with np.errstate(over="ignore"):  # what overflows float32 is seen in its Gram matrix
-        for rows in row_chunks(x, _CHUNK_VALUES):
+        for rows in row_chunks(x):
             out[rows] = scaler(np.asarray(x[rows]))
     return out
 
@@ -235,27 +254,43 @@ def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) 
     squares, rows = n_folds + 1 + 4 * wide, 2 + 2 * wide
     values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order)
     values += (n_folds + 2) * n * p if hard else 0
-    return values * plan.dtype.itemsize + 3 * 8 * min(_CHUNK_VALUES + p, n * p)
+    return values * plan.dtype.itemsize + 3 * 8 * min(CHUNK_VALUES + p, n * p)
 
 
-def prepare(
-    x: FloatArray,
-    scaler: Scaler,
-    fold_of_row: npt.NDArray[np.intp] | None,
-    target_rows: npt.NDArray[np.intp],
-    plan: Plan,
-    ops: Ops,
-    run: Runner,
-) -> Design | None:
+@dataclass(frozen=True)
+class Trials:
+    """Scaled rows, shape (n, p), in the precision of the plan, and how they are to be decomposed.
+
+    `fold_of_row` is None when only all rows are wanted.
+    """
+
+    x: FloatArray
+    scaler: Scaler
+    fold_of_row: npt.NDArray[np.intp] | None
+    target_rows: npt.NDArray[np.intp]
+    plan: Plan
+    ops: Ops
+    run: Runner
+
+    def parts(self) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+        """Training and held-out trials of every fold."""
+        if self.fold_of_row is None:
+            return
+        for fold in range(int(self.fold_of_row.max()) + 1):
+            yield np.flatnonzero(self.fold_of_row != fold), np.flatnonzero(self.fold_of_row == fold)
+
+    def design(
+        self, kind: str, folds: list[System], full: System, moments: list[Moments]
+    ) -> Design:
+        """What came of decomposing them."""
+        n = len(self.x)
+        return Design(
+            self.plan, kind, self.scaler, n, self.target_rows, folds, full, moments, self.ops
+        )
+
+
+def prepare(trials: Trials) -> Design | None:
     """Decompose all rows and the training rows of every fold.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p)
-        Scaled rows in the precision of the plan.
-    fold_of_row : ndarray, shape (n,), or None
-        None decomposes all rows only.
-    run : Runner
 
     Returns
     -------
@@ -263,33 +298,25 @@ def prepare(
         None when the penalties are too small for this precision of the Gram matrix. All rows may
         be decomposed in float64 when the folds are in float32: ranking penalties needs less.
     """
+    x, plan = trials.x, trials.plan
     largest = max(float(x.max()), -float(x.min()))
     if not largest**2 * x.size <= _largest(plan):
         return None
-    maker = _dual if plan.solver == "dual" else _primal
-    return maker(x, scaler, fold_of_row, target_rows, plan, ops, run)
+    return _dual(trials) if plan.solver == "dual" else _primal(trials)
 
 
-def prepare_hard(
-    x: FloatArray,
-    scaler: Scaler,
-    fold_of_row: npt.NDArray[np.intp] | None,
-    target_rows: npt.NDArray[np.intp],
-    plan: Plan,
-    ops: Ops,
-    run: Runner,
-) -> Design:
+def prepare_hard(trials: Trials) -> Design:
     """Like `prepare`, by singular values of the rows themselves, which no penalty is too small for.
 
     A Gram matrix squares the condition number; this does not, at several times the cost.
     """
-    everything = np.arange(len(x))
-    jobs = [
-        (train, held, target_rows, plan, ops)
-        for train, held in [*_parts(fold_of_row), (everything, everything[:0])]
-    ]
-    *folds, full = run(_hard_system, jobs, (x,))
-    return Design(plan, "svd", scaler, len(x), target_rows, folds, full, [], ops)
+    everything = np.arange(len(trials.x))
+    jobs = (
+        (train, held, trials.target_rows, trials.plan, trials.ops)
+        for train, held in [*trials.parts(), (everything, everything[:0])]
+    )
+    *folds, full = trials.run(_hard_system, jobs, (trials.x,))
+    return trials.design("svd", folds, full, [])
 
 
 def _hard_system(
@@ -308,16 +335,6 @@ def _hard_system(
     if len(held):
         right = ops.put(x[held] - mean, plan.dtype) @ right
     return _on_targets(u, right, Spectral(s * s, ops), train, held, target_rows, ops)
-
-
-def _parts(
-    fold_of_row: npt.NDArray[np.intp] | None,
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Training and held-out trials of every fold."""
-    if fold_of_row is None:
-        return
-    for fold in range(int(fold_of_row.max()) + 1):
-        yield np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
 
 
 def _on_targets(
@@ -393,24 +410,19 @@ def _full_system(
     return None
 
 
-def _primal(
-    x: FloatArray,
-    scaler: Scaler,
-    fold_of_row: npt.NDArray[np.intp] | None,
-    target_rows: npt.NDArray[np.intp],
-    plan: Plan,
-    ops: Ops,
-    run: Runner,
-) -> Design | None:
+def _primal(trials: Trials) -> Design | None:
+    x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
+    target_rows, dead = trials.target_rows, trials.scaler.dead
+    in_folds = trials.fold_of_row is not None
     n, p = x.shape
-    parts: list[Any] = [held for _, held in _parts(fold_of_row)] or [slice(None)]
+    parts: list[Any] = [held for _, held in trials.parts()] or [slice(None)]
     total, grams, sums, moments = np.zeros((p, p), plan.dtype), [], [], []
     jobs = ((x[rows], target_rows[rows], plan, ops) for rows in parts)
     for gram, column_sums, moment in run(_fold_moments, jobs):
         total += gram
         sums.append(column_sums)
         moments.append(moment)
-        grams.append(None if fold_of_row is None else gram)
+        grams.append(gram if in_folds else None)
     everything = np.sum(sums, axis=0)
 
     def centred(fold: int) -> tuple[Any, ...]:
@@ -423,10 +435,10 @@ def _primal(
             centre = (mean * np.sqrt(n_train)).astype(plan.dtype)
             gram -= np.outer(centre, centre)
         rows = x[parts[fold]] - mean.astype(plan.dtype)
-        return gram, rows, mean * n_train, parts[fold], scaler.dead, plan, ops
+        return gram, rows, mean * n_train, parts[fold], dead, plan, ops
 
     folds = []
-    if fold_of_row is not None:
+    if in_folds:
         for system in run(_primal_system, (centred(fold) for fold in range(len(parts)))):
             if system is None:
                 return None
@@ -434,13 +446,13 @@ def _primal(
 
     def on_all_rows(wide: Plan) -> System | None:
         gram = total if wide is plan else _gram(x, wide, ops)
-        job = (gram, None, np.zeros(p), np.arange(0), scaler.dead, wide, ops)
+        job = (gram, None, np.zeros(p), np.arange(0), dead, wide, ops)
         return next(iter(run(_primal_system, [job])))  # type: ignore[no-any-return]
 
     full = _full_system(on_all_rows, folds, plan)
     if full is None:
         return None
-    return Design(plan, "primal", scaler, n, target_rows, folds, full, moments, ops)
+    return trials.design("primal", folds, full, moments)
 
 
 def _gram(x: FloatArray, plan: Plan, ops: Ops, *, of_rows: bool = False) -> FloatArray:
@@ -479,17 +491,11 @@ def _primal_system(
     return System(basis, None, mean, right, solver, held, rounding, filled)
 
 
-def _dual(
-    x: FloatArray,
-    scaler: Scaler,
-    fold_of_row: npt.NDArray[np.intp] | None,
-    target_rows: npt.NDArray[np.intp],
-    plan: Plan,
-    ops: Ops,
-    run: Runner,
-) -> Design | None:
+def _dual(trials: Trials) -> Design | None:
+    x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
+    target_rows = trials.target_rows
     kernel, folds = _gram(x, plan, ops, of_rows=True), []
-    jobs = ((train, held, target_rows, plan, ops) for train, held in _parts(fold_of_row))
+    jobs = ((train, held, target_rows, plan, ops) for train, held in trials.parts())
     for system in run(_dual_fold, jobs, (kernel,)):
         if system is None:
             return None
@@ -503,7 +509,7 @@ def _dual(
     full = _full_system(on_all_rows, folds, plan)
     if full is None:
         return None
-    return Design(plan, "dual", scaler, len(x), target_rows, folds, full, [], ops)
+    return trials.design("dual", folds, full, [])
 
 
 def _dual_fold(

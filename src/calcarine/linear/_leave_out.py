@@ -13,10 +13,10 @@ import numpy.typing as npt
 from calcarine.linear._arrays import Array
 from calcarine.linear._checks import FloatArray, RidgeError
 from calcarine.linear._design import Design
+from calcarine.linear._sources import CHUNK_VALUES
 from calcarine.linear._targets import Block, Table
-from calcarine.linear.folds import _labels, _unique
+from calcarine.linear.folds import check_labels, unique_labels
 
-_CHUNK_VALUES = 4_000_000
 _LARGEST_ERROR = 1e-2
 
 
@@ -69,7 +69,7 @@ class LeaveOut:
         answer = []
         for members in self.members:
             blocks = np.empty((*members.shape, members.shape[1]))
-            step = max(1, _CHUNK_VALUES // max(1, members.shape[1] * r))
+            step = max(1, CHUNK_VALUES // max(1, members.shape[1] * r))
             for start in range(0, len(members), step):
                 index = members[start : start + step]
                 rows = self.rows[index.ravel()]
@@ -108,7 +108,7 @@ def leave_out_bytes(groups: npt.NDArray[np.intp], rank: int, n_alphas: int) -> i
     """Most memory that it takes beside its design."""
     blocks = int((np.bincount(groups) ** 2).sum())
     return 8 * (len(groups) * rank + (n_alphas + 4) * blocks) + 3 * 8 * min(
-        _CHUNK_VALUES, len(groups) * rank
+        CHUNK_VALUES, len(groups) * rank
     )
 
 
@@ -120,8 +120,8 @@ def group_numbers(groups: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.i
     RidgeError
         When there are fewer than two groups, one is missing, or there is not one per row.
     """
-    labels = np.arange(n_rows) if groups is None else _labels(groups, n_rows)
-    ids, numbers, _ = _unique(labels)
+    labels = np.arange(n_rows) if groups is None else check_labels(groups, n_rows)
+    ids, numbers, _ = unique_labels(labels)
     if len(ids) < 2:
         kind = "X has one row" if groups is None else "groups holds one group"
         raise RidgeError(f"{kind} only; leaving it out leaves nothing to fit.")

@@ -19,6 +19,9 @@ class OnDisk(Protocol):
     def __getitem__(self, key: Any) -> npt.NDArray[Any]: ...
 
 
+CHUNK_VALUES = 4_000_000
+"""How many values are read or scaled at once."""
+
 Matrix = npt.NDArray[Any] | OnDisk
 
 
@@ -59,10 +62,10 @@ def read_columns(source: Matrix, columns: slice, name: str) -> npt.NDArray[np.fl
     return block.astype(np.float64)
 
 
-def row_chunks(source: Matrix, n_values: int) -> list[slice]:
-    """Slices of rows of about `n_values` values, on the borders of chunks where there are any."""
+def row_chunks(source: Matrix) -> list[slice]:
+    """Slices of rows of about `CHUNK_VALUES` values, on the borders of stored chunks."""
     n_rows, n_columns = source.shape
-    rows = max(1, n_values // n_columns)
+    rows = max(1, CHUNK_VALUES // n_columns)
     chunks = getattr(source, "chunks", None)
     if chunks and chunks[0] < n_rows:
         rows = max(1, rows // chunks[0]) * chunks[0]

@@ -9,11 +9,48 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_array, validate_data
 
-from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
+from calcarine.linear._checks import (
+    RidgeError,
+    RidgeNotFittedError,
+    RidgeTypeError,
+    check_finite,
+)
+from calcarine.linear.group_ridge import group_ridge_cv
 from calcarine.linear.ridge import DEFAULT_ALPHAS, predict_linear, ridge_cv
 
 
-class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """What fitted weights, means and intercepts are enough for."""
+
+    coef_: npt.NDArray[Any]
+    x_mean_: npt.NDArray[np.float64]
+    y_mean_: npt.NDArray[np.float64]
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Predict in float64; a row alone gives what it gives within any batch.
+
+        Parameters
+        ----------
+        X : array-like, shape (m, p)
+
+        Returns
+        -------
+        ndarray, shape (m, t), or (m,) when y was a vector
+
+        Raises
+        ------
+        RidgeError
+            When unfitted, or X has other columns than the fit or values that are not finite.
+        """
+        check_fitted(self)
+        x = _validated(self, X, reset=False)
+        vector = self.coef_.ndim == 1
+        coef = self.coef_[:, None] if vector else self.coef_
+        out = predict_linear(x, coef, self.x_mean_, self.y_mean_)
+        return out[:, 0] if vector else out
+
+
+class RidgeCV(_Linear):
     """Ridge regression with one cross-validated penalty per target.
 
     Parameters
@@ -104,8 +141,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         """
         if y is None:
             raise RidgeError("RidgeCV requires y to be passed, but the target y is None.")
-        x = validated(self, X, reset=True, ensure_min_samples=2)
-        targets = checked_targets(y)
+        x = _validated(self, X, reset=True, ensure_min_samples=2)
+        targets = _checked_targets(y)
         result = ridge_cv(
             x,
             targets,
@@ -134,31 +171,131 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         self.solver_ = result.solver
         return self
 
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Predict in float64; a row alone gives what it gives within any batch.
+
+class GroupRidgeCV(_Linear):
+    """Group ridge regression with cross-validated penalties per space and target.
+
+    Parameters
+    ----------
+    feature_groups : array-like, shape (p,), optional
+        The space of each column of X, as numbers or strings. Without it all columns are one space
+        and the model is ridge regression.
+    alphas : array-like, shape (n_alphas,), optional
+        Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
+    n_folds, n_candidates, fit_intercept, standardize, solver, random_state, dtype, block_size
+        As in `calcarine.linear.group_ridge_cv`.
+    scoring : {"r2", "correlation"}
+        What chooses the penalties; ``score`` in `calcarine.linear.group_ridge_cv`.
+
+    Attributes
+    ----------
+    space_names_ : ndarray, shape (S,)
+        The values of `feature_groups`, sorted; the rows of `gamma_` and `penalties_`.
+    coef_ : ndarray, shape (p, t), or (p,) when y was a vector
+        Weights in the units of X.
+    intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
+        Intercept, chosen penalty of the weighted kernel and its held-out score.
+    gamma_, penalties_ : ndarray, shape (S, t), or (S,) when y was a vector
+        Kernel weights and penalties of the spaces.
+    x_mean_, x_scale_ : ndarray, shape (p,)
+        Mean and scale by which the columns were standardised.
+    y_mean_ : ndarray, shape (t,)
+        Mean of the targets.
+    solver_ : {"primal", "dual"}
+        Which matrices were decomposed.
+    n_features_in_ : int
+        p, the number of columns of X.
+
+    See Also
+    --------
+    calcarine.linear.group_ridge_cv : The function underneath, with every detail.
+    """
+
+    def __init__(
+        self,
+        feature_groups: npt.ArrayLike | None = None,
+        *,
+        alphas: npt.ArrayLike | None = None,
+        n_folds: int = 5,
+        n_candidates: int | None = None,
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        scoring: str = "r2",
+        solver: str = "auto",
+        random_state: int | None = 0,
+        dtype: str = "float64",
+        block_size: int = 1024,
+    ) -> None:
+        self.feature_groups = feature_groups
+        self.alphas = alphas
+        self.n_folds = n_folds
+        self.n_candidates = n_candidates
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.scoring = scoring
+        self.solver = solver
+        self.random_state = random_state
+        self.dtype = dtype
+        self.block_size = block_size
+
+    def fit(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> GroupRidgeCV:
+        """Fit on all rows, choosing penalties by folds over whole groups.
 
         Parameters
         ----------
-        X : array-like, shape (m, p)
+        X : array-like, shape (n, p)
+        y : array-like, shape (n, t) or (n,)
+        groups : array-like, shape (n,), optional
+            Stimulus id of each trial.
 
         Returns
         -------
-        ndarray, shape (m, t), or (m,) when y was a vector
+        GroupRidgeCV
+            Itself.
 
         Raises
         ------
         RidgeError
-            When unfitted, or X has other columns than the fit or values that are not finite.
+            As in `calcarine.linear.group_ridge_cv`, and when `feature_groups` does not label every
+            column.
         """
-        check_fitted(self)
-        x = validated(self, X, reset=False)
-        vector = self.coef_.ndim == 1
-        coef = self.coef_[:, None] if vector else self.coef_
-        out = predict_linear(x, coef, self.x_mean_, self.y_mean_)
-        return out[:, 0] if vector else out
+        if y is None:
+            raise RidgeError("GroupRidgeCV requires y to be passed, but the target y is None.")
+        x = _validated(self, X, reset=True, ensure_min_samples=2)
+        targets = _checked_targets(y)
+        check_finite(x, "X")
+        names, space_of_column = _column_spaces(self.feature_groups, x.shape[1])
+        result = group_ridge_cv(
+            [x[:, space_of_column == s] for s in range(len(names))],
+            targets,
+            alphas=DEFAULT_ALPHAS if self.alphas is None else self.alphas,
+            groups=groups,
+            n_folds=self.n_folds,
+            n_candidates=self.n_candidates,
+            fit_intercept=self.fit_intercept,
+            standardize=self.standardize,
+            score=self.scoring,  # type: ignore[arg-type]
+            solver=self.solver,  # type: ignore[arg-type]
+            random_state=self.random_state,
+            dtype=self.dtype,
+            block_size=self.block_size,
+        )
+        pick = (..., 0) if targets.ndim == 1 else (...,)
+        back = np.argsort(np.argsort(space_of_column, kind="stable"))
+        self.space_names_ = names
+        self.coef_ = np.concatenate(result.coefs)[back][pick]
+        self.intercept_, self.alpha_ = result.intercept[pick], result.alpha[pick]
+        self.best_score_ = result.cv_scores[pick]
+        self.gamma_, self.penalties_ = result.gamma[pick], result.penalties[pick]
+        self.x_mean_ = np.concatenate(result.x_mean)[back]
+        self.x_scale_ = np.concatenate(result.x_scale)[back]
+        self.y_mean_, self.solver_ = result.y_mean, result.solver
+        return self
 
 
-def check_fitted(estimator: RidgeCV) -> None:
+def check_fitted(estimator: _Linear) -> None:
     """Raise `RidgeNotFittedError` when `estimator` has not been fitted."""
     if not hasattr(estimator, "coef_"):
         raise RidgeNotFittedError(
@@ -166,7 +303,7 @@ def check_fitted(estimator: RidgeCV) -> None:
         )
 
 
-def validated(estimator: RidgeCV, X: Any, **options: Any) -> npt.NDArray[Any]:
+def _validated(estimator: _Linear, X: Any, **options: Any) -> npt.NDArray[Any]:
     """Check X as scikit-learn does, names and all, but leave the finite values to the solver."""
     try:
         return np.asarray(validate_data(estimator, X, ensure_all_finite=False, **options))
@@ -176,7 +313,7 @@ def validated(estimator: RidgeCV, X: Any, **options: Any) -> npt.NDArray[Any]:
         raise RidgeError(str(error)) from error
 
 
-def checked_targets(y: Any) -> npt.NDArray[Any]:
+def _checked_targets(y: Any) -> npt.NDArray[Any]:
     """Check y as scikit-learn does, but leave the finite values to the solver."""
     try:
         return np.asarray(check_array(y, ensure_2d=False, ensure_all_finite=False, input_name="y"))
@@ -184,3 +321,25 @@ def checked_targets(y: Any) -> npt.NDArray[Any]:
         raise RidgeTypeError(str(error)) from error
     except ValueError as error:
         raise RidgeError(str(error)) from error
+
+
+def _column_spaces(
+    feature_groups: npt.ArrayLike | None, n_columns: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """Names of the spaces, sorted, and the space of each column."""
+    labels = np.zeros(n_columns, dtype=int) if feature_groups is None else feature_groups
+    labels = np.asarray(labels)
+    if labels.shape != (n_columns,):
+        raise RidgeError(
+            f"feature_groups has shape {labels.shape} but X has {n_columns} columns; "
+            "pass one label per column."
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise RidgeError("feature_groups holds NaN or inf; pass one label per column.")
+    try:
+        names, space_of_column = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise RidgeError(
+            f"feature_groups mixes kinds of label ({error}); use only numbers or only strings."
+        ) from error
+    return names, space_of_column

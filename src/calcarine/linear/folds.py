@@ -47,8 +47,8 @@ def grouped_folds(
             raise RidgeError("groups is missing; pass the stimulus id of each trial or n_rows.")
         labels: npt.NDArray[Any] = np.arange(n_rows)
     else:
-        labels = _labels(groups, n_rows)
-    ids, inverse, counts = _unique(labels)
+        labels = check_labels(groups, n_rows)
+    ids, inverse, counts = unique_labels(labels)
     if len(ids) < n_folds:
         kind = "row(s)" if groups is None else "group(s)"
         raise RidgeError(
@@ -73,7 +73,8 @@ def _assign(
     return fold_of
 
 
-def _labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:
+def check_labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:
+    """Return one label per row; raise `RidgeError` when there is not."""
     labels = np.asarray(groups)
     if labels.ndim != 1:
         raise RidgeError(f"groups has shape {labels.shape}; pass one stimulus id per trial.")
@@ -84,9 +85,10 @@ def _labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:
     return labels
 
 
-def _unique(
+def unique_labels(
     labels: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Distinct labels, the number of each row's label and how often each occurs."""
     try:
         missing = np.flatnonzero(np.asarray(labels != labels, dtype=bool))
         ids, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)

@@ -9,6 +9,7 @@ leave-one-group-out need one in all. It is the map from voxels to latents of Tak
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections import deque
@@ -26,6 +27,7 @@ from calcarine.linear._checks import (
     check_alphas,
     check_choice,
     check_count,
+    check_dtype,
     check_finite,
 )
 from calcarine.linear._design import (
@@ -33,6 +35,7 @@ from calcarine.linear._design import (
     Plan,
     Runner,
     Scaler,
+    Trials,
     fit_scaler,
     peak_bytes,
     prepare,
@@ -56,7 +59,6 @@ EDGE_SHARE = 0.05
 
 _PREDICT_ROWS = 64
 _PREDICT_COLUMNS = 8192
-_CHUNK_VALUES = 16_000_000
 
 
 class RidgeEdgeWarning(UserWarning):
@@ -261,7 +263,7 @@ def ridge_cv(
     if target_rows is not None and groups is None:
         groups = rows
     ops, run = ops_for(device), runner_for(client)
-    asked = _check_dtype(dtype, x)
+    asked = check_dtype(dtype, auto=_own_precision(x))
     kind = solver if solver != "auto" else ("dual" if x.shape[0] < x.shape[1] else "primal")
     plan = Plan(penalties, bool(fit_intercept), bool(standardize), kind, asked)
     fold_of_row = numbers = None
@@ -273,12 +275,22 @@ def ridge_cv(
             )
     elif cv == "logo":
         numbers = group_numbers(groups, x.shape[0])
-    scaler = fit_scaler(x, plan)
+    digest = hashlib.blake2b(digest_size=16)
+
+    def watch(chunk: npt.NDArray[Any]) -> None:
+        digest.update(np.ascontiguousarray(chunk).data)
+
+    scaler = fit_scaler(
+        x,
+        fit_intercept=plan.fit_intercept,
+        standardize=plan.standardize,
+        watch=None if out is None else watch,
+    )
     how = Choice(cv, search, score == "correlation", shared is None)
     settings = (penalties, plan.fit_intercept, plan.standardize, kind, asked.name, how)
     key = None
     if out is not None:
-        key = fit_key(x, y, *settings, fold_of_row, numbers, rows, shared)
+        key = fit_key(x, digest.hexdigest(), y, *settings, fold_of_row, numbers, rows, shared)
     sink = open_sink(out, key, (x.shape[1], y.shape[1]), asked, len(penalties))
     # Beside the designs: scores, and what leaving groups out takes.
     aside = 2 * 8 * len(penalties) * y.shape[1]
@@ -295,8 +307,8 @@ def ridge_cv(
         _weigh(y, blocks, sink, run, design, chosen)
     coef = sink.weights()
     targets = np.arange(y.shape[1])
-    low, high = _edge_fractions(chosen, found.r2[chosen, targets], len(penalties))
-    _warn_at_edges(low, high, penalties)
+    low, high = edge_fractions(chosen, found.r2[chosen, targets] > 0, len(penalties))
+    warn_at_edges(low, high, penalties, "r2 above 0")
     return RidgeResult(
         coef=coef,
         intercept=_intercept(found.mean, scaler, coef, asked),
@@ -379,14 +391,15 @@ def _decompose(
     for attempt in wider(plan):
         _check_room(room, peak_bytes(n, p, n_folds, attempt), attempt)
         values = scaled_rows(x, scaler, attempt.dtype)
-        design = prepare(values, scaler, fold_of_row, rows, attempt, ops, run)
+        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run)
+        design = prepare(trials)
         if design is not None:
             try:
                 return finished(design, values)
             except np.linalg.LinAlgError:
                 design = None
     _check_room(room, peak_bytes(n, p, n_folds, attempt, hard=True), attempt)
-    design = prepare_hard(values, scaler, fold_of_row, rows, attempt, ops, run)
+    design = prepare_hard(trials)
     try:
         return finished(design, values)
     except np.linalg.LinAlgError as error:
@@ -492,7 +505,7 @@ def predict_linear(
             f"out has shape {out.shape} and type {out.dtype} but the prediction has shape {shape}; "
             "pass a floating point array of that shape."
         )
-    for rows in row_chunks(x, _CHUNK_VALUES):
+    for rows in row_chunks(x):
         chunk = np.asarray(x[rows])
         check_finite(chunk, "X", first_row=rows.start)
         for first in range(0, shape[1], _PREDICT_COLUMNS):
@@ -561,29 +574,25 @@ def _check_alpha_per(alpha_per: Any, n_targets: int) -> npt.NDArray[np.intp] | N
         ) from error
 
 
-def _check_dtype(dtype: npt.DTypeLike, x: Matrix) -> np.dtype[Any]:
-    if isinstance(dtype, str) and dtype == "auto":
-        small = np.dtype(x.dtype).kind == "f" and np.dtype(x.dtype).itemsize <= 4
-        return np.dtype(np.float32 if small else np.float64)
-    try:
-        checked = np.dtype(dtype)
-    except TypeError:
-        checked = np.dtype(object)
-    if checked not in (np.dtype("float64"), np.dtype("float32")):
-        raise RidgeError(f"dtype is {dtype!r}; choose 'auto', 'float64' or 'float32'.")
-    return checked
+def _own_precision(x: Matrix) -> str:
+    small = np.dtype(x.dtype).kind == "f" and np.dtype(x.dtype).itemsize <= 4
+    return "float32" if small else "float64"
 
 
-def _edge_fractions(
-    best: npt.NDArray[np.intp], r2: npt.NDArray[np.float64], n_alphas: int
+def edge_fractions(
+    best: npt.NDArray[np.intp], predictable: npt.NDArray[np.bool_], n_alphas: int
 ) -> tuple[float, float]:
-    chosen = best[r2 > 0]
+    """Share of the predictable targets that chose the first and the last penalty."""
+    chosen = best[predictable]
     if chosen.size == 0 or n_alphas == 1:
         return 0.0, 0.0
     return float(np.mean(chosen == 0)), float(np.mean(chosen == n_alphas - 1))
 
 
-def _warn_at_edges(low: float, high: float, alphas: npt.NDArray[np.float64]) -> None:
+def warn_at_edges(
+    low: float, high: float, alphas: npt.NDArray[np.float64], predictable: str
+) -> None:
+    """Warn when over `EDGE_SHARE` of the predictable targets chose an end of the penalties."""
     if low + high <= EDGE_SHARE:
         return
     parts, mends = [], []
@@ -594,8 +603,8 @@ def _warn_at_edges(low: float, high: float, alphas: npt.NDArray[np.float64]) -> 
         parts.append(f"{high:.1%} chose the highest alpha ({alphas[-1]:g})")
         mends.append("larger")
     warnings.warn(
-        f"Of the targets with a held-out r2 above 0, {' and '.join(parts)}; "
-        f"add {' and '.join(mends)} values to alphas.",
+        f"Of the targets with a held-out {predictable}, {' and '.join(parts)}; "
+        f"widen alphas: add {' and '.join(mends)} values.",
         RidgeEdgeWarning,
         stacklevel=3,
     )

@@ -1,0 +1,172 @@
+"""How much of the variance of unseen rows each feature space explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calcarine.linear._checks import FloatArray, RidgeError, as_matrix, check_finite
+from calcarine.linear._design import constant_columns
+from calcarine.linear.group_ridge import GroupRidgeResult, Spaces, group_ridge_cv
+
+
+@dataclass(frozen=True)
+class VariancePartition:
+    """How much of the variance of test rows each space explains.
+
+    Attributes
+    ----------
+    names : tuple of str, length S
+        Names of the spaces.
+    r2 : ndarray, shape (t,)
+        1 - (squared error of the full model) / (sum of squares about the test mean).
+    shares : ndarray, shape (S, t)
+        Product measure of each space; sums to `r2` over the spaces. See `split_r2`.
+    unique : ndarray, shape (S, t)
+        `r2` minus that of the model refitted without the space, its penalties chosen anew.
+    result : GroupRidgeResult
+        The full model.
+    """
+
+    names: tuple[str, ...]
+    r2: npt.NDArray[np.float64]
+    shares: npt.NDArray[np.float64]
+    unique: npt.NDArray[np.float64]
+    result: GroupRidgeResult
+
+
+def split_r2(
+    result: GroupRidgeResult, Xs_test: Spaces, Y_test: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    r"""Divide the r2 on test rows over the spaces by the product measure.
+
+    The share of space s is :math:`\sum_i \hat y_{s,i} (2 y_i - \hat y_i) / \sum_i y_i^2` with y
+    about its test mean (Dupre la Tour et al. 2022); it can be negative. Predictions are
+    about the mean at the fit, and where that differs from the test mean, the constant between them
+    is no space's doing: it is divided by gamma, so that the shares still sum to the r2.
+
+    Parameters
+    ----------
+    result : GroupRidgeResult
+    Xs_test : list or dict of array-like, each of shape (m, p_s)
+    Y_test : array-like, shape (m, t) or (m,)
+
+    Returns
+    -------
+    ndarray, shape (S, t)
+        Zero for a target that is constant over the test rows.
+
+    Raises
+    ------
+    RidgeError
+        When shapes do not match the fit or a value is not finite.
+    """
+    y = _check_test_targets(Y_test, result)
+    parts = result.predict_spaces(Xs_test)
+    _check_same_rows(parts.shape[1], len(y))
+    truth, total = _about_mean(y)
+    parts += (result.gamma * (result.y_mean - y.mean(axis=0)))[:, None]
+    rest = 2 * truth - parts.sum(axis=0)
+    shares = np.einsum("smt,mt->st", parts, rest)
+    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+
+
+def partition_variance(
+    Xs: Spaces,
+    Y: npt.ArrayLike,
+    Xs_test: Spaces,
+    Y_test: npt.ArrayLike,
+    *,
+    result: GroupRidgeResult | None = None,
+    **options: Any,
+) -> VariancePartition:
+    """Fit the model and the models without each space, and compare them on test rows.
+
+    Parameters
+    ----------
+    Xs : list or dict of array-like, each of shape (n, p_s)
+        Feature spaces of the fit.
+    Y : array-like, shape (n, t) or (n,)
+        Targets of the fit.
+    Xs_test : list or dict of array-like, each of shape (m, p_s)
+        The same spaces for rows that no fit has seen.
+    Y_test : array-like, shape (m, t) or (m,)
+        Their targets.
+    result : GroupRidgeResult, optional
+        The full model, if already fitted on these data with these options.
+    **options
+        Passed to `group_ridge_cv` for every fit; `gammas` cannot be given, as each fit searches
+        its own.
+
+    Returns
+    -------
+    VariancePartition
+
+    Raises
+    ------
+    RidgeError
+        As in `group_ridge_cv`, and when test data do not match.
+
+    Notes
+    -----
+    Without the only space of a model, the prediction is the mean of the targets (0 without an
+    intercept).
+    """
+    if "gammas" in options:
+        raise RidgeError("gammas cannot be fixed here; leave it out, each fit searches its own.")
+    full = group_ridge_cv(Xs, Y, **options) if result is None else result
+    y = _check_test_targets(Y_test, full)
+    shares = split_r2(full, Xs_test, y)
+    r2 = _r2(y, full.predict(Xs_test))
+    unique = np.empty_like(shares)
+    for s, name in enumerate(full.names):
+        if len(full.names) == 1:
+            guess: FloatArray = np.broadcast_to(full.y_mean, y.shape)
+        else:
+            without = group_ridge_cv(_drop(Xs, s, name), Y, **options)
+            guess = without.predict(_drop(Xs_test, s, name))
+        unique[s] = r2 - _r2(y, guess)
+    return VariancePartition(full.names, r2, shares, unique, full)
+
+
+def _check_test_targets(Y_test: npt.ArrayLike, result: GroupRidgeResult) -> npt.NDArray[np.float64]:
+    y = as_matrix(Y_test, "Y_test")
+    check_finite(y, "Y_test")
+    if y.shape[1] != len(result.y_mean):
+        raise RidgeError(
+            f"Y_test has {y.shape[1]} targets but the fit had {len(result.y_mean)}; "
+            "pass the same targets in the same order."
+        )
+    return y.astype(np.float64, copy=False)
+
+
+def _check_same_rows(n_x: int, n_y: int) -> None:
+    if n_x != n_y:
+        raise RidgeError(
+            f"Xs_test has {n_x} rows but Y_test has {n_y}; pass one row per trial in both."
+        )
+
+
+def _about_mean(
+    y: FloatArray,
+) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+    """Targets about their mean (m, t), and their sum of squares (t,), 0 if constant."""
+    truth = y - y.mean(axis=0)
+    return truth, np.where(constant_columns(y), 0.0, np.einsum("ij,ij->j", truth, truth))
+
+
+def _r2(y: FloatArray, guess: FloatArray) -> npt.NDArray[np.float64]:
+    _check_same_rows(len(guess), len(y))
+    total = _about_mean(y)[1]
+    error = ((y - guess) ** 2).sum(axis=0)
+    return np.where(total > 0, 1.0 - error / np.where(total > 0, total, 1.0), 0.0)
+
+
+def _drop(Xs: Spaces, position: int, name: str) -> Spaces:
+    if isinstance(Xs, Mapping):
+        return {key: Xs[key] for key in Xs if key != name}
+    return [space for s, space in enumerate(Xs) if s != position]
