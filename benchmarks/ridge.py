@@ -3,6 +3,7 @@
     python benchmarks/ridge.py decoder god encoding --repeats 3 --out ridge.json
     python benchmarks/ridge.py whole-subject --repeats 1
     python benchmarks/ridge.py decoder --shrink 8          # the same, eight times smaller
+    python benchmarks/ridge.py banded --repeats 1
     python benchmarks/ridge.py growth --figure docs/images/ridge-growth.png
 
 Every side runs in a process of its own, in turn, `--repeats` times; times are medians and cover
@@ -306,6 +307,80 @@ def shrunk(case: Case, factor: float) -> Case:
     )
 
 
+def banded_data(n: int, p: int, t: int, seed: int) -> tuple[list, np.ndarray, list, np.ndarray]:
+    """Three spaces on scales 1, 10 and 100; each target hears one, two or none of them."""
+    rng = np.random.default_rng(seed)
+    sets = []
+    mixing = [rng.standard_normal((60, p)) for _ in range(3)]
+    heard = rng.random((3, t)) < 0.4
+    weights = [rng.standard_normal((60, t)) / np.sqrt(60) * h for h in heard]
+    for _ in range(2):
+        latent = [rng.standard_normal((n, 60)) for _ in range(3)]
+        xs = [
+            ((z @ m + 3 * rng.standard_normal((n, p))) * 10.0**s).astype(np.float32)
+            for s, (z, m) in enumerate(zip(latent, mixing, strict=True))
+        ]
+        signal = sum(z @ w for z, w in zip(latent, weights, strict=True))
+        sets += [xs, (signal + 1.5 * rng.standard_normal((n, t))).astype(np.float32)]
+    return tuple(sets)
+
+
+def banded(repeats: int, shrink: float) -> dict:
+    """Penalties for three spaces: ours against himalaya's random search of 50 draws."""
+    from himalaya.backend import set_backend
+    from himalaya.ridge import GroupRidgeCV
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import PredefinedSplit
+
+    from calcarine.linear import group_ridge_cv, grouped_folds
+
+    n, p, t = (max(40, int(size / shrink)) for size in (1000, 400, 500))
+    alphas = np.logspace(0, 6, 13)
+    backend = set_backend("torch")
+    warm_up()
+
+    def ours(xs, y, fresh):
+        result = group_ridge_cv(xs, y, alphas=alphas, dtype="float32")
+        return result.predict(fresh)
+
+    def theirs(xs, y, fresh):
+        means, scales = [x.mean(0) for x in xs], [x.std(0) for x in xs]
+        scaled, unseen = (
+            [(x - m) / s for x, m, s in zip(spaces, means, scales, strict=True)]
+            for spaces in (xs, fresh)
+        )
+        model = GroupRidgeCV(
+            groups="input",
+            cv=PredefinedSplit(grouped_folds(None, 5, n_rows=n)),
+            random_state=0,
+            fit_intercept=True,
+            solver_params={"n_iter": 50, "alphas": alphas, "progress_bar": False},
+        )
+        return backend.to_numpy(model.fit(scaled, y).predict(unseen))
+
+    found: dict[str, list] = {"ours": [], "himalaya": []}
+    for seed in range(repeats):
+        xs, y, fresh, truth = banded_data(n, p, t, seed)
+        for name, side in (("ours", ours), ("himalaya", theirs)):
+            began = time.perf_counter()
+            guess = side(xs, y, fresh)
+            seconds = time.perf_counter() - began
+            r2 = float(r2_score(truth, guess, multioutput="raw_values").mean())
+            found[name].append({"seconds": seconds, "r2": r2})
+            print("banded", seed, name, found[name][-1], flush=True)
+    seconds = {name: float(np.median([f["seconds"] for f in f_])) for name, f_ in found.items()}
+    return {
+        "shape": {"n": n, "p": [p] * 3, "targets": t},
+        "runs": found,
+        "seconds": seconds,
+        "times faster than himalaya": round(seconds["himalaya"] / seconds["ours"], 2),
+        "r2 above himalaya's": [
+            round(a["r2"] - b["r2"], 5)
+            for a, b in zip(found["ours"], found["himalaya"], strict=True)
+        ],
+    }
+
+
 def growth(figure: Path | None, repeats: int) -> dict:
     """Time of a K-fold fit against n, p and the number of targets, each doubled in turn."""
     from calcarine.linear import ridge_cv
@@ -358,7 +433,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="+", choices=[*CASES, "growth"])
+    parser.add_argument("cases", nargs="+", choices=[*CASES, "banded", "growth"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shrink", type=float, default=1.0, help="divide every size by this")
     parser.add_argument("--targets", type=int, help="another number of targets")
@@ -369,6 +444,10 @@ def main() -> None:
     for name in options.cases:
         if name == "growth":
             results[name] = growth(options.figure, options.repeats)
+            continue
+        if name == "banded":
+            results[name] = banded(options.repeats, options.shrink)
+            print(json.dumps(results[name], indent=2), flush=True)
             continue
         case = CASES[name] if options.shrink == 1 else shrunk(CASES[name], options.shrink)
         if options.targets:

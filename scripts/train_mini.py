@@ -305,9 +305,7 @@ def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, fl
     if not file.exists():
         model = load_autoencoder(options, trained_decoder=False)
         images, _ = pool.scene_pool(options.work, "generator", N_GENERATOR)
-        digits, _ = digit_pool(options)["generator"]
-        rng = np.random.default_rng(3)
-        pictures = np.concatenate([pool.enlarge(pool.shift_digits(digits, rng)) for _ in range(2)])
+        pictures, _ = digit_pictures(options)
         found = {}
         with torch.no_grad(), bf16():
             for name, source in (("scenes", images[:N_LATENTS]), ("digits", pictures)):
@@ -320,6 +318,14 @@ def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, fl
         save_file(found, file)
     found = load_file(file)
     return found["scenes"], found["digits"], float(found["scale"])
+
+
+def digit_pictures(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """The generator's digits as pictures, each twice, moved differently; and what they are."""
+    digits, labels = digit_pool(options)["generator"]
+    rng = np.random.default_rng(3)
+    pictures = [pool.enlarge(pool.shift_digits(digits, rng)) for _ in range(2)]
+    return np.concatenate(pictures), np.tile(labels, 2)
 
 
 def text_targets(table: list) -> tuple[np.ndarray, list[str]]:
@@ -379,26 +385,17 @@ def denoiser_data(options: argparse.Namespace) -> dict:
     _, table = pool.scene_pool(options.work, "generator", N_GENERATOR)
     tokenizer = new_tokenizer(options.work)
     scene_latents, digit_latents, scale = latents(options)
-    digits, labels = digit_pool(options)["generator"]
-    rng = np.random.default_rng(3)  # the shifts of the cached latents
+    pictures, labels = digit_pictures(options)
     dark = len(scenes.BACKGROUNDS) + len(scenes.KINDS)
-    digit_maps = np.concatenate(
-        [
-            np.where(
-                pool.enlarge(pool.shift_digits(digits, rng))[:, 2::4, 2::4, 0] > 127,
-                dark + 1 + labels[:, None, None],
-                dark,
-            )
-            for _ in range(2)
-        ]
-    )
+    white = pictures[:, 2::4, 2::4, 0] > 127
+    digit_maps = np.where(white, dark + 1 + labels[:, None, None], dark)
     captions = [c for n in range(10) for c in pool.digit_captions(n)]
     digit_ids = tokenize(tokenizer, captions).reshape(10, 5, LENGTH)
     scene_maps = pool.coarse_maps(options.work, "generator", N_LATENTS)
     scene_ids = caption_ids(options, tokenizer, table)[: len(scene_latents)]
     return {
         "latents": torch.cat([scene_latents, digit_latents]) * scale,
-        "ids": torch.cat([scene_ids, digit_ids[np.tile(labels, 2)].to(scene_ids.dtype)]),
+        "ids": torch.cat([scene_ids, digit_ids[labels].to(scene_ids.dtype)]),
         "maps": torch.from_numpy(np.concatenate([scene_maps, digit_maps]).astype(np.uint8)),
         "n_scenes": len(scene_latents),
         "n_classes": dark + 11,

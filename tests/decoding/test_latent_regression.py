@@ -72,7 +72,7 @@ def test_test_responses_never_reach_the_fit(world):
     second = LatentRegression().fit(dataset, split, changed, c)
     assert np.array_equal(first.ridge_["z"].coef_, second.ridge_["z"].coef_)
     with pytest.raises(LeakageError, match="test"):
-        fit_ridge(dataset.test(split, "early"), z[24:].reshape(6, -1), None, 3)
+        fit_ridge(dataset.test(split, "early"), dataset.stimuli.ids, z.reshape(30, -1), None, 3)
 
 
 def test_save_and_load_predict_the_same(world, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class TargetSummary:
 
 def fit_ridge(
     responses: Responses,
+    ids: Sequence[str],
     targets: Array,
     alphas: Array | None,
     n_folds: int,
@@ -57,7 +59,9 @@ def fit_ridge(
     ----------
     responses : Responses
         Single trials of training stimuli, ``(n_trials, n_voxels)``.
-    targets : array of shape (n_trials, n_targets)
+    ids : sequence of str
+        Stimuli that the rows of ``targets`` belong to, those of the responses among them.
+    targets : array of shape (n_stimuli, n_targets)
 
     Raises
     ------
@@ -72,10 +76,18 @@ def fit_ridge(
     options: dict[str, Any] = {"n_folds": folds}
     if alphas is not None:
         options["alphas"] = alphas
+    row = {stimulus: i for i, stimulus in enumerate(ids)}
+    rows = [row[stimulus] for stimulus in responses.stimulus_ids]
+    shown, target_rows = np.unique(rows, return_inverse=True)
     ridge = RidgeCV(**options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RidgeEdgeWarning)
-        ridge.fit(responses.data, targets, groups=np.asarray(responses.stimulus_ids))
+        ridge.fit(
+            responses.data,
+            targets[shown],
+            groups=np.asarray(responses.stimulus_ids),
+            target_rows=target_rows,
+        )
     told = "; ".join(str(w.message) for w in caught if issubclass(w.category, RidgeEdgeWarning))
     for warning in caught:
         if not issubclass(warning.category, RidgeEdgeWarning):
@@ -140,21 +152,20 @@ class LatentRegression:
             One row for each of ``dataset.stimuli.ids``.
         c : array of shape (n_stimuli, tokens, width)
         """
-        row = {stimulus: i for i, stimulus in enumerate(dataset.stimuli.ids)}
+        ids = dataset.stimuli.ids
         self.ridge_: dict[str, RidgeCV] = {}
         self.shape_: dict[str, tuple[int, ...]] = {}
         self.summary_: dict[str, TargetSummary] = {}
         for name, roi, values in (("z", self.roi_z, z), ("c", self.roi_c, c)):
-            if len(values) != len(row):
+            if len(values) != len(ids):
                 raise CalcarineError(
-                    f"{name} has {len(values)} rows for {len(row)} stimuli; extract it again."
+                    f"{name} has {len(values)} rows for {len(ids)} stimuli; extract it again."
                 )
             responses = dataset.train(split, roi)
-            rows = [row[stimulus] for stimulus in responses.stimulus_ids]
-            targets = values.reshape(len(values), -1)[rows]
+            targets = values.reshape(len(values), -1)
             self.shape_[name] = tuple(values.shape[1:])
             self.ridge_[name], self.summary_[name] = fit_ridge(
-                responses, targets, self.alphas, self.n_folds
+                responses, ids, targets, self.alphas, self.n_folds
             )
         return self
 

@@ -33,15 +33,13 @@ class PixelRegression:
         responses = dataset.train(split, self.roi)
         unique = sorted(set(responses.stimulus_ids))
         images = dataset.stimuli.images(unique).astype(np.float32) / 255
-        row = {stimulus: i for i, stimulus in enumerate(unique)}
         flat = images.reshape(len(images), -1)
         # Grey pictures have three equal channels: one of them is fitted.
         self.grey_ = bool(np.ptp(images, axis=-1).max() == 0)
         if self.grey_:
             flat = images[..., 0].reshape(len(images), -1)
-        rows = [row[stimulus] for stimulus in responses.stimulus_ids]
         self.size_ = images.shape[1:3]
-        self.ridge_, self.summary_ = fit_ridge(responses, flat[rows], self.alphas, self.n_folds)
+        self.ridge_, self.summary_ = fit_ridge(responses, unique, flat, self.alphas, self.n_folds)
         return self
 
     def predict(self, dataset: BrainDataset, split: Split) -> NDArray[np.float32]:

@@ -118,16 +118,22 @@ class RidgeCV(_Linear):
         self.device = device
 
     def fit(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        target_rows: npt.ArrayLike | None = None,
     ) -> RidgeCV:
         """Fit on all rows, choosing penalties by folds over whole groups.
 
         Parameters
         ----------
         X : array-like, shape (n, p)
-        y : array-like, shape (n, t) or (n,)
+        y : array-like, shape (n, t) or (n,), or fewer rows with `target_rows`
         groups : array-like, shape (n,), optional
             Stimulus id of each trial.
+        target_rows : array-like of int, shape (n,), optional
+            Row of y that belongs to each trial, for y with one row per stimulus.
 
         Returns
         -------
@@ -148,6 +154,7 @@ class RidgeCV(_Linear):
             targets,
             alphas=DEFAULT_ALPHAS if self.alphas is None else self.alphas,
             groups=groups,
+            target_rows=target_rows,
             cv=self.cv,  # type: ignore[arg-type]
             n_folds=self.n_folds,
             search=self.search,  # type: ignore[arg-type]
