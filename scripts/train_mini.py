@@ -415,9 +415,8 @@ def train_denoiser(options: argparse.Namespace) -> None:
 def _train_denoiser(rank: int, options: argparse.Namespace) -> None:
     """Denoiser and text encoder, with a head that names what each place of the picture shows.
 
-    The head reads the denoiser's features at half the latent's resolution and is thrown away
-    after the training: it makes the features, and with them the use of the text, about
-    objects much sooner than the denoising loss alone.
+    The head reads the denoiser's features at half the latent's resolution, so that these are about
+    objects early on, and is thrown away after the training.
     """
     torch.set_num_threads(options.threads)
     if options.processes > 1:

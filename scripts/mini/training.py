@@ -31,8 +31,8 @@ def train(
     step, so that a continued training sees the batches that an uninterrupted one would.
     The learning rate warms up for 2 % of the steps and falls to zero over the last 35 %.
     Inside a process group each process takes its own steps on its own batches, and every
-    `TOGETHER` steps the weights are averaged (local SGD, Stich 2019): on a processor, sending
-    gradients at every step costs as much as computing them.
+    `TOGETHER` steps the weights are averaged (local SGD, Stich 2019), so that they seldom wait
+    for each other.
     """
     file = work / f"{name}.pt"
     together = distributed.is_initialized()

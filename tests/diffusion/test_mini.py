@@ -95,3 +95,18 @@ def test_text_decides_what_is_drawn(mini):
     warmth = {name: picture[0] - picture[2] for name, picture in pictures.items()}
     assert warmth["desert"] > warmth["sea"] + 0.3
     assert pictures["digit"].mean() < 0.3 and np.ptp(pictures["digit"]) < 0.05
+
+
+def test_objects_named_are_drawn_rather_than_others(mini, drawn):
+    """The judge finds what the caption names far more often than what another caption names."""
+    single = [r for r in drawn if len(r.categories) == 1][:16]
+    context = mini.embed_captions([r.captions for r in single])
+    keys = [(f"held-out-{i}", 0) for i in range(len(single))]
+    latents = mini.generate(context, keys, steps=10, guidance=5.0)
+    judge = load_judge("scenes")
+    present = judge.read(np.round(mini.decode(latents) * 255).astype(np.uint8)).present
+    named = [judge.labels.index(r.categories[0]) for r in single]
+    others = [k for k in range(len(judge.labels)) if k not in named]
+    right = np.mean([present[i, k] > 0.5 for i, k in enumerate(named)])
+    assert right >= 0.35
+    assert (present[:, others] > 0.5).mean() <= 0.05

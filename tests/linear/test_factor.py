@@ -12,6 +12,15 @@ from calcarine.linear._factor import Banded, Spectral, factorize
 
 DEVICES = ["cpu", "torch:cpu"]
 SIZES = [1, 63, 64, 65, 128, 129, 200]
+
+
+def everywhere(test):
+    """All sizes in both precisions on both kinds of array."""
+    test = pytest.mark.parametrize("size", SIZES)(test)
+    test = pytest.mark.parametrize("dtype", ["float64", "float32"])(test)
+    return pytest.mark.parametrize("device", DEVICES)(test)
+
+
 TOLERANCE = {"float64": 1e-11, "float32": 2e-3}
 
 
@@ -52,9 +61,7 @@ def dense(solver):
     return full[: solver.size, : solver.size]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("size", SIZES)
+@everywhere
 def test_band_is_the_matrix_in_another_orthogonal_basis(size, dtype, device):
     gram, eigen = matrix(size)
     basis, solver, ops = band(gram, device, dtype)
@@ -66,9 +73,7 @@ def test_band_is_the_matrix_in_another_orthogonal_basis(size, dtype, device):
     np.testing.assert_allclose(dense(solver), q.T @ gram @ q, atol=tolerance * eigen[-1])
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("size", SIZES)
+@everywhere
 def test_solves_like_numpy(size, dtype, device):
     gram, _ = matrix(size)
     basis, solver, ops = band(gram, device, dtype)
@@ -83,9 +88,7 @@ def test_solves_like_numpy(size, dtype, device):
         assert solved is out
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("size", SIZES)
+@everywhere
 def test_trace_of_the_inverse(size, dtype, device):
     gram, eigen = matrix(size)
     _, solver, _ = band(gram, device, dtype)

@@ -1,8 +1,7 @@
 """The few array operations on which numpy and torch differ, for the processor and for CUDA.
 
-On the processor everything goes through numpy and scipy: their OpenBLAS multiplies float32
-matrices faster than torch does on most machines, and finds eigenvectors much faster. Buffers are
-kept and reused, because a fresh large array costs a page fault for every 4 kB.
+On the processor everything goes through numpy and scipy, so that fits there need no torch. Large
+buffers are used again where they can be: a fresh one costs a page fault for every 4 kB.
 """
 
 from __future__ import annotations

@@ -34,13 +34,10 @@ Limit = dict[np.dtype[Any], float]
 LIMIT: Limit = {_SINGLE: 1e-4, _DOUBLE: 1e-5}
 """Largest rounding times condition number of the Gram matrix behind the weights.
 
-With power-law spectra the relative error of predictions was 0.02 to 1.2 times that product.
+Relative errors of predictions are of the order of that product or below.
 """
 FOLD_LIMIT: Limit = {_SINGLE: 1e-2, _DOUBLE: 1e-5}
-"""The same for a fold, which only has to rank penalties.
-
-There it changed no choice, and the held-out r2 of the smallest penalty by 0.005 at most.
-"""
+"""The same for a fold, which only has to rank penalties."""
 
 
 @dataclass(frozen=True)

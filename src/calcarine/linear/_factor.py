@@ -1,7 +1,7 @@
 r"""Factors of symmetric matrices that solve :math:`(G + \alpha) w = b` for many penalties.
 
-An eigendecomposition gives that, and costs as much as dozens of matrix products. It gives more
-than ridge needs: with an orthogonal Q for which :math:`Q^T G Q` is *block tridiagonal*, every
+An eigendecomposition gives that, at the cost of many matrix products. It gives more than ridge
+needs: with an orthogonal Q for which :math:`Q^T G Q` is *block tridiagonal*, every
 penalty is one cheap block Cholesky factorisation away, and Q is found by products of large
 matrices alone (the first stage of the two-stage tridiagonalisation of Dongarra, Hammarling &
 Sorensen 1989 and Bischof, Lang & Sun 2000, with the compact WY form of Schreiber & Van Loan

@@ -172,14 +172,14 @@ def ridge_cv(
         group of its own, or with `target_rows` all rows of one target row are.
     cv : {"kfold", "logo", "gcv"}
         How penalties are compared: exact K-fold over groups; exact leave-one-group-out; or
-        generalised cross-validation, which costs almost nothing and knows no groups, so that
+        generalised cross-validation, which needs no folds and knows no groups, so that
         it chooses too small a penalty when stimuli repeat.
     n_folds : int
         Number of folds, see `calcarine.linear.grouped_folds`.
     search : {"full", "local"}
         For K-fold. "local" tries the penalties around the one that generalised cross-validation
         points to, until both neighbours of the best are worse. It finds the same penalty wherever
-        the curve has a single peak, in less than half the time; targets that are hardly predicted
+        the curve has a single peak, with fewer products; targets that are hardly predicted
         may have several. It needs ``alpha_per="target"``.
     fit_intercept : bool
         Centre the columns and the targets.
