@@ -1,16 +1,20 @@
 """The few array operations on which numpy and torch differ, for the processor and for CUDA.
 
-On the processor everything goes through numpy and scipy, so that fits there need no torch. Large
-buffers are used again where they can be: a fresh one costs a page fault for every 4 kB.
+On the processor everything goes through numpy, so that fits there need no torch. Large buffers are
+used again where they can be: a fresh one costs a page fault for every 4 kB.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+from threadpoolctl import ThreadpoolController
 
 from calcarine.linear._checks import RidgeError
 
@@ -43,8 +47,34 @@ class Ops(Protocol):
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]: ...
 
 
+@contextmanager
+def one_pool() -> Iterator[None]:
+    """Keep scipy's own BLAS to one thread.
+
+    The wheels of numpy and scipy bring one each. Threads of the one spin for a while after their
+    work, and the other's wait for the processors: fits that use both take three times as long.
+    """
+    before = [(library, library.num_threads) for library in _second_pools()]
+    for library, _ in before:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, count in before:
+            library.set_num_threads(count)
+
+
+@cache
+def _second_pools() -> list[Any]:
+    libraries = [
+        library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"
+    ]
+    of_numpy = any("numpy" in library.filepath for library in libraries)
+    return [library for library in libraries if of_numpy and "scipy.libs" in library.filepath]
+
+
 class NumpyOps:
-    """numpy and scipy."""
+    """numpy, and scipy for one small routine that numpy does not have."""
 
     device = "cpu"
 
@@ -65,8 +95,8 @@ class NumpyOps:
 
     def householder(self, panel: Array) -> tuple[Array, Array, Array]:
         """Reflectors V (m, b), unit lower triangular, factors tau (b,) and R (b, b)."""
-        geqrf = scipy.linalg.get_lapack_funcs("geqrf", (panel,))
-        raw, tau, _, _ = geqrf(panel)
+        transposed, tau = np.linalg.qr(panel, mode="raw")
+        raw = transposed.T
         width = panel.shape[1]
         r = np.triu(raw[:width])
         v = np.tril(raw, -1)
@@ -74,7 +104,7 @@ class NumpyOps:
         return np.ascontiguousarray(v), tau, r
 
     def cholesky(self, a: Array) -> Array:
-        return scipy.linalg.cholesky(a, lower=True, check_finite=False)
+        return np.linalg.cholesky(a)
 
     def inverse_lower(self, a: Array) -> Array:
         trtri = scipy.linalg.get_lapack_funcs("trtri", (a,))
@@ -82,10 +112,12 @@ class NumpyOps:
         return np.tril(inverse)
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
-        return scipy.linalg.eigh(a, driver="evd", check_finite=False)  # type: ignore[no-any-return]
+        eigen, vectors = np.linalg.eigh(a)
+        return eigen, vectors
 
     def svd(self, a: Array) -> tuple[Array, Array, Array]:
-        return scipy.linalg.svd(a, full_matrices=False, check_finite=False)  # type: ignore[no-any-return]
+        u, s, vt = np.linalg.svd(a, full_matrices=False)
+        return u, s, vt
 
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]:
         """Dot product of each column of a with that of b; float64 across chunks of rows."""

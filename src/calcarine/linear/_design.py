@@ -12,6 +12,19 @@ import numpy.typing as npt
 from calcarine.linear._arrays import Array, Ops, dtype_of
 from calcarine.linear._checks import FloatArray, check_finite
 from calcarine.linear._factor import Solver, Spectral, factor_values, factorize
+from calcarine.linear._precision import (
+    DOUBLE,
+    ERROR,
+    FOLD_ERROR,
+    FOLD_LIMIT,
+    HOPELESS,
+    LIMIT,
+    SINGLE,
+    largest,
+    measure_dual,
+    measure_primal,
+    representable,
+)
 from calcarine.linear._sources import CHUNK_VALUES, Matrix, row_chunks
 
 
@@ -27,17 +40,6 @@ class Runner(Protocol):
 
 
 _EPS = float(np.finfo(np.float64).eps)
-
-_SINGLE: np.dtype[Any] = np.dtype(np.float32)
-_DOUBLE: np.dtype[Any] = np.dtype(np.float64)
-Limit = dict[np.dtype[Any], float]
-LIMIT: Limit = {_SINGLE: 1e-4, _DOUBLE: 1e-5}
-"""Largest rounding times condition number of the Gram matrix behind the weights.
-
-Relative errors of predictions are of the order of that product or below.
-"""
-FOLD_LIMIT: Limit = {_SINGLE: 1e-2, _DOUBLE: 1e-5}
-"""The same for a fold, which only has to rank penalties."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class System:
         The held-out trials; empty for the fit on all rows.
     rounding : float
         Rounding error times condition number, at the smallest penalty.
+    lost : float or None
+        Relative error of the residual sum of squares, where it was measured.
     filled : tuple of float and int
         Eigenvalue and number of directions that X does not have. They are given an eigenvalue of
         ordinary size, which changes no solution and keeps the condition number honest.
@@ -102,6 +106,7 @@ class System:
     rounding: float = _EPS
     filled: tuple[float, int] = (0.0, 0)
     trials: Array | None = None
+    lost: float | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -177,7 +182,7 @@ class Design:
         narrow += weights * (len(self.moments) + 1) if self.moments else rows
         wide = 3 * rank + weights + (0 if self.folds else 4 * self.n_rows)
         item, wide_item = self.plan.dtype.itemsize, self.full.dtype.itemsize
-        return int(narrow * item + wide * wide_item + 3 * _DOUBLE.itemsize * rows)
+        return int(narrow * item + wide * wide_item + 3 * DOUBLE.itemsize * rows)
 
 
 def is_constant(mean: FloatArray, std: FloatArray, n: int) -> npt.NDArray[np.bool_]:
@@ -296,8 +301,8 @@ def prepare(trials: Trials) -> Design | None:
         be decomposed in float64 when the folds are in float32: ranking penalties needs less.
     """
     x, plan = trials.x, trials.plan
-    largest = max(float(x.max()), -float(x.min()))
-    if not largest**2 * x.size <= _largest(plan):
+    extreme = max(float(x.max()), -float(x.min()))
+    if not extreme**2 * x.size <= largest(plan):
         return None
     return _dual(trials) if plan.solver == "dual" else _primal(trials)
 
@@ -375,36 +380,36 @@ def _rounding(solver: Solver, plan: Plan) -> float:
     return float(np.finfo(plan.dtype).eps) * solver.condition(float(plan.alphas[0]))
 
 
-def _representable(gram: FloatArray, plan: Plan) -> bool:
-    """Whether a Gram matrix does not underflow, nor the largest penalty overflow."""
-    info, trace = np.finfo(plan.dtype), float(np.trace(gram, dtype=np.float64))
-    return float(info.tiny / info.eps) <= trace and float(plan.alphas[-1]) <= _largest(plan)
-
-
-def _largest(plan: Plan) -> float:
-    info = np.finfo(plan.dtype)
-    return float(info.max * info.eps)
-
-
 def wider(plan: Plan) -> list[Plan]:
     """The plan, and the same in float64 if it is not."""
-    return [plan] if plan.dtype == _DOUBLE else [plan, replace(plan, dtype=_DOUBLE)]
+    return [plan] if plan.dtype == DOUBLE else [plan, replace(plan, dtype=DOUBLE)]
 
 
 def _full_system(
-    make: Callable[[Plan], System | None], folds: list[System], plan: Plan
+    make: Callable[[Plan], System | None],
+    measure: Callable[[System], npt.NDArray[np.float64]],
+    folds: list[System],
+    plan: Plan,
 ) -> System | None:
-    """The fit on all rows, in float64 if it needs that.
-
-    None when it is so hard that the targets must not be projected in the precision of the plan.
-    """
-    for attempt in wider(plan):
-        hopeless = attempt is plan and any(fold.rounding > LIMIT[plan.dtype] for fold in folds)
-        full = None if hopeless else make(attempt)
-        if full is not None:
-            ratio = float(np.finfo(plan.dtype).eps / np.finfo(attempt.dtype).eps)
-            return full if full.rounding * ratio <= FOLD_LIMIT[plan.dtype] else None
-    return None
+    """The fit on all rows, in float64 if it needs that; None if the folds need that too."""
+    full = make(plan)
+    if plan.dtype == DOUBLE:
+        return full
+    doubtful = any(fold.rounding > FOLD_LIMIT[SINGLE] for fold in folds)
+    if full is not None and (doubtful or full.rounding > LIMIT[SINGLE]):
+        *of_folds, of_weights = measure(full)
+        if max(of_folds, default=0.0) > FOLD_ERROR:
+            return None
+        if of_weights <= ERROR:
+            return full
+    elif doubtful:
+        return None
+    elif full is not None:
+        return full
+    full = make(replace(plan, dtype=DOUBLE))
+    # Targets are projected in single precision still.
+    ratio = float(np.finfo(SINGLE).eps / np.finfo(DOUBLE).eps)
+    return full if full is not None and full.rounding * ratio <= FOLD_LIMIT[SINGLE] else None
 
 
 def _primal(trials: Trials) -> Design | None:
@@ -421,6 +426,7 @@ def _primal(trials: Trials) -> Design | None:
         moments.append(moment)
         grams.append(gram if in_folds else None)
     everything = np.sum(sums, axis=0)
+    means: list[npt.NDArray[np.float64]] = []
 
     def centred(fold: int) -> tuple[Any, ...]:
         n_train = n - len(parts[fold])
@@ -429,6 +435,8 @@ def _primal(trials: Trials) -> Design | None:
         mean = np.zeros(p)
         if plan.fit_intercept:
             mean = (everything - sums[fold]) / n_train
+        means.append(mean)
+        if plan.fit_intercept:
             centre = (mean * np.sqrt(n_train)).astype(plan.dtype)
             gram -= np.outer(centre, centre)
         rows = x[parts[fold]] - mean.astype(plan.dtype)
@@ -446,7 +454,10 @@ def _primal(trials: Trials) -> Design | None:
         job = (gram, None, np.zeros(p), np.arange(0), dead, wide, ops)
         return next(iter(run(_primal_system, [job])))  # type: ignore[no-any-return]
 
-    full = _full_system(on_all_rows, folds, plan)
+    def measure(full: System) -> npt.NDArray[np.float64]:
+        return measure_primal(x, plan, [*folds, full], [*means, np.zeros(p)])
+
+    full = _full_system(on_all_rows, measure, folds, plan)
     if full is None:
         return None
     return trials.design("primal", folds, full, moments)
@@ -476,12 +487,12 @@ def _primal_system(
     ops: Ops,
 ) -> System | None:
     """The fit on all rows when there are no held-out `rows`; None if rounding is too large."""
-    if not _representable(gram, plan):
+    if not representable(gram, plan):
         return None
     filled = _fill(gram, dead)
     basis, solver = factorize(ops.put(gram, plan.dtype), ops)
     rounding = _rounding(solver, plan)
-    if not rounding <= (LIMIT if rows is None else FOLD_LIMIT)[plan.dtype]:
+    if not rounding <= HOPELESS[plan.dtype]:
         return None
     mean = ops.put(mean_left, plan.dtype) @ basis
     right = basis if rows is None else ops.put(rows, plan.dtype) @ basis
@@ -503,7 +514,10 @@ def _dual(trials: Trials) -> Design | None:
         job = (gram, x, target_rows, wide, ops)
         return next(iter(run(_dual_full, [job])))  # type: ignore[no-any-return]
 
-    full = _full_system(on_all_rows, folds, plan)
+    def measure(full: System) -> npt.NDArray[np.float64]:
+        return np.append(np.zeros(len(folds)), measure_dual(x, plan, full))
+
+    full = _full_system(on_all_rows, measure, folds, plan)
     if full is None:
         return None
     return trials.design("dual", folds, full, [])
@@ -535,7 +549,7 @@ def _dual_fold(
 def _dual_full(
     kernel: FloatArray, x: FloatArray, target_rows: npt.NDArray[np.intp], plan: Plan, ops: Ops
 ) -> System | None:
-    found = _kernel_system(kernel, LIMIT, plan, ops)
+    found = _kernel_system(kernel, HOPELESS, plan, ops)
     if found is None:
         return None
     basis, solver, rounding, filled = found
@@ -546,10 +560,10 @@ def _dual_full(
 
 
 def _kernel_system(
-    kernel: FloatArray, limit: Limit, plan: Plan, ops: Ops
+    kernel: FloatArray, limit: dict[np.dtype[Any], float], plan: Plan, ops: Ops
 ) -> tuple[Array, Solver, float, tuple[float, int]] | None:
     """Basis, solver, rounding and filled direction of a centred kernel, which is overwritten."""
-    if not _representable(kernel, plan):
+    if not representable(kernel, plan):
         return None
     filled = (0.0, 0)
     if plan.fit_intercept:

@@ -367,9 +367,8 @@ class Primal(Machine):
 
 
 def _eigh(matrix: FloatArray) -> tuple[npt.NDArray[np.float64], FloatArray]:
-    """Eigenvalues, not negative and in float64, and eigenvectors; overwrites `matrix`."""
-    # Transposed, the symmetric matrix is in Fortran order, which saves LAPACK a copy.
-    eigen, vectors = scipy.linalg.eigh(matrix.T, driver="evd", overwrite_a=True, check_finite=False)
+    """Eigenvalues, not negative and in float64, and eigenvectors."""
+    eigen, vectors = np.linalg.eigh(matrix)
     return np.maximum(eigen.astype(np.float64), 0.0), vectors
 
 

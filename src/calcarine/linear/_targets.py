@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from calcarine.linear._arrays import Array
 from calcarine.linear._checks import FloatArray
-from calcarine.linear._design import Design, System, is_constant
+from calcarine.linear._design import Design, is_constant
+from calcarine.linear._precision import residuals_are_sound
 
 if TYPE_CHECKING:
     from calcarine.linear._leave_out import LeaveOut
 
 _PROBES = 32
-_LARGEST_ERROR = 1e-2
+_RUN, _GAP = 48, 8
 
 
 @dataclass
@@ -188,12 +189,9 @@ def gcv_table(design: Design, block: Block) -> Table:
 
 
 def gcv_is_sound(design: Design) -> bool:
-    """Whether rounding leaves enough of the residuals for generalised cross-validation.
-
-    They may be as small as the square of the share of the degrees of freedom that is left.
-    """
+    """Whether rounding leaves enough of the residuals for generalised cross-validation."""
     share = design.free(float(design.plan.alphas[0])) / design.n_rows
-    return design.kind != "primal" or design.full.rounding <= _LARGEST_ERROR * share**2
+    return design.kind != "primal" or residuals_are_sound(design.full, share)
 
 
 def fold_table(design: Design, block: Block, *, correlation: bool, search: str) -> Table:
@@ -210,16 +208,27 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
     """
     n_alphas, n_targets = len(design.plan.alphas), block.full.shape[1]
     sums = _Sums(n_alphas, n_targets)
-    evaluate = _Evaluation(design, block, sums, correlation)
-    score = sums.correlation if correlation else lambda: sums.r2(block.total, block.constant)
-    everything = np.arange(n_targets)
-    if search == "full" or n_alphas <= 3:
+    local = search == "local" and n_alphas > 3
+    guess = order = None
+    if local:
+        guess = best_penalty(gcv_table(design, block).score)
+        order = np.argsort(guess, kind="stable")  # penalties then go to neighbouring columns
+    evaluate = _Evaluation(design, block, sums, correlation, order)
+    total, constant = block.total, block.constant
+    if order is not None:
+        total, constant = total[order], constant[order]
+    score = sums.correlation if correlation else lambda: sums.r2(total, constant)
+    if guess is None or order is None:
         for index in range(n_alphas):
-            evaluate(index, everything)
+            evaluate(index, slice(None))
     else:
-        _climb(evaluate, score, _start(design, block, evaluate, score), n_alphas)
-    r2 = sums.r2(block.total, block.constant)
-    return Table(sums.correlation() if correlation else r2, r2)
+        _climb(evaluate, score, _start(guess[order], evaluate, score, n_alphas), n_alphas)
+    r2 = sums.r2(total, constant)
+    table = Table(sums.correlation() if correlation else r2, r2)
+    if order is not None:
+        back = np.argsort(order)
+        table = Table(table.score[:, back], table.r2[:, back])
+    return table
 
 
 def best_penalty(score: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -247,28 +256,27 @@ def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> Float
 
 
 def _start(
-    design: Design,
-    block: Block,
-    evaluate: Callable[[int, npt.NDArray[np.intp]], None],
+    guess: npt.NDArray[np.intp],
+    evaluate: _Evaluation,
     score: Callable[[], npt.NDArray[np.float64]],
+    n_alphas: int,
 ) -> npt.NDArray[np.intp]:
     """Where to begin: generalised cross-validation, moved by what full curves of a few show.
 
     Repeats of a stimulus are not independent, which generalised cross-validation does not know:
     it errs to one side, and by much the same for all targets.
     """
-    guess = best_penalty(gcv_table(design, block).score)
     n_targets = len(guess)
     probes = np.unique(np.linspace(0, n_targets - 1, min(_PROBES, n_targets)).astype(np.intp))
-    for index in range(len(design.plan.alphas)):
+    for index in range(n_alphas):
         evaluate(index, probes)
     truth = best_penalty(score()[:, probes])
     shift = int(np.round(np.median(truth - guess[probes])))
-    return np.clip(guess + shift, 0, len(design.plan.alphas) - 1)
+    return np.clip(guess + shift, 0, n_alphas - 1)
 
 
 def _climb(
-    evaluate: Callable[[int, npt.NDArray[np.intp]], None],
+    evaluate: _Evaluation,
     score: Callable[[], npt.NDArray[np.float64]],
     start: npt.NDArray[np.intp],
     n_alphas: int,
@@ -283,11 +291,23 @@ def _climb(
         if not open_.any():
             return
         for index in np.flatnonzero(open_.any(axis=1)):
-            evaluate(int(index), np.flatnonzero(open_[index]))
+            for columns in _pieces(np.flatnonzero(open_[index])):
+                evaluate(int(index), columns)
         best = best_penalty(score())
         wanted = np.zeros_like(wanted)
         for step in (-1, 1):
             wanted[np.clip(best + step, 0, n_alphas - 1), targets] = True
+
+
+def _pieces(columns: npt.NDArray[np.intp]) -> Iterator[slice | npt.NDArray[np.intp]]:
+    """Long runs, small gaps included, as slices, which need no copy; what is left together."""
+    runs = np.split(columns, np.flatnonzero(np.diff(columns) > _GAP) + 1)
+    rest = [run for run in runs if len(run) < _RUN]
+    for run in runs:
+        if len(run) >= _RUN:
+            yield slice(int(run[0]), int(run[-1]) + 1)
+    if rest:
+        yield np.concatenate(rest)
 
 
 class _Sums:
@@ -314,34 +334,46 @@ class _Sums:
 
 
 class _Evaluation:
-    """Computes the sums of one penalty for some targets, over all folds."""
+    """Computes the sums of one penalty for some targets, over all folds.
 
-    def __init__(self, design: Design, block: Block, sums: _Sums, correlation: bool) -> None:
-        self.design, self.block, self.sums, self.correlation = design, block, sums, correlation
-        if correlation:
-            for k, system in enumerate(design.folds):
-                truth = _centred(self._truth(k, system, slice(None)))
-                sums.truth += design.ops.column_dots(truth, truth)
+    With `order`, targets are put into that order, in the sums too.
+    """
 
-    def _truth(self, k: int, system: System, columns: Any) -> Array:
-        rows = self.design.target_rows[system.held]
-        return self.block.centred[rows][:, columns] - self.block.train_mean[k][columns]
-
-    def __call__(self, index: int, columns: npt.NDArray[np.intp]) -> None:
-        design, block, ops = self.design, self.block, self.design.ops
-        alpha, all_of_them = float(design.plan.alphas[index]), len(columns) == block.full.shape[1]
-        pick: Any = slice(None) if all_of_them else columns
-        residual, cross, size = (np.zeros(len(columns)) for _ in range(3))
+    def __init__(
+        self,
+        design: Design,
+        block: Block,
+        sums: _Sums,
+        correlation: bool,
+        order: npt.NDArray[np.intp] | None,
+    ) -> None:
+        self.design, self.sums, self.correlation = design, sums, correlation
+        pick: Any = slice(None) if order is None else order
+        self.projected, self.truth = [], []
         for k, system in enumerate(design.folds):
-            b = block.projected[k] if all_of_them else block.projected[k][:, columns]
-            guess = system.right @ system.solver.solve(b, alpha)
-            truth = self._truth(k, system, pick)
+            rows = design.target_rows[system.held]
+            truth = block.centred[rows] - block.train_mean[k]
+            if correlation:
+                centred = _centred(truth)
+                sums.truth += design.ops.column_dots(centred, centred)[pick]
+            self.truth.append(truth if order is None else truth[:, order])
+            self.projected.append(block.projected[k][:, pick])
+            if order is not None:
+                block.projected[k] = None  # one of the two is enough
+
+    def __call__(self, index: int, columns: slice | npt.NDArray[np.intp]) -> None:
+        design, ops = self.design, self.design.ops
+        alpha = float(design.plan.alphas[index])
+        residual, cross, size = (np.zeros(self.sums.truth[columns].shape) for _ in range(3))
+        for k, system in enumerate(design.folds):
+            truth = self.truth[k][:, columns]
+            guess = system.right @ system.solver.solve(self.projected[k][:, columns], alpha)
             if self.correlation:
                 centred = _centred(guess)
                 cross += ops.column_dots(centred, truth)
                 size += ops.column_dots(centred, centred)
-            truth -= guess
-            residual += ops.column_dots(truth, truth)
+            guess -= truth
+            residual += ops.column_dots(guess, guess)
         self.sums.residual[index, columns] = residual
         self.sums.cross[index, columns], self.sums.guess[index, columns] = cross, size
 

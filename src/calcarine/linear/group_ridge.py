@@ -28,6 +28,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from calcarine.linear._arrays import one_pool
 from calcarine.linear._checks import (
     FloatArray,
     RidgeError,
@@ -168,6 +169,7 @@ class GroupRidgeResult:
         return matrices
 
 
+@one_pool()
 def group_ridge_cv(
     Xs: Spaces,
     Y: npt.ArrayLike,

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._arrays import Ops, ops_for
+from calcarine.linear._arrays import Ops, one_pool, ops_for
 from calcarine.linear._checks import (
     FloatArray,
     RidgeError,
@@ -128,6 +128,7 @@ class RidgeResult:
         return predict_linear(X, self.coef, self.x_mean, self.y_mean)
 
 
+@one_pool()
 def ridge_cv(
     X: npt.ArrayLike,
     Y: npt.ArrayLike,
