@@ -18,6 +18,8 @@ import numpy as np
 from calcarine.linear._arrays import Array, Ops, dtype_of
 
 BLOCK = 64
+_SLAB = 256
+_TOGETHER = 4
 _ITERATIONS = 12
 _SMALL = 256
 """Below this size an eigendecomposition costs less than the many small products of a band."""
@@ -73,53 +75,60 @@ class Banded:
     below: Array
     size: int
     ops: Ops
-    _cache: dict[float, tuple[Array, Array, Array]] = field(default_factory=dict, repr=False)
+    _cache: dict[float, tuple[Array, Array]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
 
-    def _cholesky(self, alpha: float) -> tuple[Array, Array, Array]:
-        """Inverse factors L_k^-1, and the couplings of forward and backward substitution."""
+    def _cholesky(self, alpha: float) -> tuple[Array, Array]:
+        """Factors of the steps of forward and backward substitution, each (n_blocks, b, 2 b).
+
+        Forward: [-L_k^-1 C_k, L_k^-1] of the blocks k - 1 and k; backward: the same transposed, of
+        the blocks k and k + 1. L_k is the Cholesky factor of block k, C_k its coupling to the last.
+        """
         if alpha in self._cache:
             return self._cache[alpha]
         ops, (count, width, _) = self.ops, self.diagonal.shape
         shift = ops.eye(width, self.diagonal) * alpha
-        inverse = ops.empty((count, width, width), self.diagonal)
-        forward = ops.empty((count - 1, width, width), self.diagonal)
-        backward = ops.empty((count - 1, width, width), self.diagonal)
+        forward = ops.empty((count, width, 2 * width), self.diagonal)
+        backward = ops.empty((count, width, 2 * width), self.diagonal)
         block = self.diagonal[0] + shift
         for k in range(count):
-            inverse[k] = ops.inverse_lower(ops.cholesky(block))
+            inverse = ops.inverse_lower(ops.cholesky(block))
+            forward[k, :, width:] = inverse
+            backward[k, :, :width] = inverse.T
+            if k:
+                forward[k, :, :width] = inverse @ forward[k, :, :width]
             if k + 1 < count:
-                coupling = self.below[k] @ inverse[k].T
-                backward[k] = (coupling @ inverse[k]).T
+                coupling = self.below[k] @ inverse.T
+                backward[k, :, width:] = -(coupling @ inverse).T
                 block = self.diagonal[k + 1] + shift - coupling @ coupling.T
-                forward[k] = coupling
-        for k in range(count - 1):
-            forward[k] = inverse[k + 1] @ forward[k]
-        self._cache[alpha] = (inverse, forward, backward)
+                forward[k + 1, :, :width] = -coupling
+        self._cache[alpha] = (forward, backward)
         return self._cache[alpha]
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
         """Solve for all columns of b, shape (size, t), into `out` of that shape if it is given."""
-        inverse, forward, backward = self._cholesky(alpha)
+        forward, backward = self._cholesky(alpha)
         count, width, _ = self.diagonal.shape
         if out is None:
             out = self.ops.empty(tuple(b.shape), b)
-        rows = [slice(k * width, min((k + 1) * width, self.size)) for k in range(count)]
+        out[...] = b
+        buffer = self.ops.empty((width, b.shape[1]), b)
+        # What a block needs lies in one piece: itself and the last one done, beside each other.
         for k in range(count):
-            n = rows[k].stop - rows[k].start
-            part = inverse[k][:n, :n] @ b[rows[k]]
-            if k:
-                part -= forward[k - 1][:n] @ out[rows[k - 1]]
-            out[rows[k]] = part
+            first, stop = k * width, min((k + 1) * width, self.size)
+            before = width if k else 0
+            factor = forward[k, : stop - first, width - before : width + stop - first]
+            part = buffer[: stop - first]
+            self.ops.matmul(factor, out[first - before : stop], out=part)
+            out[first:stop] = part
         for k in reversed(range(count)):
-            n = rows[k].stop - rows[k].start
-            part = inverse[k][:n, :n].T @ out[rows[k]]
-            if k + 1 < count:
-                m = rows[k + 1].stop - rows[k + 1].start
-                part -= backward[k][:, :m] @ out[rows[k + 1]]
-            out[rows[k]] = part
+            first, stop = k * width, min((k + 1) * width, self.size)
+            end = min(stop + width, self.size)
+            part = buffer[: stop - first]
+            self.ops.matmul(backward[k, : stop - first, : end - first], out[first:end], out=part)
+            out[first:stop] = part
         return out
 
     def n_bytes(self, n_alphas: int) -> int:
@@ -128,13 +137,14 @@ class Banded:
 
     def trace_inverse(self, alpha: float) -> float:
         """Trace of the inverse, by the recurrence for the diagonal blocks of an inverse."""
-        inverse, _, backward = self._cholesky(alpha)
+        _, backward = self._cholesky(alpha)
         count, width, _ = self.diagonal.shape
         total, last = 0.0, None
         for k in reversed(range(count)):
-            last_here = inverse[k].T @ inverse[k]
+            inverse, coupling = backward[k, :, :width], backward[k, :, width:]
+            last_here = inverse @ inverse.T
             if last is not None:
-                last_here += backward[k] @ last @ backward[k].T
+                last_here += coupling @ last @ coupling.T
             last = last_here
             n = min(self.size - k * width, width)
             total += float(self.ops.get(last).diagonal()[:n].astype(np.float64).sum())
@@ -176,7 +186,7 @@ Solver = Spectral | Banded
 
 def factor_values(size: int) -> int:
     """How many numbers the factors of one penalty hold."""
-    return 3 * BLOCK * (size + BLOCK) if size > _SMALL else size
+    return 4 * BLOCK * (size + BLOCK) if size > _SMALL else size
 
 
 def factorize(gram: Array, ops: Ops, *, small: int = _SMALL) -> tuple[Array, Solver]:
@@ -202,45 +212,91 @@ def factorize(gram: Array, ops: Ops, *, small: int = _SMALL) -> tuple[Array, Sol
 
 
 def _band(a: Array, ops: Ops) -> tuple[Array, Banded]:
-    """Reduce a symmetric matrix to block tridiagonal form by block Householder reflections."""
+    """Reduce a symmetric matrix to block tridiagonal form by block Householder reflections.
+
+    The trailing matrix is kept up to date in its lower triangle only, slab by slab, and each slab
+    is multiplied by the next reflectors while it is in the cache.
+    """
     size, width = a.shape[0], BLOCK
     count = -(-size // width)
     diagonal = ops.empty((count, width, width), a)
     below = ops.empty((count - 1, width, width), a)
     below[...] = 0
     reflectors: list[tuple[int, Array, Array]] = []
-    buffer = ops.empty((size * size,), a)
+    slab = _SLAB if ops.device == "cpu" else size
+    buffer = ops.empty((slab * size,), a)
+    pending: tuple[Array, Array] | None = None
     for k in range(count):
-        here, rest = slice(k * width, (k + 1) * width), slice((k + 1) * width, size)
-        block = a[here, here]
-        n = block.shape[0]
+        first, stop = k * width, min((k + 1) * width, size)
+        n, m = stop - first, size - stop
+        panel = a[first:, first:stop]
+        if pending is not None:
+            panel = panel - pending[0] @ pending[1][:n].T
+            pending = pending[0][n:], pending[1][n:]
         diagonal[k] = ops.eye(width, a)
-        diagonal[k][:n, :n] = (block + block.T) / 2
-        m = size - (k + 1) * width
+        diagonal[k][:n, :n] = (panel[:n] + panel[:n].T) / 2
         if m <= 0:
             break
-        panel = a[rest, here]
         if m <= width:  # a last block that is not higher than the panel needs no reflection
-            below[k][:m] = panel
+            below[k][:m] = panel[n:]
             continue
-        v, tau, r = ops.householder(panel)
+        v, tau, r = ops.householder(panel[n:])
         below[k] = r
         t = _compact(v, tau, ops)
-        reflectors.append((rest.start, v, t))
-        trailing = a[rest, rest]
-        av = (trailing @ v) @ t
+        reflectors.append((stop, v, t))
+        av = ops.empty((m, width), a)
+        for high in range(slab * (stop // slab + 1), size + slab, slab):
+            low, high = max(high - slab, stop), min(high, size)
+            rows, columns = slice(low - stop, high - stop), slice(0, high - stop)
+            part = a[low:high, stop:high]
+            if pending is not None:
+                update = buffer[: part.shape[0] * part.shape[1]].reshape(tuple(part.shape))
+                part -= ops.matmul(pending[0][rows], pending[1][columns].T, out=update)
+            av[rows] = part @ v[columns]
+            av[: rows.start] += part[:, : rows.start].T @ v[rows]
+        av = av @ t
         y = av - v @ (t.T @ (v.T @ av)) / 2
-        left, right = _beside(v, y, ops), _beside(y, v, ops)
-        # The update goes through a buffer that is used again, in slabs that stay in the cache.
-        update = buffer[: m * m].reshape(m, m)
-        trailing -= ops.matmul(left, right.T, out=update)
-    basis = ops.eye(size, a)
-    for start, v, t in reversed(reflectors):
+        pending = _beside(v, y, ops), _beside(y, v, ops)
+    return _product(reflectors, size, slab, buffer, a, ops), Banded(diagonal, below, size, ops)
+
+
+def _product(
+    reflectors: list[tuple[int, Array, Array]],
+    size: int,
+    slab: int,
+    buffer: Array,
+    like: Array,
+    ops: Ops,
+) -> Array:
+    """Q, a few reflectors at a time."""
+    basis = ops.eye(size, like)
+    for end in range(len(reflectors), 0, -_TOGETHER):
+        start, v, t = _joined(reflectors[max(end - _TOGETHER, 0) : end], ops)
         part = basis[start:, start:]
-        m = part.shape[0]
-        update = buffer[: m * m].reshape(m, m)
-        part -= ops.matmul(v @ t, v.T @ part, out=update)
-    return basis, Banded(diagonal, below, size, ops)
+        left, right = v @ t, v.T @ part
+        for low in range(0, part.shape[0], slab):
+            rows = slice(low, min(low + slab, part.shape[0]))
+            shape = (rows.stop - rows.start, part.shape[1])
+            update = buffer[: shape[0] * shape[1]].reshape(shape)
+            part[rows] -= ops.matmul(left[rows], right, out=update)
+    return basis
+
+
+def _joined(reflectors: list[tuple[int, Array, Array]], ops: Ops) -> tuple[int, Array, Array]:
+    """The product of successive reflectors as one (Schreiber & Van Loan 1989, eq. 3.4)."""
+    start, v, t = reflectors[0]
+    for first, next_v, next_t in reflectors[1:]:
+        padded = ops.empty((v.shape[0], v.shape[1] + next_v.shape[1]), v)
+        padded[...] = 0
+        padded[:, : v.shape[1]] = v
+        padded[first - start :, v.shape[1] :] = next_v
+        n = t.shape[0]
+        larger = ops.empty((n + next_t.shape[0],) * 2, t)
+        larger[...] = 0
+        larger[:n, :n], larger[n:, n:] = t, next_t
+        larger[:n, n:] = -(t @ (v[first - start :].T @ next_v) @ next_t)
+        v, t = padded, larger
+    return start, v, t
 
 
 def _beside(a: Array, b: Array, ops: Ops) -> Array:

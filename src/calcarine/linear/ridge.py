@@ -607,5 +607,5 @@ def warn_at_edges(
         f"Of the targets with a held-out {predictable}, {' and '.join(parts)}; "
         f"widen alphas: add {' and '.join(mends)} values.",
         RidgeEdgeWarning,
-        stacklevel=3,
+        stacklevel=4,  # this, the fit and its decorator
     )
