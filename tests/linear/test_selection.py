@@ -489,3 +489,45 @@ def test_a_score_or_weight_that_is_no_number_does_not_come_back(tmp_path):
         save(model, tmp_path / "model")
         with pytest.raises(CalcarineError, match=f"{name} has a wrong shape or values"):
             load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("shape", [(90, 30), (60, 150), (90, 300)])
+@pytest.mark.parametrize("options", [{}, {"score": "correlation"}])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_one_matrix_per_fold_and_penalty_scores_as_decompositions_do(
+    shape, options, repeated, monkeypatch
+):
+    from calcarine.linear._design import Design
+
+    X, Y, groups = simulated(*shape, t=40)
+    if repeated:
+        Y, options = Y[: groups.max() + 1], {**options, "target_rows": groups}
+    found = []
+    for direct in (False, True):
+        monkeypatch.setattr(
+            Design, "go_direct", lambda self, *rest, to=direct: setattr(self, "direct", to)
+        )
+        found.append(ridge_cv(X, Y, groups=groups, **options))
+    np.testing.assert_allclose(found[1].cv_scores, found[0].cv_scores, atol=1e-9)
+    np.testing.assert_allclose(found[1].cv_curve, found[0].cv_curve, atol=1e-9)
+    np.testing.assert_array_equal(found[1].alpha, found[0].alpha)
+
+
+def test_many_targets_repay_a_matrix_per_fold_and_penalty():
+    from calcarine.linear._design import Design
+    from calcarine.linear._targets import _Evaluation
+
+    direct = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = _Evaluation.__init__
+
+        def noted(self, design, *rest):
+            direct.append(design.direct)
+            original(self, design, *rest)
+
+        patch.setattr(_Evaluation, "__init__", noted)
+        assert Design.direct is False
+        for t in (5, 4000):
+            X, Y, groups = simulated(60, 300, t=t)
+            ridge_cv(X, Y, groups=groups, block_size=4000)
+    assert direct == [False, True]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,10 @@ from calcarine.linear._precision import (
     representable,
 )
 from calcarine.linear._sources import CHUNK_VALUES, Matrix, row_chunks
+
+_SUBSTITUTION = 768
+"""What a row of a decomposition costs in substitution, in multiplications of a large product."""
+_FEW_TARGETS = 512
 
 
 class Runner(Protocol):
@@ -107,6 +111,23 @@ class System:
     filled: tuple[float, int] = (0.0, 0)
     trials: Array | None = None
     lost: float | None = None
+    _predictors: dict[float, Array] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_predictors": {}}
+
+    def predictor(self, alpha: float) -> Array:
+        """Matrix (m, k + 1) from what `left` is applied to, and minus its mean, to predictions."""
+        if alpha not in self._predictors:
+            ops, (m, r), k = self.solver.ops, self.right.shape, self.left.shape[0]
+            columns = ops.empty((r, m), self.right)
+            columns[...] = self.right.T
+            solved = self.solver.solve(columns, alpha).T
+            made = ops.empty((m, k + 1), self.right)
+            ops.matmul(solved, self.left.T, out=made[:, :k])
+            made[:, k] = solved @ self.mean_left
+            self._predictors[alpha] = made
+        return self._predictors[alpha]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -134,6 +155,30 @@ class Design:
     full: System
     moments: list[Moments]
     ops: Ops
+    direct: bool = False
+
+    def go_direct(self, n_targets: int, n_tried: int, room: float | None) -> None:
+        """Make one matrix per fold and penalty if so many targets repay that and memory allows it.
+
+        A target then needs one product per fold and penalty, but no projection on the
+        decompositions and no substitution, whose narrow products are slow.
+        """
+        n_alphas, form, saved, values = len(self.plan.alphas), 0, 0, 0
+        for system in self.folds:
+            (k, r), m = system.left.shape, len(system.right)
+            form += n_alphas * m * r * (k + _SUBSTITUTION)
+            saved += n_targets * r * (k + n_tried * _SUBSTITUTION)
+            values += n_alphas * m * (k + 1)
+        taken, n_bytes = self.n_bytes, values * self.plan.dtype.itemsize
+        least = min(n_targets, _FEW_TARGETS) * self.bytes_per_target
+        fits = n_bytes <= 2 * taken if room is None else taken + n_bytes + least <= room
+        self.direct = form < saved and fits
+
+    @property
+    def tries_cheaply(self) -> bool:
+        """Whether trying every penalty costs no more than finding out which to try."""
+        trying = sum(len(s.right) * len(s.left) for s in self.folds) if self.direct else np.inf
+        return trying <= 1.5 * self.full.solver.size * _SUBSTITUTION
 
     @property
     def counts(self) -> npt.NDArray[np.float64]:
@@ -169,13 +214,18 @@ class Design:
             arrays += [system.left, system.right]
             arrays += [] if system.trials is None else [system.trials]
             factors += system.solver.n_bytes(len(self.plan.alphas))
+            if self.direct and system is not self.full:
+                values = len(self.plan.alphas) * len(system.right) * (len(system.left) + 1)
+                factors += values * self.plan.dtype.itemsize
         distinct = {id(array): array for array in arrays}.values()
         return factors + sum(int(np.prod(a.shape)) * dtype_of(a).itemsize for a in distinct)
 
     @property
     def bytes_per_target(self) -> int:
         """Memory that one target of a block takes while it is solved."""
-        ranks = [system.solver.size for system in self.folds]
+        ranks = [
+            len(system.left) + 1 if self.direct else system.solver.size for system in self.folds
+        ]
         held = max((len(system.held) for system in self.folds), default=0)
         weights, rank, rows = len(self.full.right), self.full.solver.size, len(self.counts)
         narrow = sum(ranks) + max(ranks, default=0) + 4 * held + rows

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from calcarine.linear._arrays import Array
 from calcarine.linear._checks import FloatArray
-from calcarine.linear._design import Design, is_constant
+from calcarine.linear._design import Design, System, is_constant
 from calcarine.linear._precision import residuals_are_sound
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Block:
         Sum of squares about the mean, in units of `scale`.
     constant : ndarray, shape (t,)
     projected : list of arrays, shape (r, t)
-        What each fold's `System.left` makes of its training targets.
+        What each fold's `System.left` makes of its training targets; in a `direct` design shape
+        (k + 1, t), what `left` would be applied to, and minus its mean below it.
     full : array, shape (r, t)
         The same for all trials.
     train_mean : ndarray, shape (n_folds, t)
@@ -144,19 +145,25 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
             everything += part
         for k, system in enumerate(systems):
             parts[k] -= everything
-            b = system.left.T @ parts[k]
-            b *= -1
-            b -= system.mean_left[:, None] * shift[k]
-            projected.append(b)
+            parts[k] *= -1
+            projected.append(_project(system, parts[k], shift[k], design))
             parts[k] = None
         full = design.full.left.T @ ops.put(everything, design.full.dtype)
     else:
         for k, system in enumerate(systems):
-            b = system.left.T @ on_device[system.rows]
-            b -= system.mean_left[:, None] * shift[k]
-            projected.append(b)
+            projected.append(_project(system, on_device[system.rows], shift[k], design))
         full = design.full.left.T @ ops.put(on_device[design.full.rows], design.full.dtype)
     return Block(on_device, mean, scale, squares / scale**2, constant, projected, full, shift)
+
+
+def _project(system: System, values: Array, shift: Array, design: Design) -> Array:
+    if design.direct:
+        below = design.ops.empty((values.shape[0] + 1, values.shape[1]), values)
+        below[:-1], below[-1] = values, -shift
+        return below
+    b = system.left.T @ values
+    b -= system.mean_left[:, None] * shift
+    return b
 
 
 def gcv_table(design: Design, block: Block) -> Table:
@@ -208,7 +215,7 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
     """
     n_alphas, n_targets = len(design.plan.alphas), block.full.shape[1]
     sums = _Sums(n_alphas, n_targets)
-    local = search == "local" and n_alphas > 3
+    local = search == "local" and n_alphas > 3 and not design.tries_cheaply
     guess = order = None
     if local:
         guess = best_penalty(gcv_table(design, block).score)
@@ -248,9 +255,14 @@ def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> Float
             design.full.solver.solve(block.full, alpha, solved)
         else:
             solved[:, columns] = design.full.solver.solve(block.full[:, columns], alpha)
+    tame = 1e-10 < block.scale.min() and block.scale.max() < 1e10
+    if tame:  # fewer rows to multiply than after the product
+        solved *= ops.put(block.scale, design.full.dtype)
     coef = ops.get(design.full.right @ solved)
-    coef *= block.scale
-    coef /= design.scaler.scale[:, None]
+    if not tame:
+        coef *= block.scale
+    if plan.standardize:
+        coef /= design.scaler.scale[:, None]
     coef[design.scaler.dead] = 0.0
     return coef
 
@@ -367,7 +379,11 @@ class _Evaluation:
         residual, cross, size = (np.zeros(self.sums.truth[columns].shape) for _ in range(3))
         for k, system in enumerate(design.folds):
             truth = self.truth[k][:, columns]
-            guess = system.right @ system.solver.solve(self.projected[k][:, columns], alpha)
+            b = self.projected[k][:, columns]
+            if design.direct:
+                guess = system.predictor(alpha) @ b
+            else:
+                guess = system.right @ system.solver.solve(b, alpha)
             if self.correlation:
                 centred = _centred(guess)
                 cross += ops.column_dots(centred, truth)

@@ -57,6 +57,8 @@ DEFAULT_ALPHAS.flags.writeable = False
 EDGE_SHARE = 0.05
 """Share of predictable targets on an end of the penalty grid above which a fit warns."""
 
+_NEIGHBOURS = 4
+"""Penalties that a local search tries for a target, by experience."""
 _PREDICT_ROWS = 64
 _PREDICT_COLUMNS = 8192
 
@@ -299,6 +301,7 @@ def ridge_cv(
         aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
     room = None if memory is None else memory - aside
     design, left_out = _decompose(x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room)
+    design.go_direct(y.shape[1], _NEIGHBOURS if search == "local" else len(penalties), room)
     blocks = _blocks(y.shape[1], block_size, room, design)
     _solve(y, blocks, sink, run, (design, left_out, how))
     found = sink.answers()
@@ -424,11 +427,8 @@ def _choose_shared(
 def _intercept(
     y_mean: npt.NDArray[np.float64], scaler: Scaler, coef: FloatArray, dtype: np.dtype[Any]
 ) -> FloatArray:
-    parts = [
-        scaler.mean @ coef[:, i : i + _PREDICT_COLUMNS]
-        for i in range(0, coef.shape[1], _PREDICT_COLUMNS)
-    ]
-    return (y_mean - np.concatenate(parts)).astype(dtype)
+    # einsum casts as it goes; a product would copy all weights to float64.
+    return (y_mean - np.einsum("i,ij->j", scaler.mean, coef)).astype(dtype)
 
 
 def _blocks(n_targets: int, most: int, room: float | None, design: Design) -> list[slice]:
