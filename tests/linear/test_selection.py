@@ -6,6 +6,8 @@ from sklearn.linear_model import RidgeCV as SklearnRidgeCV
 
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeCV, RidgeError, load, ridge_cv, save
+from calcarine.linear import ridge as ridge_module
+from calcarine.linear._forms import Forms
 
 ALPHAS = np.logspace(-1, 4, 11)
 SHAPES = [(60, 20), (30, 80)]
@@ -491,43 +493,60 @@ def test_a_score_or_weight_that_is_no_number_does_not_come_back(tmp_path):
             load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("shape", [(90, 30), (60, 150), (90, 300)])
-@pytest.mark.parametrize("options", [{}, {"score": "correlation"}])
+@pytest.mark.parametrize("shape", [(90, 30), (60, 150), (1200, 40)])
+@pytest.mark.parametrize(
+    "options", [{}, {"alpha_per": "all"}, {"fit_intercept": False}, {"dtype": "float32"}]
+)
 @pytest.mark.parametrize("repeated", [False, True])
-def test_one_matrix_per_fold_and_penalty_scores_as_decompositions_do(
-    shape, options, repeated, monkeypatch
-):
-    from calcarine.linear._design import Design
-
+def test_quadratic_forms_score_as_predictions_do(shape, options, repeated, monkeypatch):
+    """Errors from one matrix for all targets against those of predictions."""
     X, Y, groups = simulated(*shape, t=40)
-    if repeated:
-        Y, options = Y[: groups.max() + 1], {**options, "target_rows": groups}
+    if repeated:  # trials of a stimulus in any order
+        mixed = np.random.default_rng(3).permutation(shape[0])
+        X, groups, Y = X[mixed], groups[mixed], Y[: groups.max() + 1]
+        options = {**options, "target_rows": groups}
+    tolerance = 1e-4 if "dtype" in options else 1e-9
     found = []
-    for direct in (False, True):
-        monkeypatch.setattr(
-            Design, "go_direct", lambda self, *rest, to=direct: setattr(self, "direct", to)
-        )
+    for pays in (False, True):
+        monkeypatch.setattr(ridge_module, "forms_pay", lambda *sizes, pays=pays: pays)
         found.append(ridge_cv(X, Y, groups=groups, **options))
-    np.testing.assert_allclose(found[1].cv_scores, found[0].cv_scores, atol=1e-9)
-    np.testing.assert_allclose(found[1].cv_curve, found[0].cv_curve, atol=1e-9)
+    np.testing.assert_allclose(found[1].cv_scores, found[0].cv_scores, atol=tolerance)
+    np.testing.assert_allclose(found[1].cv_curve, found[0].cv_curve, atol=tolerance)
     np.testing.assert_array_equal(found[1].alpha, found[0].alpha)
 
 
-def test_many_targets_repay_a_matrix_per_fold_and_penalty():
-    from calcarine.linear._design import Design
-    from calcarine.linear._targets import _Evaluation
+def test_quadratic_forms_serve_the_local_search(monkeypatch):
+    X, Y, groups = simulated(900, 30, t=300)
+    monkeypatch.setattr(ridge_module, "forms_pay", lambda *sizes: False)
+    expected = ridge_cv(X, Y, groups=groups, search="local")
+    monkeypatch.setattr(ridge_module, "forms_pay", lambda *sizes: True)
+    found = ridge_cv(X, Y, groups=groups, search="local")
+    np.testing.assert_array_equal(found.alpha, expected.alpha)
+    np.testing.assert_allclose(found.cv_scores, expected.cv_scores, atol=1e-9)
+    assert np.isnan(found.cv_curve).any()
 
-    direct = []
-    with pytest.MonkeyPatch.context() as patch:
-        original = _Evaluation.__init__
 
-        def noted(self, design, *rest):
-            direct.append(design.direct)
-            original(self, design, *rest)
+def test_quadratic_forms_only_where_they_pay_and_can_be(monkeypatch):
+    made = []
+    empty = Forms.empty.__func__
 
-        patch.setattr(_Evaluation, "__init__", noted)
-        assert Design.direct is False
-        for t in (5, 4000):
-            X, Y, groups = simulated(60, 300, t=t)
-            ridge_cv(X, Y, groups=groups, block_size=4000)
-    assert direct == [False, True]
+    def noted(cls, *rest):
+        made.append(empty(cls, *rest))
+        return made[-1]
+
+    monkeypatch.setattr(Forms, "empty", classmethod(noted))
+    X, Y, groups = simulated(60, 300, t=4000)
+    ridge_cv(X, Y[:, :5], groups=groups)
+    ridge_cv(X, Y, groups=groups, score="correlation")
+    ridge_cv(X, Y, groups=groups, cv="gcv")
+    assert not made
+    with_forms = ridge_cv(X, Y, groups=groups)
+    assert len(made) == 1
+    assert made[0] is not None
+    # The caller's groups may split the trials of a row of the targets over folds.
+    rows, other = np.arange(60) // 2, np.arange(60) % 20
+    split = ridge_cv(X, Y[:30], groups=other, target_rows=rows)
+    assert made[1:] == [None]
+    full = ridge_cv(X, Y[rows], groups=other)
+    np.testing.assert_array_equal(split.alpha, full.alpha)
+    assert with_forms.coef.shape == (300, 4000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from calcarine.linear._arrays import Array, Ops, dtype_of
 from calcarine.linear._checks import FloatArray, check_finite
 from calcarine.linear._factor import Solver, Spectral, factor_values, factorize
+from calcarine.linear._forms import Forms
 from calcarine.linear._precision import (
     DOUBLE,
     ERROR,
@@ -26,10 +27,6 @@ from calcarine.linear._precision import (
     representable,
 )
 from calcarine.linear._sources import CHUNK_VALUES, Matrix, row_chunks
-
-_SUBSTITUTION = 768
-"""What a row of a decomposition costs in substitution, in multiplications of a large product."""
-_FEW_TARGETS = 512
 
 
 class Runner(Protocol):
@@ -111,23 +108,12 @@ class System:
     filled: tuple[float, int] = (0.0, 0)
     trials: Array | None = None
     lost: float | None = None
-    _predictors: dict[float, Array] = field(default_factory=dict, repr=False)
+    dropped: bool = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_predictors": {}}
-
-    def predictor(self, alpha: float) -> Array:
-        """Matrix (m, k + 1) from what `left` is applied to, and minus its mean, to predictions."""
-        if alpha not in self._predictors:
-            ops, (m, r), k = self.solver.ops, self.right.shape, self.left.shape[0]
-            columns = ops.empty((r, m), self.right)
-            columns[...] = self.right.T
-            solved = self.solver.solve(columns, alpha).T
-            made = ops.empty((m, k + 1), self.right)
-            ops.matmul(solved, self.left.T, out=made[:, :k])
-            made[:, k] = solved @ self.mean_left
-            self._predictors[alpha] = made
-        return self._predictors[alpha]
+    def drop(self) -> None:
+        """Let go of what quadratic forms have taken in."""
+        self.left = self.right = self.left[:0]
+        self.dropped = True
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -155,30 +141,7 @@ class Design:
     full: System
     moments: list[Moments]
     ops: Ops
-    direct: bool = False
-
-    def go_direct(self, n_targets: int, n_tried: int, room: float | None) -> None:
-        """Make one matrix per fold and penalty if so many targets repay that and memory allows it.
-
-        A target then needs one product per fold and penalty, but no projection on the
-        decompositions and no substitution, whose narrow products are slow.
-        """
-        n_alphas, form, saved, values = len(self.plan.alphas), 0, 0, 0
-        for system in self.folds:
-            (k, r), m = system.left.shape, len(system.right)
-            form += n_alphas * m * r * (k + _SUBSTITUTION)
-            saved += n_targets * r * (k + n_tried * _SUBSTITUTION)
-            values += n_alphas * m * (k + 1)
-        taken, n_bytes = self.n_bytes, values * self.plan.dtype.itemsize
-        least = min(n_targets, _FEW_TARGETS) * self.bytes_per_target
-        fits = n_bytes <= 2 * taken if room is None else taken + n_bytes + least <= room
-        self.direct = form < saved and fits
-
-    @property
-    def tries_cheaply(self) -> bool:
-        """Whether trying every penalty costs no more than finding out which to try."""
-        trying = sum(len(s.right) * len(s.left) for s in self.folds) if self.direct else np.inf
-        return trying <= 1.5 * self.full.solver.size * _SUBSTITUTION
+    forms: Forms | None = None
 
     @property
     def counts(self) -> npt.NDArray[np.float64]:
@@ -213,23 +176,23 @@ class Design:
         for system in [*self.folds, self.full]:
             arrays += [system.left, system.right]
             arrays += [] if system.trials is None else [system.trials]
-            factors += system.solver.n_bytes(len(self.plan.alphas))
-            if self.direct and system is not self.full:
-                values = len(self.plan.alphas) * len(system.right) * (len(system.left) + 1)
-                factors += values * self.plan.dtype.itemsize
+            if not system.dropped:
+                factors += system.solver.n_bytes(len(self.plan.alphas))
+        if self.forms is not None:
+            factors += self.forms.n_bytes
         distinct = {id(array): array for array in arrays}.values()
         return factors + sum(int(np.prod(a.shape)) * dtype_of(a).itemsize for a in distinct)
 
     @property
     def bytes_per_target(self) -> int:
         """Memory that one target of a block takes while it is solved."""
-        ranks = [
-            len(system.left) + 1 if self.direct else system.solver.size for system in self.folds
-        ]
-        held = max((len(system.held) for system in self.folds), default=0)
+        folds = [] if self.forms is not None else self.folds
+        ranks = [system.solver.size for system in folds]
+        held = max((len(system.held) for system in folds), default=0)
         weights, rank, rows = len(self.full.right), self.full.solver.size, len(self.counts)
         narrow = sum(ranks) + max(ranks, default=0) + 4 * held + rows
         narrow += weights * (len(self.moments) + 1) if self.moments else rows
+        narrow += 0 if self.forms is None else 4 * rows
         wide = 3 * rank + weights + (0 if self.folds else 4 * self.n_rows)
         item, wide_item = self.plan.dtype.itemsize, self.full.dtype.itemsize
         return int(narrow * item + wide * wide_item + 3 * DOUBLE.itemsize * rows)
@@ -323,6 +286,7 @@ class Trials:
     plan: Plan
     ops: Ops
     run: Runner
+    forms: Forms | None = None
 
     def parts(self) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
         """Training and held-out trials of every fold."""
@@ -336,8 +300,15 @@ class Trials:
     ) -> Design:
         """What came of decomposing them."""
         n = len(self.x)
+        forms = self.forms
+        if kind == "svd":
+            forms = None
+        elif forms is not None:
+            forms.finish()
+            for system in folds:
+                system.drop()
         return Design(
-            self.plan, kind, self.scaler, n, self.target_rows, folds, full, moments, self.ops
+            self.plan, kind, self.scaler, n, self.target_rows, folds, full, moments, self.ops, forms
         )
 
 
@@ -492,11 +463,17 @@ def _primal(trials: Trials) -> Design | None:
         rows = x[parts[fold]] - mean.astype(plan.dtype)
         return gram, rows, mean * n_train, parts[fold], dead, plan, ops
 
-    folds = []
+    folds: list[System] = []
     if in_folds:
         for system in run(_primal_system, (centred(fold) for fold in range(len(parts)))):
             if system is None:
                 return None
+            if trials.forms is not None:
+                others = [m for fold, m in enumerate(moments) if fold != len(folds)]
+                projected = np.concatenate([system.left.T @ m.sums.T for m in others], axis=1)
+                trials.forms.add(len(folds), system, projected, target_rows)
+                if system.rounding <= FOLD_LIMIT[plan.dtype]:
+                    system.drop()
             folds.append(system)
 
     def on_all_rows(wide: Plan) -> System | None:
@@ -505,7 +482,9 @@ def _primal(trials: Trials) -> Design | None:
         return next(iter(run(_primal_system, [job])))  # type: ignore[no-any-return]
 
     def measure(full: System) -> npt.NDArray[np.float64]:
-        return measure_primal(x, plan, [*folds, full], [*means, np.zeros(p)])
+        doubtful = [k for k, fold in enumerate(folds) if not fold.dropped]
+        systems, centres = [folds[k] for k in doubtful], [means[k] for k in doubtful]
+        return measure_primal(x, plan, [*systems, full], [*centres, np.zeros(p)])
 
     full = _full_system(on_all_rows, measure, folds, plan)
     if full is None:
@@ -552,11 +531,18 @@ def _primal_system(
 def _dual(trials: Trials) -> Design | None:
     x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
     target_rows = trials.target_rows
-    kernel, folds = _gram(x, plan, ops, of_rows=True), []
+    kernel = _gram(x, plan, ops, of_rows=True)
+    folds: list[System] = []
     jobs = ((train, held, target_rows, plan, ops) for train, held in trials.parts())
     for system in run(_dual_fold, jobs, (kernel,)):
         if system is None:
             return None
+        if trials.forms is not None and system.rows is not None:
+            forms = trials.forms
+            place = np.empty(len(forms.order), np.intp)
+            place[forms.order] = np.arange(len(forms.order))
+            columns = np.argsort(place[system.rows])
+            forms.add(len(folds), system, system.left[columns].T.copy(), target_rows)
         folds.append(system)
 
     def on_all_rows(wide: Plan) -> System | None:

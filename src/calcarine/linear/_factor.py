@@ -45,6 +45,9 @@ class Spectral:
         out *= inverse[:, None]
         return out
 
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     def n_bytes(self, n_alphas: int) -> int:
         return self.size * dtype_of(self.eigen).itemsize
 
@@ -130,6 +133,10 @@ class Banded:
             self.ops.matmul(backward[k, : stop - first, : end - first], out[first:end], out=part)
             out[first:stop] = part
         return out
+
+    def forget(self) -> None:
+        """Let go of the factors of all penalties."""
+        self._cache.clear()
 
     def n_bytes(self, n_alphas: int) -> int:
         """Memory that the factors of that many penalties take."""

@@ -11,11 +11,15 @@ import numpy.typing as npt
 
 from calcarine.linear._arrays import Array
 from calcarine.linear._checks import FloatArray
-from calcarine.linear._design import Design, System, is_constant
+from calcarine.linear._design import Design, is_constant
+from calcarine.linear._forms import SUBSTITUTION, Forms
 from calcarine.linear._precision import residuals_are_sound
 
 if TYPE_CHECKING:
     from calcarine.linear._leave_out import LeaveOut
+
+Evaluate = Callable[[int, slice | npt.NDArray[np.intp]], None]
+"""Computes the sums of one penalty for some targets, over all folds."""
 
 _PROBES = 32
 _RUN, _GAP = 48, 8
@@ -35,8 +39,7 @@ class Block:
         Sum of squares about the mean, in units of `scale`.
     constant : ndarray, shape (t,)
     projected : list of arrays, shape (r, t)
-        What each fold's `System.left` makes of its training targets; in a `direct` design shape
-        (k + 1, t), what `left` would be applied to, and minus its mean below it.
+        What each fold's `System.left` makes of its training targets.
     full : array, shape (r, t)
         The same for all trials.
     train_mean : ndarray, shape (n_folds, t)
@@ -85,7 +88,7 @@ def solve_block(
     design: Design, left_out: LeaveOut | None, how: Choice, y: npt.NDArray[np.float64]
 ) -> Answer:
     """Score the penalties of a block of targets, shape (rows of Y, t), and fit its weights."""
-    block = open_block(design, y, folds=how.cv == "kfold")
+    block = open_block(design, y, folds=how.cv == "kfold" and design.forms is None)
     if how.cv == "gcv":
         table = gcv_table(design, block)
     elif how.cv == "logo" and left_out is not None:
@@ -145,25 +148,19 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
             everything += part
         for k, system in enumerate(systems):
             parts[k] -= everything
-            parts[k] *= -1
-            projected.append(_project(system, parts[k], shift[k], design))
+            b = system.left.T @ parts[k]
+            b *= -1
+            b -= system.mean_left[:, None] * shift[k]
+            projected.append(b)
             parts[k] = None
         full = design.full.left.T @ ops.put(everything, design.full.dtype)
     else:
         for k, system in enumerate(systems):
-            projected.append(_project(system, on_device[system.rows], shift[k], design))
+            b = system.left.T @ on_device[system.rows]
+            b -= system.mean_left[:, None] * shift[k]
+            projected.append(b)
         full = design.full.left.T @ ops.put(on_device[design.full.rows], design.full.dtype)
     return Block(on_device, mean, scale, squares / scale**2, constant, projected, full, shift)
-
-
-def _project(system: System, values: Array, shift: Array, design: Design) -> Array:
-    if design.direct:
-        below = design.ops.empty((values.shape[0] + 1, values.shape[1]), values)
-        below[:-1], below[-1] = values, -shift
-        return below
-    b = system.left.T @ values
-    b -= system.mean_left[:, None] * shift
-    return b
 
 
 def gcv_table(design: Design, block: Block) -> Table:
@@ -215,12 +212,16 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
     """
     n_alphas, n_targets = len(design.plan.alphas), block.full.shape[1]
     sums = _Sums(n_alphas, n_targets)
-    local = search == "local" and n_alphas > 3 and not design.tries_cheaply
+    local = search == "local" and n_alphas > 3 and not _is_cheap(design)
     guess = order = None
     if local:
         guess = best_penalty(gcv_table(design, block).score)
         order = np.argsort(guess, kind="stable")  # penalties then go to neighbouring columns
-    evaluate = _Evaluation(design, block, sums, correlation, order)
+    evaluate: Evaluate
+    if design.forms is not None:
+        evaluate = _ByForms(design.forms, block, sums, order)
+    else:
+        evaluate = _Evaluation(design, block, sums, correlation, order)
     total, constant = block.total, block.constant
     if order is not None:
         total, constant = total[order], constant[order]
@@ -236,6 +237,12 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
         back = np.argsort(order)
         table = Table(table.score[:, back], table.r2[:, back])
     return table
+
+
+def _is_cheap(design: Design) -> bool:
+    """Whether trying every penalty costs no more than finding out which to try."""
+    forms = design.forms
+    return forms is not None and len(forms.order) ** 2 <= 3 * design.full.solver.size * SUBSTITUTION
 
 
 def best_penalty(score: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -255,7 +262,7 @@ def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> Float
             design.full.solver.solve(block.full, alpha, solved)
         else:
             solved[:, columns] = design.full.solver.solve(block.full[:, columns], alpha)
-    tame = 1e-10 < block.scale.min() and block.scale.max() < 1e10
+    tame = block.scale.min() > 1e-10 and block.scale.max() < 1e10
     if tame:  # fewer rows to multiply than after the product
         solved *= ops.put(block.scale, design.full.dtype)
     coef = ops.get(design.full.right @ solved)
@@ -269,7 +276,7 @@ def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> Float
 
 def _start(
     guess: npt.NDArray[np.intp],
-    evaluate: _Evaluation,
+    evaluate: Evaluate,
     score: Callable[[], npt.NDArray[np.float64]],
     n_alphas: int,
 ) -> npt.NDArray[np.intp]:
@@ -288,7 +295,7 @@ def _start(
 
 
 def _climb(
-    evaluate: _Evaluation,
+    evaluate: Evaluate,
     score: Callable[[], npt.NDArray[np.float64]],
     start: npt.NDArray[np.intp],
     n_alphas: int,
@@ -345,6 +352,21 @@ class _Sums:
         return table
 
 
+class _ByForms:
+    """Computes the sums of one penalty for some targets, put into `order`, by quadratic forms."""
+
+    def __init__(
+        self, forms: Forms, block: Block, sums: _Sums, order: npt.NDArray[np.intp] | None
+    ) -> None:
+        self.forms, self.sums = forms, sums
+        targets = block.centred[forms.order]
+        self.targets = targets if order is None else targets[:, order]
+
+    def __call__(self, index: int, columns: slice | npt.NDArray[np.intp]) -> None:
+        errors = self.forms.errors(index, self.targets[:, columns])
+        self.sums.residual[index, columns] = errors
+
+
 class _Evaluation:
     """Computes the sums of one penalty for some targets, over all folds.
 
@@ -379,11 +401,7 @@ class _Evaluation:
         residual, cross, size = (np.zeros(self.sums.truth[columns].shape) for _ in range(3))
         for k, system in enumerate(design.folds):
             truth = self.truth[k][:, columns]
-            b = self.projected[k][:, columns]
-            if design.direct:
-                guess = system.predictor(alpha) @ b
-            else:
-                guess = system.right @ system.solver.solve(b, alpha)
+            guess = system.right @ system.solver.solve(self.projected[k][:, columns], alpha)
             if self.correlation:
                 centred = _centred(guess)
                 cross += ops.column_dots(centred, truth)

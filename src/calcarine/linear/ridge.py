@@ -43,6 +43,7 @@ from calcarine.linear._design import (
     scaled_rows,
     wider,
 )
+from calcarine.linear._forms import Forms, forms_pay, forms_values
 from calcarine.linear._leave_out import LeaveOut, group_numbers, leave_out_bytes
 from calcarine.linear._runner import runner_for
 from calcarine.linear._sink import Memory, fit_key, open_sink
@@ -300,8 +301,11 @@ def ridge_cv(
     if numbers is not None:
         aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
     room = None if memory is None else memory - aside
-    design, left_out = _decompose(x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room)
-    design.go_direct(y.shape[1], _NEIGHBOURS if search == "local" else len(penalties), room)
+    tried = _NEIGHBOURS if search == "local" else len(penalties)
+    n_forms = y.shape[1] if score == "r2" and client is None and ops.device == "cpu" else 0
+    design, left_out = _decompose(
+        x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, (n_forms, tried)
+    )
     blocks = _blocks(y.shape[1], block_size, room, design)
     _solve(y, blocks, sink, run, (design, left_out, how))
     found = sink.answers()
@@ -380,8 +384,12 @@ def _decompose(
     ops: Ops,
     run: Runner,
     room: float | None,
+    targets: tuple[int, int],
 ) -> tuple[Design, LeaveOut | None]:
-    """Decompose in the first precision that is enough: as asked, float64, singular values."""
+    """Decompose in the first precision that is enough: as asked, float64, singular values.
+
+    `targets` are those that quadratic forms could serve, and penalties tried for each.
+    """
     n_folds = 0 if fold_of_row is None else int(fold_of_row.max()) + 1
 
     def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
@@ -393,9 +401,13 @@ def _decompose(
 
     n, p = x.shape
     for attempt in wider(plan):
-        _check_room(room, peak_bytes(n, p, n_folds, attempt), attempt)
+        needed = peak_bytes(n, p, n_folds, attempt)
+        _check_room(room, needed, attempt)
         values = scaled_rows(x, scaler, attempt.dtype)
-        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run)
+        forms = None
+        if fold_of_row is not None:
+            forms = _forms(n, p, fold_of_row, rows, attempt, ops, targets, room, needed)
+        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms)
         design = prepare(trials)
         if design is not None:
             try:
@@ -411,6 +423,28 @@ def _decompose(
             "Leaving one group out makes the fit undefined at the smallest penalty; "
             "choose larger alphas or cv='kfold'."
         ) from error
+
+
+def _forms(
+    n: int,
+    p: int,
+    fold_of_row: npt.NDArray[np.intp],
+    rows: npt.NDArray[np.intp],
+    plan: Plan,
+    ops: Ops,
+    targets: tuple[int, int],
+    room: float | None,
+    needed: int,
+) -> Forms | None:
+    """Quadratic forms, where they save time and there is memory for them."""
+    n_folds, n_alphas, n_rows = int(fold_of_row.max()) + 1, len(plan.alphas), int(rows.max()) + 1
+    rank = p if plan.solver == "primal" else n
+    n_bytes = plan.dtype.itemsize * forms_values(n, rank, n_rows, n_folds, n_alphas)
+    # Without a bound: no more than a fit with room for float64 could take anyway.
+    fits = n_bytes <= needed if room is None else needed + n_bytes <= room
+    if not fits or not forms_pay(n, rank, n_rows, n_folds, n_alphas, *targets):
+        return None
+    return Forms.empty(plan.alphas, fold_of_row, rows, plan.fit_intercept, plan.dtype, ops)
 
 
 def _choose_shared(

@@ -1,0 +1,175 @@
+r"""Held-out squared errors of very many targets, as one quadratic form per penalty.
+
+Predictions for held-out trials are linear in the targets, so the sum of squared errors over all
+folds is :math:`y^T M(\alpha) y` with one matrix for all targets, of the order of the number of
+stimuli. Making the matrices costs as much as thousands of targets do; a target then needs no
+projection on the decompositions of the folds, no substitution, and half of one matrix product a
+penalty, which holds fewer numbers than the held-out trials of all folds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calcarine.linear._arrays import Array, Ops
+from calcarine.linear._factor import factor_values
+
+if TYPE_CHECKING:
+    from calcarine.linear._design import System
+
+_ROWS_AT_ONCE = 512
+SUBSTITUTION = 768
+"""What a row of a decomposition costs in substitution, in multiplications of a large product."""
+
+
+@dataclass
+class Forms:
+    """Matrices of squared errors; only what stands in their upper triangles is used.
+
+    Attributes
+    ----------
+    order : ndarray
+        Rows of the targets by fold.
+    starts : ndarray, shape (n_folds + 1,)
+        Where each fold begins in `order`.
+    counts : ndarray
+        Trials of each row of `order`.
+    matrices : list of arrays
+        One per penalty.
+    """
+
+    alphas: npt.NDArray[np.float64]
+    order: npt.NDArray[np.intp]
+    starts: npt.NDArray[np.intp]
+    counts: npt.NDArray[np.float64]
+    matrices: list[Array]
+    fit_intercept: bool
+    ops: Ops
+
+    @classmethod
+    def empty(
+        cls,
+        alphas: npt.NDArray[np.float64],
+        fold_of_row: npt.NDArray[np.intp],
+        target_rows: npt.NDArray[np.intp],
+        fit_intercept: bool,
+        dtype: np.dtype[Any],
+        ops: Ops,
+    ) -> Forms | None:
+        """Without any fold yet; None if a row of the targets has trials in several folds."""
+        n_folds = int(fold_of_row.max()) + 1
+        parts = [np.unique(target_rows[fold_of_row == k]) for k in range(n_folds)]
+        order = np.concatenate(parts)
+        if len(order) != int(target_rows.max()) + 1:
+            return None
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        counts = np.bincount(target_rows).astype(np.float64)[order]
+        matrices = [np.zeros((len(order),) * 2, dtype) for _ in alphas]
+        return cls(alphas, order, starts, counts, matrices, fit_intercept, ops)
+
+    def add(
+        self,
+        fold: int,
+        system: System,
+        projected: Array,
+        target_rows: npt.NDArray[np.intp],
+    ) -> None:
+        """Add the held-out errors of a fold.
+
+        Parameters
+        ----------
+        fold : int
+        system : System
+        projected : array, shape (r, rows of the targets that the fold is trained on)
+            What the decomposition makes of a target that is 1 in one row, in the order of the
+            forms; overwritten.
+        target_rows : ndarray
+            Row of the targets of every trial.
+        """
+        low, high = self.starts[fold], self.starts[fold + 1]
+        share = np.delete(self.counts, np.s_[low:high])
+        share = (share / share.sum()).astype(projected.dtype) * self.fit_intercept
+        projected -= system.mean_left[:, None] * share
+        place = np.empty(len(self.order), np.intp)
+        place[self.order] = np.arange(len(self.order))
+        own = place[target_rows[system.held]] - low
+        by_row = np.argsort(own, kind="stable")
+        firsts = np.searchsorted(own[by_row], np.arange(high - low))
+        columns = np.ascontiguousarray(system.right[by_row].T)
+        solved = np.empty_like(columns)
+        for alpha, matrix in zip(self.alphas, self.matrices, strict=True):
+            system.solver.solve(columns, float(alpha), solved)
+            guess = solved.T @ projected
+            guess += share
+            before, after = guess[:, :low], guess[:, low:]
+            matrix[:low, :low] += before.T @ before
+            matrix[:low, high:] += before.T @ after
+            matrix[high:, high:] += after.T @ after
+            sums = guess if len(firsts) == len(own) else np.add.reduceat(guess, firsts, axis=0)
+            matrix[:low, low:high] -= sums[:, :low].T
+            matrix[low:high, high:] -= sums[:, low:]
+            diagonal = np.arange(low, high)
+            matrix[diagonal, diagonal] += self.counts[low:high].astype(matrix.dtype)
+        system.solver.forget()
+
+    def finish(self) -> None:
+        """Double what stands above the diagonal, so that the rest need not be read."""
+        for matrix in self.matrices:
+            for rows in self._rows():
+                block = matrix[rows, rows]
+                matrix[rows, rows] = 2 * np.triu(block, 1) + np.diag(block.diagonal())
+                matrix[rows, rows.stop :] *= 2
+
+    def errors(self, index: int, targets: Array) -> npt.NDArray[np.float64]:
+        """Sum of squared held-out errors at one penalty; `targets` in the order of the forms."""
+        total = np.zeros(targets.shape[1])
+        for rows in self._rows():
+            product = self.matrices[index][rows, rows.start :] @ targets[rows.start :]
+            total += self.ops.column_dots(product, targets[rows])
+        return np.maximum(total, 0.0)
+
+    def _rows(self) -> list[slice]:
+        size = len(self.order)
+        return [slice(i, min(i + _ROWS_AT_ONCE, size)) for i in range(0, size, _ROWS_AT_ONCE)]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the matrices."""
+        return sum(int(matrix.nbytes) for matrix in self.matrices)
+
+
+def forms_pay(
+    n_trials: int,
+    rank: int,
+    n_rows: int,
+    n_folds: int,
+    n_alphas: int,
+    n_targets: int,
+    n_tried: int,
+) -> bool:
+    """Whether quadratic forms take fewer multiplications than predictions of all targets.
+
+    Parameters
+    ----------
+    n_trials, rank, n_rows : int
+        Trials, order of the decompositions, rows of the targets.
+    n_folds, n_alphas, n_targets : int
+    n_tried : int
+        Penalties tried for a target.
+    """
+    held, train = n_trials / n_folds, n_rows * (1 - 1 / n_folds)
+    once = rank**2 * train + n_alphas * held * (rank * (train + SUBSTITUTION) + train**2 / 2)
+    each = n_tried * n_rows**2 / 2
+    plain = n_folds * rank * (rank + n_tried * (held + SUBSTITUTION))
+    return n_folds * once + n_targets * each < n_targets * plain
+
+
+def forms_values(n_trials: int, rank: int, n_rows: int, n_folds: int, n_alphas: int) -> int:
+    """How many numbers the forms hold, with what making them takes."""
+    held = -(-n_trials // n_folds)
+    making = n_rows * (n_rows + 2 * rank + 2 * held) + 2 * rank * held
+    return n_alphas * (n_rows**2 + factor_values(rank)) + making
