@@ -134,7 +134,8 @@ class Forms:
 
     def _rows(self) -> list[slice]:
         size = len(self.order)
-        return [slice(i, min(i + _ROWS_AT_ONCE, size)) for i in range(0, size, _ROWS_AT_ONCE)]
+        step = min(max(size // 10, 64), _ROWS_AT_ONCE)
+        return [slice(i, min(i + step, size)) for i in range(0, size, step)]
 
     @property
     def n_bytes(self) -> int:
