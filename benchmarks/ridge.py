@@ -5,6 +5,7 @@
     python benchmarks/ridge.py decoder --shrink 8          # the same, eight times smaller
     python benchmarks/ridge.py banded --repeats 1
     python benchmarks/ridge.py growth --figure docs/images/ridge-growth.png
+    python benchmarks/ridge.py table benchmarks/results/ridge-*.json
 
 Every side runs in a process of its own, in turn, `--repeats` times; times are medians and cover
 the whole fit, data already in memory (or on disk, where the case says so). Before a time counts,
@@ -128,7 +129,6 @@ def ours(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
         standardize=False,
         target_rows=stimuli if repeated else None,
         dtype="float32",
-        memory=7e9 if case.on_disk else None,
         out=tempfile.mkdtemp(dir=folder) if case.on_disk else None,
     )
     return result.alpha, result.predict
@@ -431,7 +431,38 @@ def growth(figure: Path | None, repeats: int) -> dict:
     return {"base": base, "curves": curves}
 
 
+def table(files: list[Path]) -> str:
+    """Stored figures as a table in Markdown."""
+    lines = [
+        "| case | side | seconds (all runs) | against himalaya | against the floor | peak GB "
+        "(data) | same penalty | largest difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for file in files:
+        for name, result in json.loads(file.read_text()).items():
+            for side, found in result.get("sides", {}).items():
+                theirs = result["sides"].get("himalaya-kfold", {}).get("seconds")
+                floor = result["sides"]["floor"]["seconds"]
+                agreed = next(iter(found.get("agreement", {}).values()), None)
+                lines.append(
+                    f"| {name} | {side} | {found['seconds']:.1f} "
+                    f"({', '.join(f'{second:.0f}' for second in found['all_seconds'])}) | "
+                    + (f"{theirs / found['seconds']:.1f} x faster | " if theirs else "| ")
+                    + f"{found['seconds'] / floor:.1f} x the time | "
+                    f"{found['peak_gb']:.1f} ({found['data_gb']:.1f}) | "
+                    + (
+                        f"{agreed['same_penalty']:.2%} | {agreed['largest_difference']:.0e} |"
+                        if agreed
+                        else "| |"
+                    )
+                )
+    return "\n".join(lines)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["table"]:
+        print(table([Path(name) for name in sys.argv[2:]]))
+        return
     if sys.argv[1:2] == ["--child"]:
         side, folder, about = sys.argv[2:5]
         case = Case(**{**json.loads(about), "sides": (), "once": ()})
