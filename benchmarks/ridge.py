@@ -5,7 +5,7 @@
     python benchmarks/ridge.py decoder --shrink 8          # the same, eight times smaller
     python benchmarks/ridge.py banded --repeats 1
     python benchmarks/ridge.py growth --figure docs/images/ridge-growth.png
-    python benchmarks/ridge.py table benchmarks/results/ridge-*.json
+    python benchmarks/ridge.py --table benchmarks/results/ridge-*.json
 
 Every side runs in a process of its own, in turn, `--repeats` times; times are medians and cover
 the whole fit, data already in memory (or on disk, where the case says so). Before a time counts,
@@ -434,35 +434,43 @@ def growth(figure: Path | None, repeats: int) -> dict:
 def table(files: list[Path]) -> str:
     """Stored figures as a table in Markdown."""
     lines = [
-        "| case | side | seconds (all runs) | against himalaya | against the floor | peak GB "
-        "(data) | same penalty | largest difference |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| case | side | seconds, median (all) | himalaya takes | the floor takes | peak GB, data "
+        "included | data GB | same penalty | largest difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for file in files:
         for name, result in json.loads(file.read_text()).items():
-            for side, found in result.get("sides", {}).items():
-                theirs = result["sides"].get("himalaya-kfold", {}).get("seconds")
-                floor = result["sides"]["floor"]["seconds"]
-                agreed = next(iter(found.get("agreement", {}).values()), None)
-                lines.append(
-                    f"| {name} | {side} | {found['seconds']:.1f} "
-                    f"({', '.join(f'{second:.0f}' for second in found['all_seconds'])}) | "
-                    + (f"{theirs / found['seconds']:.1f} x faster | " if theirs else "| ")
-                    + f"{found['seconds'] / floor:.1f} x the time | "
-                    f"{found['peak_gb']:.1f} ({found['data_gb']:.1f}) | "
-                    + (
-                        f"{agreed['same_penalty']:.2%} | {agreed['largest_difference']:.0e} |"
-                        if agreed
-                        else "| |"
+            if name == "banded":
+                for side, runs in result["runs"].items():
+                    ratio = result["seconds"]["himalaya"] / result["seconds"][side]
+                    times = ", ".join(f"{run['seconds']:.1f}" for run in runs)
+                    r2 = ", ".join(f"{run['r2']:.4f}" for run in runs)
+                    lines.append(
+                        f"| banded, test r2 {r2} | {side} | {result['seconds'][side]:.1f} ({times})"
+                        f" | {ratio:.1f} x | | | | | |"
                     )
-                )
+            case = result.get("case", {})
+            for side, found in result.get("sides", {}).items():
+                cells = [
+                    f"{name}, {case['n']} x {case['p']}, {case['t']} targets",
+                    side,
+                    f"{found['seconds']:.1f} ({', '.join(map(str, found['all_seconds']))})",
+                ]
+                for other in ("himalaya-kfold", "floor"):
+                    seconds = result["sides"].get(other, {}).get("seconds")
+                    cells.append(f"{seconds / found['seconds']:.2f} x" if seconds else "")
+                cells += [f"{found['peak_gb']:.2f}", f"{found['data_gb']:.2f}"]
+                agreed = next(iter(found.get("agreement", {}).values()), None)
+                if agreed:
+                    same, apart = agreed["same_penalty"], agreed["largest_difference"]
+                    cells += [f"{same:.2%}", f"{apart:.0e}"]
+                else:
+                    cells += ["", ""]
+                lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["table"]:
-        print(table([Path(name) for name in sys.argv[2:]]))
-        return
     if sys.argv[1:2] == ["--child"]:
         side, folder, about = sys.argv[2:5]
         case = Case(**{**json.loads(about), "sides": (), "once": ()})
@@ -471,13 +479,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="+", choices=[*CASES, "banded", "growth"])
+    names = [*CASES, "banded", "growth"]
+    parser.add_argument("cases", nargs="*", metavar=f"{{{','.join(names)}}}")
+    parser.add_argument("--table", type=Path, nargs="+", help="print what --out wrote before")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shrink", type=float, default=1.0, help="divide every size by this")
     parser.add_argument("--targets", type=int, help="another number of targets")
     parser.add_argument("--out", type=Path, help="write the figures as JSON here")
     parser.add_argument("--figure", type=Path, help="write the figure of growth here")
     options = parser.parse_args()
+    unknown = [name for name in options.cases if name not in names]
+    if unknown or not (options.cases or options.table):
+        parser.error(f"give cases among {', '.join(names)}, or --table with files")
+    if options.table:
+        print(table(options.table))
     results = {}
     for name in options.cases:
         if name == "growth":

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import zarr
 
-from calcarine.linear import RidgeError, _sink, predict_linear, ridge, ridge_cv
+from calcarine.linear import RidgeError, _forms, _sink, predict_linear, ridge, ridge_cv
 
 ALPHAS = np.logspace(-1, 4, 6)
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
@@ -187,11 +187,11 @@ def test_memory_bounds_what_a_fit_takes(shape, options):
     needed = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ridge, "_check_room", lambda room, *rest: needed.append((room, rest[0])))
-        patch.setattr(ridge, "forms_pay", lambda *sizes: False)  # only where there is room
+        patch.setattr(_forms, "forms_pay", lambda *sizes: False)  # only where there is room
         _blocks_for(X, Y, 1e9, options)
     least = 1e9 + max(take - room for room, take in needed)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RidgeError):
-        patch.setattr(ridge, "forms_pay", lambda *sizes: False)
+        patch.setattr(_forms, "forms_pay", lambda *sizes: False)
         ridge_cv(X, Y, memory=least - 1, **options)
     for memory in (1.2 * least, 2 * least):
         tracemalloc.start()
@@ -554,7 +554,7 @@ class _Bomb:
 
 def test_predictions_stream_from_disk_to_disk(data, tmp_path, small_chunks, monkeypatch):
     X, Y, _ = data
-    monkeypatch.setattr("calcarine.linear.ridge._PREDICT_COLUMNS", 5)
+    monkeypatch.setattr("calcarine.linear._predict._PREDICT_COLUMNS", 5)
     fit = ridge_cv(X, Y, out=tmp_path / "fit")
     more = make_data(150)[0]
     expected = fit.predict(more)

@@ -5,8 +5,7 @@ import pytest
 from sklearn.linear_model import RidgeCV as SklearnRidgeCV
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeCV, RidgeError, load, ridge_cv, save
-from calcarine.linear import ridge as ridge_module
+from calcarine.linear import RidgeCV, RidgeError, _forms, load, ridge_cv, save
 from calcarine.linear._forms import Forms
 
 ALPHAS = np.logspace(-1, 4, 11)
@@ -508,7 +507,7 @@ def test_quadratic_forms_score_as_predictions_do(shape, options, repeated, monke
     tolerance = 1e-4 if "dtype" in options else 1e-9
     found = []
     for pays in (False, True):
-        monkeypatch.setattr(ridge_module, "forms_pay", lambda *sizes, pays=pays: pays)
+        monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
         found.append(ridge_cv(X, Y, groups=groups, **options))
     np.testing.assert_allclose(found[1].cv_scores, found[0].cv_scores, atol=tolerance)
     np.testing.assert_allclose(found[1].cv_curve, found[0].cv_curve, atol=tolerance)
@@ -517,9 +516,9 @@ def test_quadratic_forms_score_as_predictions_do(shape, options, repeated, monke
 
 def test_quadratic_forms_serve_the_local_search(monkeypatch):
     X, Y, groups = simulated(900, 30, t=300)
-    monkeypatch.setattr(ridge_module, "forms_pay", lambda *sizes: False)
+    monkeypatch.setattr(_forms, "forms_pay", lambda *sizes: False)
     expected = ridge_cv(X, Y, groups=groups, search="local")
-    monkeypatch.setattr(ridge_module, "forms_pay", lambda *sizes: True)
+    monkeypatch.setattr(_forms, "forms_pay", lambda *sizes: True)
     found = ridge_cv(X, Y, groups=groups, search="local")
     np.testing.assert_array_equal(found.alpha, expected.alpha)
     np.testing.assert_allclose(found.cv_scores, expected.cv_scores, atol=1e-9)

@@ -1,16 +1,12 @@
 """Ridge regression: solvers as functions, thin scikit-learn estimators on top, safe storage."""
 
 from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
+from calcarine.linear._edges import RidgeEdgeWarning
+from calcarine.linear._predict import predict_linear
 from calcarine.linear.estimators import GroupRidgeCV, RidgeCV
 from calcarine.linear.folds import grouped_folds
 from calcarine.linear.group_ridge import GroupRidgeResult, group_ridge_cv
-from calcarine.linear.ridge import (
-    DEFAULT_ALPHAS,
-    RidgeEdgeWarning,
-    RidgeResult,
-    predict_linear,
-    ridge_cv,
-)
+from calcarine.linear.ridge import DEFAULT_ALPHAS, RidgeResult, ridge_cv
 from calcarine.linear.storage import load, save
 from calcarine.linear.variance import VariancePartition, partition_variance, split_r2
 

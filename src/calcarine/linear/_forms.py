@@ -10,7 +10,7 @@ penalty, which holds fewer numbers than the held-out trials of all folds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from calcarine.linear._arrays import Array, Ops
 from calcarine.linear._factor import factor_values
 
 if TYPE_CHECKING:
-    from calcarine.linear._design import System
+    from calcarine.linear._design import Plan, System
 
 _ROWS_AT_ONCE = 512
 SUBSTITUTION = 768
@@ -53,11 +53,9 @@ class Forms:
     @classmethod
     def empty(
         cls,
-        alphas: npt.NDArray[np.float64],
+        plan: Plan,
         fold_of_row: npt.NDArray[np.intp],
         target_rows: npt.NDArray[np.intp],
-        fit_intercept: bool,
-        dtype: np.dtype[Any],
         ops: Ops,
     ) -> Forms | None:
         """Without any fold yet; None if a row of the targets has trials in several folds."""
@@ -68,8 +66,8 @@ class Forms:
             return None
         starts = np.cumsum([0, *(len(part) for part in parts)])
         counts = np.bincount(target_rows).astype(np.float64)[order]
-        matrices = [np.zeros((len(order),) * 2, dtype) for _ in alphas]
-        return cls(alphas, order, starts, counts, matrices, fit_intercept, ops)
+        matrices = [np.zeros((len(order),) * 2, plan.dtype) for _ in plan.alphas]
+        return cls(plan.alphas, order, starts, counts, matrices, plan.fit_intercept, ops)
 
     def add(
         self,
@@ -94,9 +92,7 @@ class Forms:
         share = np.delete(self.counts, np.s_[low:high])
         share = (share / share.sum()).astype(projected.dtype) * self.fit_intercept
         projected -= system.mean_left[:, None] * share
-        place = np.empty(len(self.order), np.intp)
-        place[self.order] = np.arange(len(self.order))
-        own = place[target_rows[system.held]] - low
+        own = self.place[target_rows[system.held]] - low
         by_row = np.argsort(own, kind="stable")
         firsts = np.searchsorted(own[by_row], np.arange(high - low))
         columns = np.ascontiguousarray(system.right[by_row].T)
@@ -138,6 +134,11 @@ class Forms:
         return [slice(i, min(i + step, size)) for i in range(0, size, step)]
 
     @property
+    def place(self) -> npt.NDArray[np.intp]:
+        """Where in `order` each row of the targets stands."""
+        return np.argsort(self.order)
+
+    @property
     def n_bytes(self) -> int:
         """Memory of the matrices."""
         return sum(int(matrix.nbytes) for matrix in self.matrices)
@@ -174,3 +175,24 @@ def forms_values(n_trials: int, rank: int, n_rows: int, n_folds: int, n_alphas: 
     held = -(-n_trials // n_folds)
     making = n_rows * (n_rows + 2 * rank + 2 * held) + 2 * rank * held
     return n_alphas * (n_rows**2 + factor_values(rank)) + making
+
+
+def forms_for(
+    shape: tuple[int, int],
+    fold_of_row: npt.NDArray[np.intp],
+    target_rows: npt.NDArray[np.intp],
+    plan: Plan,
+    ops: Ops,
+    targets: tuple[int, int],
+    spare: float,
+) -> Forms | None:
+    """Empty forms where they save time and fit into `spare` bytes; otherwise None.
+
+    `targets` are how many they would serve, and how many penalties are tried for each.
+    """
+    n_folds, n_alphas = int(fold_of_row.max()) + 1, len(plan.alphas)
+    rank = shape[plan.solver == "primal"]
+    sizes = (shape[0], rank, int(target_rows.max()) + 1, n_folds, n_alphas)
+    if plan.dtype.itemsize * forms_values(*sizes) > spare or not forms_pay(*sizes, *targets):
+        return None
+    return Forms.empty(plan, fold_of_row, target_rows, ops)

@@ -68,6 +68,20 @@ class _Cluster:
         jobs: Iterable[tuple[Any, ...]],
         shared: tuple[Any, ...] = (),
     ) -> Iterator[Any]:
+        try:
+            yield from self._answers(function, jobs, shared)
+        except RidgeError:
+            raise
+        except Exception as error:  # whatever call met a client that was just being closed
+            _check_open(self.client, error)
+            raise
+
+    def _answers(
+        self,
+        function: Callable[..., Any],
+        jobs: Iterable[tuple[Any, ...]],
+        shared: tuple[Any, ...],
+    ) -> Iterator[Any]:
         from concurrent.futures import CancelledError
 
         from distributed.scheduler import KilledWorker

@@ -213,7 +213,7 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
     n_alphas, n_targets = len(design.plan.alphas), block.full.shape[1]
     sums = _Sums(n_alphas, n_targets)
     local = search == "local" and n_alphas > 3 and not _is_cheap(design)
-    guess = order = None
+    order: Any = slice(None)
     if local:
         guess = best_penalty(gcv_table(design, block).score)
         order = np.argsort(guess, kind="stable")  # penalties then go to neighbouring columns
@@ -222,21 +222,16 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
         evaluate = _ByForms(design.forms, block, sums, order)
     else:
         evaluate = _Evaluation(design, block, sums, correlation, order)
-    total, constant = block.total, block.constant
-    if order is not None:
-        total, constant = total[order], constant[order]
+    total, constant = block.total[order], block.constant[order]
     score = sums.correlation if correlation else lambda: sums.r2(total, constant)
-    if guess is None or order is None:
+    if local:
+        _climb(evaluate, score, _start(guess[order], evaluate, score, n_alphas), n_alphas)
+    else:
         for index in range(n_alphas):
             evaluate(index, slice(None))
-    else:
-        _climb(evaluate, score, _start(guess[order], evaluate, score, n_alphas), n_alphas)
-    r2 = sums.r2(total, constant)
-    table = Table(sums.correlation() if correlation else r2, r2)
-    if order is not None:
-        back = np.argsort(order)
-        table = Table(table.score[:, back], table.r2[:, back])
-    return table
+    back = np.argsort(order) if local else order
+    r2 = sums.r2(total, constant)[:, back]
+    return Table(score()[:, back] if correlation else r2, r2)
 
 
 def _is_cheap(design: Design) -> bool:
@@ -355,12 +350,9 @@ class _Sums:
 class _ByForms:
     """Computes the sums of one penalty for some targets, put into `order`, by quadratic forms."""
 
-    def __init__(
-        self, forms: Forms, block: Block, sums: _Sums, order: npt.NDArray[np.intp] | None
-    ) -> None:
+    def __init__(self, forms: Forms, block: Block, sums: _Sums, order: Any) -> None:
         self.forms, self.sums = forms, sums
-        targets = block.centred[forms.order]
-        self.targets = targets if order is None else targets[:, order]
+        self.targets = block.centred[forms.order][:, order]
 
     def __call__(self, index: int, columns: slice | npt.NDArray[np.intp]) -> None:
         errors = self.forms.errors(index, self.targets[:, columns])
@@ -368,32 +360,22 @@ class _ByForms:
 
 
 class _Evaluation:
-    """Computes the sums of one penalty for some targets, over all folds.
-
-    With `order`, targets are put into that order, in the sums too.
-    """
+    """Computes the same sums from predictions, and those for correlations."""
 
     def __init__(
-        self,
-        design: Design,
-        block: Block,
-        sums: _Sums,
-        correlation: bool,
-        order: npt.NDArray[np.intp] | None,
+        self, design: Design, block: Block, sums: _Sums, correlation: bool, order: Any
     ) -> None:
         self.design, self.sums, self.correlation = design, sums, correlation
-        pick: Any = slice(None) if order is None else order
         self.projected, self.truth = [], []
         for k, system in enumerate(design.folds):
             rows = design.target_rows[system.held]
-            truth = block.centred[rows] - block.train_mean[k]
+            truth = (block.centred[rows] - block.train_mean[k])[:, order]
             if correlation:
                 centred = _centred(truth)
-                sums.truth += design.ops.column_dots(centred, centred)[pick]
-            self.truth.append(truth if order is None else truth[:, order])
-            self.projected.append(block.projected[k][:, pick])
-            if order is not None:
-                block.projected[k] = None  # one of the two is enough
+                sums.truth += design.ops.column_dots(centred, centred)
+            self.truth.append(truth)
+            self.projected.append(block.projected[k][:, order])
+            block.projected[k] = None  # where targets were put in order, one of the two is enough
 
     def __call__(self, index: int, columns: slice | npt.NDArray[np.intp]) -> None:
         design, ops = self.design, self.design.ops

@@ -15,8 +15,9 @@ from calcarine.linear._checks import (
     RidgeTypeError,
     check_finite,
 )
+from calcarine.linear._predict import predict_linear
 from calcarine.linear.group_ridge import group_ridge_cv
-from calcarine.linear.ridge import DEFAULT_ALPHAS, predict_linear, ridge_cv
+from calcarine.linear.ridge import DEFAULT_ALPHAS, ridge_cv
 
 
 class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]

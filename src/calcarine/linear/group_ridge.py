@@ -39,10 +39,12 @@ from calcarine.linear._checks import (
     check_dtype,
     check_finite,
 )
+from calcarine.linear._edges import edge_fractions, warn_at_edges
 from calcarine.linear._group_machines import Dual, GroupPlan, Machine, Primal, Space, Targets
 from calcarine.linear._group_search import search
+from calcarine.linear._predict import predict_linear
 from calcarine.linear.folds import grouped_folds
-from calcarine.linear.ridge import DEFAULT_ALPHAS, edge_fractions, predict_linear, warn_at_edges
+from calcarine.linear.ridge import DEFAULT_ALPHAS
 
 Spaces: TypeAlias = Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]
 """Feature spaces by name, or in a list; one array of shape (n, p_s) each."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,24 +29,15 @@ from calcarine.linear._checks import (
     check_dtype,
     check_finite,
 )
-from calcarine.linear._design import (
-    Design,
-    Plan,
-    Runner,
-    Scaler,
-    Trials,
-    fit_scaler,
-    peak_bytes,
-    prepare,
-    prepare_hard,
-    scaled_rows,
-    wider,
-)
-from calcarine.linear._forms import Forms, forms_pay, forms_values
+from calcarine.linear._design import Design, Plan, Runner, Scaler, fit_scaler, scaled_rows
+from calcarine.linear._edges import edge_fractions, warn_at_edges
+from calcarine.linear._forms import forms_for
 from calcarine.linear._leave_out import LeaveOut, group_numbers, leave_out_bytes
+from calcarine.linear._predict import predict_linear
+from calcarine.linear._prepare import Trials, peak_bytes, prepare, prepare_hard, wider
 from calcarine.linear._runner import runner_for
 from calcarine.linear._sink import Memory, fit_key, open_sink
-from calcarine.linear._sources import Matrix, as_source, read_columns, row_chunks
+from calcarine.linear._sources import Matrix, as_source, read_columns
 from calcarine.linear._targets import Choice, best_penalty, gcv_is_sound, solve_block, weigh_block
 from calcarine.linear.folds import grouped_folds
 
@@ -55,17 +45,8 @@ DEFAULT_ALPHAS: npt.NDArray[np.float64] = np.logspace(-2, 8, 21)
 """Penalties tried when none are given: half-decades from 0.01 to 1e8."""
 DEFAULT_ALPHAS.flags.writeable = False
 
-EDGE_SHARE = 0.05
-"""Share of predictable targets on an end of the penalty grid above which a fit warns."""
-
 _NEIGHBOURS = 4
 """Penalties that a local search tries for a target, by experience."""
-_PREDICT_ROWS = 64
-_PREDICT_COLUMNS = 8192
-
-
-class RidgeEdgeWarning(UserWarning):
-    """Many targets chose the lowest or highest penalty, so the best may lie outside the grid."""
 
 
 @dataclass(frozen=True)
@@ -404,9 +385,10 @@ def _decompose(
         needed = peak_bytes(n, p, n_folds, attempt)
         _check_room(room, needed, attempt)
         values = scaled_rows(x, scaler, attempt.dtype)
-        forms = None
+        forms = None  # by default in no more memory than float64 could take anyway
         if fold_of_row is not None:
-            forms = _forms(n, p, fold_of_row, rows, attempt, ops, targets, room, needed)
+            spare = needed if room is None else room - needed
+            forms = forms_for((n, p), fold_of_row, rows, attempt, ops, targets, spare)
         trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms)
         design = prepare(trials)
         if design is not None:
@@ -423,28 +405,6 @@ def _decompose(
             "Leaving one group out makes the fit undefined at the smallest penalty; "
             "choose larger alphas or cv='kfold'."
         ) from error
-
-
-def _forms(
-    n: int,
-    p: int,
-    fold_of_row: npt.NDArray[np.intp],
-    rows: npt.NDArray[np.intp],
-    plan: Plan,
-    ops: Ops,
-    targets: tuple[int, int],
-    room: float | None,
-    needed: int,
-) -> Forms | None:
-    """Quadratic forms, where they save time and there is memory for them."""
-    n_folds, n_alphas, n_rows = int(fold_of_row.max()) + 1, len(plan.alphas), int(rows.max()) + 1
-    rank = p if plan.solver == "primal" else n
-    n_bytes = plan.dtype.itemsize * forms_values(n, rank, n_rows, n_folds, n_alphas)
-    # Without a bound: no more than a fit with room for float64 could take anyway.
-    fits = n_bytes <= needed if room is None else needed + n_bytes <= room
-    if not fits or not forms_pay(n, rank, n_rows, n_folds, n_alphas, *targets):
-        return None
-    return Forms.empty(plan.alphas, fold_of_row, rows, plan.fit_intercept, plan.dtype, ops)
 
 
 def _choose_shared(
@@ -490,70 +450,6 @@ def _check_memory(memory: float | None) -> float | None:
     if not is_number or not memory > 0:
         raise RidgeError(f"memory is {memory!r}; give a number of bytes above 0, or None.")
     return float(memory)
-
-
-def predict_linear(
-    X: npt.ArrayLike,
-    coef: FloatArray,
-    x_mean: FloatArray,
-    y_mean: FloatArray,
-    out: FloatArray | None = None,
-) -> FloatArray:
-    """Predict ``(X - x_mean) @ coef + y_mean`` in float64, whatever the size of the batch.
-
-    Rows go through the matrix product in padded batches of one fixed size, so the library
-    underneath takes the same path for one row as for a thousand. Subtracting the mean first
-    keeps predictors with a large offset from cancelling against the intercept.
-
-    Parameters
-    ----------
-    X : array-like, shape (m, p)
-        A zarr array, HDF5 data set or memory map is read in chunks of rows.
-    coef : ndarray, shape (p, t)
-        May be a memory map, as from a fit with `out`.
-    x_mean : ndarray, shape (p,)
-    y_mean : ndarray, shape (t,)
-    out : ndarray, shape (m, t), optional
-        Filled and returned; a memory map takes predictions larger than memory.
-
-    Returns
-    -------
-    ndarray, shape (m, t)
-
-    Raises
-    ------
-    RidgeError
-        When X has another number of columns than the fit, or values that are not finite, or `out`
-        has another shape or cannot hold floating point numbers.
-    """
-    x = as_source(X, "X")
-    if np.ndim(X) != 2 or x.shape[1] != coef.shape[0]:
-        raise RidgeError(
-            f"X has shape {np.shape(X)} but the fit had {coef.shape[0]} columns; "
-            "pass a 2-D array with the same voxels in the same order."
-        )
-    shape = (x.shape[0], coef.shape[1])
-    if out is None:
-        out = np.empty(shape)
-    elif out.shape != shape or np.dtype(out.dtype).kind != "f":
-        raise RidgeError(
-            f"out has shape {out.shape} and type {out.dtype} but the prediction has shape {shape}; "
-            "pass a floating point array of that shape."
-        )
-    for rows in row_chunks(x):
-        chunk = np.asarray(x[rows])
-        check_finite(chunk, "X", first_row=rows.start)
-        for first in range(0, shape[1], _PREDICT_COLUMNS):
-            columns = slice(first, first + _PREDICT_COLUMNS)
-            weights = np.asarray(coef[:, columns], dtype=np.float64)
-            for start in range(0, len(chunk), _PREDICT_ROWS):
-                part = chunk[start : start + _PREDICT_ROWS]
-                padded = np.zeros((_PREDICT_ROWS, x.shape[1]))
-                padded[: len(part)] = part
-                padded[: len(part)] -= x_mean
-                here = slice(rows.start + start, rows.start + start + len(part))
-                out[here, columns] = (padded @ weights)[: len(part)] + y_mean[columns]
-    return out
 
 
 def _check_data(X: npt.ArrayLike, Y: npt.ArrayLike) -> tuple[Matrix, Matrix]:
@@ -612,34 +508,3 @@ def _check_alpha_per(alpha_per: Any, n_targets: int) -> npt.NDArray[np.intp] | N
 def _own_precision(x: Matrix) -> str:
     small = np.dtype(x.dtype).kind == "f" and np.dtype(x.dtype).itemsize <= 4
     return "float32" if small else "float64"
-
-
-def edge_fractions(
-    best: npt.NDArray[np.intp], predictable: npt.NDArray[np.bool_], n_alphas: int
-) -> tuple[float, float]:
-    """Share of the predictable targets that chose the first and the last penalty."""
-    chosen = best[predictable]
-    if chosen.size == 0 or n_alphas == 1:
-        return 0.0, 0.0
-    return float(np.mean(chosen == 0)), float(np.mean(chosen == n_alphas - 1))
-
-
-def warn_at_edges(
-    low: float, high: float, alphas: npt.NDArray[np.float64], predictable: str
-) -> None:
-    """Warn when over `EDGE_SHARE` of the predictable targets chose an end of the penalties."""
-    if low + high <= EDGE_SHARE:
-        return
-    parts, mends = [], []
-    if low > 0:
-        parts.append(f"{low:.1%} chose the lowest alpha ({alphas[0]:g})")
-        mends.append("smaller")
-    if high > 0:
-        parts.append(f"{high:.1%} chose the highest alpha ({alphas[-1]:g})")
-        mends.append("larger")
-    warnings.warn(
-        f"Of the targets with a held-out {predictable}, {' and '.join(parts)}; "
-        f"widen alphas: add {' and '.join(mends)} values.",
-        RidgeEdgeWarning,
-        stacklevel=4,  # this, the fit and its decorator
-    )

@@ -1,0 +1,387 @@
+"""How a design comes to be: Gram matrices, their decompositions, and the precision they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calcarine.linear._arrays import Array, Ops, dtype_of
+from calcarine.linear._checks import FloatArray
+from calcarine.linear._design import Design, Moments, Plan, Runner, Scaler, System
+from calcarine.linear._factor import Solver, Spectral, factor_values, factorize
+from calcarine.linear._forms import Forms
+from calcarine.linear._precision import (
+    DOUBLE,
+    ERROR,
+    FOLD_ERROR,
+    FOLD_LIMIT,
+    HOPELESS,
+    LIMIT,
+    SINGLE,
+    largest,
+    measure_dual,
+    measure_primal,
+    representable,
+)
+from calcarine.linear._sources import CHUNK_VALUES
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) -> int:
+    """Most memory that `prepare` may take in the precision of the plan, or `prepare_hard`."""
+    order = n if plan.solver == "dual" else p
+    wide = 2 if plan.dtype.itemsize < 8 else 1
+    squares, rows = n_folds + 1 + 4 * wide, 2 + 2 * wide
+    values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order)
+    values += (n_folds + 2) * n * p if hard else 0
+    return values * plan.dtype.itemsize + 3 * 8 * min(CHUNK_VALUES + p, n * p)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Scaled rows, shape (n, p), in the precision of the plan, and how they are to be decomposed.
+
+    `fold_of_row` is None when only all rows are wanted.
+    """
+
+    x: FloatArray
+    scaler: Scaler
+    fold_of_row: npt.NDArray[np.intp] | None
+    target_rows: npt.NDArray[np.intp]
+    plan: Plan
+    ops: Ops
+    run: Runner
+    forms: Forms | None = None
+
+    def parts(self) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+        """Training and held-out trials of every fold."""
+        if self.fold_of_row is None:
+            return
+        for fold in range(int(self.fold_of_row.max()) + 1):
+            yield np.flatnonzero(self.fold_of_row != fold), np.flatnonzero(self.fold_of_row == fold)
+
+    def design(
+        self, kind: str, folds: list[System], full: System, moments: list[Moments]
+    ) -> Design:
+        """What came of decomposing them."""
+        n = len(self.x)
+        forms = self.forms
+        if kind == "svd":
+            forms = None
+        elif forms is not None:
+            forms.finish()
+            for system in folds:
+                system.drop()
+        return Design(
+            self.plan, kind, self.scaler, n, self.target_rows, folds, full, moments, self.ops, forms
+        )
+
+
+def prepare(trials: Trials) -> Design | None:
+    """Decompose all rows and the training rows of every fold.
+
+    Returns
+    -------
+    Design or None
+        None when the penalties are too small for this precision of the Gram matrix. All rows may
+        be decomposed in float64 when the folds are in float32: ranking penalties needs less.
+    """
+    x, plan = trials.x, trials.plan
+    extreme = max(float(x.max()), -float(x.min()))
+    if not extreme**2 * x.size <= largest(plan):
+        return None
+    return _dual(trials) if plan.solver == "dual" else _primal(trials)
+
+
+def prepare_hard(trials: Trials) -> Design:
+    """Like `prepare`, by singular values of the rows themselves, which no penalty is too small for.
+
+    A Gram matrix squares the condition number; this does not, at several times the cost.
+    """
+    everything = np.arange(len(trials.x))
+    jobs = (
+        (train, held, trials.target_rows, trials.plan, trials.ops)
+        for train, held in [*trials.parts(), (everything, everything[:0])]
+    )
+    *folds, full = trials.run(_hard_system, jobs, (trials.x,))
+    return trials.design("svd", folds, full, [])
+
+
+def _hard_system(
+    x: FloatArray,
+    train: npt.NDArray[np.intp],
+    held: npt.NDArray[np.intp],
+    target_rows: npt.NDArray[np.intp],
+    plan: Plan,
+    ops: Ops,
+) -> System:
+    mean = x[train].mean(axis=0) if plan.fit_intercept else np.zeros(x.shape[1])
+    u, s, vt = ops.svd(ops.put(x[train] - mean, plan.dtype))
+    values = ops.get(s)
+    kept = int((values > max(len(train), x.shape[1]) * _EPS * values[0]).sum())
+    u, s, right = u[:, :kept], s[:kept], vt[:kept].T * s[:kept]
+    if len(held):
+        right = ops.put(x[held] - mean, plan.dtype) @ right
+    return _on_targets(u, right, Spectral(s * s, ops), train, held, target_rows, ops)
+
+
+def _on_targets(
+    left: Array,
+    right: Array,
+    solver: Solver,
+    train: npt.NDArray[np.intp],
+    held: npt.NDArray[np.intp],
+    target_rows: npt.NDArray[np.intp],
+    ops: Ops,
+    rounding: float = _EPS,
+    filled: tuple[float, int] = (0.0, 0),
+) -> System:
+    """A system applied to targets: rows of `left` that share a row of the targets are summed."""
+    values, dtype = ops.get(left), dtype_of(left)
+    mean_left = ops.put(values.sum(axis=0, dtype=np.float64), dtype)
+    rows, sums = _collapse(values, target_rows[train])
+    summed = left if sums is values else ops.put(sums, dtype)
+    trials = None if len(held) else left
+    return System(summed, rows, mean_left, right, solver, held, rounding, filled, trials)
+
+
+def _collapse(
+    values: npt.NDArray[Any], rows: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[Any]]:
+    """Distinct rows, and the sums of the values over each."""
+    distinct, inverse = np.unique(rows, return_inverse=True)
+    if len(distinct) == len(rows):
+        return rows, values
+    order = np.argsort(inverse, kind="stable")
+    starts = np.searchsorted(inverse[order], np.arange(len(distinct)))
+    return distinct, np.add.reduceat(values[order], starts, axis=0)
+
+
+def _rounding(solver: Solver, plan: Plan) -> float:
+    """Rounding times condition number of a Gram matrix at the smallest penalty.
+
+    Rows so large that subtracting them from all sums cancels digits of what is left are training
+    rows of other folds, and raise the condition number there.
+    """
+    return float(np.finfo(plan.dtype).eps) * solver.condition(float(plan.alphas[0]))
+
+
+def wider(plan: Plan) -> list[Plan]:
+    """The plan, and the same in float64 if it is not."""
+    return [plan] if plan.dtype == DOUBLE else [plan, replace(plan, dtype=DOUBLE)]
+
+
+def _full_system(
+    make: Callable[[Plan], System | None],
+    measure: Callable[[System], npt.NDArray[np.float64]],
+    folds: list[System],
+    plan: Plan,
+) -> System | None:
+    """The fit on all rows, in float64 if it needs that; None if the folds need that too."""
+    full = make(plan)
+    if plan.dtype == DOUBLE:
+        return full
+    doubtful = any(fold.rounding > FOLD_LIMIT[SINGLE] for fold in folds)
+    if full is not None and (doubtful or full.rounding > LIMIT[SINGLE]):
+        *of_folds, of_weights = measure(full)
+        if max(of_folds, default=0.0) > FOLD_ERROR:
+            return None
+        if of_weights <= ERROR:
+            return full
+    elif doubtful:
+        return None
+    elif full is not None:
+        return full
+    full = make(replace(plan, dtype=DOUBLE))
+    # Targets are projected in single precision still.
+    ratio = float(np.finfo(SINGLE).eps / np.finfo(DOUBLE).eps)
+    return full if full is not None and full.rounding * ratio <= FOLD_LIMIT[SINGLE] else None
+
+
+def _primal(trials: Trials) -> Design | None:
+    x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
+    target_rows, dead = trials.target_rows, trials.scaler.dead
+    in_folds = trials.fold_of_row is not None
+    n, p = x.shape
+    parts: list[Any] = [held for _, held in trials.parts()] or [slice(None)]
+    total, grams, sums, moments = np.zeros((p, p), plan.dtype), [], [], []
+    jobs = ((x[rows], target_rows[rows], plan, ops) for rows in parts)
+    for gram, column_sums, moment in run(_fold_moments, jobs):
+        total += gram
+        sums.append(column_sums)
+        moments.append(moment)
+        grams.append(gram if in_folds else None)
+    everything = np.sum(sums, axis=0)
+    n_train = [n - len(held) for _, held in trials.parts()]
+    means = [
+        (everything - held) / count if plan.fit_intercept else np.zeros(p)
+        for held, count in zip(sums, n_train, strict=False)
+    ]
+
+    def centred(fold: int) -> tuple[Any, ...]:
+        gram, mean = total - grams[fold], means[fold]
+        grams[fold] = None
+        if plan.fit_intercept:
+            centre = (mean * np.sqrt(n_train[fold])).astype(plan.dtype)
+            gram -= np.outer(centre, centre)
+        rows = x[parts[fold]] - mean.astype(plan.dtype)
+        return gram, rows, mean * n_train[fold], parts[fold], dead, plan, ops
+
+    folds: list[System] = []
+    if in_folds:
+        for system in run(_primal_system, (centred(fold) for fold in range(len(parts)))):
+            if system is None:
+                return None
+            if trials.forms is not None:
+                others = [m for fold, m in enumerate(moments) if fold != len(folds)]
+                projected = np.concatenate([system.left.T @ m.sums.T for m in others], axis=1)
+                trials.forms.add(len(folds), system, projected, target_rows)
+                if system.rounding <= FOLD_LIMIT[plan.dtype]:
+                    system.drop()
+            folds.append(system)
+
+    def on_all_rows(wide: Plan) -> System | None:
+        gram = total if wide is plan else _gram(x, wide, ops)
+        job = (gram, None, np.zeros(p), np.arange(0), dead, wide, ops)
+        return next(iter(run(_primal_system, [job])))  # type: ignore[no-any-return]
+
+    def measure(full: System) -> npt.NDArray[np.float64]:
+        doubtful = [k for k, fold in enumerate(folds) if not fold.dropped]
+        systems, centres = [folds[k] for k in doubtful], [means[k] for k in doubtful]
+        return measure_primal(x, plan, [*systems, full], [*centres, np.zeros(p)])
+
+    full = _full_system(on_all_rows, measure, folds, plan)
+    if full is None:
+        return None
+    return trials.design("primal", folds, full, moments)
+
+
+def _gram(x: FloatArray, plan: Plan, ops: Ops, *, of_rows: bool = False) -> FloatArray:
+    part = ops.put(x, plan.dtype)
+    return ops.get(part @ part.T if of_rows else part.T @ part)
+
+
+def _fold_moments(
+    x: FloatArray, target_rows: npt.NDArray[np.intp], plan: Plan, ops: Ops
+) -> tuple[FloatArray, npt.NDArray[np.float64], Moments]:
+    """Gram matrix, column sums and rows by target of the trials of one fold."""
+    distinct, collapsed = _collapse(x, target_rows)
+    moments = Moments(ops.put(collapsed, plan.dtype), distinct)
+    return _gram(x, plan, ops), x.sum(axis=0, dtype=np.float64), moments
+
+
+def _primal_system(
+    gram: FloatArray,
+    rows: FloatArray | None,
+    mean_left: npt.NDArray[np.float64],
+    held: npt.NDArray[np.intp],
+    dead: npt.NDArray[np.bool_],
+    plan: Plan,
+    ops: Ops,
+) -> System | None:
+    """The fit on all rows when there are no held-out `rows`; None if rounding is too large."""
+    if not representable(gram, plan):
+        return None
+    filled = _fill(gram, dead)
+    basis, solver = factorize(ops.put(gram, plan.dtype), ops)
+    rounding = _rounding(solver, plan)
+    if not rounding <= HOPELESS[plan.dtype]:
+        return None
+    mean = ops.put(mean_left, plan.dtype) @ basis
+    right = basis if rows is None else ops.put(rows, plan.dtype) @ basis
+    return System(basis, None, mean, right, solver, held, rounding, filled)
+
+
+def _dual(trials: Trials) -> Design | None:
+    x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
+    target_rows = trials.target_rows
+    kernel = _gram(x, plan, ops, of_rows=True)
+    folds: list[System] = []
+    jobs = ((train, held, target_rows, plan, ops) for train, held in trials.parts())
+    for system in run(_dual_fold, jobs, (kernel,)):
+        if system is None:
+            return None
+        if trials.forms is not None and system.rows is not None:
+            forms = trials.forms
+            columns = np.argsort(forms.place[system.rows])
+            forms.add(len(folds), system, system.left[columns].T.copy(), target_rows)
+        folds.append(system)
+
+    def on_all_rows(wide: Plan) -> System | None:
+        gram = kernel if wide is plan else _gram(x, wide, ops, of_rows=True)
+        job = (gram, x, target_rows, wide, ops)
+        return next(iter(run(_dual_full, [job])))  # type: ignore[no-any-return]
+
+    def measure(full: System) -> npt.NDArray[np.float64]:
+        return np.append(np.zeros(len(folds)), measure_dual(x, plan, full))
+
+    full = _full_system(on_all_rows, measure, folds, plan)
+    if full is None:
+        return None
+    return trials.design("dual", folds, full, [])
+
+
+def _dual_fold(
+    kernel: FloatArray,
+    train: npt.NDArray[np.intp],
+    held: npt.NDArray[np.intp],
+    target_rows: npt.NDArray[np.intp],
+    plan: Plan,
+    ops: Ops,
+) -> System | None:
+    inner, outer = kernel[np.ix_(train, train)], kernel[np.ix_(held, train)]
+    if plan.fit_intercept:
+        # Rows of `outer` need not be centred themselves: they meet targets without a mean.
+        mean = inner.mean(axis=0, dtype=np.float64)
+        outer -= (mean - mean.mean()).astype(plan.dtype)
+        inner -= mean.astype(plan.dtype)
+        inner -= (mean - mean.mean())[:, None].astype(plan.dtype)
+    found = _kernel_system(inner, FOLD_LIMIT, plan, ops)
+    if found is None:
+        return None
+    basis, solver, rounding, filled = found
+    right = ops.put(outer, plan.dtype) @ basis
+    return _on_targets(basis, right, solver, train, held, target_rows, ops, rounding, filled)
+
+
+def _dual_full(
+    kernel: FloatArray, x: FloatArray, target_rows: npt.NDArray[np.intp], plan: Plan, ops: Ops
+) -> System | None:
+    found = _kernel_system(kernel, HOPELESS, plan, ops)
+    if found is None:
+        return None
+    basis, solver, rounding, filled = found
+    right, everything = ops.put(x, plan.dtype).T @ basis, np.arange(len(x))
+    return _on_targets(
+        basis, right, solver, everything, everything[:0], target_rows, ops, rounding, filled
+    )
+
+
+def _kernel_system(
+    kernel: FloatArray, limit: dict[np.dtype[Any], float], plan: Plan, ops: Ops
+) -> tuple[Array, Solver, float, tuple[float, int]] | None:
+    """Basis, solver, rounding and filled direction of a centred kernel, which is overwritten."""
+    if not representable(kernel, plan):
+        return None
+    filled = (0.0, 0)
+    if plan.fit_intercept:
+        # Centring removes the constant direction; it gets an eigenvalue of ordinary size.
+        value = float(kernel.diagonal().mean(dtype=np.float64))
+        filled = (value, 1)
+        kernel += kernel.dtype.type(value / len(kernel))
+    basis, solver = factorize(ops.put(kernel, plan.dtype), ops)
+    rounding = _rounding(solver, plan)
+    return (basis, solver, rounding, filled) if rounding <= limit[plan.dtype] else None
+
+
+def _fill(gram: FloatArray, dead: npt.NDArray[np.bool_]) -> tuple[float, int]:
+    """Give columns without any variance a diagonal of ordinary size, in place."""
+    columns = np.flatnonzero(dead)
+    value = float(gram.diagonal()[~dead].mean()) if len(columns) < len(dead) else 1.0
+    gram[columns, columns] = value
+    return value, len(columns)
