@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from calcarine.datasets.ceilings import noise_ceiling
-from calcarine.datasets.core import BrainDataset, Responses, Split, make_responses, zscore_sessions
+from calcarine.datasets.core import BrainDataset, Responses, make_responses
+from calcarine.datasets.quality.reliability import noise_ceiling
+from calcarine.datasets.scaling import zscore_sessions
+from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.stimuli import StimulusSet
 

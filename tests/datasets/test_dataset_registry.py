@@ -19,12 +19,12 @@ def modules_with_info():
 
 def test_every_dataset_module_is_registered():
     found = {module.INFO.name: module.load for module in modules_with_info()}
-    assert found == registry.LOADERS
-    assert {info.name for info in registry.available()} == set(registry.LOADERS)
+    assert found == {name: module.load for name, module in registry.MODULES.items()}
+    assert {info.name for info in registry.available()} == set(registry.MODULES)
     assert len(found) >= 3
 
 
-@pytest.mark.parametrize("name", sorted(registry.LOADERS))
+@pytest.mark.parametrize("name", sorted(registry.MODULES))
 def test_every_registered_dataset_loads(name, request):
     info = registry.info(name)
     folder = request.getfixturevalue("measured") if info.needs_folder else None

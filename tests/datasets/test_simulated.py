@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from calcarine.datasets import simulated
-from calcarine.datasets.ceilings import noise_ceiling
-from calcarine.datasets.core import zscore_sessions
+from calcarine.datasets.quality.reliability import noise_ceiling
+from calcarine.datasets.scaling import zscore_sessions
 from calcarine.datasets.tuning import early_features, gabor_energy, semantic_features
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import scenes

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.errors import CalcarineError
 
 app = typer.Typer(
@@ -18,7 +19,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-datasets_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(datasets_app, name="datasets")
 
 Settings = Annotated[
@@ -26,8 +26,6 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given often."),
 ]
 Run = Annotated[Path, typer.Argument(help="Output folder of a run.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the data set's files.")]
-Subject = Annotated[str | None, typer.Option(help="Which person; the first by default.")]
 
 
 def main() -> None:
@@ -154,43 +152,3 @@ def init(
         preset, None, settings or (), name=dataset, data=data, subject=subject
     )
     print(f"Wrote {RunDirectory(out, experiment).path / 'experiment.yaml'}")
-
-
-@datasets_app.command("list")
-def list_datasets() -> None:
-    """Show the data sets that calcarine can read."""
-    from calcarine import datasets
-
-    for info in datasets.available():
-        kind = "simulated" if info.simulated else "measured"
-        print(f"{info.name:16} {kind:10} {info.title}")
-
-
-@datasets_app.command("info")
-def dataset_info(
-    name: Annotated[str, typer.Argument(help="Name of the data set.")],
-    data: Data = None,
-    subject: Subject = None,
-) -> None:
-    """Say what a data set holds."""
-    from calcarine import datasets
-
-    about = datasets.info(name)
-    if about.needs_folder and data is None:
-        print(f"{about.title}\nsource       {about.source}\nlicence      {about.licence}")
-        print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
-        return
-    for key, value in datasets.load(name, data, subject).describe().items():
-        print(f"{key:12} {_shown(key, value)}")
-
-
-def _shown(key: str, value: Any) -> str:
-    if key == "repeats":
-        return ", ".join(f"{stimuli} stimuli shown {times} x" for times, stimuli in value.items())
-    if key == "splits":
-        first = next(iter(value.values()))
-        sizes = f"{first['train']} training and {first['test']} test stimuli"
-        return sizes if len(value) == 1 else f"{len(value)}, each about {sizes}"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
-    return str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,94 +14,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError, LeakageError
+from calcarine.datasets.scaling import SessionScaling, scale_sessions
+from calcarine.datasets.splits.split import Split
+from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["BrainDataset", "Responses", "Split", "make_responses", "zscore_sessions"]
+__all__ = ["BrainDataset", "Responses", "make_responses", "with_trials"]
 
 Role = Literal["train", "test"]
 _JUDGES = ("scenes", "digits", None)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A named, saved assignment of stimuli (never of trials) to training and test.
-
-    Attributes
-    ----------
-    name
-        How it is called.
-    train, test
-        Ids of stimuli; no id is in both.
-    rule
-        In words, how the assignment was made.
-    seed
-        Of the random numbers used, None if there were none.
-
-    Raises
-    ------
-    LeakageError
-        If a stimulus is both in training and test.
-    CalcarineError
-        If a stimulus occurs twice or a side is empty.
-    """
-
-    name: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-    rule: str
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "train", tuple(self.train))
-        object.__setattr__(self, "test", tuple(self.test))
-        in_training = set(self.train)
-        both = [key for key in self.test if key in in_training]
-        if both:
-            raise LeakageError(
-                f"Split {self.name} has stimulus {both[0]} in training and in test"
-                f" ({len(both)} such stimuli in all); take it out of one of them."
-            )
-        for side, keys in (("train", self.train), ("test", self.test)):
-            if not keys:
-                raise CalcarineError(f"Split {self.name} has no {side} stimuli; give some.")
-            twice = [key for key, times in Counter(keys).items() if times > 1]
-            if twice:
-                raise CalcarineError(
-                    f"Split {self.name} lists {twice[0]} twice in {side}; list each stimulus once."
-                )
-
-    def digest(self) -> str:
-        """SHA-256 (hexadecimal) of the whole split."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """Write the split as JSON text."""
-        return json.dumps(
-            {
-                "name": self.name,
-                "rule": self.rule,
-                "seed": self.seed,
-                "train": list(self.train),
-                "test": list(self.test),
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Split:
-        """Read what `to_json` wrote."""
-        try:
-            found = json.loads(text)
-            name, rule, seed = found["name"], found["rule"], found["seed"]
-            train, test = found["train"], found["test"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CalcarineError(
-                f"This is not a saved split ({error}); it needs name, rule, seed, train and test."
-            ) from error
-        for keys in (train, test):
-            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-                raise CalcarineError("A saved split needs lists of stimulus ids as train and test.")
-        return cls(str(name), tuple(train), tuple(test), str(rule), seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +91,10 @@ class BrainDataset:
         ``"digits"`` or None.
     truth
         For simulated data only: what the simulation knows.
+    scaling
+        How the sessions of `responses` were z-scored, None if they were not.
+        Where a split has test stimuli that helped to scale, its sessions are
+        scaled anew by its own training trials when they are read.
 
     Raises
     ------
@@ -188,6 +114,7 @@ class BrainDataset:
     licence: str
     judge: str | None = None
     truth: dict[str, Any] = field(default_factory=dict)
+    scaling: SessionScaling | None = None
 
     def __post_init__(self) -> None:
         self._check_responses()
@@ -196,6 +123,7 @@ class BrainDataset:
         self._check_splits()
         if self.truth and not self.simulated:
             raise CalcarineError(f"{self._who} is measured, so nobody knows its truth; leave it.")
+        self._check_scaling()
         if self.judge not in _JUDGES:
             raise CalcarineError(f"{self._who}: judge is scenes, digits or None, not {self.judge}.")
 
@@ -291,6 +219,17 @@ class BrainDataset:
                     "make the split from the stimuli of this subject."
                 )
 
+    def _check_scaling(self) -> None:
+        if self.scaling is None:
+            return
+        width = self.scaling.mean.shape[1]
+        if width != self.n_voxels:
+            raise CalcarineError(
+                f"{self._who}: the scaling is for {width} voxels and there are {self.n_voxels}."
+            )
+        if not np.isin(self.sessions, self.scaling.sessions).all():
+            raise CalcarineError(f"{self._who}: the scaling does not know all sessions.")
+
     def split(self, name: str | Split | None = None) -> Split:
         """Find a split by its name; the first if left out.
 
@@ -357,11 +296,12 @@ class BrainDataset:
         Responses
             Role ``"train"``, shape (training trials, voxels of the ROI).
         """
-        wanted = set(self.split(split).train)
+        chosen = self.split(split)
+        wanted = set(chosen.train)
         shown = self.trial_stimuli
         rows = np.array([row for row, key in enumerate(shown) if key in wanted], dtype=np.int64)
         ids = tuple(shown[row] for row in rows)
-        return Responses(self._read(rows, roi), ids, "train", self.sessions[rows])
+        return Responses(self._read(rows, roi, chosen), ids, "train", self.sessions[rows])
 
     def test(self, split: str | Split | None = None, roi: str = "all") -> Responses:
         """Mean over the repeats of each test stimulus, in the order of the split.
@@ -376,19 +316,30 @@ class BrainDataset:
         Responses
             Role ``"test"``, shape (test stimuli, voxels of the ROI).
         """
-        ids = self.split(split).test
+        chosen = self.split(split)
+        ids = chosen.test
         place = {key: position for position, key in enumerate(ids)}
         shown = self.trial_stimuli
         rows = np.array([row for row, key in enumerate(shown) if key in place], dtype=np.int64)
         owner = np.array([place[shown[row]] for row in rows], dtype=np.int64)
-        single = self._read(rows, roi)
+        single = self._read(rows, roi, chosen)
         sums = np.zeros((len(ids), single.shape[1]), dtype=np.float64)
         np.add.at(sums, owner, single)
         means = (sums / np.bincount(owner, minlength=len(ids))[:, None]).astype(np.float32)
         return Responses(means, ids, "test", _common_session(self.sessions[rows], owner, len(ids)))
 
-    def _read(self, rows: NDArray[np.int64], roi: str) -> NDArray[np.float32]:
+    def _read(self, rows: NDArray[np.int64], roi: str, split: Split) -> NDArray[np.float32]:
         columns = np.flatnonzero(self.roi_mask(roi))
+        if self.scaling is None or self.scaling.stimuli.isdisjoint(split.test):
+            return self._values(rows, columns)
+        # This split's test trials helped to scale: scale all anew by its own training trials.
+        everything = np.arange(self.n_trials)
+        raw = self.scaling.undo(self._values(everything, columns), self.sessions, columns)
+        wanted = set(split.train)
+        train = np.array([key in wanted for key in self.trial_stimuli])
+        return scale_sessions(raw, self.sessions, train)[0][rows]
+
+    def _values(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
         part = self.responses[{"trial": rows, "voxel": columns}].values
         _check_finite(part, columns, self._who)
         return np.ascontiguousarray(part, dtype=np.float32)
@@ -477,70 +428,26 @@ def make_responses(
             f"Responses of shape {values.shape} do not fit {count} stimulus ids and "
             f"{numbers.size} sessions; give one of each per trial."
         )
+    return with_trials(xr.Variable(("trial", "voxel"), values), stimulus_ids, numbers)
+
+
+def with_trials(
+    values: xr.Variable, stimulus_ids: Sequence[str], sessions: NDArray[np.int64]
+) -> xr.DataArray:
+    """Give an array of trials, in memory or lazy, the coordinates of `BrainDataset`."""
     seen: Counter[str] = Counter()
-    repeats = np.empty(count, dtype=np.int64)
+    repeats = np.empty(len(stimulus_ids), dtype=np.int64)
     for row, key in enumerate(stimulus_ids):
         repeats[row] = seen[key]
         seen[key] += 1
     return xr.DataArray(
         values,
-        dims=("trial", "voxel"),
         coords={
             "stimulus": ("trial", np.asarray(stimulus_ids, dtype=str)),
-            "session": ("trial", numbers),
+            "session": ("trial", sessions),
             "repeat": ("trial", repeats),
         },
     )
-
-
-def zscore_sessions(
-    data: ArrayLike, sessions: ArrayLike, is_train: ArrayLike
-) -> NDArray[np.float32]:
-    """Z-score every session with the mean and SD of its training trials.
-
-    Test trials are scaled by the same numbers and never enter them.
-
-    Parameters
-    ----------
-    data
-        Shape (trial, voxel).
-    sessions
-        Session of each trial, shape (trial,).
-    is_train
-        bool, shape (trial,).
-
-    Returns
-    -------
-    float32 array of shape (trial, voxel)
-        A voxel that is constant over a session's training trials is only centred.
-
-    Raises
-    ------
-    CalcarineError
-        If shapes differ or a session has fewer than two training trials.
-    """
-    values = np.asarray(data)
-    labels, train = np.asarray(sessions), np.asarray(is_train)
-    if values.ndim != 2 or labels.shape != (len(values),) or train.shape != labels.shape:
-        raise CalcarineError(
-            f"Z-scoring needs a session and a role for each trial, not shapes {labels.shape} "
-            f"and {train.shape} for data of shape {values.shape}."
-        )
-    if train.dtype != np.bool_:
-        raise CalcarineError(f"is_train must be boolean, not {train.dtype}.")
-    scaled = np.empty(values.shape, dtype=np.float32)
-    for session in np.unique(labels):
-        inside = labels == session
-        reference = values[inside & train].astype(np.float64)
-        if len(reference) < 2:
-            raise CalcarineError(
-                f"Session {session} has {len(reference)} training trials; z-scoring needs two."
-            )
-        mean, spread = reference.mean(0), reference.std(0)
-        # Rounding leaves a constant voxel a spread just above zero.
-        spread[spread <= 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 1.0
-        scaled[inside] = (values[inside] - mean) / spread
-    return scaled
 
 
 def _check_finite(values: NDArray[Any], columns: NDArray[np.int64], who: str) -> None:

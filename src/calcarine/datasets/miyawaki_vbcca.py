@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._files import DatasetInfo, find_file, pick_subject, read_mat
-from calcarine.datasets.core import BrainDataset, Split, make_responses
+from calcarine.datasets.core import BrainDataset, make_responses
+from calcarine.datasets.provider import DatasetInfo, find_file, pick_subject, read_mat
+from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 

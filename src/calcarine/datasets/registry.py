@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from calcarine.datasets import digits69, miyawaki_vbcca, simulated
-from calcarine.datasets._files import DatasetInfo
 from calcarine.datasets.core import BrainDataset
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.prepare.engine import prepare as run_preparation
+from calcarine.datasets.prepare.store import PreparedSubject
+from calcarine.datasets.provider import DatasetInfo
+from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
 
-__all__ = ["LOADERS", "DatasetInfo", "available", "info", "load"]
+__all__ = [
+    "MODULES", "DatasetInfo", "assets", "available", "check", "fake", "info", "load", "prepare",
+    "recognise",
+]  # fmt: skip
 
-_MODULES = (simulated, digits69, miyawaki_vbcca)
-_INFOS: dict[str, DatasetInfo] = {module.INFO.name: module.INFO for module in _MODULES}
-
-LOADERS: dict[str, Callable[..., BrainDataset]] = {
-    module.INFO.name: module.load for module in _MODULES
+MODULES: dict[str, ModuleType] = {
+    module.INFO.name: module for module in (simulated, digits69, miyawaki_vbcca)
 }
-"""Loading functions; all take `data` and `subject` and their own options."""
+"""The module of each data set; see `calcarine.datasets.provider`."""
 
 
 def available() -> tuple[DatasetInfo, ...]:
     """All data sets, simulated ones first."""
-    return tuple(_INFOS.values())
+    return tuple(module.INFO for module in MODULES.values())
 
 
 def info(name: str) -> DatasetInfo:
@@ -36,9 +41,10 @@ def info(name: str) -> DatasetInfo:
     CalcarineError
         If there is none of that name, listing those there are.
     """
-    if name not in _INFOS:
-        raise CalcarineError(f"There is no data set {name}; there are {', '.join(_INFOS)}.")
-    return _INFOS[name]
+    if name not in MODULES:
+        raise CalcarineError(f"There is no data set {name}; there are {', '.join(MODULES)}.")
+    found: DatasetInfo = MODULES[name].INFO
+    return found
 
 
 def load(
@@ -69,17 +75,129 @@ def load(
     CalcarineError
         If the name, the subject, an option or a file is wrong.
     """
-    info(name)
-    loader = LOADERS[name]
-    known = [key for key in inspect.signature(loader).parameters if key not in ("data", "subject")]
+    found: BrainDataset = _call(name, "load", options, data=data, subject=subject)
+    return found
+
+
+def prepare(
+    name: str,
+    data: str | Path,
+    subject: str | None = None,
+    folder: str | Path | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> PreparedSubject:
+    """Mask, scale and store a subject's responses, so that `load` is quick.
+
+    Parameters
+    ----------
+    name, data, subject
+        See `load`.
+    folder
+        Where the prepared subject goes; ``prepared`` in the data folder if
+        left out, which is where `load` looks.
+    workers, progress
+        See `calcarine.datasets.prepare.engine.prepare`.
+    options
+        See the loader of the data set.
+
+    Raises
+    ------
+    CalcarineError
+        If there is nothing to prepare in this data set, or a file is wrong.
+    """
+    recording = _call(name, "recording", options, data=data, subject=subject)
+    place = Path(data)
+    root = place if place.is_dir() else place.parent
+    return run_preparation(recording, folder or root / "prepared", workers, progress)
+
+
+def fake(
+    name: str, folder: str | Path, *, full_size: bool = False, seed: int = 0, **options: Any
+) -> None:
+    """Write files in a data set's official layout with simulated content.
+
+    Parameters
+    ----------
+    name
+        A measured data set.
+    folder
+        Made when missing; must be empty, so that no measured file is harmed.
+    full_size
+        True sizes for a rehearsal, not small ones for a test.
+    seed
+        Of the content.
+    options
+        See the function ``fake`` of the data set.
+
+    Raises
+    ------
+    CalcarineError
+        If the folder holds something or the data set is simulated anyway.
+    """
+    root = Path(folder)
+    _check_options(name, "fake", options)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise CalcarineError(f"{root} is not empty; give a new folder for simulated files.")
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "SIMULATED.txt").write_text(
+        f"These files have the layout of {info(name).title}.\nTheir content was made by a "
+        "program: nothing in them was measured.\n"
+    )
+    _call(name, "fake", options, folder=root, full_size=full_size, seed=seed)
+
+
+def check(name: str, data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Say what of a data set is in a folder and whether it is as it should be."""
+    found: list[Finding] = _call(name, "check", {}, data=data, subject=subject)
+    return found
+
+
+def recognise(folder: str | Path) -> tuple[str, ...]:
+    """Names of the data sets whose first file, or the folder of it, is in a folder."""
+    root = Path(folder)
+    if not root.exists():
+        raise CalcarineError(f"{root} does not exist; give the folder of a data set.")
+    return tuple(
+        about.name
+        for about in available()
+        if about.files
+        and any(True for place in (root, root / about.name) if any(place.glob(about.files[0])))
+    )
+
+
+def assets(name: str, subjects: Sequence[str] | None = None, **options: Any) -> list[Asset]:
+    """Files that a download of some subjects needs."""
+    found: list[Asset] = _call(name, "assets", options, subjects=subjects)
+    return found
+
+
+def _call(name: str, function: str, options: dict[str, Any], **arguments: Any) -> Any:
+    _check_options(name, function, options)
+    try:
+        return getattr(MODULES[name], function)(**arguments, **options)
+    except CalcarineError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CalcarineError(f"An option of data set {name} is wrong: {error}.") from error
+
+
+def _check_options(name: str, function: str, options: dict[str, Any]) -> None:
+    about = info(name)
+    called = getattr(MODULES[name], function, None)
+    if called is None:
+        why = "it is simulated" if about.simulated else "its files are small and read as they are"
+        raise CalcarineError(f"Data set {name} has nothing to {function}: {why}.")
+    parameters = inspect.signature(called).parameters
+    fixed = (
+        ("data", "subject", "subjects", "folder", "full_size", "seed")
+        if (function != "load")
+        else ("data", "subject")
+    )
+    known = [key for key in parameters if key not in fixed]
     for key in options:
         if key not in known:
             raise CalcarineError(
                 f"Data set {name} has no option {key}; it has {', '.join(known) or 'none'}."
             )
-    try:
-        return loader(data=data, subject=subject, **options)
-    except CalcarineError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise CalcarineError(f"An option of data set {name} is wrong: {error}.") from error

@@ -13,9 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets import tuning
-from calcarine.datasets._files import DatasetInfo, pick_subject
-from calcarine.datasets.core import BrainDataset, Split, make_responses, zscore_sessions
+from calcarine.datasets.core import BrainDataset, make_responses
 from calcarine.datasets.cortex import place_voxels
+from calcarine.datasets.provider import DatasetInfo, pick_subject
+from calcarine.datasets.scaling import scale_sessions
+from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import scenes
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -107,13 +109,14 @@ def load(
     signal = _signal(stimuli, voxels, n_train, tune)
     shown, sessions = presentation(n_train, n_test, n_repeats, n_sessions, order)
     betas = _measure(signal[shown], sessions, voxels["noise_ceiling"].to_numpy(), noise)
-    betas = zscore_sessions(betas, sessions, shown < n_train)
+    names = [stimuli.ids[row] for row in shown]
+    betas, scaling = scale_sessions(betas, sessions, shown < n_train, names)
     region = voxels["region"].to_numpy()
     rule = "scenes shown to all subjects are test, the subject's own are training"
     return BrainDataset(
         name=INFO.name,
         subject=who,
-        responses=make_responses(betas, [stimuli.ids[row] for row in shown], sessions),
+        responses=make_responses(betas, names, sessions),
         voxels=voxels.drop(columns="region"),
         rois={name: region == name for name in ("early", "ventral", "other")},
         stimuli=stimuli,
@@ -123,6 +126,7 @@ def load(
         licence=INFO.licence,
         judge="scenes",
         truth=_truth(voxels),
+        scaling=scaling,
     )
 
 

@@ -1,4 +1,24 @@
-"""Finding and reading the files of measured data sets."""
+"""What the module of a data set offers, and helpers for finding and reading its files.
+
+A data set is one module (or package) of ``calcarine.datasets`` with
+
+``INFO``
+    a `DatasetInfo`;
+``load(data, subject, **options)``
+    gives a `BrainDataset`;
+
+and, if its files are measured,
+
+``fake(folder, *, full_size, seed, **options)``
+    writes files in the official layout with simulated content;
+``check(data, subject)``
+    gives a list of `Finding`;
+``assets(subjects, **options)``
+    gives the list of `Asset` that a download needs, empty where nothing can
+    be downloaded (``INFO.access`` then says how one gets the files);
+``recording(data, subject, **options)``
+    only where responses are prepared on disk: gives a `Recording`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.datasets.download.assets import Terms
 from calcarine.errors import CalcarineError
 
 
@@ -28,7 +49,11 @@ class DatasetInfo:
     needs_folder
         Whether files must be given.
     files
-        Names of these files in the folder.
+        Names of these files in the folder; the first ones tell the data set.
+    access
+        How one gets what cannot be downloaded, in plain sentences.
+    terms
+        What a download asks the user to accept.
     """
 
     name: str
@@ -39,6 +64,8 @@ class DatasetInfo:
     licence: str
     needs_folder: bool
     files: tuple[str, ...] = ()
+    access: str = ""
+    terms: Terms | None = None
 
 
 def pick_subject(info: DatasetInfo, subject: str | None) -> str:

@@ -1,0 +1,178 @@
+"""Commands ``calcarine datasets ...``: thin; they parse, call and print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calcarine.errors import CalcarineError
+
+datasets_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(help="Name of the data set; see 'datasets list'.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the data set's files.")]
+Subject = Annotated[str | None, typer.Option(help="Which person; the first by default.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set; may be given often."),
+]
+
+
+def options_from(settings: list[str] | None) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as a dictionary, values read as YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in settings or ():
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise CalcarineError(f"'{text}' is no option; write key=value, as sessions=37.")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise CalcarineError(f"The value in '{text}' cannot be read.") from error
+    return found
+
+
+@datasets_app.command("list")
+def list_datasets() -> None:
+    """Show the data sets that calcarine can read."""
+    from calcarine import datasets
+
+    for info in datasets.available():
+        kind = "simulated" if info.simulated else "measured"
+        print(f"{info.name:16} {kind:10} {info.title}")
+
+
+@datasets_app.command()
+def download(
+    name: Name,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Which person; may be given often; the first.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder; data/NAME by default.")] = None,
+    accept_terms: Annotated[bool, typer.Option(help="Accept the terms that are shown.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show the list, download nothing.")] = False,
+    workers: Annotated[int, typer.Option(help="Files at the same time.", min=1, max=32)] = 4,
+    settings: Options = None,
+) -> None:
+    """Download the files that one subject needs, after showing sizes and terms."""
+    from calcarine.datasets import registry
+    from calcarine.datasets.download.command import download_dataset
+
+    wanted = registry.assets(name, subject, **options_from(settings))
+    download_dataset(
+        registry.info(name), wanted, to or Path("data") / name, accept_terms, dry_run, workers
+    )
+
+
+@datasets_app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder with a data set's files.")],
+    name: Annotated[str | None, typer.Option(help="Which data set, if it cannot be told.")] = None,
+    subject: Subject = None,
+) -> None:
+    """Say what of a data set is in a folder, what is missing, and where it comes from."""
+    from calcarine.datasets import registry
+    from calcarine.datasets.quality.findings import verdict
+
+    names = (name,) if name else registry.recognise(folder)
+    if not names:
+        known = ", ".join(info.name for info in registry.available() if info.needs_folder)
+        raise CalcarineError(
+            f"{folder} holds no data set that can be told by its files; say which one it should "
+            f"be with --name ({known})."
+        )
+    failed = False
+    for each in names:
+        findings = registry.check(each, folder, subject)
+        _print_findings(registry.info(each).title, findings)
+        print(verdict(findings))
+        failed |= any(finding.status in ("missing", "wrong") for finding in findings)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_findings(title: str, findings: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    colours = {"ok": "green", "note": "cyan", "missing": "yellow", "wrong": "red"}
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("what", "", "found", "expected", "what to do"):
+        table.add_column(heading, overflow="fold")
+    for row in findings:
+        mark = f"[{colours[row.status]}]{row.status}[/]"
+        table.add_row(row.what, mark, row.found, row.expected, row.advice)
+    console = Console()
+    # In a file or a pipe nothing should be cut or wrapped to 80 columns.
+    Console(width=None if console.is_terminal else 160).print(table)
+
+
+@datasets_app.command()
+def fake(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
+    full_size: Annotated[bool, typer.Option(help="True sizes, for a rehearsal.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the content.", min=0)] = 0,
+    settings: Options = None,
+) -> None:
+    """Write files in a data set's layout with simulated content."""
+    from calcarine.datasets import registry
+
+    registry.fake(name, folder, full_size=full_size, seed=seed, **options_from(settings))
+    print(f"Wrote simulated files in the layout of {name} to {folder}.")
+    print(f"Try: calcarine datasets check {folder}")
+
+
+@datasets_app.command()
+def prepare(
+    name: Name,
+    data: Annotated[Path, typer.Option(help="Folder of the data set's files.")],
+    subject: Subject = None,
+    out: Annotated[Path | None, typer.Option(help="Where to; 'prepared' in the folder.")] = None,
+    workers: Annotated[int, typer.Option(help="Sessions at the same time.", min=1)] = 2,
+    settings: Options = None,
+) -> None:
+    """Mask, scale and store a subject's responses; the same command continues."""
+    from calcarine.datasets import registry
+
+    def shown(done: int, total: int) -> None:
+        print(f"\r{done} of {total} sessions", end="", flush=True)
+
+    found = registry.prepare(name, data, subject, out, workers, shown, **options_from(settings))
+    voxels = ", ".join(f"{roi} {int(mask.sum())}" for roi, mask in found.rois.items())
+    print(f"\n{len(found.trials)} trials, {len(found.voxels)} voxels ({voxels})")
+    print(f"Prepared: {found.path}")
+
+
+@datasets_app.command("info")
+def dataset_info(
+    name: Name,
+    data: Data = None,
+    subject: Subject = None,
+) -> None:
+    """Say what a data set holds."""
+    from calcarine import datasets
+
+    about = datasets.info(name)
+    if about.needs_folder and data is None:
+        print(f"{about.title}\nsource       {about.source}\nlicence      {about.licence}")
+        print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
+        return
+    for key, value in datasets.load(name, data, subject).describe().items():
+        print(f"{key:12} {_shown(key, value)}")
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "repeats":
+        return ", ".join(f"{stimuli} stimuli shown {times} x" for times, stimuli in value.items())
+    if key == "splits":
+        first = next(iter(value.values()))
+        sizes = f"{first['train']} training and {first['test']} test stimuli"
+        return sizes if len(value) == 1 else f"{len(value)}, each about {sizes}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return str(value)

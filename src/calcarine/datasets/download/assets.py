@@ -1,0 +1,72 @@
+"""What can be downloaded, and under which terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from calcarine.errors import CalcarineError
+
+__all__ = ["Asset", "Terms"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Conditions under which the owners give a data set away.
+
+    Attributes
+    ----------
+    title
+        Such as ``"NSD Data Access Agreement"``.
+    url
+        Where the whole text is.
+    summary
+        What they ask for, in one or two plain sentences.
+    """
+
+    title: str
+    url: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file of a data set.
+
+    Attributes
+    ----------
+    path
+        Where it goes, relative to the data set's folder, with ``/``: the
+        official layout.
+    url
+        ``https://``, ``http://`` or ``s3://bucket/key`` (read anonymously).
+    size
+        Bytes, None where unknown.
+    exact
+        Whether the size is known and not estimated; a file of another size
+        is then damaged.
+    sha256, md5
+        Hexadecimal hashes of the whole file, where the owners publish them.
+    members
+        For an archive (zip, tar): the members to take out of it, None for
+        no archive.  They go beside ``path``.
+
+    Raises
+    ------
+    CalcarineError
+        If the path leaves the folder.
+    """
+
+    path: str
+    url: str
+    size: int | None = None
+    exact: bool = False
+    sha256: str | None = None
+    md5: str | None = None
+    members: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for place in (self.path, *(self.members or ())):
+            parts = PurePosixPath(place)
+            if parts.is_absolute() or ".." in parts.parts or "\\" in place or not parts.parts:
+                raise CalcarineError(f"The asset path {place!r} leaves the data set's folder.")

@@ -1,0 +1,1 @@
+"""From a data set's own files to one subject's responses on disk."""

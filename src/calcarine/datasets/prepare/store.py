@@ -1,0 +1,286 @@
+"""A prepared subject on disk: z-scored responses in chunks, with all that was used to make them.
+
+NAME-SUBJECT-KEY/
+  manifest.json               what it was made from, and with which settings
+  trials.parquet              stimulus and session of each trial, in order of presentation
+  voxels.parquet              a row a voxel
+  rois.parquet                a boolean column a region
+  splits/NAME.json            the first is the one whose training trials scaled the sessions
+  sessions/NN.zarr            betas (trial, voxel); mean and scale (voxel,)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from xarray.backends.common import BackendArray
+from xarray.core import indexing
+
+from calcarine.datasets.core import BrainDataset, with_trials
+from calcarine.datasets.scaling import SessionScaling
+from calcarine.datasets.splits.split import Split
+from calcarine.errors import CalcarineError
+from calcarine.files import write_text, written_aside
+from calcarine.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["PreparedSubject"]
+
+_FORMAT, _VERSION = "calcarine-prepared", 1
+_CHUNK = (256, 2048)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSubject:
+    """A folder of one prepared subject, whole or with sessions still to come.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    manifest
+        What the subject was made from; see `create`.
+    trials, voxels
+        A row a trial with columns ``stimulus`` and ``session``; a row a voxel.
+    rois
+        Boolean masks of shape (voxel,).
+    splits
+        At least one.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    trials: pd.DataFrame
+    voxels: pd.DataFrame
+    rois: dict[str, NDArray[np.bool_]]
+    splits: tuple[Split, ...]
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        manifest: Mapping[str, Any],
+        trials: pd.DataFrame,
+        voxels: pd.DataFrame,
+        rois: Mapping[str, NDArray[np.bool_]],
+        splits: tuple[Split, ...],
+    ) -> PreparedSubject:
+        """Begin a subject, or open it where it was begun with the same manifest.
+
+        Parameters
+        ----------
+        path
+            Folder; made when missing.
+        manifest
+            JSON-like: dataset, subject, source, licence, key, and what else
+            made the responses what they are.
+        trials, voxels, rois, splits
+            See the attributes.
+        """
+        if (path / "manifest.json").is_file():
+            return cls.open(path)
+        path.mkdir(parents=True, exist_ok=True)
+        tables = {
+            "trials": trials,
+            "voxels": voxels,
+            "rois": pd.DataFrame(dict(rois), index=range(len(voxels)), dtype=bool),
+        }
+        for name, table in tables.items():
+            with written_aside(path / f"{name}.parquet") as aside:
+                table.to_parquet(aside)
+        for split in splits:
+            split.save(path / "splits" / f"{split.name}.json")
+        names = [split.name for split in splits]
+        head = {"format": _FORMAT, "version": _VERSION, "splits": names}
+        # The manifest comes last: with it the folder counts as begun.
+        write_text(path / "manifest.json", json.dumps({**manifest, **head}, indent=1))
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> PreparedSubject:
+        """Read what `create` wrote.
+
+        Raises
+        ------
+        CalcarineError
+            If the folder is no prepared subject or a part of it is damaged.
+        """
+        try:
+            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            if manifest["format"] != _FORMAT or manifest["version"] != _VERSION:
+                raise ValueError(f"its format is {manifest['format']} {manifest['version']}")
+            trials = pd.read_parquet(path / "trials.parquet")
+            voxels = pd.read_parquet(path / "voxels.parquet")
+            masks = pd.read_parquet(path / "rois.parquet")
+            splits = tuple(Split.read(path / "splits" / f"{n}.json") for n in manifest["splits"])
+            trials["stimulus"], trials["session"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CalcarineError(
+                f"{path} is not a whole prepared subject ({error}); delete it and prepare again."
+            ) from error
+        rois = {str(name): masks[name].to_numpy(dtype=bool) for name in masks.columns}
+        return cls(path, manifest, trials, voxels, rois, splits)
+
+    @property
+    def sessions(self) -> tuple[int, ...]:
+        """Numbers of the sessions, in order of presentation."""
+        return tuple(int(number) for number in pd.unique(self.trials["session"]))
+
+    def session_path(self, session: int) -> Path:
+        """Where a session is, or will be."""
+        return self.path / "sessions" / f"{session:02d}.zarr"
+
+    def missing(self) -> tuple[int, ...]:
+        """Sessions that are still to be prepared."""
+        return tuple(number for number in self.sessions if not self.session_path(number).is_dir())
+
+    def write_session(
+        self,
+        session: int,
+        betas: NDArray[np.float32],
+        mean: NDArray[np.float64],
+        scale: NDArray[np.float64],
+    ) -> None:
+        """Add one session, whole or not at all.
+
+        Parameters
+        ----------
+        session
+            Its number.
+        betas
+            Scaled responses, shape (trials of the session, voxel).
+        mean, scale
+            What was taken from them, shape (voxel,).
+        """
+        wanted = (int((self.trials["session"] == session).sum()), len(self.voxels))
+        if betas.shape != wanted:
+            raise CalcarineError(
+                f"Session {session} of {self.path} has responses of shape {betas.shape} and should "
+                f"have {wanted}; its files do not fit the table of trials."
+            )
+        final = self.session_path(session)
+        aside = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}.part")
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            group = zarr.open_group(str(aside), mode="w")
+            chunks = (min(_CHUNK[0], wanted[0]), min(_CHUNK[1], wanted[1]))
+            whole = group.create_array(
+                "betas", shape=wanted, chunks=chunks, dtype="float32", compressors=None
+            )
+            whole[:] = betas
+            for name, values in (("mean", mean), ("scale", scale)):
+                group.create_array(name, data=np.asarray(values, np.float64))
+            if not final.is_dir():
+                os.replace(aside, final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Remove what an interruption left behind."""
+        for part in (self.path / "sessions").glob("*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+
+    def responses(self) -> xr.DataArray:
+        """All trials, read when they are asked for.
+
+        Raises
+        ------
+        CalcarineError
+            If a session is missing.
+        """
+        missing = self.missing()
+        if missing:
+            raise CalcarineError(
+                f"{self.path} lacks {len(missing)} of {len(self.sessions)} sessions, the first "
+                f"{missing[0]}; the same prepare command continues it."
+            )
+        parts = [self._array(number, "betas") for number in self.sessions]
+        lazy = indexing.LazilyIndexedArray(_Sessions(parts, len(self.voxels)))
+        return with_trials(
+            xr.Variable(("trial", "voxel"), lazy),
+            self.trials["stimulus"].astype(str).tolist(),
+            self.trials["session"].to_numpy(dtype=np.int64),
+        )
+
+    def scaling(self) -> SessionScaling | None:
+        """With what the sessions were scaled."""
+        if self.manifest.get("zscore") != "session":
+            return None
+        mean, scale = (
+            np.stack([np.asarray(self._array(number, name)[:]) for number in self.sessions])
+            for name in ("mean", "scale")
+        )
+        numbers = np.array(self.sessions, dtype=np.int64)
+        return SessionScaling(numbers, mean, scale, frozenset(self.splits[0].train))
+
+    def _array(self, session: int, name: str) -> Any:
+        try:
+            return zarr.open_group(str(self.session_path(session)), mode="r")[name]
+        except (OSError, KeyError, ValueError) as error:
+            raise CalcarineError(
+                f"{self.session_path(session)} is damaged ({error}); delete it and prepare again."
+            ) from error
+
+    def dataset(self, stimuli: StimulusSet, simulated: bool = False) -> BrainDataset:
+        """Join responses and stimuli."""
+        return BrainDataset(
+            name=str(self.manifest["dataset"]),
+            subject=str(self.manifest["subject"]),
+            responses=self.responses(),
+            voxels=self.voxels,
+            rois=self.rois,
+            stimuli=stimuli,
+            splits=self.splits,
+            simulated=simulated,
+            source=str(self.manifest["source"]),
+            licence=str(self.manifest["licence"]),
+            scaling=self.scaling(),
+        )
+
+
+class _Sessions(BackendArray):
+    """Sessions behind one another as one array that is read on demand."""
+
+    def __init__(self, parts: list[Any], n_voxels: int) -> None:
+        self._parts = parts
+        ends = np.cumsum([part.shape[0] for part in parts])
+        self._starts = np.concatenate([[0], ends[:-1]])
+        self._ends = ends
+        self.shape = (int(ends[-1]), n_voxels)
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self._get
+        )
+
+    def _get(self, key: tuple[Any, ...]) -> NDArray[np.float32]:
+        rows, columns = (
+            np.atleast_1d(np.arange(size)[part]) for part, size in zip(key, self.shape, strict=True)
+        )
+        found = np.empty((len(rows), len(columns)), dtype=np.float32)
+        every = len(columns) == self.shape[1] and bool((columns == np.arange(len(columns))).all())
+        for part, start, end in zip(self._parts, self._starts, self._ends, strict=True):
+            inside = np.flatnonzero((rows >= start) & (rows < end))
+            if not len(inside):
+                continue
+            own = rows[inside] - start
+            if every:
+                found[inside] = part[:][own]
+            elif len(columns):
+                # Chunks between the first and the last column, a session at a time.
+                low, high = int(columns.min()), int(columns.max()) + 1
+                found[inside] = part[:, low:high][np.ix_(own, columns - low)]
+        dropped = tuple(axis for axis, part in enumerate(key) if isinstance(part, int | np.integer))
+        return found.squeeze(axis=dropped) if dropped else found

@@ -1,0 +1,1 @@
+"""What is there, how good it is, and what that allows."""

@@ -1,0 +1,48 @@
+"""What a check of a folder found, as a table that a person understands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Finding", "verdict"]
+
+Status = Literal["ok", "note", "missing", "wrong"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of a check.
+
+    Attributes
+    ----------
+    what
+        File or property, in the data set's own words.
+    status
+        ``"ok"``; ``"note"`` (worth knowing, nothing to mend); ``"missing"``;
+        ``"wrong"``.
+    found
+        What is there: shape, count, range.
+    expected
+        What is known of the official data, empty where nothing is.
+    advice
+        For what is missing or wrong: where it comes from or what to do.
+    """
+
+    what: str
+    status: Status
+    found: str = ""
+    expected: str = ""
+    advice: str = ""
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """One sentence that sums up."""
+    count = {status: sum(f.status == status for f in findings) for status in ("missing", "wrong")}
+    if not any(count.values()):
+        return f"All {len(findings)} checks passed."
+    parts = [f"{number} {status}" for status, number in count.items() if number]
+    return (
+        f"{' and '.join(parts)} of {len(findings)} checks; the advice beside them says what to do."
+    )
