@@ -79,6 +79,19 @@ def pick_subject(info: DatasetInfo, subject: str | None) -> str:
     return subject
 
 
+def is_simulated(folder: str | Path) -> bool:
+    """Whether files were written by ``fake``, which says so in ``SIMULATED.txt``.
+
+    Parameters
+    ----------
+    folder
+        The data root, or a file in it.
+    """
+    place = Path(folder)
+    root = place if place.is_dir() else place.parent
+    return (root / "SIMULATED.txt").is_file()
+
+
 def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
     """Find a data set's file in the folder or in its subfolder of the data set's name."""
     if folder is None:
