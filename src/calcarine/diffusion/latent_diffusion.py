@@ -270,6 +270,10 @@ class LatentDiffusion:
         noise = gaussian_noise(keys, tuple(z.shape[1:]), seed)
         return np.asarray(self.scheduler.add_noise(z, noise, times[:1].repeat(len(z))).numpy())
 
+    def count_steps(self, steps: int, strength: float) -> int:
+        """How many of ``steps`` denoising steps a strength leaves."""
+        return len(self._times(steps, strength))
+
     def _times(self, steps: int, strength: float) -> torch.Tensor:
         if not 0 <= strength <= 1:
             raise CalcarineError(f"strength is {strength}; it lies between 0 (keep z) and 1.")
@@ -292,6 +296,7 @@ class LatentDiffusion:
         seed: int = 42,
         batch_size: int = 32,
         progress: Progress | None = None,
+        after_step: Callable[[torch.Tensor], None] | None = None,
     ) -> NDArray[np.float32]:
         """Denoise under a context: c (no ``start``) or z_c (from ``start``).
 
@@ -309,6 +314,8 @@ class LatentDiffusion:
             Classifier-free guidance scale (5 in the paper); 1 turns it off.
         steps : int
             DDIM steps of the whole schedule (50 in the paper).
+        after_step : callable, optional
+            Given the latents of a batch after each of its steps.
 
         Returns
         -------
@@ -345,7 +352,7 @@ class LatentDiffusion:
                 x = torch.from_numpy(noised)
             told = torch.from_numpy(np.ascontiguousarray(context[batch]))
             told = told.to(self.device, self.dtype)
-            x = self._denoise(x.to(self.device, self.dtype), times, told, empty, guidance)
+            x = self._denoise(x.to(self.device, self.dtype), times, told, empty, guidance, after_step)
             parts.append(x.float().cpu().numpy())
             _tell(progress, len(names))
         return np.concatenate(parts) if parts else np.zeros((0, *shape), np.float32)
@@ -357,6 +364,7 @@ class LatentDiffusion:
         context: torch.Tensor,
         empty: torch.Tensor,
         guidance: float,
+        after_step: Callable[[torch.Tensor], None] | None = None,
     ) -> torch.Tensor:
         guided = guidance != 1
         both = torch.cat([empty.expand(len(x), -1, -1), context]) if guided else context
@@ -368,6 +376,8 @@ class LatentDiffusion:
                 free, told = guess.chunk(2)
                 guess = free + guidance * (told - free)
             x = self.scheduler.step(guess, t, x).prev_sample
+            if after_step is not None:
+                after_step(x)
         return x
 
 

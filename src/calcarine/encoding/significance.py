@@ -1,0 +1,113 @@
+"""Is a correlation above what two unrelated vectors give? For every voxel, and over all of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calcarine.errors import CalcarineError
+
+__all__ = ["correlation_p", "discoveries", "simulated_null"]
+
+_BLOCK = 4_000_000
+
+
+def correlation_p(
+    r: ArrayLike,
+    n: int,
+    null: Literal["exact", "simulated"] = "exact",
+    n_draws: int = 100_000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    r"""One-sided p of Pearson correlations under independence.
+
+    Parameters
+    ----------
+    r
+        Correlations of n pairs of values each, any shape.
+    n
+        Number of pairs, test stimuli here.
+    null
+        ``"exact"``: :math:`r \sqrt{(n - 2) / (1 - r^2)}` has Student's t
+        distribution with n - 2 degrees of freedom when one of the two
+        vectors is Gaussian.  ``"simulated"``: correlations of pairs of
+        independent Gaussian vectors of length n, as in Takagi & Nishimoto
+        (2023), section 3.4; no p is then below ``1 / (n_draws + 1)``.
+    n_draws, seed
+        Of the simulated null.
+
+    Returns
+    -------
+    float array of the shape of r
+        1 where r is not a number (a constant prediction or response).
+
+    Raises
+    ------
+    CalcarineError
+        If there are fewer than three pairs or a correlation lies outside -1 to 1.
+    """
+    values = np.asarray(r, dtype=np.float64)
+    if n < 3:
+        raise CalcarineError(f"A test of a correlation needs three pairs of values, not {n}.")
+    known = np.isfinite(values)
+    if (np.abs(values[known]) > 1 + 1e-6).any():
+        raise CalcarineError("A correlation lies outside -1 to 1; pass Pearson correlations.")
+    clipped = np.clip(np.where(known, values, -1.0), -1.0, 1.0)
+    if null == "exact":
+        from scipy.stats import t
+
+        with np.errstate(divide="ignore"):
+            p = t.sf(clipped * np.sqrt((n - 2) / (1.0 - clipped**2)), n - 2)
+    else:
+        drawn = np.sort(simulated_null(n, n_draws, seed))
+        above = n_draws - np.searchsorted(drawn, clipped, side="left")
+        p = (1.0 + above) / (1.0 + n_draws)
+    return np.asarray(np.where(known, p, 1.0))
+
+
+def simulated_null(n: int, n_draws: int = 100_000, seed: int = 0) -> NDArray[np.float64]:
+    """Correlations of independent pairs of Gaussian vectors of length n, shape (n_draws,)."""
+    rng = np.random.default_rng(seed)
+    found = np.empty(n_draws)
+    step = max(1, _BLOCK // n)
+    for start in range(0, n_draws, step):
+        rows = slice(start, min(start + step, n_draws))
+        a, b = rng.standard_normal((2, rows.stop - rows.start, n))
+        a -= a.mean(1, keepdims=True)
+        b -= b.mean(1, keepdims=True)
+        length = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
+        found[rows] = np.einsum("ij,ij->i", a, b) / length
+    return found
+
+
+def discoveries(
+    p: ArrayLike, rate: float = 0.05, method: Literal["bh", "by"] = "bh"
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Voxels called significant with the false discovery rate bounded.
+
+    Parameters
+    ----------
+    p
+        One p a voxel, shape (v,).
+    rate
+        Largest expected share of false ones among the discoveries.
+    method
+        ``"bh"``: Benjamini & Hochberg (1995), for independent or positively
+        dependent voxels; ``"by"``: Benjamini & Yekutieli (2001), for any.
+
+    Returns
+    -------
+    found, q
+        bool and adjusted p, shape (v,): ``found = q <= rate``.
+    """
+    from scipy.stats import false_discovery_control
+
+    values = np.asarray(p, dtype=np.float64)
+    if not 0 < rate < 1:
+        raise CalcarineError(f"The false discovery rate is {rate}; choose it between 0 and 1.")
+    if not values.size:
+        return np.zeros(0, np.bool_), values
+    q = np.asarray(false_discovery_control(values, method=method))
+    return q <= rate, q
