@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+
+from calcarine.datasets import Split
+from calcarine.encoding import (
+    MeanResponses,
+    correlation_p,
+    discoveries,
+    encode,
+    normalised,
+    region_table,
+    simulate_voxels,
+    unique_variance,
+    winners,
+)  # fmt: skip
+from calcarine.errors import CalcarineError
+from calcarine.stimuli import StimulusSet
+
+N_TRAIN, N_TEST = 600, 150
+BLOCKS = ("down", "mid", "up")
+
+
+def stimuli():
+    count = N_TRAIN + N_TEST
+    return StimulusSet.from_arrays(np.zeros((count, 4, 4, 3), np.uint8))
+
+
+def split_of(found):
+    return Split("all", found.ids[:N_TRAIN], found.ids[N_TRAIN:], "by number")
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(3)
+    seen = stimuli()
+    spaces = {name: rng.normal(size=(len(seen), 4, 6)).astype(np.float32) for name in
+              ("z", "c", *BLOCKS)}  # fmt: skip
+    listeners = {"early": {"z": 1.0}, "ventral": {"c": 1.0}, "both": {"z": 0.5, "c": 0.5},
+                 **{name: {name: 1.0} for name in BLOCKS}, "none": {}}  # fmt: skip
+    brain = simulate_voxels(seen, split_of(seen), spaces, listeners, n_voxels=30)
+    return brain, spaces, MeanResponses.of(brain)
+
+
+def test_repeats_are_averaged(world):
+    brain, _, responses = world
+    single = brain.train()
+    rows = [row for row, key in enumerate(single.stimulus_ids) if key == responses.train_ids[7]]
+    np.testing.assert_allclose(responses.train[7], single.data[rows].mean(0), atol=1e-6)
+    np.testing.assert_array_equal(responses.test, brain.test().data)
+
+
+def test_each_region_is_predicted_by_what_it_listens_to(world):
+    brain, spaces, responses = world
+    scores = {name: encode(responses, spaces[name], brain.stimuli.ids) for name in spaces}
+    # What noise leaves: the correlation of the noise-free signal with the measured means.
+    for region, space in (("early", "z"), ("ventral", "c"), ("mid", "mid")):
+        inside = brain.rois[region]
+        assert scores[space].r[inside].mean() > 0.9 * np.sqrt(0.5)
+        others = [scores[name].r[inside].mean() for name in spaces if name != space]
+        assert np.abs(others).max() < 0.1
+    best = winners({name: scores[name] for name in BLOCKS}, brain.rois["none"] ^ True)
+    for at, name in enumerate(BLOCKS):
+        assert (best[brain.rois[name]] == at).all()
+    assert (best[brain.rois["none"]] == -1).all()
+
+
+def test_scores_are_those_of_scikit_learn(world):
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+    from sklearn.preprocessing import StandardScaler
+
+    brain, spaces, responses = world
+    found = encode(responses, spaces["z"], brain.stimuli.ids, alphas=np.array([30.0]))
+    train, test = responses.rows(spaces["z"], brain.stimuli.ids)
+    scaler = StandardScaler().fit(train)
+    ridge = Ridge(alpha=30.0).fit(scaler.transform(train), responses.train)
+    guess = ridge.predict(scaler.transform(test))
+    np.testing.assert_allclose(found.predicted, guess, atol=1e-4)
+    np.testing.assert_allclose(
+        found.r2, r2_score(responses.test, guess, multioutput="raw_values"), atol=1e-4
+    )
+    slow = [np.corrcoef(a, b)[0, 1] for a, b in zip(guess.T, responses.test.T, strict=True)]
+    np.testing.assert_allclose(found.r, slow, atol=1e-4)
+
+
+def test_blocks_of_voxels_change_nothing(world):
+    brain, spaces, responses = world
+    one = encode(responses, spaces["c"], brain.stimuli.ids)
+    many = encode(responses, spaces["c"], brain.stimuli.ids, block=17)
+    np.testing.assert_allclose(one.r, many.r, atol=1e-5)
+    np.testing.assert_array_equal(one.alpha, many.alpha)
+
+
+def test_unique_variance_is_what_the_simulation_put_there(world):
+    brain, spaces, responses = world
+    found = unique_variance(
+        responses, {name: spaces[name] for name in ("z", "c")}, brain.stimuli.ids
+    )
+    # Half of the variance of means over three repeats is signal.
+    expected = {"early": (0.5, 0.0), "ventral": (0.0, 0.5), "both": (0.25, 0.25)}
+    for region, (z, c) in expected.items():
+        inside = brain.rois[region]
+        assert found["z"][inside].mean() == pytest.approx(z, abs=0.08)
+        assert found["c"][inside].mean() == pytest.approx(c, abs=0.08)
+    assert found["together"][brain.rois["both"]].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_at_most_five_percent_of_the_discoveries_are_false():
+    """Over 50 simulated brains of which two thirds of the voxels have no signal."""
+    rng = np.random.default_rng(8)
+    seen = stimuli()
+    split = split_of(seen)
+    spaces = {"z": rng.normal(size=(len(seen), 12)).astype(np.float32)}
+    shares, power = [], []
+    for seed in range(50):
+        brain = simulate_voxels(seen, split, spaces, {"on": {"z": 1.0}, "off": {}, "dark": {}},
+                                n_voxels=40, ceiling=25.0, seed=seed)  # fmt: skip
+        found = encode(MeanResponses.of(brain), spaces["z"], seen.ids, alphas=np.logspace(0, 4, 5))
+        called, _ = discoveries(correlation_p(found.r, N_TEST), 0.05)
+        shares.append(called[~brain.rois["on"]].sum() / max(called.sum(), 1))
+        power.append(called[brain.rois["on"]].mean())
+    error = np.std(shares) / np.sqrt(len(shares))
+    assert np.mean(shares) <= 0.05 + 1.64 * error
+    assert np.mean(power) > 0.8
+
+
+def test_a_shuffled_brain_has_no_significant_region(world):
+    brain, spaces, responses = world
+    rng = np.random.default_rng(0)
+    shuffled = MeanResponses(
+        responses.train[rng.permutation(N_TRAIN)], responses.test[rng.permutation(N_TEST)],
+        responses.train_ids, responses.test_ids,
+    )  # fmt: skip
+    for name in ("z", "c"):
+        found = encode(shuffled, spaces[name], brain.stimuli.ids)
+        called, _ = discoveries(correlation_p(found.r, N_TEST), 0.05)
+        assert called.mean() < 0.02
+
+
+def test_region_intervals_are_those_of_a_plain_bootstrap(world):
+    brain, spaces, responses = world
+    found = {"z": encode(responses, spaces["z"], brain.stimuli.ids)}
+    table = region_table(responses, found, {"early": brain.rois["early"]}, n_boot=400, seed=1)
+    rng = np.random.default_rng(5)
+    drawn = []
+    columns = np.flatnonzero(brain.rois["early"])
+    for _ in range(300):
+        rows = rng.integers(N_TEST, size=N_TEST)
+        drawn.append(np.mean([
+            np.corrcoef(found["z"].predicted[rows, v], responses.test[rows, v])[0, 1]
+            for v in columns
+        ]))  # fmt: skip
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    row = table.iloc[0]
+    assert row.r == pytest.approx(found["z"].r[columns].mean())
+    assert (row.low, row.high) == pytest.approx((low, high), abs=0.01)
+    assert row.low < row.r < row.high
+
+
+def test_normalising_by_the_ceiling():
+    out = normalised(np.array([0.5, 0.3, 0.1]), np.array([25.0, 0.0, 100.0]))
+    np.testing.assert_allclose(out, [1.0, np.nan, 0.1])
+
+
+def test_mistakes_are_told(world):
+    brain, spaces, responses = world
+    with pytest.raises(CalcarineError, match=r"Stimulus .* has no features"):
+        encode(responses, spaces["z"][:10], brain.stimuli.ids[:10])
+    with pytest.raises(CalcarineError, match="features of 10 stimuli for 750 ids"):
+        encode(responses, spaces["z"][:10], brain.stimuli.ids)
+    with pytest.raises(CalcarineError, match="no feature space y"):
+        simulate_voxels(brain.stimuli, brain.splits[0], spaces, {"a": {"y": 1.0}})
