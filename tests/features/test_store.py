@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from calcarine.features import FeatureStore
+from calcarine.features.store import Space
 
 
 def test_an_array_is_extracted_once_and_keyed_by_provenance(tmp_path):
@@ -40,3 +41,81 @@ def test_a_broken_part_is_made_again(tmp_path):
     (tmp_path / f"{store.key('z', {})}.part.zarr").mkdir()
     values = store.get("z", {}, 3, (1,), lambda r: np.ones((r.stop - r.start, 1), np.float32))
     assert values.sum() == 3
+
+
+def _slow(rows):
+    import time
+
+    time.sleep(0.05)
+    return np.repeat(np.arange(rows.start, rows.stop, dtype=np.float32)[:, None], 2, axis=1)
+
+
+def _extract_in_a_process(folder, log):
+    def extract(rows):
+        with open(log, "a") as file:
+            file.write(f"{rows.start}\n")
+        return _slow(rows)
+
+    values = FeatureStore(folder).get("z", {"a": 1}, 40, (2,), extract, chunk=4)
+    assert values[:, 0].tolist() == list(range(40))
+
+
+def test_several_processes_share_the_work(tmp_path):
+    import multiprocessing as mp
+
+    context = mp.get_context("fork")
+    log = tmp_path / "log"
+    crew = [
+        context.Process(target=_extract_in_a_process, args=(tmp_path / "f", log)) for _ in range(3)
+    ]
+    for one in crew:
+        one.start()
+    for one in crew:
+        one.join()
+    assert [one.exitcode for one in crew] == [0, 0, 0]
+    begun = sorted(int(line) for line in log.read_text().split())
+    assert begun == list(range(0, 40, 4))
+    assert not list((tmp_path / "f").glob("*.part"))
+
+
+def test_a_killed_process_leaves_its_piece_to_others(tmp_path):
+    import multiprocessing as mp
+    import os
+    import signal
+
+    def dies():
+        def extract(rows):
+            if rows.start == 8:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return _slow(rows)
+
+        FeatureStore(tmp_path).get("z", {}, 16, (2,), extract, chunk=4)
+
+    one = mp.get_context("fork").Process(target=dies)
+    one.start()
+    one.join()
+    assert one.exitcode == -signal.SIGKILL
+    begun = []
+
+    def extract(rows):
+        begun.append(rows.start)
+        return _slow(rows)
+
+    values = FeatureStore(tmp_path).get("z", {}, 16, (2,), extract, chunk=4)
+    assert values[:, 1].tolist() == list(range(16))
+    assert begun == [8, 12]
+
+
+def test_arrays_made_together_are_extracted_once(tmp_path):
+    store, calls = FeatureStore(tmp_path), []
+    spaces = [Space("a", {"k": 1}, (3,)), Space("b@0.8:late", {"k": 2}, (2, 2))]
+
+    def extract(rows):
+        calls.append(rows.start)
+        n = rows.stop - rows.start
+        return {"a": np.ones((n, 3), np.float32), "b@0.8:late": np.full((n, 2, 2), 2, np.float32)}
+
+    found = store.get_many(spaces, 10, extract, chunk=4)
+    assert found["b@0.8:late"].shape == (10, 2, 2) and found["a"][:].sum() == 30
+    store.get_many(spaces[:1], 10, extract, chunk=4)
+    assert calls == [0, 4, 8]

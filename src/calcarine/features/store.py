@@ -6,17 +6,53 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.features._claims import Claims
+
 Extract = Callable[[slice], NDArray[np.float32]]
+ExtractMany = Callable[[slice], Mapping[str, NDArray[np.float32]]]
+
+_CHUNK_VALUES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Space:
+    """What one array of a store will hold.
+
+    Attributes
+    ----------
+    name
+        Of the feature space.
+    provenance
+        All that the values depend on; stored beside them.
+    shape
+        Shape of one stimulus's features.
+    """
+
+    name: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+
+    def key(self) -> str:
+        """Name of the array that the provenance leads to."""
+        text = json.dumps(dict(self.provenance), sort_keys=True, default=str)
+        plain = "".join(
+            letter if letter.isalnum() or letter in ".-_" else "-" for letter in self.name
+        )
+        return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 class FeatureStore:
     """Zarr arrays in one folder; a key names space, model, stimuli and settings.
+
+    Several processes may ask one store for the same arrays at the same time:
+    each extracts other stimuli, and all wait for the last.
 
     Parameters
     ----------
@@ -29,8 +65,7 @@ class FeatureStore:
 
     def key(self, space: str, provenance: Mapping[str, Any]) -> str:
         """Name of the array that ``provenance`` leads to."""
-        text = json.dumps(dict(provenance), sort_keys=True, default=str)
-        return f"{space}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        return Space(space, provenance).key()
 
     def get(
         self,
@@ -65,33 +100,89 @@ class FeatureStore:
         An interrupted extraction continues at the chunk where it stopped; the array gets its
         final name only when it is whole.
         """
+        wanted = Space(space, provenance, shape)
+        found = self.get_many([wanted], count, lambda rows: {space: extract(rows)}, chunk)
+        return np.asarray(found[space][:], np.float32)
+
+    def get_many(
+        self, spaces: list[Space], count: int, extract: ExtractMany, chunk: int = 64
+    ) -> dict[str, Any]:
+        """Arrays that are extracted together, as zarr arrays that are read on demand.
+
+        Parameters
+        ----------
+        spaces : list of Space
+            With different names.
+        count : int
+            Number of stimuli n.
+        extract : callable
+            Slice of stimuli to one array ``(rows, *shape)`` for each space.
+        chunk : int
+            Stimuli that are extracted at a time.
+
+        Returns
+        -------
+        dict of zarr array
+            By name of the space, float32 of shape (n, *shape).
+        """
+        missing = [space for space in spaces if not self._final(space).exists()]
+        if missing:
+            self._extract(missing, count, extract, chunk)
         import zarr
 
-        name = self.key(space, provenance)
-        final, part = self.folder / f"{name}.zarr", self.folder / f"{name}.part.zarr"
-        if final.exists():
-            return np.asarray(zarr.open_array(final, mode="r")[:], np.float32)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        array = None
-        if part.exists():
+        return {space.name: zarr.open_array(self._final(space), mode="r") for space in spaces}
+
+    def _final(self, space: Space) -> Path:
+        return self.folder / f"{space.key()}.zarr"
+
+    def _extract(self, spaces: list[Space], count: int, extract: ExtractMany, chunk: int) -> None:
+        # Arrays that belong together share one part folder, so that they are whole together.
+        together = hashlib.sha256(json.dumps([space.key() for space in spaces]).encode())
+        part = self.folder / f"{spaces[0].key()}-{together.hexdigest()[:8]}.part"
+        part.mkdir(parents=True, exist_ok=True)
+        claims = Claims(part / "claims")
+        with claims.one_at_a_time():
+            if self._whole(spaces):
+                return
+            arrays = {space.name: self._open(part, space, count, chunk, claims) for space in spaces}
+        pieces = [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+        for number in claims.work(len(pieces)):
+            for name, values in extract(pieces[number]).items():
+                arrays[name][pieces[number]] = values
+        with claims.one_at_a_time():
+            for space in spaces:
+                if not self._final(space).exists():
+                    (part / f"{space.key()}.zarr").rename(self._final(space))
+        shutil.rmtree(part, ignore_errors=True)
+
+    def _whole(self, spaces: list[Space]) -> bool:
+        return all(self._final(space).exists() for space in spaces)
+
+    def _open(self, part: Path, space: Space, count: int, chunk: int, claims: Claims) -> Any:
+        """The array of one space, begun anew (with all claims on it) where it is damaged."""
+        import zarr
+
+        place = part / f"{space.key()}.zarr"
+        if place.exists():
             try:
-                array = zarr.open_array(part, mode="r+")
+                return zarr.open_array(place, mode="r+")
             except (FileNotFoundError, ValueError, KeyError):
-                shutil.rmtree(part)
-        if array is None:
-            array = zarr.create_array(
-                store=part,
-                shape=(count, *shape),
-                chunks=(min(chunk, max(count, 1)), *shape),
-                dtype="float32",
-                attributes={"provenance": json.loads(json.dumps(dict(provenance), default=str))},
-            )
-            array.attrs["done"] = 0
-        done = int(str(array.attrs.get("done", 0)))
-        for start in range(done, count, chunk):
-            rows = slice(start, min(start + chunk, count))
-            array[rows] = extract(rows)
-            array.attrs["done"] = rows.stop
-        values = np.asarray(array[:], np.float32)
-        part.rename(final)
-        return values
+                shutil.rmtree(place)
+                claims.forget()
+        rows = min(chunk, max(count, 1))
+        return zarr.create_array(
+            store=place,
+            shape=(count, *space.shape),
+            chunks=(rows, *_chunks(space.shape, max(1, _CHUNK_VALUES // rows))),
+            dtype="float32",
+            attributes={"provenance": json.loads(json.dumps(dict(space.provenance), default=str))},
+        )
+
+
+def _chunks(shape: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Parts of one stimulus's features of at most about ``most`` values, split along the front."""
+    if not shape:
+        return ()
+    behind = int(np.prod(shape[1:], dtype=np.int64))
+    first = max(1, min(shape[0], most // max(behind, 1)))
+    return (first, *shape[1:])
