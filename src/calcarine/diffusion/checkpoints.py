@@ -11,15 +11,16 @@ from calcarine.errors import CalcarineError
 
 MINI = Path(__file__).parent / "mini"
 COMPONENTS = ("vae", "text_encoder", "unet", "tokenizer", "scheduler")
-_WEIGHTS = {
+MODEL_FILES = {
     "vae": "diffusion_pytorch_model",
     "unet": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+"""Parts with weights and the name of their file."""
 
 
 def locate(source: str | Path) -> str | Path:
-    """``"mini"``, a folder or a hub id (``owner/name``) to something loadable."""
+    """``"mini"``, a folder, a single file or a hub id (``owner/name``) to something loadable."""
     if str(source) == "mini":
         return MINI
     path = Path(source)
@@ -38,7 +39,8 @@ def check_folder(folder: Path) -> None:
     """Raise one clear sentence unless ``folder`` holds a whole Stable Diffusion v1 style model."""
     if folder.is_file():
         raise CalcarineError(
-            f"{folder} is a file; a model is a folder in diffusers' format with model_index.json."
+            f"{folder} is a file; a model is a folder in diffusers' format with model_index.json, "
+            "or one original .ckpt or .safetensors file."
         )
     if not (folder / "model_index.json").exists():
         raise CalcarineError(
@@ -48,7 +50,7 @@ def check_folder(folder: Path) -> None:
     for name in COMPONENTS:
         if not (folder / name).is_dir():
             raise CalcarineError(f"{folder} lacks its part '{name}'; copy the model again, whole.")
-    for name, stem in _WEIGHTS.items():
+    for name, stem in MODEL_FILES.items():
         found = sorted((folder / name).glob(f"{stem}*.safetensors"))
         if not found:
             pickled = [
@@ -100,3 +102,17 @@ def digest_folder(folder: Path) -> str:
             with file.open("rb") as handle:
                 total.update(hashlib.file_digest(handle, "sha256").digest())
     return total.hexdigest()
+
+
+def download(name: str, patterns: list[str]) -> Path:
+    """Folder of a model in the hub's cache, downloaded when it is not there."""
+    from huggingface_hub import snapshot_download
+
+    unwanted = ["*fp16*", "*non_ema*", "safety*"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=unwanted))
+    except Exception as error:
+        raise CalcarineError(
+            f"The model '{name}' is not in the cache and could not be downloaded "
+            f"({type(error).__name__}); check the name and the network, or give a folder."
+        ) from error

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.checkpoints import check_folder, digest_folder, locate
+from calcarine.diffusion.autoencoder import Autoencoder, Key, Progress, batches, tell
+from calcarine.diffusion.checkpoints import check_folder, digest_folder, download, locate
 from calcarine.diffusion.noise import gaussian_noise
+from calcarine.diffusion.original import converted_folder, is_single_file
 from calcarine.errors import CalcarineError
 
-Progress = Callable[[int], None]
+_SHORT_OF_MEMORY = 8e9
 
 
 class LatentDiffusion:
@@ -26,7 +28,8 @@ class LatentDiffusion:
     Parameters
     ----------
     vae, text_encoder, tokenizer, unet, scheduler
-        Components as diffusers' ``StableDiffusionPipeline`` has them.
+        Components as diffusers' ``StableDiffusionPipeline`` has them; ``AutoencoderTiny`` may
+        stand for the autoencoder.
     name : str
         How the model is called in reports.
     digest : str
@@ -49,7 +52,7 @@ class LatentDiffusion:
         name: str = "custom",
         digest: str = "",
     ) -> None:
-        self.vae = vae.eval().requires_grad_(False)
+        self.autoencoder = Autoencoder(vae)
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.unet = unet.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -64,56 +67,54 @@ class LatentDiffusion:
         source: str | Path = "mini",
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        *,
+        autoencoder: str | Path | None = None,
+        tokenizer: str | Path | None = None,
+        config: str | Path | None = None,
+        ema: bool = True,
+        cache: str | Path | None = None,
     ) -> LatentDiffusion:
         """Load a model.
 
         Parameters
         ----------
         source : str or Path
-            ``"mini"`` (bundled), a folder in diffusers' format, or a hub id.
+            ``"mini"`` (bundled), a folder in diffusers' format, a hub id, or the original single
+            ``.ckpt`` or ``.safetensors`` file of Stable Diffusion v1, which is converted once.
         device : optional
             Default: CUDA where there is one, else the CPU.
         dtype : torch.dtype
             float32; float16 is for GPUs.
+        autoencoder : str or Path, optional
+            Another one in place of the model's own; see
+            :meth:`calcarine.diffusion.Autoencoder.from_pretrained`.
+        tokenizer, config, ema, cache
+            For single files; see :func:`calcarine.diffusion.original.converted_folder`.
 
         Raises
         ------
         CalcarineError
-            If parts are missing, truncated or pickled.
+            If parts are missing, truncated or pickled, or float16 is asked for on a CPU.
         """
-        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-
-        place = locate(source)
-        if isinstance(place, str):
-            place = _download(place)
-        check_folder(place)
-        options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
-        options["low_cpu_mem_usage"] = False  # True needs accelerate, which is no dependency
-        _quiet()
-        try:
-            vae = AutoencoderKL.from_pretrained(place, subfolder="vae", **options)
-            unet = UNet2DConditionModel.from_pretrained(place, subfolder="unet", **options)
-            text = CLIPTextModel.from_pretrained(
-                place / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-            tokenizer = CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True)
-            scheduler = DDIMScheduler.from_pretrained(place, subfolder="scheduler")
-        except CalcarineError:
-            raise
-        except Exception as error:
-            first = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
-            raise CalcarineError(f"The model in {place} could not be loaded: {first}") from error
-        model = cls(vae, text, tokenizer, unet, scheduler, str(source), digest_folder(place))
-        target = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return model.to(torch.device(target))
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if dtype == torch.float16 and target.type == "cpu":
+            raise CalcarineError("float16 is for GPUs and there is none; choose float32.")
+        place = _folder(source, tokenizer, config, ema, cache)
+        own = None if autoencoder is None else Autoencoder.from_pretrained(autoencoder, dtype)
+        parts = _load_parts(place, dtype, None if own is None else own.vae)
+        digest = digest_folder(place)
+        if own is not None:
+            digest = f"{digest}+{own.digest}"
+        if dtype != torch.float32:
+            digest = f"{digest}-{str(dtype).removeprefix('torch.')}"
+        return cls(*parts, name=str(source), digest=digest).to(target)
 
     def to(self, device: torch.device) -> LatentDiffusion:
-        """Move all networks to ``device``."""
+        """Move all networks to ``device``; where a GPU is short of memory, attend in slices."""
         for part in (self.vae, self.text_encoder, self.unet):
             part.to(device)
+        if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < _SHORT_OF_MEMORY:
+            self.unet.set_attention_slice("auto")
         return self
 
     def _check(self) -> None:
@@ -130,6 +131,11 @@ class LatentDiffusion:
             )
 
     @property
+    def vae(self) -> Any:
+        """Autoencoder of diffusers."""
+        return self.autoencoder.vae
+
+    @property
     def device(self) -> torch.device:
         return next(self.unet.parameters()).device
 
@@ -140,7 +146,7 @@ class LatentDiffusion:
     @property
     def downscale(self) -> int:
         """Pixels per latent position along one side (8 in Stable Diffusion)."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return self.autoencoder.downscale
 
     @property
     def image_size(self) -> int:
@@ -157,72 +163,31 @@ class LatentDiffusion:
         limit = int(self.text_encoder.config.max_position_embeddings)
         return min(limit, int(self.tokenizer.model_max_length))
 
-    @torch.inference_mode()
     def encode(
         self,
         images: NDArray[np.uint8],
         batch_size: int = 32,
         progress: Progress | None = None,
+        sample: Sequence[Key] | None = None,
+        seed: int = 42,
     ) -> NDArray[np.float32]:
-        """Pictures to latents z: the mode of the posterior, scaled (no sampling).
+        """Pictures to latents; see :meth:`calcarine.diffusion.Autoencoder.encode`."""
+        return self.autoencoder.encode(images, batch_size, progress, sample, seed)
 
-        Parameters
-        ----------
-        images : uint8 array of shape (n, height, width, 3)
-            Height and width must be multiples of ``downscale``.
-
-        Returns
-        -------
-        float32 array of shape (n, channels, height / downscale, width / downscale)
-        """
-        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-            raise CalcarineError(
-                f"encode takes uint8 pictures of shape (n, height, width, 3), not {images.dtype} "
-                f"of shape {images.shape}."
-            )
-        if images.shape[1] % self.downscale or images.shape[2] % self.downscale:
-            raise CalcarineError(
-                f"Pictures of {images.shape[1]} x {images.shape[2]} px cannot be encoded: both "
-                f"sides must be multiples of {self.downscale}; resize them first."
-            )
-        factor = float(self.vae.config.scaling_factor)
-        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
-        parts = []
-        for batch in _batches(len(images), batch_size):
-            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).permute(0, 3, 1, 2)
-            pixels = (pixels.float() / 127.5 - 1).to(self.device, self.dtype)
-            mode = self.vae.encode(pixels).latent_dist.mode()
-            parts.append(((mode - shift) * factor).float().cpu().numpy())
-            _tell(progress, len(pixels))
-        if not parts:
-            side = self.unet.config.sample_size
-            return np.zeros((0, self.unet.config.in_channels, side, side), np.float32)
-        return np.concatenate(parts)
-
-    @torch.inference_mode()
     def decode(
         self,
         latents: NDArray[np.float32],
         batch_size: int = 32,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Latents ``(n, channels, h, w)`` to pictures ``(n, height, width, 3)`` in [0, 1]."""
-        factor = float(self.vae.config.scaling_factor)
-        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
-        parts = []
-        for batch in _batches(len(latents), batch_size):
-            z = torch.from_numpy(np.ascontiguousarray(latents[batch])).to(self.device, self.dtype)
-            pixels = self.vae.decode(z / factor + shift).sample.float()
-            parts.append(((pixels + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
-            _tell(progress, len(z))
-        side = self.image_size
-        return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.float32)
+        """Latents to pictures; see :meth:`calcarine.diffusion.Autoencoder.decode`."""
+        return self.autoencoder.decode(latents, batch_size, progress)
 
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> NDArray[np.float32]:
         """Texts to text-encoder states of shape ``(n, tokens, width)``."""
         parts = []
-        for batch in _batches(len(texts), batch_size):
+        for batch in batches(len(texts), batch_size):
             ids = self.tokenizer(
                 list(texts[batch]),
                 padding="max_length",
@@ -339,7 +304,7 @@ class LatentDiffusion:
         side = int(self.unet.config.sample_size)
         shape = (int(self.unet.config.in_channels), side, side)
         parts = []
-        for batch in _batches(len(context), batch_size):
+        for batch in batches(len(context), batch_size):
             names = list(keys[batch])
             if start is None:
                 times = self._times(steps, 1.0)
@@ -352,9 +317,11 @@ class LatentDiffusion:
                 x = torch.from_numpy(noised)
             told = torch.from_numpy(np.ascontiguousarray(context[batch]))
             told = told.to(self.device, self.dtype)
-            x = self._denoise(x.to(self.device, self.dtype), times, told, empty, guidance, after_step)
+            x = self._denoise(
+                x.to(self.device, self.dtype), times, told, empty, guidance, after_step
+            )
             parts.append(x.float().cpu().numpy())
-            _tell(progress, len(names))
+            tell(progress, len(names))
         return np.concatenate(parts) if parts else np.zeros((0, *shape), np.float32)
 
     def _denoise(
@@ -381,37 +348,38 @@ class LatentDiffusion:
         return x
 
 
-def _quiet() -> None:
-    """Keep loading bars of transformers off the terminal."""
+def _folder(source: str | Path, *single_file_options: Any) -> Path:
+    """Folder of a model, found, converted or downloaded."""
+    place = locate(source)
+    if isinstance(place, str):
+        weights = [f"{part}/*.safetensors" for part in ("vae", "unet", "text_encoder")]
+        place = download(place, ["*.json", "*/*.json", "*/*.txt", *weights])
+    elif is_single_file(place):
+        place = converted_folder(place, *single_file_options)
+    check_folder(place)
+    return place
+
+
+def _load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[Any, ...]:
+    """Autoencoder, text encoder, tokenizer, U-Net and scheduler of a folder."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-
-
-def _batches(count: int, size: int) -> list[slice]:
-    if size < 1:
-        raise CalcarineError(f"batch_size is {size}; it must be 1 or more.")
-    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
-
-
-def _tell(progress: Progress | None, count: int) -> None:
-    if progress is not None:
-        progress(count)
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*/*.json", "*/*.txt", "vae/*.safetensors", "unet/*.safetensors"]
-    patterns += ["text_encoder/*.safetensors"]
+    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    options["low_cpu_mem_usage"] = False  # True needs accelerate, which is no dependency
     try:
-        return Path(
-            snapshot_download(
-                name, allow_patterns=patterns, ignore_patterns=["*fp16*", "*non_ema*", "safety*"]
-            )
+        return (
+            vae or AutoencoderKL.from_pretrained(place, subfolder="vae", **options),
+            CLIPTextModel.from_pretrained(
+                place / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
+            ),
+            CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True),
+            UNet2DConditionModel.from_pretrained(place, subfolder="unet", **options),
+            DDIMScheduler.from_pretrained(place, subfolder="scheduler"),
         )
     except Exception as error:
-        raise CalcarineError(
-            f"The model '{name}' is not in the cache and could not be downloaded "
-            f"({type(error).__name__}); check the name and the network, or give a folder."
-        ) from error
+        lines = str(error).strip().splitlines()
+        first = lines[0] if lines else type(error).__name__
+        raise CalcarineError(f"The model in {place} could not be loaded: {first}") from error

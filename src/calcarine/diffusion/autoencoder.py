@@ -1,0 +1,247 @@
+"""Pictures to latents and back: Stable Diffusion's own autoencoder, or the tiny one (TAESD)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calcarine.diffusion.checkpoints import check_safetensors, download
+from calcarine.diffusion.noise import gaussian_noise
+from calcarine.errors import CalcarineError
+
+Progress = Callable[[int], None]
+Key = tuple[str, int]
+
+TAESD_HUB = "madebyollin/taesd"
+_PIXELS_AT_ONCE = 2**21
+
+
+class Autoencoder:
+    """Encoder and decoder of a latent diffusion model.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL or AutoencoderTiny
+        Of diffusers.
+    digest : str
+        Content hash of the weights where they are not those of the model.
+
+    Notes
+    -----
+    Latents are on the scale that the U-Net sees: the posterior times ``scaling_factor`` (0.18215
+    in Stable Diffusion v1); those of TAESD are made on that scale.
+    """
+
+    def __init__(self, vae: Any, digest: str = "") -> None:
+        self.vae = vae.eval().requires_grad_(False)
+        self.digest = digest
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> Autoencoder:
+        """Load an autoencoder by itself.
+
+        Parameters
+        ----------
+        source : str or Path
+            ``"taesd"`` (from the hub or its cache); a folder with ``taesd_encoder.safetensors``
+            and ``taesd_decoder.safetensors``, TAESD's own files; or a folder in diffusers' format.
+        dtype : torch.dtype
+
+        Raises
+        ------
+        CalcarineError
+            If files are missing, truncated or of another network.
+        """
+        folder = Path(source)
+        if str(source) == "taesd" and not folder.is_dir():
+            folder = download(TAESD_HUB, ["taesd_encoder.safetensors", "taesd_decoder.safetensors"])
+        if not folder.is_dir():
+            raise CalcarineError(
+                f"There is no autoencoder at '{source}': give 'taesd', a folder with "
+                "taesd_encoder.safetensors and taesd_decoder.safetensors, or one in diffusers' "
+                "format."
+            )
+        own = [folder / f"taesd_{half}.safetensors" for half in ("encoder", "decoder")]
+        files = own if any(file.exists() for file in own) else sorted(folder.glob("*.safetensors"))
+        for file in files or [folder / "diffusion_pytorch_model.safetensors"]:
+            if not file.exists():
+                raise CalcarineError(f"The autoencoder folder {folder} has no {file.name}.")
+            check_safetensors(file)
+        digest = hashlib.sha256(b"".join(_file_digest(file) for file in files)).hexdigest()
+        try:
+            vae = _taesd(*own) if files == own else _from_folder(folder)
+        except (RuntimeError, ValueError, OSError, KeyError) as error:
+            raise CalcarineError(
+                f"The weights in {folder} are not those of an autoencoder; copy them again."
+            ) from error
+        return cls(vae.to(dtype), digest)
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent position along one side (8 in Stable Diffusion)."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def channels(self) -> int:
+        """Channels of a latent (4 in Stable Diffusion)."""
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def _place(self) -> tuple[torch.device, torch.dtype]:
+        weight = next(self.vae.parameters())
+        return weight.device, weight.dtype
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
+        return float(self.vae.config.scaling_factor), shift
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        images: NDArray[np.uint8],
+        batch_size: int = 32,
+        progress: Progress | None = None,
+        sample: Sequence[Key] | None = None,
+        seed: int = 42,
+    ) -> NDArray[np.float32]:
+        """Pictures to latents z: the mode of the posterior, or a sample of it.
+
+        Parameters
+        ----------
+        images : uint8 array of shape (n, height, width, 3)
+            Height and width must be multiples of ``downscale``.
+        batch_size : int
+            At most so many pictures go together; of large ones, fewer.
+        sample : sequence of n (stimulus id, sample index), optional
+            Draw from the posterior, each with noise of its own; the mode otherwise.
+        seed : int
+            Of that noise.
+
+        Returns
+        -------
+        float32 array of shape (n, channels, height / downscale, width / downscale)
+        """
+        self._check_pictures(images)
+        if sample is not None and len(sample) != len(images):
+            raise CalcarineError(f"encode got {len(images)} pictures and {len(sample)} keys.")
+        device, dtype = self._place
+        factor, shift = self._scale
+        height, width = images.shape[1] // self.downscale, images.shape[2] // self.downscale
+        parts = []
+        for batch in batches(len(images), _at_once(batch_size, images.shape[1] * images.shape[2])):
+            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).permute(0, 3, 1, 2)
+            pixels = (pixels.float() / 127.5 - 1).to(device, dtype)
+            keys = None if sample is None else list(sample[batch])
+            latents = (self._latents(pixels, keys, seed) - shift) * factor
+            parts.append(latents.float().cpu().numpy())
+            tell(progress, len(pixels))
+        if not parts:
+            return np.zeros((0, self.channels, height, width), np.float32)
+        return np.concatenate(parts)
+
+    def _latents(self, pixels: torch.Tensor, keys: list[Key] | None, seed: int) -> torch.Tensor:
+        found = self.vae.encode(pixels)
+        posterior = getattr(found, "latent_dist", None)
+        if posterior is None:
+            if keys is not None:
+                raise CalcarineError(
+                    "This autoencoder gives a latent and no posterior, so nothing can be sampled; "
+                    "choose the posterior 'mode'."
+                )
+            return torch.as_tensor(found.latents)
+        if keys is None:
+            return torch.as_tensor(posterior.mode())
+        # Not the noise that generation adds for the same key.
+        names = [(f"posterior|{stimulus}", sample) for stimulus, sample in keys]
+        noise = gaussian_noise(names, tuple(posterior.mean.shape[1:]), seed)
+        return torch.as_tensor(posterior.mean + posterior.std * noise.to(posterior.mean))
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        latents: NDArray[np.float32],
+        batch_size: int = 32,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Latents ``(n, channels, h, w)`` to pictures ``(n, height, width, 3)`` in [0, 1]."""
+        device, dtype = self._place
+        factor, shift = self._scale
+        height, width = (side * self.downscale for side in latents.shape[2:])
+        parts = []
+        for batch in batches(len(latents), _at_once(batch_size, height * width)):
+            z = torch.from_numpy(np.ascontiguousarray(latents[batch])).to(device, dtype)
+            pixels = self.vae.decode(z / factor + shift).sample.float()
+            parts.append(((pixels + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
+            tell(progress, len(z))
+        return np.concatenate(parts) if parts else np.zeros((0, height, width, 3), np.float32)
+
+    def _check_pictures(self, images: NDArray[Any]) -> None:
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise CalcarineError(
+                f"encode takes uint8 pictures of shape (n, height, width, 3), not {images.dtype} "
+                f"of shape {images.shape}."
+            )
+        if images.shape[1] % self.downscale or images.shape[2] % self.downscale:
+            raise CalcarineError(
+                f"Pictures of {images.shape[1]} x {images.shape[2]} px cannot be encoded: both "
+                f"sides must be multiples of {self.downscale}; resize them first."
+            )
+
+
+def _taesd(encoder: Path, decoder: Path) -> Any:
+    """TAESD from its own two files, whose layers are counted otherwise than in diffusers."""
+    from diffusers import AutoencoderTiny
+    from safetensors.torch import load_file
+
+    state = {f"encoder.layers.{key}": value for key, value in load_file(encoder).items()}
+    for key, value in load_file(decoder).items():
+        number, rest = key.split(".", 1)
+        # The first layer of the original only limits its input and has no weights.
+        state[f"decoder.layers.{int(number) - 1}.{rest}"] = value
+    vae = AutoencoderTiny(latent_channels=4)
+    vae.load_state_dict(state)
+    return vae
+
+
+def _from_folder(folder: Path) -> Any:
+    import json
+
+    import diffusers
+
+    name = json.loads((folder / "config.json").read_text()).get("_class_name")
+    if name not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise ValueError(name)
+    return getattr(diffusers, name).from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+    )
+
+
+def _file_digest(file: Path) -> bytes:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
+
+
+def _at_once(batch_size: int, pixels: int) -> int:
+    if batch_size < 1:
+        return batch_size  # told by `batches`
+    return max(1, min(batch_size, _PIXELS_AT_ONCE // max(pixels, 1)))
+
+
+def batches(count: int, size: int) -> list[slice]:
+    """Slices of at most ``size`` over ``count`` rows."""
+    if size < 1:
+        raise CalcarineError(f"batch_size is {size}; it must be 1 or more.")
+    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
+
+
+def tell(progress: Progress | None, count: int) -> None:
+    """Count ``count`` units of work, where somebody counts."""
+    if progress is not None:
+        progress(count)

@@ -1,0 +1,287 @@
+"""The original single file of Stable Diffusion v1, converted once to a folder.
+
+Nothing in the file is run: pickles are read with weights only, by torch's restricted reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from calcarine.diffusion.checkpoints import MODEL_FILES, check_folder, check_safetensors
+from calcarine.diffusion.tokenizer import find_tokenizer
+from calcarine.errors import CalcarineError
+from calcarine.files import write_text
+
+SD_V1 = Path(__file__).parent / "sd_v1"
+"""Configuration of Stable Diffusion v1 in diffusers' format, without weights and tokenizer."""
+
+_UNET, _VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
+# Checkpoints of Lightning name this class beside the weights; it is read as an empty stand-in.
+_NAMED_BY_TRAINING = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+
+
+class _StandIn:
+    """Takes the place of a class that a checkpoint names, and does nothing."""
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether ``path`` is a file that may hold a model in the original layout."""
+    return path.is_file() and path.suffix in (".ckpt", ".safetensors")
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``CALCARINE_CACHE``, else ``~/.cache/calcarine``."""
+    return Path(os.environ.get("CALCARINE_CACHE") or Path.home() / ".cache" / "calcarine")
+
+
+def converted_folder(
+    file: Path,
+    tokenizer: str | Path | None = None,
+    config: str | Path | None = None,
+    ema: bool = True,
+    cache: str | Path | None = None,
+) -> Path:
+    """Folder in diffusers' format with the model of a single file; made when it is not yet there.
+
+    Parameters
+    ----------
+    file : Path
+        ``.ckpt`` or ``.safetensors`` with the keys ``model.diffusion_model.*``,
+        ``first_stage_model.*`` and ``cond_stage_model.transformer.*``.
+    tokenizer : str or Path, optional
+        Folder with ``vocab.json`` and ``merges.txt``; the hub's cache is asked otherwise.
+    config : str or Path, optional
+        Folder with ``unet/config.json`` and so on, for a model of other widths; Stable Diffusion
+        v1 by default.
+    ema : bool
+        Take the averaged weights ``model_ema.*`` of the U-Net where the file has them.
+    cache : str or Path, optional
+        Where the folder is kept; `cache_folder` by default.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is truncated, needs more than weights to be read, or is another model.
+
+    Notes
+    -----
+    The folder's name is a hash of the file, its settings and the tokenizer. It is written aside and
+    renamed, so that a half-written one is never found.
+    """
+    frame = SD_V1 if config is None else Path(config)
+    words = find_tokenizer(tokenizer)
+    with file.open("rb") as handle:
+        content = hashlib.file_digest(handle, "sha256").hexdigest()
+    frames = sorted(file for file in frame.rglob("*.json") if file.is_file())
+    parts = [content, str(bool(ema)), *_digests(frames), *_digests(words)]
+    name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
+    final = Path(cache or cache_folder()) / "converted" / name
+    if (final / "model_index.json").exists():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=final.parent))
+    try:
+        _convert(file, frame, words, aside, ema)
+        check_folder(aside)
+        if not final.exists():  # another process may have been quicker
+            aside.rename(final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return final
+
+
+def read_single_file(file: Path) -> dict[str, Any]:
+    """Tensors of an original checkpoint by their names, mapped from disk where possible.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is not whole, or reading it would run code.
+    """
+    import torch
+
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        check_safetensors(file)
+        return dict(load_file(file))
+    with file.open("rb") as handle:
+        start = handle.read(2)
+    mapped = zipfile.is_zipfile(file)
+    if start == b"PK" and not mapped:
+        raise CalcarineError(f"{file} is truncated; copy it again.")
+    if not mapped and start[:1] != b"\x80":
+        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.")
+    try:
+        with _named_classes():
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise CalcarineError(
+                f"{file} holds more than weights and reading it could run code, so it is refused; "
+                "get the model as safetensors."
+            ) from error
+        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise CalcarineError(f"{file} holds no weights by name, so it is no diffusion model.")
+    return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+
+
+@contextmanager
+def _named_classes() -> Iterator[None]:
+    """Let a checkpoint name Lightning's callback; an empty class of ours answers to the name."""
+    import torch
+
+    stand_ins: list[Any] = [(_StandIn, name) for name in _NAMED_BY_TRAINING]
+    try:
+        allowed = torch.serialization.safe_globals(stand_ins)
+    except AttributeError:  # before torch 2.5 such a file is refused
+        yield
+        return
+    with allowed:
+        yield
+
+
+def _convert(file: Path, frame: Path, words: list[Path], folder: Path, ema: bool) -> None:
+    """Write configuration, tokenizer and weights of ``file`` into ``folder``."""
+    from safetensors.torch import save_file
+
+    states = convert_state(read_single_file(file), frame, ema, str(file))
+    shutil.copytree(frame, folder, dirs_exist_ok=True)
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    for word in words:
+        shutil.copyfile(word, folder / "tokenizer" / word.name)
+    for part, state in states.items():
+        save_file(state, folder / part / f"{MODEL_FILES[part]}.safetensors", {"format": "pt"})
+    about = {"file": file.name, "ema": ema}
+    write_text(folder / "converted.json", json.dumps(about, indent=2))
+
+
+def convert_state(
+    state: Mapping[str, Any], frame: Path, ema: bool = True, name: str = "The checkpoint"
+) -> dict[str, dict[str, Any]]:
+    """Original names to diffusers' names.
+
+    Parameters
+    ----------
+    state : mapping of str to tensor
+    frame : Path
+        Folder with the configuration of each part.
+    ema : bool
+        Take the averaged weights of the U-Net where there are any.
+    name : str
+        What the weights are, for errors.
+
+    Returns
+    -------
+    dict
+        Weights of "unet", "vae" and "text_encoder".
+
+    Raises
+    ------
+    CalcarineError
+        If weights are missing or have other shapes than the configuration says.
+    """
+    from diffusers.loaders.single_file_utils import (
+        convert_ldm_clip_checkpoint,
+        convert_ldm_unet_checkpoint,
+        convert_ldm_vae_checkpoint,
+    )
+
+    for prefix in (_UNET, _VAE, _TEXT):
+        if not any(key.startswith(prefix) for key in state):
+            raise CalcarineError(
+                f"{name} has no weights named {prefix}*; it is not Stable Diffusion v1 in its "
+                "original layout."
+            )
+    configs = {part: _read_config(frame / part / "config.json") for part in MODEL_FILES}
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    try:
+        found = {
+            "unet": convert_ldm_unet_checkpoint(
+                _averaged(state) if ema else state, configs["unet"]
+            ),
+            "vae": convert_ldm_vae_checkpoint(state, configs["vae"]),
+            "text_encoder": convert_ldm_clip_checkpoint(state),
+        }
+    except (KeyError, AttributeError, IndexError, TypeError) as error:
+        raise CalcarineError(
+            f"{name} lacks weights of Stable Diffusion v1; copy it again, or give its config."
+        ) from error
+    # A buffer of older versions, no weight.
+    found["text_encoder"].pop("text_model.embeddings.position_ids", None)
+    for part, shapes in _expected(configs).items():
+        _check_weights(name, part, found[part], shapes)
+        found[part] = {key: value.contiguous() for key, value in found[part].items()}
+    return found
+
+
+def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights with those of the U-Net replaced by their averages, where all have one."""
+    averages = {
+        key: state.get("model_ema." + key.removeprefix("model.").replace(".", ""))
+        for key in state
+        if key.startswith(_UNET)
+    }
+    if any(value is None for value in averages.values()):
+        return dict(state)
+    return {**state, **averages}
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError) as error:
+        raise CalcarineError(
+            f"{file} is missing or no JSON; a config folder has one for unet, vae and text_encoder."
+        ) from error
+
+
+def _expected(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shape of every weight, from models without memory."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        models = {
+            "unet": UNet2DConditionModel.from_config(configs["unet"]),
+            "vae": AutoencoderKL.from_config(configs["vae"]),
+            "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(configs["text_encoder"])),
+        }
+    return {
+        part: {key: tuple(value.shape) for key, value in model.named_parameters()}
+        for part, model in models.items()
+    }
+
+
+def _check_weights(
+    name: str, part: str, found: dict[str, Any], expected: dict[str, tuple[int, ...]]
+) -> None:
+    # Some versions of transformers leave out the prefix that all files have.
+    plain = {key.removeprefix("text_model."): value for key, value in found.items()}
+    wanted = {key.removeprefix("text_model."): shape for key, shape in expected.items()}
+    for key, shape in wanted.items():
+        if plain.get(key) is None:
+            raise CalcarineError(f"{name} lacks the weight {key} of the {part}; copy it again.")
+        if tuple(plain[key].shape) != shape:
+            raise CalcarineError(
+                f"{name} is another model: {key} of its {part} has shape "
+                f"{tuple(plain[key].shape)} where Stable Diffusion v1 has {shape}; give its config."
+            )
+
+
+def _digests(files: list[Path]) -> list[str]:
+    return [f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]

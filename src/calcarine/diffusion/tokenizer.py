@@ -1,0 +1,70 @@
+"""The vocabulary of CLIP, which comes from the user or from the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calcarine.errors import CalcarineError
+
+HUB_NAME = "openai/clip-vit-large-patch14"
+_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+
+
+def find_tokenizer(folder: str | Path | None = None) -> list[Path]:
+    """Files of a CLIP tokenizer.
+
+    Parameters
+    ----------
+    folder : str or Path, optional
+        The user's own; without it the hub's cache and then the hub are asked.
+
+    Raises
+    ------
+    CalcarineError
+        If files are missing, or there is neither cache nor network.
+    """
+    if folder is not None:
+        if not _is_whole(Path(folder)):
+            raise CalcarineError(
+                f"The tokenizer folder {folder} has no vocab.json and merges.txt; give the folder "
+                "'tokenizer' of a Stable Diffusion v1 model."
+            )
+        return _present(Path(folder))
+    try:
+        return _present(_from_hub())
+    except Exception as error:
+        raise CalcarineError(
+            f"The tokenizer {HUB_NAME} is neither in the hub's cache nor could it be downloaded "
+            f"({type(error).__name__}); give a folder with its vocab.json and merges.txt as "
+            "tokenizer (generation.tokenizer)."
+        ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    pair = all((folder / name).is_file() for name in _FILES[:2])
+    return pair or (folder / "tokenizer.json").is_file()
+
+
+def _present(folder: Path) -> list[Path]:
+    return [folder / name for name in _FILES if (folder / name).is_file()]
+
+
+def _from_hub() -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        cached = Path(
+            snapshot_download(HUB_NAME, allow_patterns=list(_FILES), local_files_only=True)
+        )
+    except LocalEntryNotFoundError:
+        cached = None
+    if cached is not None and _is_whole(cached):
+        return cached
+    return Path(snapshot_download(HUB_NAME, allow_patterns=list(_FILES)))
