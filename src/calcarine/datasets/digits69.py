@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._small import check_small, planted
 from calcarine.datasets.core import BrainDataset, make_responses
-from calcarine.datasets.provider import DatasetInfo, find_file, pick_subject, read_mat
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.provider import (
+    DatasetInfo,
+    find_file,
+    is_simulated,
+    pick_subject,
+    read_mat,
+)
+from calcarine.datasets.quality.findings import Finding
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["INFO", "load"]
+__all__ = ["INFO", "assets", "check", "fake", "load"]
 
 _FILE = "digit69_28x28.mat"
 _FOLDS = 10
 _VOXELS = 3092
+_SIZE = 2_390_173
+_COMMIT = "286503c79b010fd285065da7092ca43f873c1f58"
 _NAMES = {1: "six", 2: "nine"}
 
 INFO = DatasetInfo(
@@ -91,11 +103,72 @@ def load(
         rois={"visual": np.ones(_VOXELS, dtype=np.bool_)},
         stimuli=_stimuli(ids, pixels, labels),
         splits=_folds(ids, labels, seed),
-        simulated=False,
+        simulated=is_simulated(path),
         source=INFO.source,
         licence=INFO.licence,
         judge="digits",
     )
+
+
+def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Say whether the file is there and holds what is known of it."""
+    expected = {
+        "trials": "100",
+        "voxels": str(_VOXELS),
+        "stimuli": "100",
+        "categories": "nine 50, six 50",
+    }
+    return check_small(INFO, data, subject, {_FILE: _SIZE}, load, expected)
+
+
+def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
+    """The one file."""
+    for subject in subjects or ():
+        pick_subject(INFO, subject)
+    root = "https://raw.githubusercontent.com/ChangdeDu/DGMM"
+    return [Asset(_FILE, f"{root}/{_COMMIT}/{_FILE}", _SIZE, exact=True)]
+
+
+def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
+    """Write a file with the official names and shapes: drawn digits, planted responses.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    full_size
+        Makes no difference: the true size is small.
+    seed
+        Of the content.
+    """
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([1, 2, 1, 2], [45, 45, 5, 5])
+    pictures = np.stack([_drawn(rng, int(label)) for label in labels])
+    brain = planted(rng, pictures.reshape(100, -1) / 255.0, _VOXELS, noise=1.0)
+    # MATLAB stores pictures column by column.
+    columns = pictures.transpose(0, 2, 1).reshape(100, -1)
+    content: dict[str, NDArray[np.generic]] = {
+        "fmri": brain,
+        "stim": columns,
+        "label": labels.astype(np.uint8)[:, None],
+    }
+    parts = {f"{name}Trn": values[:90] for name, values in content.items()}
+    parts |= {f"{name}Test": values[90:] for name, values in content.items()}
+    savemat(Path(folder) / _FILE, parts, do_compression=True)
+
+
+def _drawn(rng: np.random.Generator, label: int) -> NDArray[np.uint8]:
+    """A ring with a stem above it (a six), or turned by half a turn (a nine)."""
+    rows, columns = np.mgrid[:28, :28].astype(float)
+    row, column, radius = rng.uniform(17, 19), rng.uniform(12, 16), rng.uniform(4, 6)
+    ring = np.abs(np.hypot(rows - row, columns - column) - radius)
+    stem = np.abs(columns - (column - radius + rng.uniform(0, 2)))
+    stem = np.where((rows > 4) & (rows < row), stem, 99.0)
+    ink = np.clip(2.2 - np.minimum(ring, stem), 0, 1)
+    picture = np.round(255 * ink).astype(np.uint8)
+    return picture if label == 1 else picture[::-1, ::-1]
 
 
 def _stimuli(

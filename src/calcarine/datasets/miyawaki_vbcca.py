@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._small import check_small, planted
 from calcarine.datasets.core import BrainDataset, make_responses
-from calcarine.datasets.provider import DatasetInfo, find_file, pick_subject, read_mat
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.provider import (
+    DatasetInfo,
+    find_file,
+    is_simulated,
+    pick_subject,
+    read_mat,
+)
+from calcarine.datasets.quality.findings import Finding
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["INFO", "load"]
+__all__ = ["INFO", "assets", "check", "fake", "load"]
 
 _FILE = "miyawaki_VBCCA_V1_mean_figure.mat"
 _VOXELS, _TRIALS = 797, 80
+_SIZE = 494_782
+_COMMIT = "357a0948bddb96834cf564745233ec4d19356afc"
 
 INFO = DatasetInfo(
     name="miyawaki_vbcca",
@@ -91,11 +103,55 @@ def load(data: str | Path | None = None, subject: str | None = None) -> BrainDat
         rois={"V1": np.ones(_VOXELS, dtype=np.bool_)},
         stimuli=_stimuli(ids, figures),
         splits=tuple(_left_out(ids, index) for index in range(len(ids))),
-        simulated=False,
+        simulated=is_simulated(path),
         source=INFO.source,
         licence=INFO.licence,
         judge=None,
     )
+
+
+def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Say whether the file is there and holds what is known of it."""
+    expected = {
+        "trials": str(_TRIALS),
+        "voxels": str(_VOXELS),
+        "stimuli": "10",
+        "categories": ", ".join(f"{name} 8" for name in sorted(name for name, _ in _SHAPES)),
+    }
+    return check_small(INFO, data, subject, {_FILE: _SIZE}, load, expected)
+
+
+def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
+    """The one file."""
+    for subject in subjects or ():
+        pick_subject(INFO, subject)
+    root = "https://raw.githubusercontent.com/KamitaniLab/VBCCA"
+    url = f"{root}/{_COMMIT}/sample/data/V1_mean_figure.mat"
+    return [Asset(_FILE, url, _SIZE, exact=True)]
+
+
+def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
+    """Write a file with the official names and shapes: random figures, planted responses.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    full_size
+        Makes no difference: the true size is small.
+    seed
+        Of the content.
+    """
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(seed)
+    figures = np.zeros((len(_SHAPES), 5, 5))
+    for row, figure in enumerate(figures):
+        figure.flat[rng.choice(25, 8 + row, replace=False)] = 1
+    pixels = figures.repeat(2, axis=1).repeat(2, axis=2).reshape(len(_SHAPES), 100)
+    shown = np.concatenate([rng.permutation(len(_SHAPES)) for _ in range(8)])
+    brain = planted(rng, pixels[shown], _VOXELS, noise=1.0)
+    savemat(Path(folder) / _FILE, {"R2": brain.T, "I2": pixels[shown].T}, do_compression=True)
 
 
 def _figures(columns: NDArray[np.generic]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from calcarine.datasets import digits69, miyawaki_vbcca, simulated
+from calcarine.datasets import digits69, haxby_slice, miyawaki_vbcca, ncc_s2, simulated
 from calcarine.datasets.core import BrainDataset
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.prepare.engine import prepare as run_preparation
@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODULES: dict[str, ModuleType] = {
-    module.INFO.name: module for module in (simulated, digits69, miyawaki_vbcca)
+    module.INFO.name: module for module in (simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice)
 }
 """The module of each data set; see `calcarine.datasets.provider`."""
 

@@ -1,0 +1,98 @@
+"""What the small measured sets share: the check of a folder, and their simulated content."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets.core import BrainDataset
+from calcarine.datasets.provider import DatasetInfo, find_file, is_simulated
+from calcarine.datasets.quality.findings import Finding
+from calcarine.errors import CalcarineError
+
+__all__ = ["check_small", "planted", "sentence"]
+
+
+def check_small(
+    info: DatasetInfo,
+    data: str | Path,
+    subject: str | None,
+    sizes: Mapping[str, int],
+    load: Callable[[str | Path, str | None], BrainDataset],
+    expected: Mapping[str, str],
+) -> list[Finding]:
+    """Findings on a set that is read whole.
+
+    Parameters
+    ----------
+    info, data, subject
+        See `calcarine.datasets.provider`.
+    sizes
+        Bytes of the official files that `load` needs.
+    load
+        Reads them.
+    expected
+        ``trials``, ``voxels``, ``stimuli``, ``sessions`` and ``categories``
+        as they are known of the official data, in words.
+    """
+    findings = [_file(info, data, name, size) for name, size in sizes.items()]
+    if any(row.status == "missing" for row in findings):
+        return findings
+    if is_simulated(find_file(info, data, next(iter(sizes)))):
+        findings.append(Finding("SIMULATED.txt", "note", "simulated content, nothing measured"))
+    try:
+        found = load(data, subject)
+    except CalcarineError as error:
+        advice = f"Get the files again from {info.source}."
+        return [*findings, Finding("content", "wrong", str(error), "", advice)]
+    facts = _facts(found)
+    for what, wanted in expected.items():
+        same = facts[what] == wanted
+        findings.append(Finding(what, "ok" if same else "note", facts[what], wanted))
+    low, high = float(found.responses.min()), float(found.responses.max())
+    findings.append(Finding("responses", "ok", f"{low:.4g} to {high:.4g}"))
+    return findings
+
+
+def _file(info: DatasetInfo, data: str | Path, name: str, size: int) -> Finding:
+    try:
+        path = find_file(info, data, name)
+    except CalcarineError:
+        return Finding(name, "missing", "", f"{size:,} bytes", f"It is from {info.source}.")
+    found = path.stat().st_size
+    # Files that were written anew have another size and may still be right.
+    return Finding(name, "ok" if found == size else "note", f"{found:,} bytes", f"{size:,} bytes")
+
+
+def _facts(dataset: BrainDataset) -> dict[str, str]:
+    first = dict(zip(dataset.stimuli.ids, dataset.stimuli.categories(), strict=True))
+    shown = Counter(first[key][0] for key in dataset.trial_stimuli)
+    return {
+        "trials": str(dataset.n_trials),
+        "voxels": str(dataset.n_voxels),
+        "stimuli": str(len(dataset.stimuli)),
+        "sessions": str(len(np.unique(dataset.sessions))),
+        "categories": ", ".join(f"{name} {shown[name]}" for name in sorted(shown)),
+    }
+
+
+def sentence(category: str) -> tuple[str, ...]:
+    """Captions of a picture that is known by its category alone."""
+    article = "an" if category[0] in "aeiou" else "a"
+    return (f"{article} {category}", f"a picture of {article} {category}")
+
+
+def planted(
+    rng: np.random.Generator, targets: NDArray[np.float64], n_voxels: int, noise: float
+) -> NDArray[np.float64]:
+    """Responses of unit variance that are linear in ``targets`` (trial, feature), with noise."""
+    spread = targets.std(0)
+    kept = (targets - targets.mean(0))[:, spread > 0] / spread[spread > 0]
+    signal = kept @ rng.standard_normal((kept.shape[1], n_voxels))
+    signal /= signal.std(0) + 1e-12
+    found: NDArray[np.float64] = signal + noise * rng.standard_normal(signal.shape)
+    return found / np.sqrt(1 + noise**2)
