@@ -1,6 +1,15 @@
-"""Feature spaces of stimuli and their store."""
+"""Feature spaces of stimuli and the store that keeps them."""
 
+from calcarine.features.components import principal_components
 from calcarine.features.latents import text_conditioning, visual_latent
+from calcarine.features.spaces import SpaceName, extract_spaces
 from calcarine.features.store import FeatureStore
 
-__all__ = ["FeatureStore", "text_conditioning", "visual_latent"]
+__all__ = [
+    "FeatureStore",
+    "SpaceName",
+    "extract_spaces",
+    "principal_components",
+    "text_conditioning",
+    "visual_latent",
+]

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
+from calcarine.errors import CalcarineError
+from calcarine.features.semantic import coloured_maps
 from calcarine.features.store import FeatureStore
 from calcarine.stimuli import StimulusSet, resize_images
+from calcarine.stimuli.images import Filter
 
 Progress = Callable[[int], None]
+Posterior = Literal["mode", "sample"]
+Picture = Literal["image", "semantic_map"]
+Text = Literal["captions", "categories"]
 
 
 def visual_latent(
@@ -20,29 +29,64 @@ def visual_latent(
     stimuli: StimulusSet,
     size: int | None = None,
     progress: Progress | None = None,
+    *,
+    posterior: Posterior = "mode",
+    picture: Picture = "image",
+    resize: Filter = "bicubic",
+    seed: int = 42,
 ) -> NDArray[np.float32]:
-    """z: latent of each stimulus under the model's autoencoder (posterior mode).
+    """z: latent of each stimulus under the model's autoencoder.
 
     Parameters
     ----------
     size : int, optional
         Side in pixels at which stimuli are encoded; the model's own by default (the paper used
         320 with Stable Diffusion v1.4).
+    posterior : {"mode", "sample"}
+        A sample is drawn with noise that belongs to ``seed`` and the stimulus, so that extracting
+        again gives the same.
+    picture : {"image", "semantic_map"}
+        What is encoded: the stimulus, or its semantic map in the colours of a fixed palette (a
+        control of the paper, section 4.1).
+    resize : {"bicubic", "lanczos"}
+    seed : int
+        Of posterior samples.
 
     Returns
     -------
     float32 array of shape (n_stimuli, channels, size / f, size / f)
     """
     side = size or model.image_size
+    if side % model.downscale:
+        raise CalcarineError(
+            f"Latents of {side} px cannot be made: the size must be a multiple of "
+            f"{model.downscale} (generation.latent_size)."
+        )
     small = side // model.downscale
+    provenance: dict[str, Any] = {
+        "model": model.digest,
+        "stimuli": stimuli.digest(),
+        "size": side,
+        "posterior": posterior if posterior == "mode" else f"sample, seed {seed}",
+    }
+    if picture == "semantic_map":
+        maps = np.ascontiguousarray(stimuli.semantic_maps())
+        provenance["semantic_maps"] = hashlib.sha256(maps.tobytes()).hexdigest()
+    if resize != "bicubic":
+        provenance["resize"] = resize
 
     def extract(rows: slice) -> NDArray[np.float32]:
-        images = resize_images(stimuli.images(stimuli.ids[rows]), side)
-        return model.encode(images, progress=progress)
+        ids = stimuli.ids[rows]
+        if picture == "image":
+            images = resize_images(stimuli.images(ids), side, filter=resize)
+        else:
+            images = resize_images(coloured_maps(stimuli.semantic_maps(ids)), side, nearest=True)
+        keys = [(stimulus, 0) for stimulus in ids] if posterior == "sample" else None
+        return model.encode(images, progress=progress, sample=keys, seed=seed)
 
     return store.get(
         "z",
-        {"model": model.digest, "stimuli": stimuli.digest(), "size": side, "posterior": "mode"},
+        provenance,
         len(stimuli),
         (int(model.vae.config.latent_channels), small, small),
         extract,
@@ -54,20 +98,35 @@ def text_conditioning(
     model: LatentDiffusion,
     stimuli: StimulusSet,
     progress: Progress | None = None,
+    *,
+    text: Text = "captions",
 ) -> NDArray[np.float32]:
-    """c: mean over captions of the text encoder's states, ``(n_stimuli, tokens, width)``."""
+    """c: mean over captions of the text encoder's states, ``(n_stimuli, tokens, width)``.
+
+    Parameters
+    ----------
+    text : {"captions", "categories"}
+        Categories take the captions' place in a control of the paper (section 4.1); their states
+        are averaged likewise.
+    """
+    provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
+    if text == "categories":
+        labels = stimuli.categories()
+        bare = [key for key, found in zip(stimuli.ids, labels, strict=True) if not found]
+        if bare:
+            raise CalcarineError(
+                f"Stimulus {bare[0]} has no category ({len(bare)} such), so c cannot be made of "
+                "categories; choose features.text=captions."
+            )
+        content = json.dumps(labels, ensure_ascii=False)
+        provenance["categories"] = hashlib.sha256(content.encode()).hexdigest()
 
     def extract(rows: slice) -> NDArray[np.float32]:
-        captions = stimuli.captions(stimuli.ids[rows])
-        values = model.embed_captions(captions)
+        ids = stimuli.ids[rows]
+        texts = stimuli.captions(ids) if text == "captions" else stimuli.categories(ids)
+        values = model.embed_captions(texts)
         if progress is not None:
-            progress(len(captions))
+            progress(len(texts))
         return values
 
-    return store.get(
-        "c",
-        {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"},
-        len(stimuli),
-        model.context_shape,
-        extract,
-    )
+    return store.get("c", provenance, len(stimuli), model.context_shape, extract)

@@ -125,12 +125,16 @@ class FeatureStore:
         dict of zarr array
             By name of the space, float32 of shape (n, *shape).
         """
-        missing = [space for space in spaces if not self._final(space).exists()]
+        missing = [space for space in spaces if not self.has(space)]
         if missing:
             self._extract(missing, count, extract, chunk)
         import zarr
 
         return {space.name: zarr.open_array(self._final(space), mode="r") for space in spaces}
+
+    def has(self, space: Space) -> bool:
+        """Whether an array is there, whole."""
+        return self._final(space).exists()
 
     def _final(self, space: Space) -> Path:
         return self.folder / f"{space.key()}.zarr"
@@ -142,7 +146,7 @@ class FeatureStore:
         part.mkdir(parents=True, exist_ok=True)
         claims = Claims(part / "claims")
         with claims.one_at_a_time():
-            if self._whole(spaces):
+            if all(self.has(space) for space in spaces):
                 return
             arrays = {space.name: self._open(part, space, count, chunk, claims) for space in spaces}
         pieces = [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
@@ -151,12 +155,9 @@ class FeatureStore:
                 arrays[name][pieces[number]] = values
         with claims.one_at_a_time():
             for space in spaces:
-                if not self._final(space).exists():
+                if not self.has(space):
                     (part / f"{space.key()}.zarr").rename(self._final(space))
         shutil.rmtree(part, ignore_errors=True)
-
-    def _whole(self, spaces: list[Space]) -> bool:
-        return all(self._final(space).exists() for space in spaces)
 
     def _open(self, part: Path, space: Space, count: int, chunk: int, claims: Claims) -> Any:
         """The array of one space, begun anew (with all claims on it) where it is damaged."""

@@ -1,0 +1,122 @@
+"""Principal components of features that do not fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calcarine.errors import CalcarineError
+
+__all__ = ["principal_components"]
+
+_BLOCK_VALUES = 32_000_000
+
+
+def principal_components(
+    features: Any, train: ArrayLike, n_components: int = 6400
+) -> NDArray[np.float32]:
+    """Scores of all stimuli on the leading components of the training stimuli.
+
+    Parameters
+    ----------
+    features
+        Array of shape (n, ...) in memory or on disk (zarr, HDF5), read once
+        or twice, a part of the columns at a time.
+    train
+        bool, shape (n,): stimuli that mean and components are fitted on.
+    n_components
+        How many; fewer where training stimuli or columns allow no more
+        (6,400 in Takagi & Nishimoto 2023, section 3.4).
+
+    Returns
+    -------
+    float32 array of shape (n, k)
+        As of ``sklearn.decomposition.PCA`` up to the sign, which is chosen
+        so that the training score farthest from zero is positive.
+
+    Raises
+    ------
+    CalcarineError
+        If fewer than two stimuli are for training or a value is not finite.
+
+    Notes
+    -----
+    The components themselves, as long as the features, are never formed:
+    with fewer training stimuli than columns the scores come from the
+    products of stimuli with stimuli, else from those of columns with columns.
+    """
+    chosen = np.asarray(train)
+    if chosen.dtype != np.bool_ or chosen.shape != (features.shape[0],):
+        raise CalcarineError(
+            f"train must be boolean, one value for each of {features.shape[0]} stimuli."
+        )
+    rows = np.flatnonzero(chosen)
+    width = int(np.prod(features.shape[1:], dtype=np.int64))
+    k = min(n_components, len(rows) - 1, width)
+    if len(rows) < 2 or k < 1:
+        raise CalcarineError(
+            f"Principal components need two training stimuli and one component, not {len(rows)} "
+            f"and {n_components}."
+        )
+    by_stimuli = len(rows) <= width
+    scores = _by_stimuli(features, rows, k) if by_stimuli else _by_columns(features, rows, k)
+    inside = scores[rows]
+    signs = np.sign(inside[np.abs(inside).argmax(0), np.arange(scores.shape[1])])
+    return (scores * np.where(signs == 0, 1.0, signs)).astype(np.float32)
+
+
+def _by_stimuli(features: Any, rows: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    products = np.zeros((features.shape[0], len(rows)))
+    for block in _column_blocks(features):
+        block -= block[rows].mean(0)
+        products += block @ block[rows].T
+    values, vectors = _leading(products[rows], k)
+    return np.asarray(products @ (vectors / np.sqrt(values)))
+
+
+def _by_columns(features: Any, rows: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    whole = np.concatenate(list(_column_blocks(features)), axis=1)
+    whole -= whole[rows].mean(0)
+    _, vectors = _leading(whole[rows].T @ whole[rows], k)
+    return np.asarray(whole @ vectors)
+
+
+def _leading(
+    matrix: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The largest eigenvalues that are not rounding, and their vectors."""
+    from scipy.linalg import eigh
+
+    n = len(matrix)
+    values, vectors = eigh((matrix + matrix.T) / 2, subset_by_index=[n - k, n - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    real = values > values[0] * n * np.finfo(np.float64).eps
+    if not real.any():
+        raise CalcarineError("All training stimuli have the same features; there is no component.")
+    return values[real], vectors[:, real]
+
+
+def _column_blocks(features: Any) -> Iterator[NDArray[np.float64]]:
+    """All stimuli, some columns at a time along the chunks, as float64."""
+    n, shape = features.shape[0], features.shape[1:]
+    stored = getattr(features, "chunks", None)
+    step = list(stored[1:]) if stored else list(shape)
+    # Whole trailing axes as far as the memory goes, then several chunks of the first.
+    for axis in reversed(range(len(shape))):
+        others = int(np.prod(step, dtype=np.int64)) // step[axis]
+        fits = max(1, _BLOCK_VALUES // max(1, n * others * step[axis]))
+        step[axis] = min(shape[axis], step[axis] * fits)
+    starts = [range(0, size, part) for size, part in zip(shape, step, strict=True)]
+    for corner in product(*starts):
+        place = tuple(slice(at, at + part) for at, part in zip(corner, step, strict=True))
+        block = np.asarray(features[(slice(None), *place)], dtype=np.float64).reshape(n, -1)
+        if not np.isfinite(block).all():
+            row = int(np.flatnonzero(~np.isfinite(block).all(1))[0])
+            raise CalcarineError(
+                f"The features of stimulus number {row} hold NaN or infinity; extract them again."
+            )
+        yield block

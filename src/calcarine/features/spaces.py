@@ -1,0 +1,225 @@
+"""Feature spaces by name: what a diffusion model makes of each stimulus.
+
+=======================  ==========================================================
+``z``                    latent of the picture (posterior mode)
+``c``                    mean text state of the captions
+``labels``               which categories the picture shows, 0 or 1 for each
+``zc@0.6``               z noised to strength 0.6 and denoised under c
+``zc@0.8:early``         the same on the way: after the step in the middle of the
+                         early, middle or late third; ``:step7`` after step 7
+``unet:mid_block@0.8:late``  output of a block of the U-Net during such a step
+=======================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion.trajectory import Trajectory, follow, stage_steps
+from calcarine.errors import CalcarineError
+from calcarine.features.latents import text_conditioning, visual_latent
+from calcarine.features.store import FeatureStore, Space
+from calcarine.stimuli import StimulusSet
+
+__all__ = ["SpaceName", "extract_spaces"]
+
+_ON_THE_WAY = re.compile(
+    r"(?:zc|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
+)
+_PLAIN = ("z", "c", "labels")
+
+
+@dataclass(frozen=True)
+class SpaceName:
+    """A name of the table above, taken apart.
+
+    Attributes
+    ----------
+    name
+        As written.
+    strength
+        Of the noise; None for spaces without denoising.
+    when
+        ``"early"``, ``"middle"``, ``"late"``, ``"stepN"`` or None for the end.
+    block
+        Of the U-Net, None for latents.
+    """
+
+    name: str
+    strength: float | None = None
+    when: str | None = None
+    block: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> SpaceName:
+        """Take a name apart.
+
+        Raises
+        ------
+        CalcarineError
+            If it is none of the table's.
+        """
+        if name in _PLAIN:
+            return cls(name)
+        found = _ON_THE_WAY.fullmatch(name)
+        try:
+            strength = float(found["strength"]) if found else -1.0
+        except ValueError:
+            strength = -1.0
+        if not found or not 0 < strength <= 1 or (found["block"] and not found["when"]):
+            raise CalcarineError(
+                f"There is no feature space {name}; write z, c, labels, zc@0.6, zc@0.8:early or "
+                "unet:mid_block@0.8:late, with a strength above 0 and at most 1."
+            )
+        return cls(name, strength, found["when"], found["block"])
+
+    def step(self, n_steps: int) -> int | None:
+        """Number of the step meant, counted from 0 of ``n_steps``; None for the end."""
+        if self.when is None:
+            return None
+        if self.when.startswith("step"):
+            return int(self.when.removeprefix("step"))
+        return stage_steps(n_steps)[self.when]
+
+
+def extract_spaces(
+    names: Sequence[str],
+    model: LatentDiffusion,
+    stimuli: StimulusSet,
+    store: FeatureStore,
+    *,
+    guidance: float = 5.0,
+    steps: int = 50,
+    seed: int = 42,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Extract feature spaces, or find them in the store.
+
+    Parameters
+    ----------
+    names
+        See the table above.
+    model, stimuli, store
+        Whose, of what, and where to.
+    guidance, steps, seed
+        Of the denoising, as in `LatentDiffusion.generate`.  The noise belongs
+        to the stimulus, so batches and order change nothing.
+    batch_size
+        Stimuli at a time.
+    progress
+        Called with the number of stimuli done, for each strength anew.
+
+    Returns
+    -------
+    dict
+        By name, arrays of shape (n, ...) in memory or zarr arrays, a row for
+        each of ``stimuli.ids``.  All steps and blocks of one strength come
+        from one pass.
+    """
+    parsed = [SpaceName.parse(name) for name in dict.fromkeys(names)]
+    found: dict[str, Any] = {}
+    moving = [space for space in parsed if space.strength is not None]
+    if any(space.name == "labels" for space in parsed):
+        found["labels"] = _labels(stimuli)
+    if moving or any(space.name == "z" for space in parsed):
+        found["z"] = visual_latent(store, model, stimuli)
+    if moving or any(space.name == "c" for space in parsed):
+        found["c"] = text_conditioning(store, model, stimuli)
+    settings = {"guidance": guidance, "steps": steps, "seed": seed}
+    for strength in sorted({space.strength for space in moving if space.strength is not None}):
+        group = [space for space in moving if space.strength == strength]
+        work = _Pass(model, stimuli, found["z"], found["c"], strength, settings, progress)
+        found.update(work.run(group, store, batch_size))
+    return {space.name: found[space.name] for space in parsed}
+
+
+def _labels(stimuli: StimulusSet) -> NDArray[np.float32]:
+    shown = stimuli.categories()
+    known = sorted({name for names in shown for name in names})
+    if not known:
+        raise CalcarineError("These stimuli have no categories; choose another feature space.")
+    place = {name: column for column, name in enumerate(known)}
+    table = np.zeros((len(shown), len(known)), dtype=np.float32)
+    for row, names in enumerate(shown):
+        table[row, [place[name] for name in names]] = 1.0
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One denoising of all stimuli at one strength."""
+
+    model: LatentDiffusion
+    stimuli: StimulusSet
+    z: NDArray[np.float32]
+    c: NDArray[np.float32]
+    strength: float
+    settings: Mapping[str, Any]
+    progress: Callable[[int], None] | None
+
+    def run(
+        self, spaces: Sequence[SpaceName], store: FeatureStore, batch_size: int
+    ) -> dict[str, Any]:
+        total = self.model.count_steps(int(self.settings["steps"]), self.strength)
+        at = {space: space.step(total) for space in spaces}
+        for space, step in at.items():
+            if step is not None and step >= total:
+                raise CalcarineError(
+                    f"Feature space {space.name}: strength and steps leave {total} steps, counted "
+                    "from 0."
+                )
+        wanted = [
+            Space(
+                space.name,
+                {"model": self.model.digest, "stimuli": self.stimuli.digest(), "kind": "trajectory",
+                 "strength": self.strength, "step": at[space], "block": space.block,
+                 **self.settings},
+            )
+            for space in spaces
+        ]  # fmt: skip
+        if not all(store.has(space) for space in wanted):
+            like = self._follow(slice(0, 1), spaces, at)
+            shapes = [_pick(like, space, at[space]).shape[1:] for space in spaces]
+            wanted = [replace(one, shape=shape) for one, shape in zip(wanted, shapes, strict=True)]
+
+        def extract(rows: slice) -> dict[str, NDArray[np.float32]]:
+            seen = self._follow(rows, spaces, at)
+            if self.progress is not None:
+                self.progress(len(seen.final))
+            return {space.name: _pick(seen, space, at[space]) for space in spaces}
+
+        return store.get_many(wanted, len(self.stimuli), extract, batch_size)
+
+    def _follow(
+        self, rows: slice, spaces: Sequence[SpaceName], at: Mapping[SpaceName, int | None]
+    ) -> Trajectory:
+        blocks = sorted({space.block for space in spaces if space.block is not None})
+        keys = [(key, 0) for key in self.stimuli.ids[rows]]
+        return follow(
+            self.model, self.c[rows], keys, self.z[rows],
+            latents_at=_steps(at, blocks=False), blocks=blocks, blocks_at=_steps(at, blocks=True),
+            strength=self.strength, batch_size=max(len(keys), 1), **self.settings,
+        )  # fmt: skip
+
+
+def _steps(at: Mapping[SpaceName, int | None], blocks: bool) -> list[int]:
+    found = {
+        step
+        for space, step in at.items()
+        if step is not None and (space.block is not None) == blocks
+    }
+    return sorted(found)
+
+
+def _pick(seen: Trajectory, space: SpaceName, step: int | None) -> NDArray[np.float32]:
+    if step is None:
+        return seen.final
+    return seen.latents[step] if space.block is None else seen.activations[space.block, step]

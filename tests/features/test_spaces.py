@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from calcarine.diffusion import LatentDiffusion
+from calcarine.errors import CalcarineError
+from calcarine.features import FeatureStore, SpaceName, extract_spaces
+from calcarine.features import spaces as module
+from calcarine.stimuli import StimulusSet
+
+NAMES = ["z", "c", "labels", "zc@0.4", "zc@0.8", "zc@0.8:early", "zc@0.8:step1",
+         "unet:mid_block@0.8:late", "unet:down_blocks.0@0.8:early"]  # fmt: skip
+OPTIONS = {"steps": 5, "guidance": 3.0}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_stable_diffusion):
+    return LatentDiffusion.from_pretrained(tiny_stable_diffusion, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def stimuli():
+    return StimulusSet.from_scenes(1, range(7))
+
+
+def test_every_space_is_what_generation_gives(model, stimuli, tmp_path):
+    found = extract_spaces(NAMES, model, stimuli, FeatureStore(tmp_path), **OPTIONS)
+    assert list(found) == NAMES
+    assert {values.shape[0] for values in found.values()} == {7}
+    keys = [(key, 0) for key in stimuli.ids]
+    for strength in (0.4, 0.8):
+        want = model.generate(found["c"], keys, found["z"], strength=strength, **OPTIONS)
+        np.testing.assert_allclose(found[f"zc@{strength}"][:], want, atol=1e-5)
+    assert found["labels"].shape[1] == len({n for c in stimuli.categories() for n in c})
+    assert found["unet:mid_block@0.8:late"].shape[2:] == (4, 4)
+
+
+def test_one_pass_a_strength_and_none_the_second_time(model, stimuli, tmp_path, monkeypatch):
+    calls = []
+    follow = module.follow
+
+    def counted(*args, **options):
+        calls.append((options["strength"], len(args[2])))
+        return follow(*args, **options)
+
+    monkeypatch.setattr(module, "follow", counted)
+    store = FeatureStore(tmp_path)
+    extract_spaces(NAMES, model, stimuli, store, batch_size=4, **OPTIONS)
+    # One stimulus tells the shapes; then each strength passes once over all.
+    assert calls == [(0.4, 1), (0.4, 4), (0.4, 3), (0.8, 1), (0.8, 4), (0.8, 3)]
+    calls.clear()
+    extract_spaces(NAMES, model, stimuli, store, batch_size=4, **OPTIONS)
+    assert calls == []
+
+
+def test_batches_change_nothing(model, stimuli, tmp_path):
+    one, two = (
+        extract_spaces(NAMES, model, stimuli, FeatureStore(tmp_path / str(size)), batch_size=size,
+                       **OPTIONS)
+        for size in (2, 7)
+    )  # fmt: skip
+    for name in NAMES:
+        np.testing.assert_allclose(one[name][:], two[name][:], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "zz", "zc@", "zc@0", "zc@1.5", "zc@1.2.3", "unet:mid_block@0.8", "zc@0.8:soon",
+             "unet:@0.8:late"]
+)  # fmt: skip
+def test_wrong_names_are_told(name):
+    with pytest.raises(CalcarineError, match="There is no feature space"):
+        SpaceName.parse(name)
+
+
+def test_wrong_steps_and_blocks_are_told(model, stimuli, tmp_path):
+    store = FeatureStore(tmp_path)
+    with pytest.raises(CalcarineError, match="leave 4 steps"):
+        extract_spaces(["zc@0.8:step4"], model, stimuli, store, **OPTIONS)
+    with pytest.raises(CalcarineError, match="no block left"):
+        extract_spaces(["unet:left@0.8:late"], model, stimuli, store, **OPTIONS)
+    with pytest.raises(CalcarineError, match="at least 3 denoising steps"):
+        extract_spaces(["zc@0.4:late"], model, stimuli, store, **OPTIONS)
