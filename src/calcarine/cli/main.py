@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from calcarine.cli import splits as _splits  # noqa: F401 - registers its commands
 from calcarine.cli.datasets import Data, Subject, datasets_app
+from calcarine.cli.study import gallery, study_app
 from calcarine.errors import CalcarineError
 
 app = typer.Typer(
@@ -20,6 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(datasets_app, name="datasets")
+app.add_typer(study_app, name="study")
+app.command()(gallery)
 
 Settings = Annotated[
     list[str] | None,

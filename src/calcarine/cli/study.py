@@ -1,0 +1,193 @@
+"""Commands ``calcarine study ...`` and ``calcarine gallery``: thin; they parse, call and print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calcarine.errors import CalcarineError
+
+study_app = typer.Typer(
+    help="Human rating study: which reconstruction is more like the original?",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+
+
+@study_app.command()
+def make(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Finished runs.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; a new one.")] = None,
+    folder: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="Pictures instead of runs; one NAME is 'original'."),
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method of the runs; z_c, z and c by default.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="'A vs B'", help="Compare these; all by default.")
+    ] = None,
+    identification: Annotated[
+        bool, typer.Option(help="Also set each against that of another original.")
+    ] = True,
+    sample: Annotated[str, typer.Option(help="Sample of a method: first or random.")] = "first",
+    originals: Annotated[int, typer.Option(help="How many, drawn by the seed.")] = 30,
+    raters: Annotated[int, typer.Option(help="Invitations; even numbers balance exactly.")] = 6,
+    practice: Annotated[int, typer.Option(help="Practice trials, with feedback.")] = 4,
+    catch: Annotated[int, typer.Option(help="Catch trials, with a plain answer.")] = 8,
+    catch_minimum: Annotated[
+        float, typer.Option(help="Raters with a smaller share of these right are excluded.")
+    ] = 0.8,
+    finished_minimum: Annotated[
+        float, typer.Option(help="Raters who answer a smaller share of trials are excluded.")
+    ] = 0.5,
+    alpha: Annotated[float, typer.Option(help="Family-wise level.")] = 0.01,
+    size: Annotated[int, typer.Option(help="Side of every picture in pixels.")] = 256,
+    rest_every: Annotated[int, typer.Option(help="Trials between rests.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random but the links.")] = 0,
+    title: Annotated[str, typer.Option(help="Headline.")] = "Which picture is more alike?",
+    question: Annotated[str | None, typer.Option(help="The question above the pictures.")] = None,
+    consent: Annotated[
+        Path | None, typer.Option(help="Text file of the consent, in plain text.")
+    ] = None,
+    simulated: Annotated[
+        bool | None,
+        typer.Option("--simulated/--measured", help="Of folders: what the brain was."),
+    ] = None,
+) -> None:
+    """Make a study of runs, or of folders of pictures with the same names."""
+    from calcarine.web.study.make import make_study
+    from calcarine.web.study.sources import from_folders, from_runs
+
+    if bool(runs) == bool(folder):
+        raise CalcarineError("Say what to rate: run folders, or --folder NAME=DIR; not both.")
+    if out is None:
+        raise CalcarineError("Say where to put the study: --out STUDY.")
+    if folder:
+        if method or sample != "first":
+            raise CalcarineError("--method and --sample are for runs; a folder is one method.")
+        pictures = from_folders(folder, simulated)
+    else:
+        if simulated is not None:
+            raise CalcarineError("A run says itself whether it is simulated; leave that out.")
+        pictures = from_runs(runs or (), method or (), sample, seed)
+    texts = {} if question is None else {"question": question}
+    if consent is not None:
+        texts["consent"] = _text(consent)
+    study = make_study(
+        pictures, out, title=title, n_originals=originals, n_raters=raters,
+        compare=compare or (), identification=identification, seed=seed, practice=practice,
+        catch=catch, catch_minimum=catch_minimum, finished_minimum=finished_minimum,
+        alpha=alpha, size=size, rest_every=rest_every, **texts,
+    )  # fmt: skip
+    settings = study.settings
+    asked = len(settings.comparisons) * len(settings.originals)
+    print(f"{'SIMULATED brain. ' if settings.simulated else ''}Wrote {out}")
+    print(f"{len(settings.originals)} originals; comparisons:")
+    for comparison in settings.comparisons:
+        print(f"  {comparison.name}")
+    print(f"Each rater: {settings.practice} practice trials, {asked} questions, {catch} catches.")
+    if settings.left_out:
+        print(f"{len(settings.left_out)} originals left out; study.json names them and says why.")
+    if raters % 2:
+        print("Sides and order are balanced exactly over pairs of raters; invite an even number.")
+    print(f"Next: calcarine study serve {out}")
+
+
+@study_app.command()
+def invite(
+    study: Folder,
+    n: Annotated[int, typer.Option(help="How many more raters.")] = 1,
+    url: Annotated[str, typer.Option(help="What links begin with.")] = "http://127.0.0.1:8765",
+) -> None:
+    """Add raters and print their links; a running server takes them at once."""
+    from calcarine.web.study.store import Study
+
+    for name, token in Study(study).invite(n):
+        print(f"{name}  {url.rstrip('/')}/r/{token}")
+
+
+@study_app.command()
+def serve(
+    study: Folder,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    url: Annotated[str | None, typer.Option(help="What links begin with, behind a proxy.")] = None,
+) -> None:
+    """Serve the study and print the link of each rater."""
+    from calcarine.web.study.serve import serve as serve_study
+    from calcarine.web.study.store import Study
+
+    serve_study(Study(study), host, port, url)
+
+
+@study_app.command()
+def status(study: Folder) -> None:
+    """Show how far each rater is."""
+    from calcarine.web.study.session import progress
+    from calcarine.web.study.store import Study
+
+    for name, answered, total in progress(Study(study)):
+        print(f"{name}  {answered} of {total}")
+
+
+@study_app.command()
+def export(
+    study: Folder, out: Annotated[Path, typer.Option(help="CSV file.")] = Path("answers.csv")
+) -> None:
+    """Write one line an answer, with the truth beside it."""
+    from calcarine.web.study.answers import export_answers
+    from calcarine.web.study.store import Study
+
+    print(f"Wrote {export_answers(Study(study), out)} answers to {out}")
+
+
+@study_app.command()
+def analyse(
+    study: Folder,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; the study's by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Test what is preferred, by the rules that were fixed when the study was made."""
+    from calcarine.web.study.analyse import analyse as analyse_study
+    from calcarine.web.study.analysis_page import table_lines, write_analysis
+    from calcarine.web.study.store import Study
+
+    analysis = analyse_study(Study(study), seed)
+    written, page = write_analysis(analysis, out or study)
+    for line in table_lines(analysis):
+        print(line)
+    print(f"Wrote {written} and {page}")
+
+
+def gallery(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("gallery.html"),
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each method.")] = 1,
+    pixels: Annotated[int, typer.Option(min=16, max=1024, help="Largest side.")] = 256,
+    limit_mb: Annotated[
+        float, typer.Option(min=0, help="A larger page becomes a folder with its pictures.")
+    ] = 40,
+) -> None:
+    """Write a page to browse every test picture of a run beside its reconstructions."""
+    from calcarine.web.gallery import build_gallery
+
+    print(f"Gallery: {build_gallery(path, out, samples=samples, pixels=pixels, limit_mb=limit_mb)}")
+
+
+def _text(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise CalcarineError(f"{file} is no text in UTF-8; save it as that.") from error
+    if not text:
+        raise CalcarineError(f"{file} is empty; write the consent text into it.")
+    return text.replace("\r\n", "\n")

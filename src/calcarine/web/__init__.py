@@ -1,0 +1,1 @@
+"""Pages for people: the human rating study and the gallery of a run."""

@@ -1,0 +1,71 @@
+"""Pictures as raters get them: one size, one format, nothing but pixels."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calcarine.errors import CalcarineError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_GREY = (128, 128, 128)
+_BLUR = 1 / 64  # radius of the slight blur, as a share of the side
+
+
+def load_uniform(path: Path, size: int) -> Image.Image:
+    """Read a picture and fit it into a square.
+
+    Parameters
+    ----------
+    path : Path
+        Any format that Pillow reads.
+    size : int
+        Side in pixels; a picture that is not square gets grey bars.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, without metadata.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is no readable picture.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            turned = ImageOps.exif_transpose(opened) or opened
+            rgba = turned.convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CalcarineError(
+            f"{path} is no readable picture; put a whole one in its place or leave it out."
+        ) from error
+    flat = Image.new("RGBA", rgba.size, (*_GREY, 255))
+    flat.alpha_composite(rgba)
+    scale = size / max(flat.size)
+    fitted = flat.convert("RGB").resize(
+        (max(1, round(flat.width * scale)), max(1, round(flat.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
+    square = Image.new("RGB", (size, size), _GREY)
+    square.paste(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
+    return square
+
+
+def blurred(image: Image.Image) -> Image.Image:
+    """Blur slightly: everybody who looks still knows the picture again."""
+    from PIL import ImageFilter
+
+    return image.filter(ImageFilter.GaussianBlur(max(1.0, image.width * _BLUR)))
+
+
+def encode(image: Image.Image) -> bytes:
+    """Encode as PNG without any metadata."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
