@@ -10,6 +10,7 @@ from calcarine.encoding import (
     normalised,
     region_table,
     simulate_voxels,
+    unique_table,
     unique_variance,
     winners,
 )  # fmt: skip
@@ -100,9 +101,40 @@ def test_unique_variance_is_what_the_simulation_put_there(world):
     expected = {"early": (0.5, 0.0), "ventral": (0.0, 0.5), "both": (0.25, 0.25)}
     for region, (z, c) in expected.items():
         inside = brain.rois[region]
-        assert found["z"][inside].mean() == pytest.approx(z, abs=0.08)
-        assert found["c"][inside].mean() == pytest.approx(c, abs=0.08)
-    assert found["together"][brain.rois["both"]].mean() == pytest.approx(0.5, abs=0.1)
+        assert found.unique["z"][inside].mean() == pytest.approx(z, abs=0.08)
+        assert found.unique["c"][inside].mean() == pytest.approx(c, abs=0.08)
+    assert found.r2[brain.rois["both"]].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_unique_variance_with_and_without_what_is_known(world):
+    brain, spaces, responses = world
+    two = {name: spaces[name] for name in ("z", "c")}
+    alone = {name: encode(responses, spaces[name], brain.stimuli.ids) for name in two}
+    one = unique_variance(responses, two, brain.stimuli.ids)
+    other = unique_variance(responses, two, brain.stimuli.ids, alone=alone)
+    for name in two:
+        np.testing.assert_allclose(one.unique[name], other.unique[name], atol=1e-4)
+    table = unique_table(responses, one, brain.rois, n_boot=200)
+    row = table[(table.region == "both") & (table.space == "c")].iloc[0]
+    assert row.unique == pytest.approx(one.unique["c"][brain.rois["both"]].mean())
+    assert row.low < row.unique < row.high < 0.4
+    none = table[table.region == "none"]
+    assert ((none.low < 0.02) & (none.high > -0.2)).all()
+
+
+def test_unique_variance_is_that_of_the_partition(world):
+    """The other way to the same figures, through the functions of calcarine.linear."""
+    from calcarine.linear import partition_variance
+
+    brain, spaces, responses = world
+    three = {name: spaces[name] for name in BLOCKS}
+    found = unique_variance(responses, three, brain.stimuli.ids)
+    rows = {name: responses.rows(spaces[name], brain.stimuli.ids) for name in BLOCKS}
+    other = partition_variance({n: r[0] for n, r in rows.items()}, responses.train,
+                               {n: r[1] for n, r in rows.items()}, responses.test)  # fmt: skip
+    np.testing.assert_allclose(found.r2, other.r2, atol=1e-3)
+    for row, name in enumerate(other.names):
+        np.testing.assert_allclose(found.unique[name], other.unique[row], atol=1e-3)
 
 
 def test_at_most_five_percent_of_the_discoveries_are_false():

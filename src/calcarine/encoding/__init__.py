@@ -1,19 +1,27 @@
 """Voxel-wise encoding: which parts of a diffusion model explain which parts of the brain."""
 
-from calcarine.encoding.models import EncodingScores, MeanResponses, encode, unique_variance
-from calcarine.encoding.regions import normalised, region_table, winners
+from calcarine.encoding.models import (
+    EncodingScores,
+    MeanResponses,
+    UniqueVariance,
+    encode,
+    unique_variance,
+)
+from calcarine.encoding.regions import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries
 from calcarine.encoding.simulation import simulate_voxels
 
 __all__ = [
     "EncodingScores",
     "MeanResponses",
+    "UniqueVariance",
     "correlation_p",
     "discoveries",
     "encode",
     "normalised",
     "region_table",
     "simulate_voxels",
+    "unique_table",
     "unique_variance",
     "winners",
 ]

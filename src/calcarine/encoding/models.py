@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from calcarine.datasets import BrainDataset, Split
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeEdgeWarning, partition_variance, ridge_cv
+from calcarine.linear import RidgeEdgeWarning, group_ridge_cv, ridge_cv
 
-__all__ = ["EncodingScores", "MeanResponses", "column_correlations", "encode", "unique_variance"]
+__all__ = [
+    "EncodingScores",
+    "MeanResponses",
+    "UniqueVariance",
+    "column_correlations",
+    "encode",
+    "explained",
+    "unique_variance",
+]
 
 Features = NDArray[np.float32]
 
@@ -159,7 +167,13 @@ def encode(
         guess = np.asarray(fit.predict(x_test), dtype=np.float32)
         truth = responses.test[:, columns]
         parts.append(
-            (column_correlations(guess, truth), _r2(guess, truth), fit.cv_scores, fit.alpha, guess)
+            (
+                column_correlations(guess, truth),
+                explained(guess, truth),
+                fit.cv_scores,
+                fit.alpha,
+                guess,
+            )
         )
     r, r2, cv, alpha, guesses = (
         np.concatenate(found, axis=-1) for found in zip(*parts, strict=True)
@@ -167,57 +181,96 @@ def encode(
     return EncodingScores(r, r2, cv, alpha, guesses)
 
 
+@dataclass(frozen=True, eq=False)
+class UniqueVariance:
+    """Test variance that only one of several feature spaces explains.
+
+    Attributes
+    ----------
+    r2
+        Of all spaces together, shape (voxel,).
+    unique
+        By name, the r2 that is lost without that space, shape (voxel,).
+    predicted, predicted_without
+        Test responses predicted by all spaces and, by name, by all but that
+        one: float32, shape (test stimuli, voxel).
+    """
+
+    r2: NDArray[np.float64]
+    unique: Mapping[str, NDArray[np.float64]]
+    predicted: NDArray[np.float32]
+    predicted_without: Mapping[str, NDArray[np.float32]]
+
+
 def unique_variance(
     responses: MeanResponses,
     spaces: Mapping[str, Features],
     ids: Sequence[str],
     *,
+    alone: Mapping[str, EncodingScores] | None = None,
+    alphas: NDArray[np.float64] | None = None,
     n_folds: int = 5,
+    n_candidates: int | None = None,
     block: int = 50_000,
-    **options: Any,
-) -> dict[str, NDArray[np.float64]]:
-    """Test variance that only one of several feature spaces explains.
+) -> UniqueVariance:
+    """Fit all spaces together, each with a penalty of its own, and without each.
 
     Parameters
     ----------
     responses
         Averaged over repeats.
     spaces, ids
-        Features by name; see `MeanResponses.rows`.
-    n_folds, block
+        At least two spaces, features by name; see `MeanResponses.rows`.
+    alone
+        What `encode` gave for some of the spaces alone, where two are
+        compared; saves fitting them again.
+    alphas, n_folds, block
         As in `encode`.
-    options
-        Of `calcarine.linear.partition_variance`.
+    n_candidates
+        Of `calcarine.linear.group_ridge_cv`.
 
     Returns
     -------
-    dict
-        ``"together"``: r2 of all spaces; and by name the r2 that is lost
-        without that space, each of shape (voxel,).
+    UniqueVariance
 
     Notes
     -----
-    Source: Takagi & Nishimoto (2023), section 3.4 (ii) and (iii); unique
-    variance is the r2 of the joint model minus that of the model without the
-    space, each space with a penalty of its own.
+    Source: Takagi & Nishimoto (2023), section 3.4 (ii) and (iii).
     """
-    if "together" in spaces:
-        raise CalcarineError("A feature space cannot be called together; rename it.")
-    train, test = {}, {}
-    for name, values in spaces.items():
-        train[name], test[name] = responses.rows(values, ids)
-    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ("together", *spaces)}
-    for columns in _blocks(responses.train.shape[1], block):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RidgeEdgeWarning)
-            part = partition_variance(
-                train, responses.train[:, columns], test, responses.test[:, columns],
-                n_folds=min(n_folds, len(responses.train)), **options,
-            )  # fmt: skip
-        found["together"].append(part.r2)
-        for row, name in enumerate(part.names):
-            found[name].append(part.unique[row])
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    if len(spaces) < 2:
+        raise CalcarineError("Unique variance compares two feature spaces or more; give them.")
+    options: dict[str, Any] = {} if alphas is None else {"alphas": alphas}
+    folds = min(n_folds, len(responses.train))
+    parts = {name: responses.rows(values, ids) for name, values in spaces.items()}
+
+    def together(names: Sequence[str]) -> NDArray[np.float32]:
+        guesses = []
+        for columns in _blocks(responses.train.shape[1], block):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RidgeEdgeWarning)
+                fit = group_ridge_cv(
+                    {name: parts[name][0] for name in names}, responses.train[:, columns],
+                    n_folds=folds, n_candidates=n_candidates, **options,
+                )  # fmt: skip
+            guesses.append(fit.predict({name: parts[name][1] for name in names}))
+        return np.concatenate(guesses, axis=1).astype(np.float32)
+
+    without: dict[str, NDArray[np.float32]] = {}
+    for name in spaces:
+        rest = [other for other in spaces if other != name]
+        if len(rest) > 1:
+            without[name] = together(rest)
+        elif alone is not None and rest[0] in alone:
+            without[name] = alone[rest[0]].predicted
+        else:
+            found = encode(
+                responses, spaces[rest[0]], ids, alphas=alphas, n_folds=n_folds, block=block
+            )
+            without[name] = found.predicted
+    predicted = together(list(spaces))
+    r2 = explained(predicted, responses.test)
+    unique = {name: r2 - explained(guess, responses.test) for name, guess in without.items()}
+    return UniqueVariance(r2, unique, predicted, without)
 
 
 def column_correlations(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
@@ -235,7 +288,8 @@ def column_correlations(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]
     return np.asarray(np.divide(both, length, out=np.full_like(both, np.nan), where=length > 0))
 
 
-def _r2(guess: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+def explained(guess: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """Share of the variance of each column of truth that guess explains, about its mean."""
     total = ((truth - truth.mean(0, dtype=np.float64)) ** 2).sum(0)
     error = ((truth - guess.astype(np.float64)) ** 2).sum(0)
     return np.asarray(1.0 - np.divide(error, total, out=np.ones_like(error), where=total > 0))

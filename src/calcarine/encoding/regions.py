@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.encoding.models import EncodingScores, MeanResponses
+from calcarine.encoding.models import EncodingScores, MeanResponses, UniqueVariance
 from calcarine.errors import CalcarineError
 
-__all__ = ["normalised", "region_table", "winners"]
+__all__ = ["normalised", "region_table", "unique_table", "winners"]
 
 _VOXELS_AT_A_TIME = 2048
 
@@ -87,11 +87,7 @@ def region_table(
     DataFrame
         Columns region, space, voxels, r, low, high.
     """
-    if not 0 < level < 1 or n_boot < 1:
-        raise CalcarineError("The bootstrap needs a level between 0 and 1 and one resample.")
-    rng = np.random.default_rng(seed)
-    n = len(responses.test)
-    weights = rng.multinomial(n, np.full(n, 1.0 / n), size=n_boot).astype(np.float32)
+    weights = _resamples(len(responses.test), n_boot, level, seed)
     rows = []
     for region, mask in rois.items():
         columns = np.flatnonzero(mask)
@@ -103,6 +99,71 @@ def region_table(
             mean = float(np.nan_to_num(found.r[columns]).mean())
             rows.append((region, space, len(columns), mean, float(low), float(high)))
     return pd.DataFrame(rows, columns=["region", "space", "voxels", "r", "low", "high"])
+
+
+def unique_table(
+    responses: MeanResponses,
+    found: UniqueVariance,
+    rois: Mapping[str, NDArray[np.bool_]],
+    n_boot: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean unique variance over the voxels of each region, with intervals over test stimuli.
+
+    Parameters
+    ----------
+    responses, found
+        What `unique_variance` was given, and gave.
+    rois, n_boot, level, seed
+        As in `region_table`.
+
+    Returns
+    -------
+    DataFrame
+        Columns region, space, voxels, unique, low, high.
+    """
+    weights = _resamples(len(responses.test), n_boot, level, seed)
+    rows = []
+    for region, mask in rois.items():
+        columns = np.flatnonzero(mask)
+        if not len(columns):
+            continue
+        full = _resampled_r2(weights, found.predicted, responses.test, columns)
+        for space, values in found.unique.items():
+            guess = found.predicted_without[space]
+            drawn = full - _resampled_r2(weights, guess, responses.test, columns)
+            low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+            mean = float(values[columns].mean())
+            rows.append((region, space, len(columns), mean, float(low), float(high)))
+    return pd.DataFrame(rows, columns=["region", "space", "voxels", "unique", "low", "high"])
+
+
+def _resamples(n: int, n_boot: int, level: float, seed: int) -> NDArray[np.float32]:
+    """How often each stimulus is drawn in each resample."""
+    if not 0 < level < 1 or n_boot < 1:
+        raise CalcarineError("The bootstrap needs a level between 0 and 1 and one resample.")
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n, np.full(n, 1.0 / n), size=n_boot).astype(np.float32)
+
+
+def _resampled_r2(
+    weights: NDArray[np.float32],
+    guess: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    columns: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Mean over voxels of r2 for each resample."""
+    total = np.zeros(len(weights))
+    n = weights.shape[1]
+    for start in range(0, len(columns), _VOXELS_AT_A_TIME):
+        part = columns[start : start + _VOXELS_AT_A_TIME]
+        b = truth[:, part] - truth[:, part].mean(0)
+        error = weights @ (truth[:, part] - guess[:, part]) ** 2 / n
+        spread = weights @ (b * b) / n - (weights @ b / n) ** 2
+        share = np.divide(error, spread, out=np.ones_like(error), where=spread > 1e-12)
+        total += (1.0 - share).sum(1, dtype=np.float64)
+    return total / len(columns)
 
 
 def _resampled_means(
