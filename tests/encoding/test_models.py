@@ -116,8 +116,8 @@ def test_unique_variance_with_and_without_what_is_known(world):
         np.testing.assert_allclose(one.unique[name], other.unique[name], atol=1e-4)
     table = unique_table(responses, one, brain.rois, n_boot=200)
     row = table[(table.region == "both") & (table.space == "c")].iloc[0]
-    assert row.unique == pytest.approx(one.unique["c"][brain.rois["both"]].mean())
-    assert row.low < row.unique < row.high < 0.4
+    assert row.unique_r2 == pytest.approx(one.unique["c"][brain.rois["both"]].mean())
+    assert row.low < row.unique_r2 < row.high < 0.4
     none = table[table.region == "none"]
     assert ((none.low < 0.02) & (none.high > -0.2)).all()
 

@@ -121,7 +121,7 @@ def unique_table(
     Returns
     -------
     DataFrame
-        Columns region, space, voxels, unique, low, high.
+        Columns region, space, voxels, unique_r2, low, high.
     """
     weights = _resamples(len(responses.test), n_boot, level, seed)
     rows = []
@@ -136,7 +136,7 @@ def unique_table(
             low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
             mean = float(values[columns].mean())
             rows.append((region, space, len(columns), mean, float(low), float(high)))
-    return pd.DataFrame(rows, columns=["region", "space", "voxels", "unique", "low", "high"])
+    return pd.DataFrame(rows, columns=["region", "space", "voxels", "unique_r2", "low", "high"])
 
 
 def _resamples(n: int, n_boot: int, level: float, seed: int) -> NDArray[np.float32]:
