@@ -106,7 +106,7 @@ def test_the_direct_ridge_predicts_pixels_in_range(world):
 class _Identity:
     """An autoencoder whose latents are the red pixels."""
 
-    image_size = 4
+    downscale = 1
 
     def encode(self, images, batch_size=32):
         return images[..., 0][:, None].astype(np.float32)

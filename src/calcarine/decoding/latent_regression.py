@@ -52,6 +52,8 @@ def fit_ridge(
     targets: Array,
     alphas: Array | None,
     n_folds: int,
+    intercept: bool = True,
+    grouped: bool = True,
 ) -> tuple[RidgeCV, TargetSummary]:
     """Fit one ridge on training responses; refuses anything else.
 
@@ -62,6 +64,11 @@ def fit_ridge(
     ids : sequence of str
         Stimuli that the rows of ``targets`` belong to, those of the responses among them.
     targets : array of shape (n_stimuli, n_targets)
+    intercept : bool
+        False learns no mean of the targets, as the code of Takagi & Nishimoto 2023 does: the
+        columns of X are still centred, and predictions scatter about zero.
+    grouped : bool
+        False makes folds of successive trials, repeats of a stimulus or not (likewise).
 
     Raises
     ------
@@ -73,21 +80,33 @@ def fit_ridge(
             f"A fit was given {responses.role} responses; only training responses may be fitted."
         )
     folds = min(n_folds, len(set(responses.stimulus_ids)))
-    options: dict[str, Any] = {"n_folds": folds}
+    options: dict[str, Any] = {"n_folds": folds, "fit_intercept": intercept}
     if alphas is not None:
         options["alphas"] = alphas
     row = {stimulus: i for i, stimulus in enumerate(ids)}
     rows = [row[stimulus] for stimulus in responses.stimulus_ids]
     shown, target_rows = np.unique(rows, return_inverse=True)
     ridge = RidgeCV(**options)
+    data, mean = responses.data, None
+    if not intercept:
+        mean = data.mean(0, dtype=np.float64)
+        data = data - mean.astype(data.dtype)
+    groups = np.asarray(responses.stimulus_ids)
+    if not grouped:
+        # As many blocks of successive trials as folds, longer ones first: each is a fold.
+        blocks = np.array_split(np.arange(len(responses)), folds)
+        groups = np.repeat(np.arange(folds), [len(block) for block in blocks])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RidgeEdgeWarning)
         ridge.fit(
-            responses.data,
+            data,
             targets[shown],
-            groups=np.asarray(responses.stimulus_ids),
+            groups=groups,
             target_rows=target_rows,
         )
+    if mean is not None:
+        ridge.x_mean_ = mean
+        ridge.intercept_ = -(mean @ ridge.coef_)
     told = "; ".join(str(w.message) for w in caught if issubclass(w.category, RidgeEdgeWarning))
     for warning in caught:
         if not issubclass(warning.category, RidgeEdgeWarning):
@@ -119,6 +138,8 @@ class LatentRegression:
         Grid of ridge penalties; the default of :class:`calcarine.linear.RidgeCV` otherwise.
     n_folds : int
         Folds of the inner cross-validation, grouped by stimulus.
+    intercept, grouped : bool
+        As in :func:`fit_ridge`.
 
     Attributes
     ----------
@@ -135,11 +156,21 @@ class LatentRegression:
         roi_c: str = "ventral",
         alphas: Array | None = None,
         n_folds: int = 5,
+        intercept: bool = True,
+        grouped: bool = True,
     ) -> None:
         self.roi_z = roi_z
         self.roi_c = roi_c
         self.alphas = alphas
         self.n_folds = n_folds
+        self.intercept = intercept
+        self.grouped = grouped
+
+    def unfitted(self) -> LatentRegression:
+        """A decoder with the same settings."""
+        return LatentRegression(
+            self.roi_z, self.roi_c, self.alphas, self.n_folds, self.intercept, self.grouped
+        )
 
     def fit(self, dataset: BrainDataset, split: Split, z: Array, c: Array) -> LatentRegression:
         """Fit both decoders on the training trials of ``split``.
@@ -165,7 +196,13 @@ class LatentRegression:
             targets = values.reshape(len(values), -1)
             self.shape_[name] = tuple(values.shape[1:])
             self.ridge_[name], self.summary_[name] = fit_ridge(
-                responses, ids, targets, self.alphas, self.n_folds
+                responses,
+                ids,
+                targets,
+                self.alphas,
+                self.n_folds,
+                self.intercept,
+                self.grouped,
             )
         return self
 

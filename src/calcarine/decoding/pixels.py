@@ -17,16 +17,23 @@ class PixelRegression:
     Parameters
     ----------
     roi : str
-    alphas, n_folds
+    alphas, n_folds, intercept, grouped
         As in :class:`calcarine.decoding.LatentRegression`.
     """
 
     def __init__(
-        self, roi: str = "all", alphas: NDArray[Any] | None = None, n_folds: int = 5
+        self,
+        roi: str = "all",
+        alphas: NDArray[Any] | None = None,
+        n_folds: int = 5,
+        intercept: bool = True,
+        grouped: bool = True,
     ) -> None:
         self.roi = roi
         self.alphas = alphas
         self.n_folds = n_folds
+        self.intercept = intercept
+        self.grouped = grouped
 
     def fit(self, dataset: BrainDataset, split: Split) -> PixelRegression:
         """Fit on the training trials of ``split``."""
@@ -39,7 +46,9 @@ class PixelRegression:
         if self.grey_:
             flat = images[..., 0].reshape(len(images), -1)
         self.size_ = images.shape[1:3]
-        self.ridge_, self.summary_ = fit_ridge(responses, unique, flat, self.alphas, self.n_folds)
+        self.ridge_, self.summary_ = fit_ridge(
+            responses, unique, flat, self.alphas, self.n_folds, self.intercept, self.grouped
+        )
         return self
 
     def predict(self, dataset: BrainDataset, split: Split) -> NDArray[np.float32]:

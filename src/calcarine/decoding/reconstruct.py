@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
 from calcarine.stimuli import resize_images
+from calcarine.stimuli.images import Filter
 
 Progress = Callable[[int], None]
 Key = tuple[str, int]
@@ -28,6 +29,10 @@ class Reconstructor:
     through_image : bool
         Decode z to a picture and encode that again before noise is added, as the paper does;
         False starts from the decoded z itself.
+    resize : {"bicubic", "lanczos"}
+        Filter that brings that picture to the model's size (320 to 512 px in the paper).
+    posterior : {"mode", "sample"}
+        What of the encoded picture is taken.
     batch_size : int
         Changes speed and memory, never the pictures.
 
@@ -42,6 +47,8 @@ class Reconstructor:
     steps: int = 50
     seed: int = 42
     through_image: bool = True
+    resize: Filter = "bicubic"
+    posterior: Literal["mode", "sample"] = "mode"
     batch_size: int = 32
 
     def from_z(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -63,19 +70,23 @@ class Reconstructor:
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Method z_c: image-to-image generation from z under c."""
-        start = self.start(z)
+        start = self.start(z, keys)
         latents = self.model.generate(
             c, keys, start, strength=self.strength, progress=progress, **self._options()
         )
         return self.model.decode(latents, self.batch_size)
 
-    def start(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    def start(
+        self, z: NDArray[np.float32], keys: Sequence[Key] | None = None
+    ) -> NDArray[np.float32]:
         """Latents from which image-to-image generation sets out."""
         side = self.model.image_size // self.model.downscale
         if not self.through_image and z.shape[-1] == side:
             return z
         pictures = to_uint8(self.model.decode(z, self.batch_size))
-        return self.model.encode(resize_images(pictures, self.model.image_size), self.batch_size)
+        pictures = resize_images(pictures, self.model.image_size, filter=self.resize)
+        drawn = keys if self.posterior == "sample" else None
+        return self.model.encode(pictures, self.batch_size, sample=drawn, seed=self.seed)
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -113,7 +124,8 @@ def choose_by_brain(
         Index of the sample whose latent has the highest reliability-weighted correlation with z.
     """
     n, count = samples.shape[:2]
-    flat = resize_images(samples.reshape(-1, *samples.shape[2:]), model.image_size)
+    side = z.shape[-1] * model.downscale
+    flat = resize_images(samples.reshape(-1, *samples.shape[2:]), side)
     latents = model.encode(flat).reshape(n, count, -1)
     weight = np.clip(reliability, 0, None).ravel()
     if not weight.any():

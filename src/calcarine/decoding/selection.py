@@ -62,9 +62,7 @@ def choose_settings(
     held = tuple(split.train[i] for i in sorted(order[:n_stimuli]))
     kept = tuple(stimulus for stimulus in split.train if stimulus not in set(held))
     inner = Split(f"{split.name}-inner", kept, held, "random part of the training stimuli", seed)
-    fitted = LatentRegression(
-        regression.roi_z, regression.roi_c, regression.alphas, regression.n_folds
-    ).fit(dataset, inner, z, c)
+    fitted = regression.unfitted().fit(dataset, inner, z, c)
     predicted = fitted.predict(dataset, inner)
     truth = _flat(dataset.stimuli.images(held).astype(np.float32), reconstructor.model.image_size)
     keys = [(stimulus, 0) for stimulus in held]

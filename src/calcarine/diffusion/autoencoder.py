@@ -205,7 +205,7 @@ def _taesd(encoder: Path, decoder: Path) -> Any:
         number, rest = key.split(".", 1)
         # The first layer of the original only limits its input and has no weights.
         state[f"decoder.layers.{int(number) - 1}.{rest}"] = value
-    vae = AutoencoderTiny(latent_channels=4)
+    vae: Any = AutoencoderTiny(latent_channels=4)
     vae.load_state_dict(state)
     return vae
 
@@ -245,3 +245,9 @@ def tell(progress: Progress | None, count: int) -> None:
     """Count ``count`` units of work, where somebody counts."""
     if progress is not None:
         progress(count)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """``"float32"`` or ``"float16"`` as torch knows them."""
+    found: torch.dtype = getattr(torch, name)
+    return found

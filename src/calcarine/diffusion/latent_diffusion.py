@@ -101,13 +101,15 @@ class LatentDiffusion:
             raise CalcarineError("float16 is for GPUs and there is none; choose float32.")
         place = _folder(source, tokenizer, config, ema, cache)
         own = None if autoencoder is None else Autoencoder.from_pretrained(autoencoder, dtype)
-        parts = _load_parts(place, dtype, None if own is None else own.vae)
+        other = None if own is None else own.vae
+        vae, text, words, unet, scheduler = _load_parts(place, dtype, other)
         digest = digest_folder(place)
         if own is not None:
             digest = f"{digest}+{own.digest}"
         if dtype != torch.float32:
             digest = f"{digest}-{str(dtype).removeprefix('torch.')}"
-        return cls(*parts, name=str(source), digest=digest).to(target)
+        model = cls(vae, text, words, unet, scheduler, str(source), digest)
+        return model.to(target)
 
     def to(self, device: torch.device) -> LatentDiffusion:
         """Move all networks to ``device``; where a GPU is short of memory, attend in slices."""

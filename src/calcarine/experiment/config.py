@@ -23,7 +23,11 @@ class DatasetConfig(_Part):
     subject: str | None = None
     data: str | None = Field(None, description="folder of the data set's files")
     options: dict[str, Any] = Field(default_factory=dict)
+    split: str | None = Field(
+        None, description="a split's JSON file or name; all splits of the data set by default"
+    )
     folds: int | None = Field(None, ge=1, description="only the first folds; all by default")
+    zscore_sessions: bool = Field(True, description="False takes the z-scoring of sessions back")
 
 
 class RoiConfig(_Part):
@@ -34,13 +38,25 @@ class RoiConfig(_Part):
     pixels: str | None = None
 
 
+class FeaturesConfig(_Part):
+    """What z and c are made of."""
+
+    picture: Literal["image", "semantic_map"] = "image"
+    text: Literal["captions", "categories"] = "captions"
+    posterior: Literal["mode", "sample"] = "mode"
+    resize: Literal["bicubic", "lanczos"] = "bicubic"
+
+
 class RidgeConfig(_Part):
-    """Grid of penalties (powers of ten) and folds inside the training data."""
+    """Grid of penalties (powers of ten, or a list) and folds inside the training data."""
 
     alpha_min: float = -2.0
     alpha_max: float = 8.0
     n_alphas: int = Field(21, ge=2, le=200)
     n_folds: int = Field(5, ge=2)
+    alphas: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=1)
+    intercept: bool = True
+    grouped: bool = Field(True, description="False lets repeats of a stimulus straddle folds")
 
 
 class SearchConfig(_Part):
@@ -57,6 +73,12 @@ class GenerationConfig(_Part):
     """How pictures are made from decoded latents (defaults: Takagi & Nishimoto 2023)."""
 
     model: str = "mini"
+    autoencoder: str | None = Field(None, description="another in its place: 'taesd' or a folder")
+    tokenizer: str | None = Field(None, description="folder of it, for a single-file model")
+    precision: Literal["float32", "float16"] = Field("float32", description="float16: GPUs only")
+    latent_size: int | None = Field(
+        None, ge=8, description="px at which z is made; 320 for 512-px models, else the model's own"
+    )
     strength: float = Field(0.8, ge=0, le=1)
     guidance: float = Field(5.0, ge=0)
     steps: int = Field(50, ge=1, le=1000)
@@ -86,15 +108,41 @@ class Experiment(_Part):
     preset: str | None = None
     dataset: DatasetConfig = DatasetConfig()
     roi: RoiConfig = RoiConfig()
+    features: FeaturesConfig = FeaturesConfig()
     ridge: RidgeConfig = RidgeConfig()
     generation: GenerationConfig = GenerationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
+_PAPER: dict[str, Any] = {
+    "model": "CompVis/stable-diffusion-v1-4",
+    "strength": 0.8,
+    "guidance": 5.0,
+    "steps": 50,
+    "samples": 5,
+    "search": {"when": "never"},
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "takagi": {
         "name": "takagi",
         "generation": {"candidates": 5},
+    },
+    # The settings of the paper with decoders as they should be, and with those of its code.
+    "takagi2023": {
+        "name": "takagi2023",
+        "features": {"resize": "lanczos"},
+        "generation": {**_PAPER, "candidates": 5},
+    },
+    "takagi2023-compat": {
+        "name": "takagi2023-compat",
+        "dataset": {"zscore_sessions": False},
+        "features": {"resize": "lanczos", "posterior": "sample"},
+        "ridge": {
+            "alphas": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+            "intercept": False,
+            "grouped": False,
+        },
+        "generation": _PAPER,
     },
     "demo": {
         "name": "demo",

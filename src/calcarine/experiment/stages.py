@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 
 from calcarine import datasets
 from calcarine.datasets import BrainDataset, Split
+from calcarine.datasets.splits.files import find_split
 from calcarine.decoding import (
     LatentRegression,
     PixelRegression,
     Reconstructor,
     choose_settings,
 )
-from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion import LatentDiffusion, torch_dtype
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.evaluate import read_evaluation
 from calcarine.evaluation.networks import judge_digest
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.progress import Progress
+from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import (
     RunDirectory,
     content_key,
@@ -32,6 +34,7 @@ from calcarine.experiment.run_directory import (
     readable,
 )
 from calcarine.features import FeatureStore, text_conditioning, visual_latent
+from calcarine.features.latents import source_digests
 from calcarine.files import write_text, written_aside
 
 _SEARCH_USES = ("model", "seed", "through_image")
@@ -50,16 +53,38 @@ class Workspace:
         config = self.config.dataset
         self.progress.say(f"Reading the data set {config.name}")
         data = Path(config.data) if config.data else None
-        return datasets.load(config.name, data, config.subject, **config.options)
+        found = datasets.load(config.name, data, config.subject, **config.options)
+        return found if config.zscore_sessions else without_session_scaling(found)
 
     @cached_property
     def model(self) -> LatentDiffusion:
-        return LatentDiffusion.from_pretrained(self.config.generation.model)
+        config = self.config.generation
+        return LatentDiffusion.from_pretrained(
+            config.model,
+            dtype=torch_dtype(config.precision),
+            autoencoder=config.autoencoder,
+            tokenizer=config.tokenizer,
+        )
+
+    @cached_property
+    def latent_size(self) -> int:
+        """Side in pixels at which z is made; of Stable Diffusion v1, the 320 of the paper."""
+        own = self.model.image_size
+        return self.config.generation.latent_size or (320 if own == 512 else own)
 
     @cached_property
     def splits(self) -> tuple[Split, ...]:
+        """One that the configuration names, or those of the data set."""
+        config = self.config.dataset
+        if config.split is not None:
+            if config.folds is not None:
+                raise CalcarineError(
+                    "dataset.folds counts the splits of the data set itself; leave it out beside "
+                    "dataset.split."
+                )
+            return (find_split(self.dataset, config.split),)
         found = self.dataset.splits
-        return found[: self.config.dataset.folds] if self.config.dataset.folds else found
+        return found[: config.folds] if config.folds else found
 
     @cached_property
     def store(self) -> FeatureStore:
@@ -79,17 +104,47 @@ class Workspace:
     @cached_property
     def alphas(self) -> NDArray[np.float64]:
         ridge = self.config.ridge
+        if ridge.alphas is not None:
+            return np.sort(np.asarray(ridge.alphas, np.float64))
         return np.logspace(ridge.alpha_min, ridge.alpha_max, ridge.n_alphas)
+
+    @property
+    def ridge_options(self) -> dict[str, Any]:
+        """What all decoders are fitted with."""
+        ridge = self.config.ridge
+        return {
+            "alphas": self.alphas,
+            "n_folds": ridge.n_folds,
+            "intercept": ridge.intercept,
+            "grouped": ridge.grouped,
+        }
 
     @cached_property
     def z(self) -> NDArray[np.float32]:
         with self.progress.track("Latents z", len(self.dataset.stimuli)) as advance:
-            return visual_latent(self.store, self.model, self.dataset.stimuli, progress=advance)
+            config = self.config.features
+            return visual_latent(
+                self.store,
+                self.model,
+                self.dataset.stimuli,
+                self.latent_size,
+                advance,
+                posterior=config.posterior,
+                picture=config.picture,
+                resize=config.resize,
+                seed=self.config.generation.seed,
+            )
 
     @cached_property
     def c(self) -> NDArray[np.float32]:
         with self.progress.track("Text conditioning c", len(self.dataset.stimuli)) as advance:
-            return text_conditioning(self.store, self.model, self.dataset.stimuli, advance)
+            return text_conditioning(
+                self.store,
+                self.model,
+                self.dataset.stimuli,
+                advance,
+                text=self.config.features.text,
+            )
 
     @property
     def searches(self) -> bool:
@@ -113,13 +168,19 @@ class Workspace:
                 "or more folds (dataset.folds)."
             )
         data, roi = self.dataset.digest(), self.roi  # mistakes in the data before the slow model
-        features = content_key("features", data, self.model.digest)
+        made_of = config.features.model_dump(mode="json")
+        made_of |= source_digests(
+            self.dataset.stimuli, config.features.picture, config.features.text
+        )
+        if config.features.posterior == "sample":
+            made_of["seed"] = config.generation.seed
+        features = content_key("features", data, self.model.digest, self.latent_size, made_of)
         fit = content_key(
             "fit",
             features,
             roi,
             config.ridge.model_dump(),
-            config.dataset.folds,
+            [split.digest() for split in self.splits],
             (search, {k: generation[k] for k in _SEARCH_USES}) if self.searches else None,
             config.evaluation.direct_ridge,
         )
@@ -167,7 +228,7 @@ def fit(work: Workspace) -> None:
                 continue
             chosen = choose_settings(
                 _reconstructor(work, steps=search.steps),
-                LatentRegression(work.roi["z"], work.roi["c"], work.alphas, config.ridge.n_folds),
+                LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options),
                 work.dataset,
                 split,
                 z,
@@ -186,14 +247,13 @@ def _fit_fold(
 ) -> None:
     from safetensors.numpy import save_file
 
-    n_folds = work.config.ridge.n_folds
-    regression = LatentRegression(work.roi["z"], work.roi["c"], work.alphas, n_folds)
+    regression = LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options)
     regression.fit(work.dataset, split, z, c).save(folder)
     found = regression.predict(work.dataset, split)
     predicted: dict[str, NDArray[Any]] = {k: np.ascontiguousarray(v) for k, v in found.items()}
     summary = {name: asdict(value) for name, value in regression.summary_.items()}
     if work.config.evaluation.direct_ridge:
-        pixels = PixelRegression(work.roi["pixels"], work.alphas, n_folds)
+        pixels = PixelRegression(work.roi["pixels"], **work.ridge_options)
         pixels.fit(work.dataset, split)
         predicted["direct"] = pixels.predict(work.dataset, split)
         summary["direct ridge"] = asdict(pixels.summary_)
@@ -211,6 +271,8 @@ def _reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
         "steps": generation.steps,
         "seed": generation.seed,
         "through_image": generation.through_image,
+        "resize": work.config.features.resize,
+        "posterior": work.config.features.posterior,
         "batch_size": generation.batch_size,
     }
     return Reconstructor(work.model, **{**options, **changes})
@@ -320,12 +382,23 @@ def _describe(work: Workspace) -> None:
             "n_test": len({stimulus for s in work.splits for stimulus in s.test}),
             "n_repeats": int(np.median(repeats)),
             "splits": [s.name for s in work.splits],
+            **_chosen_split(work),
         },
         roi=work.roi,
         notes=notes + told,
         chosen=chosen,
         decoder=decoder,
     )
+
+
+def _chosen_split(work: Workspace) -> dict[str, Any]:
+    """Name, rule and hash of a split that the configuration names; a copy stays with the run."""
+    if work.config.dataset.split is None:
+        return {}
+    (split,) = work.splits
+    split.save(work.run.path / "splits" / f"{split.name}.json")
+    found = {"name": split.name, "rule": split.rule, "seed": split.seed, "sha256": split.digest()}
+    return {"split": found}
 
 
 def _write_json(file: Path, content: Any) -> None:

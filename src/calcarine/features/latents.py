@@ -69,9 +69,7 @@ def visual_latent(
         "size": side,
         "posterior": posterior if posterior == "mode" else f"sample, seed {seed}",
     }
-    if picture == "semantic_map":
-        maps = np.ascontiguousarray(stimuli.semantic_maps())
-        provenance["semantic_maps"] = hashlib.sha256(maps.tobytes()).hexdigest()
+    provenance |= source_digests(stimuli, picture=picture)
     if resize != "bicubic":
         provenance["resize"] = resize
 
@@ -111,15 +109,14 @@ def text_conditioning(
     """
     provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
     if text == "categories":
-        labels = stimuli.categories()
-        bare = [key for key, found in zip(stimuli.ids, labels, strict=True) if not found]
+        found = zip(stimuli.ids, stimuli.categories(), strict=True)
+        bare = [key for key, labels in found if not labels]
         if bare:
             raise CalcarineError(
                 f"Stimulus {bare[0]} has no category ({len(bare)} such), so c cannot be made of "
                 "categories; choose features.text=captions."
             )
-        content = json.dumps(labels, ensure_ascii=False)
-        provenance["categories"] = hashlib.sha256(content.encode()).hexdigest()
+        provenance |= source_digests(stimuli, text=text)
 
     def extract(rows: slice) -> NDArray[np.float32]:
         ids = stimuli.ids[rows]
@@ -130,3 +127,17 @@ def text_conditioning(
         return values
 
     return store.get("c", provenance, len(stimuli), model.context_shape, extract)
+
+
+def source_digests(
+    stimuli: StimulusSet, picture: Picture = "image", text: Text = "captions"
+) -> dict[str, str]:
+    """SHA-256 of what z and c are made of, where the stimuli's own digest does not cover it."""
+    found = {}
+    if picture == "semantic_map":
+        maps = np.ascontiguousarray(stimuli.semantic_maps())
+        found["semantic_maps"] = hashlib.sha256(maps.tobytes()).hexdigest()
+    if text == "categories":
+        content = json.dumps(stimuli.categories(), ensure_ascii=False)
+        found["categories"] = hashlib.sha256(content.encode()).hexdigest()
+    return found

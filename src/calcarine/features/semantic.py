@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GOLDEN = 0.61803398875
-_LEVELS = ((0.95, 0.85), (0.6, 1.0), (0.8, 0.45))
+# Brightness and saturation; four of them, for hues eight numbers apart still differ enough.
+_LEVELS = ((0.95, 0.85), (0.6, 1.0), (0.8, 0.45), (0.4, 0.7))
 
 
 def palette() -> NDArray[np.uint8]:
@@ -18,7 +19,7 @@ def palette() -> NDArray[np.uint8]:
     """
     colours = [(0.0, 0.0, 0.0)]
     for number in range(1, 256):
-        value, saturation = _LEVELS[number % 3]
+        value, saturation = _LEVELS[number % 4]
         colours.append(colorsys.hsv_to_rgb(number * _GOLDEN % 1.0, saturation, value))
     return np.round(np.array(colours) * 255).astype(np.uint8)
 

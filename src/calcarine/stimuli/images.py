@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Filter = Literal["bicubic", "lanczos"]
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+
 
 def resize_images(
-    images: NDArray[np.uint8], size: int | tuple[int, int], *, nearest: bool = False
+    images: NDArray[np.uint8],
+    size: int | tuple[int, int],
+    *,
+    nearest: bool = False,
+    filter: Filter = "bicubic",
 ) -> NDArray[np.uint8]:
-    """Resize pictures with Pillow's antialiased bicubic filter.
+    """Resize pictures with one of Pillow's antialiased filters.
 
     Parameters
     ----------
@@ -19,6 +29,8 @@ def resize_images(
         Size after resizing; an int gives squares.
     nearest : bool
         Copy pixels instead, for binary figures.
+    filter : {"bicubic", "lanczos"}
+        Lanczos is what Takagi & Nishimoto 2023 used.
 
     Returns
     -------
@@ -27,7 +39,7 @@ def resize_images(
     height, width = (size, size) if isinstance(size, int) else size
     if images.shape[1:3] == (height, width):
         return np.asarray(images)
-    method = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+    method = Image.Resampling.NEAREST if nearest else _FILTERS[filter]
     resized = [
         np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), method))
         for image in images

@@ -1,0 +1,127 @@
+"""The settings of the paper, with sound decoders and with those of its code."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calcarine import datasets
+from calcarine.datasets.scaling import zscore_sessions
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment, run_experiment
+from calcarine.experiment.raw_sessions import without_session_scaling
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stages import Workspace
+
+SMALL = {
+    "n_train": 24,
+    "n_test": 8,
+    "n_early": 30,
+    "n_ventral": 30,
+    "n_other": 5,
+    "n_sessions": 2,
+}
+QUICK = [
+    f"dataset.options={json.dumps(SMALL)}",
+    "generation.steps=3",
+    "generation.samples=2",
+    "generation.latent_size=40",
+    "evaluation.n_boot=200",
+    "evaluation.n_permutations=200",
+]
+
+
+@pytest.mark.parametrize("preset", ["takagi2023", "takagi2023-compat"])
+def test_it_runs_with_latents_of_another_size_and_reports_the_controls(
+    preset, tiny_stable_diffusion, tmp_path
+):
+    settings = [*QUICK, f"generation.model={tiny_stable_diffusion}"]
+    run = run_experiment(load_experiment(preset, None, settings), tmp_path / "run")
+    records = json.loads((run.path / "metrics" / "summary.json").read_text())
+    values = {r["method"] for r in records if r["role"] == "method"}
+    assert values >= {"z", "c", "z_c", "direct ridge"}
+    assert ("z_c, chosen by the brain" in values) == (preset == "takagi2023")
+    report = (run.path / "report.html").read_text()
+    assert ">z<" in report and ">c<" in report
+    work = Workspace(RunDirectory(run.path))
+    assert work.z.shape == (32, 4, 5, 5)
+    index = pd.read_parquet(run.reconstructions / "index.parquet")
+    assert index.groupby("method").size()["z_c"] == 8 * (5 if preset == "takagi2023" else 2)
+
+
+def test_latents_of_512_px_models_are_made_at_320(tiny_stable_diffusion, tmp_path):
+    class _Model:
+        image_size = 512
+
+    run = RunDirectory(tmp_path / "run", load_experiment("takagi2023"))
+    work = Workspace(run)
+    work.model = _Model()
+    assert work.latent_size == 320
+    work.model.image_size = 64
+    assert Workspace(run).config.generation.latent_size is None and work.__dict__.pop("latent_size")
+    assert work.latent_size == 64
+
+
+def test_compat_has_the_choices_of_the_published_code():
+    sound, compat = load_experiment("takagi2023"), load_experiment("takagi2023-compat")
+    for experiment in (sound, compat):
+        made = experiment.generation
+        assert (made.strength, made.guidance, made.steps, made.samples) == (0.8, 5.0, 50, 5)
+        assert made.search.when == "never" and experiment.features.resize == "lanczos"
+    assert sound.ridge.intercept and sound.ridge.grouped and sound.ridge.alphas is None
+    assert not compat.ridge.intercept and not compat.ridge.grouped
+    assert compat.ridge.alphas == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    assert compat.features.posterior == "sample" and not compat.dataset.zscore_sessions
+
+
+def test_scaling_of_sessions_is_taken_back():
+    scaled = datasets.load("simulated", **SMALL)
+    raw = without_session_scaling(scaled)
+    assert raw.scaling is None and not np.allclose(raw.responses, scaled.responses)
+    train = np.isin(raw.trial_stimuli, raw.splits[0].train)
+    again = zscore_sessions(raw.responses.values, raw.sessions, train)
+    assert np.allclose(again, scaled.responses, atol=1e-4)
+    with pytest.raises(CalcarineError, match="zscore_sessions"):
+        without_session_scaling(raw)
+
+
+@pytest.mark.parametrize(
+    ("setting", "stage"),
+    [
+        ("features.posterior=sample", "features"),
+        ("features.text=categories", "features"),
+        ("features.picture=semantic_map", "features"),
+        ("features.resize=lanczos", "features"),
+        ("generation.latent_size=48", "features"),
+        ("dataset.zscore_sessions=false", "features"),
+        ("ridge.intercept=false", "fit"),
+        ("ridge.grouped=false", "fit"),
+        ("ridge.alphas=[1, 2]", "fit"),
+    ],
+)
+def test_a_changed_setting_changes_the_keys_that_depend_on_it(
+    setting, stage, tiny_stable_diffusion, tmp_path, plain_keys
+):
+    settings = [*QUICK[:3], f"generation.model={tiny_stable_diffusion}", setting]
+    keys = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings))).keys
+    changed = [name for name, key in keys.items() if key != plain_keys[name]]
+    assert changed[0] == stage and changed[-1] == "report"
+
+
+@pytest.fixture(scope="module")
+def plain_keys(tiny_stable_diffusion, tmp_path_factory):
+    settings = [*QUICK[:3], f"generation.model={tiny_stable_diffusion}"]
+    out = tmp_path_factory.mktemp("plain")
+    return Workspace(RunDirectory(out / "r", load_experiment("takagi", None, settings))).keys
+
+
+def test_half_precision_needs_a_gpu(tiny_stable_diffusion, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    settings = [*QUICK, f"generation.model={tiny_stable_diffusion}", "generation.precision=float16"]
+    work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
+    with pytest.raises(CalcarineError, match="float16"):
+        _ = work.model
