@@ -56,16 +56,18 @@ def download(
     accept_terms: Annotated[bool, typer.Option(help="Accept the terms that are shown.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Show the list, download nothing.")] = False,
     workers: Annotated[int, typer.Option(help="Files at the same time.", min=1, max=32)] = 4,
+    verify: Annotated[bool, typer.Option(help="Read files that are there and check them.")] = False,
     settings: Options = None,
 ) -> None:
     """Download the files that one subject needs, after showing sizes and terms."""
     from calcarine.datasets import registry
     from calcarine.datasets.download.command import download_dataset
 
-    wanted = registry.assets(name, subject, **options_from(settings))
-    download_dataset(
-        registry.info(name), wanted, to or Path("data") / name, accept_terms, dry_run, workers
-    )
+    about = registry.info(name)
+    offers = hasattr(registry.MODULES[name], "assets")
+    wanted = registry.assets(name, subject, **options_from(settings)) if offers else []
+    folder = to or Path("data") / name
+    download_dataset(about, wanted, folder, accept_terms, dry_run, workers, verify)
 
 
 @datasets_app.command()
@@ -140,9 +142,13 @@ def prepare(
     from calcarine.datasets import registry
 
     def shown(done: int, total: int) -> None:
-        print(f"\r{done} of {total} sessions", end="", flush=True)
+        print(f"\r{done} of {total} {unit}", end="", flush=True)
 
+    unit = "subjects" if name == "hcp" else "sessions"
     found = registry.prepare(name, data, subject, out, workers, shown, **options_from(settings))
+    if not hasattr(found, "trials"):
+        print(f"\n{found.summary}\nPrepared: {found.path}")
+        return
     voxels = ", ".join(f"{roi} {int(mask.sum())}" for roi, mask in found.rois.items())
     print(f"\n{len(found.trials)} trials, {len(found.voxels)} voxels ({voxels})")
     print(f"Prepared: {found.path}")
@@ -153,17 +159,24 @@ def dataset_info(
     name: Name,
     data: Data = None,
     subject: Subject = None,
+    on: Annotated[
+        str, typer.Option(help="Whose repeats tell the signal: train, or by name test.")
+    ] = "train",
+    settings: Options = None,
 ) -> None:
-    """Say what a data set holds."""
+    """Say what a data set holds and how much signal there is in it."""
     from calcarine import datasets
+    from calcarine.datasets.quality.signal import describe_signal
 
     about = datasets.info(name)
     if about.needs_folder and data is None:
         print(f"{about.title}\nsource       {about.source}\nlicence      {about.licence}")
         print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
         return
-    for key, value in datasets.load(name, data, subject).describe().items():
+    dataset = datasets.load(name, data, subject, **options_from(settings))
+    for key, value in dataset.describe().items():
         print(f"{key:12} {_shown(key, value)}")
+    print(f"\n{describe_signal(dataset, on=on)}")
 
 
 def _shown(key: str, value: Any) -> str:

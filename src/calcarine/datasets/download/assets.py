@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 from calcarine.errors import CalcarineError
 
@@ -48,13 +48,14 @@ class Asset:
     sha256, md5
         Hexadecimal hashes of the whole file, where the owners publish them.
     members
-        For an archive (zip, tar): the members to take out of it, None for
-        no archive.  They go beside ``path``.
+        For an archive (zip, tar, tar.gz): the members to take out of it, a
+        folder in it standing for all below; empty for every member, None for
+        no archive.  They go beside ``path``, and the archive is then removed.
 
     Raises
     ------
     CalcarineError
-        If the path leaves the folder.
+        If a path leaves the folder, or the address is of another kind.
     """
 
     path: str
@@ -68,5 +69,10 @@ class Asset:
     def __post_init__(self) -> None:
         for place in (self.path, *(self.members or ())):
             parts = PurePosixPath(place)
-            if parts.is_absolute() or ".." in parts.parts or "\\" in place or not parts.parts:
+            odd = parts.is_absolute() or ".." in parts.parts or not parts.parts
+            if odd or "\\" in place or PureWindowsPath(place).drive:
                 raise CalcarineError(f"The asset path {place!r} leaves the data set's folder.")
+        if not self.url.startswith(("https://", "http://", "s3://")):
+            raise CalcarineError(
+                f"The address {self.url!r} of {self.path} is no https, http or s3 address."
+            )

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.download.assets import Asset, Terms
+from calcarine.datasets.download.lock import folder_lock
+from calcarine.datasets.download.parallel import fetch_all
+from calcarine.datasets.download.plan import Row, ask_sizes, find_damaged, survey
+from calcarine.datasets.download.progress import Lines, human, progress_for
+from calcarine.datasets.download.records import RECORD_NAME, DownloadRecord
 from calcarine.datasets.provider import DatasetInfo
+from calcarine.errors import CalcarineError
+
+__all__ = ["download_dataset", "how_to_get"]
 
 
 def download_dataset(
@@ -16,6 +26,206 @@ def download_dataset(
     accept_terms: bool,
     dry_run: bool,
     workers: int,
+    verify: bool = False,
 ) -> None:
-    """Show what would be downloaded, ask for consent, and download it."""
-    raise NotImplementedError
+    """Show what would be downloaded, ask for consent, and download it.
+
+    Parameters
+    ----------
+    info, assets
+        The data set, and the files that are needed of it.
+    folder
+        Where they go.
+    accept_terms
+        Consent given beforehand; else it is asked for on a terminal.
+    dry_run
+        Show the list and the terms, and do no more.
+    workers
+        Files at the same time.
+    verify
+        Read files that are there and compare their hashes.
+
+    Raises
+    ------
+    CalcarineError
+        If the terms are not accepted, or something could not be downloaded.
+    """
+    if not assets:
+        print(how_to_get(info))
+        return
+    wanted = _distinct(info, assets)
+    record = DownloadRecord(folder, info.name)
+    answers = ask_sizes(wanted, folder, record)
+    rows = survey(wanted, folder, record, answers)
+    damaged: set[str] = set()
+    if verify:
+        damaged = _verify(rows, folder, record)
+        rows = survey(wanted, folder, record, answers, damaged)
+    _show(info, rows, folder)
+    todo = [row for row in rows if row.need or row.state not in ("there", "in the way")]
+    if dry_run or todo:
+        _show_terms(info)
+    if dry_run:
+        return
+    if todo:
+        _check_room(todo, folder)
+        how = _consent(info, record, accept_terms)
+        with folder_lock(folder):
+            # Another process may have worked here while the terms were read.
+            record = DownloadRecord(folder, info.name)
+            rows = survey(wanted, folder, record, answers, damaged)
+            if how:
+                record.accept(_terms(info), how)
+            _fetch(rows, folder, record, workers)
+    _close(info, rows, folder)
+
+
+def how_to_get(info: DatasetInfo) -> str:
+    """Say how one gets a data set of which nothing can be downloaded."""
+    if info.access:
+        return f"{info.title}: calcarine downloads nothing of it. {info.access}"
+    if not info.needs_folder:
+        return f"{info.title}: made by calcarine itself; there is nothing to download."
+    return (
+        f"{info.title}: calcarine downloads nothing of it. Get {', '.join(info.files)} from "
+        f"{info.source}; licence: {info.licence}."
+    )
+
+
+def _distinct(info: DatasetInfo, assets: Sequence[Asset]) -> list[Asset]:
+    """Each file once: two subjects may share some."""
+    found: dict[str, Asset] = {}
+    for asset in assets:
+        if found.setdefault(asset.path, asset) != asset:
+            raise CalcarineError(f"Data set {info.name} lists two different files {asset.path}.")
+    return list(found.values())
+
+
+def _terms(info: DatasetInfo) -> Terms:
+    return info.terms or Terms(f"Licence of {info.title}", info.source, info.licence)
+
+
+def _show(info: DatasetInfo, rows: Sequence[Row], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=info.title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("file", "size", "state", ""):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
+    for row in rows:
+        have = f"begun, {human(row.have)} are there" if row.state == "begun" else row.state
+        table.add_row(row.asset.path, _size(row), have, row.note)
+    console = Console()
+    # In a file or a pipe nothing should be cut or wrapped to 80 columns.
+    Console(width=None if console.is_terminal else 160, markup=False).print(table)
+    print(_sum(rows, folder))
+
+
+def _size(row: Row) -> str:
+    if row.size is None:
+        return "?"
+    return human(row.size) if row.sure else f"~{human(row.size)}"
+
+
+def _sum(rows: Sequence[Row], folder: Path) -> str:
+    about = "" if all(row.sure for row in rows) else "~"
+    unknown = sum(row.size is None for row in rows)
+    more = f" and {unknown} of unknown size" if unknown else ""
+    files = "1 file" if len(rows) == 1 else f"{len(rows)} files"
+    total, have = sum(row.size or 0 for row in rows), sum(row.have for row in rows)
+    need = sum(row.need for row in rows)
+    return (
+        f"{files}, {about}{human(total)}{more}; {human(have)} are there; {about}{human(need)} to "
+        f"download to {folder}, where {human(_free(folder))} are free."
+    )
+
+
+def _free(folder: Path) -> int:
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _check_room(todo: Sequence[Row], folder: Path) -> None:
+    need, free = sum(row.need for row in todo if row.sure), _free(folder)
+    if need > free:
+        raise CalcarineError(
+            f"{folder} has {human(free)} free and the download needs {human(need)} more; make room "
+            "or give a folder on another disk with --to."
+        )
+
+
+def _show_terms(info: DatasetInfo) -> None:
+    terms = _terms(info)
+    print(f"\nTerms: {terms.title}\n{terms.summary}\nWhole text: {terms.url}\n")
+
+
+def _consent(info: DatasetInfo, record: DownloadRecord, accept_terms: bool) -> str:
+    """How consent was given now; empty where it is on record already."""
+    before = record.accepted(_terms(info))
+    if before:
+        print(f"These terms were accepted on {before} ({record.path}).")
+        return ""
+    if accept_terms:
+        return "--accept-terms"
+    if not is_terminal():
+        raise CalcarineError(
+            f"The terms of {info.name} must be accepted before anything is downloaded: read them "
+            "and give the same command with --accept-terms."
+        )
+    try:
+        answer = input("Type yes to accept these terms and download: ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() != "yes":
+        raise CalcarineError("The terms were not accepted, so nothing was downloaded.")
+    return "typed yes"
+
+
+def is_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
+def _verify(rows: Sequence[Row], folder: Path, record: DownloadRecord) -> set[str]:
+    damaged, checked, unknown = find_damaged(rows, folder, record, Lines())
+    more = f"; of {unknown} no hash is known" if unknown else ""
+    print(f"Read {checked} files: {checked - len(damaged)} are whole, {len(damaged)} not{more}.")
+    return damaged
+
+
+def _fetch(rows: Sequence[Row], folder: Path, record: DownloadRecord, workers: int) -> None:
+    found = {
+        row.asset.path: {"url": row.asset.url, "size": row.have, "sha256": None}
+        for row in rows
+        if row.state == "there" and row.asset.members is None
+        and record.entry(row.asset.path, row.asset.url) is None
+    }  # fmt: skip
+    if found:
+        record.put_all(found, "found")
+    todo = [row for row in rows if row.state not in ("there", "in the way")]
+    sizes = {row.asset.path: row.size for row in todo}
+    have = sum(row.have for row in todo)
+    with progress_for(sys.stdout.isatty(), sizes, have) as watcher:
+        failures = fetch_all(todo, folder, record, watcher, workers)
+    if len(failures) == 1:
+        raise CalcarineError(f"1 of {len(todo)} files failed: {next(iter(failures.values()))}")
+    if failures:
+        raise CalcarineError(
+            f"{len(failures)} of {len(todo)} files failed, for the reasons above: "
+            f"{', '.join(failures)}; the same command continues with what is missing."
+        )
+
+
+def _close(info: DatasetInfo, rows: Sequence[Row], folder: Path) -> None:
+    blocked = [row.asset.path for row in rows if row.state == "in the way"]
+    if blocked:
+        raise CalcarineError(
+            f"Other files in {folder} have the names of {', '.join(blocked)}; move them away and "
+            "give the same command again."
+        )
+    print(f"All {len(rows)} files are in {folder}; {RECORD_NAME} there says where they are from.")
+    if info.access:
+        print(f"Not part of this download: {info.access}")
+    print(f"Try: calcarine datasets check {folder}")
