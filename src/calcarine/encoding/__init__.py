@@ -1,5 +1,6 @@
 """Voxel-wise encoding: which parts of a diffusion model explain which parts of the brain."""
 
+from calcarine.encoding.analysis import Analysis, Questions, analyse
 from calcarine.encoding.models import (
     EncodingScores,
     MeanResponses,
@@ -8,17 +9,21 @@ from calcarine.encoding.models import (
     unique_variance,
 )
 from calcarine.encoding.regions import normalised, region_table, unique_table, winners
-from calcarine.encoding.significance import correlation_p, discoveries
+from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
 from calcarine.encoding.simulation import simulate_voxels
 
 __all__ = [
+    "Analysis",
     "EncodingScores",
     "MeanResponses",
+    "Questions",
     "UniqueVariance",
+    "analyse",
     "correlation_p",
     "discoveries",
     "encode",
     "normalised",
+    "permutation_p",
     "region_table",
     "simulate_voxels",
     "unique_table",

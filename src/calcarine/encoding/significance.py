@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import CalcarineError
 
-__all__ = ["correlation_p", "discoveries", "simulated_null"]
+__all__ = ["correlation_p", "discoveries", "permutation_p", "simulated_null"]
 
 _BLOCK = 4_000_000
 
@@ -80,6 +80,46 @@ def simulated_null(n: int, n_draws: int = 100_000, seed: int = 0) -> NDArray[np.
         length = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
         found[rows] = np.einsum("ij,ij->i", a, b) / length
     return found
+
+
+def permutation_p(
+    predicted: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """One-sided p of each voxel's correlation over shuffled test stimuli.
+
+    Parameters
+    ----------
+    predicted, truth
+        Test responses, shape (test stimuli, voxel).
+    n_permutations, seed
+        Shuffles of the stimuli, the same for all voxels.
+
+    Returns
+    -------
+    p, p_family
+        Shape (voxel,).  The second compares each voxel with the largest r of
+        all voxels in a shuffle (Nichols & Holmes 2002), which bounds the
+        chance of any false discovery.
+    """
+    a, b = (_unit_columns(values) for values in (predicted, truth))
+    observed = np.einsum("ij,ij->j", a, b)
+    rng = np.random.default_rng(seed)
+    above, above_largest = np.ones(len(observed)), np.ones(len(observed))
+    for _ in range(n_permutations):
+        drawn = np.einsum("ij,ij->j", a, b[rng.permutation(len(b))])
+        above += drawn >= observed - 1e-12
+        above_largest += drawn.max() >= observed - 1e-12
+    return above / (1 + n_permutations), above_largest / (1 + n_permutations)
+
+
+def _unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Columns about their mean and of length 1; constant ones are 0."""
+    about = values - values.mean(0, dtype=np.float64)
+    length = np.sqrt(np.einsum("ij,ij->j", about, about))
+    return np.asarray(np.divide(about, length, out=np.zeros_like(about), where=length > 0))
 
 
 def discoveries(

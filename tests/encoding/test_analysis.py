@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+
+from calcarine.datasets import Split
+from calcarine.encoding import Questions, analyse, permutation_p, simulate_voxels
+from calcarine.errors import CalcarineError
+from calcarine.stimuli import StimulusSet
+
+STAGES = ("early", "middle", "late")
+BLOCKS = ("down_blocks.0", "mid_block")
+
+
+@pytest.fixture(scope="module")
+def world():
+    """z_c drifts from z to something of its own as the noise grows."""
+    rng = np.random.default_rng(2)
+    stimuli = StimulusSet.from_arrays(np.zeros((520, 4, 4, 3), np.uint8))
+    z, own, c = rng.normal(size=(3, len(stimuli), 12)).astype(np.float32)
+    features = {"z": z, "c": c}
+    for strength in (0.2, 0.4, 0.6, 0.8):
+        features[f"zc@{strength}"] = np.sqrt(1 - strength**2) * z + strength * own
+    for at, stage in enumerate(STAGES):
+        share = (at + 1) / 3
+        features[f"zc@0.8:{stage}"] = (1 - share) * z + share * own
+        for block in BLOCKS:
+            features[f"unet:{block}@0.8:{stage}"] = rng.normal(size=(520, 2, 3, 3)).astype(
+                np.float32
+            )
+    listeners = {"early": {"z": 1.0}, "ventral": {"c": 1.0}, "higher": {"zc@0.8": 1.0},
+                 "deep": {"unet:mid_block@0.8:middle": 1.0}, "other": {}}  # fmt: skip
+    split = Split("all", stimuli.ids[:400], stimuli.ids[400:], "by number")
+    brain = simulate_voxels(stimuli, split, features, listeners, n_voxels=25, n_components=18)
+    return brain, features
+
+
+@pytest.fixture(scope="module")
+def found(world):
+    brain, features = world
+    ceiling = np.where(brain.rois["other"], 0.0, 50.0)
+    return analyse(
+        brain, brain.splits, features, Questions(blocks=BLOCKS), n_boot=200, ceiling=ceiling,
+        n_permutations=100,
+    )  # fmt: skip
+
+
+def mean(table, column, **wanted):
+    for key, value in wanted.items():
+        table = table[table[key] == value]
+    assert len(table) == 1
+    return float(table.iloc[0][column])
+
+
+def test_z_wins_early_and_c_ventrally(found):
+    for region, best in (("early", "z"), ("ventral", "c"), ("higher", "zc@0.8")):
+        scores = {
+            space: mean(found.regions, "r", question="latents", region=region, space=space)
+            for space in ("z", "c", "zc@0.8")
+        }
+        assert max(scores, key=scores.get) == best
+        assert scores[best] > 0.55
+
+
+def test_the_crossover_over_noise_levels_is_where_it_was_put(found):
+    """Voxels that listen to z_c of strength .8, which is .6 z and .8 something of its own."""
+    unique = {
+        strength: [
+            mean(found.unique, "unique_r2", question="noise", region="higher", space=space,
+                 pair=f"z + zc@{strength}")
+            for space in ("z", f"zc@{strength}")
+        ]
+        for strength in ("0.2", "0.4", "0.6", "0.8")
+    }  # fmt: skip
+    gain = {strength: own - z for strength, (z, own) in unique.items()}
+    # The signal is .6 z + .8 own.  At strength s, z_c alone leaves the part of it that is not
+    # along sqrt(1 - s^2) z + s own, and z alone leaves .8 own: which is larger crosses nowhere
+    # below the strength that was put there, and what z_c alone leaves is least at .8.
+    for strength, (z, _) in unique.items():
+        s = float(strength)
+        left = 1 - (0.6 * np.sqrt(1 - s**2) + 0.8 * s) ** 2
+        assert z == pytest.approx(0.5 * left, abs=0.06)
+    assert max(gain, key=gain.get) == "0.8"
+    for own in (pair[1] for pair in unique.values()):
+        assert own == pytest.approx(0.5 * 0.64, abs=0.08)
+
+
+def test_the_winning_block_is_recovered(found):
+    table = found.winners[found.winners.question == "blocks, middle"]
+    share = mean(table, "share", region="deep", space="unet:mid_block@0.8:middle")
+    assert share > 0.95
+    inside = found.voxels["winner:middle"]
+    assert set(inside.unique()) <= {-1, 0, 1}
+
+
+def test_voxels_without_signal_are_rarely_called(found):
+    dark = slice(100, 125)
+    for space in ("z", "c", "zc@0.8"):
+        assert found.voxels[f"significant:{space}"][dark].sum() <= 3
+        assert found.voxels[f"normalised:{space}"][dark].isna().all()
+    assert found.facts["significant"]["z"] >= 24
+
+
+def test_permutations_agree_with_the_exact_null(found):
+    p, permuted = found.voxels["p:c"], found.voxels["p_permuted:c"]
+    assert np.abs(p - permuted).max() < 0.2
+    assert (found.voxels["p_family:c"] >= permuted - 1e-12).all()
+    assert (found.voxels["p_family:c"][25:50] < 0.02).all()
+
+
+def test_permutation_p_is_that_of_a_slow_loop(rng):
+    a, b = rng.normal(size=(2, 15, 4))
+    b[:, 0] += a[:, 0]
+    p, family = permutation_p(a, b, 99, seed=3)
+    draws = np.random.default_rng(3)
+    orders = [draws.permutation(15) for _ in range(99)]
+    null = np.array(
+        [[np.corrcoef(a[:, v], b[order, v])[0, 1] for v in range(4)] for order in orders]
+    )
+    real = np.array([np.corrcoef(a[:, v], b[:, v])[0, 1] for v in range(4)])
+    np.testing.assert_allclose(p, (1 + (null >= real).sum(0)) / 100)
+    np.testing.assert_allclose(family, (1 + (null.max(1)[:, None] >= real).sum(0)) / 100)
+
+
+def test_folds_are_put_together(world):
+    brain, features = world
+    ids = brain.stimuli.ids
+    folds = [
+        Split(f"f{k}", tuple(i for at, i in enumerate(ids) if at % 4 != k),
+              tuple(i for at, i in enumerate(ids) if at % 4 == k), "by number")
+        for k in range(4)
+    ]  # fmt: skip
+    found = analyse(brain, folds, features, Questions(ask=("latents",)), n_boot=50)
+    assert found.facts["test_stimuli"] == 520
+    assert mean(found.regions, "r", region="early", space="z") > 0.6
+    assert abs(mean(found.regions, "r", region="other", space="z")) < 0.05
+
+
+def test_one_stimulus_left_out_at_a_time_has_no_bias(rng):
+    """Without signal, predictions near the training mean must not anticorrelate with the truth."""
+    stimuli = StimulusSet.from_arrays(np.zeros((24, 4, 4, 3), np.uint8))
+    split = Split("a", stimuli.ids[:20], stimuli.ids[20:], "x")
+    driver = {"z": rng.normal(size=(24, 2))}
+    brain = simulate_voxels(stimuli, split, driver, {"none": {}}, n_voxels=400)
+    folds = [
+        Split(i, tuple(j for j in stimuli.ids if j != i), (i,), "one out") for i in stimuli.ids
+    ]
+    features = {"z": rng.normal(size=(24, 3)), "c": rng.normal(size=(24, 3)),
+                "zc@0.8": rng.normal(size=(24, 3))}  # fmt: skip
+    found = analyse(brain, folds, features, Questions(ask=("latents",)), n_boot=10,
+                    alphas=np.array([1.0, 1e3, 1e6]))  # fmt: skip
+    assert np.nanmean(found.voxels["r:z"]) == pytest.approx(0, abs=0.35)
+
+
+def test_wide_features_are_reduced_by_training_stimuli(world):
+    brain, features = world
+    wide = {name: np.repeat(values, 10, axis=1) for name, values in features.items()}
+    one = analyse(
+        brain, brain.splits, wide, Questions(ask=("latents",), n_components=12), n_boot=10
+    )
+    assert mean(one.regions, "r", region="early", space="z") > 0.6
+
+
+def test_mistakes_are_told(world):
+    brain, features = world
+    with pytest.raises(CalcarineError, match="no encoding question colours"):
+        Questions(ask=("colours",))
+    with pytest.raises(CalcarineError, match="needs names of blocks"):
+        Questions(ask=("blocks",))
+    with pytest.raises(CalcarineError, match=r"features of zc@0\.8 are missing"):
+        analyse(brain, brain.splits, {k: features[k] for k in ("z", "c")}, Questions(("latents",)))
+    with pytest.raises(CalcarineError, match="at least one split"):
+        analyse(brain, [], features, Questions(("latents",)))
