@@ -1,0 +1,209 @@
+"""A subject in BIDS derivatives, as fMRIPrep writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from calcarine.datasets.bids._fake import write_bids
+from calcarine.datasets.bids._layout import subjects_in
+from calcarine.datasets.core import BrainDataset
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.own import describe
+from calcarine.datasets.own._check import check_subject
+from calcarine.datasets.own._description import FILE, BidsPart, Description, validated
+from calcarine.datasets.own._subject import OwnSubject, open_subject
+from calcarine.datasets.prepare.engine import Recording
+from calcarine.datasets.provider import DatasetInfo, find_file
+from calcarine.datasets.quality.findings import Finding
+from calcarine.errors import CalcarineError
+
+__all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
+
+_ABOUT = "dataset_description.json"
+
+INFO = DatasetInfo(
+    name="bids",
+    title="A subject of your own in BIDS derivatives (fMRIPrep)",
+    simulated=False,
+    subjects=(),
+    source="your own recordings (docs/own-data.md shows what is needed)",
+    licence="yours",
+    needs_folder=True,
+    files=(_ABOUT,),
+    access="These are your own files; docs/own-data.md shows which are needed.",
+)
+
+
+def load(
+    data: str | Path | None = None,
+    subject: str | None = None,
+    *,
+    size: int | None = None,
+    prepared: str | Path | None = None,
+    images: str | None = None,
+    captions: str | None = None,
+    test: str | float = "repeated",
+    mask: str | None = None,
+    rois: dict[str, Any] | None = None,
+    zscore: str = "session",
+    raw: str | None = None,
+    task: str | None = None,
+    space: str | None = None,
+    stimulus: str | None = None,
+    nuisance: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    confounds: Sequence[str] = ("motion", "cosine"),
+    method: str = "lsa",
+    hrf: str = "glover",
+    high_pass: float = 1 / 128,
+    delay: float = 5.0,
+    session: str | None = None,
+) -> BrainDataset:
+    """Load a subject from preprocessed runs and their events.
+
+    Each run is modelled by itself (see
+    `calcarine.datasets.prepare.events.trial_betas`); responses are in percent
+    signal change, one a trial.
+
+    Parameters
+    ----------
+    data
+        Folder of derivatives, or a YAML file with the key ``bids`` (or a
+        folder with such a ``calcarine.yaml``).  A YAML file says everything,
+        and the options below ``prepared`` are then not used.
+    subject
+        Label without ``sub-``; left out, the only one.
+    size
+        Crop pictures centrally and bring them to this side in pixels.
+    prepared
+        Folder of prepared subjects; ``prepared`` in the folder if left out.
+    images, captions, test, mask, rois, zscore
+        As in a description; paths are from the folder of derivatives.
+    raw
+        Folder of the raw data set, where the events are.
+    task, space
+        Which, if there are several; ``"native"`` is no space in the name.
+    stimulus
+        Column of the events that names the picture; ``stimulus``,
+        ``stim_file`` and others are known.
+    nuisance, ignore
+        Trial types that are modelled and are no trials, and those that are
+        left out.
+    confounds
+        ``motion``, ``motion24``, ``cosine``, ``wm_csf``, ``global_signal``,
+        ``acompcor``, or columns.
+    method, hrf, high_pass, delay
+        See `trial_betas`.
+    session
+        What is z-scored together: ``"ses"`` or ``"run"``; by default the
+        session where there are several, else the run.
+
+    Raises
+    ------
+    CalcarineError
+        With one sentence for the first thing that is missing or does not fit.
+    """
+    given = {key: value for key, value in locals().items() if key not in _OWN_ARGUMENTS}
+    return _open(data, subject, given).load(size, prepared)
+
+
+def recording(
+    data: str | Path,
+    subject: str | None = None,
+    *,
+    images: str | None = None,
+    captions: str | None = None,
+    test: str | float = "repeated",
+    mask: str | None = None,
+    rois: dict[str, Any] | None = None,
+    zscore: str = "session",
+    raw: str | None = None,
+    task: str | None = None,
+    space: str | None = None,
+    stimulus: str | None = None,
+    nuisance: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    confounds: Sequence[str] = ("motion", "cosine"),
+    method: str = "lsa",
+    hrf: str = "glover",
+    high_pass: float = 1 / 128,
+    delay: float = 5.0,
+    session: str | None = None,
+) -> Recording:
+    """What is to be prepared; see `load` for the options."""
+    given = {key: value for key, value in locals().items() if key not in _OWN_ARGUMENTS}
+    return _open(data, subject, given).recording
+
+
+def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Say what the derivatives and the description hold, without preparing anything."""
+    try:
+        description, root = _describe(data, subject, {})
+    except CalcarineError as error:
+        there = (Path(data) / _ABOUT).exists()
+        advice = "docs/own-data.md shows how."
+        return [Finding("derivatives", "wrong" if there else "missing", str(error), "", advice)]
+    return check_subject(INFO, description, root)
+
+
+def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
+    """None: the files are the user's."""
+    return []
+
+
+def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
+    """Write raw events and derivatives with a planted BOLD signal.
+
+    Parameters
+    ----------
+    folder
+        Where to; ``derivatives/fmriprep`` in it has the derivatives.
+    full_size
+        Ten sessions of ten runs and 20,000 voxels, not two of two and 160.
+    seed
+        Of the content.
+    """
+    write_bids(Path(folder), full_size, seed)
+
+
+_OWN_ARGUMENTS = ("data", "subject", "size", "prepared")
+
+
+def _open(data: str | Path | None, subject: str | None, given: dict[str, Any]) -> OwnSubject:
+    description, root = _describe(data, subject, given)
+    return open_subject(INFO, description, root)
+
+
+def _describe(
+    data: str | Path | None, subject: str | None, given: dict[str, Any]
+) -> tuple[Description, Path]:
+    """The description in a YAML file, or one made of options, and the folder of its paths."""
+    if data is not None and (Path(data).is_file() or (Path(data) / FILE).is_file()):
+        description, path = describe(data, subject)
+        if description.bids is None:
+            raise CalcarineError(f"{path} has no key bids; load it as the data set own.")
+        return description, path.parent
+    root = find_file(INFO, data, _ABOUT).resolve().parent
+    known = subjects_in(root)
+    if subject is None and len(known) != 1:
+        raise CalcarineError(
+            f"{root} has {len(known)} subjects ({', '.join(known[:12]) or 'none'}); say which."
+        )
+    if given.get("images") is None:
+        raise CalcarineError(
+            f"Say where the pictures are with the option images, or describe {root} in a "
+            f"{FILE} with the key bids (docs/own-data.md)."
+        )
+    options = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
+    part = {key: value for key, value in options.items() if key in BidsPart.model_fields}
+    rest = {key: value for key, value in options.items() if key not in part and value is not None}
+    tree = {
+        "name": "bids",
+        "subject": (subject or known[0]).removeprefix("sub-"),
+        "bids": {"derivatives": ".", **part},
+        **rest,
+    }
+    tree.setdefault("test", "repeated")
+    return validated(tree, "An option of data set bids"), root

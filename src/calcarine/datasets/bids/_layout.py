@@ -1,0 +1,183 @@
+"""Finding a subject's runs in a folder of BIDS derivatives (fMRIPrep's names)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from calcarine.datasets.own._description import BidsPart
+from calcarine.datasets.own._files import natural, reason
+from calcarine.errors import CalcarineError
+
+__all__ = ["Run", "find_runs", "subjects_in"]
+
+_BOLD = "_desc-preproc_bold.nii.gz"
+_OWN = ("space", "res", "den", "desc", "cohort")
+"""Entities that a derivative adds to the name of the raw file."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run.
+
+    Attributes
+    ----------
+    label
+        Session, task and run, as in the file names.
+    session, number
+        Of the file names, empty where there is none.
+    bold, events
+        Time series and events.
+    confounds, mask
+        None where there is none.
+    tr, start_time
+        Seconds from volume to volume, and from a volume's beginning to the
+        moment that it shows.
+    """
+
+    label: str
+    session: str
+    number: str
+    bold: Path
+    events: Path
+    confounds: Path | None
+    mask: Path | None
+    tr: float
+    start_time: float
+
+
+def subjects_in(derivatives: Path) -> list[str]:
+    """Labels of the folders ``sub-LABEL``."""
+    names = (path.name.removeprefix("sub-") for path in derivatives.glob("sub-*") if path.is_dir())
+    return sorted(names, key=natural)
+
+
+def find_runs(derivatives: Path, raw: Path, subject: str, about: BidsPart) -> list[Run]:
+    """Runs of a subject in order of sessions and runs.
+
+    Parameters
+    ----------
+    derivatives, raw
+        Folder of the time series, and of the events.
+    subject
+        Label, without ``sub-``.
+    about
+        Task and space.
+
+    Raises
+    ------
+    CalcarineError
+        If files are missing, or more than one would do.
+    """
+    subject = subject.removeprefix("sub-")
+    folder = derivatives / f"sub-{subject}"
+    if not folder.is_dir():
+        known = subjects_in(derivatives)
+        there = (
+            f"it has {', '.join(known[:12])}" if known else "is it a folder of BIDS derivatives?"
+        )
+        raise CalcarineError(f"{derivatives} has no folder sub-{subject}; {there}")
+    paths = [path for path in folder.glob(f"**/func/*{_BOLD}") if path.is_file()]
+    if not paths:
+        raise CalcarineError(
+            f"{folder} has no func/*{_BOLD}; run fMRIPrep with an output space that is a volume."
+        )
+    paths = _of(paths, "task", about.task)
+    paths = _of(paths, "space", about.space)
+    runs = [_run(path, raw) for path in paths]
+    runs.sort(key=lambda run: (natural(run.session), natural(run.number)))
+    for one, two in pairwise(runs):
+        if one.label == two.label:
+            raise CalcarineError(
+                f"{one.bold.name} and {two.bold.name} are the same run; keep one of them."
+            )
+    return runs
+
+
+def entities(path: Path) -> dict[str, str]:
+    """``key-value`` parts of a BIDS name."""
+    return dict(re.findall(r"(?:^|_)([A-Za-z]+)-([A-Za-z0-9+]+)", path.name.split(".")[0]))
+
+
+def _of(paths: Sequence[Path], key: str, wanted: str | None) -> list[Path]:
+    """Those of the wanted task or space, which must be one."""
+    found = sorted({entities(path).get(key, "native" if key == "space" else "") for path in paths})
+    if wanted is None and len(found) > 1:
+        raise CalcarineError(f"There are several {key}s, {', '.join(found)}; say which with {key}.")
+    chosen = found[0] if wanted is None else wanted.removeprefix(f"{key}-")
+    kept = [p for p in paths if entities(p).get(key, "native" if key == "space" else "") == chosen]
+    if not kept:
+        raise CalcarineError(f"There is no {key} {chosen}; there are {', '.join(found)}.")
+    return kept
+
+
+def _run(bold: Path, raw: Path) -> Run:
+    parts = entities(bold)
+    stem = "_".join(
+        part for part in bold.name.removesuffix(_BOLD).split("_") if part.split("-")[0] not in _OWN
+    )
+    session, number = parts.get("ses", ""), parts.get("run", "")
+    label = " ".join(part for part in stem.split("_") if not part.startswith("sub-"))
+    about = _sidecar(bold)
+    return Run(
+        label=label,
+        session=session,
+        number=number,
+        bold=bold,
+        events=_events(bold, raw, stem, parts),
+        confounds=_first(bold.parent / f"{stem}_desc-confounds_{kind}.tsv"
+                         for kind in ("timeseries", "regressors")),
+        mask=_first([bold.with_name(bold.name.replace(_BOLD, "_desc-brain_mask.nii.gz"))]),
+        tr=about[0],
+        start_time=about[1],
+    )  # fmt: skip
+
+
+def _events(bold: Path, raw: Path, stem: str, parts: dict[str, str]) -> Path:
+    """The run's events; by BIDS' inheritance perhaps those of its task."""
+    folder = raw / f"sub-{parts.get('sub', '')}"
+    folder = folder / f"ses-{parts['ses']}" if "ses" in parts else folder
+    task = f"task-{parts.get('task', '')}_events.tsv"
+    tried = [folder / "func" / f"{stem}_events.tsv", bold.parent / f"{stem}_events.tsv", raw / task]
+    found = _first(tried)
+    if found is None:
+        raise CalcarineError(
+            f"There are no events of {bold.name}: neither {tried[0]} nor {tried[1]}; say with raw "
+            "where the raw data set is."
+        )
+    return found
+
+
+def _first(paths: Any) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _sidecar(bold: Path) -> tuple[float, float]:
+    """TR and StartTime of the JSON beside an image; the TR of the image if there is none."""
+    path = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
+    about: dict[str, Any] = {}
+    try:
+        if path.is_file():
+            about = json.loads(path.read_text(encoding="utf-8"))
+        tr = float(about.get("RepetitionTime") or _image_tr(bold))
+        start = float(about.get("StartTime") or 0.0)
+        if not 0.05 < tr < 60 or not 0 <= start < 60:
+            raise ValueError(f"the TR is {tr:g} s and StartTime {start:g} s")
+    except Exception as error:  # JSON of another shape, damaged images
+        raise CalcarineError(
+            f"The TR of {bold.name} cannot be told ({reason(error)}); write RepetitionTime in "
+            "seconds to the JSON file beside it."
+        ) from error
+    return tr, start
+
+
+def _image_tr(bold: Path) -> float:
+    import nibabel as nib
+
+    image: Any = nib.load(bold)
+    return float(image.header.get_zooms()[3])

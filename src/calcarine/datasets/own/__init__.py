@@ -1,0 +1,126 @@
+"""A subject of one's own, described by a short YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from calcarine.datasets.core import BrainDataset
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.own._check import check_subject
+from calcarine.datasets.own._description import FILE, Description, read_description
+from calcarine.datasets.own._fake import Betas, write_own
+from calcarine.datasets.own._subject import OwnSubject, open_subject
+from calcarine.datasets.prepare.engine import Recording
+from calcarine.datasets.provider import DatasetInfo, find_file
+from calcarine.datasets.quality.findings import Finding
+from calcarine.errors import CalcarineError
+
+__all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
+
+INFO = DatasetInfo(
+    name="own",
+    title="A subject of your own, described by a YAML file",
+    simulated=False,
+    subjects=(),
+    source="your own recordings (docs/own-data.md shows how to describe them)",
+    licence="yours",
+    needs_folder=True,
+    files=(FILE,),
+    access="These are your own files; describe them in calcarine.yaml as docs/own-data.md shows.",
+)
+
+
+def load(
+    data: str | Path | None = None,
+    subject: str | None = None,
+    *,
+    size: int | None = None,
+    prepared: str | Path | None = None,
+) -> BrainDataset:
+    """Load a subject that a YAML file describes.
+
+    Parameters
+    ----------
+    data
+        The YAML file, or a folder with ``SUBJECT.yaml`` or ``calcarine.yaml``.
+        Its paths are from its own folder.
+    subject
+        Must be the file's; left out, it is the file's.
+    size
+        Crop pictures centrally and bring them to this side in pixels.
+    prepared
+        Folder of prepared subjects; ``prepared`` beside the YAML file if left
+        out.
+
+    Returns
+    -------
+    BrainDataset
+        Responses in the order of the table of trials, z-scored within
+        sessions by training trials unless the file says ``zscore: none``;
+        one split; ROIs as the file names them.
+
+    Raises
+    ------
+    CalcarineError
+        With one sentence for the first thing that is missing or does not fit.
+    """
+    return _open(data, subject).load(size, prepared)
+
+
+def recording(data: str | Path, subject: str | None = None) -> Recording:
+    """What is to be prepared; see `load`."""
+    return _open(data, subject).recording
+
+
+def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Say what the description and its files hold, without preparing anything."""
+    try:
+        description, path = describe(data, subject)
+    except CalcarineError as error:
+        missing = Path(data).is_dir() and not any(Path(data).glob("*.yaml"))
+        advice = "docs/own-data.md shows ten lines."
+        return [Finding("description", "missing" if missing else "wrong", str(error), "", advice)]
+    return check_subject(INFO, description, path.parent)
+
+
+def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
+    """None: the files are the user's."""
+    return []
+
+
+def fake(
+    folder: str | Path, *, full_size: bool = False, seed: int = 0, betas: Betas = "npy"
+) -> None:
+    """Write a described subject with a planted linear signal.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    full_size
+        Ten sessions of 300 trials and 20,000 voxels, not three of 30 and 130.
+    seed
+        Of the content.
+    betas
+        ``"npy"``: (trial, voxel) a session; ``"nii"``: a 4-D image a session;
+        ``"h5"``: one array (trial, x, y, z).
+    """
+    write_own(Path(folder), full_size, seed, betas)
+
+
+def describe(data: str | Path | None, subject: str | None) -> tuple[Description, Path]:
+    """The description that a path leads to, and its file."""
+    place = Path(data) if data is not None else None
+    if place is not None and place.is_file():
+        path = place
+    elif place is not None and subject and (place / f"{Path(subject).name}.yaml").is_file():
+        path = place / f"{Path(subject).name}.yaml"
+    else:
+        path = find_file(INFO, data, FILE)
+    return read_description(path).with_subject(subject), path.resolve()
+
+
+def _open(data: str | Path | None, subject: str | None) -> OwnSubject:
+    description, path = describe(data, subject)
+    return open_subject(INFO, description, path.parent)

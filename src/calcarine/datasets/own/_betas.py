@@ -1,0 +1,234 @@
+"""Betas of one file or one a session: which axis is trials, and reading them masked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.datasets.own._description import Description
+from calcarine.datasets.own._files import ArrayFile, find, stamp
+from calcarine.datasets.own._regions import Grid, read_mask, same_space
+from calcarine.datasets.own._source import TrialSource
+from calcarine.datasets.own._trials import read_trials
+from calcarine.errors import CalcarineError
+
+__all__ = ["betas_source"]
+
+_AT_ONCE = 2**26
+"""Numbers of a volume file that are read at once while masking."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sessions:
+    """Where the trials of each session are.
+
+    Attributes
+    ----------
+    places
+        Session to file, first trial in it and number of trials.
+    axis
+        Of trials in each file.
+    """
+
+    places: dict[int, tuple[ArrayFile, int, int]]
+    axis: int
+
+    def part(self, session: int, start: int, stop: int) -> NDArray[Any]:
+        """Trials ``start`` to ``stop`` of a session, trials first."""
+        file, first, _ = self.places[session]
+        index = [slice(None)] * len(file.shape)
+        index[self.axis] = slice(first + start, first + stop)
+        return np.moveaxis(file.read(tuple(index)), self.axis, 0)
+
+
+def betas_source(description: Description, root: Path) -> TrialSource:
+    """Responses from a description's betas, table of trials and mask.
+
+    Raises
+    ------
+    CalcarineError
+        If files do not fit each other.
+    """
+    assert description.betas is not None and description.trials is not None
+    files = ArrayFile.open_all(root, description.betas, "betas")
+    table = find(root, description.trials, "table of trials")
+    trials = read_trials(table)
+    given = read_mask(root, description.mask) if description.mask else None
+    axis = _trial_axis(files, trials, given, description.layout)
+    sessions, trials = _placed(files, trials, axis)
+    grid = _grid(files, axis, given, sessions)
+    flat = len(files[0].shape) == 2
+
+    def read(session: int) -> NDArray[np.float32]:
+        count = sessions.places[session][2]
+        found = np.empty((count, int(grid.mask.sum())), dtype=np.float32)
+        columns = grid.mask if not flat or grid.mask.ndim == 1 else slice(None)
+        step = max(1, _AT_ONCE // max(1, int(np.prod(files[0].shape)) // files[0].shape[axis]))
+        # A compressed image is unpacked from its beginning each time.
+        step = count if str(files[0].path).endswith(".gz") else step
+        for start in range(0, count, step):
+            part = sessions.part(session, start, min(start + step, count))
+            with np.errstate(over="ignore", invalid="ignore"):
+                found[start : start + step] = part[:, columns] * description.scale
+        _check_values(found, session, sessions.places[session][0].path, grid)
+        return found
+
+    provenance = {
+        "betas": [[*stamp(file.path), file.key] for file in files],
+        "mask": stamp(given.path) if given is not None and given.path else None,
+        "layout": axis,
+        "scale": description.scale,
+        "units": description.units,
+    }
+    return TrialSource(trials, grid, read, provenance)
+
+
+def _trial_axis(
+    files: Sequence[ArrayFile], trials: pd.DataFrame, given: Grid | None, layout: str | None
+) -> int:
+    """Which axis is trials, from counts and the mask."""
+    first = files[0]
+    ndim = len(first.shape)
+    if any(len(file.shape) != ndim for file in files) or ndim not in (2, 4):
+        shapes = ", ".join(str(file.shape) for file in files[:3])
+        raise CalcarineError(
+            f"Betas have shape {shapes}{' and so on' if len(files) > 3 else ''}; they should be "
+            "(trial, voxel), (voxel, trial), or a trial and three axes of a volume, alike in all "
+            "files."
+        )
+    axes = [0, ndim - 1] if first.affine is None else [ndim - 1]
+    if layout is not None and first.affine is None:
+        axes = [0 if layout == "trials-first" else ndim - 1]
+    fitting = [axis for axis in axes if _counts_fit(files, trials, axis)]
+    placed = [axis for axis in fitting if _spaces_fit(files, given, axis)]
+    if not fitting:
+        raise CalcarineError(_counts_sentence(files, trials, axes))
+    if not placed:
+        raise CalcarineError(_space_sentence(files, given, fitting[0]))
+    if len(placed) == 2 and not (first.trials_last and ndim == 4):
+        raise CalcarineError(
+            f"{first.path} has shape {first.shape}, so trials could come first or last; add "
+            "'layout: trials-first' or 'layout: trials-last' to the description."
+        )
+    return placed[-1]
+
+
+def _counts(trials: pd.DataFrame) -> list[int] | None:
+    """Trials of each session in order of its number, None where sessions are unknown."""
+    if "session" not in trials.columns:
+        return None
+    return [int(n) for n in trials["session"].value_counts().sort_index()]
+
+
+def _counts_fit(files: Sequence[ArrayFile], trials: pd.DataFrame, axis: int) -> bool:
+    lengths = [file.shape[axis] for file in files]
+    counts = _counts(trials)
+    if len(files) > 1 and counts is not None:
+        return lengths == counts
+    return sum(lengths) == len(trials)
+
+
+def _counts_sentence(files: Sequence[ArrayFile], trials: pd.DataFrame, axes: list[int]) -> str:
+    counts = _counts(trials)
+    if len(files) == 1 or counts is None:
+        shapes = " and ".join(str(file.shape) for file in files[:3])
+        return (
+            f"The table has {len(trials)} trials and the betas {files[0].path.name}"
+            f"{' and so on' if len(files) > 1 else ''} have shape {shapes}; no axis of theirs fits "
+            "this count."
+        )
+    if len(files) != len(counts):
+        return (
+            f"There are {len(files)} files of betas and {len(counts)} sessions in the table of "
+            "trials; give one file a session, or one in all."
+        )
+    wrong = next(
+        (row for row, n in enumerate(counts) if all(files[row].shape[axis] != n for axis in axes)),
+        0,
+    )
+    return (
+        f"{files[wrong].path.name} has shape {files[wrong].shape}, and session {wrong + 1} of the "
+        f"table has {counts[wrong]} trials; files and sessions are taken in natural order."
+    )
+
+
+def _spaces_fit(files: Sequence[ArrayFile], given: Grid | None, axis: int) -> bool:
+    spaces = {file.shape[:axis] + file.shape[axis + 1 :] for file in files}
+    if len(spaces) > 1:
+        return False
+    if given is None:
+        return True
+    (space,) = spaces
+    return space == given.mask.shape or space == (int(given.mask.sum()),)
+
+
+def _space_sentence(files: Sequence[ArrayFile], given: Grid | None, axis: int) -> str:
+    spaces = [file.shape[:axis] + file.shape[axis + 1 :] for file in files]
+    odd = next((row for row, space in enumerate(spaces) if space != spaces[0]), None)
+    if odd is not None or given is None:
+        return (
+            f"{files[0].path.name} has {spaces[0]} voxels and {files[odd or 0].path.name} "
+            f"{spaces[odd or 0]}; betas of all sessions must be of the same voxels."
+        )
+    return (
+        f"The betas {files[0].path.name} have voxels {spaces[0]} beside the trials, and the mask "
+        f"{given.path} has shape {given.mask.shape} with {int(given.mask.sum())} voxels; axes "
+        "may be swapped, or the two are of different spaces."
+    )
+
+
+def _placed(
+    files: Sequence[ArrayFile], trials: pd.DataFrame, axis: int
+) -> tuple[_Sessions, pd.DataFrame]:
+    """Trials of each session, and the table with its sessions."""
+    lengths = [file.shape[axis] for file in files]
+    if "session" not in trials.columns:
+        numbers = np.repeat(np.arange(1, len(files) + 1), lengths)
+        trials = trials.assign(session=numbers)
+    numbers = trials["session"].to_numpy()
+    places: dict[int, tuple[ArrayFile, int, int]] = {}
+    for row, session in enumerate(np.unique(numbers)):
+        rows = np.flatnonzero(numbers == session)
+        if np.any(np.diff(rows) != 1):
+            raise CalcarineError(
+                f"The trials of session {session} do not stand together in the table; sort it by "
+                "session, trials in order of presentation."
+            )
+        one = len(files) == 1
+        places[int(session)] = (files[0 if one else row], int(rows[0]) if one else 0, len(rows))
+    return _Sessions(places, axis), trials
+
+
+def _grid(files: Sequence[ArrayFile], axis: int, given: Grid | None, sessions: _Sessions) -> Grid:
+    """Voxels that are kept: those of the mask, or those with responses in the first session."""
+    space = files[0].shape[:axis] + files[0].shape[axis + 1 :]
+    for file in files:
+        other = given if given is not None and given.affine is not None else files[0]
+        if file.affine is not None and other.affine is not None:
+            same_space(file.path, file.affine, other.path, other.affine)
+    if given is not None:
+        return given if given.affine is not None else Grid(given.mask, files[0].affine, given.path)
+    if len(space) == 1:
+        return Grid(np.ones(space, dtype=np.bool_))
+    session, (file, _, count) = next(iter(sessions.places.items()))
+    values = sessions.part(session, 0, count)
+    kept = np.isfinite(values).all(0) & (values != 0).any(0)
+    if not kept.any():
+        raise CalcarineError(f"{file.path} has no voxel with finite responses in all trials.")
+    return Grid(kept, files[0].affine)
+
+
+def _check_values(found: NDArray[np.float32], session: int, path: Path, grid: Grid) -> None:
+    bad = np.asarray(~np.isfinite(found).all(0))
+    if bad.any():
+        hint = "leave them out of the mask" if grid.path else "give a mask without them"
+        raise CalcarineError(
+            f"{path}: {int(bad.sum())} of {len(bad)} voxels hold NaN or infinity in session "
+            f"{session}; {hint}."
+        )

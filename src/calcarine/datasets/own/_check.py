@@ -1,0 +1,118 @@
+"""What a description's files hold, as findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from calcarine.datasets.own._description import Description
+from calcarine.datasets.own._subject import OwnSubject, open_subject
+from calcarine.datasets.provider import DatasetInfo, is_simulated
+from calcarine.datasets.quality.findings import Finding
+from calcarine.errors import CalcarineError
+
+__all__ = ["check_subject"]
+
+_FEW_VOXELS, _FEW_TEST, _WIDE = 50, 20, 50.0
+
+
+def check_subject(info: DatasetInfo, description: Description, root: Path) -> list[Finding]:
+    """Findings on a described subject; reads one session and all pictures' sizes.
+
+    Parameters
+    ----------
+    info
+        The data set that it is loaded as.
+    description, root
+        The description, and the folder that its paths are from.
+    """
+    findings = [Finding("description", "ok", f"{description.name}, subject {description.subject}")]
+    if is_simulated(root):
+        findings.append(Finding("SIMULATED.txt", "note", "simulated content, nothing measured"))
+    try:
+        subject = open_subject(info, description, root)
+    except CalcarineError as error:
+        advice = "Mend it in the description or in the file."
+        lost = "does not exist" in str(error)
+        return [*findings, Finding("files", "missing" if lost else "wrong", str(error), "", advice)]
+    for part in (_trials, _voxels, _split, _responses, _pictures):
+        findings += _told(part, subject)
+    return findings
+
+
+def _told(part: Callable[[OwnSubject], list[Finding]], subject: OwnSubject) -> list[Finding]:
+    try:
+        return part(subject)
+    except CalcarineError as error:
+        what = part.__name__.removeprefix("_")
+        return [Finding(what, "wrong", str(error), "", "Mend the file or the description.")]
+
+
+def _trials(subject: OwnSubject) -> list[Finding]:
+    trials = subject.recording.trials
+    times = Counter(Counter(trials["stimulus"]).values())
+    shown = ", ".join(f"{times[n]} shown {n} x" for n in sorted(times))
+    found = f"{len(trials)} trials in {trials['session'].nunique()} sessions"
+    return [Finding("trials", "ok", found), Finding("stimuli", "ok", shown)]
+
+
+def _voxels(subject: OwnSubject) -> list[Finding]:
+    rows = [Finding("voxels", "ok", str(len(subject.recording.voxels)))]
+    if np.isnan(subject.recording.voxels.to_numpy()).any():
+        rows.append(Finding("places of voxels", "note", "unknown", "", "A NIfTI mask tells them."))
+    for name, mask in subject.recording.rois.items():
+        count = int(mask.sum())
+        few = count < _FEW_VOXELS
+        rows.append(Finding(f"region {name}", "note" if few else "ok", f"{count} voxels"))
+    return rows
+
+
+def _split(subject: OwnSubject) -> list[Finding]:
+    split = subject.recording.splits[0]
+    shown = set(subject.shown())
+    strange = [key for key in (*split.train, *split.test) if key not in shown]
+    if strange:
+        raise CalcarineError(
+            f"The split {split.name} holds {len(strange)} stimuli that were not shown, the first "
+            f"{strange[0]}."
+        )
+    found = f"{len(split.train)} training and {len(split.test)} test stimuli ({split.rule})"
+    if len(split.test) < _FEW_TEST:
+        return [
+            Finding("split", "note", found, "", "Scores of so few stimuli have wide intervals.")
+        ]
+    return [Finding("split", "ok", found)]
+
+
+def _responses(subject: OwnSubject) -> list[Finding]:
+    about = subject.recording
+    session = int(about.trials["session"].iloc[0])
+    values = about.read(session)
+    spread = values.std(0)
+    what, found = f"session {session}", f"{values.min():.3g} to {values.max():.3g}"
+    rows = [Finding(what, "ok", found)]
+    flat = int((spread == 0).sum())
+    if flat:
+        advice = "They carry nothing; leave them out of the mask."
+        rows.append(Finding("constant voxels", "note", str(flat), "0", advice))
+    if float(np.median(spread)) > _WIDE and about.zscore == "none":
+        advice = "Percent signal change is a few units; set scale, or zscore: session."
+        rows.append(Finding("scale", "note", f"median SD {np.median(spread):.3g}", "", advice))
+    return rows
+
+
+def _pictures(subject: OwnSubject) -> list[Finding]:
+    stimuli = subject.stimuli()
+    for key in stimuli.ids:
+        stimuli.image(key)
+    rows = [Finding("pictures", "ok", f"{len(stimuli)} of {stimuli.size[0]} x {stimuli.size[1]}")]
+    without = sum(not texts for texts in stimuli.captions())
+    if without:
+        advice = "Decoding c needs captions; z works without."
+        rows.append(Finding("captions", "note", f"{without} stimuli have none", "", advice))
+    else:
+        rows.append(Finding("captions", "ok", "every stimulus has some"))
+    return rows

@@ -1,0 +1,170 @@
+"""The YAML file that describes a subject, read and validated."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from calcarine.errors import CalcarineError
+
+__all__ = ["Atlas", "BidsPart", "Description", "Fraction", "read_description", "validated"]
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+FILE = "calcarine.yaml"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class Atlas(_Part):
+    """Regions as whole numbers in one volume."""
+
+    file: str = Field(min_length=1)
+    labels: dict[str, int | list[int]] = Field(min_length=1)
+
+
+class Fraction(_Part):
+    """A share of the stimuli, drawn at random."""
+
+    fraction: float = Field(gt=0, lt=1)
+    seed: int = Field(0, ge=0)
+
+
+class BidsPart(_Part):
+    """Where time series and events are, and how they become responses."""
+
+    derivatives: str = Field(min_length=1, description="folder that fMRIPrep wrote")
+    raw: str | None = Field(None, description="folder with the events; derivatives by default")
+    task: str | None = None
+    space: str | None = None
+    stimulus: str | None = Field(None, description="column of the events that names the picture")
+    nuisance: list[str] = Field([], description="trial types that are modelled and are no trials")
+    ignore: list[str] = Field([], description="trial types that are left out, as rest")
+    confounds: list[str] = ["motion", "cosine"]
+    method: Literal["lsa", "lss", "mean"] = "lsa"
+    hrf: Literal["glover", "spm", "boxcar"] = "glover"
+    high_pass: float = Field(1 / 128, gt=0)
+    delay: float = Field(5.0, ge=0)
+    session: Literal["ses", "run"] | None = None
+
+
+class Description(_Part):
+    """One subject; paths are from the folder of the YAML file."""
+
+    name: str = Field("own", pattern=_NAME)
+    subject: str = Field(pattern=_NAME)
+    betas: str | list[str] | None = None
+    trials: str | None = None
+    bids: BidsPart | None = None
+    layout: Literal["trials-first", "trials-last"] | None = None
+    mask: str | None = None
+    rois: dict[Annotated[str, Field(min_length=1)], str] | Atlas = Field(default_factory=dict)
+    images: str = Field(min_length=1)
+    first_image: int = Field(0, ge=0, description="number of an array's first picture")
+    captions: str | None = None
+    test: str | float | Fraction
+    scale: float = Field(1.0, allow_inf_nan=False)
+    units: str = ""
+    zscore: Literal["session", "none"] = "session"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Description:
+        if self.bids is None and (not self.betas or not self.trials):
+            raise ValueError("give betas and trials, or bids")
+        if self.bids is not None and (self.betas or self.trials):
+            raise ValueError("give either betas and trials, or bids, not both")
+        if self.scale == 0:
+            raise ValueError("a scale of 0 would leave nothing")
+        if isinstance(self.test, float) and not 0 < self.test < 1:
+            raise ValueError("test is a fraction between 0 and 1, a file, or 'repeated'")
+        return self
+
+    def with_subject(self, subject: str | None) -> Description:
+        """Check that it is about the wanted subject.
+
+        Raises
+        ------
+        CalcarineError
+            If it is about another one.
+        """
+        if subject is not None and subject != self.subject:
+            raise CalcarineError(
+                f"The description is of subject {self.subject}, not of {subject}; give the file "
+                f"of {subject}, or name it {subject}.yaml in the data folder."
+            )
+        return self
+
+
+def read_description(path: Path) -> Description:
+    """Read a YAML file.
+
+    Raises
+    ------
+    CalcarineError
+        With one sentence for the first mistake.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except Exception as error:  # yaml meets wrong dates and depths with errors of many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CalcarineError(f"{path} cannot be read as YAML ({reason[:160]}).") from error
+    return validated(tree, str(path))
+
+
+def validated(tree: object, where: str) -> Description:
+    """A description from a mapping; ``where`` is for the errors."""
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise CalcarineError(f"{where} must hold keys and values, such as 'subject: s01'.")
+    try:
+        return Description.model_validate(_without_union(tree))
+    except ValidationError as error:
+        raise CalcarineError(f"{where}: {_sentence(error)}.") from error
+    except (RecursionError, OverflowError) as error:
+        raise CalcarineError(f"{where} nests too deeply or holds too large a number.") from error
+
+
+def _without_union(tree: dict[str, Any]) -> dict[str, Any]:
+    """Parts that may be of two kinds, made into the kind that they look like.
+
+    Else a mistake in them is told once for each kind.
+    """
+    found = dict(tree)
+    rois = tree.get("rois")
+    if isinstance(rois, dict) and "labels" in rois:
+        found["rois"] = Atlas.model_validate(rois)
+    if isinstance(tree.get("test"), dict):
+        found["test"] = Fraction.model_validate(tree["test"])
+    return found
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    kinds: tuple[type[_Part], ...] = (Atlas, Fraction)
+    model: type[_Part] = next((m for m in kinds if m.__name__ == error.title), Description)
+    place = ".".join(str(part) for part in first["loc"] if not _kind(part))
+    if first["type"] == "extra_forbidden":
+        key, inside = str(first["loc"][-1]), model
+        if first["loc"][0] == "bids":
+            inside = BidsPart
+        known = list(inside.model_fields)
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {near[0]}" if near else f"there are {', '.join(known)}"
+        return f"there is no key '{place}'; {hint}"
+    if first["type"] == "missing":
+        return f"the key '{place}' is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if "pattern" in first["type"]:
+        message = "letters, digits, dots, dashes and underscores only, please"
+    return f"the key '{place}' is wrong: {message}" if place else message
+
+
+def _kind(part: object) -> bool:
+    """Whether a part of an error's place is pydantic's name of a kind, no key."""
+    text = str(part)
+    return "[" in text or text in ("str", "float", "int", "Atlas", "Fraction", "list")

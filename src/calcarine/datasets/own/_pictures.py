@@ -1,0 +1,307 @@
+"""Pictures and captions of the stimuli that were shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets.own._files import ArrayFile, find, natural, reason
+from calcarine.datasets.own._trials import texts_table
+from calcarine.errors import CalcarineError
+from calcarine.stimuli._sources import FolderSource, _cropped
+from calcarine.stimuli._tables import cell_texts
+from calcarine.stimuli.images import resize_images
+from calcarine.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["read_captions", "stimulus_set"]
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_TABLES = (".csv", ".tsv", ".json", ".parquet")
+
+Texts = Mapping[str, tuple[str, ...]]
+
+
+def stimulus_set(
+    root: Path,
+    images: str,
+    captions: str | None,
+    shown: Sequence[str],
+    size: int | None,
+    first_image: int = 0,
+) -> StimulusSet:
+    """Stimuli that were shown, with pictures and captions.
+
+    Parameters
+    ----------
+    root, images, captions
+        Folder of the description, and what it says.
+    shown
+        Ids, unique.
+    size
+        Side of the pictures in pixels; as they are if None.
+    first_image
+        Number of the first picture of an array.
+
+    Raises
+    ------
+    CalcarineError
+        If a shown stimulus has no picture, or a file is wrong.
+    """
+    texts, categories = (
+        read_captions(find(root, captions, "captions"), shown) if captions else ({}, {})
+    )
+    # A file array.h5:key is not there by that name.
+    keyed = ":" in images and not (root / images).exists()
+    place = None if keyed else find(root, images, "images")
+    if place is not None and place.is_file() and place.suffix.lower() in _TABLES:
+        whole = StimulusSet.from_folder(place.parent, place, size)
+        _check_known(shown, whole.ids, place)
+        chosen = whole.subset(shown)
+        return _with_texts(chosen, texts, categories) if captions else chosen
+    if place is not None and place.is_dir():
+        files = _files(place)
+        found = {key: files[key] for key in shown if key in files}
+        _check_known(shown, tuple(files), place)
+        source = FolderSource(
+            found, {}, _filled(texts, shown), _filled(categories, shown),
+            None if size is None else (size, size),
+        )  # fmt: skip
+        return StimulusSet(shown, source, source.size)
+    (file,) = ArrayFile.open_all(root, images, "images")
+    names = {str(first_image + row): row for row in range(file.shape[0])} if file.shape else {}
+    _check_known(shown, tuple(names), file.path)
+    array = PictureArray(file, {key: names[key] for key in shown}, texts, categories, size)
+    return StimulusSet(shown, array, array.size)
+
+
+class PictureArray:
+    """Rows of an array file as pictures, read when they are asked for.
+
+    Parameters
+    ----------
+    file
+        Shape (n, height, width) or (n, height, width, 1 or 3): 0 to 255, or
+        fractions 0 to 1.
+    rows
+        Row of each stimulus.
+    captions, categories
+        By stimulus.
+    size
+        Side in pixels, as they are if None.
+    """
+
+    def __init__(
+        self, file: ArrayFile, rows: Mapping[str, int], captions: Texts, categories: Texts,
+        size: int | None,
+    ) -> None:  # fmt: skip
+        shape = file.shape
+        if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+            raise CalcarineError(
+                f"The images {file.path} have shape {shape}; they should be (picture, height, "
+                "width) or (picture, height, width, 3)."
+            )
+        self._file, self._rows = file, rows
+        self._captions, self._categories = captions, categories
+        self._gain = self._range()
+        self.size = (shape[1], shape[2]) if size is None else (size, size)
+
+    def _range(self) -> float:
+        """Factor that brings the pictures to 0 to 255, from some of them."""
+        rows = sorted(self._rows.values())
+        some = [self._raw(row) for row in rows[:: max(1, len(rows) // 32)][:32]]
+        top = max(float(picture.max()) for picture in some)
+        whole = all(picture.dtype.kind in "ui" for picture in some)
+        if whole and top > 1:
+            return 1.0
+        if not whole and top <= 1:
+            return 255.0
+        if not whole and top > 2:
+            return 1.0
+        kind = "whole numbers" if whole else "fractions"
+        raise CalcarineError(
+            f"The images {self._file.path} are {kind} up to {top:g}, so they may be meant as 0 to "
+            "1 or as 0 to 255; store uint8 from 0 to 255."
+        )
+
+    def _raw(self, row: int) -> NDArray[Any]:
+        found = self._file.read(
+            (slice(row, row + 1),) + (slice(None),) * (len(self._file.shape) - 1)
+        )
+        picture = found[0]
+        if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 255:
+            raise CalcarineError(
+                f"Picture {row} of {self._file.path} has values from {picture.min():g} to "
+                f"{picture.max():g}; pictures are 0 to 255, or fractions 0 to 1."
+            )
+        return np.asarray(picture)
+
+    def image(self, key: str) -> NDArray[np.uint8]:
+        raw = self._raw(self._rows[key]).astype(np.float64) * self._gain
+        if raw.max() > 255:
+            raise CalcarineError(
+                f"Stimulus {key} of {self._file.path} is above 1 and others are fractions 0 to 1; "
+                "store uint8 from 0 to 255."
+            )
+        grey = raw[..., None] if raw.ndim == 2 else raw
+        picture = np.round(np.broadcast_to(grey, (*grey.shape[:2], 3))).astype(np.uint8)
+        if picture.shape[:2] == self.size:
+            return picture
+        fitted: NDArray[np.uint8] = resize_images(_cropped(picture, self.size)[None], self.size)[0]
+        return fitted
+
+    def semantic_map(self, key: str) -> NDArray[np.uint8] | None:
+        return None
+
+    def captions(self, key: str) -> tuple[str, ...]:
+        return self._captions.get(key, ())
+
+    def categories(self, key: str) -> tuple[str, ...]:
+        return self._categories.get(key, ())
+
+
+class _Described:
+    """A set's pictures with other captions and, where there are any, other categories."""
+
+    def __init__(self, whole: StimulusSet, captions: Texts, categories: Texts) -> None:
+        self._whole, self._captions, self._categories = whole, captions, categories
+
+    def image(self, key: str) -> NDArray[np.uint8]:
+        return self._whole.image(key)
+
+    def semantic_map(self, key: str) -> NDArray[np.uint8] | None:
+        return self._whole._source.semantic_map(key)
+
+    def captions(self, key: str) -> tuple[str, ...]:
+        return self._captions.get(key, ())
+
+    def categories(self, key: str) -> tuple[str, ...]:
+        return self._categories.get(key) or self._whole.categories([key])[0]
+
+
+def _with_texts(whole: StimulusSet, captions: Texts, categories: Texts) -> StimulusSet:
+    return StimulusSet(whole.ids, _Described(whole, captions, categories), whole.size)
+
+
+def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
+    """Captions and categories of stimuli.
+
+    Parameters
+    ----------
+    path
+        A CSV or TSV with ``id`` and ``caption`` columns (see
+        `StimulusSet.from_folder`), or JSON: id to text or list of texts.
+    shown
+        Ids, at least one of which must be described.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is no such thing or describes none of them.
+    """
+    if path.suffix.lower() == ".json":
+        captions, categories = _json_captions(path), {}
+    else:
+        table = texts_table(path, "captions")
+        if "id" not in table.columns or not any(
+            name.startswith("caption") for name in table.columns
+        ):
+            raise CalcarineError(
+                f"The captions {path} need the columns id and caption; there are "
+                f"{', '.join(table.columns)}."
+            )
+        rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+        captions = {row["id"]: cell_texts(row, "caption", "captions") for row in rows}
+        categories = {row["id"]: cell_texts(row, "category", "categories") for row in rows}
+        if len(captions) < len(rows):
+            raise CalcarineError(
+                f"The captions {path} name a stimulus twice; put its captions in one row."
+            )
+    if not any(key in captions for key in shown):
+        raise CalcarineError(
+            f"The captions {path} describe none of the {len(shown)} stimuli shown; its ids are as "
+            f"{next(iter(captions), 'nothing')}, those shown as {shown[0]}."
+        )
+    return captions, categories
+
+
+def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CalcarineError(f"The captions {path} cannot be read ({reason(error)}).") from error
+    found = {}
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+            raise CalcarineError(
+                f"The captions {path}: {key[:40]} should be a text or a list of texts."
+            )
+        found[key] = tuple(text.strip() for text in listed if text.strip())
+    if not found:
+        raise CalcarineError(f"The captions {path} should be a mapping of ids to texts.")
+    return found
+
+
+def _filled(texts: Texts, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {key: texts.get(key, ()) for key in ids}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Picture files by their name, and without its ending where that is unique."""
+    paths = [p for p in sorted(folder.iterdir(), key=lambda p: natural(p.name))
+             if p.suffix.lower() in _PICTURES and not p.name.startswith(".")]  # fmt: skip
+    if not paths:
+        raise CalcarineError(
+            f"The folder {folder} holds no pictures ({', '.join(_PICTURES[:4])} ...)."
+        )
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise CalcarineError(
+                f"{found[path.stem].name} and {path.name} in {folder} are both stimulus "
+                f"{path.stem}; keep one."
+            )
+        found[path.stem] = path
+    return {**found, **{path.name: path for path in paths}}
+
+
+def _check_known(shown: Sequence[str], known: Sequence[str], place: Path) -> None:
+    """Every shown id must be the name of a picture, exactly."""
+    names = set(known)
+    lost = [key for key in shown if key not in names]
+    if not lost:
+        return
+    first = f"{len(lost)} of {len(shown)} stimuli have no picture in {place}, the first {lost[0]}"
+    raise CalcarineError(f"{first}; {_hint(shown, lost, names)}.")
+
+
+def _hint(shown: Sequence[str], lost: Sequence[str], names: set[str]) -> str:
+    numbers = [key for key in shown if key.isdecimal() and len(key) < 12]
+    if len(numbers) == len(shown):
+        for step, word in (
+            (-1, "from 1 and the pictures from 0"),
+            (1, "from 0 and the pictures from 1"),
+        ):
+            if all(key in names for key in _stepped(numbers, step)):
+                return (
+                    f"the trials seem to count {word}: change the column stimulus by {step:+d}, or "
+                    "for an array set first_image"
+                )
+        plain = {key.lstrip("0") or "0": key for key in names}
+        like = plain.get(lost[0].lstrip("0") or "0")
+        if like is not None:
+            return f"there is a picture {like}: ids are compared as text, so write its zeros too"
+    lower = {key.lower(): key for key in names}
+    if lost[0].lower() in lower:
+        return f"there is a picture {lower[lost[0].lower()]}: capitals matter"
+    some = ", ".join(sorted(names, key=natural)[:3])
+    return f"pictures are named as {some}, and ids must be just so"
+
+
+def _stepped(numbers: Sequence[str], step: int) -> list[str]:
+    return [str(int(key) + step).zfill(len(key) if key.startswith("0") else 1) for key in numbers]

@@ -1,0 +1,117 @@
+"""From a description to a recording and to a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from calcarine.datasets.core import BrainDataset
+from calcarine.datasets.own._betas import betas_source
+from calcarine.datasets.own._description import Description
+from calcarine.datasets.own._files import stamp
+from calcarine.datasets.own._pictures import stimulus_set
+from calcarine.datasets.own._regions import read_rois, voxel_table
+from calcarine.datasets.own._source import TrialSource
+from calcarine.datasets.own._split import make_split
+from calcarine.datasets.prepare.engine import Recording, prepare
+from calcarine.datasets.provider import DatasetInfo, is_simulated
+from calcarine.errors import CalcarineError
+from calcarine.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["OwnSubject", "open_subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class OwnSubject:
+    """A description with what its files hold, pictures and responses still unread.
+
+    Attributes
+    ----------
+    description, root
+        The description, and the folder that its paths are from.
+    recording
+        Responses, to be prepared.
+    """
+
+    description: Description
+    root: Path
+    recording: Recording
+
+    def shown(self) -> tuple[str, ...]:
+        """Ids of the stimuli, in order of first presentation."""
+        return tuple(dict.fromkeys(self.recording.trials["stimulus"]))
+
+    def stimuli(self, size: int | None = None) -> StimulusSet:
+        """Pictures and captions of the stimuli that were shown."""
+        about = self.description
+        return stimulus_set(
+            self.root, about.images, about.captions, self.shown(), size, about.first_image
+        )
+
+    def load(self, size: int | None, prepared: str | Path | None) -> BrainDataset:
+        """Prepare what is not prepared yet, and join it with the stimuli.
+
+        Raises
+        ------
+        CalcarineError
+            If a file is wrong, or the folder of prepared subjects cannot be
+            written.
+        """
+        stimuli = self.stimuli(size)
+        place = Path(prepared) if prepared is not None else self.root / "prepared"
+        try:
+            store = prepare(self.recording, place)
+        except OSError as error:
+            raise CalcarineError(
+                f"The prepared subject cannot be written to {place} ({error.strerror or error}); "
+                "say another folder with the option prepared."
+            ) from error
+        return store.dataset(stimuli, simulated=self._simulated())
+
+    def _simulated(self) -> bool:
+        about = self.description.bids
+        places = [self.root, *([self.root / about.derivatives] if about else [])]
+        return any(is_simulated(place) for place in places)
+
+
+def open_subject(info: DatasetInfo, description: Description, root: Path) -> OwnSubject:
+    """Read a description's tables, masks and headers.
+
+    Parameters
+    ----------
+    info
+        The data set that it is loaded as.
+    description, root
+        The description, and the folder that its paths are from.
+
+    Raises
+    ------
+    CalcarineError
+        With one sentence for the first thing that does not fit.
+    """
+    source = _source(description, root)
+    rois, files = read_rois(root, description.rois, source.grid)
+    split = make_split(root, description.test, source.trials["stimulus"].tolist())
+    provenance = {**source.provenance, "regions": [stamp(path) for path in files]}
+    recording = Recording(
+        dataset=info.name,
+        subject=description.subject,
+        source=f"{description.name}: recorded by the user",
+        licence=info.licence,
+        trials=source.trials,
+        voxels=voxel_table(source.grid),
+        rois=rois,
+        splits=(split,),
+        read=source.read,
+        provenance=provenance,
+        zscore=description.zscore,
+    )
+    return OwnSubject(description, root, recording)
+
+
+def _source(description: Description, root: Path) -> TrialSource:
+    if description.bids is None:
+        return betas_source(description, root)
+    from calcarine.datasets.bids._source import bids_source
+
+    return bids_source(description, root)
