@@ -134,8 +134,8 @@
     following = said.state;
     const last = said.state.phase === "trial" && !said.state.practice;
     const verdict = said.feedback === "right"
-      ? "Right: that one is more like the picture above."
-      : "The other one is more like the picture above.";
+      ? "Correct: the one you chose is more like the original."
+      : "Not correct: the other one is more like the original.";
     $("verdict").textContent = last ? verdict + " The practice is over; from now on there is no feedback." : verdict;
     $("next").textContent = last ? "Start" : "Next";
     $("feedback").hidden = false;

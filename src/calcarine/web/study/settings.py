@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-QUESTION = "Which of the two lower pictures is more like the picture above?"
+QUESTION = "Which of the two pictures is more like the original?"
 CONSENT = (
     "Taking part is voluntary. You may stop at any time by closing the page, without giving a "
     "reason. Stored are: which picture you choose, how long it takes, and whether you use a key, "
