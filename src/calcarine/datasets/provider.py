@@ -17,7 +17,10 @@ and, if its files are measured,
     gives the list of `Asset` that a download needs, empty where nothing can
     be downloaded (``INFO.access`` then says how one gets the files);
 ``recording(data, subject, **options)``
-    only where responses are prepared on disk: gives a `Recording`.
+    only where responses are prepared on disk: gives a `Recording`;
+``prepare(data, subject, folder, workers, progress, **options)``
+    instead, where what is prepared are no responses to stimuli: gives an
+    object with ``path`` and a ``summary`` in one line.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ class DatasetInfo:
     needs_folder
         Whether files must be given.
     files
-        Names of these files in the folder; the first ones tell the data set.
+        Names of these files in the folder; the first tells the data set, by
+        any of its forms if there are several with ``|`` between.
     access
         How one gets what cannot be downloaded, in plain sentences.
     terms
@@ -69,7 +73,9 @@ class DatasetInfo:
 
 
 def pick_subject(info: DatasetInfo, subject: str | None) -> str:
-    """Return the named subject, or the first."""
+    """Return the named subject, or the first; any name where none are listed."""
+    if not info.subjects:
+        return subject or ""
     if subject is None:
         return info.subjects[0]
     if subject not in info.subjects:

@@ -8,11 +8,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from calcarine.datasets import digits69, haxby_slice, miyawaki_vbcca, ncc_s2, simulated
+from calcarine.datasets import (
+    bids,
+    bold5000,
+    digits69,
+    god,
+    haxby_slice,
+    hcp,
+    miyawaki_vbcca,
+    ncc_s2,
+    own,
+    simulated,
+)
 from calcarine.datasets.core import BrainDataset
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.prepare.engine import prepare as run_preparation
-from calcarine.datasets.prepare.store import PreparedSubject
 from calcarine.datasets.provider import DatasetInfo
 from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
@@ -23,8 +33,11 @@ __all__ = [
 ]  # fmt: skip
 
 MODULES: dict[str, ModuleType] = {
-    module.INFO.name: module for module in (simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice)
-}
+    module.INFO.name: module
+    for module in (
+        simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice, god, bold5000, hcp, own, bids,
+    )
+}  # fmt: skip
 """The module of each data set; see `calcarine.datasets.provider`."""
 
 
@@ -87,7 +100,7 @@ def prepare(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
-) -> PreparedSubject:
+) -> Any:
     """Mask, scale and store a subject's responses, so that `load` is quick.
 
     Parameters
@@ -102,11 +115,20 @@ def prepare(
     options
         See the loader of the data set.
 
+    Returns
+    -------
+    PreparedSubject
+        Or, of a data set that prepares in a way of its own (``hcp``), an
+        object with ``path`` and ``summary``.
+
     Raises
     ------
     CalcarineError
         If there is nothing to prepare in this data set, or a file is wrong.
     """
+    if callable(getattr(MODULES.get(name), "prepare", None)):
+        given = {"data": data, "subject": subject, "folder": folder}
+        return _call(name, "prepare", options, **given, workers=workers, progress=progress)
     recording = _call(name, "recording", options, data=data, subject=subject)
     place = Path(data)
     root = place if place.is_dir() else place.parent
@@ -163,7 +185,11 @@ def recognise(folder: str | Path) -> tuple[str, ...]:
         about.name
         for about in available()
         if about.files
-        and any(True for place in (root, root / about.name) if any(place.glob(about.files[0])))
+        and any(
+            any(place.glob(pattern))
+            for place in (root, root / about.name)
+            for pattern in about.files[0].split("|")
+        )
     )
 
 
@@ -191,7 +217,7 @@ def _check_options(name: str, function: str, options: dict[str, Any]) -> None:
         raise CalcarineError(f"Data set {name} has nothing to {function}: {why}.")
     parameters = inspect.signature(called).parameters
     fixed = (
-        ("data", "subject", "subjects", "folder", "full_size", "seed")
+        ("data", "subject", "subjects", "folder", "full_size", "seed", "workers", "progress")
         if (function != "load")
         else ("data", "subject")
     )

@@ -1,0 +1,178 @@
+"""BOLD5000 (Chang et al. 2019), release 2: GLMsingle betas of five visual regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.datasets._arrays import open_npy
+from calcarine.datasets.bold5000._check import check
+from calcarine.datasets.bold5000._fake import fake
+from calcarine.datasets.bold5000._layout import (
+    HEMISPHERES,
+    INFO,
+    REGIONS,
+    WHO,
+    Layout,
+    Trials,
+    beta_name,
+    find_layout,
+    read_trials,
+    repeated_list,
+)
+from calcarine.datasets.bold5000._pictures import bold5000_stimuli
+from calcarine.datasets.core import BrainDataset, make_responses
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.provider import is_simulated, pick_subject
+from calcarine.datasets.scaling import SessionScaling, scale_sessions
+from calcarine.datasets.splits.split import Split
+from calcarine.errors import CalcarineError
+
+__all__ = ["INFO", "assets", "check", "fake", "load"]
+
+
+def load(
+    data: str | Path | None = None,
+    subject: str | None = None,
+    *,
+    size: int = 256,
+    zscore: Literal["session", "none"] = "session",
+) -> BrainDataset:
+    """Load all trials of one subject.
+
+    Parameters
+    ----------
+    data
+        Folder with ``BOLD5000_GLMsingle_ROI_betas`` and ``BOLD5000_Stimuli``,
+        or the folder above it.
+    subject
+        ``"CSI1"`` to ``"CSI4"``; the fourth did not finish all sessions.
+    size
+        Side in pixels to which pictures are cropped and resized; they were
+        shown in several sizes.
+    zscore
+        ``"session"``: every session by mean and SD of its training trials;
+        ``"none"``: betas as they are.
+
+    Returns
+    -------
+    BrainDataset
+        Stimuli are named as their files.  Regions are EarlyVis, LOC, OPA,
+        PPA and RSC, each of both hemispheres and as ``LHLOC`` and so on;
+        ``early`` is EarlyVis and ``ventral`` the other four.  Split
+        ``repeated113``: the pictures shown repeatedly are the test.  Trials
+        have the coordinates ``run`` and ``marked_repeat``.
+
+    Raises
+    ------
+    CalcarineError
+        If a file is missing or damaged, or betas and lists do not agree.
+    """
+    who = pick_subject(INFO, subject)
+    if zscore not in ("session", "none"):
+        raise CalcarineError(f"{WHO}: zscore is session or none, not {zscore}.")
+    if size < 1:
+        raise CalcarineError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
+    layout = find_layout(data)
+    trials = read_trials(layout, who)
+    betas, voxels = _betas(layout, who, trials)
+    split = _split(layout, who, trials)
+    scaling: SessionScaling | None = None
+    if zscore == "session":
+        known = set(split.train)
+        train = np.array([name in known for name in trials.stimuli])
+        _check_finite(betas, who)
+        betas, scaling = scale_sessions(betas, trials.sessions, train, trials.stimuli)
+    responses = make_responses(betas, trials.stimuli, trials.sessions)
+    names = tuple(dict.fromkeys(trials.stimuli))
+    return BrainDataset(
+        name=INFO.name,
+        subject=who,
+        responses=responses.assign_coords(
+            run=("trial", trials.runs), marked_repeat=("trial", trials.marked)
+        ),
+        voxels=voxels,
+        rois=_rois(voxels),
+        stimuli=bold5000_stimuli(layout, names, size),
+        splits=(split,),
+        simulated=is_simulated(layout.root),
+        source=INFO.source,
+        licence=INFO.licence,
+        scaling=scaling,
+    )
+
+
+def _betas(
+    layout: Layout, subject: str, trials: Trials
+) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Betas of all regions side by side, and whose columns are whose."""
+    parts, rows = [], []
+    for region in REGIONS:
+        for side in HEMISPHERES:
+            path = layout.betas / beta_name(subject, side, region)
+            if not path.is_file():
+                raise CalcarineError(
+                    f"{WHO}: {path} does not exist; it is in BOLD5000_GLMsingle_ROI_betas.zip of "
+                    f"{INFO.source}."
+                )
+            values = open_npy(path, WHO, INFO.source)
+            if values.ndim != 2 or len(values) != len(trials.stimuli):
+                raise CalcarineError(
+                    f"{WHO}: {path.name} is of shape {values.shape} and the presentation lists of "
+                    f"{subject} tell {len(trials.stimuli)} trials; both should be of the same "
+                    "release and whole."
+                )
+            parts.append(values)
+            rows += [(side, region)] * values.shape[1]
+    joined = np.empty((len(trials.stimuli), len(rows)), dtype=np.float32)
+    start = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for values in parts:
+            joined[:, start : start + values.shape[1]] = values
+            start += values.shape[1]
+    table = pd.DataFrame(rows, columns=["hemisphere", "region"])
+    return joined, table.assign(x=np.nan, y=np.nan, z=np.nan)
+
+
+def _check_finite(betas: NDArray[np.float32], subject: str) -> None:
+    bad = int((~np.isfinite(betas)).any(axis=0).sum())
+    if bad:
+        raise CalcarineError(
+            f"{WHO}: {bad} of {betas.shape[1]} voxels of {subject} hold NaN or infinity; get the "
+            f"betas again from {INFO.source}."
+        )
+
+
+def _rois(voxels: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    region, side = voxels["region"].to_numpy(), voxels["hemisphere"].to_numpy()
+    found = {name: region == name for name in REGIONS}
+    found |= {f"{s}{name}": (region == name) & (side == s) for name in REGIONS for s in HEMISPHERES}
+    found |= {"early": region == "EarlyVis", "ventral": region != "EarlyVis"}
+    return {name: np.asarray(mask, dtype=np.bool_) for name, mask in found.items() if mask.any()}
+
+
+def _split(layout: Layout, subject: str, trials: Trials) -> Split:
+    shown = set(trials.stimuli)
+    listed = repeated_list(layout)
+    test = [name for name in listed if name in shown]
+    if not test:
+        raise CalcarineError(
+            f"{WHO}: none of the {len(listed)} pictures of repeated_stimuli_113_list.txt is in the "
+            f"presentation lists of {subject}; both should be from BOLD5000_Stimuli.zip."
+        )
+    inside = set(test)
+    train = [name for name in dict.fromkeys(trials.stimuli) if name not in inside]
+    return Split(
+        "repeated113", tuple(train), tuple(test),
+        "pictures of repeated_stimuli_113_list.txt are the test, all others training",
+    )  # fmt: skip
+
+
+def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
+    """Nothing: the addresses of release 2 are behind bold5000.org; see ``INFO.access``."""
+    return []

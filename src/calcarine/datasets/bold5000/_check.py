@@ -1,0 +1,126 @@
+"""Whether a copy of BOLD5000 is whole and what it should be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from calcarine.datasets._arrays import open_npy
+from calcarine.datasets._reports import collected, compared
+from calcarine.datasets.bold5000._layout import (
+    HEMISPHERES,
+    INFO,
+    REGIONS,
+    WHO,
+    Layout,
+    beta_name,
+    find_layout,
+    read_trials,
+    repeated_list,
+)
+from calcarine.datasets.bold5000._pictures import picture_index
+from calcarine.datasets.provider import pick_subject
+from calcarine.datasets.quality.findings import Finding
+from calcarine.errors import CalcarineError
+
+__all__ = ["check"]
+
+_ZIP = f"BOLD5000_Stimuli.zip of {INFO.source}"
+_BETAS = f"BOLD5000_GLMsingle_ROI_betas.zip of {INFO.source}"
+_TRIALS = {"CSI1": 5254, "CSI2": 5254, "CSI3": 5254, "CSI4": 3108}
+_SESSIONS = {"CSI1": 15, "CSI2": 15, "CSI3": 15, "CSI4": 9}
+
+
+def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Compare what is in the folder with what is known of BOLD5000.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    subject
+        One of the four; all whose betas are there if left out.
+
+    Returns
+    -------
+    list of Finding
+    """
+    chosen = pick_subject(INFO, subject) if subject else None
+    found: list[Finding] = []
+    try:
+        layout = find_layout(data)
+    except CalcarineError as error:
+        return [Finding("BOLD5000 folders", "missing", str(error), "", INFO.access)]
+    here = [who for who in INFO.subjects if any(layout.betas.glob(f"{who}_GLMbetas-*.npy"))]
+    for who in [chosen] if chosen else here:
+        found += collected(_subject(who, layout), who, f"get it again: {_ZIP}")
+    try:
+        found.append(compared("repeated_stimuli_113_list.txt", len(repeated_list(layout)), 113))
+    except CalcarineError as error:
+        found.append(Finding("repeated_stimuli_113_list.txt", "missing", str(error), "", _ZIP))
+    if not (layout.stimuli / "Image_Labels" / "imagenet_final_labels.txt").is_file():
+        found.append(Finding("Image_Labels/imagenet_final_labels.txt", "note", "not there", "",
+                             f"names ImageNet's categories; in {_ZIP}"))  # fmt: skip
+    return found
+
+
+def _subject(who: str, layout: Layout) -> Iterator[Finding]:
+    trials = read_trials(layout, who)
+    count, sessions = len(trials.stimuli), len(np.unique(trials.sessions))
+    yield compared(f"{who}: trials in presentation lists", count, _TRIALS[who])
+    yield compared(f"{who}: sessions", sessions, _SESSIONS[who])
+    yield from _betas(who, layout, count)
+    yield from _stimuli(who, layout, trials.stimuli)
+
+
+def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
+    sizes: dict[str, int] = {}
+    for region in REGIONS:
+        for side in HEMISPHERES:
+            name = beta_name(who, side, region)
+            path = layout.betas / name
+            if not path.is_file():
+                yield Finding(name, "missing", "", "", _BETAS)
+                continue
+            try:
+                values = open_npy(path, WHO, INFO.source)
+            except CalcarineError as error:
+                yield Finding(name, "wrong", str(error), "", _BETAS)
+                continue
+            if values.ndim != 2 or len(values) != count:
+                yield Finding(name, "wrong", f"shape {values.shape}", f"{count} trials",
+                              "betas and lists should be of one release and whole")  # fmt: skip
+                continue
+            sizes[region] = sizes.get(region, 0) + values.shape[1]
+            with np.errstate(over="ignore", invalid="ignore"):
+                lost = int((~np.isfinite(values)).any(0).sum())
+            if lost:
+                yield Finding(name, "wrong", f"{lost} voxels with NaN or infinity", "none", _BETAS)
+    told = ", ".join(f"{region} {size}" for region, size in sizes.items())
+    yield Finding(
+        f"{who}: voxels", "note", f"{sum(sizes.values())} ({told})", "",
+        "published counts are of release 1, so the files decide",
+    )  # fmt: skip
+
+
+def _stimuli(who: str, layout: Layout, shown: list[str]) -> Iterator[Finding]:
+    distinct = set(shown)
+    index = picture_index(layout)
+    lost = sorted(name for name in distinct if name.lower() not in index)
+    if lost:
+        told = f"{len(lost)} of {len(distinct)}, as {lost[0]}"
+        yield Finding(f"{who}: pictures", "missing", told, str(len(distinct)), _ZIP)
+    else:
+        yield Finding(f"{who}: pictures", "ok", str(len(distinct)))
+    try:
+        test = [name for name in repeated_list(layout) if name in distinct]
+    except CalcarineError:
+        return
+    times = Counter(shown)
+    spread_of = Counter(times[name] for name in test)
+    spread = ", ".join(f"{number} shown {repeat} x" for repeat, number in sorted(spread_of.items()))
+    yield Finding(f"{who}: test pictures", "ok" if test else "wrong", spread or "none", "",
+                  "" if test else "lists and pictures should be of one release")  # fmt: skip

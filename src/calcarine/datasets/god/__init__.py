@@ -1,0 +1,194 @@
+"""Generic Object Decoding (Horikawa & Kamitani 2017), as published or rearranged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.datasets.bdata import BData
+from calcarine.datasets.core import BrainDataset, make_responses
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.god._check import check
+from calcarine.datasets.god._fake import fake
+from calcarine.datasets.god._ids import category, stimulus_name
+from calcarine.datasets.god._official import read_official
+from calcarine.datasets.god._parts import INFO, WHO, Parts, find_subject, places
+from calcarine.datasets.god._pictures import find_pictures, god_stimuli, read_pictures
+from calcarine.datasets.god._rearranged import read_rearranged
+from calcarine.datasets.provider import is_simulated, pick_subject
+from calcarine.datasets.scaling import SessionScaling, session_scaling
+from calcarine.datasets.splits.split import Split
+from calcarine.errors import CalcarineError
+
+__all__ = ["INFO", "assets", "check", "columns", "fake", "load", "stimulus_name"]
+
+Scale = Literal["none", "training", "training-scalar"]
+
+_FIGSHARE = {"S1": 15049646, "S2": 15049649, "S3": 15049652, "S4": 15049655, "S5": 15049658}
+
+
+def load(
+    data: str | Path | None = None,
+    subject: str | None = None,
+    *,
+    form: str = "auto",
+    test: Literal["perception", "imagery"] = "perception",
+    pictures: str | None = None,
+    size: int | None = None,
+    scale: Scale = "none",
+    first_index: int | None = None,
+) -> BrainDataset:
+    """Load training trials of one subject and the trials of the zero-shot test.
+
+    Parameters
+    ----------
+    data
+        Folder with ``SubjectN.h5`` (BData, as published) or ``sbj_N.npz``
+        (rearranged), or the folder above it.
+    subject
+        ``"S1"`` to ``"S5"``.
+    form
+        ``"h5"``, ``"npz"``, or the first that is there.
+    test
+        ``"perception"``, or with the published form ``"imagery"``: trials of
+        imagining, each under the test picture of its category.
+    pictures
+        Folder with ``stimuli/training`` and ``stimuli/test``, or an
+        ``images_*.npz``, where it is not in the data folder; ``"none"`` to
+        load without.
+    size
+        Side in pixels to bring pictures to; picture files come in many sizes
+        and are brought to 256 if left out.
+    scale
+        ``"none"``: responses as they are (the published ones are scaled
+        within runs); ``"training"``: every voxel by mean and SD of the
+        training trials; ``"training-scalar"``: all by one mean and one SD,
+        as MinD-Vis does.  The test is in other sessions than the training,
+        so sessions cannot be scaled by training trials of their own.
+    first_index
+        0 or 1, should nothing in the files tell where their indices begin.
+
+    Returns
+    -------
+    BrainDataset
+        Stimuli are named as ``n01518878_10042`` (``god-train-0000`` where no
+        list names them).  Regions are those of the file, and ``early`` (V1,
+        V2, V3; else LVC) and ``ventral`` (HVC; else LOC, FFA, PPA).  Split
+        ``official``: the test shows other categories than the training.
+        Where the pictures are missing, asking for one says how to get them.
+
+    Raises
+    ------
+    CalcarineError
+        If a file is missing, damaged, or does not fit the others.
+    """
+    who = pick_subject(INFO, subject)
+    path = find_subject(data, who, form)
+    assert data is not None  # find_subject raises without
+    if test not in ("perception", "imagery"):
+        raise CalcarineError(f"{WHO}: test is perception or imagery, not {test}.")
+    if size is not None and size < 1:
+        raise CalcarineError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
+    folders = places(data)
+    place = find_pictures(folders, pictures)
+    arrays = read_pictures(place) if place is not None and place.is_file() else None
+    parts = _read(path, folders, test, arrays, first_index)
+    responses, scaling = _scaled(parts, scale)
+    trials = make_responses(responses, parts.names, parts.sessions)
+    if parts.runs is not None:
+        trials = trials.assign_coords(run=("trial", parts.runs))
+    return BrainDataset(
+        name=INFO.name,
+        subject=who,
+        responses=trials,
+        voxels=parts.voxels,
+        rois=parts.rois,
+        stimuli=god_stimuli(parts, folders, place, size, arrays),
+        splits=(_split(parts, test),),
+        simulated=any(is_simulated(root) for root in (data, path.parent)),
+        source=INFO.source,
+        licence=INFO.licence,
+        scaling=scaling,
+    )
+
+
+def _read(
+    path: Path, folders: list[Path], test: str,
+    arrays: dict[str, NDArray[np.uint8]] | None, first_index: int | None,
+) -> Parts:  # fmt: skip
+    if path.suffix == ".h5":
+        return read_official(path, folders, test, first_index)
+    if test == "imagery":
+        raise CalcarineError(f"{WHO}: {path} holds no imagery trials; load the form h5.")
+    counts = {side: len(images) for side, images in (arrays or {}).items()}
+    return read_rearranged(path, folders, counts, first_index)
+
+
+def _split(parts: Parts, test: str) -> Split:
+    pairs = set(zip(parts.names, parts.is_test.tolist(), strict=True))
+    train = tuple(sorted(name for name, own in pairs if not own))
+    held = tuple(sorted(name for name, own in pairs if own))
+    shared = {category(n) for n in train} & {category(n) for n in held} - {""}
+    rule = "training and test pictures of the release"
+    rule += f", {test} trials in test" if test == "imagery" else ""
+    rule += f"; {len(shared)} categories are in both" if shared else "; no category is in both"
+    named = any(category(n) for n in train)
+    return Split("official", train, held, rule if named else rule.split(";")[0])
+
+
+def _scaled(parts: Parts, scale: str) -> tuple[NDArray[np.float32], SessionScaling | None]:
+    if scale == "none":
+        return parts.responses, None
+    if scale not in ("training", "training-scalar"):
+        raise CalcarineError(f"{WHO}: scale is none, training or training-scalar, not {scale}.")
+    train = parts.responses[~parts.is_test]
+    mean, spread = session_scaling(train, f"{WHO}: the training")
+    if scale == "training-scalar":
+        mean = np.full_like(mean, train.mean(dtype=np.float64))
+        spread = np.full_like(spread, max(float(train.std(dtype=np.float64)), 1e-300))
+    known = np.unique(parts.sessions)
+    names = frozenset(
+        name for name, own in zip(parts.names, parts.is_test.tolist(), strict=True) if not own
+    )
+    scaling = SessionScaling(
+        known, np.tile(mean, (len(known), 1)), np.tile(spread, (len(known), 1)), names
+    )
+    return ((parts.responses - mean) / spread).astype(np.float32), scaling
+
+
+def columns(data: str | Path, subject: str | None = None) -> pd.DataFrame:
+    """Say what the columns of a BData file are.
+
+    Parameters
+    ----------
+    data
+        A ``.h5`` file in BData form, or GOD's folder.
+    subject
+        Whose file in the folder; the first if left out.
+
+    Returns
+    -------
+    DataFrame
+        See `BData.columns`.
+    """
+    path = Path(data)
+    if not path.is_file():
+        path = find_subject(data, pick_subject(INFO, subject), "h5")
+    return BData.open(path).columns()
+
+
+def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
+    """Preprocessed BData of the subjects, from figshare; pictures come on request."""
+    chosen = [pick_subject(INFO, name) for name in subjects] if subjects else [INFO.subjects[0]]
+    return [
+        Asset(
+            path=f"Subject{name[1:]}.h5",
+            url=f"https://ndownloader.figshare.com/files/{_FIGSHARE[name]}",
+        )
+        for name in chosen
+    ]

@@ -1,0 +1,202 @@
+"""Whether a copy of GOD is whole and what it should be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from calcarine.datasets._arrays import Archive
+from calcarine.datasets._reports import collected, compared
+from calcarine.datasets.bdata import BData
+from calcarine.datasets.god._ids import category, first_index, picture_list
+from calcarine.datasets.god._official import picture_names, regions_of, trial_types
+from calcarine.datasets.god._parts import INFO, ON_REQUEST, WHO, find_subject, places
+from calcarine.datasets.god._pictures import find_pictures, picture_files, read_pictures
+from calcarine.datasets.god._rearranged import matches, regions
+from calcarine.datasets.provider import pick_subject
+from calcarine.datasets.quality.findings import Finding
+from calcarine.errors import CalcarineError
+
+__all__ = ["check"]
+
+_AGAIN = f"get it again from {INFO.source}"
+_KNOWN = {"train": 1200, "test": 50, "repeats": 35, "trials": 1750, "imagery": 500}
+
+
+def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Compare what is in the folder with what is known of GOD.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    subject
+        One of the five; all whose files are there if left out.
+
+    Returns
+    -------
+    list of Finding
+    """
+    wanted = [pick_subject(INFO, subject)] if subject else list(INFO.subjects)
+    found: list[Finding] = []
+    shown: dict[str, set[str]] = {}
+    folders = places(data)
+    files = 0
+    for who in wanted:
+        for form, report in (("h5", _official), ("npz", _rearranged)):
+            try:
+                path = find_subject(data, who, form)
+            except CalcarineError:
+                continue
+            files += 1
+            found += collected(report(path, folders, shown), path.name, _AGAIN)
+    if not files:
+        names = " or ".join(INFO.files[0].split("|"))
+        found.append(Finding(names, "missing", advice=f"get it from {INFO.source}"))
+    found += collected(_pictures(folders, shown), "pictures", _AGAIN)
+    return found
+
+
+def _official(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Finding]:
+    data = BData.open(path)
+    name = path.name
+    yield Finding(name, "ok", f"{data.shape[0]} trials, {data.shape[1]} columns, {data.dtype}")
+    kinds = trial_types(data)
+    counts = Counter(kinds.tolist())
+    yield compared(f"{name}: training trials", counts[1], _KNOWN["train"])
+    yield compared(f"{name}: perception test trials", counts[2], _KNOWN["trials"])
+    yield compared(f"{name}: imagery trials", counts[3], _KNOWN["imagery"])
+    names = picture_names(data, folders, kinds)
+    sides = {"train": [n for n, k in zip(names, kinds.tolist(), strict=True) if k == 1],
+             "test": [n for n, k in zip(names, kinds.tolist(), strict=True) if k == 2]}  # fmt: skip
+    yield from _shown(name, sides, shown)
+    voxel = data.mask("VoxelData") if "VoxelData" in data else data.mask("ROI_VC")
+    sizes = {roi: int(mask.sum()) for roi, mask in regions_of(data, voxel).items()}
+    yield _voxels(name, int(voxel.sum()), sizes)
+    values = data.select(voxel, np.float32)
+    yield _values(f"{name}: responses", values)
+    for key in ("Session", "Run"):
+        if key not in data:
+            yield Finding(f"{name}: {key}", "note", "not in the file", "", "not needed")
+    if not all(f"voxel_{axis}" in data for axis in "xyz"):
+        yield Finding(f"{name}: voxel_x, voxel_y, voxel_z", "note", "not in the file")
+
+
+def _shown(name: str, sides: dict[str, list[str]], shown: dict[str, set[str]]) -> Iterator[Finding]:
+    for side, keys in sides.items():
+        shown.setdefault(side, set()).update(keys)
+        yield compared(f"{name}: {side} pictures", len(set(keys)), _KNOWN[side])
+    repeats = set(Counter(sides["test"]).values())
+    told = ", ".join(map(str, sorted(repeats)))
+    right = repeats == {_KNOWN["repeats"]}
+    yield Finding(
+        f"{name}: repeats of test pictures", "ok" if right else "note", told, str(_KNOWN["repeats"])
+    )
+    both = set(sides["train"]) & set(sides["test"])
+    if both:
+        yield Finding(
+            f"{name}: pictures in training and test", "wrong", f"{len(both)}, as {min(both)}", "0",
+            f"these would leak; {_AGAIN}",
+        )  # fmt: skip
+    classes = [{category(key) for key in sides[side]} - {""} for side in ("train", "test")]
+    if all(classes):
+        common = len(classes[0] & classes[1])
+        what = f"{name}: categories in training and test"
+        yield Finding(what, "note" if common else "ok", str(common), "0")
+
+
+def _voxels(name: str, total: int, sizes: dict[str, int]) -> Finding:
+    told = ", ".join(f"{roi} {size}" for roi, size in sizes.items())
+    return Finding(
+        f"{name}: voxels", "note", f"{total} ({told or 'no regions'})", "",
+        "published counts of VC differ between sources, so the file decides",
+    )  # fmt: skip
+
+
+def _values(what: str, values: np.ndarray) -> Finding:  # type: ignore[type-arg]
+    lost = int((~np.isfinite(values)).any(0).sum())
+    if lost:
+        return Finding(what, "wrong", f"{lost} voxels with NaN or infinity", "none", _AGAIN)
+    if not values.size:
+        return Finding(what, "wrong", "none", "", _AGAIN)
+    still = int((values.std(0) == 0).sum())
+    told = f"from {values.min():.3g} to {values.max():.3g}, {still} constant voxels"
+    return Finding(what, "note" if still else "ok", told)
+
+
+def _rearranged(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Finding]:
+    file = Archive(path, WHO, INFO.source)
+    name = path.name
+    with np.errstate(over="ignore", invalid="ignore"):
+        train = file.array("arr_0", 2).astype(np.float32)
+    yield compared(f"{name}: arr_0, training trials", len(train), _KNOWN["train"])
+    yield _values(f"{name}: arr_0, responses", train)
+    sizes = {roi: int(mask.sum()) for roi, mask in regions(file, train.shape[1]).items()}
+    yield _voxels(name, train.shape[1], sizes)
+    index = file.array("arr_3", 1)
+    listed = picture_list(folders, "train")
+    known = len(listed) if listed else None
+    base = first_index(index, known, f"arr_3 (training index) of {name}")
+    yield Finding(f"{name}: arr_3, training index", "ok" if base == 0 else "note",
+                  f"begins at {base}", "begins at 0")  # fmt: skip
+    if "arr_1" in file and "arr_4" in file:
+        yield from _test_trials(file, name)
+    elif "arr_2" in file:
+        means = file.array("arr_2", 2)
+        yield Finding(f"{name}: arr_1, test trials", "note", f"only {len(means)} means (arr_2)")
+    else:
+        yield Finding(f"{name}: arr_1, test trials", "missing", advice=_AGAIN)
+
+
+def _test_trials(file: Archive, name: str) -> Iterator[Finding]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        trials, labels = file.array("arr_1", 2).astype(np.float32), file.array("arr_4", 1)
+        means = file.array("arr_2", 2).astype(np.float32) if "arr_2" in file else None
+    yield compared(f"{name}: arr_1, test trials", len(trials), _KNOWN["trials"])
+    yield _values(f"{name}: arr_1, responses", trials)
+    count = len(means) if means is not None else None
+    base = first_index(labels, count, f"arr_4 (test labels) of {name}")
+    yield Finding(f"{name}: arr_4, test labels", "ok", f"begin at {base}")
+    if len(labels) != len(trials):
+        yield Finding(f"{name}: arr_4, test labels", "wrong", str(len(labels)), str(len(trials)),
+                      _AGAIN)  # fmt: skip
+    elif means is not None and means.shape[1] == trials.shape[1]:
+        share = matches(trials, labels.astype(np.int64) - base, means)
+        yield Finding(
+            f"{name}: means of arr_1 by arr_4 against arr_2", "ok" if share >= 0.5 else "wrong",
+            f"{share:.0%} alike", "100%", "" if share >= 0.5 else _AGAIN,
+        )  # fmt: skip
+
+
+def _pictures(folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Finding]:
+    place = find_pictures(folders, None)
+    if place is None:
+        yield Finding("pictures", "missing", "", "stimuli/training and stimuli/test", ON_REQUEST)
+        return
+    if place.is_file():
+        arrays = read_pictures(place)
+        side = arrays["train"].shape[1]
+        yield Finding(place.name, "ok", f"{side} x {arrays['train'].shape[2]} pixels")
+        for which, images in arrays.items():
+            yield compared(f"{place.name}: {which}_images", len(images), _KNOWN[which])
+            listed = picture_list(folders, which)
+            if listed is None:
+                yield Finding(f"list of {which} pictures", "note", "not in the folder", "",
+                              "without a list, pictures have no names")  # fmt: skip
+            elif len(listed) != len(images):
+                yield Finding(f"list of {which} pictures", "wrong", str(len(listed)),
+                              str(len(images)), "take the list of these pictures")  # fmt: skip
+        return
+    files = picture_files(place)
+    for which, found in files.items():
+        wanted = shown.get(which, set())
+        lost = sorted(wanted - set(found))
+        what = f"{which} picture files"
+        if lost:
+            yield Finding(what, "missing", f"{len(lost)} are missing, as {lost[0]}",
+                          str(len(wanted)), ON_REQUEST)  # fmt: skip
+        else:
+            yield compared(what, len(found), _KNOWN[which])

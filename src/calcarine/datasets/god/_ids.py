@@ -1,0 +1,207 @@
+"""Names of GOD's pictures, and the numbers that stand for them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+
+__all__ = [
+    "category", "class_names", "first_index", "names_of", "parse_name", "picture_list",
+    "stimulus_name",
+]  # fmt: skip
+
+_NAME = re.compile(r"n(\d{8})_(\d{1,9})(?!\d)")
+_LISTS = {
+    "train": ("imagenet_training_label.csv", "imageID_training.csv", "data/imageID_training.csv"),
+    "test": ("imagenet_testing_label.csv", "imageID_test.csv", "data/imageID_test.csv"),
+}
+
+
+def stimulus_name(label: float) -> str:
+    """Name of the picture whose label is ``<synset>.<number in six digits>``.
+
+    Parameters
+    ----------
+    label
+        Such as 1518878.010042.
+
+    Returns
+    -------
+    str
+        Such as ``"n01518878_10042"``.
+
+    Raises
+    ------
+    CalcarineError
+        If the number can be no such label: without a picture's number, or
+        with more than six decimals, as when it was stored in float32.
+    """
+    value = float(label)
+    if not 1 <= value < 1e8:
+        raise CalcarineError(
+            f"{value!r} is no label of a GOD picture; those are <synset>.<number in six digits>, "
+            "such as 1518878.010042."
+        )
+    # Six fixed decimals: the shortest text of 1518878.00001 would lose the zero of picture 10.
+    synset, number = f"{value:.6f}".split(".")
+    if abs(value - float(f"{synset}.{number}")) > 2e-8 or int(number) == 0:
+        raise CalcarineError(
+            f"The label {value!r} has no picture number in six decimals; it was rounded, as by "
+            "float32, so take labels from the original file in float64."
+        )
+    return f"n{int(synset):08d}_{int(number)}"
+
+
+def names_of(labels: NDArray[np.float64], where: str) -> list[str]:
+    """Names of many labels.
+
+    Raises
+    ------
+    CalcarineError
+        If a label is none, or all went through float32.
+    """
+    if len(labels) and np.isfinite(labels).all():
+        with np.errstate(over="ignore"):
+            single = labels.astype(np.float32).astype(np.float64)
+        if (single == labels).all():
+            raise CalcarineError(
+                f"{where}: the labels of pictures were stored in float32, which holds no six "
+                "decimals of a synset; take the original file."
+            )
+    try:
+        known = {value: stimulus_name(value) for value in np.unique(labels).tolist()}
+    except CalcarineError as error:
+        raise CalcarineError(f"{where}: {error}") from error
+    return [known[value] for value in labels.tolist()]
+
+
+def category(name: str) -> str:
+    """The synset of a picture, such as ``"n01518878"``; empty where the name tells none."""
+    found = _NAME.search(name)
+    return f"n{found.group(1)}" if found else ""
+
+
+def parse_name(text: str) -> str | None:
+    """The picture's name in a file name or a line, the last if there are several."""
+    found = _NAME.findall(text)
+    return f"n{found[-1][0]}_{int(found[-1][1])}" if found else None
+
+
+def picture_list(places: Sequence[Path], side: str) -> list[str] | None:
+    """Names of the pictures in the order of ``images_*.npz``, from a CSV of the releases.
+
+    Parameters
+    ----------
+    places
+        Folders to look in.
+    side
+        ``"train"`` or ``"test"``.
+
+    Returns
+    -------
+    list of str or None
+        None where there is no such file.
+
+    Raises
+    ------
+    CalcarineError
+        If a line names no picture, or one occurs twice.
+    """
+    for path in (place / name for place in places for name in _LISTS[side]):
+        if path.is_file():
+            return _read_list(path)
+    return None
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise CalcarineError(f"The list of pictures {path} cannot be read ({error}).") from error
+    names = []
+    for number, row in enumerate(rows, start=1):
+        name = parse_name(",".join(row))
+        if name is None:
+            try:
+                name = stimulus_name(float(row[0]))
+            except (ValueError, CalcarineError):
+                if number == 1:  # a line of headings
+                    continue
+                raise CalcarineError(
+                    f"{path}, line {number}: '{','.join(row)[:60]}' names no picture, as "
+                    "n01518878_10042.JPEG does."
+                ) from None
+        names.append(name)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CalcarineError(f"{path} lists {twice} twice; take the original list.")
+    return names
+
+
+def first_index(
+    index: NDArray[np.generic], count: int | None, where: str, given: int | None = None
+) -> int:
+    """Whether an index begins at 0 or at 1, told by its range.
+
+    Parameters
+    ----------
+    index
+        Whole numbers.
+    count
+        How many things they number, None where unknown.
+    where
+        What they are, for the error.
+    given
+        0 or 1 where the user knows.
+
+    Raises
+    ------
+    CalcarineError
+        If they are no whole numbers, do not fit, or fit both.
+    """
+    values = np.asarray(index, dtype=np.float64).ravel()
+    if not len(values) or not np.isfinite(values).all() or (values != np.round(values)).any():
+        raise CalcarineError(f"{where} should be whole numbers and is not; get the file again.")
+    low, high = int(values.min()), int(values.max())
+    distinct = len(np.unique(values))
+    total = count if count is not None else distinct
+    fits = [base for base in (0, 1) if low >= base and high < total + base]
+    if given is not None:
+        fits = [base for base in fits if base == given]
+    if not fits:
+        raise CalcarineError(
+            f"{where} runs from {low} to {high}, which numbers no {total} pictures; the files do "
+            "not belong together."
+        )
+    if len(fits) > 1:
+        raise CalcarineError(
+            f"{where} runs from {low} to {high} of {total} pictures, so nothing tells whether it "
+            "begins at 0 or 1; say so with first_index=0 or first_index=1."
+        )
+    return fits[0]
+
+
+def class_names(places: Sequence[Path]) -> dict[str, str]:
+    """Words for synsets, from ``imagenet_class_index.json`` where it is there."""
+    for place in places:
+        path = place / "imagenet_class_index.json"
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            rows = [[str(cell) for cell in row] for row in content.values()]
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise CalcarineError(
+                f"{path} is no class index of ImageNet ({error}); get it again or delete it."
+            ) from error
+        return {key: row[-1].replace("_", " ") for row in rows if row for key in row[:-1]}
+    return {}

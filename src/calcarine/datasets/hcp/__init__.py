@@ -1,0 +1,62 @@
+"""Human Connectome Project: resting visual cortex, to pre-train encoders on (Vis-Dec)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.hcp._check import check
+from calcarine.datasets.hcp._fake import fake
+from calcarine.datasets.hcp._files import INFO, RUN, WHO
+from calcarine.datasets.hcp._prepare import (
+    PreparedVectors,
+    SubjectVectors,
+    prepare_vectors,
+    vectors,
+    window_means,
+)
+from calcarine.errors import CalcarineError
+
+__all__ = [
+    "INFO", "PreparedVectors", "SubjectVectors", "assets", "check", "fake", "load", "prepare",
+    "prepare_vectors", "vectors", "window_means",
+]  # fmt: skip
+
+
+def load(data: str | Path | None = None, subject: str | None = None) -> NoReturn:
+    """Say that there is nothing to decode here.
+
+    Raises
+    ------
+    CalcarineError
+        Always: nobody saw pictures.
+    """
+    raise CalcarineError(
+        f"{WHO} is the brain at rest: nobody saw pictures, so it serves to pre-train encoders and "
+        "not to decode; calcarine.datasets.hcp.vectors(data) gives its voxel vectors, and "
+        "'calcarine datasets prepare hcp --data DIR' writes them to disk."
+    )
+
+
+def prepare(
+    data: str | Path,
+    subject: str | None = None,
+    folder: str | Path | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    atlas: str | None = None,
+    run: str = RUN,
+) -> PreparedVectors:
+    """Write the visual cortex of one or all subjects to disk; see `prepare_vectors`."""
+    chosen = None if subject is None else [subject]
+    return prepare_vectors(
+        data, folder, chosen, atlas=atlas, run=run, workers=workers, progress=progress
+    )
+
+
+def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
+    """Nothing: the files are behind an account; ``INFO.access`` says how to get them."""
+    return []

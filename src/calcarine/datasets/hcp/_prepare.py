@@ -1,0 +1,312 @@
+"""Visual cortex of each subject: from CIFTI to disk, from disk to vectors."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets._arrays import Archive
+from calcarine.datasets.hcp._atlas import areas_of, find_atlas
+from calcarine.datasets.hcp._cifti import Recording, normalised
+from calcarine.datasets.hcp._files import (
+    AREAS,
+    INFO,
+    NPZ,
+    RUN,
+    WHO,
+    find_recordings,
+    find_stored,
+)
+from calcarine.datasets.provider import is_simulated
+from calcarine.errors import CalcarineError
+from calcarine.files import write_text, written_aside
+
+__all__ = ["PreparedVectors", "SubjectVectors", "prepare_vectors", "vectors", "window_means"]
+
+
+class SubjectVectors(NamedTuple):
+    """One subject's voxel vectors: float32, shape (sample, vertex of V1 to V4)."""
+
+    subject: str
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PreparedVectors:
+    """What `prepare_vectors` left on disk.
+
+    Attributes
+    ----------
+    path
+        Folder with ``SUBJECT/HCP_visual_voxel.npz``.
+    subjects
+        Who is there now.
+    summary
+        One line that tells it.
+    simulated
+        Whether the recordings were written by a program.
+    """
+
+    path: Path
+    subjects: tuple[str, ...]
+    summary: str
+    simulated: bool = False
+
+
+def window_means(series: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Means over windows of about ``window`` frames that cover all frames.
+
+    Parameters
+    ----------
+    series
+        Shape (frame, voxel).
+    window
+        Frames in a window; where they do not come out even, the first
+        windows are one frame longer.
+
+    Returns
+    -------
+    float32 array of shape (frames // window, voxel)
+    """
+    frames = len(series)
+    if not 1 <= window <= frames:
+        raise CalcarineError(
+            f"{WHO}: a window of {window} frames does not fit a recording of {frames}."
+        )
+    count = frames // window
+    lengths = np.full(count, frames // count)
+    lengths[: frames % count] += 1
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    sums = np.add.reduceat(series.astype(np.float64), starts, axis=0)
+    means: NDArray[np.float32] = (sums / lengths[:, None]).astype(np.float32)
+    return means
+
+
+def vectors(
+    data: str | Path,
+    subjects: Sequence[str] | None = None,
+    *,
+    window: int = 10,
+    seconds: float | None = None,
+    tr: float = 0.72,
+    areas: Sequence[str] = AREAS,
+    scale: Literal["none", "scalar"] = "none",
+    atlas: str | Path | None = None,
+    run: str = RUN,
+) -> Iterator[SubjectVectors]:
+    """Voxel vectors for masked pre-training, one subject after another.
+
+    Each grayordinate is normalised over time, V1 to V4 of the Glasser map are
+    taken from both hemispheres, and frames are averaged in windows: of 1200
+    frames come 120 samples.
+
+    Parameters
+    ----------
+    data
+        Folder with CIFTI files, or with ``SUBJECT/HCP_visual_voxel.npz`` that
+        were prepared here or by others; these come first.
+    subjects
+        Who; all that are there if left out.
+    window
+        Frames in a window.
+    seconds, tr
+        Instead of `window`: its length in seconds, and the time between
+        frames.  Vis-Dec takes 8 s at an assumed .75 s, which is 10 frames.
+    areas
+        Which areas, in which order.
+    scale
+        ``"scalar"``: all values of a subject by one mean and one SD.
+    atlas
+        The Glasser map, if not in the data folder.
+    run
+        Which resting run of the CIFTI files.
+
+    Yields
+    ------
+    SubjectVectors
+        Name, and float32 of shape (sample, vertex).
+
+    Raises
+    ------
+    CalcarineError
+        If nothing is there, a subject is unknown, or a file is damaged.
+
+    Notes
+    -----
+    Source: Sun et al. 2023, section on data; `pad_to_patches` brings the
+    vectors to whole patches.
+    """
+    frames = window if seconds is None else int(seconds // tr) if tr > 0 else 0
+    strange = [area for area in areas if area not in AREAS]
+    if strange or not areas:
+        raise CalcarineError(f"{WHO}: areas are {', '.join(AREAS)}, not {strange or 'none'}.")
+    if scale not in ("none", "scalar"):
+        raise CalcarineError(f"{WHO}: scale is none or scalar, not {scale}.")
+    stored, raw = find_stored(data), find_recordings(data, run)
+    chosen = _chosen(data, subjects, {*stored, *raw})
+    return _each(chosen, stored, raw, data, atlas, tuple(areas), frames, scale)
+
+
+def _each(
+    chosen: Sequence[str], stored: dict[str, Path], raw: dict[str, Path], data: str | Path,
+    atlas: str | Path | None, areas: tuple[str, ...], frames: int, scale: str,
+) -> Iterator[SubjectVectors]:  # fmt: skip
+    for subject in chosen:
+        if subject in stored:
+            series = read_stored(stored[subject], areas)
+        else:
+            series = _series(raw[subject], find_atlas(data, atlas), areas)
+        means = window_means(np.concatenate([series[area] for area in areas], axis=1), frames)
+        if scale == "scalar":
+            spread = float(means.std(dtype=np.float64)) or 1.0
+            means = ((means - means.mean(dtype=np.float64)) / spread).astype(np.float32)
+        yield SubjectVectors(subject, means)
+
+
+def _chosen(data: str | Path, subjects: Sequence[str] | None, known: set[str]) -> tuple[str, ...]:
+    if not known:
+        names = " or ".join(INFO.files[0].split("|")[:2])
+        raise CalcarineError(
+            f"{WHO}: there is no {names} in {Path(data)}; get it from {INFO.source}."
+        )
+    if subjects is None:
+        return tuple(sorted(known))
+    if isinstance(subjects, str):
+        raise CalcarineError(f"{WHO}: give a list of subjects, such as ['{subjects}'].")
+    # Subjects are numbers, and YAML reads them so.
+    names_given = tuple(str(subject) for subject in subjects)
+    lost = [subject for subject in names_given if subject not in known]
+    if lost:
+        raise CalcarineError(
+            f"{WHO}: there is no file of subject {lost[0]} in {Path(data)}; there are "
+            f"{len(known)} subjects, as {min(known)}."
+        )
+    return names_given
+
+
+def _series(path: Path, atlas: Path, areas: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Normalised time series of each area, shape (frame, vertex)."""
+    recording = Recording.open(path)
+    places = areas_of(atlas, recording.brain)
+    union = np.unique(np.concatenate([places[area] for area in areas]))
+    series = normalised(recording.read(union))
+    return {area: series[:, np.searchsorted(union, places[area])] for area in areas}
+
+
+def read_stored(path: Path, areas: Sequence[str] = AREAS) -> dict[str, NDArray[np.float32]]:
+    """Areas of an ``HCP_visual_voxel.npz``: float32, shape (frame, vertex).
+
+    Raises
+    ------
+    CalcarineError
+        If it is damaged, or areas differ in their frames.
+    """
+    file = Archive(path, WHO, "its preparation: delete it and prepare again")
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = {area: file.array(area, 2).astype(np.float32) for area in areas}
+    frames = {len(series) for series in found.values()}
+    if len(frames) != 1 or any(0 in series.shape for series in found.values()):
+        shapes = ", ".join(f"{area} {series.shape}" for area, series in found.items())
+        raise CalcarineError(f"{WHO}: the areas in {path} do not agree: {shapes}; prepare again.")
+    if not all(np.isfinite(series).all() for series in found.values()):
+        raise CalcarineError(f"{WHO}: {path} holds NaN or infinity; delete it and prepare again.")
+    return found
+
+
+def prepare_vectors(
+    data: str | Path,
+    folder: str | Path | None = None,
+    subjects: Sequence[str] | None = None,
+    *,
+    atlas: str | Path | None = None,
+    run: str = RUN,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedVectors:
+    """Write V1 to V4 of each subject, normalised over time, to a file of 20 MB.
+
+    Only these grayordinates are read.  A subject's file is there whole or
+    not at all, and the same call goes on where an earlier one stopped.
+
+    Parameters
+    ----------
+    data
+        Folder with the CIFTI files.
+    folder
+        Where ``SUBJECT/HCP_visual_voxel.npz`` go (keys V1 to V4, float32 of
+        shape (frame, vertex), the layout of MinD-Vis); ``npz`` in the data
+        folder if left out.
+    subjects
+        Who; all if left out.
+    atlas, run
+        See `vectors`.
+    workers
+        Subjects at the same time, 60 MB each.
+    progress
+        Called with the number of subjects done and of all.
+
+    Returns
+    -------
+    PreparedVectors
+
+    Raises
+    ------
+    CalcarineError
+        If a file is missing or damaged; what was written before stays.
+    """
+    if workers < 1:
+        raise CalcarineError(f"Preparing needs at least one worker, not {workers}.")
+    raw = find_recordings(data, run)
+    chosen = _chosen(data, subjects, set(raw))
+    place = Path(folder) if folder is not None else Path(data) / "npz"
+    tell = progress or (lambda done, total: None)
+    wanted = [subject for subject in chosen if not _whole(place / subject / NPZ)]
+    done = len(chosen) - len(wanted)
+    tell(done, len(chosen))
+    found = find_atlas(data, atlas) if wanted else None
+
+    def one(subject: str) -> None:
+        assert found is not None
+        _write(place / subject / NPZ, _series(raw[subject], found, AREAS))
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for _ in pool.map(one, wanted):
+                done += 1
+                tell(done, len(chosen))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    sizes = [series.shape for series in read_stored(place / chosen[0] / NPZ).values()]
+    summary = (
+        f"{len(chosen)} subjects, {sizes[0][0]} frames, {sum(size[1] for size in sizes)} vertices "
+        f"({', '.join(f'{a} {s[1]}' for a, s in zip(AREAS, sizes, strict=True))})"
+    )
+    simulated = is_simulated(data)
+    if simulated:
+        summary += ", simulated"
+        if not is_simulated(place):
+            write_text(place / "SIMULATED.txt", "Made of recordings that a program wrote.\n")
+    return PreparedVectors(place, chosen, summary, simulated)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a file was written to its end: its directory and all check sums are right."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = {f"{area}.npy" for area in AREAS}
+            return names <= set(file.namelist()) and file.testzip() is None
+    except Exception:  # zipfile meets damage with errors of many kinds
+        return False
+
+
+def _write(path: Path, series: dict[str, NDArray[np.float32]]) -> None:
+    with written_aside(path) as aside, open(aside, "wb") as file:
+        np.savez(file, **series)  # type: ignore[arg-type]
