@@ -17,6 +17,7 @@ from calcarine.datasets import (
     hcp,
     miyawaki_vbcca,
     ncc_s2,
+    nsd,
     own,
     simulated,
 )
@@ -35,7 +36,7 @@ __all__ = [
 MODULES: dict[str, ModuleType] = {
     module.INFO.name: module
     for module in (
-        simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice, god, bold5000, hcp, own, bids,
+        simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice, nsd, god, bold5000, hcp, own, bids,
     )
 }  # fmt: skip
 """The module of each data set; see `calcarine.datasets.provider`."""

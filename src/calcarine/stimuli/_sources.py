@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,72 @@ class SceneSource:
         return self._render(key).categories
 
 
+class Hdf5Source:
+    """Rows of one array of pictures in an HDF5 file, read each time they are asked for.
+
+    The file is open only while a picture is read, so threads and forked
+    processes may share the source.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        rows: Mapping[str, int],
+        captions: Callable[[str], Sequence[str]],
+        categories: Callable[[str], Sequence[str]],
+        size: tuple[int, int] | None,
+        semantic_maps: Callable[[str], NDArray[np.uint8] | None] | None,
+    ) -> None:
+        self._path, self._key, self._rows = path, key, rows
+        self._captions, self._categories, self._maps = captions, categories, semantic_maps
+        shape, dtype = self._read(lambda pictures: (tuple(pictures.shape), pictures.dtype))
+        if len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != np.uint8:
+            raise CalcarineError(
+                f"{key} in {path} is {dtype} of shape {shape}; pictures must be uint8 of shape "
+                "(n, height, width, 3)."
+            )
+        for name, row in rows.items():
+            if not 0 <= row < shape[0]:
+                raise CalcarineError(
+                    f"Stimulus {name} is row {row} of {key} in {path}, which has rows 0 to "
+                    f"{shape[0] - 1}; the file does not belong to these stimuli."
+                )
+        self.size = size if size is not None else (int(shape[1]), int(shape[2]))
+
+    def _read(self, what: Callable[[Any], Any]) -> Any:
+        import h5py
+
+        if not self._path.is_file():
+            raise CalcarineError(f"The picture file {self._path} does not exist; check the path.")
+        try:
+            with h5py.File(self._path, "r") as file:
+                return what(file[self._key])
+        except Exception as error:  # damaged HDF5 files raise errors of many kinds
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CalcarineError(
+                f"Pictures {self._key} in {self._path} cannot be read ({reason}); the file is "
+                "damaged or another one, get it again."
+            ) from error
+
+    def image(self, key: str) -> NDArray[np.uint8]:
+        row = self._rows[key]
+        picture: NDArray[np.uint8] = self._read(lambda pictures: pictures[row])
+        if picture.shape[:2] == self.size:
+            return picture
+        fitted: NDArray[np.uint8] = resize_images(_cropped(picture, self.size)[None], self.size)[0]
+        return fitted
+
+    def semantic_map(self, key: str) -> NDArray[np.uint8] | None:
+        return None if self._maps is None else self._maps(key)
+
+    def captions(self, key: str) -> tuple[str, ...]:
+        return tuple(self._captions(key))
+
+    def categories(self, key: str) -> tuple[str, ...]:
+        return tuple(self._categories(key))
+
+
 class JoinedSource:
     """Several sources behind one another."""
 
@@ -163,6 +229,27 @@ class JoinedSource:
 
     def categories(self, key: str) -> tuple[str, ...]:
         return self._sources[key].categories(key)
+
+
+def map_files(root: Path, ids: tuple[str, ...], rows: list[dict[str, Any]]) -> dict[str, Path]:
+    """Files of the semantic maps, where the table names one."""
+    return {
+        key: inside_folder(root, row["semantic_map"], key)
+        for key, row in zip(ids, rows, strict=True)
+        if isinstance(row.get("semantic_map"), str) and row["semantic_map"]
+    }
+
+
+def inside_folder(root: Path, name: object, key: str) -> Path:
+    """Path of a stimulus's file, which must exist and lie in the folder."""
+    if not isinstance(name, str) or not name:
+        raise CalcarineError(f"Stimulus {key} names no file; fill the column in its table.")
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CalcarineError(f"Stimulus {key}: {name} lies outside the folder {root}; move it in.")
+    if not path.is_file():
+        raise CalcarineError(f"Stimulus {key}: the file {path} does not exist; add it or its row.")
+    return path
 
 
 def _open(path: Path, mode: str) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import (
     ArraySource,
     FolderSource,
+    Hdf5Source,
     JoinedSource,
     SceneSource,
     Source,
+    inside_folder,
+    map_files,
 )
 from calcarine.stimuli._tables import cell_texts, read_table
 
@@ -241,8 +244,11 @@ class StimulusSet:
         ids = tuple(str(row["id"]) for row in rows)
         _check_ids(ids)
         source = FolderSource(
-            {key: _inside(root, row["file"], key) for key, row in zip(ids, rows, strict=True)},
-            _map_files(root, ids, rows),
+            {
+                key: inside_folder(root, row["file"], key)
+                for key, row in zip(ids, rows, strict=True)
+            },
+            map_files(root, ids, rows),
             {k: cell_texts(row, "caption", "captions") for k, row in zip(ids, rows, strict=True)},
             {
                 k: cell_texts(row, "category", "categories")
@@ -251,6 +257,49 @@ class StimulusSet:
             (size, size) if isinstance(size, int) else size,
         )
         return cls(ids, source, source.size)
+
+    @classmethod
+    def from_hdf5(
+        cls,
+        path: str | Path,
+        key: str,
+        rows: Sequence[int],
+        ids: Sequence[str],
+        captions: Texts | Callable[[str], Sequence[str]] | None = None,
+        categories: Texts | Callable[[str], Sequence[str]] | None = None,
+        size: int | tuple[int, int] | None = None,
+        semantic_maps: Callable[[str], NDArray[np.uint8] | None] | None = None,
+    ) -> StimulusSet:
+        """Make a set of rows of an array of pictures in an HDF5 file.
+
+        Parameters
+        ----------
+        path, key
+            The file, and its array: uint8, shape (n, height, width, 3).
+        rows, ids
+            Row of each stimulus, counted from 0, and its name.
+        captions, categories
+            For each stimulus a text or several, or a function of the id.
+        size
+            Crop pictures centrally and resize them; as stored if left out.
+        semantic_maps
+            Function of the id that gives a uint8 map of the set's size or None.
+
+        Raises
+        ------
+        CalcarineError
+            If the file or a row is wrong.
+        """
+        names = tuple(ids)
+        _check_length("rows", len(rows), len(names))
+        _check_ids(names)
+        places = {name: int(row) for name, row in zip(names, rows, strict=True)}
+        source = Hdf5Source(
+            Path(path), key, places, _lookup("captions", captions, names),
+            _lookup("categories", categories, names),
+            (size, size) if isinstance(size, int) else size, semantic_maps,
+        )  # fmt: skip
+        return cls(names, source, source.size)
 
     @classmethod
     def from_scenes(cls, seed: int, indices: Iterable[int], size: int = 64) -> StimulusSet:
@@ -306,22 +355,9 @@ def _texts(what: str, texts: Texts | None, count: int) -> list[tuple[str, ...]]:
     return [(text,) if isinstance(text, str) else tuple(text) for text in texts]
 
 
-def _map_files(root: Path, ids: tuple[str, ...], rows: list[dict[str, Any]]) -> dict[str, Path]:
-    """Files of the semantic maps, where the table names one."""
-    return {
-        key: _inside(root, row["semantic_map"], key)
-        for key, row in zip(ids, rows, strict=True)
-        if isinstance(row.get("semantic_map"), str) and row["semantic_map"]
-    }
-
-
-def _inside(root: Path, name: object, key: str) -> Path:
-    """Path of an existing file in the folder."""
-    if not isinstance(name, str) or not name:
-        raise CalcarineError(f"Stimulus {key} names no file; fill the column in its table.")
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise CalcarineError(f"Stimulus {key}: {name} lies outside the folder {root}; move it in.")
-    if not path.is_file():
-        raise CalcarineError(f"Stimulus {key}: the file {path} does not exist; add it or its row.")
-    return path
+def _lookup(
+    what: str, texts: Texts | Callable[[str], Sequence[str]] | None, names: tuple[str, ...]
+) -> Callable[[str], Sequence[str]]:
+    if callable(texts):
+        return texts
+    return dict(zip(names, _texts(what, texts, len(names)), strict=True)).__getitem__

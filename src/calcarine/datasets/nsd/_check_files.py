@@ -1,0 +1,224 @@
+"""Parts of the check that look into betas, masks, pictures and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from calcarine.datasets.nsd.annotations import Annotations, elements
+from calcarine.datasets.nsd.betas import session_shape
+from calcarine.datasets.nsd.design import read_stim_info
+from calcarine.datasets.nsd.files import read_label_names, read_labels, read_volume
+from calcarine.datasets.nsd.layout import (
+    ATLASES,
+    COCO_SPLITS,
+    DIMS,
+    N_IMAGES,
+    NSDGENERAL,
+    PICTURE,
+    SESSIONS,
+    TAKAGI_SESSIONS,
+    Layout,
+)
+from calcarine.datasets.quality.findings import Finding, Status
+from calcarine.errors import CalcarineError
+from calcarine.stimuli.stimulus_set import StimulusSet
+
+Grid = tuple[int, ...]
+
+
+def check_betas(layout: Layout, trials: pd.DataFrame | None) -> Iterator[Finding]:
+    """Sessions that are there, their shapes, and the noise ceiling."""
+    there = layout.sessions()
+    official = SESSIONS[layout.subject]
+    if not there:
+        yield Finding(
+            "betas", "missing", "no sessions", f"{official} sessions",
+            f"get {layout.origin(layout.session(1))} and so on",
+        )  # fmt: skip
+    else:
+        yield _sessions(layout, there, official)
+    grid = _mask_grid(layout)
+    lengths = {} if trials is None else trials.groupby("session").size().to_dict()
+    good: list[int] = []
+    for number in there:
+        problem = _session_problem(layout, number, grid, lengths)
+        if problem:
+            yield Finding(layout.session(number).name, "wrong", problem, "", "get the file again")
+        else:
+            good.append(number)
+    if good:
+        known = "the same as masks and responses" if grid and lengths else ""
+        yield Finding("betas' shapes", "ok", f"{len(good)} sessions fit", known)
+    yield from _ncsnr(layout, grid)
+
+
+def _sessions(layout: Layout, there: tuple[int, ...], official: int) -> Finding:
+    missing = sorted(set(range(1, official + 1)) - set(there))
+    found = f"{len(there)} sessions, {there[0]} to {there[-1]}"
+    expected = f"{official} officially; Takagi & Nishimoto used 1 to {TAKAGI_SESSIONS}"
+    if not missing:
+        return Finding("betas", "ok", found, expected)
+    advice = f"the first that is not here: {layout.origin(layout.session(missing[0]))}"
+    return Finding("betas", "note", found, expected, advice)
+
+
+def _mask_grid(layout: Layout) -> Grid | None:
+    for path in (layout.roi("nsdgeneral"), layout.roi("streams"), layout.brainmask):
+        try:
+            if path.is_file():
+                return read_labels(path)[0].shape
+        except CalcarineError:
+            continue
+    return None
+
+
+def _session_problem(
+    layout: Layout, number: int, grid: Grid | None, lengths: dict[int, int]
+) -> str:
+    try:
+        shape = session_shape(layout.session(number))
+    except CalcarineError as error:
+        return str(error).removeprefix("Data set nsd: ")
+    if grid and shape.grid[::-1] != grid:
+        turned = " (axes in the opposite order)" if shape.grid == grid else ""
+        return f"{shape.grid[::-1]} voxels (X, Y, Z), masks have {grid}{turned}"
+    if lengths and lengths.get(number) != shape.trials:
+        return f"{shape.trials} trials, responses.tsv has {lengths.get(number, 0)}"
+    return ""
+
+
+def _ncsnr(layout: Layout, grid: Grid | None) -> Iterator[Finding]:
+    if not layout.ncsnr.is_file():
+        others = [path.name for path in layout.betas.glob("*ncsnr*")]
+        advice = (
+            f"give {others[0]} its official name back, ncsnr.nii.gz"
+            if others
+            else f"get {layout.origin(layout.ncsnr)}"
+        )
+        yield Finding("ncsnr.nii.gz", "missing", ", ".join(others), "noise ceilings", advice)
+        return
+    shape = read_volume(layout.ncsnr)[0].shape
+    fits = grid is None or shape == grid
+    yield Finding(
+        "ncsnr.nii.gz", "ok" if fits else "wrong", f"{shape} (X, Y, Z)",
+        f"{grid}" if grid else "", "" if fits else "get the file again",
+    )  # fmt: skip
+
+
+def check_masks(layout: Layout) -> Iterator[Finding]:
+    """Masks and atlases with their label tables, their shapes and sizes."""
+    grid: Grid | None = None
+    for name in ("nsdgeneral", *ATLASES, "brainmask"):
+        path = layout.brainmask if name == "brainmask" else layout.roi(name)
+        if not path.is_file():
+            yield Finding(path.name, "missing", advice=f"get {layout.origin(path)}")
+            continue
+        try:
+            labels = read_labels(path)[0]
+        except CalcarineError as error:
+            text = str(error).removeprefix("Data set nsd: ")
+            yield Finding(path.name, "wrong", text, "", "get the file again")
+            continue
+        if grid is None:
+            grid = labels.shape
+            yield _dims(layout, labels.shape)
+        if labels.shape != grid:
+            text = f"{labels.shape} voxels (X, Y, Z)"
+            yield Finding(path.name, "wrong", text, f"{grid}", "get the file again")
+        yield from _labels(layout, name, labels)
+
+
+def _dims(layout: Layout, found: Grid) -> Finding:
+    official = DIMS[layout.subject]
+    status: Status = "ok" if found == official else "note"
+    if found == official[::-1]:
+        return Finding(
+            "volume", "wrong", f"{found} voxels", f"{official} (X, Y, Z)",
+            "the axes are in the opposite order: get the masks again",
+        )  # fmt: skip
+    return Finding("volume", status, f"{found} voxels (X, Y, Z)", f"officially {official}")
+
+
+def _labels(layout: Layout, name: str, labels: np.ndarray) -> Iterator[Finding]:
+    inside = int((labels > 0).sum())
+    if name not in ATLASES:
+        official = NSDGENERAL[layout.subject] if name == "nsdgeneral" else None
+        status: Status = "ok" if official in (None, inside) else "note"
+        text = f"officially {official}" if official else ""
+        yield Finding(name, status, f"{inside} voxels", text)
+        return
+    path, names = layout.labels(name), ATLASES[name]
+    if path.is_file():
+        names = read_label_names(path)
+        differs = names != ATLASES[name]
+        yield Finding(
+            path.name, "note" if differs else "ok", ", ".join(names.values()),
+            ", ".join(ATLASES[name].values()) if differs else "",
+        )  # fmt: skip
+    else:
+        advice = f"the known names are used; get {layout.origin(path)}"
+        yield Finding(path.name, "missing", advice=advice)
+    sizes = ", ".join(f"{known} {int((labels == value).sum())}" for value, known in names.items())
+    unknown = sorted(set(np.unique(labels[labels > 0]).tolist()) - set(names))
+    if unknown:
+        yield Finding(
+            name, "wrong", f"label {unknown[0]} has no name", ", ".join(map(str, names)),
+            "get the volume and its label table again",
+        )  # fmt: skip
+    else:
+        yield Finding(name, "ok", f"{inside} voxels: {sizes}")
+
+
+def check_pictures(layout: Layout) -> Iterator[Finding]:
+    """The file of pictures."""
+    path = layout.stimuli
+    if not path.is_file():
+        yield Finding(path.name, "missing", advice=f"get {layout.origin(path)}")
+        return
+    import h5py
+
+    pictures = StimulusSet.from_hdf5(path, "imgBrick", [0], ["first"])
+    pictures.image("first")
+    with h5py.File(path, "r") as file:
+        count = len(file["imgBrick"])
+    height, width = pictures.size
+    listed = len(read_stim_info(layout)) if layout.stim_info.is_file() else 0
+    if listed > count:
+        text = f"{listed} as in {layout.stim_info.name}"
+        yield Finding(path.name, "wrong", f"{count} pictures", text, "get the file again")
+        return
+    fits = (count, height, width) == (N_IMAGES, PICTURE, PICTURE)
+    yield Finding(
+        path.name, "ok" if fits else "note", f"{count} pictures of {height} x {width}",
+        f"officially {N_IMAGES} of {PICTURE} x {PICTURE}, rows from 0",
+    )  # fmt: skip
+
+
+def check_captions(layout: Layout) -> Iterator[Finding]:
+    """COCO's files; captions are read, the large files of objects only begun."""
+    for kind in ("captions", "instances"):
+        for split in COCO_SPLITS:
+            path = layout.annotations(kind, split)
+            if not path.is_file():
+                advice = f"get {layout.origin(path)} and unpack it to {path.parent}"
+                yield Finding(path.name, "missing", "", f"COCO's {kind}", advice)
+                continue
+            try:
+                yield Finding(path.name, "ok", _content(path, kind))
+            except CalcarineError as error:
+                text = str(error).removeprefix("Data set nsd: ")
+                yield Finding(path.name, "wrong", text, "", f"get {layout.origin(path)}")
+    if layout.stim_info.is_file() and layout.annotations("captions", COCO_SPLITS[0]).is_file():
+        # Reads columns of the table of pictures that nothing else does.
+        Annotations(layout, [0], (1, 1)).captions("nsd-00000")
+
+
+def _content(path: Path, kind: str) -> str:
+    entries = elements(path, ("annotations",))
+    if kind == "captions":
+        return f"{sum(1 for _ in entries)} captions"
+    return "is there" if next(entries, None) is not None else "is there, without objects"

@@ -1,0 +1,110 @@
+"""Which files a download needs, and about how large they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.nsd.layout import (
+    ATLASES,
+    BUCKET,
+    COCO_SPLITS,
+    COCO_URL,
+    DIMS,
+    INFO,
+    N_IMAGES,
+    PICTURE,
+    SESSION_TRIALS,
+    SESSIONS,
+    Layout,
+)
+from calcarine.datasets.provider import pick_subject
+from calcarine.errors import CalcarineError
+
+__all__ = ["assets"]
+
+# Packed size as a part of the plain one; guesses, as every size here is one.
+_PACKED = {"betas": 0.75, "mask": 0.02, "ncsnr": 0.9}
+
+
+def assets(
+    subjects: Sequence[str] | None = None,
+    *,
+    sessions: int | Sequence[int] | None = None,
+    betas: Literal["hdf5", "nii.gz"] = "hdf5",
+    images: bool = True,
+    captions: bool = True,
+) -> list[Asset]:
+    """List the files that `load` needs.
+
+    Parameters
+    ----------
+    subjects
+        The first if left out.
+    sessions
+        How many from the first on, or which; all that a subject has if left out.
+    betas
+        Which of the two official formats: HDF5 is read far faster.
+    images
+        Whether to get the 73,000 pictures.
+    captions
+        Whether to get COCO's captions and objects.
+    """
+    if betas not in ("hdf5", "nii.gz"):
+        raise CalcarineError(f"Data set nsd: betas come as hdf5 or nii.gz, not {betas}.")
+    names = [pick_subject(INFO, name) for name in (subjects or INFO.subjects[:1])]
+    layout = Layout(Path(), names[0])
+    found = [
+        _official(layout.expdesign, 2_000_000),
+        _official(layout.stim_info, 20_000_000),
+        *(_official(layout.labels(atlas), 200) for atlas in ATLASES),
+    ]
+    for name in dict.fromkeys(names):
+        found += _of_subject(Layout(Path(), name), sessions, betas)
+    if images:
+        found.append(_official(layout.stimuli, N_IMAGES * PICTURE * PICTURE * 3))
+    if captions:
+        kinds = [(kind, split) for kind in ("captions", "instances") for split in COCO_SPLITS]
+        folder = layout.annotations("captions", COCO_SPLITS[0]).parent
+        # Members bring their folder, annotations/, along.
+        found.append(
+            Asset(
+                (folder.parent / "annotations_trainval2017.zip").as_posix(),
+                COCO_URL,
+                241 * 2**20,
+                members=tuple(f"{folder.name}/{kind}_{split}.json" for kind, split in kinds),
+            )
+        )
+    return found
+
+
+def _of_subject(layout: Layout, sessions: int | Sequence[int] | None, betas: str) -> list[Asset]:
+    last = SESSIONS[layout.subject]
+    if sessions is None:
+        numbers = list(range(1, last + 1))
+    elif isinstance(sessions, int):
+        numbers = list(range(1, sessions + 1))
+    else:
+        numbers = sorted({int(number) for number in sessions})
+    if not numbers or numbers[0] < 1 or numbers[-1] > last:
+        raise CalcarineError(
+            f"Data set nsd: {layout.subject} has sessions 1 to {last}, and asked for were "
+            f"{sessions}."
+        )
+    x, y, z = DIMS[layout.subject]
+    voxels = x * y * z
+    session = voxels * 2 * SESSION_TRIALS
+    size = session if betas == "hdf5" else int(session * _PACKED["betas"])
+    masks = [layout.roi("nsdgeneral"), *(layout.roi(atlas) for atlas in ATLASES), layout.brainmask]
+    return [
+        _official(layout.responses, 2_500_000),
+        *(_official(path, int(voxels * 4 * _PACKED["mask"])) for path in masks),
+        _official(layout.ncsnr, int(voxels * 4 * _PACKED["ncsnr"])),
+        *(_official(layout.betas / f"betas_session{n:02d}.{betas}", size) for n in numbers),
+    ]
+
+
+def _official(path: Path, size: int) -> Asset:
+    return Asset(path.as_posix(), f"{BUCKET}/{path.as_posix()}", size)

@@ -1,0 +1,146 @@
+"""Reading the kinds of files that the data set has; what is damaged is told in one sentence."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+
+_LARGEST = 2**28  # bytes of one volume, unpacked; the official ones have a few million
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises for a damaged file into one sentence."""
+    try:
+        yield
+    except CalcarineError:
+        raise
+    except Exception as error:  # damaged files raise errors of every kind
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CalcarineError(
+            f"Data set nsd: {path} cannot be read ({reason}); the file is damaged or another one, "
+            "get it again."
+        ) from error
+
+
+def wrong(path: Path, what: str) -> CalcarineError:
+    """Error for a file that can be read and is not what it should be."""
+    return CalcarineError(f"Data set nsd: {path} {what}")
+
+
+def read_volume(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """One volume of a NIfTI file.
+
+    Returns
+    -------
+    values, affine
+        Shape (X, Y, Z), and (4, 4): indices to millimetres.
+    """
+    import nibabel as nib
+
+    with reading(path):
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            # Unpacked to the end, so that the checksum at the end is compared.
+            with gzip.open(path) as file:
+                content = file.read(_LARGEST + 1)
+                if len(content) > _LARGEST or file.read(1):
+                    raise ValueError(f"it unpacks to more than {_LARGEST} bytes")
+        image = nib.Nifti1Image.from_bytes(content)
+        if len(image.shape) != 3 or np.prod(image.shape, dtype=np.int64) > _LARGEST:
+            raise ValueError(f"its shape is {image.shape} and should be (X, Y, Z)")
+        values = np.asarray(image.dataobj)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        if values.dtype.kind not in "iuf" or not np.isfinite(affine).all():
+            raise ValueError("its values or its affine are no numbers")
+    return values, affine
+
+
+def read_labels(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One volume of whole numbers: labels above 0, -1 or 0 where there are none."""
+    values, affine = read_volume(path)
+    labels = as_integers(values)
+    if labels is None:
+        raise wrong(path, "holds values that are no whole numbers; it is no volume of labels.")
+    return labels, affine
+
+
+def as_integers(values: NDArray[np.generic]) -> NDArray[np.int64] | None:
+    """Values as integers, None where that would change one."""
+    if values.dtype.kind in "iub":
+        return values.astype(np.int64)
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        return None
+    whole = np.rint(values)
+    if (whole != values).any() or (np.abs(whole) > 2**53).any():
+        return None
+    return whole.astype(np.int64)
+
+
+def read_label_names(path: Path) -> dict[int, str]:
+    """Names of labels: lines of a value and a name, with a blank between them."""
+    names: dict[int, str] = {}
+    with reading(path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        parts = line.split()
+        if not parts:
+            continue
+        if len(parts) < 2 or not parts[0].lstrip("-").isdecimal() or len(parts[0]) > 9:
+            raise wrong(
+                path, f"has '{line[:60]}' in line {number} and should have a label and its name."
+            )
+        names[int(parts[0])] = parts[1]
+    if not names:
+        raise wrong(path, "names no labels; get it again or delete it to use the known names.")
+    return {value: name for value, name in names.items() if value > 0}
+
+
+def read_table(path: Path, separator: str, needed: Sequence[str]) -> pd.DataFrame:
+    """A table with the needed columns."""
+    with reading(path):
+        table = pd.read_csv(path, sep=separator, low_memory=False)
+    missing = [name for name in needed if name not in table.columns]
+    if missing or table.empty:
+        what = f"has no column {' and no column '.join(missing)}" if missing else "has no rows"
+        raise wrong(path, f"{what}; it is damaged or another file, get it again.")
+    return table
+
+
+def integers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.int64]:
+    """A column of whole numbers."""
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(values) | (np.rint(values) != values) | (abs(values) > 2**53))
+    if len(bad):
+        raise wrong(
+            path,
+            f"has {str(table[column].iloc[bad[0]])[:40]} as {column} in row {bad[0] + 1} and "
+            "should have a whole number there.",
+        )
+    return values.astype(np.int64)
+
+
+def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Matrices of whole numbers from a MATLAB file (version 7.2 or older)."""
+    from scipy.io import loadmat
+
+    with reading(path):
+        found = loadmat(path, variable_names=list(names))
+    matrices: dict[str, NDArray[np.int64]] = {}
+    for name in names:
+        value = found.get(name)
+        if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size:
+            raise wrong(path, f"has no matrix {name}; it is damaged or another file, get it again.")
+        whole = as_integers(value)
+        if whole is None:
+            raise wrong(path, f"has values in {name} that are no whole numbers; get it again.")
+        matrices[name] = whole
+    return matrices

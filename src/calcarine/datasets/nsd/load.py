@@ -1,0 +1,192 @@
+"""From the official files to a recording, and from that to a `BrainDataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.datasets.core import BrainDataset
+from calcarine.datasets.nsd.annotations import Annotations, missing_annotations
+from calcarine.datasets.nsd.betas import SessionShape, read_session, session_shape
+from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_trials
+from calcarine.datasets.nsd.files import wrong
+from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, Layout, find_layout, is_simulated
+from calcarine.datasets.nsd.regions import Kept, check_grid, keep_voxels
+from calcarine.datasets.prepare.engine import Recording, prepare
+from calcarine.datasets.provider import pick_subject
+from calcarine.errors import CalcarineError
+from calcarine.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["load", "recording"]
+
+_IMAGES = "imgBrick"
+
+
+def recording(
+    data: str | Path | None,
+    subject: str | None = None,
+    *,
+    mask: str = "nsdgeneral",
+    sessions: int | Sequence[int] | None = None,
+    zscore: Literal["session", "none"] = "session",
+) -> Recording:
+    """Say what of a subject is to be prepared and how it is read.
+
+    Parameters
+    ----------
+    data
+        Folder that holds ``nsddata`` and ``nsddata_betas``, or the folder above.
+    subject
+        ``"subj01"`` to ``"subj08"``; the first if left out.
+    mask
+        Voxels to keep: ``"nsdgeneral"``, ``"brain"``, an atlas (``"streams"``,
+        ``"prf-visualrois"``, ``"floc-faces"`` and so on) or one of its
+        regions (``"early"``, ``"V1"``, ``"PPA"``), several joined by ``+``.
+    sessions
+        How many from the first on, or which; those on disk if left out.
+    zscore
+        ``"session"``, or ``"none"`` to keep percent signal change.
+
+    Returns
+    -------
+    Recording
+        Betas of version ``betas_fithrf_GLMdenoise_RR`` in space func1pt8mm,
+        in percent signal change (stored values / 300).  Splits: ``shared``
+        (the pictures that all subjects were to see are the test) and, with
+        exactly sessions 1 to 37, ``takagi2023``.
+
+    Raises
+    ------
+    CalcarineError
+        If files are missing, damaged or contradict each other.
+    """
+    who = pick_subject(INFO, subject)
+    if zscore not in ("session", "none"):
+        raise CalcarineError(f"Data set nsd: zscore is session or none, not {zscore}.")
+    layout = find_layout(data, who)
+    trials = read_trials(layout)
+    chosen = choose_sessions(layout, trials, sessions)
+    trials = trials[trials["session"].isin(chosen)].reset_index(drop=True)
+    kept = keep_voxels(layout, mask)
+    shapes = {number: _checked_shape(layout, number, trials, kept) for number in chosen}
+
+    def read(session: int) -> NDArray[np.float32]:
+        return read_session(layout.session(session), shapes[session], kept.places)
+
+    made = "; these files were made by a program" if _simulated(data, layout) else ""
+    return Recording(
+        dataset=INFO.name,
+        subject=who,
+        source=INFO.source + made,
+        licence=INFO.licence,
+        trials=trials,
+        voxels=kept.voxels,
+        rois=kept.rois,
+        splits=make_splits(trials, chosen),
+        read=read,
+        provenance=_provenance(layout, chosen, mask),
+        zscore=zscore,
+    )
+
+
+def _checked_shape(layout: Layout, session: int, trials: pd.DataFrame, kept: Kept) -> SessionShape:
+    path = layout.session(session)
+    shape = session_shape(path)
+    check_grid(path, shape.grid[::-1], kept.grid[::-1], "the masks")
+    wanted = int((trials["session"] == session).sum())
+    if shape.trials != wanted:
+        raise wrong(
+            path,
+            f"holds {shape.trials} trials and {layout.responses.name} has {wanted} of session "
+            f"{session}; get both again.",
+        )
+    return shape
+
+
+def _provenance(layout: Layout, sessions: Sequence[int], mask: str) -> dict[str, Any]:
+    paths = [layout.session(number) for number in sessions]
+    return {
+        "betas": BETAS,
+        "space": SPACE,
+        "unit": "percent signal change (stored values / 300)",
+        "mask": mask,
+        "files": {path.name: path.stat().st_size for path in paths},
+    }
+
+
+def _simulated(data: str | Path | None, layout: Layout) -> bool:
+    return is_simulated(layout.root) or (data is not None and is_simulated(Path(data)))
+
+
+def load(
+    data: str | Path | None = None,
+    subject: str | None = None,
+    *,
+    mask: str = "nsdgeneral",
+    sessions: int | Sequence[int] | None = None,
+    size: int | tuple[int, int] | None = None,
+    zscore: Literal["session", "none"] = "session",
+    captions: bool | None = None,
+    prepared: str | Path | None = None,
+    workers: int = 2,
+) -> BrainDataset:
+    """Load a subject; prepares first what is not prepared yet.
+
+    Parameters
+    ----------
+    data, subject, mask, sessions, zscore
+        See `recording`.
+    size
+        Resize pictures; 425 x 425 as stored if left out.
+    captions
+        True: COCO's captions must be there; False: leave them out; None:
+        take them where they are.  So with categories and semantic maps, whose
+        numbers are in `calcarine.datasets.nsd.coco_maps.CATEGORIES`.
+    prepared
+        Where prepared subjects are; ``prepared`` in `data` if left out.
+    workers
+        Sessions that are prepared at the same time.
+
+    Returns
+    -------
+    BrainDataset
+        Pictures, captions and responses are read when they are asked for.
+        Stimuli are named ``nsd-00000`` to ``nsd-72999`` by their number from 0.
+
+    Raises
+    ------
+    CalcarineError
+        If files are missing, damaged or contradict each other.
+    """
+    found = recording(data, subject, mask=mask, sessions=sessions, zscore=zscore)
+    layout = find_layout(data, found.subject)
+    stimuli = _stimuli(layout, found.trials, size, captions)
+    # `find_layout` has refused a missing folder.
+    store = prepare(found, prepared or Path(str(data)) / "prepared", workers)
+    return store.dataset(stimuli, simulated=_simulated(data, layout))
+
+
+def _stimuli(
+    layout: Layout,
+    trials: pd.DataFrame,
+    size: int | tuple[int, int] | None,
+    captions: bool | None,
+) -> StimulusSet:
+    shown = trials.drop_duplicates("image").sort_values("image")
+    rows, ids = shown["image"].tolist(), shown["stimulus"].tolist()
+    path = layout.need(layout.stimuli)
+    if captions:
+        for missing in missing_annotations(layout, "captions"):
+            layout.need(missing)
+    if captions is False or not layout.stim_info.is_file():
+        return StimulusSet.from_hdf5(path, _IMAGES, rows, ids, size=size)
+    plain = StimulusSet.from_hdf5(path, _IMAGES, rows, ids, size=size)
+    coco = Annotations(layout, rows, plain.size)
+    return StimulusSet.from_hdf5(
+        path, _IMAGES, rows, ids, coco.captions, coco.categories, size, coco.semantic_map
+    )
