@@ -1,4 +1,5 @@
 import errno
+import gzip
 import hashlib
 import http.server
 import json
@@ -11,6 +12,8 @@ import threading
 import time
 import zipfile
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +114,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             stop = 1 if self.headers["Range"] == "bytes=0-0" else len(body)
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(body)}")
             body = body[start:stop]
+        if trick == "gzip":
+            body = gzip.compress(body)
+            self._describe(len(body))
+            self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        if trick == "endless":  # neither a length nor chunks: the end is where it ends
+            self.send_header("ETag", shelf.etags[self.path])
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(body[:value])
+            self.close_connection = True
+            return
         if trick == "chunks":
             self.send_header("Transfer-Encoding", "chunked")
             self.send_header("ETag", shelf.etags[self.path])
@@ -130,7 +147,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif trick == "hold":
             self.wfile.write(body[:value])
             self.wfile.flush()
-            shelf.go.wait(20)
+            shelf.go.wait(60)
             self.close_connection = True
         else:
             self.wfile.write(body)
@@ -150,6 +167,7 @@ def server():
     handler = type("Bound", (Handler,), {"shelf": shelf})
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     running.daemon_threads = True
+    running.handle_error = lambda *_: None  # clients that go away are what is tested
     shelf.url = f"http://127.0.0.1:{running.server_address[1]}"
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
     yield shelf
@@ -325,8 +343,10 @@ def test_a_busy_server_is_asked_again_when_it_says(server, tmp_path, waits):
     server.tricks["/a.h5"] = [
         ("status", (503, {"Retry-After": "7"})), ("status", (429, {})), ("status", (502, {})),
     ]  # fmt: skip
-    fetch(Asset("a.h5", url), tmp_path)
+    said = []
+    fetch(Asset("a.h5", url), tmp_path, Lines(write=said.append))
     assert [wait for _, wait in waits] == [7.0, None, None]
+    assert ["HTTP 429" in said[0], "HTTP 502" in said[1], len(said)] == [True, True, 2]
     assert [n for n, _ in waits] == [1, 2, 3]
 
 
@@ -350,6 +370,32 @@ def test_a_login_page_is_not_taken_for_data(server, tmp_path, kind, name):
     with pytest.raises(CalcarineError, match="web page"):
         fetch(Asset(name, url), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_silent_server_is_left_and_the_transfer_goes_on(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "TIMEOUT", (5.0, 0.2))
+    url = server.add("/a.h5")
+    server.tricks["/a.h5"] = [("hold", 777)]
+    fetch(Asset("a.h5", url), tmp_path)
+    assert server.ranges() == [None, "bytes=777-"]
+    assert (tmp_path / "a.h5").read_bytes() == CONTENT
+
+
+def test_a_body_without_a_length_is_held_against_the_known_size(server, tmp_path):
+    url = server.add("/a.h5")
+    server.tricks["/a.h5"] = [("endless", 999)]
+    fetch(Asset("a.h5", url, len(CONTENT), exact=True), tmp_path)
+    assert (tmp_path / "a.h5").read_bytes() == CONTENT
+    assert server.ranges() == [None, "bytes=999-"]
+
+
+@pytest.mark.parametrize(("name", "packed"), [("a.csv", False), ("a.nii.gz", True)])
+def test_a_text_packed_on_the_way_is_unpacked_and_a_gz_file_is_not(server, tmp_path, name, packed):
+    url = server.add("/" + name)
+    server.tricks["/" + name] = [("gzip", None)]
+    fetch(Asset(name, url), tmp_path)
+    found = (tmp_path / name).read_bytes()
+    assert (gzip.decompress(found) if packed else found) == CONTENT
 
 
 def test_files_without_bytes_arrive(server, tmp_path):
@@ -498,7 +544,7 @@ def test_interrupting_leaves_parts_that_continue(server, tmp_path, monkeypatch):
     assert (tmp_path / "a.h5").read_bytes() == CONTENT
 
 
-def until(condition, seconds=15):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -550,6 +596,16 @@ def test_an_etag_of_s3_that_is_an_md5_is_held_against_the_content(server, tmp_pa
         fetch(Asset("a.h5", "s3://b/a.h5"), tmp_path)
     server.add("/b/a.h5", etag=f'"{MD5}-12"')  # sent in several parts: no hash of the content
     fetch(Asset("a.h5", "s3://b/a.h5"), tmp_path)
+
+
+def test_dates_and_seconds_to_wait():
+    def told(value):
+        return web.retry_after(SimpleNamespace(headers={"Retry-After": value}))
+
+    soon = datetime.now(UTC) + timedelta(seconds=100)
+    assert 95 < told(format_datetime(soon, usegmt=True)) <= 100
+    assert told("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert told("12") == 12 and told("soon") is None and told("") is None
 
 
 def test_addresses_of_buckets(monkeypatch):
@@ -663,6 +719,21 @@ def test_dry_run_shows_sizes_and_downloads_nothing(three, tmp_path, calcarine):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.h5"]
 
 
+def test_unknown_sizes_and_too_little_room_are_told(tmp_path, calcarine, monkeypatch):
+    nowhere = SimpleNamespace(url="http://127.0.0.1:9")
+    monkeypatch.setitem(registry.MODULES, "toy", toy(nowhere, ["a.h5"]))
+    out = calcarine("toy", "--to", tmp_path, "--dry-run")[1]
+    assert "1 file, 1 of unknown size; 0 bytes are there; to download to" in out
+    monkeypatch.setitem(registry.MODULES, "toy", toy(nowhere, ["a.h5"], size=10**17))
+    assert "free, which is too little." in calcarine("toy", "--to", tmp_path, "--dry-run")[1]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(server, tmp_path):
+    (tmp_path / "x").write_text("a file")
+    with pytest.raises(CalcarineError, match=r"a.h5.part cannot be written"):
+        fetch(Asset("x/a.h5", server.add("/a.h5")), tmp_path)
+
+
 def test_sizes_are_estimates_where_no_server_answers(tmp_path, calcarine, monkeypatch):
     nowhere = SimpleNamespace(url="http://127.0.0.1:9")
     monkeypatch.setitem(registry.MODULES, "toy", toy(nowhere, ["a.h5", "b.h5"], size=1_050_000_000))
@@ -738,6 +809,17 @@ def test_archives_are_unpacked_recorded_and_removed(server, tmp_path, calcarine,
     (to / "annotations/captions.json").write_text("[]")  # of the same size, but not the same
     assert calcarine("toy", "--to", to, "--verify")[0] == 0
     assert (to / "annotations/captions.json").read_text() == "{}"
+
+
+def test_members_that_the_user_has_are_not_fetched(server, tmp_path, calcarine, monkeypatch):
+    monkeypatch.setitem(registry.MODULES, "toy", toy(server, ["sub/x.zip"], members=("d/a", "d/b")))
+    (tmp_path / "sub/d").mkdir(parents=True)
+    (tmp_path / "sub/d/a").write_text("mine")
+    assert "to download" in calcarine("toy", "--to", tmp_path, "--dry-run")[1]
+    assert calcarine("toy", "--to", tmp_path)[0] == 2
+    (tmp_path / "sub/d/b").write_text("mine")
+    code, out, _ = calcarine("toy", "--to", tmp_path)
+    assert code == 0 and "The file is in" in out and server.gets() == []
 
 
 def test_an_archive_that_the_user_put_there_is_unpacked_and_kept(

@@ -62,7 +62,7 @@ def download_dataset(
         damaged = _verify(rows, folder, record)
         rows = survey(wanted, folder, record, answers, damaged)
     _show(info, rows, folder)
-    todo = [row for row in rows if row.need or row.state not in ("there", "in the way")]
+    todo = [row for row in rows if row.state not in ("there", "in the way")]
     if dry_run or todo:
         _show_terms(info)
     if dry_run:
@@ -109,7 +109,8 @@ def _show(info: DatasetInfo, rows: Sequence[Row], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=info.title, title_justify="left", box=None, pad_edge=False)
+    print(info.title)
+    table = Table(box=None, pad_edge=False)
     for heading in ("file", "size", "state", ""):
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
     for row in rows:
@@ -128,15 +129,17 @@ def _size(row: Row) -> str:
 
 
 def _sum(rows: Sequence[Row], folder: Path) -> str:
-    about = "" if all(row.sure for row in rows) else "~"
-    unknown = sum(row.size is None for row in rows)
-    more = f" and {unknown} of unknown size" if unknown else ""
     files = "1 file" if len(rows) == 1 else f"{len(rows)} files"
-    total, have = sum(row.size or 0 for row in rows), sum(row.have for row in rows)
-    need = sum(row.need for row in rows)
+    known = [row for row in rows if row.size is not None]
+    about = "" if all(row.sure for row in known) else "~"
+    sizes = [about + human(sum(row.size or 0 for row in known))] if known else []
+    if len(known) < len(rows):
+        sizes.append(f"{len(rows) - len(known)} of unknown size")
+    need, free = sum(row.need for row in rows), _free(folder)
+    more = f"{about}{human(need)} to download" if need or len(known) == len(rows) else "to download"
     return (
-        f"{files}, {about}{human(total)}{more}; {human(have)} are there; {about}{human(need)} to "
-        f"download to {folder}, where {human(_free(folder))} are free."
+        f"{files}, {' and '.join(sizes)}; {human(sum(row.have for row in rows))} are there; {more} "
+        f"to {folder}, where {human(free)} are free{', which is too little' * (need > free)}."
     )
 
 
@@ -158,7 +161,10 @@ def _check_room(todo: Sequence[Row], folder: Path) -> None:
 
 def _show_terms(info: DatasetInfo) -> None:
     terms = _terms(info)
-    print(f"\nTerms: {terms.title}\n{terms.summary}\nWhole text: {terms.url}\n")
+    print(f"\nTerms: {terms.title}\n{terms.summary}\nWhole text: {terms.url}")
+    if info.access:
+        print(f"Access: {info.access}")
+    print()
 
 
 def _consent(info: DatasetInfo, record: DownloadRecord, accept_terms: bool) -> str:
@@ -225,7 +231,6 @@ def _close(info: DatasetInfo, rows: Sequence[Row], folder: Path) -> None:
             f"Other files in {folder} have the names of {', '.join(blocked)}; move them away and "
             "give the same command again."
         )
-    print(f"All {len(rows)} files are in {folder}; {RECORD_NAME} there says where they are from.")
-    if info.access:
-        print(f"Not part of this download: {info.access}")
+    what = "The file is" if len(rows) == 1 else f"All {len(rows)} files are"
+    print(f"{what} in {folder}; {RECORD_NAME} there says where they are from.")
     print(f"Try: calcarine datasets check {folder}")

@@ -174,6 +174,8 @@ class _Transfer:
                 best = max(best, reached)
                 if failures > retries.tries:
                     raise CalcarineError(self.given_up(failures, str(error))) from None
+                if failures > 1:
+                    self.watcher.say(f"{self.asset.path}: {error}; it is tried again.")
                 retries.pause(failures, error.wait, self.stop)
             except OSError as error:
                 raise self.unwritable(error) from error
@@ -238,6 +240,8 @@ class _Transfer:
 
     def append(self, response: requests.Response, offset: int) -> None:
         size = self.facts.size
+        if size is None and self.asset.exact and not self.facts.encoded:
+            size = self.asset.size
         self.check_room(size - offset if size is not None else 0)
         with open(self.part, "ab", buffering=0) as file:
             for block in _blocks(response, self.facts.encoded):
@@ -257,19 +261,20 @@ class _Transfer:
         self.check_size(size)
         if self.facts.size is not None and size != self.facts.size:
             raise _MismatchError(f"has {size} bytes and the server announced {self.facts.size}")
-        sha256, md5 = digest(self.part, "sha256", "md5", stop=self.stop)
-        hashes = (
-            ("sha256", self.asset.sha256, sha256),
-            ("md5", self.asset.md5 or self.facts.md5, md5),
-        )
-        for name, wanted, found in hashes:
-            if wanted is not None and wanted.lower() != found:
+        wanted = {
+            "sha256": self.asset.sha256,
+            "md5": self.asset.md5 or self.facts.md5,
+        }
+        names = [name for name, value in wanted.items() if value or name == "sha256"]
+        found = dict(zip(names, digest(self.part, *names, stop=self.stop), strict=True))
+        for name, value in wanted.items():
+            if value and value.lower() != found[name]:
                 raise _MismatchError(
-                    f"was damaged on the way (its {name} is {found}, not {wanted})"
+                    f"was damaged on the way (its {name} is {found[name]}, not {value})"
                 )
         os.replace(self.part, self.target)
         sidecar_of(self.target).unlink(missing_ok=True)
-        return Fetched(size, sha256, self.facts.etag, self.facts.modified)
+        return Fetched(size, found["sha256"], self.facts.etag, self.facts.modified)
 
     def have(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0

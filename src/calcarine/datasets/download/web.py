@@ -114,7 +114,7 @@ def ask(
     method: str,
     url: str,
     headers: Mapping[str, str] | None = None,
-    timeout: tuple[float, float] = TIMEOUT,
+    timeout: tuple[float, float] | None = None,
 ) -> Iterator[requests.Response]:
     """Send a request, follow redirects, and close the answer at the end.
 
@@ -124,11 +124,10 @@ def ask(
         If the address is none, or a redirect would give up encryption.
     """
     here = http_address(url)
+    options = {"stream": True, "timeout": timeout or TIMEOUT, "allow_redirects": False}
     for _ in range(_REDIRECTS):
         try:
-            response = session.request(
-                method, here, headers=headers, stream=True, timeout=timeout, allow_redirects=False
-            )
+            response = session.request(method, here, headers=headers, **options)  # type: ignore[arg-type]
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise CalcarineError(f"{here} is no address that can be asked.") from error
         with response:
