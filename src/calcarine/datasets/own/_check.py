@@ -20,7 +20,7 @@ _FEW_VOXELS, _FEW_TEST, _WIDE = 50, 20, 50.0
 
 
 def check_subject(info: DatasetInfo, description: Description, root: Path) -> list[Finding]:
-    """Findings on a described subject; reads one session and all pictures' sizes.
+    """Findings on a described subject; reads betas and pictures.
 
     Parameters
     ----------
@@ -88,20 +88,25 @@ def _split(subject: OwnSubject) -> list[Finding]:
 
 
 def _responses(subject: OwnSubject) -> list[Finding]:
+    """Betas of every session; of time series only the first session is modelled."""
+    sessions = [int(number) for number in subject.recording.trials["session"].unique()]
+    sessions = sessions if subject.description.bids is None else sessions[:1]
+    return [row for session in sessions for row in _session(subject, session)]
+
+
+def _session(subject: OwnSubject, session: int) -> list[Finding]:
     about = subject.recording
-    session = int(about.trials["session"].iloc[0])
     values = about.read(session)
-    spread = values.std(0)
+    spread = values.std(0, dtype=np.float64)
     what, found = f"session {session}", f"{values.min():.3g} to {values.max():.3g}"
-    rows = [Finding(what, "ok", found)]
-    flat = int((spread == 0).sum())
+    flat, median = int((spread == 0).sum()), float(np.median(spread))
     if flat:
         advice = "They carry nothing; leave them out of the mask."
-        rows.append(Finding("constant voxels", "note", str(flat), "0", advice))
-    if float(np.median(spread)) > _WIDE and about.zscore == "none":
+        return [Finding(what, "note", f"{found}, {flat} constant voxels", "", advice)]
+    if median > _WIDE and about.zscore == "none":
         advice = "Percent signal change is a few units; set scale, or zscore: session."
-        rows.append(Finding("scale", "note", f"median SD {np.median(spread):.3g}", "", advice))
-    return rows
+        return [Finding(what, "note", f"{found}, median SD {median:.3g}", "", advice)]
+    return [Finding(what, "ok", found)]
 
 
 def _pictures(subject: OwnSubject) -> list[Finding]:

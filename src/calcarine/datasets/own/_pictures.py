@@ -299,7 +299,8 @@ def _hint(shown: Sequence[str], lost: Sequence[str], names: set[str]) -> str:
     lower = {key.lower(): key for key in names}
     if lost[0].lower() in lower:
         return f"there is a picture {lower[lost[0].lower()]}: capitals matter"
-    some = ", ".join(sorted(names, key=natural)[:3])
+    stems = [key for key in names if not key.lower().endswith(_PICTURES)]
+    some = ", ".join(sorted(stems, key=natural)[:3])
     return f"pictures are named as {some}, and ids must be just so"
 
 
