@@ -71,7 +71,11 @@ class Reliability:
         mask
             Voxels of the data set, such as a region; all if left out.
         level
-            Coverage of the percentile bootstrap interval.
+            Coverage of the bootstrap interval: percentiles of the resampled
+            medians, moved so that their mean is the median itself.  The noise
+            of voxels moves the median of skewed values towards their mean, so
+            the interval of a region with few stimuli covers somewhat less
+            (of 60 made subjects with 300 stimuli shown 3 x, 90 %).
 
         Returns
         -------
@@ -82,11 +86,14 @@ class Reliability:
         chosen = self.values[inside]
         if not len(chosen):
             raise CalcarineError("Reliability was computed for no voxel of this region.")
+        middle = float(np.median(chosen))
         if not len(self.resamples):
-            return float(np.median(chosen)), np.nan, np.nan
+            return middle, np.nan, np.nan
         medians = np.median(self.resamples[:, inside], axis=1)
+        # Resampling adds to the noise of every voxel, which moves the median of skewed values.
+        medians = np.clip(medians - medians.mean() + middle, 0.0, 100.0)
         low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-        return float(np.median(chosen)), float(low), float(high)
+        return middle, float(low), float(high)
 
 
 def reliability(
