@@ -149,7 +149,7 @@ def other_grid(root):
 MISTAKES = [
     (remove("**/*_events.tsv"), {}, "There are no events of sub-01_ses-01.* say with raw"),
     (remove("**/*brain_mask*"), {}, "no brain mask of ses-01 task-pictures run-1"),
-    (remove("**/*preproc_bold.nii.gz"), {}, "has no func/.*_desc-preproc_bold.nii.gz; run fMRIPrep"),
+    (remove("**/*preproc_bold.nii.gz"), {}, "has no func/.*_bold.nii.gz; run fMRIPrep"),
     (remove("**/*confounds*"), {}, "no confounds of .*, and motion are wanted"),
     (second_space, {}, "There are several spaces, MNI, T1w; say which with space"),
     (None, {"space": "fsnative"}, "There is no space fsnative; there are T1w"),
@@ -222,8 +222,8 @@ def test_damaged_files_are_told_or_read(tree, tmp_path, data):
     root = tmp_path / "study"
     if not root.exists():
         shutil.copytree(tree, root, ignore=shutil.ignore_patterns("prepared"))
-    files = sorted(func(root).glob(f"{STEM}*")) + [
-        root / "sub-01/ses-01/func" / f"{STEM}_events.tsv", root / "calcarine.yaml"]  # fmt: skip
+    events = root / "sub-01/ses-01/func" / f"{STEM}_events.tsv"
+    files = [*sorted(func(root).glob(f"{STEM}*")), events, root / "calcarine.yaml"]
     path = data.draw(st.sampled_from(files))
     whole = path.read_bytes()
     damaged = bytearray(whole)
@@ -246,5 +246,5 @@ def test_damaged_files_are_told_or_read(tree, tmp_path, data):
 def test_a_sidecar_that_is_no_mapping_is_told(study):
     path = func(study) / f"{STEM}_space-T1w_desc-preproc_bold.json"
     path.write_text(json.dumps([2.0]))
-    with pytest.raises(CalcarineError, match="TR of .* cannot be told"):
+    with pytest.raises(CalcarineError, match=r"TR of .* cannot be told"):
         bids.load(study)

@@ -44,7 +44,8 @@ class _Sessions:
         file, first, _ = self.places[session]
         index = [slice(None)] * len(file.shape)
         index[self.axis] = slice(first + start, first + stop)
-        return np.moveaxis(file.read(tuple(index)), self.axis, 0)
+        values = np.moveaxis(file.read(tuple(index)), self.axis, 0)
+        return values.reshape(len(values), *_space(file, self.axis))
 
 
 def betas_source(description: Description, root: Path) -> TrialSource:
@@ -63,7 +64,7 @@ def betas_source(description: Description, root: Path) -> TrialSource:
     axis = _trial_axis(files, trials, given, description.layout)
     sessions, trials = _placed(files, trials, axis)
     grid = _grid(files, axis, given, sessions)
-    flat = len(files[0].shape) == 2
+    flat = len(_space(files[0], axis)) == 1
 
     def read(session: int) -> NDArray[np.float32]:
         count = sessions.places[session][2]
@@ -87,6 +88,12 @@ def betas_source(description: Description, root: Path) -> TrialSource:
         "units": description.units,
     }
     return TrialSource(trials, grid, read, provenance)
+
+
+def _space(file: ArrayFile, axis: int) -> tuple[int, ...]:
+    """Axes beside the trials; GLMsingle gives rows of voxels two axes of length 1 more."""
+    space = file.shape[:axis] + file.shape[axis + 1 :]
+    return space[:1] if file.affine is None and space[1:] == (1, 1) else space
 
 
 def _trial_axis(
@@ -159,7 +166,7 @@ def _counts_sentence(files: Sequence[ArrayFile], trials: pd.DataFrame, axes: lis
 
 
 def _spaces_fit(files: Sequence[ArrayFile], given: Grid | None, axis: int) -> bool:
-    spaces = {file.shape[:axis] + file.shape[axis + 1 :] for file in files}
+    spaces = {_space(file, axis) for file in files}
     if len(spaces) > 1:
         return False
     if given is None:
@@ -169,7 +176,7 @@ def _spaces_fit(files: Sequence[ArrayFile], given: Grid | None, axis: int) -> bo
 
 
 def _space_sentence(files: Sequence[ArrayFile], given: Grid | None, axis: int) -> str:
-    spaces = [file.shape[:axis] + file.shape[axis + 1 :] for file in files]
+    spaces = [_space(file, axis) for file in files]
     odd = next((row for row, space in enumerate(spaces) if space != spaces[0]), None)
     if odd is not None or given is None:
         return (
@@ -207,7 +214,7 @@ def _placed(
 
 def _grid(files: Sequence[ArrayFile], axis: int, given: Grid | None, sessions: _Sessions) -> Grid:
     """Voxels that are kept: those of the mask, or those with responses in the first session."""
-    space = files[0].shape[:axis] + files[0].shape[axis + 1 :]
+    space = _space(files[0], axis)
     for file in files:
         other = given if given is not None and given.affine is not None else files[0]
         if file.affine is not None and other.affine is not None:
