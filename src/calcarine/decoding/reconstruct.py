@@ -83,10 +83,16 @@ class Reconstructor:
         side = self.model.image_size // self.model.downscale
         if not self.through_image and z.shape[-1] == side:
             return z
-        pictures = to_uint8(self.model.decode(z, self.batch_size))
+        # Samples of one stimulus share their z: it is decoded and encoded once.
+        _, first, back = np.unique(
+            z.reshape(len(z), -1), axis=0, return_index=True, return_inverse=True
+        )
+        pictures = to_uint8(self.model.decode(z[first], self.batch_size))
         pictures = resize_images(pictures, self.model.image_size, filter=self.resize)
-        drawn = keys if self.posterior == "sample" else None
-        return self.model.encode(pictures, self.batch_size, sample=drawn, seed=self.seed)
+        if self.posterior == "sample" and keys is not None:
+            drawn = pictures[back]
+            return self.model.encode(drawn, self.batch_size, sample=keys, seed=self.seed)
+        return self.model.encode(pictures, self.batch_size)[back]
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -80,7 +80,7 @@ class Autoencoder:
             raise CalcarineError(
                 f"The weights in {folder} are not those of an autoencoder; copy them again."
             ) from error
-        return cls(vae.to(dtype), digest)
+        return cls(vae if dtype == torch.float32 else vae.to(dtype), digest)
 
     @property
     def downscale(self) -> int:

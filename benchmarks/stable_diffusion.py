@@ -1,0 +1,226 @@
+"""Stable Diffusion v1 at full size on the CPU: calcarine beside diffusers' own pipeline.
+
+    python benchmarks/stable_diffusion.py [--steps 3] [--threads 1] [--no-decode]
+
+The networks have the sizes of Stable Diffusion v1 (U-Net 860 M, autoencoder 84 M, text encoder
+123 M weights, float32) and random weights, for speed, memory and sameness do not depend on what
+they are. Each side runs in a process of its own: one picture of 512 px is encoded, noised to
+strength .8 with the same noise, and denoised under the same text with guidance 5. Results go to
+benchmarks/results/stable-diffusion.json. Seconds of processor time are given beside wall time,
+because the machine may have other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIDES = ("calcarine", "diffusers")
+RESULTS = Path(__file__).parent / "results" / "stable-diffusion.json"
+STRENGTH, GUIDANCE, TEXT, SEED = 0.8, 5.0, "a cat", 42
+
+
+def build(folder: Path) -> dict[str, object]:
+    """Components of Stable Diffusion v1 with random weights and a vocabulary of letters."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    from calcarine.diffusion.original import SD_V1
+
+    def config(part: str, name: str = "config.json") -> dict:
+        return json.loads((SD_V1 / part / name).read_text())
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(x + "</w>" for x in letters)]
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    torch.manual_seed(0)
+    return {
+        "vae": AutoencoderKL.from_config(config("vae")),
+        "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(config("text_encoder"))),
+        "tokenizer": CLIPTokenizer(
+            str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77
+        ),
+        "unet": UNet2DConditionModel.from_config(config("unet")),
+        "scheduler": DDIMScheduler.from_config(config("scheduler", "scheduler_config.json")),
+    }
+
+
+class Clock:
+    """Wall and processor seconds since the last look."""
+
+    def __init__(self) -> None:
+        self.look()
+
+    def look(self) -> dict[str, float]:
+        now = time.perf_counter(), time.process_time()
+        before = getattr(self, "_last", now)
+        self._last = now
+        return {"wall_s": now[0] - before[0], "cpu_s": now[1] - before[1]}
+
+
+class Counted:
+    """A method that counts its calls."""
+
+    def __init__(self, method) -> None:
+        self.method, self.calls = method, 0
+
+    def __call__(self, *args, **options):
+        self.calls += 1
+        return self.method(*args, **options)
+
+
+def picture() -> np.ndarray:
+    rows, columns = np.mgrid[:512, :512] / 512
+    return (np.stack([rows, columns, rows * columns], -1) * 255).astype(np.uint8)
+
+
+def run_calcarine(parts: dict, steps: int, decode: bool, seen: dict) -> np.ndarray:
+    from calcarine.diffusion import LatentDiffusion
+
+    model = LatentDiffusion(**parts)
+    clock = Clock()
+    z = model.encode(picture()[None])
+    context = model.embed_text([TEXT])
+    seen["encode"] = clock.look()
+    latents = model.generate(
+        context,
+        [("bench", 0)],
+        z,
+        strength=STRENGTH,
+        guidance=GUIDANCE,
+        steps=steps,
+        seed=SEED,
+        after_step=lambda _: seen["steps"].append(clock.look()),
+    )
+    if decode:
+        clock.look()
+        model.decode(latents)
+        seen["decode"] = clock.look()
+    return latents
+
+
+def run_diffusers(parts: dict, steps: int, decode: bool, seen: dict) -> np.ndarray:
+    import torch
+    from diffusers import StableDiffusionImg2ImgPipeline
+    from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as module
+
+    from calcarine.diffusion import gaussian_noise
+
+    # The same start: the mode of the posterior, and the noise of (seed, stimulus, sample).
+    module.retrieve_latents = lambda found, generator=None: found.latent_dist.mode()
+    module.randn_tensor = lambda shape, **_: gaussian_noise([("bench", 0)], tuple(shape[1:]), SEED)
+    pipe = StableDiffusionImg2ImgPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    clock = Clock()
+
+    def after(pipe, step, time, values):
+        seen["steps"].append(clock.look())
+        return values
+
+    pixels = torch.from_numpy(picture()[None]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    encode = Counted(parts["vae"].encode)
+
+    def timed(*args, **options):
+        found = encode(*args, **options)
+        seen["encode"] = clock.look()
+        return found
+
+    parts["vae"].encode = timed
+    with torch.no_grad():
+        latents = pipe(
+            TEXT,
+            image=(pixels + 1) / 2,
+            strength=STRENGTH,
+            num_inference_steps=steps,
+            guidance_scale=GUIDANCE,
+            negative_prompt="",
+            output_type="latent",
+            callback_on_step_end=after,
+        ).images
+        if decode:
+            clock.look()
+            parts["vae"].decode(latents / parts["vae"].config.scaling_factor)
+            seen["decode"] = clock.look()
+    return latents.numpy()
+
+
+def child(side: str, folder: Path, steps: int, threads: int, decode: bool) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    clock = Clock()
+    parts = build(folder)
+    seen: dict = {"build": clock.look(), "steps": []}
+    seen["rss_built_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    vae = parts["vae"]
+    counted = Counted(vae.encode)
+    vae.encode = counted
+    run = run_calcarine if side == "calcarine" else run_diffusers
+    latents = run(parts, steps, decode, seen)
+    seen["encodes"] = counted.calls
+    seen["weights"] = {
+        name: sum(p.numel() for p in parts[name].parameters())
+        for name in ("unet", "vae", "text_encoder")
+    }
+    seen["rss_peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    np.save(folder / f"{side}.npy", latents)
+    (folder / f"{side}.json").write_text(json.dumps(seen))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=3, help="of the schedule; .8 of them are run")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-decode", action="store_true")
+    parser.add_argument("--child", choices=SIDES)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    if options.child:
+        decode = not options.no_decode
+        child(options.child, options.folder, options.steps, options.threads, decode)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for side in SIDES:
+            command = [sys.executable, __file__, "--child", side, "--folder", folder]
+            command += ["--steps", str(options.steps), "--threads", str(options.threads)]
+            subprocess.run(command + ["--no-decode"] * options.no_decode, check=True)
+        found = {side: json.loads((Path(folder) / f"{side}.json").read_text()) for side in SIDES}
+        ours, theirs = (np.load(Path(folder) / f"{side}.npy") for side in SIDES)
+    import diffusers
+    import torch
+
+    for side in SIDES:
+        # The first step also warms up.
+        later = found[side]["steps"][1:] or found[side]["steps"]
+        for kind in ("wall_s", "cpu_s"):
+            found[side][f"{kind}_per_step"] = float(np.median([s[kind] for s in later]))
+    result = {
+        "what": "image-to-image, one picture of 512 px, random weights, float32, CPU",
+        "steps_run": len(found["calcarine"]["steps"]),
+        "threads": options.threads,
+        "machine": {"processor": platform.machine(), "torch": torch.__version__},
+        "diffusers": diffusers.__version__,
+        "largest_difference": float(np.abs(ours - theirs).max()),
+        "latents_sd": float(theirs.std()),
+        "sides": found,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What each choice of the published code of Takagi & Nishimoto 2023 costs, on simulated brains.
+
+    python scripts/compat_costs.py [--subject subj01] [--out costs.json]
+
+Runs the preset takagi2023 and takagi2023-compat side by side, and takagi2023 with each choice of
+the published code alone, all with the bundled mini model, on one simulated subject and the same
+noise. Prints a table: each score with a 95 % interval over test images, and below it the paired
+difference from takagi2023 with its interval. Everything here is simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calcarine import datasets
+from calcarine.decoding import LatentRegression, Reconstructor
+from calcarine.decoding.reconstruct import to_uint8
+from calcarine.diffusion import LatentDiffusion
+from calcarine.evaluation.evaluate import evaluate
+from calcarine.evaluation.networks import load_judge
+from calcarine.evaluation.statistics import bootstrap_interval, paired_difference
+from calcarine.experiment import load_experiment
+from calcarine.experiment.config import PRESETS
+from calcarine.experiment.raw_sessions import without_session_scaling
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stages import Workspace
+from calcarine.features import FeatureStore
+
+SOUND, COMPAT = "takagi2023", "takagi2023-compat"
+ALPHAS = json.dumps(PRESETS[COMPAT]["ridge"]["alphas"])
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    SOUND: (SOUND, []),
+    "no intercept": (SOUND, ["ridge.intercept=false"]),
+    "penalties 1e-6 to 1": (SOUND, [f"ridge.alphas={ALPHAS}"]),
+    "repeats straddle folds": (SOUND, ["ridge.grouped=false"]),
+    "z is a sample": (SOUND, ["features.posterior=sample"]),
+    "sessions not z-scored": (SOUND, ["dataset.zscore_sessions=false"]),
+    COMPAT: (COMPAT, []),
+}
+METRICS = {
+    "pixel r": "pixel correlation",
+    "early ident.": "identification, early layer, fixed image",
+    "late ident.": "identification, late layer, fixed image",
+}
+METHODS = ("z", "z_c")
+
+
+def scores(
+    work: Workspace, samples: int, progress: str
+) -> tuple[dict[tuple[str, str], np.ndarray], dict[str, Any]]:
+    """Score of each test image by (method, metric), and how the decoders were fitted."""
+    split, config = work.splits[0], work.config
+    regression = LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options)
+    regression.fit(work.dataset, split, work.z, work.c)
+    decoded = regression.predict(work.dataset, split)
+    made = config.generation
+    tool = Reconstructor(
+        work.model,
+        made.strength,
+        made.guidance,
+        made.steps,
+        made.seed,
+        made.through_image,
+        config.features.resize,
+        config.features.posterior,
+    )
+    rows = np.repeat(np.arange(len(split.test)), samples)
+    keys = [(key, sample) for key in split.test for sample in range(samples)]
+    pictures = {
+        "z": to_uint8(tool.from_z(decoded["z"]))[:, None],
+        "z_c": to_uint8(tool.from_z_c(decoded["z"][rows], decoded["c"][rows], keys)),
+    }
+    pictures["z_c"] = pictures["z_c"].reshape(len(split.test), samples, *pictures["z"].shape[2:])
+    truth = work.dataset.stimuli.images(split.test)
+    judge = load_judge("scenes")
+    found = evaluate(truth, pictures, ids=split.test, judge=judge, n_boot=100, n_permutations=100)
+    table = found.per_image.set_index(["method", "metric", "id"])["value"].sort_index()
+    fitted = {
+        name: {"median_alpha": told.median_alpha, "cv_r2": told.mean_cv_r2}
+        for name, told in regression.summary_.items()
+    }
+    print(f"{progress}: {fitted}", flush=True)
+    return {
+        (method, name): table[method, metric].loc[list(split.test)].to_numpy(float)
+        for method in METHODS
+        for name, metric in METRICS.items()
+    }, fitted
+
+
+def table(found: dict[str, dict[tuple[str, str], np.ndarray]]) -> list[str]:
+    """Markdown rows."""
+    columns = [(method, name) for method in METHODS for name in METRICS]
+    lines = ["| variant | " + " | ".join(f"{m}: {n}" for m, n in columns) + " |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    for variant, values in found.items():
+        cells = []
+        for column in columns:
+            low, high = bootstrap_interval(values[column], 2000, seed=0)
+            cells.append(f"{values[column].mean():.3f} [{low:.3f}, {high:.3f}]")
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+        if variant == SOUND:
+            continue
+        cells = []
+        for column in columns:
+            paired = paired_difference(values[column], found[SOUND][column], 2000, 2000, seed=0)
+            sure = "" if paired.ci_low <= 0 <= paired.ci_high else "**"
+            span = f"[{paired.ci_low:+.3f}, {paired.ci_high:+.3f}]"
+            cells.append(f"{sure}{paired.difference:+.3f}{sure} {span}")
+        lines.append("| difference | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--subject", default="subj01")
+    parser.add_argument("--n-train", type=int, default=300)
+    parser.add_argument("--n-test", type=int, default=50)
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    began = time.monotonic()
+    sizes = {"n_train": options.n_train, "n_test": options.n_test}
+    world = {**sizes, "n_early": 400, "n_ventral": 400, "n_other": 100, "n_sessions": 6}
+    dataset = datasets.load("simulated", None, options.subject, **world)
+    model = LatentDiffusion.from_pretrained("mini")
+    found, fitted = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (preset, settings) in VARIANTS.items():
+            small = ["generation.model=mini", f"generation.steps={options.steps}", *settings]
+            experiment = load_experiment(preset, None, small, name="simulated")
+            work = Workspace(RunDirectory(Path(folder) / name, experiment))
+            # Shared by all variants, so that they differ in their settings alone.
+            raw = not experiment.dataset.zscore_sessions
+            work.dataset = without_session_scaling(dataset) if raw else dataset
+            work.model, work.store = model, FeatureStore(Path(folder) / "features")
+            found[name], fitted[name] = scores(work, options.samples, name)
+    lines = table(found)
+    print("\n".join(lines))
+    print(f"{time.monotonic() - began:.0f} s")
+    if options.out:
+        values = {
+            variant: {f"{m}: {n}": row.tolist() for (m, n), row in rows.items()}
+            for variant, rows in found.items()
+        }
+        settings = {"simulated": True, **{k: str(v) for k, v in vars(options).items()}}
+        content = {"settings": settings, "decoders": fitted, "per_image": values}
+        options.out.write_text(json.dumps({**content, "table": lines}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
