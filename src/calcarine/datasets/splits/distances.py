@@ -11,7 +11,9 @@ from calcarine.errors import CalcarineError
 from calcarine.stimuli.images import resize_images
 from calcarine.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["METRICS", "Metric", "nearest", "pixel_features", "prepared"]
+__all__ = [
+    "METRICS", "Metric", "clusters", "mahalanobis", "nearest", "pixel_features", "prepared",
+]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 Metric = Literal["correlation", "cosine", "euclidean"]
@@ -137,6 +139,27 @@ def nearest(
     for place in range(k):
         best[:, place] = _exact(queries, base, rows[:, place], metric)
     return best, rows
+
+
+def clusters(values: FloatArray, count: int, method: str, seed: int) -> NDArray[np.int64]:
+    """Cluster of each row, by ``"kmeans"`` or ``"agglomerative"`` (Ward)."""
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
+    if method == "kmeans":
+        found = KMeans(count, n_init=10, random_state=seed).fit_predict(values)
+    elif method == "agglomerative":
+        found = AgglomerativeClustering(count).fit_predict(values)
+    else:
+        raise CalcarineError(f"Clusters are made by kmeans or agglomerative, not by {method}.")
+    return np.asarray(found, dtype=np.int64)
+
+
+def mahalanobis(values: FloatArray, n_components: int) -> tuple[FloatArray, int]:
+    """Distance of each row from the mean in SDs of principal components, and how many of these."""
+    centred = values - values.mean(0)
+    left, spread, _ = np.linalg.svd(centred, full_matrices=False)
+    used = min(n_components, int((spread > 1e-9 * max(spread[0], 1e-300)).sum()))
+    return np.linalg.norm(left[:, :used], axis=1) * np.sqrt(len(values) - 1), used
 
 
 def squared(queries: FloatArray, base: FloatArray) -> FloatArray:

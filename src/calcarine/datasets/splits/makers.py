@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.datasets.splits.distances import FloatArray, nearest
+from calcarine.datasets.splits.distances import FloatArray, clusters, mahalanobis, nearest
 from calcarine.datasets.splits.pool import (
     MadeSplit,
     Pool,
@@ -175,7 +175,7 @@ def cluster_holdout(
     pool, values = _with_features(ids, features, metric)
     if not 2 <= n_clusters <= len(pool):
         raise CalcarineError(f"{len(pool)} stimuli cannot be cut into {n_clusters} clusters.")
-    labels = _clusters(values, n_clusters, method, seed)
+    labels = clusters(values, n_clusters, method, seed)
     most = size_of_test(test_size, len(pool))
     sizes = np.bincount(labels, minlength=n_clusters)
     # Names of clusters are arbitrary; their order by first member is not.
@@ -187,7 +187,7 @@ def cluster_holdout(
     held = held or [min(known, key=lambda label: (sizes[label], known.index(label)))]
     test = np.isin(labels, held)
     rule = (
-        f"cluster hold-out: {len(held)} whole clusters of {len(known)} ({method}), in random order "
+        f"cluster hold-out: {len(held)} of {len(known)} clusters ({method}) whole, in random order "
         f"as long as there are at most {most} test stimuli; {metric} distance of {space}"
     )
     return with_partners(pool, f"cluster-{seed}", ~test, test, rule, seed, n_partners)
@@ -288,7 +288,7 @@ def out_of_distribution(
         far = nearest(values, values, metric, n_neighbours, np.arange(len(pool)))[0].mean(1)
         how = f"mean distance to {min(n_neighbours, len(pool) - 1)} nearest neighbours"
     elif method == "mahalanobis" and n_components >= 1:
-        far, used = _mahalanobis(values, n_components)
+        far, used = mahalanobis(values, n_components)
         how = f"Mahalanobis distance in {used} principal components"
     else:
         raise CalcarineError(
@@ -314,25 +314,6 @@ def _drawn(total: int, count: int, seed: int) -> NDArray[np.bool_]:
     test = np.zeros(total, dtype=np.bool_)
     test[np.random.default_rng([seed, 0]).permutation(total)[:count]] = True
     return test
-
-
-def _clusters(values: FloatArray, count: int, method: str, seed: int) -> NDArray[np.int64]:
-    from sklearn.cluster import AgglomerativeClustering, KMeans
-
-    if method == "kmeans":
-        found = KMeans(count, n_init=10, random_state=seed).fit_predict(values)
-    elif method == "agglomerative":
-        found = AgglomerativeClustering(count).fit_predict(values)
-    else:
-        raise CalcarineError(f"Clusters are made by kmeans or agglomerative, not by {method}.")
-    return np.asarray(found, dtype=np.int64)
-
-
-def _mahalanobis(values: FloatArray, n_components: int) -> tuple[FloatArray, int]:
-    centred = values - values.mean(0)
-    left, spread, _ = np.linalg.svd(centred, full_matrices=False)
-    used = min(n_components, int((spread > 1e-9 * max(spread[0], 1e-300)).sum()))
-    return np.linalg.norm(left[:, :used], axis=1) * np.sqrt(len(values) - 1), used
 
 
 def _held_names(
