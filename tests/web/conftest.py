@@ -53,7 +53,9 @@ def make_run(
             image = np.clip(base + noise * own.standard_normal(base.shape), 0, 255)
             Image.fromarray(image.astype("uint8")).save(run / file, pnginfo=note)
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file", "fold"])
-    truth = [(i, "truth", 0, f"reconstructions/truth/secretpic{p:03d}.png", 0) for p, i in enumerate(ids)]
+    truth = [
+        (i, "truth", 0, f"reconstructions/truth/secretpic{p:03d}.png", 0) for p, i in enumerate(ids)
+    ]
     index = pd.concat([index, pd.DataFrame(truth, columns=index.columns)])
     index.to_parquet(run / "reconstructions" / "index.parquet")
     (run / "experiment.yaml").write_text(yaml.safe_dump({"name": "a run", "dataset": {}}))
@@ -131,7 +133,13 @@ class Rater:
         return self.post("/consent", {}).json()
 
     def answer(self, trial: str, choice: str, **changes: Any) -> Any:
-        body = {"trial": trial, "choice": choice, "client_ms": 812.5, "paused_ms": 0, "input": "key"}
+        body = {
+            "trial": trial,
+            "choice": choice,
+            "client_ms": 812.5,
+            "paused_ms": 0,
+            "input": "key",
+        }
         return self.post("/answers", {**body, **changes})
 
     def finish(self, choose: Callable[[dict[str, Any]], str]) -> None:

@@ -77,7 +77,9 @@ def test_the_same_seed_draws_the_same_and_tokens_never(run, tmp_path):
     other = make_study(source, tmp_path / "c", seed=1, **options)
     assert one.settings.originals == two.settings.originals != other.settings.originals
     drop = {"o", "f", "s"}
-    plain = [[{k: v for k, v in q.items() if k not in drop} for q in questions(x)] for x in (one, two)]
+    plain = [
+        [{k: v for k, v in q.items() if k not in drop} for q in questions(x)] for x in (one, two)
+    ]
     assert plain[0] == plain[1]
     assert not {file.name for file in one.images.iterdir()} & {f.name for f in two.images.iterdir()}
     assert not set(one.links()) & set(two.links())
@@ -179,7 +181,7 @@ def test_equal_methods_doubles_and_broken_pictures_are_told(folders, tmp_path):
     assert len(study.settings.originals) == 2
     assert sum("the same picture" in why for why in study.settings.left_out.values()) == 1
     (tmp_path / "a" / "three.jpg").write_bytes(b"\xff\xd8 no more")
-    with pytest.raises(CalcarineError, match="three.jpg is no readable picture"):
+    with pytest.raises(CalcarineError, match=r"three.jpg is no readable picture"):
         make_study(from_folders(folders), tmp_path / "u", **options)
     assert not (tmp_path / "u").exists() and not list(tmp_path.glob(".*"))
 
@@ -233,7 +235,7 @@ def test_uniform_pictures(tmp_path):
 def test_a_picture_that_would_burst_memory_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (400, 400)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(CalcarineError, match="bomb.png is no readable picture"):
+    with pytest.raises(CalcarineError, match=r"bomb.png is no readable picture"):
         load_uniform(tmp_path / "bomb.png", 32)
 
 

@@ -34,7 +34,9 @@ def answers(study):
     with study.connection() as con:
         return {
             row["key"]: row["choice"]
-            for row in con.execute("SELECT t.key, a.choice FROM answers a JOIN trials t ON t.id = a.trial")
+            for row in con.execute(
+                "SELECT t.key, a.choice FROM answers a JOIN trials t ON t.id = a.trial"
+            )
         }
 
 
@@ -58,8 +60,7 @@ def test_nothing_a_rater_gets_names_a_method_file_or_id(make, rater, first_side)
     shapes, pictures = set(), []
     while state["phase"] == "trial":
         shapes.add(json.dumps(sorted(state)))
-        for token in state["images"].values():
-            pictures.append(me.get(f"/images/{token}"))
+        pictures += [me.get(f"/images/{token}") for token in state["images"].values()]
         state = me.answer(state["trial"], "left").json()["state"]
     for path in ("/state", "/nothing", "/images/nothing", ""):
         me.get(path)
@@ -82,7 +83,9 @@ def test_nothing_a_rater_gets_names_a_method_file_or_id(make, rater, first_side)
         for name in ("etag", "last-modified", "content-disposition", "server"):
             assert name not in reply.headers
     for image in pictures:
-        chunks = set(re.findall(rb"IHDR|IDAT|IEND|tEXt|zTXt|iTXt|eXIf|tIME|pHYs|iCCP", image.content))
+        chunks = set(
+            re.findall(rb"IHDR|IDAT|IEND|tEXt|zTXt|iTXt|eXIf|tIME|pHYs|iCCP", image.content)
+        )
         assert chunks == {b"IHDR", b"IDAT", b"IEND"}
         assert image.content[16:26] == pictures[0].content[16:26]  # one size, one depth, one type
     tokens = [str(picture.url).rsplit("/", 1)[1] for picture in pictures]
@@ -116,7 +119,12 @@ def test_feedback_is_given_in_practice_only_and_is_true(raters, truth):
 def test_every_response_is_closed(raters):
     me = raters[0]
     app = me.client
-    replies = [me.get(), me.get("/state"), me.begin() and me.replies[-1], app.get("/static/rate.js")]
+    replies = [
+        me.get(),
+        me.get("/state"),
+        me.begin() and me.replies[-1],
+        app.get("/static/rate.js"),
+    ]
     replies += [app.get("/nothing"), app.get("/r/nothing"), app.put("/static/rate.js")]
     for reply in replies:
         assert reply.headers["referrer-policy"] == "no-referrer"
@@ -233,7 +241,9 @@ def test_injection_is_only_text(raters):
     me.begin()
     for text in ("' OR '1'='1", "x'; DROP TABLE answers; --", '" UNION SELECT 1', "\x00", "%' --"):
         assert me.answer(text, "left").status_code == 404
-        assert me.get(f"/images/{text.replace('%', '%25')}".replace("\x00", "%00")).status_code == 404
+        assert (
+            me.get(f"/images/{text.replace('%', '%25')}".replace("\x00", "%00")).status_code == 404
+        )
     assert answers(me.study) == {} and progress(me.study)[0][1] == 0
 
 
@@ -299,7 +309,16 @@ def test_several_raters_at_once(make, rater):
 
 
 def start(study, port):
-    command = [sys.executable, "-m", "calcarine", "study", "serve", str(study.path), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "calcarine",
+        "study",
+        "serve",
+        str(study.path),
+        "--port",
+        str(port),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = []
     for line in server.stdout:
@@ -373,7 +392,7 @@ def test_a_killed_server_loses_no_acknowledged_answer(make, rater):
 def test_a_new_rater_is_let_in_while_it_runs(make, rater):
     study = make()
     client = TestClient(build_app(study))
-    (name, token), = study.invite(1)
+    ((name, token),) = study.invite(1)
     assert name == "rater-03" and rater(study, token, client).begin()["phase"] == "trial"
 
 

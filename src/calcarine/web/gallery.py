@@ -16,6 +16,7 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.reporting.records import RunRecord, order_methods, read_run
 from calcarine.reporting.scores import lower_is_better
+from calcarine.web.pictures import RunPictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,17 +103,14 @@ def _flat(row: Row) -> list[_Shot]:
 
 def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, Row]:
     """Pictures of every stimulus by method; "seen" first."""
-    files: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    for stimulus, method, sample in zip(
-        record.index["id"], record.index["method"], record.index["sample"], strict=True
-    ):
-        files.setdefault((stimulus, method), []).append((int(sample), method))
+    files = RunPictures(record)
+    methods = record.picture_methods
     rows: dict[str, Row] = {}
     for number, stimulus in enumerate(record.ids):
-        row: Row = {"seen": [_shot(record.truth(stimulus), f"{number:05d}-seen.png", pixels)]}
-        for place, method in enumerate(record.picture_methods):
-            taken = sorted(files.get((stimulus, method), []))[:samples]
-            paths = [record.picture(stimulus, method, sample) for sample, _ in taken]
+        row: Row = {"seen": [_shot(files.truth(stimulus), f"{number:05d}-seen.png", pixels)]}
+        for place, method in enumerate(methods):
+            taken = files.samples(stimulus, method)[:samples]
+            paths = [files.picture(stimulus, method, sample) for sample in taken]
             row[method] = [
                 _shot(path, f"{number:05d}-{place}-{order}.png", pixels)
                 for order, path in enumerate(paths)

@@ -180,15 +180,13 @@ def _judge(
     main = [row for row in own if row.part == MAIN]
     reason = ""
     if len(own) < settings.finished_minimum * total:
-        reason = (
-            f"answered {len(own)} of {total} trials, fewer than {settings.finished_minimum:.0%}"
-        )
+        least = 100 * settings.finished_minimum
+        reason = f"answered {len(own)} of {total} trials, fewer than {least:.0f} %"
     elif settings.catch and not catches:
         reason = "answered no catch trial"
     elif catches and right < settings.catch_minimum * len(catches):
-        reason = (
-            f"{right} of {len(catches)} catch trials right, fewer than {settings.catch_minimum:.0%}"
-        )
+        least = 100 * settings.catch_minimum
+        reason = f"{right} of {len(catches)} catch trials right, fewer than {least:.0f} %"
     return RaterResult(
         rater=name,
         answered=len(own),

@@ -97,7 +97,7 @@ def p_value(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Two digits after the point, with a true minus sign."""
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def seconds(value: float | None) -> str:
@@ -151,6 +151,8 @@ def _flat(entry: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for name, value in entry.items():
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            rows.append((f"{prefix}{name}", "yes" if value else "no"))
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             rows.append((f"{prefix}{name}", text))

@@ -21,7 +21,7 @@ from calcarine.web.study.design import CATCH, MAIN, PRACTICE, foils
 from calcarine.web.study.images import blurred, encode, load_uniform
 from calcarine.web.study.settings import Comparison, StudySettings
 from calcarine.web.study.sources import Pictures, parse_pair
-from calcarine.web.study.store import Study, create_database
+from calcarine.web.study.store import Study, check_raters, create_database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -79,6 +79,8 @@ def make_study(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CalcarineError(f"{out} exists already; give a new folder for the study.")
     comparisons = _comparisons(pictures, compare, identification)
+    _settings(title=title, comparisons=tuple(comparisons), originals=(), **rules)
+    check_raters(n_raters)
     maker = _Maker(pictures, int(rules.get("size", 256)))
     n_catch, n_practice = int(rules.get("catch", 8)), int(rules.get("practice", 4))
     chosen, spare, doubles = maker.choose(n_originals, 2 * (n_catch + n_practice), seed)

@@ -78,34 +78,67 @@ def sign_test_p(differences: ArrayLike) -> tuple[float, int, int]:
 def crossed_interval(
     choices: ArrayLike, n_boot: int = 4000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap interval of the proportion over items and raters at once.
+    """Interval of the proportion over items and raters at once.
 
     Parameters
     ----------
     choices : array of shape (n_raters, n_items)
-        1 or 0; NaN where there is no answer.
+        1 or 0; NaN where there is no answer. Every rater and every item has an answer.
     n_boot : int
-        Resamples; items and raters are drawn anew and independently in each (Owen 2007: this
-        never understates the variance by much, and overstates it where there is little).
+        Resamples; items and raters are drawn anew and independently in each (Owen 2007).
     level : float
     seed : int
 
     Returns
     -------
     low, high : float
+        Percentiles of the bootstrap, whose spread is set to the two-way clustered variance
+        (Cameron, Gelbach & Miller 2011) with few raters allowed for: resampling both ways counts
+        the noise of single answers three times. Where all answers are the same, the exact
+        binomial interval of as many answers as there are items.
     """
     values = np.asarray(choices, float)
     given = np.isfinite(values)
     filled = np.where(given, values, 0.0)
     n_raters, n_items = values.shape
+    mean = float(filled.sum() / given.sum())
+    if mean in (0.0, 1.0):
+        bound = ((1 - level) / 2) ** (1 / max(n_items, n_raters))
+        return (bound, 1.0) if mean else (0.0, 1 - bound)
     rng = np.random.default_rng(seed)
     raters = rng.multinomial(n_raters, np.full(n_raters, 1 / n_raters), size=n_boot)
     items = rng.multinomial(n_items, np.full(n_items, 1 / n_items), size=n_boot)
     above = np.einsum("br,ri,bi->b", raters, filled, items, optimize=True)
     whole = np.einsum("br,ri,bi->b", raters, given.astype(float), items, optimize=True)
-    shares = above[whole > 0] / whole[whole > 0]
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    away = above[whole > 0] / whole[whole > 0] - mean
+    away *= _half_width(values, mean, level) / (_normal(level) * away.std())
+    low, high = mean + np.quantile(away, [(1 - level) / 2, (1 + level) / 2])
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def _half_width(values: FloatArray, mean: float, level: float) -> float:
+    """Half the interval by clustered variance; degrees of freedom by Satterthwaite's rule."""
+    from scipy.stats import t
+
+    away = np.where(np.isfinite(values), values - mean, 0.0)
+    n = float(np.isfinite(values).sum())
+    n_raters, n_items = values.shape
+    # A single rater or item has no spread to measure.
+    rater = (away.sum(axis=1) ** 2).sum() / n**2 * n_raters / (n_raters - 1) if n_raters > 1 else 0
+    item = (away.sum(axis=0) ** 2).sum() / n**2 * n_items / (n_items - 1) if n_items > 1 else 0
+    cell = (away**2).sum() / n**2 * n / (n - 1) if min(n_raters, n_items) > 1 else 0
+    variance = max(rater + item - cell, rater, item)
+    own = max(rater - cell, 0.0) if n_items > 1 else variance
+    rest = variance - own
+    spread = own**2 / max(n_raters - 1, 1) + rest**2 / max(n_items - 1, 1)
+    freedom = max(variance**2 / spread, 1.0) if spread > 0 else 1.0
+    return float(t.ppf((1 + level) / 2, freedom) * math.sqrt(variance))
+
+
+def _normal(level: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf((1 + level) / 2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

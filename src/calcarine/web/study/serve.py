@@ -47,7 +47,11 @@ def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | No
     sys.stdout.flush()
     # No access log: the links hold the tokens.
     config = uvicorn.Config(
-        build_app(study), access_log=False, server_header=False, log_level="warning"
+        build_app(study),
+        access_log=False,
+        server_header=False,
+        limit_concurrency=200,
+        log_level="warning",
     )
     try:
         uvicorn.Server(config).run(sockets=[listening])

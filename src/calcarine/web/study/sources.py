@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from calcarine.errors import CalcarineError
+from calcarine.web.pictures import RunPictures
 
 PAPER_METHODS = ("z_c", "z", "c")
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -69,28 +70,29 @@ def from_runs(
     if sample not in ("first", "random"):
         raise CalcarineError(f"'{sample}' is no way to take samples; choose first or random.")
     records = [read_run(Path(run)) for run in runs]
+    files = [RunPictures(record) for record in records]
     names = _run_names([record.folder for record in records])
     originals: dict[str, Path] = {}
     found: dict[str, dict[str, Path]] = {}
     provenance = []
-    for name, record in zip(names, records, strict=True):
+    for name, record, own in zip(names, records, files, strict=True):
         wanted = _methods_of(record.picture_methods, methods, record.folder)
         rng = np.random.default_rng([seed, 3])
         for stimulus in record.ids:
-            originals.setdefault(stimulus, record.truth(stimulus))
+            originals.setdefault(stimulus, own.truth(stimulus))
         for method in wanted:
             label = f"{name}/{method}" if len(records) > 1 else method
             found[label] = {}
             for stimulus in record.ids:
-                numbers = record.samples(stimulus, method)
+                numbers = own.samples(stimulus, method)
                 if not numbers:
                     continue
                 number = numbers[0] if sample == "first" else numbers[rng.integers(len(numbers))]
-                path = record.picture(stimulus, method, int(number))
+                path = own.picture(stimulus, method, int(number))
                 if path is not None:
                     found[label][stimulus] = path
         provenance.append(_run_provenance(name, record, wanted, sample))
-    _refuse_other_originals(originals, records, names)
+    _refuse_other_originals(originals, records, files, names)
     said = [record.simulated for record in records]
     return _complete(originals, found, _run_pairs(names, found), any(said), provenance)
 
@@ -197,17 +199,17 @@ def _run_provenance(name: str, record: Any, methods: list[str], sample: str) -> 
 
 
 def _refuse_other_originals(
-    originals: dict[str, Path], records: list[Any], names: list[str]
+    originals: dict[str, Path], records: list[Any], files: list[RunPictures], names: list[str]
 ) -> None:
     from calcarine.web.study.images import load_uniform
 
-    for name, record in zip(names[1:], records[1:], strict=True):
+    for name, record, own in zip(names[1:], records[1:], files[1:], strict=True):
         for stimulus in record.ids:
-            if originals[stimulus] == record.truth(stimulus):
+            if originals[stimulus] == own.truth(stimulus):
                 continue
             here, there = (
                 np.asarray(load_uniform(path, 32), float)
-                for path in (originals[stimulus], record.truth(stimulus))
+                for path in (originals[stimulus], own.truth(stimulus))
             )
             # Runs may keep their originals at different sizes.
             if np.abs(here - there).mean() > 8:

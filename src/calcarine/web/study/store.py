@@ -124,8 +124,7 @@ class Study:
             Pseudonym and token of each. The database keeps only a hash of the token; the tokens
             are added to ``invitations.csv``, which may be deleted once the links are sent.
         """
-        if not 1 <= n <= 1000:
-            raise CalcarineError(f"{n} raters cannot be invited; choose between 1 and 1000.")
+        check_raters(n)
         new = []
         with self.connection(write=True) as con:
             questions = {
@@ -185,6 +184,12 @@ class Study:
             writer.writerows(new)
             lines.flush()
             os.fsync(lines.fileno())
+
+
+def check_raters(n: int) -> None:
+    """Raise unless ``n`` raters can be invited at once."""
+    if not 1 <= n <= 1000:
+        raise CalcarineError(f"{n} raters cannot be invited; choose between 1 and 1000.")
 
 
 def connect(database: Path) -> sqlite3.Connection:
