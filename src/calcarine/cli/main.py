@@ -11,6 +11,7 @@ import typer
 
 from calcarine.cli import splits as _splits  # noqa: F401 - registers its commands
 from calcarine.cli.datasets import Data, Subject, datasets_app
+from calcarine.cli.score import compare, score
 from calcarine.cli.study import gallery, study_app
 from calcarine.errors import CalcarineError
 
@@ -22,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(datasets_app, name="datasets")
+app.command()(score)
+app.command()(compare)
 app.add_typer(study_app, name="study")
 app.command()(gallery)
 
@@ -112,6 +115,31 @@ def _stage(path: Path, name: str) -> None:
 def features(path: Run) -> None:
     """Extract z and c of all stimuli of a run."""
     _stage(path, "features")
+
+
+@app.command()
+def encode(
+    path: Annotated[Path | None, typer.Argument(help="Run's folder to continue.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set; see 'datasets list'.")] = None,
+    data: Data = None,
+    subject: Subject = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; the same one continues.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Map which parts of the diffusion model explain which voxels."""
+    from calcarine.experiment import load_experiment
+    from calcarine.experiment.run_directory import RunDirectory
+
+    if path is None:
+        experiment = load_experiment(
+            "encoding", None, settings or (), name=dataset, data=data, subject=subject
+        )
+        path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
+        RunDirectory(path, experiment)
+    elif settings:
+        raise CalcarineError("A run's folder has its own settings; give --out for a new run.")
+    _stage(path, "encode")
+    print(f"Maps and figures: {path / 'encoding.html'}")
 
 
 @app.command()

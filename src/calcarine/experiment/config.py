@@ -101,6 +101,23 @@ class EvaluationConfig(_Part):
     ceiling_samples: int = Field(1, ge=1)
 
 
+class EncodingConfig(_Part):
+    """Voxel-wise encoding (Takagi & Nishimoto 2023, section 3.4)."""
+
+    when: Literal["never", "always"] = "never"
+    ask: list[Literal["latents", "noise", "stages", "blocks"]] = Field(
+        ["latents", "noise", "stages", "blocks"], min_length=1
+    )
+    roi: str = "all"
+    strengths: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
+    blocks: list[str] | None = Field(None, description="of the U-Net; two down, mid, two up")
+    n_components: int = Field(6400, ge=1)
+    rate: float = Field(0.05, gt=0, lt=1, description="of false discoveries over voxels")
+    null: Literal["exact", "simulated"] = "exact"
+    n_permutations: int = Field(0, ge=0)
+    n_boot: int = Field(1000, ge=100)
+
+
 class Experiment(_Part):
     """Everything that decides what a run computes."""
 
@@ -112,6 +129,7 @@ class Experiment(_Part):
     ridge: RidgeConfig = RidgeConfig()
     generation: GenerationConfig = GenerationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    encoding: EncodingConfig = EncodingConfig()
 
 
 _PAPER: dict[str, Any] = {
@@ -132,7 +150,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "name": "takagi2023",
         "features": {"resize": "lanczos"},
         "generation": {**_PAPER, "candidates": 5},
+        "encoding": {"when": "always"},
     },
+    "encoding": {"name": "encoding", "encoding": {"when": "always"}},
     "takagi2023-compat": {
         "name": "takagi2023-compat",
         "dataset": {"zscore_sessions": False},

@@ -23,6 +23,7 @@ from calcarine.files import write_text
 
 _OUTPUTS = {
     "features": (),
+    "encode": ("encoding", "encoding.html"),
     "fit": ("decoder",),
     "reconstruct": ("reconstructions",),
     "evaluate": ("metrics",),

@@ -191,8 +191,14 @@ class Workspace:
         evaluate = content_key(
             "evaluate", reconstruct, evaluation, judge_digest(judge) if judge else None
         )
+        encode = content_key(
+            "encode", features, config.encoding.model_dump(mode="json"),
+            {k: generation[k] for k in ("strength", "guidance", "steps", "seed")},
+            config.ridge.model_dump(), [split.digest() for split in self.splits],
+        )  # fmt: skip
         return {
             "features": features,
+            "encode": encode,
             "fit": fit,
             "reconstruct": reconstruct,
             "evaluate": evaluate,
@@ -302,8 +308,18 @@ def report(work: Workspace) -> None:
     build_report(work.run.path)
 
 
+def encode(work: Workspace) -> None:
+    """Fit voxel-wise encoding models and write their maps and page."""
+    from calcarine.experiment.encode import encode_voxels
+    from calcarine.reporting.encoding_report import build_encoding_report
+
+    encode_voxels(work)
+    build_encoding_report(work.run.path)
+
+
 STAGES: dict[str, Callable[[Workspace], None]] = {
     "features": features,
+    "encode": encode,
     "fit": fit,
     "reconstruct": reconstruct,
     "evaluate": evaluate,
@@ -340,7 +356,8 @@ def run_experiment(
     run = RunDirectory(out, experiment)
     work = Workspace(run, progress)
     for stage in STAGES:
-        run_stage(work, stage)
+        if stage != "encode" or experiment.encoding.when == "always":
+            run_stage(work, stage)
     return run
 
 

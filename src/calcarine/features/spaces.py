@@ -98,6 +98,7 @@ def extract_spaces(
     guidance: float = 5.0,
     steps: int = 50,
     seed: int = 42,
+    size: int | None = None,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -112,6 +113,9 @@ def extract_spaces(
     guidance, steps, seed
         Of the denoising, as in `LatentDiffusion.generate`.  The noise belongs
         to the stimulus, so batches and order change nothing.
+    size
+        Side in pixels at which z is made and denoised; the model's own if
+        left out (320 with Stable Diffusion v1.4 in the paper).
     batch_size
         Stimuli at a time.
     progress
@@ -130,13 +134,14 @@ def extract_spaces(
     if any(space.name == "labels" for space in parsed):
         found["labels"] = _labels(stimuli)
     if moving or any(space.name == "z" for space in parsed):
-        found["z"] = visual_latent(store, model, stimuli)
+        found["z"] = visual_latent(store, model, stimuli, size)
     if moving or any(space.name == "c" for space in parsed):
         found["c"] = text_conditioning(store, model, stimuli)
     settings = {"guidance": guidance, "steps": steps, "seed": seed}
+    side = size or model.image_size
     for strength in sorted({space.strength for space in moving if space.strength is not None}):
         group = [space for space in moving if space.strength == strength]
-        work = _Pass(model, stimuli, found["z"], found["c"], strength, settings, progress)
+        work = _Pass(model, stimuli, found["z"], found["c"], strength, side, settings, progress)
         found.update(work.run(group, store, batch_size))
     return {space.name: found[space.name] for space in parsed}
 
@@ -162,6 +167,7 @@ class _Pass:
     z: NDArray[np.float32]
     c: NDArray[np.float32]
     strength: float
+    size: int
     settings: Mapping[str, Any]
     progress: Callable[[int], None] | None
 
@@ -181,7 +187,7 @@ class _Pass:
                 space.name,
                 {"model": self.model.digest, "stimuli": self.stimuli.digest(), "kind": "trajectory",
                  "strength": self.strength, "step": at[space], "block": space.block,
-                 **self.settings},
+                 "size": self.size, **self.settings},
             )
             for space in spaces
         ]  # fmt: skip

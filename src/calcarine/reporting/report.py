@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from pathlib import Path
@@ -12,6 +11,7 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.reporting import picks as picking
 from calcarine.reporting import scores as scoring
+from calcarine.reporting.pages import data_uri, environment
 from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
 from calcarine.reporting.records import (
     RunRecord,
@@ -59,8 +59,6 @@ def build_report(run: Path) -> Path:
     CalcarineError
         When the run is not finished, or one of its files is malformed.
     """
-    import jinja2
-
     from calcarine.reporting import figures
 
     record = read_run(Path(run))
@@ -73,17 +71,11 @@ def build_report(run: Path) -> Path:
             record, quantiles + random[:_SHEET_RANDOM], _sheet_caption(record, order)
         )
     )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("calcarine.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = environment()
+    templates.filters.update(
         num=scoring.number, ci=scoring.interval, p=scoring.p_value, explain=scoring.explain
     )
-    page = environment.get_template("report.html.j2").render(
+    page = templates.get_template("report.html.j2").render(
         record=record,
         manifest=record.manifest,
         title=str(record.settings.get("name") or record.folder.resolve().name),
@@ -91,7 +83,7 @@ def build_report(run: Path) -> Path:
         headlines=scoring.headlines(record.scores),
         pictures=_pictures(record, order, quantiles, random),
         scores=_score_tables(record),
-        plot=_data_uri(plot),
+        plot=data_uri(plot),
         pattern=read_pattern(record.per_image),
         not_as_paper=NOT_AS_PAPER,
         undecided=UNDECIDED,
@@ -202,11 +194,7 @@ def _embed(path: Path) -> str:
     image.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
-    return _data_uri(buffer.getvalue())
-
-
-def _data_uri(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return data_uri(buffer.getvalue())
 
 
 def _sheet_caption(record: RunRecord, order: Quality | None) -> str:

@@ -1,0 +1,100 @@
+"""The stage of voxel-wise encoding."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets.quality.reliability import reliability
+from calcarine.diffusion.trajectory import block_names
+from calcarine.encoding import Analysis, Questions, analyse
+from calcarine.errors import CalcarineError
+from calcarine.features import extract_spaces
+from calcarine.files import write_text, written_aside
+
+if TYPE_CHECKING:
+    from calcarine.experiment.stages import Workspace
+
+
+def encode_voxels(work: Workspace) -> None:
+    """Extract what the questions need, ask them, and write ``encoding/``.
+
+    Writes voxels.parquet, regions.parquet, unique.parquet, winners.parquet (see
+    `calcarine.encoding.Analysis`) and, last, summary.json.
+    """
+    config, generation = work.config.encoding, work.config.generation
+    questions = Questions(
+        ask=tuple(config.ask),
+        strengths=tuple(config.strengths),
+        strength=generation.strength,
+        blocks=tuple(config.blocks or _usual_blocks(block_names(work.model))),
+        n_components=config.n_components,
+    )
+    stimuli = work.dataset.stimuli
+    passes = {name.split("@")[1].split(":")[0] for name in questions.spaces() if "@" in name}
+    with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
+        features = extract_spaces(
+            questions.spaces(), work.model, stimuli, work.store, guidance=generation.guidance,
+            steps=generation.steps, seed=generation.seed, size=work.latent_size,
+            batch_size=generation.batch_size, progress=advance,
+        )  # fmt: skip
+    fits = sum(len(names) for names in questions.alone().values())
+    fits += sum(len(pairs) for pairs in questions.pairs().values())
+    with work.progress.track("Encoding models", fits) as advance:
+        found = analyse(
+            work.dataset, work.splits, features, questions, roi=config.roi,
+            ceiling=_ceiling(work), rate=config.rate, null=config.null,
+            n_permutations=config.n_permutations, n_folds=work.config.ridge.n_folds,
+            n_boot=config.n_boot, alphas=work.alphas, seed=work.config.evaluation.seed,
+            progress=lambda text: advance(1),
+        )  # fmt: skip
+    _write(work, found, questions)
+
+
+def _usual_blocks(names: tuple[str, ...]) -> list[str]:
+    """Two of the first stage, the bottleneck, two of the second (Takagi & Nishimoto 2023)."""
+    down = [name for name in names if name.startswith("down")]
+    up = [name for name in names if name.startswith("up")]
+    return [*dict.fromkeys([down[0], down[-1]]), "mid_block", *dict.fromkeys([up[0], up[-1]])]
+
+
+def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
+    """Noise ceilings by training repeats, where there are any."""
+    try:
+        found = reliability(work.dataset, work.splits[0], n_boot=0)
+    except CalcarineError:
+        return None
+    return np.asarray(found.values, dtype=np.float64)
+
+
+def _write(work: Workspace, found: Analysis, questions: Questions) -> None:
+    folder = work.run.path / "encoding"
+    for name in ("voxels", "regions", "unique", "winners"):
+        with written_aside(folder / f"{name}.parquet") as aside:
+            getattr(found, name).to_parquet(aside)
+    settings: dict[str, Any] = {
+        "questions": ", ".join(questions.ask),
+        "noise levels": ", ".join(f"{s:g}" for s in questions.strengths),
+        "strength of the other questions": questions.strength,
+        "blocks": ", ".join(questions.blocks),
+        "components": questions.n_components,
+        "guidance": work.config.generation.guidance,
+        "steps": work.config.generation.steps,
+        "region": work.config.encoding.roi,
+    }
+    dataset = work.dataset
+    summary = {
+        "simulated": dataset.simulated,
+        "dataset": dataset.name,
+        "subject": dataset.subject,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "model": f"{work.model.name} ({work.model.digest[:12]})",
+        "splits": ", ".join(f"{s.name} ({s.digest()[:8]})" for s in work.splits[:12]),
+        "facts": found.facts,
+        "settings": settings,
+    }
+    write_text(folder / "summary.json", json.dumps(summary, indent=1))

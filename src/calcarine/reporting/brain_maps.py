@@ -1,0 +1,310 @@
+"""Values of voxels as files and pictures of the brain."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+from calcarine.files import write_text, written_aside
+
+__all__ = [
+    "has_surface",
+    "has_volume",
+    "save_interactive",
+    "save_surface",
+    "save_volume",
+    "surface_figure",
+]
+
+HEMISPHERES = ("left", "right")
+_ON_SURFACE = ("hemisphere", "vertex")
+_IN_VOLUME = ("i", "j", "k", "x", "y", "z")
+
+
+def has_surface(voxels: pd.DataFrame) -> bool:
+    """Whether every voxel has a vertex of fsaverage5 (columns hemisphere and vertex)."""
+    return all(name in voxels for name in _ON_SURFACE) and bool(voxels["vertex"].notna().all())
+
+
+def has_volume(voxels: pd.DataFrame) -> bool:
+    """Whether every voxel has a place in a grid (columns i, j, k) and in millimetres."""
+    return all(name in voxels and voxels[name].notna().all() for name in _IN_VOLUME)
+
+
+def on_surface(voxels: pd.DataFrame, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Mean over the voxels of each fsaverage5 vertex, NaN where there is none, by hemisphere."""
+    found = {}
+    for hemisphere in HEMISPHERES:
+        size = len(_mesh("sphere", hemisphere)[0])
+        inside = (voxels["hemisphere"] == hemisphere).to_numpy() & np.isfinite(values)
+        vertex = voxels["vertex"].to_numpy()[inside].astype(np.int64)
+        count = np.bincount(vertex, minlength=size)
+        total = np.bincount(vertex, weights=values[inside], minlength=size)
+        found[hemisphere] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return found
+
+
+def save_surface(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[Any]) -> list[Path]:
+    """Write one GIFTI file a hemisphere, float32, NaN where there is no voxel.
+
+    Parameters
+    ----------
+    folder
+        Made when missing.
+    name
+        Start of the file names; ``-left.func.gii`` and ``-right.func.gii`` follow.
+    voxels, values
+        A row and a number a voxel; see `has_surface`.
+    """
+    import nibabel as nib
+
+    files = []
+    for hemisphere, drawn in on_surface(voxels, np.asarray(values, np.float64)).items():
+        side = "CortexLeft" if hemisphere == "left" else "CortexRight"
+        array = nib.gifti.GiftiDataArray(
+            drawn.astype(np.float32), intent="NIFTI_INTENT_NONE",
+            meta={"Name": name, "AnatomicalStructurePrimary": side},
+        )  # fmt: skip
+        path = folder / f"{name}-{hemisphere}.func.gii"
+        with written_aside(path) as aside:
+            aside.write_bytes(nib.gifti.GiftiImage(darrays=[array]).to_bytes())
+        files.append(path)
+    return files
+
+
+def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[Any]) -> Path:
+    """Write a NIfTI file, float32, NaN where there is no voxel.
+
+    Parameters
+    ----------
+    folder, name
+        The file is ``NAME.nii.gz``.
+    voxels, values
+        A row and a number a voxel; see `has_volume`.  The affine is the one
+        that takes i, j, k to x, y, z.
+
+    Raises
+    ------
+    CalcarineError
+        If no affine does.
+    """
+    import nibabel as nib
+
+    grid = voxels[["i", "j", "k"]].to_numpy(dtype=np.int64)
+    place = voxels[["x", "y", "z"]].to_numpy(dtype=np.float64)
+    known = np.column_stack([grid, np.ones(len(grid))])
+    solved = np.linalg.lstsq(known, place, rcond=None)[0]
+    if np.abs(known @ solved - place).max() > 0.05:
+        raise CalcarineError("No affine takes the voxels' i, j, k to their x, y, z; check both.")
+    affine = np.vstack([solved.T, [0, 0, 0, 1]])
+    volume = np.full(grid.max(0) + 1, np.nan, dtype=np.float32)
+    volume[tuple(grid.T)] = np.asarray(values, dtype=np.float32)
+    path = folder / f"{name}.nii.gz"
+    with written_aside(path) as aside:
+        # nibabel tells the format by the name.
+        image = nib.Nifti1Image(volume, affine)
+        aside.write_bytes(_gzipped(image.to_bytes()))
+    return path
+
+
+def save_interactive(
+    path: Path, voxels: pd.DataFrame, maps: Mapping[str, NDArray[Any]], title: str
+) -> Path:
+    """Write one offline page on which the inflated brain can be turned.
+
+    Parameters
+    ----------
+    path
+        Of the HTML file.
+    voxels
+        A row a voxel; see `has_surface`.
+    maps
+        By name, a number a voxel, NaN for none; the page has a list to choose from.
+    title
+        Above the brain.
+    """
+    import plotly.graph_objects as go
+
+    points, faces = zip(*(_mesh("infl", side) for side in HEMISPHERES), strict=True)
+    # The inflated hemispheres overlap where they come from; the gap is of no meaning.
+    apart = [
+        part + np.array([sign * 55.0, 0, 0]) for part, sign in zip(points, (-1, 1), strict=True)
+    ]
+    x, y, z = np.concatenate(apart).T
+    i, j, k = np.concatenate([faces[0], faces[1] + len(points[0])]).T
+    coloured = {}
+    for name, values in maps.items():
+        drawn = on_surface(voxels, np.asarray(values, np.float64))
+        scale, _ = _scale(np.concatenate(list(drawn.values())))
+        both = np.concatenate([_vertex_colours(side, drawn[side], scale) for side in HEMISPHERES])
+        coloured[name] = [_hex(colour) for colour in (both[:, :3] * 255).round().astype(int)]
+    mesh = go.Mesh3d(
+        x=x, y=y, z=z, i=i, j=j, k=k, vertexcolor=next(iter(coloured.values())), hoverinfo="skip",
+        flatshading=False, lighting={"ambient": 0.7, "diffuse": 0.5, "specular": 0.05},
+    )  # fmt: skip
+    buttons = [
+        {"label": name, "method": "restyle", "args": [{"vertexcolor": [colours]}]}
+        for name, colours in coloured.items()
+    ]
+    hidden = {"visible": False}
+    figure = go.Figure(mesh)
+    figure.update_layout(
+        title=title, margin={"l": 0, "r": 0, "b": 0}, updatemenus=[{"buttons": buttons, "x": 0.2}],
+        scene={"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data",
+               "camera": {"eye": {"x": 0, "y": -1.8, "z": 0.3}}},
+    )  # fmt: skip
+    write_text(path, figure.to_html(include_plotlyjs=True, full_html=True))
+    return path
+
+
+def _hex(colour: NDArray[np.int64]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _gzipped(content: bytes) -> bytes:
+    import gzip
+
+    return gzip.compress(content, compresslevel=6, mtime=0)
+
+
+def surface_figure(
+    voxels: pd.DataFrame,
+    values: NDArray[Any],
+    title: str,
+    simulated: bool,
+    limits: tuple[float, float] | None = None,
+    names: tuple[str, ...] = (),
+) -> Figure:
+    """Draw values on fsaverage5: flat maps and inflated surfaces from within and from below.
+
+    Parameters
+    ----------
+    voxels, values
+        A row and a number a voxel, NaN for none; see `has_surface`.
+    title
+        Above the picture.
+    simulated
+        Whether the picture must say that the brain was simulated.
+    limits
+        Of the colours; 0 and the 99th percentile if left out.
+    names
+        For values that are positions in a list: the list, one colour each.
+    """
+    drawn = on_surface(voxels, np.asarray(values, np.float64))
+    scale, ticks = _scale(np.concatenate(list(drawn.values())), limits, names)
+    figure = Figure(figsize=(10, 5.4), layout="constrained")
+    panels = figure.subplots(2, 3, width_ratios=[1, 1, 1.3])
+    for row, hemisphere in enumerate(HEMISPHERES):
+        for axes, (surface, view) in zip(panels[row], _VIEWS, strict=True):
+            _paint(axes, hemisphere, surface, view, drawn[hemisphere], scale)
+            axes.set_title(f"{hemisphere}, {view or surface}", fontsize=8, color="#55606c")
+    bar = figure.colorbar(scale, ax=panels, shrink=0.7, ticks=ticks)
+    if names:
+        bar.ax.set_yticklabels(names, fontsize=8)
+    figure.suptitle(title + (" (SIMULATED brain)" if simulated else ""), fontsize=11)
+    return figure
+
+
+def _scale(
+    values: NDArray[np.float64],
+    limits: tuple[float, float] | None = None,
+    names: tuple[str, ...] = (),
+) -> tuple[Any, Any]:
+    """Colours of numbers, and the ticks of their bar."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    if names:
+        colours = ListedColormap(_SERIES[: len(names)])
+        return ScalarMappable(Normalize(-0.5, len(names) - 0.5), colours), range(len(names))
+    finite = values[np.isfinite(values)]
+    top = float(np.percentile(finite, 99)) if finite.size else 1.0
+    low, high = limits or (0.0, max(top, 1e-6))
+    return ScalarMappable(Normalize(low, high), colormaps["inferno"]), None
+
+
+def _vertex_colours(
+    hemisphere: str, values: NDArray[np.float64], scale: Any
+) -> NDArray[np.float64]:
+    """Red, green, blue and opacity of each vertex: grey by curvature where there is no value."""
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import load_surf_data
+
+    sulci = np.asarray(load_surf_data(fetch_surf_fsaverage("fsaverage5")[f"sulc_{hemisphere}"]))
+    colours = np.repeat(np.where(sulci > 0, 0.62, 0.8)[:, None], 4, axis=1)
+    colours[:, 3] = 1.0
+    shown = np.isfinite(values)
+    colours[shown] = scale.to_rgba(values[shown])
+    return colours
+
+
+_SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A5195", "#8A8A00")
+_VIEWS = (("infl", "medial"), ("infl", "ventral"), ("flat", ""))
+
+
+@functools.cache
+def _mesh(kind: str, hemisphere: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Coordinates and faces; nilearn ships fsaverage5, nothing is downloaded."""
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import load_surf_mesh
+
+    mesh = load_surf_mesh(fetch_surf_fsaverage("fsaverage5")[f"{kind}_{hemisphere}"])
+    return np.asarray(mesh.coordinates, np.float64), np.asarray(mesh.faces, np.int64)
+
+
+def _paint(
+    axes: Any, hemisphere: str, surface: str, view: str, values: NDArray[np.float64], scale: Any
+) -> None:
+    """Faces nearer to the eye over those behind, grey by curvature where there is no value."""
+    from matplotlib.collections import PolyCollection
+
+    points, faces = _mesh(surface, hemisphere)
+    flat, depth = _projected(points, hemisphere, view)
+    if surface == "flat":
+        # Vertices that were cut away lie at the origin of the flat map.
+        faces = faces[(np.abs(points[faces]).sum(2) > 0).all(1)]
+    colour, shown = _vertex_colours(hemisphere, values, scale), np.isfinite(values)
+    # A face has the colour of the vertices with a value, where it has one.
+    weight = np.where(shown, 1.0, 1e-6)[faces]
+    face_colour = (colour[faces] * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
+    order = np.argsort(depth[faces].mean(1))
+    if surface != "flat":
+        side = np.cross(
+            flat[faces[:, 1]] - flat[faces[:, 0]], flat[faces[:, 2]] - flat[faces[:, 0]]
+        )
+        order = order[side[order] > 0]
+    painted: Any = PolyCollection(
+        list(flat[faces[order]]),
+        facecolors=face_colour[order],
+        edgecolors=face_colour[order],
+        linewidths=0.2,
+        rasterized=True,
+    )
+    axes.add_collection(painted)
+    used = flat[np.unique(faces)]
+    axes.set_xlim(used[:, 0].min() - 3, used[:, 0].max() + 3)
+    axes.set_ylim(used[:, 1].min() - 3, used[:, 1].max() + 3)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def _projected(
+    points: NDArray[np.float64], hemisphere: str, view: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the eye sees, (vertex, 2), and how near each vertex is."""
+    x, y, z = points.T
+    if view == "medial":
+        toward = 1.0 if hemisphere == "left" else -1.0
+        return np.column_stack([toward * y, z]), toward * x
+    if view == "ventral":
+        return np.column_stack([-x, y]), -z
+    return np.column_stack([x, y]), np.zeros(len(x))

@@ -1,0 +1,258 @@
+"""What the encoding analyses of a run found: files of maps, figures and one HTML page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from calcarine.errors import CalcarineError
+from calcarine.files import write_bytes
+from calcarine.reporting import brain_maps
+from calcarine.reporting.figures import mark_simulated, png
+from calcarine.reporting.pages import data_uri, environment
+
+__all__ = ["build_encoding_report", "encoding_figures", "read_encoding"]
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A5195", "#8A8A00")
+_MEANINGS = {
+    "latents": "Each latent alone: how well it predicts the measured test responses.",
+    "noise": "z and z_c together, at several noise levels: what only one of the two explains.",
+    "stages": "z and z_c on its way: early, in the middle and late in the denoising.",
+    "blocks": "Blocks of the U-Net; each voxel goes to the block that predicts it best inside the "
+    "training stimuli.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingRecord:
+    """What a run's folder ``encoding`` holds.
+
+    Attributes
+    ----------
+    folder
+        The run.
+    summary
+        Data set, settings and counts.
+    voxels, regions, unique, winners
+        See `calcarine.encoding.Analysis`.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    voxels: pd.DataFrame
+    regions: pd.DataFrame
+    unique: pd.DataFrame
+    winners: pd.DataFrame
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the brain was simulated."""
+        return bool(self.summary["simulated"])
+
+
+def read_encoding(run: Path) -> EncodingRecord:
+    """Read the analyses of a run.
+
+    Raises
+    ------
+    CalcarineError
+        If there are none, or a file is damaged.
+    """
+    folder = run / "encoding"
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        names = ("voxels", "regions", "unique", "winners")
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+        summary["simulated"], summary["facts"]["rate"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CalcarineError(
+            f"{run} has no whole encoding analysis ({type(error).__name__}); call "
+            f"'calcarine encode {run}'."
+        ) from error
+    return EncodingRecord(run, summary, **tables)
+
+
+def build_encoding_report(run: Path) -> Path:
+    """Write maps, figures and ``encoding.html`` of a run.
+
+    Parameters
+    ----------
+    run
+        The run directory with its folder ``encoding``.
+
+    Returns
+    -------
+    Path
+        ``run/encoding.html``, one file that opens offline.  Beside it
+        ``encoding/maps`` holds NIfTI or GIFTI files and interactive
+        surfaces, where places of voxels are known.
+    """
+    record = read_encoding(run)
+    figures, surface = _maps(record)
+    plots = {name: png(figure, 110) for name, figure in encoding_figures(record).items()}
+    maps = {name: png(figure, 100) for name, figure in figures.items()}
+    for name, content in {**plots, **maps}.items():
+        write_bytes(run / "encoding" / "figures" / f"{name}.png", content)
+    page = environment().get_template("encoding.html.j2").render(
+        record=record,
+        title=f"Encoding: {record.summary['dataset']}, {record.summary['subject']}",
+        plots={name: data_uri(content) for name, content in plots.items()},
+        maps={name: data_uri(content) for name, content in maps.items()},
+        surface=surface,
+        meanings=_MEANINGS,
+        sentences=_sentences(record),
+        tables=_tables(record),
+    )  # fmt: skip
+    target = run / "encoding.html"
+    write_bytes(target, page.encode("utf-8"))
+    return target
+
+
+def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
+    """Draw the region figures, one for each question that was asked."""
+    found = {}
+    if not record.regions.empty:
+        for question, table in record.regions.groupby("question", sort=False):
+            name = str(question).replace(", ", "-")
+            found[name] = _bars(table, f"{question}: mean r over voxels", record.simulated)
+    for question, table in (
+        record.unique.groupby("question", sort=False) if len(record.unique) else ()
+    ):
+        found[str(question)] = _lines(table, f"{question}: unique r2", record.simulated)
+    return found
+
+
+def _bars(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
+    regions, spaces = table["region"].unique(), table["space"].unique()
+    figure = Figure(figsize=(8.5, 1.1 + 0.16 * len(regions) * (len(spaces) + 1)),
+                    layout="constrained")  # fmt: skip
+    axes = figure.subplots()
+    for at, space in enumerate(spaces):
+        rows = table[table["space"] == space].set_index("region").loc[regions]
+        y = np.arange(len(regions)) * (len(spaces) + 1) + at
+        error = np.abs(rows[["low", "high"]].to_numpy().T - rows["r"].to_numpy())
+        axes.errorbar(rows["r"], y, xerr=error, fmt="o", ms=4, color=_COLOURS[at % 8], label=space)
+    ticks = np.arange(len(regions)) * (len(spaces) + 1) + (len(spaces) - 1) / 2
+    sizes = table.groupby("region")["voxels"].first()
+    axes.set_yticks(ticks, [f"{region} ({sizes[region]})" for region in regions], fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0, color="#1c2733", lw=0.8, ls="--")
+    return _finished(figure, axes, title, "r, with 95 % interval over test stimuli", simulated)
+
+
+def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
+    regions, pairs = table["region"].unique(), table["pair"].unique()
+    columns = min(4, len(regions))
+    rows = -(-len(regions) // columns)
+    figure = Figure(figsize=(2.5 * columns + 0.6, 2.1 * rows + 0.9), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(regions) :]:
+        axes.axis("off")
+    for axes, region in zip(panels.flat, regions, strict=False):
+        part = table[table["region"] == region]
+        for at, (label, own) in enumerate((("z", True), ("z_c", False))):
+            line = part[(part["space"] == "z") == own].set_index("pair").loc[pairs]
+            error = np.abs(line[["low", "high"]].to_numpy().T - line["unique_r2"].to_numpy())
+            axes.errorbar(range(len(pairs)), line["unique_r2"], yerr=error, marker="o", ms=4,
+                          color=_COLOURS[at], label=f"only {label}")  # fmt: skip
+        axes.set_title(f"{region} ({int(part['voxels'].iloc[0])})", fontsize=9)
+        axes.axhline(0, color="#1c2733", lw=0.8, ls="--")
+        names = [pair.split(" + ")[1].removeprefix("zc@") for pair in pairs]
+        axes.set_xticks(range(len(pairs)), names, fontsize=8)
+    panels.flat[0].legend(fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=11)
+    if simulated:
+        mark_simulated(figure)
+    return figure
+
+
+def _finished(figure: Figure, axes: Any, title: str, label: str, simulated: bool) -> Figure:
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel(label, fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    if simulated:
+        mark_simulated(figure)
+    return figure
+
+
+def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
+    """Pictures on the surface, and the path of the interactive page from the report's."""
+    voxels, folder = record.voxels, record.folder / "encoding" / "maps"
+    figures: dict[str, Figure] = {}
+    turned: dict[str, Any] = {}
+    for name in map(str, voxels.columns):
+        if not name.startswith(("r:", "winner:")) or name.startswith("r:unet"):
+            continue
+        values = voxels[name].to_numpy(dtype=np.float64)
+        if name.startswith("winner:"):
+            values = np.where(values < 0, np.nan, values)
+        else:
+            called = voxels[name.replace("r:", "significant:", 1)].to_numpy(dtype=bool)
+            turned[name] = values = np.where(called, values, np.nan)
+        plain = name.replace(":", "-").replace("@", "-")
+        if brain_maps.has_volume(voxels):
+            brain_maps.save_volume(folder, plain, voxels, values)
+        if brain_maps.has_surface(voxels):
+            brain_maps.save_surface(folder, plain, voxels, values)
+            figures[plain] = _map_figure(record, name, values)
+    if not turned or not brain_maps.has_surface(voxels):
+        return figures, None
+    title = "r of significant voxels" + (" (SIMULATED brain)" if record.simulated else "")
+    page = brain_maps.save_interactive(folder / "surface.html", voxels, turned, title)
+    return figures, page.relative_to(record.folder).as_posix()
+
+
+def _map_figure(record: EncodingRecord, name: str, values: Any) -> Figure:
+    if name.startswith("winner:"):
+        stage = name.removeprefix("winner:")
+        table = record.winners[record.winners["question"] == f"blocks, {stage}"]
+        names = tuple(str(space).split("@")[0].removeprefix("unet:") for space in
+                      table["space"].unique())  # fmt: skip
+        title = f"Block that wins, {stage} in the denoising"
+        return brain_maps.surface_figure(record.voxels, values, title, record.simulated,
+                                         names=names)  # fmt: skip
+    title = f"r of {name.removeprefix('r:')}, significant voxels"
+    return brain_maps.surface_figure(record.voxels, values, title, record.simulated)
+
+
+def _sentences(record: EncodingRecord) -> list[str]:
+    facts = record.summary["facts"]
+    said = [
+        f"{facts['voxels']:,} voxels, {facts['test_stimuli']} test stimuli; false discovery rate "
+        f"at most {facts['rate']:.0%} over voxels, one-sided p from the {facts['null']} null of r."
+    ]
+    table = record.regions
+    if not table.empty and "latents" in set(table["question"]):
+        latents = table[table["question"] == "latents"]
+        for region, part in latents.groupby("region", sort=False):
+            best = part.sort_values("r", ascending=False).iloc[0]
+            second = part.sort_values("r", ascending=False).iloc[1]
+            clear = best["low"] > second["high"]
+            verb = "wins" if clear else "is ahead, within the intervals,"
+            said.append(
+                f"{region}: {best['space']} {verb} with mean r {best['r']:.3f} "
+                f"[{best['low']:.3f}, {best['high']:.3f}], then {second['space']} with "
+                f"{second['r']:.3f} [{second['low']:.3f}, {second['high']:.3f}]."
+            )
+    return said
+
+
+def _tables(record: EncodingRecord) -> dict[str, list[dict[str, Any]]]:
+    counts = record.summary["facts"]["significant"]
+    total = record.summary["facts"]["voxels"]
+    rows = []
+    for space, count in counts.items():
+        r = record.voxels[f"r:{space}"]
+        column = f"p_family:{space}"
+        family = int((record.voxels[column] <= 0.05).sum()) if column in record.voxels else None
+        rows.append({"space": space, "significant": int(count), "share": count / total,
+                     "median": float(r.median()), "best": float(r.quantile(0.99)),
+                     "family": family})  # fmt: skip
+    return {"spaces": rows, "winners": record.winners.to_dict("records")}

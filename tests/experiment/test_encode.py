@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calcarine.cli.main import app
+from calcarine.experiment import load_experiment, run_stage
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stages import Workspace
+
+SMALL = [
+    "dataset.options={n_train: 60, n_test: 12, n_sessions: 3, n_early: 24, n_ventral: 24, "
+    "n_other: 12}",
+    "generation.steps=5", "encoding.ask=[latents, noise]", "encoding.strengths=[0.4]",
+    "encoding.n_boot=100", "encoding.n_permutations=50",
+]  # fmt: skip
+
+
+def test_encode_from_the_command_line_writes_maps_and_continues(tmp_path):
+    from typer.testing import CliRunner
+
+    out = tmp_path / "run"
+    settings = [part for text in SMALL for part in ("--set", text)]
+    done = CliRunner().invoke(
+        app, ["encode", "--dataset", "simulated", "--out", str(out), *settings]
+    )
+    assert done.exit_code == 0, done.output
+    assert "encoding.html" in done.output
+    voxels = pd.read_parquet(out / "encoding" / "voxels.parquet")
+    assert len(voxels) == 60
+    assert {"r:z", "q:c", "p_family:z", "normalised:zc@0.8", "unique:z|z+zc@0.4"} <= set(voxels)
+    assert json.loads((out / "encoding" / "summary.json").read_text())["simulated"]
+    before = (out / "encoding.html").stat().st_mtime_ns
+    again = CliRunner().invoke(app, ["encode", str(out)])
+    assert again.exit_code == 0
+    assert (out / "encoding.html").stat().st_mtime_ns == before
+
+
+def test_another_question_runs_again_on_the_same_features(tmp_path):
+    def run(*changes):
+        experiment = load_experiment("encoding", None, [*SMALL, *changes], name="simulated")
+        work = Workspace(RunDirectory(tmp_path, experiment))
+        run_stage(work, "encode")
+        return pd.read_parquet(tmp_path / "encoding" / "voxels.parquet")
+
+    one = run()
+    made = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "features").iterdir()}
+    two = run("encoding.ask=[latents]")
+    assert "unique:z|z+zc@0.4" in one and "unique:z|z+zc@0.4" not in two
+    assert made == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "features").iterdir()}
+    np.testing.assert_allclose(one["r:z"], two["r:z"])
+
+
+@pytest.mark.parametrize("setting", ["encoding.ask=[colours]", "encoding.strengths=[2]"])
+def test_wrong_settings_are_told(setting):
+    with pytest.raises(Exception, match="The setting 'encoding"):
+        load_experiment("encoding", None, [setting])

@@ -1,0 +1,109 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from calcarine.datasets.cortex import place_voxels
+from calcarine.errors import CalcarineError
+from calcarine.reporting import brain_maps
+from calcarine.reporting.encoding_report import build_encoding_report, read_encoding
+
+SPACES = ("z", "c", "zc@0.8")
+REGIONS = ("early", "ventral", "other")
+
+
+@pytest.fixture
+def run(tmp_path, rng):
+    """The folder of a run that asked all questions, with numbers of our own."""
+    voxels = place_voxels(rng, 20, 20, 10).drop(columns="region")
+    blocks = [f"unet:{b}@0.8:middle" for b in ("down_blocks.0", "mid_block")]
+    for space in (*SPACES, *blocks):
+        voxels[f"r:{space}"] = rng.uniform(-0.1, 0.9, 50)
+        voxels[f"significant:{space}"] = voxels[f"r:{space}"] > 0.3
+    voxels["winner:middle"] = rng.integers(-1, 2, 50)
+    rows = [(region, space, 20, 0.5 - 0.1 * at, 0.46 - 0.1 * at, 0.54 - 0.1 * at, "latents")
+            for region in REGIONS for at, space in enumerate(SPACES)]  # fmt: skip
+    regions = pd.DataFrame(rows, columns=["region", "space", "voxels", "r", "low", "high",
+                                          "question"])  # fmt: skip
+    rows = [(region, space, 20, 0.1, 0.05, 0.15, "noise", f"z + zc@{s}")
+            for region in REGIONS for s in (0.4, 0.8) for space in ("z", f"zc@{s}")]  # fmt: skip
+    unique = pd.DataFrame(rows, columns=["region", "space", "voxels", "unique_r2", "low", "high",
+                                         "question", "pair"])  # fmt: skip
+    rows = [("early", block, 5, 10, 0.5, "blocks, middle") for block in blocks]
+    winners = pd.DataFrame(rows, columns=["region", "space", "won", "significant", "share",
+                                          "question"])  # fmt: skip
+    folder = tmp_path / "encoding"
+    folder.mkdir()
+    for name, table in {"voxels": voxels, "regions": regions, "unique": unique,
+                        "winners": winners}.items():  # fmt: skip
+        table.to_parquet(folder / f"{name}.parquet")
+    facts = {"voxels": 50, "test_stimuli": 30, "rate": 0.05, "null": "exact",
+             "significant": dict.fromkeys(SPACES, 30)}  # fmt: skip
+    summary = {"simulated": True, "dataset": "toy <b>", "subject": "s1", "source": "here",
+               "licence": "none", "model": "mini", "splits": "one", "facts": facts,
+               "settings": {"questions": "all"}}  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return tmp_path
+
+
+def test_page_says_what_was_found_and_needs_nothing_else(run):
+    page = build_encoding_report(run).read_text()
+    assert "SIMULATED" in page
+    assert "early: z wins with mean r 0.500 [0.460, 0.540]" in page
+    assert "toy &lt;b&gt;" in page and "toy <b>" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
+    assert {p.name for p in (run / "encoding" / "figures").iterdir()} >= {"latents.png",
+                                                                        "noise.png"}  # fmt: skip
+    turned = (run / "encoding" / "maps" / "surface.html").read_text()
+    assert "SIMULATED" in turned and 'src="http' not in turned
+    assert not list(run.rglob("*.part"))
+
+
+def test_a_map_holds_the_values_of_significant_voxels_at_their_vertices(run):
+    build_encoding_report(run)
+    voxels = read_encoding(run).voxels
+    for hemisphere in ("left", "right"):
+        image = nib.load(run / "encoding" / "maps" / f"r-c-{hemisphere}.func.gii")
+        drawn = image.darrays[0].data
+        assert drawn.shape == (10242,)
+        own = voxels[(voxels.hemisphere == hemisphere)]
+        for vertex, rows in own.groupby("vertex"):
+            kept = rows["r:c"][rows["significant:c"]]
+            if len(kept):
+                assert drawn[int(vertex)] == pytest.approx(kept.mean(), rel=1e-5)
+            else:
+                assert np.isnan(drawn[int(vertex)])
+        assert np.isfinite(drawn).sum() <= len(own)
+
+
+def test_a_volume_has_the_affine_and_the_values(tmp_path, rng):
+    grid = np.array(np.meshgrid(range(3), range(4), range(5), indexing="ij")).reshape(3, -1).T
+    affine = np.array([[1.8, 0.1, 0, -70], [0, 1.8, 0, -90], [0, 0, 1.8, -50], [0, 0, 0, 1.0]])
+    place = grid @ affine[:3, :3].T + affine[:3, 3]
+    voxels = pd.DataFrame(np.hstack([grid, place]), columns=["i", "j", "k", "x", "y", "z"])
+    voxels = voxels.sample(30, random_state=0)
+    values = rng.normal(size=30)
+    image = nib.load(brain_maps.save_volume(tmp_path, "r", voxels, values))
+    np.testing.assert_allclose(image.affine, affine, atol=1e-4)
+    found = np.asarray(image.dataobj)[tuple(voxels[["i", "j", "k"]].to_numpy(int).T)]
+    np.testing.assert_allclose(found, values, rtol=1e-6)
+    assert np.isfinite(image.get_fdata()).sum() == 30
+    with pytest.raises(CalcarineError, match="No affine"):
+        brain_maps.save_volume(tmp_path, "r", voxels.assign(x=rng.normal(size=30)), values)
+
+
+def test_a_run_without_analysis_is_told(tmp_path):
+    with pytest.raises(
+        CalcarineError, match=r"no whole encoding analysis .* call 'calcarine encode"
+    ):
+        build_encoding_report(tmp_path)
+
+
+def test_unknown_places_give_no_maps(run):
+    table = pd.read_parquet(run / "encoding" / "voxels.parquet")
+    table.drop(columns=["vertex", "hemisphere"]).to_parquet(run / "encoding" / "voxels.parquet")
+    page = build_encoding_report(run).read_text()
+    assert "does not tell where its voxels are" in page
+    assert not (run / "encoding" / "maps").exists()
