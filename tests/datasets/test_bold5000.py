@@ -241,10 +241,13 @@ def damaged(rng, content, trial):
 def test_damaged_files_are_told_or_read_whole(folder, copy):
     rng = np.random.default_rng(6)
     run = sorted((copy / LISTS / "CSI4").glob("*/*.txt"))[3]
+    names = bold5000.load(folder, "CSI4", size=24).trial_stimuli
+    shown = copy / SCENES / "Presented_Stimuli" / "COCO"
+    shown /= next(name for name in names if name.startswith("COCO"))
     paths = [beta_file(copy, "CSI4", "LHEarlyVis"), beta_file(copy, "CSI4", "RHRSC"), run,
              copy / SCENES / "repeated_stimuli_113_list.txt",
              copy / "BOLD5000_Stimuli/Image_Labels/imagenet_final_labels.txt",
-             *sorted((copy / SCENES / "Presented_Stimuli" / "COCO").iterdir())[:1]]  # fmt: skip
+             shown]  # fmt: skip
     shape = bold5000.load(folder, "CSI4", size=24).responses.shape
     told = 0
     for path in paths:

@@ -210,7 +210,7 @@ def test_folders_as_unpacked_from_connectomedb(folder, tmp_path):
 
 
 def test_true_sizes_of_areas_in_full_size(tmp_path):
-    hcp.fake(tmp_path, full_size=True, subjects=1, frames=4)
+    hcp.fake(tmp_path, full_size=True, people=1, frames=4)
     rows = {row.what: row for row in hcp.check(tmp_path)}
     assert rows["100206"].found == rows["100206"].expected.replace("1200 frames", "4 frames")
     found = next(hcp.vectors(tmp_path, window=2)).vectors
@@ -304,7 +304,7 @@ def damaged(rng, content, trial):
 
 def test_damaged_files_are_told_or_read_whole(tmp_path):
     rng = np.random.default_rng(7)
-    hcp.fake(tmp_path, subjects=1, frames=20)
+    hcp.fake(tmp_path, people=1, frames=20)
     stored = hcp.prepare_vectors(tmp_path, tmp_path / "out").path / "100206"
     told = 0
     for path, place in [

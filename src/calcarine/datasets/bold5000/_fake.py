@@ -24,7 +24,7 @@ def fake(
     *,
     full_size: bool = False,
     seed: int = 0,
-    subjects: tuple[str, ...] | list[str] | None = None,
+    people: tuple[str, ...] | list[str] | None = None,
     voxels: int | None = None,
     size: int | None = None,
 ) -> None:
@@ -38,15 +38,15 @@ def fake(
         4916 pictures, 15 sessions (CSI4: 9) and some 2000 voxels a subject.
     seed
         Of the content.
-    subjects
-        Which; CSI1 and CSI4 if left out (all four in full size).
+    people
+        Which subjects; CSI1 and CSI4 if left out (all four in full size).
     voxels
         In each region and hemisphere.
     size
         About how large pictures are; they are of different sizes.
     """
     rng = np.random.default_rng(seed)
-    chosen = subjects or (("CSI1", "CSI2", "CSI3", "CSI4") if full_size else ("CSI1", "CSI4"))
+    chosen = people or (("CSI1", "CSI2", "CSI3", "CSI4") if full_size else ("CSI1", "CSI4"))
     strange = [name for name in chosen if name not in ("CSI1", "CSI2", "CSI3", "CSI4")]
     if strange:
         raise CalcarineError(f"BOLD5000 has no subject {strange[0]}; it has CSI1 to CSI4.")

@@ -40,7 +40,7 @@ def fake(
     *,
     full_size: bool = False,
     seed: int = 0,
-    subjects: int | None = None,
+    people: int | None = None,
     voxels: int | None = None,
     size: int | None = None,
     pictures: str = "both",
@@ -57,7 +57,7 @@ def fake(
         voxels a subject (about 0.5 GB a subject).
     seed
         Of the content.
-    subjects, voxels, size
+    people, voxels, size
         How many subjects and voxels, and the side of pictures.
     pictures
         ``"npz"``, ``"folder"``, ``"both"`` or ``"none"``.
@@ -68,7 +68,7 @@ def fake(
         raise CalcarineError(f"Pictures are npz, folder, both or none, not {pictures}.")
     rng = np.random.default_rng(seed)
     counts = (150, 8, 50, 35, 10) if full_size else (12, 5, 8, 5, 2)
-    people = subjects or (5 if full_size else 2)
+    people = people or (5 if full_size else 2)
     n_voxels = voxels or (4466 if full_size else 70)
     side = size or (256 if full_size else 16)
     if not 1 <= people <= 5 or n_voxels < 2 * len(_REGIONS):

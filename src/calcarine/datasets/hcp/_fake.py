@@ -23,7 +23,7 @@ def fake(
     *,
     full_size: bool = False,
     seed: int = 0,
-    subjects: int | None = None,
+    people: int | None = None,
     grayordinates: int | None = None,
     frames: int | None = None,
     layout: str = "flat",
@@ -40,8 +40,8 @@ def fake(
         1200 frames of 91282 grayordinates (438 MB a subject).
     seed
         Of the content.
-    subjects, grayordinates, frames
-        How many.
+    people, grayordinates, frames
+        How many subjects, grayordinates and frames.
     layout
         ``"flat"``: ``SUBJECT_rfMRI_...`` in the folder; ``"tree"``: as
         ConnectomeDB unpacks.
@@ -50,7 +50,7 @@ def fake(
 
     count = grayordinates or (91282 if full_size else 600)
     length = frames or (1200 if full_size else 120)
-    people = subjects or (2 if full_size else 3)
+    people = people or (2 if full_size else 3)
     if count < 200 or length < 2:
         raise CalcarineError("HCP's layout needs at least 200 grayordinates and two frames.")
     if layout not in ("flat", "tree"):
