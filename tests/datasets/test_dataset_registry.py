@@ -9,6 +9,9 @@ from calcarine.errors import CalcarineError
 
 SMALL = {"simulated": {"n_train": 12, "n_test": 4, "n_sessions": 2,
                        "n_early": 6, "n_ventral": 6, "n_other": 4}}  # fmt: skip
+MEASURED = sorted(info.name for info in registry.available() if not info.simulated)
+WITHOUT_STIMULI = {"hcp"}
+HERE = ("digits69", "miyawaki_vbcca", "ncc_s2", "haxby_slice")
 
 
 def modules_with_info():
@@ -17,15 +20,60 @@ def modules_with_info():
     return [module for module in modules if hasattr(module, "INFO")]
 
 
+@pytest.fixture(scope="module")
+def faked(tmp_path_factory):
+    """Simulated files of each data set, written once."""
+    made = {}
+
+    def fake(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("data") / name
+            registry.fake(name, made[name])
+        return made[name]
+
+    return fake
+
+
 def test_every_dataset_module_is_registered():
-    found = {module.INFO.name: module.load for module in modules_with_info()}
-    assert found == {name: module.load for name, module in registry.MODULES.items()}
+    found = {module.INFO.name: module for module in modules_with_info()}
+    assert found == registry.MODULES
     assert {info.name for info in registry.available()} == set(registry.MODULES)
-    assert len(found) >= 3
 
 
-@pytest.mark.parametrize("name", sorted(registry.MODULES))
-def test_every_registered_dataset_loads(name, request):
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_measured_dataset_offers_what_the_protocol_asks(name):
+    module, info = registry.MODULES[name], registry.info(name)
+    for function in ("load", "check", "fake", "assets"):
+        assert callable(getattr(module, function))
+    assert info.needs_folder and info.files
+    found = registry.assets(name, list(info.subjects[:1]) or None)
+    # What cannot be downloaded says how else one gets it; what can has terms or a licence.
+    assert info.access if not found else info.terms or info.licence
+    assert len({asset.path for asset in found}) == len(found)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_simulated_files_are_recognised_checked_and_loaded(name, faked):
+    folder = faked(name)
+    assert name in registry.recognise(folder)
+    findings = registry.check(name, folder)
+    assert findings and not [f for f in findings if f.status in ("missing", "wrong")]
+    if name in WITHOUT_STIMULI:
+        with pytest.raises(CalcarineError):
+            registry.load(name, folder)
+        return
+    found = registry.load(name, folder)
+    # Nobody shall take the content for measured.
+    assert found.simulated
+    assert found.name
+    train, test = found.train(), found.test()
+    assert len(train) > len(test) > 0
+    assert set(train.stimulus_ids).isdisjoint(test.stimulus_ids)
+    assert found.stimuli.images(test.stimulus_ids[:2]).any()
+
+
+@pytest.mark.parametrize("name", ["simulated", *HERE])
+def test_every_dataset_at_hand_loads(name, request):
     info = registry.info(name)
     folder = request.getfixturevalue("measured") if info.needs_folder else None
     for subject in info.subjects:
@@ -37,12 +85,24 @@ def test_every_registered_dataset_loads(name, request):
         assert len(found.test()) > 0
 
 
-@pytest.mark.parametrize("info", [i for i in registry.available() if i.needs_folder])
-def test_missing_files_are_told_with_where_they_are_from(info, tmp_path):
-    with pytest.raises(CalcarineError, match=f"needs the folder that holds {info.files[0]}"):
-        registry.load(info.name)
-    with pytest.raises(CalcarineError, match=f"no {info.files[0]} in .* get it from"):
-        registry.load(info.name, tmp_path)
+@pytest.mark.parametrize("name", MEASURED)
+def test_missing_files_are_told(name, tmp_path):
+    with pytest.raises(CalcarineError, match=name if name != "own" else "own|YAML") as caught:
+        registry.load(name)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CalcarineError) as caught:
+        registry.load(name, tmp_path)
+    assert "\n" not in str(caught.value)
+    findings = registry.check(name, tmp_path)
+    assert any(finding.status in ("missing", "wrong") for finding in findings)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_folder_that_holds_something_is_not_filled_with_simulated_files(name, tmp_path):
+    (tmp_path / "mine.txt").write_text("measured")
+    with pytest.raises(CalcarineError, match="is not empty"):
+        registry.fake(name, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_wrong_names_are_told():
@@ -52,3 +112,5 @@ def test_wrong_names_are_told():
         registry.load("simulated", subject="subj09")
     with pytest.raises(CalcarineError, match="no option voxels; it has n_train"):
         registry.load("simulated", voxels=3)
+    with pytest.raises(CalcarineError, match="nothing to fake: it is simulated"):
+        registry.fake("simulated", "/nowhere")

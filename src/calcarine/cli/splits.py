@@ -134,8 +134,8 @@ def audit_dataset(
     from calcarine.files import write_text
 
     options = options_from(settings)
-    people = list(subject or [datasets.info(name).subjects[0]])
-    dataset = datasets.load(name, data, people[0], **options)
+    people = list(subject or [])
+    dataset = datasets.load(name, data, people[0] if people else None, **options)
     chosen = dataset.split() if split is None else find_split(dataset, split)
     others: dict[str, tuple[StimulusSet, tuple[str, ...]]] = {}
     for person in people[1:]:

@@ -172,8 +172,18 @@ def fake(
 
 
 def check(name: str, data: str | Path, subject: str | None = None) -> list[Finding]:
-    """Say what of a data set is in a folder and whether it is as it should be."""
-    found: list[Finding] = _call(name, "check", {}, data=data, subject=subject)
+    """Say what of a data set is in a folder and whether it is as it should be.
+
+    Raises
+    ------
+    CalcarineError
+        If there is no data set of that name or nothing to check in it.
+    """
+    _check_options(name, "check", {})
+    try:
+        found: list[Finding] = _call(name, "check", {}, data=data, subject=subject)
+    except CalcarineError as error:
+        return [Finding("files", "missing", "nothing that can be checked", advice=str(error))]
     return found
 
 
