@@ -61,6 +61,11 @@ def test_it_takes_the_place_of_the_models_own(random_taesd, tiny_stable_diffusio
     assert made.shape == (1, 64, 64, 3) and np.isfinite(made).all()
 
 
+def test_a_model_of_other_latents_refuses_it(random_taesd):
+    with pytest.raises(CalcarineError, match="cannot take its place"):
+        LatentDiffusion.from_pretrained("mini", device="cpu", autoencoder=random_taesd)
+
+
 def test_broken_folders_are_told(random_taesd, tmp_path):
     with pytest.raises(CalcarineError, match="no autoencoder"):
         Autoencoder.from_pretrained(tmp_path / "absent")

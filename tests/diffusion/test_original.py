@@ -252,3 +252,40 @@ def test_the_configuration_is_that_of_stable_diffusion_v1():
     shapes = original._expected(configs)
     counts = {part: sum(int(np.prod(s)) for s in found.values()) for part, found in shapes.items()}
     assert counts == {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
+
+
+def test_the_published_layout_is_understood_whole():
+    """Full size without memory: names, shapes and numbers of tensors as in sd-v1-4.ckpt."""
+    from types import SimpleNamespace
+
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    frame = original.SD_V1
+    with torch.device("meta"):
+        parts = SimpleNamespace(
+            unet=UNet2DConditionModel.from_config(
+                json.loads((frame / "unet/config.json").read_text())
+            ),
+            vae=AutoencoderKL.from_config(json.loads((frame / "vae/config.json").read_text())),
+            text_encoder=CLIPTextModel(CLIPTextConfig.from_pretrained(frame / "text_encoder")),
+        )
+    state = original_state(parts)
+    counts = [
+        sum(key.startswith(prefix) for key in state)
+        for prefix in ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
+    ]
+    assert counts == [686, 248, 197]
+    for key, shape in {
+        "model.diffusion_model.output_blocks.11.0.skip_connection.weight": (320, 640, 1, 1),
+        "model.diffusion_model.output_blocks.2.1.conv.weight": (1280, 1280, 3, 3),
+        "model.diffusion_model.output_blocks.5.2.conv.weight": (1280, 1280, 3, 3),
+        "model.diffusion_model.input_blocks.3.0.op.weight": (320, 320, 3, 3),
+        "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight": (1280, 768),
+        "first_stage_model.encoder.mid.attn_1.q.weight": (512, 512, 1, 1),
+        "first_stage_model.decoder.up.1.block.0.nin_shortcut.weight": (256, 512, 1, 1),
+        "cond_stage_model.transformer.text_model.final_layer_norm.weight": (768,),
+    }.items():
+        assert tuple(state[key].shape) == shape
+    converted = original.convert_state(state, frame)
+    assert [len(converted[part]) for part in ("unet", "vae", "text_encoder")] == [686, 248, 196]

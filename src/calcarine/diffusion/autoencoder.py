@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,23 @@ class Autoencoder:
                 f"The weights in {folder} are not those of an autoencoder; copy them again."
             ) from error
         return cls(vae if dtype == torch.float32 else vae.to(dtype), digest)
+
+    def check_replaces(self, config: Path) -> None:
+        """Raise one sentence unless latents have the shape that a model's own autoencoder makes.
+
+        Parameters
+        ----------
+        config : Path
+            ``config.json`` of the model's own.
+        """
+        about = json.loads(config.read_text())
+        own = 2 ** (len(about["block_out_channels"]) - 1), about["latent_channels"]
+        if own != (self.downscale, self.channels):
+            raise CalcarineError(
+                f"This autoencoder makes latents of {self.channels} channels and 1/{self.downscale}"
+                f" of the picture's size, the model's own {own[1]} channels and 1/{own[0]}: it "
+                "cannot take its place (generation.autoencoder)."
+            )
 
     @property
     def downscale(self) -> int:
@@ -211,8 +229,6 @@ def _taesd(encoder: Path, decoder: Path) -> Any:
 
 
 def _from_folder(folder: Path) -> Any:
-    import json
-
     import diffusers
 
     name = json.loads((folder / "config.json").read_text()).get("_class_name")

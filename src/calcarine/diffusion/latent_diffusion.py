@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.diffusion.autoencoder import Autoencoder, Key, Progress, batches, tell
-from calcarine.diffusion.checkpoints import check_folder, digest_folder, download, locate
+from calcarine.diffusion.checkpoints import digest_folder
+from calcarine.diffusion.loading import load_parts, model_folder
 from calcarine.diffusion.noise import gaussian_noise
-from calcarine.diffusion.original import converted_folder, is_single_file
 from calcarine.errors import CalcarineError
 
 _SHORT_OF_MEMORY = 8e9
@@ -99,10 +99,12 @@ class LatentDiffusion:
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if dtype == torch.float16 and target.type == "cpu":
             raise CalcarineError("float16 is for GPUs and there is none; choose float32.")
-        place = _folder(source, tokenizer, config, ema, cache)
+        place = model_folder(source, tokenizer, config, ema, cache)
         own = None if autoencoder is None else Autoencoder.from_pretrained(autoencoder, dtype)
+        if own is not None:
+            own.check_replaces(place / "vae" / "config.json")
         other = None if own is None else own.vae
-        vae, text, words, unet, scheduler = _load_parts(place, dtype, other)
+        vae, text, words, unet, scheduler = load_parts(place, dtype, other)
         digest = digest_folder(place)
         if own is not None:
             digest = f"{digest}+{own.digest}"
@@ -348,40 +350,3 @@ class LatentDiffusion:
             if after_step is not None:
                 after_step(x)
         return x
-
-
-def _folder(source: str | Path, *single_file_options: Any) -> Path:
-    """Folder of a model, found, converted or downloaded."""
-    place = locate(source)
-    if isinstance(place, str):
-        weights = [f"{part}/*.safetensors" for part in ("vae", "unet", "text_encoder")]
-        place = download(place, ["*.json", "*/*.json", "*/*.txt", *weights])
-    elif is_single_file(place):
-        place = converted_folder(place, *single_file_options)
-    check_folder(place)
-    return place
-
-
-def _load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[Any, ...]:
-    """Autoencoder, text encoder, tokenizer, U-Net and scheduler of a folder."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
-    options["low_cpu_mem_usage"] = False  # True needs accelerate, which is no dependency
-    try:
-        return (
-            vae or AutoencoderKL.from_pretrained(place, subfolder="vae", **options),
-            CLIPTextModel.from_pretrained(
-                place / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-            ),
-            CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True),
-            UNet2DConditionModel.from_pretrained(place, subfolder="unet", **options),
-            DDIMScheduler.from_pretrained(place, subfolder="scheduler"),
-        )
-    except Exception as error:
-        lines = str(error).strip().splitlines()
-        first = lines[0] if lines else type(error).__name__
-        raise CalcarineError(f"The model in {place} could not be loaded: {first}") from error

@@ -26,12 +26,10 @@ SD_V1 = Path(__file__).parent / "sd_v1"
 """Configuration of Stable Diffusion v1 in diffusers' format, without weights and tokenizer."""
 
 _UNET, _VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
-# Checkpoints of Lightning name this class beside the weights; it is read as an empty stand-in.
-_NAMED_BY_TRAINING = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
-
-
-class _StandIn:
-    """Takes the place of a class that a checkpoint names, and does nothing."""
+# Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
+_STAND_IN = type(
+    "ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"}
+)
 
 
 def is_single_file(path: Path) -> bool:
@@ -141,12 +139,11 @@ def read_single_file(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _named_classes() -> Iterator[None]:
-    """Let a checkpoint name Lightning's callback; an empty class of ours answers to the name."""
+    """Let a checkpoint name Lightning's callback, and nothing else."""
     import torch
 
-    stand_ins: list[Any] = [(_StandIn, name) for name in _NAMED_BY_TRAINING]
     try:
-        allowed = torch.serialization.safe_globals(stand_ins)
+        allowed = torch.serialization.safe_globals([_STAND_IN])
     except AttributeError:  # before torch 2.5 such a file is refused
         yield
         return
