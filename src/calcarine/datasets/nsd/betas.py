@@ -21,6 +21,7 @@ __all__ = ["SessionShape", "read_session", "session_shape"]
 
 _KEY = "betas"
 _BLOCK = 32 * 2**20  # bytes that are read at a time from files in chunks
+_GAP = 2**14  # values without a chosen voxel that are worth another call
 _PERCENT = np.float32(BETAS_PER_PERCENT)
 
 
@@ -128,19 +129,26 @@ def _read_contiguous(
     offset: int,
     dtype: np.dtype[Any],
 ) -> None:
-    """Read from the first to the last voxel of each trial into one small buffer.
+    """Read the stretches of each trial in which there are voxels into one small buffer.
 
-    Faster than the library, and no page of the file stays in our memory.
+    Takes less time than the library does for everything, and no page of the
+    file stays in our memory.
     """
     size = int(np.prod(shape.grid))
-    low, high = int(voxels[0]), int(voxels[-1]) + 1
-    buffer = np.empty(high - low, dtype=dtype)
+    edges = np.flatnonzero(np.diff(voxels) > _GAP) + 1
+    starts = voxels[np.concatenate([[0], edges])]
+    lengths = voxels[np.concatenate([edges - 1, [-1]])] + 1 - starts
+    ends = np.cumsum(lengths)
+    buffer = np.empty(int(ends[-1]), dtype=dtype)
+    stretches = list(zip(starts.tolist(), np.split(buffer, ends[:-1]), strict=True))
+    owner = np.searchsorted(starts, voxels, side="right") - 1
+    places = voxels - starts[owner] + (ends - lengths)[owner]
     picked = np.empty(len(voxels), dtype=dtype)
-    places = voxels - low
     with reading(path), open(path, "rb", buffering=0) as file:
         for trial in range(shape.trials):
-            file.seek(offset + (trial * size + low) * dtype.itemsize)
-            _fill(file, buffer)
+            for start, part in stretches:
+                file.seek(offset + (trial * size + start) * dtype.itemsize)
+                _fill(file, part)
             _percent(buffer, places, picked, out[trial])
 
 

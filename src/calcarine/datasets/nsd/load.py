@@ -76,6 +76,8 @@ def recording(
     shapes = {number: _checked_shape(layout, number, trials, kept) for number in chosen}
 
     def read(session: int) -> NDArray[np.float32]:
+        if session not in shapes:
+            raise CalcarineError(f"Session {session} was not chosen; chosen are {chosen}.")
         return read_session(layout.session(session), shapes[session], kept.places)
 
     made = "; these files were made by a program" if _simulated(data, layout) else ""
