@@ -1,0 +1,145 @@
+"""Commands ``calcarine score`` and ``calcarine compare``: thin; they parse, call and print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calcarine.errors import CalcarineError
+
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option("--protocol", help="May be given often: see docs/protocols.md; or 'all'."),
+]
+
+
+def score(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run, if it is one.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Folder of the pictures seen.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of reconstructions.")] = None,
+    protocol: Protocols = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of networks' weights.")] = None,
+    download: Annotated[bool, typer.Option(help="Fetch weights that are missing.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File for the scores, JSON.")] = None,
+    method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Whose brain it was.")] = None,
+    test_set: Annotated[str | None, typer.Option(help="Its name, such as nsd-982.")] = None,
+    judge: Annotated[str, typer.Option(help="scenes, digits, or a judge's folder.")] = "scenes",
+    train: Annotated[Path | None, typer.Option(help="Training pictures, for floors.")] = None,
+    blurry: Annotated[Path | None, typer.Option(help="Low-level pictures for mindeye.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas, .npz.")] = None,
+    sampled: Annotated[int | None, typer.Option(help="Draws instead of closed forms.")] = None,
+    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples.", min=1)] = 2000,
+    n_permutations: Annotated[int, typer.Option(help="Shuffles.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Of resamples, shuffles and draws.", min=0)] = 0,
+    batch_size: Annotated[int, typer.Option(help="Changes no score.", min=1)] = 16,
+) -> None:
+    """Score a folder of reconstructions by the field's protocols."""
+    from calcarine.evaluation.protocols import PROTOCOLS, Settings, score_folder, write_scores
+
+    if sampled is not None and sampled < 1:
+        raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
+    names = protocol or ["calcarine"]
+    settings = Settings(
+        protocols=sorted(PROTOCOLS) if names == ["all"] else names,
+        weights=weights,
+        download=download,
+        judge=judge,
+        draws=sampled,
+        n_boot=n_boot,
+        n_permutations=n_permutations,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    result = score_folder(
+        truth,
+        images,
+        run=run,
+        method=method,
+        test_set=test_set,
+        train=train,
+        blurry=blurry,
+        inputs=None if inputs is None else _arrays(inputs),
+        settings=settings,
+    )
+    _print_scores(result)
+    if out is not None:
+        write_scores(out, result, subject)
+        print(f"Wrote {out}")
+
+
+def compare(
+    files: Annotated[list[Path] | None, typer.Argument(help="Files of 'score --out'.")] = None,
+    published: Annotated[
+        list[str] | None, typer.Option(help="A published system; may be given often.")
+    ] = None,
+    mix: Annotated[bool, typer.Option(help="Other protocols, pools, test sets; marked.")] = False,
+    list_published: Annotated[bool, typer.Option(help="Show the published systems.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File for the table, JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Of resamples and sign flips.", min=0)] = 0,
+) -> None:
+    """Compare methods and papers, if their scores may stand in one table."""
+    from calcarine.evaluation.protocols.compare import compare_scores
+    from calcarine.evaluation.protocols.published import published_systems
+    from calcarine.evaluation.protocols.table import comparison_content, comparison_table
+
+    if list_published:
+        print("\n".join(published_systems()))
+        return
+    found = compare_scores(files or [], published or [], mix=mix, seed=seed)
+    headings, rows, footnotes = comparison_table(found)
+    _print_table("", headings, rows)
+    for line in footnotes:
+        print(line)
+    if out is not None:
+        import json
+
+        from calcarine.files import write_text
+
+        write_text(out, json.dumps(comparison_content(found), indent=1, allow_nan=False) + "\n")
+        print(f"Wrote {out}")
+
+
+def _print_scores(result: Any) -> None:
+    from calcarine.evaluation.protocols.table import HEADINGS, tables
+
+    for title, rows, closing in tables(result.records):
+        _print_table(title, HEADINGS, rows)
+        if closing:
+            print(closing)
+        print()
+    for note in result.notes:
+        print(f"Note: {note}")
+
+
+def _print_table(title: str, headings: Any, rows: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False
+    )
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    # In a file or a pipe nothing should be cut or wrapped to 80 columns.
+    Console(width=None if console.is_terminal else 200).print(table)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile):
+        raise CalcarineError(
+            f"{path} is missing or no .npz of plain arrays: write it with numpy.savez."
+        ) from None

@@ -1,0 +1,214 @@
+"""Statistics beyond one method on one subject: other statistics, subjects, families of tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.statistics import PermutationResult
+
+FloatArray = NDArray[np.float64]
+_EQUAL = 1e-12
+_CHUNK = 4_000_000
+
+
+@dataclass(frozen=True)
+class HierarchicalResult:
+    """Mean over subjects of their means over images.
+
+    Parameters
+    ----------
+    value : float
+    ci_low, ci_high : float
+        Percentile interval; subjects are drawn first, then images within each drawn subject.
+    subjects : int
+    images : int
+        Of the subject with the fewest.
+    """
+
+    value: float
+    ci_low: float
+    ci_high: float
+    subjects: int
+    images: int
+
+
+def bootstrap_median(
+    per_image: ArrayLike, n_boot: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the median over images.
+
+    Parameters
+    ----------
+    per_image : array of shape (n,)
+    n_boot, level, seed
+        Resamples, coverage and seed.
+
+    Returns
+    -------
+    low, high : float
+    """
+    values = np.asarray(per_image, np.float64)
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK // len(values))
+    found = [
+        np.median(values[rng.integers(len(values), size=(rows, len(values)))], axis=1)
+        for rows in (min(step, n_boot - start) for start in range(0, n_boot, step))
+    ]
+    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def permuted_statistic(
+    matrix: FloatArray,
+    statistic: Callable[[FloatArray], Any],
+    n_permutations: int = 2000,
+    seed: int = 0,
+) -> PermutationResult:
+    """`permutation_test` for a statistic other than the mean of the diagonal.
+
+    Parameters
+    ----------
+    matrix : array of shape (n, n)
+        Row: ground truth, column: reconstruction.
+    statistic : callable
+        From n scores to a number.
+    n_permutations, seed
+        Shuffles and their seed.
+
+    Returns
+    -------
+    PermutationResult
+    """
+    rows = np.arange(len(matrix))
+    return permutation_of(
+        lambda order: float(statistic(matrix[rows, order])),
+        len(matrix),
+        float(statistic(np.diagonal(matrix))),
+        n_permutations,
+        seed,
+    )
+
+
+def permutation_of(
+    score: Callable[[NDArray[np.int64]], float],
+    n: int,
+    observed: float,
+    n_permutations: int = 2000,
+    seed: int = 0,
+) -> PermutationResult:
+    """Permutation test of any score of an assignment of reconstructions to images.
+
+    Parameters
+    ----------
+    score : callable
+        From an order of the n reconstructions to the score; higher is better.
+    n : int
+    observed : float
+        Score of the true order.
+    n_permutations, seed
+        Shuffles and their seed.
+
+    Returns
+    -------
+    PermutationResult
+    """
+    rng = np.random.default_rng(seed)
+    null = np.asarray([score(rng.permutation(n)) for _ in range(n_permutations)])
+    low, high = np.quantile(null, [0.025, 0.975])
+    count = int((null >= observed - _EQUAL).sum())
+    return PermutationResult(
+        p=(1 + count) / (1 + n_permutations),
+        null_mean=float(null.mean()),
+        null_sd=float(null.std()),
+        null_low=float(low),
+        null_high=float(high),
+    )
+
+
+def hierarchical_bootstrap(
+    per_subject: Sequence[ArrayLike], n_boot: int = 2000, level: float = 0.95, seed: int = 0
+) -> HierarchicalResult:
+    """Interval over subjects and images.
+
+    Parameters
+    ----------
+    per_subject : sequence of array of shape (n_images,)
+        Scores, or differences of two methods, of the images of each subject.
+    n_boot, level, seed
+        Resamples, coverage and seed.
+
+    Returns
+    -------
+    HierarchicalResult
+        With one subject there is nothing to draw above images, and the interval says nothing of
+        other people.
+
+    Raises
+    ------
+    CalcarineError
+        If there is no subject, or a score is not finite.
+    """
+    subjects = [np.asarray(values, np.float64) for values in per_subject]
+    fine = all(v.ndim == 1 and len(v) and np.isfinite(v).all() for v in subjects)
+    if not subjects or not fine or n_boot < 1 or not 0 < level < 1:
+        raise CalcarineError(
+            "a hierarchical bootstrap needs finite scores of at least one image of each of at "
+            "least one subject, resamples, and a level between 0 and 1."
+        )
+    rng = np.random.default_rng(seed)
+    means = np.empty(n_boot)
+    counts = np.stack(
+        [rng.multinomial(len(subjects), [1 / len(subjects)] * len(subjects)) for _ in range(n_boot)]
+    )
+    # A subject that is drawn twice gets new images each time.
+    total = np.zeros(n_boot)
+    for values, times in zip(subjects, counts.T, strict=True):
+        for turn in range(int(times.max())):
+            drawn = np.flatnonzero(times > turn)
+            step = max(1, _CHUNK // len(values))
+            for start in range(0, len(drawn), step):
+                rows = drawn[start : start + step]
+                picks = rng.integers(len(values), size=(len(rows), len(values)))
+                total[rows] += values[picks].mean(axis=1)
+    means = total / len(subjects)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    value = float(np.mean([v.mean() for v in subjects]))
+    fewest = min(len(v) for v in subjects)
+    return HierarchicalResult(value, float(low), float(high), len(subjects), fewest)
+
+
+def holm(p_values: ArrayLike) -> FloatArray:
+    """Adjust p-values of one family of tests (Holm 1979).
+
+    Parameters
+    ----------
+    p_values : array of shape (tests,)
+        In [0, 1].
+
+    Returns
+    -------
+    float64 array of shape (tests,)
+        Rejecting where it is at most a keeps the chance of any false rejection below a, whatever
+        the tests have in common.
+
+    Raises
+    ------
+    CalcarineError
+        If one is no probability.
+    """
+    p = np.asarray(p_values, np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise CalcarineError(
+            "Holm's correction needs probabilities in one row: leave out the rest."
+        )
+    order = np.argsort(p, kind="stable")
+    steps = np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1.0)
+    return adjusted

@@ -1,0 +1,34 @@
+"""Metric protocols of the field by name, for any folder of reconstructions.
+
+`score_arrays` and `score_folder` give records as `calcarine.evaluation.evaluate` does. A new
+metric or protocol is one class under `register_metric` or `register_protocol`.
+"""
+
+from __future__ import annotations
+
+from calcarine.evaluation.protocols.files import ScoreFile, read_scores, write_scores
+from calcarine.evaluation.protocols.folders import score_folder
+from calcarine.evaluation.protocols.metric import METRICS, Metric, register_metric
+from calcarine.evaluation.protocols.protocol import (
+    PROTOCOLS,
+    Protocol,
+    find_protocol,
+    register_protocol,
+)
+from calcarine.evaluation.protocols.score import Settings, score_arrays
+
+__all__ = [
+    "METRICS",
+    "PROTOCOLS",
+    "Metric",
+    "Protocol",
+    "ScoreFile",
+    "Settings",
+    "find_protocol",
+    "read_scores",
+    "register_metric",
+    "register_protocol",
+    "score_arrays",
+    "score_folder",
+    "write_scores",
+]

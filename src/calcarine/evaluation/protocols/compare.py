@@ -1,0 +1,318 @@
+"""Several methods and papers in one table, if they may stand in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.inference import hierarchical_bootstrap, holm
+from calcarine.evaluation.protocols.files import ScoreFile, read_scores
+from calcarine.evaluation.protocols.published import published_records
+from calcarine.evaluation.statistics import paired_difference
+
+Record = dict[str, Any]
+Key = tuple[str | None, str]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass
+class Column:
+    """One method of a comparison, from one subject or several.
+
+    Parameters
+    ----------
+    name : str
+    records : dict
+        By protocol and metric; of several subjects, their mean and hierarchical interval.
+    scores : dict
+        By protocol and metric: scores of each subject's images by id.
+    """
+
+    name: str
+    records: dict[Key, Record] = field(default_factory=dict)
+    scores: dict[Key, list[dict[str, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score in a comparison; `marks` say in what it differs from the first column."""
+
+    record: Record
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of methods.
+
+    Parameters
+    ----------
+    columns : list of str
+    rows : list of (str, dict of str to Cell)
+        Metric, and the cell of each column that has it.
+    tests : list of dict
+        protocol, metric, a, b, difference (a - b), ci_low, ci_high, p (two-sided sign flips over
+        images), p_holm (over all tests of a protocol), n and subjects.
+    notes : list of str
+    """
+
+    columns: list[str]
+    rows: list[tuple[str, dict[str, Cell]]]
+    tests: list[dict[str, Any]]
+    notes: list[str]
+
+
+def compare_scores(
+    files: Sequence[str | Path],
+    published: Sequence[str] = (),
+    *,
+    mix: bool = False,
+    n_boot: int = 2000,
+    n_permutations: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Put methods beside each other.
+
+    Parameters
+    ----------
+    files : sequence of path
+        Written by ``calcarine score --out``. Files of one method and several subjects make one
+        column.
+    published : sequence of str
+        Systems of `published_systems`.
+    mix : bool
+        Allow other protocols, pools and test sets; every cell that differs is marked.
+    n_boot, n_permutations, seed : int
+        For intervals and tests.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    CalcarineError
+        If scores do not belong into one table and `mix` is not given.
+    """
+    columns = _columns([read_scores(file) for file in files], n_boot, seed)
+    for system in published:
+        records = {(r["protocol"], r["metric"]): r for r in published_records(system)}
+        columns.append(Column(published_records(system)[0]["method"], records))
+    if len(columns) < 2:
+        raise CalcarineError("a comparison needs at least two methods: give more score files.")
+    notes: list[str] = []
+    rows = _mixed_rows(columns) if mix else _strict_rows(columns, notes)
+    tests = _tests(columns, n_boot, n_permutations, seed)
+    return Comparison([column.name for column in columns], rows, tests, notes)
+
+
+def concept(metric: str) -> str:
+    """What a metric is about, without what protocols do differently."""
+    name = re.sub(r", fixed (image|reconstruction)$", "", metric)
+    name = re.sub(r"^SSIM,.*", "SSIM", name)
+    name = re.sub(r"^EffNet-B \(.*\) distance$", "EffNet-B distance", name)
+    return name.replace("Inception v3", "Inception")
+
+
+def differences(record: Record, other: Record) -> tuple[str, ...]:
+    """In what two scores cannot be compared, in words; empty where they can."""
+    found = []
+    if record["protocol"] != other["protocol"] or record["protocol"] is None:
+        found.append(f"protocol {record['protocol'] or 'not known'}")
+    if record["metric"] != other["metric"]:
+        found.append(record["metric"])
+    if record["pool"] != other["pool"]:
+        found.append(f"pool {record['pool'] or 'not known'}")
+    if not _same_test_set(record, other):
+        found.append(f"test set {record['test_set'] or 'without a name'}")
+    return tuple(found)
+
+
+def _same_test_set(a: Record, b: Record) -> bool:
+    if a["data"] is not None and b["data"] is not None:
+        return bool(a["data"] == b["data"])
+    named = a["test_set"] is not None and a["test_set"] == b["test_set"]
+    return named and a["n"] == b["n"]
+
+
+def _columns(files: Sequence[ScoreFile], n_boot: int, seed: int) -> list[Column]:
+    parts: dict[str, list[tuple[ScoreFile, list[Record]]]] = {}
+    for file in files:
+        own: dict[str, list[Record]] = {}
+        for record in file.records:
+            if record["role"] != "floor":
+                own.setdefault(record["method"], []).append(record)
+        for method, records in own.items():
+            parts.setdefault(method, []).append((file, records))
+    columns = []
+    for method, found in parts.items():
+        subjects = [file.subject for file, _ in found]
+        together = None not in subjects and len(set(subjects)) == len(found)
+        groups = [found] if together or len(found) == 1 else [[part] for part in found]
+        for group in groups:
+            name = method if len(groups) == 1 else f"{method} ({group[0][0].path.stem})"
+            columns.append(_column(name, method, group, n_boot, seed))
+    return columns
+
+
+def _column(
+    name: str,
+    method: str,
+    parts: list[tuple[ScoreFile, list[Record]]],
+    n_boot: int,
+    seed: int,
+) -> Column:
+    column = Column(name)
+    for file, records in parts:
+        for record in records:
+            key = (record["protocol"], record["metric"])
+            first = column.records.setdefault(key, dict(record))
+            unlike = [d for d in differences(record, first) if not d.startswith("test set")]
+            if unlike:
+                raise CalcarineError(
+                    f"the subjects of {method!r} were scored differently ({unlike[0]} in "
+                    f"{file.path}): score them alike, or give them different method names."
+                )
+            values = file.per_image.get(method, {}).get(record["protocol"], {}).get(key[1])
+            if values is not None:
+                by_id = dict(zip(file.ids, values, strict=True))
+                column.scores.setdefault(key, []).append(by_id)
+    if len(parts) > 1:
+        column.records = {
+            key: _joined(record, column.scores.get(key, []), len(parts), n_boot, seed)
+            for key, record in column.records.items()
+            if len(column.scores.get(key, [])) == len(parts)
+        }
+        column.name = f"{name}, {len(parts)} subjects"
+    return column
+
+
+def _joined(
+    record: Record, scores: list[dict[str, float]], subjects: int, n_boot: int, seed: int
+) -> Record:
+    values = [np.asarray(list(found.values())) for found in scores]
+    result = hierarchical_bootstrap(values, n_boot, seed=seed)
+    return record | {
+        "value": result.value,
+        "ci_low": result.ci_low,
+        "ci_high": result.ci_high,
+        "subjects": subjects,
+    }
+
+
+def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dict[str, Cell]]]:
+    common = set.intersection(*({key[0] for key in column.records} for column in columns))
+    if not common or None in common:
+        told = "; ".join(
+            f"{column.name}: " + ", ".join(sorted({k[0] or "not known" for k in column.records}))
+            for column in columns
+        )
+        raise CalcarineError(
+            f"these scores have no protocol in common ({told}): score all of them by one "
+            "protocol, or give --mix to see them side by side, marked."
+        )
+    rest = sorted({str(key[0]) for column in columns for key in column.records} - common)
+    if rest:
+        notes.append(f"Not every method has scores of {', '.join(rest)}; these are left out.")
+    rows = []
+    for key in _keys(columns):
+        if key[0] not in common:
+            continue
+        cells: dict[str, Cell] = {}
+        first: Record | None = None
+        for column in columns:
+            record = column.records.get(key)
+            if record is None:
+                continue
+            first = first or record
+            unlike = differences(record, first)
+            if unlike:
+                raise CalcarineError(
+                    f"{column.name} and {first['method']} cannot stand in one table, for "
+                    f"{key[1]!r} has another {_what(unlike[0])} ({unlike[0]}): score them alike, "
+                    "name the test set with --test-set, or give --mix."
+                )
+            cells[column.name] = Cell(record)
+        rows.append((f"{key[1]}" if len(common) == 1 else f"{key[0]}: {key[1]}", cells))
+    return rows
+
+
+def _what(difference: str) -> str:
+    return next(
+        word for word in ("protocol", "pool", "test set", "") if difference.startswith(word)
+    )
+
+
+def _mixed_rows(columns: list[Column]) -> list[tuple[str, dict[str, Cell]]]:
+    rows: dict[str, dict[str, Cell]] = {}
+    firsts: dict[str, Record] = {}
+    for column in columns:
+        for key, record in column.records.items():
+            about = concept(key[1])
+            first = firsts.setdefault(about, record)
+            marks = differences(record, first) if record is not first else ()
+            place = rows.setdefault(about, {})
+            # A method scored by several protocols shows the one nearest to the first column's.
+            if column.name not in place or len(marks) < len(place[column.name].marks):
+                place[column.name] = Cell(record, marks)
+    return list(rows.items())
+
+
+def _keys(columns: list[Column]) -> list[Key]:
+    return list(dict.fromkeys(key for column in columns for key in column.records))
+
+
+def _tests(
+    columns: list[Column], n_boot: int, n_permutations: int, seed: int
+) -> list[dict[str, Any]]:
+    found = []
+    for a, b in combinations(columns, 2):
+        for key in a.scores:
+            if key not in b.scores or differences(a.records[key], b.records[key]):
+                continue
+            result = _test(a.scores[key], b.scores[key], n_boot, n_permutations, seed)
+            if result is not None:
+                head = {"protocol": key[0], "metric": key[1], "a": a.name, "b": b.name}
+                found.append(head | result)
+    for protocol in {test["protocol"] for test in found}:
+        family = [test for test in found if test["protocol"] == protocol]
+        for test, p in zip(family, holm([test["p"] for test in family]), strict=True):
+            test["p_holm"] = float(p)
+    return found
+
+
+def _test(
+    a: list[dict[str, float]],
+    b: list[dict[str, float]],
+    n_boot: int,
+    n_permutations: int,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Test two methods on the images that both have, or None where they share none."""
+    if len(a) != len(b):
+        return None
+    gains = [{i: x[i] - y[i] for i in x if i in y} for x, y in zip(a, b, strict=True)]
+    if not all(gains):
+        return None
+    # Subjects who saw one image are no independent witnesses of it, so signs flip by image.
+    images: dict[str, list[float]] = {}
+    for gain in gains:
+        for image, value in gain.items():
+            images.setdefault(image, []).append(value)
+    mean = np.asarray([np.mean(values) for values in images.values()])
+    result = vars(
+        paired_difference(mean, np.zeros(len(mean)), n_boot, n_permutations, seed=seed)
+    ) | {"subjects": len(gains)}
+    if len(gains) > 1:
+        values = [np.asarray(list(gain.values())) for gain in gains]
+        over = hierarchical_bootstrap(values, n_boot, seed=seed)
+        result |= {"difference": over.value, "ci_low": over.ci_low, "ci_high": over.ci_high}
+    return result

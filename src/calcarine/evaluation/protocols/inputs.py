@@ -1,0 +1,91 @@
+"""Arrays beside the pictures: embeddings, responses and categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+
+
+@dataclass
+class Inputs:
+    """Arrays by name, and notes on those that cannot be used."""
+
+    found: dict[str, NDArray[Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def prepared_inputs(
+    inputs: Mapping[str, NDArray[Any]] | None,
+    categories: Sequence[str] | None,
+    n: int,
+    judge: Any,
+) -> Inputs:
+    """Check arrays, and turn categories into groups and labels of the judge.
+
+    Parameters
+    ----------
+    inputs : mapping of str to array, optional
+    categories : sequence of str, optional
+    n : int
+        Number of images.
+    judge : str, path or Judge
+
+    Returns
+    -------
+    Inputs
+
+    Raises
+    ------
+    CalcarineError
+        If an array or the categories are not one for each image.
+    """
+    result = Inputs(dict(inputs or {}))
+    for name, array in result.found.items():
+        if len(array) != n:
+            raise CalcarineError(
+                f"{name} has {len(array)} rows for {n} images: give one row for each image."
+            )
+    if categories is None:
+        return result
+    if len(categories) != n:
+        raise CalcarineError(
+            f"{len(categories)} categories were given for {n} images: give one for each."
+        )
+    names = [str(category) for category in categories]
+    _groups(names, result)
+    _labels(names, judge, result)
+    return result
+
+
+def _groups(names: list[str], result: Inputs) -> None:
+    from calcarine.evaluation.evaluate import MAX_GROUPS, MIN_GROUP
+
+    codes = np.unique(np.asarray(names), return_inverse=True)[1]
+    counts = np.bincount(codes)
+    if len(counts) > MAX_GROUPS or counts.min() < MIN_GROUP:
+        result.notes.append(
+            "identification within category is left out: it needs at most "
+            f"{MAX_GROUPS} categories with at least {MIN_GROUP} images each."
+        )
+        return
+    result.found["groups"] = codes
+
+
+def _labels(names: list[str], judge: Any, result: Inputs) -> None:
+    from calcarine.evaluation.networks import Judge, load_judge
+
+    labels = (judge if isinstance(judge, Judge) else load_judge(judge)).labels
+    unread = sorted(set(names) - set(labels))
+    if unread:
+        result.notes.append(
+            f"category read is left out: the judge cannot read {', '.join(unread)}."
+        )
+        return
+    result.found["labels"] = np.asarray([labels.index(name) for name in names])
+    result.found["readable"] = np.broadcast_to(np.arange(len(labels)), (len(names), len(labels)))

@@ -1,0 +1,463 @@
+"""Scores of reconstructions under named protocols."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.inference import bootstrap_median, holm
+from calcarine.evaluation.protocols import definitions  # noqa: F401 (registers the protocols)
+from calcarine.evaluation.protocols.bench import Bench
+from calcarine.evaluation.protocols.inputs import prepared_inputs
+from calcarine.evaluation.protocols.networks import Networks
+from calcarine.evaluation.protocols.pictures import Pictures, from_array
+from calcarine.evaluation.protocols.protocol import Protocol, find_protocol
+from calcarine.evaluation.protocols.weights import WeightsStore
+from calcarine.evaluation.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from calcarine.evaluation.evaluate import Evaluation
+    from calcarine.evaluation.protocols.metric import FloatArray, Metric
+
+Record = dict[str, Any]
+DEFAULT_PROTOCOL = "calcarine"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to score.
+
+    Parameters
+    ----------
+    protocols : sequence of str
+    weights : path, optional
+        Folder of weights, searched before torch's cache.
+    download : bool
+        Fetch missing weights.
+    networks : mapping of str to network, optional
+        Networks to use instead of the published ones.
+    judge : str, path or Judge
+        The package's network for the protocol "calcarine".
+    draws : int, optional
+        Estimate expectations over draws by so many draws instead of the closed form.
+    n_boot, n_permutations, seed : int
+        Bootstrap resamples, shuffles, and the seed of both and of draws.
+    batch_size : int
+    """
+
+    protocols: Sequence[str] = (DEFAULT_PROTOCOL,)
+    weights: str | Path | None = None
+    download: bool = False
+    networks: Mapping[str, Any] | None = None
+    judge: Any = "scenes"
+    draws: int | None = None
+    n_boot: int = 2000
+    n_permutations: int = 2000
+    seed: int = 0
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Pictures of a test set with their names.
+
+    Parameters
+    ----------
+    truth : Pictures
+    ids : sequence of str
+    name : str, optional
+        Of the test set, such as "nsd-982".
+    """
+
+    __test__ = False
+
+    truth: Pictures
+    ids: Sequence[str]
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of one metric of one set of reconstructions."""
+
+    metric: Metric
+    scores: FloatArray
+    measurement: FloatArray
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def score_arrays(
+    truth: NDArray[Any],
+    recon: NDArray[Any],
+    *,
+    ids: Sequence[str] | None = None,
+    method: str = "reconstructions",
+    test_set: str | None = None,
+    categories: Sequence[str] | None = None,
+    train: NDArray[np.uint8] | None = None,
+    blurry: NDArray[Any] | None = None,
+    inputs: Mapping[str, NDArray[Any]] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Score reconstructions in memory.
+
+    Parameters
+    ----------
+    truth : uint8 or float array of shape (n, height, width, 3)
+        Ground truths; floats lie in [0, 1].
+    recon : uint8 or float array of shape (n, height, width, 3) or (n, samples, height, width, 3)
+    ids : sequence of str, optional
+        Names of the images; numbers by default.
+    method, test_set : str
+        Names for the records.
+    categories : sequence of str, optional
+        Category of each image, for the protocol "calcarine".
+    train : uint8 array of shape (n_train, height, width, 3), optional
+        Training images; their mean and random ones are scored as floors.
+    blurry : array like `recon`, optional
+        Low-level reconstructions, of which the protocol "mindeye" blends in a quarter.
+    inputs : mapping of str to array, optional
+        ``image_embeddings`` and ``brain_embeddings`` (n, ...), ``betas_REGION`` and
+        ``predicted_betas_REGION`` (n, voxels).
+    **settings
+        Fields of `Settings`.
+
+    Returns
+    -------
+    Evaluation
+        Records have the fields of `evaluate` and data, test_set, networks (SHA-256 of the weights
+        by name), samples, direction, higher_is_better, definition and p_holm (within a protocol).
+
+    Raises
+    ------
+    CalcarineError
+        If arrays do not fit together, there are fewer than two images, or a name is unknown.
+    """
+    pictures = from_array(truth, "ground truths")
+    names = [str(i) for i in range(len(pictures))] if ids is None else [str(i) for i in ids]
+    made = {method: from_array(recon, "reconstructions")}
+    low = None if blurry is None else from_array(blurry, "blurry reconstructions")
+    return score_pictures(
+        TestSet(pictures, names, test_set),
+        made,
+        floors=floors_of(train, names, settings.get("seed", 0)),
+        blurry=low,
+        categories=categories,
+        inputs=inputs,
+        settings=Settings(**settings),
+    )
+
+
+def score_pictures(
+    test: TestSet,
+    methods: Mapping[str, Pictures],
+    *,
+    floors: Mapping[str, Pictures] | None = None,
+    blurry: Pictures | None = None,
+    categories: Sequence[str] | None = None,
+    inputs: Mapping[str, NDArray[Any]] | None = None,
+    settings: Settings | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Score sets of pictures under protocols; see `score_arrays`.
+
+    Parameters
+    ----------
+    test : TestSet
+    methods, floors : mapping of str to Pictures
+        In the order of the test set. A name that begins with "ceiling" marks a ceiling.
+    blurry, categories, inputs
+        As in `score_arrays`.
+    settings : Settings
+    progress : callable, optional
+        Called with the name of what is done next.
+
+    Returns
+    -------
+    Evaluation
+    """
+    import pandas as pd
+
+    from calcarine.evaluation.evaluate import Evaluation
+
+    settings = settings or Settings()
+    _check(test, {**methods, **(floors or {})}, blurry)
+    chosen = [
+        find_protocol(name)(settings.draws, settings.seed)
+        for name in dict.fromkeys(settings.protocols)
+    ]
+    networks = Networks(
+        WeightsStore(settings.weights, settings.download), settings.networks, settings.judge
+    )
+    arrays = prepared_inputs(inputs, categories, len(test.ids), settings.judge)
+    digest, notes = test.truth.digest(), list(arrays.notes)
+    records: list[Record] = []
+    tables: list[pd.DataFrame] = []
+    sets = [(name, pictures, _role(name)) for name, pictures in methods.items()]
+    sets += [(name, pictures, "floor") for name, pictures in (floors or {}).items()]
+    for protocol in chosen:
+        for name, pictures, role in sets:
+            if progress is not None:
+                progress(f"{protocol.name}: {name}")
+            low = blurry if protocol.blends and role == "method" else None
+            with tempfile.TemporaryDirectory(prefix="calcarine-") as folder:
+                bench = Bench(
+                    test.truth,
+                    pictures,
+                    networks,
+                    settings.batch_size,
+                    Path(folder),
+                    low,
+                    arrays.found,
+                )
+                measured = measure(bench, protocol, notes)
+                bench.forget()
+            label = protocol.name if low is None else f"{protocol.name}, a quarter blurry"
+            rows = [
+                _record(m, name, role, label, test, digest, pictures.samples, settings)
+                for m in measured
+            ]
+            _adjust(rows)
+            records += [*rows, *(_shuffled(row) for row in rows if _has_null(row, role))]
+            tables += [_per_image(m, name, label, test.ids) for m in measured]
+    if not records:
+        raise CalcarineError(
+            "nothing could be scored, for "
+            + (notes[0] if notes else "the protocols have no metric.")
+        )
+    found = [table for table in tables if len(table)]
+    empty = pd.DataFrame(columns=["id", "method", "metric", "value", "category", "protocol"])
+    table = pd.concat(found, ignore_index=True) if found else empty
+    for record in records:
+        record.pop("_null", None)
+    return Evaluation(records, table, list(dict.fromkeys(notes)))
+
+
+def measure(bench: Bench, protocol: Protocol, notes: list[str]) -> list[Measured]:
+    """Compute every metric of a protocol that can be computed; say of the others why not.
+
+    Parameters
+    ----------
+    bench : Bench
+    protocol : Protocol
+    notes : list of str
+        Sentences are added to it.
+
+    Returns
+    -------
+    list of Measured
+        In the protocol's order.
+    """
+    groups: dict[tuple[Any, ...], list[Metric]] = {}
+    refused: dict[str, list[str]] = {}
+    order = protocol.metrics()
+    for metric in order:
+        key = tuple((network, recipe) for network, recipe, _ in metric.wanted())
+        groups.setdefault(key, []).append(metric)
+    found: dict[str, Measured] = {}
+    for group in groups.values():
+        bench.plan(w for metric in group if not _absent(bench, metric) for w in metric.wanted())
+        for measured in _measure_group(bench, protocol, group, refused):
+            found[measured.metric.name] = measured
+        bench.forget()
+    notes += [
+        f"{protocol.name} leaves out {_listed(names)}: {reason.rstrip('.')}."
+        for reason, names in refused.items()
+    ]
+    kept = [found[metric.name] for metric in order if metric.name in found]
+    notes += [caveat for m in kept if (caveat := m.metric.caveat(bench.n)) is not None]
+    return kept
+
+
+def _listed(names: list[str]) -> str:
+    return "; ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _measure_group(
+    bench: Bench, protocol: Protocol, group: list[Metric], refused: dict[str, list[str]]
+) -> list[Measured]:
+    """Metrics that share a pass of a network, sample by sample, so that one sample is kept."""
+    ready: list[Metric] = []
+    for metric in group:
+        reason = _absent(bench, metric) or _refusal(bench, metric)
+        if reason is None:
+            ready.append(metric.fitted(bench))
+        else:
+            refused.setdefault(reason, []).append(metric.name)
+    raw: dict[str, FloatArray] = {}
+    done: dict[str, FloatArray] = {}
+    for sample in range(bench.samples):
+        for metric in [m for m in ready if sample == 0 or m.uses_pictures]:
+            value = metric.measure(bench, sample)
+            share = 1 / bench.samples if metric.uses_pictures else 1.0
+            raw[metric.name] = raw.get(metric.name, 0.0) + value * share
+            if protocol.samples == "score":
+                finished = metric.finish(value)
+                done[metric.name] = done.get(metric.name, 0.0) + finished * share
+        bench.forget("recon")
+    for metric in ready:
+        if protocol.samples == "similarity":
+            done[metric.name] = metric.finish(raw[metric.name])
+    return [
+        Measured(
+            metric,
+            np.asarray(done[metric.name]),
+            raw[metric.name],
+            {w[0]: bench.digests[w[0]] for w in metric.wanted() if w[0]},
+        )
+        for metric in ready
+    ]
+
+
+def _absent(bench: Bench, metric: Metric) -> str | None:
+    lacking = [
+        name
+        for name in metric.needs
+        if not name.startswith("network ") and name not in bench.inputs
+    ]
+    return (metric.lacking or f"there is no {lacking[0]}") if lacking else None
+
+
+def _refusal(bench: Bench, metric: Metric) -> str | None:
+    from calcarine.evaluation.protocols.weights import MissingWeightsError
+
+    try:
+        for network in {w[0] for w in metric.wanted() if w[0]}:
+            bench.require(network)
+        return metric.refusal(bench)
+    except MissingWeightsError as error:
+        return str(error)
+
+
+def _record(
+    found: Measured,
+    method: str,
+    role: str,
+    label: str,
+    test: TestSet,
+    digest: str,
+    samples: int,
+    settings: Settings,
+) -> Record:
+    metric, n = found.metric, len(test.ids)
+    null = metric.null(found.scores, found.measurement, settings.n_permutations, settings.seed)
+    low = high = None
+    value = float(found.scores) if found.scores.ndim == 0 else metric.summarise(_own(found.scores))
+    if found.scores.ndim:
+        interval = bootstrap_median if metric.summary == "median" else bootstrap_interval
+        low, high = interval(_own(found.scores), settings.n_boot, seed=settings.seed)
+    return {
+        "method": method,
+        "role": role,
+        "metric": metric.name,
+        "protocol": label,
+        "value": value,
+        "ci_low": low,
+        "ci_high": high,
+        "n": n,
+        "pool": metric.pool(n),
+        "chance": metric.chance(n),
+        "p": None if null is None else null.p,
+        "null_mean": None if null is None else null.null_mean,
+        "null_sd": None if null is None else null.null_sd,
+        "p_holm": None,
+        "direction": metric.direction,
+        "higher_is_better": metric.higher_is_better,
+        "definition": metric.definition,
+        "samples": samples if metric.uses_pictures else None,
+        "test_set": test.name,
+        "data": digest,
+        "networks": found.digests,
+        "_null": None if null is None else (null.null_low, null.null_high),
+    }
+
+
+def _own(scores: FloatArray) -> FloatArray:
+    return np.diagonal(scores) if scores.ndim == 2 else scores
+
+
+def _adjust(rows: list[Record]) -> None:
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = float(p)
+
+
+def _has_null(row: Record, role: str) -> bool:
+    return role == "method" and row["null_mean"] is not None
+
+
+def _shuffled(row: Record) -> Record:
+    low, high = row["_null"]
+    return row | {
+        "method": f"shuffled brain ({row['method']})",
+        "role": "floor",
+        "value": row["null_mean"],
+        "ci_low": low,
+        "ci_high": high,
+        "p": None,
+        "p_holm": None,
+    }
+
+
+def _per_image(found: Measured, method: str, label: str, ids: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    if found.scores.ndim == 0:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
+            "id": list(ids),
+            "method": method,
+            "metric": found.metric.name,
+            "value": _own(found.scores).copy(),
+            "category": pd.Series(None, index=range(len(ids)), dtype="object"),
+            "protocol": label,
+        }
+    )
+
+
+def floors_of(
+    train: NDArray[np.uint8] | None, ids: Sequence[str], seed: int
+) -> dict[str, Pictures]:
+    """Mean and random pictures of the training images, where there are any."""
+    from calcarine.evaluation.baselines import random_training_image, training_mean
+
+    if train is None:
+        return {}
+    return {
+        "training mean": from_array(training_mean(train, len(ids)), "training mean"),
+        "random training image": from_array(
+            random_training_image(train, ids, seed=seed), "training images"
+        ),
+    }
+
+
+def _role(name: str) -> str:
+    return "ceiling" if name.startswith("ceiling") else "method"
+
+
+def _check(test: TestSet, sets: Mapping[str, Pictures], blurry: Pictures | None) -> None:
+    n = len(test.truth)
+    if n < 2:
+        raise CalcarineError(
+            f"there is {n} image to score, and at least 2 are needed: add images to both sides."
+        )
+    if len(test.ids) != n or len(set(test.ids)) < n:
+        raise CalcarineError(
+            f"{len(test.ids)} ids were given for {n} images: give each image one id of its own."
+        )
+    for name, pictures in {**sets, **({} if blurry is None else {"blurry": blurry})}.items():
+        if len(pictures) != n:
+            raise CalcarineError(
+                f"there are {n} ground truths and {len(pictures)} images of {name!r}: give one for "
+                "each."
+            )

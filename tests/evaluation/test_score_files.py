@@ -1,0 +1,245 @@
+"""Folders are paired by name, score files compared where they may be, and mistakes are told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from calcarine.cli.main import app
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.protocols import Settings, score_arrays, score_folder, write_scores
+from calcarine.evaluation.protocols.compare import compare_scores, concept
+from calcarine.evaluation.protocols.published import (
+    CONFIDENCE,
+    published_records,
+    published_systems,
+)
+from calcarine.evaluation.protocols.table import ALPHA, verdict
+
+N = 12
+FAST = Settings(n_boot=20, n_permutations=99)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 256, (N, 16, 16, 3))
+    noise = rng.integers(0, 256, (3, N, 16, 16, 3))
+    close = np.stack([(truth + noise[0]) // 2, (truth + noise[1]) // 2], 1)
+    return {
+        k: v.astype(np.uint8) for k, v in (("truth", truth), ("close", close), ("blind", noise[2]))
+    }
+
+
+@pytest.fixture
+def folders(tmp_path, pictures):
+    for name in ("truth", "close", "blind"):
+        (tmp_path / name).mkdir()
+    for i in range(N):
+        save(tmp_path / "truth" / f"im_{i:02}.png", pictures["truth"][i])
+        save(tmp_path / "blind" / f"im_{i:02}.png", pictures["blind"][i])
+        save(tmp_path / "close" / f"im_{i:02}_0.png", pictures["close"][i, 0])
+        save(tmp_path / "close" / f"im_{i:02}_sample-03.png", pictures["close"][i, 1])
+    return tmp_path
+
+
+def save(path, picture):
+    Image.fromarray(picture).save(path)
+
+
+def folder_scores(folders, images, **settings):
+    return score_folder(
+        folders / "truth",
+        folders / images,
+        settings=Settings(n_boot=20, n_permutations=99, **settings),
+    )
+
+
+def value(evaluation, metric, method=None):
+    return next(
+        r["value"]
+        for r in evaluation.records
+        if r["metric"] == metric and method in (None, r["method"])
+    )
+
+
+def test_a_folder_scores_as_its_arrays(folders, pictures):
+    by_folder = folder_scores(folders, "close")
+    by_array = score_arrays(pictures["truth"], pictures["close"], n_boot=20, n_permutations=99)
+    assert by_folder.records[0]["method"] == "close" and by_folder.records[0]["samples"] == 2
+    for one, other in zip(by_folder.records, by_array.records, strict=True):
+        assert one["value"] == other["value"] and one["data"] == other["data"]
+
+
+def test_a_generator_that_ignores_the_brain_is_at_chance_and_called_so(folders):
+    runner = CliRunner()
+    common = ["score", "--truth", str(folders / "truth"), "--n-permutations", "999"]
+    blind = runner.invoke(app, [*common, "--images", str(folders / "blind")])
+    assert blind.exit_code == 0, blind.output
+    assert "blind: no score is better than a shuffled brain" in blind.output
+    close = runner.invoke(app, [*common, "--images", str(folders / "close")])
+    assert "no score is better" not in close.output and "mean of 2 samples" in close.output
+    assert "better than a shuffled brain, p = 0.0" in close.output
+    result = folder_scores(folders, "blind")
+    own = [r for r in result.records if r["role"] == "method"]
+    assert all(r["p_holm"] >= r["p"] and r["p_holm"] > ALPHA for r in own)
+    assert all(verdict(r).startswith("no better") for r in own)
+    share = value(result, "identification, pixels, fixed image")
+    assert share == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / N))
+
+
+def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):
+    rows = []
+    for i in range(N):
+        for folder, picture, sample in (
+            ("truth", pictures["truth"][i], None),
+            ("z", pictures["blind"][i], 0),
+            ("zc", pictures["close"][i, 0], 0),
+            ("zc", pictures["close"][i, 1], 1),
+        ):
+            name = f"a%2F{i}.png" if sample is None else f"a%2F{i}_{sample:02}.png"
+            path = tmp_path / "reconstructions" / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path, picture)
+            if sample is not None:
+                method = {"z": "z", "zc": "z_c"}[folder]
+                rows.append((f"a/{i}", method, sample, str(path.relative_to(tmp_path))))
+    index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
+    index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
+    result = score_folder(run=tmp_path, settings=FAST)
+    by_array = score_arrays(pictures["truth"], pictures["close"], n_boot=20, n_permutations=99)
+    metric = "identification, early layer, fixed image"
+    assert value(result, metric, "z_c") == value(by_array, metric)
+    assert {r["method"] for r in result.records if r["role"] == "method"} == {"z", "z_c"}
+    with pytest.raises(CalcarineError, match="no method 'c'"):
+        score_folder(run=tmp_path, method="c", settings=FAST)
+    with pytest.raises(CalcarineError, match="no finished pictures"):
+        score_folder(run=tmp_path / "absent", settings=FAST)
+
+
+def test_floors_of_training_pictures_stand_beside(folders, pictures):
+    result = score_folder(
+        folders / "truth", folders / "close", train=folders / "blind", settings=FAST
+    )
+    floor = value(result, "identification, pixels, fixed image", "training mean")
+    assert floor == 0.5
+    roles = {r["method"]: r["role"] for r in result.records}
+    assert roles["random training image"] == "floor" and roles["shuffled brain (close)"] == "floor"
+
+
+def test_mistakes_in_folders_are_one_sentence(folders):
+    def refused(message, images="blind", truth="truth"):
+        with pytest.raises(CalcarineError, match=message) as told:
+            score_folder(folders / truth, folders / images, settings=FAST)
+        assert "\n" not in str(told.value)
+
+    refused("no folder", images="absent")
+    (folders / "blind" / "im_03.png").rename(folders / "blind" / "imx.png")
+    refused("1 pictures have no picture in .*first 'im_03'")
+    (folders / "blind" / "imx.png").rename(folders / "blind" / "im_03.png")
+    save(folders / "blind" / "extra.png", np.zeros((4, 4, 3), np.uint8))
+    refused("have no ground truth in .*first 'extra'")
+    (folders / "blind" / "extra.png").unlink()
+    (folders / "blind" / "im_05.png").write_bytes(b"no picture")
+    refused("im_05.png is missing or not an image")
+    (folders / "close" / "im_02_0.png").unlink()
+    refused("'im_00' has 2 samples and 'im_02' has 1", images="close")
+    (folders / "one").mkdir()
+    save(folders / "one" / "im_00.png", np.zeros((4, 4, 3), np.uint8))
+    refused("at least 2", truth="one", images="one")
+    with pytest.raises(CalcarineError, match="--truth DIR and --images DIR"):
+        score_folder(settings=FAST)
+
+
+@pytest.fixture
+def files(folders, pictures):
+    """Two methods and two subjects."""
+    made = {}
+    for subject, shift in (("a", 0), ("b", 20)):
+        for method in ("close", "blind"):
+            recon = np.roll(pictures[method], shift, axis=-1)
+            result = score_arrays(
+                pictures["truth"], recon, method=method, n_boot=20, n_permutations=99
+            )
+            made[method, subject] = folders / f"{method}-{subject}.json"
+            write_scores(made[method, subject], result, subject)
+    return made
+
+
+def test_methods_are_tested_image_by_image_and_corrected(files):
+    found = compare_scores([files["close", "a"], files["blind", "a"]], n_permutations=499)
+    assert found.columns == ["close", "blind"]
+    assert {(t["a"], t["b"]) for t in found.tests} == {("close", "blind")}
+    by_metric = {t["metric"]: t for t in found.tests}
+    test = by_metric["pixel correlation"]
+    assert 0 < test["ci_low"] < test["difference"] < test["ci_high"]
+    assert 1 / 500 <= test["p"] < 0.01 and test["p"] < test["p_holm"] < 0.2
+    assert test["p_holm"] >= max(test["p"], len(found.tests) / 500 * 0.5)
+    json.dumps(found.tests)
+
+
+def test_subjects_of_one_method_make_one_column(files):
+    found = compare_scores(list(files.values()), n_permutations=99)
+    assert found.columns == ["close, 2 subjects", "blind, 2 subjects"]
+    cell = dict(found.rows)["pixel correlation"]["close, 2 subjects"].record
+    each = [json.loads(files["close", s].read_text())["records"][0]["value"] for s in "ab"]
+    assert cell["value"] == pytest.approx(np.mean(each)) and cell["subjects"] == 2
+    assert found.tests[0]["subjects"] == 2 and found.tests[0]["n"] == N
+
+
+def test_other_protocols_pools_and_test_sets_are_refused_or_marked(folders, files, pictures):
+    def written(name, truth, recon, **more):
+        path = folders / f"{name}.json"
+        result = score_arrays(truth, recon, method=name, n_boot=20, n_permutations=19, **more)
+        write_scores(path, result)
+        return path
+
+    truth, close = pictures["truth"], pictures["close"]
+    other = written("other", truth[:4], close[:4, :1], protocols=["brain-diffuser"])
+    fewer = written("fewer", truth[:9], close[:9])
+    for path, message in ((other, "no protocol in common"), (fewer, "cannot stand in one table")):
+        with pytest.raises(CalcarineError, match=message):
+            compare_scores([files["close", "a"], path])
+        mixed = compare_scores([files["close", "a"], path], mix=True)
+        cells = dict(mixed.rows)["pixel correlation"]
+        assert cells["close"].marks == () and cells[path.stem].marks
+        # What may not stand together is not tested against each other either.
+        assert mixed.tests == []
+    ssim = dict(mixed.rows)["SSIM"]["fewer"]
+    assert any(mark.startswith("test set") for mark in ssim.marks)
+    out = CliRunner().invoke(app, ["compare", str(files["close", "a"]), str(other), "--mix"]).output
+    assert "(a) not comparable: protocol brain-diffuser" in out
+
+
+def test_published_scores_have_protocol_source_and_confidence():
+    for system in published_systems():
+        for record in published_records(system):
+            assert record["confidence"] in CONFIDENCE and record["source"]
+            assert 0 <= record["value"] <= 1 and concept(record["metric"])
+            assert (record["protocol"] is None) == (record["test_set"] is None)
+    found = {r["metric"]: r["value"] for r in published_records("brain-it")}
+    assert found["pixel correlation"] == 0.386
+    assert found["identification, CLIP, fixed reconstruction"] == 0.964
+    table = compare_scores([], ["Brain-IT", "MindTuner"])
+    assert table.tests == [] and len(table.rows) == 8
+    for pair in (("Brain-IT", "MindEye1"), ("Brain-IT", "UMBRAE"), ("Brain-IT", "MindEye2")):
+        with pytest.raises(CalcarineError, match="--mix"):
+            compare_scores([], pair)
+    with pytest.raises(CalcarineError, match="choose among"):
+        published_records("MindEye9")
+    with pytest.raises(CalcarineError, match="two methods"):
+        compare_scores([], ["Brain-IT"])
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"format": "calcarine scores 1"}'])
+def test_broken_score_files_are_told(tmp_path, text):
+    path = tmp_path / "s.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CalcarineError, match="no file of scores"):
+        compare_scores([path, path])
