@@ -124,3 +124,14 @@ def test_a_picture_that_cannot_be_read_is_named(run_maker, tmp_path):
     (run / "reconstructions" / "z" / "secretpic001_00.png").write_bytes(b"no picture")
     with pytest.raises(CalcarineError, match=r"secretpic001_00.png is no readable picture"):
         build_gallery(run, tmp_path / "g.html")
+
+
+@pytest.mark.parametrize("file", ["../../outside.png", "reconstructions/z/none.png"])
+def test_the_index_reaches_nothing_outside_of_the_run(run_maker, tmp_path, file):
+    run = run_maker(tmp_path / "runs" / "run", 3)
+    Image.new("RGB", (8, 8)).save(tmp_path / "outside.png")
+    index = pd.read_parquet(run / "reconstructions" / "index.parquet")
+    index.loc[index["method"] == "z", "file"] = file
+    index.to_parquet(run / "reconstructions" / "index.parquet")
+    with pytest.raises(CalcarineError, match="is missing or lies outside of the run"):
+        build_gallery(run, tmp_path / "g.html")
