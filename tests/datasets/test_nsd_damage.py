@@ -19,7 +19,7 @@ def small(tmp_path_factory):
 
 
 def use(folder, prepared, name=None):
-    """Read all that a file (or any) has a part in; the shape of the responses, or None where a file is refused."""
+    """Shape of the responses that a file (or any) has a part in; None where it is refused."""
     try:
         found = nsd.recording(folder)
         rows = np.concatenate([found.read(s) for s in found.trials["session"].unique()])
