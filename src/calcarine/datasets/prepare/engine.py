@@ -21,6 +21,9 @@ from calcarine.errors import CalcarineError
 
 __all__ = ["Recording", "prepare"]
 
+_ROWS = 8
+"""Trials scaled at a time: few enough for the processor's cache."""
+
 ReadSession = Callable[[int], NDArray[np.float32]]
 
 
@@ -200,6 +203,7 @@ def _scaled(
     betas: NDArray[np.float32], mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """``(betas - mean) / scale`` in place, rounded once."""
-    for start in range(0, len(betas), 64):
-        betas[start : start + 64] = (betas[start : start + 64] - mean) / scale
+    for start in range(0, len(betas), _ROWS):
+        rows = slice(start, start + _ROWS)
+        betas[rows] = (betas[rows] - mean) / scale
     return betas

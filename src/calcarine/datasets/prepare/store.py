@@ -175,9 +175,11 @@ class PreparedSubject:
         try:
             group = zarr.open_group(str(aside), mode="w")
             chunks = (min(_CHUNK[0], wanted[0]), min(_CHUNK[1], wanted[1]))
+            # Looking for empty chunks would cost as much as writing them.
             whole = group.create_array(
-                "betas", shape=wanted, chunks=chunks, dtype="float32", compressors=None
-            )
+                "betas", shape=wanted, chunks=chunks, dtype="float32", compressors=None,
+                config={"write_empty_chunks": True},
+            )  # fmt: skip
             whole[:] = betas
             for name, values in (("mean", mean), ("scale", scale)):
                 group.create_array(name, data=np.asarray(values, np.float64))
