@@ -157,6 +157,43 @@ def run_diffusers(parts: dict, steps: int, decode: bool, seen: dict) -> np.ndarr
     return latents.numpy()
 
 
+def child_paired(folder: Path, threads: int, rounds: int) -> None:
+    """One step of each side in turn, in one process and changing order: a fair comparison."""
+    import torch
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    from calcarine.diffusion import LatentDiffusion, gaussian_noise
+
+    torch.set_num_threads(threads)
+    parts = build(folder)
+    model = LatentDiffusion(**parts)
+    pipe = StableDiffusionImg2ImgPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    z = gaussian_noise([("z", 0)], (4, 64, 64), SEED)
+    context = model.embed_text([TEXT])
+    common = {"strength": STRENGTH, "guidance_scale": GUIDANCE, "num_inference_steps": 2}
+
+    def calcarine() -> None:
+        model.generate(
+            context, [("a", 0)], z.numpy(), strength=STRENGTH, guidance=GUIDANCE, steps=2
+        )
+
+    def diffusers() -> None:
+        pipe(TEXT, image=z, negative_prompt="", output_type="latent", **common)
+
+    runs = {"calcarine": calcarine, "diffusers": diffusers}
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    clock = Clock()
+    for number in range(rounds):
+        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+            clock.look()
+            runs[side]()
+            found[side].append(clock.look())
+    (folder / "paired.json").write_text(json.dumps(found))
+
+
 def child(side: str, folder: Path, steps: int, threads: int, decode: bool) -> None:
     import torch
 
@@ -185,29 +222,49 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="of the schedule; .8 of them are run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-decode", action="store_true")
-    parser.add_argument("--child", choices=SIDES)
+    parser.add_argument("--rounds", type=int, default=2, help="of one step of each side in turn")
+    parser.add_argument("--only-paired", action="store_true", help="add to the results there are")
+    parser.add_argument("--child", choices=(*SIDES, "paired"))
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    if options.child == "paired":
+        child_paired(options.folder, options.threads, options.rounds)
+        return
     if options.child:
         decode = not options.no_decode
         child(options.child, options.folder, options.steps, options.threads, decode)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for side in SIDES:
-            command = [sys.executable, __file__, "--child", side, "--folder", folder]
-            command += ["--steps", str(options.steps), "--threads", str(options.threads)]
-            subprocess.run(command + ["--no-decode"] * options.no_decode, check=True)
-        found = {side: json.loads((Path(folder) / f"{side}.json").read_text()) for side in SIDES}
-        ours, theirs = (np.load(Path(folder) / f"{side}.npy") for side in SIDES)
+        start = [sys.executable, __file__, "--folder", folder, "--threads", str(options.threads)]
+        result = (
+            json.loads(RESULTS.read_text())
+            if options.only_paired
+            else apart(start, options, folder)
+        )
+        rounds = ["--child", "paired", "--rounds", str(options.rounds)]
+        subprocess.run(start + rounds, check=True)
+        result["in_turn_one_step"] = json.loads((Path(folder) / "paired.json").read_text())
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def apart(start: list[str], options: argparse.Namespace, folder: str) -> dict[str, object]:
+    """Both sides, each in a process of its own."""
     import diffusers
     import torch
 
+    for side in SIDES:
+        command = [*start, "--child", side, "--steps", str(options.steps)]
+        subprocess.run(command + ["--no-decode"] * options.no_decode, check=True)
+    found = {side: json.loads((Path(folder) / f"{side}.json").read_text()) for side in SIDES}
+    ours, theirs = (np.load(Path(folder) / f"{side}.npy") for side in SIDES)
     for side in SIDES:
         # The first step also warms up.
         later = found[side]["steps"][1:] or found[side]["steps"]
         for kind in ("wall_s", "cpu_s"):
             found[side][f"{kind}_per_step"] = float(np.median([s[kind] for s in later]))
-    result = {
+    return {
         "what": "image-to-image, one picture of 512 px, random weights, float32, CPU",
         "steps_run": len(found["calcarine"]["steps"]),
         "threads": options.threads,
@@ -217,9 +274,6 @@ def main() -> None:
         "latents_sd": float(theirs.std()),
         "sides": found,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

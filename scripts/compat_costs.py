@@ -120,10 +120,10 @@ def table(found: dict[str, dict[tuple[str, str], np.ndarray]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subject", default="subj01")
-    parser.add_argument("--n-train", type=int, default=300)
-    parser.add_argument("--n-test", type=int, default=50)
-    parser.add_argument("--samples", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--n-train", type=int, default=240)
+    parser.add_argument("--n-test", type=int, default=40)
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     began = time.monotonic()
@@ -147,12 +147,12 @@ def main() -> None:
     print(f"{time.monotonic() - began:.0f} s")
     if options.out:
         values = {
-            variant: {f"{m}: {n}": row.tolist() for (m, n), row in rows.items()}
+            variant: {f"{m}: {n}": row.round(4).tolist() for (m, n), row in rows.items()}
             for variant, rows in found.items()
         }
-        settings = {"simulated": True, **{k: str(v) for k, v in vars(options).items()}}
+        settings = {"simulated": True, **{k: v for k, v in vars(options).items() if k != "out"}}
         content = {"settings": settings, "decoders": fitted, "per_image": values}
-        options.out.write_text(json.dumps({**content, "table": lines}, indent=1))
+        options.out.write_text(json.dumps({**content, "table": lines}) + "\n")
 
 
 if __name__ == "__main__":

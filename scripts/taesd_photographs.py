@@ -113,7 +113,7 @@ def experiment(
         "ceiling: true z": z_test,
         "z decoded from voxels": decoded,
         "floor: training mean of z": mean,
-        "floor: voxels of another crop": other,
+        "floor: voxels of another photograph": other,
     }
     return {name: to_uint8(autoencoder.decode(z)) for name, z in sets.items()}, test
 
