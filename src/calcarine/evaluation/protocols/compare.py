@@ -189,7 +189,7 @@ def _column(
         column.records = {
             key: _joined(record, column.scores.get(key, []), len(parts), n_boot, seed)
             for key, record in column.records.items()
-            if len(column.scores.get(key, [])) == len(parts)
+            if len(column.scores.get(key, [])) == len(parts) and record.get("summary") != "median"
         }
         column.name = f"{name}, {len(parts)} subjects"
     return column
@@ -276,7 +276,11 @@ def _tests(
     found = []
     for a, b in combinations(columns, 2):
         for key in a.scores:
-            if key not in b.scores or differences(a.records[key], b.records[key]):
+            if key not in a.records or key not in b.records or key not in b.scores:
+                continue
+            # Tests are of means; a median of ranks has the ranks' mean beside it.
+            median = a.records[key].get("summary") == "median"
+            if median or differences(a.records[key], b.records[key]):
                 continue
             result = _test(a.scores[key], b.scores[key], n_boot, n_permutations, seed)
             if result is not None:

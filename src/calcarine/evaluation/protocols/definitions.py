@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from calcarine.evaluation.protocols.metric import PIXELS
 from calcarine.evaluation.protocols.metrics_common import (
     CorrelationDistance,
     FrechetInceptionDistance,
@@ -14,13 +13,6 @@ from calcarine.evaluation.protocols.metrics_common import (
     PixelCorrelation,
     StructuralSimilarity,
 )
-from calcarine.evaluation.protocols.metrics_ours import (
-    CategoryRead,
-    GroupIdentification,
-    HardIdentification,
-    RankPercentile,
-    TopOne,
-)
 from calcarine.evaluation.protocols.metrics_signals import BrainCorrelation, Retrieval
 from calcarine.evaluation.protocols.preprocess import Recipe
 from calcarine.evaluation.protocols.protocol import Protocol, register_protocol
@@ -29,16 +21,16 @@ if TYPE_CHECKING:
     from calcarine.evaluation.protocols.metric import Direction, Metric
 
 REGIONS = ("nsdgeneral", "V1", "V2", "V3", "V4", "higher_vis")
-_MEAN_R = "Mean over images of the Pearson correlation of all {size} pixel values."
-_SSIM_2D = (
+MEAN_R = "Mean over images of the Pearson correlation of all {size} pixel values."
+SSIM_2D = (
     "Mean over images of the structural similarity of gray pictures of {size}, Gaussian window "
     "in two dimensions (what scikit-image from 0.20 on computes)."
 )
-_SSIM_COLUMNS = (
+SSIM_COLUMNS = (
     "Mean over images and columns of the structural similarity in one dimension of gray pictures "
     "of {size} (what scikit-image 0.17 made of the same call)."
 )
-_TWO_WAY = {
+TWO_WAY = {
     "reconstruction": "Share of the other pictures that correlate less with the reconstruction "
     "than its own picture does, in {space}; a tie is lost.",
     "image": "Share of the other pictures' reconstructions that correlate less with the picture "
@@ -50,7 +42,7 @@ _DISTANCE = "Mean over images of 1 - r of {space}."
 def _two_way(
     space: str, network: str, layer: str, recipe: Recipe, direction: Direction
 ) -> Identification:
-    text = _TWO_WAY[direction].format(space=f"{network} {layer}")
+    text = TWO_WAY[direction].format(space=f"{network} {layer}")
     name = f"identification, {space}, fixed {direction}"
     return Identification(name, text, direction, network, layer, recipe)
 
@@ -85,11 +77,11 @@ class MindEye(Protocol):
         return (
             PixelCorrelation(
                 "pixel correlation",
-                _MEAN_R.format(size="3 x 425 x 425"),
+                MEAN_R.format(size="3 x 425 x 425"),
                 recipe=large,
             ),
             StructuralSimilarity(
-                "SSIM, 2d", _SSIM_2D.format(size="425 x 425"), kind="2d", recipe=large
+                "SSIM, 2d", SSIM_2D.format(size="425 x 425"), kind="2d", recipe=large
             ),
             _two_way("AlexNet(2)", "alexnet", "features.4", recipe(256), fixed),
             _two_way("AlexNet(5)", "alexnet", "features.11", recipe(256), fixed),
@@ -149,12 +141,12 @@ class BrainDiffuser(Protocol):
         return (
             PixelCorrelation(
                 "pixel correlation",
-                _MEAN_R.format(size="3 x 425 x 425"),
+                MEAN_R.format(size="3 x 425 x 425"),
                 recipe=large,
             ),
             StructuralSimilarity(
                 "SSIM, columns",
-                _SSIM_COLUMNS.format(size="425 x 425"),
+                SSIM_COLUMNS.format(size="425 x 425"),
                 kind="columns",
                 recipe=large,
             ),
@@ -255,111 +247,3 @@ class MindVis(Protocol):
             for width in widths
         )
         return ways + contests + fid
-
-
-@register_protocol
-class Calcarine(Protocol):
-    """Ours."""
-
-    name = "calcarine"
-    title = "calcarine"
-    source = "this package"
-    fixes = (
-        "no download; pictures at the size of the ground truths; both directions, ties worth a "
-        "half; hard negatives, ranks, and a shuffled brain beside every score"
-    )
-    samples = "similarity"
-    n_way: ClassVar[tuple[tuple[int, int], ...]] = ((10, 1), (24, 5))
-
-    def metrics(self) -> tuple[Metric, ...]:
-        """Likeness, identification of several kinds, and classes."""
-        native = Recipe("pil", "truth")
-        spaces = (
-            ("pixels", PIXELS, "pixels", native),
-            *(
-                (f"{layer} layer", "judge", layer, Recipe())
-                for layer in ("early", "middle", "late")
-            ),
-        )
-        likeness: tuple[Metric, ...] = (
-            PixelCorrelation(
-                "pixel correlation",
-                _MEAN_R.format(size="the truth's"),
-                recipe=native,
-            ),
-            StructuralSimilarity(
-                "SSIM", _SSIM_2D.format(size="the truth's size"), kind="2d", recipe=native
-            ),
-        )
-        identified = tuple(metric for space in spaces for metric in self._identification(*space))
-        ways = tuple(
-            NWayTopK(
-                f"{n}-way top-{k}",
-                f"Probability that the class the judge reads from the picture is among the {k} "
-                f"most probable of {n} for the reconstruction, {n - 1} of them drawn at random.",
-                network="judge",
-                layer="probabilities",
-                n_way=n,
-                k=k,
-                draws=self.draws,
-                seed=self.seed,
-            )
-            for n, k in self.n_way
-        )
-        read = CategoryRead(
-            "category read", "Share of reconstructions in which the judge reads what was seen."
-        )
-        return (*likeness, *identified, *ways, read)
-
-    def _identification(
-        self, space: str, network: str, layer: str, recipe: Recipe
-    ) -> tuple[Metric, ...]:
-        both: tuple[Direction, ...] = ("image", "reconstruction")
-        where = (network, layer, recipe)
-        half: Literal["half"] = "half"
-        found: list[Metric] = []
-        for direction in both:
-            rule = _TWO_WAY[direction].format(space=space).replace("is lost", "counts a half")
-            found.append(
-                Identification(
-                    f"identification, {space}, fixed {direction}", rule, direction, *where, half
-                )
-            )
-            found.append(
-                GroupIdentification(
-                    f"identification within category, {space}, fixed {direction}",
-                    f"{rule} Only pictures of the same category compete.",
-                    direction,
-                    *where,
-                    half,
-                )
-            )
-        found.append(
-            HardIdentification(
-                f"identification among the 10 nearest, {space}, fixed image",
-                "Share of the 10 pictures most like the picture whose reconstructions correlate "
-                f"less with it than its own, in {space}; a tie counts a half.",
-                "image",
-                *where,
-                half,
-            )
-        )
-        found.append(
-            RankPercentile(
-                f"identification, median rank, {space}, fixed image",
-                "Share of the other reconstructions that the right one beats, of the middle image, "
-                f"in {space}; a tie counts a half.",
-                "image",
-                *where,
-                half,
-            )
-        )
-        found.append(
-            TopOne(
-                f"identification, top-1 of the pool, {space}, fixed image",
-                f"Share of images whose right reconstruction correlates most, in {space}.",
-                "image",
-                *where,
-            )
-        )
-        return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.inference import bootstrap_median, holm
-from calcarine.evaluation.protocols import definitions  # noqa: F401 (registers the protocols)
+from calcarine.evaluation.protocols import definitions, definitions_ours  # noqa: F401 (registered)
 from calcarine.evaluation.protocols.bench import Bench
 from calcarine.evaluation.protocols.inputs import prepared_inputs
+from calcarine.evaluation.protocols.measuring import measure
 from calcarine.evaluation.protocols.networks import Networks
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
-from calcarine.evaluation.protocols.protocol import Protocol, find_protocol
+from calcarine.evaluation.protocols.protocol import find_protocol
+from calcarine.evaluation.protocols.recording import (
+    adjust,
+    has_null,
+    per_image,
+    record,
+    shuffled,
+)
 from calcarine.evaluation.protocols.weights import WeightsStore
-from calcarine.evaluation.statistics import bootstrap_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from calcarine.evaluation.evaluate import Evaluation
-    from calcarine.evaluation.protocols.metric import FloatArray, Metric
 
 Record = dict[str, Any]
 DEFAULT_PROTOCOL = "calcarine"
@@ -83,16 +88,6 @@ class TestSet:
     truth: Pictures
     ids: Sequence[str]
     name: str | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Scores of one metric of one set of reconstructions."""
-
-    metric: Metric
-    scores: FloatArray
-    measurement: FloatArray
-    digests: dict[str, str] = field(default_factory=dict)
 
 
 def score_arrays(
@@ -223,12 +218,12 @@ def score_pictures(
                 bench.forget()
             label = protocol.name if low is None else f"{protocol.name}, a quarter blurry"
             rows = [
-                _record(m, name, role, label, test, digest, pictures.samples, settings)
+                record(m, name, role, label, test, digest, pictures.samples, settings)
                 for m in measured
             ]
-            _adjust(rows)
-            records += [*rows, *(_shuffled(row) for row in rows if _has_null(row, role))]
-            tables += [_per_image(m, name, label, test.ids) for m in measured]
+            adjust(rows)
+            records += [*rows, *(shuffled(row) for row in rows if has_null(row, role))]
+            tables += [per_image(m, name, label, test.ids) for m in measured]
     if not records:
         raise CalcarineError(
             "nothing could be scored, for "
@@ -237,192 +232,9 @@ def score_pictures(
     found = [table for table in tables if len(table)]
     empty = pd.DataFrame(columns=["id", "method", "metric", "value", "category", "protocol"])
     table = pd.concat(found, ignore_index=True) if found else empty
-    for record in records:
-        record.pop("_null", None)
+    for row in records:
+        row.pop("_null", None)
     return Evaluation(records, table, list(dict.fromkeys(notes)))
-
-
-def measure(bench: Bench, protocol: Protocol, notes: list[str]) -> list[Measured]:
-    """Compute every metric of a protocol that can be computed; say of the others why not.
-
-    Parameters
-    ----------
-    bench : Bench
-    protocol : Protocol
-    notes : list of str
-        Sentences are added to it.
-
-    Returns
-    -------
-    list of Measured
-        In the protocol's order.
-    """
-    groups: dict[tuple[Any, ...], list[Metric]] = {}
-    refused: dict[str, list[str]] = {}
-    order = protocol.metrics()
-    for metric in order:
-        key = tuple((network, recipe) for network, recipe, _ in metric.wanted())
-        groups.setdefault(key, []).append(metric)
-    found: dict[str, Measured] = {}
-    for group in groups.values():
-        bench.plan(w for metric in group if not _absent(bench, metric) for w in metric.wanted())
-        for measured in _measure_group(bench, protocol, group, refused):
-            found[measured.metric.name] = measured
-        bench.forget()
-    notes += [
-        f"{protocol.name} leaves out {_listed(names)}: {reason.rstrip('.')}."
-        for reason, names in refused.items()
-    ]
-    kept = [found[metric.name] for metric in order if metric.name in found]
-    notes += [caveat for m in kept if (caveat := m.metric.caveat(bench.n)) is not None]
-    return kept
-
-
-def _listed(names: list[str]) -> str:
-    return "; ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
-
-
-def _measure_group(
-    bench: Bench, protocol: Protocol, group: list[Metric], refused: dict[str, list[str]]
-) -> list[Measured]:
-    """Metrics that share a pass of a network, sample by sample, so that one sample is kept."""
-    ready: list[Metric] = []
-    for metric in group:
-        reason = _absent(bench, metric) or _refusal(bench, metric)
-        if reason is None:
-            ready.append(metric.fitted(bench))
-        else:
-            refused.setdefault(reason, []).append(metric.name)
-    raw: dict[str, FloatArray] = {}
-    done: dict[str, FloatArray] = {}
-    for sample in range(bench.samples):
-        for metric in [m for m in ready if sample == 0 or m.uses_pictures]:
-            value = metric.measure(bench, sample)
-            share = 1 / bench.samples if metric.uses_pictures else 1.0
-            raw[metric.name] = raw.get(metric.name, 0.0) + value * share
-            if protocol.samples == "score":
-                finished = metric.finish(value)
-                done[metric.name] = done.get(metric.name, 0.0) + finished * share
-        bench.forget("recon")
-    for metric in ready:
-        if protocol.samples == "similarity":
-            done[metric.name] = metric.finish(raw[metric.name])
-    return [
-        Measured(
-            metric,
-            np.asarray(done[metric.name]),
-            raw[metric.name],
-            {w[0]: bench.digests[w[0]] for w in metric.wanted() if w[0]},
-        )
-        for metric in ready
-    ]
-
-
-def _absent(bench: Bench, metric: Metric) -> str | None:
-    lacking = [
-        name
-        for name in metric.needs
-        if not name.startswith("network ") and name not in bench.inputs
-    ]
-    return (metric.lacking or f"there is no {lacking[0]}") if lacking else None
-
-
-def _refusal(bench: Bench, metric: Metric) -> str | None:
-    from calcarine.evaluation.protocols.weights import MissingWeightsError
-
-    try:
-        for network in {w[0] for w in metric.wanted() if w[0]}:
-            bench.require(network)
-        return metric.refusal(bench)
-    except MissingWeightsError as error:
-        return str(error)
-
-
-def _record(
-    found: Measured,
-    method: str,
-    role: str,
-    label: str,
-    test: TestSet,
-    digest: str,
-    samples: int,
-    settings: Settings,
-) -> Record:
-    metric, n = found.metric, len(test.ids)
-    null = metric.null(found.scores, found.measurement, settings.n_permutations, settings.seed)
-    low = high = None
-    value = float(found.scores) if found.scores.ndim == 0 else metric.summarise(_own(found.scores))
-    if found.scores.ndim:
-        interval = bootstrap_median if metric.summary == "median" else bootstrap_interval
-        low, high = interval(_own(found.scores), settings.n_boot, seed=settings.seed)
-    return {
-        "method": method,
-        "role": role,
-        "metric": metric.name,
-        "protocol": label,
-        "value": value,
-        "ci_low": low,
-        "ci_high": high,
-        "n": n,
-        "pool": metric.pool(n),
-        "chance": metric.chance(n),
-        "p": None if null is None else null.p,
-        "null_mean": None if null is None else null.null_mean,
-        "null_sd": None if null is None else null.null_sd,
-        "p_holm": None,
-        "direction": metric.direction,
-        "higher_is_better": metric.higher_is_better,
-        "definition": metric.definition,
-        "samples": samples if metric.uses_pictures else None,
-        "test_set": test.name,
-        "data": digest,
-        "networks": found.digests,
-        "_null": None if null is None else (null.null_low, null.null_high),
-    }
-
-
-def _own(scores: FloatArray) -> FloatArray:
-    return np.diagonal(scores) if scores.ndim == 2 else scores
-
-
-def _adjust(rows: list[Record]) -> None:
-    tested = [row for row in rows if row["p"] is not None]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = float(p)
-
-
-def _has_null(row: Record, role: str) -> bool:
-    return role == "method" and row["null_mean"] is not None
-
-
-def _shuffled(row: Record) -> Record:
-    low, high = row["_null"]
-    return row | {
-        "method": f"shuffled brain ({row['method']})",
-        "role": "floor",
-        "value": row["null_mean"],
-        "ci_low": low,
-        "ci_high": high,
-        "p": None,
-        "p_holm": None,
-    }
-
-
-def _per_image(found: Measured, method: str, label: str, ids: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    if found.scores.ndim == 0:
-        return pd.DataFrame()
-    return pd.DataFrame(
-        {
-            "id": list(ids),
-            "method": method,
-            "metric": found.metric.name,
-            "value": _own(found.scores).copy(),
-            "category": pd.Series(None, index=range(len(ids)), dtype="object"),
-            "protocol": label,
-        }
-    )
 
 
 def floors_of(

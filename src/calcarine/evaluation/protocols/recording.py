@@ -1,0 +1,110 @@
+"""Records of measured metrics: values, intervals, chance, tests and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from calcarine.evaluation.inference import bootstrap_median, holm
+from calcarine.evaluation.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    from calcarine.evaluation.protocols.measuring import Measured
+    from calcarine.evaluation.protocols.metric import FloatArray
+    from calcarine.evaluation.protocols.score import Settings, TestSet
+
+Record = dict[str, Any]
+
+
+def record(
+    found: Measured,
+    method: str,
+    role: str,
+    label: str,
+    test: TestSet,
+    digest: str,
+    samples: int,
+    settings: Settings,
+) -> Record:
+    """One metric of one set of pictures; "_null" holds the shuffled interval for `shuffled`."""
+    metric, n = found.metric, len(test.ids)
+    null = metric.null(found.scores, found.measurement, settings.n_permutations, settings.seed)
+    low = high = None
+    value = float(found.scores) if found.scores.ndim == 0 else metric.summarise(_own(found.scores))
+    if found.scores.ndim:
+        interval = bootstrap_median if metric.summary == "median" else bootstrap_interval
+        low, high = interval(_own(found.scores), settings.n_boot, seed=settings.seed)
+    return {
+        "method": method,
+        "role": role,
+        "metric": metric.name,
+        "protocol": label,
+        "value": value,
+        "ci_low": low,
+        "ci_high": high,
+        "n": n,
+        "pool": metric.pool(n),
+        "chance": metric.chance(n),
+        "p": None if null is None else null.p,
+        "null_mean": None if null is None else null.null_mean,
+        "null_sd": None if null is None else null.null_sd,
+        "p_holm": None,
+        "direction": metric.direction,
+        "higher_is_better": metric.higher_is_better,
+        "summary": metric.summary,
+        "definition": metric.definition,
+        "samples": samples if metric.uses_pictures else None,
+        "test_set": test.name,
+        "data": digest,
+        "networks": found.digests,
+        "_null": None if null is None else (null.null_low, null.null_high),
+    }
+
+
+def _own(scores: FloatArray) -> FloatArray:
+    return np.diagonal(scores) if scores.ndim == 2 else scores
+
+
+def adjust(rows: list[Record]) -> None:
+    """Correct the p-values of one method under one protocol for their number (Holm)."""
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = float(p)
+
+
+def has_null(row: Record, role: str) -> bool:
+    """Whether a shuffled brain is to stand beside a record."""
+    return role == "method" and row["null_mean"] is not None
+
+
+def shuffled(row: Record) -> Record:
+    """The record of the shuffled brain that belongs to a method's record."""
+    low, high = row["_null"]
+    return row | {
+        "method": f"shuffled brain ({row['method']})",
+        "role": "floor",
+        "value": row["null_mean"],
+        "ci_low": low,
+        "ci_high": high,
+        "p": None,
+        "p_holm": None,
+    }
+
+
+def per_image(found: Measured, method: str, label: str, ids: Sequence[str]) -> pd.DataFrame:
+    """Scores of every image; empty where only the whole set has a score."""
+    if found.scores.ndim == 0:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
+            "id": list(ids),
+            "method": method,
+            "metric": found.metric.name,
+            "value": _own(found.scores).copy(),
+            "category": pd.Series(None, index=range(len(ids)), dtype="object"),
+            "protocol": label,
+        }
+    )
