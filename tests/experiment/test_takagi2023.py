@@ -105,8 +105,9 @@ def test_a_changed_setting_changes_the_keys_that_depend_on_it(
 ):
     settings = [*QUICK[:3], f"generation.model={tiny_stable_diffusion}", setting]
     keys = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings))).keys
-    changed = [name for name, key in keys.items() if key != plain_keys[name]]
-    assert changed[0] == stage and changed[-1] == "report"
+    changed = {name for name, key in keys.items() if key != plain_keys[name]}
+    assert {"fit", "reconstruct", "evaluate", "report"} <= changed
+    assert ("features" in changed) == (stage == "features")
 
 
 @pytest.fixture(scope="module")
