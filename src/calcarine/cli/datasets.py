@@ -171,6 +171,10 @@ def dataset_info(
     about = datasets.info(name)
     if about.needs_folder and data is None:
         print(f"{about.title}\nsource       {about.source}\nlicence      {about.licence}")
+        if about.terms is not None:
+            print(f"terms        {about.terms.title}: {about.terms.summary} ({about.terms.url})")
+        if about.access:
+            print(f"how          {about.access}")
         print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
         return
     dataset = datasets.load(name, data, subject, **options_from(settings))
