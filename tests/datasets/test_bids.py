@@ -80,6 +80,14 @@ def test_responses_are_those_of_a_run_modelled_by_hand(study):
         Path(name).stem for name in events["stim_file"].dropna()[:3]]  # fmt: skip
 
 
+def test_another_tr_is_modelled_anew(study):
+    before = bids.load(study).responses.values
+    for path in study.glob("derivatives/**/*_bold.json"):
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps({**about, "StartTime": about["StartTime"] + 0.5}))
+    assert not np.allclose(bids.load(study).responses.values, before)
+
+
 def test_options_say_what_a_description_says(tree, tmp_path):
     root = tree / "derivatives" / "fmriprep"
     described = bids.load(tree, prepared=tmp_path)

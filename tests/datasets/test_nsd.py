@@ -233,6 +233,17 @@ def test_sessions_can_be_chosen(made):
     assert nsd.recording(made, sessions=[3]).read(3).shape[0] == LENGTHS[2]
     refuses(made, "there is no .*betas_session04.hdf5; get it from s3://natural", sessions=4)
     refuses(made, "has no sessions 0", sessions=0)
+    refuses(made, "sessions are a number, such as 37, or a list", sessions="first")
+    refuses(made, "sessions are a number, such as 37, or a list", sessions=["1"])
+
+
+def test_betas_that_were_fetched_again_are_prepared_again(folder, tmp_path):
+    path = files(folder).session(1)
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes(2))
+    before = prepare(nsd.recording(folder), tmp_path)
+    path.write_bytes(content)
+    assert prepare(nsd.recording(folder), tmp_path).path != before.path
 
 
 # -- traps: each is told, with the trial and both values

@@ -227,6 +227,19 @@ def test_tests_are_chosen_as_the_description_says(lab):
     assert "6 of the 7" in found.rule
 
 
+def test_the_mark_that_windows_puts_before_texts_is_no_part_of_an_id(lab):
+    plain = own.load(lab)
+    for name in ("shared.txt", "trials.csv", "captions.csv", "calcarine.yaml"):
+        text = (lab / name).read_text()
+        (lab / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert own.load(lab).splits == plain.splits
+    assert own.load(lab).stimuli.captions() == plain.stimuli.captions()
+    texts = {key: list(plain.stimuli.captions([key])[0]) for key in plain.stimuli.ids}
+    (lab / "captions.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(texts).encode())
+    found = own.load(describe(lab, captions="captions.json"))
+    assert found.stimuli.captions() == plain.stimuli.captions()
+
+
 def test_captions_from_json_and_from_the_table_of_pictures(lab):
     wanted = own.load(lab)
     texts = dict(zip(wanted.stimuli.ids, map(list, wanted.stimuli.captions()), strict=True))
@@ -281,6 +294,9 @@ MISTAKES = [
     (None, {"test": {"fraction": 2}}, "key 'fraction' is wrong: input should be less than 1"),
     (None, {"test": 1.5}, "test is a fraction between 0 and 1"),
     (None, {"rois": {"file": "a.nii", "labels": {"a": "V1"}}}, "key 'labels.a' is wrong"),
+    (None, {"rois": {"file": "a.nii", "lables": {"a": 1}}}, "no key 'lables'; did you mean labels"),
+    (None, {"test": None, "tests": 0.1}, "no key 'tests'; did you mean test"),
+    (None, {"ROIs": {}}, "no key 'ROIs'; did you mean rois"),
     (None, {"bids": {"derivatives": "."}}, "either betas and trials, or bids, not both"),
     (None, {"betas": "beta/*.npy"}, "No file is like .*; check the betas"),
     (None, {"mask": "m.nii.gz"}, "The mask .*m.nii.gz does not exist"),

@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +122,31 @@ def test_a_half_written_session_is_not_taken_for_a_whole_one(raw, tmp_path, monk
     store = prepare(recording(raw), tmp_path, workers=1)
     assert not store.missing()
     assert not list(store.path.rglob("*.part"))
+
+
+def test_two_that_prepare_at_once_do_not_disturb_each_other(raw, tmp_path):
+    read = []
+
+    def slow(session):
+        read.append(session)
+        time.sleep(0.05)
+        return raw[session].copy()
+
+    def one(_):
+        return prepare(recording(raw, read=slow), tmp_path, workers=1).responses().values
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(one, range(4)))
+    wanted, _ = oracle(raw, {f"s{i}" for i in range(6)})
+    for values in found:
+        np.testing.assert_allclose(values, wanted, atol=1e-6)
+    assert sorted(read) == sorted(LENGTHS)  # one worked, the others waited
+
+
+def test_what_is_whole_is_read_where_nothing_can_be_written(raw, tmp_path, monkeypatch):
+    prepare(recording(raw), tmp_path)
+    monkeypatch.setattr(engine, "_alone", None)
+    assert not prepare(recording(raw), tmp_path).missing()
 
 
 def test_other_settings_make_another_subject(raw, tmp_path):

@@ -36,7 +36,8 @@ __all__ = [
 MODULES: dict[str, ModuleType] = {
     module.INFO.name: module
     for module in (
-        simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice, nsd, god, bold5000, hcp, own, bids,
+        simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice, nsd, god, bold5000, hcp, own,
+        bids,
     )
 }  # fmt: skip
 """The module of each data set; see `calcarine.datasets.provider`."""
@@ -225,7 +226,8 @@ def _check_options(name: str, function: str, options: dict[str, Any]) -> None:
     called = getattr(MODULES[name], function, None)
     if called is None:
         why = "it is simulated" if about.simulated else "its files are small and read as they are"
-        raise CalcarineError(f"Data set {name} has nothing to {function}: {why}.")
+        what = {"recording": "prepare", "assets": "download"}.get(function, function)
+        raise CalcarineError(f"Data set {name} has nothing to {what}: {why}.")
     parameters = inspect.signature(called).parameters
     fixed = (
         ("data", "subject", "subjects", "folder", "full_size", "seed", "workers", "progress")

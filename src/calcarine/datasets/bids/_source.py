@@ -66,6 +66,7 @@ def bids_source(description: Description, root: Path) -> TrialSource:
     ]
     provenance = {
         "runs": stamps,
+        "times": [[run.tr, run.start_time] for run in runs],
         "mask": stamp(grid.path) if grid.path else None,
         "model": about.model_dump(exclude={"derivatives", "raw"}),
         "scale": description.scale,

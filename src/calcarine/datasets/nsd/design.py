@@ -239,6 +239,11 @@ def choose_sessions(
         chosen = there
     elif isinstance(sessions, int | np.integer):
         chosen = tuple(range(1, int(sessions) + 1))
+    elif isinstance(sessions, str) or not all(isinstance(n, int | np.integer) for n in sessions):
+        raise CalcarineError(
+            f"Data set nsd: sessions are a number, such as 37, or a list, such as [1, 2, 5], not "
+            f"{sessions}."
+        )
     else:
         chosen = tuple(sorted({int(number) for number in sessions}))
     if not chosen:

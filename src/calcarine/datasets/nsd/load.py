@@ -117,8 +117,14 @@ def _provenance(layout: Layout, sessions: Sequence[int], mask: str) -> dict[str,
         "space": SPACE,
         "unit": "percent signal change (stored values / 300)",
         "mask": mask,
-        "files": {path.name: path.stat().st_size for path in paths},
+        "files": {path.name: _stamp(path) for path in paths},
     }
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time; a file that was damaged and fetched again has its old size."""
+    about = path.stat()
+    return [about.st_size, about.st_mtime_ns]
 
 
 def _simulated(data: str | Path | None, layout: Layout) -> bool:

@@ -135,15 +135,21 @@ def _without_union(tree: dict[str, Any]) -> dict[str, Any]:
     """
     found = dict(tree)
     rois = tree.get("rois")
-    if isinstance(rois, dict) and "labels" in rois:
+    if isinstance(rois, dict) and ("labels" in rois or _is_atlas(rois)):
         found["rois"] = Atlas.model_validate(rois)
     if isinstance(tree.get("test"), dict):
         found["test"] = Fraction.model_validate(tree["test"])
     return found
 
 
+def _is_atlas(rois: dict[Any, Any]) -> bool:
+    """Whether regions are meant as an atlas whose key ``labels`` is misspelt."""
+    return "file" in rois and any(isinstance(value, dict) for value in rois.values())
+
+
 def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt key is also a missing one; the misspelling is what the user can mend.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     kinds: tuple[type[_Part], ...] = (Atlas, Fraction)
     model: type[_Part] = next((m for m in kinds if m.__name__ == error.title), Description)
     place = ".".join(str(part) for part in first["loc"] if not _kind(part))
@@ -152,7 +158,7 @@ def _sentence(error: ValidationError) -> str:
         if first["loc"][0] == "bids":
             inside = BidsPart
         known = list(inside.model_fields)
-        near = difflib.get_close_matches(key, known, 1)
+        near = difflib.get_close_matches(key.lower(), known, 1)
         hint = f"did you mean {near[0]}" if near else f"there are {', '.join(known)}"
         return f"there is no key '{place}'; {hint}"
     if first["type"] == "missing":

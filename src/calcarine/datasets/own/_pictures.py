@@ -231,7 +231,7 @@ def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
 
 def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise CalcarineError(f"The captions {path} cannot be read ({reason(error)}).") from error
     found = {}

@@ -78,7 +78,8 @@ def _repeated(times: Counter[str]) -> Split:
 
 def _listed(path: Path, shown: list[str]) -> Split:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        # Windows puts a mark before the first id, which would then be another one.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise CalcarineError(
             f"The list of test stimuli {path} cannot be read ({reason(error)})."

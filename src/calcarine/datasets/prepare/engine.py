@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +90,8 @@ def prepare(
     """Read, mask and scale a subject's sessions and write them in chunks.
 
     A session is read once, and is on disk whole or not at all; the same call
-    goes on where an earlier one stopped.
+    goes on where an earlier one stopped.  Of several processes that prepare
+    the same subject one works and the others wait for it.
 
     Parameters
     ----------
@@ -116,7 +118,13 @@ def prepare(
     if workers < 1:
         raise CalcarineError(f"Preparing needs at least one worker, not {workers}.")
     _check(recording)
-    name = f"{recording.dataset}-{recording.subject}-{recording.key()}"
+    told = progress or (lambda done, total: None)
+    path = Path(folder) / f"{recording.dataset}-{recording.subject}-{recording.key()}"
+    if (path / "manifest.json").is_file():
+        store = PreparedSubject.open(path)
+        if not store.missing():
+            told(len(store.sessions), len(store.sessions))
+            return store
     manifest = {
         "dataset": recording.dataset,
         "subject": recording.subject,
@@ -126,17 +134,33 @@ def prepare(
         "key": recording.key(),
         "provenance": dict(recording.provenance),
     }
-    store = PreparedSubject.create(
-        Path(folder) / name,
-        json.loads(json.dumps(manifest, default=str)),
-        recording.trials.reset_index(drop=True),
-        recording.voxels.reset_index(drop=True),
-        recording.rois,
-        recording.splits,
-    )
-    store.clean()
-    _run(recording, store, workers, progress or (lambda done, total: None))
+    with _alone(path):
+        store = PreparedSubject.create(
+            path,
+            json.loads(json.dumps(manifest, default=str)),
+            recording.trials.reset_index(drop=True),
+            recording.voxels.reset_index(drop=True),
+            recording.rois,
+            recording.splits,
+        )
+        store.clean()
+        _run(recording, store, workers, told)
     return store
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until nobody else writes to the folder; a killed process holds no lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    with open(folder / "lock", "ab") as file:
+        with suppress(OSError):  # nor have some network drives
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _check(recording: Recording) -> None:
