@@ -100,6 +100,8 @@ def _print_result(path: Path) -> None:
     for line in main_figures(path):
         print(line)
     print(f"Report: {path / 'report.html'}")
+    if (path / "encoding.html").exists():
+        print(f"Encoding maps: {path / 'encoding.html'}")
 
 
 def _stage(path: Path, name: str) -> None:

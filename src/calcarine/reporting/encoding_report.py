@@ -101,6 +101,7 @@ def build_encoding_report(run: Path) -> Path:
         write_bytes(run / "encoding" / "figures" / f"{name}.png", content)
     page = environment().get_template("encoding.html.j2").render(
         record=record,
+        headings={name: name.replace("-", ", ").capitalize() for name in plots},
         title=f"Encoding: {record.summary['dataset']}, {record.summary['subject']}",
         plots={name: data_uri(content) for name, content in plots.items()},
         maps={name: data_uri(content) for name, content in maps.items()},
@@ -163,7 +164,7 @@ def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
                           color=_COLOURS[at], label=f"only {label}")  # fmt: skip
         axes.set_title(f"{region} ({int(part['voxels'].iloc[0])})", fontsize=9)
         axes.axhline(0, color="#1c2733", lw=0.8, ls="--")
-        names = [pair.split(" + ")[1].removeprefix("zc@") for pair in pairs]
+        names = [pair.split(" + ")[1].removeprefix("zc@").split(":")[-1] for pair in pairs]
         axes.set_xticks(range(len(pairs)), names, fontsize=8)
     panels.flat[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
