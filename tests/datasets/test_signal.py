@@ -1,12 +1,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from calcarine import datasets
+from calcarine.datasets.core import BrainDataset, make_responses
 from calcarine.datasets.quality.identification import identify_repeats, two_way_accuracy
 from calcarine.datasets.quality.signal import describe_signal
+from calcarine.datasets.scaling import scale_sessions
 from calcarine.datasets.splits import Split
+from calcarine.stimuli.stimulus_set import StimulusSet
 
 SMALL = {"n_train": 80, "n_test": 8, "n_early": 90, "n_ventral": 40, "n_other": 60, "size": 32}
 
@@ -34,6 +38,28 @@ def test_patterns_of_two_repeats_are_correlated_over_voxels():
     # Which repeat comes first is drawn anew for every stimulus, which changes the centring.
     assert found.accuracy == pytest.approx(two_way_accuracy(r).mean(), abs=0.02)
     assert found.half == 1 and len(found.per_stimulus) == 80
+
+
+def test_sessions_centred_on_few_trials_do_not_make_noise_look_like_signal():
+    ids = [f"s{number}" for number in range(24)]
+    split = Split("first", tuple(ids[4:]), tuple(ids[:4]), "by number")
+    pictures = StimulusSet.from_arrays(np.zeros((24, 4, 4, 3), np.uint8), ids)
+    nowhere = pd.DataFrame(np.zeros((1500, 3)), columns=["x", "y", "z"])
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        shown = [ids[row] for _ in range(3) for row in rng.permutation(24)]
+        sessions = np.repeat([1, 2, 3], 24)
+        train = np.isin(shown, split.train)
+        noise = rng.normal(size=(72, 1500))
+        values, scaling = scale_sessions(noise, sessions, train, shown)
+        made = BrainDataset(
+            "toy", "a", make_responses(values, shown, sessions), nowhere, {}, pictures, (split,),
+            True, "here", "none", scaling=scaling,
+        )  # fmt: skip
+        found.append(identify_repeats(made, split).accuracy)
+    # Uncorrected, the mean is .64.
+    assert abs(np.mean(found) - 0.5) < 0.04
 
 
 def test_noise_is_identified_at_chance_and_signal_above():

@@ -59,8 +59,10 @@ def test_categories_take_the_place_of_captions(store, model, stimuli):
     assert np.allclose(c[2], states[0], atol=1e-6)
     assert not np.allclose(c, text_conditioning(store, model, stimuli))
     bare = StimulusSet.from_arrays(stimuli.images())
-    with pytest.raises(CalcarineError, match="no category"):
+    with pytest.raises(CalcarineError, match=r"no category .* or choose features.text=captions"):
         text_conditioning(store, model, bare, text="categories")
+    with pytest.raises(CalcarineError, match=r"no caption .* or choose features.text=categories"):
+        text_conditioning(store, model, bare)
 
 
 def test_semantic_maps_take_the_place_of_images(store, model, stimuli):

@@ -108,22 +108,21 @@ def text_conditioning(
         are averaged likewise.
     """
     provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
+    texts = stimuli.captions() if text == "captions" else stimuli.categories()
+    bare = [key for key, own in zip(stimuli.ids, texts, strict=True) if not own]
+    if bare:
+        one, other = ("caption", "categories") if text == "captions" else ("category", "captions")
+        raise CalcarineError(
+            f"Stimulus {bare[0]} has no {one} ({len(bare)} such), so c cannot be made of "
+            f"{text}; add them, or choose features.text={other}."
+        )
     if text == "categories":
-        found = zip(stimuli.ids, stimuli.categories(), strict=True)
-        bare = [key for key, labels in found if not labels]
-        if bare:
-            raise CalcarineError(
-                f"Stimulus {bare[0]} has no category ({len(bare)} such), so c cannot be made of "
-                "categories; choose features.text=captions."
-            )
         provenance |= source_digests(stimuli, text=text)
 
     def extract(rows: slice) -> NDArray[np.float32]:
-        ids = stimuli.ids[rows]
-        texts = stimuli.captions(ids) if text == "captions" else stimuli.categories(ids)
-        values = model.embed_captions(texts)
+        values = model.embed_captions(texts[rows])
         if progress is not None:
-            progress(len(texts))
+            progress(len(values))
         return values
 
     return store.get("c", provenance, len(stimuli), model.context_shape, extract)

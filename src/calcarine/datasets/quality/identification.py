@@ -18,6 +18,8 @@ FloatArray = NDArray[np.float64]
 
 _DRAWS = 5
 _FEWEST_VOXELS = 3
+_FEWEST_STIMULI = 5
+"""Fewer have too few pairs to tell what a session does."""
 _MOST_STIMULI = 400
 """More make the interval no narrower than a reader needs and every pair is compared."""
 
@@ -143,12 +145,49 @@ def identify_repeats(
     for _, block in trial_blocks(dataset, split, needed, columns, megabytes):
         for total, place in zip(sums, places, strict=True):
             total.add(block[place[:half]].mean(0), block[place[half:]].mean(0))
-    scores = [total.result() for total in sums]
+    sessions = dataset.sessions[needed]
+    scores = [
+        without_sessions(total.result(), _together(sessions[place[:half]], sessions[place[half:]]))
+        for total, place in zip(sums, places, strict=True)
+    ]
     accuracy = np.mean([two_way_accuracy(each) for each in scores], axis=0)
     own = [np.diagonal(each).mean() for each in scores]
     pairs = len(stimuli) * (len(stimuli) - 1)
     others = [(each.sum() - np.trace(each)) / pairs for each in scores]
     return Identification(half, accuracy, float(np.mean(own) - np.mean(others)))
+
+
+def without_sessions(scores: FloatArray, together: FloatArray) -> FloatArray:
+    """Take out of all scores what patterns are alike or unlike for being of one session.
+
+    Sessions that are centred on their trials make these unlike each other: a
+    stimulus that is repeated in other sessions would then be told from the
+    rest without any signal.  How much it is tells a line through the scores
+    of different stimuli.
+
+    Parameters
+    ----------
+    scores
+        See `two_way_accuracy`.
+    together
+        Share of the pairs of trials of two patterns that are of one session,
+        of the same shape.
+    """
+    others = ~np.eye(len(scores), dtype=np.bool_)
+    off = together[others] - together[others].mean()
+    spread = float(off @ off)
+    if len(scores) < _FEWEST_STIMULI or spread < 1e-9:
+        return scores
+    return np.asarray(scores - (off @ scores[others]) / spread * together)
+
+
+def _together(first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
+    """Share of pairs of one session, from sessions of shape (trial of the half, stimulus)."""
+    total = np.zeros((first.shape[1], second.shape[1]))
+    for a in first:
+        for b in second:
+            total += a[:, None] == b
+    return total / (len(first) * len(second))
 
 
 class _Correlation:
