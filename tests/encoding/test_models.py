@@ -68,20 +68,29 @@ def test_each_region_is_predicted_by_what_it_listens_to(world):
 def test_scores_are_those_of_scikit_learn(world):
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score
-    from sklearn.preprocessing import StandardScaler
 
     brain, spaces, responses = world
     found = encode(responses, spaces["z"], brain.stimuli.ids, alphas=np.array([30.0]))
     train, test = responses.rows(spaces["z"], brain.stimuli.ids)
-    scaler = StandardScaler().fit(train)
-    ridge = Ridge(alpha=30.0).fit(scaler.transform(train), responses.train)
-    guess = ridge.predict(scaler.transform(test))
+    assert np.abs(train.mean(0)).max() < 1e-5 and (train**2).mean() == pytest.approx(1)
+    guess = Ridge(alpha=30.0).fit(train, responses.train).predict(test)
     np.testing.assert_allclose(found.predicted, guess, atol=1e-4)
     np.testing.assert_allclose(
         found.r2, r2_score(responses.test, guess, multioutput="raw_values"), atol=1e-4
     )
     slow = [np.corrcoef(a, b)[0, 1] for a, b in zip(guess.T, responses.test.T, strict=True)]
     np.testing.assert_allclose(found.r, slow, atol=1e-4)
+
+
+def test_axes_of_a_space_do_not_matter(world):
+    """So that principal components stand for the features that they come from."""
+    brain, spaces, responses = world
+    rng = np.random.default_rng(0)
+    turned = np.linalg.qr(rng.normal(size=(24, 24)))[0].astype(np.float32)
+    flat = spaces["z"].reshape(len(spaces["z"]), -1) * np.logspace(0, -2, 24, dtype=np.float32)
+    one = encode(responses, flat, brain.stimuli.ids)
+    other = encode(responses, 7 * flat @ turned + 3, brain.stimuli.ids)
+    np.testing.assert_allclose(one.r, other.r, atol=1e-3)
 
 
 def test_blocks_of_voxels_change_nothing(world):
@@ -130,8 +139,10 @@ def test_unique_variance_is_that_of_the_partition(world):
     three = {name: spaces[name] for name in BLOCKS}
     found = unique_variance(responses, three, brain.stimuli.ids)
     rows = {name: responses.rows(spaces[name], brain.stimuli.ids) for name in BLOCKS}
-    other = partition_variance({n: r[0] for n, r in rows.items()}, responses.train,
-                               {n: r[1] for n, r in rows.items()}, responses.test)  # fmt: skip
+    other = partition_variance(
+        {n: r[0] for n, r in rows.items()}, responses.train,
+        {n: r[1] for n, r in rows.items()}, responses.test, standardize=False,
+    )  # fmt: skip
     np.testing.assert_allclose(found.r2, other.r2, atol=1e-3)
     for row, name in enumerate(other.names):
         np.testing.assert_allclose(found.unique[name], other.unique[row], atol=1e-3)

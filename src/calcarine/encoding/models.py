@@ -67,6 +67,11 @@ class MeanResponses:
     def rows(self, features: Features, ids: Sequence[str]) -> tuple[Features, Features]:
         """Features of the training and of the test stimuli, each flattened to a matrix.
 
+        Both are centred on the training stimuli and divided by one number for
+        the whole space, the root of its mean variance.  Columns are not
+        scaled one by one: ridge then depends on the space and not on its
+        axes, and principal components stand for the features they come from.
+
         Parameters
         ----------
         features
@@ -93,7 +98,12 @@ class MeanResponses:
             )
         flat = np.asarray(features).reshape(len(features), -1)
         train = flat[[place[key] for key in self.train_ids]]
-        return train, flat[[place[key] for key in self.test_ids]]
+        mean = train.mean(0, dtype=np.float64)
+        scale = np.sqrt(np.mean((train - mean) ** 2)) or 1.0
+        test = flat[[place[key] for key in self.test_ids]]
+        return ((train - mean) / scale).astype(np.float32), ((test - mean) / scale).astype(
+            np.float32
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +173,13 @@ def encode(
         with warnings.catch_warnings():
             # Voxels without signal want the largest penalty there is.
             warnings.simplefilter("ignore", RidgeEdgeWarning)
-            fit = ridge_cv(x, responses.train[:, columns], n_folds=min(n_folds, len(x)), **options)
+            fit = ridge_cv(
+                x,
+                responses.train[:, columns],
+                n_folds=min(n_folds, len(x)),
+                standardize=False,
+                **options,
+            )
         guess = np.asarray(fit.predict(x_test), dtype=np.float32)
         truth = responses.test[:, columns]
         parts.append(
@@ -250,7 +266,7 @@ def unique_variance(
                 warnings.simplefilter("ignore", RidgeEdgeWarning)
                 fit = group_ridge_cv(
                     {name: parts[name][0] for name in names}, responses.train[:, columns],
-                    n_folds=folds, n_candidates=n_candidates, **options,
+                    n_folds=folds, n_candidates=n_candidates, standardize=False, **options,
                 )  # fmt: skip
             guesses.append(fit.predict({name: parts[name][1] for name in names}))
         return np.concatenate(guesses, axis=1).astype(np.float32)
