@@ -470,6 +470,13 @@ def test_check_says_what_is_missing_and_where_it_comes_from(folder):
     assert empty["subj05 betas"] == empty["subj05 responses.tsv"] == "missing"
 
 
+def test_assets_are_of_the_sessions_that_are_asked_for():
+    names = [a.path for a in registry.assets("nsd", sessions=[3, 1]) if "betas_session" in a.path]
+    assert [name[-7:-5] for name in names] == ["01", "03"]
+    with pytest.raises(CalcarineError, match="sessions are a number, such as 37, or a list"):
+        registry.assets("nsd", sessions="all")
+
+
 def test_assets_are_the_official_files_in_their_layout(made):
     found = {a.path: a for a in registry.assets("nsd", ["subj01"])}
     for path in made.rglob("*"):

@@ -124,7 +124,9 @@ def test_repeats_of_the_test_alone_are_offered_by_name():
         rois=own.rois, stimuli=own.stimuli, splits=(Split("main", ids.train, ids.test, "own"),),
         simulated=True, source="here", licence="none",
     )  # fmt: skip
-    assert "8 test stimuli were repeated; ask for them by name" in str(describe_signal(fewer))
+    assert "8 test stimuli were repeated; ask for them by name (--on test)" in str(
+        describe_signal(fewer)
+    )
     assert describe_signal(fewer, on="test", n_boot=20).rows[0].verdict != "unknown"
 
 

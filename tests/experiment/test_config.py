@@ -33,7 +33,9 @@ def test_another_data_set_drops_the_options_of_the_preset():
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("generation.strenght=1", "generation.strenght"),
+        ("generation.strenght=1", "no setting 'generation.strenght'; did you mean strength"),
+        ("generation.search.wen=never", "no setting 'generation.search.wen'; did you mean when"),
+        ("colour=1", "no setting 'colour'; there are .*dataset"),
         ("generation.strength=2", "generation.strength"),
         ("generation.strength", "key=value"),
         ("generation.steps=[", "cannot be read"),

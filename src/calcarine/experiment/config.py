@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -225,7 +226,23 @@ def load_experiment(
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise CalcarineError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
         raise CalcarineError(f"The setting '{place}' is wrong: {first['msg']}.") from error
+
+
+def _near(place: tuple[int | str, ...]) -> str:
+    """The setting that is likely meant, or those there are in its part."""
+    part: type[BaseModel] = Experiment
+    for name in place[:-1]:
+        field = part.model_fields.get(str(name))
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return ""
+        part = kind
+    known = list(part.model_fields)
+    near = difflib.get_close_matches(str(place[-1]).lower(), known, 1)
+    return f"; did you mean {near[0]}" if near else f"; there are {', '.join(known)}"
 
 
 def _dataset_name(*trees: dict[str, Any]) -> str:

@@ -224,6 +224,25 @@ def _compare_info(layout: Layout, images: Numbers, info: pd.DataFrame, shared: N
         )
 
 
+def listed_sessions(sessions: int | Sequence[int]) -> tuple[int, ...]:
+    """The first so many sessions, or those of a list, ascending.
+
+    Raises
+    ------
+    CalcarineError
+        If it is neither.
+    """
+    if isinstance(sessions, int | np.integer):
+        return tuple(range(1, int(sessions) + 1))
+    listed = [] if isinstance(sessions, str) else list(sessions)
+    if isinstance(sessions, str) or not all(isinstance(n, int | np.integer) for n in listed):
+        raise CalcarineError(
+            f"Data set nsd: sessions are a number, such as 37, or a list, such as [1, 2, 5], not "
+            f"{sessions}."
+        )
+    return tuple(sorted({int(number) for number in listed}))
+
+
 def choose_sessions(
     layout: Layout, trials: pd.DataFrame, sessions: int | Sequence[int] | None
 ) -> tuple[int, ...]:
@@ -235,17 +254,7 @@ def choose_sessions(
         If betas or trials of one are missing.
     """
     there = layout.sessions()
-    if sessions is None:
-        chosen = there
-    elif isinstance(sessions, int | np.integer):
-        chosen = tuple(range(1, int(sessions) + 1))
-    elif isinstance(sessions, str) or not all(isinstance(n, int | np.integer) for n in sessions):
-        raise CalcarineError(
-            f"Data set nsd: sessions are a number, such as 37, or a list, such as [1, 2, 5], not "
-            f"{sessions}."
-        )
-    else:
-        chosen = tuple(sorted({int(number) for number in sessions}))
+    chosen = there if sessions is None else listed_sessions(sessions)
     if not chosen:
         what = "has no betas" if sessions is None else f"has no sessions {sessions}"
         raise CalcarineError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.nsd.design import listed_sessions
 from calcarine.datasets.nsd.layout import (
     ATLASES,
     BUCKET,
@@ -82,12 +83,7 @@ def assets(
 
 def _of_subject(layout: Layout, sessions: int | Sequence[int] | None, betas: str) -> list[Asset]:
     last = SESSIONS[layout.subject]
-    if sessions is None:
-        numbers = list(range(1, last + 1))
-    elif isinstance(sessions, int):
-        numbers = list(range(1, sessions + 1))
-    else:
-        numbers = sorted({int(number) for number in sessions})
+    numbers = listed_sessions(last if sessions is None else sessions)
     if not numbers or numbers[0] < 1 or numbers[-1] > last:
         raise CalcarineError(
             f"Data set nsd: {layout.subject} has sessions 1 to {last}, and asked for were "

@@ -116,7 +116,9 @@ def _pictures(subject: OwnSubject) -> list[Finding]:
     rows = [Finding("pictures", "ok", f"{len(stimuli)} of {stimuli.size[0]} x {stimuli.size[1]}")]
     without = sum(not texts for texts in stimuli.captions())
     if without:
-        advice = "Decoding c needs captions; z works without."
+        advice = (
+            "A run makes c of captions; with features.text=categories it makes c of categories."
+        )
         rows.append(Finding("captions", "note", f"{without} stimuli have none", "", advice))
     else:
         rows.append(Finding("captions", "ok", "every stimulus has some"))

@@ -224,7 +224,7 @@ def _nothing_basis(dataset: BrainDataset, split: Split, on: str) -> str:
         return "No stimulus of either side of the split was repeated."
     return (
         f"{len(repeats)} {'test' if other == 'test' else 'training'} stimuli were repeated; "
-        f"ask for them by name (on {other}) if nothing is chosen by what they show."
+        f"ask for them by name (--on {other}) if nothing is chosen by what they show."
     )
 
 
