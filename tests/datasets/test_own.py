@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from calcarine.cli.datasets import _print_findings
 from calcarine.datasets import own, registry
 from calcarine.datasets.own._description import validated
+from calcarine.datasets.quality.findings import Finding
 from calcarine.datasets.scaling import zscore_sessions
 from calcarine.datasets.splits import Split
 from calcarine.errors import CalcarineError
@@ -115,6 +117,28 @@ def test_betas_that_were_made_anew_are_prepared_anew(lab):
     for path in (lab / "betas").iterdir():
         np.save(path, np.load(path)[:, ::-1])
     assert not np.allclose(own.load(lab).responses.values, before)
+
+
+def test_a_folder_may_have_signs_in_its_name(lab):
+    plain = own.load(lab).responses.values
+    place = lab.parent / "data [red] of *"
+    lab.rename(place)
+    np.testing.assert_array_equal(own.load(place).responses.values, plain)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_check_shows_paths_as_they_are_and_whole(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("rich.console.Console.is_terminal", width == 80)
+    path = "/data/[red]/betas_fithrf/session1.npy"
+    _print_findings("Title", [
+        Finding("betas", "wrong", f"{path} is damaged", "30 trials", "get it again"),
+        Finding("trials", "ok", "90"),
+    ])  # fmt: skip
+    shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
+    words = " ".join(shown.split())
+    assert path in words and "get it again" in words and "30 trials" in words
+    assert all(len(line.rstrip()) <= width for line in shown.splitlines())
 
 
 def test_axes_are_told_by_counts(lab):

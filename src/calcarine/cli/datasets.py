@@ -9,6 +9,9 @@ import typer
 
 from calcarine.errors import CalcarineError
 
+_ROOM_FOR_COLUMNS = 110
+"""Letters a line below which a check is told line by line, so that no path is cut up."""
+
 datasets_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="Name of the data set; see 'datasets list'.")]
@@ -100,17 +103,28 @@ def check(
 def _print_findings(title: str, findings: list[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     colours = {"ok": "green", "note": "cyan", "missing": "yellow", "wrong": "red"}
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("what", "", "found", "expected", "what to do"):
-        table.add_column(heading, overflow="fold")
-    for row in findings:
-        mark = f"[{colours[row.status]}]{row.status}[/]"
-        table.add_row(row.what, mark, row.found, row.expected, row.advice)
     console = Console()
     # In a file or a pipe nothing should be cut or wrapped to 80 columns.
-    Console(width=None if console.is_terminal else 160).print(table)
+    width = console.width if console.is_terminal else 160
+    narrow = width < _ROOM_FOR_COLUMNS
+    headings = ("", title) if narrow else ("what", "", "found", "expected", "what to do")
+    table = Table(title=None if narrow else title, title_justify="left", box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in findings:
+        mark = Text(row.status, colours[row.status])
+        # As texts: a path may hold what rich would take for its markup.
+        cells = [Text(part) for part in (row.what, row.found, row.expected, row.advice)]
+        if narrow:
+            said = ": ".join(part for part in (row.what, row.found) if part)
+            said += f" (expected: {row.expected})" if row.expected else ""
+            table.add_row(mark, Text("\n".join(part for part in (said, row.advice) if part)))
+        else:
+            table.add_row(cells[0], mark, *cells[1:])
+    Console(width=width).print(table)
 
 
 @datasets_app.command()

@@ -175,16 +175,16 @@ def _matches(root: Path, name: str, what: str) -> list[tuple[Path, str]]:
         if path.is_dir():
             raise CalcarineError(f"The {what} {path} is a folder; give its files, as {file}/*.npy.")
         return [(path, key)]
+    place = _place(root, file)
+    # Signs in the name of the folder itself are no pattern.
+    inside = place.is_relative_to(root) and not Path(file).is_absolute()
+    pattern = str(Path(glob.escape(str(root)), file)) if inside else str(place)
     try:
-        paths = sorted(
-            (Path(p) for p in glob.glob(str(_place(root, file)))), key=lambda p: natural(p.name)
-        )
+        paths = sorted((Path(p) for p in glob.glob(pattern)), key=lambda p: natural(p.name))
     except (OSError, ValueError, re.error):
         paths = []
     if not paths:
-        raise CalcarineError(
-            f"No file is like {_place(root, file)}; check the {what} in the description."
-        )
+        raise CalcarineError(f"No file is like {place}; check the {what} in the description.")
     return [(path, key) for path in paths]
 
 
