@@ -180,6 +180,7 @@ def test_methods_are_tested_image_by_image_and_corrected(files):
     assert 0 < test["ci_low"] < test["difference"] < test["ci_high"]
     assert 1 / 500 <= test["p"] < 0.01 and test["p"] < test["p_holm"] < 0.2
     assert test["p_holm"] >= max(test["p"], len(found.tests) / 500 * 0.5)
+    assert 0 < test["p_signed_rank"] <= test["p_signed_rank_holm"] < 0.2
     assert not any("median" in metric for metric in by_metric)
     json.dumps(found.tests)
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.inference import holm, signed_rank_p
 from calcarine.web.study.agreement import counts, fleiss_kappa, krippendorff_alpha
 from calcarine.web.study.analyse import analyse, analyse_rows
 from calcarine.web.study.analysis_page import p_value, table_lines, write_analysis
 from calcarine.web.study.answers import AnswerRow, export_answers, read_answers
 from calcarine.web.study.design import foils
-from calcarine.web.study.preference import crossed_interval, holm, means, sign_test_p, signed_rank_p
+from calcarine.web.study.preference import crossed_interval, means, sign_test_p
 from calcarine.web.study.settings import Comparison, StudySettings
 
 # Fleiss (1971) as in the common textbook example: 14 raters, 10 items, 5 categories.
@@ -124,7 +125,7 @@ def test_equal_sized_differences_make_it_the_sign_test():
 
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
+    assert holm([0.5, 0.9]).tolist() == [1.0, 1.0] and holm([]).tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.inference import hierarchical_bootstrap, holm
+from calcarine.evaluation.inference import hierarchical_bootstrap, holm, signed_rank_p
 from calcarine.evaluation.protocols.files import ScoreFile, read_scores
 from calcarine.evaluation.protocols.published import published_records
 from calcarine.evaluation.statistics import paired_difference
@@ -60,7 +60,8 @@ class Comparison:
         Metric, and the cell of each column that has it.
     tests : list of dict
         protocol, metric, a, b, difference (a - b), ci_low, ci_high, p (two-sided sign flips over
-        images), p_holm (over all tests of a protocol), n and subjects.
+        images), p_signed_rank (Wilcoxon's, as Takagi & Nishimoto 2023 test), p_holm and
+        p_signed_rank_holm (over all tests of a protocol), n and subjects.
     notes : list of str
     """
 
@@ -288,8 +289,9 @@ def _tests(
                 found.append(head | result)
     for protocol in {test["protocol"] for test in found}:
         family = [test for test in found if test["protocol"] == protocol]
-        for test, p in zip(family, holm([test["p"] for test in family]), strict=True):
-            test["p_holm"] = float(p)
+        for name in ("p", "p_signed_rank"):
+            for test, p in zip(family, holm([test[name] for test in family]), strict=True):
+                test[f"{name}_holm"] = float(p)
     return found
 
 
@@ -314,7 +316,7 @@ def _test(
     mean = np.asarray([np.mean(values) for values in images.values()])
     result = vars(
         paired_difference(mean, np.zeros(len(mean)), n_boot, n_permutations, seed=seed)
-    ) | {"subjects": len(gains)}
+    ) | {"subjects": len(gains), "p_signed_rank": signed_rank_p(mean)}
     if len(gains) > 1:
         values = [np.asarray(list(gain.values())) for gain in gains]
         over = hierarchical_bootstrap(values, n_boot, seed=seed)

@@ -145,7 +145,8 @@ def comparison_table(
     footnotes += found.notes
     footnotes += [
         f"{t['metric']} ({t['protocol']}): {t['a']} less {t['b']} is {t['difference']:+.3f} "
-        f"[{t['ci_low']:+.3f}, {t['ci_high']:+.3f}], {p_text(t['p_holm'])} after Holm, "
+        f"[{t['ci_low']:+.3f}, {t['ci_high']:+.3f}], {p_text(t['p_holm'])} after Holm "
+        f"(signed ranks: {p_text(t['p_signed_rank_holm'])}), "
         f"{t['n']} images."
         for t in found.tests
     ]

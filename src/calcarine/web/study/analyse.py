@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.inference import holm, signed_rank_p
 from calcarine.web.study import agreement, preference
 from calcarine.web.study.answers import AnswerRow, read_answers
 from calcarine.web.study.design import CATCH, MAIN
@@ -223,8 +224,8 @@ def _compare(
         proportion=float(np.nanmean(choices)),
         ci_low=low,
         ci_high=high,
-        p_originals=preference.signed_rank_p(by_original),
-        p_raters=(preference.signed_rank_p(by_rater) if len(by_rater) >= FEWEST_RATERS else None),
+        p_originals=signed_rank_p(by_original),
+        p_raters=(signed_rank_p(by_rater) if len(by_rater) >= FEWEST_RATERS else None),
         sign_p=sign_p,
         above=above,
         below=below,
@@ -257,13 +258,13 @@ def _known(value: float) -> float | None:
 
 
 def _corrected(results: list[ComparisonResult], alpha: float) -> list[ComparisonResult]:
-    p_holm = preference.holm([result.p_originals for result in results])
-    sign = preference.holm([result.sign_p for result in results])
+    p_holm = holm([result.p_originals for result in results]).tolist()
+    sign = holm([result.sign_p for result in results]).tolist()
     tested = [place for place, result in enumerate(results) if result.p_raters is not None]
     over_raters = dict(
         zip(
             tested,
-            preference.holm([float(results[place].p_raters or 0.0) for place in tested]),
+            holm([float(results[place].p_raters or 0.0) for place in tested]).tolist(),
             strict=True,
         )
     )
