@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.linear_model import RidgeCV
 
 from calcarine.datasets import bold5000, registry
-from calcarine.datasets.bold5000._layout import natural
+from calcarine.datasets.provider import natural
 from calcarine.datasets.scaling import zscore_sessions
 from calcarine.errors import CalcarineError
 

@@ -465,7 +465,9 @@ def test_check_says_what_is_missing_and_where_it_comes_from(folder):
     what = {f.what: f for f in nsd.check(folder, "subj01")}
     assert "ncsnr_b3.nii.gz its official name" in what["subj01 ncsnr.nii.gz"].advice
     assert what["subj01 streams.mgz.ctab"].advice.endswith("label/streams.mgz.ctab")
-    assert "betas_session02" in what["subj01 betas"].advice
+    lost = what["subj01 betas"]
+    assert lost.status == "missing" and "without 2" in lost.found
+    assert "betas_session02" in lost.advice
     empty = {f.what: f.status for f in nsd.check(folder, "subj05")}
     assert empty["subj05 betas"] == empty["subj05 responses.tsv"] == "missing"
 

@@ -25,6 +25,7 @@ and, if its files are measured,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def pick_subject(info: DatasetInfo, subject: str | None) -> str:
             f"Data set {info.name} has no subject {subject}; it has {', '.join(info.subjects)}."
         )
     return subject
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Key that sorts ``run2`` before ``run10``; capitals make no difference."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
+        for part in re.findall(r"[0-9]{1,15}|[^0-9]+", text)
+    ]
 
 
 def is_simulated(folder: str | Path) -> bool:

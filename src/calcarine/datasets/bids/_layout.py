@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.datasets.own._description import BidsPart
-from calcarine.datasets.own._files import natural, reason
+from calcarine.datasets.own._files import reason
+from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 
 __all__ = ["Run", "find_runs", "subjects_in"]

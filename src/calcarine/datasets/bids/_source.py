@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from calcarine.datasets.bids._confounds import read_confounds
 from calcarine.datasets.bids._layout import Run, find_runs
 from calcarine.datasets.own._description import BidsPart, Description
-from calcarine.datasets.own._files import ArrayFile, find, natural, stamp
+from calcarine.datasets.own._files import ArrayFile, find, stamp
 from calcarine.datasets.own._regions import Grid, read_mask, same_space
 from calcarine.datasets.own._source import TrialSource
 from calcarine.datasets.own._trials import texts_table
 from calcarine.datasets.prepare.events import trial_betas
+from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 
 __all__ = ["bids_source"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.provider import DatasetInfo
+from calcarine.datasets.provider import DatasetInfo, natural
 from calcarine.errors import CalcarineError
 
 __all__ = [
@@ -122,14 +122,6 @@ def _first(
             if place.is_dir() and holds(place):
                 return root, place
     return None
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that sorts ``run2`` before ``run10``."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
-        for part in re.findall(r"[0-9]{1,15}|[^0-9]+", text)
-    ]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -63,6 +63,11 @@ def _sessions(layout: Layout, there: tuple[int, ...], official: int) -> Finding:
     if not missing:
         return Finding("betas", "ok", found, expected)
     advice = f"the first that is not here: {layout.origin(layout.session(missing[0]))}"
+    # Nobody scans session 4 without 3: a gap is a file that got lost, and its trials would too.
+    gaps = [number for number in missing if number < there[-1]]
+    if gaps:
+        lost = ", ".join(map(str, gaps))
+        return Finding("betas", "missing", f"{found}, without {lost}", expected, advice)
     return Finding("betas", "note", found, expected, advice)
 
 

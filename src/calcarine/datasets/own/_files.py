@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 
-__all__ = ["ArrayFile", "find", "natural", "reason", "stamp"]
+__all__ = ["ArrayFile", "find", "reason", "stamp"]
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".mat")
 _KEYED = re.compile(r"^(?P<file>.+\.(?:h5|hdf5|hdf|mat)):(?P<key>[^:]+)$", re.IGNORECASE)
@@ -24,12 +25,6 @@ def reason(error: BaseException) -> str:
     """What a library says is wrong, in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Key that sorts ``run2`` before ``run10``."""
-    parts = re.split(r"([0-9]+)", text)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def find(root: Path, name: str, what: str) -> Path:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.own._files import ArrayFile, find, natural, reason
+from calcarine.datasets.own._files import ArrayFile, find, reason
 from calcarine.datasets.own._trials import texts_table
+from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import FolderSource, _cropped
 from calcarine.stimuli._tables import cell_texts
