@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from calcarine.cli import splits as _splits  # noqa: F401 - registers its commands
+from calcarine.cli.audit import audit
 from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.cli.score import compare, score
 from calcarine.cli.study import gallery, study_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(datasets_app, name="datasets")
 app.command()(score)
 app.command()(compare)
+app.command()(audit)
 app.add_typer(study_app, name="study")
 app.command()(gallery)
 

@@ -1,0 +1,121 @@
+"""Command ``calcarine audit``: thin; it parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calcarine.errors import CalcarineError
+
+if TYPE_CHECKING:
+    from calcarine.evaluation.audit import Audit, Material
+
+
+def audit(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run, if it is one.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of reconstructions.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Folder of the pictures seen.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Folder of training pictures.")] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, a row for each trial: stimulus, and role, session, fold, picture, pretrain."
+        ),
+    ] = None,
+    responses: Annotated[
+        Path | None, typer.Option(help="Responses of all trials, .csv or .npz, with the scaler.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help=".npz: predictions, targets, train_targets.")
+    ] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="All samples, where --images holds the chosen ones.")
+    ] = None,
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another method's pictures; may be given often."),
+    ] = None,
+    numbers: Annotated[
+        str | None, typer.Option(help='Claimed scores, such as "PixCorr .32, SSIM .43".')
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Of a run: which pictures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page, HTML; JSON beside it.")] = None,
+    seed: Annotated[int, typer.Option(help="Of shuffles and resamples.", min=0)] = 0,
+    selftest: Annotated[
+        int, typer.Option(help="Plant mistakes with so many seeds and count what is found.", min=0)
+    ] = 0,
+) -> None:
+    """Say whether a claimed decoding score is real; exit code 1 if a check failed."""
+    if selftest:
+        _selftest(selftest)
+        return
+    folder_only = {
+        "--truth": truth, "--train": train, "--ids": ids, "--responses": responses,
+        "--predictions": predictions, "--samples": samples, "--other": other or None,
+    }  # fmt: skip
+    if run is not None:
+        given = [name for name, value in {"--images": images, **folder_only}.items() if value]
+        if given:
+            raise CalcarineError(f"A run has its own pictures and data; leave out {given[0]}.")
+        material = _of_run(run, method, numbers, seed)
+        out = out or run / "audit.html"
+    else:
+        if images is None or truth is None:
+            raise CalcarineError(
+                "Say what to audit: the folder of a run, or --images DIR and --truth DIR."
+            )
+        if method is not None:
+            raise CalcarineError("--method chooses among the methods of a run; give a run.")
+        from calcarine.evaluation.audit.folders import material_of_folders
+
+        material = material_of_folders(
+            images, truth, train=train, ids=ids, responses=responses, predictions=predictions,
+            samples=samples, others=other or (), numbers=numbers, seed=seed,
+        )  # fmt: skip
+        out = out or Path("audit.html")
+    _audit(material, out)
+
+
+def _of_run(run: Path, method: str | None, numbers: str | None, seed: int) -> Material:
+    from calcarine.evaluation.audit import read_numbers
+    from calcarine.experiment.audit import material_of_run
+    from calcarine.experiment.progress import RichProgress
+
+    claimed = () if numbers is None else read_numbers(numbers)
+    return material_of_run(run, method, claimed, seed, RichProgress())
+
+
+def _audit(material: Material, out: Path) -> None:
+    from calcarine.evaluation.audit import audit as look
+    from calcarine.reporting.audit_page import build_audit_page
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise CalcarineError(f"--out {out} is the page; let its name end with .html.")
+    found = look(material)
+    page, beside = build_audit_page(found, out)
+    _print_verdicts(found)
+    print(f"\n{found.sentence}\nPage: {page}\nJSON: {beside}")
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _print_verdicts(found: Audit) -> None:
+    from calcarine.cli.score import _print_table
+    from calcarine.evaluation.audit import CHECKS
+
+    rows = [(CHECKS[name].title, f.verdict, f.sentence) for name, f in found.findings.items()]
+    _print_table("", ("check", "verdict", "finding"), rows)
+
+
+def _selftest(count: int) -> None:
+    import sys
+
+    from calcarine.cli.score import _print_table
+    from calcarine.evaluation.audit.selftest import HEADINGS, detect
+
+    found = detect(range(count), progress=lambda name: print(f"  {name}", file=sys.stderr))
+    _print_table(f"Made-up data, {count} seeds", HEADINGS, [each.row() for each in found])
+    if not all(each.right for each in found):
+        raise typer.Exit(1)

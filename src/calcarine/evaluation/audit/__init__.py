@@ -1,0 +1,49 @@
+"""Whether a claimed decoding score is real: checks of anybody's reconstructions.
+
+`audit` asks every registered check about a `Material`. What is not given cannot be checked, and
+each check says what would settle it. A new check is one class under `register_check`.
+"""
+
+from __future__ import annotations
+
+from calcarine.evaluation.audit.audit import Audit, audit, checks
+from calcarine.evaluation.audit.check import (
+    CHECKS,
+    VERDICTS,
+    Check,
+    Finding,
+    Shown,
+    Table,
+    register_check,
+)
+from calcarine.evaluation.audit.material import (
+    Choice,
+    Material,
+    Number,
+    PictureSet,
+    Prediction,
+    Statistics,
+    Trials,
+)
+from calcarine.evaluation.audit.numbers import read_numbers
+
+__all__ = [
+    "CHECKS",
+    "VERDICTS",
+    "Audit",
+    "Check",
+    "Choice",
+    "Finding",
+    "Material",
+    "Number",
+    "PictureSet",
+    "Prediction",
+    "Shown",
+    "Statistics",
+    "Table",
+    "Trials",
+    "audit",
+    "checks",
+    "read_numbers",
+    "register_check",
+]

@@ -1,0 +1,266 @@
+"""Checks of chosen samples and of the brain's part in the pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.evaluation.audit.check import (
+    Check,
+    Finding,
+    Shown,
+    Table,
+    register_check,
+    untold,
+)
+from calcarine.evaluation.audit.intervals import at_least, share
+from calcarine.evaluation.inference import holm
+
+if TYPE_CHECKING:
+    from calcarine.evaluation.audit.material import Choice, FloatArray, Material
+
+_SURE = 0.8
+_P = 0.001
+_PERMUTATIONS = 1999
+_FEWEST = 10
+# Two-way identification that a claim should at least not exclude.
+_WORTH = 0.65
+
+
+@register_check
+class BestOfSamples(Check):
+    """The shown sample was picked by its likeness to the truth."""
+
+    name = "best-of-samples"
+    title = "Best of several samples, picked by the truth"
+    question = "Was the sample that is shown or scored picked because it looks like the truth?"
+    settle = (
+        "All samples (--samples DIR with NAME_0, NAME_1, ...), the rule that chose among them, and "
+        "the mean score over all samples beside that of the chosen."
+    )
+
+    def look(self, material: Material) -> Finding:
+        choice = material.choice
+        if choice is None:
+            fact = material.facts.get(self.name)
+            if fact:
+                return Finding("passed", fact)
+            return untold(
+                f"{material.recon.samples} samples of each stimulus are here, and none is named "
+                "as chosen." if material.recon.samples > 1 else "The other samples are not here."
+            )  # fmt: skip
+        n, count = len(material), choice.samples.samples
+        if count < 2:
+            return untold("There is one sample of each stimulus.")
+        rows, p_values = [], []
+        for name, scores in likeness(material, choice).items():
+            hits = int((scores.argmax(axis=1) == choice.chosen).sum())
+            p_values.append(at_least(hits, n, 1 / count))
+            rows.append((name, hits, *share(hits, n)))
+        adjusted = holm(p_values)
+        worst = int(np.argmin(adjusted))
+        name, hits, low, high = rows[worst]
+        numbers = {
+            "stimuli": n, "samples of each": count, "share by chance": 1 / count,
+            "share in which the chosen is the best by the truth": hits / n,
+            "its interval": f"{low:.2f} to {high:.2f}",
+            "exact p, Holm over measures": float(adjusted[worst]),
+        }  # fmt: skip
+        table = Table(
+            ("measure", "chosen is the best", "share", "interval", "p (Holm)"),
+            tuple(
+                (row[0], f"{row[1]} of {n}", f"{row[1] / n:.2f}", f"{row[2]:.2f} to {row[3]:.2f}",
+                 f"{p:.2g}")
+                for row, p in zip(rows, adjusted, strict=True)
+            ),
+        )  # fmt: skip
+        if choice.blind is not None:
+            return self._blind(choice, numbers, table)
+        if adjusted[worst] >= _P:
+            return Finding(
+                "passed",
+                f"The chosen sample is the best by the truth about as often as chance (1 in "
+                f"{count}) has it.",
+                numbers,
+                (table,),
+            )
+        if low >= _SURE:
+            return Finding(
+                "failed",
+                f"The chosen sample is the best of {count} by {name} in {hits} of {n} stimuli: it "
+                "was picked by the truth.",
+                numbers,
+                (table,),
+            )
+        return Finding(
+            "suspicious",
+            f"The chosen sample is the best by {name} in {hits} of {n} stimuli, more often than "
+            "chance. A rule that asks the brain can do that, and so can one that asks the truth.",
+            numbers,
+            (table,),
+        )
+
+    @staticmethod
+    def _blind(choice: Choice, numbers: dict[str, object], table: Table) -> Finding:
+        assert choice.blind is not None
+        same = float(np.mean(choice.blind == choice.chosen))
+        numbers["share that the rule chooses again without the truth"] = same
+        if same == 1:
+            return Finding(
+                "passed",
+                "The rule that chose was applied again, without the truth, and chose the same "
+                "samples.",
+                numbers,
+                (table,),
+            )
+        return Finding(
+            "failed",
+            f"The stated rule, applied again without the truth, chooses other samples in "
+            f"{1 - same:.0%} of the stimuli.",
+            numbers,
+            (table,),
+        )
+
+
+def likeness(material: Material, choice: Choice) -> dict[str, FloatArray]:
+    """Likeness of every sample to its truth.
+
+    Parameters
+    ----------
+    material : Material
+    choice : Choice
+
+    Returns
+    -------
+    dict of str to float64 array of shape (n, samples)
+        By measure; higher is more alike.
+    """
+    from calcarine.evaluation.audit.views import layout, pixels, rows
+    from calcarine.evaluation.protocols.similarity import Moments, structure
+
+    names = ("pixel correlation", "correlation of the layout", "squared error", "SSIM")
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    truth = material.truth.small
+    gray = np.array([0.2125, 0.7154, 0.0721]) / 255
+    moments = Moments.of(truth @ gray, "2d")
+    for sample in range(choice.samples.samples):
+        made = choice.samples.small_sample(sample)
+        for name, make in ((names[0], pixels), (names[1], layout)):
+            found[name].append((rows(make(truth)) * rows(make(made))).sum(axis=1))
+        found[names[2]].append(-np.square(pixels(truth) - pixels(made)).sum(axis=1))
+        found[names[3]].append(structure(moments, Moments.of(made @ gray, "2d")))
+    return {name: np.stack(columns, axis=1) for name, columns in found.items()}
+
+
+@register_check
+class IgnoresTheBrain(Check):
+    """Pictures that fit other stimuli as well as their own."""
+
+    name = "ignores-the-brain"
+    title = "The generator ignores the brain"
+    question = "Do reconstructions resemble their own stimulus more than another one's?"
+    settle = (
+        "More test stimuli; the same score for reconstructions from shuffled brain activity; "
+        "features of a network: calcarine score --protocol mindeye."
+    )
+
+    def look(self, material: Material) -> Finding:
+        from calcarine.evaluation.statistics import bootstrap_interval, permutation_test
+
+        rows, spaces = [], dict(material.similarity)
+        p_values = [
+            permutation_test(matrix, _PERMUTATIONS, material.seed).p for matrix in spaces.values()
+        ]
+        if min(holm(p_values)) > 0.05:
+            name, matrix = _by_judge(material)
+            spaces[name] = matrix
+            p_values.append(permutation_test(matrix, _PERMUTATIONS, material.seed).p)
+        adjusted = holm(p_values)
+        for (name, matrix), p in zip(spaces.items(), adjusted, strict=True):
+            own, other = float(np.diagonal(matrix).mean()), _others(matrix)
+            rows.append((name, f"{own:.3f}", f"{other:.3f}", f"{p:.2g}"))
+        twins = _twins(material)
+        numbers = {
+            "stimuli": len(material),
+            "permutation p, smallest after Holm": float(adjusted.min()),
+            "stimuli whose reconstruction another stimulus has too": len(twins),
+        }
+        table = Table(("space", "r with its own", "r with others", "p (Holm)"), tuple(rows))
+        found = (numbers, (table,), _shown(material, twins))
+        if len(twins) > 0.05 * len(material):
+            return Finding(
+                "failed" if len(twins) > 0.5 * len(material) else "suspicious",
+                f"{len(twins)} of {len(material)} stimuli have a reconstruction that is, pixel by "
+                "pixel, another stimulus's too.",
+                *found,
+            )
+        if adjusted.min() <= 0.05:
+            return Finding(
+                "passed",
+                "Reconstructions resemble their own stimuli more than shuffled ones (p = "
+                f"{adjusted.min():.2g}).",
+                *found,
+            )
+        if len(material) < _FEWEST:
+            return Finding(
+                "cannot be told", f"{len(material)} stimuli are too few to tell.", *found
+            )
+        high = bootstrap_interval(material.identification, seed=material.seed)[1]
+        if high > _WORTH:
+            return Finding(
+                "suspicious",
+                f"Reconstructions of {len(material)} stimuli are not shown to be more like their "
+                "own than like shuffled ones; a small likeness is not excluded.",
+                *found,
+            )
+        return Finding(
+            "failed",
+            f"Reconstructions of {len(material)} stimuli are no more like their own than like "
+            "shuffled ones, in pixels, layout or the features of the package's own network.",
+            *found,
+        )
+
+
+def _others(matrix: FloatArray) -> float:
+    n = len(matrix)
+    return float((matrix.sum() - np.trace(matrix)) / (n * (n - 1)))
+
+
+def _by_judge(material: Material) -> tuple[str, FloatArray]:
+    from calcarine.evaluation.audit.views import rows
+    from calcarine.evaluation.networks import load_judge
+
+    judge = load_judge("scenes")
+    truth, made = (
+        np.asarray(judge.read(side.small).layers["late"], np.float64).reshape(len(side), -1)
+        for side in (material.truth, material.recon)
+    )
+    return "late layer of the package's network", rows(truth) @ rows(made).T
+
+
+def _twins(material: Material) -> list[tuple[int, int]]:
+    """Pairs of stimuli with one reconstruction and different pictures."""
+    first: dict[str, int] = {}
+    found = []
+    shared = set()
+    for row, digest in enumerate(material.recon.digests):
+        other = first.setdefault(digest, row)
+        if other != row and material.truth.digests[other] != material.truth.digests[row]:
+            if other not in shared:
+                found.append((other, row))
+            found.append((row, other))
+            shared |= {row, other}
+    return found
+
+
+def _shown(material: Material, twins: list[tuple[int, int]]) -> tuple[tuple[Shown, ...], ...]:
+    return tuple(
+        (
+            Shown(material.truth.full(a), f"seen: {material.truth.ids[a]}"),
+            Shown(material.truth.full(b), f"seen: {material.truth.ids[b]}"),
+            Shown(material.recon.full(a), "one reconstruction for both"),
+        )
+        for a, b in twins[::2][:3]
+    )

@@ -1,0 +1,342 @@
+"""What an audit looks at, from anybody's folders and tables."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.audit.material import (
+    Choice,
+    Material,
+    PictureSet,
+    Prediction,
+    Statistics,
+    Trials,
+)
+from calcarine.evaluation.audit.numbers import read_numbers
+from calcarine.evaluation.protocols.folders import open_folders
+from calcarine.evaluation.protocols.pictures import Pictures, read_picture
+
+COLUMNS = ("stimulus", "role", "session", "fold", "picture", "pretrain")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_TRUE = {"1", "true", "yes", "1.0"}
+_FALSE = {"0", "false", "no", "0.0", ""}
+Arrays = dict[str, NDArray[Any]]
+
+
+def material_of_folders(
+    images: Path,
+    truth: Path,
+    *,
+    train: Path | None = None,
+    ids: Path | None = None,
+    responses: Path | None = None,
+    predictions: Path | None = None,
+    samples: Path | None = None,
+    others: Sequence[Path] = (),
+    numbers: str | None = None,
+    seed: int = 0,
+) -> Material:
+    """Material of a folder of reconstructions and whatever else there is.
+
+    Parameters
+    ----------
+    images, truth : Path
+        Folders of pictures with the same names; samples are ``NAME_0``, ``NAME_1``.
+    train : Path, optional
+        Folder of the pictures of training.
+    ids : Path, optional
+        CSV with a row for each trial and the column stimulus, and any of role, session, fold,
+        picture and pretrain.
+    responses : Path, optional
+        CSV or .npz: see `read_responses`.
+    predictions : Path, optional
+        .npz with predictions and any of targets, train_targets and ids.
+    samples : Path, optional
+        Folder of all samples, where ``images`` holds the chosen ones.
+    others : sequence of Path
+        Folders of other methods' pictures of the same stimuli.
+    numbers : str, optional
+        Claimed scores, such as ``"PixCorr .32, SSIM .43"``.
+    seed : int
+
+    Returns
+    -------
+    Material
+
+    Raises
+    ------
+    CalcarineError
+        If files are missing, unreadable, or do not fit together.
+    """
+    given = [f"reconstructions {images}", f"ground truths {truth}"]
+    seen, recon = _pair(truth, images)
+    found: dict[str, Any] = {}
+    if train is not None:
+        found["train"] = _folder(train)
+        given.append(f"training pictures {train}")
+    trials = None
+    if ids is not None:
+        trials = trials_of(_table(ids), ids)
+        given.append(f"table of trials {ids}")
+    if responses is not None:
+        own, values, statistics = read_responses(responses, trials)
+        trials = own
+        found |= {"responses": values, "statistics": statistics}
+        given.append(f"responses {responses}")
+    if predictions is not None:
+        found["predictions"] = _predictions(predictions, seen.ids)
+        given.append(f"predictions {predictions}")
+    if samples is not None:
+        found["choice"] = _choice(truth, samples, recon)
+        given.append(f"all samples {samples}")
+    if others:
+        named = {other.name or str(other): _pair(truth, other)[1] for other in others}
+        if len(named) < len(others):
+            raise CalcarineError("Two folders of other methods have one name; rename one of them.")
+        found["others"] = named
+        given.append(f"pictures of {', '.join(named)}")
+    if numbers is not None:
+        found["numbers"] = read_numbers(numbers)
+        given.append(f"claimed numbers: {numbers}")
+    _check_names(trials, seen.ids)
+    return Material(
+        images.resolve().name, recon, seen, trials=trials, seed=seed, given=given, **found
+    )
+
+
+def _pair(truth: Path, images: Path) -> tuple[PictureSet, PictureSet]:
+    opened = open_folders(truth, images, "own", None)
+    ids = tuple(opened.test.ids)
+    return _as_set(ids, opened.test.truth), _as_set(ids, opened.methods["own"])
+
+
+def _as_set(ids: Sequence[str], pictures: Pictures) -> PictureSet:
+    return PictureSet(ids, pictures.read, pictures.samples)
+
+
+def _folder(folder: Path) -> PictureSet:
+    if not folder.is_dir():
+        raise CalcarineError(f"there is no folder {folder}: look at its name.")
+    files = sorted(
+        path for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )  # fmt: skip
+    if not files:
+        raise CalcarineError(f"{folder} holds no picture: give the folder of training pictures.")
+    stems = [path.stem for path in files]
+    names = stems if len(set(stems)) == len(stems) else [path.name for path in files]
+    return PictureSet(names, lambda row, _: read_picture(files[row]))
+
+
+def _choice(truth: Path, samples: Path, shown: PictureSet) -> Choice:
+    """Which sample is shown, by its pixels."""
+    if shown.samples > 1:
+        raise CalcarineError(
+            "--samples holds all samples, so --images must hold one picture of each stimulus: the "
+            "chosen one."
+        )
+    everything = _pair(truth, samples)[1]
+    chosen = np.empty(len(shown), np.int64)
+    for row, key in enumerate(shown.ids):
+        own = shown.full(row)
+        same = [
+            s for s in range(everything.samples)
+            if everything.full(row, s).shape == own.shape
+            and np.array_equal(everything.full(row, s), own)
+        ]  # fmt: skip
+        if not same:
+            raise CalcarineError(
+                f"The reconstruction of {key!r} is none of its samples in {samples}; give the "
+                "samples as they were chosen from, in a format without loss."
+            )
+        chosen[row] = same[0]
+    return Choice(everything, chosen)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no table with commas"
+        raise CalcarineError(f"{path} cannot be read: {reason}.") from None
+    if "stimulus" not in table.columns or not len(table):
+        raise CalcarineError(
+            f"{path} has no column stimulus or no row; give a row for each trial with the columns "
+            f"stimulus and, where known, {', '.join(COLUMNS[1:])}."
+        )
+    return table
+
+
+def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
+    """Trials of a table's columns; those that are not there are unknown."""
+    texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
+    found: dict[str, Any] = {name: texts[name] for name in ("stimulus", "role", "fold", "picture")
+                             if name in texts}  # fmt: skip
+    if "session" in texts:
+        try:
+            found["session"] = texts["session"].astype(float).astype(np.int64)
+        except ValueError:
+            found["session"] = np.unique(texts["session"], return_inverse=True)[1]
+    if "pretrain" in texts:
+        lower = np.char.lower(texts["pretrain"])
+        other = sorted(set(lower.tolist()) - _TRUE - _FALSE)
+        if other:
+            raise CalcarineError(f"{where}: pretrain is 0 or 1, not '{other[0]}'.")
+        found["pretrain"] = np.isin(lower, sorted(_TRUE))
+    return Trials(**found)
+
+
+def read_responses(
+    path: Path, trials: Trials | None
+) -> tuple[Trials, NDArray[np.float64], list[Statistics]]:
+    """Responses with their trials and, where it was kept, the scaler.
+
+    Parameters
+    ----------
+    path : Path
+        CSV whose columns are those of `Trials` and, for the rest, voxels; or .npz with the array
+        responses (trial, voxel), any column of `Trials`, and scaler_mean and scaler_scale of
+        shape (voxel,), or of shape (session, voxel) with scaler_sessions. With a scaler the
+        responses are those before scaling.
+    trials : Trials, optional
+        From a table, where the file has no column stimulus.
+
+    Returns
+    -------
+    trials : Trials
+    responses : float64 array of shape (trial, voxel)
+    statistics : list of Statistics
+    """
+    if path.suffix.lower() == ".npz":
+        arrays = read_arrays(path)
+        if "responses" not in arrays:
+            raise CalcarineError(f"{path} has no array responses of shape (trial, voxel).")
+        columns: Mapping[str, Any] = arrays
+        values = arrays["responses"]
+    else:
+        table = _table(path)
+        arrays, columns = {}, table
+        rest = table.drop(columns=[name for name in COLUMNS if name in table])
+        try:
+            values = rest.to_numpy(dtype=np.float64)
+        except ValueError:
+            raise CalcarineError(
+                f"{path}: columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
+            ) from None
+    if "stimulus" in columns:
+        trials = trials_of(columns, path)
+    if trials is None:
+        raise CalcarineError(f"{path} has no stimuli; give --ids with a row for each trial.")
+    fits = values.ndim == 2 and values.shape[1] and len(values) == len(trials.stimulus)
+    if not fits or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise CalcarineError(
+            f"{path} has responses of shape {values.shape}, or values that are not finite, for "
+            f"{len(trials.stimulus)} trials; give a row of numbers for each."
+        )
+    values = values.astype(np.float64)
+    return trials, values, _scalers(arrays, values, trials, path)
+
+
+def _scalers(
+    arrays: Arrays, values: NDArray[np.float64], trials: Trials, path: Path
+) -> list[Statistics]:
+    train, test = trials.rows("train"), trials.rows("test")
+    if "scaler_mean" not in arrays:
+        return []
+    if train is None or test is None:
+        raise CalcarineError(f"{path} has a scaler, but no trial has the role train or test.")
+    width = values.shape[1]
+    stored = {name: np.atleast_2d(arrays[f"scaler_{name}"]).astype(np.float64)
+              for name in ("mean", "scale") if f"scaler_{name}" in arrays}  # fmt: skip
+    sessions = arrays.get("scaler_sessions")
+    rows = 1 if sessions is None else len(sessions)
+    for name, array in stored.items():
+        if array.shape != (rows, width):
+            raise CalcarineError(
+                f"{path}: scaler_{name} has shape {arrays['scaler_' + name].shape}; it needs one "
+                f"value for each of {width} voxels, in a row for each of scaler_sessions if there "
+                "are several."
+            )
+    if sessions is not None and trials.session is None:
+        raise CalcarineError(f"{path} scales sessions, but trials have no column session.")
+    found = []
+    for row in range(rows):
+        inside = np.ones(len(values), bool)
+        label = ""
+        if sessions is not None and trials.session is not None:
+            inside, label = trials.session == int(sessions[row]), f" of session {sessions[row]}"
+        own, both = values[inside & train], values[inside & (train | test)]
+        if len(own) < 2:
+            raise CalcarineError(f"{path}: the scaler{label} has fewer than two training trials.")
+        unit = both.std(axis=0)
+        unit = np.where(unit > 0, unit, 1.0)
+        if "mean" in stored:
+            found.append(
+                Statistics(f"mean{label}", stored["mean"][row], own.mean(0), both.mean(0), unit)
+            )
+        if "scale" in stored:
+            scale = stored["scale"][row]
+            pairs = [(own.std(0, ddof=d), both.std(0, ddof=d)) for d in (0, 1)]
+            nearest = min(pairs, key=lambda pair: min(np.abs(scale - p).max() for p in pair))
+            found.append(Statistics(f"scale{label}", scale, *nearest, unit))
+    return found
+
+
+def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
+    arrays = read_arrays(path)
+    if "predictions" not in arrays:
+        raise CalcarineError(f"{path} has no array predictions of shape (stimulus, features).")
+    flat = {
+        name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float64)
+        for name in ("predictions", "targets", "train_targets")
+        if name in arrays and arrays[name].ndim >= 2 and arrays[name].dtype.kind in "iuf"
+    }
+    if "predictions" not in flat or len(flat["predictions"]) != len(ids):
+        raise CalcarineError(
+            f"{path} has predictions of shape {arrays['predictions'].shape}; it needs a row of "
+            f"numbers for each of the {len(ids)} test stimuli, in the order of the array ids or, "
+            "without it, of their sorted names."
+        )
+    if "ids" in arrays:
+        place = {str(key): row for row, key in enumerate(arrays["ids"].tolist())}
+        missing = [key for key in ids if key not in place]
+        if missing or len(arrays["ids"]) != len(ids):
+            raise CalcarineError(
+                f"{path}: ids do not name every test stimulus once"
+                + (f", the first missing is {missing[0]!r}." if missing else ".")
+            )
+        order = [place[key] for key in ids]
+        for name in ("predictions", "targets"):
+            if name in flat and len(flat[name]) == len(ids):
+                flat[name] = flat[name][order]
+    return (
+        Prediction("features", flat["predictions"], flat.get("targets"), flat.get("train_targets")),
+    )
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Arrays of an .npz file; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile):
+        raise CalcarineError(
+            f"{path} is missing or no .npz of plain arrays: write it with numpy.savez."
+        ) from None
+
+
+def _check_names(trials: Trials | None, ids: Sequence[str]) -> None:
+    """A table that knows none of the test pictures is about something else."""
+    if trials is not None and not set(trials.stimulus.tolist()) & set(ids):
+        raise CalcarineError(
+            f"The table of trials names none of the test pictures, such as {ids[0]!r}; its column "
+            "stimulus must hold the names of their files."
+        )

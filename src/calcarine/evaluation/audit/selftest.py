@@ -1,0 +1,105 @@
+"""How often the audit finds planted mistakes, and how often it finds what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from calcarine.evaluation.audit.audit import audit, checks
+from calcarine.evaluation.audit.intervals import share
+from calcarine.evaluation.audit.planted import PLANTED, Planted
+
+FLAGS = ("failed", "suspicious")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the audit said of one mistake over seeds.
+
+    Parameters
+    ----------
+    planted : Planted
+    n : int
+        Seeds.
+    found : int
+        Times that the check for it failed or was suspicious; of a clean pipeline, times that any
+        check was.
+    untold : int
+        Times that the check said it cannot be told.
+    also : dict of str to int
+        Other checks that failed or were suspicious, with how often.
+    """
+
+    planted: Planted
+    n: int
+    found: int
+    untold: int
+    also: dict[str, int]
+
+    @property
+    def right(self) -> bool:
+        """Whether the audit said what it should every time."""
+        if not self.planted.check:
+            return self.found == 0
+        return (self.untold if self.planted.hidden else self.found) == self.n
+
+    def row(self) -> tuple[str, str, str, str, str]:
+        """For a table: mistake, check, how often, interval, and what else was flagged."""
+        low, high = share(self.found, self.n)
+        told = f"{self.found} of {self.n}"
+        if self.planted.hidden:
+            told += f"; cannot be told: {self.untold} of {self.n}"
+        also = ", ".join(f"{name} {times}" for name, times in self.also.items())
+        return (
+            self.planted.name,
+            self.planted.check or "any",
+            told,
+            f"{low:.0%} to {high:.0%}",
+            also,
+        )
+
+
+def _asked(planted: Planted) -> list[str]:
+    """All checks, the slow one of claimed numbers only where these or all are at stake."""
+    slow = "numbers-from-pictures"
+    return [name for name in checks() if name != slow or planted.check in ("", slow)]
+
+
+HEADINGS = ("planted", "check", "flagged", "95 % interval", "other checks that flagged")
+
+
+def detect(
+    seeds: Sequence[int],
+    planted: Sequence[Planted] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Detection]:
+    """Plant each mistake with each seed and audit the outcome.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+    planted : sequence of Planted, optional
+        All by default.
+    progress : callable, optional
+        Called with the name of each mistake.
+
+    Returns
+    -------
+    list of Detection
+    """
+    found = []
+    for each in PLANTED if planted is None else planted:
+        if progress is not None:
+            progress(each.name)
+        hits = untold = 0
+        also: dict[str, int] = dict.fromkeys(checks(), 0)
+        for seed in seeds:
+            findings = audit(each.make(seed), _asked(each)).findings
+            flagged = [name for name, f in findings.items() if f.verdict in FLAGS]
+            hits += each.check in flagged if each.check else bool(flagged)
+            untold += bool(each.check) and findings[each.check].verdict == "cannot be told"
+            for name in flagged:
+                also[name] += name != each.check
+        others = {name: times for name, times in also.items() if times}
+        found.append(Detection(each, len(seeds), int(hits), int(untold), others))
+    return found

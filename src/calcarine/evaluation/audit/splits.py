@@ -1,0 +1,303 @@
+"""Checks of who was on which side: leaks, repeats over folds, near-duplicates, pre-training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.evaluation.audit.check import (
+    Check,
+    Finding,
+    Shown,
+    Table,
+    register_check,
+    untold,
+)
+from calcarine.evaluation.audit.intervals import share
+
+if TYPE_CHECKING:
+    from calcarine.evaluation.audit.material import Material, Trials
+
+_MOST = 6
+
+
+@register_check
+class SplitLeaks(Check):
+    """A stimulus, or its picture under another id, on both sides."""
+
+    name = "split-leaks"
+    title = "Stimuli on both sides of the split"
+    question = "Is any stimulus, or the same picture under another id, in training and in test?"
+    settle = (
+        "A table of trials with the columns stimulus and role (train or test), and picture where "
+        "several ids show one picture (as NSD's 73k ids and COCO's); or the training pictures."
+    )
+
+    def look(self, material: Material) -> Finding:
+        leaks: list[tuple[str, str, str]] = []
+        looked: dict[str, int] = {}
+        trials = material.trials
+        if trials is not None and (train := trials.rows("train")) is not None:
+            test = trials.rows("test")
+            if test is not None:
+                leaks += _shared(trials, train, test)
+                looked["training stimuli"] = len(set(trials.stimulus[train].tolist()))
+                looked["test stimuli"] = len(set(trials.stimulus[test].tolist()))
+        if material.train is not None:
+            looked["training pictures"] = len(material.train)
+            looked["test pictures"] = len(material)
+            leaks += [(own, other, "the very same pixels") for own, other in _same_pixels(material)]
+        if not looked:
+            return untold("Neither a table of trials with roles nor the training pictures is here.")
+        leaks = list(dict.fromkeys(leaks))
+        found = {**looked, "stimuli on both sides": len({own for own, _, _ in leaks})}
+        if not leaks:
+            return Finding("passed", "No stimulus of the test is in training.", found)
+        table = Table(("in test", "in training", "how"), tuple(leaks[:_MOST]))
+        return Finding(
+            "failed",
+            f"{found['stimuli on both sides']} test stimuli are in training too, the first "
+            f"{leaks[0][0]}.",
+            found,
+            (table,),
+        )
+
+
+def _shared(
+    trials: Trials, train: NDArray[np.bool_], test: NDArray[np.bool_]
+) -> list[tuple[str, str, str]]:
+    known = set(trials.stimulus[train].tolist())
+    own = dict.fromkeys(trials.stimulus[test].tolist())
+    leaks = [(key, key, "the same id") for key in own if key in known]
+    if trials.picture is None:
+        return leaks
+    shown = dict(zip(trials.picture[train].tolist(), trials.stimulus[train].tolist(), strict=True))
+    pairs = zip(trials.picture[test].tolist(), trials.stimulus[test].tolist(), strict=True)
+    return leaks + [
+        (key, shown[picture], f"both show picture {picture}")
+        for picture, key in dict.fromkeys(pairs)
+        if picture and picture in shown and key not in known
+    ]
+
+
+def _same_pixels(material: Material) -> list[tuple[str, str]]:
+    assert material.train is not None
+    places: dict[str, list[int]] = {}
+    for column, digest in enumerate(material.train.digests):
+        places.setdefault(digest, []).append(column)
+    found = []
+    for row, digest in enumerate(material.truth.digests):
+        for column in places.get(digest, ()):
+            if material.allowed is None or material.allowed[row, column]:
+                found.append((material.truth.ids[row], material.train.ids[column]))
+                break
+    return found
+
+
+@register_check
+class RepeatsOverFolds(Check):
+    """Repeats of one stimulus in several folds."""
+
+    name = "repeats-over-folds"
+    title = "Repeats of a stimulus over folds"
+    question = "Do repeats of one stimulus lie in different folds of a cross-validation?"
+    settle = "A table of trials with the columns stimulus and fold."
+
+    def look(self, material: Material) -> Finding:
+        trials = material.trials
+        if trials is None:
+            return untold("There is no table of trials.")
+        keys = trials.stimulus if trials.picture is None else trials.picture
+        counts = np.unique(keys, return_counts=True)[1]
+        numbers = {
+            "trials": len(keys), "stimuli": len(counts),
+            "stimuli shown more than once": int((counts > 1).sum()),
+        }  # fmt: skip
+        if counts.max() == 1:
+            return Finding(
+                "passed", "Every stimulus was shown once, so no repeats can straddle.", numbers
+            )
+        if trials.fold is None:
+            return Finding(
+                "cannot be told", "Stimuli were repeated, and nobody says what the folds were.",
+                numbers,
+            )  # fmt: skip
+        inside = trials.fold != ""
+        pairs = set(zip(keys[inside].tolist(), trials.fold[inside].tolist(), strict=True))
+        owners = [key for key, _ in pairs]
+        over = sorted(key for key in set(owners) if owners.count(key) > 1) if pairs else []
+        numbers |= {
+            "folds": len(set(trials.fold[inside].tolist())),
+            "stimuli in several folds": len(over),
+        }
+        if not over:
+            return Finding("passed", "All repeats of a stimulus lie in one fold.", numbers)
+        if trials.fold_role == "inner":
+            return Finding(
+                "suspicious",
+                f"Repeats of {len(over)} training stimuli straddle the folds that chose the "
+                "penalties: too small penalties look good. The test score itself is not touched.",
+                numbers,
+            )
+        return Finding(
+            "failed",
+            f"Repeats of {len(over)} stimuli lie in several folds, the first {over[0]}: what is "
+            "tested was trained on.",
+            numbers,
+        )
+
+
+@register_check
+class NearDuplicates(Check):
+    """Test pictures that training has nearly seen."""
+
+    name = "near-duplicates"
+    title = "Near-duplicates between training and test"
+    question = "Does training hold pictures that are, or nearly are, those of the test?"
+    settle = "The training pictures of all subjects the model was trained on (--train DIR)."
+
+    def look(self, material: Material) -> Finding:
+        if material.train is None:
+            return untold("The training pictures are not here.")
+        hits = _alike(material)
+        best = material.nearest_train(material.truth)[0]
+        among = _among_themselves(material)
+        p = _drawn_nearer(best, among)
+        numbers = {
+            "test pictures": len(material),
+            "training pictures": len(material.train),
+            "test pictures that training holds": len(hits),
+            "correlation with the nearest training picture, median": float(np.median(best)),
+            "the same among training pictures, median": float(np.median(among)),
+            "p that test pictures lie no nearer than training pictures do": p,
+        }
+        shown = tuple(
+            (
+                Shown(material.truth.full(row), f"test: {material.truth.ids[row]}"),
+                Shown(material.train.full(column), f"training: {material.train.ids[column]}"),
+            )
+            for row, column, _ in hits[:_MOST]
+        )
+        if hits:
+            low, high = share(len(hits), len(material))
+            return Finding(
+                "failed",
+                f"{len(hits)} of {len(material)} test pictures ({low:.0%} to {high:.0%} of such "
+                f"pictures) are in training as the same picture, the first "
+                f"{material.truth.ids[hits[0][0]]}.",
+                numbers,
+                pictures=shown,
+            )
+        if p < 0.001:
+            return Finding(
+                "suspicious",
+                "No test picture is in training, but they lie nearer to training pictures than "
+                "these lie to each other, as frames of a film or crops of one photograph would.",
+                numbers,
+            )
+        return Finding(
+            "passed",
+            "No test picture is in training, and they are no nearer to it than training pictures "
+            "are to each other. (Crops and the same object photographed again are not seen.)",
+            numbers,
+        )
+
+
+def _alike(material: Material) -> list[tuple[int, int, int]]:
+    """Rows of test pictures, columns of the same pictures in training, and bits."""
+    from calcarine.datasets import Split
+    from calcarine.datasets.splits.duplicates import audit_split
+    from calcarine.stimuli import StimulusSet
+
+    assert material.train is not None
+    test, train = material.truth.stimuli("test/"), material.train.stimuli("train/")
+    both = StimulusSet.joined([test, train])
+    place = {key: column for column, key in enumerate(train.ids)}
+    groups: dict[bytes, list[int]] = {}
+    for row in range(len(test)):
+        key = b"" if material.allowed is None else material.allowed[row].tobytes()
+        groups.setdefault(key, []).append(row)
+    hits = []
+    for members in groups.values():
+        columns = range(len(train)) if material.allowed is None else _columns(material, members[0])
+        split = Split(
+            "audit", tuple(train.ids[c] for c in columns), tuple(test.ids[r] for r in members), ""
+        )
+        table = audit_split(split, both).table
+        flagged = (table["flag"] == "same picture").to_numpy()
+        hits += [
+            (members[k], place[str(table["hash_nearest"][k])], int(table["bits"][k]))
+            for k in np.flatnonzero(flagged)
+        ]
+    return sorted(hits)
+
+
+def _columns(material: Material, row: int) -> list[int]:
+    assert material.allowed is not None
+    return [int(column) for column in np.flatnonzero(material.allowed[row])]
+
+
+def _among_themselves(material: Material, most: int = 500) -> NDArray[np.float64]:
+    """Correlation of training pictures with the most alike of the others."""
+    from calcarine.evaluation.audit.views import pixels, rows
+
+    assert material.train is not None
+    rng = np.random.default_rng(material.seed)
+    count = len(material.train)
+    chosen = rng.permutation(count)[:most]
+    own = rows(pixels(material.train.small[chosen]))
+    best = np.full(len(chosen), -1.0)
+    for start in range(0, count, 2048):
+        part = np.arange(start, min(count, start + 2048))
+        found = own @ rows(pixels(material.train.small[part])).T
+        found[chosen[:, None] == part[None]] = -1.0
+        best = np.maximum(best, found.max(axis=1))
+    return best
+
+
+def _drawn_nearer(test: NDArray[np.float64], among: NDArray[np.float64]) -> float:
+    from scipy.stats import mannwhitneyu
+
+    if len(among) < 2:
+        return 1.0
+    return float(mannwhitneyu(test, among, alternative="greater").pvalue)
+
+
+@register_check
+class PretrainingOnTest(Check):
+    """Test responses in training without targets."""
+
+    name = "pretraining-on-test"
+    title = "Test responses in pre-training"
+    question = "Did test responses reach any training, if only one that needs no pictures?"
+    settle = (
+        "Outputs cannot show it. A table of trials with a column pretrain (1 where the response "
+        "was used in any training, labelled or not), signed by those who trained."
+    )
+
+    def look(self, material: Material) -> Finding:
+        trials = material.trials
+        fact = material.facts.get(self.name)
+        test = None if trials is None else trials.rows("test")
+        if trials is None or trials.pretrain is None or test is None:
+            if fact:
+                return Finding("passed", fact)
+            return untold(
+                "Nothing says which responses a pre-training had, and no output could tell."
+            )
+        used = int((trials.pretrain & test).sum())
+        numbers = {
+            "trials in pre-training": int(trials.pretrain.sum()),
+            "of them test trials": used,
+            "test trials": int(test.sum()),
+        }
+        if used:
+            return Finding(
+                "failed", f"{used} of {int(test.sum())} test responses were in pre-training.",
+                numbers,
+            )  # fmt: skip
+        return Finding(
+            "passed", "By the table given, no test response was in pre-training.", numbers
+        )

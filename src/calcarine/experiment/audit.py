@@ -1,0 +1,284 @@
+"""What an audit looks at, from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets import BrainDataset, Split
+from calcarine.datasets.scaling import scale_sessions
+from calcarine.decoding import LatentRegression, choose_by_brain
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.audit import (
+    Choice,
+    Material,
+    Number,
+    PictureSet,
+    Prediction,
+    Statistics,
+    Trials,
+)
+from calcarine.evaluation.protocols.folders import open_run
+from calcarine.experiment.pictures import CHOSEN
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import RunDirectory, readable
+from calcarine.experiment.stages import Workspace
+from calcarine.linear.folds import grouped_folds
+
+_NO_PRETRAINING = (
+    "A run trains on responses in one place, its ridge decoders, and these refuse anything but "
+    "training responses; there is no pre-training."
+)
+# Beyond these, some voxels and some training rows stand for all.
+_MOST_RESPONSES = 400_000_000
+_MOST_TARGETS = 200_000_000
+
+
+def material_of_run(
+    path: Path,
+    method: str | None = None,
+    numbers: Sequence[Number] = (),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Material:
+    """Pictures, splits, responses and decoders of a run.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the run; its pictures must be made.
+    method : str, optional
+        Which pictures; z_c, or the first there are, by default.
+    numbers : sequence of Number
+        Claimed scores; those of the run by default.
+    seed : int
+    progress : Progress, optional
+
+    Returns
+    -------
+    Material
+
+    Raises
+    ------
+    CalcarineError
+        If the run is not finished, or has no such method.
+    """
+    from calcarine.reporting.records import main_method
+
+    run = RunDirectory(path)
+    opened = open_run(path, None, None)
+    names = [name for name in opened.methods if not name.startswith("ceiling")]
+    chosen_method = method or main_method([name for name in names if name != CHOSEN])
+    if chosen_method not in names:
+        raise CalcarineError(
+            f"{path} has no method '{chosen_method}'; choose among {', '.join(names)}."
+        )
+    work = Workspace(run, progress)
+    dataset, splits, ids = work.dataset, work.splits, tuple(opened.test.ids)
+    sets = {
+        name: PictureSet(ids, pictures.read, pictures.samples)
+        for name, pictures in opened.methods.items()
+    }
+    # Candidates beyond the samples are only there to be chosen from; scores leave them out.
+    everything = sets["z_c"]
+    scored = min(everything.samples, work.config.generation.samples)
+    sets["z_c"] = PictureSet(ids, everything.read, scored)
+    values, trials = _as_read(work, dataset, splits[0])
+    train_ids, allowed = _allowed(splits, ids)
+    choice = _choice(work, everything, sets[CHOSEN], ids) if CHOSEN in sets else None
+    facts = {"pretraining-on-test": _NO_PRETRAINING}
+    if choice is None:
+        facts["best-of-samples"] = "All samples are scored, and none was chosen."
+    return Material(
+        title=f"{run.experiment.name}: {chosen_method}",
+        recon=sets[chosen_method],
+        truth=PictureSet(ids, opened.test.truth.read),
+        train=PictureSet(train_ids, lambda row, _: dataset.stimuli.image(train_ids[row])),
+        allowed=allowed,
+        trials=trials,
+        responses=values,
+        statistics=list(_statistics(work, dataset, splits)),
+        predictions=_predictions(work, dataset, splits, ids),
+        choice=choice,
+        others={n: s for n, s in sets.items() if n in names and n not in (chosen_method, CHOSEN)},
+        numbers=tuple(numbers) or _scores(path, chosen_method),
+        facts=facts,
+        simulated=dataset.simulated,
+        seed=seed,
+        given=(f"run {path}: pictures, splits, responses, decoders and scores",),
+    )
+
+
+def _allowed(
+    splits: Sequence[Split], ids: Sequence[str]
+) -> tuple[tuple[str, ...], NDArray[np.bool_] | None]:
+    """All stimuli of training, and who was in training for whom where folds differ."""
+    if len(splits) == 1:
+        return splits[0].train, None
+    train = tuple(dict.fromkeys(key for split in splits for key in split.train))
+    place = {key: column for column, key in enumerate(train)}
+    allowed = np.zeros((len(ids), len(train)), bool)
+    fold = {key: split for split in splits for key in split.test}
+    for row, key in enumerate(ids):
+        allowed[row, [place[other] for other in fold[key].train]] = True
+    return train, allowed
+
+
+def _as_read(work: Workspace, dataset: BrainDataset, split: Split) -> tuple[NDArray[Any], Trials]:
+    """Single trials of the first fold as its decoders read them, with roles and inner folds."""
+    step = max(1, -(-dataset.n_trials * dataset.n_voxels // _MOST_RESPONSES))
+    columns = np.arange(0, dataset.n_voxels, step)
+    values = np.asarray(dataset.responses[{"voxel": columns}].values)
+    shown, sessions = np.array(dataset.trial_stimuli), dataset.sessions
+    train, test = np.isin(shown, split.train), np.isin(shown, split.test)
+    if dataset.scaling is not None and not dataset.scaling.stimuli.isdisjoint(split.test):
+        values = dataset.scaling.undo(values, sessions, columns)
+        values = scale_sessions(values, sessions, train)[0]
+    fold = np.full(len(shown), "", dtype=object)
+    fold[train] = _inner_folds(work, shown[train]).astype(str)
+    kept = train | test
+    trials = Trials(
+        stimulus=shown[kept],
+        role=np.where(train, "train", "test")[kept],
+        session=sessions[kept],
+        fold=fold[kept].astype(str),
+        fold_role="inner",
+    )
+    return values[kept], trials
+
+
+def _inner_folds(work: Workspace, shown: NDArray[Any]) -> NDArray[np.int64]:
+    """Folds in which penalties were chosen, made again by the settings of the run."""
+    ridge = work.config.ridge
+    count = min(ridge.n_folds, len(set(shown.tolist())))
+    if ridge.grouped:
+        return np.asarray(grouped_folds(shown, count))
+    blocks = np.array_split(np.arange(len(shown)), count)
+    return np.repeat(np.arange(count), [len(block) for block in blocks])
+
+
+def _statistics(
+    work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
+) -> Iterator[Statistics]:
+    """Means that decoders stored, and those of their rows of training and of all."""
+    shown = np.array(dataset.trial_stimuli)
+    for split in splits:
+        regression = _decoder(work, split)
+        times = np.array([(shown == key).sum() for key in split.test], dtype=np.float64)
+        for name, roi in (("z", regression.roi_z), ("c", regression.roi_c)):
+            train, test = dataset.train(split, roi), dataset.test(split, roi)
+            by_train = train.data.mean(0, dtype=np.float64)
+            total = by_train * len(train) + times @ test.data.astype(np.float64)
+            ridge = regression.ridge_[name]
+            yield Statistics(
+                f"mean stored by the decoder of {name}, {split.name}",
+                np.asarray(ridge.x_mean_, np.float64),
+                by_train,
+                total / (len(train) + times.sum()),
+                np.maximum(np.asarray(ridge.x_scale_, np.float64), 1e-12),
+            )
+
+
+def _decoder(work: Workspace, split: Split) -> LatentRegression:
+    folder = work.run.decoder / split.name
+    with readable(folder, "fit"):
+        return LatentRegression.load(folder)
+
+
+def _predictions(
+    work: Workspace, dataset: BrainDataset, splits: Sequence[Split], ids: Sequence[str]
+) -> list[Prediction]:
+    from safetensors.numpy import load_file
+
+    place = {key: row for row, key in enumerate(ids)}
+    owner = np.empty(len(ids), np.int64)
+    stored: dict[str, NDArray[Any]] = {}
+    for number, split in enumerate(splits):
+        rows = [place[key] for key in split.test]
+        owner[rows] = number
+        file = work.run.decoder / split.name / "predictions.safetensors"
+        with readable(file, "fit"):
+            found = load_file(file)
+            for name in ("z", "c"):
+                flat = found[name].reshape(len(rows), -1)
+                stored.setdefault(name, np.empty((len(ids), flat.shape[1]), np.float32))[rows] = (
+                    flat
+                )
+    targets = {"z": work.z, "c": work.c}
+    row_of = {key: row for row, key in enumerate(dataset.stimuli.ids)}
+    test_rows = [row_of[key] for key in ids]
+    train = list(dict.fromkeys(row_of[key] for split in splits for key in split.train))
+    made = []
+    for name, values in stored.items():
+        flat = targets[name].reshape(len(targets[name]), -1)
+        most = max(2, _MOST_TARGETS // flat.shape[1])
+        made.append(
+            Prediction(
+                name, values, flat[test_rows], flat[train[:most]],
+                _again(work, dataset, splits, ids, owner, name),
+            )
+        )  # fmt: skip
+    return made
+
+
+def _again(
+    work: Workspace,
+    dataset: BrainDataset,
+    splits: Sequence[Split],
+    ids: Sequence[str],
+    owner: NDArray[np.int64],
+    name: str,
+) -> Any:
+    """Predict some test stimuli from their responses alone, with the stored decoders."""
+
+    def again(rows: NDArray[np.int64]) -> NDArray[Any]:
+        found: dict[int, NDArray[Any]] = {}
+        for number in np.unique(owner[rows]):
+            split = splits[number]
+            regression = _decoder(work, split)
+            roi = regression.roi_z if name == "z" else regression.roi_c
+            own = rows[owner[rows] == number]
+            place = {key: row for row, key in enumerate(split.test)}
+            data = dataset.test(split, roi).data[[place[ids[row]] for row in own]]
+            predicted = regression.predict_target(name, data).reshape(len(own), -1)
+            found |= dict(zip(own.tolist(), predicted, strict=True))
+        return np.stack([found[int(row)] for row in rows])
+
+    return again
+
+
+def _choice(work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequence[str]) -> Choice:
+    """Which samples are shown, and which the rule chooses when it is applied again."""
+    from safetensors.numpy import load_file
+
+    count = min(samples.samples, work.config.generation.candidates)
+    place = {key: row for row, key in enumerate(ids)}
+    chosen, blind = np.full(len(ids), -1), np.empty(len(ids), np.int64)
+    for split in work.splits:
+        rows = [place[key] for key in split.test]
+        stack = np.stack([np.stack([samples.full(r, s) for s in range(count)]) for r in rows])
+        for row, pictures in zip(rows, stack, strict=True):
+            same = [s for s in range(count) if np.array_equal(pictures[s], shown.full(row))]
+            chosen[row] = same[0] if same else -1
+        found = load_file(work.run.decoder / split.name / "predictions.safetensors")
+        blind[rows] = choose_by_brain(work.model, stack, found["z"], found["reliability_z"])
+    return Choice(PictureSet(ids, samples.read, count), chosen, blind)
+
+
+def _scores(path: Path, method: str) -> tuple[Number, ...]:
+    """Scores of the run that need no network."""
+    from calcarine.reporting.records import read_scores
+
+    try:
+        scores = read_scores(path)
+    except CalcarineError:
+        return ()
+    return tuple(
+        Number(score.metric, score.value, 4)
+        for score in scores
+        if score.method == method and score.metric in ("pixel correlation", "SSIM")
+    )

@@ -1,0 +1,70 @@
+"""The page of an audit: one file that opens offline."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calcarine.files import write_text
+from calcarine.reporting.pages import data_uri, environment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from calcarine.evaluation.audit import Audit
+
+PIXELS = 128
+_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "cannot be told": "open"}
+
+
+def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
+    """Write the page and, beside it, the findings as JSON.
+
+    Parameters
+    ----------
+    audit : Audit
+    path : Path
+        Of the page; the JSON has the same name with another ending.
+
+    Returns
+    -------
+    page, json : Path
+    """
+    content = audit.content()
+    for check, found in zip(content["checks"], audit.findings.values(), strict=True):
+        check["pictures"] = [
+            [(data_uri(_png(shown.picture)), shown.caption) for shown in row]
+            for row in found.pictures
+        ]
+        check["numbers"] = [(key, _plain(value)) for key, value in check["numbers"].items()]
+    page = (
+        environment()
+        .get_template("audit.html.j2")
+        .render(audit=content, classes=_CLASSES, failed=audit.failed, pixels=PIXELS)
+    )
+    write_text(path, page)
+    beside = path.with_suffix(".json")
+    audit.write(beside)
+    return path, beside
+
+
+def _png(picture: NDArray[Any]) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    small = max(image.size) < PIXELS
+    filter = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+    scale = PIXELS / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    buffer = io.BytesIO()
+    image.resize(size, filter).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value)

@@ -1,0 +1,239 @@
+"""Planted mistakes are found, and nothing is found where nothing was planted."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.audit import (
+    CHECKS,
+    VERDICTS,
+    Check,
+    Choice,
+    Material,
+    Number,
+    PictureSet,
+    Prediction,
+    Statistics,
+    audit,
+    checks,
+    protocol_guess,
+    read_numbers,
+)
+from calcarine.evaluation.audit.audit import ORDER
+from calcarine.evaluation.audit.check import register_check
+from calcarine.evaluation.audit.generalisation import effective_rank, share_inside
+from calcarine.evaluation.audit.intervals import at_least, share
+from calcarine.evaluation.audit.numbers import definitions
+from calcarine.evaluation.audit.planted import PLANTED
+from calcarine.evaluation.audit.selftest import detect
+from calcarine.evaluation.audit.toy import Toy, claimed
+from calcarine.reporting.audit_page import build_audit_page
+
+SLOW = "numbers-from-pictures"
+QUICK = [name for name in ORDER if name != SLOW]
+LEAKS = [each for each in PLANTED if each.check]
+CLEAN = [each for each in PLANTED if not each.check]
+
+
+def random_pictures(rng, n, side=32):
+    return rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("planted", LEAKS, ids=lambda planted: planted.name)
+def test_every_planted_mistake_is_found(planted, monkeypatch):
+    if planted.check == SLOW:  # one protocol is enough, and all take a minute
+        monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
+    wanted = {"cannot be told"} if planted.hidden else {"failed", "suspicious"}
+    for seed in (101,) if planted.check == SLOW else (101, 102):
+        assert audit(planted.make(seed), [planted.check]).findings[planted.check].verdict in wanted
+
+
+@pytest.mark.parametrize("planted", CLEAN, ids=lambda planted: planted.name)
+def test_nothing_is_found_where_nothing_was_planted(planted):
+    for seed in (201, 202):
+        found = audit(planted.make(seed), QUICK)
+        assert not found.failed and not found.count("suspicious"), found.content()
+
+
+def _of_one_protocol(families):
+    return [each for each in definitions(families) if each.protocol == "calcarine"]
+
+
+def test_every_check_is_the_target_of_a_planted_mistake():
+    assert {each.check for each in LEAKS} == set(CHECKS) == set(ORDER)
+
+
+def test_detections_are_counted():
+    planted = [each for each in PLANTED if each.check == "repeats-over-folds"]
+    (found,) = detect(range(2), planted)
+    assert (found.n, found.found, found.untold, found.right) == (2, 2, 0, True)
+    assert found.row()[2] == "2 of 2"
+
+
+def test_checks_are_whole_and_a_new_one_is_one_class():
+    for name, check in CHECKS.items():
+        assert check.name == name and check.title
+        assert check.question.endswith("?") and check.settle.endswith((".", "mindeye."))
+    with pytest.raises(ValueError, match="two checks"):
+
+        @register_check
+        class Again(Check):
+            name = "retrieval"
+
+
+def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
+    truth = PictureSet.of("abcdefghijkl", random_pictures(rng, 12))
+    noisy = np.clip(
+        np.stack([truth.full(i) for i in range(12)]).astype(int) // 2
+        + random_pictures(rng, 12) // 2, 0, 255,
+    ).astype(np.uint8)  # fmt: skip
+    found = audit(Material("only pictures", PictureSet.of(truth.ids, noisy), truth))
+    told = {name: f.verdict for name, f in found.findings.items()}
+    for name in ("split-leaks", "repeats-over-folds", "near-duplicates", "statistics-from-test",
+                 "best-of-samples", "retrieval", SLOW, "score-by-distance"):  # fmt: skip
+        assert told[name] == "cannot be told"
+    assert told["ignores-the-brain"] == "passed"
+    # Half of every pixel is the truth's; the other half is unknown.
+    assert told["pixel-blends"] == "suspicious"
+
+    page, beside = build_audit_page(found, tmp_path / "audit.html")
+    text, content = page.read_text(), json.loads(beside.read_text())
+    assert "http" not in text.replace("http-equiv", "") and "What would settle it" in text
+    assert content["format"] == "calcarine audit 1"
+    assert list(content["verdicts"]) == list(VERDICTS)
+    assert sum(content["verdicts"].values()) == len(content["checks"]) == len(checks())
+    for check in content["checks"]:
+        assert check["verdict"] in VERDICTS and check["settle"] and check["finding"]
+        assert {"name", "title", "question", "numbers", "tables"} <= check.keys()
+        for table in check["tables"]:
+            assert all(len(row) == len(table["columns"]) for row in table["rows"])
+    again = audit(found.material).content()
+    assert again == found.content()
+
+
+def statistics(stored, train, both):
+    unit = both.std(0)
+    return Statistics("mean", stored, train.mean(0), both.mean(0), unit)
+
+
+@pytest.mark.parametrize(
+    ("which", "verdict"), [("train", "passed"), ("both", "failed"), ("other", "cannot be told")]
+)
+def test_a_stored_mean_tells_whose_it_is(rng, which, verdict):
+    train, test = rng.normal(3, 2, (50, 7)), rng.normal(3, 2, (20, 7))
+    both = np.concatenate([train, test])
+    stored = {"train": train, "both": both, "other": test}[which].mean(0).astype(np.float32)
+    material = replace(_bare(rng), statistics=[statistics(stored.astype(np.float64), train, both)])
+    found = audit(material, ["statistics-from-test"])
+    assert found.findings["statistics-from-test"].verdict == verdict
+
+
+def _bare(rng, n=12):
+    ids = [f"s{i}" for i in range(n)]
+    return Material("bare", *(PictureSet.of(ids, random_pictures(rng, n)) for _ in range(2)))
+
+
+def test_a_prediction_that_needs_the_others_is_found_by_asking_for_it_alone(rng):
+    x, weights = rng.normal(size=(12, 5)), rng.normal(size=(5, 30))
+
+    def honest(rows):
+        return x[rows] @ weights
+
+    def by_batch(rows):
+        return honest(rows) - 0.01 * honest(rows).mean(0)
+
+    for predict, verdict in ((honest, "passed"), (by_batch, "failed")):
+        each = Prediction("latents", predict(np.arange(12)), again=predict)
+        found = audit(replace(_bare(rng), predictions=[each]), ["transductive-prediction"])
+        assert found.findings["transductive-prediction"].verdict == verdict
+
+
+def test_the_weights_of_a_blend_are_told(rng):
+    ids = [f"s{i}" for i in range(12)]
+    truth, low = (PictureSet.of(ids, random_pictures(rng, 12)) for _ in range(2))
+    mixed = np.stack([0.3 * truth.full(i) + 0.7 * low.full(i) for i in range(12)])
+    recon = PictureSet.of(ids, np.rint(mixed).astype(np.uint8))
+    material = Material("mixed", recon, truth, others={"low": low})
+    found = audit(material, ["pixel-blends"]).findings["pixel-blends"]
+    assert found.verdict == "failed"
+    assert found.tables[0].rows[0][:3] == (
+        "the truth + low", "12 of 12", "0.30 (sd 0.00), 0.70 (sd 0.00)",
+    )  # fmt: skip
+
+
+def test_folds_of_a_run_keep_their_own_training_sets(rng):
+    """A picture that is in training for others only is neither a leak nor a copy."""
+    images = random_pictures(rng, 12)
+    ids = [f"s{i}" for i in range(12)]
+    everything = PictureSet.of(ids, images)
+    names = ["split-leaks", "near-duplicates", "retrieval"]
+    recon = PictureSet.of(ids, random_pictures(rng, 12))
+    for allowed, verdict in ((~np.eye(12, dtype=bool), "passed"), (None, "failed")):
+        material = Material("folds", recon, everything, train=everything, allowed=allowed)
+        told = {name: f.verdict for name, f in audit(material, names).findings.items()}
+        assert told["split-leaks"] == told["near-duplicates"] == verdict
+        assert told["retrieval"] == "passed"
+
+
+def test_a_blind_rule_that_chooses_otherwise_fails(rng):
+    ids = [f"s{i}" for i in range(12)]
+    samples = PictureSet.of(ids, rng.integers(0, 256, (12, 3, 32, 32, 3), dtype=np.uint8))
+    bare, chosen = _bare(rng), np.arange(12) % 3
+    for blind, verdict in ((chosen, "passed"), ((chosen + 1) % 3, "failed")):
+        material = replace(bare, choice=Choice(samples, chosen, blind))
+        found = audit(material, ["best-of-samples"]).findings["best-of-samples"]
+        assert found.verdict == verdict
+
+
+def test_numbers_are_read_as_printed_and_found_by_their_definition():
+    assert read_numbers("PixCorr .32, SSIM=0.431; 2-way pixels 78.4%") == (
+        Number("PixCorr", 0.32, 2), Number("SSIM", 0.431, 3), Number("2-way pixels", 0.784, 3),
+    )  # fmt: skip
+    for text in ("PixCorr", "0.3", " ", "PixCorr high"):
+        with pytest.raises(CalcarineError, match="claimed score"):
+            read_numbers(text)
+    toy = Toy(5, n_test=12)
+    material = toy.material()
+    found = audit(material, [SLOW]).findings[SLOW]
+    assert found.verdict == "passed" and "calcarine" in found.sentence
+    named = {row[2] for row in found.tables[0].rows}
+    assert "pixel correlation (calcarine)" in named and "SSIM (calcarine)" in named
+    assert claimed(material.truth, material.recon) == material.numbers
+
+
+def test_effective_rank_and_span_have_closed_forms(rng):
+    basis = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    equal = np.concatenate([np.eye(6), -np.eye(6)])
+    assert effective_rank(equal @ basis[:6]) == pytest.approx(6)
+    assert effective_rank(np.ones((9, 4))) == 0
+    spread = np.diag([3.0, 1.0])
+    power = np.array([0.9, 0.1])
+    wanted = np.exp(-(power * np.log(power)).sum())
+    two = np.concatenate([spread, -spread])
+    assert effective_rank(two) == pytest.approx(wanted)
+    assert effective_rank(two @ basis[:2]) == pytest.approx(wanted)
+    inside = share_inside(equal @ basis[:6], equal[:, :3] @ basis[:3], np.zeros(20), 1.0)
+    assert inside == pytest.approx(0.5)
+
+
+def test_intervals_are_exact():
+    assert share(0, 20)[1] == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert share(20, 20) == (pytest.approx(0.025 ** (1 / 20)), 1.0)
+    assert at_least(3, 3, 0.2) == pytest.approx(0.008)
+    assert at_least(0, 3, 0.2) == pytest.approx(1)
+
+
+def test_mistakes_of_the_caller_are_told_in_one_sentence(rng):
+    bare = _bare(rng)
+    with pytest.raises(CalcarineError, match="no check 'luck'"):
+        audit(bare, ["luck"])
+    with pytest.raises(CalcarineError, match="not of the same stimuli"):
+        replace(bare, recon=PictureSet.of(list("abcdefghijkl"), random_pictures(rng, 12)))
+    with pytest.raises(CalcarineError, match="not finite"):
+        Prediction("z", np.full((3, 2), np.nan))
+    with pytest.raises(CalcarineError, match="train or test, not 'val'"):
+        toy = Toy(0)
+        toy.trials(role=np.full(len(toy.shown), "val"))

@@ -1,0 +1,106 @@
+"""The command on a run: an honest one passes, and what is changed afterwards is found."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.audit import audit
+from calcarine.experiment import load_experiment, run_experiment
+from calcarine.experiment.audit import material_of_run
+from calcarine.experiment.pictures import CHOSEN
+from calcarine.linear import load, save
+
+OPTIONS = {
+    "n_train": 30, "n_test": 12, "n_early": 60, "n_ventral": 60, "n_other": 5, "n_sessions": 2,
+}  # fmt: skip
+QUICK = [
+    "split-leaks", "repeats-over-folds", "near-duplicates", "statistics-from-test",
+    "transductive-prediction", "pretraining-on-test", "best-of-samples",
+]  # fmt: skip
+
+
+def experiment(model, *settings):
+    return load_experiment(
+        "takagi",
+        None,
+        [
+            f"dataset.options={json.dumps(OPTIONS)}", f"generation.model={model}",
+            "generation.steps=3", "generation.samples=1", "generation.candidates=2",
+            "ridge.n_alphas=3", "ridge.n_folds=3", "evaluation.n_boot=100",
+            "evaluation.n_permutations=100", "evaluation.ceilings=false", *settings,
+        ],
+        name="simulated",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_stable_diffusion, tmp_path_factory):
+    out = tmp_path_factory.mktemp("audited") / "run"
+    return run_experiment(experiment(tiny_stable_diffusion), out).path
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def verdicts(path, names=QUICK):
+    found = audit(material_of_run(path), names).findings
+    return {name: found[name].verdict for name in names}
+
+
+def test_an_honest_run_passes(finished):
+    assert set(verdicts(finished).values()) == {"passed"}
+
+
+def test_scores_of_a_run_come_from_its_pictures(finished):
+    material = material_of_run(finished, "direct ridge")
+    found = audit(material, ["numbers-from-pictures"]).findings["numbers-from-pictures"]
+    assert len(material.numbers) == 2 and found.verdict == "passed"
+    assert "calcarine" in found.sentence
+
+
+def test_a_decoder_centred_with_test_rows_is_found(copy):
+    stem = copy / "decoder" / "shared" / "z"
+    ridge = load(stem)
+    (each,) = [s for s in material_of_run(copy).statistics if "of z" in s.name]
+    ridge.x_mean_ = np.asarray(each.by_all)
+    save(ridge, stem)
+    assert verdicts(copy, ["statistics-from-test"]) == {"statistics-from-test": "failed"}
+
+
+def test_a_choice_that_the_rule_does_not_make_is_found(copy):
+    folder = copy / "reconstructions"
+    material = material_of_run(copy)
+    row = 3
+    other = 1 - int(material.choice.chosen[row])
+    stem = material.truth.ids[row]
+    shutil.copy(folder / "zc" / f"{stem}_{other:02d}.png", folder / "zc_chosen" / f"{stem}_00.png")
+    assert verdicts(copy, ["best-of-samples"]) == {"best-of-samples": "failed"}
+
+
+def test_predictions_that_the_decoder_does_not_make_are_found(copy):
+    from safetensors.numpy import load_file, save_file
+
+    file = copy / "decoder" / "shared" / "predictions.safetensors"
+    found = load_file(file)
+    found["z"] = (found["z"] - found["z"].mean(0)) / found["z"].std(0)
+    save_file(found, file)
+    told = verdicts(copy, ["transductive-prediction"])
+    assert told == {"transductive-prediction": "failed"}
+
+
+def test_folds_that_repeats_straddle_are_found(copy):
+    file = copy / "experiment.yaml"
+    file.write_text(file.read_text().replace("grouped: true", "grouped: false"))
+    assert verdicts(copy, ["repeats-over-folds"]) == {"repeats-over-folds": "suspicious"}
+
+
+def test_what_is_no_run_or_no_method_gets_one_sentence(finished, tmp_path):
+    with pytest.raises(CalcarineError, match=r"no experiment\.yaml"):
+        material_of_run(tmp_path)
+    with pytest.raises(CalcarineError, match=f"no method 'dream'.*{CHOSEN}"):
+        material_of_run(finished, "dream")
