@@ -5,6 +5,7 @@ from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.features import FeatureStore, SpaceName, extract_spaces
 from calcarine.features import spaces as module
+from calcarine.features.networks import ImageNetwork, load_network
 from calcarine.stimuli import StimulusSet
 
 NAMES = ["z", "c", "labels", "zc@0.4", "zc@0.8", "zc@0.8:early", "zc@0.8:step1",
@@ -79,3 +80,52 @@ def test_wrong_steps_and_blocks_are_told(model, stimuli, tmp_path):
         extract_spaces(["unet:left@0.8:late"], model, stimuli, store, **OPTIONS)
     with pytest.raises(CalcarineError, match="at least 3 denoising steps"):
         extract_spaces(["zc@0.4:late"], model, stimuli, store, **OPTIONS)
+
+
+def network():
+    import torch
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    return ImageNetwork(alexnet(weights=None).eval(), lambda x: x.float() / 255, "random")
+
+
+def test_layers_of_a_network_are_what_it_computes(model, stimuli, tmp_path):
+    import torch
+
+    made = network()
+    names = ["net:alexnet:features.1", "net:alexnet:classifier.6"]
+    found = extract_spaces(names, model, stimuli, FeatureStore(tmp_path), batch_size=3,
+                           networks=lambda name: made)  # fmt: skip
+    pixels = torch.from_numpy(stimuli.images()).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        first = made.module.features[:2](pixels)
+        last = made.module(pixels)
+    np.testing.assert_allclose(found[names[0]][:], first.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found[names[1]][:], last.numpy(), atol=1e-5)
+    assert not made.module.classifier[6]._forward_hooks
+    with pytest.raises(CalcarineError, match=r"no layer features\.99; it has features"):
+        extract_spaces(["net:alexnet:features.99"], model, stimuli, FeatureStore(tmp_path),
+                       networks=lambda name: made)  # fmt: skip
+
+
+def test_weights_come_from_the_cache_or_not_at_all(tmp_path, monkeypatch):
+    import torch
+    from torchvision.models import alexnet
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(CalcarineError, match=r"weights of alexnet are not in the cache; get https"):
+        load_network("alexnet")
+    with pytest.raises(CalcarineError, match="no network alexnett"):
+        load_network("alexnett")
+    file = tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    file.parent.mkdir()
+    torch.manual_seed(1)
+    whole = alexnet(weights=None)
+    torch.save(whole.state_dict(), file)
+    found = load_network("alexnet")
+    assert torch.equal(found.module.features[0].weight, whole.features[0].weight)
+    assert found.prepare(torch.zeros(1, 3, 64, 80, dtype=torch.uint8)).shape == (1, 3, 224, 224)
+    file.write_bytes(file.read_bytes()[:10_000])
+    with pytest.raises(CalcarineError, match="damaged or not the weights of alexnet"):
+        load_network("alexnet")

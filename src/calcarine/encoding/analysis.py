@@ -52,6 +52,8 @@ class Questions:
         Noise level of the other questions.
     blocks
         Of the U-Net, see `calcarine.diffusion.trajectory.block_names`.
+    also
+        Further feature spaces that are fitted alone.
     n_components
         Wider spaces are reduced to so many principal components of the
         training stimuli.
@@ -61,6 +63,7 @@ class Questions:
     strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
     strength: float = 0.8
     blocks: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     n_components: int = 6400
 
     def __post_init__(self) -> None:
@@ -80,7 +83,8 @@ class Questions:
         for stage in STAGES:
             asked[f"blocks, {stage}"] = [f"unet:{block}@{self.strength:g}:{stage}"
                                          for block in self.blocks]  # fmt: skip
-        return {name: spaces for name, spaces in asked.items() if name.split(",")[0] in self.ask}
+        asked = {name: spaces for name, spaces in asked.items() if name.split(",")[0] in self.ask}
+        return asked | ({"also": list(self.also)} if self.also else {})
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
         """Pairs of feature spaces that are fitted together, by question."""

@@ -112,6 +112,7 @@ class EncodingConfig(_Part):
     roi: str = "all"
     strengths: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
     blocks: list[str] | None = Field(None, description="of the U-Net; two down, mid, two up")
+    also: list[str] = Field(default_factory=list, description="further feature spaces")
     n_components: int = Field(6400, ge=1)
     rate: float = Field(0.05, gt=0, lt=1, description="of false discoveries over voxels")
     null: Literal["exact", "simulated"] = "exact"

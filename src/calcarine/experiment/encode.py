@@ -31,6 +31,7 @@ def encode_voxels(work: Workspace) -> None:
         strengths=tuple(config.strengths),
         strength=generation.strength,
         blocks=tuple(config.blocks or _usual_blocks(block_names(work.model))),
+        also=tuple(config.also),
         n_components=config.n_components,
     )
     stimuli = work.dataset.stimuli

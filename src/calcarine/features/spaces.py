@@ -8,6 +8,7 @@
 ``zc@0.8:early``         the same on the way: after the step in the middle of the
                          early, middle or late third; ``:step7`` after step 7
 ``unet:mid_block@0.8:late``  output of a block of the U-Net during such a step
+``net:alexnet:features.5``   layer of an image network of torchvision
 =======================  ==========================================================
 """
 
@@ -25,6 +26,7 @@ from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.trajectory import Trajectory, follow, stage_steps
 from calcarine.errors import CalcarineError
 from calcarine.features.latents import text_conditioning, visual_latent
+from calcarine.features.networks import ImageNetwork, load_network, network_layer
 from calcarine.features.store import FeatureStore, Space
 from calcarine.stimuli import StimulusSet
 
@@ -33,6 +35,7 @@ __all__ = ["SpaceName", "extract_spaces"]
 _ON_THE_WAY = re.compile(
     r"(?:zc|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
 )
+_NETWORK = re.compile(r"net:(?P<network>\w+):(?P<layer>[\w.]+)")
 _PLAIN = ("z", "c", "labels")
 
 
@@ -50,12 +53,16 @@ class SpaceName:
         ``"early"``, ``"middle"``, ``"late"``, ``"stepN"`` or None for the end.
     block
         Of the U-Net, None for latents.
+    network, layer
+        Of an image network, None for the others.
     """
 
     name: str
     strength: float | None = None
     when: str | None = None
     block: str | None = None
+    network: str | None = None
+    layer: str | None = None
 
     @classmethod
     def parse(cls, name: str) -> SpaceName:
@@ -68,6 +75,9 @@ class SpaceName:
         """
         if name in _PLAIN:
             return cls(name)
+        layer = _NETWORK.fullmatch(name)
+        if layer:
+            return cls(name, network=layer["network"], layer=layer["layer"])
         found = _ON_THE_WAY.fullmatch(name)
         try:
             strength = float(found["strength"]) if found else -1.0
@@ -75,8 +85,9 @@ class SpaceName:
             strength = -1.0
         if not found or not 0 < strength <= 1 or (found["block"] and not found["when"]):
             raise CalcarineError(
-                f"There is no feature space {name}; write z, c, labels, zc@0.6, zc@0.8:early or "
-                "unet:mid_block@0.8:late, with a strength above 0 and at most 1."
+                f"There is no feature space {name}; write z, c, labels, zc@0.6, zc@0.8:early, "
+                "unet:mid_block@0.8:late or net:alexnet:features.5, with a strength above 0 and at "
+                "most 1."
             )
         return cls(name, strength, found["when"], found["block"])
 
@@ -101,6 +112,7 @@ def extract_spaces(
     size: int | None = None,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
+    networks: Callable[[str], ImageNetwork] = load_network,
 ) -> dict[str, Any]:
     """Extract feature spaces, or find them in the store.
 
@@ -120,6 +132,8 @@ def extract_spaces(
         Stimuli at a time.
     progress
         Called with the number of stimuli done, for each strength anew.
+    networks
+        Gives an image network by its name.
 
     Returns
     -------
@@ -143,7 +157,42 @@ def extract_spaces(
         group = [space for space in moving if space.strength == strength]
         work = _Pass(model, stimuli, found["z"], found["c"], strength, side, settings, progress)
         found.update(work.run(group, store, batch_size))
+    for name in dict.fromkeys(space.network for space in parsed if space.network is not None):
+        layers = [space for space in parsed if space.network == name]
+        found.update(_layers(networks(name), layers, stimuli, store, batch_size))
     return {space.name: found[space.name] for space in parsed}
+
+
+def _layers(
+    network: ImageNetwork,
+    spaces: Sequence[SpaceName],
+    stimuli: StimulusSet,
+    store: FeatureStore,
+    batch_size: int,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for space in spaces:
+        found.update(_layer(network, space, stimuli, store, batch_size))
+    return found
+
+
+def _layer(
+    network: ImageNetwork,
+    space: SpaceName,
+    stimuli: StimulusSet,
+    store: FeatureStore,
+    batch_size: int,
+) -> dict[str, Any]:
+    layer = str(space.layer)
+
+    def extract(rows: slice) -> dict[str, NDArray[np.float32]]:
+        return {space.name: network_layer(network, layer, stimuli.images(stimuli.ids[rows]))}
+
+    made_of = {"network": network.digest, "stimuli": stimuli.digest(), "layer": layer}
+    wanted = Space(space.name, made_of)
+    if not store.has(wanted):
+        wanted = replace(wanted, shape=extract(slice(0, 1))[space.name].shape[1:])
+    return store.get_many([wanted], len(stimuli), extract, batch_size)
 
 
 def _labels(stimuli: StimulusSet) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ _MEANINGS = {
     "stages": "z and z_c on its way: early, in the middle and late in the denoising.",
     "blocks": "Blocks of the U-Net; each voxel goes to the block that predicts it best inside the "
     "training stimuli.",
+    "also": "Further feature spaces, each alone.",
 }
 
 

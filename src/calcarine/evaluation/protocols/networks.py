@@ -13,6 +13,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols import weights as files
 from calcarine.evaluation.protocols.preprocess import Picture, Recipe, as_uint8
 from calcarine.evaluation.protocols.weights import WeightsStore, state_digest
+from calcarine.files import digest_file
 
 if TYPE_CHECKING:
     import torch
@@ -232,7 +233,7 @@ def _load_clip(store: WeightsStore) -> Loaded:
             f"the weights of CLIP in {folder} cannot be read: get them again from "
             f"https://huggingface.co/{files.CLIP_NAME}."
         ) from None
-    return network, files.file_digest(folder / "model.safetensors")
+    return network, digest_file(folder / "model.safetensors")
 
 
 def _load_fid(store: WeightsStore) -> Loaded:

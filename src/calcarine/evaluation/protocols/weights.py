@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError
-from calcarine.files import written_aside
+from calcarine.files import digest_file, written_aside
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +128,7 @@ class WeightsStore:
             ) from None
         if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
             content = content["state_dict"]
-        return dict(content), file_digest(path)
+        return dict(content), digest_file(path)
 
     def clip(self) -> Path:
         """Folder of CLIP ViT-L/14 in the format of transformers.
@@ -167,12 +167,6 @@ class WeightsStore:
         return [cache] if self.folder is None else [self.folder, cache]
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def state_digest(state: dict[str, torch.Tensor]) -> str:
     """SHA-256 of tensors with their names, in hexadecimal."""
     found = hashlib.sha256()
@@ -185,7 +179,7 @@ def state_digest(state: dict[str, torch.Tensor]) -> str:
 
 def _check_hash(path: Path) -> None:
     promised = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if promised and not file_digest(path).startswith(promised[1]):
+    if promised and not digest_file(path).startswith(promised[1]):
         raise CalcarineError(
             f"{path} is damaged or another file, for its content does not fit the hash in its "
             "name: remove it and get it again."
