@@ -68,9 +68,9 @@ def test_no_hook_stays_behind(model, work):
 
 
 def test_wrong_names_and_steps_are_told(model, work):
-    with pytest.raises(CalcarineError, match="no block middle; it has down_blocks.0"):
+    with pytest.raises(CalcarineError, match=r"no block middle; it has down_blocks\.0"):
         follow(model, *work, blocks=["middle"], blocks_at=[0], **OPTIONS)
-    with pytest.raises(CalcarineError, match="no denoising step 8; .* leave 8"):
+    with pytest.raises(CalcarineError, match=r"no denoising step 8; .* leave 8"):
         follow(model, *work, latents_at=[8], **OPTIONS)
     with pytest.raises(CalcarineError, match="at least 3 denoising steps, not 2"):
         stage_steps(2)
