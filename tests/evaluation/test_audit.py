@@ -24,6 +24,7 @@ from calcarine.evaluation.audit import (
 )
 from calcarine.evaluation.audit.audit import ORDER
 from calcarine.evaluation.audit.check import register_check
+from calcarine.evaluation.audit.choice import likeness
 from calcarine.evaluation.audit.generalisation import effective_rank, share_inside
 from calcarine.evaluation.audit.intervals import at_least, share
 from calcarine.evaluation.audit.numbers import definitions
@@ -185,6 +186,26 @@ def test_a_blind_rule_that_chooses_otherwise_fails(rng):
     for blind, verdict in ((chosen, "passed"), ((chosen + 1) % 3, "failed")):
         material = replace(bare, choice=Choice(samples, chosen, blind))
         found = audit(material, ["best-of-samples"]).findings["best-of-samples"]
+        assert found.verdict == verdict
+
+
+def test_a_choice_that_is_often_but_not_always_the_best_is_only_suspicious(rng):
+    material = Toy(6).material()
+    samples = material.choice.samples
+    best = likeness(material, material.choice)["pixel correlation"].argmax(axis=1)
+    mixed = np.where(rng.random(len(best)) < 0.5, best, rng.integers(5, size=len(best)))
+    for chosen, verdict in ((mixed, "suspicious"), (best, "failed")):
+        changed = replace(material, choice=Choice(samples, chosen))
+        found = audit(changed, ["best-of-samples"]).findings["best-of-samples"]
+        assert found.verdict == verdict
+
+
+def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(monkeypatch):
+    monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
+    material = Toy(5, n_test=12).material()
+    for change, verdict in ((0.05, "failed"), (-0.05, "suspicious"), (0.0, "passed")):
+        numbers = [replace(n, value=n.value + change) for n in material.numbers]
+        found = audit(replace(material, numbers=numbers), [SLOW]).findings[SLOW]
         assert found.verdict == verdict
 
 

@@ -82,6 +82,9 @@ def test_all_files_together(claim, monkeypatch):
         "statistics-from-test"
     ]
     assert "suspicious" not in told.values()
+    (scaling,) = [c for c in content["checks"] if c["name"] == "statistics-from-test"]
+    # Means and scales of four sessions, and the zeros of none: these responses are raw.
+    assert scaling["numbers"]["equal to those of training and test"] == 8
     assert [n for n, verdict in told.items() if verdict == "cannot be told"] == [
         "numbers-from-pictures"
     ]

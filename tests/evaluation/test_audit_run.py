@@ -8,9 +8,11 @@ import pytest
 
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.audit import audit
-from calcarine.experiment import load_experiment, run_experiment
+from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.audit import material_of_run
 from calcarine.experiment.pictures import CHOSEN
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stages import Workspace
 from calcarine.linear import load, save
 
 OPTIONS = {
@@ -39,7 +41,10 @@ def experiment(model, *settings):
 @pytest.fixture(scope="module")
 def finished(tiny_stable_diffusion, tmp_path_factory):
     out = tmp_path_factory.mktemp("audited") / "run"
-    return run_experiment(experiment(tiny_stable_diffusion), out).path
+    work = Workspace(RunDirectory(out, experiment(tiny_stable_diffusion)))
+    for stage in ("features", "fit", "reconstruct", "evaluate"):
+        run_stage(work, stage)
+    return out
 
 
 @pytest.fixture

@@ -81,10 +81,9 @@ def audit(
 def _of_run(run: Path, method: str | None, numbers: str | None, seed: int) -> Material:
     from calcarine.evaluation.audit import read_numbers
     from calcarine.experiment.audit import material_of_run
-    from calcarine.experiment.progress import RichProgress
 
     claimed = () if numbers is None else read_numbers(numbers)
-    return material_of_run(run, method, claimed, seed, RichProgress())
+    return material_of_run(run, method, claimed, seed)
 
 
 def _audit(material: Material, out: Path) -> None:
@@ -116,6 +115,6 @@ def _selftest(count: int) -> None:
     from calcarine.evaluation.audit.selftest import HEADINGS, detect
 
     found = detect(range(count), progress=lambda name: print(f"  {name}", file=sys.stderr))
-    _print_table(f"Made-up data, {count} seeds", HEADINGS, [each.row() for each in found])
+    _print_table(f"Made-up data, seeds: {count}", HEADINGS, [each.row() for each in found])
     if not all(each.right for each in found):
         raise typer.Exit(1)

@@ -84,7 +84,7 @@ def material_of_folders(
         given.append(f"training pictures {train}")
     trials = None
     if ids is not None:
-        trials = trials_of(_table(ids), ids)
+        trials = trials_of(dict(_table(ids).items()), ids)
         given.append(f"table of trials {ids}")
     if responses is not None:
         own, values, statistics = read_responses(responses, trials)
@@ -223,7 +223,7 @@ def read_responses(
         values = arrays["responses"]
     else:
         table = _table(path)
-        arrays, columns = {}, table
+        arrays, columns = {}, {str(name): column for name, column in table.items()}
         rest = table.drop(columns=[name for name in COLUMNS if name in table])
         try:
             values = rest.to_numpy(dtype=np.float64)

@@ -10,6 +10,8 @@ from calcarine.evaluation.audit.intervals import share
 from calcarine.evaluation.audit.planted import PLANTED, Planted
 
 FLAGS = ("failed", "suspicious")
+# A self-test is not passed below the first and above the second.
+_FOUND, _FALSE = 0.75, 0.1
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Detection:
 
     @property
     def right(self) -> bool:
-        """Whether the audit said what it should every time."""
+        """Whether three of four mistakes are found, and no more than one in ten made up."""
         if not self.planted.check:
-            return self.found == 0
-        return (self.untold if self.planted.hidden else self.found) == self.n
+            return self.found <= _FALSE * self.n
+        return (self.untold if self.planted.hidden else self.found) >= _FOUND * self.n
 
     def row(self) -> tuple[str, str, str, str, str]:
         """For a table: mistake, check, how often, interval, and what else was flagged."""
