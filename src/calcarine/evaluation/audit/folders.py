@@ -76,27 +76,27 @@ def material_of_folders(
     CalcarineError
         If files are missing, unreadable, or do not fit together.
     """
-    given = [f"reconstructions {images}", f"ground truths {truth}"]
+    given = [f"reconstructions: {images}", f"ground truths: {truth}"]
     seen, recon = _pair(truth, images)
     found: dict[str, Any] = {}
     if train is not None:
         found["train"] = _folder(train)
-        given.append(f"training pictures {train}")
+        given.append(f"training pictures: {train}")
     trials = None
     if ids is not None:
-        trials = trials_of(dict(_table(ids).items()), ids)
-        given.append(f"table of trials {ids}")
+        trials = trials_of(_columns(_table(ids)), ids)
+        given.append(f"table of trials: {ids}")
     if responses is not None:
         own, values, statistics = read_responses(responses, trials)
         trials = own
         found |= {"responses": values, "statistics": statistics}
-        given.append(f"responses {responses}")
+        given.append(f"responses: {responses}")
     if predictions is not None:
         found["predictions"] = _predictions(predictions, seen.ids)
-        given.append(f"predictions {predictions}")
+        given.append(f"predictions: {predictions}")
     if samples is not None:
         found["choice"] = _choice(truth, samples, recon)
-        given.append(f"all samples {samples}")
+        given.append(f"all samples: {samples}")
     if others:
         named = {other.name or str(other): _pair(truth, other)[1] for other in others}
         if len(named) < len(others):
@@ -175,6 +175,10 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
+def _columns(table: pd.DataFrame) -> dict[str, Any]:
+    return {str(name): table[name].to_numpy() for name in table.columns}
+
+
 def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
     """Trials of a table's columns; those that are not there are unknown."""
     texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
@@ -223,7 +227,7 @@ def read_responses(
         values = arrays["responses"]
     else:
         table = _table(path)
-        arrays, columns = {}, {str(name): column for name, column in table.items()}
+        arrays, columns = {}, _columns(table)
         rest = table.drop(columns=[name for name in COLUMNS if name in table])
         try:
             values = rest.to_numpy(dtype=np.float64)
