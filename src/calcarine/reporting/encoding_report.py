@@ -257,4 +257,5 @@ def _tables(record: EncodingRecord) -> dict[str, list[dict[str, Any]]]:
         rows.append({"space": space, "significant": int(count), "share": count / total,
                      "median": float(r.median()), "best": float(r.quantile(0.99)),
                      "family": family})  # fmt: skip
-    return {"spaces": rows, "winners": record.winners.to_dict("records")}
+    winners = [{str(k): v for k, v in row.items()} for row in record.winners.to_dict("records")]
+    return {"spaces": rows, "winners": winners}

@@ -203,7 +203,8 @@ def _scores(
     mean = per_image.groupby(["id", "method", "metric"])["value"].mean()
     found: dict[str, dict[str, list[float | None]]] = {}
     wanted = set(order_methods(methods))
-    for (stimulus, method, metric), value in mean.items():  # type: ignore[misc]
+    for key, value in mean.items():
+        stimulus, method, metric = map(str, cast("tuple[str, str, str]", key))
         if method in wanted and math.isfinite(value):
             row = found.setdefault(stimulus, {}).setdefault(method, [None] * len(metrics))
             row[places[metric]] = round(float(value), 4)

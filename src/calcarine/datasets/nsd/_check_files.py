@@ -42,7 +42,10 @@ def check_betas(layout: Layout, trials: pd.DataFrame | None) -> Iterator[Finding
     else:
         yield _sessions(layout, there, official)
     grid = _mask_grid(layout)
-    lengths = {} if trials is None else trials.groupby("session").size().to_dict()
+    lengths: dict[int, int] = {}
+    if trials is not None:
+        numbers, counts = np.unique(trials["session"].to_numpy(), return_counts=True)
+        lengths = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     good: list[int] = []
     for number in there:
         problem = _session_problem(layout, number, grid, lengths)

@@ -197,7 +197,7 @@ def open_run(run: Path, method: str | None, test_set: str | None) -> Folder:
     for name in names:
         made: dict[str, dict[int, Path]] = {i: {} for i in ids}
         for row in rows[rows["method"] == name].itertuples():
-            made[str(row.id)][int(row.sample)] = _inside(run, str(row.file))
+            made[str(row.id)][int(str(row.sample))] = _inside(run, str(row.file))
         _check_samples(ids, made, path)
         files = [[made[i][key] for key in sorted(made[i])] for i in ids]
         _check_readable([file for row in files for file in row])
