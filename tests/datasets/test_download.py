@@ -835,7 +835,9 @@ def test_an_archive_that_the_user_put_there_is_unpacked_and_kept(
 
 
 SCRIPT = """
-import sys
+import signal, sys
+# Shells start background work with the interrupt ignored, and children take that over.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from types import SimpleNamespace
 from calcarine.cli.main import main
 from calcarine.datasets import registry

@@ -29,6 +29,7 @@ QUICK = [
     "generation.latent_size=40",
     "evaluation.n_boot=200",
     "evaluation.n_permutations=200",
+    "encoding.ask=[latents]",
 ]
 
 
@@ -42,6 +43,7 @@ def test_it_runs_with_latents_of_another_size_and_reports_the_controls(
     values = {r["method"] for r in records if r["role"] == "method"}
     assert values >= {"z", "c", "z_c", "direct ridge"}
     assert ("z_c, chosen by the brain" in values) == (preset == "takagi2023")
+    assert (run.path / "encoding.html").exists() == (preset == "takagi2023")
     report = (run.path / "report.html").read_text()
     assert ">z<" in report and ">c<" in report
     work = Workspace(RunDirectory(run.path))
