@@ -46,6 +46,7 @@ def test_it_runs_with_latents_of_another_size_and_reports_the_controls(
     assert (run.path / "encoding.html").exists() == (preset == "takagi2023")
     report = (run.path / "report.html").read_text()
     assert ">z<" in report and ">c<" in report
+    assert ('href="encoding.html"' in report) == (preset == "takagi2023")
     work = Workspace(RunDirectory(run.path))
     assert work.z.shape == (32, 4, 5, 5)
     index = pd.read_parquet(run.reconstructions / "index.parquet")

@@ -80,6 +80,7 @@ def build_report(run: Path) -> Path:
         manifest=record.manifest,
         title=str(record.settings.get("name") or record.folder.resolve().name),
         sentence=_sentence(record),
+        encoding=(record.folder / "encoding.html").exists(),
         headlines=scoring.headlines(record.scores),
         pictures=_pictures(record, order, quantiles, random),
         scores=_score_tables(record),
