@@ -556,7 +556,7 @@ def until(condition, seconds=60):
 
 @pytest.fixture(scope="module")
 def bucket():
-    boto3 = pytest.importorskip("boto3")
+    import boto3
     from moto.server import ThreadedMotoServer
 
     running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -109,7 +109,8 @@ def weights(measured):
 
 
 def photographs(side):
-    data = pytest.importorskip("skimage.data")
+    from skimage import data
+
     squares = []
     for name in ("astronaut", "coffee", "chelsea", "rocket"):
         picture = np.asarray(getattr(data, name)())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from calcarine.diffusion.checkpoints import check_safetensors, download
 from calcarine.diffusion.noise import gaussian_noise
 from calcarine.errors import CalcarineError
+from calcarine.files import digest_file
 
 Progress = Callable[[int], None]
 Key = tuple[str, int]
@@ -74,7 +75,8 @@ class Autoencoder:
             if not file.exists():
                 raise CalcarineError(f"The autoencoder folder {folder} has no {file.name}.")
             check_safetensors(file)
-        digest = hashlib.sha256(b"".join(_file_digest(file) for file in files)).hexdigest()
+        contents = b"".join(bytes.fromhex(digest_file(file)) for file in files)
+        digest = hashlib.sha256(contents).hexdigest()
         try:
             vae = _taesd(*own) if files == own else _from_folder(folder)
         except (RuntimeError, ValueError, OSError, KeyError) as error:
@@ -237,11 +239,6 @@ def _from_folder(folder: Path) -> Any:
     return getattr(diffusers, name).from_pretrained(
         folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
     )
-
-
-def _file_digest(file: Path) -> bytes:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").digest()
 
 
 def _at_once(batch_size: int, pixels: int) -> int:

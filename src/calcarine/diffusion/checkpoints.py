@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.errors import CalcarineError
+from calcarine.files import digest_file
 
 MINI = Path(__file__).parent / "mini"
 COMPONENTS = ("vae", "text_encoder", "unet", "tokenizer", "scheduler")
@@ -99,8 +100,7 @@ def digest_folder(folder: Path) -> str:
     for file in sorted(folder.rglob("*")):
         if file.suffix in (".safetensors", ".json", ".txt") and file.name != "training.json":
             total.update(str(file.relative_to(folder)).encode())
-            with file.open("rb") as handle:
-                total.update(hashlib.file_digest(handle, "sha256").digest())
+            total.update(bytes.fromhex(digest_file(file)))
     return total.hexdigest()
 
 

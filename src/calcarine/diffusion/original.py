@@ -20,7 +20,7 @@ from typing import Any
 from calcarine.diffusion.checkpoints import MODEL_FILES, check_folder, check_safetensors
 from calcarine.diffusion.tokenizer import find_tokenizer
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text
+from calcarine.files import digest_file, write_text
 
 SD_V1 = Path(__file__).parent / "sd_v1"
 """Configuration of Stable Diffusion v1 in diffusers' format, without weights and tokenizer."""
@@ -78,10 +78,8 @@ def converted_folder(
     """
     frame = SD_V1 if config is None else Path(config)
     words = find_tokenizer(tokenizer)
-    with file.open("rb") as handle:
-        content = hashlib.file_digest(handle, "sha256").hexdigest()
-    frames = sorted(file for file in frame.rglob("*.json") if file.is_file())
-    parts = [content, str(bool(ema)), *_digests(frames), *_digests(words)]
+    frames = sorted(part for part in frame.rglob("*.json") if part.is_file())
+    parts = [digest_file(file), str(bool(ema)), *_digests(frames), *_digests(words)]
     name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
     final = Path(cache or cache_folder()) / "converted" / name
     if (final / "model_index.json").exists():
@@ -281,4 +279,4 @@ def _check_weights(
 
 
 def _digests(files: list[Path]) -> list[str]:
-    return [f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+    return [f"{file.name}:{digest_file(file)}" for file in files]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import math
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
+from calcarine.reporting.pages import data_uri, environment, small_png
 from calcarine.reporting.records import RunRecord, order_methods, read_run
 from calcarine.reporting.scores import lower_is_better
 from calcarine.web.pictures import RunPictures
@@ -87,7 +87,7 @@ def build_gallery(
 
 
 def _embedded(shot: _Shot) -> str:
-    return "data:image/png;base64," + base64.b64encode(shot.content).decode("ascii")
+    return data_uri(shot.content)
 
 
 def _beside(shot: _Shot) -> str:
@@ -107,12 +107,14 @@ def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, Row]:
     methods = record.picture_methods
     rows: dict[str, Row] = {}
     for number, stimulus in enumerate(record.ids):
-        row: Row = {"seen": [_shot(files.truth(stimulus), f"{number:05d}-seen.png", pixels)]}
+        row: Row = {
+            "seen": [_Shot(f"{number:05d}-seen.png", small_png(files.truth(stimulus), pixels))]
+        }
         for place, method in enumerate(methods):
             taken = files.samples(stimulus, method)[:samples]
             paths = [files.picture(stimulus, method, sample) for sample in taken]
             row[method] = [
-                _shot(path, f"{number:05d}-{place}-{order}.png", pixels)
+                _Shot(f"{number:05d}-{place}-{order}.png", small_png(path, pixels))
                 for order, path in enumerate(paths)
                 if path is not None
             ]
@@ -120,44 +122,23 @@ def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, Row]:
     return rows
 
 
-def _shot(path: Path, name: str, pixels: int) -> _Shot:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise CalcarineError(
-            f"{path} is no readable picture; delete it and continue the run with `calcarine run`."
-        ) from error
-    image.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return _Shot(name, buffer.getvalue())
-
-
 def _page(record: RunRecord, shots: dict[str, Row], source: Callable[[_Shot], str]) -> str:
-    import jinja2
-
     script = (_HERE / "static" / "gallery.js").read_text(encoding="utf-8")
     style = (_HERE / "static" / "gallery.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("calcarine.web"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("gallery.html.j2").render(
-        title=str(record.settings.get("name") or record.folder.resolve().name),
-        record=record,
-        count=len(record.ids),
-        pictures="data:" if source is _embedded else "'self' file:",
-        script=script,
-        style=style,
-        script_hash=_csp_hash(script),
-        style_hash=_csp_hash(style),
-        data=_json(_data(record, shots, source)),
+    return (
+        environment("calcarine.web")
+        .get_template("gallery.html.j2")
+        .render(
+            title=str(record.settings.get("name") or record.folder.resolve().name),
+            record=record,
+            count=len(record.ids),
+            pictures="data:" if source is _embedded else "'self' file:",
+            script=script,
+            style=style,
+            script_hash=_csp_hash(script),
+            style_hash=_csp_hash(style),
+            data=_json(_data(record, shots, source)),
+        )
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 __all__ = ["Bars", "Lines", "Silent", "Watcher", "human", "progress_for"]
@@ -52,15 +51,16 @@ class Silent:
 
     def whole(self, path: str) -> None: ...
 
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
     def __enter__(self) -> Self:
+        self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
 
 class Lines(Silent):
@@ -166,16 +166,10 @@ class Bars(Silent):
             if path in self._tasks:
                 self._shown.update(self._tasks[path], visible=False)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._shown.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         self._shown.stop()
 
 

@@ -2,7 +2,8 @@
 
 A hard split differs from a random one in two things: its rule, and often a smaller training set.
 Random partners of the same sizes show how much of a drop in scores is due to the rule.
-All makers sort the ids first, so the order in which these come changes nothing.
+All makers sort the ids first, so the order in which these come changes nothing, and give the split
+with its partners as a `MadeSplit`.
 """
 
 from __future__ import annotations
@@ -46,21 +47,15 @@ def random_split(
     n_partners
         Further random splits of the same sizes.
 
-    Returns
-    -------
-    MadeSplit
-
     Raises
     ------
     CalcarineError
         If ids or sizes are wrong.
     """
     pool = pool_of(ids)
-    count = size_of_test(test_size, len(pool))
-    test = _drawn(len(pool), count, seed)
-    return with_partners(
-        pool, f"random-{seed}", ~test, test, f"random, {count} test stimuli", seed, n_partners
-    )
+    test = _drawn(pool, test_size, seed)
+    rule = f"random, {test.sum()} test stimuli"
+    return with_partners(pool, f"random-{seed}", ~test, test, rule, seed, n_partners)
 
 
 def minimum_distance(
@@ -98,10 +93,6 @@ def minimum_distance(
     space
         What the features are, for the rule.
 
-    Returns
-    -------
-    MadeSplit
-
     Raises
     ------
     CalcarineError
@@ -120,14 +111,13 @@ def minimum_distance(
     limit = float(tau or 0.0)
     if not np.isfinite(limit) or limit <= 0:
         raise CalcarineError(f"tau must be above 0, not {limit:g}.")
-    count = size_of_test(test_size, len(pool))
-    test = _drawn(len(pool), count, seed)
+    test = _drawn(pool, test_size, seed)
     train = ~test
     away = nearest(values[train], values[test], metric)[0][:, 0]
     train[np.flatnonzero(train)[away < limit]] = False
     rule = (
-        f"minimum distance: {count} test stimuli drawn at random, training stimuli nearer than "
-        f"{limit:.6g}{how} to any of them dropped; {metric} distance of {space}"
+        f"minimum distance: {test.sum()} test stimuli drawn at random, training stimuli nearer "
+        f"than {limit:.6g}{how} to any of them dropped; {metric} distance of {space}"
     )
     return with_partners(pool, f"minimum-distance-{seed}", train, test, rule, seed, n_partners)
 
@@ -162,10 +152,6 @@ def cluster_holdout(
         ``"kmeans"`` or ``"agglomerative"`` (Ward), by scikit-learn.
     seed
         Of k-means and of the order of clusters.
-
-    Returns
-    -------
-    MadeSplit
 
     Raises
     ------
@@ -218,10 +204,6 @@ def category_holdout(
         and those that show it beside another are dropped; ``"any"``: both
         are test.  Stimuli without a category are dropped.
 
-    Returns
-    -------
-    MadeSplit
-
     Raises
     ------
     CalcarineError
@@ -273,10 +255,6 @@ def out_of_distribution(
     seed
         Of the partners; the split itself has nothing random.
 
-    Returns
-    -------
-    MadeSplit
-
     Raises
     ------
     CalcarineError
@@ -308,11 +286,12 @@ def _with_features(ids: Sequence[str], features: ArrayLike, metric: str) -> tupl
     return pool, pool.features
 
 
-def _drawn(total: int, count: int, seed: int) -> NDArray[np.bool_]:
+def _drawn(pool: Pool, test_size: TestSize, seed: int) -> NDArray[np.bool_]:
+    count = size_of_test(test_size, len(pool))
     if seed < 0:
         raise CalcarineError(f"The seed {seed} cannot be below 0.")
-    test = np.zeros(total, dtype=np.bool_)
-    test[np.random.default_rng([seed, 0]).permutation(total)[:count]] = True
+    test = np.zeros(len(pool), dtype=np.bool_)
+    test[np.random.default_rng([seed, 0]).permutation(len(pool))[:count]] = True
     return test
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.files import write_text
+from calcarine.reporting.pages import environment
 from calcarine.web.study.analyse import FEWEST_RATERS, Analysis, ComparisonResult
 
 
@@ -23,17 +24,9 @@ def write_analysis(analysis: Analysis, folder: Path) -> tuple[Path, Path]:
     -------
     json, html : Path
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("calcarine.web"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, p=p_value, num=number, seconds=seconds)
-    page = environment.get_template("analysis.html.j2").render(
+    templates = environment("calcarine.web")
+    templates.filters.update(percent=percent, p=p_value, num=number, seconds=seconds)
+    page = templates.get_template("analysis.html.j2").render(
         analysis=analysis,
         settings=analysis.settings,
         groups=_groups(analysis),

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,12 +14,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from calcarine.reporting.pages import environment
 from calcarine.web.study import session
 from calcarine.web.study.guard import Guard, RateLimit
 from calcarine.web.study.store import Study, find_rater
-
-if TYPE_CHECKING:
-    import jinja2
 
 _STATIC = Path(__file__).parents[1] / "static"
 _TYPES = {"rate.js": "text/javascript; charset=utf-8", "rate.css": "text/css; charset=utf-8"}
@@ -74,7 +72,7 @@ def build_app(
         An ASGI application with no endpoint but the raters': no documentation, no list of folders.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    templates = _templates()
+    templates = environment("calcarine.web")
     # Bytes of the page's own files, read once: no request ever becomes a path.
     static = {name: (_STATIC / name).read_bytes() for name in _TYPES}
     door = _Door(study, requests or RateLimit(20, 100), wrong_links or RateLimit(0.5, 30))
@@ -172,15 +170,3 @@ class _Door:
             if not self.requests.allows(str(rater["id"])):
                 raise ProblemError(429, TOO_MANY, page=False)
             yield con, rater
-
-
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("calcarine.web"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calcarine.errors import CalcarineError
+from calcarine.files import digest_file
 from calcarine.web.pictures import RunPictures
 
 PAPER_METHODS = ("z_c", "z", "c")
@@ -125,14 +127,12 @@ def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Pictu
             "A study needs --folder original=DIR and at least one folder of reconstructions."
         )
     files = {name: _pictures_in(folder) for name, folder in named.items()}
-    originals = files.pop("original")
-    names = list(files)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     provenance = [
-        {"folder": str(folder), "name": name, "digest": _digest_of(_pictures_in(folder))}
+        {"folder": str(folder), "name": name, "digest": _digest_of(files[name])}
         for name, folder in named.items()
     ]
-    return _complete(originals, files, pairs, simulated, provenance)
+    originals = files.pop("original")
+    return _complete(originals, files, list(combinations(files, 2)), simulated, provenance)
 
 
 def parse_pair(text: str, methods: Sequence[str]) -> tuple[str, str]:
@@ -173,13 +173,11 @@ def _methods_of(present: list[str], asked: Sequence[str], folder: Path) -> list[
 def _run_pairs(names: list[str], found: dict[str, dict[str, Path]]) -> list[tuple[str, str]]:
     """Methods of the same run, and the same method of different runs."""
     if len(names) == 1:
-        methods = list(found)
-        return [(a, b) for i, a in enumerate(methods) for b in methods[i + 1 :]]
+        return list(combinations(found, 2))
     split = [tuple(label.split("/", 1)) for label in found]
     return [
         ("/".join(a), "/".join(b))
-        for i, a in enumerate(split)
-        for b in split[i + 1 :]
+        for a, b in combinations(split, 2)
         if a[0] == b[0] or a[1] == b[1]
     ]
 
@@ -192,7 +190,7 @@ def _run_provenance(name: str, record: Any, methods: list[str], sample: str) -> 
         "methods": methods,
         "sample": sample,
         "simulated": record.simulated,
-        "index digest": hashlib.sha256(index.read_bytes()).hexdigest(),
+        "index digest": digest_file(index),
         "digests": record.manifest.get("digests", {}),
         "dataset": record.manifest.get("dataset", {}),
     }
@@ -239,7 +237,7 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
 def _digest_of(files: dict[str, Path]) -> str:
     whole = hashlib.sha256()
     for name, path in files.items():
-        whole.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        whole.update(f"{name}\0{digest_file(path)}\n".encode())
     return whole.hexdigest()
 
 
