@@ -7,7 +7,7 @@ import pytest
 from calcarine.cli.main import app
 from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.stages import Workspace
+from calcarine.experiment.workspace import Workspace
 
 SMALL = [
     "dataset.options={n_train: 60, n_test: 12, n_sessions: 3, n_early: 24, n_ventral: 24, "
@@ -50,6 +50,17 @@ def test_another_question_runs_again_on_the_same_features(tmp_path):
     assert "unique:z|z+zc@0.4" in one and "unique:z|z+zc@0.4" not in two
     assert made == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "features").iterdir()}
     np.testing.assert_allclose(one["r:z"], two["r:z"])
+
+
+def test_z_and_c_are_those_of_the_run(tmp_path):
+    """Not made a second time by other settings."""
+    changed = ["features.resize=lanczos", "features.text=categories", "encoding.ask=[latents]"]
+    work = Workspace(RunDirectory(tmp_path, load_experiment("encoding", None, [*SMALL, *changed])))
+    z, c = work.z, work.c
+    run_stage(work, "encode")
+    made = sorted(p.name.split("-")[0] for p in (tmp_path / "features").iterdir())
+    assert made == ["c", "z", "zc"]
+    assert len(z) == len(c) == 72
 
 
 @pytest.mark.parametrize("setting", ["encoding.ask=[colours]", "encoding.strengths=[2]"])

@@ -12,7 +12,7 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.stages import Workspace
+from calcarine.experiment.workspace import Workspace
 
 SMALL = {
     "n_train": 24,

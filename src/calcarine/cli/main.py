@@ -110,7 +110,7 @@ def _stage(path: Path, name: str) -> None:
     from calcarine.experiment import run_stage
     from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.run_directory import RunDirectory
-    from calcarine.experiment.stages import Workspace
+    from calcarine.experiment.workspace import Workspace
 
     run_stage(Workspace(RunDirectory(path), RichProgress()), name)
 

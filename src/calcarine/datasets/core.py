@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["BrainDataset", "Responses", "make_responses", "with_trials"]
+__all__ = ["BrainDataset", "Responses", "group_means", "make_responses", "with_trials"]
 
 Role = Literal["train", "test"]
 _JUDGES = ("scenes", "digits", None)
@@ -297,11 +297,11 @@ class BrainDataset:
             Role ``"train"``, shape (training trials, voxels of the ROI).
         """
         chosen = self.split(split)
-        wanted = set(chosen.train)
+        rows = self.trials_of(chosen.train)
         shown = self.trial_stimuli
-        rows = np.array([row for row, key in enumerate(shown) if key in wanted], dtype=np.int64)
         ids = tuple(shown[row] for row in rows)
-        return Responses(self._read(rows, roi, chosen), ids, "train", self.sessions[rows])
+        data = self.read_trials(rows, np.flatnonzero(self.roi_mask(roi)), chosen)
+        return Responses(data, ids, "train", self.sessions[rows])
 
     def test(self, split: str | Split | None = None, roi: str = "all") -> Responses:
         """Mean over the repeats of each test stimulus, in the order of the split.
@@ -318,31 +318,56 @@ class BrainDataset:
         """
         chosen = self.split(split)
         ids = chosen.test
+        rows = self.trials_of(ids)
         place = {key: position for position, key in enumerate(ids)}
         shown = self.trial_stimuli
-        rows = np.array([row for row, key in enumerate(shown) if key in place], dtype=np.int64)
         owner = np.array([place[shown[row]] for row in rows], dtype=np.int64)
-        single = self._read(rows, roi, chosen)
-        sums = np.zeros((len(ids), single.shape[1]), dtype=np.float64)
-        np.add.at(sums, owner, single)
-        means = (sums / np.bincount(owner, minlength=len(ids))[:, None]).astype(np.float32)
-        return Responses(means, ids, "test", _common_session(self.sessions[rows], owner, len(ids)))
+        single = self.read_trials(rows, np.flatnonzero(self.roi_mask(roi)), chosen)
+        sessions = _common_session(self.sessions[rows], owner, len(ids))
+        return Responses(group_means(single, owner, len(ids)), ids, "test", sessions)
 
-    def _read(self, rows: NDArray[np.int64], roi: str, split: Split) -> NDArray[np.float32]:
-        columns = np.flatnonzero(self.roi_mask(roi))
-        if self.scaling is None or self.scaling.stimuli.isdisjoint(split.test):
-            return self._values(rows, columns)
-        # This split's test trials helped to scale: scale all anew by its own training trials.
-        everything = np.arange(self.n_trials)
-        raw = self.scaling.undo(self._values(everything, columns), self.sessions, columns)
-        wanted = set(split.train)
-        train = np.array([key in wanted for key in self.trial_stimuli])
-        return scale_sessions(raw, self.sessions, train)[0][rows]
+    def trials_of(self, stimuli: Collection[str]) -> NDArray[np.int64]:
+        """Trials that show some stimuli, in order of presentation."""
+        wanted = frozenset(stimuli)
+        rows = [row for row, key in enumerate(self.trial_stimuli) if key in wanted]
+        return np.array(rows, dtype=np.int64)
 
-    def _values(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        part = self.responses[{"trial": rows, "voxel": columns}].values
+    def rescales(self, split: Split) -> bool:
+        """Whether test trials of a split helped to scale the sessions.
+
+        All trials are then read and scaled anew by its own training trials.
+        """
+        return self.scaling is not None and not self.scaling.stimuli.isdisjoint(split.test)
+
+    def read_trials(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], split: Split
+    ) -> NDArray[np.float32]:
+        """Single trials of some voxels, scaled as the split asks for.
+
+        Parameters
+        ----------
+        rows, columns
+            Trials and voxels.
+        split
+            See `rescales`.
+
+        Raises
+        ------
+        CalcarineError
+            If a voxel holds NaN or infinity.
+        """
+        anew = self.rescales(split)
+        part = self.responses[
+            {"trial": np.arange(self.n_trials) if anew else rows, "voxel": columns}
+        ].values
         _check_finite(part, columns, self._who)
-        return np.ascontiguousarray(part, dtype=np.float32)
+        values = np.ascontiguousarray(part, dtype=np.float32)
+        if not anew or self.scaling is None:
+            return values
+        train = np.zeros(self.n_trials, dtype=np.bool_)
+        train[self.trials_of(split.train)] = True
+        raw = self.scaling.undo(values, self.sessions, columns)
+        return scale_sessions(raw, self.sessions, train)[0][rows]
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of responses, trials, voxels, ROIs, stimuli and splits."""
@@ -448,6 +473,25 @@ def with_trials(
             "repeat": ("trial", repeats),
         },
     )
+
+
+def group_means(
+    values: NDArray[Any], owner: NDArray[np.integer], count: int
+) -> NDArray[np.float32]:
+    """Mean over the rows of each group.
+
+    Parameters
+    ----------
+    values
+        Shape (n, v).
+    owner
+        Group of each row, from 0; every group has one.
+    count
+        Groups.
+    """
+    sums = np.zeros((count, values.shape[1]), dtype=np.float64)
+    np.add.at(sums, owner, values)
+    return (sums / np.bincount(owner, minlength=count)[:, None]).astype(np.float32)
 
 
 def _check_finite(values: NDArray[Any], columns: NDArray[np.int64], who: str) -> None:

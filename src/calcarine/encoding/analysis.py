@@ -180,19 +180,19 @@ def analyse(
     rois = {"all": np.ones(len(columns), dtype=np.bool_), **rois}
     folds = [_Fold(dataset, split, roi, features, questions, n_folds, alphas) for split in splits]
     truth = _joined(folds)
-    ids = len(truth.test)
+    n_test = len(truth.test)
     voxels = dataset.voxels.iloc[columns].reset_index(drop=True)
     tables: dict[str, list[pd.DataFrame]] = {"regions": [], "unique": [], "winners": []}
     new: dict[str, NDArray[Any]] = {"voxel": columns}
     known: dict[str, EncodingScores] = {}
-    facts: dict[str, Any] = {"test_stimuli": ids, "voxels": len(columns), "rate": rate,
+    facts: dict[str, Any] = {"test_stimuli": n_test, "voxels": len(columns), "rate": rate,
                              "null": null, "significant": {}}  # fmt: skip
     for question, spaces in questions.alone().items():
         scores = {}
         for space in spaces:
             tell(f"{question}: {space}")
             scores[space] = known[space] = _pooled_scores(folds, truth, space)
-            p = correlation_p(scores[space].r, ids, null, seed=seed)
+            p = correlation_p(scores[space].r, n_test, null, seed=seed)
             called, q = discoveries(p, rate)
             top = None if ceiling is None else normalised(scores[space].r, ceiling[columns])
             new |= {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets import BrainDataset, Split
+from calcarine.datasets.core import group_means
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeEdgeWarning, group_ridge_cv, ridge_cv
 
@@ -56,13 +57,9 @@ class MeanResponses:
             See `BrainDataset`.
         """
         single, test = dataset.train(split, roi), dataset.test(split, roi)
-        ids, owner, times = np.unique(
-            np.asarray(single.stimulus_ids), return_inverse=True, return_counts=True
-        )
-        sums = np.zeros((len(ids), single.data.shape[1]), dtype=np.float32)
-        np.add.at(sums, owner, single.data)
-        sums /= times[:, None].astype(np.float32)
-        return cls(sums, test.data, tuple(map(str, ids)), test.stimulus_ids)
+        ids, owner = np.unique(np.asarray(single.stimulus_ids), return_inverse=True)
+        means = group_means(single.data, owner, len(ids))
+        return cls(means, test.data, tuple(map(str, ids)), test.stimulus_ids)
 
     def rows(self, features: Features, ids: Sequence[str]) -> tuple[Features, Features]:
         """Features of the training and of the test stimuli, each flattened to a matrix.

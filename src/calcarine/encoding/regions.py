@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from calcarine.errors import CalcarineError
 
 __all__ = ["normalised", "region_table", "unique_table", "winners"]
 
+FloatArray = NDArray[np.float64]
 _VOXELS_AT_A_TIME = 2048
 
 
@@ -89,15 +91,11 @@ def region_table(
     """
     weights = _resamples(len(responses.test), n_boot, level, seed)
     rows = []
-    for region, mask in rois.items():
-        columns = np.flatnonzero(mask)
-        if not len(columns):
-            continue
+    for region, columns in _filled(rois):
         for space, found in scores.items():
-            drawn = _resampled_means(weights, found.predicted, responses.test, columns)
-            low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+            drawn = _over_voxels(_correlation, weights, found.predicted, responses.test, columns)
             mean = float(np.nan_to_num(found.r[columns]).mean())
-            rows.append((region, space, len(columns), mean, float(low), float(high)))
+            rows.append((region, space, len(columns), mean, *_interval(drawn, level)))
     return pd.DataFrame(rows, columns=["region", "space", "voxels", "r", "low", "high"])
 
 
@@ -125,65 +123,69 @@ def unique_table(
     """
     weights = _resamples(len(responses.test), n_boot, level, seed)
     rows = []
-    for region, mask in rois.items():
-        columns = np.flatnonzero(mask)
-        if not len(columns):
-            continue
-        full = _resampled_r2(weights, found.predicted, responses.test, columns)
+    for region, columns in _filled(rois):
+        full = _over_voxels(_explained, weights, found.predicted, responses.test, columns)
         for space, values in found.unique.items():
             guess = found.predicted_without[space]
-            drawn = full - _resampled_r2(weights, guess, responses.test, columns)
-            low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+            drawn = full - _over_voxels(_explained, weights, guess, responses.test, columns)
             mean = float(values[columns].mean())
-            rows.append((region, space, len(columns), mean, float(low), float(high)))
+            rows.append((region, space, len(columns), mean, *_interval(drawn, level)))
     return pd.DataFrame(rows, columns=["region", "space", "voxels", "unique_r2", "low", "high"])
 
 
+def _filled(rois: Mapping[str, NDArray[np.bool_]]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Regions with voxels, and which these are."""
+    for region, mask in rois.items():
+        if mask.any():
+            yield region, np.flatnonzero(mask)
+
+
+def _interval(drawn: FloatArray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def _resamples(n: int, n_boot: int, level: float, seed: int) -> NDArray[np.float32]:
-    """How often each stimulus is drawn in each resample."""
+    """Share of each stimulus in each resample."""
     if not 0 < level < 1 or n_boot < 1:
         raise CalcarineError("The bootstrap needs a level between 0 and 1 and one resample.")
     rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=n_boot).astype(np.float32)
+    return (rng.multinomial(n, np.full(n, 1.0 / n), size=n_boot) / n).astype(np.float32)
 
 
-def _resampled_r2(
+def _over_voxels(
+    score: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], Any],
     weights: NDArray[np.float32],
     guess: NDArray[np.float32],
     truth: NDArray[np.float32],
     columns: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Mean over voxels of r2 for each resample."""
+) -> FloatArray:
+    """Mean over voxels of a score of weighted test stimuli, for each resample."""
     total = np.zeros(len(weights))
-    n = weights.shape[1]
     for start in range(0, len(columns), _VOXELS_AT_A_TIME):
         part = columns[start : start + _VOXELS_AT_A_TIME]
-        b = truth[:, part] - truth[:, part].mean(0)
-        error = weights @ (truth[:, part] - guess[:, part]) ** 2 / n
-        spread = weights @ (b * b) / n - (weights @ b / n) ** 2
-        share = np.divide(error, spread, out=np.ones_like(error), where=spread > 1e-12)
-        total += (1.0 - share).sum(1, dtype=np.float64)
+        total += score(weights, guess[:, part], truth[:, part]).sum(1, dtype=np.float64)
     return total / len(columns)
 
 
-def _resampled_means(
-    weights: NDArray[np.float32],
-    guess: NDArray[np.float32],
-    truth: NDArray[np.float32],
-    columns: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Mean over voxels of r for each resample, from weighted moments."""
-    total = np.zeros(len(weights))
-    n = weights.shape[1]
-    for start in range(0, len(columns), _VOXELS_AT_A_TIME):
-        part = columns[start : start + _VOXELS_AT_A_TIME]
-        # About the mean, so that float32 moments do not cancel.
-        a = guess[:, part] - guess[:, part].mean(0)
-        b = truth[:, part] - truth[:, part].mean(0)
-        mean_a, mean_b = weights @ a / n, weights @ b / n
-        both = weights @ (a * b) / n - mean_a * mean_b
-        square = (weights @ (a * a) / n - mean_a**2) * (weights @ (b * b) / n - mean_b**2)
-        length = np.sqrt(np.maximum(square, 0.0))
-        r = np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12)
-        total += r.sum(1, dtype=np.float64)
-    return total / len(columns)
+def _explained(
+    weights: NDArray[np.float32], guess: NDArray[np.float32], truth: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """r2 of each voxel in each resample."""
+    about = truth - truth.mean(0)
+    spread = weights @ about**2 - (weights @ about) ** 2
+    error = weights @ (truth - guess) ** 2
+    return 1.0 - np.divide(error, spread, out=np.ones_like(error), where=spread > 1e-12)
+
+
+def _correlation(
+    weights: NDArray[np.float32], guess: NDArray[np.float32], truth: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Pearson correlation of each voxel in each resample, from weighted moments."""
+    # About the mean, so that float32 moments do not cancel.
+    a, b = guess - guess.mean(0), truth - truth.mean(0)
+    mean_a, mean_b = weights @ a, weights @ b
+    both = weights @ (a * b) - mean_a * mean_b
+    square = (weights @ a**2 - mean_a**2) * (weights @ b**2 - mean_b**2)
+    length = np.sqrt(np.maximum(square, 0.0))
+    return np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12)

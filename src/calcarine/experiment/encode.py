@@ -16,7 +16,7 @@ from calcarine.features import extract_spaces
 from calcarine.files import write_text, written_aside
 
 if TYPE_CHECKING:
-    from calcarine.experiment.stages import Workspace
+    from calcarine.experiment.workspace import Workspace
 
 
 def encode_voxels(work: Workspace) -> None:
@@ -38,8 +38,8 @@ def encode_voxels(work: Workspace) -> None:
     passes = {name.split("@")[1].split(":")[0] for name in questions.spaces() if "@" in name}
     with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
         features = extract_spaces(
-            questions.spaces(), work.model, stimuli, work.store, guidance=generation.guidance,
-            steps=generation.steps, seed=generation.seed, size=work.latent_size,
+            questions.spaces(), work.model, stimuli, work.store, recipe=work.recipe,
+            guidance=generation.guidance, steps=generation.steps, seed=generation.seed,
             batch_size=generation.batch_size, progress=advance,
         )  # fmt: skip
     fits = sum(len(names) for names in questions.alone().values())

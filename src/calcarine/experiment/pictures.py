@@ -20,7 +20,7 @@ from calcarine.experiment.run_directory import readable
 from calcarine.files import written_aside
 
 if TYPE_CHECKING:
-    from calcarine.experiment.stages import Workspace
+    from calcarine.experiment.workspace import Workspace
 
 CHOSEN = "z_c, chosen by the brain"
 FOLDERS = {

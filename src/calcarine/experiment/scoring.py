@@ -14,7 +14,7 @@ from calcarine.experiment.pictures import read_image
 from calcarine.experiment.run_directory import readable
 
 if TYPE_CHECKING:
-    from calcarine.experiment.stages import Workspace
+    from calcarine.experiment.workspace import Workspace
 
 Pictures = NDArray[np.uint8]
 

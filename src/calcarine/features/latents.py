@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,63 @@ Progress = Callable[[int], None]
 Posterior = Literal["mode", "sample"]
 Picture = Literal["image", "semantic_map"]
 Text = Literal["captions", "categories"]
+
+
+@dataclass(frozen=True)
+class LatentRecipe:
+    """What z and c are made of, so that everything in a run makes them alike.
+
+    Attributes
+    ----------
+    size, posterior, picture, resize, seed
+        Of z, as in `visual_latent`.
+    text
+        Of c, as in `text_conditioning`.
+    """
+
+    size: int | None = None
+    posterior: Posterior = "mode"
+    picture: Picture = "image"
+    resize: Filter = "bicubic"
+    seed: int = 42
+    text: Text = "captions"
+
+    def z(
+        self,
+        store: FeatureStore,
+        model: LatentDiffusion,
+        stimuli: StimulusSet,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Latent of each stimulus; see `visual_latent`."""
+        return visual_latent(
+            store,
+            model,
+            stimuli,
+            self.size,
+            progress,
+            posterior=self.posterior,
+            picture=self.picture,
+            resize=self.resize,
+            seed=self.seed,
+        )
+
+    def c(
+        self,
+        store: FeatureStore,
+        model: LatentDiffusion,
+        stimuli: StimulusSet,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Text conditioning of each stimulus; see `text_conditioning`."""
+        return text_conditioning(store, model, stimuli, progress, text=self.text)
+
+    def provenance(self, stimuli: StimulusSet) -> dict[str, Any]:
+        """What z and c depend on beside the model and the digest of the stimuli."""
+        made_of = asdict(self)
+        if self.posterior == "mode":
+            del made_of["seed"]
+        return made_of | source_digests(stimuli, self.picture, self.text)
 
 
 def visual_latent(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.trajectory import Trajectory, follow, stage_steps
 from calcarine.errors import CalcarineError
-from calcarine.features.latents import text_conditioning, visual_latent
+from calcarine.features.latents import LatentRecipe
 from calcarine.features.networks import ImageNetwork, load_network, network_layer
 from calcarine.features.store import FeatureStore, Space
 from calcarine.stimuli import StimulusSet
@@ -106,10 +106,10 @@ def extract_spaces(
     stimuli: StimulusSet,
     store: FeatureStore,
     *,
+    recipe: LatentRecipe | None = None,
     guidance: float = 5.0,
     steps: int = 50,
     seed: int = 42,
-    size: int | None = None,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
     networks: Callable[[str], ImageNetwork] = load_network,
@@ -122,12 +122,11 @@ def extract_spaces(
         See the table above.
     model, stimuli, store
         Whose, of what, and where to.
+    recipe
+        How z and c are made, also those that are denoised.
     guidance, steps, seed
         Of the denoising, as in `LatentDiffusion.generate`.  The noise belongs
         to the stimulus, so batches and order change nothing.
-    size
-        Side in pixels at which z is made and denoised; the model's own if
-        left out (320 with Stable Diffusion v1.4 in the paper).
     batch_size
         Stimuli at a time.
     progress
@@ -143,19 +142,20 @@ def extract_spaces(
         from one pass.
     """
     parsed = [SpaceName.parse(name) for name in dict.fromkeys(names)]
+    recipe = recipe or LatentRecipe()
     found: dict[str, Any] = {}
     moving = [space for space in parsed if space.strength is not None]
     if any(space.name == "labels" for space in parsed):
         found["labels"] = _labels(stimuli)
     if moving or any(space.name == "z" for space in parsed):
-        found["z"] = visual_latent(store, model, stimuli, size)
+        found["z"] = recipe.z(store, model, stimuli)
     if moving or any(space.name == "c" for space in parsed):
-        found["c"] = text_conditioning(store, model, stimuli)
+        found["c"] = recipe.c(store, model, stimuli)
     settings = {"guidance": guidance, "steps": steps, "seed": seed}
-    side = size or model.image_size
+    made_of = recipe.provenance(stimuli) if moving else {}
     for strength in sorted({space.strength for space in moving if space.strength is not None}):
         group = [space for space in moving if space.strength == strength]
-        work = _Pass(model, stimuli, found["z"], found["c"], strength, side, settings, progress)
+        work = _Pass(model, stimuli, found["z"], found["c"], strength, made_of, settings, progress)
         found.update(work.run(group, store, batch_size))
     for name in dict.fromkeys(space.network for space in parsed if space.network is not None):
         layers = [space for space in parsed if space.network == name]
@@ -216,7 +216,7 @@ class _Pass:
     z: NDArray[np.float32]
     c: NDArray[np.float32]
     strength: float
-    size: int
+    made_of: Mapping[str, Any]
     settings: Mapping[str, Any]
     progress: Callable[[int], None] | None
 
@@ -236,7 +236,7 @@ class _Pass:
                 space.name,
                 {"model": self.model.digest, "stimuli": self.stimuli.digest(), "kind": "trajectory",
                  "strength": self.strength, "step": at[space], "block": space.block,
-                 "size": self.size, **self.settings},
+                 "made of": dict(self.made_of), **self.settings},
             )
             for space in spaces
         ]  # fmt: skip

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets.core import BrainDataset
-from calcarine.datasets.scaling import scale_sessions
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
@@ -102,9 +101,7 @@ def trials_of(dataset: BrainDataset, split: Split, on: str) -> NDArray[np.int64]
     """
     if on not in ("train", "test"):
         raise CalcarineError(f"Reliability is computed on train or on test, not on {on}.")
-    wanted = set(split.train if on == "train" else split.test)
-    rows = [row for row, key in enumerate(dataset.trial_stimuli) if key in wanted]
-    return np.array(rows, dtype=np.int64)
+    return dataset.trials_of(split.train if on == "train" else split.test)
 
 
 def trial_blocks(
@@ -119,9 +116,7 @@ def trial_blocks(
     Parameters
     ----------
     dataset, split
-        Where the split has test stimuli that helped to scale the sessions,
-        they are scaled anew by its own training trials, as in
-        `BrainDataset.train`.
+        See `BrainDataset.read_trials`.
     rows, columns
         Trials and voxels to read.
     megabytes
@@ -137,21 +132,8 @@ def trial_blocks(
     CalcarineError
         If a voxel holds NaN or infinity.
     """
-    scaling = dataset.scaling
-    anew = scaling is not None and not scaling.stimuli.isdisjoint(split.test)
-    read = np.arange(dataset.n_trials) if anew else rows
-    step = max(1, megabytes * 2**20 // (8 * _COPIES * max(1, len(read))))
-    train = set(split.train)
-    is_train = np.array([key in train for key in dataset.trial_stimuli])
+    read = dataset.n_trials if dataset.rescales(split) else len(rows)
+    step = max(1, megabytes * 2**20 // (8 * _COPIES * max(1, read)))
     for start in range(0, len(columns), step):
         part = slice(start, min(len(columns), start + step))
-        values = dataset.responses[{"trial": read, "voxel": columns[part]}].values
-        if not np.isfinite(values).all():
-            raise CalcarineError(
-                f"Data set {dataset.name}, subject {dataset.subject}: voxels "
-                f"{columns[part][0]} to {columns[part][-1]} hold NaN or infinity; drop them."
-            )
-        if anew and scaling is not None:
-            raw = scaling.undo(values.astype(np.float32), dataset.sessions, columns[part])
-            values = scale_sessions(raw, dataset.sessions, is_train)[0][rows]
-        yield part, values.astype(np.float64)
+        yield part, dataset.read_trials(rows, columns[part], split).astype(np.float64)

@@ -1,0 +1,68 @@
+"""What a reader of a run must know of its data, model and decoders."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from calcarine import datasets
+from calcarine.evaluation.evaluate import read_evaluation
+from calcarine.experiment.run_directory import environment, readable
+from calcarine.experiment.workspace import Workspace
+
+
+def describe(work: Workspace) -> None:
+    """Write into the manifest what a reader must know of data, model and decoders."""
+    dataset, run = work.dataset, work.run
+    chosen, decoder = {}, {}
+    for split in work.splits:
+        folder = run.decoder / split.name
+        with readable(folder, "fit"):
+            if (folder / "settings.json").exists():
+                found = json.loads((folder / "settings.json").read_text())
+                chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
+            decoder[split.name] = json.loads((folder / "summary.json").read_text())
+    info = datasets.info(dataset.name)
+    told = read_evaluation(run.metrics).notes
+    repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
+    notes = sorted(
+        {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
+    )
+    run.update_manifest(
+        **environment(),
+        seeds={
+            "generation": work.config.generation.seed,
+            "evaluation": work.config.evaluation.seed,
+        },
+        digests={"dataset": dataset.digest(), "model": work.model.digest},
+        simulated=dataset.simulated,
+        dataset={
+            "name": dataset.name,
+            "title": info.title,
+            "subject": dataset.subject,
+            "source": dataset.source,
+            "licence": dataset.licence,
+            "n_voxels": {name: int(dataset.roi_mask(name).sum()) for name in dataset.rois},
+            "n_train": int(np.mean([len(s.train) for s in work.splits])),
+            "n_test": len({stimulus for s in work.splits for stimulus in s.test}),
+            "n_repeats": int(np.median(repeats)),
+            "splits": [s.name for s in work.splits],
+            **_chosen_split(work),
+        },
+        roi=work.roi,
+        notes=notes + told,
+        chosen=chosen,
+        decoder=decoder,
+    )
+
+
+def _chosen_split(work: Workspace) -> dict[str, Any]:
+    """Name, rule and hash of a split that the configuration names; a copy stays with the run."""
+    if work.config.dataset.split is None:
+        return {}
+    (split,) = work.splits
+    split.save(work.run.path / "splits" / f"{split.name}.json")
+    found = {"name": split.name, "rule": split.rule, "seed": split.seed, "sha256": split.digest()}
+    return {"split": found}
