@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calcarine.cli.table import print_table
 from calcarine.errors import CalcarineError
 
 if TYPE_CHECKING:
@@ -101,20 +102,18 @@ def _audit(material: Material, out: Path) -> None:
 
 
 def _print_verdicts(found: Audit) -> None:
-    from calcarine.cli.score import _print_table
     from calcarine.evaluation.audit import CHECKS
 
     rows = [(CHECKS[name].title, f.verdict, f.sentence) for name, f in found.findings.items()]
-    _print_table("", ("check", "verdict", "finding"), rows)
+    print_table("", ("check", "verdict", "finding"), rows)
 
 
 def _selftest(count: int) -> None:
     import sys
 
-    from calcarine.cli.score import _print_table
     from calcarine.evaluation.audit.selftest import HEADINGS, detect
 
     found = detect(range(count), progress=lambda name: print(f"  {name}", file=sys.stderr))
-    _print_table(f"Made-up data, seeds: {count}", HEADINGS, [each.row() for each in found])
+    print_table(f"Made-up data, seeds: {count}", HEADINGS, [each.row() for each in found])
     if not all(each.right for each in found):
         raise typer.Exit(1)

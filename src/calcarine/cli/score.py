@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from calcarine.cli.table import print_table
 from calcarine.errors import CalcarineError
 
 Protocols = Annotated[
@@ -38,6 +39,7 @@ def score(
 ) -> None:
     """Score a folder of reconstructions by the field's protocols."""
     from calcarine.evaluation.protocols import PROTOCOLS, Settings, score_folder, write_scores
+    from calcarine.evaluation.protocols.inputs import read_arrays
 
     if sampled is not None and sampled < 1:
         raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
@@ -61,7 +63,7 @@ def score(
         test_set=test_set,
         train=train,
         blurry=blurry,
-        inputs=None if inputs is None else _arrays(inputs),
+        inputs=None if inputs is None else read_arrays(inputs),
         settings=settings,
     )
     _print_scores(result)
@@ -90,7 +92,7 @@ def compare(
         return
     found = compare_scores(files or [], published or [], mix=mix, seed=seed)
     headings, rows, footnotes = comparison_table(found)
-    _print_table("", headings, rows)
+    print_table("", headings, rows)
     for line in footnotes:
         print(line)
     if out is not None:
@@ -106,40 +108,9 @@ def _print_scores(result: Any) -> None:
     from calcarine.evaluation.protocols.table import HEADINGS, tables
 
     for title, rows, closing in tables(result.records):
-        _print_table(title, HEADINGS, rows)
+        print_table(title, HEADINGS, rows)
         if closing:
             print(closing)
         print()
     for note in result.notes:
         print(f"Note: {note}")
-
-
-def _print_table(title: str, headings: Any, rows: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False
-    )
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console()
-    # In a file or a pipe nothing should be cut or wrapped to 80 columns.
-    Console(width=None if console.is_terminal else 200).print(table)
-
-
-def _arrays(path: Path) -> dict[str, Any]:
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile):
-        raise CalcarineError(
-            f"{path} is missing or no .npz of plain arrays: write it with numpy.savez."
-        ) from None

@@ -253,11 +253,9 @@ class Retrieval(Check):
         }
         pictures = tuple(
             (
-                Shown(material.truth.full(row), f"seen: {material.truth.ids[row]}"),
+                material.truth.shown(row, "seen"),
                 Shown(material.recon.full(row), "reconstruction"),
-                Shown(
-                    material.train.full(place[row]), f"training: {material.train.ids[place[row]]}"
-                ),
+                material.train.shown(place[row], "training"),
             )
             for row in copies[:4]
         )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.evaluation.register import enter
+
 if TYPE_CHECKING:
     from calcarine.evaluation.audit.material import Material
 
@@ -104,8 +106,7 @@ _C = TypeVar("_C", bound=type[Check])
 
 def register_check(check: _C) -> _C:
     """Class decorator that makes a check known under its name."""
-    if CHECKS.setdefault(check.name, check) is not check:
-        raise ValueError(f"there are two checks of the name {check.name}")
+    enter(CHECKS, "checks", check.name, check)
     return check
 
 

@@ -258,8 +258,8 @@ def _twins(material: Material) -> list[tuple[int, int]]:
 def _shown(material: Material, twins: list[tuple[int, int]]) -> tuple[tuple[Shown, ...], ...]:
     return tuple(
         (
-            Shown(material.truth.full(a), f"seen: {material.truth.ids[a]}"),
-            Shown(material.truth.full(b), f"seen: {material.truth.ids[b]}"),
+            material.truth.shown(a, "seen"),
+            material.truth.shown(b, "seen"),
             Shown(material.recon.full(a), "one reconstruction for both"),
         )
         for a, b in twins[::2][:3]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from calcarine.evaluation.audit.material import (
     Trials,
 )
 from calcarine.evaluation.audit.numbers import read_numbers
-from calcarine.evaluation.protocols.folders import open_folders
+from calcarine.evaluation.protocols.folders import open_folders, picture_files
+from calcarine.evaluation.protocols.inputs import read_arrays
 from calcarine.evaluation.protocols.pictures import Pictures, read_picture
 
 COLUMNS = ("stimulus", "role", "session", "fold", "picture", "pretrain")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _TRUE = {"1", "true", "yes", "1.0"}
 _FALSE = {"0", "false", "no", "0.0", ""}
 Arrays = dict[str, NDArray[Any]]
@@ -123,12 +122,7 @@ def _as_set(ids: Sequence[str], pictures: Pictures) -> PictureSet:
 
 
 def _folder(folder: Path) -> PictureSet:
-    if not folder.is_dir():
-        raise CalcarineError(f"there is no folder {folder}: look at its name.")
-    files = sorted(
-        path for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )  # fmt: skip
+    files = picture_files(folder)
     if not files:
         raise CalcarineError(f"{folder} holds no picture: give the folder of training pictures.")
     stems = [path.stem for path in files]
@@ -324,17 +318,6 @@ def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
     return (
         Prediction("features", flat["predictions"], flat.get("targets"), flat.get("train_targets")),
     )
-
-
-def read_arrays(path: Path) -> Arrays:
-    """Arrays of an .npz file; nothing is unpickled."""
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile):
-        raise CalcarineError(
-            f"{path} is missing or no .npz of plain arrays: write it with numpy.savez."
-        ) from None
 
 
 def _check_names(trials: Trials | None, ids: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.audit.check import Shown
 from calcarine.evaluation.audit.views import SIDE, SPACES, pixels, rows
 from calcarine.evaluation.protocols.preprocess import as_uint8
 from calcarine.stimuli import StimulusSet, resize_images
@@ -52,6 +53,10 @@ class PictureSet:
     def full(self, row: int, sample: int = 0) -> NDArray[np.uint8]:
         """One picture at its own size."""
         return as_uint8(self.read(row, sample))
+
+    def shown(self, row: int, role: str) -> Shown:
+        """One picture as evidence, with its role and its name below it."""
+        return Shown(self.full(row), f"{role}: {self.ids[row]}")
 
     @cached_property
     def small(self) -> NDArray[np.uint8]:

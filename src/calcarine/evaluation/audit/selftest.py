@@ -10,8 +10,8 @@ from calcarine.evaluation.audit.intervals import share
 from calcarine.evaluation.audit.planted import PLANTED, Planted
 
 FLAGS = ("failed", "suspicious")
-# A self-test is not passed below the first and above the second.
-_FOUND, _FALSE = 0.75, 0.1
+# What "most seeds" means: some checks are tests on few stimuli, which luck can hide.
+_MOST = 0.75
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,16 @@ class Detection:
 
     @property
     def right(self) -> bool:
-        """Whether three of four mistakes are found, and no more than one in ten made up."""
+        """Whether the audit said what it must.
+
+        A mistake is found in at least three of four seeds, one that no output shows is never
+        judged, and an honest pipeline is never flagged.
+        """
         if not self.planted.check:
-            return self.found <= _FALSE * self.n
-        return (self.untold if self.planted.hidden else self.found) >= _FOUND * self.n
+            return self.found == 0
+        if self.planted.hidden:
+            return self.untold == self.n
+        return self.found >= _MOST * self.n
 
     def row(self) -> tuple[str, str, str, str, str]:
         """For a table: mistake, check, how often, interval, and what else was flagged."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from calcarine.evaluation.audit.check import (
     Check,
     Finding,
-    Shown,
     Table,
     register_check,
     untold,
@@ -174,10 +173,7 @@ class NearDuplicates(Check):
             "p that test pictures lie no nearer than training pictures do": p,
         }
         shown = tuple(
-            (
-                Shown(material.truth.full(row), f"test: {material.truth.ids[row]}"),
-                Shown(material.train.full(column), f"training: {material.train.ids[column]}"),
-            )
+            (material.truth.shown(row, "test"), material.train.shown(column, "training"))
             for row, column, _ in hits[:_MOST]
         )
         if hits:

@@ -47,6 +47,27 @@ def _two_way(
     return Identification(name, text, direction, network, layer, recipe)
 
 
+def _at_425(
+    name: str, definition: str, kind: Literal["2d", "columns"], recipe: Recipe
+) -> tuple[Metric, Metric]:
+    """Pixel correlation and structural similarity of pictures of 425 pixels."""
+    return (
+        PixelCorrelation("pixel correlation", MEAN_R.format(size="3 x 425 x 425"), recipe=recipe),
+        StructuralSimilarity(name, definition.format(size="425 x 425"), kind=kind, recipe=recipe),
+    )
+
+
+def _four_spaces(alexnet: Recipe, inception: Recipe, clip: Recipe) -> tuple[Metric, ...]:
+    """Identification in the four spaces that most papers report; the reconstruction is fixed."""
+    spaces = (
+        ("AlexNet(2)", "alexnet", "features.4", alexnet),
+        ("AlexNet(5)", "alexnet", "features.11", alexnet),
+        ("Inception", "inception", "avgpool", inception),
+        ("CLIP", "clip", "image_embeds", clip),
+    )
+    return tuple(_two_way(*space, direction="reconstruction") for space in spaces)
+
+
 def _distance(name: str, network: str, recipe: Recipe) -> CorrelationDistance:
     text = _DISTANCE.format(space=f"{network} avgpool")
     return CorrelationDistance(f"{name} distance", text, None, network, "avgpool", recipe)
@@ -72,21 +93,9 @@ class MindEye(Protocol):
         def recipe(size: int, normalise: Literal["imagenet", "clip"] = "imagenet") -> Recipe:
             return Recipe("tensor", sizes=(to, size), normalise=normalise)
 
-        large = Recipe("tensor", sizes=(to, 425))
-        fixed: Direction = "reconstruction"
         return (
-            PixelCorrelation(
-                "pixel correlation",
-                MEAN_R.format(size="3 x 425 x 425"),
-                recipe=large,
-            ),
-            StructuralSimilarity(
-                "SSIM, 2d", SSIM_2D.format(size="425 x 425"), kind="2d", recipe=large
-            ),
-            _two_way("AlexNet(2)", "alexnet", "features.4", recipe(256), fixed),
-            _two_way("AlexNet(5)", "alexnet", "features.11", recipe(256), fixed),
-            _two_way("Inception", "inception", "avgpool", recipe(342), fixed),
-            _two_way("CLIP", "clip", "image_embeds", recipe(224, "clip"), fixed),
+            *_at_425("SSIM, 2d", SSIM_2D, "2d", Recipe("tensor", sizes=(to, 425))),
+            *_four_spaces(recipe(256), recipe(342), recipe(224, "clip")),
             _distance("EffNet-B (IMAGENET1K_V2)", "efficientnet_b1 V2", recipe(255)),
             _distance("SwAV", "swav", recipe(224)),
             *self._signals(),
@@ -134,26 +143,11 @@ class BrainDiffuser(Protocol):
 
     def metrics(self) -> tuple[Metric, ...]:
         """PixCorr, SSIM and six networks."""
-        large = Recipe("pil", base=425)
         small = Recipe("pil", sizes=((224, 224),), normalise="imagenet")
         clip = Recipe("pil", sizes=((224, 224),), normalise="clip")
-        fixed: Direction = "reconstruction"
         return (
-            PixelCorrelation(
-                "pixel correlation",
-                MEAN_R.format(size="3 x 425 x 425"),
-                recipe=large,
-            ),
-            StructuralSimilarity(
-                "SSIM, columns",
-                SSIM_COLUMNS.format(size="425 x 425"),
-                kind="columns",
-                recipe=large,
-            ),
-            _two_way("AlexNet(2)", "alexnet", "features.4", small, fixed),
-            _two_way("AlexNet(5)", "alexnet", "features.11", small, fixed),
-            _two_way("Inception", "inception", "avgpool", small, fixed),
-            _two_way("CLIP", "clip", "image_embeds", clip, fixed),
+            *_at_425("SSIM, columns", SSIM_COLUMNS, "columns", Recipe("pil", base=425)),
+            *_four_spaces(small, small, clip),
             _distance("EffNet-B (IMAGENET1K_V1)", "efficientnet_b1 V1", small),
             _distance("SwAV", "swav", small),
         )

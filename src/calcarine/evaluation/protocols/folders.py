@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols.pictures import Pictures, from_files, read_picture
-from calcarine.evaluation.protocols.score import Settings, TestSet, score_pictures
+from calcarine.evaluation.protocols.score import Settings, TestSet, floors_of, score_pictures
 
 if TYPE_CHECKING:
     from calcarine.evaluation.evaluate import Evaluation
@@ -100,8 +100,6 @@ def score_folder(
         if absent:
             raise CalcarineError(f"{absent[0]!r} has no category: give every image one.")
         kinds = [categories[name] for name in ids]
-    from calcarine.evaluation.protocols.score import floors_of
-
     return score_pictures(
         found.test,
         found.methods,
@@ -215,13 +213,26 @@ def read_folder(folder: Path) -> NDArray[np.uint8]:
     return np.stack(pictures)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def picture_files(folder: Path) -> list[Path]:
+    """Files of a folder that are pictures by their names, in order.
+
+    Raises
+    ------
+    CalcarineError
+        If there is no such folder.
+    """
     if not folder.is_dir():
         raise CalcarineError(f"there is no folder {folder}: look at its name.")
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
+    for path in picture_files(folder):
         if path.stem in found:
             raise CalcarineError(
                 f"{folder} holds both {found[path.stem].name} and {path.name}: keep one of them."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,23 @@ class Inputs:
 
     found: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of an .npz file by name; nothing is unpickled.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is missing, broken, or holds objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile):
+        raise CalcarineError(
+            f"{path} is missing or no .npz of plain arrays: write it with numpy.savez."
+        ) from None
 
 
 def prepared_inputs(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.evaluation.protocols.preprocess import Recipe
+from calcarine.evaluation.register import enter
 from calcarine.evaluation.statistics import PermutationResult, permutation_test
 
 if TYPE_CHECKING:
@@ -114,6 +115,5 @@ _M = TypeVar("_M", bound=type[Metric])
 
 def register_metric(metric: _M) -> _M:
     """Class decorator that makes a metric known under the name of its class."""
-    if METRICS.setdefault(metric.__name__, metric) is not metric:
-        raise ValueError(f"there are two metrics of the name {metric.__name__}")
+    enter(METRICS, "metrics", metric.__name__, metric)
     return metric

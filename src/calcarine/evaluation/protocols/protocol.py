@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.register import enter
 
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.metric import Metric
@@ -47,8 +48,7 @@ _P = TypeVar("_P", bound=type[Protocol])
 
 def register_protocol(protocol: _P) -> _P:
     """Class decorator that makes a protocol known under its name."""
-    if PROTOCOLS.setdefault(protocol.name, protocol) is not protocol:
-        raise ValueError(f"there are two protocols of the name {protocol.name}")
+    enter(PROTOCOLS, "protocols", protocol.name, protocol)
     return protocol
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from calcarine.evaluation.protocols.measuring import Measured
     from calcarine.evaluation.protocols.metric import FloatArray
     from calcarine.evaluation.protocols.score import Settings, TestSet
+    from calcarine.evaluation.statistics import PermutationResult
 
 Record = dict[str, Any]
 
@@ -28,8 +29,8 @@ def record(
     digest: str,
     samples: int,
     settings: Settings,
-) -> Record:
-    """One metric of one set of pictures; "_null" holds the shuffled interval for `shuffled`."""
+) -> tuple[Record, PermutationResult | None]:
+    """One metric of one set of pictures, and the scores of a shuffled brain where there are any."""
     metric, n = found.metric, len(test.ids)
     null = metric.null(found.scores, found.measurement, settings.n_permutations, settings.seed)
     low = high = None
@@ -37,7 +38,7 @@ def record(
     if found.scores.ndim:
         interval = bootstrap_median if metric.summary == "median" else bootstrap_interval
         low, high = interval(_own(found.scores), settings.n_boot, seed=settings.seed)
-    return {
+    row = {
         "method": method,
         "role": role,
         "metric": metric.name,
@@ -60,35 +61,30 @@ def record(
         "test_set": test.name,
         "data": digest,
         "networks": found.digests,
-        "_null": None if null is None else (null.null_low, null.null_high),
     }
+    return row, null
 
 
 def _own(scores: FloatArray) -> FloatArray:
     return np.diagonal(scores) if scores.ndim == 2 else scores
 
 
-def adjust(rows: list[Record]) -> None:
+def adjusted(rows: list[Record]) -> list[Record]:
     """Correct the p-values of one method under one protocol for their number (Holm)."""
     tested = [row for row in rows if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = float(p)
+    return rows
 
 
-def has_null(row: Record, role: str) -> bool:
-    """Whether a shuffled brain is to stand beside a record."""
-    return role == "method" and row["null_mean"] is not None
-
-
-def shuffled(row: Record) -> Record:
+def shuffled(row: Record, null: PermutationResult) -> Record:
     """The record of the shuffled brain that belongs to a method's record."""
-    low, high = row["_null"]
     return row | {
         "method": f"shuffled brain ({row['method']})",
         "role": "floor",
-        "value": row["null_mean"],
-        "ci_low": low,
-        "ci_high": high,
+        "value": null.null_mean,
+        "ci_low": null.null_low,
+        "ci_high": null.null_high,
         "p": None,
         "p_holm": None,
     }

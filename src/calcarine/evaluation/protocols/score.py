@@ -20,8 +20,7 @@ from calcarine.evaluation.protocols.networks import Networks
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
 from calcarine.evaluation.protocols.protocol import find_protocol
 from calcarine.evaluation.protocols.recording import (
-    adjust,
-    has_null,
+    adjusted,
     per_image,
     record,
     shuffled,
@@ -221,8 +220,9 @@ def score_pictures(
                 record(m, name, role, label, test, digest, pictures.samples, settings)
                 for m in measured
             ]
-            adjust(rows)
-            records += [*rows, *(shuffled(row) for row in rows if has_null(row, role))]
+            records += adjusted([row for row, _ in rows])
+            if role == "method":
+                records += [shuffled(row, null) for row, null in rows if null is not None]
             tables += [per_image(m, name, label, test.ids) for m in measured]
     if not records:
         raise CalcarineError(
@@ -232,8 +232,6 @@ def score_pictures(
     found = [table for table in tables if len(table)]
     empty = pd.DataFrame(columns=["id", "method", "metric", "value", "category", "protocol"])
     table = pd.concat(found, ignore_index=True) if found else empty
-    for row in records:
-        row.pop("_null", None)
     return Evaluation(records, table, list(dict.fromkeys(notes)))
 
 

@@ -88,8 +88,8 @@ class WeightsStore:
                 f"there is no folder of weights at {self.folder}: make it, or leave the option out."
             )
 
-    def find(self, wanted: WeightsFile) -> Path:
-        """Path of a file of weights.
+    def find(self, wanted: WeightsFile) -> tuple[Path, str | None]:
+        """Path of a file of weights, and its SHA-256 where its name promises one.
 
         Raises
         ------
@@ -101,34 +101,25 @@ class WeightsStore:
         for place in self._places():
             for path in (place / wanted.file, (place / wanted.file).with_suffix(".safetensors")):
                 if path.is_file():
-                    _check_hash(path)
-                    return path
+                    return path, _checked_hash(path)
         if not self.download:
             raise MissingWeightsError(
                 f"the weights {wanted.file} ({wanted.size}) are missing; get them from "
                 f"{wanted.url} and name their folder with --weights, or allow --download"
             )
-        return _fetch(wanted, self._places()[0])
+        return _fetch(wanted, self._places()[0]), None
 
     def state(self, wanted: WeightsFile) -> tuple[dict[str, torch.Tensor], str]:
         """Tensors of a file of weights and its SHA-256; nothing but tensors is unpickled."""
-        import torch
-
-        path = self.find(wanted)
-        try:
-            if path.suffix == ".safetensors":
-                from safetensors.torch import load_file
-
-                content: Any = load_file(path)
-            else:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # torch and safetensors raise errors of many families
+        path, digest = self.find(wanted)
+        content = _content(path)
+        if content is None:
             raise CalcarineError(
                 f"{path} is damaged or holds more than weights: get it again from {wanted.url}."
-            ) from None
+            )
         if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
             content = content["state_dict"]
-        return dict(content), digest_file(path)
+        return dict(content), digest or digest_file(path)
 
     def clip(self) -> Path:
         """Folder of CLIP ViT-L/14 in the format of transformers.
@@ -177,24 +168,53 @@ def state_digest(state: dict[str, torch.Tensor]) -> str:
     return found.hexdigest()
 
 
-def _check_hash(path: Path) -> None:
-    promised = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if promised and not digest_file(path).startswith(promised[1]):
+def _content(path: Path) -> Any:
+    """What a file of weights holds, or None where it is damaged or holds more than tensors."""
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError):
+            return None
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    # Broken bytes are instructions to the unpickler, and may end in any kind of error.
+    except Exception:
+        return None
+
+
+def _promised(name: str) -> str | None:
+    """Beginning of the SHA-256 that the name of a file promises."""
+    match = re.search(r"-([0-9a-f]{8})\.pth$", name)
+    return match[1] if match else None
+
+
+def _checked_hash(path: Path) -> str | None:
+    """SHA-256 of a file whose name promises one; others, which may be large, are not read."""
+    promised = _promised(path.name)
+    if promised is None:
+        return None
+    digest = digest_file(path)
+    if not digest.startswith(promised):
         raise CalcarineError(
             f"{path} is damaged or another file, for its content does not fit the hash in its "
             "name: remove it and get it again."
         )
+    return digest
 
 
 def _fetch(wanted: WeightsFile, folder: Path) -> Path:
     import torch
 
-    promised = re.search(r"-([0-9a-f]{8})\.pth$", wanted.file)
     path = folder / wanted.file
     try:
         with written_aside(path) as aside:
             torch.hub.download_url_to_file(
-                wanted.url, str(aside), promised[1] if promised else None, progress=False
+                wanted.url, str(aside), _promised(wanted.file), progress=False
             )
     except (OSError, RuntimeError) as error:
         raise MissingWeightsError(
