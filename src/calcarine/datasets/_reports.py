@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets.provider import is_simulated
 from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
 
-__all__ = ["collected", "compared"]
+__all__ = ["collected", "compared", "constant", "matched", "not_finite", "simulated_note"]
 
 
 def collected(report: Iterable[Finding], what: str, advice: str) -> list[Finding]:
@@ -31,6 +37,35 @@ def collected(report: Iterable[Finding], what: str, advice: str) -> list[Finding
 
 def compared(what: str, number: float, known: float) -> Finding:
     """A count against the published one; another count is worth a note."""
-    if abs(number - known) < 1e-6:
-        return Finding(what, "ok", f"{number:g}", f"{known:g}")
-    return Finding(what, "note", f"{number:g}", f"{known:g}", "other than published: a part of it?")
+    return _against(what, f"{number:g}", f"{known:g}", abs(number - known) < 1e-6, "published")
+
+
+def matched(what: str, found: str, known: str, whose: str) -> Finding:
+    """What was found, in words, against what is known; another is worth a note."""
+    return _against(what, found, known, found == known, whose)
+
+
+def _against(what: str, found: str, known: str, same: bool, whose: str) -> Finding:
+    if same:
+        return Finding(what, "ok", found, known)
+    return Finding(what, "note", found, known, f"other than {whose}: a part of it?")
+
+
+def not_finite(what: str, values: NDArray[Any], advice: str) -> list[Finding]:
+    """A finding if voxels, the columns of ``values``, hold NaN or infinity."""
+    lost = int((~np.isfinite(values)).any(0).sum())
+    if not lost:
+        return []
+    return [Finding(what, "wrong", f"{lost} voxels with NaN or infinity", "none", advice)]
+
+
+def constant(values: NDArray[Any]) -> int:
+    """How many columns of ``values`` never change."""
+    return int((values.max(0) == values.min(0)).sum())
+
+
+def simulated_note(place: Path) -> list[Finding]:
+    """A note if the data root, or that of a file, was written by ``fake``."""
+    if not is_simulated(place):
+        return []
+    return [Finding("SIMULATED.txt", "note", "simulated content, nothing measured")]

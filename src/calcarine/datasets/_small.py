@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._reports import simulated_note
 from calcarine.datasets.core import BrainDataset
-from calcarine.datasets.provider import DatasetInfo, find_file, is_simulated
+from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.provider import DatasetInfo, find_file, pick_subject
 from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
 
-__all__ = ["check_small", "planted", "sentence"]
+__all__ = ["check_small", "nowhere", "on_github", "planted", "sentence", "small_assets", "upright"]
 
 
 def check_small(
@@ -42,8 +45,7 @@ def check_small(
     findings = [_file(info, data, name, size) for name, size in sizes.items()]
     if any(row.status == "missing" for row in findings):
         return findings
-    if is_simulated(find_file(info, data, next(iter(sizes)))):
-        findings.append(Finding("SIMULATED.txt", "note", "simulated content, nothing measured"))
+    findings += simulated_note(find_file(info, data, next(iter(sizes))))
     try:
         found = load(data, subject)
     except CalcarineError as error:
@@ -78,6 +80,29 @@ def _facts(dataset: BrainDataset) -> dict[str, str]:
         "sessions": str(len(np.unique(dataset.sessions))),
         "categories": ", ".join(f"{name} {shown[name]}" for name in sorted(shown)),
     }
+
+
+def small_assets(info: DatasetInfo, subjects: Sequence[str] | None, *files: Asset) -> list[Asset]:
+    """The files of a set that holds all its subjects in them; their names are checked."""
+    for subject in subjects or ():
+        pick_subject(info, subject)
+    return list(files)
+
+
+def on_github(info: DatasetInfo, place: str, size: int) -> Asset:
+    """The one file of a set, at ``OWNER/REPOSITORY/COMMIT/PATH``; it has ``size`` bytes."""
+    return Asset(info.files[0], f"https://raw.githubusercontent.com/{place}", size, exact=True)
+
+
+def nowhere(count: int) -> pd.DataFrame:
+    """Voxels of which a file tells no places."""
+    return pd.DataFrame(np.full((count, 3), np.nan), columns=["x", "y", "z"])
+
+
+def upright(rows: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Pictures (picture, side, side, 3) of rows of grey, which MATLAB stores column by column."""
+    pixels = rows.reshape(-1, side, side).transpose(0, 2, 1)
+    return np.ascontiguousarray(np.repeat(pixels[..., None], 3, axis=3))
 
 
 def sentence(category: str) -> tuple[str, ...]:

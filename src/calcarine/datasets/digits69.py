@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._small import check_small, planted
+from calcarine.datasets._small import (
+    check_small,
+    nowhere,
+    on_github,
+    planted,
+    small_assets,
+    upright,
+)
 from calcarine.datasets.core import BrainDataset, make_responses
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.provider import (
@@ -94,12 +100,11 @@ def load(
     ids = tuple(f"d69-{index:03d}" for index in range(len(labels)))
     pixels = np.concatenate([arrays["stimTrn"], arrays["stimTest"]]).astype(np.uint8)
     brain = np.concatenate([arrays["fmriTrn"], arrays["fmriTest"]])
-    nowhere = np.full((_VOXELS, 3), np.nan)
     return BrainDataset(
         name=INFO.name,
         subject=who,
         responses=make_responses(brain, ids),
-        voxels=pd.DataFrame(nowhere, columns=["x", "y", "z"]),
+        voxels=nowhere(_VOXELS),
         rois={"visual": np.ones(_VOXELS, dtype=np.bool_)},
         stimuli=_stimuli(ids, pixels, labels),
         splits=_folds(ids, labels, seed),
@@ -123,10 +128,8 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
     """The one file."""
-    for subject in subjects or ():
-        pick_subject(INFO, subject)
-    root = "https://raw.githubusercontent.com/ChangdeDu/DGMM"
-    return [Asset(_FILE, f"{root}/{_COMMIT}/{_FILE}", _SIZE, exact=True)]
+    place = f"ChangdeDu/DGMM/{_COMMIT}/{_FILE}"
+    return small_assets(INFO, subjects, on_github(INFO, place, _SIZE))
 
 
 def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
@@ -174,11 +177,9 @@ def _drawn(rng: np.random.Generator, label: int) -> NDArray[np.uint8]:
 def _stimuli(
     ids: tuple[str, ...], pixels: NDArray[np.uint8], labels: NDArray[np.int_]
 ) -> StimulusSet:
-    # MATLAB stores pictures column by column.
-    upright = pixels.reshape(-1, 28, 28).transpose(0, 2, 1)
     names = [_NAMES[int(label)] for label in labels]
     return StimulusSet.from_arrays(
-        np.ascontiguousarray(np.repeat(upright[..., None], 3, axis=3)),
+        upright(pixels, 28),
         ids,
         captions=[
             (

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, simulated_series
-from calcarine.datasets._small import check_small
+from calcarine.datasets._small import check_small, small_assets
 from calcarine.datasets.core import BrainDataset
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.prepare.events import Drift, Method
@@ -146,9 +146,7 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
     """None: ``INFO.access`` says how one gets the files."""
-    for subject in subjects or ():
-        pick_subject(INFO, subject)
-    return []
+    return small_assets(INFO, subjects)
 
 
 def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._small import check_small, planted
+from calcarine.datasets._small import (
+    check_small,
+    nowhere,
+    on_github,
+    planted,
+    small_assets,
+    upright,
+)
 from calcarine.datasets.core import BrainDataset, make_responses
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.provider import (
@@ -99,7 +105,7 @@ def load(data: str | Path | None = None, subject: str | None = None) -> BrainDat
         responses=make_responses(
             np.asarray(arrays["R2"], dtype=np.float32).T, [ids[own] for own in owner]
         ),
-        voxels=pd.DataFrame(np.full((_VOXELS, 3), np.nan), columns=["x", "y", "z"]),
+        voxels=nowhere(_VOXELS),
         rois={"V1": np.ones(_VOXELS, dtype=np.bool_)},
         stimuli=_stimuli(ids, figures),
         splits=tuple(_left_out(ids, index) for index in range(len(ids))),
@@ -123,11 +129,8 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
     """The one file."""
-    for subject in subjects or ():
-        pick_subject(INFO, subject)
-    root = "https://raw.githubusercontent.com/KamitaniLab/VBCCA"
-    url = f"{root}/{_COMMIT}/sample/data/V1_mean_figure.mat"
-    return [Asset(_FILE, url, _SIZE, exact=True)]
+    place = f"KamitaniLab/VBCCA/{_COMMIT}/sample/data/V1_mean_figure.mat"
+    return small_assets(INFO, subjects, on_github(INFO, place, _SIZE))
 
 
 def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
@@ -165,9 +168,8 @@ def _figures(columns: NDArray[np.generic]) -> tuple[NDArray[np.bool_], NDArray[n
 
 
 def _stimuli(ids: tuple[str, ...], figures: NDArray[np.bool_]) -> StimulusSet:
-    upright = figures.reshape(-1, 10, 10).transpose(0, 2, 1).astype(np.uint8) * 255
     return StimulusSet.from_arrays(
-        np.ascontiguousarray(np.repeat(upright[..., None], 3, axis=3)),
+        upright(figures.astype(np.uint8) * 255, 10),
         ids,
         captions=[
             (

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, simulated_series
-from calcarine.datasets._small import check_small
+from calcarine.datasets._small import check_small, on_github, small_assets
 from calcarine.datasets.core import BrainDataset
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.prepare.events import Drift, Method
@@ -126,10 +126,8 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
     """The one file."""
-    for subject in subjects or ():
-        pick_subject(INFO, subject)
-    root = "https://raw.githubusercontent.com/KamitaniLab/NeuralCodeConverter"
-    return [Asset(_FILE, f"{root}/{_COMMIT}/data/S2_figureImage.mat", _SIZE, exact=True)]
+    place = f"KamitaniLab/NeuralCodeConverter/{_COMMIT}/data/S2_figureImage.mat"
+    return small_assets(INFO, subjects, on_github(INFO, place, _SIZE))
 
 
 def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,32 +110,23 @@ def load(
     return _open(data, subject, given).load(size, prepared)
 
 
-def recording(
-    data: str | Path,
-    subject: str | None = None,
-    *,
-    images: str | None = None,
-    captions: str | None = None,
-    test: str | float = "repeated",
-    mask: str | None = None,
-    rois: dict[str, Any] | None = None,
-    zscore: str = "session",
-    raw: str | None = None,
-    task: str | None = None,
-    space: str | None = None,
-    stimulus: str | None = None,
-    nuisance: Sequence[str] = (),
-    ignore: Sequence[str] = (),
-    confounds: Sequence[str] = ("motion", "cosine"),
-    method: str = "lsa",
-    hrf: str = "glover",
-    high_pass: float = 1 / 128,
-    delay: float = 5.0,
-    session: str | None = None,
-) -> Recording:
-    """What is to be prepared; see `load` for the options."""
-    given = {key: value for key, value in locals().items() if key not in _OWN_ARGUMENTS}
-    return _open(data, subject, given).recording
+def recording(data: str | Path, subject: str | None = None, **options: Any) -> Recording:
+    """What is to be prepared; see `load` for the options, all but ``size`` and ``prepared``."""
+    bound = _RECORDING.bind(data, subject, **options)
+    bound.apply_defaults()
+    return _open(data, subject, bound.kwargs).recording
+
+
+_OWN_ARGUMENTS = ("data", "subject", "size", "prepared")
+_LOAD = inspect.signature(load)
+_RECORDING = _LOAD.replace(
+    parameters=[
+        each for name, each in _LOAD.parameters.items() if name not in ("size", "prepared")
+    ],
+    return_annotation="Recording",
+)
+# The registry tells options by the signature.
+recording.__signature__ = _RECORDING  # type: ignore[attr-defined]
 
 
 def check(data: str | Path, subject: str | None = None) -> list[Finding]:
@@ -166,9 +158,6 @@ def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
         Of the content.
     """
     write_bids(Path(folder), full_size, seed)
-
-
-_OWN_ARGUMENTS = ("data", "subject", "size", "prepared")
 
 
 def _open(data: str | Path | None, subject: str | None, given: dict[str, Any]) -> OwnSubject:

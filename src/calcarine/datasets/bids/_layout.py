@@ -10,8 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from calcarine.datasets._arrays import reason
 from calcarine.datasets.own._description import BidsPart
-from calcarine.datasets.own._files import reason
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.datasets._arrays import open_npy
-from calcarine.datasets._reports import collected, compared
+from calcarine.datasets._reports import collected, compared, not_finite
 from calcarine.datasets.bold5000._layout import (
     HEMISPHERES,
     INFO,
@@ -95,10 +95,7 @@ def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
                               "betas and lists should be of one release and whole")  # fmt: skip
                 continue
             sizes[region] = sizes.get(region, 0) + values.shape[1]
-            with np.errstate(over="ignore", invalid="ignore"):
-                lost = int((~np.isfinite(values)).any(0).sum())
-            if lost:
-                yield Finding(name, "wrong", f"{lost} voxels with NaN or infinity", "none", _BETAS)
+            yield from not_finite(name, values, _BETAS)
     told = ", ".join(f"{region} {size}" for region, size in sizes.items())
     yield Finding(
         f"{who}: voxels", "note", f"{sum(sizes.values())} ({told})", "",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.datasets._arrays import Archive
-from calcarine.datasets._reports import collected, compared
+from calcarine.datasets._reports import collected, compared, constant, not_finite
 from calcarine.datasets.bdata import BData
 from calcarine.datasets.god._ids import category, first_index, picture_list
 from calcarine.datasets.god._official import picture_names, regions_of, trial_types
@@ -117,12 +117,12 @@ def _voxels(name: str, total: int, sizes: dict[str, int]) -> Finding:
 
 
 def _values(what: str, values: np.ndarray) -> Finding:  # type: ignore[type-arg]
-    lost = int((~np.isfinite(values)).any(0).sum())
+    lost = not_finite(what, values, _AGAIN)
     if lost:
-        return Finding(what, "wrong", f"{lost} voxels with NaN or infinity", "none", _AGAIN)
+        return lost[0]
     if not values.size:
         return Finding(what, "wrong", "none", "", _AGAIN)
-    still = int((values.max(0) == values.min(0)).sum())
+    still = constant(values)
     told = f"from {values.min():.3g} to {values.max():.3g}, {still} constant voxels"
     return Finding(what, "note" if still else "ok", told)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calcarine.datasets._reports import collected
+from calcarine.datasets._reports import collected, constant, matched
 from calcarine.datasets.hcp._atlas import COUNTS, areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import Recording
 from calcarine.datasets.hcp._files import ATLAS_FROM, INFO, find_recordings, find_stored
@@ -48,13 +48,13 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
         for who, path in files.items():
             if subject in (None, who):
                 found += collected(report(path, who, atlas), path.name, _AGAIN)
-    if not [who for who in (*raw, *stored) if subject in (None, who)]:
-        what = f"files of subject {subject}" if subject else "files of subjects"
-        found.append(Finding(what, "missing", "", "", INFO.access))
     total = sum(1 for who in {*raw, *stored} if subject in (None, who))
     if total:
         told = f"{total} of 1096 that have this run"
         found.append(Finding("subjects", "note", told, "", "120 samples come of each"))
+    else:
+        what = f"files of subject {subject}" if subject else "files of subjects"
+        found.append(Finding(what, "missing", "", "", INFO.access))
     return found
 
 
@@ -66,9 +66,9 @@ def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
         places = areas_of(atlas, recording.brain)
         sizes = {area: len(rows) for area, rows in places.items()}
         series = recording.read(np.unique(np.concatenate(list(places.values()))))
-        still = int((series.max(0) == series.min(0)).sum())
+        still = constant(series)
         known, found = f"{known}; {_areas(COUNTS)}", f"{found}; {_areas(sizes)}"
-    yield _same(who, found, known)
+    yield matched(who, found, known, "HCP's")
     if still:
         yield Finding(who, "note", f"{still} constant vertices", "none", "they become 0")
 
@@ -77,7 +77,7 @@ def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
     series = read_stored(path)
     frames = len(series["V1"])
     found = f"{frames} frames; {_areas({a: v.shape[1] for a, v in series.items()})}"
-    yield _same(f"{who}/{path.name}", found, f"{_FRAMES} frames; {_areas(COUNTS)}")
+    yield matched(f"{who}/{path.name}", found, f"{_FRAMES} frames; {_areas(COUNTS)}", "HCP's")
     worst = max(float(abs(values.mean(0)).max()) for values in series.values())
     if worst > 1e-3:
         yield Finding(
@@ -92,12 +92,6 @@ def _told(frames: int, grayordinates: int, tr: float) -> str:
 
 def _areas(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{area} {size}" for area, size in sizes.items())
-
-
-def _same(what: str, found: str, known: str) -> Finding:
-    if found == known:
-        return Finding(what, "ok", found, known)
-    return Finding(what, "note", found, known, "other than HCP's: a part of it?")
 
 
 _KNOWN = _told(_FRAMES, _GRAYORDINATES, _TR)

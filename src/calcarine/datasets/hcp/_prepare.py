@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +32,13 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_text, written_aside
 
 __all__ = ["PreparedVectors", "SubjectVectors", "prepare_vectors", "vectors", "window_means"]
+
+# What zipfile raises for damage: of its own, of the methods of packing that a changed byte may
+# name, and for impossible places, names, versions and keys.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, MemoryError,
+    OverflowError, RuntimeError, ValueError,
+)  # fmt: skip
 
 
 class SubjectVectors(NamedTuple):
@@ -303,7 +313,7 @@ def _whole(path: Path) -> bool:
         with zipfile.ZipFile(path) as file:
             names = {f"{area}.npy" for area in AREAS}
             return names <= set(file.namelist()) and file.testzip() is None
-    except Exception:  # zipfile meets damage with errors of many kinds
+    except _DAMAGE:
         return False
 
 

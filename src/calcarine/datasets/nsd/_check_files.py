@@ -11,7 +11,7 @@ import pandas as pd
 from calcarine.datasets.nsd.annotations import Annotations, elements
 from calcarine.datasets.nsd.betas import session_shape
 from calcarine.datasets.nsd.design import read_stim_info
-from calcarine.datasets.nsd.files import read_label_names, read_labels, read_volume
+from calcarine.datasets.nsd.files import read_label_names, read_labels, read_volume, told
 from calcarine.datasets.nsd.layout import (
     ATLASES,
     COCO_SPLITS,
@@ -90,7 +90,7 @@ def _session_problem(
     try:
         shape = session_shape(layout.session(number))
     except CalcarineError as error:
-        return str(error).removeprefix("Data set nsd: ")
+        return told(error)
     if grid and shape.grid[::-1] != grid:
         turned = " (axes in the opposite order)" if shape.grid == grid else ""
         return f"{shape.grid[::-1]} voxels (X, Y, Z), masks have {grid}{turned}"
@@ -128,8 +128,7 @@ def check_masks(layout: Layout) -> Iterator[Finding]:
         try:
             labels = read_labels(path)[0]
         except CalcarineError as error:
-            text = str(error).removeprefix("Data set nsd: ")
-            yield Finding(path.name, "wrong", text, "", "get the file again")
+            yield Finding(path.name, "wrong", told(error), "", "get the file again")
             continue
         if grid is None:
             grid = labels.shape
@@ -218,8 +217,7 @@ def check_captions(layout: Layout) -> Iterator[Finding]:
             try:
                 yield Finding(path.name, "ok", _content(path, kind))
             except CalcarineError as error:
-                text = str(error).removeprefix("Data set nsd: ")
-                yield Finding(path.name, "wrong", text, "", f"get {layout.origin(path)}")
+                yield Finding(path.name, "wrong", told(error), "", f"get {layout.origin(path)}")
     if layout.stim_info.is_file() and layout.annotations("captions", COCO_SPLITS[0]).is_file():
         # Reads columns of the table of pictures that nothing else does.
         Annotations(layout, [0], (1, 1)).captions("nsd-00000")

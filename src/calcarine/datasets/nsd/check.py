@@ -18,7 +18,7 @@ from calcarine.datasets.nsd._check_files import (
     check_pictures,
 )
 from calcarine.datasets.nsd.design import make_splits, read_stim_info, read_trials
-from calcarine.datasets.nsd.files import integers, read_matrices, read_table
+from calcarine.datasets.nsd.files import integers, read_matrices, read_table, told
 from calcarine.datasets.nsd.layout import (
     INFO,
     N_IMAGES,
@@ -102,8 +102,7 @@ def _guarded(
                     Finding(label + each.what, each.status, each.found, each.expected, each.advice)
                 )
     except CalcarineError as error:
-        text = str(error).removeprefix("Data set nsd: ")
-        found.append(Finding(label + what, "wrong", text, "", "get the file again"))
+        found.append(Finding(label + what, "wrong", told(error), "", "get the file again"))
     return table
 
 

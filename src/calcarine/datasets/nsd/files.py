@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
 
+_WHO = "Data set nsd: "
 _LARGEST = 2**28  # bytes of one volume, unpacked; the official ones have a few million
 
 
@@ -26,14 +27,19 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # damaged files raise errors of every kind
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CalcarineError(
-            f"Data set nsd: {path} cannot be read ({reason}); the file is damaged or another one, "
+            f"{_WHO}{path} cannot be read ({reason}); the file is damaged or another one, "
             "get it again."
         ) from error
 
 
 def wrong(path: Path, what: str) -> CalcarineError:
     """Error for a file that can be read and is not what it should be."""
-    return CalcarineError(f"Data set nsd: {path} {what}")
+    return CalcarineError(f"{_WHO}{path} {what}")
+
+
+def told(error: CalcarineError) -> str:
+    """An error without the data set's name, as a finding tells it."""
+    return str(error).removeprefix(_WHO)
 
 
 def read_volume(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:

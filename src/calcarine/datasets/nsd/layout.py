@@ -194,8 +194,3 @@ def find_layout(data: str | Path | None, subject: str) -> Layout:
         f"Data set nsd: {data} holds neither nsddata nor nsddata_betas; give the folder above "
         f"them, or get them from {INFO.source}."
     )
-
-
-def is_simulated(root: Path) -> bool:
-    """Whether the files were made by `fake`; it leaves a note beside them."""
-    return (root / "SIMULATED.txt").is_file()

@@ -15,10 +15,10 @@ from calcarine.datasets.nsd.annotations import Annotations, missing_annotations
 from calcarine.datasets.nsd.betas import SessionShape, read_session, session_shape
 from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_trials
 from calcarine.datasets.nsd.files import wrong
-from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, Layout, find_layout, is_simulated
+from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, Layout, find_layout
 from calcarine.datasets.nsd.regions import Kept, check_grid, keep_voxels
 from calcarine.datasets.prepare.engine import Recording, prepare
-from calcarine.datasets.provider import pick_subject
+from calcarine.datasets.provider import is_simulated, pick_subject
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -128,7 +128,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _simulated(data: str | Path | None, layout: Layout) -> bool:
-    return is_simulated(layout.root) or (data is not None and is_simulated(Path(data)))
+    return is_simulated(layout.root) or (data is not None and is_simulated(data))
 
 
 def load(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from calcarine.datasets._reports import simulated_note
 from calcarine.datasets.own._description import Description
 from calcarine.datasets.own._subject import OwnSubject, open_subject
-from calcarine.datasets.provider import DatasetInfo, is_simulated
+from calcarine.datasets.provider import DatasetInfo
 from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
 
@@ -24,14 +25,11 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
 
     Parameters
     ----------
-    info
-        The data set that it is loaded as.
-    description, root
-        The description, and the folder that its paths are from.
+    info, description, root
+        See `open_subject`.
     """
     findings = [Finding("description", "ok", f"{description.name}, subject {description.subject}")]
-    if is_simulated(root):
-        findings.append(Finding("SIMULATED.txt", "note", "simulated content, nothing measured"))
+    findings += simulated_note(root)
     try:
         subject = open_subject(info, description, root)
     except CalcarineError as error:

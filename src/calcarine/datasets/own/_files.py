@@ -12,19 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.datasets._arrays import reason
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 
-__all__ = ["ArrayFile", "find", "reason", "stamp"]
+__all__ = ["ArrayFile", "find", "stamp"]
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".mat")
 _KEYED = re.compile(r"^(?P<file>.+\.(?:h5|hdf5|hdf|mat)):(?P<key>[^:]+)$", re.IGNORECASE)
-
-
-def reason(error: BaseException) -> str:
-    """What a library says is wrong, in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def find(root: Path, name: str, what: str) -> Path:
@@ -156,7 +151,9 @@ class ArrayFile:
                 found = np.array(_open_npy(self.path)[chosen])
             if found.dtype.kind not in "uif" or found.ndim != len(self.shape):
                 raise ValueError(f"it gives {found.dtype} of shape {found.shape}")
-        except Exception as error:
+        except CalcarineError:
+            raise
+        except Exception as error:  # as in open
             raise _damaged(self.path, "file", error) from error
         return found
 
@@ -224,8 +221,6 @@ def _choose(file: Any, path: Path, key: str, what: str) -> str:
 
 
 def _damaged(path: Path, what: str, error: BaseException) -> CalcarineError:
-    if isinstance(error, CalcarineError):
-        return error
     return CalcarineError(
         f"The {what} {path} cannot be read ({reason(error)}); it is damaged or of another kind."
     )

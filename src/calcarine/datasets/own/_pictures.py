@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.own._files import ArrayFile, find, reason
+from calcarine.datasets._arrays import reason
+from calcarine.datasets.own._files import ArrayFile, find
 from calcarine.datasets.own._trials import texts_table
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from calcarine.datasets._arrays import reason
 from calcarine.datasets.own._description import Fraction
-from calcarine.datasets.own._files import find, reason
+from calcarine.datasets.own._files import find
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 

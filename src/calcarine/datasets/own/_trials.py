@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calcarine.datasets.own._files import reason
+from calcarine.datasets._arrays import reason
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 

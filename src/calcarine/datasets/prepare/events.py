@@ -213,8 +213,9 @@ def _designs(
         }
     )
     with warnings.catch_warnings():
-        # nilearn warns of events without duration and of duplicates, which are as they should be.
-        warnings.simplefilter("ignore")
+        # nilearn warns of events without duration, of duplicates, of onsets before the first
+        # volume and of designs close to singular: all are right here, or told by `_weights`.
+        warnings.simplefilter("ignore", UserWarning)
         matrix = make_first_level_design_matrix(
             times,
             paradigm,
