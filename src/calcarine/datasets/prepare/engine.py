@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +119,8 @@ def prepare(
         raise CalcarineError(f"Preparing needs at least one worker, not {workers}.")
     _check(recording)
     told = progress or (lambda done, total: None)
-    path = Path(folder) / f"{recording.dataset}-{recording.subject}-{recording.key()}"
+    key = recording.key()
+    path = Path(folder) / f"{recording.dataset}-{recording.subject}-{key}"
     if (path / "manifest.json").is_file():
         store = PreparedSubject.open(path)
         if not store.missing():
@@ -131,7 +132,7 @@ def prepare(
         "source": recording.source,
         "licence": recording.licence,
         "zscore": recording.zscore,
-        "key": recording.key(),
+        "key": key,
         "provenance": dict(recording.provenance),
     }
     with _alone(path):
@@ -203,21 +204,13 @@ def _run(
             betas = _scaled(betas, mean, scale)
         store.write_session(session, betas, mean, scale)
 
-    if workers == 1 or len(missing) == 1:
-        for session in missing:
-            one(session)
-            done += 1
-            progress(done, total)
-        return
     with ThreadPoolExecutor(workers) as pool:
-        waiting: set[Future[None]] = {pool.submit(one, session) for session in missing}
+        waiting = [pool.submit(one, session) for session in missing]
         try:
-            while waiting:
-                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    future.result()
-                    done += 1
-                    progress(done, total)
+            for future in as_completed(waiting):
+                future.result()
+                done += 1
+                progress(done, total)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
