@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.statistics import PermutationResult
+from calcarine.evaluation.statistics import (
+    PermutationResult,
+    bootstrap_interval,
+    chunks,
+    percentiles,
+    permutation_result,
+)
 
 FloatArray = NDArray[np.float64]
-_EQUAL = 1e-12
-_CHUNK = 4_000_000
 _EXACT_UP_TO = 300
 _TIE = 1e-9
 
@@ -56,15 +60,7 @@ def bootstrap_median(
     -------
     low, high : float
     """
-    values = np.asarray(per_image, np.float64)
-    rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(values))
-    found = [
-        np.median(values[rng.integers(len(values), size=(rows, len(values)))], axis=1)
-        for rows in (min(step, n_boot - start) for start in range(0, n_boot, step))
-    ]
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return bootstrap_interval(per_image, n_boot, level, seed, np.median)
 
 
 def permuted_statistic(
@@ -123,15 +119,7 @@ def permutation_of(
     """
     rng = np.random.default_rng(seed)
     null = np.asarray([score(rng.permutation(n)) for _ in range(n_permutations)])
-    low, high = np.quantile(null, [0.025, 0.975])
-    count = int((null >= observed - _EQUAL).sum())
-    return PermutationResult(
-        p=(1 + count) / (1 + n_permutations),
-        null_mean=float(null.mean()),
-        null_sd=float(null.std()),
-        null_low=float(low),
-        null_high=float(high),
-    )
+    return permutation_result(null, observed)
 
 
 def hierarchical_bootstrap(
@@ -165,7 +153,6 @@ def hierarchical_bootstrap(
             "least one subject, resamples, and a level between 0 and 1."
         )
     rng = np.random.default_rng(seed)
-    means = np.empty(n_boot)
     counts = np.stack(
         [rng.multinomial(len(subjects), [1 / len(subjects)] * len(subjects)) for _ in range(n_boot)]
     )
@@ -174,16 +161,15 @@ def hierarchical_bootstrap(
     for values, times in zip(subjects, counts.T, strict=True):
         for turn in range(int(times.max())):
             drawn = np.flatnonzero(times > turn)
-            step = max(1, _CHUNK // len(values))
-            for start in range(0, len(drawn), step):
-                rows = drawn[start : start + step]
+            for part in chunks(len(drawn), len(values)):
+                rows = drawn[part]
                 picks = rng.integers(len(values), size=(len(rows), len(values)))
                 total[rows] += values[picks].mean(axis=1)
     means = total / len(subjects)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = percentiles(means, level)
     value = float(np.mean([v.mean() for v in subjects]))
     fewest = min(len(v) for v in subjects)
-    return HierarchicalResult(value, float(low), float(high), len(subjects), fewest)
+    return HierarchicalResult(value, low, high, len(subjects), fewest)
 
 
 def signed_rank_p(differences: ArrayLike) -> float:

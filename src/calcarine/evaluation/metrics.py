@@ -9,26 +9,26 @@ would have scored. Several samples of one image are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import correlate1d
 from scipy.stats import hypergeom, rankdata
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.blocks import blocks
+from calcarine.evaluation.structure import WINDOW, Kind, Moments, structure
 
 FloatArray = NDArray[np.float64]
 
-SSIM_WINDOW = 11
-_RADIUS = SSIM_WINDOW // 2
-_C1, _C2 = 0.01**2, 0.03**2
-_GRAY = np.array([0.2125, 0.7154, 0.0721])
+SSIM_WINDOW = WINDOW
+GRAY = np.array([0.2125, 0.7154, 0.0721])
 _BLOCK_BYTES = 128 * 2**20
 _CACHE_BYTES = 2**20
 # Scores closer than this differ by rounding, not by content.
 TIE_TOLERANCE = 1e-9
+NOT_FINITE = "image features contain NaN or infinity: look for broken images or network weights."
 
 
 def pixel_correlation_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
@@ -131,8 +131,7 @@ def ssim_matrix(
             f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, but these are "
             f"{height} x {width}: enlarge them or leave SSIM out."
         )
-    smooth = _smooth_columns if kind == "columns" else _smooth_2d
-    return _ssim_all(truth, recon, smooth) if pairs == "all" else _ssim_own(truth, recon, smooth)
+    return _ssim_all(truth, recon, kind) if pairs == "all" else _ssim_own(truth, recon, kind)
 
 
 def identification_matrix(
@@ -304,18 +303,36 @@ def label_matrix(
     return hits
 
 
+def centre(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Take the mean off the last axis in place; give it and the inverse length of what is left.
+
+    Parameters
+    ----------
+    x : float64 array of shape (..., features)
+
+    Returns
+    -------
+    mean, inverse : float64 array of shape (...)
+        The inverse length of a constant vector is 0.
+
+    Raises
+    ------
+    CalcarineError
+        If a feature is not finite.
+    """
+    if not np.isfinite(x).all():
+        raise CalcarineError(NOT_FINITE)
+    largest, mean = np.abs(x).max(axis=-1), x.mean(axis=-1)
+    x -= mean[..., None]
+    length = np.sqrt(np.einsum("...d,...d->...", x, x))
+    constant = length <= 1e-12 * largest * np.sqrt(x.shape[-1])
+    return mean, np.where(constant, 0.0, 1 / np.where(constant, 1.0, length))
+
+
 def _standardise(values: NDArray[Any]) -> FloatArray:
     """Centre the last axis and scale it to norm 1; constant vectors become 0."""
     x = np.array(values, np.float64)
-    if not np.isfinite(x).all():
-        raise CalcarineError(
-            "image features contain NaN or infinity: look for broken images or network weights."
-        )
-    scale = np.abs(x).max(axis=-1, keepdims=True)
-    x -= x.mean(axis=-1, keepdims=True)
-    norm = np.sqrt(np.einsum("...d,...d->...", x, x))[..., None]
-    constant = norm <= 1e-12 * scale * np.sqrt(x.shape[-1])
-    x *= np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, norm))
+    x *= centre(x)[1][..., None]
     return x
 
 
@@ -359,84 +376,36 @@ def _true_classes(
 
 def _to_gray(images: NDArray[Any]) -> FloatArray:
     scale = 1 / 255 if images.dtype == np.uint8 else 1.0
-    gray: FloatArray = images @ (_GRAY * scale)
+    gray: FloatArray = images @ (GRAY * scale)
     return gray
 
 
-def _gaussian() -> FloatArray:
-    offsets = np.arange(-_RADIUS, _RADIUS + 1)
-    weights: FloatArray = np.exp(-0.5 * (offsets / 1.5) ** 2)
-    weights /= weights.sum()
-    return weights
-
-
-_WEIGHTS = _gaussian()
-_Smooth = Callable[[FloatArray], FloatArray]
-
-
-def _smooth_columns(images: FloatArray) -> FloatArray:
-    """Gaussian average down the columns, where the window fits."""
-    inside: FloatArray = correlate1d(images, _WEIGHTS, axis=-2)[..., _RADIUS:-_RADIUS, :]
-    return inside
-
-
-def _smooth_2d(images: FloatArray) -> FloatArray:
-    down = np.ascontiguousarray(_smooth_columns(images))
-    inside: FloatArray = correlate1d(down, _WEIGHTS, axis=-1)[..., _RADIUS:-_RADIUS]
-    return inside
-
-
-def _moments(gray: FloatArray, smooth: _Smooth) -> tuple[FloatArray, FloatArray]:
-    mean = smooth(gray)
-    return mean, smooth(gray * gray) - mean * mean
-
-
-def _ssim(
-    x: FloatArray, y: FloatArray, moments: tuple[FloatArray, ...], smooth: _Smooth
-) -> FloatArray:
-    mean_x, var_x, mean_y, var_y = moments
-    product = mean_x * mean_y
-    covariance = smooth(x * y) - product
-    numerator = (2 * product + _C1) * (2 * covariance + _C2)
-    denominator = (mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2)
-    similarity: FloatArray = (numerator / denominator).mean(axis=(-2, -1))
-    return similarity
-
-
-def _ssim_all(truth: NDArray[Any], recon: NDArray[Any], smooth: _Smooth) -> FloatArray:
+def _ssim_all(truth: NDArray[Any], recon: NDArray[Any], kind: Kind) -> FloatArray:
     n, samples, height, width = recon.shape[:4]
     size = 8 * height * width
     flat = recon.reshape(n * samples, height, width, 3)
     matrix = np.empty((n, n * samples))
     for columns in _blocks(n * samples, 3 * size):
         y = _to_gray(flat[columns])
-        parts = [
-            (part, y[part], *_moments(y[part], smooth))
-            for part in _blocks(len(y), size, _CACHE_BYTES)
-        ]
+        parts = [(part, Moments.of(y[part], kind)) for part in _blocks(len(y), size, _CACHE_BYTES)]
         for i, image in enumerate(truth):
-            x = _to_gray(image)
-            mean_x, var_x = _moments(x, smooth)
-            for part, y_part, mean_y, var_y in parts:
-                moments = (mean_x, var_x, mean_y, var_y)
-                matrix[i, columns][part] = _ssim(x, y_part, moments, smooth)
+            x = Moments.of(_to_gray(image), kind)
+            for part, made in parts:
+                matrix[i, columns][part] = structure(x, made)
     averaged: FloatArray = matrix.reshape(n, n, samples).mean(axis=2)
     return averaged
 
 
-def _ssim_own(truth: NDArray[Any], recon: NDArray[Any], smooth: _Smooth) -> FloatArray:
+def _ssim_own(truth: NDArray[Any], recon: NDArray[Any], kind: Kind) -> FloatArray:
     scores = np.empty(len(truth))
     for i, (image, made) in enumerate(zip(truth, recon, strict=True)):
-        x, y = _to_gray(image), _to_gray(made)
-        moments = (*_moments(x, smooth), *_moments(y, smooth))
-        scores[i] = _ssim(x, y, moments, smooth).mean()
+        x, y = (Moments.of(_to_gray(picture), kind) for picture in (image, made))
+        scores[i] = structure(x, y).mean()
     return scores
 
 
 def _blocks(n: int, item_bytes: int, budget: int = _BLOCK_BYTES) -> Iterator[slice]:
-    step = max(1, budget // max(1, item_bytes))
-    for start in range(0, n, step):
-        yield slice(start, min(n, start + step))
+    return blocks(n, budget // max(1, item_bytes))
 
 
 def _choose(name: str, value: str, options: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ over pairs would find significance in noise.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.blocks import blocks
 
 FloatArray = NDArray[np.float64]
 _EQUAL = 1e-12
@@ -64,9 +66,13 @@ class PairedResult:
 
 
 def bootstrap_interval(
-    per_image: ArrayLike, n_boot: int = 2000, level: float = 0.95, seed: int = 0
+    per_image: ArrayLike,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    statistic: Callable[..., Any] = np.mean,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over images.
+    """Percentile bootstrap interval of the mean, or another statistic, over images.
 
     Parameters
     ----------
@@ -78,6 +84,8 @@ def bootstrap_interval(
         Coverage, between 0 and 1.
     seed : int
         Seed of the resamples.
+    statistic : callable
+        Called with resampled scores of shape (resamples, n) and ``axis=1``.
 
     Returns
     -------
@@ -93,12 +101,11 @@ def bootstrap_interval(
     if not 0 < level < 1:
         raise CalcarineError(f"level of the interval is {level}: choose it between 0 and 1.")
     rng = np.random.default_rng(seed)
-    means = np.empty(n_boot)
-    for rows in _chunks(n_boot, len(values)):
+    found = np.empty(n_boot)
+    for rows in chunks(n_boot, len(values)):
         drawn = rng.integers(len(values), size=(rows.stop - rows.start, len(values)))
-        means[rows] = values[drawn].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        found[rows] = statistic(values[drawn], axis=1)
+    return percentiles(found, level)
 
 
 def permutation_test(
@@ -140,15 +147,7 @@ def permutation_test(
             "that it was computed with."
         )
     null = _shuffled_means(scores, codes, n_permutations, np.random.default_rng(seed))
-    count = int((null >= np.diagonal(scores).mean() - _EQUAL).sum())
-    low, high = np.quantile(null, [0.025, 0.975])
-    return PermutationResult(
-        p=(1 + count) / (1 + n_permutations),
-        null_mean=float(null.mean()),
-        null_sd=float(null.std()),
-        null_low=float(low),
-        null_high=float(high),
-    )
+    return permutation_result(null, float(np.diagonal(scores).mean()))
 
 
 def paired_difference(
@@ -193,12 +192,36 @@ def paired_difference(
     low, high = bootstrap_interval(gain, n_boot, level, seed)
     rng = np.random.default_rng([seed, 1])
     null = np.empty(n_permutations)
-    for rows in _chunks(n_permutations, len(gain)):
+    for rows in chunks(n_permutations, len(gain)):
         signs = rng.integers(2, size=(rows.stop - rows.start, len(gain))) * 2 - 1
         null[rows] = signs @ gain / len(gain)
     count = int((np.abs(null) >= abs(gain.mean()) - _EQUAL).sum())
     p = (1 + count) / (1 + n_permutations)
     return PairedResult(float(gain.mean()), low, high, p, len(gain))
+
+
+def permutation_result(null: FloatArray, observed: float) -> PermutationResult:
+    """Outcome of a permutation test from the scores of the shuffles and of the true order."""
+    low, high = np.quantile(null, [0.025, 0.975])
+    count = int((null >= observed - _EQUAL).sum())
+    return PermutationResult(
+        p=(1 + count) / (1 + len(null)),
+        null_mean=float(null.mean()),
+        null_sd=float(null.std()),
+        null_low=float(low),
+        null_high=float(high),
+    )
+
+
+def percentiles(values: FloatArray, level: float) -> tuple[float, float]:
+    """The two percentiles between which lies the share `level` of the values."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def chunks(n: int, width: int) -> Iterator[slice]:
+    """Blocks of n draws of `width` numbers each."""
+    return blocks(n, _CHUNK // width)
 
 
 def _shuffled_means(
@@ -207,7 +230,7 @@ def _shuffled_means(
     n = len(scores)
     slots = np.argsort(codes, kind="stable")
     null = np.empty(n_permutations)
-    for rows in _chunks(n_permutations, n):
+    for rows in chunks(n_permutations, n):
         keys = codes + rng.random((rows.stop - rows.start, n))
         # Sorting by group and then at random fills the slots of each group with its own members.
         null[rows] = scores[slots, np.argsort(keys, axis=1)].mean(axis=1)
@@ -236,8 +259,3 @@ def _scores(per_image: ArrayLike) -> FloatArray:
 def _positive(name: str, value: int) -> None:
     if value < 1:
         raise CalcarineError(f"{name} is {value}: choose at least 1.")
-
-
-def _chunks(n: int, width: int) -> list[slice]:
-    step = max(1, _CHUNK // width)
-    return [slice(start, min(n, start + step)) for start in range(0, n, step)]

@@ -138,12 +138,13 @@ def likeness(material: Material, choice: Choice) -> dict[str, FloatArray]:
         By measure; higher is more alike.
     """
     from calcarine.evaluation.audit.views import layout, pixels, rows
-    from calcarine.evaluation.protocols.similarity import Moments, structure
+    from calcarine.evaluation.metrics import GRAY
+    from calcarine.evaluation.structure import Moments, structure
 
     names = ("pixel correlation", "correlation of the layout", "squared error", "SSIM")
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     truth = material.truth.small
-    gray = np.array([0.2125, 0.7154, 0.0721]) / 255
+    gray = GRAY / 255
     moments = Moments.of(truth @ gray, "2d")
     for sample in range(choice.samples.samples):
         made = choice.samples.small_sample(sample)

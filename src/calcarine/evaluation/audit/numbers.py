@@ -20,14 +20,14 @@ from calcarine.evaluation.protocols.metrics_common import (
 )
 from calcarine.evaluation.protocols.preprocess import Recipe
 from calcarine.evaluation.protocols.protocol import PROTOCOLS
-from calcarine.evaluation.protocols.similarity import Moments, correlation_matrix, structure
+from calcarine.evaluation.protocols.similarity import correlation_matrix
+from calcarine.evaluation.structure import Moments, structure
 
 if TYPE_CHECKING:
     from calcarine.evaluation.audit.material import FloatArray, PictureSet
     from calcarine.evaluation.protocols.metric import Metric
 
 Family = Literal["pixcorr", "ssim", "mse", "identification", "other"]
-_GRAY = np.array([0.2125, 0.7154, 0.0721])
 _PRINTED = re.compile(
     r"^\s*(?P<metric>.+?)[\s=:]+(?P<value>[+-]?\d*\.?\d+)\s*(?P<percent>%?)\s*$", re.ASCII
 )
@@ -192,7 +192,7 @@ def _structure(
     def score(seen: FloatArray, made: FloatArray) -> float:
         if min(seen.shape[:2]) < metrics.SSIM_WINDOW:
             return float("nan")
-        both = [Moments.of(picture @ _GRAY, kind) for picture in (seen, made)]
+        both = [Moments.of(picture @ metrics.GRAY, kind) for picture in (seen, made)]
         return float(structure(both[0], both[1], data_range))
 
     return _each(recipe, score)

@@ -18,17 +18,15 @@ from calcarine.evaluation.protocols.metric import (
 )
 from calcarine.evaluation.protocols.preprocess import PLAIN, Recipe
 from calcarine.evaluation.protocols.similarity import (
-    Moments,
     correlation_matrix,
     frechet_distance,
     squared_distance_matrix,
-    structure,
 )
+from calcarine.evaluation.structure import Moments, structure
 
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.bench import Bench
 
-_GRAY = np.array([0.2125, 0.7154, 0.0721])
 # Pixels of all pairs; beyond this, structural similarity of every pair takes minutes.
 MAX_PAIR_PIXELS = 2e9
 
@@ -144,7 +142,7 @@ class StructuralSimilarity(Metric):
 
     def _gray(self, bench: Bench, side: Literal["truth", "recon"], i: int, s: int) -> Moments:
         return Moments.of(
-            bench.picture(side, i, s, self.recipe).astype(np.float64) @ _GRAY, self.kind
+            bench.picture(side, i, s, self.recipe).astype(np.float64) @ metrics.GRAY, self.kind
         )
 
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation import metrics
+from calcarine.evaluation.blocks import blocks
 
 FloatArray = NDArray[np.float64]
-Kind = Literal["2d", "columns", "uniform"]
 
 _BLOCK = 8192
 _ROWS_BYTES = 64 * 2**20
 # Multiplications; below this double precision costs nothing worth saving.
 _LARGE = 2e10
 _CLOSE_SHARE = 0.02
-
-_GAUSS = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-_GAUSS /= _GAUSS.sum()
-_UNIFORM = np.full(7, 1 / 7)
 
 
 def correlation_matrix(
@@ -78,7 +72,7 @@ def squared_distance_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatAr
     """Squared Euclidean distance of every truth and every reconstruction, shape (n, n)."""
     n, width = truth.shape
     matrix = np.zeros((n, n))
-    for block in _blocks(width, _BLOCK):
+    for block in blocks(width, _BLOCK):
         left, right = truth[:, block].astype(np.float64), recon[:, block].astype(np.float64)
         squares = np.square(left).sum(1)[:, None] + np.square(right).sum(1)[None]
         matrix += squares - 2 * (left @ right.T)
@@ -98,58 +92,6 @@ def cosine_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
     inverse = [1 / np.where(length == 0, 1, length) for length in lengths]
     matrix: FloatArray = (left * inverse[0][:, None]) @ (right * inverse[1][:, None]).T
     return matrix
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Images with the local means and variances that their structural similarity needs.
-
-    Parameters
-    ----------
-    images : float64 array of shape (..., height, width)
-    kind : {"2d", "columns", "uniform"}
-        Gaussian window of 11 x 11 (sigma 1.5) with population covariance; the same in one
-        dimension, down the columns; or a flat window of 7 x 7 with sample covariance.
-    """
-
-    images: FloatArray
-    mean: FloatArray
-    variance: FloatArray
-    kind: Kind
-
-    @classmethod
-    def of(cls, images: FloatArray, kind: Kind) -> Moments:
-        """Compute them."""
-        mean = _smooth(images, kind)
-        return cls(images, mean, _sample(kind) * (_smooth(images * images, kind) - mean**2), kind)
-
-    def part(self, rows: slice) -> Moments:
-        """Some of the images."""
-        return Moments(self.images[rows], self.mean[rows], self.variance[rows], self.kind)
-
-
-def structure(x: Moments, y: Moments, data_range: float = 1.0) -> FloatArray:
-    """Structural similarity of images (Wang et al. 2004).
-
-    Parameters
-    ----------
-    x, y : Moments
-        Of one kind; axes before the last two broadcast.
-    data_range : float
-        Largest possible value.
-
-    Returns
-    -------
-    float64 array
-        Without the last two axes.
-    """
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    product = x.mean * y.mean
-    covariance = _sample(x.kind) * (_smooth(x.images * y.images, x.kind) - product)
-    numerator = (2 * product + c1) * (2 * covariance + c2)
-    denominator = (x.mean**2 + y.mean**2 + c1) * (x.variance + y.variance + c2)
-    similarity: FloatArray = (numerator / denominator).mean(axis=(-2, -1))
-    return similarity
 
 
 def frechet_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
@@ -176,7 +118,7 @@ def frechet_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
         raise CalcarineError("a Frechet distance needs at least two images on each side: add some.")
     left, right = (np.asarray(z, np.float64) for z in (x, y))
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
-        raise CalcarineError(_NOT_FINITE)
+        raise CalcarineError(metrics.NOT_FINITE)
     mean = left.mean(0) - right.mean(0)
     roots = [(z - z.mean(0)).T / np.sqrt(len(z) - 1) for z in (left, right)]
     spread = sum(float(np.square(root).sum()) for root in roots)
@@ -191,24 +133,14 @@ def _triangle(root: FloatArray) -> FloatArray:
     return triangle.T
 
 
-_NOT_FINITE = "image features contain NaN or infinity: look for broken images or network weights."
-
 _Scales = tuple[FloatArray, FloatArray]
 
 
 def _scales(x: NDArray[Any]) -> _Scales:
     """Mean and inverse length of each centred row, in double precision."""
     mean, inverse = np.empty(len(x)), np.empty(len(x))
-    for rows in _blocks(len(x), max(1, _ROWS_BYTES // (8 * x.shape[1]))):
-        part = x[rows].astype(np.float64)
-        if not np.isfinite(part).all():
-            raise CalcarineError(_NOT_FINITE)
-        mean[rows] = part.mean(axis=1)
-        largest = np.abs(part).max(axis=1)
-        part -= mean[rows, None]
-        length = np.sqrt(np.einsum("ij,ij->i", part, part))
-        constant = length <= 1e-12 * largest * np.sqrt(x.shape[1])
-        inverse[rows] = np.where(constant, 0.0, 1 / np.where(constant, 1.0, length))
+    for rows in blocks(len(x), _ROWS_BYTES // (8 * x.shape[1])):
+        mean[rows], inverse[rows] = metrics.centre(x[rows].astype(np.float64))
     return mean, inverse
 
 
@@ -216,7 +148,7 @@ def _product(
     truth: NDArray[Any], recon: NDArray[Any], scales: tuple[_Scales, _Scales], dtype: Any
 ) -> FloatArray:
     matrix = np.zeros((len(truth), len(recon)))
-    for block in _blocks(truth.shape[1], _BLOCK):
+    for block in blocks(truth.shape[1], _BLOCK):
         left = _standardised(truth[:, block], scales[0], dtype)
         right = _standardised(recon[:, block], scales[1], dtype)
         matrix += left @ right.T
@@ -256,30 +188,9 @@ def _exact(
 ) -> FloatArray:
     """Correlations of chosen pairs in double precision."""
     found = np.empty(len(rows))
-    for part in _blocks(len(rows), max(1, _ROWS_BYTES // (8 * truth.shape[1]))):
+    for part in blocks(len(rows), _ROWS_BYTES // (8 * truth.shape[1])):
         i, j = rows[part], columns[part]
         left = _standardised(truth[i], (scales[0][0][i], scales[0][1][i]), np.float64)
         right = _standardised(recon[j], (scales[1][0][j], scales[1][1][j]), np.float64)
         found[part] = np.einsum("ij,ij->i", left, right)
     return found
-
-
-def _sample(kind: Kind) -> float:
-    """What turns the variance in the window into the one that the kind asks for."""
-    return _UNIFORM.size**2 / (_UNIFORM.size**2 - 1) if kind == "uniform" else 1.0
-
-
-def _smooth(x: FloatArray, kind: Kind) -> FloatArray:
-    """Weighted average, kept where the whole window fits."""
-    weights = _UNIFORM if kind == "uniform" else _GAUSS
-    radius = len(weights) // 2
-    for axis in (-2,) if kind == "columns" else (-2, -1):
-        inside = [slice(None)] * x.ndim
-        inside[axis] = slice(radius, -radius)
-        x = correlate1d(x, weights, axis=axis)[tuple(inside)]
-    return x
-
-
-def _blocks(n: int, step: int) -> Iterator[slice]:
-    for start in range(0, n, step):
-        yield slice(start, min(n, start + step))
