@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._arrays import reason
 from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, simulated_series
 from calcarine.datasets._small import check_small, small_assets
 from calcarine.datasets.core import BrainDataset
@@ -213,9 +214,8 @@ def _volume(path: Path, ndim: int) -> tuple[NDArray[np.float32], NDArray[np.floa
         if values.ndim != ndim or not np.isfinite(values).all() or not np.isfinite(affine).all():
             raise ValueError(f"shape {values.shape}, or values that are not finite")
     except Exception as error:  # nibabel and gzip meet damage with errors of many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise CalcarineError(
-            f"Data set {INFO.name}: {path} is damaged or no such volume ({reason[:160]}); get it "
+            f"Data set {INFO.name}: {path} is damaged or no such volume ({reason(error)}); get it "
             f"again from {INFO.source}."
         ) from error
     return values, affine

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._arrays import reason
 from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, simulated_series
 from calcarine.datasets._small import check_small, on_github, small_assets
 from calcarine.datasets.core import BrainDataset
@@ -192,9 +193,8 @@ def _read(path: Path) -> tuple[BlockSeries, NDArray[np.float64], dict[str, NDArr
         with h5py.File(path, "r") as file:
             return _series(file)
     except Exception as error:  # h5py meets damage with errors of many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise CalcarineError(
-            f"Data set {INFO.name}: {path} is damaged or not this file ({reason[:160]}); get it "
+            f"Data set {INFO.name}: {path} is damaged or not this file ({reason(error)}); get it "
             f"again from {INFO.source}."
         ) from error
 

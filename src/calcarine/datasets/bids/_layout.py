@@ -107,11 +107,13 @@ def entities(path: Path) -> dict[str, str]:
 
 def _of(paths: Sequence[Path], key: str, wanted: str | None) -> list[Path]:
     """Those of the wanted task or space, which must be one."""
-    found = sorted({entities(path).get(key, "native" if key == "space" else "") for path in paths})
+    nameless = "native" if key == "space" else ""
+    own = {path: entities(path).get(key, nameless) for path in paths}
+    found = sorted(set(own.values()))
     if wanted is None and len(found) > 1:
         raise CalcarineError(f"There are several {key}s, {', '.join(found)}; say which with {key}.")
     chosen = found[0] if wanted is None else wanted.removeprefix(f"{key}-")
-    kept = [p for p in paths if entities(p).get(key, "native" if key == "space" else "") == chosen]
+    kept = [path for path in paths if own[path] == chosen]
     if not kept:
         raise CalcarineError(f"There is no {key} {chosen}; there are {', '.join(found)}.")
     return kept
@@ -124,7 +126,7 @@ def _run(bold: Path, raw: Path) -> Run:
     )
     session, number = parts.get("ses", ""), parts.get("run", "")
     label = " ".join(part for part in stem.split("_") if not part.startswith("sub-"))
-    about = _sidecar(bold)
+    tr, start_time = _sidecar(bold)
     return Run(
         label=label,
         session=session,
@@ -134,8 +136,8 @@ def _run(bold: Path, raw: Path) -> Run:
         confounds=_first(bold.parent / f"{stem}_desc-confounds_{kind}.tsv"
                          for kind in ("timeseries", "regressors")),
         mask=_first([bold.with_name(bold.name.replace(_BOLD, "_desc-brain_mask.nii.gz"))]),
-        tr=about[0],
-        start_time=about[1],
+        tr=tr,
+        start_time=start_time,
     )  # fmt: skip
 
 

@@ -82,11 +82,11 @@ def _events(run: Run, about: BidsPart) -> pd.DataFrame:
     for name in ("onset", "duration"):
         if name not in table.columns:
             raise CalcarineError(f"The events {run.events} have no column {name}.")
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        if not np.isfinite(numbers.to_numpy(dtype=float)).all():
-            row = int(np.argmax(~np.isfinite(numbers.to_numpy(dtype=float))))
+        table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+        bad = ~np.isfinite(table[name].to_numpy())
+        if bad.any():
+            row = int(np.argmax(bad))
             raise CalcarineError(f"{run.events}: row {row + 1} has no number as its {name}.")
-        table[name] = numbers.astype(float)
     column = _stimulus_column(table, run, about)
     kinds = table["trial_type"] if "trial_type" in table.columns else pd.Series("", table.index)
     other = kinds.isin(about.nuisance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -78,24 +79,23 @@ def _subject(who: str, layout: Layout) -> Iterator[Finding]:
 
 def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
     sizes: dict[str, int] = {}
-    for region in REGIONS:
-        for side in HEMISPHERES:
-            name = beta_name(who, side, region)
-            path = layout.betas / name
-            if not path.is_file():
-                yield Finding(name, "missing", "", "", _BETAS)
-                continue
-            try:
-                values = open_npy(path, WHO, INFO.source)
-            except CalcarineError as error:
-                yield Finding(name, "wrong", str(error), "", _BETAS)
-                continue
-            if values.ndim != 2 or len(values) != count:
-                yield Finding(name, "wrong", f"shape {values.shape}", f"{count} trials",
-                              "betas and lists should be of one release and whole")  # fmt: skip
-                continue
-            sizes[region] = sizes.get(region, 0) + values.shape[1]
-            yield from not_finite(name, values, _BETAS)
+    for region, side in product(REGIONS, HEMISPHERES):
+        name = beta_name(who, side, region)
+        path = layout.betas / name
+        if not path.is_file():
+            yield Finding(name, "missing", "", "", _BETAS)
+            continue
+        try:
+            values = open_npy(path, WHO, INFO.source)
+        except CalcarineError as error:
+            yield Finding(name, "wrong", str(error), "", _BETAS)
+            continue
+        if values.ndim != 2 or len(values) != count:
+            yield Finding(name, "wrong", f"shape {values.shape}", f"{count} trials",
+                          "betas and lists should be of one release and whole")  # fmt: skip
+            continue
+        sizes[region] = sizes.get(region, 0) + values.shape[1]
+        yield from not_finite(name, values, _BETAS)
     told = ", ".join(f"{region} {size}" for region, size in sizes.items())
     yield Finding(
         f"{who}: voxels", "note", f"{sum(sizes.values())} ({told})", "",

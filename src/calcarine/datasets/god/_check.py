@@ -176,22 +176,26 @@ def _pictures(folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Findi
     if place is None:
         yield Finding("pictures", "missing", "", "stimuli/training and stimuli/test", ON_REQUEST)
         return
-    if place.is_file():
-        arrays = read_pictures(place)
-        side = arrays["train"].shape[1]
-        yield Finding(place.name, "ok", f"{side} x {arrays['train'].shape[2]} pixels")
-        for which, images in arrays.items():
-            yield compared(f"{place.name}: {which}_images", len(images), _KNOWN[which])
-            listed = picture_list(folders, which)
-            if listed is None:
-                yield Finding(f"list of {which} pictures", "note", "not in the folder", "",
-                              "without a list, pictures have no names")  # fmt: skip
-            elif len(listed) != len(images):
-                yield Finding(f"list of {which} pictures", "wrong", str(len(listed)),
-                              str(len(images)), "take the list of these pictures")  # fmt: skip
-        return
-    files = picture_files(place)
-    for which, found in files.items():
+    yield from _array(place, folders) if place.is_file() else _files(place, shown)
+
+
+def _array(place: Path, folders: list[Path]) -> Iterator[Finding]:
+    arrays = read_pictures(place)
+    height, width = arrays["train"].shape[1:3]
+    yield Finding(place.name, "ok", f"{height} x {width} pixels")
+    for which, images in arrays.items():
+        yield compared(f"{place.name}: {which}_images", len(images), _KNOWN[which])
+        listed = picture_list(folders, which)
+        if listed is None:
+            yield Finding(f"list of {which} pictures", "note", "not in the folder", "",
+                          "without a list, pictures have no names")  # fmt: skip
+        elif len(listed) != len(images):
+            yield Finding(f"list of {which} pictures", "wrong", str(len(listed)),
+                          str(len(images)), "take the list of these pictures")  # fmt: skip
+
+
+def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[Finding]:
+    for which, found in picture_files(place).items():
         wanted = shown.get(which, set())
         lost = sorted(wanted - set(found))
         what = f"{which} picture files"

@@ -78,7 +78,7 @@ def read_rearranged(
             f"{WHO}: arr_3 of {path} numbers {len(index)} trials and arr_0 has {len(train)}; get "
             "the file again."
         )
-    names_train, names_test = _names(folders, "train"), _names(folders, "test")
+    names_train, names_test = picture_list(folders, "train"), picture_list(folders, "test")
     known = counts.get("train") or (len(names_train) if names_train else None)
     where = f"{WHO}: arr_3 (training index) of {path}"
     index = index.astype(np.int64) - first_index(index, known, where, given)
@@ -95,10 +95,6 @@ def read_rearranged(
         rois=unions(regions(file, voxels)),
         rows={"train": first_rows, "test": second_rows},
     )
-
-
-def _names(folders: list[Path], side: str) -> list[str] | None:
-    return picture_list(folders, side)
 
 
 def _named(

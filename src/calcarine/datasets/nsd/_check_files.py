@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -207,17 +208,16 @@ def check_pictures(layout: Layout) -> Iterator[Finding]:
 
 def check_captions(layout: Layout) -> Iterator[Finding]:
     """COCO's files; captions are read, the large files of objects only begun."""
-    for kind in ("captions", "instances"):
-        for split in COCO_SPLITS:
-            path = layout.annotations(kind, split)
-            if not path.is_file():
-                advice = f"get {layout.origin(path)} and unpack it to {path.parent}"
-                yield Finding(path.name, "missing", "", f"COCO's {kind}", advice)
-                continue
-            try:
-                yield Finding(path.name, "ok", _content(path, kind))
-            except CalcarineError as error:
-                yield Finding(path.name, "wrong", told(error), "", f"get {layout.origin(path)}")
+    for kind, split in product(("captions", "instances"), COCO_SPLITS):
+        path = layout.annotations(kind, split)
+        if not path.is_file():
+            advice = f"get {layout.origin(path)} and unpack it to {path.parent}"
+            yield Finding(path.name, "missing", "", f"COCO's {kind}", advice)
+            continue
+        try:
+            yield Finding(path.name, "ok", _content(path, kind))
+        except CalcarineError as error:
+            yield Finding(path.name, "wrong", told(error), "", f"get {layout.origin(path)}")
     if layout.stim_info.is_file() and layout.annotations("captions", COCO_SPLITS[0]).is_file():
         # Reads columns of the table of pictures that nothing else does.
         Annotations(layout, [0], (1, 1)).captions("nsd-00000")

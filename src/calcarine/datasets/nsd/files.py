@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def read_volume(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             # Unpacked to the end, so that the checksum at the end is compared.
-            with gzip.open(path) as file:
+            with gzip.open(BytesIO(content)) as file:
                 content = file.read(_LARGEST + 1)
                 if len(content) > _LARGEST or file.read(1):
                     raise ValueError(f"it unpacks to more than {_LARGEST} bytes")

@@ -120,9 +120,7 @@ def keep_voxels(layout: Layout, mask: str) -> Kept:
     k, j, i = np.nonzero(whole.T)
     index = np.stack([i, j, k])
     millimetres = affine[:3, :3] @ index + affine[:3, 3:]
-    voxels = pd.DataFrame(
-        np.vstack([millimetres]).T, columns=["x", "y", "z"]
-    ).assign(i=i, j=j, k=k)  # fmt: skip
+    voxels = pd.DataFrame(millimetres.T, columns=["x", "y", "z"]).assign(i=i, j=j, k=k)
     if layout.ncsnr.is_file():
         ncsnr = read_volume(layout.ncsnr)[0]
         check_grid(layout.ncsnr, ncsnr.shape, whole.shape, "the masks")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from calcarine.datasets._arrays import reason
 from calcarine.errors import CalcarineError
 
 __all__ = ["Atlas", "BidsPart", "Description", "Fraction", "read_description", "validated"]
@@ -111,8 +112,7 @@ def read_description(path: Path) -> Description:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except Exception as error:  # yaml meets wrong dates and depths with errors of many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CalcarineError(f"{path} cannot be read as YAML ({reason[:160]}).") from error
+        raise CalcarineError(f"{path} cannot be read as YAML ({reason(error)}).") from error
     return validated(tree, str(path))
 
 
