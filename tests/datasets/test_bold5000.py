@@ -140,6 +140,7 @@ def test_categories_come_from_names_and_labels(folder):
     by_kind = {"n": [], "C": [], "s": []}
     for key, own in zip(found.ids, found.categories(), strict=True):
         by_kind["s" if key.endswith(".jpg") and key[0] != "C" else key[0]].append((key, own))
+    assert all(by_kind.values())
     key, own = by_kind["n"][0]
     assert own[-1] == key.split("_")[0]
     assert own[1].startswith("simulated ")

@@ -21,7 +21,9 @@ def load(**changes):
 
 def test_two_way_accuracy_as_a_loop(rng):
     scores = np.round(rng.normal(size=(9, 9)), 1)  # with ties
-    for i, found in enumerate(two_way_accuracy(scores)):
+    accuracy = two_way_accuracy(scores)
+    assert accuracy.shape == (9,)
+    for i, found in enumerate(accuracy):
         won = [(scores[i, i] > s) + 0.5 * (scores[i, i] == s)
                for j in range(9) if j != i for s in (scores[i, j], scores[j, i])]  # fmt: skip
         assert found == pytest.approx(np.mean(won))
