@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.audit import (
     CHECKS,
@@ -21,6 +23,7 @@ from calcarine.evaluation.audit import (
     checks,
     protocol_guess,
     read_numbers,
+    selftest,
 )
 from calcarine.evaluation.audit.audit import ORDER
 from calcarine.evaluation.audit.check import register_check
@@ -29,7 +32,7 @@ from calcarine.evaluation.audit.generalisation import effective_rank, share_insi
 from calcarine.evaluation.audit.intervals import at_least, share
 from calcarine.evaluation.audit.numbers import definitions
 from calcarine.evaluation.audit.planted import PLANTED
-from calcarine.evaluation.audit.selftest import detect
+from calcarine.evaluation.audit.selftest import Detection, detect
 from calcarine.evaluation.audit.toy import Toy, claimed
 from calcarine.reporting.audit_page import build_audit_page
 
@@ -72,6 +75,30 @@ def test_detections_are_counted():
     (found,) = detect(range(2), planted)
     assert (found.n, found.found, found.untold, found.right) == (2, 2, 0, True)
     assert found.row()[2] == "2 of 2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "untold", "right"),
+    [
+        ("mistake", 10, 0, True), ("mistake", 8, 2, True), ("mistake", 7, 0, False),
+        ("hidden", 0, 10, True), ("hidden", 0, 9, False),
+        ("nothing", 0, 0, True), ("nothing", 1, 0, False),
+    ],
+)  # fmt: skip
+def test_the_self_test_passes_only_if_mistakes_are_found_and_none_is_made_up(
+    kind, found, untold, right
+):
+    hidden = kind == "hidden"
+    planted = next(p for p in (CLEAN if kind == "nothing" else LEAKS) if p.hidden == hidden)
+    assert Detection(planted, 10, found, untold, {}).right is right
+
+
+def test_one_wrong_row_of_the_self_test_ends_with_exit_code_1(monkeypatch):
+    planted = next(p for p in PLANTED if p.check == "split-leaks")
+    for found, code in ((2, 0), (1, 1)):
+        rows = [Detection(planted, 2, 2, 0, {}), Detection(planted, 2, found, 0, {})]
+        monkeypatch.setattr(selftest, "detect", lambda seeds, progress, rows=rows: rows)
+        assert CliRunner().invoke(app, ["audit", "--selftest", "2"]).exit_code == code
 
 
 def test_checks_are_whole_and_a_new_one_is_one_class():
