@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ NAMES = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "retin
 SIDE, REPEATS = 256, 3
 
 
+@cache
 def photographs() -> dict[str, np.ndarray]:
     return {name: np.asarray(getattr(data, name)()) for name in NAMES}
 
@@ -83,11 +85,14 @@ def correlation(truth: np.ndarray, made: np.ndarray) -> np.ndarray:
 
 
 def experiment(
-    weights: Path, n_train: int = 240, n_test: int = 48, voxels: int = 2000, noise: float = 1.0
+    autoencoder: Autoencoder,
+    n_train: int = 240,
+    n_test: int = 48,
+    voxels: int = 2000,
+    noise: float = 1.0,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Pictures of each method and the truth, uint8."""
     rng = np.random.default_rng(0)
-    autoencoder = Autoencoder.from_pretrained(weights)
     train, test = crops((0, 2 / 3), n_train, rng), crops((2 / 3, 1), n_test, rng)
     z_train, z_test = autoencoder.encode(train), autoencoder.encode(test)
     shape = z_train.shape[1:]
@@ -118,9 +123,8 @@ def experiment(
     return {name: to_uint8(autoencoder.decode(z)) for name, z in sets.items()}, test
 
 
-def round_trip(weights: Path, side: int = 512) -> dict[str, float]:
+def round_trip(autoencoder: Autoencoder, side: int = 512) -> dict[str, float]:
     """PSNR of whole photographs, cropped to a square, through encoder and decoder."""
-    autoencoder = Autoencoder.from_pretrained(weights)
     found = {}
     for name, picture in photographs().items():
         least = min(picture.shape[:2])
@@ -144,10 +148,11 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    whole = round_trip(options.weights)
+    autoencoder = Autoencoder.from_pretrained(options.weights)
+    whole = round_trip(autoencoder)
     for name, value in whole.items():
         print(f"{name:<20} round trip at 512 px {value:5.1f} dB")
-    methods, truth = experiment(options.weights)
+    methods, truth = experiment(autoencoder)
     figures: dict[str, object] = {"simulated_voxels": True, "round_trip_512_psnr": whole}
     for name, made in methods.items():
         row = {}

@@ -578,7 +578,7 @@ def test_s3_is_read_without_keys_and_continued(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bucket)
     asset = Asset("b.hdf5", "s3://natural-scenes/ppdata/subj 01/b+1.hdf5")
     record = DownloadRecord(tmp_path, "toy")
-    assert plan.ask_sizes([asset], tmp_path, record)[asset.url].size == len(CONTENT)
+    assert plan.ask_sizes([asset], record)[asset.url].size == len(CONTENT)
     (tmp_path / "b.hdf5.part").write_bytes(CONTENT[:1234])
     told = {"url": asset.url, "size": len(CONTENT), "etag": f'"{MD5}"', "md5": MD5}
     (tmp_path / "b.hdf5.part.json").write_text(json.dumps(told))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.reporting.pages import data_uri, environment, small_png
-from calcarine.reporting.records import RunRecord, order_methods, read_run
+from calcarine.reporting.records import RunRecord, read_run
 from calcarine.reporting.scores import lower_is_better
 from calcarine.web.pictures import RunPictures
 
@@ -183,7 +183,7 @@ def _scores(
     places = {name: place for place, name in enumerate(metrics)}
     mean = per_image.groupby(["id", "method", "metric"])["value"].mean()
     found: dict[str, dict[str, list[float | None]]] = {}
-    wanted = set(order_methods(methods))
+    wanted = set(methods)
     for key, value in mean.items():
         stimulus, method, metric = map(str, cast("tuple[str, str, str]", key))
         if method in wanted and math.isfinite(value):

@@ -282,14 +282,14 @@ def _wanted(archive: Path, found: Sequence[_Member], names: Sequence[str]) -> li
         return list(found)
     wanted = [str(PurePosixPath(name)) for name in names]
     for name in wanted:
-        if not any(m.place == name or m.place.startswith(name + "/") for m in found):
+        if not any(_stands_for(name, member) for member in found):
             some = ", ".join(m.place for m in found[:5]) or "nothing"
             raise CalcarineError(f"{archive} has no member {name}; it holds {some}.")
-    return [
-        m
-        for m in found
-        if any(m.place == name or m.place.startswith(name + "/") for name in wanted)
-    ]
+    return [member for member in found if any(_stands_for(name, member) for name in wanted)]
+
+
+def _stands_for(name: str, member: _Member) -> bool:
+    return member.place == name or member.place.startswith(name + "/")
 
 
 def _write(archive: Path, member: _Member, target: Path) -> None:

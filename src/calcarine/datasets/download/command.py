@@ -55,14 +55,14 @@ def download_dataset(
         return
     wanted = _distinct(info, assets)
     record = DownloadRecord(folder, info.name)
-    answers = ask_sizes(wanted, folder, record)
+    answers = ask_sizes(wanted, record)
     rows = survey(wanted, folder, record, answers)
     damaged: set[str] = set()
     if verify:
         damaged = _verify(rows, folder, record)
         rows = survey(wanted, folder, record, answers, damaged)
     _show(info, rows, folder)
-    todo = [row for row in rows if row.state not in ("there", "in the way")]
+    todo = [row for row in rows if row.is_open]
     if dry_run or todo:
         _show_terms(info)
     if dry_run:
@@ -210,7 +210,7 @@ def _fetch(rows: Sequence[Row], folder: Path, record: DownloadRecord, workers: i
     }  # fmt: skip
     if found:
         record.put_all(found, "found")
-    todo = [row for row in rows if row.state not in ("there", "in the way")]
+    todo = [row for row in rows if row.is_open]
     sizes = {row.asset.path: row.size for row in todo}
     have = sum(row.have for row in todo)
     with progress_for(sys.stdout.isatty(), sizes, have) as watcher:

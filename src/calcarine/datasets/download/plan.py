@@ -72,13 +72,18 @@ class Row:
     note: str = ""
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is to be fetched, continued or unpacked."""
+        return self.state not in ("there", "in the way")
+
+    @property
     def need(self) -> int:
         """Bytes to fetch, as far as known."""
         return max(0, (self.size or 0) - self.have) if self.state in ("begun", "missing") else 0
 
 
 def ask_sizes(
-    assets: Sequence[Asset], folder: Path, record: DownloadRecord, workers: int = 8
+    assets: Sequence[Asset], record: DownloadRecord, workers: int = 8
 ) -> dict[str, Answer]:
     """Ask the servers how large the files are whose size is not known.
 
@@ -87,8 +92,8 @@ def ask_sizes(
     assets
         Files; those of exactly known size, and those recorded as fetched, are
         not asked for.
-    folder, record
-        The data set's folder and its record.
+    record
+        Of the data set's folder.
     workers
         Questions at the same time.
 
@@ -153,7 +158,7 @@ def survey(
     Parameters
     ----------
     assets, folder, record
-        As in `ask_sizes`.
+        Files, the data set's folder and its record.
     answers
         From `ask_sizes`.
     damaged

@@ -219,17 +219,16 @@ def _add_hashes(
     for flipped in (False, True) if flips else (False,):
         bits, rows = nearest_hashes(hash_stimuli(stimuli, split.test, flipped), base, _CANDIDATES)
         for place, key in enumerate(split.test):
-            own = None
-            for bit, row in zip(bits[place], rows[place], strict=True):
-                alike = -1.0
-                if bit <= limit:
-                    if own is None:
-                        own = _small(stimuli.image(key), flipped)
-                    who, other = pool[row]
-                    alike = _alike(own, _small(sides[who][0].image(other)))
-                found = (alike, int(bit), int(row))
-                if (-found[0], found[1]) < (-best[place][0], best[place][1]):
-                    best[place] = found
+            found = [(-1.0, int(b), int(r)) for b, r in zip(bits[place], rows[place], strict=True)]
+            near = [(bit, row) for _, bit, row in found if bit <= limit]
+            if near:
+                own = _small(stimuli.image(key), flipped)
+                others = [_small(sides[pool[row][0]][0].image(pool[row][1])) for _, row in near]
+                # The nearest come first, so those within the limit are the first ones.
+                found[: len(near)] = [
+                    (_alike(own, other), *each) for other, each in zip(others, near, strict=True)
+                ]
+            best[place] = min([best[place], *found], key=lambda each: (-each[0], each[1]))
     table["hash_nearest"] = [pool[row][1] for _, _, row in best]
     table["hash_subject"] = [pool[row][0] for _, _, row in best]
     table["bits"] = [bits for _, bits, _ in best]
