@@ -47,8 +47,9 @@ def test_every_measured_dataset_offers_what_the_protocol_asks(name):
         assert callable(getattr(module, function))
     assert info.needs_folder and info.files
     found = registry.assets(name, list(info.subjects[:1]) or None)
-    # What cannot be downloaded says how else one gets it; what can has terms or a licence.
-    assert info.access if not found else info.terms or info.licence
+    # What cannot be downloaded says how else one gets it; all say under which licence.
+    assert info.licence and (found or info.access)
+    assert all(asset.url.startswith(("https://", "http://", "s3://")) for asset in found)
     assert len({asset.path for asset in found}) == len(found)
 
 

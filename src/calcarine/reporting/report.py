@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.reporting import picks as picking
 from calcarine.reporting import scores as scoring
-from calcarine.reporting.pages import data_uri, environment
+from calcarine.reporting.pages import data_uri, environment, small_png
 from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
 from calcarine.reporting.records import (
     RunRecord,
@@ -183,19 +181,7 @@ def _variety_row(record: RunRecord, pick: Pick, method: str) -> dict[str, Any]:
 
 
 def _embed(path: Path) -> str:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise CalcarineError(
-            f"{path} is no readable picture; delete it and continue the run with `calcarine run`."
-        ) from error
-    image.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return data_uri(buffer.getvalue())
+    return data_uri(small_png(path, PICTURE_PIXELS, optimize=True))
 
 
 def _sheet_caption(record: RunRecord, order: Quality | None) -> str:
