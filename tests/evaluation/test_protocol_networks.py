@@ -13,12 +13,14 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import definitions, weights
+from calcarine.evaluation.protocols import definitions
 from calcarine.evaluation.protocols.inception_fid import FrechetInception
 from calcarine.evaluation.protocols.lpips import PerceptualDistance
-from calcarine.evaluation.protocols.networks import KINDS, Networks, run_hooked
+from calcarine.evaluation.protocols.networks import KINDS, Networks
 from calcarine.evaluation.protocols.preprocess import MEANS, Recipe, tensorflow_resize
-from calcarine.evaluation.protocols.weights import (
+from calcarine.features import weights
+from calcarine.features.networks import run_hooked
+from calcarine.features.weights import (
     MissingWeightsError,
     WeightsFile,
     WeightsStore,

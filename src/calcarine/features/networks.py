@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file
+from calcarine.features.weights import MissingWeightsError, WeightsFile, WeightsStore
 
-__all__ = ["ImageNetwork", "load_network", "network_layer"]
+__all__ = ["ImageNetwork", "load_network", "network_layer", "run_hooked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,21 +59,41 @@ def load_network(name: str) -> ImageNetwork:
             f"torchvision has no network {name} with weights; alexnet, vgg19, resnet50 and "
             "inception_v3 are some it has."
         ) from error
-    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-    if not file.is_file():
-        raise CalcarineError(
-            f"The weights of {name} are not in the cache; get {weights.url} and put it at {file}."
-        )
+    file = WeightsFile(weights.url.rsplit("/", 1)[-1], weights.url, "see its address")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        module = models.get_model(name, weights=None)
-        module.load_state_dict(state)
-    except Exception as error:  # a damaged file raises errors of many kinds
+        state, digest = WeightsStore().state(file)
+    except MissingWeightsError as error:
+        place = Path(torch.hub.get_dir()) / "checkpoints"
         raise CalcarineError(
-            f"{file} is damaged or not the weights of {name} ({type(error).__name__}); get "
-            f"{weights.url} again."
+            f"The weights of {name} are not in the cache; get {weights.url} into {place}."
         ) from error
-    return ImageNetwork(module.eval(), weights.transforms(), digest_file(file))
+    module = models.get_model(name, weights=None)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CalcarineError(
+            f"{file.file} holds the weights of another network than {name}; get {weights.url} "
+            "again."
+        ) from error
+    return ImageNetwork(module.eval(), weights.transforms(), digest)
+
+
+def run_hooked(
+    network: Any, inputs: torch.Tensor, layers: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """Outputs of submodules, copied at once, before a later step can change them in place."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, args, output: found.update({name: output.detach().clone()})
+
+    hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+    try:
+        network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 @torch.inference_mode()
@@ -96,18 +116,12 @@ def network_layer(
     float32 array of shape (n, ...)
     """
     try:
-        module = network.module.get_submodule(layer)
+        network.module.get_submodule(layer)
     except AttributeError as error:
         known = [name for name, _ in network.module.named_modules() if name]
         raise CalcarineError(
             f"This network has no layer {layer}; it has {', '.join(known[:6])} and so on."
         ) from error
-    heard: list[torch.Tensor] = []
-    # A later layer may write into this one's output, so it is copied.
-    hook = module.register_forward_hook(lambda *call: heard.append(call[2].detach().clone()))
-    try:
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-        network.module(network.prepare(pixels))
-    finally:
-        hook.remove()
-    return heard[0].float().numpy()
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    heard = run_hooked(network.module, network.prepare(pixels), [layer])
+    return heard[layer].float().numpy()

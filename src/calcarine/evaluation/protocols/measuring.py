@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calcarine.evaluation.protocols.weights import MissingWeightsError
+from calcarine.features.weights import MissingWeightsError
 
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.bench import Bench

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import weights as files
 from calcarine.evaluation.protocols.preprocess import Picture, Recipe, as_uint8
-from calcarine.evaluation.protocols.weights import WeightsStore, state_digest
+from calcarine.features import weights as files
+from calcarine.features.networks import run_hooked
+from calcarine.features.weights import WeightsStore, state_digest
 from calcarine.files import digest_file
 
 if TYPE_CHECKING:
     import torch
 
-    from calcarine.evaluation.protocols.weights import WeightsFile
+    from calcarine.features.weights import WeightsFile
 
 Features = dict[str, NDArray[np.float32]]
 Pair = tuple[Picture, Picture | None]
@@ -136,24 +137,6 @@ class Networks:
         with torch.inference_mode():
             found = KINDS[name].run(network, inputs.to(device), layers)
         return {key: found[key].flatten(1).float().cpu().numpy() for key in layers}
-
-
-def run_hooked(
-    network: Any, inputs: torch.Tensor, layers: Sequence[str]
-) -> dict[str, torch.Tensor]:
-    """Outputs of submodules, copied at once, before a later step can change them in place."""
-    found: dict[str, torch.Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        return lambda module, args, output: found.update({name: output.detach().clone()})
-
-    hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
-    try:
-        network(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
 
 
 def _run_clip(network: Any, inputs: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -25,7 +25,7 @@ from calcarine.evaluation.protocols.recording import (
     record,
     shuffled,
 )
-from calcarine.evaluation.protocols.weights import WeightsStore
+from calcarine.features.weights import WeightsStore
 
 if TYPE_CHECKING:
     import pandas as pd
