@@ -1,0 +1,89 @@
+"""The fMRI encoder as conditioner of a latent diffusion model (Sun et al. 2023, section 3.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from calcarine.networks.fmri_autoencoder import FMRIEncoder
+from calcarine.networks.patches import PatchedVectors
+
+__all__ = ["Condition", "Conditioner"]
+
+
+class Condition(NamedTuple):
+    """What the U-Net is told.
+
+    Attributes
+    ----------
+    context
+        Shape (batch, tokens, width), for cross-attention.
+    time
+        Shape (batch, time width), added to the embedding of the time step; None if not used.
+    """
+
+    context: torch.Tensor
+    time: torch.Tensor | None
+
+
+class Conditioner(nn.Module):
+    """Tokens of the fMRI encoder to a context and a time condition.
+
+    Parameters
+    ----------
+    encoder
+    n_patches
+        Patches of this subject's vectors.
+    tokens, width
+        Of the context (77 x 512 in the paper).
+    time_width
+        Width of the U-Net's time embedding; None leaves the time condition out.
+
+    Notes
+    -----
+    As in MinD-Vis and Vis-Dec: the class token is left out, two pointwise convolutions over the
+    tokens bring their number to ``n / 2`` and to ``tokens``, and a linear layer brings their
+    width. The time condition comes from the context in the same way. The context of "no
+    condition", for classifier-free guidance, is learned.
+    """
+
+    def __init__(
+        self,
+        encoder: FMRIEncoder,
+        n_patches: int,
+        tokens: int,
+        width: int,
+        time_width: int | None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        half = max(1, n_patches // 2)
+        self.mix = nn.Sequential(nn.Conv1d(n_patches, half, 1), nn.Conv1d(half, tokens, 1))
+        self.to_width = nn.Linear(encoder.config.dim, width)
+        self.empty = nn.Parameter(torch.zeros(1, tokens, width))
+        self.time: nn.Module | None = None
+        self.empty_time: nn.Parameter | None = None
+        if time_width is not None:
+            few = max(1, tokens // 2)
+            self.time = nn.Sequential(
+                nn.Conv1d(tokens, few, 1),
+                nn.Conv1d(few, 1, 1),
+                nn.Flatten(1),
+                nn.Linear(width, time_width),
+            )
+            self.empty_time = nn.Parameter(torch.zeros(1, time_width))
+
+    def forward(self, vectors: PatchedVectors) -> Condition:
+        """Condition of each vector."""
+        tokens = self.encoder(vectors).tokens[:, 1:]
+        context = self.to_width(self.mix(tokens))
+        return Condition(context, None if self.time is None else self.time(context))
+
+    def without(self, condition: Condition, left_out: torch.Tensor) -> Condition:
+        """The same condition, replaced by "no condition" where ``left_out`` (batch) is True."""
+        context = torch.where(left_out[:, None, None], self.empty, condition.context)
+        if condition.time is None or self.empty_time is None:
+            return Condition(context, None)
+        return Condition(context, torch.where(left_out[:, None], self.empty_time, condition.time))
