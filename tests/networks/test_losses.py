@@ -45,9 +45,11 @@ def slow_cross(first, second, t):
 def slow_reconstruction(guess, truth, hidden):
     errors = []
     for b in range(len(guess)):
-        for p in range(guess.shape[1]):
-            if hidden[b, p]:
-                errors.append(float(np.mean((guess[b, p] - truth[b, p]).double().numpy() ** 2)))
+        errors += [
+            float(np.mean((guess[b, p] - truth[b, p]).double().numpy() ** 2))
+            for p in range(guess.shape[1])
+            if hidden[b, p]
+        ]
     return sum(errors) / len(errors)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ConfigDict
 from torch import nn
 from torch.nn import functional as F
 
@@ -32,6 +33,8 @@ class AdaptationConfig:
     tokens
         Of the context; those of the model's own text where None (77 in the paper).
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
 
     drop_condition: float = 0.1
     time_condition: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import ConfigDict
 from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
@@ -27,6 +28,8 @@ class Augmentation:
     gain
         SD of the logarithm of a factor for a whole vector.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
 
     noise: float = 0.0
     drop: float = 0.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import ConfigDict
 from torch import nn
 
 from calcarine.errors import CalcarineError
@@ -36,6 +37,8 @@ class GuidanceConfig:
     direction
         Who asks; see :class:`calcarine.networks.blocks.CrossBlock`.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
 
     gamma_fmri: float = 0.25
     gamma_image: float = 1.5

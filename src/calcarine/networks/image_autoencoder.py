@@ -69,7 +69,9 @@ class ImageAutoencoder(nn.Module):
         logging.disable_progress_bar()
         place = MINI if str(source) == "mini" else source
         try:
-            model = ViTMAEForPreTraining.from_pretrained(place, use_safetensors=True)
+            model = ViTMAEForPreTraining.from_pretrained(
+                place, use_safetensors=True, dtype=torch.float32
+            )
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CalcarineError(

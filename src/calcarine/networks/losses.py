@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import ConfigDict
 from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
@@ -36,6 +37,8 @@ class ContrastConfig:
         ``"paper"``: both masked branches are contrasted with the true vectors, as the paper's
         figure shows. ``"code"``: only the first is, and both contrasts are halved.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
 
     reconstruction: float = 1.0
     self_contrast: float = 1.0
