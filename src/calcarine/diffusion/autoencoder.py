@@ -29,7 +29,7 @@ class Autoencoder:
 
     Parameters
     ----------
-    vae : AutoencoderKL or AutoencoderTiny
+    vae : AutoencoderKL, AutoencoderTiny or VQModel
         Of diffusers.
     digest : str
         Content hash of the weights where they are not those of the model.
@@ -37,7 +37,8 @@ class Autoencoder:
     Notes
     -----
     Latents are on the scale that the U-Net sees: the posterior times ``scaling_factor`` (0.18215
-    in Stable Diffusion v1); those of TAESD are made on that scale.
+    in Stable Diffusion v1); those of TAESD are made on that scale. A ``VQModel`` encodes to the
+    latent before quantisation and decodes what is nearest in its codebook.
     """
 
     def __init__(self, vae: Any, digest: str = "") -> None:
@@ -234,7 +235,7 @@ def _from_folder(folder: Path) -> Any:
     import diffusers
 
     name = json.loads((folder / "config.json").read_text()).get("_class_name")
-    if name not in ("AutoencoderKL", "AutoencoderTiny"):
+    if name not in ("AutoencoderKL", "AutoencoderTiny", "VQModel"):
         raise ValueError(name)
     return getattr(diffusers, name).from_pretrained(
         folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,21 @@ def locate(source: str | Path) -> str | Path:
     )
 
 
-def check_folder(folder: Path) -> None:
-    """Raise one clear sentence unless ``folder`` holds a whole Stable Diffusion v1 style model."""
+def check_folder(
+    folder: Path,
+    components: Sequence[str] = COMPONENTS,
+    files: Mapping[str, str] = MODEL_FILES,
+) -> None:
+    """Raise one clear sentence unless ``folder`` holds a whole model.
+
+    Parameters
+    ----------
+    folder : Path
+    components : sequence of str
+        Its parts; those of Stable Diffusion v1 by default.
+    files : mapping of str to str
+        Parts with weights and the name of their file.
+    """
     if folder.is_file():
         raise CalcarineError(
             f"{folder} is a file; a model is a folder in diffusers' format with model_index.json, "
@@ -48,10 +62,10 @@ def check_folder(folder: Path) -> None:
             f"{folder} has no model_index.json; a model folder in diffusers' format has one "
             "(save_pretrained writes it)."
         )
-    for name in COMPONENTS:
+    for name in components:
         if not (folder / name).is_dir():
             raise CalcarineError(f"{folder} lacks its part '{name}'; copy the model again, whole.")
-    for name, stem in MODEL_FILES.items():
+    for name, stem in files.items():
         found = sorted((folder / name).glob(f"{stem}*.safetensors"))
         if not found:
             pickled = [

@@ -5,19 +5,21 @@ Nothing in the file is run: pickles are read with weights only, by torch's restr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calcarine.diffusion.checkpoints import MODEL_FILES, check_folder, check_safetensors
+from calcarine.diffusion.checkpoints import MODEL_FILES, check_folder
+from calcarine.diffusion.single_file import (
+    averaged,
+    check_weights,
+    convert_once,
+    digests,
+    read_single_file,
+)
 from calcarine.diffusion.tokenizer import find_tokenizer
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file, write_text
@@ -26,20 +28,6 @@ SD_V1 = Path(__file__).parent / "sd_v1"
 """Configuration of Stable Diffusion v1 in diffusers' format, without weights and tokenizer."""
 
 _UNET, _VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
-# Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
-_STAND_IN = type(
-    "ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"}
-)
-
-
-def is_single_file(path: Path) -> bool:
-    """Whether ``path`` is a file that may hold a model in the original layout."""
-    return path.is_file() and path.suffix in (".ckpt", ".safetensors")
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ``CALCARINE_CACHE``, else ``~/.cache/calcarine``."""
-    return Path(os.environ.get("CALCARINE_CACHE") or Path.home() / ".cache" / "calcarine")
 
 
 def converted_folder(
@@ -79,74 +67,13 @@ def converted_folder(
     frame = SD_V1 if config is None else Path(config)
     words = find_tokenizer(tokenizer)
     frames = sorted(part for part in frame.rglob("*.json") if part.is_file())
-    parts = [digest_file(file), str(bool(ema)), *_digests(frames), *_digests(words)]
-    name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
-    final = Path(cache or cache_folder()) / "converted" / name
-    if (final / "model_index.json").exists():
-        return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=final.parent))
-    try:
+    parts = [digest_file(file), str(bool(ema)), *digests(frames), *digests(words)]
+
+    def write(aside: Path) -> None:
         _convert(file, frame, words, aside, ema)
         check_folder(aside)
-        if not final.exists():  # another process may have been quicker
-            aside.rename(final)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return final
 
-
-def read_single_file(file: Path) -> dict[str, Any]:
-    """Tensors of an original checkpoint by their names, mapped from disk where possible.
-
-    Raises
-    ------
-    CalcarineError
-        If the file is not whole, or reading it would run code.
-    """
-    import torch
-
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        check_safetensors(file)
-        return dict(load_file(file))
-    with file.open("rb") as handle:
-        start = handle.read(2)
-    mapped = zipfile.is_zipfile(file)
-    if start == b"PK" and not mapped:
-        raise CalcarineError(f"{file} is truncated; copy it again.")
-    if not mapped and start[:1] != b"\x80":
-        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.")
-    try:
-        with _named_classes():
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise CalcarineError(
-                f"{file} holds more than weights and reading it could run code, so it is refused; "
-                "get the model as safetensors."
-            ) from error
-        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
-        raise CalcarineError(f"{file} holds no weights by name, so it is no diffusion model.")
-    return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-
-
-@contextmanager
-def _named_classes() -> Iterator[None]:
-    """Let a checkpoint name Lightning's callback, and nothing else."""
-    import torch
-
-    try:
-        allowed = torch.serialization.safe_globals([_STAND_IN])
-    except AttributeError:  # before torch 2.5 such a file is refused
-        yield
-        return
-    with allowed:
-        yield
+    return convert_once(parts, write, cache)
 
 
 def _convert(file: Path, frame: Path, words: list[Path], folder: Path, ema: bool) -> None:
@@ -206,7 +133,7 @@ def convert_state(
     try:
         found = {
             "unet": convert_ldm_unet_checkpoint(
-                _averaged(state) if ema else state, configs["unet"]
+                averaged(state, _UNET) if ema else state, configs["unet"]
             ),
             "vae": convert_ldm_vae_checkpoint(state, configs["vae"]),
             "text_encoder": convert_ldm_clip_checkpoint(state),
@@ -218,21 +145,11 @@ def convert_state(
     # A buffer of older versions, no weight.
     found["text_encoder"].pop("text_model.embeddings.position_ids", None)
     for part, shapes in _expected(configs).items():
-        _check_weights(name, part, found[part], shapes)
+        check_weights(
+            name, part, found[part], shapes, "Stable Diffusion v1 has", "; give its config"
+        )
         found[part] = {key: value.contiguous() for key, value in found[part].items()}
     return found
-
-
-def _averaged(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights with those of the U-Net replaced by their averages, where all have one."""
-    averages = {
-        key: state.get("model_ema." + key.removeprefix("model.").replace(".", ""))
-        for key in state
-        if key.startswith(_UNET)
-    }
-    if any(value is None for value in averages.values()):
-        return dict(state)
-    return {**state, **averages}
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -260,23 +177,3 @@ def _expected(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, tuple[i
         part: {key: tuple(value.shape) for key, value in model.named_parameters()}
         for part, model in models.items()
     }
-
-
-def _check_weights(
-    name: str, part: str, found: dict[str, Any], expected: dict[str, tuple[int, ...]]
-) -> None:
-    # Some versions of transformers leave out the prefix that all files have.
-    plain = {key.removeprefix("text_model."): value for key, value in found.items()}
-    wanted = {key.removeprefix("text_model."): shape for key, shape in expected.items()}
-    for key, shape in wanted.items():
-        if plain.get(key) is None:
-            raise CalcarineError(f"{name} lacks the weight {key} of the {part}; copy it again.")
-        if tuple(plain[key].shape) != shape:
-            raise CalcarineError(
-                f"{name} is another model: {key} of its {part} has shape "
-                f"{tuple(plain[key].shape)} where Stable Diffusion v1 has {shape}; give its config."
-            )
-
-
-def _digests(files: list[Path]) -> list[str]:
-    return [f"{file.name}:{digest_file(file)}" for file in files]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.latent_diffusion import LatentDiffusion
+from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.errors import CalcarineError
 
 __all__ = ["STAGES", "Trajectory", "block_names", "follow", "stage_steps"]
@@ -40,7 +40,7 @@ class Trajectory:
     final: NDArray[np.float32]
 
 
-def block_names(model: LatentDiffusion) -> tuple[str, ...]:
+def block_names(model: ConditionalDiffusion) -> tuple[str, ...]:
     """Blocks of the U-Net by their names: ``down_blocks.0``, ``mid_block``, ``up_blocks.0`` ..."""
     unet = model.unet
     down = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
@@ -63,7 +63,7 @@ def stage_steps(n_steps: int) -> dict[str, int]:
 
 
 def follow(
-    model: LatentDiffusion,
+    model: ConditionalDiffusion,
     context: NDArray[np.float32],
     keys: Sequence[tuple[str, int]],
     start: NDArray[np.float32],
@@ -76,15 +76,16 @@ def follow(
     steps: int = 50,
     seed: int = 42,
     batch_size: int = 32,
+    empty: NDArray[np.float32] | None = None,
 ) -> Trajectory:
     """Denoise from noised latents under a context and keep what passes on the way.
 
     Parameters
     ----------
     model
-        Any `LatentDiffusion`.
-    context, keys, start, strength, guidance, steps, seed, batch_size
-        As in `LatentDiffusion.generate`, whose result `final` equals.
+        Any `ConditionalDiffusion`.
+    context, keys, start, strength, guidance, steps, seed, batch_size, empty
+        As in `ConditionalDiffusion.generate`, whose result `final` equals.
     latents_at, blocks_at
         Steps, counted from 0 among those that the strength leaves.
     blocks
@@ -108,12 +109,12 @@ def follow(
     with watch.listening(modules):
         final = model.generate(
             context, keys, start, strength=strength, guidance=guidance, steps=steps, seed=seed,
-            batch_size=batch_size, after_step=watch.after_step,
+            batch_size=batch_size, after_step=watch.after_step, empty=empty,
         )  # fmt: skip
     return Trajectory(watch.latents, watch.activations, final)
 
 
-def _module(model: LatentDiffusion, name: str) -> torch.nn.Module:
+def _module(model: ConditionalDiffusion, name: str) -> torch.nn.Module:
     try:
         return model.unet.get_submodule(name)  # type: ignore[no-any-return]
     except AttributeError as error:

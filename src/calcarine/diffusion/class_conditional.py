@@ -1,0 +1,228 @@
+"""A latent diffusion model under classes: cin256-v2 of CompVis, or one of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calcarine.diffusion.checkpoints import digest_folder
+from calcarine.diffusion.cin256 import (
+    CLASSES,
+    build_models,
+    check_class_folder,
+    converted_folder,
+    official_configs,
+)
+from calcarine.diffusion.conditional import ConditionalDiffusion
+from calcarine.diffusion.loading import (
+    diffusers_options,
+    digest_as,
+    target_device,
+    told_in_a_sentence,
+)
+from calcarine.diffusion.single_file import is_single_file
+from calcarine.errors import CalcarineError
+
+__all__ = [
+    "UNCONDITIONAL",
+    "ClassConditionalDiffusion",
+    "class_context",
+    "load_class_conditional",
+    "random_class_conditional",
+]
+
+UNCONDITIONAL = 1000
+"""The row of the class embedding that stands for no class."""
+
+_TINY: dict[str, dict[str, Any]] = {
+    "unet": {
+        "block_out_channels": [32, 64],
+        "cross_attention_dim": 32,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "layers_per_block": 1,
+        "sample_size": 8,
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    },
+    "vae": {
+        "block_out_channels": [32, 32, 32],
+        "layers_per_block": 1,
+        "num_vq_embeddings": 64,
+        "sample_size": 32,
+    },
+}
+
+
+class ClassConditionalDiffusion(ConditionalDiffusion):
+    """A model that listens to one token, the embedding of a class.
+
+    Parameters
+    ----------
+    vae : VQModel
+    unet : UNet2DConditionModel
+    scheduler : DDIMScheduler
+    class_embedding : float32 array of shape (classes, width)
+        1001 rows in cin256-v2: those of ImageNet and one for no class.
+    name, digest : str
+        As in `ConditionalDiffusion`.
+    """
+
+    def __init__(
+        self,
+        vae: Any,
+        unet: Any,
+        scheduler: Any,
+        class_embedding: NDArray[np.float32],
+        name: str = "custom",
+        digest: str = "",
+    ) -> None:
+        super().__init__(vae, unet, scheduler, name, digest)
+        if class_embedding.ndim != 2 or class_embedding.shape[1] != self.context_width:
+            raise CalcarineError(
+                f"The class embedding has shape {class_embedding.shape}; the U-Net listens to "
+                f"contexts of width {self.context_width}: these parts are not of one model."
+            )
+        self.class_embedding = class_embedding
+
+
+def class_context(model: ConditionalDiffusion, labels: Sequence[int]) -> NDArray[np.float32]:
+    """Contexts of classes.
+
+    Parameters
+    ----------
+    model : ConditionalDiffusion
+        Of `load_class_conditional` or `random_class_conditional`.
+    labels : sequence of n int
+        Classes of ImageNet, 0 to 999; `UNCONDITIONAL` (1000) for no class, as guidance needs it:
+        ``empty=class_context(model, [UNCONDITIONAL])``.
+
+    Returns
+    -------
+    float32 array of shape (n, 1, width)
+
+    Raises
+    ------
+    CalcarineError
+        If the model has no classes, or not these.
+    """
+    if not isinstance(model, ClassConditionalDiffusion):
+        raise CalcarineError(
+            f"The model {model.name} has no classes; load_class_conditional gives one that has."
+        )
+    count = len(model.class_embedding)
+    rows = np.asarray(labels)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise CalcarineError("Labels are whole numbers, one per picture.")
+    strange = rows[(rows < 0) | (rows >= count)]
+    if strange.size:
+        raise CalcarineError(f"There is no class {strange[0]}; this model has 0 to {count - 1}.")
+    found: NDArray[np.float32] = model.class_embedding[rows.astype(np.int64)][:, None]
+    return found
+
+
+def load_class_conditional(
+    source: str | Path,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    cache: str | Path | None = None,
+    *,
+    ema: bool = True,
+) -> ClassConditionalDiffusion:
+    """Load cin256-v2 or a model of its kind.
+
+    Parameters
+    ----------
+    source : str or Path
+        The published single file ``model.ckpt`` (or the same as ``.safetensors``), which is
+        converted once, or a folder that such a conversion made.
+    device : optional
+        Default: CUDA where there is one, else the CPU.
+    dtype : torch.dtype
+        Of the U-Net. float32; float16 is for GPUs. The first stage stays in float32, which its
+        search for the nearest code needs.
+    cache : str or Path, optional
+        Where conversions are kept; ``CALCARINE_CACHE``, else ``~/.cache/calcarine``.
+    ema : bool
+        Take averaged weights of the U-Net where a single file has them. The published
+        fine-tuning of MinD-Vis and Vis-Dec begins from those that are not averaged.
+
+    Raises
+    ------
+    CalcarineError
+        If there is no such file or folder, or parts are missing, truncated, pickled or of
+        another model.
+
+    Notes
+    -----
+    Source: Rombach et al. 2022, class-conditional ImageNet model (github.com/CompVis/
+    latent-diffusion, ``cin256-v2``). Pictures of 256 x 256 px are latents of 3 x 64 x 64; encoding
+    gives the latent before quantisation, decoding quantises first. Widths, depths and numbers of
+    codes and classes are read from the weights.
+    """
+    target = target_device(device, dtype)
+    place = Path(source)
+    if is_single_file(place):
+        place = converted_folder(place, ema, cache)
+    elif not place.is_dir():
+        raise CalcarineError(
+            f"There is no class-conditional model at '{source}': give the file model.ckpt of "
+            "cin256-v2, or a folder converted from it."
+        )
+    check_class_folder(place)
+    vae, unet, scheduler, classes = _load_parts(place, dtype)
+    digest = digest_as(digest_folder(place), dtype)
+    model = ClassConditionalDiffusion(vae, unet, scheduler, classes, str(source), digest)
+    return model.to(target)
+
+
+def _load_parts(place: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, NDArray[np.float32]]:
+    from diffusers import DDIMScheduler, UNet2DConditionModel, VQModel
+    from safetensors.torch import load_file
+
+    with told_in_a_sentence(place):
+        return (
+            VQModel.from_pretrained(place, subfolder="vae", **diffusers_options(torch.float32)),
+            UNet2DConditionModel.from_pretrained(
+                place, subfolder="unet", **diffusers_options(dtype)
+            ),
+            DDIMScheduler.from_pretrained(place, subfolder="scheduler"),
+            load_file(place / CLASSES)["weight"].float().numpy(),
+        )
+
+
+def random_class_conditional(
+    tiny: bool = False, seed: int = 0, device: str | torch.device | None = "cpu"
+) -> ClassConditionalDiffusion:
+    """A model of the same architecture with random weights, for tests and for measuring speed.
+
+    Parameters
+    ----------
+    tiny : bool
+        Two levels and latents of 3 x 8 x 8 (pictures of 32 x 32 px, contexts of width 32) instead
+        of the published sizes, which take 1.8 GB.
+    seed : int
+        Of the weights; the state of torch's own generator is not changed.
+    device : optional
+        None: CUDA where there is one, else the CPU.
+    """
+    from diffusers import DDIMScheduler
+
+    target = target_device(device, torch.float32)
+    configs = official_configs()
+    if tiny:
+        for part, changes in _TINY.items():
+            configs[part].update(changes)
+    width = configs["unet"]["cross_attention_dim"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = build_models(configs)
+        classes = torch.randn(UNCONDITIONAL + 1, width).numpy()
+    scheduler = DDIMScheduler.from_config(configs["scheduler"])
+    name = f"random-cin256-v2{'-tiny' if tiny else ''}"
+    digest = f"{name}-{seed}"
+    model = ClassConditionalDiffusion(parts["vae"], parts["unet"], scheduler, classes, name, digest)
+    return model.to(target)
