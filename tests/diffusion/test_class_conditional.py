@@ -15,6 +15,7 @@ from calcarine.diffusion import (
     cin256,
     class_context,
     load_class_conditional,
+    load_model,
     random_class_conditional,
     trainable_parts,
 )
@@ -131,6 +132,19 @@ def test_averaged_weights_are_taken_unless_refused(state, parts, tmp_path):
         )
         assert torch.equal(model.unet.conv_in.weight, parts.unet.conv_in.weight * factor)
         assert torch.equal(model.vae.decoder.conv_in.weight, parts.vae.decoder.conv_in.weight)
+
+
+def test_what_lies_there_tells_the_kind_of_model(state, loaded, tiny_stable_diffusion, tmp_path):
+    model, folder = loaded
+    (converted,) = (folder / "cache" / "converted").iterdir()
+    save_file(state, tmp_path / "model.safetensors")
+    for source in (folder / "model.ckpt", converted, tmp_path / "model.safetensors"):
+        found = load_model(source, "cpu", cache=tmp_path)
+        assert torch.equal(found.unet.conv_in.weight, model.unet.conv_in.weight)
+        assert class_context(found, [0]).shape == (1, 1, 24)
+    assert isinstance(load_model(tiny_stable_diffusion, "cpu"), LatentDiffusion)
+    with pytest.raises(CalcarineError, match="no diffusion model at 'nowhere'"):
+        load_model("nowhere")
 
 
 class _Evil:

@@ -14,6 +14,7 @@ from calcarine.diffusion.conditional import (
 )
 from calcarine.diffusion.latent_diffusion import LatentDiffusion
 from calcarine.diffusion.noise import gaussian_noise
+from calcarine.diffusion.sources import load_model
 
 __all__ = [
     "Autoencoder",
@@ -24,6 +25,7 @@ __all__ = [
     "freeze_except",
     "gaussian_noise",
     "load_class_conditional",
+    "load_model",
     "random_class_conditional",
     "torch_dtype",
     "trainable_parts",

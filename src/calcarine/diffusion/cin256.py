@@ -28,11 +28,10 @@ MODEL_FILES = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_mode
 CLASSES = "class_embedding.safetensors"
 """File of the class embedding in a converted folder; its one tensor is called ``weight``."""
 
-_UNET, _VAE, _CLASSES = (
-    "model.diffusion_model.",
-    "first_stage_model.",
-    "cond_stage_model.embedding.weight",
-)
+CLASS_WEIGHT = "cond_stage_model.embedding.weight"
+"""Name of the class embedding in the original layout."""
+
+_UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -121,11 +120,11 @@ def architecture(
         If whole parts or the weights that tell the widths are missing, or the noise schedule is
         another one.
     """
-    for prefix in (_UNET, _VAE, _CLASSES):
+    for prefix in (_UNET, _VAE, CLASS_WEIGHT):
         if not any(key.startswith(prefix) for key in state):
             raise CalcarineError(
-                f"{name} has no weights named {prefix}{'' if prefix == _CLASSES else '*'}; it is "
-                "not the class-conditional model cin256-v2 in its original layout."
+                f"{name} has no weights named {prefix}, so it is not the class-conditional model "
+                "cin256-v2 in its original layout."
             )
     configs = official_configs()
     _check_schedule(state, configs["scheduler"], name)
@@ -255,7 +254,7 @@ def convert_state(
         vae["quantize.embedding.weight"] = state[f"{_VAE}quantize.embedding.weight"]
     except (KeyError, AttributeError, IndexError, TypeError) as error:
         raise CalcarineError(f"{name} lacks weights of cin256-v2; copy it again.") from error
-    found = {"unet": unet, "vae": vae, "classes": {"weight": state[_CLASSES]}}
+    found = {"unet": unet, "vae": vae, "classes": {"weight": state[CLASS_WEIGHT]}}
     for part, shapes in _expected(configs, found["classes"]["weight"], name).items():
         check_weights(name, part, found[part], shapes, "its other weights ask for")
         strange = sorted(set(found[part]) - set(shapes))
