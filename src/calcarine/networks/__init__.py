@@ -1,0 +1,1 @@
+"""Deep networks between brain and pictures, and how they are trained."""

@@ -1,0 +1,128 @@
+"""Which rows a step trains on, and with which randomness: pure functions of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calcarine.errors import CalcarineError
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """Rows of the batch of every step.
+
+    Every epoch is a permutation of all rows, drawn from (seed, epoch). Batches are cut from the
+    epochs laid end to end, so they run across an epoch's end and no row is dropped. Nothing
+    depends on the batches before: any step can be asked for at any time.
+
+    Parameters
+    ----------
+    n : int
+        Rows of the training data.
+    batch_size : int
+        Rows of one step; may exceed ``n``.
+    seed : int
+        Not negative.
+    """
+
+    n: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise CalcarineError("There are no training samples; give the training some rows.")
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """Rows of a step.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+
+        Returns
+        -------
+        int64 array, shape (batch_size,)
+            In 0..n-1.
+        """
+        place = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epoch, position = np.divmod(place, self.n)
+        rows = np.empty(self.batch_size, dtype=np.int64)
+        for one in range(int(epoch[0]), int(epoch[-1]) + 1):
+            inside = epoch == one
+            rows[inside] = _permutation(self.n, self.seed, one)[position[inside]]
+        return rows
+
+    def chunk(self, step: int, index: int, n_chunks: int) -> torch.Tensor:
+        """Rows of micro-batch ``index`` of ``n_chunks`` of a step, without overlap.
+
+        Returns
+        -------
+        int64 tensor, shape (batch_size / n_chunks,)
+        """
+        size = self.batch_size // n_chunks
+        return torch.from_numpy(self.rows(step)[index * size : (index + 1) * size])
+
+
+@lru_cache(maxsize=4)
+def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def make_generator(*key: int) -> torch.Generator:
+    """Generator of the CPU, seeded by whole numbers such as (seed, step, micro-batch).
+
+    The CPU's, so that the same noise is drawn whatever device the network is on.
+    """
+    state = np.random.SeedSequence(key).generate_state(2)
+    return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
+
+
+def split_validation(
+    ids: Sequence[Any] | NDArray[Any], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Carve validation stimuli out of the training stimuli.
+
+    Whole stimuli are drawn, so repeats never straddle. Which ones are drawn depends on the set of
+    ids, ``share`` and ``seed`` alone, not on the order or number of repeats.
+
+    Parameters
+    ----------
+    ids : sequence, shape (n,)
+        Stimulus of each training row; repeats share an id.
+    share : float
+        Of the stimuli that validate, in [0, 1); rounded, but at least one when above 0.
+    seed : int
+        Not negative.
+
+    Returns
+    -------
+    train, validation : int64 arrays
+        Positions in ``ids``, ascending; together all of them.
+
+    Raises
+    ------
+    CalcarineError
+        When ``share`` is out of range or no training stimulus would be left.
+    """
+    if not 0 <= share < 1:
+        raise CalcarineError(f"The validation share is {share:g}; choose it from 0 up to below 1.")
+    stimuli, inverse = np.unique(np.asarray(ids), return_inverse=True)
+    wanted = 0 if share == 0 else max(1, round(share * len(stimuli)))
+    if wanted >= len(stimuli):
+        raise CalcarineError(
+            f"A validation share of {share:g} leaves none of {len(stimuli)} training stimuli; "
+            "lower it or give more stimuli."
+        )
+    drawn = np.zeros(len(stimuli), dtype=bool)
+    drawn[np.random.default_rng([seed, len(stimuli)]).permutation(len(stimuli))[:wanted]] = True
+    held_out = drawn[inverse.reshape(-1)]
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
