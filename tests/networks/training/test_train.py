@@ -365,7 +365,8 @@ def test_tensorboard_has_the_losses_within_the_folder(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    result = train(Tiny(), config_of(loggers=["csv", "tensorboard"]), tmp_path)
+    config = config_of(loggers=["csv", "tensorboard"])
+    result = train(Tiny(), config, tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     seen = [(event.step, event.value) for event in events.Scalars("training/loss")]
     assert seen == [(row["step"], pytest.approx(row["loss"])) for row in rows_of(result.log_path)]

@@ -128,7 +128,7 @@ def _fit(
     from calcarine.networks.training.loop import Steps, TrainingModule
 
     module = TrainingModule(task, config, place.identity)
-    trainer = make_trainer(config, place.path, Keeper(place, progress))
+    trainer = make_trainer(config, place.path, Keeper(place, progress), done)
     with alone_again(trainer), signals_to(module.receive):
         try:
             trainer.fit(module, train_dataloaders=Steps(done, config.steps), ckpt_path=checkpoint)

@@ -21,7 +21,7 @@ _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-def make_trainer(config: TrainingConfig, folder: Path, keeper: Any) -> Any:
+def make_trainer(config: TrainingConfig, folder: Path, keeper: Any, done: int) -> Any:
     """Lightning's trainer with our checkpoints, which writes nothing of its own accord."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.accelerators import CPUAccelerator
@@ -44,7 +44,7 @@ def make_trainer(config: TrainingConfig, folder: Path, keeper: Any) -> Any:
             limit_val_batches=0,
             callbacks=[keeper],
             plugins=plugins,
-            logger=_loggers(config, folder),
+            logger=_loggers(config, folder, done),
             default_root_dir=folder,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -61,12 +61,14 @@ def make_trainer(config: TrainingConfig, folder: Path, keeper: Any) -> Any:
     return trainer
 
 
-def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
+def _loggers(config: TrainingConfig, folder: Path, done: int) -> list[Any]:
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
     loggers: list[Any] = []
     if "tensorboard" in config.loggers:
-        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+        loggers.append(
+            TensorBoardLogger(folder, name="tensorboard", version="", purge_step=done + 1)
+        )
     if "wandb" in config.loggers:
         loggers.append(WandbLogger(save_dir=folder, name=folder.name))
     return loggers
@@ -98,6 +100,11 @@ def alone_again(trainer: Any) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in _SET_BY_LIGHTNING}
     try:
         yield
+    except BaseException:
+        if by_lightning and not started_again:
+            # Others may be waiting for this process, which will not come.
+            strategy.launcher.kill(signal.SIGKILL)
+        raise
     finally:
         if by_lightning and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
