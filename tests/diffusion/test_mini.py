@@ -47,6 +47,7 @@ def test_the_pipeline_of_diffusers_loads_it_and_agrees(mini):
         latents=noise,
         num_inference_steps=4,
         guidance_scale=5.0,
+        guidance_rescale=0.9,
         output_type="latent",
         height=64,
         width=64,

@@ -14,6 +14,7 @@ from calcarine.cli.audit import audit
 from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.cli.score import compare, score
 from calcarine.cli.study import gallery, study_app
+from calcarine.cli.visdec import ablate, adapt, guide, pretrain
 from calcarine.errors import CalcarineError
 
 app = typer.Typer(
@@ -29,6 +30,8 @@ app.command()(compare)
 app.command()(audit)
 app.add_typer(study_app, name="study")
 app.command()(gallery)
+for _command in (pretrain, guide, adapt, ablate):
+    app.command()(_command)
 
 Settings = Annotated[
     list[str] | None,

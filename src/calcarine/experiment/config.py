@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calcarine.errors import CalcarineError
+from calcarine.experiment import config_visdec
+from calcarine.experiment.config_visdec import VisDecConfig
 
 
 class _Part(BaseModel):
@@ -55,6 +57,7 @@ class RidgeConfig(_Part):
     alpha_max: float = 8.0
     n_alphas: int = Field(21, ge=2, le=200)
     n_folds: int = Field(5, ge=2)
+    when: Literal["always", "never"] = Field("always", description="decode z and c by ridge")
     alphas: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=1)
     intercept: bool = True
     grouped: bool = Field(True, description="False lets repeats of a stimulus straddle folds")
@@ -82,6 +85,9 @@ class GenerationConfig(_Part):
     )
     strength: float = Field(0.8, ge=0, le=1)
     guidance: float = Field(5.0, ge=0)
+    guidance_rescale: float | None = Field(
+        None, ge=0, le=1, description="share; by default .9 for models that end in pure noise"
+    )
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
     candidates: int = Field(0, ge=0, description="samples of z_c from which the brain chooses one")
@@ -132,6 +138,7 @@ class Experiment(_Part):
     generation: GenerationConfig = GenerationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     encoding: EncodingConfig = EncodingConfig()
+    visdec: VisDecConfig = VisDecConfig()
 
 
 _PAPER: dict[str, Any] = {
@@ -141,6 +148,11 @@ _PAPER: dict[str, Any] = {
     "steps": 50,
     "samples": 5,
     "search": {"when": "never"},
+}
+_SIMULATED: dict[str, Any] = {
+    "name": "simulated",
+    "subject": "subj01",
+    "options": {"n_train": 900, "n_test": 40},
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "takagi": {
@@ -166,13 +178,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "generation": _PAPER,
     },
+    "visdec2023": {
+        "name": "visdec2023",
+        "ridge": {"when": "never"},
+        "visdec": config_visdec.PAPER,
+    },
+    "visdec-mini": {
+        "name": "visdec-mini",
+        "dataset": _SIMULATED,
+        "generation": {"samples": 2, "steps": 30, "search": {"when": "never"}},
+        "visdec": config_visdec.MINI,
+    },
     "demo": {
         "name": "demo",
-        "dataset": {
-            "name": "simulated",
-            "subject": "subj01",
-            "options": {"n_train": 900, "n_test": 40},
-        },
+        "dataset": _SIMULATED,
         "generation": {"samples": 2, "steps": 30, "search": {"when": "never"}},
         "evaluation": {"ceiling_samples": 1},
     },
@@ -227,7 +246,7 @@ def load_experiment(
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             raise CalcarineError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
         raise CalcarineError(f"The setting '{place}' is wrong: {first['msg']}.") from error
 

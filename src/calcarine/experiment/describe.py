@@ -12,6 +12,11 @@ from calcarine.evaluation.evaluate import read_evaluation
 from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.workspace import Workspace
 
+TRANSDUCTIVE = (
+    "Transductive: the encoder of Vis-Dec was pre-trained on the test responses too, without their "
+    "stimuli. Its scores must not be compared with those of decoders that never met them."
+)
+
 
 def describe(work: Workspace) -> None:
     """Write into the manifest what a reader must know of data, model and decoders."""
@@ -26,6 +31,8 @@ def describe(work: Workspace) -> None:
             decoder[split.name] = json.loads((folder / "summary.json").read_text())
     info = datasets.info(dataset.name)
     told = read_evaluation(run.metrics).notes
+    if work.phase_on("pretrain") and work.config.visdec.transductive:
+        told = [TRANSDUCTIVE, *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     notes = sorted(
         {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
@@ -36,7 +43,7 @@ def describe(work: Workspace) -> None:
             "generation": work.config.generation.seed,
             "evaluation": work.config.evaluation.seed,
         },
-        digests={"dataset": dataset.digest(), "model": work.model.digest},
+        digests={"dataset": dataset.digest(), **_models(work)},
         simulated=dataset.simulated,
         dataset={
             "name": dataset.name,
@@ -56,6 +63,13 @@ def describe(work: Workspace) -> None:
         chosen=chosen,
         decoder=decoder,
     )
+
+
+def _models(work: Workspace) -> dict[str, str]:
+    found = {"model": work.model.digest} if work.needs_text_model else {}
+    if work.phase_on("adapt"):
+        found["vis-dec model"] = work.generator.digest
+    return found
 
 
 def _chosen_split(work: Workspace) -> dict[str, Any]:

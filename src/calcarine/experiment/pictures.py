@@ -16,6 +16,7 @@ from PIL import Image
 from calcarine.datasets import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
+from calcarine.experiment import visdec
 from calcarine.experiment.run_directory import readable
 from calcarine.files import written_aside
 
@@ -28,6 +29,7 @@ FOLDERS = {
     "c": "c",
     "z_c": "zc",
     "direct ridge": "direct",
+    visdec.METHOD: "visdec",
     CHOSEN: "zc_chosen",
     "ceiling z": "ceiling_z",
     "ceiling c": "ceiling_c",
@@ -80,7 +82,7 @@ def make_pictures(work: Workspace, reconstructor: Callable[..., Reconstructor]) 
         for group in job.groups()
         for row, sample in group
     ]
-    if work.config.generation.candidates:
+    if work.config.generation.candidates and work.config.ridge.when == "always":
         entries += _choose(work, root)
     index = pd.DataFrame(entries, columns=["id", "method", "sample", "fold"])
     index["file"] = [
@@ -102,7 +104,41 @@ def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
 
 
 def _jobs(work: Workspace, split: Split, reconstructor: Callable[..., Reconstructor]) -> list[_Job]:
-    config, predicted = work.config, predictions(work, split)
+    predicted = predictions(work, split)
+    jobs = []
+    if work.config.ridge.when == "always":
+        jobs += _latent_jobs(work, split, reconstructor, predicted)
+    if "direct" in predicted:
+        jobs.append(
+            _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
+        )
+    if work.phase_on("adapt"):
+        jobs.append(_conditioned_job(work, split))
+    return jobs
+
+
+def _conditioned_job(work: Workspace, split: Split) -> _Job:
+    """Vis-Dec: generation under the condition of the test responses."""
+    trained, options = visdec.conditioning(work, split), visdec.sampling(work)
+    responses = work.dataset.test(split, work.config.visdec.roi).data
+    samples = work.config.visdec.adapt.samples
+    return _Job(
+        visdec.METHOD,
+        split.name,
+        split.test,
+        samples,
+        lambda r, k: trained.generate(work.generator, responses[r], k, **options),
+    )
+
+
+def _latent_jobs(
+    work: Workspace,
+    split: Split,
+    reconstructor: Callable[..., Reconstructor],
+    predicted: dict[str, NDArray[Any]],
+) -> list[_Job]:
+    """The three methods of Takagi & Nishimoto and their ceilings."""
+    config = work.config
     settings = work.run.decoder / split.name / "settings.json"
     changes: dict[str, Any] = {}
     if settings.exists():
@@ -110,8 +146,6 @@ def _jobs(work: Workspace, split: Split, reconstructor: Callable[..., Reconstruc
             found = json.loads(settings.read_text())
         changes = {"strength": found["strength"], "guidance": found["guidance"]}
     tool = reconstructor(work, **changes)
-    row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
-    rows = [row[stimulus] for stimulus in split.test]
     samples = config.generation.samples
     jobs = [
         _Job("z", split.name, split.test, 1, lambda r, k: tool.from_z(predicted["z"][r])),
@@ -124,11 +158,9 @@ def _jobs(work: Workspace, split: Split, reconstructor: Callable[..., Reconstruc
             lambda r, k: tool.from_z_c(predicted["z"][r], predicted["c"][r], k),
         ),
     ]
-    if "direct" in predicted:
-        jobs.append(
-            _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
-        )
     if config.evaluation.ceilings:
+        row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
+        rows = [row[stimulus] for stimulus in split.test]
         z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples
         jobs += [
             _Job("ceiling z", split.name, split.test, 1, lambda r, k: tool.from_z(z[r])),

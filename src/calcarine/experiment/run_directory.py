@@ -25,6 +25,9 @@ _OUTPUTS = {
     "features": (),
     "encode": ("encoding", "encoding.html"),
     "fit": ("decoder",),
+    "pretrain": ("networks/pretrain",),
+    "guide": ("networks/guide",),
+    "adapt": ("networks/adapt",),
     "reconstruct": ("reconstructions",),
     "evaluate": ("metrics",),
     "report": ("figures", "report.html"),
@@ -71,6 +74,10 @@ class RunDirectory:
     @property
     def decoder(self) -> Path:
         return self.path / "decoder"
+
+    @property
+    def networks(self) -> Path:
+        return self.path / "networks"
 
     @property
     def reconstructions(self) -> Path:

@@ -32,7 +32,8 @@ def score_pictures(work: Workspace) -> None:
         str(method): _stack(work, rows, ids) for method, rows in index.groupby("method", sort=False)
     }
     samples = work.config.generation.samples
-    methods["z_c"] = methods["z_c"][:, :samples]
+    if "z_c" in methods:
+        methods["z_c"] = methods["z_c"][:, :samples]
     categories = [found[0] if found else "" for found in dataset.stimuli.categories(ids)]
     judge = load_judge(dataset.judge) if dataset.judge else None
     reads = sorted(set(categories)) if dataset.judge == "digits" else None

@@ -24,12 +24,15 @@ from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import (
     RunDirectory,
 )
+from calcarine.experiment.visdec import adapt, guide, pretrain
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import write_text, written_aside
 
 
 def features(work: Workspace) -> None:
-    """Extract z and c of all stimuli."""
+    """Extract z and c of all stimuli, where something is decoded from or into them."""
+    if not work.needs_text_model:
+        return
     # c first: it says at once if captions are missing, and z of many pictures takes long.
     _ = work.c, work.z
 
@@ -37,12 +40,11 @@ def features(work: Workspace) -> None:
 def fit(work: Workspace) -> None:
     """Fit the decoders of every fold, predict its test stimuli, choose its settings."""
     config = work.config
-    z, c = work.z, work.c
     with work.progress.track("Decoders", len(work.splits)) as advance:
         for split in work.splits:
             folder = work.run.decoder / split.name
             if not (folder / "predictions.safetensors").exists():
-                _fit_fold(work, split, z, c, folder)
+                _fit_fold(work, split, folder)
             advance(1)
     if not work.searches:
         return
@@ -60,8 +62,8 @@ def fit(work: Workspace) -> None:
                 LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options),
                 work.dataset,
                 split,
-                z,
-                c,
+                work.z,
+                work.c,
                 search.strengths,
                 search.guidances,
                 search.n_stimuli,
@@ -71,22 +73,23 @@ def fit(work: Workspace) -> None:
             _write_json(file, chosen.to_json())
 
 
-def _fit_fold(
-    work: Workspace, split: Split, z: NDArray[Any], c: NDArray[Any], folder: Path
-) -> None:
+def _fit_fold(work: Workspace, split: Split, folder: Path) -> None:
     from safetensors.numpy import save_file
 
-    regression = LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options)
-    regression.fit(work.dataset, split, z, c).save(folder)
-    found = regression.predict(work.dataset, split)
-    predicted: dict[str, NDArray[Any]] = {k: np.ascontiguousarray(v) for k, v in found.items()}
-    summary = {name: asdict(value) for name, value in regression.summary_.items()}
+    predicted: dict[str, NDArray[Any]] = {}
+    summary = {}
+    if work.config.ridge.when == "always":
+        regression = LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options)
+        regression.fit(work.dataset, split, work.z, work.c).save(folder)
+        found = regression.predict(work.dataset, split)
+        predicted = {k: np.ascontiguousarray(v) for k, v in found.items()}
+        predicted["reliability_z"] = regression.reliability("z")
+        summary = {name: asdict(value) for name, value in regression.summary_.items()}
     if work.config.evaluation.direct_ridge:
         pixels = PixelRegression(work.roi["pixels"], **work.ridge_options)
         pixels.fit(work.dataset, split)
         predicted["direct"] = pixels.predict(work.dataset, split)
         summary["direct ridge"] = asdict(pixels.summary_)
-    predicted["reliability_z"] = regression.reliability("z")
     _write_json(folder / "summary.json", summary)
     with written_aside(folder / "predictions.safetensors") as aside:
         save_file(predicted, aside)
@@ -144,6 +147,9 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
     "features": features,
     "encode": encode,
     "fit": fit,
+    "pretrain": pretrain,
+    "guide": guide,
+    "adapt": adapt,
     "reconstruct": reconstruct,
     "evaluate": evaluate,
     "report": report,
@@ -154,6 +160,11 @@ def run_stage(work: Workspace, stage: str) -> None:
     """Do one stage, or what is left of it."""
     if stage not in STAGES:
         raise CalcarineError(f"There is no stage '{stage}'; there are: {', '.join(STAGES)}.")
+    if stage not in work.keys:
+        raise CalcarineError(
+            f"This run does without the stage '{stage}'; start one with it by 'calcarine run "
+            "--preset visdec-mini'."
+        )
     key = work.keys[stage]
     if work.run.begin(stage, key):
         with work.run.timed(stage):
@@ -162,7 +173,10 @@ def run_stage(work: Workspace, stage: str) -> None:
 
 
 def run_experiment(
-    experiment: Experiment, out: Path, progress: Progress | None = None
+    experiment: Experiment,
+    out: Path,
+    progress: Progress | None = None,
+    trained: Path | None = None,
 ) -> RunDirectory:
     """Do all stages, or what is left of them.
 
@@ -171,15 +185,18 @@ def run_experiment(
     experiment : Experiment
     out : Path
         Output folder; the same folder again continues.
+    trained : Path, optional
+        See :class:`Workspace`.
 
     Returns
     -------
     RunDirectory
     """
     run = RunDirectory(out, experiment)
-    work = Workspace(run, progress)
+    work = Workspace(run, progress, trained)
     for stage in STAGES:
-        if stage != "encode" or experiment.encoding.when == "always":
+        left_out = stage == "encode" and experiment.encoding.when == "never"
+        if stage in work.keys and not left_out:
             run_stage(work, stage)
     return run
 

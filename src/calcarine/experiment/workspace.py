@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from calcarine import datasets
 from calcarine.datasets import BrainDataset, Split
 from calcarine.datasets.splits.files import find_split
-from calcarine.diffusion import LatentDiffusion, torch_dtype
+from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
+from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.networks import judge_digest
 from calcarine.experiment.config import Experiment
@@ -21,14 +22,27 @@ from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory, content_key
 from calcarine.features import FeatureStore, LatentRecipe
 
-_SEARCH_USES = ("model", "seed", "through_image")
+_SEARCH_USES = ("model", "seed", "through_image", "guidance_rescale")
+_Z_C_SETTINGS = ("strength", "guidance", "guidance_rescale", "steps", "seed")
 
 
 class Workspace:
-    """What the stages of one run share; loaded when first asked for."""
+    """What the stages of one run share; loaded when first asked for.
 
-    def __init__(self, run: RunDirectory, progress: Progress | None = None) -> None:
+    Parameters
+    ----------
+    run : RunDirectory
+    progress : Progress, optional
+    trained : Path, optional
+        Where networks are trained, in folders named by content, so that several runs share what
+        is the same; inside of the run otherwise.
+    """
+
+    def __init__(
+        self, run: RunDirectory, progress: Progress | None = None, trained: Path | None = None
+    ) -> None:
         self.run = run
+        self.trained = trained
         self.config: Experiment = run.experiment
         self.progress = progress or Progress()
 
@@ -43,12 +57,15 @@ class Workspace:
     @cached_property
     def model(self) -> LatentDiffusion:
         config = self.config.generation
-        return LatentDiffusion.from_pretrained(
+        model = LatentDiffusion.from_pretrained(
             config.model,
             dtype=torch_dtype(config.precision),
             autoencoder=config.autoencoder,
             tokenizer=config.tokenizer,
         )
+        if config.guidance_rescale is not None:
+            model.guidance_rescale = config.guidance_rescale
+        return model
 
     @cached_property
     def latent_size(self) -> int:
@@ -126,14 +143,65 @@ class Workspace:
         with self.progress.track("Text conditioning c", len(self.dataset.stimuli)) as advance:
             return self.recipe.c(self.store, self.model, self.dataset.stimuli, advance)
 
+    @cached_property
+    def generator(self) -> ConditionalDiffusion:
+        """The diffusion model that listens to the brain in Vis-Dec."""
+        source = self.config.visdec.model
+        if source is None:
+            return self.model
+        return load_model(source, dtype=torch_dtype(self.config.generation.precision))
+
+    @cached_property
+    def generator_latents(self) -> NDArray[np.float32]:
+        """Latents of all stimuli at the size that the generator's U-Net sees."""
+        recipe = LatentRecipe(size=self.generator.image_size, resize=self.config.features.resize)
+        with self.progress.track("Latents", len(self.dataset.stimuli)) as advance:
+            return recipe.z(self.store, self.generator, self.dataset.stimuli, advance)
+
+    def phase_on(self, name: str) -> bool:
+        """Whether a phase of Vis-Dec is part of the run."""
+        config = self.config.visdec
+        if config.when == "never":
+            return False
+        return name == "adapt" or getattr(config, name).when == "always"
+
+    def phase(self, name: str, split: Split) -> Path:
+        """Folder in which a phase is trained for a split."""
+        if self.trained is None:
+            return self.run.networks / name / split.name
+        return self.trained / f"{name}-{self.keys[name][:16]}" / split.name
+
     @property
     def searches(self) -> bool:
         """Whether strength and guidance are chosen inside the training data."""
+        if self.config.ridge.when == "never":
+            return False
         search = self.config.generation.search
         enough = min(len(split.train) for split in self.splits) >= 2 * search.n_stimuli
         if search.when == "auto":
             return enough and len(self.splits) > 1
         return search.when == "always"
+
+    @property
+    def needs_text_model(self) -> bool:
+        """Whether z and c of the stimuli are made; Vis-Dec alone does not need them."""
+        config = self.config
+        return "always" in (config.ridge.when, config.encoding.when)
+
+    def _phase_keys(self, data: str, splits: list[str]) -> dict[str, str]:
+        """Keys of the phases of Vis-Dec that are on; each holds that of the phase before."""
+        config, keys = self.config.visdec, {}
+        before = content_key(data, splits, config.roi, config.validation, config.seed)
+        before = content_key(before, config.encoder.model_dump(), config.pretrain.start)
+        for name in ("pretrain", "guide", "adapt"):
+            if self.phase_on(name):
+                part = getattr(config, name)
+                own = part.model_dump(mode="json", exclude={"training", "when", *_SAMPLING})
+                trained = part.training.identity | {"steps": part.training.steps}
+                extra = self.generator.digest if name == "adapt" else None
+                before = content_key(name, before, own, trained, extra)
+                keys[name] = before
+        return keys
 
     # A stage's key holds its settings and the key of the stage before.
 
@@ -148,8 +216,10 @@ class Workspace:
                 "or more folds (dataset.folds)."
             )
         data, roi = self.dataset.digest(), self.roi  # mistakes in the data before the slow model
-        made_of = self.recipe.provenance(self.dataset.stimuli)
-        features = content_key("features", data, self.model.digest, made_of)
+        features = content_key("features", data)
+        if self.needs_text_model:
+            made_of = self.recipe.provenance(self.dataset.stimuli)
+            features = content_key("features", data, self.model.digest, made_of)
         splits = [split.digest() for split in self.splits]
         fit = content_key(
             "fit",
@@ -162,21 +232,31 @@ class Workspace:
         )
         evaluation = config.evaluation.model_dump(mode="json")
         parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
-        reconstruct = content_key("reconstruct", fit, generation, parts)
+        phases = self._phase_keys(data, splits)
+        made = (fit, generation, parts, *([phases["adapt"], _sampling(config)] if phases else []))
+        reconstruct = content_key("reconstruct", *made)
         judge = self.dataset.judge
         evaluate = content_key(
             "evaluate", reconstruct, evaluation, judge_digest(judge) if judge else None
         )
         encode = content_key(
             "encode", features, config.encoding.model_dump(mode="json"),
-            {k: generation[k] for k in ("strength", "guidance", "steps", "seed")},
+            {k: generation[k] for k in _Z_C_SETTINGS},
             config.ridge.model_dump(), splits,
         )  # fmt: skip
         return {
             "features": features,
             "encode": encode,
             "fit": fit,
+            **phases,
             "reconstruct": reconstruct,
             "evaluate": evaluate,
             "report": content_key("report", evaluate),
         }
+
+
+_SAMPLING = {"guidance", "sampler", "steps", "samples"}
+
+
+def _sampling(config: Experiment) -> dict[str, Any]:
+    return config.visdec.adapt.model_dump(include=_SAMPLING)

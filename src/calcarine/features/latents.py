@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion import ConditionalDiffusion, LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.features.semantic import coloured_maps
 from calcarine.features.store import FeatureStore
@@ -46,7 +46,7 @@ class LatentRecipe:
     def z(
         self,
         store: FeatureStore,
-        model: LatentDiffusion,
+        model: ConditionalDiffusion,
         stimuli: StimulusSet,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ class LatentRecipe:
 
 def visual_latent(
     store: FeatureStore,
-    model: LatentDiffusion,
+    model: ConditionalDiffusion,
     stimuli: StimulusSet,
     size: int | None = None,
     progress: Progress | None = None,

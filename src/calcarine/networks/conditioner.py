@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from calcarine.networks.fmri_autoencoder import FMRIEncoder
+from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIEncoder
 from calcarine.networks.patches import PatchedVectors
 
 __all__ = ["Condition", "Conditioner"]
@@ -58,6 +58,13 @@ class Conditioner(nn.Module):
         time_width: int | None,
     ) -> None:
         super().__init__()
+        self.shape: dict[str, Any] = {
+            "encoder": encoder.config.to_json(),
+            "n_patches": n_patches,
+            "tokens": tokens,
+            "width": width,
+            "time_width": time_width,
+        }
         self.encoder = encoder
         half = max(1, n_patches // 2)
         self.mix = nn.Sequential(nn.Conv1d(n_patches, half, 1), nn.Conv1d(half, tokens, 1))
@@ -74,6 +81,12 @@ class Conditioner(nn.Module):
                 nn.Linear(width, time_width),
             )
             self.empty_time = nn.Parameter(torch.zeros(1, time_width))
+
+    @classmethod
+    def of_shape(cls, shape: dict[str, Any]) -> Conditioner:
+        """A conditioner with random weights of the shape that another one tells."""
+        encoder = FMRIEncoder(AutoencoderConfig.from_json(shape["encoder"]))
+        return cls(encoder, *(shape[k] for k in ("n_patches", "tokens", "width", "time_width")))
 
     def forward(self, vectors: PatchedVectors) -> Condition:
         """Condition of each vector."""

@@ -122,10 +122,10 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     return dict(_described(_paths(Path(folder))[1])["about"])
 
 
-def new_autoencoder(config: AutoencoderConfig) -> FMRIAutoencoder:
-    """A fresh autoencoder, the same each time; the caller's random numbers go on as if unasked."""
+def new_autoencoder(config: AutoencoderConfig, seed: int = 0) -> FMRIAutoencoder:
+    """A fresh autoencoder, the same for a seed; the caller's random numbers go on as if unasked."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(seed)
         return FMRIAutoencoder(config)
 
 

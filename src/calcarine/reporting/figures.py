@@ -25,9 +25,10 @@ _KNOWN_STYLES = {
     "c": ("#E69F00", "s"),
     "z_c": ("#009E73", "D"),
     "z_c, chosen by the brain": ("#CC79A7", "P"),
+    "vis-dec": ("#D55E00", "X"),
     "direct ridge": ("#56B4E9", "v"),
 }
-_OTHER_STYLES = (("#D55E00", "X"), ("#7A5195", "h"), ("#8A8A00", "*"), ("#444444", "p"))
+_OTHER_STYLES = (("#7A5195", "h"), ("#8A8A00", "*"), ("#444444", "p"))
 _INK, _GREY, _ALARM = "#1c2733", "#9aa5b1", "#a33b00"
 _ROW_INCHES = 0.17
 

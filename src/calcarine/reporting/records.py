@@ -14,9 +14,9 @@ from calcarine.errors import CalcarineError
 if TYPE_CHECKING:
     import pandas as pd
 
-METHOD_ORDER = ("z", "c", "z_c", "z_c, chosen by the brain", "direct ridge")
+METHOD_ORDER = ("z", "c", "z_c", "z_c, chosen by the brain", "vis-dec", "direct ridge")
 # Folder names of reconstructions that differ from the method's name in the scores.
-_FOLDER_TO_METHOD = {"zc": "z_c", "direct": "direct ridge"}
+_FOLDER_TO_METHOD = {"zc": "z_c", "direct": "direct ridge", "visdec": "vis-dec"}
 _NUMBERS = ("value", "ci_low", "ci_high", "chance", "p", "null_mean", "null_sd")
 
 
@@ -132,9 +132,9 @@ def order_methods(names: Iterable[str]) -> list[str]:
 
 
 def main_method(names: Iterable[str]) -> str:
-    """Name the method a report leads with: z_c, else z, else the first."""
+    """Name the method a report leads with: z_c, else z, else Vis-Dec's, else the first."""
     ordered = order_methods(names)
-    return next((name for name in ("z_c", "z") if name in ordered), ordered[0])
+    return next((name for name in ("z_c", "z", "vis-dec") if name in ordered), ordered[0])
 
 
 def read_scores(run: Path) -> list[Score]:

@@ -29,6 +29,7 @@ _MEANINGS = {
     "z": "from the decoded latent of the picture alone",
     "c": "from the decoded text conditioning alone, starting at noise",
     "z_c": "from the decoded latent, noised and denoised under the decoded conditioning",
+    "vis-dec": "generated under the condition that the pre-trained fMRI encoder gives",
     "direct ridge": "decoded by ridge regression directly, without a diffusion model",
     "z_c, chosen by the brain": "the z_c sample that agrees best with the decoded latent; the "
     "truth is not asked",
@@ -86,7 +87,7 @@ def build_report(run: Path) -> Path:
         pattern=read_pattern(record.per_image),
         not_as_paper=NOT_AS_PAPER,
         undecided=UNDECIDED,
-        settings=_flatten(record.settings),
+        settings=_flatten(_in_use(record.settings)),
         chosen=_mapping(record.manifest, "chosen"),
         decoder=_decoder_rows(_mapping(record.manifest, "decoder")),
         provenance=_provenance(record),
@@ -278,6 +279,14 @@ def _limits(record: RunRecord) -> list[str]:
 def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
     value = parent.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def _in_use(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those of parts that were left out."""
+    return {
+        name: {"when": "never"} if isinstance(v, dict) and v.get("when") == "never" else v
+        for name, v in settings.items()
+    }
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -1,0 +1,176 @@
+"""Configuration of the second system, Vis-Dec (Sun et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from calcarine.networks.adaptation import AdaptationConfig
+from calcarine.networks.augment import Augmentation
+from calcarine.networks.cross_modal import GuidanceConfig
+from calcarine.networks.losses import ContrastConfig
+from calcarine.networks.training import TrainingConfig
+
+When = Literal["always", "never"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class PoolConfig(_Part):
+    """One source of unlabelled vectors.
+
+    ``own``: training responses of the subject. ``rest``: the simulated subject at rest. ``hcp``:
+    resting visual cortex of HCP. ``dataset``: training responses of another data set or subject.
+    ``test``: test responses of the subject, without their stimuli (transductive).
+    """
+
+    source: Literal["own", "rest", "hcp", "dataset", "test"] = "own"
+    name: str | None = Field(None, description="of another data set")
+    data: str | None = Field(None, description="folder of its files, or of HCP's")
+    subject: str | None = None
+    roi: str = Field("all", description="of another data set")
+    n: int = Field(2400, ge=120, description="samples of simulated rest")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+
+class EncoderConfig(_Part):
+    """Shape of the masked autoencoder of voxel vectors."""
+
+    patch: int = Field(16, ge=1)
+    dim: int = Field(1024, ge=2)
+    depth: int = Field(24, ge=1)
+    heads: int = Field(16, ge=1)
+    mlp_ratio: float = Field(1.0, gt=0)
+    decoder_dim: int = Field(512, ge=2)
+    decoder_depth: int = Field(8, ge=1)
+    decoder_heads: int = Field(16, ge=1)
+
+
+class PretrainConfig(_Part):
+    """First phase: contrast."""
+
+    when: When = "always"
+    start: str | None = Field(None, description="published or own weights to begin from")
+    pool: list[PoolConfig] = Field([PoolConfig()], min_length=1)
+    loss: ContrastConfig = ContrastConfig()
+    augmentation: Augmentation = Augmentation()
+    training: TrainingConfig = TrainingConfig()
+
+
+class GuideConfig(_Part):
+    """Second phase: attend."""
+
+    when: When = "always"
+    image_autoencoder: str = "mini"
+    image_decoder_depth: int | None = Field(None, ge=1)
+    fmri_decoder_depth: int | None = Field(None, ge=1)
+    loss: GuidanceConfig = GuidanceConfig()
+    augmentation: Augmentation = Augmentation()
+    trials: Literal["one", "mean", "random"] = "random"
+    training: TrainingConfig = TrainingConfig()
+
+
+class AdaptConfig(_Part):
+    """Third phase: diffuse."""
+
+    loss: AdaptationConfig = AdaptationConfig()
+    augmentation: Augmentation = Augmentation()
+    trials: Literal["one", "mean", "random"] = "random"
+    training: TrainingConfig = TrainingConfig()
+    guidance: float = Field(1.0, ge=0, description="of sampling; 1 is none, as in the paper")
+    sampler: Literal["ddim", "plms"] = "ddim"
+    steps: int = Field(50, ge=1, le=1000)
+    samples: int = Field(5, ge=1)
+
+
+class VisDecConfig(_Part):
+    """Contrast, attend, diffuse."""
+
+    when: When = "never"
+    model: str | None = Field(None, description="diffusion model; that of generation by default")
+    roi: str = "all"
+    validation: float = Field(0.1, gt=0, lt=1, description="share of training stimuli")
+    seed: int = Field(2022, ge=0)
+    allow_transductive: bool = Field(False, description="test responses may be pre-trained on")
+    encoder: EncoderConfig = EncoderConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    guide: GuideConfig = GuideConfig()
+    adapt: AdaptConfig = AdaptConfig()
+
+    @property
+    def transductive(self) -> bool:
+        """Whether test responses reach the pre-training."""
+        return self.pretrain.when == "always" and any(
+            part.source == "test" for part in self.pretrain.pool
+        )
+
+    @model_validator(mode="after")
+    def _honest(self) -> VisDecConfig:
+        if self.transductive and not self.allow_transductive:
+            raise ValueError(
+                "the pool holds test responses, which makes scores transductive; leave 'test' out, "
+                "or set visdec.allow_transductive=true, which the report will say"
+            )
+        return self
+
+
+PAPER: dict[str, Any] = {
+    "when": "always",
+    "model": "model.ckpt",
+    "pretrain": {
+        "pool": ["own"],
+        "training": {
+            "steps": 76_000, "batch_size": 250, "lr": 2.5e-4, "warmup_steps": 21_800,
+            "weight_decay": 0.05, "clip": 0.8, "precision": "16",
+        },
+    },
+    "guide": {
+        "image_autoencoder": "facebook/vit-mae-base",
+        "image_decoder_depth": 6,
+        "fmri_decoder_depth": 6,
+        "training": {
+            "steps": 4_500, "batch_size": 16, "lr": 5.3e-5, "warmup_steps": 150, "precision": "16",
+        },
+    },
+    "adapt": {
+        "loss": {"drop_condition": 0.0, "tokens": 77},
+        "training": {
+            "steps": 105_000, "batch_size": 8, "lr": 5.3e-5, "schedule": "constant", "clip": 0.5,
+        },
+        "sampler": "plms",
+        "steps": 250,
+    },
+}  # fmt: skip
+"""Settings of the paper and its documented command (140, 60 and 700 epochs)."""
+
+MINI: dict[str, Any] = {
+    "when": "always",
+    "encoder": {
+        "dim": 128, "depth": 4, "heads": 4, "decoder_dim": 96, "decoder_depth": 2,
+        "decoder_heads": 4,
+    },
+    "pretrain": {
+        "pool": ["rest", "own"],
+        "augmentation": {"drop": 0.1},
+        "training": {"steps": 1500, "batch_size": 64, "lr": 1e-3, "warmup_steps": 100},
+    },
+    "guide": {
+        "augmentation": {"drop": 0.1},
+        "training": {"steps": 300, "batch_size": 32, "lr": 5e-4, "warmup_steps": 30},
+    },
+    "adapt": {
+        "augmentation": {"noise": 0.2, "drop": 0.1},
+        "training": {"steps": 500, "batch_size": 24, "lr": 1e-3, "warmup_steps": 50},
+        "guidance": 2.0,
+        "steps": 30,
+        "samples": 2,
+    },
+}  # fmt: skip
+"""Of a size for a laptop and the mini model."""

@@ -1,0 +1,237 @@
+"""The stages of Vis-Dec: pretrain, guide, adapt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine import datasets
+from calcarine.datasets import Split
+from calcarine.errors import CalcarineError
+from calcarine.experiment.config_visdec import PoolConfig
+
+if TYPE_CHECKING:
+    from calcarine.decoding.contrast_attend_diffuse import BrainConditioning, TrainingStimuli
+    from calcarine.experiment.workspace import Workspace
+    from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+
+Vectors = NDArray[np.float32]
+METHOD = "vis-dec"
+
+
+def pretrain(work: Workspace) -> None:
+    """First phase for every split, on vectors without stimuli."""
+    from calcarine.decoding.contrast_attend_diffuse import contrast
+    from calcarine.networks.patches import join_patched
+    from calcarine.networks.storage import save_encoder
+
+    config = work.config.visdec
+    total = config.pretrain.training.steps * len(work.splits)
+    with work.progress.track("Contrast", total) as advance:
+        for split in work.splits:
+            folder = work.phase("pretrain", split)
+            stimuli = _stimuli(work, split)
+            train, held_out = _pool(work, split, stimuli)
+            shape = _shape(work, [*train, *held_out, stimuli.responses.data])
+            patch = config.encoder.patch
+            autoencoder = contrast(
+                folder,
+                join_patched(train, patch, shape.n_patches),
+                join_patched(held_out, patch, shape.n_patches),
+                shape,
+                config.pretrain.training,
+                config=config.pretrain.loss,
+                augmentation=config.pretrain.augmentation,
+                start=_start(work, shape),
+                provenance=_provenance(work, "pretrain", split),
+                progress=advance,
+                say=work.progress.say,
+            )
+            save_encoder(folder / "encoder", autoencoder, {"phase": "contrast"})
+
+
+def guide(work: Workspace) -> None:
+    """Second phase for every split, on training responses and their pictures."""
+    from calcarine.decoding.contrast_attend_diffuse import attend
+    from calcarine.networks.image_autoencoder import ImageAutoencoder
+    from calcarine.networks.storage import save_encoder
+
+    config = work.config.visdec.guide
+    total = config.training.steps * len(work.splits)
+    with work.progress.track("Attend", total) as advance:
+        for split in work.splits:
+            folder = work.phase("guide", split)
+            autoencoder = attend(
+                folder,
+                _before(work, "guide", split),
+                ImageAutoencoder.from_pretrained(
+                    config.image_autoencoder, config.image_decoder_depth
+                ),
+                _stimuli(work, split),
+                work.dataset.stimuli.images,
+                config.training,
+                config=config.loss,
+                augmentation=config.augmentation,
+                decoder_depth=config.fmri_decoder_depth,
+                trials=config.trials,
+                provenance=_provenance(work, "guide", split),
+                progress=advance,
+                say=work.progress.say,
+            )
+            save_encoder(folder / "encoder", autoencoder, {"phase": "attend"})
+
+
+def adapt(work: Workspace) -> None:
+    """Third phase for every split: the diffusion model listens to the encoder."""
+    from calcarine.decoding.contrast_attend_diffuse import diffuse
+
+    config = work.config.visdec.adapt
+    row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
+    latents = work.generator_latents
+    total = config.training.steps * len(work.splits)
+    with work.progress.track("Diffuse", total) as advance:
+        for split in work.splits:
+            folder = work.phase("adapt", split)
+            diffuse(
+                folder,
+                _before(work, "adapt", split),
+                work.generator,
+                _stimuli(work, split),
+                lambda ids: latents[[row[stimulus] for stimulus in ids]],
+                config.training,
+                config=config.loss,
+                augmentation=config.augmentation,
+                trials=config.trials,
+                provenance=_provenance(work, "adapt", split),
+                progress=advance,
+                say=work.progress.say,
+            ).save(folder)
+
+
+def conditioning(work: Workspace, split: Split) -> BrainConditioning:
+    """What ``adapt`` trained for a split."""
+    from calcarine.decoding.contrast_attend_diffuse import BrainConditioning
+
+    work.run.require("adapt", work.keys["adapt"])
+    return BrainConditioning.load(work.phase("adapt", split))
+
+
+def sampling(work: Workspace) -> dict[str, Any]:
+    """How pictures are made of conditions."""
+    adapt, generation = work.config.visdec.adapt, work.config.generation
+    return {
+        "guidance": adapt.guidance,
+        "steps": adapt.steps,
+        "sampler": adapt.sampler,
+        "seed": generation.seed,
+        "batch_size": generation.batch_size,
+    }
+
+
+def _stimuli(work: Workspace, split: Split) -> TrainingStimuli:
+    from calcarine.decoding.contrast_attend_diffuse import TrainingStimuli
+
+    config = work.config.visdec
+    return TrainingStimuli.of(work.dataset, split, config.roi, config.validation, config.seed)
+
+
+def _before(work: Workspace, phase: str, split: Split) -> FMRIAutoencoder:
+    """What the phases before ``phase`` gave: the last that is on, or a new network."""
+    from calcarine.networks.storage import load_encoder, new_autoencoder
+
+    order = ["pretrain", "guide", "adapt"]
+    for earlier in reversed(order[: order.index(phase)]):
+        if work.phase_on(earlier):
+            work.run.require(earlier, work.keys[earlier])
+            return load_encoder(work.phase(earlier, split) / "encoder")
+    shape = _shape(work, [_stimuli(work, split).responses.data])
+    started = _start(work, shape)
+    return started or new_autoencoder(shape, work.config.visdec.adapt.training.seed)
+
+
+def _shape(work: Workspace, vectors: list[Vectors]) -> AutoencoderConfig:
+    from calcarine.networks.fmri_autoencoder import AutoencoderConfig
+
+    shape = work.config.visdec.encoder.model_dump()
+    longest = max(part.shape[1] for part in vectors)
+    return AutoencoderConfig(n_patches=-(-longest // shape["patch"]), **shape)
+
+
+def _start(work: Workspace, shape: AutoencoderConfig) -> FMRIAutoencoder | None:
+    """Weights to begin from, brought to the number of patches that is needed here."""
+    source = work.config.visdec.pretrain.start
+    if source is None:
+        return None
+    from calcarine.networks.published import interpolated, load_published_encoder
+    from calcarine.networks.storage import load_encoder
+
+    place = Path(source)
+    found = load_encoder(place) if place.is_dir() else load_published_encoder(place).autoencoder
+    if found.config.patch != shape.patch:
+        raise CalcarineError(
+            f"{place} has patches of {found.config.patch} voxels, and visdec.encoder.patch is "
+            f"{shape.patch}; set it to {found.config.patch}."
+        )
+    return interpolated(found, shape.n_patches)
+
+
+def _provenance(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
+    return {"phase": phase, "key": work.keys[phase], "split": split.digest()}
+
+
+def _pool(
+    work: Workspace, split: Split, stimuli: TrainingStimuli
+) -> tuple[list[Vectors], list[Vectors]]:
+    """Unlabelled vectors to train on and to watch, an array for each source and subject."""
+    train, held_out = [], []
+    for part in work.config.visdec.pretrain.pool:
+        if part.source == "own":
+            train.append(stimuli.vectors(stimuli.train))
+            held_out.append(stimuli.vectors(stimuli.validation))
+            continue
+        for vectors in _foreign(work, split, part):
+            # The end of a recording, for neighbours in time are alike.
+            last = max(1, round(work.config.visdec.validation * len(vectors)))
+            train.append(vectors[:-last])
+            held_out.append(vectors[-last:])
+    return train, held_out
+
+
+def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
+    if part.source == "test":
+        return [work.dataset.test(split, work.config.visdec.roi).data]
+    if part.source == "rest":
+        return [_rest(work, part)]
+    if part.source == "hcp":
+        if part.data is None:
+            raise CalcarineError("The pool 'hcp' needs a folder: visdec.pretrain.pool.data.")
+        from calcarine.datasets import hcp
+
+        who = None if part.subject is None else [part.subject]
+        return [found.vectors for found in hcp.vectors(part.data, who, scale="scalar")]
+    if part.name is None:
+        raise CalcarineError("The pool 'dataset' needs the name of a data set.")
+    other = datasets.load(part.name, part.data, part.subject)
+    if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
+        raise CalcarineError(
+            "The pool names the very subject that is decoded, whose test responses must not be "
+            "trained on; the training responses are 'own'."
+        )
+    return [other.train(None, part.roi).data]
+
+
+def _rest(work: Workspace, part: PoolConfig) -> Vectors:
+    from calcarine.datasets.simulated_rest import rest_vectors
+
+    config = work.config.dataset
+    if config.name != "simulated":
+        raise CalcarineError(
+            f"The pool 'rest' belongs to the data set simulated, not to {config.name}; use own, "
+            "hcp or dataset."
+        )
+    found = rest_vectors(part.subject or config.subject, part.n, **config.options)
+    inside = work.dataset.roi_mask(work.config.visdec.roi)
+    return found[:, inside]

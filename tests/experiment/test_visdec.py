@@ -1,0 +1,298 @@
+"""Vis-Dec from unlabelled vectors to scores, on tiny networks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from calcarine.decoding.contrast_attend_diffuse import BrainConditioning
+from calcarine.diffusion import LatentDiffusion, random_class_conditional
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment, run_experiment, run_stage
+from calcarine.experiment.ablation import crossed_bootstrap, paper_rows, run_ablation, varied_rows
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.workspace import Workspace
+from calcarine.networks.image_autoencoder import new_image_autoencoder
+
+
+@pytest.fixture(scope="module")
+def image_network(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vit-mae")
+    new_image_autoencoder(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        image_size=32, patch_size=8, decoder_hidden_size=16, decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2, decoder_intermediate_size=16,
+    ).model.save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def settings(model, image_network, *more):
+    options = {"n_train": 24, "n_test": 6, "n_sessions": 2, "n_early": 40, "n_ventral": 40,
+               "n_other": 10, "n_repeats": 2}  # fmt: skip
+    phases = [
+        f"visdec.{phase}.training.{key}={value}"
+        for phase in ("pretrain", "guide", "adapt")
+        for key, value in {"steps": 3, "batch_size": 8, "warmup_steps": 1}.items()
+    ]
+    encoder = {"dim": 16, "depth": 1, "heads": 2, "decoder_dim": 16, "decoder_depth": 1,
+               "decoder_heads": 2}  # fmt: skip
+    return [
+        *(f"dataset.options.{key}={value}" for key, value in options.items()),
+        f"generation.model={model}",
+        "generation.samples=1",
+        "generation.steps=2",
+        "evaluation.n_boot=100",
+        "evaluation.n_permutations=100",
+        f"visdec.guide.image_autoencoder={image_network}",
+        "visdec.guide.loss.layers=2",
+        "visdec.pretrain.pool=[own, {source: rest, n: 120}]",
+        "visdec.adapt.steps=2",
+        *(f"visdec.encoder.{key}={value}" for key, value in encoder.items()),
+        *phases,
+        *more,
+    ]
+
+
+def experiment(model, image_network, *more):
+    return load_experiment("visdec-mini", None, settings(model, image_network, *more))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_stable_diffusion, image_network, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "visdec"
+    return run_experiment(experiment(tiny_stable_diffusion, image_network), out)
+
+
+def weights(run, phase):
+    name = "conditioning" if phase == "adapt" else "weights"
+    return load_file(run.path / "networks" / phase / "shared" / f"{name}.safetensors")
+
+
+def test_one_table_holds_both_systems_and_their_floors(finished):
+    records = json.loads((finished.metrics / "summary.json").read_text())
+    methods = {row["method"] for row in records}
+    assert {"vis-dec", "z", "c", "z_c", "direct ridge", "training mean"} <= methods
+    pools = {row["pool"] for row in records if row["metric"] == "10-way top-1"}
+    assert len(pools) == 1
+    manifest = finished.manifest()
+    assert {"pretrain", "guide", "adapt"} <= set(manifest["times"])
+    index = pd.read_parquet(finished.reconstructions / "index.parquet")
+    assert (index["method"] == "vis-dec").sum() == 6 * 2
+    page = (finished.path / "report.html").read_text()
+    assert "vis-dec" in page
+    assert "Transductive:" not in page
+
+
+def test_training_is_written_as_safetensors_and_json_alone(finished):
+    kinds = {file.suffix for file in (finished.path / "networks").rglob("*") if file.is_file()}
+    assert kinds <= {".safetensors", ".json", ".csv"}
+
+
+class Shuffled:
+    """Test responses replaced by others, everything else as it was."""
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+
+    def __getattr__(self, name):
+        return getattr(self._dataset, name)
+
+    def test(self, *args):
+        raise AssertionError("a phase asked for test responses")
+
+
+def test_no_test_response_reaches_a_phase(finished, tmp_path):
+    run = RunDirectory(tmp_path / "again", finished.experiment)
+    work = Workspace(run)
+    work.__dict__["dataset"] = Shuffled(work.dataset)
+    for stage in ("pretrain", "guide", "adapt"):
+        run_stage(work, stage)
+        first, second = weights(finished, stage), weights(run, stage)
+        assert set(first) == set(second)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Interrupted(Progress):
+    """Stops after a number of steps of any kind."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def track(self, label, total):
+        from contextlib import contextmanager
+
+        @contextmanager
+        def bar():
+            def advance(count):
+                self.left -= count
+                if self.left < 0:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+        return bar()
+
+
+def test_an_interrupted_run_ends_with_the_same_numbers(finished, tmp_path):
+    out = tmp_path / "again"
+    for after in (62, 4):  # in the first phase, then in the second
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(finished.experiment, out, Interrupted(after))
+    again = run_experiment(finished.experiment, out)
+    for phase in ("pretrain", "guide", "adapt"):
+        first, second = weights(finished, phase), weights(again, phase)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (again.metrics / "summary.json").read_text() == (
+        finished.metrics / "summary.json"
+    ).read_text()
+
+
+def test_test_responses_in_the_pool_are_refused_or_stamped(
+    tiny_stable_diffusion, image_network, tmp_path
+):
+    pool = "visdec.pretrain.pool=[own, test]"
+    with pytest.raises(CalcarineError, match="transductive"):
+        experiment(tiny_stable_diffusion, image_network, pool)
+    allowed = experiment(
+        tiny_stable_diffusion, image_network, pool, "visdec.allow_transductive=true",
+        "ridge.when=never", "visdec.guide.when=never",
+    )  # fmt: skip
+    run = run_experiment(allowed, tmp_path / "run")
+    assert "Transductive:" in (run.path / "report.html").read_text()
+    assert "guide" not in run.manifest()["times"]
+
+
+def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkeypatch):
+    from calcarine.experiment import workspace
+
+    monkeypatch.setattr(workspace, "load_model", lambda *a, **k: random_class_conditional(True))
+    wanted = experiment(
+        "nowhere", image_network, "visdec.model=model.ckpt", "ridge.when=never",
+        "visdec.adapt.sampler=plms", "visdec.adapt.guidance=1", "visdec.adapt.samples=1",
+        "visdec.pretrain.when=never", "visdec.guide.when=never", "visdec.adapt.loss.tokens=5",
+    )  # fmt: skip
+    run = run_experiment(wanted, tmp_path / "run")
+    methods = {row["method"] for row in json.loads((run.metrics / "summary.json").read_text())}
+    assert "vis-dec" in methods
+    assert "z" not in methods
+
+
+def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
+    finished, tiny_stable_diffusion, tmp_path
+):
+    trained = BrainConditioning.load(finished.path / "networks" / "adapt" / "shared")
+    model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
+    before = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    responses = np.random.default_rng(0).standard_normal((3, 90)).astype(np.float32)
+    keys = [("a", 0), ("b", 1), ("a", 2)]
+    options = {"guidance": 2.0, "steps": 2, "seed": 1}
+    together = trained.generate(model, responses, keys, **options)
+    alone = np.concatenate(
+        [
+            trained.generate(model, responses[i : i + 1], keys[i : i + 1], **options)
+            for i in range(3)
+        ]
+    )
+    np.testing.assert_allclose(together, alone, atol=2e-5)
+    after = model.unet.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert model.unet.class_embedding is None
+    trained.save(tmp_path)
+    again = BrainConditioning.load(tmp_path).generate(model, responses, keys, **options)
+    np.testing.assert_array_equal(together, again)
+    with pytest.raises(CalcarineError, match="not the model they were trained with"):
+        trained.generate(random_class_conditional(True), responses, keys, **options)
+    (tmp_path / "conditioning.safetensors").write_bytes(b"half")
+    with pytest.raises(CalcarineError, match="broken"):
+        BrainConditioning.load(tmp_path)
+
+
+def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusion):
+    model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
+    old = dict(model.unet.named_parameters())
+    trained = BrainConditioning.load(finished.path / "networks" / "adapt" / "shared").listening
+    assert all("attn2" in name or "transformer_blocks" in name for name in trained)
+    assert any(not torch.equal(old[name], weight) for name, weight in trained.items())
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("visdec.pretrain.loss.self=1", "There is no setting"),
+        ("visdec.pretrain.training.stepz=1", "There is no setting"),
+        ("visdec.guide.loss.layers=3", "even"),
+        ("visdec.pretrain.loss.temperature=0", "temperature"),
+        ("visdec.pretrain.pool=[elsewhere]", "visdec.pretrain.pool"),
+    ],
+)
+def test_wrong_settings_are_told(setting, told):
+    with pytest.raises(CalcarineError, match=told) as caught:
+        load_experiment("visdec-mini", None, [setting])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pool", "told"),
+    [
+        ("[hcp]", "needs a folder"),
+        ("[dataset]", "needs the name"),
+        ("[{source: dataset, name: simulated}]", "very subject that is decoded"),
+    ],
+)
+def test_wrong_pools_are_told(tiny_stable_diffusion, image_network, tmp_path, pool, told):
+    wanted = experiment(tiny_stable_diffusion, image_network, f"visdec.pretrain.pool={pool}")
+    with pytest.raises(CalcarineError, match=told):
+        run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
+
+
+def test_fewer_voxels_than_a_patch_are_told(tiny_stable_diffusion, image_network, tmp_path):
+    wanted = experiment(
+        tiny_stable_diffusion, image_network, "visdec.roi=other", "visdec.pretrain.pool=[own]"
+    )
+    with pytest.raises(CalcarineError, match="10 voxels are shorter than one patch of 16"):
+        run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
+
+
+# -- ablation
+
+
+def test_the_ablation_shares_what_is_the_same(tiny_stable_diffusion, image_network, tmp_path):
+    rows = varied_rows(["visdec.adapt.training.steps=2"])
+    table = run_ablation(
+        rows, tmp_path, settings=settings(tiny_stable_diffusion, image_network), seeds=2
+    )
+    trained = sorted(p.name.split("-")[0] for p in (tmp_path / "trained").iterdir())
+    assert trained == ["adapt"] * 4 + ["guide"] * 2 + ["pretrain"] * 2
+    assert [line[0] for line in table.cells] == ["as set", "adapt.training.steps=2"]
+    assert set(table.scores["seeds"]) == {2}
+    written = pd.read_csv(tmp_path / "ablation.csv")
+    assert len(written) == len(table.scores)
+    base = written[written["row"] == "as set"]
+    assert not base[["difference", "d_low", "d_high"]].to_numpy().any()
+
+
+def test_the_rows_of_the_paper_are_settings_that_exist():
+    for name, changes in paper_rows().items():
+        loaded = load_experiment("visdec-mini", None, list(changes))
+        assert (loaded == load_experiment("visdec-mini")) == (name == "as set")
+    with pytest.raises(CalcarineError, match="There is no row 'x'"):
+        run_ablation(paper_rows(), None, only=["x"])
+    with pytest.raises(CalcarineError, match="names no values"):
+        varied_rows(["visdec.guide.loss.layers"])
+
+
+def test_the_crossed_bootstrap_covers_seeds_and_images():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for trial in range(200):
+        seeds, images = rng.normal(0, 0.3, (8, 1)), rng.normal(0, 0.5, (1, 30))
+        _, low, high = crossed_bootstrap(seeds + images + rng.normal(0, 0.2, (8, 30)), 500, trial)
+        inside += low <= 0 <= high
+    assert 0.84 < inside / 200 < 0.99
