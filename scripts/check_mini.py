@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
+from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -23,12 +24,14 @@ from calcarine.diffusion import LatentDiffusion
 from calcarine.evaluation.networks import load_judge
 from calcarine.stimuli import scenes
 
+BLUR = 0.8
 FOLDER = Path(__file__).parents[1] / "src" / "calcarine" / "diffusion" / "mini"
 CARD = """# The bundled mini model
 
 A small latent diffusion model in diffusers' folder format: `AutoencoderKL` (64 px pictures to
 latents of 4 x 16 x 16), `CLIPTextModel` (24 tokens of width 96), `UNet2DConditionModel`
-(v-prediction) and `DDIMScheduler` with zero terminal signal-to-noise ratio. Stored as fp16
+(v-prediction) and `DDIMScheduler` with zero terminal signal-to-noise ratio, for which guided guesses
+are rescaled (`guidance_rescale` .9). Stored as fp16
 safetensors, {size:.1f} MB in all.
 
 Trained by `scripts/train_mini.py` on {scenes} procedural scenes that the package draws itself,
@@ -62,7 +65,7 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, required=True)
     parser.add_argument("--avoid", type=Path)
     parser.add_argument("--n", type=int, default=200)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=7.5)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--sheet", type=Path, help="write a sheet of generated pictures here")
     parser.add_argument("--write-card", action="store_true")
@@ -70,7 +73,7 @@ def main() -> None:
     model = LatentDiffusion.from_pretrained("mini")
     figures = {
         **autoencoder(model, options),
-        **judges(options),
+        **judges(model, options),
         **generated_scenes(model, options),
         **generated_digits(model, options),
     }
@@ -99,7 +102,8 @@ def verdict(figures: dict[str, float]) -> str:
         "generated scenes": figures[
             "generated from mean of five captions: scenes with all named objects found"
         ]
-        >= 0.8,
+        >= 0.8
+        and figures["generated from one caption: scenes with all named objects found"] >= 0.8,
         "generated digits": figures["generated digits recognised (guidance 2)"] >= 0.95,
     }
     parts = [f"{name} {'met' if ok else '**not met**'}" for name, ok in reached.items()]
@@ -144,16 +148,30 @@ def found(present: np.ndarray, labels: tuple[str, ...], kinds: list[tuple[str, .
     }
 
 
-def judges(options: argparse.Namespace) -> dict[str, float]:
+def judges(model: LatentDiffusion, options: argparse.Namespace) -> dict[str, float]:
     drawn = [scenes.render(pool.SEEDS["held_out"], i) for i in range(2000)]
     judge = load_judge("scenes")
     reading = judge.read(np.stack([r.image for r in drawn]))
     main = [judge.labels.index(r.categories[0]) for r in drawn]
     digits, labels = held_out(options)
     read = load_judge("digits").read(digits).probabilities.argmax(1)
-    true = found(reading.present, judge.labels, [r.categories for r in drawn])
+    kinds = [r.categories for r in drawn]
+    true = found(reading.present, judge.labels, kinds)
+    # Reconstructions are blurred, so a judge must not need sharp edges.
+    few = np.stack([r.image for r in drawn[:500]])
+    soft = gaussian_filter(few.astype(np.float32), (0, BLUR, BLUR, 0)).round().astype(np.uint8)
+    returned = np.round(model.decode(model.encode(few)) * 255).astype(np.uint8)
+    others = {
+        f"true scenes blurred by {BLUR} px": judge.read(soft).present,
+        "true scenes through the autoencoder": judge.read(returned).present,
+    }
     return {
         **{f"scene judge, true scenes: {k}": v for k, v in true.items()},
+        **{
+            f"scene judge, {name}: {k}": v
+            for name, present in others.items()
+            for k, v in found(present, judge.labels, kinds[:500]).items()
+        },
         "scene judge, true scenes: main object right": round(
             float((reading.probabilities.argmax(1) == main).mean()), 4
         ),

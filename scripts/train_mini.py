@@ -508,7 +508,9 @@ def blurred(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """
     quarters = x.chunk(4)
     sigmas = 0.3 + 1.3 * torch.rand(2, generator=generator)
-    soft = [gaussian_blur(q, [9, 9], [float(s)] * 2) for q, s in zip(quarters, sigmas, strict=False)]
+    soft = [
+        gaussian_blur(q, [9, 9], [float(s)] * 2) for q, s in zip(quarters, sigmas, strict=False)
+    ]
     return torch.cat([*soft, *quarters[2:]])
 
 
