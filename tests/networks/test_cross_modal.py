@@ -326,6 +326,18 @@ def test_the_loss_reaches_the_whole_conditioner():
     assert without == []
 
 
+def test_conditions_begin_where_they_are_told():
+    conditioner = adaptation().conditioner
+    start = torch.randn(3, 6, generator=seeded())
+    conditioner.begin_at(start)
+    vectors = StimulusVectors(responses(), IDS, 4).mean(torch.arange(6))
+    context = conditioner(vectors).context
+    assert torch.equal(conditioner.empty[0], start)
+    change = (context - start).detach()
+    assert 0 < float(change.std()) < 0.2 * float(start.std())
+    assert float((change[0] - change[1]).abs().max()) > 0
+
+
 def test_the_time_condition_can_be_left_out():
     task = adaptation(time=None)
     task.training_loss(torch.arange(6), seeded(1))

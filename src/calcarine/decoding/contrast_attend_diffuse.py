@@ -227,6 +227,9 @@ def diffuse(
             model.context_width,
             model.time_embed_dim if config.time_condition else None,
         )
+    begin = _empty_context(model, tokens) if config.begin == "empty" else None
+    if begin is not None:
+        conditioner.begin_at(begin)
     names = trainable_parts(model.unet)
     with _lent(model, names, config.time_condition):
         freeze_except(model.unet, names)
@@ -245,6 +248,17 @@ def diffuse(
         unet = dict(model.unet.named_parameters())
         listening = {name: unet[name].detach().clone() for name in names}
     return BrainConditioning(conditioner.eval().requires_grad_(False), listening)
+
+
+def _empty_context(model: ConditionalDiffusion, tokens: int) -> torch.Tensor | None:
+    """What the model takes for no condition, where it knows that for so many tokens."""
+    import torch
+
+    from calcarine.diffusion import LatentDiffusion
+
+    if isinstance(model, LatentDiffusion) and model.context_shape[0] == tokens:
+        return torch.from_numpy(model.embed_text([""]))
+    return None
 
 
 class BrainConditioning:

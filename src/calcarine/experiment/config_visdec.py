@@ -140,7 +140,7 @@ PAPER: dict[str, Any] = {
         },
     },
     "adapt": {
-        "loss": {"drop_condition": 0.0, "tokens": 77},
+        "loss": {"drop_condition": 0.0, "tokens": 77, "begin": "random"},
         "training": {
             "steps": 105_000, "batch_size": 8, "lr": 5.3e-5, "schedule": "constant", "clip": 0.5,
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict
@@ -32,6 +32,9 @@ class AdaptationConfig:
         Also add the condition to the time embedding ("double conditioning").
     tokens
         Of the context; those of the model's own text where None (77 in the paper).
+    begin
+        ``"empty"``: contexts begin at that of the empty text, where the model has text;
+        ``"random"``: as in the published code.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
@@ -39,6 +42,7 @@ class AdaptationConfig:
     drop_condition: float = 0.1
     time_condition: bool = True
     tokens: int | None = None
+    begin: Literal["empty", "random"] = "empty"
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_condition < 1:

@@ -69,6 +69,7 @@ class Conditioner(nn.Module):
         half = max(1, n_patches // 2)
         self.mix = nn.Sequential(nn.Conv1d(n_patches, half, 1), nn.Conv1d(half, tokens, 1))
         self.to_width = nn.Linear(encoder.config.dim, width)
+        self.base = nn.Parameter(torch.zeros(1, tokens, width))
         self.empty = nn.Parameter(torch.zeros(1, tokens, width))
         self.time: nn.Module | None = None
         self.empty_time: nn.Parameter | None = None
@@ -82,6 +83,18 @@ class Conditioner(nn.Module):
             )
             self.empty_time = nn.Parameter(torch.zeros(1, time_width))
 
+    def begin_at(self, context: torch.Tensor) -> None:
+        """Let all conditions begin at one context (tokens, width), to which the brain then adds.
+
+        The published code begins at random. From the context of the empty text a model that was
+        trained on text sets out with pictures, and has only to learn which.
+        """
+        with torch.no_grad():
+            for parameter in (self.base, self.empty):
+                parameter.copy_(context)
+            self.to_width.weight.mul_(0.1)
+            self.to_width.bias.zero_()
+
     @classmethod
     def of_shape(cls, shape: dict[str, Any]) -> Conditioner:
         """A conditioner with random weights of the shape that another one tells."""
@@ -91,7 +104,7 @@ class Conditioner(nn.Module):
     def forward(self, vectors: PatchedVectors) -> Condition:
         """Condition of each vector."""
         tokens = self.encoder(vectors).tokens[:, 1:]
-        context = self.to_width(self.mix(tokens))
+        context = self.base + self.to_width(self.mix(tokens))
         return Condition(context, None if self.time is None else self.time(context))
 
     def without(self, condition: Condition, left_out: torch.Tensor) -> Condition:
