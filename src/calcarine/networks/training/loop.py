@@ -62,7 +62,11 @@ class TrainingModule(LightningModule):
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         filled = [group for group in groups if group["params"]]
-        return torch.optim.AdamW(filled, lr=self.config.lr, betas=self.config.betas)
+        # With precision 16 a fused optimiser unscales gradients itself, after they were clipped.
+        fused = self.config.precision != "16" and _can_be_fused(trained)
+        return torch.optim.AdamW(
+            filled, lr=self.config.lr, betas=self.config.betas, fused=fused or None
+        )
 
     def training_step(self, step: int, _: int) -> None:
         """Do step ``step``: all micro-batches of this device, then the optimiser."""
@@ -200,6 +204,11 @@ class TrainingModule(LightningModule):
                         f"{_some(rows(index).tolist())}; check these samples or lower lr, and the "
                         "last checkpoint is kept."
                     )
+
+
+def _can_be_fused(parameters: list[torch.nn.Parameter]) -> bool:
+    """Whether one pass over the memory can do a whole update, which takes several otherwise."""
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
 
 
 def _number(value: Any) -> float:
