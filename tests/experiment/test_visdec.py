@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,8 +13,8 @@ from safetensors.torch import load_file
 
 from calcarine.decoding.contrast_attend_diffuse import BrainConditioning
 from calcarine.diffusion import LatentDiffusion, random_class_conditional
-from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment, run_experiment, run_stage
+from calcarine.errors import CalcarineError, LeakageError
+from calcarine.experiment import load_experiment, run_experiment, run_stage, visdec
 from calcarine.experiment.ablation import crossed_bootstrap, paper_rows, run_ablation, varied_rows
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
@@ -70,9 +71,14 @@ def finished(tiny_stable_diffusion, image_network, tmp_path_factory):
     return run_experiment(experiment(tiny_stable_diffusion, image_network), out)
 
 
+def place(run, phase):
+    (folder,) = (run.path / "networks").glob(f"{phase}-*/shared")
+    return folder
+
+
 def weights(run, phase):
     name = "conditioning" if phase == "adapt" else "weights"
-    return load_file(run.path / "networks" / phase / "shared" / f"{name}.safetensors")
+    return load_file(place(run, phase) / f"{name}.safetensors")
 
 
 def test_one_table_holds_both_systems_and_their_floors(finished):
@@ -95,28 +101,44 @@ def test_training_is_written_as_safetensors_and_json_alone(finished):
     assert kinds <= {".safetensors", ".json", ".csv"}
 
 
-class Shuffled:
-    """Test responses replaced by others, everything else as it was."""
-
-    def __init__(self, dataset):
-        self._dataset = dataset
-
-    def __getattr__(self, name):
-        return getattr(self._dataset, name)
-
-    def test(self, *args):
-        raise AssertionError("a phase asked for test responses")
+def with_other_test_responses(dataset):
+    """The data set with every test trial replaced by noise, and scaled by other test trials."""
+    split = dataset.splits[0]
+    responses = dataset.responses.copy(deep=True)
+    rows = dataset.trials_of(split.test)
+    noise = np.random.default_rng(1).standard_normal((len(rows), dataset.n_voxels))
+    responses[rows] = 5 * noise + 3
+    return dataclasses.replace(dataset, responses=responses)
 
 
 def test_no_test_response_reaches_a_phase(finished, tmp_path):
     run = RunDirectory(tmp_path / "again", finished.experiment)
     work = Workspace(run)
-    work.__dict__["dataset"] = Shuffled(work.dataset)
+    before = work.dataset
+    work.__dict__["dataset"] = with_other_test_responses(before)
+    assert work.dataset.digest() != before.digest()
     for stage in ("pretrain", "guide", "adapt"):
         run_stage(work, stage)
         first, second = weights(finished, stage), weights(run, stage)
         assert set(first) == set(second)
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_scale_of_responses_does_not_matter(finished, tmp_path):
+    """Measured data come in any unit; voxels are scaled by their training trials."""
+    run = RunDirectory(tmp_path / "again", finished.experiment)
+    work = Workspace(run)
+    factors = np.logspace(-3, 3, work.dataset.n_voxels)
+    responses = work.dataset.responses * factors + 7 * factors
+    work.__dict__["dataset"] = dataclasses.replace(work.dataset, responses=responses, scaling=None)
+    for stage in ("pretrain", "guide", "adapt"):
+        run_stage(work, stage)
+    split = work.splits[0]
+    told = [
+        visdec.conditioning(w, split).condition(w.dataset.test(split).data)[0]
+        for w in (work, Workspace(finished))
+    ]
+    np.testing.assert_allclose(told[0], told[1], atol=2e-3)
 
 
 class Interrupted(Progress):
@@ -154,6 +176,90 @@ def test_an_interrupted_run_ends_with_the_same_numbers(finished, tmp_path):
     ).read_text()
 
 
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [
+        ("visdec.roi=early", {"pretrain", "guide", "adapt"}),
+        ("visdec.encoder.depth=2", {"pretrain", "guide", "adapt"}),
+        ("visdec.pretrain.loss.temperature=0.2", {"pretrain", "guide", "adapt"}),
+        ("visdec.guide.loss.direction=code", {"guide", "adapt"}),
+        ("visdec.guide.training.seed=1", {"guide", "adapt"}),
+        ("features.resize=lanczos", {"adapt"}),
+        ("visdec.adapt.loss.begin=random", {"adapt"}),
+        ("visdec.adapt.guidance=3", set()),
+        ("visdec.adapt.training.save_every_steps=1", set()),
+    ],
+)
+def test_a_setting_changes_the_trainings_that_depend_on_it(
+    finished, tiny_stable_diffusion, image_network, tmp_path, setting, changed
+):
+    wanted = experiment(tiny_stable_diffusion, image_network, setting)
+    keys = Workspace(RunDirectory(tmp_path / "run", wanted)).keys
+    old = Workspace(finished).keys
+    phases = ("pretrain", "guide", "adapt")
+    assert {phase for phase in phases if keys[phase] != old[phase]} == changed
+
+
+def test_other_image_weights_are_another_guidance(finished, image_network):
+    old = Workspace(finished).keys
+    file = image_network / "model.safetensors"
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        new = Workspace(finished).keys
+    finally:
+        file.write_bytes(content)
+    assert new["pretrain"] == old["pretrain"]
+    assert new["guide"] != old["guide"]
+
+
+def test_weights_that_met_the_test_responses_are_refused(
+    finished, tiny_stable_diffusion, image_network, tmp_path
+):
+    start = place(finished, "pretrain") / "encoder"
+    again = experiment(
+        tiny_stable_diffusion, image_network, f"visdec.pretrain.start={start}",
+        "visdec.guide.when=never",
+    )  # fmt: skip
+    run_stage(Workspace(RunDirectory(tmp_path / "fine", again)), "pretrain")
+    work = Workspace(RunDirectory(tmp_path / "other", again))
+    split = work.dataset.splits[0]
+    turned = dataclasses.replace(
+        split, train=(*split.train[6:], *split.test), test=split.train[:6], rule="turned"
+    )
+    work.__dict__["dataset"] = dataclasses.replace(work.dataset, splits=(turned,))
+    with pytest.raises(LeakageError, match="trained on responses of this subject that are test"):
+        run_stage(work, "pretrain")
+
+
+def test_the_audit_knows_what_was_pretrained_on(finished):
+    from calcarine.evaluation.audit import audit
+    from calcarine.experiment.audit import material_of_run
+
+    found = audit(material_of_run(finished.path), ["pretraining-on-test"]).findings
+    assert found["pretraining-on-test"].verdict == "passed"
+    assert "own, rest" in found["pretraining-on-test"].sentence
+
+
+def test_the_phases_from_the_command_line(tiny_stable_diffusion, image_network, tmp_path):
+    from typer.testing import CliRunner
+
+    from calcarine.cli.main import app
+
+    out, runner = str(tmp_path / "run"), CliRunner()
+    given = settings(tiny_stable_diffusion, image_network, "ridge.when=never")
+    options = [word for setting in given for word in ("--set", setting)]
+    first = runner.invoke(app, ["pretrain", "--preset", "visdec-mini", "--out", out, *options])
+    assert first.exit_code == 0, first.output
+    assert f"calcarine guide {out}" in first.output.replace("\n", " ")
+    with pytest.raises(CalcarineError, match="has its own settings"):
+        runner.invoke(app, ["pretrain", out, "--subject", "subj02"], catch_exceptions=False)
+    with pytest.raises(CalcarineError, match="has not finished 'guide'"):
+        runner.invoke(app, ["adapt", out], catch_exceptions=False)
+    assert runner.invoke(app, ["guide", out]).exit_code == 0
+    assert runner.invoke(app, ["adapt", out]).exit_code == 0
+
+
 def test_test_responses_in_the_pool_are_refused_or_stamped(
     tiny_stable_diffusion, image_network, tmp_path
 ):
@@ -187,7 +293,7 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
 def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
     finished, tiny_stable_diffusion, tmp_path
 ):
-    trained = BrainConditioning.load(finished.path / "networks" / "adapt" / "shared")
+    trained = BrainConditioning.load(place(finished, "adapt"))
     model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
     before = {k: v.clone() for k, v in model.unet.state_dict().items()}
     responses = np.random.default_rng(0).standard_normal((3, 90)).astype(np.float32)
@@ -217,8 +323,9 @@ def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
 def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusion):
     model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
     old = dict(model.unet.named_parameters())
-    trained = BrainConditioning.load(finished.path / "networks" / "adapt" / "shared").listening
-    assert all("attn2" in name or "transformer_blocks" in name for name in trained)
+    trained = BrainConditioning.load(place(finished, "adapt")).listening
+    assert all(".attn2." in name or ".norm2." in name for name in trained)
+    assert all("transformer_blocks" in name for name in trained)
     assert any(not torch.equal(old[name], weight) for name, weight in trained.items())
 
 
@@ -230,6 +337,8 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.guide.loss.layers=3", "even"),
         ("visdec.pretrain.loss.temperature=0", "temperature"),
         ("visdec.pretrain.pool=[elsewhere]", "visdec.pretrain.pool"),
+        ("visdec.adapt.loss.drop_condition=0", "without condition"),
+        ("visdec.pretrain.training.accumulate=64", "one sample"),
     ],
 )
 def test_wrong_settings_are_told(setting, told):

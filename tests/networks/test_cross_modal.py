@@ -205,6 +205,18 @@ def test_guidance_sets_out_from_the_first_phase(network):
     torch.testing.assert_close(guess, alone)
 
 
+def test_the_order_in_which_patches_were_drawn_does_not_matter(network):
+    """In the paper's direction answers are brought to places in the sequence."""
+    valid = torch.ones(40, 12, dtype=torch.bool)
+    valid[:20, 9:] = False
+    masking = draw_masking(valid, 0.5, seeded())
+    present = torch.ones_like(masking.visible, dtype=torch.bool)
+    present = present if masking.present is None else masking.present
+    for row, kept in zip(masking.visible, present, strict=True):
+        own = row[kept].tolist()
+        assert own == sorted(own)
+
+
 def test_each_modality_hears_the_other_once_trained(network):
     task = guidance(network)
     for back in (network.fmri_back, network.image_back):
@@ -220,7 +232,8 @@ def test_each_modality_hears_the_other_once_trained(network):
 def test_guidance_trains_all_but_the_body_of_the_image_network(network):
     task = guidance(network)
     loss, parts = task.training_loss(torch.arange(6), seeded())
-    assert float(loss) == pytest.approx(0.25 * float(parts["fmri"]) + 1.5 * float(parts["image"]))
+    wanted = 0.25 * parts["fmri"] + 1.5 * parts["image"]
+    torch.testing.assert_close(loss, wanted)
     for back in (network.fmri_back, network.image_back):
         torch.nn.init.normal_(back.weight, std=0.1)
     task.training_loss(torch.arange(6), seeded())[0].backward()

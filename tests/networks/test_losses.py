@@ -103,12 +103,28 @@ def test_reconstruction_counts_hidden_patches_only(batch):
     assert float(reconstruction_loss(changed, truth, hidden[0])) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_vector_drawn_twice_is_no_negative_of_itself(batch):
+    truth, first, second, _, _ = (x.flatten(1) if torch.is_tensor(x) else x for x in batch)
+    rows = torch.tensor([3, 8, 3, 1, 8])
+    same = rows[:, None] == rows
+    wanted = 0.0
+    for i in range(5):
+        others = [j for j in range(5) if j == i or rows[j] != rows[i]]
+        below = sum(math.exp(cosine(first[i], second[j]) / 0.1) for j in others)
+        wanted -= math.log(math.exp(cosine(first[i], second[i]) / 0.1) / below) / 5
+    assert float(cross_contrast(first, second, 0.1, same)) == pytest.approx(wanted, abs=1e-5)
+    once = float(self_contrast(first, second, truth, 0.1, "paper", torch.eye(5, dtype=bool)))
+    assert once == float(self_contrast(first, second, truth, 0.1))
+
+
 def test_a_weight_of_zero_removes_the_gradient_of_its_loss(batch):
     truth, first, second, valid, hidden = batch
     first = first.clone().requires_grad_()
     config = ContrastConfig(0.0, 0.0, 1.0)
-    total, parts = contrast_losses((first, second), truth, tuple(hidden), valid, config)
-    assert float(total.detach()) == float(parts["cross_contrast"].detach())
+    total, _ = contrast_losses((first, second), truth, tuple(hidden), valid, config)
+    (gradient,) = torch.autograd.grad(total, first)
+    alone = cross_contrast(*((x * valid[..., None]).flatten(1) for x in (first, second)))
+    torch.testing.assert_close(gradient, torch.autograd.grad(alone, first)[0])
 
 
 @pytest.mark.parametrize(

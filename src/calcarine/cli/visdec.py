@@ -39,7 +39,7 @@ def pretrain(
         )
         path = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
         RunDirectory(path, experiment)
-    elif settings:
+    elif settings or dataset or data or subject or out:
         raise CalcarineError("A run's folder has its own settings; give --out for a new run.")
     _stage(path, "pretrain")
     print(f"Weights: {path / 'networks' / 'pretrain'}; next: calcarine guide {path}")

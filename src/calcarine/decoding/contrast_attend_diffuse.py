@@ -37,20 +37,54 @@ _SEED_STEP = 7919
 
 
 @dataclass(frozen=True)
+class VoxelScale:
+    """Mean and SD of each voxel, learned from training responses.
+
+    Attributes
+    ----------
+    mean, scale : float32 array of shape (voxel,)
+    """
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[Any]) -> VoxelScale:
+        """From vectors (n, voxel); voxels that do not vary are only centred."""
+        mean, spread = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
+        flat = spread <= 1e-12 * np.maximum(np.abs(mean), 1e-30)
+        scale = np.where(flat, 1.0, spread)
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
+
+    def apply(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+        """Vectors in SDs from the mean."""
+        if vectors.shape[-1] != len(self.mean):
+            raise CalcarineError(
+                f"Responses have {vectors.shape[-1]} voxels, and the network was trained on "
+                f"{len(self.mean)}; give those of the same region."
+            )
+        scaled: NDArray[np.float32] = ((vectors - self.mean) / self.scale).astype(np.float32)
+        return scaled
+
+
+@dataclass(frozen=True)
 class TrainingStimuli:
     """Training responses of one split, with the stimuli that validate.
 
     Attributes
     ----------
     responses : Responses
-        Single trials of training stimuli.
+        Single trials of training stimuli, scaled.
     train, validation : tuple of str
         Which stimuli train and which validate; test stimuli are in neither.
+    scale : VoxelScale
+        From the trials of the stimuli that train.
     """
 
     responses: Responses
     train: tuple[str, ...]
     validation: tuple[str, ...]
+    scale: VoxelScale
 
     @classmethod
     def of(
@@ -59,11 +93,16 @@ class TrainingStimuli:
         """Carve a share of validation stimuli out of the training stimuli of a split."""
         from calcarine.networks.training import split_validation
 
-        train, validation = split_validation(split.train, share, seed)
+        rows, held_out = split_validation(split.train, share, seed)
+        train = tuple(split.train[i] for i in rows)
+        responses = dataset.train(split, roi)
+        inside = np.isin(responses.stimulus_ids, train)
+        scale = VoxelScale.of(responses.data[inside])
         return cls(
-            dataset.train(split, roi),
-            tuple(split.train[i] for i in train),
-            tuple(split.train[i] for i in validation),
+            replace(responses, data=scale.apply(responses.data)),
+            train,
+            tuple(split.train[i] for i in held_out),
+            scale,
         )
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
@@ -152,6 +191,7 @@ def attend(
     with torch.random.fork_rng():
         torch.manual_seed(training.seed + _SEED_STEP)
         network = CrossModalNetwork(autoencoder, image, config.layers, config.direction)
+    network.freeze_unused(config)
     patch = autoencoder.config.patch
     task = CrossModalGuidance(
         network,
@@ -230,6 +270,10 @@ def diffuse(
     begin = _empty_context(model, tokens) if config.begin == "empty" else None
     if begin is not None:
         conditioner.begin_at(begin)
+    if not config.drop_condition:  # nothing would ever train them
+        for parameter in (conditioner.empty, conditioner.empty_time):
+            if parameter is not None:
+                parameter.requires_grad_(False)
     names = trainable_parts(model.unet)
     with _lent(model, names, config.time_condition):
         freeze_except(model.unet, names)
@@ -247,7 +291,7 @@ def diffuse(
         run(task, training, folder, **options)
         unet = dict(model.unet.named_parameters())
         listening = {name: unet[name].detach().clone() for name in names}
-    return BrainConditioning(conditioner.eval().requires_grad_(False), listening)
+    return BrainConditioning(conditioner.eval().requires_grad_(False), listening, stimuli.scale)
 
 
 def _empty_context(model: ConditionalDiffusion, tokens: int) -> torch.Tensor | None:
@@ -269,26 +313,34 @@ class BrainConditioning:
     conditioner : Conditioner
     listening : dict of str to tensor
         The U-Net's weights that were trained.
+    scale : VoxelScale
+        Of the responses it was trained on.
     """
 
-    def __init__(self, conditioner: Conditioner, listening: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self, conditioner: Conditioner, listening: dict[str, torch.Tensor], scale: VoxelScale
+    ) -> None:
         self.conditioner = conditioner
         self.listening = listening
+        self.scale = scale
 
     def condition(
         self, responses: NDArray[Any], batch_size: int = 64
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Context and time condition of responses (n, voxel); each row as if it came alone."""
+        """Context and time condition of responses (n, voxel), as they are measured.
+
+        Each row gives what it would give alone.
+        """
         import torch
 
         from calcarine.networks.patches import patch_vectors
 
         device = self.conditioner.empty.device
         patch = self.conditioner.encoder.config.patch
-        contexts, times = [], []
+        contexts, times, scaled = [], [], self.scale.apply(responses)
         with torch.inference_mode():
             for begin in range(0, len(responses), batch_size):
-                part = patch_vectors(responses[begin : begin + batch_size], patch)
+                part = patch_vectors(scaled[begin : begin + batch_size], patch)
                 context, time = self.conditioner(part.to(device))
                 contexts.append(context.float().cpu().numpy())
                 if time is not None:
@@ -336,14 +388,22 @@ class BrainConditioning:
         """Write weights and shape as safetensors and JSON."""
         import json
 
+        import torch
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         from calcarine.files import write_text, written_aside
 
         state = {f"conditioner.{k}": v for k, v in self.conditioner.state_dict().items()}
         state |= {f"unet.{k}": v for k, v in self.listening.items()}
-        with written_aside(folder / "conditioning.safetensors") as aside:
-            save_file({k: v.contiguous().cpu() for k, v in state.items()}, aside)
+        state |= {f"voxels.{k}": torch.from_numpy(v) for k, v in vars(self.scale).items()}
+        try:
+            with written_aside(folder / "conditioning.safetensors") as aside:
+                save_file({k: v.contiguous().cpu() for k, v in state.items()}, aside)
+        except SafetensorError as error:
+            raise CalcarineError(
+                f"{folder} cannot be written ({error}); make room, and the same command continues."
+            ) from error
         write_text(folder / "conditioning.json", json.dumps(self.conditioner.shape, indent=2))
 
     @classmethod
@@ -365,12 +425,13 @@ class BrainConditioning:
                 if k.startswith("conditioner.")
             }
             conditioner.load_state_dict(own)
+            scale = VoxelScale(state["voxels.mean"].numpy(), state["voxels.scale"].numpy())
         except Exception as error:
             raise CalcarineError(
                 f"{folder} holds no trained conditioning, or a broken one; train it again."
             ) from error
         unet = {k.removeprefix("unet."): v for k, v in state.items() if k.startswith("unet.")}
-        return cls(conditioner.eval().requires_grad_(False), unet)
+        return cls(conditioner.eval().requires_grad_(False), unet, scale)
 
 
 @contextmanager
@@ -378,7 +439,7 @@ def _lent(model: ConditionalDiffusion, names: Sequence[str], timed: bool) -> Ite
     """Give the U-Net back as it was, whatever is done to the named parameters meanwhile."""
     from calcarine.diffusion.conditional import add_time_condition
 
-    unet = model.unet
+    unet, device = model.unet, model.device
     parameters = dict(unet.named_parameters())
     kept = {name: parameters[name].detach().clone() for name in names if name in parameters}
     embedding = unet.class_embedding
@@ -388,6 +449,7 @@ def _lent(model: ConditionalDiffusion, names: Sequence[str], timed: bool) -> Ite
         yield
     finally:
         unet.class_embedding = embedding
+        unet.to(device)  # Lightning leaves what it trained on the CPU
         unet.eval().requires_grad_(False)
         for name, weight in kept.items():
             parameters[name].data.copy_(weight)

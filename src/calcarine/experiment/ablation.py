@@ -69,11 +69,14 @@ def paper_rows() -> Rows:
         "no reconstruction": (f"{loss}.reconstruction=0",),
         "gammas 1 and 0": (f"{guide}.gamma_fmri=1", f"{guide}.gamma_image=0"),
         "gammas 0 and 1": (f"{guide}.gamma_fmri=0", f"{guide}.gamma_image=1"),
+        "gammas .5 and 1.5": (f"{guide}.gamma_fmri=0.5", f"{guide}.gamma_image=1.5"),
+        "gammas 1.5 and .5": (f"{guide}.gamma_fmri=1.5", f"{guide}.gamma_image=0.5"),
         "gammas 1 and 1": (f"{guide}.gamma_fmri=1", f"{guide}.gamma_image=1"),
         "image mask .75": (f"{guide}.image_mask=0.75",),
         "fMRI mask .5": (f"{guide}.fmri_mask=0.5",),
         "2 cross-attention blocks": (f"{guide}.layers=2",),
         "4 cross-attention blocks": (f"{guide}.layers=4",),
+        "8 cross-attention blocks": (f"{guide}.layers=8",),
     }
 
 

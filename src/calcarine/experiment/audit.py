@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ from calcarine.linear.folds import grouped_folds
 _NO_PRETRAINING = (
     "A run trains on responses in one place, its ridge decoders, and these refuse anything but "
     "training responses; there is no pre-training."
+)
+_PRETRAINING = (
+    "Vis-Dec trained on {pool} and on training responses with their pictures; no test response of "
+    "a fold was given to a training of that fold."
 )
 # Beyond these, some voxels and some training rows stand for all.
 _MOST_RESPONSES = 400_000_000
@@ -84,13 +89,17 @@ def material_of_run(
         for name, pictures in opened.methods.items()
     }
     # Candidates beyond the samples are only there to be chosen from; scores leave them out.
-    everything = sets["z_c"]
-    scored = min(everything.samples, work.config.generation.samples)
-    sets["z_c"] = PictureSet(ids, everything.read, scored)
+    everything = sets.get("z_c")
+    if everything is not None:
+        scored = min(everything.samples, work.config.generation.samples)
+        sets["z_c"] = PictureSet(ids, everything.read, scored)
     values, trials = _as_read(work, dataset, splits[0])
     train_ids, allowed = _allowed(splits, ids)
-    choice = _choice(work, everything, sets[CHOSEN], ids) if CHOSEN in sets else None
-    facts = {"pretraining-on-test": _NO_PRETRAINING}
+    choice = None
+    if everything is not None and CHOSEN in sets:
+        choice = _choice(work, everything, sets[CHOSEN], ids)
+    facts, trials = _pretraining(work, trials)
+    decoded = work.config.ridge.when == "always"
     if choice is None:
         facts["best-of-samples"] = "All samples are scored, and none was chosen."
     return Material(
@@ -101,8 +110,8 @@ def material_of_run(
         allowed=allowed,
         trials=trials,
         responses=values,
-        statistics=list(_statistics(work, dataset, splits)),
-        predictions=_predictions(work, dataset, splits, ids),
+        statistics=list(_statistics(work, dataset, splits)) if decoded else [],
+        predictions=_predictions(work, dataset, splits, ids) if decoded else [],
         choice=choice,
         others={n: s for n, s in sets.items() if n in names and n not in (chosen_method, CHOSEN)},
         numbers=tuple(numbers) or _scores(path, chosen_method),
@@ -149,6 +158,20 @@ def _as_read(work: Workspace, dataset: BrainDataset, split: Split) -> tuple[NDAr
         fold_role="inner",
     )
     return values[kept], trials
+
+
+def _pretraining(work: Workspace, trials: Trials) -> tuple[dict[str, str], Trials]:
+    """What is known of responses in pre-training: a fact, or which trials were in it."""
+    config = work.config.visdec
+    if not work.phase_on("adapt"):
+        return {"pretraining-on-test": _NO_PRETRAINING}, trials
+    if config.transductive:
+        return {}, replace(trials, pretrain=trials.rows("test"))
+    if config.pretrain.start is not None:
+        return {}, trials  # what those weights have met, the run cannot tell
+    pool = "the pool " + ", ".join(part.source for part in config.pretrain.pool)
+    told = pool if work.phase_on("pretrain") else "no unlabelled vectors"
+    return {"pretraining-on-test": _PRETRAINING.format(pool=told)}, trials
 
 
 def _inner_folds(work: Workspace, shown: NDArray[Any]) -> NDArray[np.int64]:

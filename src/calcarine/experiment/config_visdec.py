@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from calcarine.networks.adaptation import AdaptationConfig
 from calcarine.networks.augment import Augmentation
@@ -19,6 +19,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
+def _as_text(value: Any) -> Any:
+    """Numbers of subjects are names, as HCP's."""
+    return str(value) if isinstance(value, int) else value
+
+
 class PoolConfig(_Part):
     """One source of unlabelled vectors.
 
@@ -30,7 +35,7 @@ class PoolConfig(_Part):
     source: Literal["own", "rest", "hcp", "dataset", "test"] = "own"
     name: str | None = Field(None, description="of another data set")
     data: str | None = Field(None, description="folder of its files, or of HCP's")
-    subject: str | None = None
+    subject: Annotated[str | None, BeforeValidator(_as_text)] = None
     roi: str = Field("all", description="of another data set")
     n: int = Field(2400, ge=120, description="samples of simulated rest")
 
@@ -63,6 +68,16 @@ class PretrainConfig(_Part):
     augmentation: Augmentation = Augmentation()
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="after")
+    def _has_negatives(self) -> PretrainConfig:
+        contrasted = self.loss.self_contrast or self.loss.cross_contrast
+        if contrasted and self.training.micro_batch < 2:
+            raise ValueError(
+                "contrasts are within a micro-batch, which holds one sample here; accumulate less "
+                "or take a larger batch_size"
+            )
+        return self
+
 
 class GuideConfig(_Part):
     """Second phase: attend."""
@@ -88,6 +103,15 @@ class AdaptConfig(_Part):
     sampler: Literal["ddim", "plms"] = "ddim"
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_guided(self) -> AdaptConfig:
+        if self.guidance != 1 and not self.loss.drop_condition:
+            raise ValueError(
+                "guidance needs a model that was also trained without condition; raise "
+                "loss.drop_condition above 0, or set guidance to 1"
+            )
+        return self
 
 
 class VisDecConfig(_Part):
@@ -143,6 +167,7 @@ PAPER: dict[str, Any] = {
         "loss": {"drop_condition": 0.0, "tokens": 77, "begin": "random"},
         "training": {
             "steps": 105_000, "batch_size": 8, "lr": 5.3e-5, "schedule": "constant", "clip": 0.5,
+            "weight_decay": 0.01, "betas": [0.9, 0.999],
         },
         "sampler": "plms",
         "steps": 250,
@@ -159,15 +184,22 @@ MINI: dict[str, Any] = {
     "pretrain": {
         "pool": ["rest", "own"],
         "augmentation": {"drop": 0.1},
-        "training": {"steps": 1500, "batch_size": 64, "lr": 1e-3, "warmup_steps": 100},
+        "training": {
+            "steps": 1500, "batch_size": 64, "lr": 1e-3, "warmup_steps": 100,
+            "validate_every": 250,
+        },
     },
     "guide": {
         "augmentation": {"drop": 0.1},
-        "training": {"steps": 300, "batch_size": 32, "lr": 5e-4, "warmup_steps": 30},
+        "training": {
+            "steps": 300, "batch_size": 32, "lr": 5e-4, "warmup_steps": 30, "validate_every": 50,
+        },
     },
     "adapt": {
         "augmentation": {"noise": 0.2, "drop": 0.1},
-        "training": {"steps": 500, "batch_size": 24, "lr": 1e-3, "warmup_steps": 50},
+        "training": {
+            "steps": 500, "batch_size": 24, "lr": 1e-3, "warmup_steps": 50, "validate_every": 100,
+        },
         "guidance": 2.0,
         "steps": 30,
         "samples": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,12 @@ from calcarine.experiment.workspace import Workspace
 TRANSDUCTIVE = (
     "Transductive: the encoder of Vis-Dec was pre-trained on the test responses too, without their "
     "stimuli. Its scores must not be compared with those of decoders that never met them."
+)
+
+
+UNKNOWN = (
+    "The encoder of Vis-Dec began from published weights; whether these have met the test "
+    "responses cannot be known from here."
 )
 
 
@@ -31,8 +38,8 @@ def describe(work: Workspace) -> None:
             decoder[split.name] = json.loads((folder / "summary.json").read_text())
     info = datasets.info(dataset.name)
     told = read_evaluation(run.metrics).notes
-    if work.phase_on("pretrain") and work.config.visdec.transductive:
-        told = [TRANSDUCTIVE, *told]
+    if work.phase_on("adapt"):
+        told = [*_met(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     notes = sorted(
         {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
@@ -63,6 +70,16 @@ def describe(work: Workspace) -> None:
         chosen=chosen,
         decoder=decoder,
     )
+
+
+def _met(work: Workspace) -> list[str]:
+    """Notes on what the encoder may have met before."""
+    config = work.config.visdec
+    if config.transductive or (config.allow_transductive and config.pretrain.start):
+        return [TRANSDUCTIVE]
+    if config.pretrain.start and not Path(config.pretrain.start).is_dir():
+        return [UNKNOWN]
+    return []
 
 
 def _models(work: Workspace) -> dict[str, str]:

@@ -25,9 +25,10 @@ _OUTPUTS = {
     "features": (),
     "encode": ("encoding", "encoding.html"),
     "fit": ("decoder",),
-    "pretrain": ("networks/pretrain",),
-    "guide": ("networks/guide",),
-    "adapt": ("networks/adapt",),
+    # Trainings lie in folders named by what they are; a changed setting loses none.
+    "pretrain": (),
+    "guide": (),
+    "adapt": (),
     "reconstruct": ("reconstructions",),
     "evaluate": ("metrics",),
     "report": ("figures", "report.html"),

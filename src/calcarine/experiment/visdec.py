@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from calcarine import datasets
 from calcarine.datasets import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, LeakageError
 from calcarine.experiment.config_visdec import PoolConfig
+from calcarine.files import digest_file
 
 if TYPE_CHECKING:
     from calcarine.decoding.contrast_attend_diffuse import BrainConditioning, TrainingStimuli
@@ -45,12 +46,12 @@ def pretrain(work: Workspace) -> None:
                 config.pretrain.training,
                 config=config.pretrain.loss,
                 augmentation=config.pretrain.augmentation,
-                start=_start(work, shape),
+                start=_start(work, split, shape),
                 provenance=_provenance(work, "pretrain", split),
                 progress=advance,
                 say=work.progress.say,
             )
-            save_encoder(folder / "encoder", autoencoder, {"phase": "contrast"})
+            save_encoder(folder / "encoder", autoencoder, _about(work, "pretrain", split))
 
 
 def guide(work: Workspace) -> None:
@@ -81,7 +82,7 @@ def guide(work: Workspace) -> None:
                 progress=advance,
                 say=work.progress.say,
             )
-            save_encoder(folder / "encoder", autoencoder, {"phase": "attend"})
+            save_encoder(folder / "encoder", autoencoder, _about(work, "guide", split))
 
 
 def adapt(work: Workspace) -> None:
@@ -148,8 +149,9 @@ def _before(work: Workspace, phase: str, split: Split) -> FMRIAutoencoder:
             work.run.require(earlier, work.keys[earlier])
             return load_encoder(work.phase(earlier, split) / "encoder")
     shape = _shape(work, [_stimuli(work, split).responses.data])
-    started = _start(work, shape)
-    return started or new_autoencoder(shape, work.config.visdec.adapt.training.seed)
+    started = _start(work, split, shape)
+    seed = getattr(work.config.visdec, phase).training.seed
+    return started or new_autoencoder(shape, seed)
 
 
 def _shape(work: Workspace, vectors: list[Vectors]) -> AutoencoderConfig:
@@ -160,15 +162,79 @@ def _shape(work: Workspace, vectors: list[Vectors]) -> AutoencoderConfig:
     return AutoencoderConfig(n_patches=-(-longest // shape["patch"]), **shape)
 
 
-def _start(work: Workspace, shape: AutoencoderConfig) -> FMRIAutoencoder | None:
+def made_of(work: Workspace, phase: str) -> list[Any]:
+    """What a phase depends on beside its settings: content of files, and the model's weights."""
+    config = work.config.visdec
+    if phase == "adapt":
+        return [work.generator.digest, work.config.features.resize, _first(work, phase)]
+    if phase == "guide":
+        from calcarine.networks.image_autoencoder import MINI
+
+        source = config.guide.image_autoencoder
+        return [_content(MINI if source == "mini" else Path(source)), _first(work, phase)]
+    return [_first(work, phase), *(_content(Path(p.data)) for p in config.pretrain.pool if p.data)]
+
+
+def _first(work: Workspace, phase: str) -> Any:
+    """Weights that a phase begins from if it is the first one that is on."""
+    order = ["pretrain", "guide", "adapt"]
+    start = work.config.visdec.pretrain.start
+    before = any(work.phase_on(name) for name in order[: order.index(phase)])
+    return None if before or start is None else [start, _content(Path(start))]
+
+
+def _content(place: Path) -> Any:
+    """Hash of a file; names and sizes in a folder, of whose weights the hash; None of a hub id."""
+    if place.is_file():
+        return digest_file(place)
+    if not place.is_dir():
+        return None
+    files = sorted(file for file in place.rglob("*") if file.is_file())
+    weights = {".safetensors", ".json"}
+    return [
+        (str(file.relative_to(place)), digest_file(file) if file.suffix in weights else size)
+        for file in files
+        for size in (file.stat().st_size,)
+    ]
+
+
+def _about(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
+    """What a later user of the encoder must know: whose responses it has met."""
+    dataset = work.dataset
+    return {
+        "phase": phase,
+        "dataset": dataset.name,
+        "subject": dataset.subject,
+        "trained on": sorted(split.train),
+        "transductive": work.config.visdec.transductive,
+    }
+
+
+def _refuse_if_met(work: Workspace, split: Split, about: dict[str, Any], place: Path) -> None:
+    """Weights of the same subject must not have met what is tested here."""
+    if work.config.visdec.allow_transductive:
+        return
+    same = (about.get("dataset"), about.get("subject")) == (work.dataset.name, work.dataset.subject)
+    met = set(about.get("trained on", ())) & set(split.test)
+    if same and (met or about.get("transductive")):
+        raise LeakageError(
+            f"The weights in {place} were trained on responses of this subject that are test "
+            f"responses in {split.name}; begin elsewhere, or set visdec.allow_transductive=true, "
+            "which the report will say."
+        )
+
+
+def _start(work: Workspace, split: Split, shape: AutoencoderConfig) -> FMRIAutoencoder | None:
     """Weights to begin from, brought to the number of patches that is needed here."""
     source = work.config.visdec.pretrain.start
     if source is None:
         return None
     from calcarine.networks.published import interpolated, load_published_encoder
-    from calcarine.networks.storage import load_encoder
+    from calcarine.networks.storage import load_encoder, read_about
 
     place = Path(source)
+    if place.is_dir():
+        _refuse_if_met(work, split, read_about(place), place)
     found = load_encoder(place) if place.is_dir() else load_published_encoder(place).autoencoder
     if found.config.patch != shape.patch:
         raise CalcarineError(
@@ -179,20 +245,25 @@ def _start(work: Workspace, shape: AutoencoderConfig) -> FMRIAutoencoder | None:
 
 
 def _provenance(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
-    return {"phase": phase, "key": work.keys[phase], "split": split.digest()}
+    return {"phase": phase, "key": work.training_keys[phase], "split": split.digest()}
 
 
 def _pool(
     work: Workspace, split: Split, stimuli: TrainingStimuli
 ) -> tuple[list[Vectors], list[Vectors]]:
     """Unlabelled vectors to train on and to watch, an array for each source and subject."""
+    from calcarine.decoding.contrast_attend_diffuse import VoxelScale
+
     train, held_out = [], []
     for part in work.config.visdec.pretrain.pool:
         if part.source == "own":
             train.append(stimuli.vectors(stimuli.train))
             held_out.append(stimuli.vectors(stimuli.validation))
             continue
-        for vectors in _foreign(work, split, part):
+        for measured in _foreign(work, split, part):
+            own = part.source == "test"
+            scale = stimuli.scale if own else VoxelScale.of(measured)
+            vectors = scale.apply(measured)
             # The end of a recording, for neighbours in time are alike.
             last = max(1, round(work.config.visdec.validation * len(vectors)))
             train.append(vectors[:-last])
@@ -220,7 +291,10 @@ def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
             "The pool names the very subject that is decoded, whose test responses must not be "
             "trained on; the training responses are 'own'."
         )
-    return [other.train(None, part.roi).data]
+    responses = other.train(None, part.roi)
+    # Whatever pictures are tested here are left out there too, should the ids agree.
+    kept = ~np.isin(responses.stimulus_ids, split.test)
+    return [responses.data[kept]]
 
 
 def _rest(work: Workspace, part: PoolConfig) -> Vectors:

@@ -147,9 +147,12 @@ class Workspace:
     def generator(self) -> ConditionalDiffusion:
         """The diffusion model that listens to the brain in Vis-Dec."""
         source = self.config.visdec.model
-        if source is None:
-            return self.model
-        return load_model(source, dtype=torch_dtype(self.config.generation.precision))
+        if self.config.generation.precision != "float32":
+            raise CalcarineError(
+                "Vis-Dec trains in float32, with visdec.PHASE.training.precision for less; set "
+                "generation.precision to float32."
+            )
+        return self.model if source is None else load_model(source)
 
     @cached_property
     def generator_latents(self) -> NDArray[np.float32]:
@@ -166,10 +169,18 @@ class Workspace:
         return name == "adapt" or getattr(config, name).when == "always"
 
     def phase(self, name: str, split: Split) -> Path:
-        """Folder in which a phase is trained for a split."""
-        if self.trained is None:
-            return self.run.networks / name / split.name
-        return self.trained / f"{name}-{self.keys[name][:16]}" / split.name
+        """Folder in which a phase is trained for a split, named by what is trained."""
+        trained = self.trained or self.run.networks
+        return trained / f"{name}-{self.training_keys[name][:12]}" / split.name
+
+    @cached_property
+    def training_keys(self) -> dict[str, str]:
+        """What a training of each phase is.
+
+        Unlike the key of its stage it leaves out a number of steps that may be raised later.
+        """
+        self.keys  # noqa: B018 - fills them
+        return self._training_keys
 
     @property
     def searches(self) -> bool:
@@ -190,17 +201,19 @@ class Workspace:
 
     def _phase_keys(self, data: str, splits: list[str]) -> dict[str, str]:
         """Keys of the phases of Vis-Dec that are on; each holds that of the phase before."""
+        from calcarine.experiment.visdec import made_of
+
         config, keys = self.config.visdec, {}
         before = content_key(data, splits, config.roi, config.validation, config.seed)
-        before = content_key(before, config.encoder.model_dump(), config.pretrain.start)
+        before = content_key(before, config.encoder.model_dump())
+        self._training_keys: dict[str, str] = {}
         for name in ("pretrain", "guide", "adapt"):
             if self.phase_on(name):
                 part = getattr(config, name)
                 own = part.model_dump(mode="json", exclude={"training", "when", *_SAMPLING})
-                trained = part.training.identity | {"steps": part.training.steps}
-                extra = self.generator.digest if name == "adapt" else None
-                before = content_key(name, before, own, trained, extra)
-                keys[name] = before
+                parts = (name, before, own, part.training.identity, made_of(self, name))
+                self._training_keys[name] = content_key(*parts)
+                before = keys[name] = content_key(*parts, part.training.steps)
         return keys
 
     # A stage's key holds its settings and the key of the stage before.

@@ -71,7 +71,7 @@ class Conditioner(nn.Module):
         self.to_width = nn.Linear(encoder.config.dim, width)
         self.base = nn.Parameter(torch.zeros(1, tokens, width))
         self.empty = nn.Parameter(torch.zeros(1, tokens, width))
-        self.time: nn.Module | None = None
+        self.time: nn.Sequential | None = None
         self.empty_time: nn.Parameter | None = None
         if time_width is not None:
             few = max(1, tokens // 2)
@@ -94,6 +94,9 @@ class Conditioner(nn.Module):
                 parameter.copy_(context)
             self.to_width.weight.mul_(0.1)
             self.to_width.bias.zero_()
+            if self.time is not None:
+                for parameter in self.time[-1].parameters():
+                    parameter.zero_()
 
     @classmethod
     def of_shape(cls, shape: dict[str, Any]) -> Conditioner:

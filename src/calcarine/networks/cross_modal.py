@@ -94,6 +94,14 @@ class CrossModalNetwork(nn.Module):
             nn.init.zeros_(back.weight)
             nn.init.zeros_(back.bias)
 
+    def freeze_unused(self, config: GuidanceConfig) -> None:
+        """Take the gradients from a side whose loss has no weight, for it would get none."""
+        fmri = (self.fmri_cross, self.fmri_back, *self.fmri.decoder_parts)
+        image = (self.image_cross, self.image_back, self.image.model.decoder)
+        for weight, parts in ((config.gamma_fmri, fmri), (config.gamma_image, image)):
+            for part in parts if not weight else ():
+                part.requires_grad_(False)
+
     def tell_fmri(
         self, vectors: PatchedVectors, pixels: torch.Tensor, ratio: float, draw: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:

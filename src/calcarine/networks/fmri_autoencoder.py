@@ -138,6 +138,17 @@ class FMRIAutoencoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
         self.encoder = FMRIEncoder(config)
 
+    @property
+    def decoder_parts(self) -> tuple[nn.Module | nn.Parameter, ...]:
+        """Everything but the encoder."""
+        return (
+            self.decoder_embed,
+            self.mask_token,
+            self.decoder_blocks,
+            self.decoder_norm,
+            self.decoder_pred,
+        )
+
     def decode(
         self, tokens: torch.Tensor, vectors: PatchedVectors, masking: Masking | None = None
     ) -> torch.Tensor:

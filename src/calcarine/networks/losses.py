@@ -87,6 +87,7 @@ def self_contrast(
     truth: torch.Tensor,
     temperature: float = 0.1,
     form: Literal["paper", "code"] = "paper",
+    same: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """A reconstruction should be nearer to its own vector than to another's.
 
@@ -96,6 +97,9 @@ def self_contrast(
         Reconstructions y^1 and y^2 from the two maskings, shape (batch, voxels).
     truth
         Vectors x, of the same shape.
+    same
+        bool, shape (batch, batch): pairs that are one vector, drawn twice into the batch. They
+        are no negatives.
 
     Notes
     -----
@@ -104,24 +108,32 @@ def self_contrast(
     negatives are the pairs (y_j^2, x_i): ``-log exp(s(y_i^2, x_i)/t) / sum_j
     exp(s(y_j^2, x_i)/t)``.
     """
-    near = _nce(cosine_scores(first, truth), temperature)
+    near = _nce(cosine_scores(first, truth), temperature, same)
     if form == "code":
         return near
-    return (near + _nce(cosine_scores(truth, second), temperature)) / 2
+    return (near + _nce(cosine_scores(truth, second), temperature, same)) / 2
 
 
 def cross_contrast(
-    first: torch.Tensor, second: torch.Tensor, temperature: float = 0.1
+    first: torch.Tensor,
+    second: torch.Tensor,
+    temperature: float = 0.1,
+    same: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Two reconstructions of one vector should be nearer to each other than to another's.
 
     Mean over i of ``-log exp(s(y_i^1, y_i^2)/t) / sum_j exp(s(y_i^1, y_j^2)/t)``.
     """
-    return _nce(cosine_scores(first, second), temperature)
+    return _nce(cosine_scores(first, second), temperature, same)
 
 
-def _nce(scores: torch.Tensor, temperature: float) -> torch.Tensor:
+def _nce(
+    scores: torch.Tensor, temperature: float, same: torch.Tensor | None = None
+) -> torch.Tensor:
     own = torch.arange(len(scores), device=scores.device)
+    if same is not None:
+        others = same.to(scores.device) & (own[:, None] != own)
+        scores = scores.masked_fill(others, -torch.inf)
     return F.cross_entropy(scores / temperature, own)
 
 
@@ -131,6 +143,7 @@ def contrast_losses(
     hidden: tuple[torch.Tensor, torch.Tensor],
     valid: torch.Tensor,
     config: ContrastConfig,
+    rows: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """All losses of one batch.
 
@@ -144,6 +157,8 @@ def contrast_losses(
         Masked patches of each masking, bool, (batch, patches).
     valid
         bool, (batch, patches): patches that the vectors have.
+    rows
+        int64, (batch,): which vector each is, where one may be drawn twice.
 
     Returns
     -------
@@ -153,8 +168,8 @@ def contrast_losses(
     Notes
     -----
     With the form ``"paper"`` the total is ``w_r L_r + w_s L_S + w_c L_C``; with ``"code"``,
-    ``w_r L_r + (w_s L_S + w_c L_C) / 2``. L_r is the mean over both maskings. On several devices
-    contrasts are within each device's part of the batch.
+    ``w_r L_r + (w_s L_S + w_c L_C) / 2``. L_r is the mean over both maskings. On several devices,
+    and with gradients accumulated, contrasts are within each micro-batch.
     """
     with torch.autocast(truth.device.type, enabled=False):
         both = [guess.float() for guess in guesses]
@@ -163,10 +178,13 @@ def contrast_losses(
             reconstruction_loss(guess, truth.float(), mask)
             for guess, mask in zip(both, hidden, strict=True)
         ]
+        same = None if rows is None else rows[:, None] == rows
         parts = {
             "reconstruction": (told[0] + told[1]) / 2,
-            "self_contrast": self_contrast(first, second, target, config.temperature, config.form),
-            "cross_contrast": cross_contrast(first, second, config.temperature),
+            "self_contrast": self_contrast(
+                first, second, target, config.temperature, config.form, same
+            ),
+            "cross_contrast": cross_contrast(first, second, config.temperature, same),
         }
         share = 1.0 if config.form == "paper" else 0.5
         weights = {

@@ -18,8 +18,8 @@ class Masking:
     Attributes
     ----------
     visible
-        int64, shape (batch, kept): which patches are seen, in random order; filled up where a
-        sample keeps fewer than others.
+        int64, shape (batch, kept): which patches are seen, ascending; filled up at the end where
+        a sample keeps fewer than others.
     present
         bool, shape (batch, kept), False for what was filled up; None where nothing was.
     hidden
@@ -62,7 +62,9 @@ def draw_masking(valid: torch.Tensor, ratio: float, generator: torch.Generator) 
     kept = (counts - (counts.double() * ratio).long()).clamp(min=1)
     longest = int(kept.max())
     present = torch.arange(longest)[None] < kept[:, None]
-    visible = order[:, :longest]
+    # In their order, for where tokens stand in the sequence matters to some that listen.
+    places = order[:, :longest] + (~present) * on_cpu.shape[1]
+    visible = places.sort(1).values % on_cpu.shape[1]
     hidden = on_cpu.clone()
     hidden.scatter_(1, visible, ~present & hidden.gather(1, visible))
     even = bool(present.all())

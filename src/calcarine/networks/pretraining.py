@@ -54,17 +54,22 @@ class ContrastPretraining(nn.Module):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Total and its parts on some of the training vectors."""
         truth = self._train.rows(rows)
-        return self._losses(truth, augment_vectors(truth, self.augmentation, generator), generator)
+        seen = augment_vectors(truth, self.augmentation, generator)
+        return self._losses(truth, seen, rows, generator)
 
     def validation_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Total and its parts on some of the validation vectors, which are not augmented."""
         truth = self._validation.rows(rows)
-        return self._losses(truth, truth, generator)
+        return self._losses(truth, truth, rows, generator)
 
     def _losses(
-        self, truth: PatchedVectors, seen: PatchedVectors, generator: torch.Generator
+        self,
+        truth: PatchedVectors,
+        seen: PatchedVectors,
+        rows: torch.Tensor,
+        generator: torch.Generator,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         device = self.autoencoder.mask_token.device
         truth, seen = truth.to(device), seen.to(device)
@@ -74,5 +79,6 @@ class ContrastPretraining(nn.Module):
         first, second = self.autoencoder(twice, masking).chunk(2)
         hidden_first, hidden_second = masking.hidden.chunk(2)
         return contrast_losses(
-            (first, second), truth.values, (hidden_first, hidden_second), truth.valid, self.config
-        )
+            (first, second), truth.values, (hidden_first, hidden_second), truth.valid,
+            self.config, rows,
+        )  # fmt: skip
