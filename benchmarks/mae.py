@@ -285,7 +285,7 @@ class Plain:
 # -- our side: the project's own training step -----------------------------------------------------
 
 
-def our_task(options: argparse.Namespace, rows: int = 256) -> Any:
+def our_task(options: argparse.Namespace) -> Any:
     """What the first phase trains, on simulated vectors: a few patterns and noise."""
     import numpy as np
 
@@ -304,6 +304,8 @@ def our_task(options: argparse.Namespace, rows: int = 256) -> Any:
         decoder_depth=max(1, options.depth // 3),
         decoder_heads=HEADS,
     )
+    # One epoch at most, for ours takes no vector as a negative of itself where it comes twice.
+    rows = options.batch[0] * (options.repeats + 2)
     rng = np.random.default_rng(SEED)
     vectors = rng.standard_normal((rows, 8)) @ rng.standard_normal((8, options.length))
     vectors = vectors / 4 + rng.standard_normal((rows, options.length))
