@@ -47,7 +47,7 @@ def test_the_pipeline_of_diffusers_loads_it_and_agrees(mini):
         latents=noise,
         num_inference_steps=4,
         guidance_scale=5.0,
-        guidance_rescale=0.9,
+        guidance_rescale=1.0,
         output_type="latent",
         height=64,
         width=64,
@@ -109,5 +109,5 @@ def test_objects_named_are_drawn_rather_than_others(mini, drawn):
     named = [judge.labels.index(r.categories[0]) for r in single]
     others = [k for k in range(len(judge.labels)) if k not in named]
     right = np.mean([present[i, k] > 0.5 for i, k in enumerate(named)])
-    assert right >= 0.35
+    assert right >= 0.6
     assert (present[:, others] > 0.5).mean() <= 0.05

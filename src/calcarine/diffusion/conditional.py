@@ -25,7 +25,7 @@ from calcarine.errors import CalcarineError
 __all__ = ["ConditionalDiffusion", "add_time_condition", "freeze_except", "trainable_parts"]
 
 _SHORT_OF_MEMORY = 8e9
-_RESCALE = 0.9
+_RESCALE = 1.0
 
 
 class ConditionalDiffusion:
@@ -36,7 +36,7 @@ class ConditionalDiffusion:
     guidance_rescale : float
         Between 0 and 1: how far a guided guess is brought back to the spread of the guess under
         the context (Lin et al. 2024, equations 14 to 16). Guidance makes guesses too large, most
-        of all where the noise schedule ends with no signal at all. So it is .9 for such models
+        of all where the noise schedule ends with no signal at all. So it is 1 for such models
         and 0, as the seed papers have it, for others.
 
     Parameters

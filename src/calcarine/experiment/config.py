@@ -86,7 +86,7 @@ class GenerationConfig(_Part):
     strength: float = Field(0.8, ge=0, le=1)
     guidance: float = Field(5.0, ge=0)
     guidance_rescale: float | None = Field(
-        None, ge=0, le=1, description="share; by default .9 for models that end in pure noise"
+        None, ge=0, le=1, description="share; by default 1 for models that end in pure noise"
     )
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
