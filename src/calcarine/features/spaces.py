@@ -152,8 +152,8 @@ def extract_spaces(
     if moving or any(space.name == "c" for space in parsed):
         found["c"] = recipe.c(store, model, stimuli)
     settings = {"guidance": guidance, "steps": steps, "seed": seed}
-    settings["guidance_rescale"] = model.guidance_rescale
     made_of = recipe.provenance(stimuli) if moving else {}
+    made_of = {**made_of, "guidance_rescale": model.guidance_rescale}
     for strength in sorted({space.strength for space in moving if space.strength is not None}):
         group = [space for space in moving if space.strength == strength]
         work = _Pass(model, stimuli, found["z"], found["c"], strength, made_of, settings, progress)
