@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calcarine.errors import CalcarineError
-from calcarine.networks.augment import Augmentation, augment_vectors, crop_pictures
+from calcarine.networks.augment import Augmentation, augment_vectors
 from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.networks.losses import ContrastConfig
 from calcarine.networks.masking import draw_masking, no_masking
@@ -182,18 +182,6 @@ def test_augmentations_change_what_they_say():
     assert torch.equal(augment_vectors(cut, Augmentation(), seeded()).values, cut.values)
     with pytest.raises(CalcarineError, match="drop below 1"):
         Augmentation(drop=1.0)
-
-
-def test_crops_are_parts_of_the_picture():
-    ramp = torch.linspace(0, 1, 64).expand(50, 3, 64, 64)
-    cropped = crop_pictures(ramp, 0.5, seeded())
-    spans = cropped[:, 0, 32, -1] - cropped[:, 0, 32, 0]
-    cut = spans < 0.99
-    assert 0.3 < float(cut.float().mean()) < 0.7
-    torch.testing.assert_close(spans[cut], torch.full_like(spans[cut], 0.8), atol=0.02, rtol=0)
-    assert torch.equal(crop_pictures(ramp, 0.0, seeded()), ramp) or torch.allclose(
-        crop_pictures(ramp, 0.0, seeded()), ramp, atol=1e-6
-    )
 
 
 def test_pretraining_learns_what_vectors_have_in_common():

@@ -1,4 +1,4 @@
-"""Changes to vectors and pictures that a network should not mind."""
+"""Changes to vectors that a network should not mind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from pydantic import ConfigDict
-from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
 from calcarine.networks.patches import PatchedVectors
 
-__all__ = ["Augmentation", "augment_vectors", "crop_pictures"]
+__all__ = ["Augmentation", "augment_vectors"]
 
 
 @dataclass(frozen=True)
@@ -57,27 +56,3 @@ def augment_vectors(
     if how.drop:
         values = values * (torch.rand(shape, generator=generator) >= how.drop).to(device)
     return replace(vectors, values=values * vectors.valid[..., None])
-
-
-def crop_pictures(
-    pictures: torch.Tensor, chance: float, generator: torch.Generator, least: float = 0.8
-) -> torch.Tensor:
-    """Some pictures become a random square part of themselves, enlarged to the full size.
-
-    Parameters
-    ----------
-    pictures
-        Shape (batch, channels, height, width).
-    chance
-        Of each picture (.5 in MinD-Vis and Vis-Dec).
-    least
-        Side of the part over the side of the picture (.8 there).
-    """
-    chosen = torch.rand(len(pictures), generator=generator) < chance
-    shift = (torch.rand(len(pictures), 2, generator=generator) * 2 - 1) * (1 - least)
-    scale = torch.where(chosen, least, 1.0)
-    theta = torch.zeros(len(pictures), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = scale
-    theta[:, :, 2] = shift * chosen[:, None]
-    grid = F.affine_grid(theta.to(pictures), list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
