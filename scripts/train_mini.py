@@ -503,8 +503,7 @@ def _train_denoiser(rank: int, options: argparse.Namespace) -> None:
 def blurred(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Half of the pictures, a quarter of them each with a blur of up to 1.6 pixels.
 
-    Reconstructions are blurred. A judge that never saw blur misses every fourth object at .8
-    pixels, where a person misses none.
+    Reconstructions are blurred, and a judge that never saw blur goes by sharp edges.
     """
     quarters = x.chunk(4)
     sigmas = 0.3 + 1.3 * torch.rand(2, generator=generator)

@@ -179,8 +179,7 @@ class Workspace:
 
         Unlike the key of its stage it leaves out a number of steps that may be raised later.
         """
-        self.keys  # noqa: B018 - fills them
-        return self._training_keys
+        return {name: key for name, (_, key) in self._phase_keys.items()}
 
     @property
     def searches(self) -> bool:
@@ -199,21 +198,24 @@ class Workspace:
         config = self.config
         return "always" in (config.ridge.when, config.encoding.when)
 
-    def _phase_keys(self, data: str, splits: list[str]) -> dict[str, str]:
-        """Keys of the phases of Vis-Dec that are on; each holds that of the phase before."""
+    @cached_property
+    def _phase_keys(self) -> dict[str, tuple[str, str]]:
+        """Keys of stage and training of the phases that are on; each holds those before."""
         from calcarine.experiment.visdec import made_of
 
         config, keys = self.config.visdec, {}
-        before = content_key(data, splits, config.roi, config.validation, config.seed)
+        splits = [split.digest() for split in self.splits]
+        before = content_key(
+            self.dataset.digest(), splits, config.roi, config.validation, config.seed
+        )
         before = content_key(before, config.encoder.model_dump())
-        self._training_keys: dict[str, str] = {}
         for name in ("pretrain", "guide", "adapt"):
             if self.phase_on(name):
                 part = getattr(config, name)
                 own = part.model_dump(mode="json", exclude={"training", "when", *_SAMPLING})
                 parts = (name, before, own, part.training.identity, made_of(self, name))
-                self._training_keys[name] = content_key(*parts)
-                before = keys[name] = content_key(*parts, part.training.steps)
+                before = content_key(*parts, part.training.steps)
+                keys[name] = before, content_key(*parts)
         return keys
 
     # A stage's key holds its settings and the key of the stage before.
@@ -245,7 +247,7 @@ class Workspace:
         )
         evaluation = config.evaluation.model_dump(mode="json")
         parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
-        phases = self._phase_keys(data, splits)
+        phases = {name: key for name, (key, _) in self._phase_keys.items()}
         made = (fit, generation, parts, *([phases["adapt"], _sampling(config)] if phases else []))
         reconstruct = content_key("reconstruct", *made)
         judge = self.dataset.judge

@@ -111,13 +111,11 @@ class ImageAutoencoder(nn.Module):
         return target
 
     def encode(self, pixels: torch.Tensor, masking: Masking) -> torch.Tensor:
-        """Class token and visible patches, shape (batch, 1 + kept, width); without gradients."""
+        """Class token and visible patches, shape (batch, 1 + kept, width)."""
         kept, n = masking.visible.shape[1], self.n_patches
         # transformers keeps int(n (1 - ratio)) patches, those with the least noise.
         self.model.config.mask_ratio = 1 - (kept + 0.5) / n
-        with torch.no_grad():
-            out = self.model.vit(pixels, noise=_ranks(masking, n))
-        return out.last_hidden_state
+        return self.model.vit(pixels, noise=_ranks(masking, n)).last_hidden_state
 
     def decode(self, tokens: torch.Tensor, masking: Masking) -> torch.Tensor:
         """Guess of all patches from encoded tokens."""

@@ -362,7 +362,6 @@ tiny["train"](tiny["Tiny"](), tiny["settings"](), {str(tmp_path / "a")!r})
 
 
 def test_tensorboard_has_the_losses_within_the_folder(tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = config_of(loggers=["csv", "tensorboard"])
