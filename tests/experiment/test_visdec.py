@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from calcarine.decoding.contrast_attend_diffuse import BrainConditioning
+from calcarine.decoding.brain_conditioning import BrainConditioning
 from calcarine.diffusion import LatentDiffusion, random_class_conditional
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.experiment import load_experiment, run_experiment, run_stage, visdec

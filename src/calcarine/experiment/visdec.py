@@ -15,7 +15,8 @@ from calcarine.experiment.config_visdec import PoolConfig
 from calcarine.files import digest_file
 
 if TYPE_CHECKING:
-    from calcarine.decoding.contrast_attend_diffuse import BrainConditioning, TrainingStimuli
+    from calcarine.decoding.brain_conditioning import BrainConditioning
+    from calcarine.decoding.contrast_attend_diffuse import TrainingStimuli
     from calcarine.experiment.workspace import Workspace
     from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 
@@ -114,7 +115,7 @@ def adapt(work: Workspace) -> None:
 
 def conditioning(work: Workspace, split: Split) -> BrainConditioning:
     """What ``adapt`` trained for a split."""
-    from calcarine.decoding.contrast_attend_diffuse import BrainConditioning
+    from calcarine.decoding.brain_conditioning import BrainConditioning
 
     work.run.require("adapt", work.keys["adapt"])
     return BrainConditioning.load(work.phase("adapt", split))
@@ -252,7 +253,7 @@ def _pool(
     work: Workspace, split: Split, stimuli: TrainingStimuli
 ) -> tuple[list[Vectors], list[Vectors]]:
     """Unlabelled vectors to train on and to watch, an array for each source and subject."""
-    from calcarine.decoding.contrast_attend_diffuse import VoxelScale
+    from calcarine.decoding.brain_conditioning import VoxelScale
 
     train, held_out = [], []
     for part in work.config.visdec.pretrain.pool:
