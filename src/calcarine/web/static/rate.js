@@ -38,6 +38,7 @@
   }
   const post = (path, body) => request(path, {
     method: "POST",
+    keepalive: true, // is sent even if the tab is closed at once
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   });
@@ -182,7 +183,7 @@
       if (key === "arrowleft" || key === "f") { event.preventDefault(); choose("left", "key"); }
       else if (key === "arrowright" || key === "j") { event.preventDefault(); choose("right", "key"); }
       else if (key === "p" || (key === " " && !onButton)) { event.preventDefault(); pause(); }
-    } else if (shownScreen() === "rest" && (key === "p" || key === " ") && !onButton) {
+    } else if (shownScreen() === "rest" && (key === "p" || (key === " " && !onButton))) {
       event.preventDefault();
       resume();
     }

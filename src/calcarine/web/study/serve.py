@@ -90,6 +90,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen()  # so that links work as soon as they are printed
         return listening
     except (OSError, OverflowError) as error:
         raise CalcarineError(
