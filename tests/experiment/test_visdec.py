@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,13 @@ from calcarine.decoding.brain_conditioning import BrainConditioning
 from calcarine.diffusion import LatentDiffusion, random_class_conditional
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.experiment import load_experiment, run_experiment, run_stage, visdec
-from calcarine.experiment.ablation import crossed_bootstrap, paper_rows, run_ablation, varied_rows
+from calcarine.experiment.ablation import run_ablation
+from calcarine.experiment.ablation_rows import product_rows
+from calcarine.experiment.describe import met_test_responses
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
+from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.networks.image_autoencoder import new_image_autoencoder
 
 
@@ -235,8 +240,9 @@ def test_weights_that_met_the_test_responses_are_refused(
 def test_the_audit_knows_what_was_pretrained_on(finished):
     from calcarine.evaluation.audit import audit
     from calcarine.experiment.audit import material_of_run
+    from calcarine.experiment.workspace import Workspace
 
-    found = audit(material_of_run(finished.path), ["pretraining-on-test"]).findings
+    found = audit(material_of_run(Workspace(finished)), ["pretraining-on-test"]).findings
     assert found["pretraining-on-test"].verdict == "passed"
     assert "own, rest" in found["pretraining-on-test"].sentence
 
@@ -290,6 +296,100 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
     assert "z" not in methods
 
 
+# Test modules cannot be imported; these write files in the layout of the authors.
+NETWORKS = Path(__file__).parents[1] / "networks"
+PUBLISHED = runpy.run_path(str(NETWORKS / "test_published_conditioner.py"))
+ENCODER = runpy.run_path(str(NETWORKS / "test_published.py"))
+
+
+@pytest.fixture
+def tuned(image_network, tmp_path, monkeypatch):
+    """A published model of the last phase for 26 voxels, and an experiment that begins from it."""
+    from calcarine.experiment import workspace
+
+    monkeypatch.setattr(workspace, "load_model", lambda *a, **k: random_class_conditional(True))
+    model = random_class_conditional(True)
+    torch.manual_seed(0)
+    sizes = model.context_width, model.time_embed_dim
+    weights = PUBLISHED["conditioner_in_their_layout"](*sizes)
+    weights |= PUBLISHED["LAYOUT"]["original_unet"](model.unet)
+    file = tmp_path / "tuned.pth"
+    torch.save({"model_state_dict": weights}, file)
+    given = [
+        "dataset.options.n_other=26", "visdec.roi=other", "visdec.model=model.ckpt",
+        "ridge.when=never", f"visdec.adapt.start={file}", "visdec.pretrain.when=never",
+        "visdec.guide.when=never", "visdec.adapt.guidance=1", "visdec.adapt.samples=1",
+    ]  # fmt: skip
+    return weights, lambda *more: experiment("nowhere", image_network, *given, *more)
+
+
+def test_a_published_model_of_the_last_phase_is_taken_as_it_is(tuned, tmp_path):
+    weights, wanted = tuned
+    as_it_is = wanted("visdec.adapt.when=never", "visdec.scale=all")
+    run = run_experiment(as_it_is, tmp_path / "run")
+    assert "cannot be known" in (run.path / "report.html").read_text()
+    work = Workspace(run)
+    (split,) = work.splits
+    shown = visdec._stimuli(work, split).train
+    training = work.dataset.train(split, "other")
+    values = training.data[np.isin(training.stimulus_ids, shown)]
+    test = work.dataset.test(split, "other").data
+    scaled = torch.from_numpy(((test - values.mean()) / values.std()).astype(np.float32))
+    found = visdec.conditioning(work, split).condition(test)
+    for ours, theirs in zip(found, PUBLISHED["theirs"](weights, scaled), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_published_model_of_the_last_phase_is_trained_on(tuned, tmp_path):
+    weights, wanted = tuned
+    run = RunDirectory(tmp_path / "run", wanted())
+    work = Workspace(run)
+    run_stage(work, "adapt")
+    trained = visdec.conditioning(work, work.splits[0])
+    ours = trained.conditioner.to_width.weight
+    old = weights["cond_stage_model.dim_mapper.weight"]
+    assert 0 < (ours - old).abs().max() < 0.05
+    before = dict(random_class_conditional(True).unet.named_parameters())
+    assert any(not torch.equal(before[k], v) for k, v in trained.listening.items())
+    assert (
+        work.keys["adapt"]
+        != Workspace(RunDirectory(tmp_path / "other", wanted("visdec.adapt.when=never"))).keys[
+            "adapt"
+        ]
+    )
+    other = Workspace(RunDirectory(tmp_path / "early", wanted("visdec.roi=early")))
+    with pytest.raises(CalcarineError, match=r"listens to 7 patches of 4 .* the responses make 10"):
+        run_stage(other, "adapt")
+
+
+@pytest.mark.parametrize("n_patches", [6, 9])
+def test_learned_positions_of_a_published_encoder_are_kept(
+    tiny_stable_diffusion, image_network, tmp_path, n_patches
+):
+    torch.manual_seed(0)
+    network = FMRIAutoencoder(
+        AutoencoderConfig(n_patches, 16, 16, 1, 16, decoder_dim=16, decoder_depth=1)
+    )
+    weights = ENCODER["in_their_layout"](network)
+    weights["pos_embed"] = torch.randn(1, n_patches + 1, 16)
+    torch.save({"model": weights}, tmp_path / "learned.pth")
+    wanted = experiment(
+        tiny_stable_diffusion, image_network, "visdec.pretrain.when=never",
+        "visdec.guide.when=never", f"visdec.pretrain.start={tmp_path / 'learned.pth'}",
+    )  # fmt: skip
+    work = Workspace(RunDirectory(tmp_path / "run", wanted))
+    run_stage(work, "adapt")
+    positions = visdec.conditioning(work, work.splits[0]).conditioner.encoder.positions
+    assert positions.shape == (7, 16)  # 90 voxels
+    table = weights["pos_embed"][0]
+    if n_patches == 6:
+        assert torch.equal(positions, table)
+    else:
+        assert torch.equal(positions[0], table[0])
+        expected = torch.nn.functional.interpolate(table[1:].T[None], size=6, mode="linear")[0].T
+        torch.testing.assert_close(positions[1:], expected)
+
+
 def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
     finished, tiny_stable_diffusion, tmp_path
 ):
@@ -338,6 +438,10 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.pretrain.loss.temperature=0", "temperature"),
         ("visdec.pretrain.pool=[elsewhere]", "visdec.pretrain.pool"),
         ("visdec.adapt.loss.drop_condition=0", "without condition"),
+        ("visdec.adapt.start=c.pth", "pretrain.when=never and visdec.guide.when=never"),
+        ("visdec.adapt.when=never", "give adapt.start"),
+        ("visdec.adapt={when: never, start: c.pth}", "set adapt.guidance to 1"),
+        ("visdec.scale=none", "visdec.scale"),
         ("visdec.pretrain.training.accumulate=64", "one sample"),
     ],
 )
@@ -372,36 +476,40 @@ def test_fewer_voxels_than_a_patch_are_told(tiny_stable_diffusion, image_network
 # -- ablation
 
 
-def test_the_ablation_shares_what_is_the_same(tiny_stable_diffusion, image_network, tmp_path):
-    rows = varied_rows(["visdec.adapt.training.steps=2"])
-    table = run_ablation(
-        rows, tmp_path, settings=settings(tiny_stable_diffusion, image_network), seeds=2
-    )
+def test_an_ablation_shares_what_is_the_same_and_is_stamped(
+    tiny_stable_diffusion, image_network, tmp_path
+):
+    rows = product_rows(["visdec.pretrain.when=always;never", "visdec.adapt.training.steps=2;3"])
+    given = settings(
+        tiny_stable_diffusion, image_network, "visdec.pretrain.pool=[own, test]",
+        "visdec.allow_transductive=true", "visdec.guide.when=never",
+    )  # fmt: skip
+    table = run_ablation(rows, tmp_path, settings=given, seeds=1)
+    # "as set" is one of the four combinations; those with pre-training share it.
     trained = sorted(p.name.split("-")[0] for p in (tmp_path / "trained").iterdir())
-    assert trained == ["adapt"] * 4 + ["guide"] * 2 + ["pretrain"] * 2
-    assert [line[0] for line in table.cells] == ["as set", "adapt.training.steps=2"]
-    assert set(table.scores["seeds"]) == {2}
+    assert trained == ["adapt"] * 4 + ["pretrain"]
+    assert [line[0] for line in table.cells] == [
+        "as set [transductive]",
+        "pretrain.when=always, adapt.training.steps=2 [transductive]",
+        "pretrain.when=always, adapt.training.steps=3 [transductive]",
+        "pretrain.when=never, adapt.training.steps=2",
+        "pretrain.when=never, adapt.training.steps=3",
+    ]
+    assert "Simulated:" in table.title and "Transductive:" in table.title
+    assert "was allowed" in table.title and "One seed:" in table.title
     written = pd.read_csv(tmp_path / "ablation.csv")
-    assert len(written) == len(table.scores)
-    base = written[written["row"] == "as set"]
-    assert not base[["difference", "d_low", "d_high"]].to_numpy().any()
+    assert len(written) == len(table.scores) and written["simulated"].all()
+    assert written.groupby("row")["transductive"].first().to_dict() == {
+        name: "allowed" if "never" in name else "yes" for name in rows
+    }
+    same = written["row"].isin(["as set", "pretrain.when=always, adapt.training.steps=3"])
+    assert not written[same][["difference", "d_low", "d_high"]].to_numpy().any()
+    told = json.loads((tmp_path / "ablation.json").read_text())
+    assert told["simulated"] is True and told["transductive"] == ["allowed", "yes"]
+    assert told["notes"] == table.notes and len(told["scores"]) == len(written)
 
 
-def test_the_rows_of_the_paper_are_settings_that_exist():
-    for name, changes in paper_rows().items():
-        loaded = load_experiment("visdec-mini", None, list(changes))
-        assert (loaded == load_experiment("visdec-mini")) == (name == "as set")
-    with pytest.raises(CalcarineError, match="There is no row 'x'"):
-        run_ablation(paper_rows(), None, only=["x"])
-    with pytest.raises(CalcarineError, match="names no values"):
-        varied_rows(["visdec.guide.loss.layers"])
-
-
-def test_the_crossed_bootstrap_covers_seeds_and_images():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for trial in range(200):
-        seeds, images = rng.normal(0, 0.3, (8, 1)), rng.normal(0, 0.5, (1, 30))
-        _, low, high = crossed_bootstrap(seeds + images + rng.normal(0, 0.2, (8, 30)), 500, trial)
-        inside += low <= 0 <= high
-    assert 0.84 < inside / 200 < 0.99
+def test_a_published_start_is_told_and_nothing_more_than_is_known(tmp_path):
+    chosen = load_experiment("visdec-mini", None, ["visdec.pretrain.start=file.pth"]).visdec
+    assert met_test_responses(chosen) == "unknown"
+    assert met_test_responses(load_experiment("visdec-mini").visdec) == "no"

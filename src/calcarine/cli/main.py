@@ -14,7 +14,7 @@ from calcarine.cli.audit import audit
 from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.cli.score import compare, score
 from calcarine.cli.study import gallery, study_app
-from calcarine.cli.visdec import ablate, adapt, guide, pretrain
+from calcarine.cli.visdec import Transductive, ablate, adapt, guide, pretrain, with_flags
 from calcarine.errors import CalcarineError
 
 app = typer.Typer(
@@ -77,6 +77,7 @@ def run(
     data: Data = None,
     subject: Subject = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; the same one continues.")] = None,
+    allow_transductive: Transductive = False,
     settings: Settings = None,
 ) -> None:
     """Run a whole experiment: features, fit, reconstruct, evaluate, report."""
@@ -86,9 +87,8 @@ def run(
         raise CalcarineError("Say what to run: --preset takagi, or the path of a YAML file.")
     if file is not None and file.is_dir():
         file, out = file / "experiment.yaml", out or file
-    experiment = load_experiment(
-        preset, file, settings or (), name=dataset, data=data, subject=subject
-    )
+    settings = with_flags(settings, allow_transductive)
+    experiment = load_experiment(preset, file, settings, name=dataset, data=data, subject=subject)
     _run(experiment, out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}")
 
 

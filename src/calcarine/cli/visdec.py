@@ -14,9 +14,22 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given often."),
 ]
+Transductive = Annotated[
+    bool,
+    typer.Option(
+        "--allow-transductive",
+        help="Allow test responses in the pool of Vis-Dec, which all results then say.",
+    ),
+]
 Run = Annotated[Path, typer.Argument(help="Output folder of a run.")]
 Name = Annotated[str | None, typer.Option("--dataset", help="Data set; see 'datasets list'.")]
 Preset = Annotated[str, typer.Option(help="Named settings: visdec2023 or visdec-mini.")]
+
+
+def with_flags(settings: list[str] | None, allow_transductive: bool) -> list[str]:
+    """Settings, with those that have a flag of their own."""
+    told = ["visdec.allow_transductive=true"] if allow_transductive else []
+    return [*(settings or ()), *told]
 
 
 def pretrain(
@@ -26,6 +39,7 @@ def pretrain(
     data: Data = None,
     subject: Subject = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; the same one continues.")] = None,
+    allow_transductive: Transductive = False,
     settings: Settings = None,
 ) -> None:
     """Vis-Dec, first phase: contrastive masked pre-training on fMRI without labels."""
@@ -33,9 +47,10 @@ def pretrain(
     from calcarine.experiment import load_experiment
     from calcarine.experiment.run_directory import RunDirectory
 
+    settings = with_flags(settings, allow_transductive)
     if path is None:
         experiment = load_experiment(
-            preset, None, settings or (), name=dataset, data=data, subject=subject
+            preset, None, settings, name=dataset, data=data, subject=subject
         )
         path = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
         RunDirectory(path, experiment)
@@ -76,28 +91,39 @@ def ablate(
             metavar="KEY=V1;V2", help="Rows of your own: values of a setting, one at a time."
         ),
     ] = None,
+    product: Annotated[
+        bool, typer.Option("--product", help="Every combination of the values of --vary is a row.")
+    ] = False,
+    max_rows: Annotated[
+        int, typer.Option(min=1, help="More rows than these are refused, not trained.")
+    ] = 32,
     only: Annotated[
         list[str] | None, typer.Option(help="Only these rows, by name; may be given often.")
     ] = None,
+    allow_transductive: Transductive = False,
     settings: Settings = None,
 ) -> None:
     """Vis-Dec with parts left out or changed: a table over seeds, with intervals."""
     from calcarine.cli.table import print_table
-    from calcarine.experiment.ablation import paper_rows, run_ablation, varied_rows
+    from calcarine.experiment.ablation import run_ablation
+    from calcarine.experiment.ablation_rows import paper_rows, product_rows, varied_rows
     from calcarine.experiment.progress import RichProgress
 
-    rows = varied_rows(vary) if vary else paper_rows()
+    if product and not vary:
+        raise CalcarineError("--product combines values; give them by --vary KEY=V1;V2.")
+    rows = (product_rows if product else varied_rows)(vary) if vary else paper_rows()
     table = run_ablation(
         rows,
         out,
         preset=preset,
-        settings=settings or (),
+        settings=with_flags(settings, allow_transductive),
         seeds=seeds,
         only=only,
+        max_rows=max_rows,
         progress=RichProgress(),
         name=dataset,
         data=data,
         subject=subject,
     )
     print_table(table.title, table.headings, table.cells)
-    print(f"Table: {out / 'ablation.csv'}")
+    print(f"Table: {out / 'ablation.csv'}, {out / 'ablation.json'}")

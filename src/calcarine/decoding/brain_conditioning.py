@@ -35,9 +35,14 @@ class VoxelScale:
     scale: NDArray[np.float32]
 
     @classmethod
-    def of(cls, vectors: NDArray[Any]) -> VoxelScale:
-        """From vectors (n, voxel); voxels that do not vary are only centred."""
-        mean, spread = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
+    def of(cls, vectors: NDArray[Any], together: bool = False) -> VoxelScale:
+        """From vectors (n, voxel); voxels that do not vary are only centred.
+
+        ``together``: one mean and SD of all values, as MinD-Vis and Vis-Dec scale.
+        """
+        axis = None if together else 0
+        mean = np.broadcast_to(vectors.mean(axis, dtype=np.float64), vectors.shape[1:])
+        spread = np.broadcast_to(vectors.std(axis, dtype=np.float64), vectors.shape[1:])
         flat = spread <= 1e-12 * np.maximum(np.abs(mean), 1e-30)
         scale = np.where(flat, 1.0, spread)
         return cls(mean.astype(np.float32), scale.astype(np.float32))
@@ -162,6 +167,7 @@ class BrainConditioning:
         from safetensors.torch import load_file
 
         from calcarine.networks.conditioner import Conditioner
+        from calcarine.networks.storage import keep_positions
 
         try:
             shape = json.loads((folder / "conditioning.json").read_text(encoding="utf-8"))
@@ -172,6 +178,8 @@ class BrainConditioning:
                 for k, v in state.items()
                 if k.startswith("conditioner.")
             }
+            if "encoder.positions" in own:  # that are not the fixed sines
+                keep_positions(conditioner.encoder, own["encoder.positions"])
             conditioner.load_state_dict(own)
             scale = VoxelScale(state["voxels.mean"].numpy(), state["voxels.scale"].numpy())
         except Exception as error:

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from calcarine.diffusion.conditional import ConditionalDiffusion
     from calcarine.networks.adaptation import AdaptationConfig
     from calcarine.networks.augment import Augmentation
+    from calcarine.networks.conditioner import Conditioner
     from calcarine.networks.cross_modal import GuidanceConfig
     from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.networks.image_autoencoder import ImageAutoencoder
     from calcarine.networks.losses import ContrastConfig
     from calcarine.networks.pairs import Trials
     from calcarine.networks.patches import PatchedVectors
+    from calcarine.networks.published_conditioner import PublishedConditioner
     from calcarine.networks.training import TrainingConfig
 
 _SEED_STEP = 7919
@@ -56,16 +58,26 @@ class TrainingStimuli:
 
     @classmethod
     def of(
-        cls, dataset: BrainDataset, split: Split, roi: str, share: float, seed: int
+        cls,
+        dataset: BrainDataset,
+        split: Split,
+        roi: str,
+        share: float,
+        seed: int,
+        *,
+        together: bool = False,
     ) -> TrainingStimuli:
-        """Carve a share of validation stimuli out of the training stimuli of a split."""
+        """Carve a share of validation stimuli out of the training stimuli of a split.
+
+        ``together``: see :meth:`calcarine.decoding.brain_conditioning.VoxelScale.of`.
+        """
         from calcarine.networks.training import split_validation
 
         rows, held_out = split_validation(split.train, share, seed)
         train = tuple(split.train[i] for i in rows)
         responses = dataset.train(split, roi)
         inside = np.isin(responses.stimulus_ids, train)
-        scale = VoxelScale.of(responses.data[inside])
+        scale = VoxelScale.of(responses.data[inside], together)
         return cls(
             replace(responses, data=scale.apply(responses.data)),
             train,
@@ -188,11 +200,11 @@ def _cut_decoder(autoencoder: FMRIAutoencoder, depth: int | None) -> None:
 
 def diffuse(
     folder: Path,
-    autoencoder: FMRIAutoencoder,
+    autoencoder: FMRIAutoencoder | PublishedConditioner,
     model: ConditionalDiffusion,
     stimuli: TrainingStimuli,
     latents: Callable[[Sequence[str]], NDArray[np.float32]],
-    training: TrainingConfig,
+    training: TrainingConfig | None,
     *,
     config: AdaptationConfig | None = None,
     augmentation: Augmentation | None = None,
@@ -206,10 +218,13 @@ def diffuse(
 
     Parameters
     ----------
-    autoencoder : FMRIAutoencoder
-        From the second phase, the first, or a new one.
+    autoencoder : FMRIAutoencoder or PublishedConditioner
+        From the second phase, the first, or a new one; or a published model of this phase, from
+        which training goes on.
     latents : callable
         Gives latents (n, channels, h, w) of stimuli on the scale that the U-Net sees.
+    training : TrainingConfig or None
+        None takes a published model as it is.
     **options
         As of :func:`contrast`.
     """
@@ -217,49 +232,100 @@ def diffuse(
 
     from calcarine.diffusion.conditional import freeze_except, trainable_parts
     from calcarine.networks.adaptation import AdaptationConfig, DiffusionAdaptation
-    from calcarine.networks.conditioner import Conditioner
+    from calcarine.networks.fmri_autoencoder import FMRIAutoencoder
     from calcarine.networks.pairs import StimulusVectors
     from calcarine.networks.training import train as run
 
     config = config or AdaptationConfig()
-    patch = autoencoder.config.patch
-    shown = StimulusVectors(stimuli.responses, stimuli.train, patch, trials=trials)
-    held_out = StimulusVectors(stimuli.responses, stimuli.validation, patch, trials=trials)
-    tokens = config.tokens or getattr(model, "context_shape", (77,))[0]
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed + 2 * _SEED_STEP)
-        conditioner = Conditioner(
-            autoencoder.encoder,
-            shown.n_patches,
-            tokens,
-            model.context_width,
-            model.time_embed_dim if config.time_condition else None,
-        )
-    begin = _empty_context(model, tokens) if config.begin == "empty" else None
-    if begin is not None:
-        conditioner.begin_at(begin)
+    ours = isinstance(autoencoder, FMRIAutoencoder)
+    encoder = autoencoder if ours else autoencoder.conditioner.encoder
+    shown, held_out = (
+        StimulusVectors(stimuli.responses, ids, encoder.config.patch, trials=trials)
+        for ids in (stimuli.train, stimuli.validation)
+    )
+    conditioner, given = _conditioner(autoencoder, model, shown.n_patches, config, training)
     if not config.drop_condition:  # nothing would ever train them
         for parameter in (conditioner.empty, conditioner.empty_time):
             if parameter is not None:
                 parameter.requires_grad_(False)
     names = trainable_parts(model.unet)
-    with lent(model, names, config.time_condition):
-        freeze_except(model.unet, names)
-        task = DiffusionAdaptation(
-            conditioner,
-            model.unet,
-            model.scheduler,
-            shown,
-            held_out,
-            torch.from_numpy(latents(stimuli.train)),
-            torch.from_numpy(latents(stimuli.validation)),
-            config,
-            augmentation,
-        )
-        run(task, training, folder, **options)
+    kept = tuple(dict.fromkeys((*names, *given)))
+    with lent(model, kept, config.time_condition):
         unet = dict(model.unet.named_parameters())
-        listening = {name: unet[name].detach().clone() for name in names}
+        for name, weight in given.items():
+            unet[name].data.copy_(weight)
+        if training is not None:
+            freeze_except(model.unet, names)
+            task = DiffusionAdaptation(
+                conditioner,
+                model.unet,
+                model.scheduler,
+                shown,
+                held_out,
+                torch.from_numpy(latents(stimuli.train)),
+                torch.from_numpy(latents(stimuli.validation)),
+                config,
+                augmentation,
+            )
+            run(task, training, folder, **options)
+        listening = {name: unet[name].detach().clone() for name in kept}
     return BrainConditioning(conditioner.eval().requires_grad_(False), listening, stimuli.scale)
+
+
+def _conditioner(
+    begin: FMRIAutoencoder | PublishedConditioner,
+    model: ConditionalDiffusion,
+    n_patches: int,
+    config: AdaptationConfig,
+    training: TrainingConfig | None,
+) -> tuple[Conditioner, dict[str, torch.Tensor]]:
+    """The conditioner to begin from, and weights that the U-Net begins from."""
+    import torch
+
+    from calcarine.networks.conditioner import Conditioner
+    from calcarine.networks.fmri_autoencoder import FMRIAutoencoder
+
+    if not isinstance(begin, FMRIAutoencoder):
+        _check_published(begin, n_patches, config)
+        return begin.conditioner, begin.unet_weights(model)
+    if training is None:
+        raise CalcarineError("Only a published conditioner can be taken as it is; train this one.")
+    tokens = config.tokens or getattr(model, "context_shape", (77,))[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed + 2 * _SEED_STEP)
+        conditioner = Conditioner(
+            begin.encoder,
+            n_patches,
+            tokens,
+            model.context_width,
+            model.time_embed_dim if config.time_condition else None,
+        )
+    start = _empty_context(model, tokens) if config.begin == "empty" else None
+    if start is not None:
+        conditioner.begin_at(start)
+    return conditioner, {}
+
+
+def _check_published(begin: PublishedConditioner, n_patches: int, config: AdaptationConfig) -> None:
+    """Raise one sentence where settings or the subject disagree with a published conditioner."""
+    shape, path = begin.conditioner.shape, begin.path
+    if shape["n_patches"] != n_patches:
+        raise CalcarineError(
+            f"{path} listens to {shape['n_patches']} patches of {shape['encoder']['patch']} "
+            f"voxels, and the responses make {n_patches}; take the subject and the region "
+            "(visdec.roi) that it was trained on."
+        )
+    if config.tokens not in (None, shape["tokens"]):
+        raise CalcarineError(
+            f"{path} makes {shape['tokens']} tokens and not the {config.tokens} of "
+            f"visdec.adapt.loss.tokens; set it to {shape['tokens']}."
+        )
+    if (shape["time_width"] is not None) != config.time_condition:
+        has = "a" if shape["time_width"] else "no"
+        raise CalcarineError(
+            f"{path} makes {has} time condition; set visdec.adapt.loss.time_condition="
+            f"{'true' if shape['time_width'] else 'false'}."
+        )
 
 
 def _empty_context(model: ConditionalDiffusion, tokens: int) -> torch.Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.evaluation.crossed import crossed_interval
+from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.visdec import METHOD
-from calcarine.files import written_aside
+from calcarine.files import write_text, written_aside
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from calcarine.experiment.config import Experiment
     from calcarine.experiment.progress import Progress
 
-Rows = dict[str, tuple[str, ...]]
-BASE = "as set"
 METRICS = (
     "10-way top-1",
     "category read",
@@ -31,7 +31,20 @@ METRICS = (
 )
 # An ablation compares trainings; decoders by ridge and ceilings are the same in all of its rows.
 _ALONE = ("ridge.when=never", "evaluation.direct_ridge=false", "evaluation.ceilings=false")
-_N_BOOT = 2000
+_COLUMNS = [
+    "row", "settings", "metric", "value", "ci_low", "ci_high", "difference", "d_low", "d_high",
+    "seeds", "images", "simulated", "transductive",
+]  # fmt: skip
+_SIMULATED = "Simulated: the brain was simulated, so no score tells how well measured ones decode."
+_ALLOWED = {
+    "yes": "Transductive: rows marked [transductive] were trained on the test responses too, "
+    "without their stimuli, and must not be compared with what was not.",
+    "unknown": "Rows marked [unknown start] began from published weights; whether these have met "
+    "the test responses cannot be known from here.",
+    "allowed": "Training on test responses was allowed (visdec.allow_transductive), which the rows "
+    "without a mark did not do.",
+}
+_MARKS = {"yes": " [transductive]", "unknown": " [unknown start]"}
 
 
 @dataclass(frozen=True)
@@ -41,57 +54,22 @@ class AblationTable:
     Attributes
     ----------
     title : str
+        With a line for each of the notes.
     headings : list of str
     cells : list of list of str
         As printed.
     scores : DataFrame
         Columns row, settings, metric, value, ci_low, ci_high, difference, d_low, d_high, seeds,
-        images; differences are from the first row.
+        images, simulated, transductive; differences are from the first row.
+    notes : list of str
+        What a reader must know: simulated data, test responses that were trained on.
     """
 
     title: str
     headings: list[str]
     cells: list[list[str]]
     scores: pd.DataFrame
-
-
-def paper_rows() -> Rows:
-    """The rows of the paper's kind: phases and losses left out, weights, maskings, depth."""
-    loss, guide = "visdec.pretrain.loss", "visdec.guide.loss"
-    return {
-        BASE: (),
-        "from scratch, no guidance": ("visdec.pretrain.when=never", "visdec.guide.when=never"),
-        "no pre-training": ("visdec.pretrain.when=never",),
-        "no guidance": ("visdec.guide.when=never",),
-        "no contrast": (f"{loss}.self_contrast=0", f"{loss}.cross_contrast=0"),
-        "no self-contrast": (f"{loss}.self_contrast=0",),
-        "no cross-contrast": (f"{loss}.cross_contrast=0",),
-        "no reconstruction": (f"{loss}.reconstruction=0",),
-        "gammas 1 and 0": (f"{guide}.gamma_fmri=1", f"{guide}.gamma_image=0"),
-        "gammas 0 and 1": (f"{guide}.gamma_fmri=0", f"{guide}.gamma_image=1"),
-        "gammas .5 and 1.5": (f"{guide}.gamma_fmri=0.5", f"{guide}.gamma_image=1.5"),
-        "gammas 1.5 and .5": (f"{guide}.gamma_fmri=1.5", f"{guide}.gamma_image=0.5"),
-        "gammas 1 and 1": (f"{guide}.gamma_fmri=1", f"{guide}.gamma_image=1"),
-        "image mask .75": (f"{guide}.image_mask=0.75",),
-        "fMRI mask .5": (f"{guide}.fmri_mask=0.5",),
-        "2 cross-attention blocks": (f"{guide}.layers=2",),
-        "4 cross-attention blocks": (f"{guide}.layers=4",),
-        "8 cross-attention blocks": (f"{guide}.layers=8",),
-    }
-
-
-def varied_rows(axes: Sequence[str]) -> Rows:
-    """Rows that change one setting each, from texts such as ``visdec.guide.loss.layers=2;4``."""
-    rows: Rows = {BASE: ()}
-    for axis in axes:
-        key, sign, values = axis.partition("=")
-        if not sign or not key or not values:
-            raise CalcarineError(
-                f"'{axis}' names no values; write key=value;value, as visdec.guide.loss.layers=2;4."
-            )
-        for value in values.split(";"):
-            rows[f"{key.removeprefix('visdec.')}={value}"] = (f"{key}={value}",)
-    return rows
+    notes: list[str]
 
 
 def run_ablation(
@@ -102,6 +80,7 @@ def run_ablation(
     settings: Sequence[str] = (),
     seeds: int = 3,
     only: Sequence[str] | None = None,
+    max_rows: int = MAX_ROWS,
     progress: Progress | None = None,
     **dataset: Any,
 ) -> AblationTable:
@@ -112,27 +91,31 @@ def run_ablation(
     rows : dict of str to tuple of str
         Settings of each row, the first row being what others are compared with.
     out : Path
-        Gets a run for each row and seed, ``trained/`` with the networks that rows share, and
-        ``ablation.csv``.
+        Gets a run for each row and seed, ``trained/`` with the networks that rows share,
+        ``ablation.csv`` and ``ablation.json``.
     seeds : int
         The seed changes initial weights, batches, maskings and the noise of sampling; data, split
         and validation stimuli stay.
     only : sequence of str, optional
         Names of rows; the first row is always there.
+    max_rows : int
+        More rows than these are refused before anything is trained.
     **dataset
         ``name``, ``data`` and ``subject`` of the data set.
 
     Returns
     -------
     AblationTable
-        Intervals (95 %) are over seeds and images, both drawn anew (crossed bootstrap).
+        Intervals (95 %) are over seeds and images
+        (:func:`calcarine.evaluation.crossed.crossed_interval`); those of a difference are of
+        differences at the same seed and image.
     """
     from calcarine.experiment.config import load_experiment
     from calcarine.experiment.progress import Progress as Silent
     from calcarine.experiment.stages import run_experiment
 
     progress = progress or Silent()
-    chosen = _chosen(rows, only)
+    chosen, folders = chosen_rows(rows, only, seeds, max_rows), row_folders(rows)
     # Mistakes in any row are told before the first is trained.
     plans = {
         (name, seed): load_experiment(
@@ -142,24 +125,18 @@ def run_ablation(
         for seed in range(seeds)
     }
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in chosen}
+    simulated = False
     for (name, seed), experiment in plans.items():
         progress.say(f"{name}, seed {seed + 1} of {seeds}")
         run = run_experiment(
-            experiment, out / _slug(name) / f"seed-{seed}", progress, out / "trained"
+            experiment, out / folders[name] / f"seed-{seed}", progress, out / "trained"
         )
         found[name].append(_scores_of(run.metrics))
-    table = _table(found, chosen)
-    with written_aside(out / "ablation.csv") as aside:
-        table.scores.to_csv(aside, index=False)
+        simulated = simulated or bool(run.manifest()["simulated"])
+    met = {name: _met(plans[name, 0]) for name in chosen}
+    table = _table(found, chosen, simulated, met)
+    _write(table, out)
     return table
-
-
-def _chosen(rows: Rows, only: Sequence[str] | None) -> Rows:
-    first = next(iter(rows))
-    strange = [name for name in only or () if name not in rows]
-    if strange:
-        raise CalcarineError(f"There is no row '{strange[0]}'; there are: {', '.join(rows)}.")
-    return {n: s for n, s in rows.items() if only is None or n in only or n == first}
 
 
 def _seed_settings(seed: int) -> tuple[str, ...]:
@@ -167,8 +144,12 @@ def _seed_settings(seed: int) -> tuple[str, ...]:
     return (*(f"{key}={2022 + seed}" for key in keys), f"generation.seed={42 + seed}")
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9.=]+", "-", name.lower()).strip("-")
+def _met(experiment: Experiment) -> str:
+    """Whether a row's training met test responses: "yes", "unknown", "allowed" (but no) or "no"."""
+    from calcarine.experiment.describe import met_test_responses
+
+    met = met_test_responses(experiment.visdec)
+    return "allowed" if met == "no" and experiment.visdec.allow_transductive else met
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
@@ -178,7 +159,9 @@ def _scores_of(folder: Path) -> pd.DataFrame:
     return table[table["method"] == METHOD].set_index(["metric", "id"])["value"].to_frame()
 
 
-def _table(found: dict[str, list[pd.DataFrame]], rows: Rows) -> AblationTable:
+def _table(
+    found: dict[str, list[pd.DataFrame]], rows: Rows, simulated: bool, met: dict[str, str]
+) -> AblationTable:
     import pandas as pd
 
     first = next(iter(found))
@@ -186,49 +169,50 @@ def _table(found: dict[str, list[pd.DataFrame]], rows: Rows) -> AblationTable:
     metrics = [name for name in METRICS if name in known]
     lines, cells = [], []
     for name, runs in found.items():
-        row = [name]
+        row = [name + _MARKS.get(met[name], "")]
         for metric in metrics:
             own, base = _matrix(runs, metric), _matrix(found[first], metric)
-            value, low, high = crossed_bootstrap(own)
-            difference = crossed_bootstrap(own - base)
-            lines.append(
-                (name, " ".join(rows[name]), metric, value, low, high, *difference, *own.shape)
-            )
+            value, low, high = crossed_interval(own)
+            difference = crossed_interval(own - base)
+            shown = (name, " ".join(rows[name]), metric, value, low, high, *difference)
+            lines.append((*shown, *own.shape, simulated, met[name]))
             told = f"{value:.3f} [{low:.3f}, {high:.3f}]"
             row.append(told if name == first else f"{told} {_sign(difference)}")
         cells.append(row)
-    columns = [
-        "row", "settings", "metric", "value", "ci_low", "ci_high", "difference", "d_low", "d_high",
-        "seeds", "images",
-    ]  # fmt: skip
     n_seeds, n_images = _matrix(found[first], metrics[0]).shape
+    notes = [_SIMULATED] if simulated else []
+    notes += [told for kind, told in _ALLOWED.items() if kind in met.values()]
     title = (
         f"{METHOD}: {n_seeds} seeds, {n_images} pictures; + or -: differs from '{first}' "
         "(95 % interval without 0), =: undecided"
     )
-    return AblationTable(title, ["row", *metrics], cells, pd.DataFrame(lines, columns=columns))
+    if n_seeds == 1:
+        notes.append("One seed: intervals are over pictures alone and hide what another seed does.")
+    scores = pd.DataFrame(lines, columns=_COLUMNS)
+    return AblationTable("\n".join([title, *notes]), ["row", *metrics], cells, scores, notes)
+
+
+def _write(table: AblationTable, out: Path) -> None:
+    with written_aside(out / "ablation.csv") as aside:
+        table.scores.to_csv(aside, index=False)
+    records = json.loads(table.scores.to_json(orient="records"))
+    first = records[0]
+    told = {
+        "title": table.title.splitlines()[0],
+        "notes": table.notes,
+        "simulated": first["simulated"],
+        "transductive": sorted({row["transductive"] for row in records}),
+        "compared with": first["row"],
+        "interval": "95 %, over seeds and pictures, by Student's t with Cochran's weights",
+        "scores": records,
+    }
+    write_text(out / "ablation.json", json.dumps(told, indent=2, ensure_ascii=False))
 
 
 def _matrix(runs: list[pd.DataFrame], metric: str) -> NDArray[np.float64]:
     """Scores, shape (seed, image), images in the order of the first run."""
     ids = runs[0].loc[metric].index
     return np.stack([run.loc[metric].loc[ids, "value"].to_numpy(np.float64) for run in runs])
-
-
-def crossed_bootstrap(
-    scores: NDArray[np.float64], n_boot: int = _N_BOOT, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of a matrix (seed, image) with a 95 % interval, rows and columns drawn anew.
-
-    With one seed the interval is over images alone.
-    """
-    rng = np.random.default_rng(seed)
-    n_seeds, n_images = scores.shape
-    rows = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), n_boot) / n_seeds
-    columns = rng.multinomial(n_images, np.full(n_images, 1 / n_images), n_boot) / n_images
-    means = np.einsum("bs,si,bi->b", rows, scores, columns)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(scores.mean()), float(low), float(high)
 
 
 def _sign(difference: tuple[float, float, float]) -> str:

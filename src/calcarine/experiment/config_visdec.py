@@ -95,6 +95,8 @@ class GuideConfig(_Part):
 class AdaptConfig(_Part):
     """Third phase: diffuse."""
 
+    when: When = Field("always", description="'never' takes the published start as it is")
+    start: str | None = Field(None, description="published fine-tuned model to begin from")
     loss: AdaptationConfig = AdaptationConfig()
     augmentation: Augmentation = Augmentation()
     trials: Literal["one", "mean", "random"] = "random"
@@ -103,6 +105,17 @@ class AdaptConfig(_Part):
     sampler: Literal["ddim", "plms"] = "ddim"
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
+
+    @model_validator(mode="after")
+    def _is_trained_or_given(self) -> AdaptConfig:
+        if self.when == "never" and self.start is None:
+            raise ValueError("without training there must be a published model: give adapt.start")
+        if self.when == "never" and self.guidance != 1:
+            raise ValueError(
+                "published models were trained under conditions alone, so they cannot be guided; "
+                "set adapt.guidance to 1, or train on with adapt.when=always"
+            )
+        return self
 
     @model_validator(mode="after")
     def _can_be_guided(self) -> AdaptConfig:
@@ -122,6 +135,9 @@ class VisDecConfig(_Part):
     roi: str = "all"
     validation: float = Field(0.1, gt=0, lt=1, description="share of training stimuli")
     seed: int = Field(2022, ge=0)
+    scale: Literal["voxel", "all"] = Field(
+        "voxel", description="mean and SD of each voxel, or as published one of all"
+    )
     allow_transductive: bool = Field(False, description="test responses may be pre-trained on")
     encoder: EncoderConfig = EncoderConfig()
     pretrain: PretrainConfig = PretrainConfig()
@@ -136,11 +152,22 @@ class VisDecConfig(_Part):
         )
 
     @model_validator(mode="after")
+    def _begins_once(self) -> VisDecConfig:
+        before = self.pretrain.start or "always" in (self.pretrain.when, self.guide.when)
+        if self.adapt.start and before:
+            raise ValueError(
+                "adapt.start has an encoder of its own, so nothing is trained before; set "
+                "visdec.pretrain.when=never and visdec.guide.when=never, without pretrain.start"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _honest(self) -> VisDecConfig:
         if self.transductive and not self.allow_transductive:
             raise ValueError(
                 "the pool holds test responses, which makes scores transductive; leave 'test' out, "
-                "or set visdec.allow_transductive=true, which the report will say"
+                "or give --allow-transductive (visdec.allow_transductive=true), which the report "
+                "will say"
             )
         return self
 

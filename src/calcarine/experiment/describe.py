@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from calcarine import datasets
 from calcarine.evaluation.evaluate import read_evaluation
+from calcarine.experiment.config_visdec import VisDecConfig
 from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.workspace import Workspace
 
@@ -72,14 +73,19 @@ def describe(work: Workspace) -> None:
     )
 
 
+def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
+    """Whether the training of Vis-Dec met test responses, as far as its settings tell."""
+    start = config.pretrain.start
+    if config.transductive or (config.allow_transductive and start):
+        return "yes"
+    published = config.adapt.start or (start and not Path(start).is_dir())
+    return "unknown" if published else "no"
+
+
 def _met(work: Workspace) -> list[str]:
     """Notes on what the encoder may have met before."""
-    config = work.config.visdec
-    if config.transductive or (config.allow_transductive and config.pretrain.start):
-        return [TRANSDUCTIVE]
-    if config.pretrain.start and not Path(config.pretrain.start).is_dir():
-        return [UNKNOWN]
-    return []
+    told: dict[str, list[str]] = {"yes": [TRANSDUCTIVE], "unknown": [UNKNOWN], "no": []}
+    return told[met_test_responses(work.config.visdec)]
 
 
 def _models(work: Workspace) -> dict[str, str]:

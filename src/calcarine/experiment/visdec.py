@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calcarine.decoding.contrast_attend_diffuse import TrainingStimuli
     from calcarine.experiment.workspace import Workspace
     from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+    from calcarine.networks.published_conditioner import PublishedConditioner
 
 Vectors = NDArray[np.float32]
 METHOD = "vis-dec"
@@ -93,17 +94,17 @@ def adapt(work: Workspace) -> None:
     config = work.config.visdec.adapt
     row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
     latents = work.generator_latents
-    total = config.training.steps * len(work.splits)
+    total = config.training.steps * len(work.splits) if config.when == "always" else 0
     with work.progress.track("Diffuse", total) as advance:
         for split in work.splits:
             folder = work.phase("adapt", split)
             diffuse(
                 folder,
-                _before(work, "adapt", split),
+                _published(work) or _before(work, "adapt", split),
                 work.generator,
                 _stimuli(work, split),
                 lambda ids: latents[[row[stimulus] for stimulus in ids]],
-                config.training,
+                config.training if config.when == "always" else None,
                 config=config.loss,
                 augmentation=config.augmentation,
                 trials=config.trials,
@@ -137,7 +138,18 @@ def _stimuli(work: Workspace, split: Split) -> TrainingStimuli:
     from calcarine.decoding.contrast_attend_diffuse import TrainingStimuli
 
     config = work.config.visdec
-    return TrainingStimuli.of(work.dataset, split, config.roi, config.validation, config.seed)
+    together = config.scale == "all"
+    return TrainingStimuli.of(
+        work.dataset, split, config.roi, config.validation, config.seed, together=together
+    )
+
+
+def _published(work: Workspace) -> PublishedConditioner | None:
+    """The published fine-tuned model that the third phase begins from, if there is one."""
+    from calcarine.networks.published_conditioner import load_published_conditioner
+
+    start = work.config.visdec.adapt.start
+    return None if start is None else load_published_conditioner(start)
 
 
 def _before(work: Workspace, phase: str, split: Split) -> FMRIAutoencoder:
@@ -166,14 +178,22 @@ def _shape(work: Workspace, vectors: list[Vectors]) -> AutoencoderConfig:
 def made_of(work: Workspace, phase: str) -> list[Any]:
     """What a phase depends on beside its settings: content of files, and the model's weights."""
     config = work.config.visdec
+    # Named only where it is not the usual, so that older trainings keep their keys.
+    scale = [] if config.scale == "voxel" else [config.scale]
     if phase == "adapt":
-        return [work.generator.digest, work.config.features.resize, _first(work, phase)]
+        start, found = config.adapt.start, []
+        if start is not None:
+            found = [_content(Path(start)), config.adapt.when]
+        made = [work.generator.digest, work.config.features.resize, _first(work, phase)]
+        return [*made, *found, *scale]
     if phase == "guide":
         from calcarine.networks.image_autoencoder import MINI
 
         source = config.guide.image_autoencoder
-        return [_content(MINI if source == "mini" else Path(source)), _first(work, phase)]
-    return [_first(work, phase), *(_content(Path(p.data)) for p in config.pretrain.pool if p.data)]
+        autoencoder = _content(MINI if source == "mini" else Path(source))
+        return [autoencoder, _first(work, phase), *scale]
+    pool = [_content(Path(part.data)) for part in config.pretrain.pool if part.data]
+    return [_first(work, phase), *pool, *scale]
 
 
 def _first(work: Workspace, phase: str) -> Any:
@@ -231,7 +251,7 @@ def _start(work: Workspace, split: Split, shape: AutoencoderConfig) -> FMRIAutoe
     if source is None:
         return None
     from calcarine.networks.published import interpolated, load_published_encoder
-    from calcarine.networks.storage import load_encoder, read_about
+    from calcarine.networks.storage import has_own_positions, load_encoder, read_about
 
     place = Path(source)
     if place.is_dir():
@@ -242,7 +262,9 @@ def _start(work: Workspace, split: Split, shape: AutoencoderConfig) -> FMRIAutoe
             f"{place} has patches of {found.config.patch} voxels, and visdec.encoder.patch is "
             f"{shape.patch}; set it to {found.config.patch}."
         )
-    return interpolated(found, shape.n_patches)
+    # Of a table that is not the sines only a stretched one is known, as in the published code.
+    own = has_own_positions(found)
+    return interpolated(found, shape.n_patches, "interpolate" if own else "sine")
 
 
 def _provenance(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
@@ -263,7 +285,8 @@ def _pool(
             continue
         for measured in _foreign(work, split, part):
             own = part.source == "test"
-            scale = stimuli.scale if own else VoxelScale.of(measured)
+            together = work.config.visdec.scale == "all"
+            scale = stimuli.scale if own else VoxelScale.of(measured, together)
             vectors = scale.apply(measured)
             # The end of a recording, for neighbours in time are alike.
             last = max(1, round(work.config.visdec.validation * len(vectors)))

@@ -40,6 +40,9 @@ class Conditioner(nn.Module):
         Of the context (77 x 512 in the paper).
     time_width
         Width of the U-Net's time embedding; None leaves the time condition out.
+    class_token
+        Whether patches attend to the encoder's class token, as in its pre-training; in the
+        published code, and so in published weights, they do not.
 
     Notes
     -----
@@ -56,6 +59,8 @@ class Conditioner(nn.Module):
         tokens: int,
         width: int,
         time_width: int | None,
+        *,
+        class_token: bool = True,
     ) -> None:
         super().__init__()
         self.shape: dict[str, Any] = {
@@ -64,8 +69,11 @@ class Conditioner(nn.Module):
             "tokens": tokens,
             "width": width,
             "time_width": time_width,
+            "class_token": class_token,
         }
         self.encoder = encoder
+        if not class_token:  # nothing would ever train it
+            encoder.cls_token.requires_grad_(False)
         half = max(1, n_patches // 2)
         self.mix = nn.Sequential(nn.Conv1d(n_patches, half, 1), nn.Conv1d(half, tokens, 1))
         self.to_width = nn.Linear(encoder.config.dim, width)
@@ -102,11 +110,13 @@ class Conditioner(nn.Module):
     def of_shape(cls, shape: dict[str, Any]) -> Conditioner:
         """A conditioner with random weights of the shape that another one tells."""
         encoder = FMRIEncoder(AutoencoderConfig.from_json(shape["encoder"]))
-        return cls(encoder, *(shape[k] for k in ("n_patches", "tokens", "width", "time_width")))
+        sizes = (shape[k] for k in ("n_patches", "tokens", "width", "time_width"))
+        return cls(encoder, *sizes, class_token=shape.get("class_token", True))
 
     def forward(self, vectors: PatchedVectors) -> Condition:
         """Condition of each vector."""
-        tokens = self.encoder(vectors).tokens[:, 1:]
+        told: bool = self.shape["class_token"]
+        tokens = self.encoder(vectors, class_token=told).tokens[:, int(told) :]
         context = self.base + self.to_width(self.mix(tokens))
         return Condition(context, None if self.time is None else self.time(context))
 

@@ -85,7 +85,13 @@ class FMRIEncoder(nn.Module):
         initialise(self)
         nn.init.normal_(self.cls_token, std=0.02)
 
-    def forward(self, vectors: PatchedVectors, masking: Masking | None = None) -> Encoded:
+    def forward(
+        self,
+        vectors: PatchedVectors,
+        masking: Masking | None = None,
+        *,
+        class_token: bool = True,
+    ) -> Encoded:
         """Class token and visible patches, normed.
 
         Parameters
@@ -94,6 +100,8 @@ class FMRIEncoder(nn.Module):
             Of at most ``config.n_patches`` patches.
         masking
             All patches are seen if left out.
+        class_token
+            False leaves it out, also of what the patches attend to.
         """
         if vectors.n_patches > self.config.n_patches:
             raise CalcarineError(
@@ -104,9 +112,11 @@ class FMRIEncoder(nn.Module):
         # Patches that are not seen need no embedding: the visible ones are taken first.
         seen = self.patch_embed(masking.take(vectors.values))
         seen = seen + self.positions[1:][masking.visible]
-        start = (self.cls_token + self.positions[0]).expand(len(seen), -1, -1)
-        tokens = torch.cat([start.to(seen.dtype), seen], 1)
-        present = _with_class(masking.present)
+        tokens, present = seen, masking.present
+        if class_token:
+            start = (self.cls_token + self.positions[0]).expand(len(seen), -1, -1)
+            tokens = torch.cat([start.to(seen.dtype), seen], 1)
+            present = _with_class(masking.present)
         for block in self.blocks:
             tokens = block(tokens, present)
         return Encoded(self.norm(tokens), present)

@@ -29,11 +29,11 @@ from calcarine.networks.storage import (
     set_positions,
 )
 
-__all__ = ["PublishedEncoder", "interpolated", "load_published_encoder"]
+__all__ = ["PublishedEncoder", "interpolated", "load_published_encoder", "named_weights"]
 
 _EMBEDDING = "patch_embed.proj.weight"
 _CONTAINERS = ("model", "model_state_dict", "state_dict")
-_DECODER = ("decoder_", "mask_token")
+_DECODER = "decoder_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,8 @@ class PublishedEncoder:
         How many weights of the file were left out, by the beginning of their names.
     digest
         SHA-256 of the file.
+    names
+        Of the weights that were taken, as the file has them.
     """
 
     autoencoder: FMRIAutoencoder
@@ -73,6 +75,7 @@ class PublishedEncoder:
     prefix: str
     dropped: Mapping[str, int]
     digest: str
+    names: tuple[str, ...]
 
 
 def load_published_encoder(
@@ -104,7 +107,7 @@ def load_published_encoder(
     """
     path = Path(path)
     content = read_checkpoint(path)
-    container, weights = _weights(content, path)
+    container, weights = named_weights(content, path)
     start = _prefix(weights, path) if prefix is None else prefix
     own = {
         key.removeprefix(start): value
@@ -129,6 +132,7 @@ def load_published_encoder(
         prefix=start,
         dropped=_beginnings(set(weights) - {start + key for key in expected}),
         digest=digest_file(path),
+        names=tuple(start + key for key in expected),
     )
 
 
@@ -180,7 +184,9 @@ def _stretched(table: torch.Tensor, n: int) -> torch.Tensor:
     return torch.cat([table[:1].float(), rest[0].T])
 
 
-def _weights(content: Mapping[str, Any], path: Path) -> tuple[str | None, dict[str, torch.Tensor]]:
+def named_weights(
+    content: Mapping[str, Any], path: Path
+) -> tuple[str | None, dict[str, torch.Tensor]]:
     """Which part of the file holds the weights, and the weights."""
     inside = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
     named = content if inside is None else content[inside]

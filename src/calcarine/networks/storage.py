@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from calcarine.diffusion.checkpoints import check_safetensors
 from calcarine.errors import CalcarineError
@@ -18,6 +19,7 @@ from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencod
 
 __all__ = [
     "has_own_positions",
+    "keep_positions",
     "load_encoder",
     "new_autoencoder",
     "read_about",
@@ -143,15 +145,19 @@ def set_positions(
         Shapes (patches + 1, dim) and (patches + 1, decoder dim); the first row is for the class
         token.
     """
-    parts = ((autoencoder.encoder, "positions"), (autoencoder, "decoder_positions"))
-    for (module, name), table in zip(parts, (encoder, decoder), strict=True):
-        old = getattr(module, name)
-        if table.shape != old.shape:
-            raise CalcarineError(
-                f"Positions of shape {tuple(table.shape)} do not fit a network that needs "
-                f"{tuple(old.shape)}."
-            )
-        module.register_buffer(name, table.detach().to(old).clone(), persistent=True)
+    keep_positions(autoencoder.encoder, encoder)
+    keep_positions(autoencoder, decoder, "decoder_positions")
+
+
+def keep_positions(module: nn.Module, table: torch.Tensor, name: str = "positions") -> None:
+    """Give one part of an autoencoder other positions, stored with its weights."""
+    old = getattr(module, name)
+    if table.shape != old.shape:
+        raise CalcarineError(
+            f"Positions of shape {tuple(table.shape)} do not fit a network that needs "
+            f"{tuple(old.shape)}."
+        )
+    module.register_buffer(name, table.detach().to(old).clone(), persistent=True)
 
 
 def has_own_positions(autoencoder: FMRIAutoencoder) -> bool:

@@ -1,0 +1,103 @@
+"""Rows of an ablation: which settings each changes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+from calcarine.errors import CalcarineError
+
+Rows = dict[str, tuple[str, ...]]
+BASE = "as set"
+MAX_ROWS = 32
+"""Rows that are trained without being asked for by number; the paper's are 18."""
+_LONGEST = 100
+
+
+def paper_rows() -> Rows:
+    """The rows of the paper's kind: phases and losses left out, weights, maskings, depth."""
+    loss, guide = "visdec.pretrain.loss", "visdec.guide.loss"
+    return {
+        BASE: (),
+        "from scratch, no guidance": ("visdec.pretrain.when=never", "visdec.guide.when=never"),
+        "no pre-training": ("visdec.pretrain.when=never",),
+        "no guidance": ("visdec.guide.when=never",),
+        "no contrast": (f"{loss}.self_contrast=0", f"{loss}.cross_contrast=0"),
+        "no self-contrast": (f"{loss}.self_contrast=0",),
+        "no cross-contrast": (f"{loss}.cross_contrast=0",),
+        "no reconstruction": (f"{loss}.reconstruction=0",),
+        "gammas 1 and 0": (f"{guide}.gamma_fmri=1", f"{guide}.gamma_image=0"),
+        "gammas 0 and 1": (f"{guide}.gamma_fmri=0", f"{guide}.gamma_image=1"),
+        "gammas .5 and 1.5": (f"{guide}.gamma_fmri=0.5", f"{guide}.gamma_image=1.5"),
+        "gammas 1.5 and .5": (f"{guide}.gamma_fmri=1.5", f"{guide}.gamma_image=0.5"),
+        "gammas 1 and 1": (f"{guide}.gamma_fmri=1", f"{guide}.gamma_image=1"),
+        "image mask .75": (f"{guide}.image_mask=0.75",),
+        "fMRI mask .5": (f"{guide}.fmri_mask=0.5",),
+        "2 cross-attention blocks": (f"{guide}.layers=2",),
+        "4 cross-attention blocks": (f"{guide}.layers=4",),
+        "8 cross-attention blocks": (f"{guide}.layers=8",),
+    }
+
+
+def varied_rows(axes: Sequence[str]) -> Rows:
+    """Rows that change one setting each, from texts such as ``visdec.guide.loss.layers=2;4``."""
+    changes = [f"{key}={value}" for key, values in map(_axis, axes) for value in values]
+    return {BASE: ()} | {_name([change]): (change,) for change in changes}
+
+
+def product_rows(axes: Sequence[str]) -> Rows:
+    """A row for every combination of the values, from texts as :func:`varied_rows` takes them."""
+    read = [_axis(axis) for axis in axes]
+    twice = [key for key, count in Counter(key for key, _ in read).items() if count > 1]
+    if twice:
+        raise CalcarineError(
+            f"'{twice[0]}' is varied twice, so there is no product; give all of its values at "
+            f"once, as {twice[0]}=value;value."
+        )
+    grid = product(*([f"{key}={value}" for value in values] for key, values in read))
+    return {BASE: ()} | {_name(changes): tuple(changes) for changes in grid}
+
+
+def chosen_rows(rows: Rows, only: Sequence[str] | None, seeds: int, most: int = MAX_ROWS) -> Rows:
+    """Some of the rows, and always the first; refused where they are more than ``most``."""
+    first = next(iter(rows))
+    strange = [name for name in only or () if name not in rows]
+    if strange:
+        raise CalcarineError(f"There is no row '{strange[0]}'; there are: {', '.join(rows)}.")
+    chosen = {n: s for n, s in rows.items() if only is None or n in only or n == first}
+    if len(chosen) > most:
+        raise CalcarineError(
+            f"The grid has {len(chosen)} rows, with {seeds} seeds {len(chosen) * seeds} runs, and "
+            f"at most {most} rows are run unless you say so; vary less, take some rows with "
+            f"--only, or give --max-rows {len(chosen)}."
+        )
+    return chosen
+
+
+def row_folders(rows: Rows) -> dict[str, str]:
+    """Name of each row's folder: the row's own, with a hash where that is too long or not alone."""
+    plain = {name: re.sub(r"[^a-z0-9.=]+", "-", name.lower()).strip("-") for name in rows}
+    count = Counter(plain.values())
+    return {
+        name: slug
+        if slug and len(slug) <= _LONGEST and count[slug] == 1
+        else f"{slug[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        for name, slug in plain.items()
+    }
+
+
+def _axis(text: str) -> tuple[str, list[str]]:
+    key, _, told = text.partition("=")
+    values = [value.strip() for value in told.split(";")]
+    if not key.strip() or not all(values):
+        raise CalcarineError(
+            f"'{text}' names no values; write key=value;value, as visdec.guide.loss.layers=2;4."
+        )
+    return key.strip(), values
+
+
+def _name(changes: Iterable[str]) -> str:
+    return ", ".join(change.removeprefix("visdec.") for change in changes)

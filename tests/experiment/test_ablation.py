@@ -1,0 +1,117 @@
+"""Rows of an ablation, and the flags of its commands, without training."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+
+import pytest
+from typer.testing import CliRunner
+
+from calcarine import experiment
+from calcarine.cli import visdec
+from calcarine.cli.main import app
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment
+from calcarine.experiment.ablation import run_ablation
+from calcarine.experiment.ablation_rows import (
+    MAX_ROWS,
+    chosen_rows,
+    paper_rows,
+    product_rows,
+    row_folders,
+    varied_rows,
+)
+
+AXES = ["visdec.guide.loss.layers=2;4;8", "visdec.roi = early; all", "features.resize=lanczos"]
+
+
+def test_one_factor_at_a_time_and_every_combination():
+    assert list(varied_rows(AXES)) == [
+        "as set", "guide.loss.layers=2", "guide.loss.layers=4", "guide.loss.layers=8",
+        "roi=early", "roi=all", "features.resize=lanczos",
+    ]  # fmt: skip
+    grid = product_rows(AXES)
+    assert list(grid)[:3] == [
+        "as set",
+        "guide.loss.layers=2, roi=early, features.resize=lanczos",
+        "guide.loss.layers=2, roi=all, features.resize=lanczos",
+    ]
+    expected = {
+        (f"visdec.guide.loss.layers={a}", f"visdec.roi={b}", "features.resize=lanczos")
+        for a, b in itertools.product("248", ["early", "all"])
+    }
+    assert set(grid.values()) == expected | {()}
+    for changes in grid.values():
+        load_experiment("visdec-mini", None, list(changes))
+    assert product_rows(AXES[:1]) == varied_rows(AXES[:1])
+
+
+@pytest.mark.parametrize("axis", ["visdec.roi", "visdec.roi=", "=a;b", "visdec.roi=a;;b"])
+def test_an_axis_without_values_is_told(axis):
+    for make in (varied_rows, product_rows):
+        with pytest.raises(CalcarineError, match="names no values"):
+            make([axis])
+
+
+def test_a_key_has_one_place_in_a_product():
+    with pytest.raises(CalcarineError, match=r"'visdec\.roi' is varied twice"):
+        product_rows(["visdec.roi=a", "features.resize=lanczos", "visdec.roi=b"])
+
+
+def test_rows_of_the_paper_are_settings_that_exist():
+    for name, changes in paper_rows().items():
+        loaded = load_experiment("visdec-mini", None, list(changes))
+        assert (loaded == load_experiment("visdec-mini")) == (name == "as set")
+    with pytest.raises(CalcarineError, match="There is no row 'x'"):
+        run_ablation(paper_rows(), None, only=["x"])
+    assert chosen_rows(paper_rows(), None, 3) == paper_rows()
+    assert list(chosen_rows(paper_rows(), ["no guidance"], 3)) == ["as set", "no guidance"]
+
+
+def test_a_large_grid_is_refused_before_anything_is_read(tmp_path):
+    axes = ["visdec.a=1;2;3;4;5;6;7", "visdec.b=1;2;3;4;5"]
+    with pytest.raises(CalcarineError, match=r"36 rows, with 3 seeds 108 runs") as told:
+        run_ablation(product_rows(axes), tmp_path, preset="none")
+    assert "--max-rows 36" in str(told.value) and "\n" not in str(told.value)
+    assert len(chosen_rows(product_rows(axes), None, 3, most=36)) == 36
+    assert len(chosen_rows(product_rows(axes), ["a=1, b=2"], 3)) == 2
+    assert inspect.signature(visdec.ablate).parameters["max_rows"].default == MAX_ROWS
+
+
+def test_every_row_has_a_folder_of_its_own():
+    rows = product_rows(["visdec.pretrain.pool=[own];own", "visdec.roi=early;Early"])
+    rows |= {"x" * 300: (), "x" * 300 + "y": (), "no guidance": ()}
+    folders = row_folders(rows)
+    assert len(set(folders.values())) == len(rows)
+    assert all(0 < len(name) < 120 and "/" not in name for name in folders.values())
+    assert folders["no guidance"] == "no-guidance" and folders["as set"] == "as-set"
+
+
+@pytest.mark.parametrize("command", ["run", "pretrain", "ablate"])
+def test_the_flag_is_the_setting(command, monkeypatch, tmp_path):
+    seen = []
+
+    def stop(preset, file, settings, **dataset):
+        seen.append(load_experiment(preset, file, settings).visdec.allow_transductive)
+        raise CalcarineError("seen")
+
+    monkeypatch.setattr(experiment, "load_experiment", stop)
+    monkeypatch.setattr("calcarine.experiment.config.load_experiment", stop)
+    words = [command, "--preset", "visdec-mini", "--out", str(tmp_path)]
+    for more in ([], ["--allow-transductive"], ["--set", "visdec.allow_transductive=true"]):
+        with pytest.raises(CalcarineError, match="seen"):
+            CliRunner().invoke(app, [*words, *more], catch_exceptions=False)
+    assert seen == [False, True, True]
+    told = CliRunner().invoke(app, [command, "--help"]).output
+    assert "--allow-transductive" in told
+
+
+def test_flags_without_what_they_need_are_told(tmp_path):
+    runner = CliRunner()
+    with pytest.raises(CalcarineError, match="--product combines values"):
+        runner.invoke(app, ["ablate", "--product"], catch_exceptions=False)
+    with pytest.raises(CalcarineError, match="has its own settings"):
+        runner.invoke(
+            app, ["pretrain", str(tmp_path), "--allow-transductive"], catch_exceptions=False
+        )
