@@ -509,6 +509,14 @@ def test_an_ablation_shares_what_is_the_same_and_is_stamped(
     assert told["notes"] == table.notes and len(told["scores"]) == len(written)
 
 
+def test_settings_that_are_not_used_do_not_change_what_is_written():
+    told = load_experiment("visdec-mini").model_dump(mode="json")["visdec"]["adapt"]
+    assert "start" not in told and told["guidance"] == 2
+    changes = ["visdec.adapt.start=c.pth", "visdec.pretrain.when=never", "visdec.guide.when=never"]
+    told = load_experiment("visdec2023", None, changes).model_dump(mode="json")
+    assert told["visdec"]["adapt"]["start"] == "c.pth"
+
+
 def test_a_published_start_is_told_and_nothing_more_than_is_known(tmp_path):
     chosen = load_experiment("visdec-mini", None, ["visdec.pretrain.start=file.pth"]).visdec
     assert met_test_responses(chosen) == "unknown"

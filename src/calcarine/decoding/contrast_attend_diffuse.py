@@ -237,10 +237,12 @@ def diffuse(
     from calcarine.networks.training import train as run
 
     config = config or AdaptationConfig()
-    ours = isinstance(autoencoder, FMRIAutoencoder)
-    encoder = autoencoder if ours else autoencoder.conditioner.encoder
+    if isinstance(autoencoder, FMRIAutoencoder):
+        patch = autoencoder.config.patch
+    else:
+        patch = autoencoder.conditioner.encoder.config.patch
     shown, held_out = (
-        StimulusVectors(stimuli.responses, ids, encoder.config.patch, trials=trials)
+        StimulusVectors(stimuli.responses, ids, patch, trials=trials)
         for ids in (stimuli.train, stimuli.validation)
     )
     conditioner, given = _conditioner(autoencoder, model, shown.n_patches, config, training)
