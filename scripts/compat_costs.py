@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from calcarine import datasets
 from calcarine.decoding import LatentRegression, Reconstructor
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.diffusion import LatentDiffusion
-from calcarine.evaluation.evaluate import evaluate
-from calcarine.evaluation.networks import load_judge
+from calcarine.evaluation.protocols import score_arrays
 from calcarine.evaluation.statistics import bootstrap_interval, paired_difference
 from calcarine.experiment import load_experiment
 from calcarine.experiment.config import PRESETS
@@ -79,9 +79,13 @@ def scores(
     }
     pictures["z_c"] = pictures["z_c"].reshape(len(split.test), samples, *pictures["z"].shape[2:])
     truth = work.dataset.stimuli.images(split.test)
-    judge = load_judge("scenes")
-    found = evaluate(truth, pictures, ids=split.test, judge=judge, n_boot=100, n_permutations=100)
-    table = found.per_image.set_index(["method", "metric", "id"])["value"].sort_index()
+    found = [
+        score_arrays(
+            truth, made, ids=split.test, method=name, judge="scenes", n_boot=100, n_permutations=100
+        ).per_image
+        for name, made in pictures.items()
+    ]
+    table = pd.concat(found).set_index(["method", "metric", "id"])["value"].sort_index()
     fitted = {
         name: {"median_alpha": told.median_alpha, "cv_r2": told.mean_cv_r2}
         for name, told in regression.summary_.items()

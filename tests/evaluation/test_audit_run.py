@@ -12,7 +12,7 @@ from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.audit import material_of_run
 from calcarine.experiment.pictures import CHOSEN
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.stages import Workspace
+from calcarine.experiment.workspace import Workspace
 from calcarine.linear import load, save
 
 OPTIONS = {
@@ -38,6 +38,10 @@ def experiment(model, *settings):
     )  # fmt: skip
 
 
+def of_run(path, method=None):
+    return material_of_run(Workspace(RunDirectory(path)), method)
+
+
 @pytest.fixture(scope="module")
 def finished(tiny_stable_diffusion, tmp_path_factory):
     out = tmp_path_factory.mktemp("audited") / "run"
@@ -53,7 +57,7 @@ def copy(finished, tmp_path):
 
 
 def verdicts(path, names=QUICK):
-    found = audit(material_of_run(path), names).findings
+    found = audit(of_run(path), names).findings
     return {name: found[name].verdict for name in names}
 
 
@@ -62,7 +66,7 @@ def test_an_honest_run_passes(finished):
 
 
 def test_scores_of_a_run_come_from_its_pictures(finished):
-    material = material_of_run(finished, "direct ridge")
+    material = of_run(finished, "direct ridge")
     found = audit(material, ["numbers-from-pictures"]).findings["numbers-from-pictures"]
     assert len(material.numbers) == 2 and found.verdict == "passed"
     assert "calcarine" in found.sentence
@@ -71,7 +75,7 @@ def test_scores_of_a_run_come_from_its_pictures(finished):
 def test_a_decoder_centred_with_test_rows_is_found(copy):
     stem = copy / "decoder" / "shared" / "z"
     ridge = load(stem)
-    (each,) = [s for s in material_of_run(copy).statistics if "of z" in s.name]
+    (each,) = [s for s in of_run(copy).statistics if "of z" in s.name]
     ridge.x_mean_ = np.asarray(each.by_all)
     save(ridge, stem)
     assert verdicts(copy, ["statistics-from-test"]) == {"statistics-from-test": "failed"}
@@ -79,7 +83,7 @@ def test_a_decoder_centred_with_test_rows_is_found(copy):
 
 def test_a_choice_that_the_rule_does_not_make_is_found(copy):
     folder = copy / "reconstructions"
-    material = material_of_run(copy)
+    material = of_run(copy)
     row = 3
     other = 1 - int(material.choice.chosen[row])
     stem = material.truth.ids[row]
@@ -106,6 +110,6 @@ def test_folds_that_repeats_straddle_are_found(copy):
 
 def test_what_is_no_run_or_no_method_gets_one_sentence(finished, tmp_path):
     with pytest.raises(CalcarineError, match=r"no experiment\.yaml"):
-        material_of_run(tmp_path)
+        of_run(tmp_path)
     with pytest.raises(CalcarineError, match=f"no method 'dream'.*{CHOSEN}"):
-        material_of_run(finished, "dream")
+        of_run(finished, "dream")

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.baselines import blurred_truth, random_training_image, training_mean
+from calcarine.evaluation.baselines import (
+    blurred_truth,
+    nearest_training_image,
+    random_training_image,
+    training_mean,
+)
 
 TRAIN = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3)).astype(np.uint8)
 IDS = [f"s{i}" for i in range(200)]
@@ -53,3 +58,20 @@ def test_no_images_are_refused():
     ):
         with pytest.raises(CalcarineError, match="at least one"):
             floor(TRAIN[:0])
+
+
+def test_the_nearest_training_image_is_the_one_that_correlates_most():
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    known, decoded = rng.normal(size=(20, 4, 3, 3)), rng.normal(2, 5, size=(7, 4, 3, 3))
+    decoded[0] = -3 * known[11] + 40  # as unlike as can be
+    decoded[1] = 0.1 * known[4] - 7  # alike, whatever the scale
+    found = nearest_training_image(images, known, decoded)
+    assert found.shape == (7, 1, 8, 8, 3)
+    for row, picture in zip(decoded, found, strict=True):
+        r = [np.corrcoef(row.ravel(), other.ravel())[0, 1] for other in known]
+        np.testing.assert_array_equal(picture[0], images[int(np.argmax(r))])
+    np.testing.assert_array_equal(found[1, 0], images[4])
+    assert not np.array_equal(found[0, 0], images[11])
+    with pytest.raises(CalcarineError, match="do not fit"):
+        nearest_training_image(images, known[:5], decoded)

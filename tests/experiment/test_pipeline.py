@@ -1,13 +1,17 @@
 """One whole road on a tiny simulated brain with a tiny random model."""
 
+import html
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment import pictures as pictures_module
@@ -83,19 +87,78 @@ def test_a_run_leaves_all_its_artefacts(finished):
 def test_every_record_is_complete(finished):
     records = json.loads(read(finished))
     needed = {"method", "metric", "protocol", "value", "ci_low", "ci_high", "n", "chance", "p"}
+    needed |= {"p_holm", "definition"}
     assert all(needed <= record.keys() for record in records)
     roles = {record["role"] for record in records}
     assert roles == {"method", "floor", "ceiling"}
     methods = {record["method"] for record in records}
-    assert {"training mean", "random training image", "shuffled brain (z_c)"} <= methods
+    floors = {"training mean", "random training image", "nearest training image"}
+    assert floors | {"shuffled brain (z_c)", "ceiling z_c", "ceiling blurred truth"} <= methods
 
 
 def test_the_report_says_simulated(finished):
     page = (finished.path / "report.html").read_text()
     assert "SIMULATED" in page.upper()
+    audit = json.loads((finished.path / "audit.json").read_text())
+    assert "Are the scores real?" in page and audit["outcome"] in html.unescape(page)
+    assert all(check["title"] in html.unescape(page) for check in audit["checks"])
+    assert "among the 10 nearest" in page
     manifest = json.loads((finished.path / "manifest.json").read_text())
     assert manifest["simulated"] is True
     assert set(manifest["times"]) >= {"features", "fit", "reconstruct", "evaluate"}
+
+
+def test_the_bottleneck_ends_in_the_run_itself_and_stands_in_the_report(
+    finished, tmp_path, monkeypatch
+):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    told = CliRunner().invoke(app, ["bottleneck", str(path), "--ranks", "0,2"])
+    assert told.exit_code == 0, told.output
+    curve = json.loads((path / "bottleneck" / "curve.json").read_text())
+    assert {(row["rank"], row["whole"]) for row in curve if row["rank"] < 3} == {
+        (0, False),
+        (2, False),
+    }
+    nothing = next(
+        row
+        for row in curve
+        if (row["rank"], row["metric"]) == (0, "identification, pixels, fixed reconstruction")
+    )
+    assert nothing["p"] > 0.01  # the noise differs, and nothing else
+    page = (path / "report.html").read_text()
+    assert "How much of the brain do the scores need?" in page
+
+    def never(*arguments):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("calcarine.experiment.bottleneck._pictures", never)
+    again = CliRunner().invoke(app, ["bottleneck", str(path), "--ranks", "2"])
+    assert again.exit_code == 0, again.output
+
+
+def test_the_whole_decoder_in_the_bottleneck_gives_the_pictures_of_the_run(finished, monkeypatch):
+    from calcarine.experiment import bottleneck
+    from calcarine.experiment.workspace import Workspace
+
+    work = Workspace(finished)
+    (split,) = work.splits
+    fold = bottleneck._fold(work, split)
+    for method in ("z", "c", "z_c"):
+        made = bottleneck._pictures(work, fold, method, 0, True)
+        for stimulus, picture in zip(split.test, made, strict=True):
+            file = pictures_module._file(finished.reconstructions, method, stimulus, 0)
+            # Made in groups of another size, whose sums end in another last digit.
+            same = pictures_module.read_image(file).astype(int)
+            assert np.abs(picture - same).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--ranks", "0,x"], "no list of numbers"), (["--method", "dream"], "some of z, c, z_c")],
+)
+def test_mistakes_of_the_bottleneck_are_told(finished, arguments, told):
+    found = CliRunner().invoke(app, ["bottleneck", str(finished.path), *arguments])
+    assert isinstance(found.exception, CalcarineError) and told in str(found.exception)
 
 
 class _StopError(Exception):

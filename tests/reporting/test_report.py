@@ -265,7 +265,7 @@ def test_protocols_and_pools_never_share_a_row() -> None:
 
     def score(method: str, protocol: str, pool: int) -> Score:
         nothing = float("nan")
-        numbers = (0.5, nothing, nothing, nothing, nothing, nothing, nothing)
+        numbers = (0.5, *[nothing] * 7)
         return Score(method, "identification, pixels", protocol, *numbers, 3, pool, "method")
 
     groups = arrange(

@@ -82,9 +82,11 @@ def audit(
 def _of_run(run: Path, method: str | None, numbers: str | None, seed: int) -> Material:
     from calcarine.evaluation.audit import read_numbers
     from calcarine.experiment.audit import material_of_run
+    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.workspace import Workspace
 
     claimed = () if numbers is None else read_numbers(numbers)
-    return material_of_run(run, method, claimed, seed)
+    return material_of_run(Workspace(RunDirectory(run)), method, claimed, seed)
 
 
 def _audit(material: Material, out: Path) -> None:

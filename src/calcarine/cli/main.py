@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from calcarine.cli import splits as _splits  # noqa: F401 - registers its commands
 from calcarine.cli.audit import audit
+from calcarine.cli.bottleneck import bottleneck
 from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.cli.score import compare, score
 from calcarine.cli.study import gallery, study_app
@@ -28,6 +30,7 @@ app.add_typer(datasets_app, name="datasets")
 app.command()(score)
 app.command()(compare)
 app.command()(audit)
+app.command()(bottleneck)
 app.add_typer(study_app, name="study")
 app.command()(gallery)
 for _command in (pretrain, guide, adapt, ablate):
@@ -104,6 +107,8 @@ def _print_result(path: Path) -> None:
 
     for line in main_figures(path):
         print(line)
+    if (path / "audit.json").exists():
+        print(f"Audit: {json.loads((path / 'audit.json').read_text())['outcome']}")
     print(f"Report: {path / 'report.html'}")
     if (path / "encoding.html").exists():
         print(f"Encoding maps: {path / 'encoding.html'}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from calcarine.datasets import tuning
 from calcarine.datasets.core import BrainDataset, make_responses
@@ -46,6 +47,10 @@ _DRIFT_SHARE = 0.1
 _SHARED_NOISE_SHARE = 0.15
 _SHARED_NOISE_RANK = 12
 _DRIFT_WAVES = 3
+
+# The last digits of a matrix product change with the number of threads, and with them the digest
+# of the data, by which a run knows what it has done already.
+_ONE_THREAD: Any = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 def load(
@@ -172,6 +177,7 @@ def _describe(stimuli: StimulusSet) -> list[scenes.Scene]:
     return [scenes.describe(int(seed), int(index)) for seed, index in places]
 
 
+@_ONE_THREAD
 def _signal(
     stimuli: StimulusSet, voxels: pd.DataFrame, n_train: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -254,6 +260,7 @@ def presentation(
     return shown[order], sessions[order]
 
 
+@_ONE_THREAD
 def _measure(
     signal: NDArray[np.float32],
     sessions: NDArray[np.int64],

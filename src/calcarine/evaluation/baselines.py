@@ -1,9 +1,10 @@
-"""Floors: images that anyone could show without looking at the brain."""
+"""What scores stand beside: images made without the brain, looked up, or blurred."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,43 @@ def random_training_image(
     return train_images[np.asarray(rows, np.int64).reshape(len(ids), n_samples)]
 
 
+def nearest_training_image(
+    train_images: Images, train_features: NDArray[Any], decoded: NDArray[Any]
+) -> Images:
+    """The training image whose features are most like the decoded ones: reading without drawing.
+
+    A generator that scores no better adds nothing to looking the answer up.
+
+    Parameters
+    ----------
+    train_images : uint8 array of shape (n_train, height, width, 3)
+    train_features : array of shape (n_train, ...)
+        Such as latents; correlated over all but the first axis.
+    decoded : array of shape (n, ...)
+        The same features, decoded from the brain.
+
+    Returns
+    -------
+    uint8 array of shape (n, 1, height, width, 3)
+
+    Raises
+    ------
+    CalcarineError
+        If there are no training images, or features do not fit.
+    """
+    _check(train_images)
+    if len(train_features) != len(train_images) or train_features.shape[1:] != decoded.shape[1:]:
+        raise CalcarineError(
+            f"decoded features of shape {decoded.shape} do not fit training features of shape "
+            f"{train_features.shape} of {len(train_images)} images: give the same features."
+        )
+    # The scale of the decoded row does not change which image is nearest.
+    known = _centred(train_features)
+    known /= np.maximum(np.linalg.norm(known, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    best = np.argmax(_centred(decoded) @ known.T, axis=1)
+    return train_images[best][:, None]
+
+
 def blurred_truth(truth: Images, sigma: float) -> Images:
     """Ground truths behind a Gaussian blur: how far low frequencies alone would go.
 
@@ -97,6 +135,12 @@ def blurred_truth(truth: Images, sigma: float) -> Images:
     ]
     rounded: Images = np.rint(np.stack(blurred)).astype(np.uint8)
     return rounded[:, None]
+
+
+def _centred(features: NDArray[Any]) -> NDArray[np.float32]:
+    rows = np.asarray(features, np.float32).reshape(len(features), -1)
+    centred: NDArray[np.float32] = rows - rows.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _draw(key: str, n: int) -> int:

@@ -30,7 +30,12 @@ METRICS = (
     "pixel correlation",
 )
 # An ablation compares trainings; decoders by ridge and ceilings are the same in all of its rows.
-_ALONE = ("ridge.when=never", "evaluation.direct_ridge=false", "evaluation.ceilings=false")
+_ALONE = (
+    "ridge.when=never",
+    "evaluation.direct_ridge=false",
+    "evaluation.ceilings=false",
+    "evaluation.audit=false",
+)
 _COLUMNS = [
     "row", "settings", "metric", "value", "ci_low", "ci_high", "difference", "d_low", "d_high",
     "seeds", "images", "simulated", "transductive",
@@ -153,7 +158,7 @@ def _met(experiment: Experiment) -> str:
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
-    from calcarine.evaluation.evaluate import read_evaluation
+    from calcarine.evaluation.scores import read_evaluation
 
     table = read_evaluation(folder).per_image
     return table[table["method"] == METHOD].set_index(["metric", "id"])["value"].to_frame()

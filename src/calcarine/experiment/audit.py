@@ -24,10 +24,10 @@ from calcarine.evaluation.audit import (
     Trials,
 )
 from calcarine.evaluation.protocols.folders import open_run
+from calcarine.experiment.describe import met_test_responses
 from calcarine.experiment.pictures import CHOSEN
-from calcarine.experiment.progress import Progress
-from calcarine.experiment.run_directory import RunDirectory, readable
-from calcarine.experiment.stages import Workspace
+from calcarine.experiment.run_directory import readable
+from calcarine.experiment.workspace import Workspace
 from calcarine.linear.folds import grouped_folds
 
 _NO_PRETRAINING = (
@@ -44,24 +44,22 @@ _MOST_TARGETS = 200_000_000
 
 
 def material_of_run(
-    path: Path,
+    work: Workspace,
     method: str | None = None,
     numbers: Sequence[Number] = (),
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Material:
     """Pictures, splits, responses and decoders of a run.
 
     Parameters
     ----------
-    path : Path
-        Folder of the run; its pictures must be made.
+    work : Workspace
+        Of the run; its pictures must be made.
     method : str, optional
         Which pictures; z_c, or the first there are, by default.
     numbers : sequence of Number
         Claimed scores; those of the run by default.
     seed : int
-    progress : Progress, optional
 
     Returns
     -------
@@ -74,7 +72,7 @@ def material_of_run(
     """
     from calcarine.reporting.records import main_method
 
-    run = RunDirectory(path)
+    path = work.run.path
     opened = open_run(path, None, None)
     names = [name for name in opened.methods if not name.startswith("ceiling")]
     chosen_method = method or main_method([name for name in names if name != CHOSEN])
@@ -82,7 +80,6 @@ def material_of_run(
         raise CalcarineError(
             f"{path} has no method '{chosen_method}'; choose among {', '.join(names)}."
         )
-    work = Workspace(run, progress)
     dataset, splits, ids = work.dataset, work.splits, tuple(opened.test.ids)
     sets = {
         name: PictureSet(ids, pictures.read, pictures.samples)
@@ -103,7 +100,7 @@ def material_of_run(
     if choice is None:
         facts["best-of-samples"] = "All samples are scored, and none was chosen."
     return Material(
-        title=f"{run.experiment.name}: {chosen_method}",
+        title=f"{work.config.name}: {chosen_method}",
         recon=sets[chosen_method],
         truth=PictureSet(ids, opened.test.truth.read),
         train=PictureSet(train_ids, lambda row, _: dataset.stimuli.image(train_ids[row])),
@@ -165,10 +162,11 @@ def _pretraining(work: Workspace, trials: Trials) -> tuple[dict[str, str], Trial
     config = work.config.visdec
     if not work.phase_on("adapt"):
         return {"pretraining-on-test": _NO_PRETRAINING}, trials
-    if config.transductive:
+    met = met_test_responses(config)
+    if met == "yes":
         return {}, replace(trials, pretrain=trials.rows("test"))
-    if config.pretrain.start is not None:
-        return {}, trials  # what those weights have met, the run cannot tell
+    if met == "unknown":
+        return {}, trials
     pool = "the pool " + ", ".join(part.source for part in config.pretrain.pool)
     told = pool if work.phase_on("pretrain") else "no unlabelled vectors"
     return {"pretraining-on-test": _PRETRAINING.format(pool=told)}, trials

@@ -100,9 +100,14 @@ class GenerationConfig(_Part):
 class EvaluationConfig(_Part):
     """Scores and their intervals."""
 
+    protocols: list[str] = Field(
+        ["calcarine"], min_length=1, description="metrics by name; see docs/protocols.md"
+    )
+    weights: str | None = Field(None, description="folder of the weights of their networks")
     n_boot: int = Field(2000, ge=100)
     n_permutations: int = Field(2000, ge=100)
     seed: int = Field(0, ge=0)
+    audit: bool = Field(True, description="say whether the scores are real")
     direct_ridge: bool = True
     ceilings: bool = True
     ceiling_samples: int = Field(1, ge=1)

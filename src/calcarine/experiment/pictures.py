@@ -54,12 +54,12 @@ class _Job:
             yield pairs[start : start + GROUP]
 
 
-def make_pictures(work: Workspace, reconstructor: Callable[..., Reconstructor]) -> None:
+def make_pictures(work: Workspace) -> None:
     """Write truth and reconstructions as PNG, then ``index.parquet``; existing ones are kept."""
     import pandas as pd
 
     root = work.run.reconstructions
-    jobs = [job for split in work.splits for job in _jobs(work, split, reconstructor)]
+    jobs = [job for split in work.splits for job in _jobs(work, split)]
     total = sum(len(job.ids) * job.samples for job in jobs)
     with work.progress.track("Pictures", total) as advance:
         for split in work.splits:
@@ -93,6 +93,32 @@ def make_pictures(work: Workspace, reconstructor: Callable[..., Reconstructor]) 
         index.to_parquet(aside)
 
 
+def reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
+    """What makes pictures by the run's settings, some of them changed."""
+    generation = work.config.generation
+    options: dict[str, Any] = {
+        "strength": generation.strength,
+        "guidance": generation.guidance,
+        "steps": generation.steps,
+        "seed": generation.seed,
+        "through_image": generation.through_image,
+        "resize": work.config.features.resize,
+        "posterior": work.config.features.posterior,
+        "batch_size": generation.batch_size,
+    }
+    return Reconstructor(work.model, **{**options, **changes})
+
+
+def chosen_settings(work: Workspace, split: Split) -> dict[str, float]:
+    """Strength and guidance that were chosen inside the training data of a fold, if they were."""
+    settings = work.run.decoder / split.name / "settings.json"
+    if not settings.exists():
+        return {}
+    with readable(settings, "fit"):
+        found = json.loads(settings.read_text())
+    return {"strength": found["strength"], "guidance": found["guidance"]}
+
+
 def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
     """What ``fit`` predicted for the test stimuli of one fold."""
     from safetensors.numpy import load_file
@@ -103,11 +129,11 @@ def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
         return dict(load_file(file))
 
 
-def _jobs(work: Workspace, split: Split, reconstructor: Callable[..., Reconstructor]) -> list[_Job]:
+def _jobs(work: Workspace, split: Split) -> list[_Job]:
     predicted = predictions(work, split)
     jobs = []
     if work.config.ridge.when == "always":
-        jobs += _latent_jobs(work, split, reconstructor, predicted)
+        jobs += _latent_jobs(work, split, predicted)
     if "direct" in predicted:
         jobs.append(
             _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
@@ -131,21 +157,10 @@ def _conditioned_job(work: Workspace, split: Split) -> _Job:
     )
 
 
-def _latent_jobs(
-    work: Workspace,
-    split: Split,
-    reconstructor: Callable[..., Reconstructor],
-    predicted: dict[str, NDArray[Any]],
-) -> list[_Job]:
+def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any]]) -> list[_Job]:
     """The three methods of Takagi & Nishimoto and their ceilings."""
     config = work.config
-    settings = work.run.decoder / split.name / "settings.json"
-    changes: dict[str, Any] = {}
-    if settings.exists():
-        with readable(settings, "fit"):
-            found = json.loads(settings.read_text())
-        changes = {"strength": found["strength"], "guidance": found["guidance"]}
-    tool = reconstructor(work, **changes)
+    tool = reconstructor(work, **chosen_settings(work, split))
     samples = config.generation.samples
     jobs = [
         _Job("z", split.name, split.test, 1, lambda r, k: tool.from_z(predicted["z"][r])),

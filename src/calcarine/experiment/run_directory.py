@@ -31,6 +31,7 @@ _OUTPUTS = {
     "adapt": (),
     "reconstruct": ("reconstructions",),
     "evaluate": ("metrics",),
+    "audit": ("audit.html", "audit.json"),
     "report": ("figures", "report.html"),
 }
 

@@ -2,76 +2,100 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.evaluation import baselines
-from calcarine.evaluation.evaluate import evaluate, write_evaluation
-from calcarine.evaluation.networks import load_judge
-from calcarine.experiment.pictures import read_image
-from calcarine.experiment.run_directory import readable
+from calcarine.evaluation.protocols import Settings
+from calcarine.evaluation.protocols import score_pictures as score
+from calcarine.evaluation.protocols.folders import open_run
+from calcarine.evaluation.protocols.pictures import Pictures, from_array
+from calcarine.evaluation.scores import write_evaluation
+from calcarine.experiment.pictures import predictions
 
 if TYPE_CHECKING:
+    from calcarine.datasets import Split
     from calcarine.experiment.workspace import Workspace
 
-Pictures = NDArray[np.uint8]
+# Of the width of a picture; contours of objects go, the layout stays.
+_BLUR = 1 / 16
 
 
 def score_pictures(work: Workspace) -> None:
     """Score every method, floor and ceiling; write ``summary.json`` and ``per_image.parquet``."""
-    import pandas as pd
-
     config, dataset = work.config.evaluation, work.dataset
-    file = work.run.reconstructions / "index.parquet"
-    with readable(file, "reconstruct"):
-        index = pd.read_parquet(file)
-    ids = tuple(stimulus for split in work.splits for stimulus in split.test)
-    methods = {
-        str(method): _stack(work, rows, ids) for method, rows in index.groupby("method", sort=False)
-    }
-    samples = work.config.generation.samples
-    if "z_c" in methods:
-        methods["z_c"] = methods["z_c"][:, :samples]
-    categories = [found[0] if found else "" for found in dataset.stimuli.categories(ids)]
-    judge = load_judge(dataset.judge) if dataset.judge else None
-    reads = sorted(set(categories)) if dataset.judge == "digits" else None
-    with work.progress.track("Scores", len(methods) + 2) as advance:
-        result = evaluate(
-            dataset.stimuli.images(ids),
+    opened = open_run(work.run.path, None, None)
+    ids, methods = opened.test.ids, dict(opened.methods)
+    if "z_c" in methods:  # candidates beyond the samples are only there to be chosen from
+        made = methods["z_c"]
+        methods["z_c"] = Pictures(len(made), work.config.generation.samples, made.read)
+    if config.ceilings:
+        truth = dataset.stimuli.images(ids)
+        blurred = baselines.blurred_truth(truth, _BLUR * truth.shape[2])
+        methods["ceiling blurred truth"] = from_array(blurred, "blurred truth")
+    categories, settings = scoring_of(work, ids)
+    floors = _floors(work, ids)
+    total = (len(methods) + len(floors)) * len(set(config.protocols))
+    with work.progress.track("Scores", total) as advance:
+        result = score(
+            opened.test,
             methods,
-            ids=ids,
-            categories=categories if any(categories) else None,
-            floors=_floors(work),
-            judge=judge,
-            within_groups=True,
-            read_classes=reads,
-            n_boot=config.n_boot,
-            n_permutations=config.n_permutations,
-            seed=config.seed,
-            progress=lambda done, total, name: advance(1),
+            floors=floors,
+            categories=categories,
+            settings=settings,
+            progress=lambda name: advance(1),
         )
     work.run.metrics.mkdir(parents=True, exist_ok=True)
     write_evaluation(work.run.metrics, result)
 
 
-def _stack(work: Workspace, rows, ids: tuple[str, ...]) -> Pictures:  # type: ignore[no-untyped-def]
-    by_id = {key: part.sort_values("sample") for key, part in rows.groupby("id")}
-    return np.stack(
-        [np.stack([read_image(work.run.path / file) for file in by_id[i]["file"]]) for i in ids]
+def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, Settings]:
+    """Categories of stimuli, where there are any, and how a run scores."""
+    config, dataset = work.config.evaluation, work.dataset
+    categories = [found[0] if found else "" for found in dataset.stimuli.categories(ids)]
+    settings = Settings(
+        protocols=config.protocols,
+        weights=config.weights,
+        judge=dataset.judge,
+        read_classes=sorted(set(categories)) if dataset.judge == "digits" else None,
+        n_boot=config.n_boot,
+        n_permutations=config.n_permutations,
+        seed=config.seed,
     )
+    return (categories if any(categories) else None), settings
 
 
-def _floors(work: Workspace) -> dict[str, Pictures]:
-    """Pictures that know nothing of the test responses, fold by fold."""
-    mean, drawn = [], []
+def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, Pictures]:
+    """Pictures that took no drawing, fold by fold: two without the brain, one looked up by it."""
+    by_fold: dict[str, list[NDArray[np.uint8]]] = {}
     for split in work.splits:
         train = work.dataset.stimuli.images(split.train)
-        mean.append(baselines.training_mean(train, len(split.test)))
         seed = work.config.evaluation.seed
-        drawn.append(baselines.random_training_image(train, split.test, seed=seed))
-    return {
-        "training mean": np.concatenate(mean),
-        "random training image": np.concatenate(drawn),
-    }
+        found = {
+            "training mean": baselines.training_mean(train, len(split.test)),
+            "random training image": baselines.random_training_image(train, split.test, seed=seed),
+        }
+        features = _decoded_features(work, split, train)
+        if features is not None:
+            found["nearest training image"] = baselines.nearest_training_image(train, *features)
+        for name, pictures in found.items():
+            by_fold.setdefault(name, []).append(pictures)
+    order = [stimulus for split in work.splits for stimulus in split.test]
+    rows = [order.index(stimulus) for stimulus in ids]
+    return {name: from_array(np.concatenate(folds)[rows], name) for name, folds in by_fold.items()}
+
+
+def _decoded_features(
+    work: Workspace, split: Split, train: NDArray[np.uint8]
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Features of training pictures and the decoded ones: z, else pixels, if a ridge decodes."""
+    predicted = predictions(work, split)
+    if "z" in predicted:
+        row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
+        return work.z[[row[stimulus] for stimulus in split.train]], predicted["z"]
+    if "direct" in predicted and predicted["direct"].shape[1:] == train.shape[1:]:
+        return train, predicted["direct"]
+    return None

@@ -14,7 +14,6 @@ from calcarine.datasets import Split
 from calcarine.decoding import (
     LatentRegression,
     PixelRegression,
-    Reconstructor,
     choose_settings,
 )
 from calcarine.errors import CalcarineError
@@ -48,6 +47,8 @@ def fit(work: Workspace) -> None:
             advance(1)
     if not work.searches:
         return
+    from calcarine.experiment.pictures import reconstructor
+
     search = config.generation.search
     pairs = len(search.strengths) * len(search.guidances)
     total = pairs * search.n_stimuli * len(work.splits)
@@ -58,7 +59,7 @@ def fit(work: Workspace) -> None:
                 advance(pairs * search.n_stimuli)
                 continue
             chosen = choose_settings(
-                _reconstructor(work, steps=search.steps),
+                reconstructor(work, steps=search.steps),
                 LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options),
                 work.dataset,
                 split,
@@ -95,41 +96,36 @@ def _fit_fold(work: Workspace, split: Split, folder: Path) -> None:
         save_file(predicted, aside)
 
 
-def _reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
-    generation = work.config.generation
-    options: dict[str, Any] = {
-        "strength": generation.strength,
-        "guidance": generation.guidance,
-        "steps": generation.steps,
-        "seed": generation.seed,
-        "through_image": generation.through_image,
-        "resize": work.config.features.resize,
-        "posterior": work.config.features.posterior,
-        "batch_size": generation.batch_size,
-    }
-    return Reconstructor(work.model, **{**options, **changes})
-
-
 def reconstruct(work: Workspace) -> None:
     """Make the pictures of every fold, method and sample."""
     from calcarine.experiment.pictures import make_pictures
 
-    make_pictures(work, _reconstructor)
+    make_pictures(work)
 
 
 def evaluate(work: Workspace) -> None:
     """Score all pictures with floors and ceilings."""
     from calcarine.experiment.scoring import score_pictures
 
-    work.run.require("reconstruct", work.keys["reconstruct"])
     score_pictures(work)
+
+
+def audit(work: Workspace) -> None:
+    """Say whether the scores are real: audit.html and audit.json."""
+    from calcarine.evaluation.audit import audit as look
+    from calcarine.experiment.audit import material_of_run
+    from calcarine.reporting.audit_page import build_audit_page
+
+    with work.progress.track("Audit", 1) as advance:
+        found = look(material_of_run(work))
+        build_audit_page(found, work.run.path / "audit.html")
+        advance(1)
 
 
 def report(work: Workspace) -> None:
     """Write report.html."""
     from calcarine.reporting import build_report
 
-    work.run.require("evaluate", work.keys["evaluate"])
     describe(work)
     build_report(work.run.path)
 
@@ -152,8 +148,11 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
     "adapt": adapt,
     "reconstruct": reconstruct,
     "evaluate": evaluate,
+    "audit": audit,
     "report": report,
 }
+# Asked for before what a changed setting made stale is removed.
+_NEEDS = {"evaluate": "reconstruct", "audit": "evaluate", "report": "evaluate"}
 
 
 def run_stage(work: Workspace, stage: str) -> None:
@@ -166,6 +165,8 @@ def run_stage(work: Workspace, stage: str) -> None:
             "--preset visdec-mini'."
         )
     key = work.keys[stage]
+    if stage in _NEEDS:
+        work.run.require(_NEEDS[stage], work.keys[_NEEDS[stage]])
     if work.run.begin(stage, key):
         with work.run.timed(stage):
             STAGES[stage](work)

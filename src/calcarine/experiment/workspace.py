@@ -245,7 +245,7 @@ class Workspace:
             (search, {k: generation[k] for k in _SEARCH_USES}) if self.searches else None,
             config.evaluation.direct_ridge,
         )
-        evaluation = config.evaluation.model_dump(mode="json")
+        evaluation = config.evaluation.model_dump(mode="json", exclude={"audit"})
         parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
         phases = {name: key for name, (key, _) in self._phase_keys.items()}
         made = (fit, generation, parts, *([phases["adapt"], _sampling(config)] if phases else []))
@@ -266,7 +266,8 @@ class Workspace:
             **phases,
             "reconstruct": reconstruct,
             "evaluate": evaluate,
-            "report": content_key("report", evaluate),
+            **({"audit": content_key("audit", evaluate)} if config.evaluation.audit else {}),
+            "report": content_key("report", evaluate, config.evaluation.audit),
         }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from calcarine.evaluation.audit import Audit
 
 PIXELS = 128
-_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "cannot be told": "open"}
+VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "cannot be told": "open"}
 
 
 def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
@@ -41,7 +41,7 @@ def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
     page = (
         environment()
         .get_template("audit.html.j2")
-        .render(audit=content, classes=_CLASSES, failed=audit.failed, pixels=PIXELS)
+        .render(audit=content, classes=VERDICT_CLASSES, failed=audit.failed, pixels=PIXELS)
     )
     write_text(path, page)
     beside = path.with_suffix(".json")

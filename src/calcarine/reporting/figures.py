@@ -29,7 +29,7 @@ _KNOWN_STYLES = {
     "direct ridge": ("#56B4E9", "v"),
 }
 _OTHER_STYLES = (("#7A5195", "h"), ("#8A8A00", "*"), ("#444444", "p"))
-_INK, _GREY, _ALARM = "#1c2733", "#9aa5b1", "#a33b00"
+INK, _GREY, _ALARM = "#1c2733", "#9aa5b1", "#a33b00"
 _ROW_INCHES = 0.17
 
 
@@ -114,11 +114,11 @@ def sheet_figure(record: RunRecord, picks: Sequence[Pick], caption: str) -> Figu
             ha="right",
             va="center",
             fontsize=10,
-            color=_INK,
+            color=INK,
             parse_math=False,
         )
     for axes, pick in zip(grid[0], picks, strict=False):
-        axes.set_title(pick.label, fontsize=9, color=_INK, parse_math=False)
+        axes.set_title(pick.label, fontsize=9, color=INK, parse_math=False)
     figure.text(
         0.1 / width,
         0.12 / height,
@@ -198,7 +198,7 @@ def _grey_marks(axes: Axes, row: Row, centre: float, slots: float) -> None:
             axes.scatter(values, heights, marker=marker, s=24, color=_GREY, zorder=2)
     if math.isfinite(row.chance):
         ends = [centre - slots / 2, centre + slots / 2]
-        axes.plot([row.chance] * 2, ends, "--", color=_INK, linewidth=1, zorder=1)
+        axes.plot([row.chance] * 2, ends, "--", color=INK, linewidth=1, zorder=1)
 
 
 def _point(axes: Axes, score: Score, height: float, style: tuple[str, str]) -> None:
@@ -218,8 +218,10 @@ def _point(axes: Axes, score: Score, height: float, style: tuple[str, str]) -> N
 
 
 def _row_label(row: Row) -> str:
-    name = row.metric.removeprefix("identification within category, ")
-    name = textwrap.fill(name.removeprefix("identification, "), 26)
+    name = row.metric
+    for family in ("identification within category, ", "identification, "):
+        name = name.removeprefix(family)
+    name = textwrap.fill(name.removeprefix("identification "), 26)
     return name if row.pool is None else f"{name}\n(pool {row.pool})"
 
 
@@ -236,7 +238,7 @@ def _legend(
                 Line2D([], [], color=_GREY, marker=marker, linestyle="", label=f"{role}s")
             )
     if any(math.isfinite(score.chance) for score in scores):
-        handles.append(Line2D([], [], color=_INK, linestyle="--", label="chance"))
+        handles.append(Line2D([], [], color=INK, linestyle="--", label="chance"))
     return handles
 
 

@@ -75,8 +75,8 @@ class Pattern:
 def level(metric: str) -> str | None:
     """Say whether a metric measures the look or the meaning of a picture, or neither."""
     name = metric.lower()
-    if "within category" in name:
-        return None
+    if re.search(r"within category|among the|median rank|top-1 of the pool", name):
+        return None  # the same contests again
     if re.search(r"pixel|ssim|\bearly\b", name):
         return "look"
     if re.search(r"\blate\b|^category|-way", name):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.scores import of_leading_protocol
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 METHOD_ORDER = ("z", "c", "z_c", "z_c, chosen by the brain", "vis-dec", "direct ridge")
 # Folder names of reconstructions that differ from the method's name in the scores.
 _FOLDER_TO_METHOD = {"zc": "z_c", "direct": "direct ridge", "visdec": "vis-dec"}
-_NUMBERS = ("value", "ci_low", "ci_high", "chance", "p", "null_mean", "null_sd")
+_NUMBERS = ("value", "ci_low", "ci_high", "chance", "p", "p_holm", "null_mean", "null_sd")
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Score:
     ci_high: float
     chance: float
     p: float
+    p_holm: float
     null_mean: float
     null_sd: float
     n: int | None
     pool: int | None
     role: str
+    definition: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class RunRecord:
     scores : list of Score
         From ``metrics/summary.json``.
     per_image : pandas.DataFrame
-        Columns id, method, metric, value, category; ids are strings.
+        Columns id, method, metric, value, category, of one protocol; ids are strings.
     index : pandas.DataFrame
         Columns id, method, sample, file, fold; ids are strings, methods are named as in
         the scores.
@@ -217,7 +220,7 @@ def read_run(run: Path) -> RunRecord:
         settings=settings,
         manifest=manifest,
         scores=scores,
-        per_image=per_image.assign(id=per_image["id"].astype(str)),
+        per_image=of_leading_protocol(per_image.assign(id=per_image["id"].astype(str))),
         index=index.assign(
             id=index["id"].astype(str), method=index["method"].replace(_FOLDER_TO_METHOD)
         ),
@@ -256,6 +259,7 @@ def _score(record: dict[str, Any]) -> Score:
         n=_count(record.get("n")),
         pool=_count(record.get("pool")),
         role=role,
+        definition=str(record.get("definition") or ""),
         **numbers,
     )
 

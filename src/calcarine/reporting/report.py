@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.reporting import picks as picking
 from calcarine.reporting import scores as scoring
+from calcarine.reporting.audit_page import VERDICT_CLASSES
 from calcarine.reporting.pages import data_uri, environment, small_png
 from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
 from calcarine.reporting.records import (
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 PICTURE_PIXELS = 192
 _MOST_SAMPLES = 8
 _SHEET_RANDOM = 5
+_AUDIT_KEYS = ("title", "verdict", "finding")
 _MEANINGS = {
     "truth": "the picture that the person saw",
     "z": "from the decoded latent of the picture alone",
@@ -59,6 +63,7 @@ def build_report(run: Path) -> Path:
         When the run is not finished, or one of its files is malformed.
     """
     from calcarine.reporting import figures
+    from calcarine.reporting.curve import HEADINGS, curve_figure, curve_rows, read_curve
 
     record = read_run(Path(run))
     order = picking.quality(record)
@@ -70,9 +75,11 @@ def build_report(run: Path) -> Path:
             record, quantiles + random[:_SHEET_RANDOM], _sheet_caption(record, order)
         )
     )
+    curve = read_curve(record.folder)
+    narrow = figures.png(curve_figure(curve, record.simulated)) if curve else None
     templates = environment()
     templates.filters.update(
-        num=scoring.number, ci=scoring.interval, p=scoring.p_value, explain=scoring.explain
+        num=scoring.number, ci=scoring.interval, p=scoring.p_value, adjusted=scoring.adjusted_p
     )
     page = templates.get_template("report.html.j2").render(
         record=record,
@@ -95,10 +102,16 @@ def build_report(run: Path) -> Path:
         machine=_flatten(_mapping(record.manifest, "hardware")),
         versions=_versions(record),
         limits=_limits(record),
+        audit=_audit(record.folder),
+        bottleneck=data_uri(narrow) if narrow else None,
+        curve=curve_rows(curve),
+        curve_headings=HEADINGS,
         notes=[str(note) for note in record.manifest.get("notes") or []],
     )
     write_bytes(record.folder / "figures" / "scores.png", plot)
     write_bytes(record.folder / "figures" / "reconstructions.png", sheet)
+    if narrow:
+        write_bytes(record.folder / "figures" / "bottleneck.png", narrow)
     report = record.folder / "report.html"
     write_bytes(report, page.encode("utf-8"))
     return report
@@ -125,8 +138,8 @@ def _line(headline: scoring.Headline) -> str:
     parts = [f"{scoring.number(score.value)} {scoring.interval(score)}".strip()]
     if math.isfinite(score.chance):
         parts.append(f"chance {scoring.number(score.chance)}")
-    if math.isfinite(score.p):
-        parts.append(scoring.p_value(score.p))
+    if math.isfinite(scoring.adjusted_p(score)):
+        parts.append(scoring.p_value(scoring.adjusted_p(score)))
     for role, other in (("floor", headline.floor), ("ceiling", headline.ceiling)):
         if other is not None:
             parts.append(f"{role} {scoring.number(other.value)} ({other.method})")
@@ -261,7 +274,8 @@ def _limits(record: RunRecord) -> list[str]:
     said = [
         f"These figures rest on {len(record.ids)} pictures and one person ({person}). The "
         "intervals tell how they would vary over other pictures, not over other people.",
-        "Every p stands for itself; none is corrected for the number of metrics and methods.",
+        "Every p is corrected for the number of metrics of its protocol (Holm), not for the number "
+        "of methods.",
         "A generator makes sharp pictures of whatever it is given: read each score beside its "
         "floor and its ceiling, not alone.",
         "Identification depends on the pool it is made in; figures of different pools or "
@@ -274,6 +288,21 @@ def _limits(record: RunRecord) -> list[str]:
             "its assumptions; they are no evidence about a human brain.",
         )
     return said
+
+
+def _audit(folder: Path) -> dict[str, Any] | None:
+    """Outcome and verdicts of the audit, where the run had one."""
+    file = folder / "audit.json"
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        checks = [{key: str(c[key]) for key in _AUDIT_KEYS} for c in found["checks"]]
+        return {"outcome": str(found["outcome"]), "checks": checks, "classes": VERDICT_CLASSES}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CalcarineError(
+            f"{file} cannot be read; make it again with `calcarine audit {folder}`."
+        ) from error
 
 
 def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:

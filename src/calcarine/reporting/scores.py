@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from calcarine.evaluation.scores import OUR_PROTOCOL
 from calcarine.reporting.records import Score, main_method, order_methods
 
 # Named before anything is scored, so that no figure is chosen for its value.
@@ -52,6 +53,12 @@ class Row:
         counts = [score.n for score in self.cells.values() if score.n is not None]
         return max(counts) if counts else None
 
+    @property
+    def definition(self) -> str:
+        """What is computed, in the protocol's own words, else in ours."""
+        known = (score.definition for score in self.cells.values() if score.definition)
+        return next(known, "") or explain(self.metric)
+
     def of_role(self, role: str) -> list[Score]:
         """Scores of methods, floors or ceilings."""
         return [score for score in self.cells.values() if score.role == role]
@@ -90,6 +97,10 @@ def family(metric: str) -> str:
     name = metric.lower()
     if name.startswith("identification within"):
         return "Identification within a category"
+    if name.startswith(("identification among", "identification, top-1")):
+        return "Identification among hard candidates"
+    if name.startswith("identification, median"):
+        return "Identification, the middle picture"
     if name.startswith("identification"):
         return "Identification"
     if "-way" in name:
@@ -154,6 +165,7 @@ def headlines(scores: list[Score]) -> list[Headline]:
     """Pick the four to six main figures of the leading method by a fixed list of metrics."""
     leading = main_method(names_of_role(scores, "method"))
     rows = [row for group in arrange(scores) for row in group.rows if leading in row.cells]
+    rows.sort(key=lambda row: row.protocol != OUR_PROTOCOL)
     chosen: list[Row] = []
     for metric in HEADLINES:
         chosen += [row for row in rows if row.metric == metric and row not in chosen][:1]
@@ -167,12 +179,11 @@ def _headline(row: Row, method: str) -> Headline:
     floors = [score for score in row.of_role("floor") if math.isfinite(score.value)]
     # The floor that is hardest to beat is the honest one to stand beside.
     sign = -1 if lower_is_better(row.metric) else 1
-    ceilings = row.of_role("ceiling")
-    own = [score for score in ceilings if score.method == f"ceiling {method}"]
+    own = (score for score in row.of_role("ceiling") if score.method == f"ceiling {method}")
     return Headline(
         score=row.cells[method],
         floor=max(floors, key=lambda score: sign * score.value, default=None),
-        ceiling=next(iter(own + ceilings), None),
+        ceiling=next(own, None),
     )
 
 
@@ -194,6 +205,11 @@ def interval(score: Score) -> str:
     if not (math.isfinite(score.ci_low) and math.isfinite(score.ci_high)):
         return ""
     return f"[{number(score.ci_low)}, {number(score.ci_high)}]"
+
+
+def adjusted_p(score: Score) -> float:
+    """The p corrected for the metrics of its protocol, or as it is where none was written."""
+    return score.p_holm if math.isfinite(score.p_holm) else score.p
 
 
 def p_value(p: float) -> str:

@@ -1,7 +1,6 @@
 """Metric protocols of the field by name, for any folder of reconstructions.
 
-`score_arrays` and `score_folder` give records as `calcarine.evaluation.evaluate` does. A new
-metric or protocol is one class under `register_metric` or `register_protocol`.
+A new metric or protocol is one class under `register_metric` or `register_protocol`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from calcarine.evaluation.protocols.protocol import (
     find_protocol,
     register_protocol,
 )
-from calcarine.evaluation.protocols.score import Settings, score_arrays
+from calcarine.evaluation.protocols.score import Settings, TestSet, score_arrays, score_pictures
 
 __all__ = [
     "METRICS",
@@ -24,11 +23,13 @@ __all__ = [
     "Protocol",
     "ScoreFile",
     "Settings",
+    "TestSet",
     "find_protocol",
     "read_scores",
     "register_metric",
     "register_protocol",
     "score_arrays",
     "score_folder",
+    "score_pictures",
     "write_scores",
 ]

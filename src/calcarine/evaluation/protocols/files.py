@@ -11,7 +11,7 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_text
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.evaluate import Evaluation
+    from calcarine.evaluation.scores import Evaluation
 
 FORMAT = "calcarine scores 1"
 PerImage = dict[str, dict[str, dict[str, list[float]]]]

@@ -17,7 +17,7 @@ from calcarine.evaluation.protocols.pictures import Pictures, from_files, read_p
 from calcarine.evaluation.protocols.score import Settings, TestSet, floors_of, score_pictures
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.evaluate import Evaluation
+    from calcarine.evaluation.scores import Evaluation
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SAMPLE = re.compile(r"^(?P<name>.+)_(?:sample-?|s)?(?P<number>\d+)$")

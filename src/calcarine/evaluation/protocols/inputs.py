@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
 
+MIN_GROUP, MAX_GROUPS = 5, 10
+
 
 @dataclass
 class Inputs:
@@ -44,6 +46,7 @@ def prepared_inputs(
     categories: Sequence[str] | None,
     n: int,
     judge: Any,
+    read_classes: Sequence[str] | None = None,
 ) -> Inputs:
     """Check arrays, and turn categories into groups and labels of the judge.
 
@@ -53,7 +56,9 @@ def prepared_inputs(
     categories : sequence of str, optional
     n : int
         Number of images.
-    judge : str, path or Judge
+    judge : str, path, Judge or None
+    read_classes : sequence of str, optional
+        Classes that the judge may answer; all by default.
 
     Returns
     -------
@@ -62,7 +67,8 @@ def prepared_inputs(
     Raises
     ------
     CalcarineError
-        If an array or the categories are not one for each image.
+        If an array or the categories are not one for each image, or the judge does not know a
+        class.
     """
     result = Inputs(dict(inputs or {}))
     for name, array in result.found.items():
@@ -78,13 +84,12 @@ def prepared_inputs(
         )
     names = [str(category) for category in categories]
     _groups(names, result)
-    _labels(names, judge, result)
+    if judge is not None:
+        _labels(names, judge, read_classes, result)
     return result
 
 
 def _groups(names: list[str], result: Inputs) -> None:
-    from calcarine.evaluation.evaluate import MAX_GROUPS, MIN_GROUP
-
     codes = np.unique(np.asarray(names), return_inverse=True)[1]
     counts = np.bincount(codes)
     if len(counts) > MAX_GROUPS or counts.min() < MIN_GROUP:
@@ -96,15 +101,26 @@ def _groups(names: list[str], result: Inputs) -> None:
     result.found["groups"] = codes
 
 
-def _labels(names: list[str], judge: Any, result: Inputs) -> None:
+def _labels(
+    names: list[str], judge: Any, read_classes: Sequence[str] | None, result: Inputs
+) -> None:
     from calcarine.evaluation.networks import Judge, load_judge
 
     labels = (judge if isinstance(judge, Judge) else load_judge(judge)).labels
-    unread = sorted(set(names) - set(labels))
+    place = {label: index for index, label in enumerate(labels)}
+    allowed = list(labels) if read_classes is None else [str(name) for name in read_classes]
+    strange = [name for name in allowed if name not in place]
+    if strange:
+        raise CalcarineError(
+            f"the judge does not know the class {strange[0]!r} of read_classes: choose among "
+            f"{', '.join(labels)}."
+        )
+    unread = sorted(set(names) - set(allowed))
     if unread:
         result.notes.append(
             f"category read is left out: the judge cannot read {', '.join(unread)}."
         )
         return
-    result.found["labels"] = np.asarray([labels.index(name) for name in names])
-    result.found["readable"] = np.broadcast_to(np.arange(len(labels)), (len(names), len(labels)))
+    readable = np.unique([place[name] for name in allowed])
+    result.found["labels"] = np.asarray([place[name] for name in names])
+    result.found["readable"] = np.broadcast_to(readable, (len(names), len(readable)))

@@ -113,10 +113,23 @@ class TopOne(Identification):
 @register_metric
 @dataclass(frozen=True)
 class GroupIdentification(Identification):
-    """Identification among the pictures of the same category."""
+    """Identification among the pictures of the same category.
 
+    Parameters
+    ----------
+    smallest : int, optional
+        Size of the smallest category, known once the categories are.
+    """
+
+    smallest: int | None = None
     inputs: ClassVar[tuple[str, ...]] = ("groups",)
     lacking: ClassVar[str] = "no categories that would do were given"
+
+    def fitted(self, bench: Bench) -> Metric:
+        return replace(self, smallest=int(np.bincount(bench.inputs["groups"]).min()))
+
+    def pool(self, n: int) -> int | None:
+        return self.smallest
 
     def measure(self, bench: Bench, sample: int) -> FloatArray:
         """Correlations, NaN across categories; shape (n, n)."""

@@ -13,7 +13,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols.preprocess import Picture, Recipe, as_uint8
 from calcarine.features import weights as files
 from calcarine.features.networks import run_hooked
-from calcarine.features.weights import WeightsStore, state_digest
+from calcarine.features.weights import MissingWeightsError, WeightsStore, state_digest
 from calcarine.files import digest_file
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Networks:
     store : WeightsStore
     given : mapping of str to network, optional
         Networks to use instead of the published ones; they are told apart by their hash.
-    judge : str or path
-        Which of the package's own judges answers to "judge".
+    judge : str, path, Judge or None
+        Which of the package's own judges answers to "judge", if any.
     """
 
     def __init__(
@@ -243,6 +243,8 @@ def _load_lpips(store: WeightsStore) -> Loaded:
 def _load_judge(judge: Any) -> Loaded:
     from calcarine.evaluation.networks import Judge, load_judge
 
+    if judge is None:
+        raise MissingWeightsError("no judge network reads pictures of this kind")
     found = judge if isinstance(judge, Judge) else load_judge(judge)
     return found, state_digest(found.net.state_dict())
 

@@ -90,7 +90,13 @@ def shuffled(row: Record, null: PermutationResult) -> Record:
     }
 
 
-def per_image(found: Measured, method: str, label: str, ids: Sequence[str]) -> pd.DataFrame:
+def per_image(
+    found: Measured,
+    method: str,
+    label: str,
+    ids: Sequence[str],
+    categories: Sequence[str] | None,
+) -> pd.DataFrame:
     """Scores of every image; empty where only the whole set has a score."""
     if found.scores.ndim == 0:
         return pd.DataFrame()
@@ -100,7 +106,7 @@ def per_image(found: Measured, method: str, label: str, ids: Sequence[str]) -> p
             "method": method,
             "metric": found.metric.name,
             "value": _own(found.scores).copy(),
-            "category": pd.Series(None, index=range(len(ids)), dtype="object"),
+            "category": pd.Series(categories, index=range(len(ids)), dtype="object"),
             "protocol": label,
         }
     )

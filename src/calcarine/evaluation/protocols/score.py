@@ -25,15 +25,13 @@ from calcarine.evaluation.protocols.recording import (
     record,
     shuffled,
 )
+from calcarine.evaluation.scores import OUR_PROTOCOL, Evaluation
 from calcarine.features.weights import WeightsStore
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calcarine.evaluation.evaluate import Evaluation
-
 Record = dict[str, Any]
-DEFAULT_PROTOCOL = "calcarine"
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,10 @@ class Settings:
         Fetch missing weights.
     networks : mapping of str to network, optional
         Networks to use instead of the published ones.
-    judge : str, path or Judge
-        The package's network for the protocol "calcarine".
+    judge : str, path, Judge or None
+        The package's network for the protocol "calcarine"; without it only pixels are compared.
+    read_classes : sequence of str, optional
+        Classes of the judge that "category read" may answer; all by default.
     draws : int, optional
         Estimate expectations over draws by so many draws instead of the closed form.
     n_boot, n_permutations, seed : int
@@ -58,11 +58,12 @@ class Settings:
     batch_size : int
     """
 
-    protocols: Sequence[str] = (DEFAULT_PROTOCOL,)
+    protocols: Sequence[str] = (OUR_PROTOCOL,)
     weights: str | Path | None = None
     download: bool = False
     networks: Mapping[str, Any] | None = None
     judge: Any = "scenes"
+    read_classes: Sequence[str] | None = None
     draws: int | None = None
     n_boot: int = 2000
     n_permutations: int = 2000
@@ -181,10 +182,8 @@ def score_pictures(
     """
     import pandas as pd
 
-    from calcarine.evaluation.evaluate import Evaluation
-
     settings = settings or Settings()
-    _check(test, {**methods, **(floors or {})}, blurry)
+    _check(test, methods, floors or {}, blurry)
     chosen = [
         find_protocol(name)(settings.draws, settings.seed)
         for name in dict.fromkeys(settings.protocols)
@@ -192,7 +191,9 @@ def score_pictures(
     networks = Networks(
         WeightsStore(settings.weights, settings.download), settings.networks, settings.judge
     )
-    arrays = prepared_inputs(inputs, categories, len(test.ids), settings.judge)
+    arrays = prepared_inputs(
+        inputs, categories, len(test.ids), settings.judge, settings.read_classes
+    )
     digest, notes = test.truth.digest(), list(arrays.notes)
     records: list[Record] = []
     tables: list[pd.DataFrame] = []
@@ -223,7 +224,7 @@ def score_pictures(
             records += adjusted([row for row, _ in rows])
             if role == "method":
                 records += [shuffled(row, null) for row, null in rows if null is not None]
-            tables += [per_image(m, name, label, test.ids) for m in measured]
+            tables += [per_image(m, name, label, test.ids, categories) for m in measured]
     if not records:
         raise CalcarineError(
             "nothing could be scored, for "
@@ -255,7 +256,12 @@ def _role(name: str) -> str:
     return "ceiling" if name.startswith("ceiling") else "method"
 
 
-def _check(test: TestSet, sets: Mapping[str, Pictures], blurry: Pictures | None) -> None:
+def _check(
+    test: TestSet,
+    methods: Mapping[str, Pictures],
+    floors: Mapping[str, Pictures],
+    blurry: Pictures | None,
+) -> None:
     n = len(test.truth)
     if n < 2:
         raise CalcarineError(
@@ -265,7 +271,12 @@ def _check(test: TestSet, sets: Mapping[str, Pictures], blurry: Pictures | None)
         raise CalcarineError(
             f"{len(test.ids)} ids were given for {n} images: give each image one id of its own."
         )
-    for name, pictures in {**sets, **({} if blurry is None else {"blurry": blurry})}.items():
+    twice = sorted(set(methods) & set(floors))
+    if twice or not methods:
+        problem = f"{twice[0]!r} is both a method and a floor" if twice else "there is no method"
+        raise CalcarineError(f"{problem}: give each set of images one name of its own.")
+    low = {} if blurry is None else {"blurry": blurry}
+    for name, pictures in {**methods, **floors, **low}.items():
         if len(pictures) != n:
             raise CalcarineError(
                 f"there are {n} ground truths and {len(pictures)} images of {name!r}: give one for "

@@ -1,0 +1,45 @@
+"""Command ``calcarine bottleneck``: thin; it parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calcarine.cli.table import print_table
+from calcarine.errors import CalcarineError
+
+
+def bottleneck(
+    path: Annotated[Path, typer.Argument(help="Run's folder.")],
+    ranks: Annotated[
+        str | None, typer.Option(help="Numbers that z and c may take each, such as 0,1,2,4,8.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="z, c or z_c; may be given often.")
+    ] = None,
+) -> None:
+    """Decode a run through fewer dimensions of the brain, to see how many its scores need."""
+    from calcarine.experiment.bottleneck import RANKS, bottleneck_curve
+    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.workspace import Workspace
+    from calcarine.reporting import build_report
+    from calcarine.reporting.curve import HEADINGS, curve_rows, read_curve
+
+    chosen = RANKS if ranks is None else _numbers(ranks)
+    work = Workspace(RunDirectory(path), RichProgress())
+    bottleneck_curve(work, chosen, method or ("z_c",))
+    print_table("", HEADINGS, curve_rows(read_curve(path)))
+    if (path / "report.html").exists():
+        print(f"Report: {build_report(path)}")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise CalcarineError(
+            f"--ranks {text} is no list of numbers; write them as 0,1,2,4,8."
+        ) from None

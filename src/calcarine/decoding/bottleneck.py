@@ -1,0 +1,83 @@
+"""Decoding through fewer dimensions of the brain than there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.datasets import BrainDataset, Split
+from calcarine.decoding.latent_regression import LatentRegression
+from calcarine.errors import CalcarineError
+
+
+class Bottleneck:
+    """Predictions of one target that k numbers from the brain suffice for.
+
+    Of a fitted ridge with coefficients B the best linear reduction of rank k, by what it predicts
+    for the training stimuli, keeps the first k principal directions V of these predictions:
+    ``y = mean + (x B - mean) V V'``. So the brain gives no more than the k numbers ``x B V``.
+    How soon scores stop rising with k tells how much of the brain a generator needs (BrainBits,
+    Mayo et al. 2024).
+
+    Parameters
+    ----------
+    regression : LatentRegression
+        Fitted on ``split``.
+    dataset : BrainDataset
+    split : Split
+    target : {"z", "c"}
+
+    Attributes
+    ----------
+    mean_ : array of shape (n_targets,)
+        Mean prediction over training stimuli: what rank 0 predicts.
+    directions_ : array of shape (n_directions, n_targets)
+        Orthonormal, by the variance they carry, largest first; as many as carry any.
+    shares_ : array of shape (n_directions,)
+        Share of that variance.
+    """
+
+    def __init__(
+        self, regression: LatentRegression, dataset: BrainDataset, split: Split, target: str
+    ) -> None:
+        self.regression, self.target = regression, target
+        responses = dataset.train(split, regression.roi_z if target == "z" else regression.roi_c)
+        shown, rows = np.unique(responses.stimulus_ids, return_inverse=True)
+        sums = np.zeros((len(shown), responses.data.shape[1]))
+        np.add.at(sums, rows, responses.data)
+        means = sums / np.bincount(rows)[:, None]
+        made = regression.predict_target(target, means.astype(responses.data.dtype))
+        flat = made.reshape(len(made), -1).astype(np.float64)
+        self.mean_ = flat.mean(0)
+        _, sizes, directions = np.linalg.svd(flat - self.mean_, full_matrices=False)
+        kept = sizes > sizes[0] * 1e-6 if sizes[0] > 0 else np.zeros(len(sizes), bool)
+        self.directions_: NDArray[np.float64] = directions[kept]
+        self.shares_: NDArray[np.float64] = sizes[kept] ** 2 / (sizes[kept] ** 2).sum()
+
+    def predict(self, predicted: NDArray[Any], rank: int) -> NDArray[np.float32]:
+        """Reduce predictions of the whole decoder to a rank.
+
+        Parameters
+        ----------
+        predicted : array of shape (n, ...)
+            As the regression gives them.
+        rank : int
+            0 gives the same for every brain; more than there are directions changes nothing more.
+
+        Returns
+        -------
+        float32 array shaped as ``predicted``
+
+        Raises
+        ------
+        CalcarineError
+            If the rank is negative.
+        """
+        if rank < 0:
+            raise CalcarineError(f"A bottleneck of rank {rank} is none; use 0 or more.")
+        chosen = self.directions_[:rank]
+        centred = predicted.reshape(len(predicted), -1) - self.mean_
+        reduced = self.mean_ + (centred @ chosen.T) @ chosen
+        return reduced.astype(np.float32).reshape(predicted.shape)

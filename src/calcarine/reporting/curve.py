@@ -1,0 +1,101 @@
+"""The bottleneck curve: read, as a table and as a figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.scores import OUR_PROTOCOL
+from calcarine.reporting.figures import INK, mark_simulated, method_styles
+from calcarine.reporting.scores import HEADLINES, number
+
+HEADINGS = ("method", "metric", "numbers from the brain", "score", "95 % interval", "chance")
+_SHOWN = tuple(name for name in HEADLINES if name != "identification, early layer, fixed image")
+
+
+def read_curve(run: Path) -> list[dict[str, Any]]:
+    """Main metrics of ``bottleneck/curve.json`` under one protocol; none without such a file.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is malformed.
+    """
+    file = run / "bottleneck" / "curve.json"
+    if not file.is_file():
+        return []
+    try:
+        records = json.loads(file.read_text("utf-8"))
+        known = {row["protocol"] for row in records}
+        leading = OUR_PROTOCOL if OUR_PROTOCOL in known else min(known, default="")
+        return [r for r in records if r["metric"] in _SHOWN and r["protocol"] == leading]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CalcarineError(
+            f"{file} cannot be read; make it again with `calcarine bottleneck {run}`."
+        ) from error
+
+
+def curve_rows(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of a table, by method, metric and rank."""
+    rows: list[tuple[str, ...]] = []
+    for metric in _SHOWN:
+        for row in records:
+            if row["metric"] == metric:
+                rank = f"all ({row['rank']})" if row["whole"] else str(row["rank"])
+                interval = f"{number(row['ci_low'])} to {number(row['ci_high'])}"
+                chance = "–" if row["chance"] is None else number(row["chance"])
+                rows.append((row["method"], metric, rank, number(row["value"]), interval, chance))
+    return rows
+
+
+def curve_figure(records: list[dict[str, Any]], simulated: bool) -> Figure:
+    """One panel for each of the main metrics: score with interval against rank.
+
+    Parameters
+    ----------
+    records : list of dict
+        As `read_curve` gives them, not empty.
+    simulated : bool
+        Whether the figure must say that the brain was simulated.
+    """
+    metrics = [m for m in _SHOWN if any(row["metric"] == m for row in records)]
+    methods = list(dict.fromkeys(row["method"] for row in records))
+    styles = method_styles(methods)
+    figure = Figure(figsize=(10, 2.9), layout=ConstrainedLayoutEngine(rect=(0, 0, 1, 0.93)))
+    for axes, metric in zip(
+        figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
+    ):
+        for method in methods:
+            rows = [r for r in records if (r["metric"], r["method"]) == (metric, method)]
+            # Ranks grow by doubling, and 0 has a place of its own.
+            places = list(range(len(rows)))
+            colour, marker = styles[method]
+            axes.plot(places, [r["value"] for r in rows], marker=marker, color=colour, label=method)
+            axes.fill_between(
+                places,
+                [r["ci_low"] for r in rows],
+                [r["ci_high"] for r in rows],
+                color=colour,
+                alpha=0.18,
+                linewidth=0,
+            )
+            names = ["all" if r["whole"] else str(r["rank"]) for r in rows]
+            axes.set_xticks(places, names, fontsize=8)
+        chance = next((r["chance"] for r in records if r["metric"] == metric), None)
+        if chance is not None:
+            axes.axhline(chance, linestyle="--", color=INK, linewidth=1)
+        axes.set_title(metric.replace(", fixed image", "").replace(", ", ",\n", 1), fontsize=9)
+        axes.tick_params(axis="y", labelsize=8)
+        axes.grid(color="#e3e7eb", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("numbers that z and c may each take from the brain", fontsize=9)
+    if len(methods) > 1:
+        figure.axes[0].legend(fontsize=8, frameon=False)
+    if simulated:
+        mark_simulated(figure)
+    return figure
