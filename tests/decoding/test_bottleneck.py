@@ -34,8 +34,8 @@ def test_rank_0_knows_nothing_and_the_full_rank_changes_nothing(world, name):
     np.testing.assert_array_equal(nothing, np.broadcast_to(nothing[:1], nothing.shape))
     # Test responses may lead where training ones did not, so the full rank is asked of training.
     rows = dataset.train(split, regression.roi_z if name == "z" else regression.roi_c)
-    train = regression.predict_target(name, rows.data)
-    means = np.stack([train[rows.stimulus_ids == i].mean(0) for i in np.unique(rows.stimulus_ids)])
+    train, shown = regression.predict_target(name, rows.data), np.array(rows.stimulus_ids)
+    means = np.stack([train[shown == i].mean(0) for i in np.unique(shown)])
     np.testing.assert_allclose(found.predict(means, 10**6), means, atol=1e-4)
     assert found.shares_.sum() == pytest.approx(1) and (np.diff(found.shares_) <= 1e-12).all()
 
@@ -45,9 +45,9 @@ def test_no_reduction_of_the_same_rank_predicts_more_of_training(world, rank):
     dataset, split, regression, _ = world
     found = Bottleneck(regression, dataset, split, "z")
     responses = dataset.train(split, regression.roi_z)
-    shown = np.unique(responses.stimulus_ids)
-    data = np.stack([responses.data[responses.stimulus_ids == i].mean(0) for i in shown])
-    whole = regression.predict_target("z", data).reshape(len(shown), -1).astype(float)
+    shown = np.array(responses.stimulus_ids)
+    data = np.stack([responses.data[shown == i].mean(0) for i in np.unique(shown)])
+    whole = regression.predict_target("z", data).reshape(len(data), -1).astype(float)
     reduced = found.predict(whole, rank).astype(float)
     centred = whole - whole.mean(0)
     assert np.linalg.matrix_rank(reduced - reduced.mean(0), tol=1e-3) == rank

@@ -17,7 +17,7 @@ from PIL import Image
 
 from calcarine.reporting.picks import Pick
 from calcarine.reporting.records import RunRecord, Score
-from calcarine.reporting.scores import Group, Row, arrange, names_of_role
+from calcarine.reporting.scores import MIDDLE, Group, Row, arrange, names_of_role
 
 # Okabe & Ito's colours, told apart by all kinds of colour vision; markers differ as well.
 _KNOWN_STYLES = {
@@ -42,7 +42,9 @@ def png(figure: Figure, dpi: int = 130) -> bytes:
 
 
 def scores_figure(scores: Sequence[Score], simulated: bool) -> Figure:
-    """Plot every score: one panel per family of metrics and protocol.
+    """Plot the scores: one panel per family of metrics and protocol.
+
+    Left out are medians of contests whose means are shown.
 
     Parameters
     ----------
@@ -155,7 +157,9 @@ def method_styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def _plottable(group: Group) -> bool:
-    return any(math.isfinite(s.value) for row in group.rows for s in row.cells.values())
+    return group.family != MIDDLE and any(
+        math.isfinite(s.value) for row in group.rows for s in row.cells.values()
+    )
 
 
 def _panel(

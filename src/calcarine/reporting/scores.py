@@ -22,6 +22,12 @@ HEADLINES = (
 _MOST_HEADLINES = 6
 _FEWEST_HEADLINES = 4
 
+LIKENESS, IDENTIFICATION = "Likeness of pixels", "Identification"
+WITHIN, HARD = "Identification within a category", "Identification among hard candidates"
+MIDDLE = "Identification, the middle picture"
+CLASSES, CATEGORIES = "Classification among n", "Categories"
+_ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
+
 FIXED_IMAGE = (
     "Fixed image: the picture that was seen is held, and its own reconstruction competes with "
     "the reconstructions of the other pictures of the pool."
@@ -96,19 +102,19 @@ def family(metric: str) -> str:
     """Name the family of a metric; metrics in no family are on their own scale."""
     name = metric.lower()
     if name.startswith("identification within"):
-        return "Identification within a category"
+        return WITHIN
     if name.startswith(("identification among", "identification, top-1")):
-        return "Identification among hard candidates"
+        return HARD
     if name.startswith("identification, median"):
-        return "Identification, the middle picture"
+        return MIDDLE
     if name.startswith("identification"):
-        return "Identification"
+        return IDENTIFICATION
     if "-way" in name:
-        return "Classification among n"
+        return CLASSES
     if name.startswith("category"):
-        return "Categories"
+        return CATEGORIES
     if "pixel correlation" in name or "ssim" in name:
-        return "Likeness of pixels"
+        return LIKENESS
     return metric
 
 
@@ -153,7 +159,13 @@ def arrange(scores: Iterable[Score]) -> list[Group]:
         name = family(row.metric)
         group = groups.setdefault((row.protocol, name), Group(name, row.protocol))
         group.rows.append(row)
-    return list(groups.values())
+    return sorted(groups.values(), key=_place)
+
+
+def _place(group: Group) -> tuple[bool, str, int]:
+    known = group.family in _ORDER
+    place = _ORDER.index(group.family) if known else len(_ORDER)
+    return group.protocol != OUR_PROTOCOL, group.protocol, place
 
 
 def names_of_role(scores: Iterable[Score], role: str) -> list[str]:
