@@ -78,6 +78,20 @@ def test_the_scene_judge_reads_true_held_out_scenes(drawn):
     assert np.mean(found) >= 0.95
 
 
+def test_named_objects_are_drawn(mini, drawn):
+    """Far from the card's figure, which rests on many more scenes, and far above luck."""
+    some, judge = drawn[:16], load_judge("scenes")
+    captions = mini.embed_captions([r.captions[:1] for r in some])
+    keys = [(f"held-out-{i}", 0) for i in range(len(some))]
+    pictures = mini.decode(mini.generate(captions, keys, guidance=7.5, steps=12))
+    present = judge.read(np.round(pictures * 255).astype(np.uint8)).present > 0.5
+    named = np.zeros_like(present)
+    for row, r in zip(named, some, strict=True):
+        row[[judge.labels.index(kind) for kind in r.categories]] = True
+    assert present[named].mean() >= 0.6
+    assert present[~named].mean() <= 0.05
+
+
 def test_text_decides_what_is_drawn(mini):
     """Night is darker than snow, the desert redder than the sea, a digit is white on black."""
     texts = {

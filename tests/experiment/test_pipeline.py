@@ -142,7 +142,7 @@ def test_the_whole_decoder_in_the_bottleneck_gives_the_pictures_of_the_run(finis
 
     work = Workspace(finished)
     (split,) = work.splits
-    fold = bottleneck._fold(work, split)
+    fold = bottleneck._fold(work, split, 0)
     for method in ("z", "c", "z_c"):
         made = bottleneck._pictures(work, fold, method, 0, True)
         for stimulus, picture in zip(split.test, made, strict=True):
@@ -150,6 +150,26 @@ def test_the_whole_decoder_in_the_bottleneck_gives_the_pictures_of_the_run(finis
             # Made in groups of another size, whose sums end in another last digit.
             same = pictures_module.read_image(file).astype(int)
             assert np.abs(picture - same).max() <= 1
+
+
+def test_new_scores_take_old_curves_and_audits_away(finished, tiny_stable_diffusion, tmp_path):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    (path / "bottleneck").mkdir()
+    (path / "bottleneck" / "curve.json").write_text("[]")
+    changed = experiment(tiny_stable_diffusion, "evaluation.seed=7", "evaluation.audit=false")
+    run_experiment(changed, path)
+    left = [
+        (path / name).exists() for name in ("audit.json", "audit.html", "bottleneck/curve.json")
+    ]
+    assert left == [False, False, False]
+    assert "Are the scores real?" not in (path / "report.html").read_text()
+
+
+def test_an_unknown_protocol_is_told_before_anything_is_made(tiny_stable_diffusion, tmp_path):
+    wrong = experiment(tiny_stable_diffusion, "evaluation.protocols=[calcarine, dream]")
+    with pytest.raises(CalcarineError, match="no protocol 'dream'"):
+        run_experiment(wrong, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.zarr"))
 
 
 @pytest.mark.parametrize(

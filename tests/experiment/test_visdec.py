@@ -218,6 +218,54 @@ def test_other_image_weights_are_another_guidance(finished, image_network):
     assert new["guide"] != old["guide"]
 
 
+@pytest.mark.parametrize(
+    ("before", "refused"),
+    [
+        ([{"dataset": "simulated", "subject": "subj01", "trained on": ["a"]}], True),
+        ([{"dataset": "simulated", "subject": None}], True),
+        ([{"dataset": "simulated", "subject": "subj01", "trained on": ["b"]}], False),
+        ([{"dataset": "simulated", "subject": "subj02", "trained on": ["a"]}], False),
+        ([{"dataset": "god", "subject": None}], False),
+    ],
+)
+def test_what_weights_met_at_a_remove_counts(finished, before, refused):
+    from types import SimpleNamespace
+
+    from calcarine.experiment.visdec import _refuse_if_met
+
+    split = SimpleNamespace(test=("a",), name="shared")
+    about = {"dataset": "other", "subject": "S1", "trained on": ["a"], "met before": before}
+    if refused:
+        with pytest.raises(LeakageError, match="of this subject that are test"):
+            _refuse_if_met(Workspace(finished), split, about, Path("there"))
+    else:
+        _refuse_if_met(Workspace(finished), split, about, Path("there"))
+
+
+def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_network, tmp_path):
+    from calcarine.experiment.describe import met_test_responses
+    from calcarine.networks.storage import _paths, read_about
+
+    first = place(finished, "pretrain") / "encoder"
+    again = experiment(
+        tiny_stable_diffusion, image_network, f"visdec.pretrain.start={first}",
+        "visdec.guide.when=never",
+    )  # fmt: skip
+    work = Workspace(RunDirectory(tmp_path / "second", again))
+    run_stage(work, "pretrain")
+    second = work.phase("pretrain", work.splits[0]) / "encoder"
+    told = read_about(second)
+    assert told["met before"][-1]["trained on"] == read_about(first)["trained on"]
+    assert not told["unknown"] and met_test_responses(again.visdec) == "no"
+    file = _paths(second)[1]
+    file.write_text(file.read_text().replace('"unknown": false', '"unknown": true'))
+    third = experiment(
+        tiny_stable_diffusion, image_network, f"visdec.pretrain.start={second}",
+        "visdec.guide.when=never",
+    )  # fmt: skip
+    assert met_test_responses(third.visdec) == "unknown"
+
+
 def test_weights_that_met_the_test_responses_are_refused(
     finished, tiny_stable_diffusion, image_network, tmp_path
 ):

@@ -273,3 +273,17 @@ def test_protocols_and_pools_never_share_a_row() -> None:
     )
     rows = [[(row.protocol, row.pool, sorted(row.cells)) for row in g.rows] for g in groups]
     assert rows == [[("a", 10, ["c", "z"]), ("a", 50, ["z_c"])], [("b", 10, ["z"])]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [
+        ("EffNet-B distance", True),
+        ("pair-wise mse", False),  # a share of contests that are won
+        ("pixel correlation", False),
+    ],
+)
+def test_which_way_is_better(metric: str, lower: bool) -> None:
+    from calcarine.reporting.scores import lower_is_better
+
+    assert lower_is_better(metric) is lower

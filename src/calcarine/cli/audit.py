@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +62,9 @@ def audit(
         if given:
             raise CalcarineError(f"A run has its own pictures and data; leave out {given[0]}.")
         material = _of_run(run, method, numbers, seed)
-        out = out or run / "audit.html"
+        # The page that the report points to is of the leading method.
+        name = "audit" if method is None else f"audit-{re.sub('[^a-z0-9]+', '-', method.lower())}"
+        out = out or run / f"{name}.html"
     else:
         if images is None or truth is None:
             raise CalcarineError(

@@ -158,9 +158,9 @@ def _met(experiment: Experiment) -> str:
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
-    from calcarine.evaluation.scores import read_evaluation
+    from calcarine.evaluation.scores import of_leading_protocol, read_evaluation
 
-    table = read_evaluation(folder).per_image
+    table = of_leading_protocol(read_evaluation(folder).per_image)
     return table[table["method"] == METHOD].set_index(["metric", "id"])["value"].to_frame()
 
 
@@ -170,8 +170,8 @@ def _table(
     import pandas as pd
 
     first = next(iter(found))
-    known = set(found[first][0].index.get_level_values("metric"))
-    metrics = [name for name in METRICS if name in known]
+    known = list(found[first][0].index.get_level_values("metric").unique())
+    metrics = [name for name in METRICS if name in known] or known[: len(METRICS)]
     lines, cells = [], []
     for name, runs in found.items():
         row = [name + _MARKS.get(met[name], "")]

@@ -291,15 +291,19 @@ def _choice(work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequen
 
 
 def _scores(path: Path, method: str) -> tuple[Number, ...]:
-    """Scores of the run that need no network."""
+    """Scores of the run that need no network, under one protocol: a name may be in several."""
+    from calcarine.evaluation.scores import OUR_PROTOCOL
     from calcarine.reporting.records import read_scores
 
     try:
         scores = read_scores(path)
     except CalcarineError:
         return ()
+    known = {score.protocol for score in scores}
+    leading = OUR_PROTOCOL if OUR_PROTOCOL in known else scores[0].protocol
     return tuple(
         Number(score.metric, score.value, 4)
         for score in scores
-        if score.method == method and score.metric in ("pixel correlation", "SSIM")
+        if (score.method, score.protocol) == (method, leading)
+        and score.metric in ("pixel correlation", "SSIM")
     )

@@ -57,16 +57,17 @@ def bottleneck_curve(
     work : Workspace
         Of a run whose decoders are fitted.
     ranks : sequence of int
-        How many numbers each of z and c may take from the brain; the whole decoder is always last.
+        How many numbers each of z and c may take from the brain; those that would narrow neither
+        are left out, and the whole decoder is always last.
     methods : sequence of {"z", "c", "z_c"}
         One sample of each stimulus is made.
 
     Returns
     -------
     list of dict
-        Records as in ``metrics/summary.json``, with ``rank`` (of the whole decoder: the number of
-        its directions) and ``whole``. Also written to ``bottleneck/curve.json`` in the run; what
-        was made before is not made again.
+        Records as in ``metrics/summary.json``, with ``rank`` (of the whole decoder: the most
+        directions that z or c has in a fold) and ``whole``. Also written to
+        ``bottleneck/curve.json`` in the run; what was made before is not made again.
 
     Raises
     ------
@@ -81,8 +82,9 @@ def bottleneck_curve(
             f"The methods are some of {', '.join(METHODS)}, and ranks are 0 or more; got "
             f"{', '.join(methods) or 'none'} and {', '.join(map(str, ranks))}."
         )
-    folds = [_fold(work, split) for split in work.splits]
-    whole = min(min(len(r.directions_) for r in fold.reductions.values()) for fold in folds)
+    methods = tuple(dict.fromkeys(methods))
+    folds = [_fold(work, split, max(ranks, default=0)) for split in work.splits]
+    whole = max(max(r.n_directions_ for r in fold.reductions.values()) for fold in folds)
     wanted = [*sorted({rank for rank in ranks if rank < whole}), whole]
     records: list[dict[str, Any]] = []
     with work.progress.track("Bottleneck", len(wanted) * len(methods)) as advance:
@@ -94,12 +96,12 @@ def bottleneck_curve(
     return records
 
 
-def _fold(work: Workspace, split: Split) -> _Fold:
+def _fold(work: Workspace, split: Split, most: int) -> _Fold:
     folder = work.run.decoder / split.name
     predicted = predictions(work, split)
     with readable(folder, "fit"):
         regression = LatentRegression.load(folder)
-    reductions = {name: Bottleneck(regression, work.dataset, split, name) for name in ("z", "c")}
+    reductions = {n: Bottleneck(regression, work.dataset, split, n, most) for n in ("z", "c")}
     return _Fold(split, reductions, predicted)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -74,11 +73,13 @@ def describe(work: Workspace) -> None:
 
 
 def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
-    """Whether the training of Vis-Dec met test responses, as far as its settings tell."""
+    """Whether the training of Vis-Dec met test responses, as far as can be told."""
+    from calcarine.experiment.visdec import begins_unknown
+
     start = config.pretrain.start
     if config.transductive or (config.allow_transductive and start):
         return "yes"
-    published = config.adapt.start or (start and not Path(start).is_dir())
+    published = config.adapt.start is not None or begins_unknown(start)
     return "unknown" if published else "no"
 
 

@@ -30,10 +30,12 @@ _OUTPUTS = {
     "guide": (),
     "adapt": (),
     "reconstruct": ("reconstructions",),
-    "evaluate": ("metrics",),
+    "evaluate": ("metrics", "bottleneck/curve.json"),
     "audit": ("audit.html", "audit.json"),
     "report": ("figures", "report.html"),
 }
+# Goes with it even where it is left out from now on; the report would show what old scores gave.
+_WITH = {"evaluate": ("audit",)}
 
 
 class RunDirectory:
@@ -94,8 +96,17 @@ class RunDirectory:
         state = self._state(stage)
         if state.get("key") == key:
             return not state.get("done", False)
+        for stale in (stage, *_WITH.get(stage, ())):
+            self._remove(stale)
         marker = self._marker(stage)
-        marker.unlink(missing_ok=True)  # first: half-removed outputs must not look whole
+        marker.parent.mkdir(exist_ok=True)
+        write_text(marker, json.dumps({"key": key, "done": False}))
+        return True
+
+    def _remove(self, stage: str) -> None:
+        """Forget a stage and delete what it wrote."""
+        # The marker first: half-removed outputs must not look whole.
+        self._marker(stage).unlink(missing_ok=True)
         times = self.manifest().get("times", {})
         if times.pop(stage, None) is not None:
             self.update_manifest(times=times)
@@ -105,9 +116,6 @@ class RunDirectory:
                 shutil.rmtree(target)
             elif target.exists():
                 target.unlink()
-        marker.parent.mkdir(exist_ok=True)
-        write_text(marker, json.dumps({"key": key, "done": False}))
-        return True
 
     def finish(self, stage: str, key: str) -> None:
         """Mark ``stage`` as whole."""

@@ -53,19 +53,21 @@ def score_pictures(work: Workspace) -> None:
 
 
 def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, Settings]:
-    """Categories of stimuli, where there are any, and how a run scores."""
+    """Main category of each stimulus, where all have one, and how a run scores."""
     config, dataset = work.config.evaluation, work.dataset
-    categories = [found[0] if found else "" for found in dataset.stimuli.categories(ids)]
+    found = dataset.stimuli.categories(ids)
+    # Pictures without a category are no category.
+    categories = [names[0] for names in found] if all(found) else None
     settings = Settings(
         protocols=config.protocols,
         weights=config.weights,
         judge=dataset.judge,
-        read_classes=sorted(set(categories)) if dataset.judge == "digits" else None,
+        read_classes=sorted(set(categories)) if categories and dataset.judge == "digits" else None,
         n_boot=config.n_boot,
         n_permutations=config.n_permutations,
         seed=config.seed,
     )
-    return (categories if any(categories) else None), settings
+    return categories, settings
 
 
 def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, Pictures]:

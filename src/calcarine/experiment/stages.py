@@ -17,6 +17,7 @@ from calcarine.decoding import (
     choose_settings,
 )
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.protocols import find_protocol
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.describe import describe
 from calcarine.experiment.progress import Progress
@@ -193,6 +194,8 @@ def run_experiment(
     -------
     RunDirectory
     """
+    for name in experiment.evaluation.protocols:
+        find_protocol(name)  # an unknown one is told before hours of work
     run = RunDirectory(out, experiment)
     work = Workspace(run, progress, trained)
     for stage in STAGES:

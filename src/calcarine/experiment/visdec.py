@@ -228,16 +228,53 @@ def _about(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
         "subject": dataset.subject,
         "trained on": sorted(split.train),
         "transductive": work.config.visdec.transductive,
+        "met before": _met_before(work),
+        "unknown": begins_unknown(work.config.visdec.pretrain.start),
     }
 
 
+def _met_before(work: Workspace) -> list[dict[str, Any]]:
+    """Whose responses came in by the pool, or by the weights that were begun from."""
+    from calcarine.networks.storage import read_about
+
+    config = work.config.visdec.pretrain
+    met: list[dict[str, Any]] = []
+    if work.phase_on("pretrain"):
+        # All of their training stimuli may have been met, of any subject where none is named.
+        met += [
+            {"dataset": part.name, "subject": part.subject}
+            for part in config.pool
+            if part.source == "dataset"
+        ]
+    if config.start is not None and Path(config.start).is_dir():
+        about = read_about(config.start)
+        met += [{name: about.get(name) for name in _MET}, *about.get("met before", [])]
+    return met
+
+
+_MET = ("dataset", "subject", "trained on", "transductive")
+
+
+def begins_unknown(start: str | None) -> bool:
+    """Whether weights began, at whatever remove, from published ones."""
+    from calcarine.networks.storage import read_about
+
+    if start is None:
+        return False
+    return not Path(start).is_dir() or bool(read_about(start).get("unknown"))
+
+
 def _refuse_if_met(work: Workspace, split: Split, about: dict[str, Any], place: Path) -> None:
-    """Weights of the same subject must not have met what is tested here."""
+    """Weights must not have met what is tested here, of this subject, at whatever remove."""
     if work.config.visdec.allow_transductive:
         return
-    same = (about.get("dataset"), about.get("subject")) == (work.dataset.name, work.dataset.subject)
-    met = set(about.get("trained on", ())) & set(split.test)
-    if same and (met or about.get("transductive")):
+    for entry in (about, *about.get("met before", [])):
+        same = entry.get("dataset") == work.dataset.name
+        same = same and entry.get("subject") in (None, work.dataset.subject)
+        trained_on = entry.get("trained on")
+        met = trained_on is None or set(trained_on) & set(split.test)
+        if not same or not (met or entry.get("transductive")):
+            continue
         raise LeakageError(
             f"The weights in {place} were trained on responses of this subject that are test "
             f"responses in {split.name}; begin elsewhere, or set visdec.allow_transductive=true, "

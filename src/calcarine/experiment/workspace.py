@@ -252,8 +252,9 @@ class Workspace:
         reconstruct = content_key("reconstruct", *made)
         judge = self.dataset.judge
         evaluate = content_key(
-            "evaluate", reconstruct, evaluation, judge_digest(judge) if judge else None
-        )
+            "evaluate", reconstruct, evaluation, judge_digest(judge) if judge else None,
+            *_weights_there(config.evaluation.weights),
+        )  # fmt: skip
         encode = content_key(
             "encode", features, config.encoding.model_dump(mode="json"),
             {k: generation[k] for k in _Z_C_SETTINGS},
@@ -269,6 +270,15 @@ class Workspace:
             **({"audit": content_key("audit", evaluate)} if config.evaluation.audit else {}),
             "report": content_key("report", evaluate, config.evaluation.audit),
         }
+
+
+def _weights_there(folder: str | None) -> list[tuple[str, int]]:
+    """Names and sizes of weights, so that those that were missing are used once they are there."""
+    if folder is None:
+        return []
+    place = Path(folder)
+    found = (file for file in place.rglob("*") if file.is_file())
+    return sorted((str(file.relative_to(place)), file.stat().st_size) for file in found)
 
 
 _SAMPLING = {"guidance", "sampler", "steps", "samples"}

@@ -105,7 +105,8 @@ class WeightsStore:
         if not self.download:
             raise MissingWeightsError(
                 f"the weights {wanted.file} ({wanted.size}) are missing; get them from "
-                f"{wanted.url} and name their folder with --weights, or allow --download"
+                f"{wanted.url} and name their folder with --weights (of a run: "
+                "evaluation.weights), or allow --download"
             )
         return _fetch(wanted, self._places()[0]), None
 

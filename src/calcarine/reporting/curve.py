@@ -33,17 +33,25 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         records = json.loads(file.read_text("utf-8"))
         known = {row["protocol"] for row in records}
         leading = OUR_PROTOCOL if OUR_PROTOCOL in known else min(known, default="")
-        return [r for r in records if r["metric"] in _SHOWN and r["protocol"] == leading]
+        own = [r for r in records if r["protocol"] == leading]
+        shown = _metrics(own)
+        return [r for r in own if r["metric"] in shown]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CalcarineError(
             f"{file} cannot be read; make it again with `calcarine bottleneck {run}`."
         ) from error
 
 
+def _metrics(records: list[dict[str, Any]]) -> list[str]:
+    """The main metrics, or the first with an interval of a protocol that has none of them."""
+    known = list(dict.fromkeys(row["metric"] for row in records if row["ci_low"] is not None))
+    return [name for name in _SHOWN if name in known] or known[: len(_SHOWN)]
+
+
 def curve_rows(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of a table, by method, metric and rank."""
     rows: list[tuple[str, ...]] = []
-    for metric in _SHOWN:
+    for metric in _metrics(records):
         for row in records:
             if row["metric"] == metric:
                 rank = f"all ({row['rank']})" if row["whole"] else str(row["rank"])
@@ -63,7 +71,7 @@ def curve_figure(records: list[dict[str, Any]], simulated: bool) -> Figure:
     simulated : bool
         Whether the figure must say that the brain was simulated.
     """
-    metrics = [m for m in _SHOWN if any(row["metric"] == m for row in records)]
+    metrics = _metrics(records)
     methods = list(dict.fromkeys(row["method"] for row in records))
     styles = method_styles(methods)
     figure = Figure(figsize=(10, 2.9), layout=ConstrainedLayoutEngine(rect=(0, 0, 1, 0.93)))

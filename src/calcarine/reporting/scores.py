@@ -26,6 +26,7 @@ LIKENESS, IDENTIFICATION = "Likeness of pixels", "Identification"
 WITHIN, HARD = "Identification within a category", "Identification among hard candidates"
 MIDDLE = "Identification, the middle picture"
 CLASSES, CATEGORIES = "Classification among n", "Categories"
+_CONTESTS = ("identification", "pair-wise")
 _ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
 
 FIXED_IMAGE = (
@@ -95,7 +96,10 @@ class Headline:
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value is the better one."""
-    return bool(re.search(r"distance|error|\bmse\b|lpips", metric, re.IGNORECASE))
+    name = metric.lower()
+    if name.startswith(_CONTESTS):  # a share that is won, whatever decides
+        return False
+    return bool(re.search(r"distance|error|\bmse\b|lpips", name))
 
 
 def family(metric: str) -> str:
@@ -107,7 +111,7 @@ def family(metric: str) -> str:
         return HARD
     if name.startswith("identification, median"):
         return MIDDLE
-    if name.startswith("identification"):
+    if name.startswith(_CONTESTS):
         return IDENTIFICATION
     if "-way" in name:
         return CLASSES

@@ -129,8 +129,7 @@ def score_arrays(
     Returns
     -------
     Evaluation
-        Records have the fields of `evaluate` and data, test_set, networks (SHA-256 of the weights
-        by name), samples, direction, higher_is_better, definition and p_holm (within a protocol).
+        Of one method, and of the floors where there are training images.
 
     Raises
     ------
