@@ -99,11 +99,13 @@ def verdict(figures: dict[str, float]) -> str:
     """Which targets are met, in words."""
     reached = {
         "the autoencoder": figures["autoencoder PSNR, scenes (dB)"] >= 26,
-        "generated scenes": figures[
-            "generated from mean of five captions: scenes with all named objects found"
-        ]
-        >= 0.8
-        and figures["generated from one caption: scenes with all named objects found"] >= 0.8,
+        **{
+            f"scenes generated from {form}": figures[
+                f"generated from {form}: scenes with all named objects found"
+            ]
+            >= 0.8
+            for form in ("one caption", "mean of five captions")
+        },
         "generated digits": figures["generated digits recognised (guidance 2)"] >= 0.95,
     }
     parts = [f"{name} {'met' if ok else '**not met**'}" for name, ok in reached.items()]

@@ -320,9 +320,10 @@ def centre(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     CalcarineError
         If a feature is not finite.
     """
-    if not np.isfinite(x).all():
+    largest = np.maximum(x.max(axis=-1), -x.min(axis=-1))
+    if not np.isfinite(largest).all():
         raise CalcarineError(NOT_FINITE)
-    largest, mean = np.abs(x).max(axis=-1), x.mean(axis=-1)
+    mean = x.mean(axis=-1)
     x -= mean[..., None]
     length = np.sqrt(np.einsum("...d,...d->...", x, x))
     constant = length <= 1e-12 * largest * np.sqrt(x.shape[-1])
