@@ -15,15 +15,13 @@ import time
 from base64 import b64decode
 from dataclasses import dataclass, field
 
+import playwright.sync_api as playwright
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="No browser is driven: the Python package playwright is missing."
-)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 GIVEN = os.environ.get("CALCARINE_BROWSER")
 BROWSER = next(filter(None, map(shutil.which, [GIVEN] if GIVEN else NAMES)), None)

@@ -193,8 +193,7 @@ def _rows(path: Path, stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
             f"{path} has features of shape {values.shape}; it needs one row for each of the "
             f"{len(stimuli)} stimuli of this subject, in their order."
         )
-    rows = {key: row for row, key in enumerate(stimuli.ids)}
-    return values[[rows[key] for key in ids]]
+    return values[stimuli.rows(ids)]
 
 
 def _held(text: str | None) -> int | list[str]:

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets import BrainDataset, Split
+from calcarine.datasets.core import group_means
 from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.errors import CalcarineError
-
-_COLUMNS = 4096
-# Of the largest variance; sums of single-precision predictions are no better than this.
-_LEAST = 1e-12
+from calcarine.features.components import principal_components
 
 
 class Bottleneck:
@@ -55,30 +53,18 @@ class Bottleneck:
         target: str,
         most: int | None = None,
     ) -> None:
-        self.regression, self.target = regression, target
         responses = dataset.train(split, regression.roi_z if target == "z" else regression.roi_c)
         shown, rows = np.unique(responses.stimulus_ids, return_inverse=True)
-        sums = np.zeros((len(shown), responses.data.shape[1]))
-        np.add.at(sums, rows, responses.data)
-        means = sums / np.bincount(rows)[:, None]
-        made = regression.predict_target(target, means.astype(responses.data.dtype))
+        made = regression.predict_target(target, group_means(responses.data, rows, len(shown)))
         flat = made.reshape(len(made), -1)
+        scores = principal_components(flat, np.ones(len(flat), bool), len(flat)).astype(np.float64)
+        variances = np.square(scores).sum(0)
         self.mean_ = flat.mean(0, dtype=np.float64)
-        flat -= self.mean_.astype(flat.dtype)
-        # Of the small side: of a whole subject and c the other one would not fit into memory.
-        gram = np.zeros((len(flat), len(flat)))
-        for start in range(0, flat.shape[1], _COLUMNS):
-            part = flat[:, start : start + _COLUMNS].astype(np.float64)
-            gram += part @ part.T
-        variances, vectors = np.linalg.eigh(gram)
-        kept = variances[::-1] > max(variances[-1], 0.0) * _LEAST
-        variances, vectors = variances[::-1][kept], vectors[:, ::-1][:, kept]
         self.n_directions_ = len(variances)
         self.shares_: NDArray[np.float64] = variances / variances.sum()
-        first = slice(0, most)
-        self.directions_: NDArray[np.float64] = (
-            vectors[:, first].T @ flat / np.sqrt(variances[first])[:, None]
-        )
+        flat -= self.mean_.astype(flat.dtype)
+        first = (scores / variances)[:, :most].astype(flat.dtype)
+        self.directions_: NDArray[np.float32] = first.T @ flat
 
     def predict(self, predicted: NDArray[Any], rank: int) -> NDArray[np.float32]:
         """Reduce predictions of the whole decoder to a rank.

@@ -17,121 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import hypergeom, rankdata
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.blocks import blocks
-from calcarine.evaluation.structure import WINDOW, Kind, Moments, structure
+from calcarine.evaluation.structure import WINDOW
 
 FloatArray = NDArray[np.float64]
 
 SSIM_WINDOW = WINDOW
 GRAY = np.array([0.2125, 0.7154, 0.0721])
-_BLOCK_BYTES = 128 * 2**20
-_CACHE_BYTES = 2**20
 # Scores closer than this differ by rounding, not by content.
 TIE_TOLERANCE = 1e-9
 NOT_FINITE = "image features contain NaN or infinity: look for broken images or network weights."
-
-
-def pixel_correlation_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
-    """Pearson correlation of all pixel values, averaged over samples.
-
-    Parameters
-    ----------
-    truth : uint8 or float array of shape (n, height, width, 3)
-        Ground truths; floats lie in [0, 1].
-    recon : uint8 or float array of shape (n, samples, height, width, 3)
-        Reconstructions.
-
-    Returns
-    -------
-    float64 array of shape (n, n)
-        Row: ground truth, column: reconstruction. Images of one colour correlate with nothing: 0.
-
-    Raises
-    ------
-    CalcarineError
-        If shapes, types or ranges do not fit.
-    """
-    _check_images(truth, recon)
-    n, samples = recon.shape[:2]
-    return feature_correlation_matrix(truth.reshape(n, -1), recon.reshape(n, samples, -1))
-
-
-def feature_correlation_matrix(
-    truth_features: NDArray[Any], recon_features: NDArray[Any]
-) -> FloatArray:
-    """Pearson correlation across features, averaged over samples.
-
-    Parameters
-    ----------
-    truth_features : array of shape (n, features)
-    recon_features : array of shape (n, samples, features)
-
-    Returns
-    -------
-    float64 array of shape (n, n)
-        Row: ground truth, column: reconstruction. A constant vector correlates 0.
-
-    Raises
-    ------
-    CalcarineError
-        If shapes do not fit or a feature is not finite.
-    """
-    _check_pairing(truth_features, recon_features, "features", 2)
-    n, samples, width = recon_features.shape
-    matrix = np.empty((n, n))
-    for rows in _blocks(n, 8 * width):
-        left = _standardise(truth_features[rows])
-        for columns in _blocks(n, 8 * width * samples):
-            # The correlation is linear in the standardised vectors, so samples average first.
-            right = _standardise(recon_features[columns]).mean(axis=1)
-            matrix[rows, columns] = left @ right.T
-    return matrix
-
-
-def ssim_matrix(
-    truth: NDArray[Any],
-    recon: NDArray[Any],
-    kind: Literal["2d", "columns"] = "2d",
-    pairs: Literal["all", "diagonal"] = "all",
-) -> FloatArray:
-    """Structural similarity of gray images, averaged over samples.
-
-    Gaussian window of 11 pixels (sigma 1.5), K1 = .01, K2 = .03, population covariance,
-    data range 1, borders of 5 pixels left out (Wang et al. 2004).
-
-    Parameters
-    ----------
-    truth : uint8 or float array of shape (n, height, width, 3)
-        Ground truths; floats lie in [0, 1].
-    recon : uint8 or float array of shape (n, samples, height, width, 3)
-        Reconstructions.
-    kind : {"2d", "columns"}
-        "2d" is what scikit-image 0.20 and later compute (MindEye); "columns" is the mean of
-        one-dimensional similarities of image columns, which older versions compute from the
-        same call (Brain-Diffuser). Scores of the two kinds cannot be compared.
-    pairs : {"all", "diagonal"}
-        Whether to score every pair or each image with its own reconstruction only.
-
-    Returns
-    -------
-    float64 array of shape (n, n), or (n,) for ``pairs="diagonal"``
-        Row: ground truth, column: reconstruction.
-
-    Raises
-    ------
-    CalcarineError
-        If an image is smaller than the window, or shapes, types or ranges do not fit.
-    """
-    _choose("kind", kind, ("2d", "columns"))
-    _choose("pairs", pairs, ("all", "diagonal"))
-    _check_images(truth, recon)
-    height, width = truth.shape[1:3]
-    if height < SSIM_WINDOW or (kind == "2d" and width < SSIM_WINDOW):
-        raise CalcarineError(
-            f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, but these are "
-            f"{height} x {width}: enlarge them or leave SSIM out."
-        )
-    return _ssim_all(truth, recon, kind) if pairs == "all" else _ssim_own(truth, recon, kind)
 
 
 def identification_matrix(
@@ -172,7 +66,7 @@ def identification_matrix(
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not np.isfinite(scores).all():
         raise CalcarineError(
             f"identification needs a square matrix of finite similarities, not shape "
-            f"{scores.shape}: pass what feature_correlation_matrix returns."
+            f"{scores.shape}: pass what correlation_matrix returns."
         )
     if direction == "reconstruction":
         return identification_matrix(scores.T, "image", ties, groups).T
@@ -330,13 +224,6 @@ def centre(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean, np.where(constant, 0.0, 1 / np.where(constant, 1.0, length))
 
 
-def _standardise(values: NDArray[Any]) -> FloatArray:
-    """Centre the last axis and scale it to norm 1; constant vectors become 0."""
-    x = np.array(values, np.float64)
-    x *= centre(x)[1][..., None]
-    return x
-
-
 def _share_beaten(scores: FloatArray, tie_worth: float) -> FloatArray:
     """Share of the other columns that each entry beats within its row."""
     shares = np.empty_like(scores)
@@ -375,40 +262,6 @@ def _true_classes(
     return np.asarray(truth.argmax(axis=1), np.int64)
 
 
-def _to_gray(images: NDArray[Any]) -> FloatArray:
-    scale = 1 / 255 if images.dtype == np.uint8 else 1.0
-    gray: FloatArray = images @ (GRAY * scale)
-    return gray
-
-
-def _ssim_all(truth: NDArray[Any], recon: NDArray[Any], kind: Kind) -> FloatArray:
-    n, samples, height, width = recon.shape[:4]
-    size = 8 * height * width
-    flat = recon.reshape(n * samples, height, width, 3)
-    matrix = np.empty((n, n * samples))
-    for columns in _blocks(n * samples, 3 * size):
-        y = _to_gray(flat[columns])
-        parts = [(part, Moments.of(y[part], kind)) for part in _blocks(len(y), size, _CACHE_BYTES)]
-        for i, image in enumerate(truth):
-            x = Moments.of(_to_gray(image), kind)
-            for part, made in parts:
-                matrix[i, columns][part] = structure(x, made)
-    averaged: FloatArray = matrix.reshape(n, n, samples).mean(axis=2)
-    return averaged
-
-
-def _ssim_own(truth: NDArray[Any], recon: NDArray[Any], kind: Kind) -> FloatArray:
-    scores = np.empty(len(truth))
-    for i, (image, made) in enumerate(zip(truth, recon, strict=True)):
-        x, y = (Moments.of(_to_gray(picture), kind) for picture in (image, made))
-        scores[i] = structure(x, y).mean()
-    return scores
-
-
-def _blocks(n: int, item_bytes: int, budget: int = _BLOCK_BYTES) -> Iterator[slice]:
-    return blocks(n, budget // max(1, item_bytes))
-
-
 def _choose(name: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
         raise CalcarineError(f"{name} is {value!r}: choose one of {', '.join(options)}.")
@@ -425,22 +278,3 @@ def _check_pairing(
             f"{what} of shape {truth.shape} (truth) and {recon.shape} (reconstructions) do not "
             "fit together: give (n, d) and (n, samples, d)."
         )
-
-
-def _check_images(truth: NDArray[Any], recon: NDArray[Any]) -> None:
-    shapes = truth.ndim == 4 and recon.ndim == 5 and truth.shape[-1] == 3
-    if not shapes or truth.shape != recon.shape[:1] + recon.shape[2:] or not recon.size:
-        raise CalcarineError(
-            f"images of shape {truth.shape} (truth) and {recon.shape} (reconstructions) do not fit "
-            "together: give (n, height, width, 3) and (n, samples, height, width, 3)."
-        )
-    for images in (truth, recon):
-        if images.dtype == np.uint8:
-            continue
-        # NaN fails both comparisons, so the test is written to reject it too.
-        inside = images.dtype.kind == "f" and images.min() >= 0 and images.max() <= 1
-        if not inside:
-            raise CalcarineError(
-                f"images are {images.dtype} with values outside [0, 1] or of a wrong type: give "
-                "uint8, or floats in [0, 1]."
-            )

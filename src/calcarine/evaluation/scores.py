@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,16 +47,20 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
-def of_leading_protocol(per_image: pd.DataFrame) -> pd.DataFrame:
-    """Rows of our protocol, or of the first where ours was not asked for.
+def leading_protocol(known: Iterable[str]) -> str:
+    """Ours, or the first where ours was not asked for; "" of none.
 
     A metric may have the same name under several protocols; one of them must be meant.
     """
+    names = list(dict.fromkeys(known))
+    return OUR_PROTOCOL if OUR_PROTOCOL in names else next(iter(names), "")
+
+
+def of_leading_protocol(per_image: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the leading protocol."""
     if "protocol" not in per_image.columns or per_image.empty:
         return per_image
-    known = per_image["protocol"].unique()
-    chosen = OUR_PROTOCOL if OUR_PROTOCOL in known else known[0]
-    return per_image[per_image["protocol"] == chosen]
+    return per_image[per_image["protocol"] == leading_protocol(per_image["protocol"])]
 
 
 def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:

@@ -230,9 +230,8 @@ def _predictions(
                     flat
                 )
     targets = {"z": work.z, "c": work.c}
-    row_of = {key: row for row, key in enumerate(dataset.stimuli.ids)}
-    test_rows = [row_of[key] for key in ids]
-    train = list(dict.fromkeys(row_of[key] for split in splits for key in split.train))
+    test_rows = dataset.stimuli.rows(ids)
+    train = dataset.stimuli.rows(list(dict.fromkeys(k for s in splits for k in s.train)))
     made = []
     for name, values in stored.items():
         flat = targets[name].reshape(len(targets[name]), -1)
@@ -292,15 +291,14 @@ def _choice(work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequen
 
 def _scores(path: Path, method: str) -> tuple[Number, ...]:
     """Scores of the run that need no network, under one protocol: a name may be in several."""
-    from calcarine.evaluation.scores import OUR_PROTOCOL
+    from calcarine.evaluation.scores import leading_protocol
     from calcarine.reporting.records import read_scores
 
     try:
         scores = read_scores(path)
     except CalcarineError:
         return ()
-    known = {score.protocol for score in scores}
-    leading = OUR_PROTOCOL if OUR_PROTOCOL in known else scores[0].protocol
+    leading = leading_protocol(score.protocol for score in scores)
     return tuple(
         Number(score.metric, score.value, 4)
         for score in scores

@@ -86,11 +86,13 @@ def bottleneck_curve(
     folds = [_fold(work, split, max(ranks, default=0)) for split in work.splits]
     whole = max(max(r.n_directions_ for r in fold.reductions.values()) for fold in folds)
     wanted = [*sorted({rank for rank in ranks if rank < whole}), whole]
+    ids = [stimulus for fold in folds for stimulus in fold.split.test]
+    test = TestSet(from_array(work.dataset.stimuli.images(ids), "ground truths"), ids)
     records: list[dict[str, Any]] = []
     with work.progress.track("Bottleneck", len(wanted) * len(methods)) as advance:
         for method in methods:
             for rank in wanted:
-                records += _scored(work, folds, method, rank, rank == whole)
+                records += _scored(work, test, folds, method, rank, rank == whole)
                 advance(1)
     write_text(work.run.path / FOLDER / "curve.json", json.dumps(records, indent=1) + "\n")
     return records
@@ -106,18 +108,17 @@ def _fold(work: Workspace, split: Split, most: int) -> _Fold:
 
 
 def _scored(
-    work: Workspace, folds: Sequence[_Fold], method: str, rank: int, whole: bool
+    work: Workspace, test: TestSet, folds: Sequence[_Fold], method: str, rank: int, whole: bool
 ) -> list[dict[str, Any]]:
     key = content_key(work.keys["reconstruct"], work.keys["evaluate"], method, rank, whole)
     file = work.run.path / FOLDER / f"{method}-{rank}-{key[:12]}.json"
     if file.exists():
         with readable(file, "evaluate"):
             return list(json.loads(file.read_text()))
-    ids = [stimulus for fold in folds for stimulus in fold.split.test]
     made = np.concatenate([_pictures(work, fold, method, rank, whole) for fold in folds])
-    categories, settings = scoring_of(work, ids)
+    categories, settings = scoring_of(work, test.ids)
     result = score_pictures(
-        TestSet(from_array(work.dataset.stimuli.images(ids), "ground truths"), ids),
+        test,
         {method: from_array(made, "reconstructions")},
         categories=categories,
         settings=settings,

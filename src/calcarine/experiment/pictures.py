@@ -174,8 +174,7 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
         ),
     ]
     if config.evaluation.ceilings:
-        row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
-        rows = [row[stimulus] for stimulus in split.test]
+        rows = work.dataset.stimuli.rows(split.test)
         z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples
         jobs += [
             _Job("ceiling z", split.name, split.test, 1, lambda r, k: tool.from_z(z[r])),

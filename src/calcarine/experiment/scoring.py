@@ -85,8 +85,9 @@ def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, Pictures]:
             found["nearest training image"] = baselines.nearest_training_image(train, *features)
         for name, pictures in found.items():
             by_fold.setdefault(name, []).append(pictures)
-    order = [stimulus for split in work.splits for stimulus in split.test]
-    rows = [order.index(stimulus) for stimulus in ids]
+    made = (stimulus for split in work.splits for stimulus in split.test)
+    place = {stimulus: row for row, stimulus in enumerate(made)}
+    rows = [place[stimulus] for stimulus in ids]
     return {name: from_array(np.concatenate(folds)[rows], name) for name, folds in by_fold.items()}
 
 
@@ -96,8 +97,7 @@ def _decoded_features(
     """Features of training pictures and the decoded ones: z, else pixels, if a ridge decodes."""
     predicted = predictions(work, split)
     if "z" in predicted:
-        row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
-        return work.z[[row[stimulus] for stimulus in split.train]], predicted["z"]
+        return work.z[work.dataset.stimuli.rows(split.train)], predicted["z"]
     if "direct" in predicted and predicted["direct"].shape[1:] == train.shape[1:]:
         return train, predicted["direct"]
     return None

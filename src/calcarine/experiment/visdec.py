@@ -92,9 +92,10 @@ def adapt(work: Workspace) -> None:
     from calcarine.decoding.contrast_attend_diffuse import diffuse
 
     config = work.config.visdec.adapt
-    row = {stimulus: i for i, stimulus in enumerate(work.dataset.stimuli.ids)}
-    latents = work.generator_latents
-    total = config.training.steps * len(work.splits) if config.when == "always" else 0
+    training = config.training if config.when == "always" else None
+    if training is not None:
+        _ = work.generator_latents  # takes long and shows its own progress
+    total = 0 if training is None else training.steps * len(work.splits)
     with work.progress.track("Diffuse", total) as advance:
         for split in work.splits:
             folder = work.phase("adapt", split)
@@ -103,8 +104,8 @@ def adapt(work: Workspace) -> None:
                 _published(work) or _before(work, "adapt", split),
                 work.generator,
                 _stimuli(work, split),
-                lambda ids: latents[[row[stimulus] for stimulus in ids]],
-                config.training if config.when == "always" else None,
+                lambda ids: work.generator_latents[work.dataset.stimuli.rows(ids)],
+                training,
                 config=config.loss,
                 augmentation=config.augmentation,
                 trials=config.trials,
@@ -178,22 +179,19 @@ def _shape(work: Workspace, vectors: list[Vectors]) -> AutoencoderConfig:
 def made_of(work: Workspace, phase: str) -> list[Any]:
     """What a phase depends on beside its settings: content of files, and the model's weights."""
     config = work.config.visdec
-    # Named only where it is not the usual, so that older trainings keep their keys.
-    scale = [] if config.scale == "voxel" else [config.scale]
+    begun = [_first(work, phase), config.scale]
     if phase == "adapt":
-        start, found = config.adapt.start, []
-        if start is not None:
-            found = [_content(Path(start)), config.adapt.when]
-        made = [work.generator.digest, work.config.features.resize, _first(work, phase)]
-        return [*made, *found, *scale]
+        start = config.adapt.start
+        made = [work.generator.digest, work.config.features.resize, config.adapt.when]
+        return [*made, None if start is None else _content(Path(start)), *begun]
     if phase == "guide":
         from calcarine.networks.image_autoencoder import MINI
 
         source = config.guide.image_autoencoder
         autoencoder = _content(MINI if source == "mini" else Path(source))
-        return [autoencoder, _first(work, phase), *scale]
+        return [autoencoder, *begun]
     pool = [_content(Path(part.data)) for part in config.pretrain.pool if part.data]
-    return [_first(work, phase), *pool, *scale]
+    return [*pool, *begun]
 
 
 def _first(work: Workspace, phase: str) -> Any:

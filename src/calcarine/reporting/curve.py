@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.scores import OUR_PROTOCOL
+from calcarine.evaluation.scores import leading_protocol
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
 from calcarine.reporting.scores import HEADLINES, number
 
@@ -31,8 +31,7 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         return []
     try:
         records = json.loads(file.read_text("utf-8"))
-        known = {row["protocol"] for row in records}
-        leading = OUR_PROTOCOL if OUR_PROTOCOL in known else min(known, default="")
+        leading = leading_protocol(row["protocol"] for row in records)
         own = [r for r in records if r["protocol"] == leading]
         shown = _metrics(own)
         return [r for r in own if r["metric"] in shown]

@@ -54,7 +54,7 @@ class StimulusSet:
         self._ids = tuple(ids)
         self._source = source
         self._size = size
-        self._known = frozenset(self._ids)
+        self._rows = {key: row for row, key in enumerate(self._ids)}
         self._digest: str | None = None
         _check_ids(self._ids)
 
@@ -72,10 +72,20 @@ class StimulusSet:
         return len(self._ids)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._known
+        return key in self._rows
 
     def __repr__(self) -> str:
         return f"StimulusSet({len(self)} stimuli of {self._size[0]} x {self._size[1]} pixels)"
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Places of stimuli in this set, for arrays with a row for each of them.
+
+        Raises
+        ------
+        CalcarineError
+            If an id is unknown.
+        """
+        return np.asarray([self._rows[key] for key in self._chosen(ids)], np.int64)
 
     def image(self, id: str) -> NDArray[np.uint8]:
         """Picture of one stimulus: uint8, shape (height, width, 3)."""
@@ -154,7 +164,7 @@ class StimulusSet:
         if isinstance(ids, str):
             raise CalcarineError(f"Give a list of stimulus ids, such as ['{ids}'], not one text.")
         for key in ids:
-            if key not in self._known:
+            if key not in self._rows:
                 raise CalcarineError(
                     f"Stimulus {key} is not in this set of {len(self)} stimuli"
                     + (f", which begins with {self._ids[0]}." if self._ids else ".")

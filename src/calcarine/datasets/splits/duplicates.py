@@ -189,14 +189,13 @@ def _add_distances(
     if callable(features):
         test = prepared(features(stimuli, split.test), count, metric)
     elif features is not None:
-        rows = {key: row for row, key in enumerate(stimuli.ids)}
         values = prepared(features, len(stimuli), metric)
-        test = values[[rows[key] for key in split.test]]
+        test = values[stimuli.rows(split.test)]
     for who, (pictures, ids) in sides.items():
         if callable(features):
             base: FloatArray = prepared(features(pictures, ids), len(ids), metric)
         elif features is not None and pictures is stimuli and who == next(iter(sides)):
-            base = values[[rows[key] for key in ids]]
+            base = values[stimuli.rows(ids)]
         else:
             continue
         found, place = nearest(test, base, metric)
