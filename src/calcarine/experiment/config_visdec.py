@@ -9,6 +9,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -111,6 +113,12 @@ class AdaptConfig(_Part):
     sampler: Literal["ddim", "plms"] = "ddim"
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_no_start(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A start that is not there is not told, so that older trainings keep their keys."""
+        told = handler(self)
+        return {key: value for key, value in told.items() if (key, value) != ("start", None)}
 
     @model_validator(mode="after")
     def _is_trained_or_given(self) -> AdaptConfig:

@@ -179,19 +179,22 @@ def _shape(work: Workspace, vectors: list[Vectors]) -> AutoencoderConfig:
 def made_of(work: Workspace, phase: str) -> list[Any]:
     """What a phase depends on beside its settings: content of files, and the model's weights."""
     config = work.config.visdec
-    begun = [_first(work, phase), config.scale]
+    # Named only where it is not the usual, so that older trainings keep their keys.
+    scale = [] if config.scale == "voxel" else [config.scale]
     if phase == "adapt":
-        start = config.adapt.start
-        made = [work.generator.digest, work.config.features.resize, config.adapt.when]
-        return [*made, None if start is None else _content(Path(start)), *begun]
+        start, found = config.adapt.start, []
+        if start is not None:
+            found = [_content(Path(start)), config.adapt.when]
+        made = [work.generator.digest, work.config.features.resize, _first(work, phase)]
+        return [*made, *found, *scale]
     if phase == "guide":
         from calcarine.networks.image_autoencoder import MINI
 
         source = config.guide.image_autoencoder
         autoencoder = _content(MINI if source == "mini" else Path(source))
-        return [autoencoder, *begun]
+        return [autoencoder, _first(work, phase), *scale]
     pool = [_content(Path(part.data)) for part in config.pretrain.pool if part.data]
-    return [*pool, *begun]
+    return [_first(work, phase), *pool, *scale]
 
 
 def _first(work: Workspace, phase: str) -> Any:
