@@ -329,6 +329,31 @@ def test_a_session_by_keyboard_alone(site, visit):
     assert all(float(row["client_ms"]) > 0 for row in rows)
 
 
+def test_a_pause_before_the_pictures_are_there_is_not_lost(tmp_path, visit):
+    site = Site(tmp_path, 1, originals=2, easy=1)
+    held, come = [], False
+    try:
+        me = Person(site, visit(DESKTOP), "key")
+        me.page.route(
+            "**/images/*", lambda route: route.continue_() if come else held.append(route)
+        )
+        assert me.screen() == "intro"
+        me.agree()
+        me.page.keyboard.press("p")
+        come = True
+        for route in held:
+            route.continue_()
+        me.page.wait_for_selector("#rest:not([hidden])")
+        assert me.page.inner_text("#rest-title") == "Paused"
+        me.page.keyboard.press("p")
+        me.page.wait_for_selector("#rate:not([hidden])")
+        me.finish()  # and pauses no further question
+        rows = assert_exported(site, me)
+    finally:
+        site.kill()
+    assert [float(row["paused_ms"]) > 0 for row in rows] == [n == 0 for n in range(site.total)]
+
+
 def test_a_session_by_touch_on_a_phone(site, visit):
     me = Person(site, visit(PHONE), "touch", look_closely=True)
     assert me.screen() == "intro"

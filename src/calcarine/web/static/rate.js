@@ -11,6 +11,7 @@
   let pausedAt = null;
   let pausedMs = 0;
   let open = false; // whether a choice counts now
+  let pauseAsked = false; // before the pictures were there
   let following = null; // state that waits behind feedback or a rest
   let lastPointer = "mouse";
   let sinceRest = 0;
@@ -101,7 +102,7 @@
     requestAnimationFrame(() => requestAnimationFrame(() => {
       shownAt = performance.now();
       open = true;
-      if (document.hidden) pause();
+      if (document.hidden || pauseAsked) pause();
     }));
     forget([...Object.values(state.images), ...state.ahead]);
     for (const token of state.ahead) picture(token).catch(() => {});
@@ -150,13 +151,16 @@
 
   function rest(title, text) {
     sinceRest = 0;
+    pauseAsked = false;
     $("rest-title").textContent = title;
     $("rest-text").textContent = text;
     show("rest");
     $("resume").focus();
   }
   function pause() {
-    if (!open || pausedAt !== null) return;
+    if (pausedAt !== null) return;
+    pauseAsked = !open;
+    if (!open) return;
     pausedAt = performance.now();
     rest("Paused", "The pictures are hidden and no time is counted. You may also close the page and come back with the same link.");
   }
