@@ -47,8 +47,8 @@ def settings(model, image_network, *more):
         for phase in ("pretrain", "guide", "adapt")
         for key, value in {"steps": 3, "batch_size": 8, "warmup_steps": 1}.items()
     ]
-    encoder = {"dim": 16, "depth": 1, "heads": 2, "decoder_dim": 16, "decoder_depth": 1,
-               "decoder_heads": 2}  # fmt: skip
+    encoder = {"patch": 16, "dim": 16, "depth": 1, "heads": 2, "decoder_dim": 16,
+               "decoder_depth": 1, "decoder_heads": 2}  # fmt: skip
     return [
         *(f"dataset.options.{key}={value}" for key, value in options.items()),
         f"generation.model={model}",
@@ -140,10 +140,56 @@ def test_the_scale_of_responses_does_not_matter(finished, tmp_path):
         run_stage(work, stage)
     split = work.splits[0]
     told = [
-        visdec.conditioning(w, split).condition(w.dataset.test(split).data)[0]
+        visdec.conditioning(w, split).condition(w.dataset.test(split).data)
         for w in (work, Workspace(finished))
     ]
-    np.testing.assert_allclose(told[0], told[1], atol=2e-3)
+    assert told[0].keys() == {"context", "time", "latent"}
+    for name, value in told[0].items():
+        np.testing.assert_allclose(value, told[1][name], atol=2e-3)
+
+
+def test_sampling_below_strength_1_begins_from_the_told_latent(finished, tiny_stable_diffusion):
+    trained = BrainConditioning.load(place(finished, "adapt"))
+    model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
+    responses = np.random.default_rng(0).standard_normal((3, 90)).astype(np.float32)
+    told = model.decode(trained.condition(responses)["latent"])
+    keys = [("a", 0), ("b", 0), ("c", 0)]
+    away = [
+        np.abs(trained.generate(model, responses, keys, strength=s, steps=50, seed=1) - told).mean()
+        for s in (0.02, 0.5, 1.0)
+    ]
+    assert away[0] < 0.5 * away[1] < away[2]
+    trained.conditioner.latent = None
+    with pytest.raises(CalcarineError, match="tells none"):
+        trained.generate(model, responses, keys, strength=0.5, steps=2)
+
+
+def test_latents_and_contexts_of_test_stimuli_reach_no_phase(finished, tmp_path):
+    run = RunDirectory(tmp_path / "again", finished.experiment)
+    work = Workspace(run)
+    for name in ("generator_latents", "generator_contexts"):
+        values = getattr(work, name).copy()
+        values[work.dataset.stimuli.rows(work.splits[0].test)] = np.nan
+        work.__dict__[name] = values
+    for stage in ("pretrain", "guide", "adapt"):
+        run_stage(work, stage)
+    first, second = weights(finished, "adapt"), weights(run, "adapt")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_weights_of_each_patch_fit_only_the_same_voxels(
+    finished, tiny_stable_diffusion, image_network, tmp_path
+):
+    encoder = place(finished, "guide") / "encoder"
+    begin = (f"visdec.pretrain.start={encoder}", "visdec.pretrain.when=never")
+    for change, told in [
+        ("visdec.encoder.embedding=shared", "set visdec.encoder.embedding to own"),
+        ("visdec.roi=early", "3 are to be embedded"),
+    ]:
+        wanted = experiment(tiny_stable_diffusion, image_network, *begin, change)
+        work = Workspace(RunDirectory(tmp_path / change, wanted))
+        with pytest.raises(CalcarineError, match=told):
+            run_stage(work, "guide")
 
 
 class Interrupted(Progress):
@@ -337,6 +383,7 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
         "nowhere", image_network, "visdec.model=model.ckpt", "ridge.when=never",
         "visdec.adapt.sampler=plms", "visdec.adapt.guidance=1", "visdec.adapt.samples=1",
         "visdec.pretrain.when=never", "visdec.guide.when=never", "visdec.adapt.loss.tokens=5",
+        "visdec.adapt.loss.align=0",
     )  # fmt: skip
     run = run_experiment(wanted, tmp_path / "run")
     methods = {row["method"] for row in json.loads((run.metrics / "summary.json").read_text())}
@@ -367,6 +414,7 @@ def tuned(image_network, tmp_path, monkeypatch):
         "dataset.options.n_other=26", "visdec.roi=other", "visdec.model=model.ckpt",
         "ridge.when=never", f"visdec.adapt.start={file}", "visdec.pretrain.when=never",
         "visdec.guide.when=never", "visdec.adapt.guidance=1", "visdec.adapt.samples=1",
+        "visdec.adapt.loss={align: 0, latent: 0}", "visdec.adapt.strength=1",
     ]  # fmt: skip
     return weights, lambda *more: experiment("nowhere", image_network, *given, *more)
 
@@ -384,7 +432,8 @@ def test_a_published_model_of_the_last_phase_is_taken_as_it_is(tuned, tmp_path):
     test = work.dataset.test(split, "other").data
     scaled = torch.from_numpy(((test - values.mean()) / values.std()).astype(np.float32))
     found = visdec.conditioning(work, split).condition(test)
-    for ours, theirs in zip(found, PUBLISHED["theirs"](weights, scaled), strict=True):
+    expected = PUBLISHED["theirs"](weights, scaled)
+    for ours, theirs in zip((found["context"], found["time"]), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -405,6 +454,9 @@ def test_a_published_model_of_the_last_phase_is_trained_on(tuned, tmp_path):
             "adapt"
         ]
     )
+    told = "visdec.adapt.loss.latent=1"
+    with pytest.raises(CalcarineError, match="tells no latent"):
+        run_stage(Workspace(RunDirectory(tmp_path / "latent", wanted(told))), "adapt")
     other = Workspace(RunDirectory(tmp_path / "early", wanted("visdec.roi=early")))
     with pytest.raises(CalcarineError, match=r"listens to 7 patches of 4 .* the responses make 10"):
         run_stage(other, "adapt")
@@ -424,6 +476,7 @@ def test_learned_positions_of_a_published_encoder_are_kept(
     wanted = experiment(
         tiny_stable_diffusion, image_network, "visdec.pretrain.when=never",
         "visdec.guide.when=never", f"visdec.pretrain.start={tmp_path / 'learned.pth'}",
+        "visdec.encoder.embedding=shared",
     )  # fmt: skip
     work = Workspace(RunDirectory(tmp_path / "run", wanted))
     run_stage(work, "adapt")
@@ -446,7 +499,7 @@ def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
     before = {k: v.clone() for k, v in model.unet.state_dict().items()}
     responses = np.random.default_rng(0).standard_normal((3, 90)).astype(np.float32)
     keys = [("a", 0), ("b", 1), ("a", 2)]
-    options = {"guidance": 2.0, "steps": 2, "seed": 1}
+    options = {"strength": 0.5, "guidance": 2.0, "steps": 4, "seed": 1}
     together = trained.generate(model, responses, keys, **options)
     alone = np.concatenate(
         [
@@ -490,6 +543,11 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.adapt.when=never", "give adapt.start"),
         ("visdec.adapt={when: never, start: c.pth}", "set adapt.guidance to 1"),
         ("visdec.scale=none", "visdec.scale"),
+        ("visdec.adapt.loss.latent=0", "set strength to 1"),
+        (
+            "visdec.pretrain.pool=[own, {source: hcp, data: d}]",
+            "'hcp' has others; set it to shared",
+        ),
         ("visdec.pretrain.training.accumulate=64", "one sample"),
     ],
 )
@@ -508,7 +566,9 @@ def test_wrong_settings_are_told(setting, told):
     ],
 )
 def test_wrong_pools_are_told(tiny_stable_diffusion, image_network, tmp_path, pool, told):
-    wanted = experiment(tiny_stable_diffusion, image_network, f"visdec.pretrain.pool={pool}")
+    shared = "visdec.encoder.embedding=shared"
+    pool = f"visdec.pretrain.pool={pool}"
+    wanted = experiment(tiny_stable_diffusion, image_network, shared, pool)
     with pytest.raises(CalcarineError, match=told):
         run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
 

@@ -279,16 +279,17 @@ class Unet(torch.nn.Module):
         return type("Out", (), {"sample": self.weight * noisy + bias})
 
 
-def adaptation(kind="epsilon", drop=0.0, time=10):
+def adaptation(kind="epsilon", drop=0.0, time=10, align=0.0, contexts=None, latent=0.0):
     from diffusers import DDIMScheduler
 
     torch.manual_seed(0)
-    conditioner = Conditioner(FMRIAutoencoder(TINY).encoder, 5, 3, 6, time)
+    shape = (2, 4, 4) if latent else None
+    conditioner = Conditioner(FMRIAutoencoder(TINY).encoder, 5, 3, 6, time, latent_shape=shape)
     stimuli = StimulusVectors(responses(), IDS, 4, trials="mean")
     latents = torch.randn(6, 2, 4, 4, generator=seeded())
     return DiffusionAdaptation(
         conditioner, Unet(), DDIMScheduler(prediction_type=kind), stimuli, stimuli, latents,
-        latents, AdaptationConfig(drop_condition=drop),
+        latents, AdaptationConfig(drop_condition=drop, align=align, latent=latent), None, contexts,
     )  # fmt: skip
 
 
@@ -306,7 +307,8 @@ def test_the_target_is_that_of_diffusers(kind):
     torch.testing.assert_close(scheduler.add_noise(latents, noise, times), noisy)
     target = scheduler.get_velocity(latents, noise, times) if kind == "v_prediction" else noise
     guess = noisy + (context.mean((1, 2)) + time.mean(1)).view(-1, 1, 1, 1)
-    assert float(loss) == pytest.approx(float((guess - target).square().mean()), rel=1e-3)
+    told = (guess - target).square().mean().item()
+    assert loss.item() == pytest.approx(told, rel=1e-3)
     assert context.shape == (6, 3, 6)
     assert time.shape == (6, 10)
 
@@ -330,6 +332,51 @@ def test_what_is_left_out_is_told_nothing_of_the_brain():
     assert torch.equal(empty, (time == conditioner.empty_time).all(1))
     task.validation_loss(torch.arange(6), seeded(1))
     assert not (task.unet.told[1][2] == conditioner.empty).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.5])
+def test_contexts_are_drawn_to_those_of_the_text(drop):
+    contexts = torch.randn(6, 3, 6, generator=seeded(5))
+    task = adaptation(drop=drop, align=3.0, contexts=(contexts, 2 * contexts))
+    rows = torch.tensor([4, 1, 2])
+    alone, _ = adaptation(drop=drop).training_loss(rows, seeded(1))
+    total, parts = task.training_loss(rows, seeded(1))
+    told = task.conditioner(StimulusVectors(responses(), IDS, 4, trials="mean").mean(rows)).context
+    spread = ((contexts - contexts.mean(0)) ** 2).mean()
+    away = ((told - contexts[rows]) ** 2).mean() / spread  # also of those that are left out
+    torch.testing.assert_close(parts["diffusion"], alone)
+    torch.testing.assert_close(parts["align"], away)
+    torch.testing.assert_close(total, alone + 3 * away)
+    _, parts = task.validation_loss(rows, seeded(1))
+    torch.testing.assert_close(parts["align"], ((told - 2 * contexts[rows]) ** 2).mean() / spread)
+
+
+def test_told_latents_are_drawn_to_those_of_the_pictures():
+    task = adaptation(latent=3.0, drop=0.5)
+    rows, latents = torch.tensor([4, 1, 2]), task._train[1]
+    total, parts = task.training_loss(rows, seeded(1))
+    vectors = StimulusVectors(responses(), IDS, 4, trials="mean").mean(rows)
+    told = task.conditioner(vectors).latent
+    assert told.shape == (3, 2, 4, 4)
+    away = ((told - latents[rows]) ** 2).mean() / ((latents - latents.mean(0)) ** 2).mean()
+    torch.testing.assert_close(parts["latent"], away)
+    torch.testing.assert_close(total, parts["diffusion"] + 3 * away)
+    total.backward()
+    without = [n for n, p in task.conditioner.named_parameters() if p.grad is None]
+    assert without == []
+    task.conditioner.begin_latent_at(latents.mean(0))
+    away = (task.conditioner(vectors).latent - latents.mean(0)).detach()
+    assert 0 < float(away.std()) < 0.3 * float(latents.std())
+
+
+def test_alignment_needs_texts_that_differ():
+    with pytest.raises(CalcarineError, match="only there"):
+        adaptation(align=1.0)
+    same = torch.ones(6, 3, 6)
+    with pytest.raises(CalcarineError, match="the same text"):
+        adaptation(align=1.0, contexts=(same, same))
+    with pytest.raises(CalcarineError, match="align is 0 or more"):
+        AdaptationConfig(align=-1.0)
 
 
 def test_the_loss_reaches_the_whole_conditioner():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
 from calcarine.networks.augment import Augmentation, augment_vectors
+from calcarine.networks.blocks import PatchLinear
 from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.networks.losses import ContrastConfig
 from calcarine.networks.masking import draw_masking, no_masking
@@ -29,10 +33,10 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture
-def tiny():
+@pytest.fixture(params=["shared", "own"])
+def tiny(request):
     torch.manual_seed(0)
-    return FMRIAutoencoder(TINY).eval()
+    return FMRIAutoencoder(replace(TINY, embedding=request.param)).eval()
 
 
 @settings(max_examples=60, deadline=None)
@@ -156,6 +160,25 @@ def test_filled_up_patches_tell_nothing(tiny):
 def test_a_vector_with_more_patches_than_the_network_is_told(tiny):
     with pytest.raises(CalcarineError, match="8 patches and the network takes 7"):
         tiny.encoder(patch_vectors(vectors(1, 32), 4))
+
+
+def test_patches_of_their_own_weights_are_as_many_linear_layers():
+    layer = PatchLinear(7, 4, 5)
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(3, 6, 4, generator=seeded())  # shorter than the longest
+    told = torch.stack(
+        [F.linear(x[:, k], layer.weight[k].T, layer.bias[k]) for k in range(6)], dim=1
+    )
+    torch.testing.assert_close(layer(x), told)
+
+
+def test_what_embedding_means():
+    cut = patch_vectors(np.tile(vectors(1, 4), 7), 4)  # seven times the same patch
+    for embedding, same in (("shared", True), ("own", False)):
+        torch.manual_seed(0)
+        encoder = FMRIAutoencoder(replace(TINY, embedding=embedding)).encoder
+        embedded = encoder.patch_embed(cut.values)
+        assert torch.allclose(embedded[:, 0], embedded[:, 1]) == same
 
 
 def test_the_published_size():

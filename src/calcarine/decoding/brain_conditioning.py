@@ -79,10 +79,11 @@ class BrainConditioning:
 
     def condition(
         self, responses: NDArray[Any], batch_size: int = 64
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Context and time condition of responses (n, voxel), as they are measured.
+    ) -> dict[str, NDArray[np.float32]]:
+        """What responses (n, voxel), as they are measured, tell the model.
 
-        Each row gives what it would give alone.
+        ``context`` and, where the conditioner has them, ``time`` and ``latent``; see
+        :class:`calcarine.networks.conditioner.Condition`. Each row gives what it would give alone.
         """
         import torch
 
@@ -90,31 +91,39 @@ class BrainConditioning:
 
         device = self.conditioner.empty.device
         patch = self.conditioner.encoder.config.patch
-        contexts, times, scaled = [], [], self.scale.apply(responses)
+        scaled, found = self.scale.apply(responses), []
         with torch.inference_mode():
             for begin in range(0, len(responses), batch_size):
                 part = patch_vectors(scaled[begin : begin + batch_size], patch)
-                context, time = self.conditioner(part.to(device))
-                contexts.append(context.float().cpu().numpy())
-                if time is not None:
-                    times.append(time.float().cpu().numpy())
-        return np.concatenate(contexts), np.concatenate(times) if times else None
+                told = self.conditioner(part.to(device))._asdict()
+                found.append({k: v.float().cpu().numpy() for k, v in told.items() if v is not None})
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
     def generate(
         self,
         model: ConditionalDiffusion,
         responses: NDArray[Any],
         keys: Sequence[tuple[str, int]],
+        *,
+        strength: float = 1.0,
         **options: Any,
     ) -> NDArray[np.float32]:
         """Pictures (n, height, width, 3) in [0, 1], one for each response and key.
 
         Parameters
         ----------
+        strength
+            Below 1: sampling begins from the told latent, noised to this strength.
         options
             Of :meth:`calcarine.diffusion.ConditionalDiffusion.generate`.
         """
-        context, time = self.condition(responses)
+        told = self.condition(responses)
+        time, start = told.get("time"), told.get("latent")
+        if strength < 1 and start is None:
+            raise CalcarineError(
+                "Sampling below strength 1 begins from a latent, and this conditioning tells none; "
+                "train it with adapt.loss.latent above 0, or set adapt.strength to 1."
+            )
         batch_size = int(options.get("batch_size", 32))
         with lent(model, tuple(self.listening), time is not None):
             self._install(model)
@@ -123,7 +132,13 @@ class BrainConditioning:
                 extra["time_condition"] = time
                 extra["empty_time_condition"] = self.conditioner.empty_time.cpu().numpy()
             latents = model.generate(
-                context, keys, empty=self.conditioner.empty.cpu().numpy(), **extra, **options
+                told["context"],
+                keys,
+                start if strength < 1 else None,
+                strength=strength,
+                empty=self.conditioner.empty.cpu().numpy(),
+                **extra,
+                **options,
             )
         return model.decode(latents, batch_size)
 

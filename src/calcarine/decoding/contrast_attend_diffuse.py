@@ -209,6 +209,7 @@ def diffuse(
     config: AdaptationConfig | None = None,
     augmentation: Augmentation | None = None,
     trials: Trials = "random",
+    contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
     **options: Any,
 ) -> BrainConditioning:
     """Third phase: the diffusion model learns to listen to the fMRI encoder (section 3.3).
@@ -225,6 +226,8 @@ def diffuse(
         Gives latents (n, channels, h, w) of stimuli on the scale that the U-Net sees.
     training : TrainingConfig or None
         None takes a published model as it is.
+    contexts : callable, optional
+        Gives contexts (n, tokens, width) of the text of stimuli, for ``config.align``.
     **options
         As of :func:`contrast`.
     """
@@ -258,20 +261,47 @@ def diffuse(
             unet[name].data.copy_(weight)
         if training is not None:
             freeze_except(model.unet, names)
+            shown_latents = torch.from_numpy(latents(stimuli.train))
+            if conditioner.latent is not None and isinstance(autoencoder, FMRIAutoencoder):
+                conditioner.begin_latent_at(shown_latents.mean(0))
             task = DiffusionAdaptation(
                 conditioner,
                 model.unet,
                 model.scheduler,
                 shown,
                 held_out,
-                torch.from_numpy(latents(stimuli.train)),
+                shown_latents,
                 torch.from_numpy(latents(stimuli.validation)),
                 config,
                 augmentation,
+                _targets(contexts, stimuli, conditioner) if config.align else None,
             )
             run(task, training, folder, **options)
         listening = {name: unet[name].detach().clone() for name in kept}
     return BrainConditioning(conditioner.eval().requires_grad_(False), listening, stimuli.scale)
+
+
+def _targets(
+    contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None,
+    stimuli: TrainingStimuli,
+    conditioner: Conditioner,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contexts that conditions are aligned with, of training and validation stimuli."""
+    import torch
+
+    if contexts is None:
+        raise CalcarineError(
+            "There is no text to align conditions with; set adapt.loss.align to 0."
+        )
+    shown, held_out = (contexts(ids) for ids in (stimuli.train, stimuli.validation))
+    wanted = (conditioner.shape["tokens"], conditioner.shape["width"])
+    if shown.shape[1:] != wanted:
+        raise CalcarineError(
+            f"Conditions have {wanted[0]} tokens of width {wanted[1]}, and those of the text that "
+            f"they would be aligned with {shown.shape[1]} of width {shown.shape[2]}; leave "
+            "adapt.loss.tokens out, or set adapt.loss.align to 0."
+        )
+    return torch.from_numpy(shown), torch.from_numpy(held_out)
 
 
 def _conditioner(
@@ -301,6 +331,7 @@ def _conditioner(
             tokens,
             model.context_width,
             model.time_embed_dim if config.time_condition else None,
+            latent_shape=model.latent_shape if config.latent else None,
         )
     start = _empty_context(model, tokens) if config.begin == "empty" else None
     if start is not None:
@@ -321,6 +352,11 @@ def _check_published(begin: PublishedConditioner, n_patches: int, config: Adapta
         raise CalcarineError(
             f"{path} makes {shape['tokens']} tokens and not the {config.tokens} of "
             f"visdec.adapt.loss.tokens; set it to {shape['tokens']}."
+        )
+    if config.latent:
+        raise CalcarineError(
+            f"{path} tells no latent, as no published model does; set visdec.adapt.loss.latent to "
+            "0 and visdec.adapt.strength to 1."
         )
     if (shape["time_width"] is not None) != config.time_condition:
         has = "a" if shape["time_width"] else "no"

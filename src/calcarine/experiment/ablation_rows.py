@@ -13,13 +13,14 @@ from calcarine.errors import CalcarineError
 Rows = dict[str, tuple[str, ...]]
 BASE = "as set"
 MAX_ROWS = 32
-"""Rows that are trained without being asked for by number; the paper's are 18."""
+"""Rows that are trained without being asked for by number; those of `paper_rows` are 22."""
 _LONGEST = 100
 
 
 def paper_rows() -> Rows:
-    """The rows of the paper's kind: phases and losses left out, weights, maskings, depth."""
-    loss, guide = "visdec.pretrain.loss", "visdec.guide.loss"
+    """The rows of the paper's kind, and what this project adds to the paper left out."""
+    loss, guide, adapt = "visdec.pretrain.loss", "visdec.guide.loss", "visdec.adapt.loss"
+    from_noise = (f"{adapt}.latent=0", "visdec.adapt.strength=1")
     return {
         BASE: (),
         "from scratch, no guidance": ("visdec.pretrain.when=never", "visdec.guide.when=never"),
@@ -39,6 +40,10 @@ def paper_rows() -> Rows:
         "2 cross-attention blocks": (f"{guide}.layers=2",),
         "4 cross-attention blocks": (f"{guide}.layers=4",),
         "8 cross-attention blocks": (f"{guide}.layers=8",),
+        "not aligned with text": (f"{adapt}.align=0",),
+        "from noise": from_noise,
+        "from noise, not aligned with text": (*from_noise, f"{adapt}.align=0"),
+        "patches share weights": ("visdec.encoder.embedding=shared",),
     }
 
 

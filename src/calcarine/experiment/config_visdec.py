@@ -64,6 +64,9 @@ class EncoderConfig(_Part):
     decoder_dim: int = Field(512, ge=2)
     decoder_depth: int = Field(8, ge=1)
     decoder_heads: int = Field(16, ge=1)
+    embedding: Literal["shared", "own"] = Field(
+        "shared", description="own: weights of each patch's own, for one subject"
+    )
 
 
 class PretrainConfig(_Part):
@@ -109,6 +112,9 @@ class AdaptConfig(_Part):
     augmentation: Augmentation = Augmentation()
     trials: Literal["one", "mean", "random"] = "random"
     training: TrainingConfig = TrainingConfig()
+    strength: float = Field(
+        1.0, gt=0, le=1, description="below 1: from the told latent, not from noise as in the paper"
+    )
     guidance: float = Field(1.0, ge=0, description="of sampling; 1 is none, as in the paper")
     sampler: Literal["ddim", "plms"] = "ddim"
     steps: int = Field(50, ge=1, le=1000)
@@ -128,6 +134,15 @@ class AdaptConfig(_Part):
             raise ValueError(
                 "published models were trained under conditions alone, so they cannot be guided; "
                 "set adapt.guidance to 1, or train on with adapt.when=always"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_latent(self) -> AdaptConfig:
+        if self.strength < 1 and not self.loss.latent:
+            raise ValueError(
+                "below strength 1 sampling begins from a told latent, which is not trained; raise "
+                "loss.latent above 0, or set strength to 1"
             )
         return self
 
@@ -176,6 +191,17 @@ class VisDecConfig(_Part):
         return self
 
     @model_validator(mode="after")
+    def _of_one_subject(self) -> VisDecConfig:
+        if self.encoder.embedding == "own" and self.pretrain.when == "always":
+            strange = [p.source for p in self.pretrain.pool if p.source in ("hcp", "dataset")]
+            if strange:
+                raise ValueError(
+                    f"patches with weights of their own (visdec.encoder.embedding) know the voxels "
+                    f"of one subject, and the pool '{strange[0]}' has others; set it to shared"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _honest(self) -> VisDecConfig:
         if self.transductive and not self.allow_transductive:
             raise ValueError(
@@ -219,28 +245,30 @@ PAPER: dict[str, Any] = {
 MINI: dict[str, Any] = {
     "when": "always",
     "encoder": {
-        "dim": 128, "depth": 4, "heads": 4, "decoder_dim": 96, "decoder_depth": 2,
-        "decoder_heads": 4,
+        "patch": 32, "dim": 128, "depth": 2, "heads": 4, "decoder_dim": 96, "decoder_depth": 1,
+        "decoder_heads": 4, "embedding": "own",
     },
     "pretrain": {
         "pool": ["rest", "own"],
         "augmentation": {"drop": 0.1},
         "training": {
-            "steps": 1500, "batch_size": 64, "lr": 1e-3, "warmup_steps": 100,
-            "validate_every": 250,
+            "steps": 800, "batch_size": 64, "lr": 2e-3, "warmup_steps": 100,
+            "validate_every": 200,
         },
     },
     "guide": {
         "augmentation": {"drop": 0.1},
         "training": {
-            "steps": 300, "batch_size": 32, "lr": 5e-4, "warmup_steps": 30, "validate_every": 50,
+            "steps": 200, "batch_size": 32, "lr": 5e-4, "warmup_steps": 30, "validate_every": 50,
         },
     },
     "adapt": {
+        "loss": {"align": 1.0, "latent": 1.0},
         "augmentation": {"noise": 0.2, "drop": 0.1},
         "training": {
-            "steps": 500, "batch_size": 24, "lr": 1e-3, "warmup_steps": 50, "validate_every": 100,
+            "steps": 400, "batch_size": 24, "lr": 2e-3, "warmup_steps": 50, "validate_every": 100,
         },
+        "strength": 0.8,
         "guidance": 2.0,
         "steps": 30,
         "samples": 2,

@@ -18,10 +18,13 @@ TRANSDUCTIVE = (
     "stimuli. Its scores must not be compared with those of decoders that never met them."
 )
 
-
 UNKNOWN = (
     "The encoder of Vis-Dec began from published weights; whether these have met the test "
     "responses cannot be known from here."
+)
+ALIGNED = (
+    "Vis-Dec learned from the text of training stimuli beside their pictures "
+    "(visdec.adapt.loss.align), which the paper's does not."
 )
 
 
@@ -86,7 +89,9 @@ def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
 def _met(work: Workspace) -> list[str]:
     """Notes on what the encoder may have met before."""
     told: dict[str, list[str]] = {"yes": [TRANSDUCTIVE], "unknown": [UNKNOWN], "no": []}
-    return told[met_test_responses(work.config.visdec)]
+    config = work.config.visdec
+    aligned = work.phase_on("adapt") and config.adapt.when == "always" and config.adapt.loss.align
+    return told[met_test_responses(config)] + ([ALIGNED] if aligned else [])
 
 
 def _models(work: Workspace) -> dict[str, str]:

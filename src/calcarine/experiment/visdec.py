@@ -95,6 +95,7 @@ def adapt(work: Workspace) -> None:
     training = config.training if config.when == "always" else None
     if training is not None:
         _ = work.generator_latents  # takes long and shows its own progress
+        _ = config.loss.align and work.generator_contexts
     total = 0 if training is None else training.steps * len(work.splits)
     with work.progress.track("Diffuse", total) as advance:
         for split in work.splits:
@@ -109,6 +110,7 @@ def adapt(work: Workspace) -> None:
                 config=config.loss,
                 augmentation=config.augmentation,
                 trials=config.trials,
+                contexts=lambda ids: work.generator_contexts[work.dataset.stimuli.rows(ids)],
                 provenance=_provenance(work, "adapt", split),
                 progress=advance,
                 say=work.progress.say,
@@ -127,6 +129,7 @@ def sampling(work: Workspace) -> dict[str, Any]:
     """How pictures are made of conditions."""
     adapt, generation = work.config.visdec.adapt, work.config.generation
     return {
+        "strength": adapt.strength,
         "guidance": adapt.guidance,
         "steps": adapt.steps,
         "sampler": adapt.sampler,
@@ -299,6 +302,15 @@ def _start(work: Workspace, split: Split, shape: AutoencoderConfig) -> FMRIAutoe
         raise CalcarineError(
             f"{place} has patches of {found.config.patch} voxels, and visdec.encoder.patch is "
             f"{shape.patch}; set it to {found.config.patch}."
+        )
+    if found.config.embedding != shape.embedding or (
+        shape.embedding == "own" and found.config.n_patches != shape.n_patches
+    ):
+        raise CalcarineError(
+            f"{place} embeds its {found.config.n_patches} patches by {found.config.embedding} "
+            f"weights, and here {shape.n_patches} are to be embedded by {shape.embedding} ones; "
+            f"set visdec.encoder.embedding to {found.config.embedding}, and begin from weights of "
+            "the same voxels where each patch has its own."
         )
     # Of a table that is not the sines only a stretched one is known, as in the published code.
     own = has_own_positions(found)

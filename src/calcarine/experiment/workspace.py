@@ -154,12 +154,34 @@ class Workspace:
             )
         return self.model if source is None else load_model(source)
 
+    @property
+    def generator_recipe(self) -> LatentRecipe:
+        """How latents and contexts of the generator are made."""
+        features = self.config.features
+        return LatentRecipe(
+            size=self.generator.image_size, resize=features.resize, text=features.text
+        )
+
     @cached_property
     def generator_latents(self) -> NDArray[np.float32]:
         """Latents of all stimuli at the size that the generator's U-Net sees."""
-        recipe = LatentRecipe(size=self.generator.image_size, resize=self.config.features.resize)
         with self.progress.track("Latents", len(self.dataset.stimuli)) as advance:
-            return recipe.z(self.store, self.generator, self.dataset.stimuli, advance)
+            return self.generator_recipe.z(
+                self.store, self.generator, self.dataset.stimuli, advance
+            )
+
+    @cached_property
+    def generator_contexts(self) -> NDArray[np.float32]:
+        """Contexts of the text of all stimuli, of a generator that has text."""
+        if not isinstance(self.generator, LatentDiffusion):
+            raise CalcarineError(
+                f"The diffusion model {self.generator.name} has no text, so conditions cannot be "
+                "aligned with it; set visdec.adapt.loss.align to 0."
+            )
+        with self.progress.track("Contexts", len(self.dataset.stimuli)) as advance:
+            return self.generator_recipe.c(
+                self.store, self.generator, self.dataset.stimuli, advance
+            )
 
     def phase_on(self, name: str) -> bool:
         """Whether a phase of Vis-Dec is part of the run."""
@@ -281,7 +303,7 @@ def _weights_there(folder: str | None) -> list[tuple[str, int]]:
     return sorted((str(file.relative_to(place)), file.stat().st_size) for file in found)
 
 
-_SAMPLING = {"guidance", "sampler", "steps", "samples"}
+_SAMPLING = {"strength", "guidance", "sampler", "steps", "samples"}
 
 
 def _sampling(config: Experiment) -> dict[str, Any]:

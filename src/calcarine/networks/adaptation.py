@@ -35,6 +35,15 @@ class AdaptationConfig:
     begin
         ``"empty"``: contexts begin at that of the empty text, where the model has text;
         ``"random"``: as in the published code.
+    align
+        Weight of the distance from contexts to the model's own contexts of the stimuli's text, in
+        units of their variance. The denoising loss alone tells a conditioner little and late
+        which context belongs to which response; this tells it at once. 0 in the paper, which uses
+        no text.
+    latent
+        Weight of the distance from a latent that the conditioner tells to the stimulus' own, in
+        units of their variance; sampling may then begin from the told one, noised to a strength,
+        as Takagi & Nishimoto begin from z. 0 in the paper, which begins from noise.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
@@ -43,8 +52,13 @@ class AdaptationConfig:
     time_condition: bool = True
     tokens: int | None = None
     begin: Literal["empty", "random"] = "empty"
+    align: float = 0.0
+    latent: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("align", "latent"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise CalcarineError(f"The weight {name} is 0 or more, not {getattr(self, name)}.")
         if not 0 <= self.drop_condition < 1:
             raise CalcarineError(
                 f"drop_condition lies between 0 and below 1, not {self.drop_condition}."
@@ -65,11 +79,15 @@ class DiffusionAdaptation(nn.Module):
     train_latents, validation_latents
         float32 tensors, shape (stimulus, channels, h, w), on the scale that the U-Net sees.
     config, augmentation
+    contexts
+        Of training and validation stimuli, each (stimulus, tokens, width); what conditions are
+        aligned with.
 
     Notes
     -----
     The loss is the mean squared error of what the U-Net predicts (noise or velocity) at times
-    drawn evenly over the batch.
+    drawn evenly over the batch. With ``align`` or ``latent`` it is the part ``diffusion`` of the
+    total; the parts of these names are mean squared distances over the variance in training.
     """
 
     def __init__(
@@ -83,6 +101,7 @@ class DiffusionAdaptation(nn.Module):
         validation_latents: torch.Tensor,
         config: AdaptationConfig | None = None,
         augmentation: Augmentation | None = None,
+        contexts: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.conditioner, self.unet = conditioner, unet
@@ -96,7 +115,19 @@ class DiffusionAdaptation(nn.Module):
             )
         self._velocity = kind == "v_prediction"
         self._alphas = scheduler.alphas_cumprod.float()
-        self._train, self._validation = (train, train_latents), (validation, validation_latents)
+        if (contexts is None) != (self.config.align == 0):
+            raise CalcarineError("Contexts are given where align is above 0, and only there.")
+        told = contexts or (None, None)
+        self._train = train, train_latents, told[0]
+        self._validation = validation, validation_latents, told[1]
+        if contexts is not None:
+            self._spread = _spread(contexts[0])
+            if not self._spread > 0:
+                raise CalcarineError(
+                    "All training stimuli have the same text, so there is nothing to align with; "
+                    "set align to 0."
+                )
+        self._latent_spread = _spread(train_latents)
 
     @property
     def n_train(self) -> int:
@@ -110,21 +141,24 @@ class DiffusionAdaptation(nn.Module):
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean squared error of the U-Net on some training stimuli."""
-        stimuli, latents = self._train
+        stimuli, latents, contexts = self._train
         vectors = augment_vectors(stimuli.draw(rows, generator), self.augmentation, generator)
-        return self._loss(vectors, latents[rows], generator, self.config.drop_condition)
+        told = None if contexts is None else contexts[rows]
+        return self._loss(vectors, latents[rows], told, generator, self.config.drop_condition)
 
     def validation_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The same on validation stimuli, always conditioned."""
-        stimuli, latents = self._validation
-        return self._loss(stimuli.mean(rows), latents[rows], generator, 0.0)
+        stimuli, latents, contexts = self._validation
+        told = None if contexts is None else contexts[rows]
+        return self._loss(stimuli.mean(rows), latents[rows], told, generator, 0.0)
 
     def _loss(
         self,
         vectors: PatchedVectors,
         latents: torch.Tensor,
+        contexts: torch.Tensor | None,
         generator: torch.Generator,
         drop: float,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -140,14 +174,29 @@ class DiffusionAdaptation(nn.Module):
         a = self._alphas[times].view(-1, 1, 1, 1)
         noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
         target = a.sqrt() * noise - (1 - a).sqrt() * latents if self._velocity else noise
-        condition = self.conditioner(vectors.to(device))
+        condition = whole = self.conditioner(vectors.to(device))
         if drop:
             condition = self.conditioner.without(condition, left_out.to(device))
         guess = self._guess(noisy.to(device), times.to(device), condition)
-        return F.mse_loss(guess.float(), target.to(device)), {}
+        loss = F.mse_loss(guess.float(), target.to(device))
+        parts = {"diffusion": loss}
+        if contexts is not None:
+            away = F.mse_loss(whole.context.float(), contexts.to(device)) / self._spread
+            parts["align"] = away
+            loss = loss + self.config.align * away
+        if whole.latent is not None and self.config.latent:
+            away = F.mse_loss(whole.latent.float(), latents.to(device)) / self._latent_spread
+            parts["latent"] = away
+            loss = loss + self.config.latent * away
+        return loss, parts if len(parts) > 1 else {}
 
     def _guess(
         self, noisy: torch.Tensor, times: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
         told = {} if condition.time is None else {"class_labels": condition.time}
         return self.unet(noisy, times, encoder_hidden_states=condition.context, **told).sample
+
+
+def _spread(targets: torch.Tensor) -> float:
+    """Variance over stimuli, averaged over all that is told of one."""
+    return float(targets.var(0, correction=0).mean())

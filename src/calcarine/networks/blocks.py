@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
 
-__all__ = ["Attention", "Block", "CrossBlock", "Mlp", "initialise"]
+__all__ = ["Attention", "Block", "CrossBlock", "Mlp", "PatchLinear", "initialise"]
 
 
 class Attention(nn.Module):
@@ -63,6 +63,29 @@ class Mlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PatchLinear(nn.Module):
+    """A linear layer of its own for each patch.
+
+    Parameters
+    ----------
+    n_patches
+        Of the longest vectors; shorter ones use the first layers.
+    before, after
+        Widths.
+    """
+
+    def __init__(self, n_patches: int, before: int, after: int) -> None:
+        super().__init__()
+        bound = (6 / (before + after)) ** 0.5  # Xavier's, as of the other layers
+        self.weight = nn.Parameter(torch.empty(n_patches, before, after).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(n_patches, after))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (batch, patches, before) to (batch, patches, after)."""
+        n = x.shape[1]
+        return torch.einsum("bpi,pio->bpo", x, self.weight[:n]) + self.bias[:n]
 
 
 class Block(nn.Module):

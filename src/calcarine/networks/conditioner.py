@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,9 @@ from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIEncoder
 from calcarine.networks.patches import PatchedVectors
 
 __all__ = ["Condition", "Conditioner"]
+
+_OF_TOKEN = 8
+"""Numbers of each token that a told latent is made of."""
 
 
 class Condition(NamedTuple):
@@ -22,10 +26,13 @@ class Condition(NamedTuple):
         Shape (batch, tokens, width), for cross-attention.
     time
         Shape (batch, time width), added to the embedding of the time step; None if not used.
+    latent
+        Shape (batch, channels, h, w): the latent that sampling may begin from; None if not told.
     """
 
     context: torch.Tensor
     time: torch.Tensor | None
+    latent: torch.Tensor | None = None
 
 
 class Conditioner(nn.Module):
@@ -43,13 +50,16 @@ class Conditioner(nn.Module):
     class_token
         Whether patches attend to the encoder's class token, as in its pre-training; in the
         published code, and so in published weights, they do not.
+    latent_shape
+        Of a latent (channels, h, w) that is told beside the context; None leaves it out.
 
     Notes
     -----
     As in MinD-Vis and Vis-Dec: the class token is left out, two pointwise convolutions over the
     tokens bring their number to ``n / 2`` and to ``tokens``, and a linear layer brings their
     width. The time condition comes from the context in the same way. The context of "no
-    condition", for classifier-free guidance, is learned.
+    condition", for classifier-free guidance, is learned. The latent, which the papers' models do
+    not tell, comes from the same tokens by a linear map through a few numbers of each.
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class Conditioner(nn.Module):
         time_width: int | None,
         *,
         class_token: bool = True,
+        latent_shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         self.shape: dict[str, Any] = {
@@ -70,6 +81,7 @@ class Conditioner(nn.Module):
             "width": width,
             "time_width": time_width,
             "class_token": class_token,
+            "latent_shape": latent_shape,
         }
         self.encoder = encoder
         if not class_token:  # nothing would ever train it
@@ -90,6 +102,14 @@ class Conditioner(nn.Module):
                 nn.Linear(width, time_width),
             )
             self.empty_time = nn.Parameter(torch.zeros(1, time_width))
+        self.latent: nn.Sequential | None = None
+        if latent_shape is not None:
+            self.latent = nn.Sequential(
+                nn.Linear(encoder.config.dim, _OF_TOKEN),
+                nn.Flatten(1),
+                nn.Linear(tokens * _OF_TOKEN, math.prod(latent_shape)),
+                nn.Unflatten(1, latent_shape),
+            )
 
     def begin_at(self, context: torch.Tensor) -> None:
         """Let all conditions begin at one context (tokens, width), to which the brain then adds.
@@ -106,23 +126,44 @@ class Conditioner(nn.Module):
                 for parameter in self.time[-1].parameters():
                     parameter.zero_()
 
+    def begin_latent_at(self, latent: torch.Tensor) -> None:
+        """Let all told latents begin around one (channels, h, w)."""
+        assert self.latent is not None
+        last = self.latent[2]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.copy_(latent.flatten())
+
     @classmethod
     def of_shape(cls, shape: dict[str, Any]) -> Conditioner:
         """A conditioner with random weights of the shape that another one tells."""
         encoder = FMRIEncoder(AutoencoderConfig.from_json(shape["encoder"]))
         sizes = (shape[k] for k in ("n_patches", "tokens", "width", "time_width"))
-        return cls(encoder, *sizes, class_token=shape.get("class_token", True))
+        latent = shape.get("latent_shape")
+        return cls(
+            encoder,
+            *sizes,
+            class_token=shape.get("class_token", True),
+            latent_shape=None if latent is None else tuple(latent),
+        )
 
     def forward(self, vectors: PatchedVectors) -> Condition:
         """Condition of each vector."""
         told: bool = self.shape["class_token"]
         tokens = self.encoder(vectors, class_token=told).tokens[:, int(told) :]
-        context = self.base + self.to_width(self.mix(tokens))
-        return Condition(context, None if self.time is None else self.time(context))
+        mixed = self.mix(tokens)
+        context = self.base + self.to_width(mixed)
+        return Condition(
+            context,
+            None if self.time is None else self.time(context),
+            None if self.latent is None else self.latent(mixed),
+        )
 
     def without(self, condition: Condition, left_out: torch.Tensor) -> Condition:
         """The same condition, replaced by "no condition" where ``left_out`` (batch) is True."""
         context = torch.where(left_out[:, None, None], self.empty, condition.context)
         if condition.time is None or self.empty_time is None:
-            return Condition(context, None)
-        return Condition(context, torch.where(left_out[:, None], self.empty_time, condition.time))
+            return condition._replace(context=context)
+        time = torch.where(left_out[:, None], self.empty_time, condition.time)
+        return condition._replace(context=context, time=time)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from calcarine.errors import CalcarineError
-from calcarine.networks.blocks import Block, initialise
+from calcarine.networks.blocks import Block, PatchLinear, initialise
 from calcarine.networks.masking import Masking, no_masking
 from calcarine.networks.patches import PatchedVectors, sine_positions
 
@@ -30,6 +30,10 @@ class AutoencoderConfig:
         Of the encoder.
     decoder_dim, decoder_depth, decoder_heads
         Of the decoder; its mlp_ratio is the encoder's.
+    embedding
+        ``"shared"``: all patches are embedded, and told, by the same weights, as published.
+        ``"own"``: each patch by weights of its own, because a voxel that is third in one patch
+        has nothing in common with the third in another. For vectors of one subject only.
     """
 
     n_patches: int = 262
@@ -41,6 +45,7 @@ class AutoencoderConfig:
     decoder_dim: int = 512
     decoder_depth: int = 8
     decoder_heads: int = 16
+    embedding: Literal["shared", "own"] = "shared"
 
     def to_json(self) -> dict[str, Any]:
         """As a plain dictionary."""
@@ -76,7 +81,7 @@ class FMRIEncoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = c = config
-        self.patch_embed = nn.Linear(c.patch, c.dim)
+        self.patch_embed = _of_patches(c, c.patch, c.dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
         self.blocks = nn.ModuleList([Block(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth)])
         self.norm = nn.LayerNorm(c.dim, eps=1e-6)
@@ -109,8 +114,10 @@ class FMRIEncoder(nn.Module):
                 f"{self.config.n_patches}."
             )
         masking = masking or no_masking(vectors.valid)
-        # Patches that are not seen need no embedding: the visible ones are taken first.
-        seen = self.patch_embed(masking.take(vectors.values))
+        if self.config.embedding == "own":
+            seen = masking.take(self.patch_embed(vectors.values))
+        else:  # patches that are not seen need no embedding
+            seen = self.patch_embed(masking.take(vectors.values))
         seen = seen + self.positions[1:][masking.visible]
         tokens, present = seen, masking.present
         if class_token:
@@ -139,7 +146,7 @@ class FMRIAutoencoder(nn.Module):
             [Block(c.decoder_dim, c.decoder_heads, c.mlp_ratio) for _ in range(c.decoder_depth)]
         )
         self.decoder_norm = nn.LayerNorm(c.decoder_dim, eps=1e-6)
-        self.decoder_pred = nn.Linear(c.decoder_dim, c.patch)
+        self.decoder_pred = _of_patches(c, c.decoder_dim, c.patch)
         self.decoder_positions: torch.Tensor
         self.register_buffer(
             "decoder_positions", sine_positions(c.n_patches, c.decoder_dim), persistent=False
@@ -176,11 +183,17 @@ class FMRIAutoencoder(nn.Module):
         present = None if bool(vectors.valid.all()) else _with_class(vectors.valid)
         for block in self.decoder_blocks:
             x = block(x, present)
-        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+        return self.decoder_pred(self.decoder_norm(x[:, 1:]))
 
     def forward(self, vectors: PatchedVectors, masking: Masking) -> torch.Tensor:
         """Guess of all patches from the visible ones."""
         return self.decode(self.encoder(vectors, masking).tokens, vectors, masking)
+
+
+def _of_patches(config: AutoencoderConfig, before: int, after: int) -> nn.Module:
+    if config.embedding == "own":
+        return PatchLinear(config.n_patches, before, after)
+    return nn.Linear(before, after)
 
 
 def _with_class(present: torch.Tensor | None) -> torch.Tensor | None:
