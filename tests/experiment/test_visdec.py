@@ -99,6 +99,7 @@ def test_one_table_holds_both_systems_and_their_floors(finished):
     page = (finished.path / "report.html").read_text()
     assert "vis-dec" in page
     assert "Transductive:" not in page
+    assert "learned from the text of training stimuli" in page and "to strength 0.8" in page
 
 
 def test_training_is_written_as_safetensors_and_json_alone(finished):

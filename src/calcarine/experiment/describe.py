@@ -26,6 +26,10 @@ ALIGNED = (
     "Vis-Dec learned from the text of training stimuli beside their pictures "
     "(visdec.adapt.loss.align), which the paper's does not."
 )
+FROM_LATENT = (
+    "Vis-Dec's sampling began from a latent that the encoder tells, noised to strength {:g} "
+    "(visdec.adapt.strength); the paper's begins from noise."
+)
 
 
 def describe(work: Workspace) -> None:
@@ -87,11 +91,15 @@ def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
 
 
 def _met(work: Workspace) -> list[str]:
-    """Notes on what the encoder may have met before."""
+    """Notes on what the encoder may have met before, and on what the paper has not."""
     told: dict[str, list[str]] = {"yes": [TRANSDUCTIVE], "unknown": [UNKNOWN], "no": []}
-    config = work.config.visdec
-    aligned = work.phase_on("adapt") and config.adapt.when == "always" and config.adapt.loss.align
-    return told[met_test_responses(config)] + ([ALIGNED] if aligned else [])
+    config, adapt = work.config.visdec, work.config.visdec.adapt
+    found = told[met_test_responses(config)]
+    if work.phase_on("adapt"):
+        trained = adapt.when == "always"
+        found += [ALIGNED] if trained and adapt.loss.align else []
+        found += [FROM_LATENT.format(adapt.strength)] if adapt.strength < 1 else []
+    return found
 
 
 def _models(work: Workspace) -> dict[str, str]:

@@ -42,6 +42,8 @@ class RichProgress(Progress):
         with Bars(*columns, console=self._console) as bars:
             task = bars.add_task(label, total=total)
             yield lambda count: bars.advance(task, count)
+            if not bars.tasks[0].completed:  # all of it was there from before
+                bars.update(task, completed=total)
 
     def say(self, text: str) -> None:
         self._console.print(text, highlight=False)
