@@ -184,13 +184,38 @@ def test_weights_of_each_patch_fit_only_the_same_voxels(
     encoder = place(finished, "guide") / "encoder"
     begin = (f"visdec.pretrain.start={encoder}", "visdec.pretrain.when=never")
     for change, told in [
-        ("visdec.encoder.embedding=shared", "set visdec.encoder.embedding to own"),
-        ("visdec.roi=early", "3 are to be embedded"),
+        ("visdec.encoder.embedding=shared", "is shared; set it to own"),
+        ("visdec.roi=early", "for the roi all and not early"),
+        ("dataset.subject=subj02", "for the subject subj01 and not subj02"),
     ]:
         wanted = experiment(tiny_stable_diffusion, image_network, *begin, change)
         work = Workspace(RunDirectory(tmp_path / change, wanted))
         with pytest.raises(CalcarineError, match=told):
             run_stage(work, "guide")
+
+
+def test_rest_of_another_subject_is_refused_where_patches_have_own_weights(
+    tiny_stable_diffusion, image_network, tmp_path
+):
+    pool = "visdec.pretrain.pool=[{source: rest, n: 120, subject: subj02}]"
+    wanted = experiment(tiny_stable_diffusion, image_network, pool)
+    with pytest.raises(CalcarineError, match="has those of subj02"):
+        run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
+
+
+def test_the_text_counts_where_conditions_are_aligned_with_it(
+    tiny_stable_diffusion, image_network, tmp_path
+):
+    def key(*changes):
+        wanted = experiment(tiny_stable_diffusion, image_network, "ridge.when=never", *changes)
+        return Workspace(RunDirectory(tmp_path / "-".join(changes), wanted)).training_keys["adapt"]
+
+    other = "features.text=categories"
+    assert key() != key(other)
+    alone = "visdec.adapt.loss.align=0"
+    assert key(alone) == key(alone, other)
+    with pytest.raises(CalcarineError, match="of 5 tokens cannot be aligned"):
+        key("visdec.adapt.loss.tokens=5")
 
 
 class Interrupted(Progress):
@@ -380,12 +405,14 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
     from calcarine.experiment import workspace
 
     monkeypatch.setattr(workspace, "load_model", lambda *a, **k: random_class_conditional(True))
-    wanted = experiment(
-        "nowhere", image_network, "visdec.model=model.ckpt", "ridge.when=never",
+    given = [
+        "visdec.model=model.ckpt", "ridge.when=never",
         "visdec.adapt.sampler=plms", "visdec.adapt.guidance=1", "visdec.adapt.samples=1",
         "visdec.pretrain.when=never", "visdec.guide.when=never", "visdec.adapt.loss.tokens=5",
-        "visdec.adapt.loss.align=0",
-    )  # fmt: skip
+    ]  # fmt: skip
+    with pytest.raises(CalcarineError, match="has no text"):
+        run_experiment(experiment("nowhere", image_network, *given), tmp_path / "aligned")
+    wanted = experiment("nowhere", image_network, *given, "visdec.adapt.loss.align=0")
     run = run_experiment(wanted, tmp_path / "run")
     methods = {row["method"] for row in json.loads((run.metrics / "summary.json").read_text())}
     assert "vis-dec" in methods
@@ -545,6 +572,7 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.adapt={when: never, start: c.pth}", "set adapt.guidance to 1"),
         ("visdec.scale=none", "visdec.scale"),
         ("visdec.adapt.loss.latent=0", "set strength to 1"),
+        ("visdec.adapt.strength=0.02", "leaves none"),
         (
             "visdec.pretrain.pool=[own, {source: hcp, data: d}]",
             "'hcp' has others; set it to shared",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from calcarine.errors import CalcarineError
+from calcarine.files import digest_file
 from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+from calcarine.networks.published import interpolated
 from calcarine.networks.storage import (
+    _digest,
     has_own_positions,
     load_encoder,
     new_autoencoder,
@@ -56,6 +60,24 @@ def test_own_positions_come_back_and_must_fit(tmp_path, network):
     assert torch.equal(found.decoder_positions, tables[1])
     with pytest.raises(CalcarineError, match=r"shape \(5, 16\) do not fit.* \(6, 16\)"):
         set_positions(network, tables[0][1:], tables[1])
+
+
+def test_an_encoder_that_tells_no_embedding_shares_its_weights(tmp_path, network):
+    save_encoder(tmp_path, network, {})
+    file = tmp_path / "encoder.json"
+    content = json.loads(file.read_text())
+    del content["config"]["embedding"]
+    content["sha256"] = _digest(content["config"], digest_file(tmp_path / "encoder.safetensors"))
+    file.write_text(json.dumps(content))
+    assert same(network, load_encoder(tmp_path))
+
+
+def test_weights_of_each_patch_come_back_and_have_one_length(tmp_path):
+    own = new_autoencoder(replace(TINY, embedding="own"))
+    save_encoder(tmp_path, own, {})
+    assert same(own, load_encoder(tmp_path)) and same(own, interpolated(own, 5))
+    with pytest.raises(CalcarineError, match="none for 6 patches"):
+        interpolated(own, 6)
 
 
 def test_a_new_network_is_the_same_each_time_and_draws_nothing():

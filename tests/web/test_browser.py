@@ -54,6 +54,11 @@ SHOWN = """(before) => {
   const where = at("part").textContent + " " + at("count").textContent;
   return where === before ? null : where;
 }"""
+LEFT_AND_BACK = """() => {
+  Object.defineProperty(document, "hidden", { get: () => true, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+  delete document.hidden;
+}"""
 COLOURS = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
   await frame(); await frame();
@@ -347,7 +352,13 @@ def test_a_pause_before_the_pictures_are_there_is_not_lost(tmp_path, visit):
         assert me.page.inner_text("#rest-title") == "Paused"
         me.page.keyboard.press("p")
         me.page.wait_for_selector("#rate:not([hidden])")
-        me.finish()  # and pauses no further question
+        while me.screen() != "rest":
+            me.step()
+        me.page.evaluate(LEFT_AND_BACK)
+        me.step()
+        assert me.screen().startswith("Question") and me.look()
+        assert me.page.locator("#rest").is_hidden()  # who left during a rest is not paused again
+        me.finish()
         rows = assert_exported(site, me)
     finally:
         site.kill()

@@ -139,6 +139,10 @@ class AdaptConfig(_Part):
 
     @model_validator(mode="after")
     def _has_a_latent(self) -> AdaptConfig:
+        if int(self.steps * self.strength) < 1:
+            raise ValueError(
+                f"of {self.steps} steps strength {self.strength:g} leaves none; raise one of them"
+            )
         if self.strength < 1 and not self.loss.latent:
             raise ValueError(
                 "below strength 1 sampling begins from a told latent, which is not trained; raise "

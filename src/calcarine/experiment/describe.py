@@ -26,6 +26,10 @@ ALIGNED = (
     "Vis-Dec learned from the text of training stimuli beside their pictures "
     "(visdec.adapt.loss.align), which the paper's does not."
 )
+OWN_WEIGHTS = (
+    "Each patch of Vis-Dec's encoder has weights of its own (visdec.encoder.embedding); in the "
+    "paper all share them."
+)
 FROM_LATENT = (
     "Vis-Dec's sampling began from a latent that the encoder tells, noised to strength {:g} "
     "(visdec.adapt.strength); the paper's begins from noise."
@@ -46,7 +50,7 @@ def describe(work: Workspace) -> None:
     info = datasets.info(dataset.name)
     told = read_evaluation(run.metrics).notes
     if work.phase_on("adapt"):
-        told = [*_met(work), *told]
+        told = [*_of_visdec(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     notes = sorted(
         {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
@@ -90,13 +94,14 @@ def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
     return "unknown" if published else "no"
 
 
-def _met(work: Workspace) -> list[str]:
+def _of_visdec(work: Workspace) -> list[str]:
     """Notes on what the encoder may have met before, and on what the paper has not."""
     told: dict[str, list[str]] = {"yes": [TRANSDUCTIVE], "unknown": [UNKNOWN], "no": []}
     config, adapt = work.config.visdec, work.config.visdec.adapt
     found = told[met_test_responses(config)]
     if work.phase_on("adapt"):
         trained = adapt.when == "always"
+        found += [OWN_WEIGHTS] if config.encoder.embedding == "own" else []
         found += [ALIGNED] if trained and adapt.loss.align else []
         found += [FROM_LATENT.format(adapt.strength)] if adapt.strength < 1 else []
     return found

@@ -12,6 +12,7 @@ from calcarine import datasets
 from calcarine.datasets import Split
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.experiment.config_visdec import PoolConfig
+from calcarine.features.latents import source_digests
 from calcarine.files import digest_file
 
 if TYPE_CHECKING:
@@ -188,6 +189,10 @@ def made_of(work: Workspace, phase: str) -> list[Any]:
         start, found = config.adapt.start, []
         if start is not None:
             found = [_content(Path(start)), config.adapt.when]
+        if config.adapt.when == "always" and config.adapt.loss.align:
+            _check_text(work)
+            text = work.config.features.text
+            found += [text, source_digests(work.dataset.stimuli, text=text)]
         made = [work.generator.digest, work.config.features.resize, _first(work, phase)]
         return [*made, *found, *scale]
     if phase == "guide":
@@ -198,6 +203,24 @@ def made_of(work: Workspace, phase: str) -> list[Any]:
         return [autoencoder, _first(work, phase), *scale]
     pool = [_content(Path(part.data)) for part in config.pretrain.pool if part.data]
     return [_first(work, phase), *pool, *scale]
+
+
+def _check_text(work: Workspace) -> None:
+    """Raise one sentence, before anything is trained, unless conditions can be aligned."""
+    from calcarine.diffusion import LatentDiffusion
+
+    generator, tokens = work.generator, work.config.visdec.adapt.loss.tokens
+    if not isinstance(generator, LatentDiffusion):
+        raise CalcarineError(
+            f"The diffusion model {generator.name} has no text, so conditions cannot be aligned "
+            "with it; set visdec.adapt.loss.align to 0."
+        )
+    if tokens not in (None, generator.context_shape[0]):
+        raise CalcarineError(
+            f"Conditions of {tokens} tokens cannot be aligned with text of "
+            f"{generator.context_shape[0]}; leave visdec.adapt.loss.tokens out, or set "
+            "visdec.adapt.loss.align to 0."
+        )
 
 
 def _first(work: Workspace, phase: str) -> Any:
@@ -232,6 +255,7 @@ def _about(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
         "subject": dataset.subject,
         "trained on": sorted(split.train),
         "transductive": work.config.visdec.transductive,
+        "roi": work.config.visdec.roi,
         "met before": _met_before(work),
         "unknown": begins_unknown(work.config.visdec.pretrain.start),
     }
@@ -286,6 +310,19 @@ def _refuse_if_met(work: Workspace, split: Split, about: dict[str, Any], place: 
         )
 
 
+def _refuse_other_voxels(work: Workspace, about: dict[str, Any], place: Path) -> None:
+    """Weights of each patch's own are those of certain voxels."""
+    dataset = work.dataset
+    here = {"dataset": dataset.name, "subject": dataset.subject, "roi": work.config.visdec.roi}
+    strange = [name for name, value in here.items() if about.get(name) != value]
+    if strange:
+        raise CalcarineError(
+            f"{place} has weights of each patch's own, for the {strange[0]} "
+            f"{about.get(strange[0])} and not {here[strange[0]]}; begin from weights of the same "
+            "voxels, or train with visdec.encoder.embedding=shared."
+        )
+
+
 def _start(work: Workspace, split: Split, shape: AutoencoderConfig) -> FMRIAutoencoder | None:
     """Weights to begin from, brought to the number of patches that is needed here."""
     source = work.config.visdec.pretrain.start
@@ -303,15 +340,13 @@ def _start(work: Workspace, split: Split, shape: AutoencoderConfig) -> FMRIAutoe
             f"{place} has patches of {found.config.patch} voxels, and visdec.encoder.patch is "
             f"{shape.patch}; set it to {found.config.patch}."
         )
-    if found.config.embedding != shape.embedding or (
-        shape.embedding == "own" and found.config.n_patches != shape.n_patches
-    ):
+    if found.config.embedding != shape.embedding:
         raise CalcarineError(
-            f"{place} embeds its {found.config.n_patches} patches by {found.config.embedding} "
-            f"weights, and here {shape.n_patches} are to be embedded by {shape.embedding} ones; "
-            f"set visdec.encoder.embedding to {found.config.embedding}, and begin from weights of "
-            "the same voxels where each patch has its own."
+            f"{place} embeds patches by {found.config.embedding} weights, and "
+            f"visdec.encoder.embedding is {shape.embedding}; set it to {found.config.embedding}."
         )
+    if shape.embedding == "own":
+        _refuse_other_voxels(work, read_about(place), place)
     # Of a table that is not the sines only a stretched one is known, as in the published code.
     own = has_own_positions(found)
     return interpolated(found, shape.n_patches, "interpolate" if own else "sine")
@@ -379,6 +414,13 @@ def _rest(work: Workspace, part: PoolConfig) -> Vectors:
         raise CalcarineError(
             f"The pool 'rest' belongs to the data set simulated, not to {config.name}; use own, "
             "hcp or dataset."
+        )
+    own = work.config.visdec.encoder.embedding == "own"
+    if own and part.subject not in (None, work.dataset.subject):
+        raise CalcarineError(
+            f"Patches with weights of their own know the voxels of {work.dataset.subject}, and the "
+            f"pool 'rest' has those of {part.subject}; leave the subject out, or set "
+            "visdec.encoder.embedding to shared."
         )
     found = rest_vectors(part.subject or config.subject, part.n, **config.options)
     inside = work.dataset.roi_mask(work.config.visdec.roi)

@@ -173,11 +173,7 @@ class Workspace:
     @cached_property
     def generator_contexts(self) -> NDArray[np.float32]:
         """Contexts of the text of all stimuli, of a generator that has text."""
-        if not isinstance(self.generator, LatentDiffusion):
-            raise CalcarineError(
-                f"The diffusion model {self.generator.name} has no text, so conditions cannot be "
-                "aligned with it; set visdec.adapt.loss.align to 0."
-            )
+        assert isinstance(self.generator, LatentDiffusion)  # visdec.made_of has looked
         with self.progress.track("Contexts", len(self.dataset.stimuli)) as advance:
             return self.generator_recipe.c(
                 self.store, self.generator, self.dataset.stimuli, advance
@@ -230,11 +226,12 @@ class Workspace:
         before = content_key(
             self.dataset.digest(), splits, config.roi, config.validation, config.seed
         )
-        before = content_key(before, config.encoder.model_dump())
+        before = content_key(before, _without_later(config.encoder.model_dump()))
         for name in ("pretrain", "guide", "adapt"):
             if self.phase_on(name):
                 part = getattr(config, name)
                 own = part.model_dump(mode="json", exclude={"training", "when", *_SAMPLING})
+                own = _without_later(own)
                 parts = (name, before, own, part.training.identity, made_of(self, name))
                 before = content_key(*parts, part.training.steps)
                 keys[name] = before, content_key(*parts)
@@ -307,4 +304,16 @@ _SAMPLING = {"strength", "guidance", "sampler", "steps", "samples"}
 
 
 def _sampling(config: Experiment) -> dict[str, Any]:
-    return config.visdec.adapt.model_dump(include=_SAMPLING)
+    return _without_later(config.visdec.adapt.model_dump(include=_SAMPLING))
+
+
+_LATER = {"embedding": "shared", "align": 0.0, "latent": 0.0, "strength": 1.0}
+
+
+def _without_later(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without settings that came later and change nothing, so that older trainings go on."""
+    return {
+        key: _without_later(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if key not in _LATER or value != _LATER[key]
+    }

@@ -128,6 +128,11 @@ class DiffusionAdaptation(nn.Module):
                     "set align to 0."
                 )
         self._latent_spread = _spread(train_latents)
+        if self.config.latent and not self._latent_spread > 0:
+            raise CalcarineError(
+                "All training stimuli have the same latent, so there is none to tell; set latent "
+                "to 0."
+            )
 
     @property
     def n_train(self) -> int:

@@ -74,6 +74,10 @@ class PatchLinear(nn.Module):
         Of the longest vectors; shorter ones use the first layers.
     before, after
         Widths.
+
+    Notes
+    -----
+    Its biases, one row a patch, decay with the weights.
     """
 
     def __init__(self, n_patches: int, before: int, after: int) -> None:

@@ -54,6 +54,7 @@ class AutoencoderConfig:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> AutoencoderConfig:
         """From what :meth:`to_json` gave."""
+        content = {"embedding": "shared"} | content  # which older ones do not tell
         known = {field.name for field in fields(cls)}
         wrong = sorted(set(content) ^ known)
         if wrong:

@@ -163,6 +163,12 @@ def interpolated(
             f"An encoder takes 1 patch or more, with sine or interpolate positions, not "
             f"{n_patches} with {positions}."
         )
+    c = autoencoder.config
+    if c.embedding == "own" and n_patches != c.n_patches:
+        raise CalcarineError(
+            f"The {c.n_patches} patches of this encoder have weights of their own, so there are "
+            f"none for {n_patches} patches; take vectors of the same voxels."
+        )
     if positions == "sine" and has_own_positions(autoencoder):
         raise CalcarineError(
             "The positions of this encoder are not the fixed sines, so those of another length "

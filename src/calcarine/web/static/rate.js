@@ -208,6 +208,6 @@
   $("next").addEventListener("click", goOn);
   $("pause").addEventListener("click", pause);
   $("resume").addEventListener("click", resume);
-  document.addEventListener("visibilitychange", () => { if (document.hidden) pause(); });
+  document.addEventListener("visibilitychange", () => { if (document.hidden && open) pause(); });
   load();
 })();
