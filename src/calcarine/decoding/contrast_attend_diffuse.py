@@ -240,6 +240,8 @@ def diffuse(
     from calcarine.networks.training import train as run
 
     config = config or AdaptationConfig()
+    if config.align and training is not None:
+        check_text(model, config.tokens)
     if isinstance(autoencoder, FMRIAutoencoder):
         patch = autoencoder.config.patch
     else:
@@ -262,7 +264,7 @@ def diffuse(
         if training is not None:
             freeze_except(model.unet, names)
             shown_latents = torch.from_numpy(latents(stimuli.train))
-            if conditioner.latent is not None and isinstance(autoencoder, FMRIAutoencoder):
+            if conditioner.latent is not None:
                 conditioner.begin_latent_at(shown_latents.mean(0))
             task = DiffusionAdaptation(
                 conditioner,
@@ -274,17 +276,32 @@ def diffuse(
                 torch.from_numpy(latents(stimuli.validation)),
                 config,
                 augmentation,
-                _targets(contexts, stimuli, conditioner) if config.align else None,
+                _targets(contexts, stimuli) if config.align else None,
             )
             run(task, training, folder, **options)
         listening = {name: unet[name].detach().clone() for name in kept}
     return BrainConditioning(conditioner.eval().requires_grad_(False), listening, stimuli.scale)
 
 
+def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
+    """Raise one sentence unless contexts of so many tokens can be aligned with a model's text."""
+    from calcarine.diffusion import LatentDiffusion
+
+    if not isinstance(model, LatentDiffusion):
+        raise CalcarineError(
+            f"The diffusion model {model.name} has no text, so conditions cannot be aligned with "
+            "it; set visdec.adapt.loss.align to 0."
+        )
+    if tokens not in (None, model.context_shape[0]):
+        raise CalcarineError(
+            f"Conditions of {tokens} tokens cannot be aligned with text of "
+            f"{model.context_shape[0]}; leave visdec.adapt.loss.tokens out, or set "
+            "visdec.adapt.loss.align to 0."
+        )
+
+
 def _targets(
-    contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None,
-    stimuli: TrainingStimuli,
-    conditioner: Conditioner,
+    contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None, stimuli: TrainingStimuli
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Contexts that conditions are aligned with, of training and validation stimuli."""
     import torch
@@ -293,15 +310,7 @@ def _targets(
         raise CalcarineError(
             "There is no text to align conditions with; set adapt.loss.align to 0."
         )
-    shown, held_out = (contexts(ids) for ids in (stimuli.train, stimuli.validation))
-    wanted = (conditioner.shape["tokens"], conditioner.shape["width"])
-    if shown.shape[1:] != wanted:
-        raise CalcarineError(
-            f"Conditions have {wanted[0]} tokens of width {wanted[1]}, and those of the text that "
-            f"they would be aligned with {shown.shape[1]} of width {shown.shape[2]}; leave "
-            "adapt.loss.tokens out, or set adapt.loss.align to 0."
-        )
-    return torch.from_numpy(shown), torch.from_numpy(held_out)
+    return torch.from_numpy(contexts(stimuli.train)), torch.from_numpy(contexts(stimuli.validation))
 
 
 def _conditioner(

@@ -99,11 +99,10 @@ def _of_visdec(work: Workspace) -> list[str]:
     told: dict[str, list[str]] = {"yes": [TRANSDUCTIVE], "unknown": [UNKNOWN], "no": []}
     config, adapt = work.config.visdec, work.config.visdec.adapt
     found = told[met_test_responses(config)]
-    if work.phase_on("adapt"):
-        trained = adapt.when == "always"
-        found += [OWN_WEIGHTS] if config.encoder.embedding == "own" else []
-        found += [ALIGNED] if trained and adapt.loss.align else []
-        found += [FROM_LATENT.format(adapt.strength)] if adapt.strength < 1 else []
+    aligned = adapt.when == "always" and adapt.loss.align
+    found += [OWN_WEIGHTS] if config.encoder.embedding == "own" else []
+    found += [ALIGNED] if aligned else []
+    found += [FROM_LATENT.format(adapt.strength)] if adapt.strength < 1 else []
     return found
 
 

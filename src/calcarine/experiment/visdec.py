@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from calcarine import datasets
 from calcarine.datasets import Split
 from calcarine.errors import CalcarineError, LeakageError
-from calcarine.experiment.config_visdec import PoolConfig
+from calcarine.experiment.unlabelled import Vectors, unlabelled
 from calcarine.features.latents import source_digests
 from calcarine.files import digest_file
 
@@ -22,7 +18,6 @@ if TYPE_CHECKING:
     from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.networks.published_conditioner import PublishedConditioner
 
-Vectors = NDArray[np.float32]
 METHOD = "vis-dec"
 
 
@@ -38,7 +33,7 @@ def pretrain(work: Workspace) -> None:
         for split in work.splits:
             folder = work.phase("pretrain", split)
             stimuli = _stimuli(work, split)
-            train, held_out = _pool(work, split, stimuli)
+            train, held_out = unlabelled(work, split, stimuli)
             shape = _shape(work, [*train, *held_out, stimuli.responses.data])
             patch = config.encoder.patch
             autoencoder = contrast(
@@ -96,7 +91,8 @@ def adapt(work: Workspace) -> None:
     training = config.training if config.when == "always" else None
     if training is not None:
         _ = work.generator_latents  # takes long and shows its own progress
-        _ = config.loss.align and work.generator_contexts
+        if config.loss.align:
+            _ = work.generator_contexts
     total = 0 if training is None else training.steps * len(work.splits)
     with work.progress.track("Diffuse", total) as advance:
         for split in work.splits:
@@ -182,6 +178,8 @@ def _shape(work: Workspace, vectors: list[Vectors]) -> AutoencoderConfig:
 
 def made_of(work: Workspace, phase: str) -> list[Any]:
     """What a phase depends on beside its settings: content of files, and the model's weights."""
+    from calcarine.decoding.contrast_attend_diffuse import check_text
+
     config = work.config.visdec
     # Named only where it is not the usual, so that older trainings keep their keys.
     scale = [] if config.scale == "voxel" else [config.scale]
@@ -190,7 +188,7 @@ def made_of(work: Workspace, phase: str) -> list[Any]:
         if start is not None:
             found = [_content(Path(start)), config.adapt.when]
         if config.adapt.when == "always" and config.adapt.loss.align:
-            _check_text(work)
+            check_text(work.generator, config.adapt.loss.tokens)  # before anything is trained
             text = work.config.features.text
             found += [text, source_digests(work.dataset.stimuli, text=text)]
         made = [work.generator.digest, work.config.features.resize, _first(work, phase)]
@@ -203,24 +201,6 @@ def made_of(work: Workspace, phase: str) -> list[Any]:
         return [autoencoder, _first(work, phase), *scale]
     pool = [_content(Path(part.data)) for part in config.pretrain.pool if part.data]
     return [_first(work, phase), *pool, *scale]
-
-
-def _check_text(work: Workspace) -> None:
-    """Raise one sentence, before anything is trained, unless conditions can be aligned."""
-    from calcarine.diffusion import LatentDiffusion
-
-    generator, tokens = work.generator, work.config.visdec.adapt.loss.tokens
-    if not isinstance(generator, LatentDiffusion):
-        raise CalcarineError(
-            f"The diffusion model {generator.name} has no text, so conditions cannot be aligned "
-            "with it; set visdec.adapt.loss.align to 0."
-        )
-    if tokens not in (None, generator.context_shape[0]):
-        raise CalcarineError(
-            f"Conditions of {tokens} tokens cannot be aligned with text of "
-            f"{generator.context_shape[0]}; leave visdec.adapt.loss.tokens out, or set "
-            "visdec.adapt.loss.align to 0."
-        )
 
 
 def _first(work: Workspace, phase: str) -> Any:
@@ -354,74 +334,3 @@ def _start(work: Workspace, split: Split, shape: AutoencoderConfig) -> FMRIAutoe
 
 def _provenance(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
     return {"phase": phase, "key": work.training_keys[phase], "split": split.digest()}
-
-
-def _pool(
-    work: Workspace, split: Split, stimuli: TrainingStimuli
-) -> tuple[list[Vectors], list[Vectors]]:
-    """Unlabelled vectors to train on and to watch, an array for each source and subject."""
-    from calcarine.decoding.brain_conditioning import VoxelScale
-
-    train, held_out = [], []
-    for part in work.config.visdec.pretrain.pool:
-        if part.source == "own":
-            train.append(stimuli.vectors(stimuli.train))
-            held_out.append(stimuli.vectors(stimuli.validation))
-            continue
-        for measured in _foreign(work, split, part):
-            own = part.source == "test"
-            together = work.config.visdec.scale == "all"
-            scale = stimuli.scale if own else VoxelScale.of(measured, together)
-            vectors = scale.apply(measured)
-            # The end of a recording, for neighbours in time are alike.
-            last = max(1, round(work.config.visdec.validation * len(vectors)))
-            train.append(vectors[:-last])
-            held_out.append(vectors[-last:])
-    return train, held_out
-
-
-def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
-    if part.source == "test":
-        return [work.dataset.test(split, work.config.visdec.roi).data]
-    if part.source == "rest":
-        return [_rest(work, part)]
-    if part.source == "hcp":
-        if part.data is None:
-            raise CalcarineError("The pool 'hcp' needs a folder: visdec.pretrain.pool.data.")
-        from calcarine.datasets import hcp
-
-        who = None if part.subject is None else [part.subject]
-        return [found.vectors for found in hcp.vectors(part.data, who, scale="scalar")]
-    if part.name is None:
-        raise CalcarineError("The pool 'dataset' needs the name of a data set.")
-    other = datasets.load(part.name, part.data, part.subject)
-    if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
-        raise CalcarineError(
-            "The pool names the very subject that is decoded, whose test responses must not be "
-            "trained on; the training responses are 'own'."
-        )
-    responses = other.train(None, part.roi)
-    # Whatever pictures are tested here are left out there too, should the ids agree.
-    kept = ~np.isin(responses.stimulus_ids, split.test)
-    return [responses.data[kept]]
-
-
-def _rest(work: Workspace, part: PoolConfig) -> Vectors:
-    from calcarine.datasets.simulated_rest import rest_vectors
-
-    config = work.config.dataset
-    if config.name != "simulated":
-        raise CalcarineError(
-            f"The pool 'rest' belongs to the data set simulated, not to {config.name}; use own, "
-            "hcp or dataset."
-        )
-    own = work.config.visdec.encoder.embedding == "own"
-    if own and part.subject not in (None, work.dataset.subject):
-        raise CalcarineError(
-            f"Patches with weights of their own know the voxels of {work.dataset.subject}, and the "
-            f"pool 'rest' has those of {part.subject}; leave the subject out, or set "
-            "visdec.encoder.embedding to shared."
-        )
-    found = rest_vectors(part.subject or config.subject, part.n, **config.options)
-    inside = work.dataset.roi_mask(work.config.visdec.roi)
-    return found[:, inside]

@@ -146,27 +146,26 @@ class DiffusionAdaptation(nn.Module):
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean squared error of the U-Net on some training stimuli."""
-        stimuli, latents, contexts = self._train
-        vectors = augment_vectors(stimuli.draw(rows, generator), self.augmentation, generator)
-        told = None if contexts is None else contexts[rows]
-        return self._loss(vectors, latents[rows], told, generator, self.config.drop_condition)
+        vectors = self._train[0].draw(rows, generator)
+        vectors = augment_vectors(vectors, self.augmentation, generator)
+        return self._loss(vectors, self._train, rows, generator, self.config.drop_condition)
 
     def validation_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The same on validation stimuli, always conditioned."""
-        stimuli, latents, contexts = self._validation
-        told = None if contexts is None else contexts[rows]
-        return self._loss(stimuli.mean(rows), latents[rows], told, generator, 0.0)
+        vectors = self._validation[0].mean(rows)
+        return self._loss(vectors, self._validation, rows, generator, 0.0)
 
     def _loss(
         self,
         vectors: PatchedVectors,
-        latents: torch.Tensor,
-        contexts: torch.Tensor | None,
+        targets: tuple[StimulusVectors, torch.Tensor, torch.Tensor | None],
+        rows: torch.Tensor,
         generator: torch.Generator,
         drop: float,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        latents, contexts = targets[1][rows], targets[2]
         n, device = len(latents), self.conditioner.empty.device
         # One draw shifts evenly spaced times, which makes the loss of a batch less noisy than
         # times drawn one by one (Kingma et al. 2021).
@@ -186,7 +185,8 @@ class DiffusionAdaptation(nn.Module):
         loss = F.mse_loss(guess.float(), target.to(device))
         parts = {"diffusion": loss}
         if contexts is not None:
-            away = F.mse_loss(whole.context.float(), contexts.to(device)) / self._spread
+            own = contexts[rows].to(device)
+            away = F.mse_loss(whole.context.float(), own) / self._spread
             parts["align"] = away
             loss = loss + self.config.align * away
         if whole.latent is not None and self.config.latent:
