@@ -42,9 +42,7 @@ def matrix(size, spectrum="ordinary", seed=0):
 def band(gram, device="cpu", dtype="float64"):
     """Basis and solver of the band, whatever the size, and the operations."""
     ops = ops_for(device)
-    basis, solver = factorize(ops.put(gram.copy(), np.dtype(dtype)), ops, small=0)
-    assert isinstance(solver, Banded)
-    return basis, solver, ops
+    return *_factor._band(ops.put(gram.copy(), np.dtype(dtype)), ops), ops
 
 
 def dense(solver):
@@ -144,6 +142,26 @@ def test_small_matrices_go_by_eigenvectors(device):
     np.testing.assert_allclose(solved, np.linalg.solve(gram + 3 * np.eye(len(gram)), b), rtol=1e-9)
     larger, _ = matrix(_factor._SMALL + 1)
     assert isinstance(factorize(ops.put(larger, np.dtype(float)), ops)[1], Banded)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_larger_matrices_go_by_eigenvectors_for_very_many_columns(device):
+    gram, _ = matrix(_factor._SMALL + 1)
+    ops = ops_for(device)
+    kinds = [
+        type(factorize(ops.put(gram.copy(), np.dtype(float)), ops, columns)[1])
+        for columns in (0, 1000, 2000, 10**6)
+    ]
+    assert kinds == [Banded, Banded, Spectral, Spectral]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_weighted_squares_are_summed_in_double_precision(device):
+    rng = np.random.default_rng(0)
+    weights, a = rng.normal(size=(3, 500)), rng.normal(size=(500, 4)).astype(np.float32)
+    ops = ops_for(device)
+    found = ops.weighted_squares(weights, ops.put(a, a.dtype))
+    np.testing.assert_allclose(found, weights @ a.astype(float) ** 2, rtol=1e-12)
 
 
 def test_null_directions_get_no_weight_without_penalty():

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import zarr
 
-from calcarine.linear import RidgeError, _forms, _sink, predict_linear, ridge, ridge_cv
+from calcarine.linear import RidgeError, _forms, _sink, _sources, predict_linear, ridge, ridge_cv
 
 ALPHAS = np.logspace(-1, 4, 6)
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
@@ -63,6 +64,31 @@ def on_memory_map(folder, name, values):
 
 
 STORES = {"zarr": on_zarr, "HDF5": on_hdf5, "memory map": on_memory_map}
+
+
+def mapped_megabytes():
+    """Pages of files that the process holds."""
+    shared = int(Path("/proc/self/statm").read_text().split()[2])
+    return shared * resource.getpagesize() / 1e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells it")
+def test_memory_maps_let_go_of_their_pages_and_lose_nothing(tmp_path):
+    values = np.random.default_rng(0).normal(size=(400, 25_000)).astype("f4")  # 40 MB
+    np.save(tmp_path / "y.npy", values)
+    y = np.load(tmp_path / "y.npy", mmap_mode="r+")
+    before = mapped_megabytes()
+    assert y.sum() != 0
+    assert mapped_megabytes() > before + 30
+    y[3, 5] = values[3, 5] = 1.5
+    column = _sources.read_columns(y, slice(5, 6), "Y")
+    assert mapped_megabytes() < before + 10
+    np.testing.assert_array_equal(column[:, 0], values[:, 5])
+    np.testing.assert_array_equal(y, values)
+    own = np.load(tmp_path / "y.npy", mmap_mode="c")
+    own[0, 0] = 7  # no file has it
+    _sources.read_columns(own, slice(0, 1), "Y")
+    assert own[0, 0] == 7
 
 
 @pytest.fixture

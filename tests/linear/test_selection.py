@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import RidgeCV as SklearnRidgeCV
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeCV, RidgeError, _forms, load, ridge_cv, save
+from calcarine.linear import RidgeCV, RidgeError, _factor, _forms, load, ridge_cv, save
 from calcarine.linear._forms import Forms
 
 ALPHAS = np.logspace(-1, 4, 11)
@@ -93,7 +93,7 @@ def test_gcv_by_singular_values_and_banded_factors(shape, monkeypatch):
     assert result.solver == "svd"
     table = gcv_by_hat_matrix(scaled(X), Y, ALPHAS)
     np.testing.assert_allclose(result.cv_curve[1:], table.mean(axis=1), rtol=1e-8)
-    monkeypatch.setattr("calcarine.linear._factor._SMALL", 0)
+    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
     for solver in ("primal", "dual"):
         banded = ridge_cv(X, Y, alphas=ALPHAS, cv="gcv", solver=solver)
         check_choice(banded, table)
@@ -179,7 +179,7 @@ def test_logo_by_singular_values_and_banded_factors(shape, monkeypatch):
     assert result.solver == "svd"
     table = r2(refit_without_each_group(scaled(X), Y, groups, ALPHAS), Y)
     np.testing.assert_allclose(result.cv_curve[1:], table.mean(axis=1), rtol=1e-8)
-    monkeypatch.setattr("calcarine.linear._factor._SMALL", 0)
+    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
     for solver in ("primal", "dual"):
         check_choice(ridge_cv(X, Y, alphas=ALPHAS, cv="logo", groups=groups, solver=solver), table)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.linalg
 from threadpoolctl import ThreadpoolController
 
-from calcarine.linear._checks import RidgeError
+from calcarine.linear._checks import FloatArray, RidgeError
 
 Array = Any
 """A numpy array, or a torch tensor on the device of its `Ops`."""
@@ -45,6 +45,7 @@ class Ops(Protocol):
     def eigh(self, a: Array) -> tuple[Array, Array]: ...
     def svd(self, a: Array) -> tuple[Array, Array, Array]: ...
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]: ...
+    def weighted_squares(self, weights: FloatArray, a: Array) -> npt.NDArray[np.float64]: ...
 
 
 @contextmanager
@@ -127,6 +128,11 @@ class NumpyOps:
             total += np.einsum("ij,ij->j", a[rows], b[rows])
         return total
 
+    def weighted_squares(self, weights: FloatArray, a: Array) -> npt.NDArray[np.float64]:
+        """Sums over the rows of a (r, t) of its squares with each row of weights (k, r); (k, t)."""
+        sums: npt.NDArray[np.float64] = weights @ np.square(a, dtype=np.float64)
+        return sums
+
 
 class TorchOps:
     """torch on any of its devices."""
@@ -185,6 +191,9 @@ class TorchOps:
 
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]:
         return self.get((a * b).sum(0, dtype=self._torch.float64))
+
+    def weighted_squares(self, weights: FloatArray, a: Array) -> npt.NDArray[np.float64]:
+        return self.get(self.put(weights, np.dtype(np.float64)) @ a.double() ** 2)
 
 
 def ops_for(device: str) -> Ops:

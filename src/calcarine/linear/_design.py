@@ -14,7 +14,7 @@ from calcarine.linear._checks import FloatArray, check_finite
 from calcarine.linear._factor import Solver
 from calcarine.linear._forms import Forms
 from calcarine.linear._precision import DOUBLE
-from calcarine.linear._sources import Matrix, row_chunks
+from calcarine.linear._sources import Matrix, release, row_chunks
 
 
 class Runner(Protocol):
@@ -235,6 +235,7 @@ def fit_scaler(
         squares += difference**2 * (seen * len(chunk) / total)
         mean += difference * (len(chunk) / total)
         seen = total
+    release(x)
     std = np.sqrt(squares / seen)
     constant = is_constant(mean, std, seen)
     return Scaler(
@@ -250,4 +251,5 @@ def scaled_rows(x: Matrix, scaler: Scaler, dtype: np.dtype[Any]) -> FloatArray:
     with np.errstate(over="ignore"):  # what overflows float32 is seen in its Gram matrix
         for rows in row_chunks(x):
             out[rows] = scaler(np.asarray(x[rows]))
+    release(x)
     return out

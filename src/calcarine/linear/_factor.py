@@ -11,9 +11,10 @@ Sorensen 1989 and Bischof, Lang & Sun 2000, with the compact WY form of Schreibe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from calcarine.linear._arrays import Array, Ops, dtype_of
 
@@ -23,6 +24,10 @@ _TOGETHER = 4
 _ITERATIONS = 12
 _SMALL = 256
 """Below this size an eigendecomposition costs less than the many small products of a band."""
+SUBSTITUTION = 768
+"""What a row of a band costs in substitution, in multiplications of a large product."""
+_EIGENVECTORS = 13
+"""What an eigendecomposition of order r costs more than a band, in products of order r."""
 
 
 @dataclass
@@ -31,14 +36,19 @@ class Spectral:
 
     eigen: Array
     ops: Ops
+    substitution: ClassVar[int] = 32
 
     @property
     def size(self) -> int:
         return int(self.eigen.shape[0])
 
+    def inverse(self, alpha: float) -> npt.NDArray[np.float64]:
+        """Inverse eigenvalues with a penalty, shape (size,); 0 where there is nothing to invert."""
+        shifted = self.ops.get(self.eigen).astype(np.float64) + alpha
+        return 1.0 / (shifted + (shifted == 0)) * (shifted != 0)
+
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
-        shifted = self.eigen + alpha
-        inverse = 1.0 / (shifted + (shifted == 0)) * (shifted != 0)
+        inverse = self.ops.put(self.inverse(alpha), dtype_of(self.eigen))
         if out is None:
             return b * inverse[:, None]
         out[...] = b
@@ -52,8 +62,7 @@ class Spectral:
         return self.size * dtype_of(self.eigen).itemsize
 
     def trace_inverse(self, alpha: float) -> float:
-        shifted = self.ops.get(self.eigen).astype(np.float64) + alpha
-        return float((1.0 / shifted[shifted > 0]).sum())
+        return float(self.inverse(alpha).sum())
 
     def condition(self, alpha: float) -> float:
         """Largest over smallest eigenvalue of the matrix plus alpha."""
@@ -78,6 +87,7 @@ class Banded:
     below: Array
     size: int
     ops: Ops
+    substitution: ClassVar[int] = SUBSTITUTION
     _cache: dict[float, tuple[Array, Array]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -196,7 +206,7 @@ def factor_values(size: int) -> int:
     return 4 * BLOCK * (size + BLOCK) if size > _SMALL else size
 
 
-def factorize(gram: Array, ops: Ops, *, small: int = _SMALL) -> tuple[Array, Solver]:
+def factorize(gram: Array, ops: Ops, columns: int = 0) -> tuple[Array, Solver]:
     r"""Find Q and a solver of :math:`(Q^T G Q + \alpha) w = b`.
 
     Parameters
@@ -204,18 +214,23 @@ def factorize(gram: Array, ops: Ops, *, small: int = _SMALL) -> tuple[Array, Sol
     gram : array, shape (p, p)
         Symmetric, overwritten.
     ops : Ops
-    small : int
-        Up to this size by eigenvectors.
+    columns : int
+        How many columns b will have, over all penalties. Eigenvectors cost more than a band and
+        make each column cheaper: they are taken where that pays.
 
     Returns
     -------
     basis : array, shape (p, p)
     solver : Spectral or Banded
     """
-    if gram.shape[0] <= small:
+    if _by_eigenvectors(gram.shape[0], columns):
         eigen, vectors = ops.eigh(gram)
         return vectors, Spectral(eigen * (eigen > 0), ops)
     return _band(gram, ops)
+
+
+def _by_eigenvectors(size: int, columns: int) -> bool:
+    return size <= _SMALL or columns * SUBSTITUTION > _EIGENVECTORS * size**2
 
 
 def _band(a: Array, ops: Ops) -> tuple[Array, Banded]:

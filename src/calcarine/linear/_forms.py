@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._arrays import Array, Ops
-from calcarine.linear._factor import factor_values
+from calcarine.linear._factor import SUBSTITUTION, factor_values
 
 if TYPE_CHECKING:
     from calcarine.linear._design import Plan, System
 
 _ROWS_AT_ONCE = 512
-SUBSTITUTION = 768
-"""What a row of a decomposition costs in substitution, in multiplications of a large product."""
 
 
 @dataclass

@@ -46,7 +46,8 @@ def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) 
 class Trials:
     """Scaled rows, shape (n, p), in the precision of the plan, and how they are to be decomposed.
 
-    `fold_of_row` is None when only all rows are wanted.
+    `fold_of_row` is None when only all rows are wanted. `columns` is how many columns the fit on
+    all rows will be solved for, over all penalties.
     """
 
     x: FloatArray
@@ -57,6 +58,7 @@ class Trials:
     ops: Ops
     run: Runner
     forms: Forms | None = None
+    columns: int = 0
 
     def parts(self) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
         """Training and held-out trials of every fold."""
@@ -247,7 +249,7 @@ def _primal(trials: Trials) -> Design | None:
 
     def on_all_rows(wide: Plan) -> System | None:
         gram = total if wide is plan else _gram(x, wide, ops)
-        job = (gram, None, np.zeros(p), np.arange(0), dead, wide, ops)
+        job = (gram, None, np.zeros(p), np.arange(0), dead, wide, ops, trials.columns)
         return next(iter(run(_primal_system, [job])))  # type: ignore[no-any-return]
 
     def measure(full: System) -> npt.NDArray[np.float64]:
@@ -283,12 +285,13 @@ def _primal_system(
     dead: npt.NDArray[np.bool_],
     plan: Plan,
     ops: Ops,
+    columns: int = 0,
 ) -> System | None:
     """The fit on all rows when there are no held-out `rows`; None if rounding is too large."""
     if not representable(gram, plan):
         return None
     filled = _fill(gram, dead)
-    basis, solver = factorize(ops.put(gram, plan.dtype), ops)
+    basis, solver = factorize(ops.put(gram, plan.dtype), ops, columns)
     rounding = _rounding(solver, plan)
     if not rounding <= HOPELESS[plan.dtype]:
         return None
@@ -314,7 +317,7 @@ def _dual(trials: Trials) -> Design | None:
 
     def on_all_rows(wide: Plan) -> System | None:
         gram = kernel if wide is plan else _gram(x, wide, ops, of_rows=True)
-        job = (gram, x, target_rows, wide, ops)
+        job = (gram, x, target_rows, wide, ops, trials.columns)
         return next(iter(run(_dual_full, [job])))  # type: ignore[no-any-return]
 
     def measure(full: System) -> npt.NDArray[np.float64]:
@@ -350,9 +353,14 @@ def _dual_fold(
 
 
 def _dual_full(
-    kernel: FloatArray, x: FloatArray, target_rows: npt.NDArray[np.intp], plan: Plan, ops: Ops
+    kernel: FloatArray,
+    x: FloatArray,
+    target_rows: npt.NDArray[np.intp],
+    plan: Plan,
+    ops: Ops,
+    columns: int,
 ) -> System | None:
-    found = _kernel_system(kernel, HOPELESS, plan, ops)
+    found = _kernel_system(kernel, HOPELESS, plan, ops, columns)
     if found is None:
         return None
     basis, solver, rounding, filled = found
@@ -363,7 +371,11 @@ def _dual_full(
 
 
 def _kernel_system(
-    kernel: FloatArray, limit: dict[np.dtype[Any], float], plan: Plan, ops: Ops
+    kernel: FloatArray,
+    limit: dict[np.dtype[Any], float],
+    plan: Plan,
+    ops: Ops,
+    columns: int = 0,
 ) -> tuple[Array, Solver, float, tuple[float, int]] | None:
     """Basis, solver, rounding and filled direction of a centred kernel, which is overwritten."""
     if not representable(kernel, plan):
@@ -374,7 +386,7 @@ def _kernel_system(
         value = float(kernel.diagonal().mean(dtype=np.float64))
         filled = (value, 1)
         kernel += kernel.dtype.type(value / len(kernel))
-    basis, solver = factorize(ops.put(kernel, plan.dtype), ops)
+    basis, solver = factorize(ops.put(kernel, plan.dtype), ops, columns)
     rounding = _rounding(solver, plan)
     return (basis, solver, rounding, filled) if rounding <= limit[plan.dtype] else None
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from calcarine.files import write_bytes, write_text
 from calcarine.linear._checks import FloatArray, RidgeError
-from calcarine.linear._sources import Matrix
+from calcarine.linear._sources import Matrix, release
 from calcarine.linear._targets import Answer
 
 _PER_BLOCK = ("table", "r2", "mean", "chosen")
@@ -42,10 +42,13 @@ class Memory:
 
     def keep(self, block: slice, answer: Answer) -> None:
         """Take in the answer of one block."""
-        if answer.coef is not None:
-            self.coef[:, block] = answer.coef
+        self._take(block, answer.coef)
         for name in _PER_BLOCK:
             getattr(self.found, name)[..., block] = getattr(answer, name)
+
+    def room(self, block: slice) -> FloatArray:
+        """Where the weights of a block may be written before they are kept."""
+        return self.coef[:, block]
 
     def has_weights(self, block: slice, chosen: npt.NDArray[np.intp]) -> bool:
         """Whether a block was given its weights before, for the same penalties."""
@@ -53,7 +56,11 @@ class Memory:
 
     def keep_weights(self, block: slice, chosen: npt.NDArray[np.intp], coef: FloatArray) -> None:
         """Take in the weights of one block, for penalties chosen over all of them."""
-        self.coef[:, block] = coef
+        self._take(block, coef)
+
+    def _take(self, block: slice, coef: FloatArray | None) -> None:
+        if coef is not None and not np.may_share_memory(coef, self.coef):  # else it is there
+            self.coef[:, block] = coef
 
     def answers(self) -> Answer:
         """Scores, means and choices of all targets."""
@@ -122,6 +129,7 @@ class Folder(Memory):
 
     def _write(self, kind: str, block: slice, **content: Any) -> None:
         self.coef.flush()  # type: ignore[attr-defined]
+        release(self.coef)
         packed = io.BytesIO()
         np.savez(packed, digest=np.asarray(self.digests[block.start]), **content)
         write_bytes(self._file(kind, block), packed.getvalue())

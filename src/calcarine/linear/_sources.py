@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,7 +60,23 @@ def read_columns(source: Matrix, columns: slice, name: str) -> npt.NDArray[np.fl
     """
     block = np.asarray(source[:, columns])
     check_finite(block, name, first_column=columns.start)
-    return block.astype(np.float64)
+    values = block.astype(np.float64)
+    release(source)
+    return values
+
+
+def release(source: Matrix) -> None:
+    """Let go of the pages of a memory map: they would count as memory of the process.
+
+    What was written to it stays, save in a private copy (mode "c"), which is left alone.
+    """
+    if not isinstance(source, np.memmap) or source.mode == "c":
+        return
+    pages: Any = source
+    while isinstance(pages, np.ndarray):
+        pages = pages.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def row_chunks(source: Matrix) -> list[slice]:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from calcarine.linear._arrays import Array
 from calcarine.linear._checks import FloatArray
 from calcarine.linear._design import Design, is_constant
-from calcarine.linear._forms import SUBSTITUTION, Forms
+from calcarine.linear._factor import Spectral
+from calcarine.linear._forms import Forms
 from calcarine.linear._precision import residuals_are_sound
 
 if TYPE_CHECKING:
@@ -85,9 +86,16 @@ class Table:
 
 
 def solve_block(
-    design: Design, left_out: LeaveOut | None, how: Choice, y: npt.NDArray[np.float64]
+    design: Design,
+    left_out: LeaveOut | None,
+    how: Choice,
+    y: npt.NDArray[np.float64],
+    out: FloatArray | None = None,
 ) -> Answer:
-    """Score the penalties of a block of targets, shape (rows of Y, t), and fit its weights."""
+    """Score the penalties of a block of targets, shape (rows of Y, t), and fit its weights.
+
+    The weights go to `out`, shape (p, t), if it is given.
+    """
     block = open_block(design, y, folds=how.cv == "kfold" and design.forms is None)
     if how.cv == "gcv":
         table = gcv_table(design, block)
@@ -96,15 +104,18 @@ def solve_block(
     else:
         table = fold_table(design, block, correlation=how.correlation, search=how.search)
     chosen = best_penalty(table.score)
-    coef = weights(design, block, chosen) if how.at_once else None
+    coef = weights(design, block, chosen, out) if how.at_once else None
     return Answer(table.score, table.r2, block.mean, chosen, coef)
 
 
 def weigh_block(
-    design: Design, y: npt.NDArray[np.float64], chosen: npt.NDArray[np.intp]
+    design: Design,
+    y: npt.NDArray[np.float64],
+    chosen: npt.NDArray[np.intp],
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Weights (p, t) of a block of targets for penalties chosen elsewhere."""
-    return weights(design, open_block(design, y, folds=False), chosen)
+    return weights(design, open_block(design, y, folds=False), chosen, out)
 
 
 def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True) -> Block:
@@ -120,11 +131,11 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
     plan, ops, counts = design.plan, design.ops, design.counts
     n = design.n_rows
     mean = counts @ y / n
-    squares = counts @ (y - mean) ** 2
+    centred = y - mean
+    squares = counts @ np.square(centred)
     constant = is_constant(mean, np.sqrt(squares / n), n) | (squares == 0)
     if plan.fit_intercept:
         scale = np.sqrt(squares / n)
-        centred = y - mean
         centred[:, constant] = 0.0  # the rounding of the mean is no signal
     else:
         scale = np.sqrt(counts @ y**2 / n)
@@ -175,21 +186,36 @@ def gcv_table(design: Design, block: Block) -> Table:
     total = np.where(block.constant, 1.0, block.total)
     squares = float(n)  # of targets in units of their root mean square
     own = ops.column_dots(block.full, block.full) if design.kind == "svd" else 0.0
-    out = None
-    for index, penalty in enumerate(plan.alphas):
-        alpha = float(penalty)
-        out = design.full.solver.solve(block.full, alpha, out)
-        size = ops.column_dots(out, out)
+    for index, (alpha, size, along) in enumerate(_solution_sums(design, block)):
         if design.spans:
             residual = size
         elif design.kind == "svd":
             residual = np.maximum(squares - own, 0) + alpha**2 * size
         else:
-            residual = squares - ops.column_dots(block.full, out) - alpha * size
+            residual = squares - along - alpha * size
         free = max(design.free(alpha), np.finfo(np.float64).tiny ** 0.5)
         scores[index] = 1.0 - n * np.maximum(residual, 0) / free**2 * n / total
     scores[:, block.constant] = 0.0
     return Table(scores, scores)
+
+
+def _solution_sums(
+    design: Design, block: Block
+) -> Iterator[tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64] | float]]:
+    """Every penalty with the squares of its solutions, and their products with what they solve.
+
+    The products are 0 where the band was solved and nobody needs them.
+    """
+    ops, solver, out = design.ops, design.full.solver, None
+    if isinstance(solver, Spectral):
+        inverse = np.stack([solver.inverse(float(alpha)) for alpha in design.plan.alphas])
+        sums = ops.weighted_squares(np.concatenate([inverse**2, inverse]), block.full)
+        yield from zip(map(float, design.plan.alphas), *np.split(sums, 2), strict=True)
+        return
+    for penalty in design.plan.alphas:
+        out = solver.solve(block.full, float(penalty), out)
+        along = 0.0 if design.spans else ops.column_dots(block.full, out)
+        yield float(penalty), ops.column_dots(out, out), along
 
 
 def gcv_is_sound(design: Design) -> bool:
@@ -236,8 +262,8 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
 
 def _is_cheap(design: Design) -> bool:
     """Whether trying every penalty costs no more than finding out which to try."""
-    forms = design.forms
-    return forms is not None and len(forms.order) ** 2 <= 3 * design.full.solver.size * SUBSTITUTION
+    forms, solver = design.forms, design.full.solver
+    return forms is not None and len(forms.order) ** 2 <= 3 * solver.size * solver.substitution
 
 
 def best_penalty(score: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -246,8 +272,13 @@ def best_penalty(score: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     return np.asarray(len(score) - 1 - np.argmax(known[::-1], axis=0))
 
 
-def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> FloatArray:
-    """Weights (p, t) in the units of X for one penalty per target."""
+def weights(
+    design: Design,
+    block: Block,
+    chosen: npt.NDArray[np.intp],
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """Weights (p, t) in the units of X for one penalty per target; in `out` if it is given."""
     ops, plan = design.ops, design.plan
     solved = ops.empty(tuple(block.full.shape), block.full)
     for index in np.unique(chosen):
@@ -260,7 +291,11 @@ def weights(design: Design, block: Block, chosen: npt.NDArray[np.intp]) -> Float
     tame = block.scale.min() > 1e-10 and block.scale.max() < 1e10
     if tame:  # fewer rows to multiply than after the product
         solved *= ops.put(block.scale, design.full.dtype)
-    coef = ops.get(design.full.right @ solved)
+    right = design.full.right
+    if isinstance(right, np.ndarray) and out is not None and out.dtype == right.dtype:
+        coef = np.matmul(right, solved, out=out)
+    else:
+        coef = ops.get(right @ solved)
     if not tame:
         coef *= block.scale
     if plan.standardize:

@@ -102,7 +102,7 @@ class RidgeCV(_Linear):
         scoring: str = "r2",
         solver: str = "auto",
         dtype: str = "auto",
-        block_size: int = 1024,
+        block_size: int | None = None,
         device: str = "cpu",
     ) -> None:
         self.alphas = alphas

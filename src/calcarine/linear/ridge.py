@@ -35,7 +35,7 @@ from calcarine.linear._forms import forms_for
 from calcarine.linear._leave_out import LeaveOut, group_numbers, leave_out_bytes
 from calcarine.linear._predict import predict_linear
 from calcarine.linear._prepare import Trials, peak_bytes, prepare, prepare_hard, wider
-from calcarine.linear._runner import runner_for
+from calcarine.linear._runner import here, runner_for
 from calcarine.linear._sink import Memory, fit_key, open_sink
 from calcarine.linear._sources import Matrix, as_source, read_columns
 from calcarine.linear._targets import Choice, best_penalty, gcv_is_sound, solve_block, weigh_block
@@ -47,6 +47,8 @@ DEFAULT_ALPHAS.flags.writeable = False
 
 _NEIGHBOURS = 4
 """Penalties that a local search tries for a target, by experience."""
+_BLOCK, _BLOCK_VALUES = 1024, 4_000_000
+"""Targets of a block at least, and values up to which it may have more."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def ridge_cv(
     solver: Literal["auto", "primal", "dual"] = "auto",
     dtype: npt.DTypeLike = "auto",
     target_rows: npt.ArrayLike | None = None,
-    block_size: int = 1024,
+    block_size: int | None = None,
     memory: float | None = None,
     device: str = "cpu",
     out: str | os.PathLike[str] | None = None,
@@ -188,8 +190,8 @@ def ridge_cv(
     target_rows : array-like of int, shape (n,), optional
         Row of Y that belongs to each trial, for Y with one row per stimulus. Repeats of a stimulus
         then cost nothing in the products with Y.
-    block_size : int
-        Largest number of targets handled at once.
+    block_size : int, optional
+        Largest number of targets handled at once; 1,024 by default, more where trials are few.
     memory : float, optional
         Bytes that the fit may take beside X, Y and what it returns (in each process, with
         `client`). Blocks of targets are made as small as that asks for; a scaled X and its
@@ -236,6 +238,9 @@ def ridge_cv(
         raise RidgeError("score='correlation' is defined for cv='kfold' only; choose score='r2'.")
     x, y = _check_data(X, Y)
     rows = _check_target_rows(target_rows, x.shape[0], y.shape[0])
+    if block_size is None:
+        smaller = max(y.shape[0], min(x.shape))
+        block_size = min(max(_BLOCK, _BLOCK_VALUES // smaller), 4 * _BLOCK)
     block_size = check_count(block_size, 1, "block_size")
     memory = _check_memory(memory)
     penalties = check_alphas(alphas)
@@ -284,8 +289,10 @@ def ridge_cv(
     room = None if memory is None else memory - aside
     tried = _NEIGHBOURS if search == "local" else len(penalties)
     n_forms = y.shape[1] if score == "r2" and client is None and ops.device == "cpu" else 0
+    # Generalised cross-validation, also where it points to where a search begins, tries them all.
+    solved = y.shape[1] * (1 + (cv != "kfold" or search == "local") * len(penalties))
     design, left_out = _decompose(
-        x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, (n_forms, tried)
+        x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, (n_forms, tried, solved)
     )
     blocks = _blocks(y.shape[1], block_size, room, design)
     _solve(y, blocks, sink, run, (design, left_out, how))
@@ -326,7 +333,7 @@ def _solve(
             values = read_columns(y, block, "Y")
             if not sink.has(block, values):
                 begun.append(block)
-                yield (values,)
+                yield values, sink.room(block) if run is here else None
 
     for answer in run(solve_block, jobs(), shared):
         sink.keep(begun.popleft(), answer)
@@ -347,7 +354,8 @@ def _weigh(
         for block in blocks:
             if not sink.has_weights(block, chosen[block]):
                 begun.append(block)
-                yield read_columns(y, block, "Y"), chosen[block]
+                room = sink.room(block) if run is here else None
+                yield read_columns(y, block, "Y"), chosen[block], room
 
     for coef in run(weigh_block, jobs(), (replace(design, folds=[]),)):
         block = begun.popleft()
@@ -365,11 +373,12 @@ def _decompose(
     ops: Ops,
     run: Runner,
     room: float | None,
-    targets: tuple[int, int],
+    targets: tuple[int, int, int],
 ) -> tuple[Design, LeaveOut | None]:
     """Decompose in the first precision that is enough: as asked, float64, singular values.
 
-    `targets` are those that quadratic forms could serve, and penalties tried for each.
+    `targets` are those that quadratic forms could serve, penalties tried for each, and columns that
+    the fit on all rows is solved for.
     """
     n_folds = 0 if fold_of_row is None else int(fold_of_row.max()) + 1
 
@@ -388,8 +397,8 @@ def _decompose(
         forms = None  # by default in no more memory than float64 could take anyway
         if fold_of_row is not None:
             spare = needed if room is None else room - needed
-            forms = forms_for((n, p), fold_of_row, rows, attempt, ops, targets, spare)
-        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms)
+            forms = forms_for((n, p), fold_of_row, rows, attempt, ops, targets[:2], spare)
+        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms, targets[2])
         design = prepare(trials)
         if design is not None:
             try:

@@ -140,8 +140,9 @@ def _description(estimator: RidgeCV, weights: bytes) -> dict[str, Any]:
         params["dtype"] = np.dtype(params["dtype"]).name
     if not isinstance(params["alpha_per"], str):
         params["alpha_per"] = np.asarray(params["alpha_per"]).tolist()
-    for name in ("n_folds", "block_size"):
-        params[name] = int(params[name])
+    params["n_folds"] = int(params["n_folds"])
+    if params["block_size"] is not None:
+        params["block_size"] = int(params["block_size"])
     for name in ("fit_intercept", "standardize"):
         params[name] = bool(params[name])
     names = getattr(estimator, "feature_names_in_", None)
