@@ -389,46 +389,52 @@ def banded(repeats: int, shrink: float) -> dict:
 
 
 def growth(figure: Path | None, repeats: int) -> dict:
-    """Time of a K-fold fit against n, p and the number of targets, each doubled in turn."""
-    from calcarine.linear import ridge_cv
-
-    base = {"n": 1500, "p": 600, "targets": 1000}
-    factors = (1, 2, 4, 8)
+    """Time and memory of a K-fold fit against n, p and the number of targets, doubled in turn."""
+    base = {"n": 4000, "p": 500, "targets": 1000}
     curves: dict[str, dict] = {}
-    warm_up()
     for axis in base:
-        times = []
-        for factor in factors:
-            size = base | {axis: base[axis] * factor}
-            with tempfile.TemporaryDirectory() as scratch:
-                case = Case(size["n"], size["n"], size["p"], size["targets"], ())
-                make_data(case, Path(scratch))
-                x, y = np.load(Path(scratch) / "X.npy"), np.load(Path(scratch) / "Y.npy")
-            found = []
-            for _ in range(repeats):
-                began = time.perf_counter()
-                ridge_cv(x, y, alphas=ALPHAS, standardize=False, solver="primal")
-                found.append(time.perf_counter() - began)
-            times.append(float(np.median(found)))
-        sizes = [base[axis] * factor for factor in factors]
-        exponent = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
-        curves[axis] = {"sizes": sizes, "seconds": times, "exponent": round(exponent, 2)}
-        print(axis, curves[axis], flush=True)
+        sizes = [base[axis] * factor for factor in (1, 2, 4, 8)]
+        times, memory = [], []
+        for size in sizes:
+            n, p, t = (base | {axis: size}).values()
+            sides = measure(f"growth, {axis} {size}", Case(n, n, p, t, ("ours-kfold",)), repeats)
+            found = sides["sides"]["ours-kfold"]
+            times.append(found["seconds"])
+            memory.append(round(found["peak_gb"] - found["data_gb"], 3))
+        curves[axis] = {"sizes": sizes, "seconds": times, "gb": memory}
+        for what in ("seconds", "gb"):
+            slope = np.polyfit(np.log(sizes), np.log(curves[axis][what]), 1)[0]
+            curves[axis][f"exponent of {what}"] = round(float(slope), 2)
     if figure is not None:
-        import matplotlib.pyplot as plt
+        draw_growth(curves, base, figure)
+    return {"base": base, "curves": curves}
 
-        axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)[1]
-        for ax, (axis, curve) in zip(axes, curves.items(), strict=True):
-            ax.loglog(curve["sizes"], curve["seconds"], "o-", color="#1f5fa8")
-            ax.set_xlabel({"n": "trials", "p": "predictors"}.get(axis, axis))
-            ax.set_title(f"exponent {curve['exponent']:.2f}", fontsize=10)
-            ax.set_xticks(curve["sizes"], [str(size) for size in curve["sizes"]])
+
+def draw_growth(curves: dict[str, dict], base: dict[str, int], figure: Path) -> None:
+    """Both against each size, on log axes, with the exponents."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    names = {"n": "trials", "p": "predictors", "targets": "targets"}
+    panels = plt.subplots(2, 3, figsize=(9, 5.2), sharey="row", sharex="col")[1]
+    for row, (what, label) in zip(
+        panels, (("seconds", "seconds"), ("gb", "GB beside the data")), strict=True
+    ):
+        for ax, (axis, curve) in zip(row, curves.items(), strict=True):
+            ax.loglog(curve["sizes"], curve[what], "o-", color="#1f5fa8")
+            ax.set_title(f"exponent {curve[f'exponent of {what}']:.2f}", fontsize=10)
+            ax.set_xticks(curve["sizes"], [f"{size:,}" for size in curve["sizes"]])
             ax.minorticks_off()
             ax.grid(alpha=0.3)
-        axes[0].set_ylabel("seconds, K-fold fit")
-        plt.tight_layout()
-        plt.savefig(figure, dpi=120)
-    return {"base": base, "curves": curves}
+            if what == "gb":
+                ax.set_xlabel(names[axis])
+        row[0].set_ylabel(label)
+    told = ", ".join(f"{size:,} {names[axis]}" for axis, size in base.items())
+    plt.suptitle(f"K-fold fit, 5 folds, 10 penalties; from {told}", fontsize=10)
+    plt.tight_layout()
+    plt.savefig(figure, dpi=120)
 
 
 def table(files: list[Path]) -> str:
@@ -440,6 +446,8 @@ def table(files: list[Path]) -> str:
     ]
     for file in files:
         for name, result in json.loads(file.read_text()).items():
+            if name == "growth":
+                continue  # its figure tells it
             if name == "banded":
                 for side, runs in result["runs"].items():
                     ratio = result["seconds"]["himalaya"] / result["seconds"][side]

@@ -1,9 +1,9 @@
 """Training steps of the three phases of Vis-Dec at full size: time and memory per sample.
 
     python benchmarks/visdec.py                                  # all phases, two steps each
-    python benchmarks/visdec.py --phases 1 --steps 3 --batch 250 --micro 25 --precision bf16
+    python benchmarks/visdec.py --phases 1 --steps 3 --batch 50 --micro 25 --precision bf16
     python benchmarks/visdec.py --tiny                           # the same in seconds
-    python benchmarks/visdec.py --table benchmarks/results/visdec.json
+    python benchmarks/visdec.py --table benchmarks/results/visdec-*.json
 
 Weights are random and data simulated, of true shapes; speed and memory do not depend on what they
 are. Steps are those of the project's training under Lightning, checkpoints left out. Batches and
@@ -62,11 +62,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="torch's own number by default")
     parser.add_argument("--tiny", action="store_true", help="tiny networks, to check this program")
     parser.add_argument("--out", type=Path, help=f"{RESULTS.name} in results; none with --tiny")
-    parser.add_argument("--table", type=Path)
+    parser.add_argument("--table", type=Path, nargs="+", help="print what --out wrote before")
     parser.add_argument("--part", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.table:
-        print(table(json.loads(options.table.read_text())))
+        print("\n".join(table(json.loads(file.read_text())) for file in options.table))
         return
     _check(parser, options)
     if options.part:

@@ -6,9 +6,12 @@ used again where they can be: a fresh one costs a page fault for every 4 kB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from itertools import pairwise
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +25,7 @@ Array = Any
 """A numpy array, or a torch tensor on the device of its `Ops`."""
 
 _ROWS_AT_ONCE = 128
+_COLUMNS_AT_ONCE = 256
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:
@@ -46,6 +50,8 @@ class Ops(Protocol):
     def svd(self, a: Array) -> tuple[Array, Array, Array]: ...
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]: ...
     def weighted_squares(self, weights: FloatArray, a: Array) -> npt.NDArray[np.float64]: ...
+    def small_products(self) -> AbstractContextManager[None]: ...
+    def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None: ...
 
 
 @contextmanager
@@ -66,12 +72,49 @@ def one_pool() -> Iterator[None]:
 
 
 @cache
-def _second_pools() -> list[Any]:
-    libraries = [
+def _libraries() -> list[Any]:
+    return [
         library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"
     ]
-    of_numpy = any("numpy" in library.filepath for library in libraries)
-    return [library for library in libraries if of_numpy and "scipy.libs" in library.filepath]
+
+
+def _second_pools() -> list[Any]:
+    of_numpy = any("numpy" in library.filepath for library in _libraries())
+    return [library for library in _libraries() if of_numpy and "scipy.libs" in library.filepath]
+
+
+class _SmallProducts:
+    """A context without threads inside BLAS; the last to leave it gives them back.
+
+    In products of narrow matrices threads wait for each other longer than they work.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._before: list[tuple[Any, int]] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = [(library, library.num_threads) for library in _libraries()]
+                for library, _ in self._before:
+                    library.set_num_threads(1)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                for library, count in self._before:
+                    library.set_num_threads(count)
+
+    @property
+    def n_threads(self) -> int:
+        """How many threads there would be outside."""
+        return max((count for _, count in self._before), default=1)
+
+
+_small_products = _SmallProducts()
 
 
 class NumpyOps:
@@ -94,9 +137,26 @@ class NumpyOps:
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         return np.matmul(a, b, out=out)
 
+    def small_products(self) -> AbstractContextManager[None]:
+        """A context for products of narrow matrices."""
+        return _small_products
+
+    def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None:
+        """Call ``work(columns)`` for all columns, in pieces that share the processors."""
+        with _small_products:
+            count = max(1, min(_small_products.n_threads, n_columns // _COLUMNS_AT_ONCE))
+            edges = np.linspace(0, n_columns, count + 1).astype(int)
+            pieces = [slice(int(low), int(high)) for low, high in pairwise(edges)]
+            if count == 1:
+                work(pieces[0])
+                return
+            with ThreadPoolExecutor(count) as pool:
+                list(pool.map(work, pieces))
+
     def householder(self, panel: Array) -> tuple[Array, Array, Array]:
         """Reflectors V (m, b), unit lower triangular, factors tau (b,) and R (b, b)."""
-        transposed, tau = np.linalg.qr(panel, mode="raw")
+        with _small_products:
+            transposed, tau = np.linalg.qr(panel, mode="raw")
         raw = transposed.T
         width = panel.shape[1]
         r = np.triu(raw[:width])
@@ -166,6 +226,12 @@ class TorchOps:
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         return self._torch.matmul(a, b, out=out)
+
+    def small_products(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None:
+        work(slice(0, n_columns))
 
     def householder(self, panel: Array) -> tuple[Array, Array, Array]:
         raw, tau = self._torch.geqrf(panel)

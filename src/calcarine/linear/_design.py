@@ -245,11 +245,13 @@ def fit_scaler(
     )
 
 
-def scaled_rows(x: Matrix, scaler: Scaler, dtype: np.dtype[Any]) -> FloatArray:
-    """All rows of X, scaled, in one array in memory; shape (n, p)."""
-    out = np.empty(x.shape, dtype)
+def scaled_rows(
+    x: Matrix, scaler: Scaler, dtype: np.dtype[Any], order: npt.NDArray[np.intp]
+) -> FloatArray:
+    """All rows of X, scaled and put into an order, in one array in memory; shape (n, p)."""
+    out, place = np.empty(x.shape, dtype), np.argsort(order)
     with np.errstate(over="ignore"):  # what overflows float32 is seen in its Gram matrix
         for rows in row_chunks(x):
-            out[rows] = scaler(np.asarray(x[rows]))
+            out[place[rows]] = scaler(np.asarray(x[rows]))
     release(x)
     return out

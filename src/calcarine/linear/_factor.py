@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
 
 from calcarine.linear._arrays import Array, Ops, dtype_of
 
@@ -122,27 +123,34 @@ class Banded:
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
         """Solve for all columns of b, shape (size, t), into `out` of that shape if it is given."""
-        forward, backward = self._cholesky(alpha)
+        with self.ops.small_products():
+            forward, backward = self._cholesky(alpha)
+        found = self.ops.empty(tuple(b.shape), b) if out is None else out
+        found[...] = b
         count, width, _ = self.diagonal.shape
-        if out is None:
-            out = self.ops.empty(tuple(b.shape), b)
-        out[...] = b
-        buffer = self.ops.empty((width, b.shape[1]), b)
-        # What a block needs lies in one piece: itself and the last one done, beside each other.
-        for k in range(count):
-            first, stop = k * width, min((k + 1) * width, self.size)
-            before = width if k else 0
-            factor = forward[k, : stop - first, width - before : width + stop - first]
-            part = buffer[: stop - first]
-            self.ops.matmul(factor, out[first - before : stop], out=part)
-            out[first:stop] = part
-        for k in reversed(range(count)):
-            first, stop = k * width, min((k + 1) * width, self.size)
-            end = min(stop + width, self.size)
-            part = buffer[: stop - first]
-            self.ops.matmul(backward[k, : stop - first, : end - first], out[first:end], out=part)
-            out[first:stop] = part
-        return out
+
+        def substitute(columns: slice) -> None:
+            here = found[:, columns]
+            buffer = self.ops.empty((width, here.shape[1]), b)
+            # What a block needs lies in one piece: itself and the last one done, beside each other.
+            for k in range(count):
+                first, stop = k * width, min((k + 1) * width, self.size)
+                before = width if k else 0
+                factor = forward[k, : stop - first, width - before : width + stop - first]
+                part = buffer[: stop - first]
+                self.ops.matmul(factor, here[first - before : stop], out=part)
+                here[first:stop] = part
+            for k in reversed(range(count)):
+                first, stop = k * width, min((k + 1) * width, self.size)
+                end = min(stop + width, self.size)
+                part = buffer[: stop - first]
+                self.ops.matmul(
+                    backward[k, : stop - first, : end - first], here[first:end], out=part
+                )
+                here[first:stop] = part
+
+        self.ops.by_columns(substitute, b.shape[1])
+        return found
 
     def forget(self) -> None:
         """Let go of the factors of all penalties."""
@@ -331,13 +339,16 @@ def _beside(a: Array, b: Array, ops: Ops) -> Array:
 def _compact(v: Array, tau: Array, ops: Ops) -> Array:
     """T (b, b), upper triangular, with H_1 ... H_b = I - V T V^T.
 
-    Column by column (Schreiber & Van Loan 1989, eq. 3.3); a reflector with tau 0 does nothing and
-    gets a zero row and column.
+    Its inverse is the upper triangle of V^T V with 1 / tau on the diagonal (Joffrain et al.
+    2006); a reflector with tau 0 does nothing and gets a zero row and column.
     """
-    products = np.asarray(ops.get(v.T @ v), dtype=np.float64)
+    with ops.small_products():
+        products = np.asarray(ops.get(v.T @ v), dtype=np.float64)
     factors = np.asarray(ops.get(tau), dtype=np.float64)
-    t = np.zeros_like(products)
-    for j, factor in enumerate(factors):
-        t[j, j] = factor
-        t[:j, j] = -factor * (t[:j, :j] @ products[:j, j])
+    idle = factors == 0
+    inverse = np.triu(products, 1)
+    inverse[idle] = inverse[:, idle] = 0
+    np.fill_diagonal(inverse, 1 / np.where(idle, 1, factors))
+    t = np.triu(scipy.linalg.lapack.dtrtri(inverse)[0])
+    t[idle, idle] = 0
     return ops.put(t, dtype_of(v))

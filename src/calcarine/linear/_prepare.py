@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +28,7 @@ from calcarine.linear._precision import (
     measure_primal,
     representable,
 )
-from calcarine.linear._sources import CHUNK_VALUES
+from calcarine.linear._sources import CHUNK_VALUES, row_chunks
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -46,8 +47,8 @@ def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) 
 class Trials:
     """Scaled rows, shape (n, p), in the precision of the plan, and how they are to be decomposed.
 
-    `fold_of_row` is None when only all rows are wanted. `columns` is how many columns the fit on
-    all rows will be solved for, over all penalties.
+    Rows are in the order of `fold_of_row`, which is None when only all rows are wanted. The fit on
+    all rows will be solved for `columns`, over all penalties.
     """
 
     x: FloatArray
@@ -64,8 +65,9 @@ class Trials:
         """Training and held-out trials of every fold."""
         if self.fold_of_row is None:
             return
-        for fold in range(int(self.fold_of_row.max()) + 1):
-            yield np.flatnonzero(self.fold_of_row != fold), np.flatnonzero(self.fold_of_row == fold)
+        everything = np.arange(len(self.x))
+        for held in np.split(everything, np.flatnonzero(np.diff(self.fold_of_row)) + 1):
+            yield np.delete(everything, held), held
 
     def design(
         self, kind: str, folds: list[System], full: System, moments: list[Moments]
@@ -208,34 +210,39 @@ def _full_system(
 def _primal(trials: Trials) -> Design | None:
     x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
     target_rows, dead = trials.target_rows, trials.scaler.dead
-    in_folds = trials.fold_of_row is not None
     n, p = x.shape
-    parts: list[Any] = [held for _, held in trials.parts()] or [slice(None)]
-    total, grams, sums, moments = np.zeros((p, p), plan.dtype), [], [], []
+    held_out = [held for _, held in trials.parts()]
+    parts = [slice(held[0], held[-1] + 1) for held in held_out] or [slice(None)]
+    total, sums, moments = np.zeros((p, p), plan.dtype), [], []
+    grams: deque[FloatArray] = deque()
     jobs = ((x[rows], target_rows[rows], plan, ops) for rows in parts)
     for gram, column_sums, moment in run(_fold_moments, jobs):
         total += gram
         sums.append(column_sums)
         moments.append(moment)
-        grams.append(gram if in_folds else None)
+        if held_out:
+            grams.append(gram)
+    del gram  # the folds overwrite theirs, one after the other
     everything = np.sum(sums, axis=0)
-    n_train = [n - len(held) for _, held in trials.parts()]
+    n_train = [n - len(held) for held in held_out]
     means = [
         (everything - held) / count if plan.fit_intercept else np.zeros(p)
         for held, count in zip(sums, n_train, strict=False)
     ]
 
     def centred(fold: int) -> tuple[Any, ...]:
-        gram, mean = total - grams[fold], means[fold]
-        grams[fold] = None
+        gram, mean = grams.popleft(), means[fold]
+        # What came from a worker may not be written to.
+        gram = np.subtract(total, gram, out=gram if gram.flags.writeable else None)
         if plan.fit_intercept:
             centre = (mean * np.sqrt(n_train[fold])).astype(plan.dtype)
-            gram -= np.outer(centre, centre)
+            for some in row_chunks(gram):
+                gram[some] -= centre[some, None] * centre
         rows = x[parts[fold]] - mean.astype(plan.dtype)
-        return gram, rows, mean * n_train[fold], parts[fold], dead, plan, ops
+        return gram, rows, mean * n_train[fold], held_out[fold], dead, plan, ops
 
     folds: list[System] = []
-    if in_folds:
+    if held_out:
         for system in run(_primal_system, (centred(fold) for fold in range(len(parts)))):
             if system is None:
                 return None

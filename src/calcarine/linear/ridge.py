@@ -380,7 +380,10 @@ def _decompose(
     `targets` are those that quadratic forms could serve, penalties tried for each, and columns that
     the fit on all rows is solved for.
     """
-    n_folds = 0 if fold_of_row is None else int(fold_of_row.max()) + 1
+    n_folds, order = 0, np.arange(len(rows))
+    if fold_of_row is not None:  # so that the trials of a fold are a slice
+        n_folds, order = int(fold_of_row.max()) + 1, np.argsort(fold_of_row, kind="stable")
+        fold_of_row, rows = fold_of_row[order], rows[order]
 
     def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
         left_out = None if groups is None else LeaveOut(design, values, groups)
@@ -393,7 +396,7 @@ def _decompose(
     for attempt in wider(plan):
         needed = peak_bytes(n, p, n_folds, attempt)
         _check_room(room, needed, attempt)
-        values = scaled_rows(x, scaler, attempt.dtype)
+        values = scaled_rows(x, scaler, attempt.dtype, order)
         forms = None  # by default in no more memory than float64 could take anyway
         if fold_of_row is not None:
             spare = needed if room is None else room - needed
