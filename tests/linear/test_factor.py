@@ -1,12 +1,13 @@
 """Block tridiagonal factors against numpy's solve and eigenvalues."""
 
 import copy
+from threading import Thread, get_ident
 
 import numpy as np
 import pytest
 
-from calcarine.linear import _factor
-from calcarine.linear._arrays import TorchOps, ops_for
+from calcarine.linear import _arrays, _factor
+from calcarine.linear._arrays import TorchOps, WithoutThreads, ops_for
 from calcarine.linear._checks import RidgeError
 from calcarine.linear._factor import Banded, Spectral, factorize
 
@@ -160,8 +161,8 @@ def test_weighted_squares_are_summed_in_double_precision(device):
     rng = np.random.default_rng(0)
     weights, a = rng.normal(size=(3, 500)), rng.normal(size=(500, 4)).astype(np.float32)
     ops = ops_for(device)
-    found = ops.weighted_squares(weights, ops.put(a, a.dtype))
-    np.testing.assert_allclose(found, weights @ a.astype(float) ** 2, rtol=1e-12)
+    found = ops.weighted_squares(weights, ops.put(a, a.dtype), 0.5)
+    np.testing.assert_allclose(found, weights @ (a.astype(float) / 2) ** 2, rtol=1e-12)
 
 
 def test_null_directions_get_no_weight_without_penalty():
@@ -192,6 +193,58 @@ def test_columns_dots_are_summed_in_double_precision():
         dots = ops.column_dots(on_device, on_device)
         assert dots.dtype == np.float64
         np.testing.assert_allclose(dots, 3000 * float(np.float32(0.1)) ** 2, rtol=2e-6)
+
+
+class Library:
+    """What threadpoolctl tells of a BLAS."""
+
+    num_threads = 4
+
+    def set_num_threads(self, count):
+        self.num_threads = count
+
+
+def test_threads_are_given_back_when_the_last_leaves():
+    library = Library()
+    context = WithoutThreads(lambda: [library])
+    with context:
+        assert library.num_threads == 1
+        other = Thread(target=context.__enter__)
+        other.start()
+        other.join()
+    assert library.num_threads == 1  # the other is inside still
+    context.__exit__(None, None, None)
+    assert library.num_threads == 4
+    with pytest.raises(ValueError, match="no"), context:
+        raise ValueError("no")
+    assert library.num_threads == 4
+    with WithoutThreads(list):  # no BLAS that is known
+        pass
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("n_columns", [1, 255, 256, 1000])
+def test_every_column_is_worked_on_once(device, n_columns, monkeypatch):
+    library = Library()
+    monkeypatch.setattr(_arrays, "small_products", WithoutThreads(lambda: [library]))
+    done, threads = np.zeros(n_columns, int), set()
+
+    def work(columns):
+        done[columns] += 1
+        threads.add((get_ident(), library.num_threads))
+
+    ops_for(device).by_columns(work, n_columns)
+    assert (done == 1).all()
+    if device == "cpu":
+        assert {count for _, count in threads} == {1}
+        assert (get_ident() in dict(threads)) == (n_columns < 512)
+
+    def fail(columns):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        ops_for(device).by_columns(fail, n_columns)
+    assert library.num_threads == 4
 
 
 def test_unknown_devices_are_told():

@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 import zarr
 
-from calcarine.linear import RidgeError, _forms, _sink, _sources, predict_linear, ridge, ridge_cv
+from calcarine.linear import (
+    RidgeError,
+    _forms,
+    _sink,
+    _sources,
+    _targets,
+    predict_linear,
+    ridge,
+    ridge_cv,
+)
 
 ALPHAS = np.logspace(-1, 4, 6)
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
@@ -87,8 +96,40 @@ def test_memory_maps_let_go_of_their_pages_and_lose_nothing(tmp_path):
     np.testing.assert_array_equal(y, values)
     own = np.load(tmp_path / "y.npy", mmap_mode="c")
     own[0, 0] = 7  # no file has it
-    _sources.read_columns(own, slice(0, 1), "Y")
-    assert own[0, 0] == 7
+    for view in (own, own.view(np.memmap), np.asarray(own)):
+        _sources.read_columns(view, slice(0, 1), "Y")
+        assert own[0, 0] == 7
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells it")
+def test_a_fit_holds_no_pages_of_its_data(tmp_path):
+    X, Y = make_data(n=200, p=30, t=40_000)
+    x, y = (on_memory_map(tmp_path, n, v.astype("f4")) for n, v in (("x", X), ("y", Y)))  # 32 MB
+    before = mapped_megabytes()
+    result = ridge_cv(x, y, alphas=ALPHAS, out=tmp_path / "fit", cv="gcv")
+    assert mapped_megabytes() < before + 12
+    assert result.coef.shape == (30, 40_000)
+
+
+def test_a_fit_of_another_block_size_that_stops_leaves_what_was_finished(
+    data, tmp_path, monkeypatch
+):
+    X, Y, groups = data
+    options = {"alphas": ALPHAS, "groups": groups, "out": tmp_path / "fit"}
+    ridge_cv(X, Y, block_size=4, **options)
+    whole = ridge_cv(X, Y, alphas=ALPHAS, groups=groups)
+
+    def stopped(design, block, chosen, out=None):
+        if out is not None:  # the product is there, its scale is not
+            out[...] = 0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_targets, "weights", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        ridge_cv(X, Y, block_size=7, **options)
+    monkeypatch.undo()
+    again = ridge_cv(X, Y, block_size=4, **options)
+    np.testing.assert_allclose(again.coef, whole.coef, rtol=1e-9, atol=1e-12)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import RidgeCV as SklearnRidgeCV
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeCV, RidgeError, _factor, _forms, load, ridge_cv, save
+from calcarine.linear import RidgeCV, RidgeError, _factor, _forms, _prepare, load, ridge_cv, save
 from calcarine.linear._forms import Forms
 
 ALPHAS = np.logspace(-1, 4, 11)
@@ -97,6 +97,44 @@ def test_gcv_by_singular_values_and_banded_factors(shape, monkeypatch):
     for solver in ("primal", "dual"):
         banded = ridge_cv(X, Y, alphas=ALPHAS, cv="gcv", solver=solver)
         check_choice(banded, table)
+
+
+@pytest.mark.parametrize("size", [1e-80, 1e80])
+def test_gcv_does_not_hang_on_the_unit_of_x(size):
+    X, Y = make_data(60, 20)
+    options = {"cv": "gcv", "standardize": False, "solver": "primal"}
+    expected = ridge_cv(X, Y, alphas=ALPHAS, **options)
+    found = ridge_cv(X * size, Y, alphas=ALPHAS * size**2, **options)
+    np.testing.assert_allclose(found.cv_curve, expected.cv_curve, rtol=1e-9)
+    np.testing.assert_allclose(found.alpha, expected.alpha * size**2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(402, 282), (282, 402)])
+@pytest.mark.parametrize("options", [{"cv": "gcv"}, {"search": "local"}, {"dtype": "float32"}])
+def test_eigenvectors_for_many_targets_change_nothing(shape, options, monkeypatch):
+    X, Y, groups = simulated(*shape, t=1500)
+    kinds = []
+    factorize = _factor.factorize
+
+    def noted(*given):
+        found = factorize(*given)
+        kinds.append(type(found[1]).__name__)
+        return found
+
+    monkeypatch.setattr(_prepare, "factorize", noted)
+    by_vectors = ridge_cv(X, Y, groups=groups, **options)
+    assert kinds[-1] == "Spectral"
+    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
+    by_band = ridge_cv(X, Y, groups=groups, **options)
+    assert kinds[-1] == "Banded"
+    single = "dtype" in options
+    np.testing.assert_allclose(
+        by_band.cv_scores, by_vectors.cv_scores, atol=1e-4 if single else 1e-9
+    )
+    assert (by_band.alpha == by_vectors.alpha).mean() > (0.999 if single else 0.9999)
+    np.testing.assert_allclose(
+        by_band.coef, by_vectors.coef, atol=(1e-3 if single else 1e-9) * abs(by_band.coef).max()
+    )
 
 
 def test_gcv_of_a_fit_that_interpolates():
@@ -512,6 +550,20 @@ def test_quadratic_forms_score_as_predictions_do(shape, options, repeated, monke
     np.testing.assert_allclose(found[1].cv_scores, found[0].cv_scores, atol=tolerance)
     np.testing.assert_allclose(found[1].cv_curve, found[0].cv_curve, atol=tolerance)
     np.testing.assert_array_equal(found[1].alpha, found[0].alpha)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("search", ["full", "local"])
+def test_quadratic_forms_whatever_the_order_of_the_targets_rows(solver, search, monkeypatch):
+    X, Y, groups = simulated(120, 40, t=120)
+    rows = np.random.default_rng(0).permutation(120)
+    options = {"groups": groups, "solver": solver, "search": search}
+    for pays in (False, True):
+        monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
+        expected = ridge_cv(X, Y[rows], **options)
+        found = ridge_cv(X, Y, target_rows=rows, **options)
+        np.testing.assert_array_equal(found.alpha, expected.alpha)
+        np.testing.assert_allclose(found.cv_curve, expected.cv_curve, rtol=1e-9)
 
 
 def test_quadratic_forms_serve_the_local_search(monkeypatch):

@@ -6,9 +6,9 @@ used again where they can be: a fresh one costs a page fault for every 4 kB.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ContextDecorator, nullcontext
 from functools import cache
 from itertools import pairwise
 from threading import Lock
@@ -49,26 +49,11 @@ class Ops(Protocol):
     def eigh(self, a: Array) -> tuple[Array, Array]: ...
     def svd(self, a: Array) -> tuple[Array, Array, Array]: ...
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]: ...
-    def weighted_squares(self, weights: FloatArray, a: Array) -> npt.NDArray[np.float64]: ...
+    def weighted_squares(
+        self, weights: FloatArray, a: Array, scale: float
+    ) -> npt.NDArray[np.float64]: ...
     def small_products(self) -> AbstractContextManager[None]: ...
     def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None: ...
-
-
-@contextmanager
-def one_pool() -> Iterator[None]:
-    """Keep scipy's own BLAS to one thread.
-
-    The wheels of numpy and scipy bring one each. Threads of the one spin for a while after their
-    work, and the other's wait for the processors: fits that use both take three times as long.
-    """
-    before = [(library, library.num_threads) for library in _second_pools()]
-    for library, _ in before:
-        library.set_num_threads(1)
-    try:
-        yield
-    finally:
-        for library, count in before:
-            library.set_num_threads(count)
 
 
 @cache
@@ -78,28 +63,29 @@ def _libraries() -> list[Any]:
     ]
 
 
-def _second_pools() -> list[Any]:
+def _of_scipy() -> list[Any]:
     of_numpy = any("numpy" in library.filepath for library in _libraries())
     return [library for library in _libraries() if of_numpy and "scipy.libs" in library.filepath]
 
 
-class _SmallProducts:
-    """A context without threads inside BLAS; the last to leave it gives them back.
+def _of_numpy() -> list[Any]:
+    return [library for library in _libraries() if library not in _of_scipy()]
 
-    In products of narrow matrices threads wait for each other longer than they work.
-    """
 
-    def __init__(self) -> None:
+class WithoutThreads(ContextDecorator):
+    """A context in which some BLAS has one thread; the last to leave it gives them back."""
+
+    def __init__(self, libraries: Callable[[], list[Any]]) -> None:
+        self._libraries = libraries
         self._lock, self._inside = Lock(), 0
         self._before: list[tuple[Any, int]] = []
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._inside:
-                self._before = [(library, library.num_threads) for library in _libraries()]
-                for library, _ in self._before:
-                    library.set_num_threads(1)
             self._inside += 1
+            if self._inside == 1:
+                self._before = [(library, library.num_threads) for library in self._libraries()]
+                self.take_away()
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
@@ -108,17 +94,29 @@ class _SmallProducts:
                 for library, count in self._before:
                     library.set_num_threads(count)
 
+    def take_away(self) -> None:
+        """Set one thread; where BLAS has its threads from OpenMP, for the calling thread alone."""
+        for library, _ in self._before:
+            library.set_num_threads(1)
+
     @property
     def n_threads(self) -> int:
-        """How many threads there would be outside."""
+        """How many threads there are outside."""
         return max((count for _, count in self._before), default=1)
 
 
-_small_products = _SmallProducts()
+one_pool = WithoutThreads(_of_scipy)
+"""Keeps scipy's own BLAS to one thread.
+
+The wheels of numpy and scipy bring one each. Threads of the one spin for a while after their work,
+and the other's wait for the processors: fits that use both take three times as long.
+"""
+small_products = WithoutThreads(_of_numpy)
+"""For products of narrow matrices, in which threads wait for each other longer than they work."""
 
 
 class NumpyOps:
-    """numpy, and scipy for one small routine that numpy does not have."""
+    """numpy, and scipy for what LAPACK has and numpy does not."""
 
     device = "cpu"
 
@@ -139,23 +137,23 @@ class NumpyOps:
 
     def small_products(self) -> AbstractContextManager[None]:
         """A context for products of narrow matrices."""
-        return _small_products
+        return small_products
 
     def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None:
         """Call ``work(columns)`` for all columns, in pieces that share the processors."""
-        with _small_products:
-            count = max(1, min(_small_products.n_threads, n_columns // _COLUMNS_AT_ONCE))
+        with small_products:
+            count = max(1, min(small_products.n_threads, n_columns // _COLUMNS_AT_ONCE))
             edges = np.linspace(0, n_columns, count + 1).astype(int)
             pieces = [slice(int(low), int(high)) for low, high in pairwise(edges)]
             if count == 1:
                 work(pieces[0])
                 return
-            with ThreadPoolExecutor(count) as pool:
+            with ThreadPoolExecutor(count, initializer=small_products.take_away) as pool:
                 list(pool.map(work, pieces))
 
     def householder(self, panel: Array) -> tuple[Array, Array, Array]:
         """Reflectors V (m, b), unit lower triangular, factors tau (b,) and R (b, b)."""
-        with _small_products:
+        with small_products:
             transposed, tau = np.linalg.qr(panel, mode="raw")
         raw = transposed.T
         width = panel.shape[1]
@@ -188,9 +186,12 @@ class NumpyOps:
             total += np.einsum("ij,ij->j", a[rows], b[rows])
         return total
 
-    def weighted_squares(self, weights: FloatArray, a: Array) -> npt.NDArray[np.float64]:
-        """Sums over the rows of a (r, t) of its squares with each row of weights (k, r); (k, t)."""
-        sums: npt.NDArray[np.float64] = weights @ np.square(a, dtype=np.float64)
+    def weighted_squares(
+        self, weights: FloatArray, a: Array, scale: float
+    ) -> npt.NDArray[np.float64]:
+        """Sums over the rows of a (r, t), scaled and squared, with each row of weights (k, r)."""
+        scaled = np.multiply(a, scale, dtype=np.float64)
+        sums: npt.NDArray[np.float64] = weights @ np.square(scaled, out=scaled)
         return sums
 
 
@@ -258,8 +259,10 @@ class TorchOps:
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]:
         return self.get((a * b).sum(0, dtype=self._torch.float64))
 
-    def weighted_squares(self, weights: FloatArray, a: Array) -> npt.NDArray[np.float64]:
-        return self.get(self.put(weights, np.dtype(np.float64)) @ a.double() ** 2)
+    def weighted_squares(
+        self, weights: FloatArray, a: Array, scale: float
+    ) -> npt.NDArray[np.float64]:
+        return self.get(self.put(weights, np.dtype(np.float64)) @ (a.double() * scale) ** 2)
 
 
 def ops_for(device: str) -> Ops:

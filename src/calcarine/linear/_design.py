@@ -235,7 +235,7 @@ def fit_scaler(
         squares += difference**2 * (seen * len(chunk) / total)
         mean += difference * (len(chunk) / total)
         seen = total
-    release(x)
+        release(x)
     std = np.sqrt(squares / seen)
     constant = is_constant(mean, std, seen)
     return Scaler(
@@ -246,12 +246,12 @@ def fit_scaler(
 
 
 def scaled_rows(
-    x: Matrix, scaler: Scaler, dtype: np.dtype[Any], order: npt.NDArray[np.intp]
+    x: Matrix, scaler: Scaler, dtype: np.dtype[Any], order: npt.NDArray[np.intp] | None
 ) -> FloatArray:
-    """All rows of X, scaled and put into an order, in one array in memory; shape (n, p)."""
-    out, place = np.empty(x.shape, dtype), np.argsort(order)
+    """All rows of X, scaled, in one array in memory, put in order if one is given; shape (n, p)."""
+    out, place = np.empty(x.shape, dtype), None if order is None else np.argsort(order)
     with np.errstate(over="ignore"):  # what overflows float32 is seen in its Gram matrix
         for rows in row_chunks(x):
-            out[place[rows]] = scaler(np.asarray(x[rows]))
-    release(x)
+            out[rows if place is None else place[rows]] = scaler(np.asarray(x[rows]))
+            release(x)
     return out

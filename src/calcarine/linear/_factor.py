@@ -28,7 +28,7 @@ _SMALL = 256
 SUBSTITUTION = 768
 """What a row of a band costs in substitution, in multiplications of a large product."""
 _EIGENVECTORS = 13
-"""What an eigendecomposition of order r costs more than a band, in products of order r."""
+"""What an eigendecomposition costs more than a band on a processor, in products of its order."""
 
 
 @dataclass
@@ -100,8 +100,12 @@ class Banded:
         Forward: [-L_k^-1 C_k, L_k^-1] of the blocks k - 1 and k; backward: the same transposed, of
         the blocks k and k + 1. L_k is the Cholesky factor of block k, C_k its coupling to the last.
         """
-        if alpha in self._cache:
-            return self._cache[alpha]
+        if alpha not in self._cache:
+            with self.ops.small_products():
+                self._cache[alpha] = self._factors(alpha)
+        return self._cache[alpha]
+
+    def _factors(self, alpha: float) -> tuple[Array, Array]:
         ops, (count, width, _) = self.ops, self.diagonal.shape
         shift = ops.eye(width, self.diagonal) * alpha
         forward = ops.empty((count, width, 2 * width), self.diagonal)
@@ -118,13 +122,11 @@ class Banded:
                 backward[k, :, width:] = -(coupling @ inverse).T
                 block = self.diagonal[k + 1] + shift - coupling @ coupling.T
                 forward[k + 1, :, :width] = -coupling
-        self._cache[alpha] = (forward, backward)
-        return self._cache[alpha]
+        return forward, backward
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
         """Solve for all columns of b, shape (size, t), into `out` of that shape if it is given."""
-        with self.ops.small_products():
-            forward, backward = self._cholesky(alpha)
+        forward, backward = self._cholesky(alpha)
         found = self.ops.empty(tuple(b.shape), b) if out is None else out
         found[...] = b
         count, width, _ = self.diagonal.shape
@@ -231,7 +233,7 @@ def factorize(gram: Array, ops: Ops, columns: int = 0) -> tuple[Array, Solver]:
     basis : array, shape (p, p)
     solver : Spectral or Banded
     """
-    if _by_eigenvectors(gram.shape[0], columns):
+    if _by_eigenvectors(gram.shape[0], columns if ops.device == "cpu" else 0):
         eigen, vectors = ops.eigh(gram)
         return vectors, Spectral(eigen * (eigen > 0), ops)
     return _band(gram, ops)

@@ -213,9 +213,11 @@ def _primal(trials: Trials) -> Design | None:
     n, p = x.shape
     held_out = [held for _, held in trials.parts()]
     parts = [slice(held[0], held[-1] + 1) for held in held_out] or [slice(None)]
+    # Repeats are summed anyway; a slice of the rows keeps all of them in memory.
+    alone = int(target_rows.max()) + 1 == n
     total, sums, moments = np.zeros((p, p), plan.dtype), [], []
     grams: deque[FloatArray] = deque()
-    jobs = ((x[rows], target_rows[rows], plan, ops) for rows in parts)
+    jobs = ((x[rows] if alone else x[rows].copy(), target_rows[rows], plan, ops) for rows in parts)
     for gram, column_sums, moment in run(_fold_moments, jobs):
         total += gram
         sums.append(column_sums)

@@ -25,7 +25,7 @@ def runner_for(client: Any) -> Runner:
         When `client` is no Dask client, is closed or asynchronous, or has no workers.
     """
     if client is None:
-        return here
+        return _here
     if not all(hasattr(client, part) for part in ("submit", "scatter", "nthreads", "status")):
         raise RidgeError(
             f"client is a {type(client).__name__}; pass a dask.distributed.Client or None."
@@ -45,7 +45,7 @@ def _check_open(client: Any, cause: BaseException | None = None) -> None:
         ) from cause
 
 
-def here(
+def _here(
     function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], shared: tuple[Any, ...] = ()
 ) -> Iterator[Any]:
     for job in jobs:

@@ -23,10 +23,13 @@ _PER_BLOCK = ("table", "r2", "mean", "chosen")
 
 
 class Memory:
-    """Keeps everything in arrays."""
+    """Keeps everything in arrays; `direct` when who solves a block can write to them."""
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any], n_alphas: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int], dtype: np.dtype[Any], n_alphas: int, direct: bool = False
+    ) -> None:
         self.coef: FloatArray = np.empty(shape, dtype)
+        self.direct = direct
         n_targets = shape[1]
         self.found = Answer(
             np.empty((n_alphas, n_targets)),
@@ -46,9 +49,9 @@ class Memory:
         for name in _PER_BLOCK:
             getattr(self.found, name)[..., block] = getattr(answer, name)
 
-    def room(self, block: slice) -> FloatArray:
+    def room(self, block: slice) -> FloatArray | None:
         """Where the weights of a block may be written before they are kept."""
-        return self.coef[:, block]
+        return self.coef[:, block] if self.direct else None
 
     def has_weights(self, block: slice, chosen: npt.NDArray[np.intp]) -> bool:
         """Whether a block was given its weights before, for the same penalties."""
@@ -74,7 +77,8 @@ class Memory:
 class Folder(Memory):
     """Writes weights to ``coef.npy`` and what is known of each finished block to a small file.
 
-    A block counts as finished when its file is there, which is written after its weights. Where
+    A block counts as finished when its file is there, which is written after its weights. Those
+    come whole: columns may be vouched for by the file of another block, of an earlier size. Where
     targets share a penalty, weights come in a second pass with small files of their own.
     """
 
@@ -208,6 +212,8 @@ def open_sink(
     shape: tuple[int, int],
     dtype: np.dtype[Any],
     n_alphas: int,
+    *,
+    direct: bool,
 ) -> Memory:
     """A sink in memory, or in the folder `out`.
 
@@ -217,7 +223,7 @@ def open_sink(
         When the folder holds another fit or cannot be written.
     """
     if out is None or key is None:
-        return Memory(shape, dtype, n_alphas)
+        return Memory(shape, dtype, n_alphas, direct)
     return Folder(Path(out), key, shape, dtype, n_alphas)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -70,13 +71,14 @@ def release(source: Matrix) -> None:
 
     What was written to it stays, save in a private copy (mode "c"), which is left alone.
     """
-    if not isinstance(source, np.memmap) or source.mode == "c":
-        return
-    pages: Any = source
+    modes, pages = set[str | None](), cast(Any, source)
     while isinstance(pages, np.ndarray):
+        if isinstance(pages, np.memmap):
+            modes.add(pages.mode)
         pages = pages.base
-    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
+    if isinstance(pages, mmap.mmap) and modes and modes <= {"r", "r+", "w+"}:
+        with suppress(AttributeError, OSError):  # not everywhere, and no page may be locked
+            pages.madvise(mmap.MADV_DONTNEED)
 
 
 def row_chunks(source: Matrix) -> list[slice]:

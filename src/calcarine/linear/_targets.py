@@ -208,9 +208,12 @@ def _solution_sums(
     """
     ops, solver, out = design.ops, design.full.solver, None
     if isinstance(solver, Spectral):
-        inverse = np.stack([solver.inverse(float(alpha)) for alpha in design.plan.alphas])
-        sums = ops.weighted_squares(np.concatenate([inverse**2, inverse]), block.full)
-        yield from zip(map(float, design.plan.alphas), *np.split(sums, 2), strict=True)
+        # In units of the largest eigenvalue, whose square may be no number.
+        unit = float(abs(solver.eigen).max()) or 1.0
+        inverse = unit * np.stack([solver.inverse(float(alpha)) for alpha in design.plan.alphas])
+        sums = ops.weighted_squares(np.concatenate([inverse**2, inverse]), block.full, unit**-0.5)
+        squares, products = np.split(sums, 2)
+        yield from zip(map(float, design.plan.alphas), squares / unit, products, strict=True)
         return
     for penalty in design.plan.alphas:
         out = solver.solve(block.full, float(penalty), out)

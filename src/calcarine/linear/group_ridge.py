@@ -171,7 +171,7 @@ class GroupRidgeResult:
         return matrices
 
 
-@one_pool()
+@one_pool
 def group_ridge_cv(
     Xs: Spaces,
     Y: npt.ArrayLike,

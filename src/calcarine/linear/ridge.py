@@ -35,9 +35,9 @@ from calcarine.linear._forms import forms_for
 from calcarine.linear._leave_out import LeaveOut, group_numbers, leave_out_bytes
 from calcarine.linear._predict import predict_linear
 from calcarine.linear._prepare import Trials, peak_bytes, prepare, prepare_hard, wider
-from calcarine.linear._runner import here, runner_for
+from calcarine.linear._runner import runner_for
 from calcarine.linear._sink import Memory, fit_key, open_sink
-from calcarine.linear._sources import Matrix, as_source, read_columns
+from calcarine.linear._sources import Matrix, as_source, read_columns, release
 from calcarine.linear._targets import Choice, best_penalty, gcv_is_sound, solve_block, weigh_block
 from calcarine.linear.folds import grouped_folds
 
@@ -114,7 +114,7 @@ class RidgeResult:
         return predict_linear(X, self.coef, self.x_mean, self.y_mean)
 
 
-@one_pool()
+@one_pool
 def ridge_cv(
     X: npt.ArrayLike,
     Y: npt.ArrayLike,
@@ -239,8 +239,8 @@ def ridge_cv(
     x, y = _check_data(X, Y)
     rows = _check_target_rows(target_rows, x.shape[0], y.shape[0])
     if block_size is None:
-        smaller = max(y.shape[0], min(x.shape))
-        block_size = min(max(_BLOCK, _BLOCK_VALUES // smaller), 4 * _BLOCK)
+        here = client is None and device == "cpu"
+        block_size = _large_block(x.shape, y.shape[0]) if here else _BLOCK
     block_size = check_count(block_size, 1, "block_size")
     memory = _check_memory(memory)
     penalties = check_alphas(alphas)
@@ -281,7 +281,8 @@ def ridge_cv(
     key = None
     if out is not None:
         key = fit_key(x, digest.hexdigest(), y, *settings, fold_of_row, numbers, rows, shared)
-    sink = open_sink(out, key, (x.shape[1], y.shape[1]), asked, len(penalties))
+    shape = (x.shape[1], y.shape[1])
+    sink = open_sink(out, key, shape, asked, len(penalties), direct=client is None)
     # Beside the designs: scores, and what leaving groups out takes.
     aside = 2 * 8 * len(penalties) * y.shape[1]
     if numbers is not None:
@@ -302,12 +303,14 @@ def ridge_cv(
         chosen = _choose_shared(found.table, shared)
         _weigh(y, blocks, sink, run, design, chosen)
     coef = sink.weights()
+    intercept = _intercept(found.mean, scaler, coef, asked)
+    release(coef)
     targets = np.arange(y.shape[1])
     low, high = edge_fractions(chosen, found.r2[chosen, targets] > 0, len(penalties))
     warn_at_edges(low, high, penalties, "r2 above 0")
     return RidgeResult(
         coef=coef,
-        intercept=_intercept(found.mean, scaler, coef, asked),
+        intercept=intercept,
         alpha=penalties[chosen],
         cv_scores=found.table[chosen, targets],
         cv_curve=found.table.mean(axis=1),
@@ -333,7 +336,7 @@ def _solve(
             values = read_columns(y, block, "Y")
             if not sink.has(block, values):
                 begun.append(block)
-                yield values, sink.room(block) if run is here else None
+                yield values, sink.room(block)
 
     for answer in run(solve_block, jobs(), shared):
         sink.keep(begun.popleft(), answer)
@@ -354,8 +357,7 @@ def _weigh(
         for block in blocks:
             if not sink.has_weights(block, chosen[block]):
                 begun.append(block)
-                room = sink.room(block) if run is here else None
-                yield read_columns(y, block, "Y"), chosen[block], room
+                yield read_columns(y, block, "Y"), chosen[block], sink.room(block)
 
     for coef in run(weigh_block, jobs(), (replace(design, folds=[]),)):
         block = begun.popleft()
@@ -380,9 +382,9 @@ def _decompose(
     `targets` are those that quadratic forms could serve, penalties tried for each, and columns that
     the fit on all rows is solved for.
     """
-    n_folds, order = 0, np.arange(len(rows))
-    if fold_of_row is not None:  # so that the trials of a fold are a slice
-        n_folds, order = int(fold_of_row.max()) + 1, np.argsort(fold_of_row, kind="stable")
+    n_folds, order = 0, None
+    if fold_of_row is not None:  # the trials of a fold are a slice then, ordered as its targets are
+        n_folds, order = int(fold_of_row.max()) + 1, np.lexsort((rows, fold_of_row))
         fold_of_row, rows = fold_of_row[order], rows[order]
 
     def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
@@ -435,6 +437,12 @@ def _intercept(
 ) -> FloatArray:
     # einsum casts as it goes; a product would copy all weights to float64.
     return (y_mean - np.einsum("i,ij->j", scaler.mean, coef)).astype(dtype)
+
+
+def _large_block(shape: tuple[int, ...], n_rows: int) -> int:
+    """Targets of a block that is large enough for its products and small enough for the caches."""
+    values, weights = max(n_rows, min(shape)), shape[1] / 4
+    return int(min(max(_BLOCK_VALUES / max(values, weights), _BLOCK), 4 * _BLOCK))
 
 
 def _blocks(n_targets: int, most: int, room: float | None, design: Design) -> list[slice]:
