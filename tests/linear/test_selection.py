@@ -546,7 +546,7 @@ def test_quadratic_forms_score_as_predictions_do(shape, options, repeated, monke
     found = []
     for pays in (False, True):
         monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
-        found.append(ridge_cv(X, Y, groups=groups, **options))
+        found.append(ridge_cv(X, Y, groups=groups, memory=1e9, **options))
     np.testing.assert_allclose(found[1].cv_scores, found[0].cv_scores, atol=tolerance)
     np.testing.assert_allclose(found[1].cv_curve, found[0].cv_curve, atol=tolerance)
     np.testing.assert_array_equal(found[1].alpha, found[0].alpha)
@@ -557,7 +557,7 @@ def test_quadratic_forms_score_as_predictions_do(shape, options, repeated, monke
 def test_quadratic_forms_whatever_the_order_of_the_targets_rows(solver, search, monkeypatch):
     X, Y, groups = simulated(120, 40, t=120)
     rows = np.random.default_rng(0).permutation(120)
-    options = {"groups": groups, "solver": solver, "search": search}
+    options = {"groups": groups, "solver": solver, "search": search, "memory": 1e9}
     for pays in (False, True):
         monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
         expected = ridge_cv(X, Y[rows], **options)
