@@ -1,12 +1,12 @@
 """Block tridiagonal factors against numpy's solve and eigenvalues."""
 
 import copy
-from threading import Thread, get_ident
+from threading import Thread
 
 import numpy as np
 import pytest
 
-from calcarine.linear import _arrays, _factor
+from calcarine.linear import _factor
 from calcarine.linear._arrays import TorchOps, WithoutThreads, ops_for
 from calcarine.linear._checks import RidgeError
 from calcarine.linear._factor import Banded, Spectral, factorize
@@ -220,31 +220,6 @@ def test_threads_are_given_back_when_the_last_leaves():
     assert library.num_threads == 4
     with WithoutThreads(list):  # no BLAS that is known
         pass
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("n_columns", [1, 255, 256, 1000])
-def test_every_column_is_worked_on_once(device, n_columns, monkeypatch):
-    library = Library()
-    monkeypatch.setattr(_arrays, "small_products", WithoutThreads(lambda: [library]))
-    done, threads = np.zeros(n_columns, int), set()
-
-    def work(columns):
-        done[columns] += 1
-        threads.add((get_ident(), library.num_threads))
-
-    ops_for(device).by_columns(work, n_columns)
-    assert (done == 1).all()
-    if device == "cpu":
-        assert {count for _, count in threads} == {1}
-        assert (get_ident() in dict(threads)) == (n_columns < 512)
-
-    def fail(columns):
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        ops_for(device).by_columns(fail, n_columns)
-    assert library.num_threads == 4
 
 
 def test_unknown_devices_are_told():

@@ -7,10 +7,8 @@ used again where they can be: a fresh one costs a page fault for every 4 kB.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ContextDecorator, nullcontext
+from contextlib import ContextDecorator
 from functools import cache
-from itertools import pairwise
 from threading import Lock
 from typing import Any, Protocol
 
@@ -25,7 +23,6 @@ Array = Any
 """A numpy array, or a torch tensor on the device of its `Ops`."""
 
 _ROWS_AT_ONCE = 128
-_COLUMNS_AT_ONCE = 256
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:
@@ -52,8 +49,6 @@ class Ops(Protocol):
     def weighted_squares(
         self, weights: FloatArray, a: Array, scale: float
     ) -> npt.NDArray[np.float64]: ...
-    def small_products(self) -> AbstractContextManager[None]: ...
-    def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None: ...
 
 
 @cache
@@ -66,10 +61,6 @@ def _libraries() -> list[Any]:
 def _of_scipy() -> list[Any]:
     of_numpy = any("numpy" in library.filepath for library in _libraries())
     return [library for library in _libraries() if of_numpy and "scipy.libs" in library.filepath]
-
-
-def _of_numpy() -> list[Any]:
-    return [library for library in _libraries() if library not in _of_scipy()]
 
 
 class WithoutThreads(ContextDecorator):
@@ -85,7 +76,8 @@ class WithoutThreads(ContextDecorator):
             self._inside += 1
             if self._inside == 1:
                 self._before = [(library, library.num_threads) for library in self._libraries()]
-                self.take_away()
+                for library, _ in self._before:
+                    library.set_num_threads(1)
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
@@ -94,16 +86,6 @@ class WithoutThreads(ContextDecorator):
                 for library, count in self._before:
                     library.set_num_threads(count)
 
-    def take_away(self) -> None:
-        """Set one thread; where BLAS has its threads from OpenMP, for the calling thread alone."""
-        for library, _ in self._before:
-            library.set_num_threads(1)
-
-    @property
-    def n_threads(self) -> int:
-        """How many threads there are outside."""
-        return max((count for _, count in self._before), default=1)
-
 
 one_pool = WithoutThreads(_of_scipy)
 """Keeps scipy's own BLAS to one thread.
@@ -111,8 +93,6 @@ one_pool = WithoutThreads(_of_scipy)
 The wheels of numpy and scipy bring one each. Threads of the one spin for a while after their work,
 and the other's wait for the processors: fits that use both take three times as long.
 """
-small_products = WithoutThreads(_of_numpy)
-"""For products of narrow matrices, in which threads wait for each other longer than they work."""
 
 
 class NumpyOps:
@@ -135,26 +115,9 @@ class NumpyOps:
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         return np.matmul(a, b, out=out)
 
-    def small_products(self) -> AbstractContextManager[None]:
-        """A context for products of narrow matrices."""
-        return small_products
-
-    def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None:
-        """Call ``work(columns)`` for all columns, in pieces that share the processors."""
-        with small_products:
-            count = max(1, min(small_products.n_threads, n_columns // _COLUMNS_AT_ONCE))
-            edges = np.linspace(0, n_columns, count + 1).astype(int)
-            pieces = [slice(int(low), int(high)) for low, high in pairwise(edges)]
-            if count == 1:
-                work(pieces[0])
-                return
-            with ThreadPoolExecutor(count, initializer=small_products.take_away) as pool:
-                list(pool.map(work, pieces))
-
     def householder(self, panel: Array) -> tuple[Array, Array, Array]:
         """Reflectors V (m, b), unit lower triangular, factors tau (b,) and R (b, b)."""
-        with small_products:
-            transposed, tau = np.linalg.qr(panel, mode="raw")
+        transposed, tau = np.linalg.qr(panel, mode="raw")
         raw = transposed.T
         width = panel.shape[1]
         r = np.triu(raw[:width])
@@ -227,12 +190,6 @@ class TorchOps:
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         return self._torch.matmul(a, b, out=out)
-
-    def small_products(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def by_columns(self, work: Callable[[slice], None], n_columns: int) -> None:
-        work(slice(0, n_columns))
 
     def householder(self, panel: Array) -> tuple[Array, Array, Array]:
         raw, tau = self._torch.geqrf(panel)

@@ -100,12 +100,8 @@ class Banded:
         Forward: [-L_k^-1 C_k, L_k^-1] of the blocks k - 1 and k; backward: the same transposed, of
         the blocks k and k + 1. L_k is the Cholesky factor of block k, C_k its coupling to the last.
         """
-        if alpha not in self._cache:
-            with self.ops.small_products():
-                self._cache[alpha] = self._factors(alpha)
-        return self._cache[alpha]
-
-    def _factors(self, alpha: float) -> tuple[Array, Array]:
+        if alpha in self._cache:
+            return self._cache[alpha]
         ops, (count, width, _) = self.ops, self.diagonal.shape
         shift = ops.eye(width, self.diagonal) * alpha
         forward = ops.empty((count, width, 2 * width), self.diagonal)
@@ -122,37 +118,32 @@ class Banded:
                 backward[k, :, width:] = -(coupling @ inverse).T
                 block = self.diagonal[k + 1] + shift - coupling @ coupling.T
                 forward[k + 1, :, :width] = -coupling
-        return forward, backward
+        self._cache[alpha] = (forward, backward)
+        return self._cache[alpha]
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
         """Solve for all columns of b, shape (size, t), into `out` of that shape if it is given."""
         forward, backward = self._cholesky(alpha)
-        found = self.ops.empty(tuple(b.shape), b) if out is None else out
-        found[...] = b
         count, width, _ = self.diagonal.shape
-
-        def substitute(columns: slice) -> None:
-            here = found[:, columns]
-            buffer = self.ops.empty((width, here.shape[1]), b)
-            # What a block needs lies in one piece: itself and the last one done, beside each other.
-            for k in range(count):
-                first, stop = k * width, min((k + 1) * width, self.size)
-                before = width if k else 0
-                factor = forward[k, : stop - first, width - before : width + stop - first]
-                part = buffer[: stop - first]
-                self.ops.matmul(factor, here[first - before : stop], out=part)
-                here[first:stop] = part
-            for k in reversed(range(count)):
-                first, stop = k * width, min((k + 1) * width, self.size)
-                end = min(stop + width, self.size)
-                part = buffer[: stop - first]
-                self.ops.matmul(
-                    backward[k, : stop - first, : end - first], here[first:end], out=part
-                )
-                here[first:stop] = part
-
-        self.ops.by_columns(substitute, b.shape[1])
-        return found
+        if out is None:
+            out = self.ops.empty(tuple(b.shape), b)
+        out[...] = b
+        buffer = self.ops.empty((width, b.shape[1]), b)
+        # What a block needs lies in one piece: itself and the last one done, beside each other.
+        for k in range(count):
+            first, stop = k * width, min((k + 1) * width, self.size)
+            before = width if k else 0
+            factor = forward[k, : stop - first, width - before : width + stop - first]
+            part = buffer[: stop - first]
+            self.ops.matmul(factor, out[first - before : stop], out=part)
+            out[first:stop] = part
+        for k in reversed(range(count)):
+            first, stop = k * width, min((k + 1) * width, self.size)
+            end = min(stop + width, self.size)
+            part = buffer[: stop - first]
+            self.ops.matmul(backward[k, : stop - first, : end - first], out[first:end], out=part)
+            out[first:stop] = part
+        return out
 
     def forget(self) -> None:
         """Let go of the factors of all penalties."""
@@ -344,8 +335,7 @@ def _compact(v: Array, tau: Array, ops: Ops) -> Array:
     Its inverse is the upper triangle of V^T V with 1 / tau on the diagonal (Joffrain et al.
     2006); a reflector with tau 0 does nothing and gets a zero row and column.
     """
-    with ops.small_products():
-        products = np.asarray(ops.get(v.T @ v), dtype=np.float64)
+    products = np.asarray(ops.get(v.T @ v), dtype=np.float64)
     factors = np.asarray(ops.get(tau), dtype=np.float64)
     idle = factors == 0
     inverse = np.triu(products, 1)
