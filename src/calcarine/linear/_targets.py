@@ -237,7 +237,7 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
         Score by correlation; r2 is given beside it.
     search : {"full", "local"}
         "local" starts where generalised cross-validation points and tries neighbouring penalties
-        until both neighbours of the best are worse.
+        until both neighbours of the best are worse, and where the highest is best the last but two.
     """
     n_alphas, n_targets = len(design.plan.alphas), block.full.shape[1]
     sums = _Sums(n_alphas, n_targets)
@@ -349,6 +349,8 @@ def _climb(
         wanted = np.zeros_like(wanted)
         for step in (-1, 1):
             wanted[np.clip(best + step, 0, n_alphas - 1), targets] = True
+        # Targets without signal: a curve that ends high may have been higher two steps before.
+        wanted[-3, targets[best == n_alphas - 1]] = True
 
 
 def _pieces(columns: npt.NDArray[np.intp]) -> Iterator[slice | npt.NDArray[np.intp]]:
