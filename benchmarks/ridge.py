@@ -390,7 +390,7 @@ def banded(repeats: int, shrink: float) -> dict:
 
 def growth(figure: Path | None, repeats: int) -> dict:
     """Time and memory of a K-fold fit against n, p and the number of targets, doubled in turn."""
-    base = {"n": 4000, "p": 500, "targets": 1000}
+    base = {"n": 8000, "p": 500, "targets": 1000}
     curves: dict[str, dict] = {}
     for axis in base:
         sizes = [base[axis] * factor for factor in (1, 2, 4, 8)]

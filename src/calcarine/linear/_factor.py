@@ -10,6 +10,7 @@ Sorensen 1989 and Bischof, Lang & Sun 2000, with the compact WY form of Schreibe
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ import numpy.typing as npt
 import scipy.linalg
 
 from calcarine.linear._arrays import Array, Ops, dtype_of
+
+Sums = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 BLOCK = 64
 _SLAB = 256
@@ -56,6 +59,15 @@ class Spectral:
         out *= inverse[:, None]
         return out
 
+    def sums(self, b: Array, alphas: Sequence[float]) -> Iterator[Sums]:
+        """For each penalty and column the solution's squares, and its product with b."""
+        # In units of the largest eigenvalue, whose square may be no number.
+        unit = float(abs(self.eigen).max()) or 1.0
+        inverse = unit * np.stack([self.inverse(alpha) for alpha in alphas])
+        weights = np.concatenate([inverse**2, inverse])
+        squares, products = np.split(self.ops.weighted_squares(weights, b, unit**-0.5), 2)
+        yield from zip(squares / unit, products, strict=True)
+
     def forget(self) -> None:
         """Nothing is kept."""
 
@@ -90,6 +102,7 @@ class Banded:
     ops: Ops
     substitution: ClassVar[int] = SUBSTITUTION
     _cache: dict[float, tuple[Array, Array]] = field(default_factory=dict, repr=False)
+    _traces: dict[float, float] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
@@ -145,6 +158,13 @@ class Banded:
             out[first:stop] = part
         return out
 
+    def sums(self, b: Array, alphas: Sequence[float]) -> Iterator[Sums]:
+        """For each penalty and column the solution's squares, and its product with b."""
+        out = None
+        for alpha in alphas:
+            out = self.solve(b, alpha, out)
+            yield self.ops.column_dots(out, out), self.ops.column_dots(b, out)
+
     def forget(self) -> None:
         """Let go of the factors of all penalties."""
         self._cache.clear()
@@ -155,6 +175,11 @@ class Banded:
 
     def trace_inverse(self, alpha: float) -> float:
         """Trace of the inverse, by the recurrence for the diagonal blocks of an inverse."""
+        if alpha not in self._traces:  # every block of targets asks for it
+            self._traces[alpha] = self._trace_inverse(alpha)
+        return self._traces[alpha]
+
+    def _trace_inverse(self, alpha: float) -> float:
         _, backward = self._cholesky(alpha)
         count, width, _ = self.diagonal.shape
         total, last = 0.0, None

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from calcarine.linear._arrays import Array
 from calcarine.linear._checks import FloatArray, RidgeError
 from calcarine.linear._design import Design
+from calcarine.linear._scores import Table
 from calcarine.linear._sources import CHUNK_VALUES
-from calcarine.linear._targets import Block, Table
+from calcarine.linear._targets import Block
 from calcarine.linear.folds import check_labels, unique_labels
 
 _LARGEST_ERROR = 1e-2

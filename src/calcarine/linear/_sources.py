@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,15 +52,17 @@ def _on_disk(values: Any) -> bool:
 
 
 def read_columns(source: Matrix, columns: slice, name: str) -> npt.NDArray[np.float64]:
-    """Columns of a source as finite float64, shape (n, k).
+    """Columns of a source as float64, shape (n, k).
 
     Raises
     ------
     RidgeError
-        When a value is not finite; row and column are named.
+        When a value on disk is not finite; row and column are named. What is in memory was checked
+        before.
     """
     block = np.asarray(source[:, columns])
-    check_finite(block, name, first_column=columns.start)
+    if not in_memory(source):
+        check_finite(block, name, first_column=columns.start)
     values = block.astype(np.float64)
     release(source)
     return values
@@ -71,14 +73,25 @@ def release(source: Matrix) -> None:
 
     What was written to it stays, save in a private copy (mode "c"), which is left alone.
     """
+    pages, modes = _mapped(source)
+    if pages is not None and modes <= {"r", "r+", "w+"}:
+        with suppress(AttributeError, OSError):  # not everywhere, and no page may be locked
+            pages.madvise(mmap.MADV_DONTNEED)
+
+
+def in_memory(source: Matrix) -> TypeGuard[npt.NDArray[Any]]:
+    """Whether all values are in memory already."""
+    return isinstance(source, np.ndarray) and _mapped(source)[0] is None
+
+
+def _mapped(source: Matrix) -> tuple[mmap.mmap | None, set[str | None]]:
+    """The pages of a memory map that an array is a view of, and the modes it is known by."""
     modes, pages = set[str | None](), cast(Any, source)
     while isinstance(pages, np.ndarray):
         if isinstance(pages, np.memmap):
             modes.add(pages.mode)
         pages = pages.base
-    if isinstance(pages, mmap.mmap) and modes and modes <= {"r", "r+", "w+"}:
-        with suppress(AttributeError, OSError):  # not everywhere, and no page may be locked
-            pages.madvise(mmap.MADV_DONTNEED)
+    return (pages, modes) if isinstance(pages, mmap.mmap) and modes else (None, modes)
 
 
 def row_chunks(source: Matrix) -> list[slice]:

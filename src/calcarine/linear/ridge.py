@@ -19,7 +19,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._arrays import Ops, one_pool, ops_for
+from calcarine.linear._arguments import (
+    check_alpha_per,
+    check_data,
+    check_memory,
+    check_target_rows,
+    own_precision,
+)
+from calcarine.linear._arrays import one_pool, ops_for
 from calcarine.linear._checks import (
     FloatArray,
     RidgeError,
@@ -27,18 +34,17 @@ from calcarine.linear._checks import (
     check_choice,
     check_count,
     check_dtype,
-    check_finite,
 )
-from calcarine.linear._design import Design, Plan, Runner, Scaler, fit_scaler, scaled_rows
+from calcarine.linear._decompose import Demand, check_room, decompose
+from calcarine.linear._design import Design, Plan, Runner, Scaler, fit_scaler
 from calcarine.linear._edges import edge_fractions, warn_at_edges
-from calcarine.linear._forms import forms_for
-from calcarine.linear._leave_out import LeaveOut, group_numbers, leave_out_bytes
+from calcarine.linear._leave_out import group_numbers, leave_out_bytes
 from calcarine.linear._predict import predict_linear
-from calcarine.linear._prepare import Trials, peak_bytes, prepare, prepare_hard, wider
 from calcarine.linear._runner import runner_for
+from calcarine.linear._scores import best_penalty
 from calcarine.linear._sink import Memory, fit_key, open_sink
-from calcarine.linear._sources import Matrix, as_source, read_columns, release
-from calcarine.linear._targets import Choice, best_penalty, gcv_is_sound, solve_block, weigh_block
+from calcarine.linear._sources import Matrix, read_columns, release
+from calcarine.linear._targets import Choice, solve_block, weigh_block
 from calcarine.linear.folds import grouped_folds
 
 DEFAULT_ALPHAS: npt.NDArray[np.float64] = np.logspace(-2, 8, 21)
@@ -236,15 +242,11 @@ def ridge_cv(
     check_choice(solver, ("auto", "primal", "dual"), "solver")
     if score == "correlation" and cv != "kfold":
         raise RidgeError("score='correlation' is defined for cv='kfold' only; choose score='r2'.")
-    x, y = _check_data(X, Y)
-    rows = _check_target_rows(target_rows, x.shape[0], y.shape[0])
-    if block_size is None:
-        here = client is None and device == "cpu"
-        block_size = _large_block(x.shape, y.shape[0]) if here else _BLOCK
-    block_size = check_count(block_size, 1, "block_size")
-    memory = _check_memory(memory)
+    x, y = check_data(X, Y)
+    rows = check_target_rows(target_rows, x.shape[0], y.shape[0])
+    memory = check_memory(memory)
     penalties = check_alphas(alphas)
-    shared = _check_alpha_per(alpha_per, y.shape[1])
+    shared = check_alpha_per(alpha_per, y.shape[1])
     if search == "local" and (cv != "kfold" or shared is not None):
         raise RidgeError(
             "search='local' needs cv='kfold' and alpha_per='target', because it tries other "
@@ -253,7 +255,11 @@ def ridge_cv(
     if target_rows is not None and groups is None:
         groups = rows
     ops, run = ops_for(device), runner_for(client)
-    asked = check_dtype(dtype, auto=_own_precision(x))
+    here = client is None and ops.device == "cpu"
+    if block_size is None:
+        block_size = _large_block(x.shape, y.shape[0]) if here else _BLOCK
+    block_size = check_count(block_size, 1, "block_size")
+    asked = check_dtype(dtype, auto=own_precision(x))
     kind = solver if solver != "auto" else ("dual" if x.shape[0] < x.shape[1] else "primal")
     plan = Plan(penalties, bool(fit_intercept), bool(standardize), kind, asked)
     fold_of_row = numbers = None
@@ -282,18 +288,20 @@ def ridge_cv(
     if out is not None:
         key = fit_key(x, digest.hexdigest(), y, *settings, fold_of_row, numbers, rows, shared)
     shape = (x.shape[1], y.shape[1])
-    sink = open_sink(out, key, shape, asked, len(penalties), direct=client is None)
+    sink = open_sink(out, key, shape, asked, len(penalties), direct=here)
     # Beside the designs: scores, and what leaving groups out takes.
     aside = 2 * 8 * len(penalties) * y.shape[1]
     if numbers is not None:
         aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
     room = None if memory is None else memory - aside
-    tried = _NEIGHBOURS if search == "local" else len(penalties)
-    n_forms = y.shape[1] if score == "r2" and client is None and ops.device == "cpu" else 0
-    # Generalised cross-validation, also where it points to where a search begins, tries them all.
-    solved = y.shape[1] * (1 + (cv != "kfold" or search == "local") * len(penalties))
-    design, left_out = _decompose(
-        x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, (n_forms, tried, solved)
+    demand = Demand(
+        for_forms=y.shape[1] if score == "r2" and here else 0,
+        tried=_NEIGHBOURS if search == "local" else len(penalties),
+        # Without folds, and where generalised cross-validation begins a search, all penalties.
+        solved=y.shape[1] * (1 + (cv != "kfold" or search == "local") * len(penalties)),
+    )
+    design, left_out = decompose(
+        x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, demand
     )
     blocks = _blocks(y.shape[1], block_size, room, design)
     _solve(y, blocks, sink, run, (design, left_out, how))
@@ -364,63 +372,6 @@ def _weigh(
         sink.keep_weights(block, chosen[block], coef)
 
 
-def _decompose(
-    x: Matrix,
-    scaler: Scaler,
-    fold_of_row: npt.NDArray[np.intp] | None,
-    groups: npt.NDArray[np.intp] | None,
-    cv: str,
-    rows: npt.NDArray[np.intp],
-    plan: Plan,
-    ops: Ops,
-    run: Runner,
-    room: float | None,
-    targets: tuple[int, int, int],
-) -> tuple[Design, LeaveOut | None]:
-    """Decompose in the first precision that is enough: as asked, float64, singular values.
-
-    `targets` are those that quadratic forms could serve, penalties tried for each, and columns that
-    the fit on all rows is solved for.
-    """
-    n_folds, order = 0, None
-    if fold_of_row is not None:  # the trials of a fold are a slice then, ordered as its targets are
-        n_folds, order = int(fold_of_row.max()) + 1, np.lexsort((rows, fold_of_row))
-        fold_of_row, rows = fold_of_row[order], rows[order]
-
-    def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
-        left_out = None if groups is None else LeaveOut(design, values, groups)
-        if cv == "gcv" and not gcv_is_sound(design):
-            raise np.linalg.LinAlgError("no degrees of freedom are left")
-        design.full.trials = None  # only for leaving out
-        return design, left_out
-
-    n, p = x.shape
-    for attempt in wider(plan):
-        needed = peak_bytes(n, p, n_folds, attempt)
-        _check_room(room, needed, attempt)
-        values = scaled_rows(x, scaler, attempt.dtype, order)
-        forms = None  # by default in no more memory than float64 could take anyway
-        if fold_of_row is not None:
-            spare = needed if room is None else room - needed
-            forms = forms_for((n, p), fold_of_row, rows, attempt, ops, targets[:2], spare)
-        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms, targets[2])
-        design = prepare(trials)
-        if design is not None:
-            try:
-                return finished(design, values)
-            except np.linalg.LinAlgError:
-                design = None
-    _check_room(room, peak_bytes(n, p, n_folds, attempt, hard=True), attempt)
-    design = prepare_hard(trials)
-    try:
-        return finished(design, values)
-    except np.linalg.LinAlgError as error:
-        raise RidgeError(
-            "Leaving one group out makes the fit undefined at the smallest penalty; "
-            "choose larger alphas or cv='kfold'."
-        ) from error
-
-
 def _choose_shared(
     table: npt.NDArray[np.float64], labels: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.intp]:
@@ -449,82 +400,6 @@ def _blocks(n_targets: int, most: int, room: float | None, design: Design) -> li
     size = min(most, n_targets)
     if room is not None:
         taken = design.n_bytes
-        _check_room(room, taken + design.bytes_per_target, design.plan)
+        check_room(room, taken + design.bytes_per_target, design.plan)
         size = min(size, int((room - taken) // design.bytes_per_target))
     return [slice(i, min(i + size, n_targets)) for i in range(0, n_targets, size)]
-
-
-def _check_room(room: float | None, needed: int, plan: Plan) -> None:
-    if room is not None and room < needed:
-        raise RidgeError(
-            f"memory leaves {room / 1e9:.3f} GB for decompositions in {plan.dtype.name}, which may "
-            f"take {needed / 1e9:.3f} GB; give {(needed - room) / 1e9:.3f} GB more, or choose "
-            "fewer folds or cv='gcv'."
-        )
-
-
-def _check_memory(memory: float | None) -> float | None:
-    if memory is None:
-        return None
-    is_number = isinstance(memory, int | float | np.number) and not isinstance(memory, bool)
-    if not is_number or not memory > 0:
-        raise RidgeError(f"memory is {memory!r}; give a number of bytes above 0, or None.")
-    return float(memory)
-
-
-def _check_data(X: npt.ArrayLike, Y: npt.ArrayLike) -> tuple[Matrix, Matrix]:
-    x, y = as_source(X, "X"), as_source(Y, "Y")
-    if isinstance(x, np.ndarray) and np.ndim(X) != 2:
-        raise RidgeError("X has one dimension; pass a 2-D array with one row per trial.")
-    if isinstance(y, np.ndarray) and not isinstance(Y, np.memmap):
-        check_finite(y, "Y")  # before hours of work; what lies on disk is checked as it is read
-    return x, y
-
-
-def _check_target_rows(
-    target_rows: npt.ArrayLike | None, n_rows: int, n_targets_rows: int
-) -> npt.NDArray[np.intp]:
-    if target_rows is None:
-        if n_rows != n_targets_rows:
-            raise RidgeError(
-                f"X has {n_rows} rows but Y has {n_targets_rows}; pass one row per trial in both, "
-                "or target_rows with the row of Y of each trial."
-            )
-        return np.arange(n_rows)
-    rows = np.asarray(target_rows)
-    if rows.shape != (n_rows,) or rows.dtype.kind not in "iu":
-        raise RidgeError(
-            f"target_rows has shape {rows.shape} and type {rows.dtype}; "
-            f"pass one whole number for each of the {n_rows} rows of X."
-        )
-    unused = np.setdiff1d(np.arange(n_targets_rows), rows)
-    if len(unused) or rows.min() < 0 or rows.max() >= n_targets_rows:
-        raise RidgeError(
-            f"target_rows must name every row of Y, 0 to {n_targets_rows - 1}; it goes from "
-            f"{rows.min()} to {rows.max()} and leaves out {len(unused)}. Pass only used rows of Y."
-        )
-    return rows.astype(np.intp)
-
-
-def _check_alpha_per(alpha_per: Any, n_targets: int) -> npt.NDArray[np.intp] | None:
-    """None for a penalty per target, otherwise a label for each target."""
-    if isinstance(alpha_per, str):
-        check_choice(alpha_per, ("target", "all"), "alpha_per")
-        return None if alpha_per == "target" else np.zeros(n_targets, np.intp)
-    labels = np.asarray(alpha_per)
-    if labels.shape != (n_targets,):
-        raise RidgeError(
-            f"alpha_per has shape {labels.shape}; pass 'target', 'all' or a label for each of the "
-            f"{n_targets} targets."
-        )
-    try:
-        return np.asarray(np.unique(labels, return_inverse=True)[1])
-    except TypeError as error:
-        raise RidgeError(
-            f"alpha_per mixes kinds of label ({error}); use only numbers or only strings."
-        ) from error
-
-
-def _own_precision(x: Matrix) -> str:
-    small = np.dtype(x.dtype).kind == "f" and np.dtype(x.dtype).itemsize <= 4
-    return "float32" if small else "float64"
