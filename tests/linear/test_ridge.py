@@ -113,6 +113,28 @@ def test_primal_equals_dual(shape, score):
     assert ridge_cv(X, Y, **options).solver == ("dual" if shape[0] < shape[1] else "primal")
 
 
+@pytest.mark.parametrize(
+    ("p", "cv", "solver"),
+    [
+        (72, "kfold", "primal"),
+        (73, "kfold", "dual"),
+        (90, "kfold", "dual"),
+        (90, "gcv", "primal"),
+        (90, "logo", "primal"),
+        (91, "gcv", "dual"),
+    ],
+)
+def test_the_solver_follows_the_smallest_training_set(p, cv, solver):
+    """A fold with fewer rows than columns has a singular primal Gram matrix."""
+    X, Y, _ = make_data(90, p)
+    options = {"alphas": ALPHAS, "cv": cv}
+    result = ridge_cv(X, Y, **options)
+    assert result.solver == solver
+    other = ridge_cv(X, Y, solver={"primal": "dual", "dual": "primal"}[solver], **options)
+    np.testing.assert_array_equal(result.alpha, other.alpha)
+    np.testing.assert_allclose(result.cv_scores, other.cv_scores, rtol=1e-7, atol=1e-9)
+
+
 def test_correlation_is_pooled_within_folds():
     X, Y, groups = make_data()
     result = ridge_cv(X, Y, alphas=ALPHAS, groups=groups, score="correlation")

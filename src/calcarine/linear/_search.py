@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._arrays import Array
-from calcarine.linear._design import Design
+from calcarine.linear._design import Design, System
 from calcarine.linear._forms import Forms
 from calcarine.linear._scores import Table, best_penalty, gcv_table
 
 if TYPE_CHECKING:
     from calcarine.linear._targets import Block
 
-Evaluate = Callable[[int, slice | npt.NDArray[np.intp]], None]
-"""Computes the sums of one penalty for some targets, over all folds."""
+Evaluate = Callable[[Sequence[int], slice | npt.NDArray[np.intp]], None]
+"""Computes the sums of some penalties for some targets, over all folds."""
 
 _PROBES = 32
 _RUN, _GAP = 48, 8
@@ -53,7 +53,7 @@ def fold_table(design: Design, block: Block, *, correlation: bool, search: str) 
         _climb(evaluate, score, _start(guess[order], evaluate, score, n_alphas), n_alphas)
     else:
         for index in range(n_alphas):
-            evaluate(index, slice(None))
+            evaluate([index], slice(None))
     back = np.argsort(order) if local else order
     r2 = sums.r2(total, constant)[:, back]
     return Table(score()[:, back] if correlation else r2, r2)
@@ -78,8 +78,7 @@ def _start(
     """
     n_targets = len(guess)
     probes = np.unique(np.linspace(0, n_targets - 1, min(_PROBES, n_targets)).astype(np.intp))
-    for index in range(n_alphas):
-        evaluate(index, probes)
+    evaluate(range(n_alphas), probes)
     truth = best_penalty(score()[:, probes])
     shift = int(np.round(np.median(truth - guess[probes])))
     return np.clip(guess + shift, 0, n_alphas - 1)
@@ -102,7 +101,7 @@ def _climb(
             return
         for index in np.flatnonzero(open_.any(axis=1)):
             for columns in _pieces(np.flatnonzero(open_[index])):
-                evaluate(int(index), columns)
+                evaluate([int(index)], columns)
         best = best_penalty(score())
         wanted = np.zeros_like(wanted)
         for step in (-1, 1):
@@ -146,15 +145,16 @@ class _Sums:
 
 
 class _ByForms:
-    """Computes the sums of one penalty for some targets, put into `order`, by quadratic forms."""
+    """Computes the sums of penalties for some targets, put into `order`, by quadratic forms."""
 
     def __init__(self, forms: Forms, block: Block, sums: _Sums, order: Any) -> None:
         self.forms, self.sums = forms, sums
         self.targets = block.centred[forms.order][:, order]
 
-    def __call__(self, index: int, columns: slice | npt.NDArray[np.intp]) -> None:
-        errors = self.forms.errors(index, self.targets[:, columns])
-        self.sums.residual[index, columns] = errors
+    def __call__(self, indices: Sequence[int], columns: slice | npt.NDArray[np.intp]) -> None:
+        targets = self.targets[:, columns]
+        for index in indices:
+            self.sums.residual[index, columns] = self.forms.errors(index, targets)
 
 
 class _Evaluation:
@@ -175,21 +175,33 @@ class _Evaluation:
             self.projected.append(block.projected[k][:, order])
             block.projected[k] = None  # where targets were put in order, one of the two is enough
 
-    def __call__(self, index: int, columns: slice | npt.NDArray[np.intp]) -> None:
-        design, ops = self.design, self.design.ops
-        alpha = float(design.plan.alphas[index])
-        residual, cross, size = (np.zeros(self.sums.truth[columns].shape) for _ in range(3))
-        for k, system in enumerate(design.folds):
-            truth = self.truth[k][:, columns]
-            guess = system.right @ system.solver.solve(self.projected[k][:, columns], alpha)
-            if self.correlation:
-                centred = _centred(guess)
-                cross += ops.column_dots(centred, truth)
-                size += ops.column_dots(centred, centred)
-            guess -= truth
-            residual += ops.column_dots(guess, guess)
-        self.sums.residual[index, columns] = residual
-        self.sums.cross[index, columns], self.sums.guess[index, columns] = cross, size
+    def __call__(self, indices: Sequence[int], columns: slice | npt.NDArray[np.intp]) -> None:
+        ops, sums = self.design.ops, self.sums
+        alphas = [float(self.design.plan.alphas[index]) for index in indices]
+        for index in indices:
+            sums.residual[index, columns] = 0
+            sums.cross[index, columns] = sums.guess[index, columns] = 0
+        for k, system in enumerate(self.design.folds):
+            truth, projected = self.truth[k][:, columns], self.projected[k][:, columns]
+            for index, guess in zip(indices, self._guesses(system, projected, alphas), strict=True):
+                if self.correlation:
+                    centred = _centred(guess)
+                    sums.cross[index, columns] += ops.column_dots(centred, truth)
+                    sums.guess[index, columns] += ops.column_dots(centred, centred)
+                guess -= truth
+                sums.residual[index, columns] += ops.column_dots(guess, guess)
+
+    def _guesses(self, system: System, projected: Array, alphas: list[float]) -> list[Array]:
+        """Predictions for held-out trials at every penalty, by one product."""
+        if len(alphas) == 1:
+            return [system.right @ system.solver.solve(projected, alphas[0])]
+        rank, count = projected.shape
+        solved = self.design.ops.empty((rank, len(alphas) * count), projected)
+        parts = [slice(k * count, (k + 1) * count) for k in range(len(alphas))]
+        for alpha, part in zip(alphas, parts, strict=True):
+            solved[:, part] = system.solver.solve(projected, alpha)
+        guesses = system.right @ solved
+        return [guesses[:, part] for part in parts]
 
 
 def _centred(values: Array) -> Array:

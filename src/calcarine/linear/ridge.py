@@ -187,7 +187,9 @@ def ridge_cv(
         targets, both centred within each fold and then pooled: the means of the folds differ from
         each other in opposite directions in prediction and truth, which would bias it downwards.
     solver : {"auto", "primal", "dual"}
-        "auto" is dual when n < p. All give the same weights up to rounding.
+        "auto" is dual when the smallest training set, of a fold or of the whole fit, has fewer rows
+        than there are columns: the primal Gram matrix of that fold would be singular. Both give
+        the same weights up to rounding.
     dtype : {"auto", "float32", "float64"}
         Precision of the products and the weights; "auto" is float32 for X in float32 or less.
         Means and sums are float64 always, and so are decompositions that float32 is not enough
@@ -260,17 +262,20 @@ def ridge_cv(
         block_size = _large_block(x.shape, y.shape[0]) if here else _BLOCK
     block_size = check_count(block_size, 1, "block_size")
     asked = check_dtype(dtype, auto=own_precision(x))
-    kind = solver if solver != "auto" else ("dual" if x.shape[0] < x.shape[1] else "primal")
-    plan = Plan(penalties, bool(fit_intercept), bool(standardize), kind, asked)
     fold_of_row = numbers = None
+    fewest = x.shape[0]
     if cv == "kfold":
         fold_of_row = grouped_folds(groups, n_folds, n_rows=x.shape[0])
-        if score == "correlation" and np.bincount(fold_of_row).min() < 2:
+        held = np.bincount(fold_of_row)
+        fewest -= int(held.max())
+        if score == "correlation" and held.min() < 2:
             raise RidgeError(
                 "score='correlation' needs at least two trials in every fold; choose fewer folds."
             )
     elif cv == "logo":
         numbers = group_numbers(groups, x.shape[0])
+    kind = solver if solver != "auto" else ("dual" if fewest < x.shape[1] else "primal")
+    plan = Plan(penalties, bool(fit_intercept), bool(standardize), kind, asked)
     digest = hashlib.blake2b(digest_size=16)
 
     def watch(chunk: npt.NDArray[Any]) -> None:
