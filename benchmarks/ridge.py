@@ -424,6 +424,7 @@ def draw_growth(curves: dict[str, dict], base: dict[str, int], figure: Path) -> 
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     names = {"n": "trials", "p": "predictors", "targets": "targets"}
     panels = plt.subplots(2, 3, figsize=(9, 5.2), sharey="row", sharex="col")[1]
@@ -434,7 +435,10 @@ def draw_growth(curves: dict[str, dict], base: dict[str, int], figure: Path) -> 
             ax.loglog(curve["sizes"], curve[what], "o-", color="#1f5fa8")
             ax.set_title(f"exponent {curve[f'exponent of {what}']:.2f}", fontsize=10)
             ax.set_xticks(curve["sizes"], [f"{size:,}" for size in curve["sizes"]])
-            ax.minorticks_off()
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.yaxis.set_minor_locator(NullLocator())
             ax.grid(alpha=0.3)
             if what == "gb":
                 ax.set_xlabel(names[axis])
@@ -501,6 +505,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shrink", type=float, default=1.0, help="divide every size by this")
     parser.add_argument("--targets", type=int, help="another number of targets")
+    parser.add_argument("--sides", nargs="+", help="only these of the case's")
     parser.add_argument("--out", type=Path, help="write the figures as JSON here")
     parser.add_argument("--figure", type=Path, help="write the figure of growth here")
     options = parser.parse_args()
@@ -519,6 +524,8 @@ def main() -> None:
             print(json.dumps(results[name], indent=2), flush=True)
             continue
         case = CASES[name] if options.shrink == 1 else shrunk(CASES[name], options.shrink)
+        if options.sides:
+            case = replace(case, sides=tuple(s for s in case.sides if s in options.sides))
         if options.targets:
             case = replace(case, t=options.targets)
         results[name] = measure(name, case, options.repeats)

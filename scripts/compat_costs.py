@@ -1,11 +1,11 @@
 """What each choice of the published code of Takagi & Nishimoto 2023 costs, on simulated brains.
 
-    python scripts/compat_costs.py [--subject subj01] [--out costs.json]
+    python scripts/compat_costs.py [--subjects subj01 subj02] [--out costs.json]
 
 Runs the preset takagi2023 and takagi2023-compat side by side, and takagi2023 with each choice of
-the published code alone, all with the bundled mini model, on one simulated subject and the same
-noise. Prints a table: each score with a 95 % interval over test images, and below it the paired
-difference from takagi2023 with its interval. Everything here is simulated.
+the published code alone, all with the bundled mini model, on simulated subjects and the same
+noise. Prints a table: each score with a 95 % interval over the test images of all subjects, and
+below it the paired difference from takagi2023 with its interval. Everything here is simulated.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def table(found: dict[str, dict[tuple[str, str], np.ndarray]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--subject", default="subj01")
+    parser.add_argument("--subjects", nargs="+", default=["subj01", "subj02"])
     parser.add_argument("--n-train", type=int, default=240)
     parser.add_argument("--n-test", type=int, default=40)
     parser.add_argument("--samples", type=int, default=1)
@@ -133,19 +133,27 @@ def main() -> None:
     began = time.monotonic()
     sizes = {"n_train": options.n_train, "n_test": options.n_test}
     world = {**sizes, "n_early": 400, "n_ventral": 400, "n_other": 100, "n_sessions": 6}
-    dataset = datasets.load("simulated", None, options.subject, **world)
     model = LatentDiffusion.from_pretrained("mini")
-    found, fitted = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, (preset, settings) in VARIANTS.items():
-            small = ["generation.model=mini", f"generation.steps={options.steps}", *settings]
-            experiment = load_experiment(preset, None, small, name="simulated")
-            work = Workspace(RunDirectory(Path(folder) / name, experiment))
-            # Shared by all variants, so that they differ in their settings alone.
-            raw = not experiment.dataset.zscore_sessions
-            work.dataset = without_session_scaling(dataset) if raw else dataset
-            work.model, work.store = model, FeatureStore(Path(folder) / "features")
-            found[name], fitted[name] = scores(work, options.samples, name)
+    parts: list[dict[str, dict[tuple[str, str], np.ndarray]]] = []
+    fitted: dict[str, dict[str, Any]] = {}
+    for subject in options.subjects:
+        dataset = datasets.load("simulated", None, subject, **world)
+        parts.append({})
+        with tempfile.TemporaryDirectory() as folder:
+            for name, (preset, settings) in VARIANTS.items():
+                small = ["generation.model=mini", f"generation.steps={options.steps}", *settings]
+                experiment = load_experiment(preset, None, small, name="simulated")
+                work = Workspace(RunDirectory(Path(folder) / name, experiment))
+                # Shared by all variants, so that they differ in their settings alone.
+                raw = not experiment.dataset.zscore_sessions
+                work.dataset = without_session_scaling(dataset) if raw else dataset
+                work.model, work.store = model, FeatureStore(Path(folder) / "features")
+                told = f"{subject}, {name}"
+                parts[-1][name], fitted[told] = scores(work, options.samples, told)
+    found = {
+        name: {key: np.concatenate([part[name][key] for part in parts]) for key in parts[0][name]}
+        for name in VARIANTS
+    }
     lines = table(found)
     print("\n".join(lines))
     print(f"{time.monotonic() - began:.0f} s")

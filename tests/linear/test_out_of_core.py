@@ -106,6 +106,11 @@ def test_a_fit_holds_no_pages_of_its_data(tmp_path):
     result = ridge_cv(x, y, alphas=ALPHAS, out=tmp_path / "fit", cv="gcv")
     assert mapped() < before + 5
     assert result.coef.shape == (30, 40_000)
+    guess = np.lib.format.open_memmap(tmp_path / "guess.npy", "w+", "f4", (200, 40_000))
+    predict_linear(x, result.coef, result.x_mean, result.y_mean, out=guess)
+    assert mapped() < before + 5
+    plain = X @ result.coef[:, -9:].astype(float) + result.intercept[-9:]
+    np.testing.assert_allclose(guess[:, -9:], plain, rtol=1e-4, atol=1e-4)
 
 
 def test_a_fit_of_another_block_size_that_stops_leaves_what_was_finished(

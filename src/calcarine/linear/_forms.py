@@ -100,9 +100,13 @@ class Forms:
             guess = solved.T @ projected
             guess += share
             before, after = guess[:, :low], guess[:, low:]
-            matrix[:low, :low] += before.T @ before
-            matrix[:low, high:] += before.T @ after
-            matrix[high:, high:] += after.T @ after
+            # By rows, without what is below the diagonal and without another such matrix.
+            for rows in self._rows(low):
+                matrix[rows, rows.start : low] += before[:, rows].T @ before[:, rows.start :]
+                matrix[rows, high:] += before[:, rows].T @ after
+            rest = matrix[high:, high:]
+            for rows in self._rows(len(rest)):
+                rest[rows, rows.start :] += after[:, rows].T @ after[:, rows.start :]
             sums = guess if len(firsts) == len(own) else np.add.reduceat(guess, firsts, axis=0)
             matrix[:low, low:high] -= sums[:, :low].T
             matrix[low:high, high:] -= sums[:, low:]
@@ -113,7 +117,7 @@ class Forms:
     def finish(self) -> None:
         """Double what stands above the diagonal, so that the rest need not be read."""
         for matrix in self.matrices:
-            for rows in self._rows():
+            for rows in self._rows(len(matrix)):
                 block = matrix[rows, rows]
                 matrix[rows, rows] = 2 * np.triu(block, 1) + np.diag(block.diagonal())
                 matrix[rows, rows.stop :] *= 2
@@ -121,14 +125,13 @@ class Forms:
     def errors(self, index: int, targets: Array) -> npt.NDArray[np.float64]:
         """Sum of squared held-out errors at one penalty; `targets` in the order of the forms."""
         total = np.zeros(targets.shape[1])
-        for rows in self._rows():
+        for rows in self._rows(len(self.order)):
             product = self.matrices[index][rows, rows.start :] @ targets[rows.start :]
             total += self.ops.column_dots(product, targets[rows])
         return np.maximum(total, 0.0)
 
-    def _rows(self) -> list[slice]:
-        size = len(self.order)
-        step = min(max(size // 10, 64), _ROWS_AT_ONCE)
+    def _rows(self, size: int) -> list[slice]:
+        step = min(max(len(self.order) // 10, 64), _ROWS_AT_ONCE)
         return [slice(i, min(i + step, size)) for i in range(0, size, step)]
 
     @property
@@ -171,7 +174,7 @@ def forms_pay(
 def forms_values(n_trials: int, rank: int, n_rows: int, n_folds: int, n_alphas: int) -> int:
     """How many numbers the forms hold, with what making them takes."""
     held = -(-n_trials // n_folds)
-    making = n_rows * (n_rows + 2 * rank + 2 * held) + 2 * rank * held
+    making = n_rows * (rank + 2 * held + _ROWS_AT_ONCE) + 3 * rank * held
     return n_alphas * (n_rows**2 + factor_values(rank)) + making
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._checks import FloatArray, RidgeError, check_finite
-from calcarine.linear._sources import as_source, row_chunks
+from calcarine.linear._sources import as_source, release, row_chunks
 
 _PREDICT_ROWS = 64
 _PREDICT_COLUMNS = 8192
@@ -73,4 +73,7 @@ def predict_linear(
                 padded[: len(part)] -= x_mean
                 here = slice(rows.start + start, rows.start + start + len(part))
                 out[here, columns] = (padded @ weights)[: len(part)] + y_mean[columns]
+            release(coef)
+            release(out)
+        release(x)
     return out

@@ -249,9 +249,10 @@ def _primal(trials: Trials) -> Design | None:
             if system is None:
                 return None
             if trials.forms is not None:
-                others = [m for fold, m in enumerate(moments) if fold != len(folds)]
-                projected = np.concatenate([system.left.T @ m.sums.T for m in others], axis=1)
+                others = [m.sums for fold, m in enumerate(moments) if fold != len(folds)]
+                projected = _projected(system.left, others)
                 trials.forms.add(len(folds), system, projected, target_rows)
+                del projected
                 if system.rounding <= FOLD_LIMIT[plan.dtype]:
                     system.drop()
             folds.append(system)
@@ -270,6 +271,16 @@ def _primal(trials: Trials) -> Design | None:
     if full is None:
         return None
     return trials.design("primal", folds, full, moments)
+
+
+def _projected(basis: FloatArray, parts: list[FloatArray]) -> FloatArray:
+    """Rows of all parts in the basis, one column each, without a second copy."""
+    out = np.empty((basis.shape[1], sum(map(len, parts))), basis.dtype)
+    stop = 0
+    for part in parts:
+        start, stop = stop, stop + len(part)
+        np.matmul(basis.T, part.T, out=out[:, start:stop])
+    return out
 
 
 def _gram(x: FloatArray, plan: Plan, ops: Ops, *, of_rows: bool = False) -> FloatArray:

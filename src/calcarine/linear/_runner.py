@@ -49,7 +49,10 @@ def _here(
     function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], shared: tuple[Any, ...] = ()
 ) -> Iterator[Any]:
     for job in jobs:
-        yield function(*shared, *job)
+        answer = function(*shared, *job)
+        del job  # nor is its memory kept while the answer is used
+        yield answer
+        del answer
 
 
 class _Cluster:
