@@ -113,6 +113,26 @@ def test_a_fit_holds_no_pages_of_its_data(tmp_path):
     np.testing.assert_allclose(guess[:, -9:], plain, rtol=1e-4, atol=1e-4)
 
 
+def test_quadratic_forms_may_take_the_memory_of_targets_and_weights(tmp_path, monkeypatch):
+    spares = []
+
+    def seen(*arguments):
+        spares.append(arguments[-1])
+
+    monkeypatch.setattr(_decompose, "forms_for", seen)
+    X, Y = make_data(n=100, p=20, t=3000)
+    y = on_memory_map(tmp_path, "y", Y)
+    ridge_cv(X, Y, alphas=ALPHAS)
+    ridge_cv(X, Y[:, :2], alphas=ALPHAS)
+    ridge_cv(X, y, alphas=ALPHAS, out=tmp_path / "fit")
+    ridge_cv(X, y, alphas=ALPHAS)
+    ridge_cv(X, Y, alphas=ALPHAS, memory=1e9)
+    whole, few, disk, weights, told = spares
+    assert whole == Y.nbytes + 20 * 3000 * 8
+    assert few == disk < weights == 20 * 3000 * 8
+    assert whole < told < 1e9
+
+
 def test_a_fit_of_another_block_size_that_stops_leaves_what_was_finished(
     data, tmp_path, monkeypatch
 ):

@@ -29,11 +29,14 @@ class Demand:
         Penalties tried for each.
     solved : int
         Columns that the fit on all rows is solved for, over all penalties.
+    in_memory : int
+        Bytes of targets and weights that are in memory whatever is done.
     """
 
     for_forms: int
     tried: int
     solved: int
+    in_memory: int
 
 
 def decompose(
@@ -67,9 +70,9 @@ def decompose(
         needed = peak_bytes(n, p, n_folds, attempt)
         check_room(room, needed, attempt)
         values = scaled_rows(x, scaler, attempt.dtype, order)
-        forms = None  # by default in no more memory than float64 could take anyway
+        forms = None  # by default in no more memory than float64, or the data, take anyway
         if fold_of_row is not None:
-            spare = needed if room is None else room - needed
+            spare = max(needed, demand.in_memory) if room is None else room - needed
             served = (demand.for_forms, demand.tried)
             forms = forms_for((n, p), fold_of_row, rows, attempt, ops, served, spare)
         trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms, demand.solved)

@@ -43,7 +43,7 @@ from calcarine.linear._predict import predict_linear
 from calcarine.linear._runner import runner_for
 from calcarine.linear._scores import best_penalty
 from calcarine.linear._sink import Memory, fit_key, open_sink
-from calcarine.linear._sources import Matrix, read_columns, release
+from calcarine.linear._sources import Matrix, in_memory, read_columns, release
 from calcarine.linear._targets import Choice, solve_block, weigh_block
 from calcarine.linear.folds import grouped_folds
 
@@ -299,11 +299,14 @@ def ridge_cv(
     if numbers is not None:
         aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
     room = None if memory is None else memory - aside
+    there = x.shape[1] * y.shape[1] * asked.itemsize if out is None else 0
+    there += y.nbytes if in_memory(y) else 0
     demand = Demand(
         for_forms=y.shape[1] if score == "r2" and here else 0,
         tried=_NEIGHBOURS if search == "local" else len(penalties),
         # Without folds, and where generalised cross-validation begins a search, all penalties.
         solved=y.shape[1] * (1 + (cv != "kfold" or search == "local") * len(penalties)),
+        in_memory=there,
     )
     design, left_out = decompose(
         x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, demand
