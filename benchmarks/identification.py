@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory import peak_bytes
 
 RESULTS = Path(__file__).parent / "results" / "identification.json"
 
@@ -61,7 +61,7 @@ def ours(n: int, width: int) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - clock,
         "processor_seconds": time.process_time() - processor,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gb": peak_bytes() / 2**30,
         "features_gb": 2 * truth.nbytes / 2**30,
         "fixed_image": scores[0],
         "fixed_reconstruction": scores[1],

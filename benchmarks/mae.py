@@ -36,7 +36,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -46,6 +45,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from memory import peak_bytes
 
 RESULTS = Path(__file__).parent / "results" / "mae.json"
 SEED, PATCH, HEADS, RATIO, CLIP = 2022, 16, 16, 0.75, 0.8
@@ -533,12 +534,7 @@ def peak_gigabytes(device: str = "cpu") -> float:
         import torch
 
         return torch.cuda.max_memory_allocated() / 2**30
-    status = Path("/proc/self/status")
-    if status.is_file():  # Linux's rusage counts what the parent had before, too
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+    return peak_bytes() / 2**30
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

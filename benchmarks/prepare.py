@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import signal
 import subprocess
@@ -31,6 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from memory import peak_bytes
 
 OFFICIAL = 40
 SUBJECT = "subj01"
@@ -72,15 +72,6 @@ def forget(path: Path) -> None:
 
 
 # -- the sides: each is timed in a process of its own ---------------------------------------------
-
-
-def peak_gigabytes() -> float:
-    """Peak memory of this process; Linux's rusage counts what the parent had before, too."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def bare(folder: Path, cold: bool, total: int) -> None:
@@ -212,7 +203,7 @@ def main() -> None:
         else:
             prepared(options.folder, options.cold, options.total, options.target)
         seconds, processor = time.perf_counter() - start, time.process_time() - work
-        peak = peak_gigabytes()
+        peak = peak_bytes() / 2**30
         print(json.dumps({"seconds": seconds, "processor": processor, "gigabytes": peak}))
         return
     with tempfile.TemporaryDirectory(dir=options.folder and options.folder.parent) as scratch:

@@ -13,7 +13,6 @@ the answers are compared: chosen penalties, and predictions for rows that no sid
 
 The floor is what no fit can do without, written out bare: the products X'X and X'Y, one symmetric
 eigendecomposition of X'X (X X' when n < p), and the two products that turn X'Y into weights.
-Memory is read from /proc, so this runs on Linux only.
 Data are simulated: predictors with a power-law spectrum, targets of which a third have no signal.
 """
 
@@ -30,6 +29,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from memory import peak_bytes
 
 ALPHAS = np.logspace(1, 7, 10)
 N_TEST = 200
@@ -216,26 +216,18 @@ def run_side(side: str, case: Case, folder: Path) -> dict:
         y = y[stimuli]
     warm_up()
     gc.collect()
-    before = peak_gb(anew=True)
+    before = peak_bytes(anew=True)
     began = time.perf_counter()
     alphas, predict = SIDES[name](
         case, folder, x, y, stimuli, how[0] if how else "", "local" if "local" in how else "full"
     )
     seconds = time.perf_counter() - began
-    peak = peak_gb()
+    peak = peak_bytes()
     if alphas is not None:
         np.savez(
             folder / f"{side}.npz", alphas=alphas, fresh=predict(np.load(folder / "fresh.npy"))
         )
-    return {"seconds": seconds, "peak_gb": peak, "data_gb": before}
-
-
-def peak_gb(*, anew: bool = False) -> float:
-    """Most memory so far, or from now on; a child process would begin with its parent's."""
-    if anew:
-        Path("/proc/self/clear_refs").write_text("5")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1e6
+    return {"seconds": seconds, "peak_gb": peak / 1e9, "data_gb": before / 1e9}
 
 
 def warm_up() -> None:
@@ -411,8 +403,12 @@ def growth(figure: Path | None, repeats: int) -> dict:
             memory.append(round(found["peak_gb"] - found["data_gb"], 3))
         curves[axis] = {"sizes": sizes, "seconds": times, "gb": memory}
         for what in ("seconds", "gb"):
-            slope = np.polyfit(np.log(sizes), np.log(curves[axis][what]), 1)[0]
+            logs = np.log2(curves[axis][what])
+            slope = np.polyfit(np.log2(sizes), logs, 1)[0]
             curves[axis][f"exponent of {what}"] = round(float(slope), 2)
+            curves[axis][f"exponent of {what}, last doubling"] = round(
+                float(logs[-1] - logs[-2]), 2
+            )
     if figure is not None:
         draw_growth(curves, base, figure)
     return {"base": base, "curves": curves}

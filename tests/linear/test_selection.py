@@ -348,9 +348,9 @@ def test_local_search_tries_less_and_says_so(monkeypatch):
     tried = []
     evaluate = _search._Evaluation.__call__
 
-    def counted(self, index, columns):
-        tried.append(np.arange(self.sums.truth.size)[columns].size)
-        evaluate(self, index, columns)
+    def counted(self, indices, columns):
+        tried.append(len(indices) * np.arange(self.sums.truth.size)[columns].size)
+        evaluate(self, indices, columns)
 
     monkeypatch.setattr(_search._Evaluation, "__call__", counted)
     result = ridge_cv(X, Y, groups=groups, search="local")

@@ -145,6 +145,16 @@ class Forms:
         return sum(int(matrix.nbytes) for matrix in self.matrices)
 
 
+def projections(basis: Array, parts: list[Array]) -> Array:
+    """Rows of all parts in the basis, one column each, without a second copy."""
+    out = np.empty((basis.shape[1], sum(map(len, parts))), basis.dtype)
+    stop = 0
+    for part in parts:
+        start, stop = stop, stop + len(part)
+        np.matmul(basis.T, part.T, out=out[:, start:stop])
+    return out
+
+
 def forms_pay(
     n_trials: int,
     rank: int,

@@ -14,7 +14,7 @@ from calcarine.linear._arrays import Array, Ops, dtype_of
 from calcarine.linear._checks import FloatArray
 from calcarine.linear._design import Design, Moments, Plan, Runner, Scaler, System
 from calcarine.linear._factor import Solver, Spectral, factor_values, factorize
-from calcarine.linear._forms import Forms
+from calcarine.linear._forms import Forms, projections
 from calcarine.linear._precision import (
     DOUBLE,
     ERROR,
@@ -250,7 +250,7 @@ def _primal(trials: Trials) -> Design | None:
                 return None
             if trials.forms is not None:
                 others = [m.sums for fold, m in enumerate(moments) if fold != len(folds)]
-                projected = _projected(system.left, others)
+                projected = projections(system.left, others)
                 trials.forms.add(len(folds), system, projected, target_rows)
                 del projected
                 if system.rounding <= FOLD_LIMIT[plan.dtype]:
@@ -271,16 +271,6 @@ def _primal(trials: Trials) -> Design | None:
     if full is None:
         return None
     return trials.design("primal", folds, full, moments)
-
-
-def _projected(basis: FloatArray, parts: list[FloatArray]) -> FloatArray:
-    """Rows of all parts in the basis, one column each, without a second copy."""
-    out = np.empty((basis.shape[1], sum(map(len, parts))), basis.dtype)
-    stop = 0
-    for part in parts:
-        start, stop = stop, stop + len(part)
-        np.matmul(basis.T, part.T, out=out[:, start:stop])
-    return out
 
 
 def _gram(x: FloatArray, plan: Plan, ops: Ops, *, of_rows: bool = False) -> FloatArray:

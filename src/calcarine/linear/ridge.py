@@ -299,14 +299,14 @@ def ridge_cv(
     if numbers is not None:
         aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
     room = None if memory is None else memory - aside
-    there = x.shape[1] * y.shape[1] * asked.itemsize if out is None else 0
-    there += y.nbytes if in_memory(y) else 0
+    resident = y.nbytes if in_memory(y) else 0
+    resident += x.shape[1] * y.shape[1] * asked.itemsize if out is None else 0
     demand = Demand(
         for_forms=y.shape[1] if score == "r2" and here else 0,
         tried=_NEIGHBOURS if search == "local" else len(penalties),
         # Without folds, and where generalised cross-validation begins a search, all penalties.
         solved=y.shape[1] * (1 + (cv != "kfold" or search == "local") * len(penalties)),
-        in_memory=there,
+        in_memory=resident,
     )
     design, left_out = decompose(
         x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, demand
