@@ -1,11 +1,15 @@
 """Stable Diffusion v1 at full size on the CPU: calcarine beside diffusers' own pipeline.
 
     python benchmarks/stable_diffusion.py [--steps 3] [--threads 1] [--no-decode]
+    python benchmarks/stable_diffusion.py --only-paired --rounds 10   # add to the results there are
+    python benchmarks/stable_diffusion.py --write FOLDER              # only the networks, 4.3 GB
 
 The networks have the sizes of Stable Diffusion v1 (U-Net 860 M, autoencoder 84 M, text encoder
 123 M weights, float32) and random weights, for speed, memory and sameness do not depend on what
 they are. Each side runs in a process of its own: one picture of 512 px is encoded, noised to
-strength .8 with the same noise, and denoised under the same text with guidance 5. Results go to
+strength .8 with the same noise, and denoised under the same text with guidance 5. Then both take
+one step in turn, in one process, from the same latents and embedded texts, in changing order, and
+the ratio of each pair is told with a bootstrap interval of their median. Results go to
 benchmarks/results/stable-diffusion.json. Seconds of processor time are given beside wall time,
 because the machine may have other work.
 """
@@ -15,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory import peak_bytes
 
 SIDES = ("calcarine", "diffusers")
 RESULTS = Path(__file__).parent / "results" / "stable-diffusion.json"
@@ -172,26 +176,57 @@ def child_paired(folder: Path, threads: int, rounds: int) -> None:
     )
     pipe.set_progress_bar_config(disable=True)
     z = gaussian_noise([("z", 0)], (4, 64, 64), SEED)
-    context = model.embed_text([TEXT])
+    told, empty = model.embed_text([TEXT, ""])[:, None]
     common = {"strength": STRENGTH, "guidance_scale": GUIDANCE, "num_inference_steps": 2}
+    texts = {
+        "prompt_embeds": torch.from_numpy(told),
+        "negative_prompt_embeds": torch.from_numpy(empty),
+    }
 
     def calcarine() -> None:
         model.generate(
-            context, [("a", 0)], z.numpy(), strength=STRENGTH, guidance=GUIDANCE, steps=2
+            told, [("a", 0)], z.numpy(), strength=STRENGTH, guidance=GUIDANCE, steps=2, empty=empty
         )
 
     def diffusers() -> None:
-        pipe(TEXT, image=z, negative_prompt="", output_type="latent", **common)
+        pipe(image=z, output_type="latent", **texts, **common)
 
     runs = {"calcarine": calcarine, "diffusers": diffusers}
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     clock = Clock()
-    for number in range(rounds):
+    for number in range(rounds + 1):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
             clock.look()
             runs[side]()
             found[side].append(clock.look())
-    (folder / "paired.json").write_text(json.dumps(found))
+    # The first pair warms up.
+    (folder / "paired.json").write_text(json.dumps({k: v[1:] for k, v in found.items()}))
+
+
+def with_ratios(found: dict[str, list[dict[str, float]]]) -> dict[str, object]:
+    """The pairs, and the median of their ratios with a 95 % bootstrap interval over pairs."""
+    told: dict[str, object] = dict(found)
+    for kind in ("wall_s", "cpu_s"):
+        ours, theirs = (np.array([pair[kind] for pair in found[side]]) for side in SIDES)
+        ratios = ours / theirs
+        drawn = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
+        low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+        told[f"{kind}_ratio"] = {"median": float(np.median(ratios)), "ci": [low, high]}
+    return told
+
+
+def write_networks(folder: Path) -> None:
+    """A folder in diffusers' format with random weights, to rehearse the full size with."""
+    from diffusers import StableDiffusionPipeline
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as words:
+        StableDiffusionPipeline(
+            **build(Path(words)),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder)
 
 
 def child(side: str, folder: Path, steps: int, threads: int, decode: bool) -> None:
@@ -201,7 +236,7 @@ def child(side: str, folder: Path, steps: int, threads: int, decode: bool) -> No
     clock = Clock()
     parts = build(folder)
     seen: dict = {"build": clock.look(), "steps": []}
-    seen["rss_built_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    seen["rss_built_gb"] = peak_bytes() / 1e9
     vae = parts["vae"]
     counted = Counted(vae.encode)
     vae.encode = counted
@@ -212,7 +247,7 @@ def child(side: str, folder: Path, steps: int, threads: int, decode: bool) -> No
         name: sum(p.numel() for p in parts[name].parameters())
         for name in ("unet", "vae", "text_encoder")
     }
-    seen["rss_peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    seen["rss_peak_gb"] = peak_bytes() / 1e9
     np.save(folder / f"{side}.npy", latents)
     (folder / f"{side}.json").write_text(json.dumps(seen))
 
@@ -222,11 +257,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="of the schedule; .8 of them are run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-decode", action="store_true")
-    parser.add_argument("--rounds", type=int, default=2, help="of one step of each side in turn")
+    parser.add_argument("--rounds", type=int, default=6, help="of one step of each side in turn")
     parser.add_argument("--only-paired", action="store_true", help="add to the results there are")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="only write the networks")
     parser.add_argument("--child", choices=(*SIDES, "paired"))
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    if options.write:
+        write_networks(options.write)
+        return
     if options.child == "paired":
         child_paired(options.folder, options.threads, options.rounds)
         return
@@ -243,7 +282,8 @@ def main() -> None:
         )
         rounds = ["--child", "paired", "--rounds", str(options.rounds)]
         subprocess.run(start + rounds, check=True)
-        result["in_turn_one_step"] = json.loads((Path(folder) / "paired.json").read_text())
+        paired = json.loads((Path(folder) / "paired.json").read_text())
+        result["in_turn_one_step"] = with_ratios(paired)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -4,8 +4,9 @@
 
 Runs the preset takagi2023 and takagi2023-compat side by side, and takagi2023 with each choice of
 the published code alone, all with the bundled mini model, on simulated subjects and the same
-noise. Prints a table: each score with a 95 % interval over the test images of all subjects, and
-below it the paired difference from takagi2023 with its interval. Everything here is simulated.
+noise. Prints a table: each score, the mean over the subjects, with a 95 % interval over the test
+images, and below it the paired difference from takagi2023 with its interval. All subjects see the
+same test images, so an image counts once. Everything here is simulated.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def scores(
     }
     print(f"{progress}: {fitted}", flush=True)
     return {
-        (method, name): table[method, metric].loc[list(split.test)].to_numpy(float)
+        (method, name): table[method, metric].loc[sorted(split.test)].to_numpy(float)
         for method in METHODS
         for name, metric in METRICS.items()
     }, fitted
@@ -151,7 +152,7 @@ def main() -> None:
                 told = f"{subject}, {name}"
                 parts[-1][name], fitted[told] = scores(work, options.samples, told)
     found = {
-        name: {key: np.concatenate([part[name][key] for part in parts]) for key in parts[0][name]}
+        name: {key: np.mean([part[name][key] for part in parts], axis=0) for key in parts[0][name]}
         for name in VARIANTS
     }
     lines = table(found)
@@ -163,7 +164,7 @@ def main() -> None:
             for variant, rows in found.items()
         }
         settings = {"simulated": True, **{k: v for k, v in vars(options).items() if k != "out"}}
-        content = {"settings": settings, "decoders": fitted, "per_image": values}
+        content = {"settings": settings, "decoders": fitted, "per_image_over_subjects": values}
         options.out.write_text(json.dumps({**content, "table": lines}) + "\n")
 
 

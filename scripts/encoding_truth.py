@@ -13,8 +13,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.stats import zscore
 
-from calcarine.datasets import Split
+from calcarine.datasets import BrainDataset, Split
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import (
@@ -26,6 +28,7 @@ from calcarine.encoding import (
     encode,
     simulate_voxels,
 )
+from calcarine.evaluation.inference import holm
 from calcarine.features import FeatureStore, extract_spaces
 from calcarine.stimuli import StimulusSet
 
@@ -39,7 +42,8 @@ def main() -> None:
     parser.add_argument("--stimuli", type=int, default=800)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--voxels", type=int, default=60, help="in each region")
-    parser.add_argument("--brains", type=int, default=50, help="for the rate of false discoveries")
+    parser.add_argument("--brains", type=int, default=3, help="that are asked every question")
+    parser.add_argument("--null-brains", type=int, default=50, help="for false discoveries")
     options = parser.parse_args()
     model = LatentDiffusion.from_pretrained("mini")
     names = block_names(model)
@@ -59,39 +63,80 @@ def main() -> None:
         "early": {"z": 1.0}, "ventral": {"c": 1.0}, "drifting": {"zc@0.6": 1.0},
         **{block: {f"unet:{block}@0.8:middle": 1.0} for block in blocks}, "silent": {},
     }  # fmt: skip
-    brain = simulate_voxels(
-        stimuli, split, features, listeners, n_voxels=options.voxels, ceiling=60.0, seed=1
-    )
-    found = analyse(brain, brain.splits, features, questions, n_boot=500, alphas=ALPHAS)
+    rows: dict[str, list[dict]] = {"latents": [], "crossover": [], "winners": [], "shuffled": []}
+    for seed in range(1, options.brains + 1):
+        print(f"Brain {seed} of {options.brains}", flush=True)
+        brain = simulate_voxels(
+            stimuli, split, features, listeners, n_voxels=options.voxels, ceiling=60.0, seed=seed
+        )
+        found = analyse(brain, brain.splits, features, questions, n_boot=500, alphas=ALPHAS)
+        part = {
+            "latents": latents(found.regions),
+            "crossover": crossover(found.unique, brain, features),
+            "winners": winners(found.winners, blocks),
+            "shuffled": shuffled(brain, features, seed),
+        }
+        for name, values in part.items():
+            rows[name] += [{"brain": seed, **row} for row in values]
+    tell(rows, options.voxels)
     result = {
-        "simulated": True,
-        "latents": latents(found.regions),
-        "crossover": crossover(found.unique, brain, features),
-        "winners": winners(found.winners, blocks),
+        "simulated": True, **rows,
         "false discoveries": false_discoveries(stimuli, split, features, options),
-        "shuffled": shuffled(brain, features),
-    }
+    }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "encoding-truth.json").write_text(json.dumps(result, indent=1))
 
 
-def latents(table) -> list[dict]:
+def tell(rows: dict[str, list[dict]], n_voxels: int) -> None:
+    """Means over brains; in brackets the outermost bounds of their 95 % intervals over stimuli."""
+
+    def means(name: str, by: list[str]) -> pd.DataFrame:
+        table = pd.DataFrame(rows[name])
+        rules = {c: c[-3:] if c[-3:] in ("min", "max") else "mean" for c in table.columns}
+        rules = {c: rule for c, rule in rules.items() if c not in ("brain", *by)}
+        return table.groupby(by, sort=False).agg(rules)
+
+    def span(row: pd.Series, name: str) -> str:
+        return f"{row[name]:.3f} [{row[f'{name}_min']:.3f}, {row[f'{name}_max']:.3f}]"
+
+    print("\nmean r of each latent")
+    for (region, space), row in means("latents", ["region", "space"]).iterrows():
+        print(f"  {region:9} {space:7} {span(row, 'r')}")
+    print("\nunique r2 of voxels that listen to z_c of strength .6")
+    print("  strength   only z                  only z_c                z_c less z, noise-free")
+    for strength, row in means("crossover", ["strength"]).iterrows():
+        print(f"  {strength:<9g}  {span(row, 'only_z'):22}  {span(row, 'only_zc'):22}  "
+              f"{row['truth']:+.3f}")  # fmt: skip
+    table = pd.DataFrame(rows["crossover"])
+    right = (table["only_zc"] > table["only_z"]) == (table["truth"] > 0)
+    ahead = (table["only_zc"] - table["only_z"]).groupby(table["brain"]).idxmax()
+    put = table.groupby("brain")["truth"].idxmax()
+    print(f"  the sign is that of the truth in {right.sum()} of {len(right)}; z_c is ahead most "
+          f"where it was put in {(ahead == put).sum()} of {len(put)} brains")  # fmt: skip
+    print("\nwinning block, middle of the denoising: voxels won, brain by brain")
+    for block, part in pd.DataFrame(rows["winners"]).groupby("block", sort=False):
+        print(f"  {block:16} {', '.join(map(str, part['won']))} of {n_voxels}")
+    null = pd.DataFrame(rows["shuffled"])
+    called = null.groupby("brain")["significant"].sum().tolist()
+    print(f"\nresponses shuffled over stimuli: {sum(called)} of {null['tests'].sum()} tests "
+          f"significant ({', '.join(map(str, called))} by brain)")  # fmt: skip
+    least = [holm(part["p"]).min() for _, part in null.groupby("brain")]
+    areas = len(null) // len(least)
+    print(f"  least p of {areas} means of areas, by permutation and after Holm, brain by brain: "
+          f"{', '.join(f'{p:.2f}' for p in least)}")  # fmt: skip
+
+
+def latents(table: pd.DataFrame) -> list[dict]:
     """Mean r of each latent in the regions that listen to one of them."""
-    print("\nlatents: mean r [95 % interval over test stimuli]")
-    rows = []
     asked = table[table["question"] == "latents"]
-    for region in ("early", "ventral", "drifting", "silent"):
-        part = asked[asked["region"] == region]
-        cells = [f"{r.space} {r.r:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in part.itertuples()]
-        print(f"  {region:9} {'; '.join(cells)}")
-        rows += part[["region", "space", "r", "low", "high"]].to_dict("records")
-    return rows
+    part = asked[asked["region"].isin(["early", "ventral", "drifting", "silent"])]
+    told = part[["region", "space", "r", "low", "high"]]
+    return told.rename(columns={"low": "r_min", "high": "r_max"}).to_dict("records")
 
 
-def crossover(table, brain, features) -> dict:
+def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[dict]:
     """At which strength z_c explains more than z that the other does not: found, and noise-free."""
     asked = table[(table["question"] == "noise") & (table["region"] == "drifting")]
-    truth = {}
     columns = np.flatnonzero(brain.rois["drifting"])
     train = np.isin(brain.stimuli.ids, brain.splits[0].train)
     signal = brain.truth["signal"][:, columns].astype(np.float32)
@@ -102,43 +147,33 @@ def crossover(table, brain, features) -> dict:
     alone = {name: encode(clean, features[name], brain.stimuli.ids, alphas=ALPHAS).r2.mean()
              for name in ("z", *(f"zc@{s:g}" for s in STRENGTHS))}  # fmt: skip
     rows = []
-    print("\nunique r2 of voxels that listen to z_c of strength .6")
-    print(
-        "  strength   only z                  only z_c                noise-free r2 of z_c less z"
-    )
     for s in STRENGTHS:
         own = f"zc@{s:g}"
         part = asked[asked["pair"] == f"z + {own}"].set_index("space")
-        truth[s] = float(alone[own] - alone["z"])
-        cells = [f"{part.loc[n].unique_r2:.3f} [{part.loc[n].low:.3f}, {part.loc[n].high:.3f}]"
-                 for n in ("z", own)]  # fmt: skip
-        print(f"  {s:<9g}  {cells[0]:22}  {cells[1]:22}  {truth[s]:+.3f}")
-        rows.append({"strength": s, "only_z": float(part.loc["z"].unique_r2),
-                     "only_zc": float(part.loc[own].unique_r2), "truth": truth[s]})  # fmt: skip
-    best = max(rows, key=lambda row: row["only_zc"] - row["only_z"])["strength"]
-    wanted = max(truth, key=truth.get)
-    same = all((row["only_zc"] > row["only_z"]) == (row["truth"] > 0) for row in rows)
-    print(f"  z_c is ahead most at {best:g} (put there: {wanted:g}); "
-          f"the sign is that of the truth at every strength: {same}")  # fmt: skip
-    return {"rows": rows, "found": best, "truth": wanted, "signs": same}
+        row = {"strength": s, "truth": float(alone[own] - alone["z"])}
+        for name, space in (("only_z", "z"), ("only_zc", own)):
+            told = part.loc[space]
+            row |= {name: float(told.unique_r2), f"{name}_min": float(told.low),
+                    f"{name}_max": float(told.high)}  # fmt: skip
+        rows.append(row)
+    return rows
 
 
-def winners(table, blocks) -> list[dict]:
-    """Share of each block's listeners that it wins."""
-    print("\nwinning block, middle of the denoising")
-    asked, rows = table[table["question"] == "blocks, middle"], []
+def winners(table: pd.DataFrame, blocks: tuple[str, ...]) -> list[dict]:
+    """How many of each block's listeners it wins."""
+    asked = table[table["question"] == "blocks, middle"]
+    rows = []
     for block in blocks:
         part = asked[(asked["region"] == block) & (asked["space"] == f"unet:{block}@0.8:middle")]
         row = part.iloc[0]
-        print(f"  {block:16} wins {row.won} of {row.significant} of its voxels ({row.share:.0%})")
-        rows.append({"block": block, "won": int(row.won), "of": int(row.significant)})
+        rows.append({"block": block, "won": int(row.won), "significant": int(row.significant)})
     return rows
 
 
 def false_discoveries(stimuli, split, features, options) -> dict:
     """Share of discoveries without signal, over brains in which most voxels have none."""
     shares, power = [], []
-    for seed in range(options.brains):
+    for seed in range(options.null_brains):
         brain = simulate_voxels(
             stimuli, split, {"z": features["z"]}, {"on": {"z": 1.0}, "off": {}, "dark": {}},
             n_voxels=options.voxels, ceiling=30.0, seed=100 + seed,
@@ -157,22 +192,29 @@ def false_discoveries(stimuli, split, features, options) -> dict:
             "power": float(np.mean(power)), "brains": len(shares)}  # fmt: skip
 
 
-def shuffled(brain, features) -> dict:
-    """Significant voxels where responses belong to other stimuli."""
-    rng = np.random.default_rng(3)
+def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
+    """Significant voxels, and p of each area's mean r, where responses belong to other stimuli."""
+    rng = np.random.default_rng(seed)
     whole = MeanResponses.of(brain)
     null = MeanResponses(
         whole.train[rng.permutation(len(whole.train))],
         whole.test[rng.permutation(len(whole.test))],
         whole.train_ids, whole.test_ids,
     )  # fmt: skip
-    counts = {}
+    orders = [rng.permutation(len(null.test)) for _ in range(2000)]
+    rows = []
     for name in ("z", "c", "zc@0.8"):
         scores = encode(null, features[name], brain.stimuli.ids, alphas=ALPHAS)
         called, _ = discoveries(correlation_p(scores.r, len(whole.test)), 0.05)
-        counts[name] = {region: int(called[mask].sum()) for region, mask in brain.rois.items()}
-    print(f"\nresponses shuffled over stimuli: significant voxels {counts}")
-    return counts
+        told, heard = zscore(scores.predicted, axis=0), zscore(null.test, axis=0)
+        for region, mask in brain.rois.items():
+            products = told[:, mask] @ heard[:, mask].T
+            above = sum(products[order, range(len(order))].sum() >= products.trace()
+                        for order in orders)  # fmt: skip
+            rows.append({"space": name, "region": region, "tests": int(mask.sum()),
+                         "significant": int(called[mask].sum()),
+                         "p": (1 + above) / (1 + len(orders))})  # fmt: skip
+    return rows
 
 
 if __name__ == "__main__":
