@@ -69,8 +69,7 @@ def scores(
         made.steps,
         made.seed,
         made.through_image,
-        config.features.resize,
-        config.features.posterior,
+        posterior=config.features.posterior,
     )
     rows = np.repeat(np.arange(len(split.test)), samples)
     keys = [(key, sample) for key in split.test for sample in range(samples)]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,8 +8,9 @@ from calcarine.datasets import BrainDataset, Split
 from calcarine.datasets.core import make_responses
 from calcarine.decoding import LatentRegression, PixelRegression, choose_by_brain
 from calcarine.decoding.latent_regression import fit_ridge
+from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError, LeakageError
-from calcarine.stimuli import StimulusSet
+from calcarine.stimuli import StimulusSet, resize_images
 
 N, REPEATS, VOXELS = 30, 2, 25
 
@@ -101,6 +104,18 @@ def test_the_direct_ridge_predicts_pixels_in_range(world):
     pictures = PixelRegression("all").fit(dataset, split).predict(dataset, split)
     assert pictures.shape == (6, 8, 8, 3)
     assert pictures.min() >= 0 and pictures.max() <= 1
+
+
+def test_the_direct_ridge_of_large_pictures_fits_small_ones(world):
+    dataset, _, _ = world
+    split = dataset.splits[0]
+    found = PixelRegression("all", max_side=4).fit(dataset, split).predict(dataset, split)
+    ids = dataset.stimuli.ids
+    small = StimulusSet.from_arrays(resize_images(dataset.stimuli.images(ids), 4), ids)
+    same = replace(dataset, stimuli=small)
+    want = PixelRegression("all").fit(same, split).predict(same, split)
+    assert want.shape == (6, 4, 4, 3) and found.shape == (6, 8, 8, 3)
+    assert np.abs(found - resize_images(to_uint8(want), 8) / 255).max() < 1e-6
 
 
 class _Identity:

@@ -169,3 +169,20 @@ def test_mistakes_are_told(world):
         analyse(brain, brain.splits, {k: features[k] for k in ("z", "c")}, Questions(("latents",)))
     with pytest.raises(CalcarineError, match="at least one split"):
         analyse(brain, [], features, Questions(("latents",)))
+
+
+def test_stimuli_that_two_splits_test_are_refused(world):
+    brain, features = world
+    again = Split("again", brain.splits[0].train, brain.splits[0].test, "the same once more")
+    with pytest.raises(CalcarineError, match=r"test the same stimuli.*dataset\.split"):
+        analyse(brain, [*brain.splits, again], features, Questions(ask=("latents",)))
+
+
+@pytest.mark.parametrize(("grid", "ends"), [((-2, 8), False), ((-6, 0), True)])
+def test_penalties_that_end_too_soon_are_told(world, grid, ends):
+    brain, features = world
+    alphas = np.logspace(*grid, 11)
+    found = analyse(brain, brain.splits, features, Questions(ask=("latents",)), n_boot=100,
+                    alphas=alphas)  # fmt: skip
+    assert (found.facts["at_edge"]["z"] > 0.5) == ends
+    assert set(np.round(np.log10(found.voxels["alpha:z"]), 3)) <= set(np.round(np.log10(alphas), 3))

@@ -16,6 +16,8 @@ SMALL = [
     "encoding.n_boot=100", "encoding.n_permutations=50",
 ]  # fmt: skip
 
+MINI = ["generation.model=mini"]
+
 
 def test_encode_from_the_command_line_writes_maps_and_continues(tmp_path):
     from typer.testing import CliRunner
@@ -67,3 +69,41 @@ def test_z_and_c_are_those_of_the_run(tmp_path):
 def test_wrong_settings_are_told(setting):
     with pytest.raises(Exception, match="The setting 'encoding"):
         load_experiment("encoding", None, [setting])
+
+
+def test_more_questions_continue_with_the_features_there_are(tmp_path):
+    for ask in ("[latents]", "[latents, stages]"):
+        settings = [*SMALL, f"encoding.ask={ask}"]
+        work = Workspace(RunDirectory(tmp_path, load_experiment("encoding", None, settings)))
+        run_stage(work, "encode")
+    assert "unique:z|z+zc@0.8:early" in pd.read_parquet(tmp_path / "encoding" / "voxels.parquet")
+
+
+def test_penalties_of_decoders_are_not_those_of_encoding(tmp_path):
+    def key(*changes):
+        experiment = load_experiment("takagi2023-compat", None, [*SMALL, *MINI, *changes])
+        return Workspace(RunDirectory(tmp_path / str(len(changes)), experiment)).encode_key
+
+    assert key() == key("ridge.alphas=[1, 2]")
+    assert key() != key("encoding.alpha_max=9")
+
+
+@pytest.mark.parametrize(
+    "setting", ["features.text=categories", "generation.latent_size=40", "evaluation.seed=3",
+                "generation.steps=6", "encoding.roi=early"]
+)  # fmt: skip
+def test_the_key_of_encoding_holds_what_it_depends_on_where_nothing_else_does(tmp_path, setting):
+    def key(*changes):
+        settings = [*SMALL, *MINI, "ridge.when=never", "encoding.when=never", *changes]
+        experiment = load_experiment("visdec2023", None, settings, name="simulated")
+        return Workspace(RunDirectory(tmp_path / str(len(changes)), experiment)).encode_key
+
+    assert key() != key(setting)
+
+
+def test_a_run_takes_no_other_data_set(tmp_path):
+    from typer.testing import CliRunner
+
+    RunDirectory(tmp_path, load_experiment("encoding", None, SMALL))
+    done = CliRunner().invoke(app, ["encode", str(tmp_path), "--dataset", "digits69"])
+    assert done.exit_code != 0 and "leave the folder out" in str(done.exception or done.output)

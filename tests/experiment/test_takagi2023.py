@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from calcarine import datasets
+from calcarine.datasets import registry
 from calcarine.datasets.scaling import zscore_sessions
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
@@ -76,6 +77,27 @@ def test_compat_has_the_choices_of_the_published_code():
     assert not compat.ridge.intercept and not compat.ridge.grouped
     assert compat.ridge.alphas == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
     assert compat.features.posterior == "sample" and not compat.dataset.zscore_sessions
+
+
+@pytest.mark.parametrize("name", [None, "simulated", "nsd", "bold5000"])
+def test_compat_leaves_sessions_as_they_are_in_every_data_set(name):
+    experiment = load_experiment("takagi2023-compat", None, [], name=name)
+    assert not experiment.dataset.zscore_sessions
+    assert load_experiment("takagi2023", None, [], name=name).dataset.zscore_sessions
+    settings = ["dataset.zscore_sessions=true"]
+    assert load_experiment("takagi2023-compat", None, settings, name=name).dataset.zscore_sessions
+
+
+def test_one_division_under_two_names_is_one_fold(tmp_path):
+    registry.fake("nsd", tmp_path / "f", sessions=37, trials=8, n_subjects=1, picture=8)
+    settings = ["dataset.options={sessions: 37}", "generation.model=mini"]
+    told = {"name": "nsd", "data": tmp_path / "f", "subject": "subj01"}
+    experiment = load_experiment("takagi", None, settings, **told)
+    work = Workspace(RunDirectory(tmp_path / "a", experiment))
+    assert len(work.dataset.splits) == 2 and len(work.splits) == 1 and not work.searches
+    experiment = load_experiment("takagi", None, [*settings, "dataset.split=takagi2023"], **told)
+    work = Workspace(RunDirectory(tmp_path / "b", experiment))
+    assert [split.name for split in work.splits] == ["takagi2023"]
 
 
 def test_scaling_of_sessions_is_taken_back():

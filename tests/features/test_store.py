@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from calcarine.features import FeatureStore
+from calcarine.features._claims import Claims
 from calcarine.features.store import Space
 
 
@@ -119,3 +120,74 @@ def test_arrays_made_together_are_extracted_once(tmp_path):
     assert found["b@0.8:late"].shape == (10, 2, 2) and found["a"][:].sum() == 30
     store.get_many(spaces[:1], 10, extract, chunk=4)
     assert calls == [0, 4, 8]
+
+
+def test_what_is_there_may_be_asked_for_beside_what_is_missing(tmp_path):
+    store = FeatureStore(tmp_path)
+    old, new = Space("a", {}, (1,)), Space("b", {}, (1,))
+
+    def extract(rows):
+        values = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+        return {"a": values, "b": -values}
+
+    store.get_many([old], 10, extract, chunk=4)
+    found = store.get_many([old, new], 10, extract, chunk=4)
+    assert found["a"][:, 0].tolist() == list(range(10))
+    assert found["b"][:, 0].tolist() == [-n for n in range(10)]
+
+
+@pytest.mark.parametrize("later", [3, 16])
+def test_an_extraction_goes_on_in_the_pieces_it_was_begun_in(tmp_path, later):
+    store = FeatureStore(tmp_path)
+
+    def breaks(rows):
+        if rows.start >= 12:
+            raise KeyboardInterrupt
+        return _slow(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get("z", {}, 30, (2,), breaks, chunk=4)
+    values = store.get("z", {}, 30, (2,), _slow, chunk=later)
+    assert values[:, 0].tolist() == list(range(30))
+    assert [p.name for p in tmp_path.iterdir()] == [f"{store.key('z', {})}.zarr"]
+
+
+def test_a_part_of_unknown_pieces_is_begun_anew(tmp_path):
+    store = FeatureStore(tmp_path)
+
+    def breaks(rows):
+        if rows.start:
+            raise KeyboardInterrupt
+        return _slow(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get("z", {}, 12, (2,), breaks, chunk=4)
+    next(tmp_path.glob("*.part/chunk")).unlink()
+    assert store.get("z", {}, 12, (2,), _slow, chunk=6)[:, 0].tolist() == list(range(12))
+
+
+def test_who_waits_while_all_is_removed_is_done(tmp_path):
+    claims = Claims(tmp_path / "part" / "claims")
+    for number in (0, 2):
+        (tmp_path / "part" / "claims" / f"{number}.done").touch()
+    working = claims.work(3)
+    assert next(working) == 1
+    (tmp_path / "part" / "claims" / "1.done").touch()
+    (tmp_path / "part").rename(tmp_path / "aside")
+    other = Claims(tmp_path / "aside" / "claims")
+    (tmp_path / "aside").rename(tmp_path / "gone")
+    assert list(other.work(3)) == []
+
+
+def test_one_is_told_of_a_claim_on_another_machine(tmp_path, monkeypatch):
+    from calcarine.features import _claims
+
+    monkeypatch.setattr(_claims, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(_claims, "_TELL_SECONDS", 0.05)
+    claims = Claims(tmp_path)
+    claim = tmp_path / "0.claim"
+    claim.write_text("elsewhere 12")
+    working = claims.work(1)
+    with pytest.warns(UserWarning, match=r"process 12 on elsewhere.*delete .*0\.claim"):
+        monkeypatch.setattr(claims, "_take", lambda path: claims._told and claim.exists())
+        assert next(working) == 0

@@ -107,3 +107,24 @@ def test_unknown_places_give_no_maps(run):
     page = build_encoding_report(run).read_text()
     assert "does not tell where its voxels are" in page
     assert not (run / "encoding" / "maps").exists()
+
+
+def test_voxels_of_one_vertex_vote_for_their_winner():
+    voxels = pd.DataFrame({"hemisphere": ["left"] * 6, "vertex": [5, 5, 5, 7, 7, 9]})
+    values = np.array([0, 4, 4, 3, 1, np.nan])
+    left = brain_maps.on_surface(voxels, values, categories=True)["left"]
+    assert left[5] == 4 and left[7] == 1 and np.isnan(left[9])
+    assert np.isfinite(left).sum() == 2
+    assert brain_maps.on_surface(voxels, values)["left"][7] == 2
+    none = brain_maps.on_surface(voxels, np.full(6, np.nan), categories=True)
+    assert np.isnan(none["left"]).all() and np.isnan(none["right"]).all()
+
+
+def test_page_says_where_penalties_end_too_soon(run):
+    assert "wider grid" not in build_encoding_report(run).read_text()
+    file = run / "encoding" / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["facts"]["at_edge"] = {"z": 0.4, "c": 0.01}
+    file.write_text(json.dumps(summary))
+    page = build_encoding_report(run).read_text()
+    assert "Of the voxels that z predicts, 40% chose the smallest or the largest penalty" in page

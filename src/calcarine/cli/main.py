@@ -148,8 +148,11 @@ def encode(
         )
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
         RunDirectory(path, experiment)
-    elif settings:
-        raise CalcarineError("A run's folder has its own settings; give --out for a new run.")
+    elif settings or any(value is not None for value in (dataset, data, subject, out)):
+        raise CalcarineError(
+            "A run's folder has its own data set and settings; leave the other options out, or "
+            "leave the folder out for a new run."
+        )
     _stage(path, "encode")
     print(f"Maps and figures: {path / 'encoding.html'}")
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
 from calcarine.stimuli import resize_images
-from calcarine.stimuli.images import Filter
 
 Progress = Callable[[int], None]
 Key = tuple[str, int]
@@ -27,12 +26,12 @@ class Reconstructor:
     strength, guidance, steps, seed
         As in :meth:`calcarine.diffusion.LatentDiffusion.generate`.
     through_image : bool
-        Decode z to a picture and encode that again before noise is added, as the paper does;
+        Decode z to a picture, bring it to the model's size (320 to 512 px in the paper, by
+        Pillow's default filter) and encode that again before noise is added, as the paper does;
         False starts from the decoded z itself.
-    resize : {"bicubic", "lanczos"}
-        Filter that brings that picture to the model's size (320 to 512 px in the paper).
     posterior : {"mode", "sample"}
-        What of the encoded picture is taken.
+        What of the encoded picture is taken; all samples of a stimulus share one draw, as in the
+        published code.
     batch_size : int
         Changes speed and memory, never the pictures.
 
@@ -47,7 +46,6 @@ class Reconstructor:
     steps: int = 50
     seed: int = 42
     through_image: bool = True
-    resize: Filter = "bicubic"
     posterior: Literal["mode", "sample"] = "mode"
     batch_size: int = 32
 
@@ -88,11 +86,11 @@ class Reconstructor:
             z.reshape(len(z), -1), axis=0, return_index=True, return_inverse=True
         )
         pictures = to_uint8(self.model.decode(z[first], self.batch_size))
-        pictures = resize_images(pictures, self.model.image_size, filter=self.resize)
+        pictures = resize_images(pictures, self.model.image_size)
+        drawn: dict[str, Any] = {}
         if self.posterior == "sample" and keys is not None:
-            drawn = pictures[back]
-            return self.model.encode(drawn, self.batch_size, sample=keys, seed=self.seed)
-        return self.model.encode(pictures, self.batch_size)[back]
+            drawn = {"sample": [(keys[row][0], 0) for row in first], "seed": self.seed}
+        return self.model.encode(pictures, self.batch_size, **drawn)[back]
 
     def _options(self) -> dict[str, Any]:
         return {

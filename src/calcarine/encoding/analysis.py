@@ -8,6 +8,7 @@ blocks    blocks of the U-Net at these stages; the winner of each voxel
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -109,7 +110,8 @@ class Analysis:
     ----------
     voxels
         A row a voxel; for every space fitted alone the columns ``r``, ``p``,
-        ``q``, ``significant``, ``normalised`` and ``cv_r2``, as ``r:z``; for
+        ``q``, ``significant``, ``normalised``, ``cv_r2`` and ``alpha`` (of
+        several splits the median), as ``r:z``; for
         every pair ``unique:SPACE|z+SPACE``; for blocks ``winner:STAGE``.
     regions
         Mean r by region and space with intervals over test stimuli.
@@ -118,7 +120,9 @@ class Analysis:
     winners
         Share of a region's significant voxels that each block wins.
     facts
-        Counts for the report: stimuli, voxels, rate, null, family-wise p.
+        Counts for the report: stimuli, voxels, rate, null; by space the
+        number of significant voxels and, of those predicted inside the
+        training stimuli, the share at an end of the penalties.
     """
 
     voxels: pd.DataFrame
@@ -173,6 +177,11 @@ def analyse(
     Returns
     -------
     Analysis
+
+    Raises
+    ------
+    CalcarineError
+        If two splits test the same stimulus, which would count twice.
     """
     tell = progress or (lambda text: None)
     columns = np.flatnonzero(dataset.roi_mask(roi))
@@ -186,7 +195,7 @@ def analyse(
     new: dict[str, NDArray[Any]] = {"voxel": columns}
     known: dict[str, EncodingScores] = {}
     facts: dict[str, Any] = {"test_stimuli": n_test, "voxels": len(columns), "rate": rate,
-                             "null": null, "significant": {}}  # fmt: skip
+                             "null": null, "significant": {}, "at_edge": {}}  # fmt: skip
     for question, spaces in questions.alone().items():
         scores = {}
         for space in spaces:
@@ -201,10 +210,13 @@ def analyse(
                 f"q:{space}": q,
                 f"significant:{space}": called,
                 f"cv_r2:{space}": scores[space].cv_r2,
+                f"alpha:{space}": scores[space].alpha,
             }
             if top is not None:
                 new[f"normalised:{space}"] = top
             facts["significant"][space] = int(called.sum())
+            if alphas is not None:
+                facts["at_edge"][space] = _share_at_edge(scores[space], alphas)
             if n_permutations:
                 both = permutation_p(scores[space].predicted, truth.test, n_permutations, seed)
                 new[f"p_permuted:{space}"], new[f"p_family:{space}"] = both
@@ -284,6 +296,13 @@ def _joined(folds: Sequence[_Fold]) -> MeanResponses:
     parts = [fold.responses for fold in folds]
     if len(folds) == 1:
         return parts[0]
+    seen = Counter(key for part in parts for key in part.test_ids)
+    twice = [key for key, count in seen.items() if count > 1]
+    if twice:
+        raise CalcarineError(
+            f"Several splits test the same stimuli ({twice[0]} and {len(twice) - 1} more), so "
+            "their tests cannot be put together; take one split, with dataset.split."
+        )
     test = np.concatenate([fold.responses.test - fold.center for fold in folds])
     ids = tuple(key for part in parts for key in part.test_ids)
     return MeanResponses(parts[0].train, test, parts[0].train_ids, ids)
@@ -322,6 +341,15 @@ def _pooled_unique(
     r2 = explained(guess, truth.test)
     unique = {name: r2 - explained(part, truth.test) for name, part in without.items()}
     return UniqueVariance(r2, unique, guess, without)
+
+
+def _share_at_edge(scores: EncodingScores, alphas: NDArray[np.float64]) -> float:
+    """Of the voxels that are predicted inside the training stimuli, those with an end penalty."""
+    chosen = scores.alpha[scores.cv_r2 > 0]
+    if not chosen.size or len(alphas) < 2:
+        return 0.0
+    low, high = np.min(alphas), np.max(alphas)
+    return float(np.mean(np.isclose(chosen, low) | np.isclose(chosen, high)))
 
 
 def _shares(

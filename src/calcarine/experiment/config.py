@@ -125,6 +125,10 @@ class EncodingConfig(_Part):
     blocks: list[str] | None = Field(None, description="of the U-Net; two down, mid, two up")
     also: list[str] = Field(default_factory=list, description="further feature spaces")
     n_components: int = Field(6400, ge=1)
+    alpha_min: float = Field(-2.0, description="log10 of the smallest penalty")
+    alpha_max: float = Field(8.0, description="log10 of the largest")
+    n_alphas: int = Field(21, ge=1)
+    n_folds: int = Field(5, ge=2, description="over training stimuli, to choose penalties")
     rate: float = Field(0.05, gt=0, lt=1, description="of false discoveries over voxels")
     null: Literal["exact", "simulated"] = "exact"
     n_permutations: int = Field(0, ge=0)
@@ -154,6 +158,7 @@ _PAPER: dict[str, Any] = {
     "samples": 5,
     "search": {"when": "never"},
 }
+_OF_ANY_DATASET = {"zscore_sessions"}
 _SIMULATED: dict[str, Any] = {
     "name": "simulated",
     "subject": "subj01",
@@ -244,7 +249,9 @@ def load_experiment(
             )
         base = {**PRESETS[preset], "preset": preset}
         if _dataset_name(wanted, base) != _dataset_name(base):
-            base = {**base, "dataset": {}}
+            # What was named of one data set means nothing in another; how to treat any stays.
+            told = base.get("dataset", {})
+            base = {**base, "dataset": {k: v for k, v in told.items() if k in _OF_ANY_DATASET}}
         tree = _merge(base, wanted)
     try:
         return Experiment.model_validate(tree)

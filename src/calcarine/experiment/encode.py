@@ -48,8 +48,9 @@ def encode_voxels(work: Workspace) -> None:
         found = analyse(
             work.dataset, work.splits, features, questions, roi=config.roi,
             ceiling=_ceiling(work), rate=config.rate, null=config.null,
-            n_permutations=config.n_permutations, n_folds=work.config.ridge.n_folds,
-            n_boot=config.n_boot, alphas=work.alphas, seed=work.config.evaluation.seed,
+            n_permutations=config.n_permutations, n_folds=config.n_folds, n_boot=config.n_boot,
+            alphas=np.logspace(config.alpha_min, config.alpha_max, config.n_alphas),
+            seed=work.config.evaluation.seed,
             progress=lambda text: advance(1),
         )  # fmt: skip
     _write(work, found, questions)
@@ -72,6 +73,7 @@ def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
 
 
 def _write(work: Workspace, found: Analysis, questions: Questions) -> None:
+    config = work.config.encoding
     folder = work.run.path / "encoding"
     for name in ("voxels", "regions", "unique", "winners"):
         with written_aside(folder / f"{name}.parquet") as aside:
@@ -84,7 +86,8 @@ def _write(work: Workspace, found: Analysis, questions: Questions) -> None:
         "components": questions.n_components,
         "guidance": work.config.generation.guidance,
         "steps": work.config.generation.steps,
-        "region": work.config.encoding.roi,
+        "region": config.roi,
+        "penalties": f"1e{config.alpha_min:g} to 1e{config.alpha_max:g}",
     }
     dataset = work.dataset
     summary = {

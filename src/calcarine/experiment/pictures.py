@@ -102,7 +102,6 @@ def reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
         "steps": generation.steps,
         "seed": generation.seed,
         "through_image": generation.through_image,
-        "resize": work.config.features.resize,
         "posterior": work.config.features.posterior,
         "batch_size": generation.batch_size,
     }

@@ -160,12 +160,12 @@ def run_stage(work: Workspace, stage: str) -> None:
     """Do one stage, or what is left of it."""
     if stage not in STAGES:
         raise CalcarineError(f"There is no stage '{stage}'; there are: {', '.join(STAGES)}.")
-    if stage not in work.keys:
+    if stage not in work.keys and stage != "encode":
         raise CalcarineError(
             f"This run does without the stage '{stage}'; start one with it by 'calcarine run "
             "--preset visdec-mini'."
         )
-    key = work.keys[stage]
+    key = work.encode_key if stage == "encode" else work.keys[stage]
     if stage in _NEEDS:
         work.run.require(_NEEDS[stage], work.keys[_NEEDS[stage]])
     if work.run.begin(stage, key):
@@ -199,8 +199,7 @@ def run_experiment(
     run = RunDirectory(out, experiment)
     work = Workspace(run, progress, trained)
     for stage in STAGES:
-        left_out = stage == "encode" and experiment.encoding.when == "never"
-        if stage in work.keys and not left_out:
+        if stage in work.keys:
             run_stage(work, stage)
     return run
 

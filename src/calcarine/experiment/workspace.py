@@ -84,7 +84,11 @@ class Workspace:
                     "dataset.split."
                 )
             return (find_split(self.dataset, config.split),)
-        found = self.dataset.splits
+        # The same division under two names is one: its test stimuli must not count twice.
+        alone: dict[tuple[frozenset[str], frozenset[str]], Split] = {}
+        for split in self.dataset.splits:
+            alone.setdefault((frozenset(split.train), frozenset(split.test)), split)
+        found = tuple(alone.values())
         return found[: config.folds] if config.folds else found
 
     @cached_property
@@ -240,6 +244,24 @@ class Workspace:
     # A stage's key holds its settings and the key of the stage before.
 
     @cached_property
+    def _features_key(self) -> str:
+        made_of = self.recipe.provenance(self.dataset.stimuli)
+        return content_key("features", self.dataset.digest(), self.model.digest, made_of)
+
+    @cached_property
+    def encode_key(self) -> str:
+        """Key of the encoding stage, which may be asked of a run that has no use of z and c."""
+        generation = self.config.generation.model_dump(mode="json")
+        return content_key(
+            "encode",
+            self._features_key,
+            self.config.encoding.model_dump(mode="json", exclude={"when"}),
+            {k: generation[k] for k in _Z_C_SETTINGS},
+            [split.digest() for split in self.splits],
+            self.config.evaluation.seed,
+        )
+
+    @cached_property
     def keys(self) -> dict[str, str]:
         config, generation = self.config, self.config.generation.model_dump(mode="json")
         generation.pop("batch_size")
@@ -250,10 +272,7 @@ class Workspace:
                 "or more folds (dataset.folds)."
             )
         data, roi = self.dataset.digest(), self.roi  # mistakes in the data before the slow model
-        features = content_key("features", data)
-        if self.needs_text_model:
-            made_of = self.recipe.provenance(self.dataset.stimuli)
-            features = content_key("features", data, self.model.digest, made_of)
+        features = self._features_key if self.needs_text_model else content_key("features", data)
         splits = [split.digest() for split in self.splits]
         fit = content_key(
             "fit",
@@ -274,14 +293,9 @@ class Workspace:
             "evaluate", reconstruct, evaluation, judge_digest(judge) if judge else None,
             *_weights_there(config.evaluation.weights),
         )  # fmt: skip
-        encode = content_key(
-            "encode", features, config.encoding.model_dump(mode="json"),
-            {k: generation[k] for k in _Z_C_SETTINGS},
-            config.ridge.model_dump(), splits,
-        )  # fmt: skip
         return {
             "features": features,
-            "encode": encode,
+            **({"encode": self.encode_key} if config.encoding.when == "always" else {}),
             "fit": fit,
             **phases,
             "reconstruct": reconstruct,

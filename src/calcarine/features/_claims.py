@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _WAIT_SECONDS = 0.2
+_TELL_SECONDS = 30.0
 
 
 class Claims:
@@ -23,13 +25,14 @@ class Claims:
     Notes
     -----
     A claim of a process that no longer runs on this machine is free again.
-    Claims from other machines are waited for.
+    Claims from other machines are waited for; a warning names them.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._own = f"{socket.gethostname()} {os.getpid()}"
+        self._waited, self._told = 0.0, False
 
     def work(self, count: int) -> Iterator[int]:
         """Numbers of pieces to do here, until all are done here or elsewhere.
@@ -44,27 +47,43 @@ class Claims:
                 if not self._take(self._folder / f"{number}.claim"):
                     waiting = True
                     continue
-                if self._done(number).exists():
-                    continue
                 try:
-                    yield number
-                    self._done(number).touch()
+                    if not self._done(number).exists():
+                        yield number
+                        self._done(number).touch()
                 finally:
                     (self._folder / f"{number}.claim").unlink(missing_ok=True)
             if not waiting or not self._folder.exists():
                 return
-            time.sleep(_WAIT_SECONDS)
+            self._wait()
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:
         """Only one process is inside at any time."""
         lock = self._folder / "lock"
         while self._folder.exists() and not self._take(lock):
-            time.sleep(_WAIT_SECONDS)
+            self._wait()
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+    def _wait(self) -> None:
+        """A moment; after many, say whom one waits for on another machine."""
+        time.sleep(_WAIT_SECONDS)
+        self._waited += _WAIT_SECONDS
+        if self._told or self._waited < _TELL_SECONDS:
+            return
+        for file in [*self._folder.glob("*.claim"), *self._folder.glob("lock")]:
+            owner = _owner(file)
+            if owner and owner[0] != socket.gethostname():
+                self._told = True
+                warnings.warn(
+                    f"Waiting for process {owner[1]} on {owner[0]}, which extracts features of the "
+                    f"same stimuli; if it no longer runs, delete {file}.",
+                    stacklevel=2,
+                )
+                return
 
     def forget(self) -> None:
         """Everything is to be done again."""
@@ -86,11 +105,10 @@ class Claims:
 
     def _steal(self, path: Path) -> bool:
         """Take over the claim of a process that died; only one taker succeeds."""
-        try:
-            owner = path.read_text()
-        except FileNotFoundError:
+        owner = _owner(path)
+        if owner is None:
             return self._take(path)
-        host, _, number = owner.partition(" ")
+        host, number = owner
         if host != socket.gethostname() or not number.isdigit() or _runs(int(number)):
             return False
         aside = path.with_name(f"{path.name}.{os.getpid()}")
@@ -100,6 +118,15 @@ class Claims:
             return False
         aside.unlink(missing_ok=True)
         return self._take(path)
+
+
+def _owner(path: Path) -> tuple[str, str] | None:
+    """Machine and process that made a claim; None where it is gone."""
+    try:
+        host, _, number = path.read_text().partition(" ")
+    except FileNotFoundError:
+        return None
+    return host, number
 
 
 def _runs(pid: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -116,9 +117,10 @@ class FeatureStore:
         count : int
             Number of stimuli n.
         extract : callable
-            Slice of stimuli to one array ``(rows, *shape)`` for each space.
+            Slice of stimuli to one array ``(rows, *shape)`` for each space, at least those that
+            are missing.
         chunk : int
-            Stimuli that are extracted at a time.
+            Stimuli that are extracted at a time; what was begun goes on with its own number.
 
         Returns
         -------
@@ -147,17 +149,32 @@ class FeatureStore:
         claims = Claims(part / "claims")
         with claims.one_at_a_time():
             if all(self.has(space) for space in spaces):
+                _remove(part)
                 return
+            chunk = self._begun_with(part, chunk, claims)
             arrays = {space.name: self._open(part, space, count, chunk, claims) for space in spaces}
         pieces = [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
         for number in claims.work(len(pieces)):
-            for name, values in extract(pieces[number]).items():
-                arrays[name][pieces[number]] = values
+            values = extract(pieces[number])
+            for name, array in arrays.items():
+                array[pieces[number]] = values[name]
         with claims.one_at_a_time():
             for space in spaces:
                 if not self.has(space):
                     (part / f"{space.key()}.zarr").rename(self._final(space))
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
+
+    def _begun_with(self, part: Path, chunk: int, claims: Claims) -> int:
+        """Stimuli at a time with which a part was begun: its pieces are numbered by that."""
+        told = part / "chunk"
+        try:
+            return int(told.read_text())
+        except (FileNotFoundError, ValueError):
+            for place in part.glob("*.zarr"):
+                shutil.rmtree(place)
+            claims.forget()
+            told.write_text(str(chunk))
+            return chunk
 
     def _open(self, part: Path, space: Space, count: int, chunk: int, claims: Claims) -> Any:
         """The array of one space, begun anew (with all claims on it) where it is damaged."""
@@ -178,6 +195,16 @@ class FeatureStore:
             dtype="float32",
             attributes={"provenance": json.loads(json.dumps(dict(space.provenance), default=str))},
         )
+
+
+def _remove(part: Path) -> None:
+    """Under another name first, so that who waits finds all of it or nothing."""
+    aside = part.with_name(f"{part.name}.{os.getpid()}")
+    try:
+        part.rename(aside)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _chunks(shape: tuple[int, ...], most: int) -> tuple[int, ...]:

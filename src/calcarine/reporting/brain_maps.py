@@ -39,20 +39,38 @@ def has_volume(voxels: pd.DataFrame) -> bool:
     return all(name in voxels and voxels[name].notna().all() for name in _IN_VOLUME)
 
 
-def on_surface(voxels: pd.DataFrame, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Mean over the voxels of each fsaverage5 vertex, NaN where there is none, by hemisphere."""
+def on_surface(
+    voxels: pd.DataFrame, values: NDArray[np.float64], *, categories: bool = False
+) -> dict[str, NDArray[np.float64]]:
+    """Mean, or most frequent category, of the voxels of each fsaverage5 vertex, by hemisphere.
+
+    NaN where there is none; of categories that are as frequent, the first.
+    """
     found = {}
     for hemisphere in HEMISPHERES:
         size = len(_mesh("sphere", hemisphere)[0])
         inside = (voxels["hemisphere"] == hemisphere).to_numpy() & np.isfinite(values)
         vertex = voxels["vertex"].to_numpy()[inside].astype(np.int64)
+        if categories:
+            number = values[inside].astype(np.int64)
+            votes = np.zeros((size, number.max(initial=0) + 1))
+            np.add.at(votes, (vertex, number), 1)
+            found[hemisphere] = np.where(votes.any(1), votes.argmax(1), np.nan)
+            continue
         count = np.bincount(vertex, minlength=size)
         total = np.bincount(vertex, weights=values[inside], minlength=size)
         found[hemisphere] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return found
 
 
-def save_surface(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[Any]) -> list[Path]:
+def save_surface(
+    folder: Path,
+    name: str,
+    voxels: pd.DataFrame,
+    values: NDArray[Any],
+    *,
+    categories: bool = False,
+) -> list[Path]:
     """Write one GIFTI file a hemisphere, float32, NaN where there is no voxel.
 
     Parameters
@@ -63,11 +81,14 @@ def save_surface(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[
         Start of the file names; ``-left.func.gii`` and ``-right.func.gii`` follow.
     voxels, values
         A row and a number a voxel; see `has_surface`.
+    categories
+        Whether the numbers are those of categories, which have no mean.
     """
     import nibabel as nib
 
     files = []
-    for hemisphere, drawn in on_surface(voxels, np.asarray(values, np.float64)).items():
+    placed = on_surface(voxels, np.asarray(values, np.float64), categories=categories)
+    for hemisphere, drawn in placed.items():
         side = "CortexLeft" if hemisphere == "left" else "CortexRight"
         array = nib.gifti.GiftiDataArray(
             drawn.astype(np.float32), intent="NIFTI_INTENT_NONE",
@@ -198,7 +219,7 @@ def surface_figure(
     names
         For values that are positions in a list: the list, one colour each.
     """
-    drawn = on_surface(voxels, np.asarray(values, np.float64))
+    drawn = on_surface(voxels, np.asarray(values, np.float64), categories=bool(names))
     scale, ticks = _scale(np.concatenate(list(drawn.values())), limits, names)
     figure = Figure(figsize=(10, 5.4), layout="constrained")
     panels = figure.subplots(2, 3, width_ratios=[1, 1, 1.3])

@@ -20,6 +20,7 @@ from calcarine.reporting.pages import data_uri, environment
 __all__ = ["build_encoding_report", "encoding_figures", "read_encoding"]
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A5195", "#8A8A00")
+_EDGE_SHARE = 0.05
 _MEANINGS = {
     "latents": "Each latent alone: how well it predicts the measured test responses.",
     "noise": "z and z_c together, at several noise levels: what only one of the two explains.",
@@ -202,7 +203,8 @@ def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
         if brain_maps.has_volume(voxels):
             brain_maps.save_volume(folder, plain, voxels, values)
         if brain_maps.has_surface(voxels):
-            brain_maps.save_surface(folder, plain, voxels, values)
+            categories = name.startswith("winner:")
+            brain_maps.save_surface(folder, plain, voxels, values, categories=categories)
             figures[plain] = _map_figure(record, name, values)
     if not turned or not brain_maps.has_surface(voxels):
         return figures, None
@@ -230,6 +232,14 @@ def _sentences(record: EncodingRecord) -> list[str]:
         f"{facts['voxels']:,} voxels, {facts['test_stimuli']} test stimuli; false discovery rate "
         f"at most {facts['rate']:.0%} over voxels, one-sided p from the {facts['null']} null of r."
     ]
+    ends = {name: share for name, share in facts.get("at_edge", {}).items() if share > _EDGE_SHARE}
+    if ends:
+        space, share = max(ends.items(), key=lambda item: item[1])
+        said.append(
+            f"Of the voxels that {space} predicts, {share:.0%} chose the smallest or the largest "
+            f"penalty ({len(ends)} such spaces); a wider grid may predict better "
+            "(encoding.alpha_min, encoding.alpha_max)."
+        )
     table = record.regions
     if not table.empty and "latents" in set(table["question"]):
         latents = table[table["question"] == "latents"]
