@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import json
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -13,7 +15,7 @@ from calcarine.cli import visdec
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment
-from calcarine.experiment.ablation import run_ablation
+from calcarine.experiment.ablation import _table, _write, run_ablation
 from calcarine.experiment.ablation_rows import (
     MAX_ROWS,
     chosen_rows,
@@ -115,3 +117,59 @@ def test_flags_without_what_they_need_are_told(tmp_path):
         runner.invoke(
             app, ["pretrain", str(tmp_path), "--allow-transductive"], catch_exceptions=False
         )
+
+
+def _runs(rng, ids, metrics=("10-way top-1",), seeds=2):
+    index = pd.MultiIndex.from_product([metrics, ids], names=["metric", "id"])
+    return [pd.DataFrame({"value": rng.uniform(size=len(index))}, index) for _ in range(seeds)]
+
+
+def test_scores_of_rows_are_compared_picture_by_picture(rng):
+    base = _runs(rng, ["a", "b", "c", "d"])
+    turned = [run.sample(frac=1, random_state=3) for run in base]
+    found = {"as set": base, "same": turned}
+    table = _table(found, {"as set": (), "same": ("x=1",)}, True, dict.fromkeys(found, "no"))
+    row = table.scores[table.scores["row"] == "same"].iloc[0]
+    assert row[["difference", "d_low", "d_high"]].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("ids", [["e", "f", "g", "h"], ["a", "b"]])
+def test_no_difference_is_told_of_rows_with_other_pictures(rng, ids, tmp_path):
+    found = {"as set": _runs(rng, ["a", "b", "c", "d"]), "other": _runs(rng, ids)}
+    table = _table(found, {"as set": (), "other": ("x=1",)}, True, dict.fromkeys(found, "no"))
+    assert "tested on other pictures than 'as set'" in table.title
+    assert table.cells[1][1][-1] == "]"
+    row = table.scores[table.scores["row"] == "other"].iloc[0]
+    assert row[["difference", "d_low", "d_high"]].isna().all() and row["images"] == len(ids)
+    _write(table, tmp_path)
+    assert json.loads((tmp_path / "ablation.json").read_text())["scores"][1]["difference"] is None
+
+
+def test_a_metric_that_a_row_lacks_is_said(rng):
+    both = ("10-way top-1", "pixel correlation")
+    found = {"as set": _runs(rng, ["a", "b"], both), "less": _runs(rng, ["a", "b"], both[:1])}
+    table = _table(found, {"as set": (), "less": ("x=1",)}, True, dict.fromkeys(found, "no"))
+    assert table.cells[1][2] == "not scored" and len(table.scores) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("visdec.adapt.training.seed=1;2", "--seeds"),
+        ("generation.seed=7", "--seeds"),
+        ("ridge.when=always", "sets 'ridge.when' itself"),
+    ],
+)
+def test_settings_that_an_ablation_gives_itself_are_refused(tmp_path, setting, told):
+    with pytest.raises(CalcarineError, match=told):
+        run_ablation(varied_rows([setting]), tmp_path)
+    with pytest.raises(CalcarineError, match=told):
+        run_ablation(paper_rows(), tmp_path, settings=[setting.split(";")[0]])
+    assert not list(tmp_path.iterdir())
+
+
+def test_from_scratch_is_from_scratch_beside_a_published_start():
+    rows = paper_rows()
+    for name in ("no pre-training", "from scratch, no guidance"):
+        settings = ["visdec.pretrain.start=checkpoint.pth", *rows[name]]
+        assert load_experiment("visdec2023", None, settings).visdec.pretrain.start is None

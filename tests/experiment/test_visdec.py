@@ -382,6 +382,9 @@ def test_the_phases_from_the_command_line(tiny_stable_diffusion, image_network, 
         runner.invoke(app, ["pretrain", out, "--subject", "subj02"], catch_exceptions=False)
     with pytest.raises(CalcarineError, match="has not finished 'guide'"):
         runner.invoke(app, ["adapt", out], catch_exceptions=False)
+    lines = [line for line in first.output.splitlines() if line.startswith("Weights: ")]
+    told = Path("".join(lines).removeprefix("Weights: "))
+    assert (told / "model.safetensors").exists() or any(told.glob("*.safetensors")), first.output
     assert runner.invoke(app, ["guide", out]).exit_code == 0
     assert runner.invoke(app, ["adapt", out]).exit_code == 0
 
@@ -578,6 +581,12 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
             "'hcp' has others; set it to shared",
         ),
         ("visdec.pretrain.training.accumulate=64", "one sample"),
+        ("visdec.pretrain.loss.mask_ratio=1.5", "mask_ratio"),
+        ("visdec.guide.loss.fmri_mask=0", "fmri_mask"),
+        ("visdec.guide.loss.image_mask=1", "image_mask"),
+        ("visdec.guide.loss.gamma_fmri=.nan", "gamma_fmri"),
+        ("visdec.pretrain.loss.reconstruction=.nan", "Weights of losses"),
+        ("visdec.adapt.loss.tokens=0", "tokens is 1 or more"),
     ],
 )
 def test_wrong_settings_are_told(setting, told):
@@ -600,6 +609,39 @@ def test_wrong_pools_are_told(tiny_stable_diffusion, image_network, tmp_path, po
     wanted = experiment(tiny_stable_diffusion, image_network, shared, pool)
     with pytest.raises(CalcarineError, match=told):
         run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
+
+
+@pytest.mark.parametrize("pool", ["[rest, own]", "[hcp]", "[dataset]"])
+def test_pools_that_cannot_be_are_told_before_the_first_stage(
+    tiny_stable_diffusion, image_network, tmp_path, pool
+):
+    shared = "visdec.encoder.embedding=shared"
+    wanted = experiment(
+        tiny_stable_diffusion, image_network, shared, f"visdec.pretrain.pool={pool}"
+    )
+    work = Workspace(RunDirectory(tmp_path / "run", wanted))
+    assert work.dataset.simulated
+    work.config.dataset.name = "god"
+    with pytest.raises(CalcarineError, match=r"The pool '(rest|hcp|dataset)'"):
+        _ = work.keys
+
+
+def test_runs_that_share_trainings_do_not_go_on_from_each_other(
+    tiny_stable_diffusion, image_network, tmp_path
+):
+    """With a constant rate more steps go on from fewer, in one run; a row must keep its own."""
+
+    def folder(steps, schedule, trained):
+        changes = [f"visdec.adapt.training.{k}" for k in (f"steps={steps}", f"schedule={schedule}")]
+        wanted = experiment(tiny_stable_diffusion, image_network, *changes)
+        run = RunDirectory(tmp_path / f"{schedule}-{steps}", wanted)
+        work = Workspace(run, trained=trained)
+        return work.phase("adapt", work.splits[0]).parent.name
+
+    shared = tmp_path / "trained"
+    assert folder(5, "constant", None) == folder(10, "constant", None)
+    assert folder(5, "constant", shared) != folder(10, "constant", shared)
+    assert folder(5, "cosine", shared) == folder(5, "cosine", None) != folder(6, "cosine", shared)
 
 
 def test_fewer_voxels_than_a_patch_are_told(tiny_stable_diffusion, image_network, tmp_path):

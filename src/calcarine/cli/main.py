@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from calcarine.cli.score import compare, score
 from calcarine.cli.study import gallery, study_app
 from calcarine.cli.visdec import Transductive, ablate, adapt, guide, pretrain, with_flags
 from calcarine.errors import CalcarineError
+
+if TYPE_CHECKING:
+    from calcarine.experiment.workspace import Workspace
 
 app = typer.Typer(
     help="Reconstruct seen pictures from fMRI with latent diffusion models.",
@@ -114,13 +117,15 @@ def _print_result(path: Path) -> None:
         print(f"Encoding maps: {path / 'encoding.html'}")
 
 
-def _stage(path: Path, name: str) -> None:
+def _stage(path: Path, name: str) -> Workspace:
     from calcarine.experiment import run_stage
     from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.run_directory import RunDirectory
     from calcarine.experiment.workspace import Workspace
 
-    run_stage(Workspace(RunDirectory(path), RichProgress()), name)
+    work = Workspace(RunDirectory(path), RichProgress())
+    run_stage(work, name)
+    return work
 
 
 @app.command()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from calcarine.cli.datasets import Data, Subject
 from calcarine.errors import CalcarineError
+
+if TYPE_CHECKING:
+    from calcarine.experiment.workspace import Workspace
 
 Settings = Annotated[
     list[str] | None,
@@ -56,24 +59,31 @@ def pretrain(
         RunDirectory(path, experiment)
     elif settings or dataset or data or subject or out:
         raise CalcarineError("A run's folder has its own settings; give --out for a new run.")
-    _stage(path, "pretrain")
-    print(f"Weights: {path / 'networks' / 'pretrain'}; next: calcarine guide {path}")
+    _tell_weights(_stage(path, "pretrain"), "pretrain")
+    print(f"Next: calcarine guide {path}")
 
 
 def guide(path: Run) -> None:
     """Vis-Dec, second phase: pictures guide the fMRI encoder."""
     from calcarine.cli.main import _stage
 
-    _stage(path, "guide")
-    print(f"Weights: {path / 'networks' / 'guide'}; next: calcarine adapt {path}")
+    _tell_weights(_stage(path, "guide"), "guide")
+    print(f"Next: calcarine adapt {path}")
 
 
 def adapt(path: Run) -> None:
     """Vis-Dec, third phase: the diffusion model learns to listen to the fMRI encoder."""
     from calcarine.cli.main import _stage
 
-    _stage(path, "adapt")
-    print(f"Weights: {path / 'networks' / 'adapt'}; next: calcarine run {path}")
+    _tell_weights(_stage(path, "adapt"), "adapt")
+    print(f"Next: calcarine run {path}")
+
+
+def _tell_weights(work: Workspace, phase: str) -> None:
+    for split in work.splits:
+        folder = work.phase(phase, split)
+        encoder = folder / "encoder"  # what visdec.pretrain.start takes
+        print(f"Weights: {encoder if encoder.exists() else folder}")
 
 
 def ablate(

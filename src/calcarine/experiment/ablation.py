@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.errors import CalcarineError
 from calcarine.evaluation.crossed import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.visdec import METHOD
@@ -65,7 +66,8 @@ class AblationTable:
         As printed.
     scores : DataFrame
         Columns row, settings, metric, value, ci_low, ci_high, difference, d_low, d_high, seeds,
-        images, simulated, transductive; differences are from the first row.
+        images, simulated, transductive; differences are from the first row, none where the
+        pictures of the test are others.
     notes : list of str
         What a reader must know: simulated data, test responses that were trained on.
     """
@@ -122,6 +124,7 @@ def run_ablation(
     progress = progress or Silent()
     chosen, folders = chosen_rows(rows, only, seeds, max_rows), row_folders(rows)
     # Mistakes in any row are told before the first is trained.
+    _refuse_its_own([*settings, *(text for changes in chosen.values() for text in changes)])
     plans = {
         (name, seed): load_experiment(
             preset, None, [*settings, *_ALONE, *changes, *_seed_settings(seed)], **dataset
@@ -142,6 +145,22 @@ def run_ablation(
     table = _table(found, chosen, simulated, met)
     _write(table, out)
     return table
+
+
+def _refuse_its_own(settings: Sequence[str]) -> None:
+    """Settings that the ablation gives itself would be undone without a word."""
+    seeds = {text.partition("=")[0] for text in _seed_settings(0)}
+    own = {text.partition("=")[0] for text in _ALONE}
+    for key in (text.partition("=")[0].strip() for text in settings):
+        if key in seeds:
+            raise CalcarineError(
+                f"An ablation gives '{key}' itself, another to each of its seeds; leave it out, "
+                "and say how many seeds by --seeds."
+            )
+        if key in own:
+            raise CalcarineError(
+                f"An ablation compares trainings and sets '{key}' itself; leave it out."
+            )
 
 
 def _seed_settings(seed: int) -> tuple[str, ...]:
@@ -170,27 +189,41 @@ def _table(
     import pandas as pd
 
     first = next(iter(found))
-    known = list(found[first][0].index.get_level_values("metric").unique())
+    known = _metrics(found[first])
     metrics = [name for name in METRICS if name in known] or known[: len(METRICS)]
-    lines, cells = [], []
+    lines, cells, apart = [], [], False
     for name, runs in found.items():
         row = [name + _MARKS.get(met[name], "")]
         for metric in metrics:
-            own, base = _matrix(runs, metric), _matrix(found[first], metric)
+            if metric not in _metrics(runs):
+                row.append("not scored")
+                continue
+            base = found[first][0].loc[metric].index
+            own_ids = runs[0].loc[metric].index
+            paired = set(own_ids) == set(base)
+            own = _matrix(runs, metric, base if paired else own_ids)
             value, low, high = crossed_interval(own)
-            difference = crossed_interval(own - base)
+            difference = (np.nan,) * 3
+            if paired:
+                difference = crossed_interval(own - _matrix(found[first], metric, base))
+            apart = apart or not paired
             shown = (name, " ".join(rows[name]), metric, value, low, high, *difference)
             lines.append((*shown, *own.shape, simulated, met[name]))
             told = f"{value:.3f} [{low:.3f}, {high:.3f}]"
-            row.append(told if name == first else f"{told} {_sign(difference)}")
+            row.append(told if name == first else f"{told} {_sign(difference)}".rstrip())
         cells.append(row)
-    n_seeds, n_images = _matrix(found[first], metrics[0]).shape
+    n_seeds, n_images = len(found[first]), len(found[first][0].loc[metrics[0]])
     notes = [_SIMULATED] if simulated else []
     notes += [told for kind, told in _ALLOWED.items() if kind in met.values()]
     title = (
         f"{METHOD}: {n_seeds} seeds, {n_images} pictures; + or -: differs from '{first}' "
         "(95 % interval without 0), =: undecided"
     )
+    if apart:
+        notes.append(
+            f"Rows without +, - or = were tested on other pictures than '{first}', so no "
+            "difference from it is told."
+        )
     if n_seeds == 1:
         notes.append("One seed: intervals are over pictures alone and hide what another seed does.")
     scores = pd.DataFrame(lines, columns=_COLUMNS)
@@ -214,14 +247,19 @@ def _write(table: AblationTable, out: Path) -> None:
     write_text(out / "ablation.json", json.dumps(told, indent=2, ensure_ascii=False))
 
 
-def _matrix(runs: list[pd.DataFrame], metric: str) -> NDArray[np.float64]:
-    """Scores, shape (seed, image), images in the order of the first run."""
-    ids = runs[0].loc[metric].index
+def _metrics(runs: list[pd.DataFrame]) -> list[str]:
+    return list(runs[0].index.get_level_values("metric").unique())
+
+
+def _matrix(runs: list[pd.DataFrame], metric: str, ids: pd.Index) -> NDArray[np.float64]:
+    """Scores, shape (seed, image)."""
     return np.stack([run.loc[metric].loc[ids, "value"].to_numpy(np.float64) for run in runs])
 
 
 def _sign(difference: tuple[float, float, float]) -> str:
     _, low, high = difference
+    if np.isnan(low):
+        return ""
     if low > 0:
         return "+"
     return "-" if high < 0 else "="

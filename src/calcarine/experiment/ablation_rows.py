@@ -20,11 +20,12 @@ _LONGEST = 100
 def paper_rows() -> Rows:
     """The rows of the paper's kind, and what this project adds to the paper left out."""
     loss, guide, adapt = "visdec.pretrain.loss", "visdec.guide.loss", "visdec.adapt.loss"
+    scratch = ("visdec.pretrain.when=never", "visdec.pretrain.start=null")
     from_noise = (f"{adapt}.latent=0", "visdec.adapt.strength=1")
     return {
         BASE: (),
-        "from scratch, no guidance": ("visdec.pretrain.when=never", "visdec.guide.when=never"),
-        "no pre-training": ("visdec.pretrain.when=never",),
+        "from scratch, no guidance": (*scratch, "visdec.guide.when=never"),
+        "no pre-training": scratch,
         "no guidance": ("visdec.guide.when=never",),
         "no contrast": (f"{loss}.self_contrast=0", f"{loss}.cross_contrast=0"),
         "no self-contrast": (f"{loss}.self_contrast=0",),

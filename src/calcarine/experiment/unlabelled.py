@@ -43,21 +43,41 @@ def unlabelled(
     return train, held_out
 
 
+def check_pools(work: Workspace) -> None:
+    """Refuse sources that there cannot be, before anything is computed."""
+    config, own = work.config.dataset, work.config.visdec.encoder.embedding == "own"
+    for part in work.config.visdec.pretrain.pool:
+        if part.source == "hcp" and part.data is None:
+            raise CalcarineError("The pool 'hcp' needs a folder: visdec.pretrain.pool.data.")
+        if part.source == "dataset" and part.name is None:
+            raise CalcarineError("The pool 'dataset' needs the name of a data set.")
+        if part.source != "rest":
+            continue
+        if config.name != "simulated":
+            raise CalcarineError(
+                f"The pool 'rest' belongs to the data set simulated, not to {config.name}; use "
+                "own, hcp or dataset, as visdec.pretrain.pool=[own]."
+            )
+        if own and part.subject not in (None, work.dataset.subject):
+            raise CalcarineError(
+                f"Patches with weights of their own know the voxels of {work.dataset.subject}, and "
+                f"the pool 'rest' has those of {part.subject}; leave the subject out, or set "
+                "visdec.encoder.embedding to shared."
+            )
+
+
 def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
     if part.source == "test":
         return [work.dataset.test(split, work.config.visdec.roi).data]
     if part.source == "rest":
         return [_rest(work, part)]
     if part.source == "hcp":
-        if part.data is None:
-            raise CalcarineError("The pool 'hcp' needs a folder: visdec.pretrain.pool.data.")
         from calcarine.datasets import hcp
 
         who = None if part.subject is None else [part.subject]
-        return [found.vectors for found in hcp.vectors(part.data, who, scale="scalar")]
-    if part.name is None:
-        raise CalcarineError("The pool 'dataset' needs the name of a data set.")
-    other = datasets.load(part.name, part.data, part.subject)
+        folder = str(part.data)  # check_pools has looked
+        return [found.vectors for found in hcp.vectors(folder, who, scale="scalar")]
+    other = datasets.load(str(part.name), part.data, part.subject)
     if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
         raise CalcarineError(
             "The pool names the very subject that is decoded, whose test responses must not be "
@@ -73,18 +93,6 @@ def _rest(work: Workspace, part: PoolConfig) -> Vectors:
     from calcarine.datasets.simulated_rest import rest_vectors
 
     config = work.config.dataset
-    if config.name != "simulated":
-        raise CalcarineError(
-            f"The pool 'rest' belongs to the data set simulated, not to {config.name}; use own, "
-            "hcp or dataset."
-        )
-    own = work.config.visdec.encoder.embedding == "own"
-    if own and part.subject not in (None, work.dataset.subject):
-        raise CalcarineError(
-            f"Patches with weights of their own know the voxels of {work.dataset.subject}, and the "
-            f"pool 'rest' has those of {part.subject}; leave the subject out, or set "
-            "visdec.encoder.embedding to shared."
-        )
     found = rest_vectors(part.subject or config.subject, part.n, **config.options)
     inside = work.dataset.roi_mask(work.config.visdec.roi)
     return found[:, inside]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from calcarine.datasets import Split
 from calcarine.errors import CalcarineError, LeakageError
-from calcarine.experiment.unlabelled import Vectors, unlabelled
+from calcarine.experiment.unlabelled import Vectors, check_pools, unlabelled
 from calcarine.features.latents import source_digests
 from calcarine.files import digest_file
 
@@ -199,6 +199,7 @@ def made_of(work: Workspace, phase: str) -> list[Any]:
         source = config.guide.image_autoencoder
         autoencoder = _content(MINI if source == "mini" else Path(source))
         return [autoencoder, _first(work, phase), *scale]
+    check_pools(work)
     pool = [_content(Path(part.data)) for part in config.pretrain.pool if part.data]
     return [_first(work, phase), *pool, *scale]
 

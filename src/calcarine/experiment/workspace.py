@@ -156,7 +156,12 @@ class Workspace:
                 "Vis-Dec trains in float32, with visdec.PHASE.training.precision for less; set "
                 "generation.precision to float32."
             )
-        return self.model if source is None else load_model(source)
+        if source is None:
+            return self.model
+        found = load_model(source)
+        if self.config.generation.guidance_rescale is not None:
+            found.guidance_rescale = self.config.generation.guidance_rescale
+        return found
 
     @property
     def generator_recipe(self) -> LatentRecipe:
@@ -192,8 +197,12 @@ class Workspace:
 
     def phase(self, name: str, split: Split) -> Path:
         """Folder in which a phase is trained for a split, named by what is trained."""
-        trained = self.trained or self.run.networks
-        return trained / f"{name}-{self.training_keys[name][:12]}" / split.name
+        key = self.training_keys[name]
+        training = getattr(self.config.visdec, name).training
+        if self.trained is not None and "steps" not in training.identity:
+            # In one run more steps go on from fewer; of several runs each keeps its own.
+            key = content_key(key, training.steps)
+        return (self.trained or self.run.networks) / f"{name}-{key[:12]}" / split.name
 
     @cached_property
     def training_keys(self) -> dict[str, str]:

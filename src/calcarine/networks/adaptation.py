@@ -59,6 +59,10 @@ class AdaptationConfig:
         for name in ("align", "latent"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise CalcarineError(f"The weight {name} is 0 or more, not {getattr(self, name)}.")
+        if self.tokens is not None and self.tokens < 1:
+            raise CalcarineError(
+                f"tokens is 1 or more, or null for those of the model's text, not {self.tokens}."
+            )
         if not 0 <= self.drop_condition < 1:
             raise CalcarineError(
                 f"drop_condition lies between 0 and below 1, not {self.drop_condition}."

@@ -14,7 +14,7 @@ from calcarine.networks.augment import Augmentation, augment_vectors
 from calcarine.networks.blocks import CrossBlock, initialise
 from calcarine.networks.fmri_autoencoder import FMRIAutoencoder
 from calcarine.networks.image_autoencoder import ImageAutoencoder
-from calcarine.networks.losses import reconstruction_loss
+from calcarine.networks.losses import check_mask, reconstruction_loss
 from calcarine.networks.masking import draw_masking, no_masking
 from calcarine.networks.pairs import StimulusVectors
 from calcarine.networks.patches import PatchedVectors
@@ -53,8 +53,11 @@ class GuidanceConfig:
                 f"Cross-attention has as many blocks on each side: layers is even, not "
                 f"{self.layers}."
             )
-        if min(self.gamma_fmri, self.gamma_image) < 0 or self.gamma_fmri + self.gamma_image == 0:
-            raise CalcarineError("gamma_fmri and gamma_image are not negative, nor both 0.")
+        check_mask("fmri_mask", self.fmri_mask)
+        check_mask("image_mask", self.image_mask)
+        gammas = (self.gamma_fmri, self.gamma_image)
+        if not all(0 <= gamma < float("inf") for gamma in gammas) or not any(gammas):
+            raise CalcarineError("gamma_fmri and gamma_image are numbers from 0, and not both 0.")
 
 
 class CrossModalNetwork(nn.Module):

@@ -13,6 +13,7 @@ from calcarine.errors import CalcarineError
 
 __all__ = [
     "ContrastConfig",
+    "check_mask",
     "contrast_losses",
     "cosine_scores",
     "cross_contrast",
@@ -52,12 +53,19 @@ class ContrastConfig:
             raise CalcarineError(f"The form of the contrast is paper or code, not {self.form}.")
         if self.temperature <= 0:
             raise CalcarineError(f"The temperature must be above 0, not {self.temperature}.")
+        check_mask("mask_ratio", self.mask_ratio)
         weights = (self.reconstruction, self.self_contrast, self.cross_contrast)
-        if min(weights) < 0 or max(weights) == 0:
+        if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
             raise CalcarineError(
-                "Weights of losses are not negative, and at least one is above 0; they are "
+                "Weights of losses are numbers from 0, and at least one is above 0; they are "
                 f"{weights}."
             )
+
+
+def check_mask(name: str, share: float) -> None:
+    """Refuse a share of masked patches that hides none or all."""
+    if not 0 < share < 1:
+        raise CalcarineError(f"{name} is the share of masked patches, above 0 and below 1.")
 
 
 def reconstruction_loss(

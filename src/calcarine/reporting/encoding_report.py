@@ -144,7 +144,7 @@ def _bars(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
     ticks = np.arange(len(regions)) * (len(spaces) + 1) + (len(spaces) - 1) / 2
     sizes = table.groupby("region")["voxels"].first()
     axes.set_yticks(ticks, [f"{region} ({sizes[region]})" for region in regions], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(regions) * (len(spaces) + 1) - 0.5, -1.5)
     axes.axvline(0, color="#1c2733", lw=0.8, ls="--")
     return _finished(figure, axes, title, "r, with 95 % interval over test stimuli", simulated)
 
