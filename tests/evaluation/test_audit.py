@@ -19,6 +19,7 @@ from calcarine.evaluation.audit import (
     PictureSet,
     Prediction,
     Statistics,
+    Trials,
     audit,
     checks,
     protocol_guess,
@@ -34,6 +35,7 @@ from calcarine.evaluation.audit.numbers import definitions
 from calcarine.evaluation.audit.planted import PLANTED
 from calcarine.evaluation.audit.selftest import Detection, detect
 from calcarine.evaluation.audit.toy import Toy, claimed
+from calcarine.evaluation.protocols import score_arrays
 from calcarine.reporting.audit_page import build_audit_page
 
 SLOW = "numbers-from-pictures"
@@ -234,6 +236,36 @@ def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(m
         numbers = [replace(n, value=n.value + change) for n in material.numbers]
         found = audit(replace(material, numbers=numbers), [SLOW]).findings[SLOW]
         assert found.verdict == verdict
+
+
+def test_similarities_averaged_over_samples_are_an_honest_definition(rng, monkeypatch):
+    monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
+    truth = random_pictures(rng, 16)
+    noise = rng.integers(0, 256, (16, 5, *truth.shape[1:]))
+    recon = (truth[:, None] * 0.02 + noise * 0.98).astype(np.uint8)
+    metric = "identification, pixels, fixed image"
+    scored = score_arrays(truth, recon, n_boot=2, n_permutations=2, judge=None).records
+    value = next(r["value"] for r in scored if r["metric"] == metric)
+    ids = [str(i) for i in range(16)]
+    pictures = PictureSet.of(ids, recon), PictureSet.of(ids, truth)
+    number = Number("identification pixels", round(value, 3), 3)
+    material = Material("honest", *pictures, numbers=(number,))
+    found = audit(material, [SLOW]).findings[SLOW]
+    assert found.verdict == "passed", found.sentence
+    assert "similarities averaged over samples" in {row[3] for row in found.tables[0].rows}
+
+
+def test_pictures_that_nobody_named_are_not_one_picture():
+    def look(picture, fold):
+        trials = Trials(stimulus=np.array(list("abcd")), picture=np.array(picture),
+                        fold=np.array(fold))  # fmt: skip
+        found = audit(replace(_bare(np.random.default_rng(0)), trials=trials), [check])
+        return found.findings[check].verdict
+
+    check = "repeats-over-folds"
+    assert look(["", "", "7", "8"], list("0101")) == "passed"
+    assert look(["7", "7", "", ""], list("0101")) == "failed"
+    assert look(["", "", "a", "b"], list("0101")) == "passed"
 
 
 def test_numbers_are_read_as_printed_and_found_by_their_definition():

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.audit.folders import material_of_folders
+from calcarine.evaluation.audit.folders import material_of_folders, read_responses
 from calcarine.evaluation.audit.toy import Toy
 
 CLAIM = ("--images", "images", "--truth", "truth")
@@ -104,6 +104,27 @@ def test_scaled_responses_in_one_table(claim):
     )
     assert material.responses.shape == (len(material.trials.stimulus), 6)
     assert not material.statistics
+
+
+@pytest.mark.parametrize("names", [("ses-01", "ses-02"), ("1", "2"), (1.0, 2.0)])
+def test_scalers_belong_to_sessions_by_name(claim, tmp_path, rng, names):
+    stimulus = np.array([f"s{i}" for i in range(16)])
+    session = np.array([names[i % 2] for i in range(16)])
+    values = rng.normal(size=(16, 4)) + 9 * (np.arange(16) % 2)[:, None]
+    role = np.array(["train"] * 12 + ["test"] * 4)
+    train = values[:12]
+    arrays = {
+        "responses": values, "stimulus": stimulus, "session": session, "role": role,
+        "scaler_sessions": np.array(names[::-1]),
+        "scaler_mean": np.stack([train[1::2].mean(0), train[0::2].mean(0)]),
+    }  # fmt: skip
+    np.savez(tmp_path / "r.npz", **arrays)
+    _, _, found = read_responses(tmp_path / "r.npz", None)
+    for one in found:
+        np.testing.assert_allclose(one.stored, one.by_train)
+    np.savez(tmp_path / "r.npz", **{**arrays, "scaler_sessions": np.array(["x", names[0]])})
+    with pytest.raises(CalcarineError, match="no trial is of session x"):
+        read_responses(tmp_path / "r.npz", None)
 
 
 def test_predictions_are_put_in_the_order_of_the_names(claim):

@@ -194,6 +194,73 @@ def test_subjects_of_one_method_make_one_column(files):
     assert found.tests[0]["subjects"] == 2 and found.tests[0]["n"] == N
 
 
+def test_files_of_one_name_are_two_columns(folders, pictures):
+    paths = []
+    for name in ("close", "blind"):
+        (folders / "runs" / name).mkdir(parents=True)
+        paths.append(folders / "runs" / name / "scores.json")
+        result = score_arrays(pictures["truth"], pictures[name], method="z", n_boot=20,
+                              n_permutations=19)  # fmt: skip
+        write_scores(paths[-1], result)
+    found = compare_scores(paths, n_permutations=19)
+    assert found.columns == ["z (close/scores)", "z (blind/scores)"]
+    cells = dict(found.rows)["pixel correlation"]
+    one, other = (cells[name].record["value"] for name in found.columns)
+    assert one > other + 0.3
+    with pytest.raises(CalcarineError, match="given twice"):
+        compare_scores([paths[0], paths[0]])
+
+
+def test_people_are_not_tested_against_each_other(files):
+    found = compare_scores([files["close", "a"], files["blind", "b"]], n_permutations=19)
+    assert found.tests == [] and "of other subjects" in found.notes[0]
+    ordered = compare_scores(
+        [files["close", "a"], files["close", "b"], files["blind", "b"], files["blind", "a"]],
+        n_permutations=19,
+    )
+    test, same = (
+        next(t for t in result.tests if t["metric"] == "pixel correlation")
+        for result in (ordered, compare_scores(list(files.values()), n_permutations=19))
+    )
+    assert test["subjects"] == 2 and test["ci_low"] == same["ci_low"]
+
+
+def test_a_run_is_scored_as_it_scored_itself(tmp_path, pictures, monkeypatch):
+    """By its own judge, and without samples that were only there to be chosen from."""
+    from calcarine.cli import score as module
+    from calcarine.experiment import load_experiment
+    from calcarine.experiment.run_directory import RunDirectory
+
+    run = RunDirectory(tmp_path, load_experiment("takagi", None, ["generation.samples=1"]))
+    run.update_manifest(judge="digits")
+    assert module._as_in_the_run(tmp_path) == ("digits", {"z_c": 1})
+    assert module._as_in_the_run(tmp_path / "elsewhere") == ("scenes", {})
+    rows = []
+    for i in range(N):
+        for sample in (0, 1):
+            path = tmp_path / "reconstructions" / "z_c" / f"{i}_{sample}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path, pictures["close"][i, sample])
+            rows.append((str(i), "z_c", sample, str(path.relative_to(tmp_path))))
+        truth = tmp_path / "reconstructions" / "truth" / f"{i}.png"
+        truth.parent.mkdir(exist_ok=True)
+        save(truth, pictures["truth"][i])
+    index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
+    index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
+    seen = []
+    from calcarine.evaluation.protocols import folders as of_folders
+
+    monkeypatch.setattr(of_folders, "score_pictures", lambda *a, **o: seen.append((a, o)) or _Stop)
+    with pytest.raises(AttributeError):
+        CliRunner().invoke(app, ["score", str(tmp_path)], catch_exceptions=False)
+    (_, methods), options = seen[0]
+    assert methods["z_c"].samples == 1 and options["settings"].judge == "digits"
+
+
+class _Stop:
+    """No evaluation."""
+
+
 def test_other_protocols_pools_and_test_sets_are_refused_or_marked(folders, files, pictures):
     def written(name, truth, recon, **more):
         path = folders / f"{name}.json"

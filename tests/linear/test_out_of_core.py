@@ -687,3 +687,12 @@ def test_unusable_places_for_predictions_are_told(data):
     with pytest.raises(RidgeError, match="the fit had 20 columns"):
         predict_linear(X[:, 1:], fit.coef, fit.x_mean, fit.y_mean)
     assert _sink.digest_of(fit.coef) != _sink.digest_of(fit.coef[::-1])
+
+
+@pytest.mark.parametrize("search", ["full", "local"])
+def test_a_fit_with_other_blocks_leaves_nothing_of_another_fit(rng, tmp_path, search):
+    X, (Y, other) = rng.normal(size=(60, 20)), rng.normal(size=(2, 60, 3))
+    first = np.array(ridge_cv(X, Y, out=tmp_path / "f", search=search).coef)
+    ridge_cv(X, other, out=tmp_path / "f", search=search, block_size=2)
+    again = ridge_cv(X, Y, out=tmp_path / "f", search=search)
+    np.testing.assert_array_equal(again.coef, first)

@@ -558,3 +558,25 @@ def test_torch_with_correlation_repeats_hard_input_and_shared_penalties():
         theirs = ridge_cv(X, Y[::3], target_rows=rows, device="torch:cpu", **options)
         assert theirs.solver == ours.solver
         assert relative_error(theirs.predict(X), ours.predict(X)) < 1e-4
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_predictions_that_do_not_vary_in_a_fold_correlate_with_nothing(rng, solver):
+    """Folds of one stimulus: what is left of a constant is rounding."""
+    g = np.repeat(np.arange(24), 3)
+    X = rng.normal(size=(24, 10))[g]
+    Y = X @ rng.normal(size=(10, 5)) + 0.1 * rng.normal(size=(72, 5))
+    options = {"groups": g, "score": "correlation", "solver": solver}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = ridge_cv(X, Y, n_folds=24, **options)
+        together = ridge_cv(X, Y, n_folds=5, **options)
+    assert not np.any(alone.cv_scores)
+    assert np.all((together.cv_scores > 0.9) & (together.cv_scores <= 1))
+
+
+@pytest.mark.parametrize("options", [{"cv": "gcv"}, {"search": "local"}, {"memory": np.inf}])
+def test_predictors_without_variance_predict_the_mean(rng, options):
+    Y = rng.normal(size=(10, 3))
+    fit = ridge_cv(np.ones((10, 3)), Y, **options)
+    np.testing.assert_allclose(fit.predict(np.ones((2, 3))), np.tile(Y.mean(0), (2, 1)), atol=1e-6)

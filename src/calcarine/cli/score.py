@@ -27,7 +27,10 @@ def score(
     method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
     subject: Annotated[str | None, typer.Option(help="Whose brain it was.")] = None,
     test_set: Annotated[str | None, typer.Option(help="Its name, such as nsd-982.")] = None,
-    judge: Annotated[str, typer.Option(help="scenes, digits, or a judge's folder.")] = "scenes",
+    judge: Annotated[
+        str | None,
+        typer.Option(help="scenes, digits, or a judge's folder; the run's own, else scenes."),
+    ] = None,
     train: Annotated[Path | None, typer.Option(help="Training pictures, for floors.")] = None,
     blurry: Annotated[Path | None, typer.Option(help="Low-level pictures for mindeye.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas, .npz.")] = None,
@@ -44,11 +47,12 @@ def score(
     if sampled is not None and sampled < 1:
         raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
     names = protocol or ["calcarine"]
+    own_judge, samples = _as_in_the_run(run)
     settings = Settings(
         protocols=sorted(PROTOCOLS) if names == ["all"] else names,
         weights=weights,
         download=download,
-        judge=judge,
+        judge=judge or own_judge,
         draws=sampled,
         n_boot=n_boot,
         n_permutations=n_permutations,
@@ -64,12 +68,25 @@ def score(
         train=train,
         blurry=blurry,
         inputs=None if inputs is None else read_arrays(inputs),
+        samples=samples,
         settings=settings,
     )
     _print_scores(result)
     if out is not None:
         write_scores(out, result, subject)
         print(f"Wrote {out}")
+
+
+def _as_in_the_run(run: Path | None) -> tuple[str | None, dict[str, int]]:
+    """Judge of a run's pictures, and how many samples of z_c the run's own scores are of."""
+    if run is None or not (run / "experiment.yaml").is_file():
+        return "scenes", {}
+    from calcarine.experiment.run_directory import RunDirectory
+
+    found = RunDirectory(run)
+    # Candidates beyond the samples are only there to be chosen from.
+    samples = {"z_c": found.experiment.generation.samples}
+    return found.manifest().get("judge", "scenes"), samples
 
 
 def compare(

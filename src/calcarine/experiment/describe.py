@@ -77,6 +77,7 @@ def describe(work: Workspace) -> None:
             **_chosen_split(work),
         },
         roi=work.roi,
+        judge=dataset.judge,
         notes=notes + told,
         chosen=chosen,
         decoder=decoder,

@@ -13,7 +13,7 @@ from calcarine.linear._sources import Matrix, as_source, in_memory
 
 def check_memory(memory: float | None) -> float | None:
     """Bytes as a number; None for no bound."""
-    if memory is None:
+    if memory is None or memory == float("inf"):
         return None
     is_number = isinstance(memory, int | float | np.number) and not isinstance(memory, bool)
     if not is_number or not memory > 0:

@@ -62,7 +62,7 @@ class Spectral:
     def sums(self, b: Array, alphas: Sequence[float]) -> Iterator[Sums]:
         """For each penalty and column the solution's squares, and its product with b."""
         # In units of the largest eigenvalue, whose square may be no number.
-        unit = float(abs(self.eigen).max()) or 1.0
+        unit = (float(abs(self.eigen).max()) if self.size else 1.0) or 1.0
         inverse = unit * np.stack([self.inverse(alpha) for alpha in alphas])
         weights = np.concatenate([inverse**2, inverse])
         squares, products = np.split(self.ops.weighted_squares(weights, b, unit**-0.5), 2)

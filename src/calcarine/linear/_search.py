@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._arrays import Array
+from calcarine.linear._arrays import Array, dtype_of
 from calcarine.linear._design import Design, System
 from calcarine.linear._forms import Forms
 from calcarine.linear._scores import Table, best_penalty, gcv_table
@@ -21,6 +21,7 @@ Evaluate = Callable[[Sequence[int], slice | npt.NDArray[np.intp]], None]
 
 _PROBES = 32
 _RUN, _GAP = 48, 8
+_ROUNDING = 1e3
 
 
 def fold_table(design: Design, block: Block, *, correlation: bool, search: str) -> Table:
@@ -128,6 +129,7 @@ class _Sums:
         shape = (n_alphas, n_targets)
         self.residual = np.full(shape, np.nan)
         self.cross, self.guess = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.rounding = np.zeros(shape)
         self.truth = np.zeros(n_targets)
 
     def r2(
@@ -140,7 +142,9 @@ class _Sums:
     def correlation(self) -> npt.NDArray[np.float64]:
         size = np.sqrt(self.guess) * np.sqrt(self.truth)
         table = np.where(np.isnan(size), np.nan, 0.0)
-        np.divide(self.cross, size, out=table, where=size > 0)
+        # What varies no more than rounding does correlates with nothing.
+        varies = (size > 0) & (self.guess > self.rounding)
+        np.divide(self.cross, size, out=table, where=varies)
         return table
 
 
@@ -181,13 +185,17 @@ class _Evaluation:
         for index in indices:
             sums.residual[index, columns] = 0
             sums.cross[index, columns] = sums.guess[index, columns] = 0
+            sums.rounding[index, columns] = 0
         for k, system in enumerate(self.design.folds):
             truth, projected = self.truth[k][:, columns], self.projected[k][:, columns]
+            about = _centred(truth) if self.correlation else truth
             for index, guess in zip(indices, self._guesses(system, projected, alphas), strict=True):
                 if self.correlation:
                     centred = _centred(guess)
-                    sums.cross[index, columns] += ops.column_dots(centred, truth)
+                    sums.cross[index, columns] += ops.column_dots(centred, about)
                     sums.guess[index, columns] += ops.column_dots(centred, centred)
+                    least = (_ROUNDING * float(np.finfo(dtype_of(guess)).eps)) ** 2
+                    sums.rounding[index, columns] += least * ops.column_dots(guess, guess)
                 guess -= truth
                 sums.residual[index, columns] += ops.column_dots(guess, guess)
 

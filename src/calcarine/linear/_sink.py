@@ -8,6 +8,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,15 @@ class Folder(Memory):
         np.savez(packed, digest=np.asarray(self.digests[block.start]), **content)
         write_bytes(self._file(kind, block), packed.getvalue())
 
+    def _disown(self, kinds: Sequence[str], block: slice) -> None:
+        """Files of other blocks vouch for none of these columns any more: they are overwritten."""
+        for kind in kinds:
+            own = self._file(kind, block)
+            for file in self.folder.glob(f"{kind}-*.npz"):
+                _, start, stop = file.stem.split("-")
+                if file != own and int(start) < block.stop and block.start < int(stop):
+                    file.unlink()
+
     def _file(self, kind: str, block: slice) -> Path:
         return self.folder / f"{kind}-{block.start:08d}-{block.stop:08d}.npz"
 
@@ -151,6 +161,7 @@ class Folder(Memory):
         return True
 
     def keep(self, block: slice, answer: Answer) -> None:
+        self._disown(("block", "weights"), block)
         super().keep(block, answer)
         self._write("block", block, **{name: getattr(answer, name) for name in _PER_BLOCK})
 
@@ -159,6 +170,7 @@ class Folder(Memory):
         return stored is not None and np.array_equal(stored.get("chosen", []), chosen)
 
     def keep_weights(self, block: slice, chosen: npt.NDArray[np.intp], coef: FloatArray) -> None:
+        self._disown(("weights",), block)
         super().keep_weights(block, chosen, coef)
         self._write("weights", block, chosen=chosen)
 

@@ -243,6 +243,14 @@ def read_responses(
     return trials, values, _scalers(arrays, values, trials, path)
 
 
+def _session(value: Any) -> str:
+    """Name of a session; 1, 1.0 and "01" are one."""
+    try:
+        return str(int(float(value)))
+    except (ValueError, OverflowError):
+        return str(value)
+
+
 def _scalers(
     arrays: Arrays, values: NDArray[np.float64], trials: Trials, path: Path
 ) -> list[Statistics]:
@@ -270,7 +278,15 @@ def _scalers(
         inside = np.ones(len(values), bool)
         label = ""
         if sessions is not None and trials.session is not None:
-            inside, label = trials.session == int(sessions[row]), f" of session {sessions[row]}"
+            label = f" of session {sessions[row]}"
+            # Named sessions are numbers in the trials; the file's own names are compared.
+            known = arrays.get("session", trials.session)
+            inside = np.array([_session(s) for s in known]) == _session(sessions[row])
+            if not inside.any():
+                raise CalcarineError(
+                    f"{path}: no trial is{label}, which scaler_sessions names; write it as in the "
+                    "array session."
+                )
         own, both = values[inside & train], values[inside & (train | test)]
         if len(own) < 2:
             raise CalcarineError(f"{path}: the scaler{label} has fewer than two training trials.")

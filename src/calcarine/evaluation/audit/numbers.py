@@ -97,6 +97,9 @@ class Definition:
         Called with ground truths and reconstructions and the sample; gives shape (n,).
     lower : bool
         Whether less is better.
+    together : callable, optional
+        Of protocols that average similarities over samples: called with ground truths and
+        reconstructions; gives shape (n,).
     """
 
     family: Family
@@ -104,19 +107,21 @@ class Definition:
     protocol: str
     scores: Callable[[PictureSet, PictureSet, int], FloatArray]
     lower: bool = False
+    together: Callable[[PictureSet, PictureSet], FloatArray] | None = None
 
 
 def definitions(families: set[Family]) -> Iterator[Definition]:
     """Every definition that needs no network, of the protocols first."""
     for name, protocol in PROTOCOLS.items():
-        for metric in protocol().metrics():
-            found = _of_protocol(name, metric)
+        made = protocol()
+        for metric in made.metrics():
+            found = _of_protocol(name, metric, made.samples == "similarity")
             if found is not None and found.family in families:
                 yield found
     yield from (variant for variant in _variants() if variant.family in families)
 
 
-def _of_protocol(protocol: str, metric: Metric) -> Definition | None:
+def _of_protocol(protocol: str, metric: Metric, similarity: bool) -> Definition | None:
     if isinstance(metric, PixelCorrelation):
         return Definition("pixcorr", metric.name, protocol, _correlation(metric.recipe))
     if isinstance(metric, StructuralSimilarity):
@@ -127,6 +132,7 @@ def _of_protocol(protocol: str, metric: Metric) -> Definition | None:
         return Definition(
             "identification", metric.name, protocol,
             _identification(metric.recipe, direction, ties),
+            together=_together(metric.recipe, direction, ties) if similarity else None,
         )  # fmt: skip
     if isinstance(metric, PixelContest) and metric.ways == 2 and metric.measured_by == "pcc":
         return Definition(
@@ -208,11 +214,28 @@ def _identification(
     ties: Literal["half", "failure"],
 ) -> Scores:
     def scores(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
-        pairs = [_pair(truth, recon, row, sample, recipe) for row in range(len(truth))]
-        flat = [
-            np.stack([pair[side].ravel().astype(np.float32) for pair in pairs]) for side in (0, 1)
-        ]
-        matrix = correlation_matrix(flat[0], flat[1])
+        matrix = _correlations(truth, recon, sample, recipe)
         return np.asarray(np.diagonal(metrics.identification_matrix(matrix, direction, ties)))
 
     return scores
+
+
+def _together(
+    recipe: Recipe,
+    direction: Literal["image", "reconstruction"],
+    ties: Literal["half", "failure"],
+) -> Callable[[PictureSet, PictureSet], FloatArray]:
+    def scores(truth: PictureSet, recon: PictureSet) -> FloatArray:
+        found = [_correlations(truth, recon, sample, recipe) for sample in range(recon.samples)]
+        matrix = np.mean(found, axis=0)
+        return np.asarray(np.diagonal(metrics.identification_matrix(matrix, direction, ties)))
+
+    return scores
+
+
+def _correlations(truth: PictureSet, recon: PictureSet, sample: int, recipe: Recipe) -> FloatArray:
+    pairs = [_pair(truth, recon, row, sample, recipe) for row in range(len(truth))]
+    seen, made = (
+        np.stack([pair[side].ravel().astype(np.float32) for pair in pairs]) for side in (0, 1)
+    )
+    return np.asarray(correlation_matrix(seen, made), np.float64)

@@ -102,6 +102,9 @@ def _values(definition: Definition, material: Material) -> list[_Value]:
     found = [_Value(definition, "", float(each.mean()), True)]
     if recon.samples > 1:
         found.append(_Value(definition, "first sample", float(each[:, 0].mean()), True))
+        if definition.together is not None:
+            value = float(definition.together(truth, recon).mean())
+            found.append(_Value(definition, "similarities averaged over samples", value, True))
         found.append(_Value(definition, _BEST, float(best.mean()), False))
     for name, other in material.others.items():
         if definition.protocol == "mindeye":

@@ -108,7 +108,10 @@ class RepeatsOverFolds(Check):
         trials = material.trials
         if trials is None:
             return untold("There is no table of trials.")
-        keys = trials.stimulus if trials.picture is None else trials.picture
+        keys = trials.stimulus
+        if trials.picture is not None:
+            told = np.char.add("picture ", trials.picture)
+            keys = np.where(trials.picture != "", told, np.char.add("stimulus ", keys))
         counts = np.unique(keys, return_counts=True)[1]
         numbers = {
             "trials": len(keys), "stimuli": len(counts),

@@ -34,11 +34,14 @@ class Column:
         By protocol and metric; of several subjects, their mean and hierarchical interval.
     scores : dict
         By protocol and metric: scores of each subject's images by id.
+    subjects : tuple of str or None
+        In the order of `scores`; None where nobody said who it was.
     """
 
     name: str
     records: dict[Key, Record] = field(default_factory=dict)
     scores: dict[Key, list[dict[str, float]]] = field(default_factory=dict)
+    subjects: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,12 @@ def compare_scores(
     CalcarineError
         If scores do not belong into one table and `mix` is not given.
     """
-    columns = _columns([read_scores(file) for file in files], n_boot, seed)
+    read = [read_scores(file) for file in files]
+    given = [file.path.resolve() for file in read]
+    twice = next((file for file in given if given.count(file) > 1), None)
+    if twice is not None:
+        raise CalcarineError(f"{twice} was given twice: give each file of scores once.")
+    columns = _columns(read, n_boot, seed)
     for system in published:
         records = {(r["protocol"], r["metric"]): r for r in published_records(system)}
         columns.append(Column(published_records(system)[0]["method"], records))
@@ -111,7 +119,7 @@ def compare_scores(
         raise CalcarineError("a comparison needs at least two methods: give more score files.")
     notes: list[str] = []
     rows = _mixed_rows(columns) if mix else _strict_rows(columns, notes)
-    tests = _tests(columns, n_boot, n_permutations, seed)
+    tests = _tests(columns, notes, n_boot, n_permutations, seed)
     return Comparison([column.name for column in columns], rows, tests, notes)
 
 
@@ -154,14 +162,26 @@ def _columns(files: Sequence[ScoreFile], n_boot: int, seed: int) -> list[Column]
         for method, records in own.items():
             parts.setdefault(method, []).append((file, records))
     columns = []
+    labels = _labels([file.path for file in files])
     for method, found in parts.items():
         subjects = [file.subject for file, _ in found]
         together = None not in subjects and len(set(subjects)) == len(found)
         groups = [found] if together or len(found) == 1 else [[part] for part in found]
         for group in groups:
-            name = method if len(groups) == 1 else f"{method} ({group[0][0].path.stem})"
+            name = method if len(groups) == 1 else f"{method} ({labels[group[0][0].path]})"
+            group.sort(key=lambda part: part[0].subject or "")
             columns.append(_column(name, method, group, n_boot, seed))
     return columns
+
+
+def _labels(paths: Sequence[Path]) -> dict[Path, str]:
+    """Names of files, with as many of their folders as tell them apart."""
+    whole = {path: path.resolve().with_suffix("").parts for path in paths}
+    for depth in range(1, max(map(len, whole.values()), default=0) + 1):
+        found = {path: "/".join(parts[-depth:]) for path, parts in whole.items()}
+        if len(set(found.values())) == len(found):
+            return found
+    return {path: str(path) for path in paths}
 
 
 def _column(
@@ -171,7 +191,7 @@ def _column(
     n_boot: int,
     seed: int,
 ) -> Column:
-    column = Column(name)
+    column = Column(name, subjects=tuple(file.subject for file, _ in parts))
     for file, records in parts:
         for record in records:
             key = (record["protocol"], record["metric"])
@@ -272,10 +292,17 @@ def _keys(columns: list[Column]) -> list[Key]:
 
 
 def _tests(
-    columns: list[Column], n_boot: int, n_permutations: int, seed: int
+    columns: list[Column], notes: list[str], n_boot: int, n_permutations: int, seed: int
 ) -> list[dict[str, Any]]:
     found = []
     for a, b in combinations(columns, 2):
+        told = None not in (*a.subjects, *b.subjects)
+        if a.scores and b.scores and told and a.subjects != b.subjects:
+            notes.append(
+                f"{a.name} and {b.name} are of other subjects, so they are not tested against "
+                "each other."
+            )
+            continue
         for key in a.scores:
             if key not in a.records or key not in b.records or key not in b.scores:
                 continue

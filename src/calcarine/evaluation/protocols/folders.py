@@ -42,6 +42,7 @@ def score_folder(
     train: str | Path | None = None,
     blurry: str | Path | None = None,
     inputs: Mapping[str, NDArray[Any]] | None = None,
+    samples: Mapping[str, int] | None = None,
     settings: Settings | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -66,6 +67,8 @@ def score_folder(
         Folder of low-level reconstructions, of which "mindeye" blends in a quarter.
     inputs : mapping of str to array, optional
         As in `score_arrays`, rows in the alphabetical order of names.
+    samples : mapping of str to int, optional
+        Of a run: how many samples of a method count; all by default.
     settings : Settings
     progress : callable, optional
         Called with the name of what is done next.
@@ -83,7 +86,7 @@ def score_folder(
     if run is not None:
         if truth is not None or images is not None or blurry is not None:
             raise CalcarineError("give the folder of a run, or --truth and --images, not both.")
-        found = open_run(Path(run), method, test_set)
+        found = open_run(Path(run), method, test_set, samples)
     elif truth is None or images is None:
         raise CalcarineError(
             "say what to score: --truth DIR and --images DIR, or the folder of a run."
@@ -162,7 +165,12 @@ def open_folders(truth: Path, images: Path, method: str | None, test_set: str | 
     return Folder(test, {method or images.name or "reconstructions": from_files(files)})
 
 
-def open_run(run: Path, method: str | None, test_set: str | None) -> Folder:
+def open_run(
+    run: Path,
+    method: str | None,
+    test_set: str | None,
+    samples: Mapping[str, int] | None = None,
+) -> Folder:
     """Pictures of a finished run, every method or one of them.
 
     Raises
@@ -197,7 +205,8 @@ def open_run(run: Path, method: str | None, test_set: str | None) -> Folder:
         for row in rows[rows["method"] == name].itertuples():
             made[str(row.id)][int(str(row.sample))] = _inside(run, str(row.file))
         _check_samples(ids, made, path)
-        files = [[made[i][key] for key in sorted(made[i])] for i in ids]
+        most = (samples or {}).get(name)
+        files = [[made[i][key] for key in sorted(made[i])[:most]] for i in ids]
         _check_readable([file for row in files for file in row])
         methods[name] = from_files(files)
     return Folder(TestSet(from_files(truths), ids, test_set), methods)
