@@ -48,7 +48,8 @@ def test_with_one_source_of_variance_it_is_the_t_interval(rng):
 
 
 def test_it_follows_the_formula(rng):
-    scores = rng.standard_normal((3, 5))
+    # Seeds that differ by more than single scores do.
+    scores = rng.standard_normal((3, 5)) + 5 * np.arange(3)[:, None]
     s, n = scores.shape
     mean = scores.mean()
     a = sum(n * (row.mean() - mean) ** 2 for row in scores) / (s - 1)
@@ -73,3 +74,12 @@ def test_edges():
             crossed_interval(wrong)
     with pytest.raises(CalcarineError, match="level"):
         crossed_interval([[0.0, 1.0]], 1.0)
+
+
+def test_seeds_that_agree_by_chance_leave_an_interval():
+    """Four of 40 pictures are read with every seed, and never the same ones."""
+    scores = np.zeros((3, 40))
+    for seed in range(3):
+        scores[seed, 4 * seed : 4 * seed + 4] = 1
+    mean, low, high = crossed_interval(scores)
+    assert mean == pytest.approx(0.1) and low < 0.06 and high > 0.14

@@ -40,7 +40,9 @@ def crossed_interval(scores: ArrayLike, level: float = 0.95) -> tuple[float, flo
     mean square between images less that of what is left, with (images - 1). The half-width is the
     root of their sum times the mean of the two quantiles of Student's t, each weighted by its
     variance (Cochran 1964, for two means of unequal variance). Drawing seeds anew, as a bootstrap
-    does, covers too little with few of them: three seeds have two thirds of their variance.
+    does, covers too little with few of them: three seeds have two thirds of their variance. The
+    means of few seeds agree by chance now and then; the part of seeds is never less than what is
+    left of single scores makes of them.
     """
     table = np.asarray(scores, np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
@@ -69,14 +71,23 @@ def _variances(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list
     """Parts of the variance of the mean, and the degrees of freedom of each."""
     seeds, images = table.shape
     by_seed, by_image = table.mean(1), table.mean(0)
+    left, freedom = 0.0, (seeds - 1) * (images - 1)
+    if freedom:
+        rest = table - by_seed[:, None] - by_image + table.mean()
+        left = float((rest**2).sum()) / freedom
     parts = []
     if seeds > 1:
-        parts.append((float(by_seed.var(ddof=1)) / seeds, seeds - 1))
+        between = float(by_seed.var(ddof=1)) / seeds, seeds - 1
+        least = left / (seeds * images), freedom
+        parts.append(max(between, least, key=lambda part: _reach(*part)))
     if images > 1:
-        own = float(by_image.var(ddof=1))
-        if seeds > 1:
-            rest = table - by_seed[:, None] - by_image + table.mean()
-            # What is left is in the means of seeds already; counted twice it would widen.
-            own -= float((rest**2).sum()) / ((seeds - 1) * (images - 1)) / seeds
+        # What is left is in the means of seeds already; counted twice it would widen.
+        own = float(by_image.var(ddof=1)) - left / seeds
         parts.append((max(0.0, own) / images, images - 1))
     return parts
+
+
+def _reach(variance: float, freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return math.sqrt(variance) * float(stdtrit(freedom, 0.975)) if freedom else 0.0
