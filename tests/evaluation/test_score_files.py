@@ -250,15 +250,15 @@ def test_a_run_is_scored_as_it_scored_itself(tmp_path, pictures, monkeypatch):
     seen = []
     from calcarine.evaluation.protocols import folders as of_folders
 
-    monkeypatch.setattr(of_folders, "score_pictures", lambda *a, **o: seen.append((a, o)) or _Stop)
-    with pytest.raises(AttributeError):
+    def stop(*given, **options):
+        seen.append((given, options))
+        raise CalcarineError("seen")
+
+    monkeypatch.setattr(of_folders, "score_pictures", stop)
+    with pytest.raises(CalcarineError, match="seen"):
         CliRunner().invoke(app, ["score", str(tmp_path)], catch_exceptions=False)
     (_, methods), options = seen[0]
     assert methods["z_c"].samples == 1 and options["settings"].judge == "digits"
-
-
-class _Stop:
-    """No evaluation."""
 
 
 def test_other_protocols_pools_and_test_sets_are_refused_or_marked(folders, files, pictures):

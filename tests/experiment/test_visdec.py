@@ -384,7 +384,7 @@ def test_the_phases_from_the_command_line(tiny_stable_diffusion, image_network, 
         runner.invoke(app, ["adapt", out], catch_exceptions=False)
     lines = [line for line in first.output.splitlines() if line.startswith("Weights: ")]
     told = Path("".join(lines).removeprefix("Weights: "))
-    assert (told / "model.safetensors").exists() or any(told.glob("*.safetensors")), first.output
+    assert any(told.glob("*.safetensors")), first.output
     assert runner.invoke(app, ["guide", out]).exit_code == 0
     assert runner.invoke(app, ["adapt", out]).exit_code == 0
 

@@ -16,7 +16,15 @@ from calcarine.cli.bottleneck import bottleneck
 from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.cli.score import compare, score
 from calcarine.cli.study import gallery, study_app
-from calcarine.cli.visdec import Transductive, ablate, adapt, guide, pretrain, with_flags
+from calcarine.cli.visdec import (
+    Transductive,
+    ablate,
+    adapt,
+    guide,
+    pretrain,
+    refuse_beside_a_run,
+    with_flags,
+)
 from calcarine.errors import CalcarineError
 
 if TYPE_CHECKING:
@@ -153,11 +161,8 @@ def encode(
         )
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
         RunDirectory(path, experiment)
-    elif settings or any(value is not None for value in (dataset, data, subject, out)):
-        raise CalcarineError(
-            "A run's folder has its own data set and settings; leave the other options out, or "
-            "leave the folder out for a new run."
-        )
+    else:
+        refuse_beside_a_run(settings, dataset, data, subject, out)
     _stage(path, "encode")
     print(f"Maps and figures: {path / 'encoding.html'}")
 

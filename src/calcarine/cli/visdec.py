@@ -35,6 +35,15 @@ def with_flags(settings: list[str] | None, allow_transductive: bool) -> list[str
     return [*(settings or ()), *told]
 
 
+def refuse_beside_a_run(*options: object) -> None:
+    """Options of a new run mean nothing beside the folder of one."""
+    if any(options):
+        raise CalcarineError(
+            "A run's folder has its own settings; leave the other options out, or leave the "
+            "folder out for a new run."
+        )
+
+
 def pretrain(
     path: Annotated[Path | None, typer.Argument(help="Run's folder to continue.")] = None,
     preset: Preset = "visdec2023",
@@ -57,8 +66,8 @@ def pretrain(
         )
         path = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
         RunDirectory(path, experiment)
-    elif settings or dataset or data or subject or out:
-        raise CalcarineError("A run's folder has its own settings; give --out for a new run.")
+    else:
+        refuse_beside_a_run(settings, dataset, data, subject, out)
     _tell_weights(_stage(path, "pretrain"), "pretrain")
     print(f"Next: calcarine guide {path}")
 

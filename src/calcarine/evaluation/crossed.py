@@ -53,21 +53,20 @@ def crossed_interval(scores: ArrayLike, level: float = 0.95) -> tuple[float, flo
     if not 0 < level < 1:
         raise CalcarineError(f"level of the interval is {level}: choose it between 0 and 1.")
     mean = float(table.mean())
-    parts = _variances(table)
+    parts = _variances(table, level)
     if not parts:
         return mean, math.nan, math.nan
     total = sum(variance for variance, _ in parts)
     if not total:
         return mean, mean, mean
-    from scipy.special import stdtrit
-
-    quantiles = [float(stdtrit(freedom, (1 + level) / 2)) for _, freedom in parts]
-    weighted = sum(q * variance for q, (variance, _) in zip(quantiles, parts, strict=True))
+    weighted = sum(variance * _t(freedom, level) for variance, freedom in parts)
     half = weighted / math.sqrt(total)
     return mean, mean - half, mean + half
 
 
-def _variances(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[tuple[float, int]]:
+def _variances(
+    table: np.ndarray[tuple[int, ...], np.dtype[np.float64]], level: float
+) -> list[tuple[float, int]]:
     """Parts of the variance of the mean, and the degrees of freedom of each."""
     seeds, images = table.shape
     by_seed, by_image = table.mean(1), table.mean(0)
@@ -79,7 +78,7 @@ def _variances(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list
     if seeds > 1:
         between = float(by_seed.var(ddof=1)) / seeds, seeds - 1
         least = left / (seeds * images), freedom
-        parts.append(max(between, least, key=lambda part: _reach(*part)))
+        parts.append(max(between, least, key=lambda part: math.sqrt(part[0]) * _t(part[1], level)))
     if images > 1:
         # What is left is in the means of seeds already; counted twice it would widen.
         own = float(by_image.var(ddof=1)) - left / seeds
@@ -87,7 +86,8 @@ def _variances(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list
     return parts
 
 
-def _reach(variance: float, freedom: int) -> float:
+def _t(freedom: int, level: float) -> float:
+    """Two-sided quantile of Student's t; 0 without freedom."""
     from scipy.special import stdtrit
 
-    return math.sqrt(variance) * float(stdtrit(freedom, 0.975)) if freedom else 0.0
+    return float(stdtrit(freedom, (1 + level) / 2)) if freedom else 0.0

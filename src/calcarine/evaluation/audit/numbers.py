@@ -93,21 +93,28 @@ class Definition:
         In words.
     protocol : str
         A protocol's name, or "" for a variant that no protocol uses.
-    scores : callable
-        Called with ground truths and reconstructions and the sample; gives shape (n,).
+    measure : callable
+        Called with ground truths and reconstructions and the sample; gives shape (n,), or what
+        `finish` makes that of.
     lower : bool
         Whether less is better.
-    together : callable, optional
-        Of protocols that average similarities over samples: called with ground truths and
-        reconstructions; gives shape (n,).
+    finish : callable, optional
+        Makes scores of what was measured.
+    averaged : bool
+        Whether the protocol averages what is measured over samples, not scores.
     """
 
     family: Family
     name: str
     protocol: str
-    scores: Callable[[PictureSet, PictureSet, int], FloatArray]
+    measure: Callable[[PictureSet, PictureSet, int], FloatArray]
     lower: bool = False
-    together: Callable[[PictureSet, PictureSet], FloatArray] | None = None
+    finish: Callable[[FloatArray], FloatArray] | None = None
+    averaged: bool = False
+
+    def scores(self, measured: FloatArray) -> FloatArray:
+        """Score of each picture, shape (n,)."""
+        return measured if self.finish is None else self.finish(measured)
 
 
 def definitions(families: set[Family]) -> Iterator[Definition]:
@@ -129,16 +136,12 @@ def _of_protocol(protocol: str, metric: Metric, similarity: bool) -> Definition 
     pixels = not any(network for network, _, _ in metric.wanted())
     if isinstance(metric, Identification) and type(metric) is Identification and pixels:
         direction, ties = metric.direction or "image", metric.ties
-        return Definition(
-            "identification", metric.name, protocol,
-            _identification(metric.recipe, direction, ties),
-            together=_together(metric.recipe, direction, ties) if similarity else None,
-        )  # fmt: skip
+        measure, finish = _identification(metric.recipe, direction, ties)
+        return Definition("identification", metric.name, protocol, measure, finish=finish,
+                          averaged=similarity)  # fmt: skip
     if isinstance(metric, PixelContest) and metric.ways == 2 and metric.measured_by == "pcc":
-        return Definition(
-            "identification", metric.name, protocol,
-            _identification(metric.recipe, "reconstruction", "failure"),
-        )  # fmt: skip
+        measure, finish = _identification(metric.recipe, "reconstruction", "failure")
+        return Definition("identification", metric.name, protocol, measure, finish=finish)
     return None
 
 
@@ -212,30 +215,17 @@ def _identification(
     recipe: Recipe,
     direction: Literal["image", "reconstruction"],
     ties: Literal["half", "failure"],
-) -> Scores:
-    def scores(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
-        matrix = _correlations(truth, recon, sample, recipe)
+) -> tuple[Scores, Callable[[FloatArray], FloatArray]]:
+    """Correlations of all pairs in a sample, and what makes scores of them."""
+
+    def correlations(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
+        pairs = [_pair(truth, recon, row, sample, recipe) for row in range(len(truth))]
+        seen, made = (
+            np.stack([pair[side].ravel().astype(np.float32) for pair in pairs]) for side in (0, 1)
+        )
+        return np.asarray(correlation_matrix(seen, made), np.float64)
+
+    def finish(matrix: FloatArray) -> FloatArray:
         return np.asarray(np.diagonal(metrics.identification_matrix(matrix, direction, ties)))
 
-    return scores
-
-
-def _together(
-    recipe: Recipe,
-    direction: Literal["image", "reconstruction"],
-    ties: Literal["half", "failure"],
-) -> Callable[[PictureSet, PictureSet], FloatArray]:
-    def scores(truth: PictureSet, recon: PictureSet) -> FloatArray:
-        found = [_correlations(truth, recon, sample, recipe) for sample in range(recon.samples)]
-        matrix = np.mean(found, axis=0)
-        return np.asarray(np.diagonal(metrics.identification_matrix(matrix, direction, ties)))
-
-    return scores
-
-
-def _correlations(truth: PictureSet, recon: PictureSet, sample: int, recipe: Recipe) -> FloatArray:
-    pairs = [_pair(truth, recon, row, sample, recipe) for row in range(len(truth))]
-    seen, made = (
-        np.stack([pair[side].ravel().astype(np.float32) for pair in pairs]) for side in (0, 1)
-    )
-    return np.asarray(correlation_matrix(seen, made), np.float64)
+    return correlations, finish

@@ -95,22 +95,21 @@ def _explained(number: Number, family: Family, values: list[_Value]) -> bool:
 
 def _values(definition: Definition, material: Material) -> list[_Value]:
     truth, recon = material.truth, material.recon
-    each = np.stack(
-        [definition.scores(truth, recon, sample) for sample in range(recon.samples)], axis=1
-    )
+    measured = [definition.measure(truth, recon, sample) for sample in range(recon.samples)]
+    each = np.stack([definition.scores(values) for values in measured], axis=1)
     best = each.min(axis=1) if definition.lower else each.max(axis=1)
     found = [_Value(definition, "", float(each.mean()), True)]
     if recon.samples > 1:
         found.append(_Value(definition, "first sample", float(each[:, 0].mean()), True))
-        if definition.together is not None:
-            value = float(definition.together(truth, recon).mean())
+        if definition.averaged:
+            value = float(definition.scores(np.mean(measured, axis=0)).mean())
             found.append(_Value(definition, "similarities averaged over samples", value, True))
         found.append(_Value(definition, _BEST, float(best.mean()), False))
     for name, other in material.others.items():
         if definition.protocol == "mindeye":
             made = _blend(recon, other)
             if made is not None:
-                value = float(definition.scores(truth, made, 0).mean())
+                value = float(definition.scores(definition.measure(truth, made, 0)).mean())
                 found.append(_Value(definition, f"a quarter of {name} blended in", value, False))
     return found
 

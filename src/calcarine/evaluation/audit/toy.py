@@ -206,7 +206,7 @@ def claimed(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[N
     for definition in definitions({"pixcorr", "ssim"}):
         if definition.protocol == "calcarine":
             each = np.stack(
-                [definition.scores(truth, recon, s) for s in range(recon.samples)], axis=1
+                [definition.measure(truth, recon, s) for s in range(recon.samples)], axis=1
             )
             value = float((each.max(axis=1) if best else each[:, 0]).mean())
             found.append(Number(definition.family, round(value, 3), 3))
