@@ -61,8 +61,8 @@ def ours(n: int, width: int) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - clock,
         "processor_seconds": time.process_time() - processor,
-        "peak_gb": peak_bytes() / 2**30,
-        "features_gb": 2 * truth.nbytes / 2**30,
+        "peak_gb": peak_bytes() / 1e9,
+        "features_gb": 2 * truth.nbytes / 1e9,
         "fixed_image": scores[0],
         "fixed_reconstruction": scores[1],
     }

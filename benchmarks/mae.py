@@ -533,8 +533,8 @@ def peak_gigabytes(device: str = "cpu") -> float:
     if device == "cuda":
         import torch
 
-        return torch.cuda.max_memory_allocated() / 2**30
-    return peak_bytes() / 2**30
+        return torch.cuda.max_memory_allocated() / 1e9
+    return peak_bytes() / 1e9
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -203,7 +203,7 @@ def main() -> None:
         else:
             prepared(options.folder, options.cold, options.total, options.target)
         seconds, processor = time.perf_counter() - start, time.process_time() - work
-        peak = peak_bytes() / 2**30
+        peak = peak_bytes() / 1e9
         print(json.dumps({"seconds": seconds, "processor": processor, "gigabytes": peak}))
         return
     with tempfile.TemporaryDirectory(dir=options.folder and options.folder.parent) as scratch:

@@ -229,6 +229,20 @@ def test_a_choice_that_is_often_but_not_always_the_best_is_only_suspicious(rng):
         assert found.verdict == verdict
 
 
+def test_samples_that_are_alike_leave_nothing_to_pick(rng):
+    """The first of equal samples is the best of them, which nobody chose."""
+    ids = [f"s{i}" for i in range(12)]
+    bare, pictures = _bare(rng), rng.integers(0, 256, (12, 3, 32, 32, 3), dtype=np.uint8)
+    alike = np.repeat(pictures[:, :1], 3, axis=1)
+    half = np.concatenate([alike[:6], pictures[6:]])
+    for samples, hits in ((alike, None), (half, "of 6")):
+        choice = Choice(PictureSet.of(ids, samples), np.zeros(12, int))
+        found = audit(replace(bare, choice=choice), ["best-of-samples"]).findings["best-of-samples"]
+        assert found.verdict == "passed"
+        rows = [row for table in found.tables for row in table.rows]
+        assert all(hits in row[1] for row in rows) if hits else not rows
+
+
 def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(monkeypatch):
     monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
     material = Toy(5, n_test=12).material()

@@ -102,6 +102,12 @@ def test_predictions_that_the_decoder_does_not_make_are_found(copy):
     assert told == {"transductive-prediction": "failed"}
 
 
+def test_predictions_that_are_gone_are_one_sentence(copy):
+    (copy / "decoder" / "shared" / "predictions.safetensors").unlink()
+    with pytest.raises(CalcarineError, match=r"predictions\.safetensors is missing or broken"):
+        of_run(copy)
+
+
 def test_folds_that_repeats_straddle_are_found(copy):
     file = copy / "experiment.yaml"
     file.write_text(file.read_text().replace("grouped: true", "grouped: false"))

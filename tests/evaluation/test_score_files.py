@@ -285,6 +285,27 @@ def test_other_protocols_pools_and_test_sets_are_refused_or_marked(folders, file
     assert "(a) not comparable: protocol brain-diffuser" in out
 
 
+def test_scores_by_networks_of_other_weights_do_not_stand_in_one_row(folders, pictures):
+    paths = []
+    for judge in ("scenes", "digits"):
+        path = folders / f"{judge}.json"
+        result = score_arrays(
+            pictures["truth"], pictures["close"], method=judge, n_boot=20, n_permutations=19,
+            judge=judge,
+        )  # fmt: skip
+        write_scores(path, result)
+        paths.append(path)
+    with pytest.raises(CalcarineError, match=r"cannot stand in one table.*weights of judge"):
+        compare_scores(paths)
+    mixed = compare_scores(paths, mix=True, n_permutations=19)
+    cells = dict(mixed.rows)
+    late = next(name for name in cells if "late layer" in name)
+    assert cells[late]["digits"].marks == ("weights of judge",)
+    assert cells["pixel correlation"]["digits"].marks == ()
+    tested = {test["metric"] for test in mixed.tests}
+    assert "pixel correlation" in tested and not any("layer" in name for name in tested)
+
+
 def test_published_scores_have_protocol_source_and_confidence():
     for system in published_systems():
         for record in published_records(system):

@@ -626,6 +626,21 @@ def test_pools_that_cannot_be_are_told_before_the_first_stage(
         _ = work.keys
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [("image_autoencoder=absent/there", "could not be loaded"), ("image_decoder_depth=5", "5 of")],
+)
+def test_an_image_autoencoder_that_cannot_be_is_told_before_anything_is_trained(
+    tiny_stable_diffusion, image_network, tmp_path, monkeypatch, setting, told
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    wanted = experiment(tiny_stable_diffusion, image_network, f"visdec.guide.{setting}")
+    run = RunDirectory(tmp_path / "run", wanted)
+    with pytest.raises(CalcarineError, match=told):
+        run_stage(Workspace(run), "pretrain")
+    assert not list(run.path.rglob("*.safetensors"))
+
+
 def test_runs_that_share_trainings_do_not_go_on_from_each_other(
     tiny_stable_diffusion, image_network, tmp_path
 ):

@@ -13,7 +13,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeEdgeWarning, grouped_folds, ridge_cv
+from calcarine.linear import (
+    RidgeEdgeWarning,
+    _forms,
+    _prepare,
+    _targets,
+    grouped_folds,
+    ridge_cv,
+)
 
 ALPHAS = np.logspace(-1, 4, 11)
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
@@ -344,7 +351,13 @@ def test_unusable_input_is_told():
         ((X, Y), {"solver": "gpu"}, "solver is 'gpu'"),
         ((X, Y), {"dtype": "int8"}, "dtype is 'int8'"),
         ((X, Y), {"block_size": 0}, "block_size is 0"),
-        ((X, Y), {"score": "correlation", "n_folds": 90}, "two trials in every fold"),
+        ((X, Y), {"score": "correlation", "n_folds": 90}, "two stimuli in every fold"),
+        (
+            (X, Y[:30]),
+            {"score": "correlation", "n_folds": 30, "target_rows": np.arange(90) // 3},
+            "two stimuli in every fold",
+        ),
+        ((X, Y), {"groups": [[1, 2], *range(89)]}, "groups holds lists of ids"),
     ]
     for arguments, options, message in cases:
         with pytest.raises(CalcarineError, match=message) as caught:
@@ -444,7 +457,7 @@ def test_hard_input_in_single_precision(kind, shape, standardize):
 @pytest.mark.parametrize("shape", [(60, 20), (30, 120)])
 @pytest.mark.parametrize(("dtype", "factor"), [("float32", 1e3), ("float64", 1e7)])
 def test_wild_fold_does_not_cost_the_others_their_digits(shape, dtype, factor):
-    """Training sums are all sums less those of the fold; where that cancels, more digits help."""
+    """Gram matrices are all sums less those of the fold; where that cancels, more digits help."""
     X, Y, groups = powerlaw(*shape)
     folds = grouped_folds(groups, 5)
     X[folds == 1] *= factor
@@ -454,7 +467,7 @@ def test_wild_fold_does_not_cost_the_others_their_digits(shape, dtype, factor):
     )
     expected = 1 - ((Y - expected) ** 2).sum(axis=0) / ((Y - Y.mean(axis=0)) ** 2).sum(axis=0)
     np.testing.assert_allclose(result.cv_scores, expected, rtol=1e-5)
-    assert (result.precision, result.coef.dtype) == ("float64", dtype)
+    assert result.coef.dtype == dtype
 
 
 def test_hard_targets_are_not_projected_in_single_precision():
@@ -473,8 +486,49 @@ def test_single_precision_is_kept_where_it_measures_well_and_only_there(power, o
     X, Y, groups = powerlaw(60, 20, power)
     single, double = in_both_precisions(X, Y, alphas=[1e-3], groups=groups, **options)
     assert relative_error(single.predict(X), double.predict(X)) < 1e-4
-    if power in (1.0, 6.0) and "solver" not in options:  # between, either may do
+    if power in (1.0, 6.0) and options == {"cv": "gcv"}:  # between, either may do
         assert single.precision == ("float32" if power == 1.0 else "float64")
+
+
+@pytest.mark.parametrize("search", ["full", "local"])
+@pytest.mark.parametrize(
+    ("power", "lowest", "precision"), [(4.0, 1e-3, "float32"), (6.0, 1e-7, "float64")]
+)
+def test_gram_matrices_in_float64_keep_the_rest_in_float32(
+    power, lowest, precision, search, monkeypatch
+):
+    """Only the Gram matrix squares the condition number, so folds of float32 may do beside it."""
+    X, Y, groups = powerlaw(90, 20, power, t=300)
+    decomposed = []
+    original = _prepare.factorize
+
+    def seen(gram, *rest):
+        decomposed.append(gram.dtype.name)
+        return original(gram, *rest)
+
+    monkeypatch.setattr(_prepare, "factorize", seen)
+    options = {"alphas": np.logspace(np.log10(lowest), 4, 12), "groups": groups, "search": search}
+    for pays in (False, True):
+        monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
+        decomposed.clear()
+        single = ridge_cv(X, Y, dtype="float32", **options)
+        assert decomposed[:2] == ["float32", "float64"]  # one fold is enough to see it
+        assert single.precision == precision
+        double = ridge_cv(X.astype(float), Y.astype(float), dtype="float64", **options)
+        assert np.mean(single.alpha == double.alpha) > 0.99
+        same = single.alpha == double.alpha
+        assert relative_error(single.predict(X)[:, same], double.predict(X)[:, same]) < 1e-4
+
+
+def test_a_large_fold_does_not_cancel_in_the_sums_of_the_others(rng):
+    parts = [rng.normal(size=(3, 4)).astype("f4") for _ in range(5)]
+    parts[2] *= 1e7
+    for count in (2, 3, 5):
+        found = list(map(np.copy, _targets._leaving_out([part.copy() for part in parts[:count]])))
+        assert len(found) == count
+        for k, others in enumerate(found):
+            exact = sum(part.astype(float) for j, part in enumerate(parts[:count]) if j != k)
+            np.testing.assert_allclose(others, exact, rtol=1e-5)
 
 
 def test_precision_and_solver_follow_the_input():
@@ -482,7 +536,7 @@ def test_precision_and_solver_follow_the_input():
     told = [
         ({"alphas": [1e5]}, ("float32", "primal")),
         ({"alphas": [1e5], "solver": "dual"}, ("float32", "dual")),
-        ({"alphas": [1e-4]}, ("float64", "primal")),
+        ({"alphas": [1e-4]}, ("float32", "primal")),
         ({"alphas": [1e-4], "cv": "gcv"}, ("float64", "primal")),
     ]
     for options, expected in told:

@@ -213,22 +213,16 @@ def _decoder(work: Workspace, split: Split) -> LatentRegression:
 def _predictions(
     work: Workspace, dataset: BrainDataset, splits: Sequence[Split], ids: Sequence[str]
 ) -> list[Prediction]:
-    from safetensors.numpy import load_file
-
     place = {key: row for row, key in enumerate(ids)}
     owner = np.empty(len(ids), np.int64)
     stored: dict[str, NDArray[Any]] = {}
     for number, split in enumerate(splits):
         rows = [place[key] for key in split.test]
         owner[rows] = number
-        file = work.run.decoder / split.name / "predictions.safetensors"
-        with readable(file, "fit"):
-            found = load_file(file)
-            for name in ("z", "c"):
-                flat = found[name].reshape(len(rows), -1)
-                stored.setdefault(name, np.empty((len(ids), flat.shape[1]), np.float32))[rows] = (
-                    flat
-                )
+        found = _stored_predictions(work, split, ("z", "c"))
+        for name in ("z", "c"):
+            flat = found[name].reshape(len(rows), -1)
+            stored.setdefault(name, np.empty((len(ids), flat.shape[1]), np.float32))[rows] = flat
     targets = {"z": work.z, "c": work.c}
     test_rows = dataset.stimuli.rows(ids)
     train = dataset.stimuli.rows(list(dict.fromkeys(k for s in splits for k in s.train)))
@@ -243,6 +237,18 @@ def _predictions(
             )
         )  # fmt: skip
     return made
+
+
+def _stored_predictions(
+    work: Workspace, split: Split, names: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """What the decoders of a split predicted for its test stimuli."""
+    from safetensors.numpy import load_file
+
+    file = work.run.decoder / split.name / "predictions.safetensors"
+    with readable(file, "fit"):
+        found = load_file(file)
+        return {name: found[name] for name in names}
 
 
 def _again(
@@ -273,8 +279,6 @@ def _again(
 
 def _choice(work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequence[str]) -> Choice:
     """Which samples are shown, and which the rule chooses when it is applied again."""
-    from safetensors.numpy import load_file
-
     count = min(samples.samples, work.config.generation.candidates)
     place = {key: row for row, key in enumerate(ids)}
     chosen, blind = np.full(len(ids), -1), np.empty(len(ids), np.int64)
@@ -284,7 +288,7 @@ def _choice(work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequen
         for row, pictures in zip(rows, stack, strict=True):
             same = [s for s in range(count) if np.array_equal(pictures[s], shown.full(row))]
             chosen[row] = same[0] if same else -1
-        found = load_file(work.run.decoder / split.name / "predictions.safetensors")
+        found = _stored_predictions(work, split, ("z", "reliability_z"))
         blind[rows] = choose_by_brain(work.model, stack, found["z"], found["reliability_z"])
     return Choice(PictureSet(ids, samples.read, count), chosen, blind)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from calcarine.decoding.contrast_attend_diffuse import TrainingStimuli
     from calcarine.experiment.workspace import Workspace
     from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+    from calcarine.networks.image_autoencoder import ImageAutoencoder
     from calcarine.networks.published_conditioner import PublishedConditioner
 
 METHOD = "vis-dec"
@@ -28,6 +29,8 @@ def pretrain(work: Workspace) -> None:
     from calcarine.networks.storage import save_encoder
 
     config = work.config.visdec
+    if work.phase_on("guide"):
+        _image_autoencoder(work)  # what cannot be loaded is told before hours of training
     total = config.pretrain.training.steps * len(work.splits)
     with work.progress.track("Contrast", total) as advance:
         for split in work.splits:
@@ -55,7 +58,6 @@ def pretrain(work: Workspace) -> None:
 def guide(work: Workspace) -> None:
     """Second phase for every split, on training responses and their pictures."""
     from calcarine.decoding.contrast_attend_diffuse import attend
-    from calcarine.networks.image_autoencoder import ImageAutoencoder
     from calcarine.networks.storage import save_encoder
 
     config = work.config.visdec.guide
@@ -66,9 +68,7 @@ def guide(work: Workspace) -> None:
             autoencoder = attend(
                 folder,
                 _before(work, "guide", split),
-                ImageAutoencoder.from_pretrained(
-                    config.image_autoencoder, config.image_decoder_depth
-                ),
+                _image_autoencoder(work),
                 _stimuli(work, split),
                 work.dataset.stimuli.images,
                 config.training,
@@ -143,6 +143,13 @@ def _stimuli(work: Workspace, split: Split) -> TrainingStimuli:
     return TrainingStimuli.of(
         work.dataset, split, config.roi, config.validation, config.seed, together=together
     )
+
+
+def _image_autoencoder(work: Workspace) -> ImageAutoencoder:
+    from calcarine.networks.image_autoencoder import ImageAutoencoder
+
+    config = work.config.visdec.guide
+    return ImageAutoencoder.from_pretrained(config.image_autoencoder, config.image_decoder_depth)
 
 
 def _published(work: Workspace) -> PublishedConditioner | None:

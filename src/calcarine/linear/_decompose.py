@@ -66,10 +66,13 @@ def decompose(
         return design, left_out
 
     n, p = x.shape
-    for attempt in wider(plan):
+    for attempt in wider(plan, folds=fold_of_row is not None):
         needed = peak_bytes(n, p, n_folds, attempt)
+        if attempt.wide and room is not None and room < needed:
+            continue
         check_room(room, needed, attempt)
-        values = scaled_rows(x, scaler, attempt.dtype, order)
+        if not attempt.wide:  # else they are there
+            values = scaled_rows(x, scaler, attempt.dtype, order)
         forms = None  # by default in no more memory than float64, or the data, take anyway
         if fold_of_row is not None:
             spare = max(needed, demand.in_memory) if room is None else room - needed

@@ -33,13 +33,23 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Plan:
-    """The checked settings of one fit."""
+    """The checked settings of one fit.
+
+    Where `wide`, Gram matrices are made and decomposed in float64, and everything that meets
+    targets is in `dtype` still: a Gram matrix squares the condition number, a basis does not.
+    """
 
     alphas: npt.NDArray[np.float64]
     fit_intercept: bool
     standardize: bool
     solver: str
     dtype: np.dtype[Any]
+    wide: bool = False
+
+    @property
+    def gram_dtype(self) -> np.dtype[Any]:
+        """Of Gram matrices."""
+        return DOUBLE if self.wide else self.dtype
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,8 @@ class Design:
         held = max((len(system.held) for system in folds), default=0)
         weights, rank, rows = len(self.full.right), self.full.solver.size, len(self.counts)
         narrow = sum(ranks) + max(ranks, default=0) + 4 * held + rows
-        narrow += weights * (len(self.moments) + 1) if self.moments else rows
+        moments = len(self.moments) * (1 if self.forms is not None else 2) + 1
+        narrow += weights * moments if self.moments else rows
         narrow += 0 if self.forms is None else 4 * rows
         wide = 3 * rank + weights + (0 if self.folds else 4 * self.n_rows)
         item, wide_item = self.plan.dtype.itemsize, self.full.dtype.itemsize

@@ -23,7 +23,7 @@ from calcarine.linear._arrays import Array, Ops, dtype_of
 Sums = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 BLOCK = 64
-_SLAB = 256
+_SLAB, _COLUMNS = 256, 1024
 _TOGETHER = 4
 _ITERATIONS = 12
 _SMALL = 256
@@ -52,7 +52,7 @@ class Spectral:
         return 1.0 / (shifted + (shifted == 0)) * (shifted != 0)
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
-        inverse = self.ops.put(self.inverse(alpha), dtype_of(self.eigen))
+        inverse = self.ops.put(self.inverse(alpha), dtype_of(b))
         if out is None:
             return b * inverse[:, None]
         out[...] = b
@@ -136,10 +136,15 @@ class Banded:
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
         """Solve for all columns of b, shape (size, t), into `out` of that shape if it is given."""
-        forward, backward = self._cholesky(alpha)
-        count, width, _ = self.diagonal.shape
         if out is None:
             out = self.ops.empty(tuple(b.shape), b)
+        if dtype_of(b) != dtype_of(self.diagonal):  # single precision meets a band in double
+            for start in range(0, b.shape[1], _COLUMNS):
+                some = slice(start, start + _COLUMNS)
+                out[:, some] = self.solve(self.ops.put(b[:, some], dtype_of(self.diagonal)), alpha)
+            return out
+        forward, backward = self._cholesky(alpha)
+        count, width, _ = self.diagonal.shape
         out[...] = b
         buffer = self.ops.empty((width, b.shape[1]), b)
         # What a block needs lies in one piece: itself and the last one done, beside each other.

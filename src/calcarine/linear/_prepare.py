@@ -36,6 +36,9 @@ _EPS = float(np.finfo(np.float64).eps)
 def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) -> int:
     """Most memory that `prepare` may take in the precision of the plan, or `prepare_hard`."""
     order = n if plan.solver == "dual" else p
+    if plan.wide:
+        values = (n_folds + 6) * order**2 + 3 * n * p + (n_folds + 1) * factor_values(order)
+        return values * DOUBLE.itemsize + 3 * 8 * min(CHUNK_VALUES + p, n * p)
     wide = 2 if plan.dtype.itemsize < 8 else 1
     squares, rows = n_folds + 1 + 4 * wide, 2 + 2 * wide
     values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order)
@@ -172,12 +175,19 @@ def _rounding(solver: Solver, plan: Plan) -> float:
     Rows so large that subtracting them from all sums cancels digits of what is left are training
     rows of other folds, and raise the condition number there.
     """
-    return float(np.finfo(plan.dtype).eps) * solver.condition(float(plan.alphas[0]))
+    condition = solver.condition(float(plan.alphas[0]))
+    rounding = float(np.finfo(plan.gram_dtype).eps) * condition
+    if plan.wide:  # products with a basis round as those with the rows do, before they are squared
+        rounding += float(np.finfo(plan.dtype).eps) * condition**0.5
+    return rounding
 
 
-def wider(plan: Plan) -> list[Plan]:
-    """The plan, and the same in float64 if it is not."""
-    return [plan] if plan.dtype == DOUBLE else [plan, replace(plan, dtype=DOUBLE)]
+def wider(plan: Plan, *, folds: bool) -> list[Plan]:
+    """The plan, and the same with more of it in float64."""
+    if plan.dtype == DOUBLE:
+        return [plan]
+    between = [replace(plan, wide=True)] if folds and plan.solver == "primal" else []
+    return [plan, *between, replace(plan, dtype=DOUBLE)]
 
 
 def _full_system(
@@ -201,7 +211,7 @@ def _full_system(
         return None
     elif full is not None:
         return full
-    full = make(replace(plan, dtype=DOUBLE))
+    full = make(replace(plan, dtype=DOUBLE, wide=False))
     # Targets are projected in single precision still.
     ratio = float(np.finfo(SINGLE).eps / np.finfo(DOUBLE).eps)
     return full if full is not None and full.rounding * ratio <= FOLD_LIMIT[SINGLE] else None
@@ -215,7 +225,7 @@ def _primal(trials: Trials) -> Design | None:
     parts = [slice(held[0], held[-1] + 1) for held in held_out] or [slice(None)]
     # Repeats are summed anyway; a slice of the rows keeps all of them in memory.
     alone = int(target_rows.max()) + 1 == n
-    total, sums, moments = np.zeros((p, p), plan.dtype), [], []
+    total, sums, moments = np.zeros((p, p), plan.gram_dtype), [], []
     grams: deque[FloatArray] = deque()
     jobs = ((x[rows] if alone else x[rows].copy(), target_rows[rows], plan, ops) for rows in parts)
     for gram, column_sums, moment in run(_fold_moments, jobs):
@@ -237,7 +247,7 @@ def _primal(trials: Trials) -> Design | None:
         # What came from a worker may not be written to.
         gram = np.subtract(total, gram, out=gram if gram.flags.writeable else None)
         if plan.fit_intercept:
-            centre = (mean * np.sqrt(n_train[fold])).astype(plan.dtype)
+            centre = (mean * np.sqrt(n_train[fold])).astype(plan.gram_dtype)
             for some in row_chunks(gram):
                 gram[some] -= centre[some, None] * centre
         rows = x[parts[fold]] - mean.astype(plan.dtype)
@@ -247,6 +257,10 @@ def _primal(trials: Trials) -> Design | None:
     if held_out:
         for system in run(_primal_system, (centred(fold) for fold in range(len(parts)))):
             if system is None:
+                return None
+            doubtful = not folds and system.rounding > FOLD_LIMIT[plan.dtype]
+            # One fold shows that a precision is not enough before the others are decomposed.
+            if doubtful and measure_primal(x, plan, [system], means[:1])[0] > FOLD_ERROR:
                 return None
             if trials.forms is not None:
                 others = [m.sums for fold, m in enumerate(moments) if fold != len(folds)]
@@ -274,7 +288,7 @@ def _primal(trials: Trials) -> Design | None:
 
 
 def _gram(x: FloatArray, plan: Plan, ops: Ops, *, of_rows: bool = False) -> FloatArray:
-    part = ops.put(x, plan.dtype)
+    part = ops.put(x, plan.gram_dtype)
     return ops.get(part @ part.T if of_rows else part.T @ part)
 
 
@@ -301,11 +315,12 @@ def _primal_system(
     if not representable(gram, plan):
         return None
     filled = _fill(gram, dead)
-    basis, solver = factorize(ops.put(gram, plan.dtype), ops, columns)
+    basis, solver = factorize(ops.put(gram, plan.gram_dtype), ops, columns)
     rounding = _rounding(solver, plan)
     if not rounding <= HOPELESS[plan.dtype]:
         return None
-    mean = ops.put(mean_left, plan.dtype) @ basis
+    mean = ops.put(ops.put(mean_left, plan.gram_dtype) @ basis, plan.dtype)
+    basis = ops.put(basis, plan.dtype)
     right = basis if rows is None else ops.put(rows, plan.dtype) @ basis
     return System(basis, None, mean, right, solver, held, rounding, filled)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -141,13 +142,10 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
         everything[...] = 0
         for part in parts:
             everything += part
-        for k, system in enumerate(systems):
-            parts[k] -= everything
-            b = system.left.T @ parts[k]
-            b *= -1
-            b -= system.mean_left[:, None] * shift[k]
+        for system, others, away in zip(systems, _leaving_out(parts), shift, strict=False):
+            b = system.left.T @ others
+            b -= system.mean_left[:, None] * away
             projected.append(b)
-            parts[k] = None
         full = design.full.left.T @ ops.put(everything, design.full.dtype)
     else:
         for k, system in enumerate(systems):
@@ -156,6 +154,23 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
             projected.append(b)
         full = design.full.left.T @ ops.put(on_device[design.full.rows], design.full.dtype)
     return Block(on_device, mean, scale, squares / scale**2, constant, projected, full, shift)
+
+
+def _leaving_out(parts: list[Array]) -> Iterator[Array]:
+    """Sums of all parts but one, for each in turn, without subtracting: a large one would cancel.
+
+    The parts are overwritten.
+    """
+    before, after = parts[0], [parts[-1]]
+    for part in reversed(parts[1:-1]):
+        after.append(after[-1] + part)
+    yield after.pop()
+    for part in parts[1:-1]:
+        others = after.pop()
+        others += before
+        before += part
+        yield others
+    yield before
 
 
 def weights(

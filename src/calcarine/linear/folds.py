@@ -75,7 +75,10 @@ def _assign(
 
 def check_labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:
     """Return one label per row; raise `RidgeError` when there is not."""
-    labels = np.asarray(groups)
+    try:
+        labels = np.asarray(groups)
+    except ValueError:  # a ragged list
+        raise RidgeError("groups holds lists of ids; pass one stimulus id per trial.") from None
     if labels.ndim != 1:
         raise RidgeError(f"groups has shape {labels.shape}; pass one stimulus id per trial.")
     if n_rows is not None and len(labels) != n_rows:

@@ -84,8 +84,8 @@ class RidgeResult:
         Whether the p x p or the n x n Gram matrix was decomposed, or X itself, for penalties too
         small for a Gram matrix.
     precision : {"float32", "float64"}
-        Precision of the decomposition behind the weights; float64 also where float32 was asked
-        for and would have lost digits.
+        Precision of the products behind the weights; float64 also where float32 was asked for
+        and would have lost digits, even beside Gram matrices in float64.
     edge_fraction_low, edge_fraction_high : float
         Share of the targets with a held-out r2 above 0 that chose the lowest or highest penalty;
         0 when only one penalty was tried.
@@ -193,8 +193,8 @@ def ridge_cv(
     dtype : {"auto", "float32", "float64"}
         Precision of the products and the weights; "auto" is float32 for X in float32 or less.
         Means and sums are float64 always, and so are decompositions that float32 is not enough
-        for: for the weights, to predict to about 1e-4; for the folds, to rank penalties. Where
-        float64 is not enough either, singular values are.
+        for: for the weights, to predict to about 1e-4; for the folds, to rank penalties. Products
+        with targets follow where that is not enough, and singular values where float64 is not.
     target_rows : array-like of int, shape (n,), optional
         Row of Y that belongs to each trial, for Y with one row per stimulus. Repeats of a stimulus
         then cost nothing in the products with Y.
@@ -266,11 +266,11 @@ def ridge_cv(
     fewest = x.shape[0]
     if cv == "kfold":
         fold_of_row = grouped_folds(groups, n_folds, n_rows=x.shape[0])
-        held = np.bincount(fold_of_row)
-        fewest -= int(held.max())
-        if score == "correlation" and held.min() < 2:
+        fewest -= int(np.bincount(fold_of_row).max())
+        of_stimuli = np.unique(np.column_stack([fold_of_row, rows]), axis=0)[:, 0]
+        if score == "correlation" and np.bincount(of_stimuli).min() < 2:
             raise RidgeError(
-                "score='correlation' needs at least two trials in every fold; choose fewer folds."
+                "score='correlation' needs at least two stimuli in every fold; choose fewer folds."
             )
     elif cv == "logo":
         numbers = group_numbers(groups, x.shape[0])

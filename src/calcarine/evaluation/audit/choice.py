@@ -51,17 +51,24 @@ class BestOfSamples(Check):
                 f"{material.recon.samples} samples of each stimulus are here, and none is named "
                 "as chosen." if material.recon.samples > 1 else "The other samples are not here."
             )  # fmt: skip
-        n, count = len(material), choice.samples.samples
+        count = choice.samples.samples
         if count < 2:
             return untold("There is one sample of each stimulus.")
         rows, p_values = [], []
         for name, scores in likeness(material, choice).items():
-            hits = int((scores.argmax(axis=1) == choice.chosen).sum())
-            p_values.append(at_least(hits, n, 1 / count))
-            rows.append((name, hits, *share(hits, n)))
+            # Where several samples are the best, to show one of them was no choice by likeness.
+            best = np.isclose(scores, scores.max(axis=1, keepdims=True), rtol=1e-9, atol=0)
+            decided = best.sum(axis=1) == 1
+            n = int(decided.sum())
+            hits = int((scores.argmax(axis=1) == choice.chosen)[decided].sum())
+            if n:
+                p_values.append(at_least(hits, n, 1 / count))
+                rows.append((name, hits, n, *share(hits, n)))
+        if not rows:
+            return Finding("passed", "All samples of a stimulus are alike, so none was picked.")
         adjusted = holm(p_values)
         worst = int(np.argmin(adjusted))
-        name, hits, low, high = rows[worst]
+        name, hits, n, low, high = rows[worst]
         numbers = {
             "stimuli": n, "samples of each": count, "share by chance": 1 / count,
             "share in which the chosen is the best by the truth": hits / n,
@@ -71,11 +78,16 @@ class BestOfSamples(Check):
         table = Table(
             ("measure", "chosen is the best", "share", "interval", "p (Holm)"),
             tuple(
-                (row[0], f"{row[1]} of {n}", f"{row[1] / n:.2f}", f"{row[2]:.2f} to {row[3]:.2f}",
-                 f"{p:.2g}")
-                for row, p in zip(rows, adjusted, strict=True)
+                (
+                    measure,
+                    f"{times} of {of}",
+                    f"{times / of:.2f}",
+                    f"{a:.2f} to {b:.2f}",
+                    f"{p:.2g}",
+                )
+                for (measure, times, of, a, b), p in zip(rows, adjusted, strict=True)
             ),
-        )  # fmt: skip
+        )
         if choice.blind is not None:
             return self._blind(choice, numbers, table)
         if adjusted[worst] >= _P:

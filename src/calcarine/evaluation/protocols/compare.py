@@ -142,6 +142,10 @@ def differences(record: Record, other: Record) -> tuple[str, ...]:
         found.append(f"pool {record['pool'] or 'not known'}")
     if not _same_test_set(record, other):
         found.append(f"test set {record['test_set'] or 'without a name'}")
+    # A published score does not say which weights it was made with.
+    weights, others = record.get("networks") or {}, other.get("networks") or {}
+    unlike = [name for name in weights if weights[name] != others.get(name, weights[name])]
+    found += [f"weights of {name}" for name in unlike]
     return tuple(found)
 
 
@@ -258,18 +262,12 @@ def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dic
             if unlike:
                 raise CalcarineError(
                     f"{column.name} and {first['method']} cannot stand in one table, for "
-                    f"{key[1]!r} has another {_what(unlike[0])} ({unlike[0]}): score them alike, "
+                    f"{key[1]!r} differs ({unlike[0]}): score them alike, "
                     "name the test set with --test-set, or give --mix."
                 )
             cells[column.name] = Cell(record)
         rows.append((f"{key[1]}" if len(common) == 1 else f"{key[0]}: {key[1]}", cells))
     return rows
-
-
-def _what(difference: str) -> str:
-    return next(
-        word for word in ("protocol", "pool", "test set", "") if difference.startswith(word)
-    )
 
 
 def _mixed_rows(columns: list[Column]) -> list[tuple[str, dict[str, Cell]]]:
