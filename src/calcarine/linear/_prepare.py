@@ -254,20 +254,23 @@ def _primal(trials: Trials) -> Design | None:
         return gram, rows, mean * n_train[fold], held_out[fold], dead, plan, ops
 
     folds: list[System] = []
+    measured = False  # the first fold
     if held_out:
         for system in run(_primal_system, (centred(fold) for fold in range(len(parts)))):
             if system is None:
                 return None
-            doubtful = not folds and system.rounding > FOLD_LIMIT[plan.dtype]
-            # One fold shows that a precision is not enough before the others are decomposed.
-            if doubtful and measure_primal(x, plan, [system], means[:1])[0] > FOLD_ERROR:
-                return None
+            trusted = system.rounding <= FOLD_LIMIT[plan.dtype]
+            if not folds and not trusted:
+                # One fold shows that a precision is not enough before the others are decomposed.
+                if measure_primal(x, plan, [system], means[:1])[0] > FOLD_ERROR:
+                    return None
+                trusted = measured = True
             if trials.forms is not None:
                 others = [m.sums for fold, m in enumerate(moments) if fold != len(folds)]
                 projected = projections(system.left, others)
                 trials.forms.add(len(folds), system, projected, target_rows)
                 del projected
-                if system.rounding <= FOLD_LIMIT[plan.dtype]:
+                if trusted:
                     system.drop()
             folds.append(system)
 
@@ -277,7 +280,7 @@ def _primal(trials: Trials) -> Design | None:
         return next(iter(run(_primal_system, [job])))  # type: ignore[no-any-return]
 
     def measure(full: System) -> npt.NDArray[np.float64]:
-        doubtful = [k for k, fold in enumerate(folds) if not fold.dropped]
+        doubtful = [k for k, f in enumerate(folds) if not f.dropped and k >= measured]
         systems, centres = [folds[k] for k in doubtful], [means[k] for k in doubtful]
         return measure_primal(x, plan, [*systems, full], [*centres, np.zeros(p)])
 

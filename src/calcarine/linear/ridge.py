@@ -267,8 +267,9 @@ def ridge_cv(
     if cv == "kfold":
         fold_of_row = grouped_folds(groups, n_folds, n_rows=x.shape[0])
         fewest -= int(np.bincount(fold_of_row).max())
-        of_stimuli = np.unique(np.column_stack([fold_of_row, rows]), axis=0)[:, 0]
-        if score == "correlation" and np.bincount(of_stimuli).min() < 2:
+        if score == "correlation" and any(
+            len(np.unique(rows[fold_of_row == k])) < 2 for k in range(int(fold_of_row.max()) + 1)
+        ):
             raise RidgeError(
                 "score='correlation' needs at least two stimuli in every fold; choose fewer folds."
             )
