@@ -33,6 +33,12 @@ def world():
     return brain, features
 
 
+def test_permutations_that_cannot_be_significant_are_refused(world):
+    brain, features = world
+    with pytest.raises(CalcarineError, match="0 or at least 19"):
+        analyse(brain, brain.splits, features, Questions(blocks=BLOCKS), n_permutations=18)
+
+
 @pytest.fixture(scope="module")
 def found(world):
     brain, features = world

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,10 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation import metrics
 from calcarine.evaluation.inference import (
     bootstrap_median,
+    enough,
     hierarchical_bootstrap,
     holm,
+    matched_majority,
     permuted_statistic,
 )
 from calcarine.evaluation.protocols.metrics_ours import HardIdentification
@@ -22,7 +26,13 @@ from calcarine.evaluation.protocols.similarity import (
     paired_correlation,
     squared_distance_matrix,
 )
-from calcarine.evaluation.statistics import bootstrap_interval, paired_difference, permutation_test
+from calcarine.evaluation.statistics import (
+    bootstrap_interval,
+    paired_difference,
+    permutation_test,
+    share_of_orders,
+    smallest_p,
+)
 
 
 def null_features(seed: int, n: int = 12, width: int = 5):
@@ -187,3 +197,33 @@ def test_squared_distances_are_those_of_a_loop():
     expected = [[np.square(a - b).sum() for b in recon] for a in truth]
     np.testing.assert_allclose(squared_distance_matrix(truth, recon), expected, atol=1e-10)
     assert (np.diagonal(squared_distance_matrix(truth, truth)) == 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7])
+def test_orders_that_keep_most_images_in_place_are_counted(n):
+    own = np.arange(n)
+    medians = [np.median(np.equal(own, o)) for o in itertools.permutations(range(n))]
+    assert matched_majority(n) == pytest.approx(np.mean(np.equal(medians, 1)))
+
+
+def test_perfect_ranks_of_few_images_have_the_smallest_p_that_is_said():
+    found = [
+        permuted_statistic(np.eye(5), np.median, 99, seed, matched_majority(5))
+        for seed in range(200)
+    ]
+    p = np.array([result.p for result in found])
+    assert p.mean() == pytest.approx(found[0].p_min, abs=4 * p.std() / np.sqrt(200))
+
+
+@given(st.integers(2, 40), st.integers(1, 5000), st.integers(1, 60))
+def test_as_many_images_and_shuffles_as_are_asked_for_are_enough(n, shuffles, tests):
+    def corrected(images, draws):
+        return tests * smallest_p(draws, share_of_orders([images]))
+
+    images, draws = enough(n, shuffles, tests)
+    assert images >= n and draws >= shuffles
+    assert corrected(images, draws) <= 0.05 + 1e-9
+    if images > n:
+        assert corrected(images - 1, shuffles) > 0.05
+    if draws > shuffles:
+        assert corrected(images, draws - 2) > 0.05

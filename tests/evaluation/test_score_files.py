@@ -19,7 +19,7 @@ from calcarine.evaluation.protocols.published import (
     published_records,
     published_systems,
 )
-from calcarine.evaluation.protocols.table import ALPHA, verdict
+from calcarine.evaluation.protocols.table import ALPHA, tables, verdict
 
 N = 12
 FAST = Settings(n_boot=20, n_permutations=99)
@@ -56,7 +56,7 @@ def folder_scores(folders, images, **settings):
     return score_folder(
         folders / "truth",
         folders / images,
-        settings=Settings(n_boot=20, n_permutations=99, **settings),
+        settings=Settings(**{"n_boot": 20, "n_permutations": 99} | settings),
     )
 
 
@@ -85,12 +85,47 @@ def test_a_generator_that_ignores_the_brain_is_at_chance_and_called_so(folders):
     close = runner.invoke(app, [*common, "--images", str(folders / "close")])
     assert "no score is better" not in close.output and "mean of 2 samples" in close.output
     assert "better than a shuffled brain, p = 0.0" in close.output
-    result = folder_scores(folders, "blind")
+    result = folder_scores(folders, "blind", n_permutations=999)
     own = [r for r in result.records if r["role"] == "method"]
     assert all(r["p_holm"] >= r["p"] and r["p_holm"] > ALPHA for r in own)
     assert all(verdict(r).startswith("no better") for r in own)
     share = value(result, "identification, pixels, fixed image")
     assert share == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / N))
+
+
+@pytest.mark.parametrize(
+    ("n", "shuffles", "remedy"),
+    [(4, 2000, "at least 6 images"), (12, 100, "at least 480 shuffles")],
+)
+def test_perfect_pictures_that_cannot_be_significant_are_inconclusive(
+    pictures, n, shuffles, remedy
+):
+    truth = pictures["truth"][:n]
+    found = score_arrays(truth, truth, n_boot=20, n_permutations=shuffles)
+    own = [r for r in found.records if r["role"] == "method" and r["p"] is not None]
+    assert len(own) == 24
+    assert all(verdict(r).startswith("inconclusive") for r in own)
+    closing = next(text for _, _, text in tables(found.records) if text)
+    assert "inconclusive" in closing and "evidence" not in closing
+    (note,) = [text for text in found.notes if "perfect pictures" in text]
+    assert note.endswith(f"use {remedy}.")
+
+
+@pytest.mark.parametrize(("n", "shuffles"), [(6, 2000), (12, 490)])
+def test_perfect_pictures_are_significant_where_they_can_be(pictures, n, shuffles):
+    truth = pictures["truth"][:n]
+    found = score_arrays(truth, truth, n_boot=20, n_permutations=shuffles)
+    assert any(verdict(r).startswith("better") for r in found.records)
+    assert not any("perfect pictures" in text for text in found.notes)
+
+
+def test_a_category_of_nearly_all_images_is_inconclusive(pictures):
+    truth = pictures["truth"]
+    names = ["cat"] * (N - 1) + ["dog"]
+    found = score_arrays(truth, truth, categories=names, n_boot=20, n_permutations=500)
+    (read,) = [r for r in found.records if r["metric"] == "category read" and r["p"] is not None]
+    assert read["p_min"] == pytest.approx((1 + 500 / N) / 501)
+    assert verdict(read).startswith("inconclusive")
 
 
 def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):

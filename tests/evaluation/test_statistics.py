@@ -14,6 +14,8 @@ from calcarine.evaluation.statistics import (
     bootstrap_interval,
     paired_difference,
     permutation_test,
+    share_of_orders,
+    smallest_p,
 )
 
 
@@ -125,3 +127,12 @@ def test_bad_scores_are_refused():
         permutation_test(np.ones((2, 3)))
     with pytest.raises(CalcarineError, match="at least 1"):
         permutation_test(np.ones((2, 2)), 0)
+
+
+@pytest.mark.parametrize("groups", [[0] * 4, [0] * 5, [0, 0, 1, 1, 1], [0, 1, 2]])
+def test_the_smallest_p_is_what_perfect_pictures_get_on_average(groups):
+    perfect = np.eye(len(groups))
+    found = [permutation_test(perfect, 60, seed, groups) for seed in range(200)]
+    p = np.array([result.p for result in found])
+    assert found[0].p_min == smallest_p(60, share_of_orders(np.bincount(groups).tolist()))
+    assert p.mean() == pytest.approx(found[0].p_min, abs=4 * p.std() / np.sqrt(200) + 1e-12)

@@ -43,6 +43,7 @@ def test_another_data_set_drops_the_options_of_the_preset():
         ("dataset=3", "dataset"),
         ("generation.seed=-1", "generation.seed"),
         ("generation.search.strengths=[]", "generation.search.strengths"),
+        ("encoding.n_permutations=18", "set n_permutations to 0 or at least 19"),
     ],
 )
 def test_wrong_settings_are_named(setting, told):

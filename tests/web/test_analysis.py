@@ -259,6 +259,20 @@ def test_careless_raters_are_excluded_by_the_rule_and_listed():
     assert "Excluded: rater-02" in text and "Excluded: rater-05" in text
 
 
+@pytest.mark.parametrize(("n_raters", "n_originals"), [(6, 30), (10, 8)])
+def test_too_few_raters_or_originals_are_inconclusive(tmp_path, n_raters, n_originals):
+    sure = (1.0, 1.0, 1.0)
+    found = analyse_rows(*simulate(sure, n_raters=n_raters, n_originals=n_originals))
+    text = "\n".join(table_lines(found))
+    few, n = ("raters", n_raters) if n_raters < 10 else ("originals", n_originals)
+    best = 3 * 2 / 2**n
+    assert f"Inconclusive: with {n} {few}" in text and f"at least {best:.2g}, whatever" in text
+    assert text.count("Inconclusive") == 1 and f"at least 10 {few} would do" in text
+    p = {"raters": "p_raters_holm", "originals": "p_holm"}[few]
+    assert min(getattr(result, p) for result in found.comparisons) >= best > 0.01
+    assert "Inconclusive" in write_analysis(found, tmp_path)[1].read_text()
+
+
 def test_a_rater_who_stopped_early_counts_by_the_rule():
     rows, settings, trials = simulate((0.9, 0.5, 0.9))
     total = trials[0][1]

@@ -8,6 +8,7 @@ blocks    blocks of the U-Net at these stages; the winner of each voxel
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,8 +182,14 @@ def analyse(
     Raises
     ------
     CalcarineError
-        If two splits test the same stimulus, which would count twice.
+        If two splits test the same stimulus, which would count twice, or there
+        are too few permutations for any p of at most `rate`.
     """
+    if n_permutations and (1 + n_permutations) * rate < 1:
+        raise CalcarineError(
+            f"encoding.n_permutations is {n_permutations}: no p could be below {rate:g}; choose 0 "
+            f"or at least {math.ceil(1 / rate) - 1}."
+        )
     tell = progress or (lambda text: None)
     columns = np.flatnonzero(dataset.roi_mask(roi))
     rois = {name: mask[columns] for name, mask in dataset.rois.items() if mask[columns].any()}

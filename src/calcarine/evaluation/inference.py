@@ -17,6 +17,8 @@ from calcarine.evaluation.statistics import (
     chunks,
     percentiles,
     permutation_result,
+    share_of_orders,
+    smallest_p,
 )
 
 FloatArray = NDArray[np.float64]
@@ -68,6 +70,7 @@ def permuted_statistic(
     statistic: Callable[[FloatArray], Any],
     n_permutations: int = 2000,
     seed: int = 0,
+    share: float | None = None,
 ) -> PermutationResult:
     """`permutation_test` for a statistic other than the mean of the diagonal.
 
@@ -79,6 +82,8 @@ def permuted_statistic(
         From n scores to a number.
     n_permutations, seed
         Shuffles and their seed.
+    share : float, optional
+        As in `permutation_of`.
 
     Returns
     -------
@@ -91,6 +96,7 @@ def permuted_statistic(
         float(statistic(np.diagonal(matrix))),
         n_permutations,
         seed,
+        share,
     )
 
 
@@ -100,6 +106,7 @@ def permutation_of(
     observed: float,
     n_permutations: int = 2000,
     seed: int = 0,
+    share: float | None = None,
 ) -> PermutationResult:
     """Permutation test of any score of an assignment of reconstructions to images.
 
@@ -112,6 +119,9 @@ def permutation_of(
         Score of the true order.
     n_permutations, seed
         Shuffles and their seed.
+    share : float, optional
+        Share of all orders that score as high as the true one when pictures are perfect; by
+        default only the true order does.
 
     Returns
     -------
@@ -119,7 +129,7 @@ def permutation_of(
     """
     rng = np.random.default_rng(seed)
     null = np.asarray([score(rng.permutation(n)) for _ in range(n_permutations)])
-    return permutation_result(null, observed)
+    return permutation_result(null, observed, share_of_orders([n]) if share is None else share)
 
 
 def hierarchical_bootstrap(
@@ -240,3 +250,68 @@ def holm(p_values: ArrayLike) -> FloatArray:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1.0)
     return adjusted
+
+
+def matched_majority(n: int) -> float:
+    """Share of the orders of n images that leave more than half of them in place.
+
+    Only these give perfect reconstructions the same median as the true order.
+
+    Parameters
+    ----------
+    n : int
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(120 * matched_majority(5))
+    11
+    """
+    # The share with exactly k in place is derangements(n - k) / ((n - k)! k!), and the share of
+    # derangements is the series of 1/e, cut off.
+    one_over = np.exp([-math.lgamma(k + 1) for k in range(n + 1)])
+    deranged = np.cumsum(one_over * (-1.0) ** np.arange(n + 1))
+    in_place = np.arange(n // 2 + 1, n + 1)
+    return float(np.maximum(deranged[n - in_place], 0) @ one_over[in_place])
+
+
+def enough(n: int, n_permutations: int, tests: int, alpha: float = 0.05) -> tuple[int, int]:
+    """Smallest size of a test in which perfect reconstructions are significant.
+
+    Parameters
+    ----------
+    n : int
+        Images that there are.
+    n_permutations : int
+        Shuffles that there are.
+    tests : int
+        Tests that Holm's correction is made for.
+    alpha : float
+        Threshold of the corrected p.
+
+    Returns
+    -------
+    images, shuffles : int
+        Images come first: with few of them no number of shuffles is enough. Neither is below what
+        there is.
+
+    Examples
+    --------
+    >>> enough(5, 2000, tests=24)
+    (6, 2000)
+    >>> enough(12, 100, tests=24)
+    (12, 480)
+    """
+    wanted = alpha / tests
+    images = n
+    while (
+        2 * share_of_orders([images]) > wanted
+        and smallest_p(n_permutations, share_of_orders([images])) > wanted
+    ):
+        images += 1
+    share = share_of_orders([images])
+    shuffles = math.ceil((1 - wanted) / (wanted - share)) if share < wanted else n_permutations
+    return images, max(shuffles, n_permutations)

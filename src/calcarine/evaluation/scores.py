@@ -31,11 +31,12 @@ class Evaluation:
         One for each method and metric: method, role ("method", "floor" or "ceiling"), metric,
         protocol, value, ci_low, ci_high (95 %, over images), n (images), pool (candidates; of the
         smallest category where categories compete), chance (None where theory gives none), p
-        (permutation, one-sided), null_mean and null_sd (shuffled pairs), p_holm (corrected for the
-        metrics of the protocol), direction, higher_is_better, summary ("mean" or "median" of the
-        images), definition (a sentence), samples, test_set, data (SHA-256 of the ground truths) and
-        networks (SHA-256 of weights by name). The records of a "shuffled brain" hold the null
-        distribution and no p.
+        (permutation, one-sided), null_mean and null_sd (shuffled pairs), n_permutations, p_holm
+        (corrected for the metrics of the protocol), p_min and p_holm_min (the p that perfect
+        reconstructions of so few images would get with so few shuffles), direction,
+        higher_is_better, summary ("mean" or "median" of the images), definition (a sentence),
+        samples, test_set, data (SHA-256 of the ground truths) and networks (SHA-256 of weights by
+        name). The records of a "shuffled brain" hold the null distribution and no p.
     per_image : DataFrame
         Columns id, method, metric, value, category and protocol.
     notes : list of str

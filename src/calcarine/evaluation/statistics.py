@@ -6,7 +6,8 @@ over pairs would find significance in noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ class PermutationResult:
         Mean and standard deviation of the shuffled scores.
     null_low, null_high : float
         2.5th and 97.5th percentile of the shuffled scores.
+    p_min : float
+        The p that perfect reconstructions are expected to get (`smallest_p`).
     """
 
     p: float
@@ -40,6 +43,7 @@ class PermutationResult:
     null_sd: float
     null_low: float
     null_high: float
+    p_min: float
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,49 @@ def permutation_test(
             "that it was computed with."
         )
     null = _shuffled_means(scores, codes, n_permutations, np.random.default_rng(seed))
-    return permutation_result(null, float(np.diagonal(scores).mean()))
+    share = share_of_orders(np.bincount(codes).tolist())
+    return permutation_result(null, float(np.diagonal(scores).mean()), share)
+
+
+def share_of_orders(sizes: Sequence[int]) -> float:
+    """Share that the true order has among all orders within groups.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Images in each group of images that are shuffled among themselves.
+
+    Returns
+    -------
+    float
+        One over the product of the factorials.
+    """
+    return math.exp(-sum(math.lgamma(size + 1) for size in sizes))
+
+
+def smallest_p(n_permutations: int, share: float) -> float:
+    """The p of a permutation test that perfect reconstructions are expected to get.
+
+    Parameters
+    ----------
+    n_permutations : int
+    share : float
+        Share of all orders that score as high as the true one (`share_of_orders`). Random
+        shuffles draw them too, so that few images bound p as few shuffles do.
+
+    Returns
+    -------
+    float
+        ``(1 + n_permutations * share) / (1 + n_permutations)``.
+
+    Examples
+    --------
+    >>> round(smallest_p(2000, share_of_orders([4])), 3)
+    0.042
+    >>> round(smallest_p(2000, share_of_orders([12])), 5)
+    0.0005
+    """
+    return (1 + n_permutations * share) / (1 + n_permutations)
 
 
 def paired_difference(
@@ -200,8 +246,20 @@ def paired_difference(
     return PairedResult(float(gain.mean()), low, high, p, len(gain))
 
 
-def permutation_result(null: FloatArray, observed: float) -> PermutationResult:
-    """Outcome of a permutation test from the scores of the shuffles and of the true order."""
+def permutation_result(null: FloatArray, observed: float, share: float) -> PermutationResult:
+    """Outcome of a permutation test from the scores of the shuffles and of the true order.
+
+    Parameters
+    ----------
+    null : array of shape (n_permutations,)
+    observed : float
+    share : float
+        Share of all orders that score as high as the true one when pictures are perfect.
+
+    Returns
+    -------
+    PermutationResult
+    """
     low, high = np.quantile(null, [0.025, 0.975])
     count = int((null >= observed - _EQUAL).sum())
     return PermutationResult(
@@ -210,6 +268,7 @@ def permutation_result(null: FloatArray, observed: float) -> PermutationResult:
         null_sd=float(null.std()),
         null_low=float(low),
         null_high=float(high),
+        p_min=smallest_p(len(null), share),
     )
 
 

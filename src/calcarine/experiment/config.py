@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calcarine.errors import CalcarineError
 from calcarine.experiment import config_visdec
@@ -133,6 +134,15 @@ class EncodingConfig(_Part):
     null: Literal["exact", "simulated"] = "exact"
     n_permutations: int = Field(0, ge=0)
     n_boot: int = Field(1000, ge=100)
+
+    @model_validator(mode="after")
+    def _permutations_can_be_significant(self) -> EncodingConfig:
+        if self.n_permutations and (1 + self.n_permutations) * self.rate < 1:
+            raise ValueError(
+                f"with {self.n_permutations} permutations no p can be as low as {self.rate:g}; set "
+                f"n_permutations to 0 or at least {math.ceil(1 / self.rate) - 1}"
+            )
+        return self
 
 
 class Experiment(_Part):

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 METHOD_ORDER = ("z", "c", "z_c", "z_c, chosen by the brain", "vis-dec", "direct ridge")
 # Folder names of reconstructions that differ from the method's name in the scores.
 _FOLDER_TO_METHOD = {"zc": "z_c", "direct": "direct ridge", "visdec": "vis-dec"}
-_NUMBERS = ("value", "ci_low", "ci_high", "chance", "p", "p_holm", "null_mean", "null_sd")
+_NUMBERS = (
+    "value",
+    "ci_low",
+    "ci_high",
+    "chance",
+    "p",
+    "p_holm",
+    "p_holm_min",
+    "null_mean",
+    "null_sd",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Score:
     pool: int | None
     role: str
     definition: str = ""
+    p_holm_min: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,7 @@ def build_report(run: Path) -> Path:
     curve = read_curve(record.folder)
     narrow = figures.png(curve_figure(curve, record.simulated)) if curve else None
     templates = environment()
-    templates.filters.update(
-        num=scoring.number, ci=scoring.interval, p=scoring.p_value, adjusted=scoring.adjusted_p
-    )
+    templates.filters.update(num=scoring.number, ci=scoring.interval, p=scoring.p_value)
     page = templates.get_template("report.html.j2").render(
         record=record,
         manifest=record.manifest,
@@ -138,8 +136,8 @@ def _line(headline: scoring.Headline) -> str:
     parts = [f"{scoring.number(score.value)} {scoring.interval(score)}".strip()]
     if math.isfinite(score.chance):
         parts.append(f"chance {scoring.number(score.chance)}")
-    if math.isfinite(scoring.adjusted_p(score)):
-        parts.append(scoring.p_value(scoring.adjusted_p(score)))
+    if p := scoring.p_value(score):
+        parts.append(p)
     for role, other in (("floor", headline.floor), ("ceiling", headline.ceiling)):
         if other is not None:
             parts.append(f"{role} {scoring.number(other.value)} ({other.method})")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from calcarine.evaluation.protocols.table import ALPHA
 from calcarine.evaluation.scores import OUR_PROTOCOL
 from calcarine.reporting.records import Score, main_method, order_methods
 
@@ -228,8 +229,14 @@ def adjusted_p(score: Score) -> float:
     return score.p_holm if math.isfinite(score.p_holm) else score.p
 
 
-def p_value(p: float) -> str:
-    """Write a permutation p, or nothing when there is none."""
+def p_value(score: Score) -> str:
+    """Write a score's corrected permutation p, or nothing when there is none.
+
+    A p that could not have been significant, however good the pictures, is inconclusive.
+    """
+    p = adjusted_p(score)
     if not math.isfinite(p):
         return ""
+    if p > ALPHA and score.p_holm_min > ALPHA:
+        return f"p = {p:.3f} (inconclusive: perfect pictures {score.p_holm_min:.2g})"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

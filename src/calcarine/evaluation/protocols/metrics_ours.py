@@ -9,12 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.evaluation import metrics
-from calcarine.evaluation.inference import permutation_of, permuted_statistic
+from calcarine.evaluation.inference import (
+    matched_majority,
+    permutation_of,
+    permuted_statistic,
+)
 from calcarine.evaluation.protocols.metric import FloatArray, Metric, register_metric
 from calcarine.evaluation.protocols.metrics_common import Identification
 from calcarine.evaluation.protocols.preprocess import PLAIN, Recipe
 from calcarine.evaluation.protocols.similarity import correlation_matrix
-from calcarine.evaluation.statistics import PermutationResult, permutation_test
+from calcarine.evaluation.statistics import (
+    PermutationResult,
+    permutation_test,
+    share_of_orders,
+    smallest_p,
+)
 
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.bench import Bench
@@ -94,7 +103,8 @@ class RankPercentile(Identification):
     def null(
         self, scores: FloatArray, measured: FloatArray, n_permutations: int, seed: int
     ) -> PermutationResult | None:
-        return permuted_statistic(scores, np.median, n_permutations, seed)
+        share = matched_majority(len(scores))
+        return permuted_statistic(scores, np.median, n_permutations, seed, share)
 
 
 @register_metric
@@ -161,10 +171,13 @@ class CategoryRead(Metric):
     recipe : Recipe
     classes : int, optional
         How many the judge may answer, known once it has been asked.
+    share : float
+        Of all orders of the images, those that change no category, known once the categories are.
     """
 
     recipe: Recipe = PLAIN
     classes: int | None = None
+    share: float = 0.0
     inputs: ClassVar[tuple[str, ...]] = ("labels", "readable")
     lacking: ClassVar[str] = "no categories that would do were given"
 
@@ -172,7 +185,9 @@ class CategoryRead(Metric):
         return [("judge", self.recipe, "probabilities")]
 
     def fitted(self, bench: Bench) -> Metric:
-        return replace(self, classes=bench.inputs["readable"].shape[1])
+        sizes = np.unique(bench.inputs["labels"], return_counts=True)[1]
+        share = share_of_orders([int(sizes.sum())]) / share_of_orders(sizes.tolist())
+        return replace(self, classes=bench.inputs["readable"].shape[1], share=share)
 
     def chance(self, n: int) -> float | None:
         return None if self.classes is None else 1 / self.classes
@@ -185,3 +200,9 @@ class CategoryRead(Metric):
         probabilities = bench.features("recon", sample, *self.wanted()[0])[:, None]
         readable = np.asarray(bench.inputs["readable"])[0]
         return metrics.label_matrix(bench.inputs["labels"], probabilities, readable)
+
+    def null(
+        self, scores: FloatArray, measured: FloatArray, n_permutations: int, seed: int
+    ) -> PermutationResult | None:
+        null = super().null(scores, measured, n_permutations, seed)
+        return null and replace(null, p_min=smallest_p(n_permutations, self.share))

@@ -52,7 +52,10 @@ def record(
         "p": None if null is None else null.p,
         "null_mean": None if null is None else null.null_mean,
         "null_sd": None if null is None else null.null_sd,
+        "p_min": None if null is None else null.p_min,
+        "n_permutations": None if null is None else settings.n_permutations,
         "p_holm": None,
+        "p_holm_min": None,
         "direction": metric.direction,
         "higher_is_better": metric.higher_is_better,
         "summary": metric.summary,
@@ -72,8 +75,10 @@ def _own(scores: FloatArray) -> FloatArray:
 def adjusted(rows: list[Record]) -> list[Record]:
     """Correct the p-values of one method under one protocol for their number (Holm)."""
     tested = [row for row in rows if row["p"] is not None]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = float(p)
+    for name in ("p", "p_min"):
+        # Holm's correction grows with each p: corrected smallest p are the smallest corrected p.
+        for row, p in zip(tested, holm([row[name] for row in tested]), strict=True):
+            row[name.replace("p", "p_holm", 1)] = float(p)
     return rows
 
 
@@ -86,7 +91,10 @@ def shuffled(row: Record, null: PermutationResult) -> Record:
         "ci_low": null.null_low,
         "ci_high": null.null_high,
         "p": None,
+        "p_min": None,
+        "n_permutations": None,
         "p_holm": None,
+        "p_holm_min": None,
     }
 
 

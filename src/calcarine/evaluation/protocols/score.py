@@ -25,6 +25,7 @@ from calcarine.evaluation.protocols.recording import (
     record,
     shuffled,
 )
+from calcarine.evaluation.protocols.table import too_few
 from calcarine.evaluation.scores import OUR_PROTOCOL, Evaluation
 from calcarine.features.weights import WeightsStore
 
@@ -222,6 +223,7 @@ def score_pictures(
             ]
             records += adjusted([row for row, _ in rows])
             if role == "method":
+                notes += filter(None, [too_few(row for row, _ in rows)])
                 records += [shuffled(row, null) for row, null in rows if null is not None]
             tables += [per_image(m, name, label, test.ids, categories) for m in measured]
     if not records:

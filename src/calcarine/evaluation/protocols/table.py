@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from calcarine.evaluation.inference import enough
+
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.compare import Comparison
 
@@ -42,6 +44,8 @@ def verdict(record: Record) -> str:
         return "not tested"
     if p <= ALPHA:
         return f"better than a shuffled brain, {p_text(p)}"
+    if _out_of_reach(record):
+        return f"inconclusive: perfect pictures would get p = {record['p_holm_min']:.2g}"
     return f"no better than a shuffled brain, {p_text(p)}"
 
 
@@ -63,14 +67,60 @@ def cells(record: Record) -> tuple[str, ...]:
 
 
 def conclusion(records: Iterable[Record]) -> str | None:
-    """One sentence on a method that is nowhere better than a shuffled brain, else None."""
+    """One sentence on a method that is nowhere better than a shuffled brain, else None.
+
+    Where even perfect pictures could not have been significant, it says that instead; `too_few`
+    has the numbers.
+    """
     tested = [record for record in records if record.get("p_holm") is not None]
     if not tested or any(record["p_holm"] <= ALPHA for record in tested):
         return None
+    method = tested[0]["method"]
+    if all(_out_of_reach(record) for record in tested):
+        return (
+            f"{method}: inconclusive; here even perfect pictures would be no better than a "
+            "shuffled brain."
+        )
     return (
-        f"{tested[0]['method']}: no score is better than a shuffled brain; these pictures show "
-        "nothing of what was seen."
+        f"{method}: no score is better than a shuffled brain; these pictures give no evidence of "
+        "what was seen."
     )
+
+
+def too_few(records: Iterable[Record]) -> str | None:
+    """How many images or shuffles would do where no pictures could be significant.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Of one method under one protocol.
+
+    Returns
+    -------
+    str or None
+        None where some metric can tell.
+    """
+    tested = [record for record in records if record.get("p_holm") is not None]
+    if not tested or not all(_out_of_reach(record) for record in tested):
+        return None
+    n, shuffles = tested[0]["n"], tested[0]["n_permutations"]
+    images, draws = enough(n, shuffles, len(tested), ALPHA)
+    wanted = []
+    if images > n:
+        wanted.append(f"at least {images} images")
+    if draws > shuffles:
+        wanted.append(f"at least {draws} shuffles")
+    least = min(record["p_holm_min"] for record in tested)
+    return (
+        f"{tested[0]['protocol']} cannot show that pictures are better than a shuffled brain: with "
+        f"{n} images, {shuffles} shuffles and a correction for {len(tested)} metrics even perfect "
+        f"pictures get p = {least:.2g}, above {ALPHA:g}; use {' and '.join(wanted)}."
+    )
+
+
+def _out_of_reach(record: Record) -> bool:
+    least = record.get("p_holm_min")
+    return least is not None and least > ALPHA
 
 
 def tables(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def write_analysis(analysis: Analysis, folder: Path) -> tuple[Path, Path]:
         settings=analysis.settings,
         groups=_groups(analysis),
         sentence=_sentence(analysis),
+        out_of_reach=out_of_reach(analysis),
         fewest_raters=FEWEST_RATERS,
         provenance=[_flat(entry) for entry in analysis.settings.provenance],
     )
@@ -65,6 +67,7 @@ def table_lines(analysis: Analysis) -> list[str]:
         f"*: p < {analysis.settings.alpha:g}. Every p is corrected for "
         f"{len(analysis.comparisons)} comparisons."
     )
+    lines += out_of_reach(analysis)
     lines += [f"Excluded: {rater.rater} ({rater.excluded})." for rater in analysis.excluded]
     if analysis.unfinished:
         lines.append(
@@ -72,6 +75,29 @@ def table_lines(analysis: Analysis) -> list[str]:
             "look is significant."
         )
     return lines
+
+
+def out_of_reach(analysis: Analysis) -> list[str]:
+    """Sentences on tests that no answers could make significant: too few originals or raters.
+
+    The smallest two-sided p of n signed ranks, or signs, is 2 / 2^n.
+    """
+    tests, alpha = len(analysis.comparisons), analysis.settings.alpha
+    needed = math.floor(1 + math.log2(tests / alpha)) + 1 if tests else 0
+    counts = {
+        "originals": min((result.n_originals for result in analysis.comparisons), default=needed),
+        "raters": min(
+            (result.n_raters for result in analysis.comparisons if result.p_raters is not None),
+            default=needed,
+        ),
+    }
+    return [
+        f"Inconclusive: with {n} {what} and a correction for {tests} comparisons p over {what} is "
+        f"at least {min(1.0, tests * 2.0 ** (1 - n)):.2g}, whatever the answers; at least {needed} "
+        f"{what} would do."
+        for what, n in counts.items()
+        if n < needed
+    ]
 
 
 def percent(value: float) -> str:
