@@ -4,13 +4,24 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c '$(CHECK)' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-minimum check clean
 
 demo: .venv/installed
 	$(BIN)/calcarine demo --out runs/demo
 
 test: .venv/test-installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# A quarter of the tests, those that use most of the dependencies, with their lowest versions.
+MINIMUM := $(addprefix tests/, \
+  datasets/test_bids.py datasets/test_dataset_registry.py datasets/test_god.py \
+  datasets/test_hcp.py datasets/test_nsd.py datasets/test_own.py datasets/test_prepare.py \
+  diffusion experiment/test_takagi2023.py features linear/test_cluster.py \
+  linear/test_estimators.py networks/test_published.py networks/training reporting stimuli \
+  web/test_analysis.py web/test_server.py)
+
+test-minimum: .venv-minimum/installed
+	.venv-minimum/bin/python -m pytest -n 2 --dist loadfile $(MINIMUM)
 
 check: .venv/test-installed
 	$(BIN)/ruff check src tests scripts
@@ -32,5 +43,12 @@ check: .venv/test-installed
 	$(BIN)/python -m pip install -q -e '.[test]'
 	touch $@
 
+.venv-minimum/installed: .venv/test-installed requirements-minimum.txt
+	$(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install -q --no-deps -r requirements-minimum.txt
+	.venv-minimum/bin/python -m pip install -q --no-deps -e .
+	$(BIN)/python scripts/minimum_versions.py --share-torch .venv .venv-minimum
+	touch $@
+
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-minimum build dist

@@ -608,6 +608,17 @@ def export_judges(options: argparse.Namespace) -> None:
     print(f"wrote {folder}")
 
 
+def name_as_published(file: Path) -> None:
+    """Name a text encoder's weights as in Stable Diffusion's files, which transformers 4 needs."""
+    from safetensors.torch import load_file, save_file
+
+    weights = {
+        name if name.startswith("text_model.") else f"text_model.{name}": value
+        for name, value in load_file(file).items()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
+
+
 def export_model(options: argparse.Namespace) -> None:
     """Write the model in diffusers' folder format, as fp16 safetensors."""
     from diffusers import StableDiffusionPipeline
@@ -631,6 +642,7 @@ def export_model(options: argparse.Namespace) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    name_as_published(folder / "text_encoder" / "model.safetensors")
     for name in ("vocab.json", "merges.txt"):  # transformers before 5 reads these
         shutil.copy(options.work / "tokenizer" / name, folder / "tokenizer" / name)
     dropped, total = digit_pool(options)["dropped"]

@@ -1,0 +1,77 @@
+"""The lowest versions that pyproject.toml allows, for ``make test-minimum``.
+
+    python scripts/minimum_versions.py requirements-minimum.txt     # needs uv
+    python scripts/minimum_versions.py --share-torch .venv .venv-minimum
+
+The first writes the lowest version of each direct dependency, and versions of all others that go
+with them. The second lets an environment use the torch and torchvision of another one: their old
+builds are gigabytes. (That torch 2.6 reads original checkpoints and published weights, and that 2.5
+does not read all of them, was tried by hand.)
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYTHON = "3.11"
+TORCH = ("filelock>=3.13", "fsspec>=2024.2", "networkx>=3.2", "sympy>=1.13.3")
+TESTS = ("himalaya", "httpx", "hypothesis", "pytest", "pytest-xdist", "scikit-image")
+_SHARED = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia")
+
+
+def compile_requirements(target: Path) -> None:
+    """Resolve the lowest direct versions with uv and write them as requirements for pip."""
+    uv = shutil.which("uv")
+    if uv is None:
+        sys.exit("uv resolves the lowest versions and was not found: pip install uv")
+    with tempfile.TemporaryDirectory() as folder:
+        beside, without = Path(folder, "beside.in"), Path(folder, "without.txt")
+        beside.write_text("\n".join(_beside()))
+        without.write_text('torch; python_version < "3"\ntorchvision; python_version < "3"\n')
+        command = [
+            uv, "pip", "compile", "--resolution", "lowest-direct", "--python-version", PYTHON,
+            "--extra", "cluster", "--override", str(without), "--no-annotate", "--no-header",
+            "-q", "pyproject.toml", str(beside),
+        ]  # fmt: skip
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        sys.exit(found.stderr)
+    head = "# Made by: python scripts/minimum_versions.py requirements-minimum.txt\n"
+    target.write_text(head + found.stdout)
+
+
+def _beside() -> list[str]:
+    """What the tests need, with the bounds of the extra ``test``, and what torch needs."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    wanted = [text for text in extras["test"] if text.split(">=")[0] in TESTS]
+    return [*wanted, *TORCH]
+
+
+def share_torch(source: Path, target: Path) -> None:
+    """Let the environment `target` import torch and torchvision of the environment `source`."""
+    places = [next(env.glob("lib/python*/site-packages")).resolve() for env in (source, target)]
+    shared = target.resolve() / "shared"
+    shared.mkdir(exist_ok=True)
+    for found in places[0].iterdir():
+        if found.name.split("-")[0].split(".")[0].split("_")[0] in _SHARED:
+            link = shared / found.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(found)
+    (places[1] / "shared_torch.pth").write_text(f"{shared}\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4 and sys.argv[1] == "--share-torch":
+        share_torch(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif len(sys.argv) == 2:
+        compile_requirements(Path(sys.argv[1]))
+    else:
+        sys.exit(__doc__)
