@@ -33,7 +33,7 @@ def test_fit_is_the_function(data):
     X, Y, groups = data
     model = RidgeCV(alphas=[1.0, 10.0, 100.0], n_folds=4).fit(X, Y, groups=groups)
     result = ridge_cv(X, Y, alphas=[1.0, 10.0, 100.0], n_folds=4, groups=groups)
-    np.testing.assert_array_equal(model.coef_, result.coef)
+    np.testing.assert_array_equal(model.coef_.T, result.coef)
     np.testing.assert_array_equal(model.intercept_, result.intercept)
     np.testing.assert_array_equal(model.alpha_, result.alpha)
     np.testing.assert_array_equal(model.best_score_, result.cv_scores)

@@ -106,7 +106,7 @@ def fit_ridge(
         )
     if mean is not None:
         ridge.x_mean_ = mean
-        ridge.intercept_ = -(mean @ ridge.coef_)
+        ridge.intercept_ = -(mean @ ridge.coef_.T)
     told = "; ".join(str(w.message) for w in caught if issubclass(w.category, RidgeEdgeWarning))
     for warning in caught:
         if not issubclass(warning.category, RidgeEdgeWarning):

@@ -45,10 +45,8 @@ class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         """
         check_fitted(self)
         x = _validated(self, X, reset=False)
-        vector = self.coef_.ndim == 1
-        coef = self.coef_[:, None] if vector else self.coef_
-        out = predict_linear(x, coef, self.x_mean_, self.y_mean_)
-        return out[:, 0] if vector else out
+        out = predict_linear(x, by_column(self), self.x_mean_, self.y_mean_)
+        return out[:, 0] if self.coef_.ndim == 1 else out
 
 
 class RidgeCV(_Linear):
@@ -65,8 +63,9 @@ class RidgeCV(_Linear):
 
     Attributes
     ----------
-    coef_ : ndarray, shape (p, t), or (p,) when y was a vector
-        Weights in the units of X.
+    coef_ : ndarray, shape (t, p), or (p,) when y was a vector
+        Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
+        predicts.
     intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
         Intercept, chosen penalty and its held-out score.
     cv_curve_ : ndarray, shape (n_alphas,)
@@ -169,7 +168,7 @@ class RidgeCV(_Linear):
             device=self.device,
         )
         vector = targets.ndim == 1
-        self.coef_ = result.coef[:, 0] if vector else result.coef
+        self.coef_ = result.coef[:, 0] if vector else result.coef.T
         self.intercept_ = result.intercept[0] if vector else result.intercept
         self.alpha_ = result.alpha[0] if vector else result.alpha
         self.best_score_ = result.cv_scores[0] if vector else result.cv_scores
@@ -199,8 +198,9 @@ class GroupRidgeCV(_Linear):
     ----------
     space_names_ : ndarray, shape (S,)
         The values of `feature_groups`, sorted; the rows of `gamma_` and `penalties_`.
-    coef_ : ndarray, shape (p, t), or (p,) when y was a vector
-        Weights in the units of X.
+    coef_ : ndarray, shape (t, p), or (p,) when y was a vector
+        Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
+        predicts.
     intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
         Intercept, chosen penalty of the weighted kernel and its held-out score.
     gamma_, penalties_ : ndarray, shape (S, t), or (S,) when y was a vector
@@ -293,7 +293,8 @@ class GroupRidgeCV(_Linear):
         pick = (..., 0) if targets.ndim == 1 else (...,)
         back = np.argsort(np.argsort(space_of_column, kind="stable"))
         self.space_names_ = names
-        self.coef_ = np.concatenate(result.coefs)[back][pick]
+        coef = np.concatenate(result.coefs)[back]
+        self.coef_ = coef[:, 0] if targets.ndim == 1 else coef.T
         self.intercept_, self.alpha_ = result.intercept[pick], result.alpha[pick]
         self.best_score_ = result.cv_scores[pick]
         self.gamma_, self.penalties_ = result.gamma[pick], result.penalties[pick]
@@ -301,6 +302,11 @@ class GroupRidgeCV(_Linear):
         self.x_scale_ = np.concatenate(result.x_scale)[back]
         self.y_mean_, self.solver_ = result.y_mean, result.solver
         return self
+
+
+def by_column(estimator: _Linear) -> npt.NDArray[Any]:
+    """Weights as a matrix of shape (p, t), as the functions have them; a view."""
+    return estimator.coef_[:, None] if estimator.coef_.ndim == 1 else estimator.coef_.T
 
 
 def check_fitted(estimator: _Linear) -> None:

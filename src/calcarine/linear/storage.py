@@ -16,7 +16,7 @@ from safetensors.numpy import save as _format_safetensors
 
 from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
-from calcarine.linear.estimators import RidgeCV, check_fitted
+from calcarine.linear.estimators import RidgeCV, by_column, check_fitted
 
 FORMAT = "calcarine-ridge-2"
 """Name and version of the layout, written into the JSON."""
@@ -125,8 +125,8 @@ def _paths(stem: str | os.PathLike[str]) -> tuple[Path, Path]:
 
 def _tensors(estimator: RidgeCV) -> dict[str, npt.NDArray[Any]]:
     tensors = {name: np.asarray(getattr(estimator, name)) for name in _SHAPES}
+    tensors["coef_"] = by_column(estimator)
     if estimator.coef_.ndim == 1:
-        tensors["coef_"] = tensors["coef_"][:, None]
         tensors.update({name: tensors[name].reshape(1) for name in _PER_TARGET})
     # safetensors writes the memory as it lies, so it must lie in C order.
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -230,8 +230,9 @@ def _rebuild(about: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], path: 
         raise _corrupt(path, "its weights are not those of a single target")
     estimator = RidgeCV(**params)
     for name, tensor in tensors.items():
-        single = vector and (name == "coef_" or name in _PER_TARGET)
+        single = vector and name in _PER_TARGET
         setattr(estimator, name, tensor[..., 0] if single else tensor)
+    estimator.coef_ = tensors["coef_"][:, 0] if vector else tensors["coef_"].T
     estimator.solver_ = str(about["solver"])
     estimator.edge_fractions_ = (float(edges[0]), float(edges[1]))
     estimator.n_features_in_ = n_columns
