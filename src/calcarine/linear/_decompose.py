@@ -46,6 +46,7 @@ def decompose(
     groups: npt.NDArray[np.intp] | None,
     cv: str,
     rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
     plan: Plan,
     ops: Ops,
     run: Runner,
@@ -57,6 +58,7 @@ def decompose(
     if fold_of_row is not None:  # the trials of a fold are a slice then, ordered as its targets are
         n_folds, order = int(fold_of_row.max()) + 1, np.lexsort((rows, fold_of_row))
         fold_of_row, rows = fold_of_row[order], rows[order]
+        root = None if root is None else root[order]
 
     def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
         left_out = None if groups is None else LeaveOut(design, values, groups)
@@ -72,13 +74,15 @@ def decompose(
             continue
         check_room(room, needed, attempt)
         if not attempt.wide:  # else they are there
-            values = scaled_rows(x, scaler, attempt.dtype, order)
+            values = scaled_rows(x, scaler, attempt.dtype, order, root)
         forms = None  # by default in no more memory than float64, or the data, take anyway
         if fold_of_row is not None:
             spare = max(needed, demand.in_memory) if room is None else room - needed
             served = (demand.for_forms, demand.tried)
-            forms = forms_for((n, p), fold_of_row, rows, attempt, ops, served, spare)
-        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms, demand.solved)
+            forms = forms_for((n, p), fold_of_row, rows, root, attempt, ops, served, spare)
+        trials = Trials(
+            values, scaler, fold_of_row, rows, root, attempt, ops, run, forms, demand.solved
+        )
         design = prepare(trials)
         if design is not None:
             try:
