@@ -1,12 +1,14 @@
 """Sample weights against scikit-learn's Ridge and against rows that are there several times."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import _forms, _prepare, ridge_cv
+from calcarine.linear import _forms, _prepare, group_ridge_cv, ridge_cv
 from calcarine.linear._precision import DOUBLE
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
@@ -88,7 +90,6 @@ SETTINGS = [
     {"search": "local", "alphas": np.logspace(-2, 4, 9)},
     {"cv": "logo"},
     {"cv": "logo", "solver": "dual"},
-    {"cv": "logo", "alphas": [1e-13, 1.0]},
     {"fit_intercept": False},
     {"fit_intercept": False, "standardize": False, "solver": "dual"},
     {"alpha_per": "all"},
@@ -101,12 +102,13 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("p", [7, 40, 90])
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+# Rows that are there twice leave no residuals of groups where there are as many columns.
+SIZES = [*itertools.product(SETTINGS, [7, 40, 90]), ({"cv": "logo", "alphas": [1e-13, 1.0]}, 7)]
+
+
+@pytest.mark.parametrize(("setting", "p"), SIZES, ids=str)
 def test_a_whole_weight_is_a_row_that_is_there_so_often(setting, p):
     X, Y, folds, weights = make_data(p=p)
-    if setting == {"cv": "logo", "alphas": [1e-13, 1.0]} and p > 7:
-        pytest.skip("rows that are there twice leave no residuals of groups to compare with")
     setting = {"alphas": ALPHAS, **setting}
     often = weights.astype(int)
     groups = np.arange(len(X)) // 2  # a group is one fold
@@ -248,3 +250,70 @@ def test_equal_weights_change_nothing_but_the_meaning_of_a_penalty():
     doubled = ridge_cv(X, Y, alphas=2 * ALPHAS, sample_weight=2.0)
     np.testing.assert_allclose(plain.coef, doubled.coef, rtol=1e-9)
     np.testing.assert_allclose(plain.cv_curve, doubled.cv_curve, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sizes", [(3, 4), (30, 60)])  # primal and dual
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("score", ["r2", "correlation"])
+def test_weighted_group_ridge_is_that_of_refitting(sizes, fit_intercept, standardize, score):
+    X, Y, folds, weights = make_data(p=sum(sizes))
+    weights = weights * np.random.default_rng(1).uniform(0.5, 2, len(weights))
+    options = {"fit_intercept": fit_intercept, "standardize": standardize}
+    spaces, gamma = np.split(X, sizes[:1], axis=1), np.array([0.2, 0.8])
+    scale = weighted_std(X, weights) if standardize else np.ones(X.shape[1])
+    scaled = X / scale * np.repeat(gamma, sizes) ** 0.5
+    for alpha in (0.5, 50.0):
+        result = group_ridge_cv(
+            spaces,
+            Y,
+            alphas=[alpha],
+            gammas=[gamma],
+            cv=PredefinedSplit(folds),
+            sample_weight=weights,
+            score=score,
+            **options,
+        )
+        assert result.solver == ("primal" if sum(sizes) == 7 else "dual")
+        expected, coef, intercept = refit(
+            scaled,
+            Y,
+            folds,
+            weights,
+            alpha,
+            score=score,
+            fit_intercept=fit_intercept,
+            standardize=False,
+        )
+        coef = coef * (np.repeat(gamma, sizes) ** 0.5 / scale)[:, None]
+        np.testing.assert_allclose(result.cv_scores, expected, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(np.concatenate(result.coefs), coef, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(result.intercept, intercept, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("score", ["r2", "correlation"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_group_ridge_takes_a_whole_weight_for_so_many_rows(solver, score, dtype):
+    X, Y, folds, weights = make_data()
+    often = weights.astype(int)
+    options = {"alphas": ALPHAS, "solver": solver, "score": score, "dtype": dtype}
+    options["n_candidates"] = 8
+
+    def fit(X, Y, folds, weights):
+        spaces = np.split(X, [2, 4], axis=1)
+        return group_ridge_cv(
+            spaces, Y, cv=PredefinedSplit(folds), sample_weight=weights, **options
+        )
+
+    ours = fit(X, Y, folds, weights)
+    repeated = fit(*(part.repeat(often, axis=0) for part in (X, Y, folds)), None)
+    close = {"rtol": 1e-6, "atol": 1e-8} if dtype == "float64" else {"rtol": 1e-2, "atol": 1e-3}
+    np.testing.assert_allclose(ours.gamma, repeated.gamma, **close)
+    np.testing.assert_allclose(ours.cv_scores, repeated.cv_scores, **close)
+    np.testing.assert_allclose(ours.intercept, repeated.intercept, **close)
+    for mine, theirs in zip(ours.coefs, repeated.coefs, strict=True):
+        np.testing.assert_allclose(mine, theirs, **close)
+    for means in ("x_mean", "x_scale"):
+        for mine, theirs in zip(getattr(ours, means), getattr(repeated, means), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-10)
