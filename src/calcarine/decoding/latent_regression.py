@@ -245,7 +245,14 @@ class LatentRegression:
                 f"{folder} holds no decoder (latents.json is missing or broken); fit it again."
             ) from error
         self = cls(about["z"]["roi"], about["c"]["roi"])
-        self.ridge_ = {name: load_ridge(folder / name) for name in about}
+        for name in about:
+            ridge = load_ridge(folder / name)
+            if not isinstance(ridge, RidgeCV):
+                raise CalcarineError(
+                    f"{folder / name} holds a {type(ridge).__name__}, not the RidgeCV of a decoder "
+                    "of latents; fit it again."
+                )
+            self.ridge_[name] = ridge
         self.shape_ = {name: tuple(entry["shape"]) for name, entry in about.items()}
         self.summary_ = {name: TargetSummary(**entry["summary"]) for name, entry in about.items()}
         return self
