@@ -72,7 +72,7 @@ class Space:
             standardize=plan.standardize,
             sample_weight=weights,
         )
-        values = scaler(matrix[order])
+        values: FloatArray = scaler(matrix[order])
         squares = np.einsum("ij,ij->i", values, values)
         if weights is None:
             size = float(np.einsum("ij,ij->", values, values)) / len(values)

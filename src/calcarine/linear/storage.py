@@ -288,10 +288,10 @@ def _rebuild(
     about: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], path: Path
 ) -> RidgeCV | GroupRidgeCV:
     layout = _LAYOUTS[about["format"]]
-    _check_shapes(tensors, layout, path)
     params, names = about.get("params"), about.get("feature_names")
     if not isinstance(params, dict) or set(params) != set(layout.kind().get_params()):
         raise _corrupt(path, f"its params are not those of {layout.kind.__name__}")
+    _check_shapes(tensors, layout, path, scored=params["cv"] != "fixed")
     if about.get("solver") not in layout.solvers:
         raise _corrupt(path, "its solver is unknown")
     n_columns, n_targets = tensors["coef_"].shape
@@ -338,7 +338,9 @@ def _space_names(
     return np.asarray(names)
 
 
-def _check_shapes(tensors: dict[str, npt.NDArray[Any]], layout: _Layout, path: Path) -> None:
+def _check_shapes(
+    tensors: dict[str, npt.NDArray[Any]], layout: _Layout, path: Path, *, scored: bool
+) -> None:
     weights = path.with_suffix(".safetensors")
     if set(tensors) != set(layout.shapes):
         raise _corrupt(weights, "its tensors are not those of a ridge")
@@ -350,18 +352,16 @@ def _check_shapes(tensors: dict[str, npt.NDArray[Any]], layout: _Layout, path: P
             for axis, size in zip(axes, tensor.shape, strict=False)
         )
         kind = "i" if name == "column_spaces_" else "f"
-        if not fits or tensor.dtype.kind != kind or not _are_numbers(name, tensor).all():
+        if not fits or tensor.dtype.kind != kind or not _are_numbers(name, tensor, scored).all():
             raise _corrupt(weights, f"{name} has a wrong shape or values that are not finite")
-    if np.isnan(tensors["best_score_"]).any() and not np.isnan(tensors["best_score_"]).all():
-        raise _corrupt(weights, "best_score_ has a wrong shape or values that are not finite")
 
 
-def _are_numbers(name: str, tensor: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _are_numbers(name: str, tensor: npt.NDArray[Any], scored: bool) -> npt.NDArray[np.bool_]:
     """Which values are finite, or may be what they are."""
     finite = np.isfinite(tensor)
     # search="local" leaves NaN in the curve, where it tried a penalty for some targets only; fixed
     # penalties have no score; the penalty of a space without weight is infinite.
-    if name in ("cv_curve_", "best_score_"):
+    if name == "cv_curve_" or (name == "best_score_" and not scored):
         finite |= np.isnan(tensor)
     if name == "penalties_":
         finite |= tensor == np.inf
