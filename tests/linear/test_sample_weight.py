@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import zarr
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit
 
@@ -210,8 +211,23 @@ def test_precision_is_measured_with_weights():
             )
             assert errors.max() < 1e-11
         else:
-            design.full.trials = design.full.trials
             assert _prepare.measure_dual(x, root, plan, design.full) < 1e-11
+
+
+@pytest.mark.parametrize("p", [7, 90])
+def test_rows_on_disk_are_weighted_chunk_by_chunk(p, monkeypatch, tmp_path):
+    """A chunk without any weight too."""
+    X, Y, folds, weights = make_data(p=p)
+    weights[10:20] = 0
+    options = {"alphas": ALPHAS, "cv": PredefinedSplit(folds), "sample_weight": weights}
+    expected = ridge_cv(X, Y, **options)
+    monkeypatch.setattr("calcarine.linear._sources.CHUNK_VALUES", 5 * p)
+    on_disk = zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(5, p))
+    result = ridge_cv(on_disk, Y, **options)
+    np.testing.assert_allclose(result.coef, expected.coef, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.x_mean, weights @ X / weights.sum(), rtol=1e-10)
+    np.testing.assert_allclose(result.x_scale, weighted_std(X, weights), rtol=1e-10)
+    np.testing.assert_allclose(result.y_mean, weights @ Y / weights.sum(), rtol=1e-10)
 
 
 def test_weights_decide_whether_a_folder_holds_the_same_fit(tmp_path):

@@ -69,7 +69,7 @@ def decompose(
 
     n, p = x.shape
     for attempt in wider(plan, folds=fold_of_row is not None):
-        needed = peak_bytes(n, p, n_folds, attempt)
+        needed = peak_bytes(n, p, n_folds, attempt, weighted=root is not None)
         if attempt.wide and room is not None and room < needed:
             continue
         check_room(room, needed, attempt)
@@ -89,7 +89,8 @@ def decompose(
                 return finished(design, values)
             except np.linalg.LinAlgError:
                 design = None
-    check_room(room, peak_bytes(n, p, n_folds, attempt, hard=True), attempt)
+    needed = peak_bytes(n, p, n_folds, attempt, hard=True, weighted=root is not None)
+    check_room(room, needed, attempt)
     design = prepare_hard(trials)
     try:
         return finished(design, values)

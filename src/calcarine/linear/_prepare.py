@@ -34,15 +34,18 @@ from calcarine.linear._weights import weighted
 _EPS = float(np.finfo(np.float64).eps)
 
 
-def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) -> int:
+def peak_bytes(
+    n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False, weighted: bool = False
+) -> int:
     """Most memory that `prepare` may take in the precision of the plan, or `prepare_hard`."""
     order = n if plan.solver == "dual" else p
+    own = (3 * order**2 + n * p) * weighted  # rows and bases that are weighted are copies
     if plan.wide:
-        values = (n_folds + 6) * order**2 + 3 * n * p + (n_folds + 1) * factor_values(order)
+        values = (n_folds + 6) * order**2 + 3 * n * p + (n_folds + 1) * factor_values(order) + own
         return values * DOUBLE.itemsize + 3 * 8 * min(CHUNK_VALUES + p, n * p)
     wide = 2 if plan.dtype.itemsize < 8 else 1
     squares, rows = n_folds + 1 + 4 * wide, 2 + 2 * wide
-    values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order)
+    values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order) + own
     values += (n_folds + 2) * n * p if hard else 0
     return values * plan.dtype.itemsize + 3 * 8 * min(CHUNK_VALUES + p, n * p)
 
