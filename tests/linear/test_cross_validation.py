@@ -19,7 +19,7 @@ from sklearn.model_selection import (
 from sklearn.preprocessing import StandardScaler
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import GroupRidgeCV, RidgeCV, group_ridge_cv, load, ridge_cv, save
+from calcarine.linear import GroupRidgeCV, RidgeCV, _factor, group_ridge_cv, load, ridge_cv, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
 
@@ -121,9 +121,11 @@ def test_a_splitter_may_look_at_a_single_target():
         ([(np.arange(20), np.arange(20, 41))], "names row 40 in fold 0 but X has 40 rows"),
         ([(np.arange(-1, 20), np.arange(20, 40))], "names row -1"),
         ([(np.arange(20) + 0.5, np.arange(20, 40))], "no pair of training and test rows"),
+        ([(np.r_[0, np.arange(20)], np.arange(20, 40))], "fold 0 names row 0 twice"),
         ([1, 2], "no pair of training and test rows"),
         ([(1, 2, 3)], "no pair"),
-        (KFold(41), "does not split these rows"),
+        (PredefinedSplit(np.arange(41)), "name"),
+        (KFold(41), "KFold does not split these rows"),
         (StratifiedKFold(3), "does not split these rows"),
         (KFold(4), "splits group"),
         ("loo", "cv is 'loo'; choose 'kfold'"),
@@ -200,6 +202,25 @@ def test_every_target_may_have_a_penalty_of_its_own(p, tmp_path):
     np.testing.assert_array_equal(again.alpha, alphas)
     with pytest.raises(CalcarineError, match="other data or settings"):
         ridge_cv(X, Y, out=tmp_path / "fit", **{**options, "alphas": alphas[::-1]})
+
+
+def test_factors_of_many_penalties_are_not_all_kept(monkeypatch):
+    """Each would take as much memory as the basis of hundreds of columns."""
+    kept = []
+
+    def spy(self, alpha, cholesky=_factor.Banded._cholesky):
+        factors = cholesky(self, alpha)
+        kept.append(len(self._cache))
+        return factors
+
+    monkeypatch.setattr(_factor.Banded, "_cholesky", spy)
+    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(100, 70)), rng.normal(size=(100, 110))
+    alphas = rng.permutation(110) + 1.0
+    result = ridge_cv(X, Y, cv="fixed", alphas=alphas, block_size=50, standardize=False)
+    np.testing.assert_allclose(result.coef, Ridge(alphas).fit(X, Y).coef_.T, rtol=1e-7, atol=1e-10)
+    assert len(kept) >= 110 and max(kept) <= 2
 
 
 @pytest.mark.parametrize(

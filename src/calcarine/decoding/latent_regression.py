@@ -245,6 +245,7 @@ class LatentRegression:
                 f"{folder} holds no decoder (latents.json is missing or broken); fit it again."
             ) from error
         self = cls(about["z"]["roi"], about["c"]["roi"])
+        self.ridge_ = {}
         for name in about:
             ridge = load_ridge(folder / name)
             if not isinstance(ridge, RidgeCV):

@@ -272,10 +272,8 @@ class Dual(Machine):
 
     def _factors(self, alpha: float, shrink: FloatArray) -> list[FloatArray]:
         """Cholesky factors of the diagonal blocks of I - H, one per fold."""
-        constant, ones = (
-            0.0,
-            np.ones(len(self.vectors)) if self.plan.root is None else self.plan.root,
-        )
+        ones = np.ones(len(self.vectors)) if self.plan.root is None else self.plan.root
+        constant = 0.0
         if self.plan.fit_intercept:
             constant = 1.0 / (float(ones @ ones) * (1.0 + self.shift / alpha))
         root = np.sqrt(shrink)

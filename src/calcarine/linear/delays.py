@@ -256,7 +256,7 @@ def _ends_of_groups(groups: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.intp]:
     if len(starts) > len(ids):
         again = next(k for k in range(len(starts)) if numbers[starts[k]] in numbers[starts[:k]])
         raise RidgeError(
-            f"The rows of run {labels[starts[again]]!r} do not lie together (it begins again at "
+            f"The rows of run {labels[starts[again]]} do not lie together (it begins again at "
             f"row {starts[again]}); sort rows by run and time, and give every run its own label."
         )
     return np.append(starts[1:], n_rows)

@@ -134,7 +134,7 @@ def _splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) 
         except (TypeError, ValueError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
             raise RidgeError(
-                f"cv={cv!r} does not split these rows ({reason}); choose another splitter, "
+                f"{type(cv).__name__} does not split these rows ({reason}); choose another cv, "
                 "or give what it needs."
             ) from error
     try:
@@ -172,7 +172,7 @@ def _partition(splits: list[Any], n_rows: int) -> npt.NDArray[np.intp]:
 def _row_numbers(
     split: Any, fold: int, n_rows: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Distinct rows of training and test, which may be given as masks."""
+    """Rows of training and test, ascending; they may be given as masks."""
     try:
         parts = [np.asarray(part) for part in split]
     except (TypeError, ValueError):
@@ -187,8 +187,11 @@ def _row_numbers(
             f"cv gives no pair of training and test rows as fold {fold}; pass row numbers, "
             "as the splitters of scikit-learn do."
         )
-    train, test = (np.unique(part.astype(np.intp)) for part in rows)
+    train, test = (np.sort(part.astype(np.intp)) for part in rows)
     for part in (train, test):
+        twice = part[1:][part[1:] == part[:-1]]
+        if len(twice):
+            raise _no_partition(f"fold {fold} names row {twice[0]} twice")
         if len(part) and not 0 <= part[0] <= part[-1] < n_rows:
             raise RidgeError(
                 f"cv names row {part[0] if part[0] < 0 else part[-1]} in fold {fold} but X has "
@@ -213,7 +216,7 @@ def _check_whole(fold_of_row: npt.NDArray[np.intp], labels: npt.NDArray[Any]) ->
     split = np.flatnonzero(first[inverse] != fold_of_row)
     if len(split):
         raise RidgeError(
-            f"cv splits group {labels[split[0]]!r} over folds, so that repeats of a stimulus stand "
+            f"cv splits group {labels[split[0]]} over folds, so that repeats of a stimulus stand "
             "in training and test; use GroupKFold or another splitter that keeps groups whole."
         )
 
