@@ -24,7 +24,15 @@ def data():
     return X, Y, np.repeat(np.arange(20), 3)
 
 
-@parametrize_with_checks([RidgeCV(), RidgeCV(alpha_per="all", scoring="correlation", n_folds=3)])
+@parametrize_with_checks(
+    [
+        RidgeCV(),
+        RidgeCV(alpha_per="all", scoring="correlation", n_folds=3),
+        RidgeCV(cv="logo", solver="dual"),
+        RidgeCV(cv="fixed", alphas=1.0),
+        RidgeCV(cv=3, search="local"),
+    ]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
