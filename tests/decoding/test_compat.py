@@ -52,7 +52,7 @@ def test_without_an_intercept_the_mean_is_lost_and_kept_when_saved(work, tmp_pat
     assert np.array_equal(
         load(tmp_path / "z").predict(responses.data), lost.predict(responses.data)
     )
-    rows = responses.data @ lost.coef_ + lost.intercept_
+    rows = responses.data @ lost.coef_.T + lost.intercept_
     assert np.allclose(rows, lost.predict(responses.data), atol=1e-8)
 
 

@@ -62,6 +62,9 @@ def close(here, there):
         ((30, 80), {"cv": "logo"}),
         ((90, 20), {"cv": "gcv", "dtype": "float32"}),
         ((90, 20), {"alphas": [1e-13, 1.0]}),  # singular values
+        ((90, 20), {"sample_weight": np.arange(90) % 4}),
+        ((30, 80), {"sample_weight": np.arange(30) % 3, "score": "correlation"}),
+        ((90, 20), {"cv": "fixed", "alphas": 1.0 + np.arange(60)}),
     ],
 )
 def test_workers_give_what_this_process_gives(shape, options, client):

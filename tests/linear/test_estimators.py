@@ -24,7 +24,15 @@ def data():
     return X, Y, np.repeat(np.arange(20), 3)
 
 
-@parametrize_with_checks([RidgeCV(), RidgeCV(alpha_per="all", scoring="correlation", n_folds=3)])
+@parametrize_with_checks(
+    [
+        RidgeCV(),
+        RidgeCV(alpha_per="all", scoring="correlation", n_folds=3),
+        RidgeCV(cv="logo", solver="dual"),
+        RidgeCV(cv="fixed", alphas=1.0),
+        RidgeCV(cv=3, search="local"),
+    ]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -33,7 +41,7 @@ def test_fit_is_the_function(data):
     X, Y, groups = data
     model = RidgeCV(alphas=[1.0, 10.0, 100.0], n_folds=4).fit(X, Y, groups=groups)
     result = ridge_cv(X, Y, alphas=[1.0, 10.0, 100.0], n_folds=4, groups=groups)
-    np.testing.assert_array_equal(model.coef_, result.coef)
+    np.testing.assert_array_equal(model.coef_.T, result.coef)
     np.testing.assert_array_equal(model.intercept_, result.intercept)
     np.testing.assert_array_equal(model.alpha_, result.alpha)
     np.testing.assert_array_equal(model.best_score_, result.cv_scores)

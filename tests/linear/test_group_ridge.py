@@ -510,7 +510,7 @@ def test_estimator_is_the_function():
     np.testing.assert_allclose(model.predict(X), result.predict([Xs[2], Xs[0], Xs[1]]), rtol=1e-8)
     np.testing.assert_allclose(model.best_score_, result.cv_scores, rtol=1e-8)
     np.testing.assert_allclose(model.x_mean_, X.to_numpy().mean(axis=0), rtol=1e-10)
-    np.testing.assert_allclose(X.to_numpy() @ model.coef_ + model.intercept_, model.predict(X))
+    np.testing.assert_allclose(X.to_numpy() @ model.coef_.T + model.intercept_, model.predict(X))
     assert model.score(X, Y) == pytest.approx(r2_score(Y, result.predict([Xs[2], Xs[0], Xs[1]])))
     vector = GroupRidgeCV(labels[order], alphas=ALPHAS, n_candidates=6).fit(X, Y[:, 0], groups)
     assert vector.coef_.shape == (19,) and vector.gamma_.shape == (3,)

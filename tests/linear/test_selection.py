@@ -508,7 +508,7 @@ def test_estimators_choose_alike_and_come_back_from_disk(settings, dtype, tmp_pa
     model = RidgeCV(**settings).fit(X, Y, groups)
     options = {"score" if name == "scoring" else name: v for name, v in settings.items()}
     result = ridge_cv(X, Y, groups=groups, **options)
-    np.testing.assert_array_equal(model.coef_, result.coef)
+    np.testing.assert_array_equal(model.coef_.T, result.coef)
     np.testing.assert_array_equal(model.alpha_, result.alpha)
     save(model, tmp_path / "model")
     loaded = load(tmp_path / "model")

@@ -106,7 +106,7 @@ def fit_ridge(
         )
     if mean is not None:
         ridge.x_mean_ = mean
-        ridge.intercept_ = -(mean @ ridge.coef_)
+        ridge.intercept_ = -(mean @ ridge.coef_.T)
     told = "; ".join(str(w.message) for w in caught if issubclass(w.category, RidgeEdgeWarning))
     for warning in caught:
         if not issubclass(warning.category, RidgeEdgeWarning):
@@ -245,7 +245,15 @@ class LatentRegression:
                 f"{folder} holds no decoder (latents.json is missing or broken); fit it again."
             ) from error
         self = cls(about["z"]["roi"], about["c"]["roi"])
-        self.ridge_ = {name: load_ridge(folder / name) for name in about}
+        self.ridge_ = {}
+        for name in about:
+            ridge = load_ridge(folder / name)
+            if not isinstance(ridge, RidgeCV):
+                raise CalcarineError(
+                    f"{folder / name} holds a {type(ridge).__name__}, not the RidgeCV of a decoder "
+                    "of latents; fit it again."
+                )
+            self.ridge_[name] = ridge
         self.shape_ = {name: tuple(entry["shape"]) for name, entry in about.items()}
         self.summary_ = {name: TargetSummary(**entry["summary"]) for name, entry in about.items()}
         return self

@@ -3,6 +3,7 @@
 from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
 from calcarine.linear._edges import RidgeEdgeWarning
 from calcarine.linear._predict import predict_linear
+from calcarine.linear.delays import Delayer
 from calcarine.linear.estimators import GroupRidgeCV, RidgeCV
 from calcarine.linear.folds import grouped_folds
 from calcarine.linear.group_ridge import GroupRidgeResult, group_ridge_cv
@@ -12,6 +13,7 @@ from calcarine.linear.variance import VariancePartition, partition_variance, spl
 
 __all__ = [
     "DEFAULT_ALPHAS",
+    "Delayer",
     "GroupRidgeCV",
     "GroupRidgeResult",
     "RidgeCV",

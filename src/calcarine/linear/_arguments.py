@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._checks import RidgeError, check_choice, check_finite
+from calcarine.linear._checks import RidgeError, check_alphas, check_choice, check_finite
 from calcarine.linear._sources import Matrix, as_source, in_memory
 
 
@@ -74,6 +74,47 @@ def check_alpha_per(alpha_per: Any, n_targets: int) -> npt.NDArray[np.intp] | No
         raise RidgeError(
             f"alpha_per mixes kinds of label ({error}); use only numbers or only strings."
         ) from error
+
+
+def check_cv(cv: Any, methods: tuple[str, ...]) -> str:
+    """Which method `cv` stands for: its own name, or "kfold" for folds that are given.
+
+    Raises
+    ------
+    RidgeError
+        When it is a word that is none of `methods`, or nothing that gives folds.
+    """
+    if isinstance(cv, str) and cv in methods:
+        return cv
+    if cv is None or isinstance(cv, str | bytes | bool | float):
+        words = ", ".join(repr(word) for word in methods)
+        raise RidgeError(
+            f"cv is {cv!r}; choose {words}, a number of folds, a splitter of scikit-learn or a "
+            "list of (train, test) row numbers."
+        )
+    return "kfold"
+
+
+def check_fixed(
+    alphas: npt.ArrayLike, alpha_per: Any, n_targets: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Distinct penalties, ascending, and which of them each target has.
+
+    Raises
+    ------
+    RidgeError
+        When there is neither one penalty for all targets nor one for each.
+    """
+    penalties = check_alphas(alphas)
+    values = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+    if len(values) not in (1, n_targets):
+        raise RidgeError(
+            f"alphas holds {len(values)} penalties for {n_targets} target(s), and cv='fixed' "
+            "chooses none; pass one for all targets, or one for each."
+        )
+    if not isinstance(alpha_per, str) or alpha_per != "target":
+        raise RidgeError("alpha_per shares a penalty that is chosen; leave it out for cv='fixed'.")
+    return penalties, np.searchsorted(penalties, np.broadcast_to(values, n_targets))
 
 
 def own_precision(x: Matrix) -> str:

@@ -46,6 +46,7 @@ def decompose(
     groups: npt.NDArray[np.intp] | None,
     cv: str,
     rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
     plan: Plan,
     ops: Ops,
     run: Runner,
@@ -57,6 +58,7 @@ def decompose(
     if fold_of_row is not None:  # the trials of a fold are a slice then, ordered as its targets are
         n_folds, order = int(fold_of_row.max()) + 1, np.lexsort((rows, fold_of_row))
         fold_of_row, rows = fold_of_row[order], rows[order]
+        root = None if root is None else root[order]
 
     def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
         left_out = None if groups is None else LeaveOut(design, values, groups)
@@ -67,25 +69,28 @@ def decompose(
 
     n, p = x.shape
     for attempt in wider(plan, folds=fold_of_row is not None):
-        needed = peak_bytes(n, p, n_folds, attempt)
+        needed = peak_bytes(n, p, n_folds, attempt, weighted=root is not None)
         if attempt.wide and room is not None and room < needed:
             continue
         check_room(room, needed, attempt)
         if not attempt.wide:  # else they are there
-            values = scaled_rows(x, scaler, attempt.dtype, order)
+            values = scaled_rows(x, scaler, attempt.dtype, order, root)
         forms = None  # by default in no more memory than float64, or the data, take anyway
         if fold_of_row is not None:
             spare = max(needed, demand.in_memory) if room is None else room - needed
             served = (demand.for_forms, demand.tried)
-            forms = forms_for((n, p), fold_of_row, rows, attempt, ops, served, spare)
-        trials = Trials(values, scaler, fold_of_row, rows, attempt, ops, run, forms, demand.solved)
+            forms = forms_for((n, p), fold_of_row, rows, root, attempt, ops, served, spare)
+        trials = Trials(
+            values, scaler, fold_of_row, rows, root, attempt, ops, run, forms, demand.solved
+        )
         design = prepare(trials)
         if design is not None:
             try:
                 return finished(design, values)
             except np.linalg.LinAlgError:
                 design = None
-    check_room(room, peak_bytes(n, p, n_folds, attempt, hard=True), attempt)
+    needed = peak_bytes(n, p, n_folds, attempt, hard=True, weighted=root is not None)
+    check_room(room, needed, attempt)
     design = prepare_hard(trials)
     try:
         return finished(design, values)

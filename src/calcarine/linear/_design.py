@@ -15,6 +15,7 @@ from calcarine.linear._factor import Solver
 from calcarine.linear._forms import Forms
 from calcarine.linear._precision import DOUBLE
 from calcarine.linear._sources import Matrix, release, row_chunks
+from calcarine.linear._weights import count_rows, weighted
 
 
 class Runner(Protocol):
@@ -93,7 +94,8 @@ class System:
         Eigenvalue and number of directions that X does not have. They are given an eigenvalue of
         ordinary size, which changes no solution and keeps the condition number honest.
     trials : array, shape (n, r), or None
-        `left` before rows that share a target were summed; for the fit on all rows, on request.
+        `left` before it was weighted and rows that share a target were summed; for the fit on all
+        rows, on request.
     """
 
     left: Array
@@ -123,7 +125,10 @@ class System:
 
 @dataclass
 class Moments:
-    """Scaled predictors of one fold, summed over the trials that share a row of the targets."""
+    """Scaled predictors of one fold, summed over the trials that share a row of the targets.
+
+    Each trial counts by its weight, so that products with targets are weighted sums.
+    """
 
     sums: Array
     rows: npt.NDArray[np.intp]
@@ -131,7 +136,10 @@ class Moments:
 
 @dataclass
 class Design:
-    """Everything about X: folds hold decompositions, `moments` the rows by fold."""
+    """Everything about X: folds hold decompositions, `moments` the rows by fold.
+
+    `root` holds the roots of the sample weights in the order of the trials, None where all are 1.
+    """
 
     plan: Plan
     kind: str
@@ -143,11 +151,22 @@ class Design:
     moments: list[Moments]
     ops: Ops
     forms: Forms | None = None
+    root: npt.NDArray[np.float64] | None = None
 
     @property
     def counts(self) -> npt.NDArray[np.float64]:
-        """How many trials each row of the targets has."""
-        return np.bincount(self.target_rows).astype(np.float64)
+        """How many trials each row of the targets has, or their weights together."""
+        return count_rows(self.target_rows, self.root)
+
+    @property
+    def n_counted(self) -> int:
+        """Trials with a weight above 0."""
+        return self.n_rows if self.root is None else int(np.count_nonzero(self.root))
+
+    @property
+    def total_weight(self) -> float:
+        """Of all trials: their number, where no weights were given."""
+        return float(self.n_rows) if self.root is None else float(self.root @ self.root)
 
     @property
     def spans(self) -> bool:
@@ -156,7 +175,7 @@ class Design:
         That form stays exact where fitted values come so near to the targets that subtracting
         them would leave rounding only.
         """
-        everything = self.n_rows - int(self.plan.fit_intercept)
+        everything = self.n_counted - int(self.plan.fit_intercept)
         return self.kind == "dual" or (self.kind == "svd" and self.full.solver.size == everything)
 
     def free(self, alpha: float) -> float:
@@ -164,10 +183,13 @@ class Design:
         solver, (value, count) = self.full.solver, self.full.filled
         trace = solver.trace_inverse(alpha)
         if self.spans:
+            # Trials without weight are null directions of their Gram matrix.
+            unused = self.n_rows - self.n_counted if self.kind == "dual" else 0
+            trace -= unused / alpha if unused else 0.0
             return trace - (count / (value + alpha) if count else 0.0)
         lost = count * value / (value + alpha) if count else 0.0
         used = solver.size - alpha * trace - lost
-        return self.n_rows - int(self.plan.fit_intercept) - used
+        return self.n_counted - int(self.plan.fit_intercept) - used
 
     @property
     def n_bytes(self) -> int:
@@ -215,6 +237,7 @@ def fit_scaler(
     *,
     fit_intercept: bool,
     standardize: bool,
+    sample_weight: npt.NDArray[np.float64] | None = None,
     watch: Callable[[npt.NDArray[Any]], None] | None = None,
 ) -> Scaler:
     """Means and standard deviations in one pass over chunks of rows (Chan et al. 1983).
@@ -223,6 +246,8 @@ def fit_scaler(
     ----------
     x : matrix, shape (n, p)
     fit_intercept, standardize : bool
+    sample_weight : ndarray, shape (n,), optional
+        How much each row counts.
     watch : callable, optional
         Is shown every chunk as it was read, for what else needs a look at all rows.
 
@@ -232,23 +257,34 @@ def fit_scaler(
         When a value is not finite; row and column are named.
     """
     n_columns = x.shape[1]
-    mean, squares, seen = np.zeros(n_columns), np.zeros(n_columns), 0
+    mean, squares, seen = np.zeros(n_columns), np.zeros(n_columns), 0.0
     for rows in row_chunks(x):
         raw = np.asarray(x[rows])
         check_finite(raw, "X", first_row=rows.start)
         if watch is not None:
             watch(raw)
         chunk = raw.astype(np.float64)
-        here = chunk.mean(axis=0)
+        own: npt.NDArray[np.float64] | None = None
+        count, here = float(len(chunk)), chunk.mean(axis=0)
+        if sample_weight is not None:
+            own = sample_weight[rows]
+            count = float(own.sum())
+            if count == 0:
+                release(x)
+                continue
+            here = own @ chunk / count
         chunk -= here
-        difference, total = here - mean, seen + len(chunk)
-        squares += np.einsum("ij,ij->j", chunk, chunk)
-        squares += difference**2 * (seen * len(chunk) / total)
-        mean += difference * (len(chunk) / total)
+        difference, total = here - mean, seen + count
+        if own is None:
+            squares += np.einsum("ij,ij->j", chunk, chunk)
+        else:
+            squares += np.einsum("i,ij,ij->j", own, chunk, chunk)
+        squares += difference**2 * (seen * count / total)
+        mean += difference * (count / total)
         seen = total
         release(x)
     std = np.sqrt(squares / seen)
-    constant = is_constant(mean, std, seen)
+    constant = is_constant(mean, std, x.shape[0])
     return Scaler(
         mean=mean if fit_intercept else np.zeros(n_columns),
         scale=np.where(constant, 1.0, std) if standardize else np.ones(n_columns),
@@ -257,12 +293,21 @@ def fit_scaler(
 
 
 def scaled_rows(
-    x: Matrix, scaler: Scaler, dtype: np.dtype[Any], order: npt.NDArray[np.intp] | None
+    x: Matrix,
+    scaler: Scaler,
+    dtype: np.dtype[Any],
+    order: npt.NDArray[np.intp] | None,
+    root: npt.NDArray[np.float64] | None,
 ) -> FloatArray:
-    """All rows of X, scaled, in one array in memory, put in order if one is given; shape (n, p)."""
+    """All rows of X, scaled, in one array in memory, shape (n, p).
+
+    They are put in order if one is given, and multiplied by the roots of their weights, which are
+    in that order.
+    """
     out, place = np.empty(x.shape, dtype), None if order is None else np.argsort(order)
     with np.errstate(over="ignore"):  # what overflows float32 is seen in its Gram matrix
         for rows in row_chunks(x):
-            out[rows if place is None else place[rows]] = scaler(np.asarray(x[rows]))
+            here = rows if place is None else place[rows]
+            out[here] = weighted(scaler(np.asarray(x[rows])), None if root is None else root[here])
             release(x)
     return out

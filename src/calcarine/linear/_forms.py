@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from calcarine.linear._arrays import Array, Ops
 from calcarine.linear._factor import SUBSTITUTION, factor_values
+from calcarine.linear._weights import count_rows
 
 if TYPE_CHECKING:
     from calcarine.linear._design import Plan, System
@@ -35,9 +36,11 @@ class Forms:
     starts : ndarray, shape (n_folds + 1,)
         Where each fold begins in `order`.
     counts : ndarray
-        Trials of each row of `order`.
+        Trials of each row of `order`, or their weights together.
     matrices : list of arrays
         One per penalty.
+    root : ndarray or None
+        Root of the weight of each trial.
     """
 
     alphas: npt.NDArray[np.float64]
@@ -47,6 +50,7 @@ class Forms:
     matrices: list[Array]
     fit_intercept: bool
     ops: Ops
+    root: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def empty(
@@ -54,6 +58,7 @@ class Forms:
         plan: Plan,
         fold_of_row: npt.NDArray[np.intp],
         target_rows: npt.NDArray[np.intp],
+        root: npt.NDArray[np.float64] | None,
         ops: Ops,
     ) -> Forms | None:
         """Without any fold yet; None if a row of the targets has trials in several folds."""
@@ -63,9 +68,9 @@ class Forms:
         if len(order) != int(target_rows.max()) + 1:
             return None
         starts = np.cumsum([0, *(len(part) for part in parts)])
-        counts = np.bincount(target_rows).astype(np.float64)[order]
         matrices = [np.zeros((len(order),) * 2, plan.dtype) for _ in plan.alphas]
-        return cls(plan.alphas, order, starts, counts, matrices, plan.fit_intercept, ops)
+        counts = count_rows(target_rows, root)[order]
+        return cls(plan.alphas, order, starts, counts, matrices, plan.fit_intercept, ops, root)
 
     def add(
         self,
@@ -95,10 +100,13 @@ class Forms:
         firsts = np.searchsorted(own[by_row], np.arange(high - low))
         columns = np.ascontiguousarray(system.right[by_row].T)
         solved = np.empty_like(columns)
+        own_root = None
+        if self.root is not None:
+            own_root = self.root[system.held][by_row, None].astype(columns.dtype)
         for alpha, matrix in zip(self.alphas, self.matrices, strict=True):
             system.solver.solve(columns, float(alpha), solved)
             guess = solved.T @ projected
-            guess += share
+            guess += share if own_root is None else own_root * share
             before, after = guess[:, :low], guess[:, low:]
             # By rows, without what is below the diagonal and without another such matrix.
             for rows in self._rows(low):
@@ -107,6 +115,8 @@ class Forms:
             rest = matrix[high:, high:]
             for rows in self._rows(len(rest)):
                 rest[rows, rows.start :] += after[:, rows].T @ after[:, rows.start :]
+            if own_root is not None:  # it met no targets yet, whose errors are weighted too
+                guess *= own_root
             sums = guess if len(firsts) == len(own) else np.add.reduceat(guess, firsts, axis=0)
             matrix[:low, low:high] -= sums[:, :low].T
             matrix[low:high, high:] -= sums[:, low:]
@@ -192,6 +202,7 @@ def forms_for(
     shape: tuple[int, int],
     fold_of_row: npt.NDArray[np.intp],
     target_rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
     plan: Plan,
     ops: Ops,
     targets: tuple[int, int],
@@ -206,4 +217,4 @@ def forms_for(
     sizes = (shape[0], rank, int(target_rows.max()) + 1, n_folds, n_alphas)
     if plan.dtype.itemsize * forms_values(*sizes) > spare or not forms_pay(*sizes, *targets):
         return None
-    return Forms.empty(plan, fold_of_row, target_rows, ops)
+    return Forms.empty(plan, fold_of_row, target_rows, root, ops)

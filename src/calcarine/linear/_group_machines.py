@@ -13,6 +13,7 @@ import scipy.linalg
 
 from calcarine.linear._checks import FloatArray
 from calcarine.linear._design import Scaler, constant_columns, fit_scaler
+from calcarine.linear._weights import Root, weighted
 
 _FLOOR = {"float64": 1e-12, "float32": 1e-5}
 """Smallest penalty, as a part of the largest eigenvalue, that survives rounding."""
@@ -34,6 +35,8 @@ class GroupPlan:
     dtype: np.dtype[Any]
     block_size: int
     seed: int | None
+    root: Root | None = None
+    """Roots of the sample weights, trials sorted by fold."""
 
     def blocks(self, rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
         for start in range(0, len(rows), self.block_size):
@@ -47,6 +50,7 @@ class Space:
     `size` is the mean squared row, so kernels of all spaces have the trace n. It is 0 for a space
     without any variance. `mark` sums the fourth powers of the lengths of the rows; it sorts the
     spaces for the search, whose course then does not depend on the order they were given in.
+    Where there are sample weights, these sums are weighted, and rows are multiplied by the roots.
     """
 
     values: FloatArray
@@ -56,14 +60,29 @@ class Space:
 
     @classmethod
     def scaled(
-        cls, matrix: npt.NDArray[Any], order: npt.NDArray[np.intp], plan: GroupPlan
+        cls,
+        matrix: npt.NDArray[Any],
+        order: npt.NDArray[np.intp],
+        weights: npt.NDArray[np.float64] | None,
+        plan: GroupPlan,
     ) -> Space:
-        scaler = fit_scaler(matrix, fit_intercept=plan.fit_intercept, standardize=plan.standardize)
-        values = scaler(matrix[order])
-        size = float(np.einsum("ij,ij->", values, values)) / len(values)
+        scaler = fit_scaler(
+            matrix,
+            fit_intercept=plan.fit_intercept,
+            standardize=plan.standardize,
+            sample_weight=weights,
+        )
+        values: FloatArray = scaler(matrix[order])
+        squares = np.einsum("ij,ij->i", values, values)
+        if weights is None:
+            size = float(np.einsum("ij,ij->", values, values)) / len(values)
+        else:
+            size = float(weights[order] @ squares / weights.sum())
         if size > 0:
             values /= np.sqrt(size)
-        mark = float((np.einsum("ij,ij->i", values, values) ** 2).sum())
+            squares /= size
+        mark = float((squares**2).sum() if weights is None else weights[order] @ squares**2)
+        values = weighted(values, plan.root)
         return cls(values.astype(plan.dtype, copy=False), scaler, size, mark)
 
     def unscaled(self, coef: FloatArray) -> FloatArray:
@@ -79,7 +98,8 @@ class Targets:
     """Targets about their mean, shape (t, n): one row per target, trials sorted by fold.
 
     `total` divides the score: the sum of squares about the mean for r2, within folds for
-    correlation.
+    correlation. Where there are sample weights, means and sums are weighted, and the targets are
+    multiplied by their roots.
     """
 
     values: FloatArray
@@ -99,20 +119,26 @@ class Targets:
         values = np.empty(y.shape[::-1], plan.dtype)
         mean, total = np.zeros(n_targets), np.zeros(n_targets)
         constant = np.zeros(n_targets, dtype=bool)
+        counts = np.ones(len(y)) if plan.root is None else plan.root**2
         for rows in plan.blocks(np.arange(n_targets)):
             block = y[:, rows][order].astype(np.float64, copy=False)
-            constant[rows] = constant_columns(block)
+            constant[rows] = constant_columns(block[counts > 0])
             if plan.score == "r2":
-                total[rows] = len(block) * block.var(axis=0)
+                total[rows] = _squares(block, counts)
             else:
-                total[rows] = sum(len(block[f]) * block[f].var(axis=0) for f in folds)
+                total[rows] = sum(_squares(block[f], counts[f]) for f in folds)
             if plan.fit_intercept:
-                mean[rows] = block.mean(axis=0)
+                mean[rows] = counts @ block / counts.sum()
                 block -= mean[rows]
                 block[:, constant[rows]] = 0.0  # the rounding of the mean is no signal
-            values[rows] = block.T
+            values[rows] = weighted(block, plan.root).T
         constant |= total == 0
         return cls(values, mean, np.where(constant, 1.0, total), constant)
+
+
+def _squares(values: FloatArray, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Weighted sum of squares about the weighted mean of each column."""
+    return np.asarray(counts @ np.square(values - counts @ values / counts.sum()))
 
 
 @dataclass(frozen=True)
@@ -178,6 +204,13 @@ class Machine(ABC):
     def coef(self, space: int, weights: npt.NDArray[np.float64]) -> FloatArray:
         """Weights (p_s, t) on a balanced space; `weights` (t,) are those kept."""
 
+    def _centred(self, values: FloatArray, fold: slice) -> FloatArray:
+        """Targets or predictions (t, rows of the fold) about their mean over the fold."""
+        if self.plan.root is None:
+            return values - values.mean(axis=1, keepdims=True)
+        ones = self.plan.root[fold].astype(values.dtype)
+        return values - (values @ ones / (ones @ ones))[:, None] * ones
+
     def _decompose(self, matrix: FloatArray) -> tuple[npt.NDArray[np.float64], FloatArray]:
         eigen, vectors = _eigh(matrix)
         if len(eigen):
@@ -210,7 +243,11 @@ class Dual(Machine):
             # The centred kernel takes the constant vector to 0. Raised to an eigenvalue of
             # ordinary size it mixes with no other null vector and is easily taken out again.
             self.shift = max(float(np.trace(self.kernel)) / n, float(np.finfo(np.float32).tiny))
-            self.kernel += self.kernel.dtype.type(self.shift / n)
+            if self.plan.root is None:
+                self.kernel += self.kernel.dtype.type(self.shift / n)
+            else:
+                ones = self.plan.root * np.sqrt(self.shift / (self.plan.root @ self.plan.root))
+                self.kernel += np.outer(ones, ones).astype(self.kernel.dtype)
         self.floor = 0.0
         self.eigen, self.vectors = self._decompose(self.kernel)
         self.rows = rows
@@ -228,23 +265,26 @@ class Dual(Machine):
             held = scipy.linalg.cho_solve((factor, True), residual[:, fold].T, check_finite=False).T
             truth = held
             if self.plan.score == "correlation":
-                held -= held.mean(axis=1, keepdims=True)
-                truth = self.targets.values[rows, fold]
-                truth = truth - truth.mean(axis=1, keepdims=True)
+                held = self._centred(held, fold)
+                truth = self._centred(self.targets.values[rows, fold], fold)
             tally.add(truth, held)
         return tally.scores(self.targets, rows)
 
     def _factors(self, alpha: float, shrink: FloatArray) -> list[FloatArray]:
         """Cholesky factors of the diagonal blocks of I - H, one per fold."""
+        ones = np.ones(len(self.vectors)) if self.plan.root is None else self.plan.root
         constant = 0.0
         if self.plan.fit_intercept:
-            constant = 1.0 / (len(self.vectors) * (1.0 + self.shift / alpha))
+            constant = 1.0 / (float(ones @ ones) * (1.0 + self.shift / alpha))
         root = np.sqrt(shrink)
         factors = []
         for fold in self.folds:
             half = self.vectors[fold] * root
             block = half @ half.T
-            block -= block.dtype.type(constant)
+            if self.plan.root is None:
+                block -= block.dtype.type(constant)
+            else:
+                block -= (constant * np.outer(ones[fold], ones[fold])).astype(block.dtype)
             factors.append(
                 scipy.linalg.cholesky(block, lower=True, overwrite_a=True, check_finite=False)
             )
@@ -286,7 +326,8 @@ class Primal(Machine):
         parts = [(x[fold].T @ x[fold], y[:, fold] @ x[fold]) for fold in folds]
         self.gram = np.sum([gram for gram, _ in parts], axis=0)
         self.moment = np.sum([moment for _, moment in parts], axis=0)
-        x_sum, y_sum = x.sum(axis=0, dtype=np.float64), y.sum(axis=1, dtype=np.float64)
+        ones = np.ones(len(x)) if plan.root is None else plan.root
+        x_sum, y_sum = np.einsum("i,ij->j", ones, x), np.einsum("ij,j->i", y, ones)
         self.folds = [
             self._fold(x, fold, self.gram - gram, self.moment - moment, x_sum, y_sum)
             for fold, (gram, moment) in zip(folds, parts, strict=True)
@@ -304,16 +345,18 @@ class Primal(Machine):
         """Centre the training moments of a fold by its own training means."""
         held, truth = x[fold], self.targets.values[:, fold]
         if self.plan.fit_intercept:
-            n_train = len(x) - len(held)
-            x_mean = (x_sum - held.sum(axis=0, dtype=np.float64)) / n_train
-            y_mean = (y_sum - truth.sum(axis=1, dtype=np.float64)) / n_train
+            root = np.ones(len(x)) if self.plan.root is None else self.plan.root
+            ones = root[fold]
+            n_train = float(root @ root - ones @ ones)
+            x_mean = (x_sum - ones @ held) / n_train
+            y_mean = (y_sum - truth @ ones) / n_train
             gram -= (n_train * np.outer(x_mean, x_mean)).astype(x.dtype)
             moment -= (n_train * np.outer(y_mean, x_mean)).astype(x.dtype)
-            held = held - x_mean.astype(x.dtype)
-            truth = truth - y_mean.astype(x.dtype)[:, None]
+            held = held - np.outer(ones, x_mean).astype(x.dtype)
+            truth = truth - np.outer(y_mean, ones).astype(x.dtype)
         if self.plan.score == "correlation":
-            held = held - held.mean(axis=0)
-            truth = truth - truth.mean(axis=1, keepdims=True)
+            held = self._centred(held.T, fold).T
+            truth = self._centred(truth, fold)
         rest = np.zeros(len(truth))
         if len(held) > held.shape[1]:
             q, held = np.linalg.qr(held)

@@ -44,19 +44,22 @@ class LeaveOut:
 
     def __init__(self, design: Design, x: FloatArray, groups: npt.NDArray[np.intp]) -> None:
         ops, full = design.ops, design.full
-        self.root: Array | None = None
+        self.spread: Array | None = None
         if full.trials is None:
             self.rows = ops.put(x, full.dtype) @ full.right
         elif design.spans:
             self.rows = full.trials
         else:
-            self.root = full.solver.eigen**0.5  # type: ignore[union-attr]
-            self.rows = full.trials * self.root
-        sizes = np.bincount(groups)
-        order, ends = np.argsort(groups, kind="stable"), np.cumsum(sizes)
+            self.spread = full.solver.eigen**0.5  # type: ignore[union-attr]
+            self.rows = full.trials * self.spread
+        # Trials without weight have no errors.
+        order = np.arange(len(groups)) if design.root is None else np.flatnonzero(design.root)
+        order = order[np.argsort(groups[order], kind="stable")]
+        sizes = np.bincount(groups[order])
+        ends = np.cumsum(sizes)
         self.members = [
             np.stack([order[ends[g] - size : ends[g]] for g in np.flatnonzero(sizes == size)])
-            for size in np.unique(sizes)
+            for size in np.unique(sizes[sizes > 0])
         ]
         self.inverses = [self._inverses(design, float(alpha)) for alpha in design.plan.alphas]
 
@@ -64,9 +67,10 @@ class LeaveOut:
         ops, plan, full = design.ops, design.plan, design.full
         n, r = self.rows.shape
         value, count = full.filled
-        mean = float(plan.fit_intercept) / n
+        mean = float(plan.fit_intercept) / design.total_weight
         if design.spans:
-            mean = 1.0 / (value + alpha) / n if count else 0.0
+            mean = 1.0 / (value + alpha) / design.total_weight if count else 0.0
+        ones = np.ones(n) if design.root is None else design.root
         answer = []
         for members in self.members:
             blocks = np.empty((*members.shape, members.shape[1]))
@@ -79,7 +83,9 @@ class LeaveOut:
                 parts = rows.reshape(shape) @ solved.reshape(shape).swapaxes(1, 2)
                 blocks[start : start + step] = ops.get(parts)
             size = np.linalg.norm(blocks, axis=(1, 2)) if design.spans else 1.0
-            inner = (blocks if design.spans else np.eye(members.shape[1]) - blocks) - mean
+            own = ones[members]
+            inner = blocks if design.spans else np.eye(members.shape[1]) - blocks
+            inner = inner - mean * own[:, :, None] * own[:, None, :]
             inverse = np.linalg.inv(inner)
             error = full.rounding * size * np.linalg.norm(inverse, axis=(1, 2))
             if not (error <= _LARGEST_ERROR).all():
@@ -91,7 +97,9 @@ class LeaveOut:
         """Held-out r2 of every penalty for a block of targets."""
         ops, plan, n_targets = design.ops, design.plan, block.full.shape[1]
         truth = ops.put(block.centred, design.full.dtype)[design.target_rows]
-        projected = block.full if self.root is None else block.full * self.root[:, None]
+        if design.root is not None:
+            truth = truth * ops.put(design.root, design.full.dtype)[:, None]
+        projected = block.full if self.spread is None else block.full * self.spread[:, None]
         residual = np.zeros((len(plan.alphas), n_targets))
         for index, alpha in enumerate(plan.alphas):
             fitted = self.rows @ design.full.solver.solve(projected, float(alpha))

@@ -54,7 +54,11 @@ def residuals_are_sound(full: System, share: float) -> bool:
 
 
 def measure_primal(
-    x: FloatArray, plan: Plan, systems: list[System], means: list[npt.NDArray[np.float64]]
+    x: FloatArray,
+    root: npt.NDArray[np.float64] | None,
+    plan: Plan,
+    systems: list[System],
+    means: list[npt.NDArray[np.float64]],
 ) -> npt.NDArray[np.float64]:
     r"""Relative errors of predictions at the smallest penalty, for targets of pure noise.
 
@@ -66,6 +70,8 @@ def measure_primal(
     ----------
     x : ndarray, shape (n, p)
         Scaled rows in the precision of the plan.
+    root : ndarray, shape (n,), or None
+        Roots of the sample weights, by which the rows were multiplied.
     plan : Plan
     systems : list of System
         The last is the fit on all rows; its `lost` is set.
@@ -78,8 +84,10 @@ def measure_primal(
     for k, system in enumerate(systems):
         train[system.held, k] = 0.0
     probes = np.random.default_rng(0).standard_normal((n, 1, _PROBES)) * train[:, :, None]
+    ones = train if root is None else train * root[:, None]  # what an intercept adds to
     if plan.fit_intercept:
-        probes -= probes.sum(axis=0) / train.sum(axis=0)[:, None] * train[:, :, None]
+        along = np.einsum("nk,nkr->kr", ones, probes) / np.square(ones).sum(axis=0)[:, None]
+        probes -= along * ones[:, :, None]
     flat = probes.reshape(n, -1)
     moments = (x.T @ flat.astype(plan.dtype)).reshape(p, len(systems), _PROBES)
     solved, w = [], np.empty((p, len(systems), _PROBES))
@@ -93,10 +101,11 @@ def measure_primal(
     drift = np.zeros((len(systems), _PROBES))
     for rows in row_chunks(x):
         chunk = x[rows].astype(np.float64)
-        fitted = (chunk @ w.reshape(p, -1)).reshape(len(chunk), len(systems), _PROBES) - offsets
+        fitted = (chunk @ w.reshape(p, -1)).reshape(len(chunk), len(systems), _PROBES)
+        fitted -= ones[rows, :, None] * offsets
         residual = (probes[rows] - fitted) * train[rows, :, None]
         pulled += chunk.T @ residual.reshape(len(chunk), -1)
-        drift += residual.sum(axis=0)
+        drift += np.einsum("nk,nkr->kr", ones[rows], residual)
         size += np.square(residual[:, -1]).sum(axis=0)
     pulled = pulled.reshape(p, len(systems), _PROBES) - alpha * w
     errors = np.empty(len(systems))
@@ -115,7 +124,9 @@ def measure_primal(
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
-def measure_dual(x: FloatArray, plan: Plan, full: System) -> float:
+def measure_dual(
+    x: FloatArray, root: npt.NDArray[np.float64] | None, plan: Plan, full: System
+) -> float:
     """The same for the fit on all rows by the kernel of the rows; see `measure_primal`."""
     ops, alpha, n = full.solver.ops, float(plan.alphas[0]), len(x)
     basis: Array = full.trials
@@ -125,7 +136,8 @@ def measure_dual(x: FloatArray, plan: Plan, full: System) -> float:
 
     probes = np.random.default_rng(0).standard_normal((n, _PROBES))
     if plan.fit_intercept:
-        probes -= probes.mean(axis=0)
+        ones = np.ones(n) if root is None else root
+        probes -= np.outer(ones, ones @ probes / (ones @ ones))
     v = solve(probes)
     w = np.zeros((x.shape[1], _PROBES))
     for rows in row_chunks(x):

@@ -29,19 +29,23 @@ from calcarine.linear._precision import (
     representable,
 )
 from calcarine.linear._sources import CHUNK_VALUES, row_chunks
+from calcarine.linear._weights import weighted
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
-def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) -> int:
+def peak_bytes(
+    n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False, weighted: bool = False
+) -> int:
     """Most memory that `prepare` may take in the precision of the plan, or `prepare_hard`."""
     order = n if plan.solver == "dual" else p
+    own = (3 * order**2 + n * p) * weighted  # rows and bases that are weighted are copies
     if plan.wide:
-        values = (n_folds + 6) * order**2 + 3 * n * p + (n_folds + 1) * factor_values(order)
+        values = (n_folds + 6) * order**2 + 3 * n * p + (n_folds + 1) * factor_values(order) + own
         return values * DOUBLE.itemsize + 3 * 8 * min(CHUNK_VALUES + p, n * p)
     wide = 2 if plan.dtype.itemsize < 8 else 1
     squares, rows = n_folds + 1 + 4 * wide, 2 + 2 * wide
-    values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order)
+    values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order) + own
     values += (n_folds + 2) * n * p if hard else 0
     return values * plan.dtype.itemsize + 3 * 8 * min(CHUNK_VALUES + p, n * p)
 
@@ -50,14 +54,17 @@ def peak_bytes(n: int, p: int, n_folds: int, plan: Plan, *, hard: bool = False) 
 class Trials:
     """Scaled rows, shape (n, p), in the precision of the plan, and how they are to be decomposed.
 
-    Rows are in the order of `fold_of_row`, which is None when only all rows are wanted. The fit on
-    all rows will be solved for `columns`, over all penalties.
+    Where there are sample weights, `root` holds their roots and the rows were multiplied by them:
+    then ridge of such rows on such targets is weighted ridge, with `root` in the place of the
+    constant vector. Rows are in the order of `fold_of_row`, which is None when only all rows are
+    wanted. The fit on all rows will be solved for `columns`, over all penalties.
     """
 
     x: FloatArray
     scaler: Scaler
     fold_of_row: npt.NDArray[np.intp] | None
     target_rows: npt.NDArray[np.intp]
+    root: npt.NDArray[np.float64] | None
     plan: Plan
     ops: Ops
     run: Runner
@@ -85,7 +92,17 @@ class Trials:
             for system in folds:
                 system.drop()
         return Design(
-            self.plan, kind, self.scaler, n, self.target_rows, folds, full, moments, self.ops, forms
+            self.plan,
+            kind,
+            self.scaler,
+            n,
+            self.target_rows,
+            folds,
+            full,
+            moments,
+            self.ops,
+            forms,
+            self.root,
         )
 
 
@@ -112,7 +129,7 @@ def prepare_hard(trials: Trials) -> Design:
     """
     everything = np.arange(len(trials.x))
     jobs = (
-        (train, held, trials.target_rows, trials.plan, trials.ops)
+        (train, held, trials.target_rows, trials.root, trials.plan, trials.ops)
         for train, held in [*trials.parts(), (everything, everything[:0])]
     )
     *folds, full = trials.run(_hard_system, jobs, (trials.x,))
@@ -124,17 +141,32 @@ def _hard_system(
     train: npt.NDArray[np.intp],
     held: npt.NDArray[np.intp],
     target_rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
     plan: Plan,
     ops: Ops,
 ) -> System:
-    mean = x[train].mean(axis=0) if plan.fit_intercept else np.zeros(x.shape[1])
-    u, s, vt = ops.svd(ops.put(x[train] - mean, plan.dtype))
+    mean = np.zeros(x.shape[1])
+    if plan.fit_intercept:
+        mean = x[train].mean(axis=0) if root is None else _mean(x[train], root[train])
+    u, s, vt = ops.svd(ops.put(x[train] - _constant(mean, root, train), plan.dtype))
     values = ops.get(s)
     kept = int((values > max(len(train), x.shape[1]) * _EPS * values[0]).sum())
     u, s, right = u[:, :kept], s[:kept], vt[:kept].T * s[:kept]
     if len(held):
-        right = ops.put(x[held] - mean, plan.dtype) @ right
-    return _on_targets(u, right, Spectral(s * s, ops), train, held, target_rows, ops)
+        right = ops.put(x[held] - _constant(mean, root, held), plan.dtype) @ right
+    return _on_targets(u, right, Spectral(s * s, ops), train, held, target_rows, root, ops)
+
+
+def _mean(rows: FloatArray, root: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Weighted mean of rows (n, p) that were multiplied by the roots of their weights."""
+    return np.asarray(root @ rows / (root @ root))
+
+
+def _constant(
+    mean: npt.NDArray[Any], root: npt.NDArray[np.float64] | None, trials: npt.NDArray[np.intp]
+) -> npt.NDArray[Any]:
+    """What a mean subtracts from the rows of some trials."""
+    return mean if root is None else (root[trials, None] * mean).astype(mean.dtype)
 
 
 def _on_targets(
@@ -144,15 +176,17 @@ def _on_targets(
     train: npt.NDArray[np.intp],
     held: npt.NDArray[np.intp],
     target_rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
     ops: Ops,
     rounding: float = _EPS,
     filled: tuple[float, int] = (0.0, 0),
 ) -> System:
     """A system applied to targets: rows of `left` that share a row of the targets are summed."""
-    values, dtype = ops.get(left), dtype_of(left)
+    dtype = dtype_of(left)
+    values = weighted(ops.get(left), None if root is None else root[train])
     mean_left = ops.put(values.sum(axis=0, dtype=np.float64), dtype)
     rows, sums = _collapse(values, target_rows[train])
-    summed = left if sums is values else ops.put(sums, dtype)
+    summed = left if sums is values and root is None else ops.put(sums, dtype)
     trials = None if len(held) else left
     return System(summed, rows, mean_left, right, solver, held, rounding, filled, trials)
 
@@ -219,7 +253,7 @@ def _full_system(
 
 def _primal(trials: Trials) -> Design | None:
     x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
-    target_rows, dead = trials.target_rows, trials.scaler.dead
+    target_rows, dead, root = trials.target_rows, trials.scaler.dead, trials.root
     n, p = x.shape
     held_out = [held for _, held in trials.parts()]
     parts = [slice(held[0], held[-1] + 1) for held in held_out] or [slice(None)]
@@ -227,7 +261,16 @@ def _primal(trials: Trials) -> Design | None:
     alone = int(target_rows.max()) + 1 == n
     total, sums, moments = np.zeros((p, p), plan.gram_dtype), [], []
     grams: deque[FloatArray] = deque()
-    jobs = ((x[rows] if alone else x[rows].copy(), target_rows[rows], plan, ops) for rows in parts)
+    jobs = (
+        (
+            x[rows] if alone else x[rows].copy(),
+            target_rows[rows],
+            None if root is None else root[rows],
+            plan,
+            ops,
+        )
+        for rows in parts
+    )
     for gram, column_sums, moment in run(_fold_moments, jobs):
         total += gram
         sums.append(column_sums)
@@ -236,7 +279,9 @@ def _primal(trials: Trials) -> Design | None:
             grams.append(gram)
     del gram  # the folds overwrite theirs, one after the other
     everything = np.sum(sums, axis=0)
-    n_train = [n - len(held) for held in held_out]
+    n_train: list[float] = [n - len(held) for held in held_out]
+    if root is not None:
+        n_train = [float(root @ root - root[held] @ root[held]) for held in held_out]
     means = [
         (everything - held) / count if plan.fit_intercept else np.zeros(p)
         for held, count in zip(sums, n_train, strict=False)
@@ -250,7 +295,7 @@ def _primal(trials: Trials) -> Design | None:
             centre = (mean * np.sqrt(n_train[fold])).astype(plan.gram_dtype)
             for some in row_chunks(gram):
                 gram[some] -= centre[some, None] * centre
-        rows = x[parts[fold]] - mean.astype(plan.dtype)
+        rows = x[parts[fold]] - _constant(mean.astype(plan.dtype), root, held_out[fold])
         return gram, rows, mean * n_train[fold], held_out[fold], dead, plan, ops
 
     folds: list[System] = []
@@ -262,7 +307,7 @@ def _primal(trials: Trials) -> Design | None:
             trusted = system.rounding <= FOLD_LIMIT[plan.dtype]
             if not folds and not trusted:
                 # One fold shows that a precision is not enough before the others are decomposed.
-                if measure_primal(x, plan, [system], means[:1])[0] > FOLD_ERROR:
+                if measure_primal(x, root, plan, [system], means[:1])[0] > FOLD_ERROR:
                     return None
                 trusted = measured = True
             if trials.forms is not None:
@@ -282,7 +327,7 @@ def _primal(trials: Trials) -> Design | None:
     def measure(full: System) -> npt.NDArray[np.float64]:
         doubtful = [k for k, f in enumerate(folds) if not f.dropped and k >= measured]
         systems, centres = [folds[k] for k in doubtful], [means[k] for k in doubtful]
-        return measure_primal(x, plan, [*systems, full], [*centres, np.zeros(p)])
+        return measure_primal(x, root, plan, [*systems, full], [*centres, np.zeros(p)])
 
     full = _full_system(on_all_rows, measure, folds, plan)
     if full is None:
@@ -296,12 +341,17 @@ def _gram(x: FloatArray, plan: Plan, ops: Ops, *, of_rows: bool = False) -> Floa
 
 
 def _fold_moments(
-    x: FloatArray, target_rows: npt.NDArray[np.intp], plan: Plan, ops: Ops
+    x: FloatArray,
+    target_rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
+    plan: Plan,
+    ops: Ops,
 ) -> tuple[FloatArray, npt.NDArray[np.float64], Moments]:
     """Gram matrix, column sums and rows by target of the trials of one fold."""
-    distinct, collapsed = _collapse(x, target_rows)
+    by_weight = weighted(x, root)
+    distinct, collapsed = _collapse(by_weight, target_rows)
     moments = Moments(ops.put(collapsed, plan.dtype), distinct)
-    return _gram(x, plan, ops), x.sum(axis=0, dtype=np.float64), moments
+    return _gram(x, plan, ops), by_weight.sum(axis=0, dtype=np.float64), moments
 
 
 def _primal_system(
@@ -330,10 +380,10 @@ def _primal_system(
 
 def _dual(trials: Trials) -> Design | None:
     x, plan, ops, run = trials.x, trials.plan, trials.ops, trials.run
-    target_rows = trials.target_rows
+    target_rows, root = trials.target_rows, trials.root
     kernel = _gram(x, plan, ops, of_rows=True)
     folds: list[System] = []
-    jobs = ((train, held, target_rows, plan, ops) for train, held in trials.parts())
+    jobs = ((train, held, target_rows, root, plan, ops) for train, held in trials.parts())
     for system in run(_dual_fold, jobs, (kernel,)):
         if system is None:
             return None
@@ -345,11 +395,11 @@ def _dual(trials: Trials) -> Design | None:
 
     def on_all_rows(wide: Plan) -> System | None:
         gram = kernel if wide is plan else _gram(x, wide, ops, of_rows=True)
-        job = (gram, x, target_rows, wide, ops, trials.columns)
+        job = (gram, x, target_rows, root, wide, ops, trials.columns)
         return next(iter(run(_dual_full, [job])))  # type: ignore[no-any-return]
 
     def measure(full: System) -> npt.NDArray[np.float64]:
-        return np.append(np.zeros(len(folds)), measure_dual(x, plan, full))
+        return np.append(np.zeros(len(folds)), measure_dual(x, root, plan, full))
 
     full = _full_system(on_all_rows, measure, folds, plan)
     if full is None:
@@ -362,44 +412,54 @@ def _dual_fold(
     train: npt.NDArray[np.intp],
     held: npt.NDArray[np.intp],
     target_rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
     plan: Plan,
     ops: Ops,
 ) -> System | None:
     inner, outer = kernel[np.ix_(train, train)], kernel[np.ix_(held, train)]
-    if plan.fit_intercept:
+    own = None if root is None else root[train]
+    if plan.fit_intercept and own is not None:
+        mean = _mean(inner, own)
+        deviation = mean - own * (own @ mean / (own @ own))
+        outer -= _constant(deviation.astype(plan.dtype), root, held)
+        inner -= _constant(mean.astype(plan.dtype), root, train)
+        inner -= np.outer(deviation, own).astype(plan.dtype)
+    elif plan.fit_intercept:
         # Rows of `outer` need not be centred themselves: they meet targets without a mean.
         mean = inner.mean(axis=0, dtype=np.float64)
         outer -= (mean - mean.mean()).astype(plan.dtype)
         inner -= mean.astype(plan.dtype)
         inner -= (mean - mean.mean())[:, None].astype(plan.dtype)
-    found = _kernel_system(inner, FOLD_LIMIT, plan, ops)
+    found = _kernel_system(inner, own, FOLD_LIMIT, plan, ops)
     if found is None:
         return None
     basis, solver, rounding, filled = found
     right = ops.put(outer, plan.dtype) @ basis
-    return _on_targets(basis, right, solver, train, held, target_rows, ops, rounding, filled)
+    return _on_targets(basis, right, solver, train, held, target_rows, root, ops, rounding, filled)
 
 
 def _dual_full(
     kernel: FloatArray,
     x: FloatArray,
     target_rows: npt.NDArray[np.intp],
+    root: npt.NDArray[np.float64] | None,
     plan: Plan,
     ops: Ops,
     columns: int,
 ) -> System | None:
-    found = _kernel_system(kernel, HOPELESS, plan, ops, columns)
+    found = _kernel_system(kernel, root, HOPELESS, plan, ops, columns)
     if found is None:
         return None
     basis, solver, rounding, filled = found
     right, everything = ops.put(x, plan.dtype).T @ basis, np.arange(len(x))
     return _on_targets(
-        basis, right, solver, everything, everything[:0], target_rows, ops, rounding, filled
+        basis, right, solver, everything, everything[:0], target_rows, root, ops, rounding, filled
     )
 
 
 def _kernel_system(
     kernel: FloatArray,
+    root: npt.NDArray[np.float64] | None,
     limit: dict[np.dtype[Any], float],
     plan: Plan,
     ops: Ops,
@@ -413,7 +473,10 @@ def _kernel_system(
         # Centring removes the constant direction; it gets an eigenvalue of ordinary size.
         value = float(kernel.diagonal().mean(dtype=np.float64))
         filled = (value, 1)
-        kernel += kernel.dtype.type(value / len(kernel))
+        if root is None:
+            kernel += kernel.dtype.type(value / len(kernel))
+        else:
+            kernel += (value / (root @ root) * np.outer(root, root)).astype(kernel.dtype)
     basis, solver = factorize(ops.put(kernel, plan.dtype), ops, columns)
     rounding = _rounding(solver, plan)
     return (basis, solver, rounding, filled) if rounding <= limit[plan.dtype] else None

@@ -33,13 +33,15 @@ def gcv_table(design: Design, block: Block) -> Table:
     r"""Generalised cross-validation (Golub, Heath & Wahba 1979) as an r2.
 
     1 - n RSS(alpha) / (n - 1 - df(alpha))^2 * n / TSS: the score of the mean leave-one-out error
-    with every leverage replaced by their mean. Where the design spans the targets, the common
-    factor alpha of both residual and remaining degrees of freedom is left out.
+    with every leverage replaced by their mean. Sample weights are taken as precisions: n is the
+    number of trials that have any, and both sums of squares are weighted. Where the design spans
+    the targets, the common factor alpha of both residual and remaining degrees of freedom is left
+    out.
     """
-    ops, plan, n = design.ops, design.plan, design.n_rows
+    ops, plan, n = design.ops, design.plan, design.n_counted
     scores = np.empty((len(plan.alphas), block.full.shape[1]))
     total = np.where(block.constant, 1.0, block.total)
-    squares = float(n)  # of targets in units of their root mean square
+    squares = design.total_weight  # of targets in units of their root mean square
     own = ops.column_dots(block.full, block.full) if design.kind == "svd" else 0.0
     alphas = [float(alpha) for alpha in plan.alphas]
     sums = design.full.solver.sums(block.full, alphas)
@@ -58,5 +60,5 @@ def gcv_table(design: Design, block: Block) -> Table:
 
 def gcv_is_sound(design: Design) -> bool:
     """Whether rounding leaves enough of the residuals for generalised cross-validation."""
-    share = design.free(float(design.plan.alphas[0])) / design.n_rows
+    share = design.free(float(design.plan.alphas[0])) / design.n_counted
     return design.kind != "primal" or residuals_are_sound(design.full, share)

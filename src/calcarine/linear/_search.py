@@ -168,12 +168,17 @@ class _Evaluation:
         self, design: Design, block: Block, sums: _Sums, correlation: bool, order: Any
     ) -> None:
         self.design, self.sums, self.correlation = design, sums, correlation
-        self.projected, self.truth = [], []
+        self.projected, self.truth, self.ones = [], [], list[Array | None]()
         for k, system in enumerate(design.folds):
             rows = design.target_rows[system.held]
             truth = (block.centred[rows] - block.train_mean[k])[:, order]
+            ones = None  # what an intercept adds to weighted rows
+            if design.root is not None:
+                ones = design.ops.put(design.root[system.held], dtype_of(truth))
+                truth *= ones[:, None]
+            self.ones.append(ones)
             if correlation:
-                centred = _centred(truth)
+                centred = _centred(truth, ones)
                 sums.truth += design.ops.column_dots(centred, centred)
             self.truth.append(truth)
             self.projected.append(block.projected[k][:, order])
@@ -188,10 +193,10 @@ class _Evaluation:
             sums.rounding[index, columns] = 0
         for k, system in enumerate(self.design.folds):
             truth, projected = self.truth[k][:, columns], self.projected[k][:, columns]
-            about = _centred(truth) if self.correlation else truth
+            about = _centred(truth, self.ones[k]) if self.correlation else truth
             for index, guess in zip(indices, self._guesses(system, projected, alphas), strict=True):
                 if self.correlation:
-                    centred = _centred(guess)
+                    centred = _centred(guess, self.ones[k])
                     sums.cross[index, columns] += ops.column_dots(centred, about)
                     sums.guess[index, columns] += ops.column_dots(centred, centred)
                     least = (_ROUNDING * float(np.finfo(dtype_of(guess)).eps)) ** 2
@@ -212,5 +217,8 @@ class _Evaluation:
         return [guesses[:, part] for part in parts]
 
 
-def _centred(values: Array) -> Array:
-    return values - values.mean(0)
+def _centred(values: Array, ones: Array | None) -> Array:
+    """About the mean of the rows; of weighted rows, `ones` is what stands for a constant."""
+    if ones is None:
+        return values - values.mean(0)
+    return values - ones[:, None] * ((ones @ values) / (ones @ ones))

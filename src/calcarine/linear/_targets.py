@@ -14,9 +14,14 @@ from calcarine.linear._checks import FloatArray
 from calcarine.linear._design import Design, is_constant
 from calcarine.linear._scores import best_penalty, gcv_table
 from calcarine.linear._search import fold_table
+from calcarine.linear._weights import count_rows
 
 if TYPE_CHECKING:
     from calcarine.linear._leave_out import LeaveOut
+
+
+_KEPT = 100
+"""Penalties up to which their factors are kept for the next block of targets."""
 
 
 @dataclass
@@ -28,7 +33,8 @@ class Block:
     centred : array, shape (rows of the targets, t)
         Divided by `scale`, so that single precision neither overflows nor underflows.
     mean, scale : ndarray, shape (t,)
-        Mean over trials, 0 without an intercept, and root mean square about that.
+        Mean over trials, 0 without an intercept, and root mean square about that. These and the
+        sum below are weighted where trials have weights.
     total : ndarray, shape (t,)
         Sum of squares about the mean, in units of `scale`.
     constant : ndarray, shape (t,)
@@ -76,11 +82,17 @@ def solve_block(
     how: Choice,
     y: npt.NDArray[np.float64],
     out: FloatArray | None = None,
+    fixed: npt.NDArray[np.intp] | None = None,
 ) -> Answer:
     """Score the penalties of a block of targets, shape (rows of Y, t), and fit its weights.
 
-    The weights go to `out`, shape (p, t), if it is given.
+    The weights go to `out`, shape (p, t), if it is given. Where the penalties are `fixed`,
+    nothing is scored.
     """
+    if fixed is not None:
+        block = open_block(design, y, folds=False)
+        none = np.empty((0, y.shape[1]))
+        return Answer(none, none, block.mean, fixed, weights(design, block, fixed, out))
     block = open_block(design, y, folds=how.cv == "kfold" and design.forms is None)
     if how.cv == "gcv":
         table = gcv_table(design, block)
@@ -114,11 +126,11 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
         Whether the folds are wanted too, or only the fit on all trials.
     """
     plan, ops, counts = design.plan, design.ops, design.counts
-    n = design.n_rows
+    n = design.total_weight
     mean = counts @ y / n
     centred = y - mean
     squares = counts @ np.square(centred)
-    constant = is_constant(mean, np.sqrt(squares / n), n) | (squares == 0)
+    constant = is_constant(mean, np.sqrt(squares / n), design.n_rows) | (squares == 0)
     if plan.fit_intercept:
         scale = np.sqrt(squares / n)
         centred[:, constant] = 0.0  # the rounding of the mean is no signal
@@ -132,8 +144,9 @@ def open_block(design: Design, y: npt.NDArray[np.float64], *, folds: bool = True
     train_mean = np.zeros((len(systems), y.shape[1]))
     if plan.fit_intercept:
         for k, system in enumerate(systems):
-            left_out = np.bincount(design.target_rows[system.held], minlength=len(counts))
-            train_mean[k] = -(left_out @ centred) / (n - len(system.held))
+            own = None if design.root is None else design.root[system.held]
+            left_out = count_rows(design.target_rows[system.held], own, len(counts))
+            train_mean[k] = -(left_out @ centred) / (n - left_out.sum())
     shift = ops.put(train_mean, plan.dtype)
     projected: list[Array] = []
     if design.kind == "primal":
@@ -189,6 +202,8 @@ def weights(
             design.full.solver.solve(block.full, alpha, solved)
         else:
             solved[:, columns] = design.full.solver.solve(block.full[:, columns], alpha)
+        if len(plan.alphas) > _KEPT:
+            design.full.solver.forget()
     tame = block.scale.min() > 1e-10 and block.scale.max() < 1e10
     if tame:  # fewer rows to multiply than after the product
         solved *= ops.put(block.scale, design.full.dtype)

@@ -16,8 +16,10 @@ from calcarine.linear._checks import (
     check_finite,
 )
 from calcarine.linear._predict import predict_linear
+from calcarine.linear._weights import check_weights
 from calcarine.linear.group_ridge import group_ridge_cv
 from calcarine.linear.ridge import DEFAULT_ALPHAS, ridge_cv
+from calcarine.linear.variance import product_measure
 
 
 class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -45,10 +47,8 @@ class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         """
         check_fitted(self)
         x = _validated(self, X, reset=False)
-        vector = self.coef_.ndim == 1
-        coef = self.coef_[:, None] if vector else self.coef_
-        out = predict_linear(x, coef, self.x_mean_, self.y_mean_)
-        return out[:, 0] if vector else out
+        out = predict_linear(x, by_column(self), self.x_mean_, self.y_mean_)
+        return out[:, 0] if self.coef_.ndim == 1 else out
 
 
 class RidgeCV(_Linear):
@@ -59,16 +59,18 @@ class RidgeCV(_Linear):
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
     cv, n_folds, search, fit_intercept, standardize, alpha_per, solver, dtype, block_size, device
-        As in `calcarine.linear.ridge_cv`.
+        As in `calcarine.linear.ridge_cv`. `cv` takes splitters of scikit-learn too, and
+        ``cv="fixed"`` takes `alphas` as they are, one for all targets or one for each.
     scoring : {"r2", "correlation"}
         What chooses the penalty; ``score`` in `ridge_cv`.
 
     Attributes
     ----------
-    coef_ : ndarray, shape (p, t), or (p,) when y was a vector
-        Weights in the units of X.
+    coef_ : ndarray, shape (t, p), or (p,) when y was a vector
+        Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
+        predicts.
     intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
-        Intercept, chosen penalty and its held-out score.
+        Intercept, chosen penalty and its held-out score (NaN where the penalty was fixed).
     cv_curve_ : ndarray, shape (n_alphas,)
         Held-out score of each of `alphas_`, mean over targets.
     alphas_ : ndarray, shape (n_alphas,)
@@ -93,7 +95,7 @@ class RidgeCV(_Linear):
         self,
         alphas: npt.ArrayLike | None = None,
         *,
-        cv: str = "kfold",
+        cv: Any = "kfold",
         n_folds: int = 5,
         search: str = "full",
         fit_intercept: bool = True,
@@ -124,6 +126,7 @@ class RidgeCV(_Linear):
         y: npt.ArrayLike,
         groups: npt.ArrayLike | None = None,
         target_rows: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> RidgeCV:
         """Fit on all rows, choosing penalties by folds over whole groups.
 
@@ -135,6 +138,8 @@ class RidgeCV(_Linear):
             Stimulus id of each trial.
         target_rows : array-like of int, shape (n,), optional
             Row of y that belongs to each trial, for y with one row per stimulus.
+        sample_weight : array-like, shape (n,), optional
+            How much each trial counts, in the fit and in held-out errors.
 
         Returns
         -------
@@ -156,7 +161,8 @@ class RidgeCV(_Linear):
             alphas=DEFAULT_ALPHAS if self.alphas is None else self.alphas,
             groups=groups,
             target_rows=target_rows,
-            cv=self.cv,  # type: ignore[arg-type]
+            sample_weight=sample_weight,
+            cv=self.cv,
             n_folds=self.n_folds,
             search=self.search,  # type: ignore[arg-type]
             fit_intercept=self.fit_intercept,
@@ -169,7 +175,7 @@ class RidgeCV(_Linear):
             device=self.device,
         )
         vector = targets.ndim == 1
-        self.coef_ = result.coef[:, 0] if vector else result.coef
+        self.coef_ = result.coef[:, 0] if vector else result.coef.T
         self.intercept_ = result.intercept[0] if vector else result.intercept
         self.alpha_ = result.alpha[0] if vector else result.alpha
         self.best_score_ = result.cv_scores[0] if vector else result.cv_scores
@@ -190,8 +196,8 @@ class GroupRidgeCV(_Linear):
         and the model is ridge regression.
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
-    n_folds, n_candidates, fit_intercept, standardize, solver, random_state, dtype, block_size
-        As in `calcarine.linear.group_ridge_cv`.
+    cv, n_folds, n_candidates, fit_intercept, standardize, solver, random_state, dtype, block_size
+        As in `calcarine.linear.group_ridge_cv`. `cv` takes splitters of scikit-learn too.
     scoring : {"r2", "correlation"}
         What chooses the penalties; ``score`` in `calcarine.linear.group_ridge_cv`.
 
@@ -199,8 +205,11 @@ class GroupRidgeCV(_Linear):
     ----------
     space_names_ : ndarray, shape (S,)
         The values of `feature_groups`, sorted; the rows of `gamma_` and `penalties_`.
-    coef_ : ndarray, shape (p, t), or (p,) when y was a vector
-        Weights in the units of X.
+    column_spaces_ : ndarray of int, shape (p,)
+        Which of `space_names_` each column of X belongs to.
+    coef_ : ndarray, shape (t, p), or (p,) when y was a vector
+        Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
+        predicts.
     intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
         Intercept, chosen penalty of the weighted kernel and its held-out score.
     gamma_, penalties_ : ndarray, shape (S, t), or (S,) when y was a vector
@@ -224,6 +233,7 @@ class GroupRidgeCV(_Linear):
         feature_groups: npt.ArrayLike | None = None,
         *,
         alphas: npt.ArrayLike | None = None,
+        cv: Any = "kfold",
         n_folds: int = 5,
         n_candidates: int | None = None,
         fit_intercept: bool = True,
@@ -236,6 +246,7 @@ class GroupRidgeCV(_Linear):
     ) -> None:
         self.feature_groups = feature_groups
         self.alphas = alphas
+        self.cv = cv
         self.n_folds = n_folds
         self.n_candidates = n_candidates
         self.fit_intercept = fit_intercept
@@ -247,7 +258,11 @@ class GroupRidgeCV(_Linear):
         self.block_size = block_size
 
     def fit(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> GroupRidgeCV:
         """Fit on all rows, choosing penalties by folds over whole groups.
 
@@ -257,6 +272,8 @@ class GroupRidgeCV(_Linear):
         y : array-like, shape (n, t) or (n,)
         groups : array-like, shape (n,), optional
             Stimulus id of each trial.
+        sample_weight : array-like, shape (n,), optional
+            How much each trial counts, in the fit and in held-out errors.
 
         Returns
         -------
@@ -280,6 +297,8 @@ class GroupRidgeCV(_Linear):
             targets,
             alphas=DEFAULT_ALPHAS if self.alphas is None else self.alphas,
             groups=groups,
+            sample_weight=sample_weight,
+            cv=self.cv,
             n_folds=self.n_folds,
             n_candidates=self.n_candidates,
             fit_intercept=self.fit_intercept,
@@ -292,8 +311,9 @@ class GroupRidgeCV(_Linear):
         )
         pick = (..., 0) if targets.ndim == 1 else (...,)
         back = np.argsort(np.argsort(space_of_column, kind="stable"))
-        self.space_names_ = names
-        self.coef_ = np.concatenate(result.coefs)[back][pick]
+        self.space_names_, self.column_spaces_ = names, space_of_column
+        coef = np.concatenate(result.coefs)[back]
+        self.coef_ = coef[:, 0] if targets.ndim == 1 else coef.T
         self.intercept_, self.alpha_ = result.intercept[pick], result.alpha[pick]
         self.best_score_ = result.cv_scores[pick]
         self.gamma_, self.penalties_ = result.gamma[pick], result.penalties[pick]
@@ -301,6 +321,93 @@ class GroupRidgeCV(_Linear):
         self.x_scale_ = np.concatenate(result.x_scale)[back]
         self.y_mean_, self.solver_ = result.y_mean, result.solver
         return self
+
+    def predict(self, X: npt.ArrayLike, split: bool = False) -> npt.NDArray[Any]:
+        """Predict in float64, from all spaces together or from each alone.
+
+        Parameters
+        ----------
+        X : array-like, shape (m, p)
+        split : bool
+            Predict from each feature space alone, without the intercept.
+
+        Returns
+        -------
+        ndarray, shape (m, t), or (m,) when y was a vector
+            With `split`, shape (S, m, t) or (S, m): one prediction for each of `space_names_`.
+            Their sum is the prediction of all spaces less `intercept_`.
+
+        Raises
+        ------
+        RidgeError
+            When unfitted, or X has other columns than the fit or values that are not finite.
+        """
+        if not split:
+            return super().predict(X)
+        parts = self._parts(X) + self._offsets()[:, None]
+        return parts[..., 0] if self.coef_.ndim == 1 else parts
+
+    def score(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        split: bool = False,
+    ) -> Any:
+        """Coefficient of determination of the prediction, or its share from each space.
+
+        Parameters
+        ----------
+        X : array-like, shape (m, p)
+        y : array-like, shape (m, t) or (m,)
+        sample_weight : array-like, shape (m,), optional
+            How much each trial counts.
+        split : bool
+            Divide the r2 of each target over the spaces by the product measure; see
+            `calcarine.linear.split_r2`.
+
+        Returns
+        -------
+        float
+            Mean r2 of all targets, as of every regressor of scikit-learn. With `split`, an ndarray
+            of shape (S, t), or (S,) when y was a vector: its sum over the spaces is the r2 of each
+            target, and 0 for a target that is constant.
+
+        Raises
+        ------
+        RidgeError
+            When unfitted, or X or y do not match the fit or have values that are not finite.
+        """
+        if not split:
+            return super().score(X, y, sample_weight)
+        parts = self._parts(X)
+        gamma = self.gamma_[:, None] if self.coef_.ndim == 1 else self.gamma_
+        weights = check_weights(sample_weight, parts.shape[1])
+        shares = product_measure(parts, gamma, self.y_mean_, y, weights, names=("X", "y"))
+        return shares[:, 0] if self.coef_.ndim == 1 else shares
+
+    def _parts(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What each space adds to the mean of the targets, shape (S, m, t)."""
+        check_fitted(self)
+        x, coef = _validated(self, X, reset=False), by_column(self)
+        check_finite(x, "X")
+        parts = np.empty((len(self.space_names_), len(x), coef.shape[1]))
+        zero = np.zeros(coef.shape[1])
+        for s, part in enumerate(parts):
+            own = self.column_spaces_ == s
+            predict_linear(x[:, own], coef[own], self.x_mean_[own], zero, out=part)
+        return parts
+
+    def _offsets(self) -> npt.NDArray[np.float64]:
+        """What each space predicts for the mean of X, shape (S, t)."""
+        coef = by_column(self)
+        spaces = [self.column_spaces_ == s for s in range(len(self.space_names_))]
+        return np.stack([self.x_mean_[own] @ coef[own] for own in spaces])
+
+
+def by_column(estimator: _Linear) -> npt.NDArray[Any]:
+    """Weights as a matrix of shape (p, t), as the functions have them; a view."""
+    return estimator.coef_[:, None] if estimator.coef_.ndim == 1 else estimator.coef_.T
 
 
 def check_fitted(estimator: _Linear) -> None:

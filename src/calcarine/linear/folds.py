@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from hashlib import blake2b
 from typing import Any
 
@@ -71,6 +72,153 @@ def _assign(
         fold_of[index] = fold
         loads[fold] += counts[index]
     return fold_of
+
+
+def fold_numbers(
+    cv: Any,
+    n_folds: int,
+    groups: npt.ArrayLike | None,
+    n_rows: int,
+    *,
+    X: Any = None,
+    y: Any = None,
+) -> npt.NDArray[np.intp]:
+    """Fold of each row, by this package's own folds or by those of scikit-learn.
+
+    Parameters
+    ----------
+    cv : "kfold", int, splitter or iterable of (train, test)
+        "kfold" makes `n_folds` folds, a whole number that many, both by `grouped_folds`. A splitter
+        of scikit-learn is given X, y and `groups`.
+    n_folds : int
+    groups : array-like, shape (n,), or None
+        Stimulus id of each trial.
+    n_rows : int
+    X, y : array-like
+        For splitters that look at them; the number of rows is enough for the others.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        From 0, in the order in which `cv` gives the folds.
+
+    Raises
+    ------
+    RidgeError
+        When `cv` is none of these, its folds are no partition of the rows, or one splits a group.
+    """
+    if isinstance(cv, str):
+        return grouped_folds(groups, n_folds, n_rows=n_rows)
+    if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
+        return grouped_folds(groups, check_count(cv, 2, "cv"), n_rows=n_rows)
+    fold_of_row = _partition(_splits(cv, groups, n_rows, X, y), n_rows)
+    if groups is not None:
+        _check_whole(fold_of_row, check_labels(groups, n_rows))
+    return fold_of_row
+
+
+def is_splitter(cv: Any) -> bool:
+    """Whether it can be asked for folds as scikit-learn asks."""
+    return hasattr(cv, "split") and not isinstance(cv, str | bytes)
+
+
+def _splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) -> list[Any]:
+    """All pairs of training and held-out rows."""
+    if is_splitter(cv):
+        labels = None if groups is None else check_labels(groups, n_rows)
+        try:
+            with warnings.catch_warnings():
+                # Whether the folds keep groups whole is checked by whoever asks for them.
+                warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
+                return list(cv.split(np.zeros((n_rows, 1)) if X is None else X, y, labels))
+        except (TypeError, ValueError) as error:
+            reason = str(error).split("\n")[0].rstrip(".")
+            raise RidgeError(
+                f"{type(cv).__name__} does not split these rows ({reason}); choose another cv, "
+                "or give what it needs."
+            ) from error
+    try:
+        return list(cv)
+    except TypeError:
+        raise RidgeError(
+            f"cv is {cv!r}; choose a number of folds, a splitter of scikit-learn or a list of "
+            "(train, test) row numbers."
+        ) from None
+
+
+def _partition(splits: list[Any], n_rows: int) -> npt.NDArray[np.intp]:
+    """Fold of each row; raises unless each is held out once and in training otherwise."""
+    fold_of_row = np.full(n_rows, -1)
+    for fold, split in enumerate(splits):
+        train, test = _row_numbers(split, fold, n_rows)
+        again = test[fold_of_row[test] >= 0]
+        if len(again):
+            raise _no_partition(f"row {again[0]} is held out more than once")
+        if len(np.intersect1d(train, test)):
+            raise _no_partition(f"fold {fold} trains on rows that it holds out")
+        if len(train) + len(test) != n_rows:
+            raise _no_partition(f"fold {fold} neither trains on all other rows nor holds them out")
+        if not len(train) or not len(test):
+            raise _no_partition(
+                f"fold {fold} has no row to {'hold out' if len(train) else 'train on'}"
+            )
+        fold_of_row[test] = fold
+    never = np.flatnonzero(fold_of_row < 0)
+    if len(never):
+        raise _no_partition(f"row {never[0]} is never held out")
+    return fold_of_row
+
+
+def _row_numbers(
+    split: Any, fold: int, n_rows: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows of training and test, ascending; they may be given as masks."""
+    try:
+        parts = [np.asarray(part) for part in split]
+    except (TypeError, ValueError):
+        parts = []
+    rows = [
+        np.flatnonzero(part) if part.shape == (n_rows,) and part.dtype == bool else part
+        for part in parts
+    ]
+    usable = all(part.ndim == 1 and (part.dtype.kind in "iu" or not part.size) for part in rows)
+    if len(rows) != 2 or not usable:
+        raise RidgeError(
+            f"cv gives no pair of training and test rows as fold {fold}; pass row numbers, "
+            "as the splitters of scikit-learn do."
+        )
+    train, test = (np.sort(part.astype(np.intp)) for part in rows)
+    for part in (train, test):
+        twice = part[1:][part[1:] == part[:-1]]
+        if len(twice):
+            raise _no_partition(f"fold {fold} names row {twice[0]} twice")
+        if len(part) and not 0 <= part[0] <= part[-1] < n_rows:
+            raise RidgeError(
+                f"cv names row {part[0] if part[0] < 0 else part[-1]} in fold {fold} but X has "
+                f"{n_rows} rows; count them from 0."
+            )
+    return train, test
+
+
+def _no_partition(why: str) -> RidgeError:
+    return RidgeError(
+        f"The folds of cv do not divide the rows ({why}); use folds in which every row is held out "
+        "once and trained on in all others, as of KFold or GroupKFold, not of ShuffleSplit, "
+        "TimeSeriesSplit or repeated folds."
+    )
+
+
+def _check_whole(fold_of_row: npt.NDArray[np.intp], labels: npt.NDArray[Any]) -> None:
+    """Raise when a group has rows in two folds."""
+    ids, inverse, _ = unique_labels(labels)
+    first = np.full(len(ids), -1)
+    first[inverse] = fold_of_row  # of whichever row comes last
+    split = np.flatnonzero(first[inverse] != fold_of_row)
+    if len(split):
+        raise RidgeError(
+            f"cv splits group {labels[split[0]]} over folds, so that repeats of a stimulus stand "
+            "in training and test; use GroupKFold or another splitter that keeps groups whole."
+        )
 
 
 def check_labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:

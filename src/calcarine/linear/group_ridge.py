@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from calcarine.linear._arguments import check_cv
 from calcarine.linear._arrays import one_pool
 from calcarine.linear._checks import (
     FloatArray,
@@ -43,8 +44,12 @@ from calcarine.linear._edges import edge_fractions, warn_at_edges
 from calcarine.linear._group_machines import Dual, GroupPlan, Machine, Primal, Space, Targets
 from calcarine.linear._group_search import search
 from calcarine.linear._predict import predict_linear
-from calcarine.linear.folds import grouped_folds
+from calcarine.linear._weights import check_trained, check_weights
+from calcarine.linear.folds import fold_numbers
 from calcarine.linear.ridge import DEFAULT_ALPHAS
+
+if TYPE_CHECKING:
+    from calcarine.linear.ridge import Folds
 
 Spaces: TypeAlias = Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]
 """Feature spaces by name, or in a list; one array of shape (n, p_s) each."""
@@ -178,6 +183,8 @@ def group_ridge_cv(
     *,
     alphas: npt.ArrayLike = DEFAULT_ALPHAS,
     groups: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    cv: Literal["kfold"] | Folds = "kfold",
     n_folds: int = 5,
     n_candidates: int | None = None,
     gammas: npt.ArrayLike | None = None,
@@ -209,8 +216,15 @@ def group_ridge_cv(
     groups : array-like, shape (n,), optional
         Stimulus id of each trial; a group is never split over folds. Without it every row is a
         group of its own, which is only right if no stimulus is repeated.
+    sample_weight : array-like, shape (n,), optional
+        How much each trial counts, 0 or more, in the fit, in held-out errors, and in means and
+        standard deviations: a weight of 2 is the trial twice, in one fold.
+    cv : "kfold", int, splitter or iterable
+        "kfold" makes `n_folds` folds over groups, a whole number that many. A splitter of
+        scikit-learn or an iterable of (train, test) gives the folds itself, see
+        `calcarine.linear.ridge_cv`.
     n_folds : int
-        Number of folds, see `calcarine.linear.grouped_folds`.
+        Number of folds for "kfold", see `calcarine.linear.grouped_folds`.
     n_candidates : int, optional
         How many gammas to try at most: all spaces alike, each space alone, then the proposals of
         the search, which stops early when no more is to be gained. By default 16 per space.
@@ -250,8 +264,8 @@ def group_ridge_cv(
     ------
     RidgeError
         A `CalcarineError`: no spaces, values that are not finite (space, row and column are
-        named), shapes that do not match, fewer groups than folds, a penalty of zero or less, or
-        an unknown setting.
+        named), shapes that do not match, fewer groups than folds, folds that do not divide the
+        rows or split a group, a negative weight, a penalty of zero or less, or an unknown setting.
 
     Notes
     -----
@@ -274,11 +288,18 @@ def group_ridge_cv(
             "pass one row per trial in both."
         )
     check_finite(y, "Y")
-    fold_of_row = grouped_folds(groups, n_folds, n_rows=len(y))
-    if score == "correlation" and np.bincount(fold_of_row).min() < 2:
+    check_cv(cv, ("kfold",))
+    weights = check_weights(sample_weight, len(y))
+    fold_of_row = fold_numbers(
+        cv, n_folds, groups, len(y), X=matrices[0], y=y[:, 0] if y.shape[1] == 1 else None
+    )
+    check_trained(weights, fold_of_row, "fold")
+    counted = np.ones(len(y)) if weights is None else weights > 0
+    if score == "correlation" and np.bincount(fold_of_row, counted).min() < 2:
         raise RidgeError(
             "score='correlation' needs at least two trials in every fold; choose fewer folds."
         )
+    order = np.argsort(fold_of_row, kind="stable")
     plan = GroupPlan(
         alphas=_check_positive(alphas),
         gammas=None if gammas is None else _check_gammas(gammas, len(matrices)),
@@ -291,11 +312,11 @@ def group_ridge_cv(
         dtype=check_dtype(dtype),
         block_size=check_count(block_size, 1, "block_size"),
         seed=_check_seed(random_state),
+        root=None if weights is None else np.sqrt(weights[order]),
     )
-    order = np.argsort(fold_of_row, kind="stable")
     ends = np.cumsum(np.bincount(fold_of_row))
     folds = [slice(int(a), int(b)) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-    spaces = [Space.scaled(matrix, order, plan) for matrix in matrices]
+    spaces = [Space.scaled(matrix, order, weights, plan) for matrix in matrices]
     targets = Targets.centred(y, order, folds, plan)
     n_columns = sum(matrix.shape[1] for matrix in matrices)
     kind = _choose_solver(solver, len(y), n_columns, len(folds))

@@ -12,16 +12,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._arguments import (
     check_alpha_per,
+    check_cv,
     check_data,
+    check_fixed,
     check_memory,
     check_target_rows,
     own_precision,
@@ -38,6 +40,7 @@ from calcarine.linear._checks import (
 from calcarine.linear._decompose import Demand, check_room, decompose
 from calcarine.linear._design import Design, Plan, Runner, Scaler, fit_scaler
 from calcarine.linear._edges import edge_fractions, warn_at_edges
+from calcarine.linear._factor import BLOCK
 from calcarine.linear._leave_out import group_numbers, leave_out_bytes
 from calcarine.linear._predict import predict_linear
 from calcarine.linear._runner import runner_for
@@ -45,12 +48,19 @@ from calcarine.linear._scores import best_penalty
 from calcarine.linear._sink import Memory, fit_key, open_sink
 from calcarine.linear._sources import Matrix, in_memory, read_columns, release
 from calcarine.linear._targets import Choice, solve_block, weigh_block
-from calcarine.linear.folds import grouped_folds
+from calcarine.linear._weights import check_trained, check_weights
+from calcarine.linear.folds import fold_numbers
 
 DEFAULT_ALPHAS: npt.NDArray[np.float64] = np.logspace(-2, 8, 21)
 """Penalties tried when none are given: half-decades from 0.01 to 1e8."""
 DEFAULT_ALPHAS.flags.writeable = False
 
+if TYPE_CHECKING:
+    from sklearn.model_selection import BaseCrossValidator
+
+    Folds: TypeAlias = int | BaseCrossValidator | Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]
+
+_METHODS = ("kfold", "logo", "gcv", "fixed")
 _NEIGHBOURS = 4
 """Penalties that a local search tries for a target, by experience."""
 _BLOCK, _BLOCK_VALUES = 1024, 4_000_000
@@ -70,10 +80,12 @@ class RidgeResult:
     alpha : ndarray, shape (t,)
         Chosen penalty of each target.
     cv_scores : ndarray, shape (t,)
-        Held-out score of each target at its `alpha`; 0 for a constant target.
+        Held-out score of each target at its `alpha`; 0 for a constant target, NaN for fixed
+        penalties.
     cv_curve : ndarray, shape (n_alphas,)
         Held-out score of each of `alphas`, mean over targets. NaN where search="local" tried a
-        penalty for some targets only: their mean would not compare with that of others.
+        penalty for some targets only: their mean would not compare with that of others; and for
+        fixed penalties.
     alphas : ndarray, shape (n_alphas,)
         Penalties tried, ascending.
     x_mean, x_scale : ndarray, shape (p,)
@@ -127,7 +139,8 @@ def ridge_cv(
     *,
     alphas: npt.ArrayLike = DEFAULT_ALPHAS,
     groups: npt.ArrayLike | None = None,
-    cv: Literal["kfold", "logo", "gcv"] = "kfold",
+    sample_weight: npt.ArrayLike | None = None,
+    cv: Literal["kfold", "logo", "gcv", "fixed"] | Folds = "kfold",
     n_folds: int = 5,
     search: Literal["full", "local"] = "full",
     fit_intercept: bool = True,
@@ -159,16 +172,25 @@ def ridge_cv(
         own penalty and twice if not.
     alphas : array-like, shape (n_alphas,)
         Penalties to try, on the standardised columns if `standardize`. Zero means least squares
-        of minimal norm.
+        of minimal norm. With ``cv="fixed"``, the penalty of all targets or one for each, shape
+        (t,).
     groups : array-like, shape (n,), optional
         Stimulus id of each trial; a group is never split over folds. Without it every row is a
         group of its own, or with `target_rows` all rows of one target row are.
-    cv : {"kfold", "logo", "gcv"}
-        How penalties are compared: exact K-fold over groups; exact leave-one-group-out; or
+    sample_weight : array-like, shape (n,), optional
+        How much each trial counts, 0 or more. Squared errors are multiplied by it, in the fit and
+        where folds are held out, and means and standard deviations are weighted: a weight of 2
+        is the trial twice, in one fold. Generalised cross-validation takes weights as precisions,
+        not as numbers of trials.
+    cv : {"kfold", "logo", "gcv", "fixed"}, int, splitter or iterable
+        How penalties are compared: exact K-fold over groups; exact leave-one-group-out;
         generalised cross-validation, which needs no folds and knows no groups, so that
-        it chooses too small a penalty when stimuli repeat.
+        it chooses too small a penalty when stimuli repeat; or not at all, with the penalties given
+        ("fixed"). A whole number is "kfold" with that many folds. A splitter of scikit-learn, or
+        an iterable of (train, test) row numbers, gives the folds itself: every row must be held
+        out once and be trained on in all other folds, and with `groups` no group may be split.
     n_folds : int
-        Number of folds, see `calcarine.linear.grouped_folds`.
+        Number of folds for "kfold", see `calcarine.linear.grouped_folds`.
     search : {"full", "local"}
         For K-fold. "local" tries the penalties around the one that generalised cross-validation
         points to, until both neighbours of the best are worse. It finds the same penalty wherever
@@ -229,8 +251,9 @@ def ridge_cv(
     ------
     RidgeError
         A `CalcarineError`: values that are not finite (row and column are named), shapes that do
-        not match, fewer groups than folds, a negative penalty, an unknown setting, too little
-        `memory`, an `out` that holds another fit or has no room, or a closed `client`.
+        not match, fewer groups than folds, folds that do not divide the rows or split a group, a
+        negative penalty or weight, an unknown setting, too little `memory`, an `out` that holds
+        another fit or has no room, or a closed `client`.
 
     Notes
     -----
@@ -238,18 +261,24 @@ def ridge_cv(
     False: that is plain ridge on X as it is, where a constant column may be the caller's own
     intercept.
     """
-    check_choice(cv, ("kfold", "logo", "gcv"), "cv")
+    method = check_cv(cv, _METHODS)
     check_choice(search, ("full", "local"), "search")
     check_choice(score, ("r2", "correlation"), "score")
     check_choice(solver, ("auto", "primal", "dual"), "solver")
-    if score == "correlation" and cv != "kfold":
+    if score == "correlation" and method != "kfold":
         raise RidgeError("score='correlation' is defined for cv='kfold' only; choose score='r2'.")
     x, y = check_data(X, Y)
     rows = check_target_rows(target_rows, x.shape[0], y.shape[0])
+    weights = check_weights(sample_weight, x.shape[0])
+    root = None if weights is None else np.sqrt(weights)
     memory = check_memory(memory)
-    penalties = check_alphas(alphas)
-    shared = check_alpha_per(alpha_per, y.shape[1])
-    if search == "local" and (cv != "kfold" or shared is not None):
+    fixed = shared = None
+    if method == "fixed":
+        penalties, fixed = check_fixed(alphas, alpha_per, y.shape[1])
+    else:
+        penalties = check_alphas(alphas)
+        shared = check_alpha_per(alpha_per, y.shape[1])
+    if search == "local" and (method != "kfold" or shared is not None):
         raise RidgeError(
             "search='local' needs cv='kfold' and alpha_per='target', because it tries other "
             "penalties for every target; choose search='full'."
@@ -264,17 +293,21 @@ def ridge_cv(
     asked = check_dtype(dtype, auto=own_precision(x))
     fold_of_row = numbers = None
     fewest = x.shape[0]
-    if cv == "kfold":
-        fold_of_row = grouped_folds(groups, n_folds, n_rows=x.shape[0])
+    if method == "kfold":
+        fold_of_row = _folds(cv, n_folds, groups, x, y)
+        check_trained(weights, fold_of_row, "fold")
         fewest -= int(np.bincount(fold_of_row).max())
+        counted = np.full(len(rows), True) if weights is None else weights > 0
         if score == "correlation" and any(
-            len(np.unique(rows[fold_of_row == k])) < 2 for k in range(int(fold_of_row.max()) + 1)
+            len(np.unique(rows[(fold_of_row == k) & counted])) < 2
+            for k in range(int(fold_of_row.max()) + 1)
         ):
             raise RidgeError(
                 "score='correlation' needs at least two stimuli in every fold; choose fewer folds."
             )
-    elif cv == "logo":
+    elif method == "logo":
         numbers = group_numbers(groups, x.shape[0])
+        check_trained(weights, numbers, "group")
     kind = solver if solver != "auto" else ("dual" if fewest < x.shape[1] else "primal")
     plan = Plan(penalties, bool(fit_intercept), bool(standardize), kind, asked)
     digest = hashlib.blake2b(digest_size=16)
@@ -286,17 +319,20 @@ def ridge_cv(
         x,
         fit_intercept=plan.fit_intercept,
         standardize=plan.standardize,
+        sample_weight=weights,
         watch=None if out is None else watch,
     )
-    how = Choice(cv, search, score == "correlation", shared is None)
+    how = Choice(method, search, score == "correlation", shared is None)
     settings = (penalties, plan.fit_intercept, plan.standardize, kind, asked.name, how)
     key = None
     if out is not None:
-        key = fit_key(x, digest.hexdigest(), y, *settings, fold_of_row, numbers, rows, shared)
+        own = [part for part in (weights, fixed) if part is not None]
+        key = fit_key(x, digest.hexdigest(), y, *settings, fold_of_row, numbers, rows, shared, *own)
     shape = (x.shape[1], y.shape[1])
-    sink = open_sink(out, key, shape, asked, len(penalties), direct=here)
+    n_scored = len(penalties) if fixed is None else 0
+    sink = open_sink(out, key, shape, asked, n_scored, direct=here)
     # Beside the designs: scores, and what leaving groups out takes.
-    aside = 2 * 8 * len(penalties) * y.shape[1]
+    aside = 2 * 8 * n_scored * y.shape[1]
     if numbers is not None:
         aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
     room = None if memory is None else memory - aside
@@ -305,15 +341,14 @@ def ridge_cv(
     demand = Demand(
         for_forms=y.shape[1] if score == "r2" and here else 0,
         tried=_NEIGHBOURS if search == "local" else len(penalties),
-        # Without folds, and where generalised cross-validation begins a search, all penalties.
-        solved=y.shape[1] * (1 + (cv != "kfold" or search == "local") * len(penalties)),
+        solved=_columns(y.shape[1], len(penalties), method, search),
         in_memory=resident,
     )
     design, left_out = decompose(
-        x, scaler, fold_of_row, numbers, cv, rows, plan, ops, run, room, demand
+        x, scaler, fold_of_row, numbers, method, rows, root, plan, ops, run, room, demand
     )
     blocks = _blocks(y.shape[1], block_size, room, design)
-    _solve(y, blocks, sink, run, (design, left_out, how))
+    _solve(y, blocks, sink, run, (design, left_out, how), fixed)
     found = sink.answers()
     chosen = found.chosen
     if shared is not None:
@@ -323,14 +358,18 @@ def ridge_cv(
     intercept = _intercept(found.mean, scaler, coef, asked)
     release(coef)
     targets = np.arange(y.shape[1])
-    low, high = edge_fractions(chosen, found.r2[chosen, targets] > 0, len(penalties))
-    warn_at_edges(low, high, penalties, "r2 above 0")
+    low = high = 0.0
+    scores, curve = np.full(y.shape[1], np.nan), np.full(len(penalties), np.nan)
+    if fixed is None:
+        low, high = edge_fractions(chosen, found.r2[chosen, targets] > 0, len(penalties))
+        warn_at_edges(low, high, penalties, "r2 above 0")
+        scores, curve = found.table[chosen, targets], found.table.mean(axis=1)
     return RidgeResult(
         coef=coef,
         intercept=intercept,
         alpha=penalties[chosen],
-        cv_scores=found.table[chosen, targets],
-        cv_curve=found.table.mean(axis=1),
+        cv_scores=scores,
+        cv_curve=curve,
         alphas=penalties,
         x_mean=scaler.mean,
         x_scale=scaler.scale,
@@ -342,8 +381,37 @@ def ridge_cv(
     )
 
 
+def _folds(
+    cv: Any, n_folds: int, groups: npt.ArrayLike | None, x: Matrix, y: Matrix
+) -> npt.NDArray[np.intp]:
+    """Fold of each trial; splitters are shown what is in memory, and a single target only."""
+    n_rows = x.shape[0]
+    single = in_memory(y) and y.shape == (n_rows, 1)
+    return fold_numbers(
+        cv,
+        n_folds,
+        groups,
+        n_rows,
+        X=x if in_memory(x) else None,
+        y=np.asarray(y)[:, 0] if single else None,
+    )
+
+
+def _columns(n_targets: int, n_alphas: int, method: str, search: str) -> int:
+    """How many columns the fit on all rows is solved for, over all penalties."""
+    if method == "fixed":  # each penalty needs factors of its own, which cost as some columns do
+        return n_targets + BLOCK * n_alphas
+    # Without folds, and where generalised cross-validation begins a search, all penalties.
+    return n_targets * (1 + (method != "kfold" or search == "local") * n_alphas)
+
+
 def _solve(
-    y: Matrix, blocks: list[slice], sink: Memory, run: Runner, shared: tuple[Any, ...]
+    y: Matrix,
+    blocks: list[slice],
+    sink: Memory,
+    run: Runner,
+    shared: tuple[Any, ...],
+    fixed: npt.NDArray[np.intp] | None,
 ) -> None:
     """Solve the blocks of targets that the sink does not have."""
     begun: deque[slice] = deque()
@@ -353,7 +421,7 @@ def _solve(
             values = read_columns(y, block, "Y")
             if not sink.has(block, values):
                 begun.append(block)
-                yield values, sink.room(block)
+                yield values, sink.room(block), None if fixed is None else fixed[block]
 
     for answer in run(solve_block, jobs(), shared):
         sink.keep(begun.popleft(), answer)

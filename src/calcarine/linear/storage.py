@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +15,54 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as _parse_safetensors
 from safetensors.numpy import save as _format_safetensors
+from sklearn import model_selection
+from sklearn.model_selection import BaseCrossValidator
 
 from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
-from calcarine.linear.estimators import RidgeCV, check_fitted
+from calcarine.linear.estimators import GroupRidgeCV, RidgeCV, by_column, check_fitted
+from calcarine.linear.folds import is_splitter
 
 FORMAT = "calcarine-ridge-2"
-"""Name and version of the layout, written into the JSON."""
+"""Name and version of the layout of a `RidgeCV`, written into the JSON."""
+GROUP_FORMAT = "calcarine-group-ridge-1"
+"""The same of a `GroupRidgeCV`."""
 
-_PER_TARGET = ("intercept_", "alpha_", "best_score_")
-_SHAPES = {
-    "coef_": "pt",
+_COMMON = {
+    "coef_": "pt",  # whatever the orientation of the attribute, which is a view
     "intercept_": "t",
     "alpha_": "t",
     "best_score_": "t",
     "y_mean_": "t",
     "x_mean_": "p",
     "x_scale_": "p",
-    "alphas_": "a",
-    "cv_curve_": "a",
+}
+_PER_TARGET = ("intercept_", "alpha_", "best_score_", "gamma_", "penalties_")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a kind of estimator has on disk: axes of its tensors by name, and its solvers."""
+
+    kind: type[RidgeCV] | type[GroupRidgeCV]
+    shapes: dict[str, str]
+    solvers: tuple[str, ...]
+
+
+_LAYOUTS = {
+    FORMAT: _Layout(
+        RidgeCV, {**_COMMON, "alphas_": "a", "cv_curve_": "a"}, ("primal", "dual", "svd")
+    ),
+    GROUP_FORMAT: _Layout(
+        GroupRidgeCV,
+        {**_COMMON, "gamma_": "st", "penalties_": "st", "column_spaces_": "p"},
+        ("primal", "dual"),
+    ),
 }
 _LARGEST_HEADER = 100_000_000
 
 
-def save(estimator: RidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
+def save(estimator: RidgeCV | GroupRidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write a fitted estimator to ``stem.safetensors`` and ``stem.json``.
 
     Each file is written beside its place and renamed into it. The JSON comes last and holds the
@@ -44,8 +70,9 @@ def save(estimator: RidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
 
     Parameters
     ----------
-    estimator : RidgeCV
-        Fitted.
+    estimator : RidgeCV or GroupRidgeCV
+        Fitted. A `cv` that is a splitter of scikit-learn is written by name and settings, and
+        one that is a list of folds as their row numbers.
     stem : path-like
         Path without suffix; missing folders are made.
 
@@ -57,12 +84,13 @@ def save(estimator: RidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     Raises
     ------
     CalcarineError
-        When the estimator is not a fitted `RidgeCV`, or the place cannot be written.
+        When the estimator is no fitted `RidgeCV` or `GroupRidgeCV`, has a setting that JSON cannot
+        hold, or the place cannot be written.
     """
-    if not isinstance(estimator, RidgeCV):
+    if not isinstance(estimator, RidgeCV | GroupRidgeCV):
         raise CalcarineError(
-            f"Only a RidgeCV can be saved here, not a {type(estimator).__name__}; "
-            "pass a fitted one."
+            f"Only a RidgeCV or a GroupRidgeCV can be saved here, not a {type(estimator).__name__};"
+            " pass a fitted one."
         )
     check_fitted(estimator)
     weights_path, json_path = _paths(stem)
@@ -86,7 +114,7 @@ def save(estimator: RidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     return weights_path, json_path
 
 
-def load(stem: str | os.PathLike[str]) -> RidgeCV:
+def load(stem: str | os.PathLike[str]) -> RidgeCV | GroupRidgeCV:
     """Read an estimator that `save` wrote.
 
     Parameters
@@ -96,7 +124,7 @@ def load(stem: str | os.PathLike[str]) -> RidgeCV:
 
     Returns
     -------
-    RidgeCV
+    RidgeCV or GroupRidgeCV
         Fitted, predicting what the saved one did.
 
     Raises
@@ -123,38 +151,82 @@ def _paths(stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     return Path(base + ".safetensors"), Path(base + ".json")
 
 
-def _tensors(estimator: RidgeCV) -> dict[str, npt.NDArray[Any]]:
-    tensors = {name: np.asarray(getattr(estimator, name)) for name in _SHAPES}
+def _format_of(estimator: RidgeCV | GroupRidgeCV) -> str:
+    return next(name for name, layout in _LAYOUTS.items() if isinstance(estimator, layout.kind))
+
+
+def _tensors(estimator: RidgeCV | GroupRidgeCV) -> dict[str, npt.NDArray[Any]]:
+    names = _LAYOUTS[_format_of(estimator)].shapes
+    tensors = {name: np.asarray(getattr(estimator, name)) for name in names}
+    tensors["coef_"] = by_column(estimator)
     if estimator.coef_.ndim == 1:
-        tensors["coef_"] = tensors["coef_"][:, None]
-        tensors.update({name: tensors[name].reshape(1) for name in _PER_TARGET})
+        single = [name for name in _PER_TARGET if name in tensors]
+        tensors.update({name: tensors[name][..., None] for name in single})
     # safetensors writes the memory as it lies, so it must lie in C order.
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
-def _description(estimator: RidgeCV, weights: bytes) -> dict[str, Any]:
-    params = estimator.get_params()
-    if params["alphas"] is not None:
-        params["alphas"] = np.atleast_1d(params["alphas"]).astype(float).tolist()
-    if params["dtype"] != "auto":
-        params["dtype"] = np.dtype(params["dtype"]).name
-    if not isinstance(params["alpha_per"], str):
-        params["alpha_per"] = np.asarray(params["alpha_per"]).tolist()
-    params["n_folds"] = int(params["n_folds"])
-    if params["block_size"] is not None:
-        params["block_size"] = int(params["block_size"])
-    for name in ("fit_intercept", "standardize"):
-        params[name] = bool(params[name])
+def _description(estimator: RidgeCV | GroupRidgeCV, weights: bytes) -> dict[str, Any]:
     names = getattr(estimator, "feature_names_in_", None)
-    return {
-        "format": FORMAT,
-        "params": params,
+    about = {
+        "format": _format_of(estimator),
+        "params": {
+            name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()
+        },
         "solver": estimator.solver_,
-        "edge_fractions": list(estimator.edge_fractions_),
         "vector_target": estimator.coef_.ndim == 1,
         "feature_names": None if names is None else [str(name) for name in names],
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
+    if isinstance(estimator, RidgeCV):
+        return {**about, "edge_fractions": list(estimator.edge_fractions_)}
+    return {**about, "space_names": estimator.space_names_.tolist()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A setting as JSON has it."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return [float(value)] if name == "alphas" and value is not None else value
+    if name == "alphas":
+        return np.atleast_1d(value).astype(float).tolist()
+    if name == "dtype":
+        return np.dtype(value).name
+    if isinstance(value, np.generic):
+        return value.item()
+    return _plain_folds(value) if name == "cv" else np.asarray(value).tolist()
+
+
+def _plain_folds(cv: Any) -> Any:
+    """A splitter by name and settings, and folds by their row numbers."""
+    if not is_splitter(cv):
+        return [[np.asarray(part).tolist() for part in pair] for pair in cv]
+    name = type(cv).__name__
+    if getattr(model_selection, name, None) is not type(cv):
+        raise TypeError(f"cv is a {name}, which is no splitter of scikit-learn")
+    settings = {key: getattr(cv, key) for key in signature(type(cv)).parameters}
+    plain = {
+        key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for key, value in settings.items()
+    }
+    return {"splitter": name, "settings": plain}
+
+
+def _folds(cv: Any) -> Any:
+    """What `_plain_folds` wrote.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When it is something else.
+    """
+    if isinstance(cv, dict):
+        kind = getattr(model_selection, str(cv.get("splitter")), None)
+        if not (isinstance(kind, type) and issubclass(kind, BaseCrossValidator)):
+            raise ValueError(f"{cv.get('splitter')} is no splitter of scikit-learn")
+        return kind(**cv["settings"])
+    if isinstance(cv, list):
+        return [(np.asarray(train, dtype=int), np.asarray(test, dtype=int)) for train, test in cv]
+    return cv
 
 
 def _read(path: Path) -> bytes:
@@ -204,54 +276,93 @@ def _read_description(path: Path) -> dict[str, Any]:
         about = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise _corrupt(path, "it is not JSON") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") not in tuple(_LAYOUTS):
         raise CalcarineError(
-            f"{path} does not describe a saved ridge (its format is not {FORMAT}); "
+            f"{path} does not describe a saved ridge (its format is not {' or '.join(_LAYOUTS)}); "
             "load a file that calcarine.linear.save wrote."
         )
     return about
 
 
-def _rebuild(about: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], path: Path) -> RidgeCV:
-    _check_shapes(tensors, path)
+def _rebuild(
+    about: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], path: Path
+) -> RidgeCV | GroupRidgeCV:
+    layout = _LAYOUTS[about["format"]]
     params, names = about.get("params"), about.get("feature_names")
-    if not isinstance(params, dict) or set(params) != set(RidgeCV().get_params()):
-        raise _corrupt(path, "its params are not those of RidgeCV")
-    if about.get("solver") not in ("primal", "dual", "svd"):
+    if not isinstance(params, dict) or set(params) != set(layout.kind().get_params()):
+        raise _corrupt(path, f"its params are not those of {layout.kind.__name__}")
+    _check_shapes(tensors, layout, path, scored=params["cv"] != "fixed")
+    if about.get("solver") not in layout.solvers:
         raise _corrupt(path, "its solver is unknown")
-    edges = about.get("edge_fractions")
-    if not isinstance(edges, list) or len(edges) != 2:
-        raise _corrupt(path, "its edge fractions are not two numbers")
     n_columns, n_targets = tensors["coef_"].shape
     if names is not None and (not isinstance(names, list) or len(names) != n_columns):
         raise _corrupt(path, "its feature names do not match its weights")
     vector = bool(about.get("vector_target"))
     if vector and n_targets != 1:
         raise _corrupt(path, "its weights are not those of a single target")
-    estimator = RidgeCV(**params)
+    try:
+        estimator = layout.kind(**{**params, "cv": _folds(params["cv"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise _corrupt(path, f"its cv is no cross-validation: {error}") from error
     for name, tensor in tensors.items():
-        single = vector and (name == "coef_" or name in _PER_TARGET)
+        single = vector and name in _PER_TARGET
         setattr(estimator, name, tensor[..., 0] if single else tensor)
+    estimator.coef_ = tensors["coef_"][:, 0] if vector else tensors["coef_"].T
     estimator.solver_ = str(about["solver"])
-    estimator.edge_fractions_ = (float(edges[0]), float(edges[1]))
+    if isinstance(estimator, RidgeCV):
+        estimator.edge_fractions_ = _edge_fractions(about, path)
+    else:
+        estimator.space_names_ = _space_names(about, tensors, path)
     estimator.n_features_in_ = n_columns
     if names is not None:
         estimator.feature_names_in_ = np.asarray(names, dtype=object)
     return estimator
 
 
-def _check_shapes(tensors: dict[str, npt.NDArray[Any]], path: Path) -> None:
+def _edge_fractions(about: dict[str, Any], path: Path) -> tuple[float, float]:
+    edges = about.get("edge_fractions")
+    if not isinstance(edges, list) or len(edges) != 2:
+        raise _corrupt(path, "its edge fractions are not two numbers")
+    return float(edges[0]), float(edges[1])
+
+
+def _space_names(
+    about: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], path: Path
+) -> npt.NDArray[Any]:
+    names, spaces = about.get("space_names"), tensors["column_spaces_"]
+    n_spaces = len(tensors["gamma_"])
+    if not isinstance(names, list) or len(names) != n_spaces:
+        raise _corrupt(path, "its spaces do not match its weights")
+    if spaces.min() < 0 or spaces.max() >= n_spaces:
+        raise _corrupt(path, "its columns are of spaces that it does not have")
+    return np.asarray(names)
+
+
+def _check_shapes(
+    tensors: dict[str, npt.NDArray[Any]], layout: _Layout, path: Path, *, scored: bool
+) -> None:
     weights = path.with_suffix(".safetensors")
-    if set(tensors) != set(_SHAPES):
+    if set(tensors) != set(layout.shapes):
         raise _corrupt(weights, "its tensors are not those of a ridge")
     sizes: dict[str, int] = {}
-    for name, axes in _SHAPES.items():
+    for name, axes in layout.shapes.items():
         tensor = tensors[name]
         fits = tensor.ndim == len(axes) and all(
             sizes.setdefault(axis, size) == size
             for axis, size in zip(axes, tensor.shape, strict=False)
         )
-        # search="local" leaves NaN in the curve, where it tried a penalty for some targets only.
-        unknown = np.isnan(tensor) if name == "cv_curve_" else False
-        if not fits or tensor.dtype.kind != "f" or not (np.isfinite(tensor) | unknown).all():
+        kind = "i" if name == "column_spaces_" else "f"
+        if not fits or tensor.dtype.kind != kind or not _are_numbers(name, tensor, scored).all():
             raise _corrupt(weights, f"{name} has a wrong shape or values that are not finite")
+
+
+def _are_numbers(name: str, tensor: npt.NDArray[Any], scored: bool) -> npt.NDArray[np.bool_]:
+    """Which values are finite, or may be what they are."""
+    finite = np.isfinite(tensor)
+    # search="local" leaves NaN in the curve, where it tried a penalty for some targets only; fixed
+    # penalties have no score; the penalty of a space without weight is infinite.
+    if name == "cv_curve_" or (name == "best_score_" and not scored):
+        finite |= np.isnan(tensor)
+    if name == "penalties_":
+        finite |= tensor == np.inf
+    return np.asarray(finite)

@@ -65,13 +65,52 @@ def split_r2(
     RidgeError
         When shapes do not match the fit or a value is not finite.
     """
-    y = _check_test_targets(Y_test, result)
-    parts = result.predict_spaces(Xs_test)
-    _check_same_rows(parts.shape[1], len(y))
-    truth, total = _about_mean(y)
-    parts += (result.gamma * (result.y_mean - y.mean(axis=0)))[:, None]
+    y = _check_test_targets(Y_test, len(result.y_mean))
+    return product_measure(result.predict_spaces(Xs_test), result.gamma, result.y_mean, y)
+
+
+def product_measure(
+    parts: npt.NDArray[np.float64],
+    gamma: npt.NDArray[np.float64],
+    y_mean: npt.NDArray[np.float64],
+    y: npt.ArrayLike,
+    sample_weight: npt.NDArray[np.float64] | None = None,
+    names: tuple[str, str] = ("Xs_test", "Y_test"),
+) -> npt.NDArray[np.float64]:
+    """Shares of the r2 from what each space adds to the mean of the fit; see `split_r2`.
+
+    Parameters
+    ----------
+    parts : ndarray, shape (S, m, t)
+        Overwritten.
+    gamma : ndarray, shape (S, t)
+    y_mean : ndarray, shape (t,)
+        Mean of the targets at the fit.
+    y : array-like, shape (m, t) or (m,)
+    sample_weight : ndarray, shape (m,), optional
+        How much each row counts.
+    names : tuple of two str
+        What errors call the rows that were predicted, and `y`.
+
+    Returns
+    -------
+    ndarray, shape (S, t)
+
+    Raises
+    ------
+    RidgeError
+        When `y` does not match or a value is not finite.
+    """
+    targets = _check_test_targets(y, len(y_mean), names[1])
+    _check_same_rows(parts.shape[1], len(targets), names)
+    weights = np.ones(len(targets)) if sample_weight is None else sample_weight
+    mean = weights @ targets / weights.sum()
+    truth = targets - mean
+    total = weights @ truth**2
+    total[constant_columns(targets[weights > 0])] = 0.0
+    parts += (gamma * (y_mean - mean))[:, None]
     rest = 2 * truth - parts.sum(axis=0)
-    shares = np.einsum("smt,mt->st", parts, rest)
+    shares = np.einsum("smt,mt->st", parts, weights[:, None] * rest)
     return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 
 
@@ -119,7 +158,7 @@ def partition_variance(
     if "gammas" in options:
         raise RidgeError("gammas cannot be fixed here; leave it out, each fit searches its own.")
     full = group_ridge_cv(Xs, Y, **options) if result is None else result
-    y = _check_test_targets(Y_test, full)
+    y = _check_test_targets(Y_test, len(full.y_mean))
     shares = split_r2(full, Xs_test, y)
     r2 = _r2(y, full.predict(Xs_test))
     unique = np.empty_like(shares)
@@ -133,21 +172,23 @@ def partition_variance(
     return VariancePartition(full.names, r2, shares, unique, full)
 
 
-def _check_test_targets(Y_test: npt.ArrayLike, result: GroupRidgeResult) -> npt.NDArray[np.float64]:
-    y = as_matrix(Y_test, "Y_test")
-    check_finite(y, "Y_test")
-    if y.shape[1] != len(result.y_mean):
+def _check_test_targets(
+    Y_test: npt.ArrayLike, n_targets: int, name: str = "Y_test"
+) -> npt.NDArray[np.float64]:
+    y = as_matrix(Y_test, name)
+    check_finite(y, name)
+    if y.shape[1] != n_targets:
         raise RidgeError(
-            f"Y_test has {y.shape[1]} targets but the fit had {len(result.y_mean)}; "
+            f"{name} has {y.shape[1]} targets but the fit had {n_targets}; "
             "pass the same targets in the same order."
         )
     return y.astype(np.float64, copy=False)
 
 
-def _check_same_rows(n_x: int, n_y: int) -> None:
+def _check_same_rows(n_x: int, n_y: int, names: tuple[str, str] = ("Xs_test", "Y_test")) -> None:
     if n_x != n_y:
         raise RidgeError(
-            f"Xs_test has {n_x} rows but Y_test has {n_y}; pass one row per trial in both."
+            f"{names[0]} has {n_x} rows but {names[1]} has {n_y}; pass one row per trial in both."
         )
 
 
