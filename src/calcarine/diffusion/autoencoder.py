@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.checkpoints import check_safetensors, download
+from calcarine.checkpoints import check_safetensors, load_safetensors
+from calcarine.diffusion.model_folder import download
 from calcarine.diffusion.noise import gaussian_noise
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file
@@ -219,10 +220,9 @@ class Autoencoder:
 def _taesd(encoder: Path, decoder: Path) -> Any:
     """TAESD from its own two files, whose layers are counted otherwise than in diffusers."""
     from diffusers import AutoencoderTiny
-    from safetensors.torch import load_file
 
-    state = {f"encoder.layers.{key}": value for key, value in load_file(encoder).items()}
-    for key, value in load_file(decoder).items():
+    state = {f"encoder.layers.{key}": value for key, value in load_safetensors(encoder).items()}
+    for key, value in load_safetensors(decoder).items():
         number, rest = key.split(".", 1)
         # The first layer of the original only limits its input and has no weights.
         state[f"decoder.layers.{int(number) - 1}.{rest}"] = value

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.checkpoints import digest_folder
 from calcarine.diffusion.cin256 import (
     CLASSES,
     build_models,
@@ -25,6 +24,7 @@ from calcarine.diffusion.loading import (
     target_device,
     told_in_a_sentence,
 )
+from calcarine.diffusion.model_folder import digest_folder
 from calcarine.diffusion.single_file import is_single_file
 from calcarine.errors import CalcarineError
 

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.diffusion.autoencoder import Autoencoder, batches
-from calcarine.diffusion.checkpoints import digest_folder
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.loading import digest_as, load_parts, model_folder, target_device
+from calcarine.diffusion.model_folder import digest_folder
 from calcarine.errors import CalcarineError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from calcarine.diffusion.checkpoints import check_folder, download, locate
+from calcarine.diffusion.model_folder import check_folder, download, locate
 from calcarine.diffusion.original import converted_folder
 from calcarine.diffusion.single_file import is_single_file
 from calcarine.errors import CalcarineError
