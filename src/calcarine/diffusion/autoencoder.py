@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.checkpoints import check_safetensors, load_safetensors
+from calcarine.diffusion.loading import load_autoencoder
 from calcarine.diffusion.model_folder import download
 from calcarine.diffusion.noise import gaussian_noise
 from calcarine.errors import CalcarineError
@@ -80,7 +81,7 @@ class Autoencoder:
         contents = b"".join(bytes.fromhex(digest_file(file)) for file in files)
         digest = hashlib.sha256(contents).hexdigest()
         try:
-            vae = _taesd(*own) if files == own else _from_folder(folder)
+            vae = _taesd(*own) if files == own else load_autoencoder(folder, torch.float32)
         except (RuntimeError, ValueError, OSError, KeyError) as error:
             raise CalcarineError(
                 f"The weights in {folder} are not those of an autoencoder; copy them again."
@@ -229,17 +230,6 @@ def _taesd(encoder: Path, decoder: Path) -> Any:
     vae: Any = AutoencoderTiny(latent_channels=4)
     vae.load_state_dict(state)
     return vae
-
-
-def _from_folder(folder: Path) -> Any:
-    import diffusers
-
-    name = json.loads((folder / "config.json").read_text()).get("_class_name")
-    if name not in ("AutoencoderKL", "AutoencoderTiny", "VQModel"):
-        raise ValueError(name)
-    return getattr(diffusers, name).from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-    )
 
 
 def _at_once(batch_size: int, pixels: int) -> int:

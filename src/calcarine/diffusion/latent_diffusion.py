@@ -101,11 +101,12 @@ class LatentDiffusion(ConditionalDiffusion):
         if own is not None:
             own.check_replaces(place / "vae" / "config.json")
         other = None if own is None else own.vae
-        vae, text, words, unet, scheduler = load_parts(place, dtype, other)
+        parts, notes = load_parts(place, dtype, other)
         digest = digest_folder(place)
         if own is not None:
             digest = f"{digest}+{own.digest}"
-        model = cls(vae, text, words, unet, scheduler, str(source), digest_as(digest, dtype))
+        model = cls(*parts, str(source), digest_as(digest, dtype))
+        model.add_notes(notes)
         return model.to(target)
 
     @property

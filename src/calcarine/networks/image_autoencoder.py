@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from calcarine.checkpoints import check_loaded
 from calcarine.errors import CalcarineError
 from calcarine.networks.masking import Masking
 from calcarine.stimuli import resize_images
@@ -61,7 +62,7 @@ class ImageAutoencoder(nn.Module):
         Raises
         ------
         CalcarineError
-            If there is none, or its weights are pickled.
+            If there is none, or its weights are pickled or do not fit its configuration.
         """
         from transformers import ViTMAEForPreTraining
         from transformers.utils import logging
@@ -69,8 +70,8 @@ class ImageAutoencoder(nn.Module):
         logging.disable_progress_bar()
         place = MINI if str(source) == "mini" else source
         try:
-            model = ViTMAEForPreTraining.from_pretrained(
-                place, use_safetensors=True, dtype=torch.float32
+            model, info = ViTMAEForPreTraining.from_pretrained(
+                place, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -79,6 +80,7 @@ class ImageAutoencoder(nn.Module):
                 "a folder with config.json and model.safetensors, or a hub id such as "
                 "facebook/vit-mae-base."
             ) from error
+        check_loaded(info, place)
         return cls(model, decoder_depth)
 
     @property
