@@ -158,7 +158,9 @@ def check_loaded(info: Mapping[str, Any], where: str | Path, unused: Iterable[st
     strange = [
         key for key in _weights(info.get("unexpected_keys") or ()) if not key.startswith(beginnings)
     ]
-    shapes = _weights(row[0] for row in info.get("mismatched_keys") or ())
+    shapes = _weights(
+        row if isinstance(row, str) else row[0] for row in info.get("mismatched_keys") or ()
+    )
     problems = [
         f"{words} {_few(keys)}"
         for words, keys in (

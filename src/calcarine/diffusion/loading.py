@@ -105,6 +105,7 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             low_cpu_mem_usage=False,  # True needs accelerate, which is no dependency
             variant=find_variant(folder, "diffusion_pytorch_model"),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the info, and refused below
         )
     check_loaded(info, folder)
     return network
@@ -138,6 +139,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             variant=find_variant(folder, "model"),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the info, and refused below
         )
     check_loaded(info, folder, unused=OTHER_PARTS_OF_CLIP)
     return network

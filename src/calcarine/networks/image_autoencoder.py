@@ -71,7 +71,11 @@ class ImageAutoencoder(nn.Module):
         place = MINI if str(source) == "mini" else source
         try:
             model, info = ViTMAEForPreTraining.from_pretrained(
-                place, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                place,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the info, and refused below
             )
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -212,7 +212,11 @@ def _load_clip(store: WeightsStore) -> Loaded:
     folder = store.clip()
     try:
         network, info = CLIPVisionModelWithProjection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the info, and refused below
         )
     except (OSError, ValueError, RuntimeError):
         raise CalcarineError(
