@@ -209,7 +209,7 @@ def test_clip_is_refused_unless_all_of_its_weights_are_there(no_cache):
     whole = CLIPModel(
         CLIPConfig(
             text_config={**small, "vocab_size": 20},
-            vision_config={**small, "image_size": 28, "patch_size": 14},
+            vision_config={**small, "image_size": 28, "patch_size": 14, "projection_dim": 8},
             projection_dim=8,
         )
     )
