@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.autoencoder import Autoencoder, Key, Progress, batches, tell
+from calcarine.diffusion.autoencoder import (
+    Autoencoder,
+    Key,
+    Progress,
+    batches,
+    check_finite,
+    tell,
+)
 from calcarine.diffusion.conditioning import (
     Conditions,
     add_time_condition,
@@ -282,6 +289,7 @@ class ConditionalDiffusion:
             stepper, times = begin(sampler, self.scheduler, steps, times)
             x = x.to(self.device, self.dtype)
             x = self._denoise(x, stepper, times, told, batch, guidance, after_step)
+            check_finite(x, "denoised latents", self.dtype)
             parts.append(x.float().cpu().numpy())
             tell(progress, len(names))
         return np.concatenate(parts) if parts else np.zeros((0, *self.latent_shape), np.float32)

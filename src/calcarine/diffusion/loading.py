@@ -22,7 +22,7 @@ from calcarine.diffusion.original import converted_folder
 from calcarine.diffusion.schedulers import load_ddim
 from calcarine.diffusion.single_file import is_single_file
 from calcarine.diffusion.tokenizer import check_tokenizer, check_words
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 """Classes of diffusers that may stand for the autoencoder."""
@@ -132,7 +132,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
 
     logging.disable_progress_bar()
     with told_in_a_sentence(folder):
-        network, info = CLIPTextModel.from_pretrained(
+        loaded: Any = CLIPTextModel.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -141,6 +141,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the info, and refused below
         )
+    network, info = loaded
     check_loaded(info, folder, unused=OTHER_PARTS_OF_CLIP)
     return network
 
@@ -153,6 +154,8 @@ def told_in_a_sentence(place: Path) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__
         raise CalcarineError(f"The model in {place} could not be loaded: {first}") from error

@@ -29,14 +29,25 @@ def timesteps(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
     return torch.as_tensor(scheduler.timesteps)[steps - kept :]
 
 
-def check_steps(steps: int, strength: float) -> None:
+def check_steps(steps: int, strength: float, name: str = "") -> None:
     """Raise one sentence where a strength above 0 leaves no step, so that no context would count.
 
+    Parameters
+    ----------
+    steps : int
+    strength : float
+        Exactly 0 keeps the latents on purpose and is allowed.
+    name : str
+        Of the setting, for the sentence.
+
+    Notes
+    -----
     Source of the count: diffusers' image-to-image pipelines, ``int(steps * strength)``.
     """
     if strength > 0 and int(steps * strength) < 1:
+        told = f" ({name})" if name else ""
         raise CalcarineError(
-            f"Of {steps} steps strength {strength:g} leaves none; raise one of them."
+            f"Of {steps} steps strength {strength:g} leaves none{told}; raise one of them."
         )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.checkpoints import file_format, load_safetensors
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import digest_file
 
 # Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
@@ -90,6 +90,8 @@ def read_single_file(file: Path) -> dict[str, Any]:
         with _named_classes():
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise CalcarineError(
                 f"{file} holds more than weights and reading it could run code, so it is refused; "

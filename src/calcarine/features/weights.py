@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.checkpoints import file_format, load_safetensors
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import digest_file, written_aside
 
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ def _content(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     # Broken bytes are instructions to the unpickler, and may end in any kind of error.
-    except Exception:
+    except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         return None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from calcarine.checkpoints import file_format, load_safetensors
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 
 __all__ = ["read_checkpoint"]
 
@@ -68,6 +68,8 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         if any(sign in str(error) for sign in ("weights_only", "Weights only", "Unsupported")):
             raise CalcarineError(
                 f"{path} asks for code that weights do not need, so it is refused and nothing of "

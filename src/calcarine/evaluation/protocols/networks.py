@@ -211,7 +211,7 @@ def _load_clip(store: WeightsStore) -> Loaded:
 
     folder = store.clip()
     try:
-        network, info = CLIPVisionModelWithProjection.from_pretrained(
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
@@ -223,6 +223,7 @@ def _load_clip(store: WeightsStore) -> Loaded:
             f"the weights of CLIP in {folder} cannot be read: get them again from "
             f"https://huggingface.co/{files.CLIP_NAME}."
         ) from None
+    network, info = loaded
     check_loaded(info, folder, unused=_TEXT_OF_CLIP)
     return network, digest_file(folder / "model.safetensors")
 
