@@ -92,6 +92,9 @@ def test_a_command_ends_in_one_sentence(
     told = capsys.readouterr().err
     assert "generation.batch_size" in told and "generation.precision" in told
     assert "Traceback" not in told
+    # Moving the model to the GPU belongs to no stage; in one, the sentence has its settings.
+    assert ("too small for the stage" in told) == (method != "to")
+    assert ("(now 32)" in told) == (method != "to")
 
 
 def test_the_batch_size_of_generation_is_that_of_features(

@@ -264,8 +264,6 @@ class ConditionalDiffusion:
                 f"{'no' if start is None else len(start)} starts; their numbers must agree."
             )
         check_sampler(sampler, self.scheduler)
-        if start is not None:
-            check_steps(steps, strength)
         self._check_context(context, empty)
         guided = guidance != 1
         if guided and empty is None:
