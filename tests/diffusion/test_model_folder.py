@@ -325,5 +325,12 @@ def test_the_hub_is_asked_for_a_variant_where_there_is_nothing_else(
         return str(cache)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    (folder / "unet" / "diffusion_pytorch_model.fp16.bin").write_bytes(b"not to be fetched")
     assert np.array_equal(pictures(load("someone/something")), expected)
     assert len(list(cache.glob("*/*.safetensors"))) == 3
+    assert not list(cache.glob("*/*.bin"))
+    shutil.rmtree(cache)
+    change_json(folder / "model_index.json", text_encoder_2=["transformers", "CLIPTextModel"])
+    with pytest.raises(CalcarineError, match="is SDXL"):
+        load("someone/something")
+    assert not list(cache.glob("*/*.safetensors"))

@@ -196,10 +196,13 @@ def download_model(name: str) -> Path:
 
     Plain weights are fetched; parts that have none are fetched as ``fp16``.
     """
-    weights = [f"{part}/*.safetensors" for part in MODEL_FILES]
-    folder = download(name, ["*.json", "*/*.json", "*/*.txt", *weights])
+    described = ["*.json", "*/*.json", "*/*.txt"]
+    folder = download(name, described)
+    if (folder / "model_index.json").is_file():
+        _check_kind(folder)  # before gigabytes of a model that cannot be used
+    folder = download(name, [*described, *(f"{part}/*.safetensors" for part in MODEL_FILES)])
     bare = [
-        f"{part}/{stem}.fp16*"
+        f"{part}/{stem}.fp16*.safetensors"
         for part, stem in MODEL_FILES.items()
         if not list((folder / part).glob(f"{stem}*.safetensors"))
     ]
