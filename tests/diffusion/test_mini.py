@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from calcarine.diffusion import LatentDiffusion
-from calcarine.diffusion.checkpoints import MINI
+from calcarine.diffusion.model_folder import MINI
 from calcarine.evaluation.networks import load_judge
 from calcarine.stimuli import scenes
 

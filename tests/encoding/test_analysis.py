@@ -165,6 +165,23 @@ def test_wide_features_are_reduced_by_training_stimuli(world):
     assert mean(one.regions, "r", region="early", space="z") > 0.6
 
 
+def test_test_stimuli_reach_no_principal_component(world):
+    """Features of test stimuli that go elsewhere change nothing inside the training stimuli."""
+    brain, features = world
+    train = np.isin(brain.stimuli.ids, brain.splits[0].train)
+    changed = {}
+    for name in ("z", "c", "zc@0.8"):
+        changed[name] = features[name].copy()
+        changed[name][~train] = changed[name][~train][:, ::-1] * 50
+    questions = Questions(ask=("latents",), n_components=5)
+    before, after = (
+        analyse(brain, brain.splits, made, questions, n_boot=10) for made in (features, changed)
+    )
+    for name in changed:
+        assert np.allclose(before.voxels[f"cv_r2:{name}"], after.voxels[f"cv_r2:{name}"], atol=1e-5)
+        assert not np.allclose(before.voxels[f"r:{name}"], after.voxels[f"r:{name}"], atol=1e-2)
+
+
 def test_mistakes_are_told(world):
     brain, features = world
     with pytest.raises(CalcarineError, match="no encoding question colours"):

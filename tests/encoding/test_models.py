@@ -3,6 +3,7 @@ import pytest
 
 from calcarine.datasets import Split
 from calcarine.encoding import (
+    EncodingScores,
     MeanResponses,
     correlation_p,
     discoveries,
@@ -213,3 +214,19 @@ def test_mistakes_are_told(world):
         encode(responses, spaces["z"][:10], brain.stimuli.ids)
     with pytest.raises(CalcarineError, match="no feature space y"):
         simulate_voxels(brain.stimuli, brain.splits[0], spaces, {"a": {"y": 1.0}})
+
+
+def test_the_winner_is_chosen_inside_the_training_stimuli():
+    """The space with the better test score loses where its held-out score is worse."""
+    held_out = {"a": [0.3, 0.1, 0.2], "b": [0.2, 0.4, 0.1]}
+    tested = {"a": [0.1, 0.9, 0.3], "b": [0.8, 0.2, 0.5]}
+    nothing = np.zeros((1, 3), np.float32)
+    scores = {
+        name: EncodingScores(
+            r=np.array(tested[name]), r2=np.array(tested[name]), cv_r2=np.array(held_out[name]),
+            alpha=np.ones(3), predicted=nothing,
+        )
+        for name in held_out
+    }  # fmt: skip
+    assert winners(scores).tolist() == [0, 1, 0]
+    assert winners(scores, np.array([True, False, True])).tolist() == [0, -1, 0]

@@ -197,3 +197,32 @@ def test_swav_takes_its_trunk_without_the_heads(no_cache):
     network, digest = Networks(WeightsStore(no_cache)).get("swav")
     assert torch.equal(network.layer4[0].conv1.weight.cpu(), trunk.layer4[0].conv1.weight)
     assert len(digest) == 64
+
+
+def test_clip_is_refused_unless_all_of_its_weights_are_there(no_cache):
+    """The published file holds the text's part too, which is not needed."""
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPConfig, CLIPModel
+
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2}  # fmt: skip
+    whole = CLIPModel(
+        CLIPConfig(
+            text_config={**small, "vocab_size": 20},
+            vision_config={**small, "image_size": 28, "patch_size": 14, "projection_dim": 8},
+            projection_dim=8,
+        )
+    )
+    folder = no_cache / weights.CLIP_FOLDER
+    whole.save_pretrained(folder)
+    network, _ = KINDS["clip"].load(WeightsStore(no_cache))
+    assert torch.equal(network.visual_projection.weight, whole.visual_projection.weight)
+    file = folder / "model.safetensors"
+    state = load_file(file)
+    save_file({**state, "visual_projection.weight": torch.zeros(2, 2)}, file, {"format": "pt"})
+    with pytest.raises(CalcarineError, match=r"another shape for visual_projection\.weight"):
+        KINDS["clip"].load(WeightsStore(no_cache))
+    del state["visual_projection.weight"]
+    save_file(state, file, {"format": "pt"})
+    with pytest.raises(CalcarineError, match=r"lack visual_projection\.weight"):
+        KINDS["clip"].load(WeightsStore(no_cache))

@@ -44,6 +44,7 @@ def test_another_data_set_drops_the_options_of_the_preset():
         ("generation.seed=-1", "generation.seed"),
         ("generation.search.strengths=[]", "generation.search.strengths"),
         ("encoding.n_permutations=18", "set n_permutations to 0 or at least 19"),
+        ("generation={strength: 0.2, steps: 4}", "'generation' is wrong: of 4 steps strength 0.2"),
     ],
 )
 def test_wrong_settings_are_named(setting, told):
@@ -141,3 +142,28 @@ def test_a_changed_key_clears_only_its_own_stage(tmp_path):
 def test_content_key_depends_on_every_part():
     assert content_key("a", {"b": 1}) == content_key("a", {"b": 1})
     assert len({content_key("a", {"b": 1}), content_key("a", {"b": 2}), content_key("b")}) == 3
+
+
+def test_a_strength_that_leaves_no_step_is_refused_before_the_run():
+    with pytest.raises(CalcarineError, match=r"of 20 steps strength 0\.01 leaves none"):
+        load_experiment("takagi", None, ["generation.strength=0.01", "generation.steps=20"])
+    settings = ["encoding.when=always", "generation.steps=4"]
+    with pytest.raises(CalcarineError, match=r"strength 0\.2 leaves none \(encoding\.strengths\)"):
+        load_experiment("takagi", None, settings)
+    load_experiment("takagi", None, [*settings, "encoding.ask=[latents]"])
+    zero = load_experiment("takagi", None, ["generation.strength=0", "generation.steps=1"])
+    assert zero.generation.strength == 0
+
+
+def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusion):
+    from calcarine.experiment.workspace import Workspace
+
+    settings = [
+        "generation.search.when=always",
+        "generation.search.steps=4",
+        "dataset.options={n_train: 24, n_test: 8, n_early: 10, n_ventral: 10, n_other: 2}",
+        f"generation.model={tiny_stable_diffusion}",
+    ]
+    work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
+    with pytest.raises(CalcarineError, match=r"leaves none \(generation\.search\.strengths\)"):
+        _ = work.keys

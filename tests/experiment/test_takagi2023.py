@@ -10,7 +10,7 @@ from calcarine import datasets
 from calcarine.datasets import registry
 from calcarine.datasets.scaling import zscore_sessions
 from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment, run_experiment
+from calcarine.experiment import load_experiment, run_experiment, run_stage
 from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
@@ -52,6 +52,27 @@ def test_it_runs_with_latents_of_another_size_and_reports_the_controls(
     assert work.z.shape == (32, 4, 5, 5)
     index = pd.read_parquet(run.reconstructions / "index.parquet")
     assert index.groupby("method").size()["z_c"] == 8 * (5 if preset == "takagi2023" else 2)
+
+
+def test_z_is_decoded_from_early_and_c_from_ventral_voxels(tiny_stable_diffusion, tmp_path):
+    from safetensors.numpy import load_file
+
+    sizes = {**SMALL, "n_early": 20, "n_ventral": 30}
+    settings = [
+        *QUICK[1:], f"dataset.options={json.dumps(sizes)}",
+        f"generation.model={tiny_stable_diffusion}", "encoding.when=never", "ridge.n_alphas=3",
+    ]  # fmt: skip
+    run = RunDirectory(tmp_path / "run", load_experiment("takagi2023", None, settings))
+    work = Workspace(run)
+    assert work.roi == {"z": "early", "c": "ventral", "pixels": "early"}
+    for stage in ("features", "fit"):
+        run_stage(work, stage)
+    (folder,) = run.decoder.iterdir()
+    widths = {name: len(load_file(folder / f"{name}.safetensors")["x_mean_"]) for name in "zc"}
+    assert widths == {"z": 20, "c": 30}
+    settings.append("roi.c=early")
+    other = RunDirectory(tmp_path / "other", load_experiment("takagi2023", None, settings))
+    assert Workspace(other).roi == {"z": "early", "c": "early", "pixels": "early"}
 
 
 def test_latents_of_512_px_models_are_made_at_320(tiny_stable_diffusion, tmp_path):

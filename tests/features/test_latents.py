@@ -4,6 +4,7 @@ import pytest
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.features import FeatureStore, text_conditioning, visual_latent
+from calcarine.features.latents import without_category
 from calcarine.features.semantic import coloured_maps, palette
 from calcarine.stimuli import StimulusSet, resize_images
 
@@ -63,6 +64,19 @@ def test_categories_take_the_place_of_captions(store, model, stimuli):
         text_conditioning(store, model, bare, text="categories")
     with pytest.raises(CalcarineError, match=r"no caption .* or choose features.text=categories"):
         text_conditioning(store, model, bare)
+
+
+def test_a_picture_without_category_gets_the_empty_text(store, model, stimuli, rng):
+    """One picture in a hundred of COCO shows no object."""
+    some = StimulusSet.from_arrays(
+        stimuli.images(), captions=["a cat"] * 5, categories=[("cat",), (), ("dog",), (), ("b",)]
+    )
+    c = text_conditioning(store, model, some, text="categories")
+    empty, cat = model.embed_text(["", "cat"])
+    assert np.allclose(c[[1, 3]], empty, atol=1e-6)
+    assert np.allclose(c[0], cat, atol=1e-6)
+    assert without_category(some, "categories") == 2
+    assert without_category(some, "captions") == 0
 
 
 def test_semantic_maps_take_the_place_of_images(store, model, stimuli):

@@ -25,7 +25,7 @@ from calcarine.cli.visdec import (
     refuse_beside_a_run,
     with_flags,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
@@ -63,6 +63,17 @@ def main() -> None:
         app()
     except CalcarineError as error:
         print(f"calcarine: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        whose = memory_that_ran_out(error)
+        if whose is None:
+            raise
+        print(
+            f"calcarine: The memory of this {whose} is too small; in a run, lower "
+            "generation.batch_size or set generation.precision to float16 (GPUs only), else use "
+            f"a {whose} with more.",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except OSError as error:
         print(f"calcarine: {error.filename or ''}: {error.strerror or error}.", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 
 if TYPE_CHECKING:
     import torch
@@ -198,6 +198,8 @@ class BrainConditioning:
             conditioner.load_state_dict(own)
             scale = VoxelScale(state["voxels.mean"].numpy(), state["voxels.scale"].numpy())
         except Exception as error:
+            if memory_that_ran_out(error):
+                raise
             raise CalcarineError(
                 f"{folder} holds no trained conditioning, or a broken one; train it again."
             ) from error

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
+from calcarine.errors import CalcarineError
 from calcarine.stimuli import resize_images
 
 Progress = Callable[[int], None]
@@ -102,7 +103,18 @@ class Reconstructor:
 
 
 def to_uint8(pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Pictures in [0, 1] to 8 bits, rounded."""
+    """Pictures in [0, 1] to 8 bits, rounded.
+
+    Raises
+    ------
+    CalcarineError
+        If a picture holds values that are not finite, which would become black.
+    """
+    if not np.isfinite(pictures).all():
+        raise CalcarineError(
+            "A picture holds values that are not finite; where generation.precision is float16, "
+            "set it to float32, else look at the responses and weights it was made from."
+        )
     return np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.checkpoints import check_safetensors, download
+from calcarine.checkpoints import check_safetensors, load_safetensors
+from calcarine.diffusion.loading import load_autoencoder
+from calcarine.diffusion.model_folder import download
 from calcarine.diffusion.noise import gaussian_noise
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import digest_file
 
 Progress = Callable[[int], None]
@@ -79,8 +81,10 @@ class Autoencoder:
         contents = b"".join(bytes.fromhex(digest_file(file)) for file in files)
         digest = hashlib.sha256(contents).hexdigest()
         try:
-            vae = _taesd(*own) if files == own else _from_folder(folder)
+            vae = _taesd(*own) if files == own else load_autoencoder(folder, torch.float32)
         except (RuntimeError, ValueError, OSError, KeyError) as error:
+            if memory_that_ran_out(error):
+                raise
             raise CalcarineError(
                 f"The weights in {folder} are not those of an autoencoder; copy them again."
             ) from error
@@ -160,8 +164,9 @@ class Autoencoder:
             pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).permute(0, 3, 1, 2)
             pixels = (pixels.float() / 127.5 - 1).to(device, dtype)
             keys = None if sample is None else list(sample[batch])
-            latents = (self._latents(pixels, keys, seed) - shift) * factor
-            parts.append(latents.float().cpu().numpy())
+            latents = ((self._latents(pixels, keys, seed) - shift) * factor).float()
+            check_finite(latents, "latents of the encoder", dtype)
+            parts.append(latents.cpu().numpy())
             tell(progress, len(pixels))
         if not parts:
             return np.zeros((0, self.channels, height, width), np.float32)
@@ -191,14 +196,22 @@ class Autoencoder:
         batch_size: int = 32,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Latents ``(n, channels, h, w)`` to pictures ``(n, height, width, 3)`` in [0, 1]."""
+        """Latents ``(n, channels, h, w)`` to pictures ``(n, height, width, 3)`` in [0, 1].
+
+        Raises
+        ------
+        CalcarineError
+            If latents or pictures hold values that are not finite, which would become black.
+        """
         device, dtype = self._place
         factor, shift = self._scale
         height, width = (side * self.downscale for side in latents.shape[2:])
         parts = []
         for batch in batches(len(latents), _at_once(batch_size, height * width)):
             z = torch.from_numpy(np.ascontiguousarray(latents[batch])).to(device, dtype)
+            check_finite(z, "latents", dtype)
             pixels = self.vae.decode(z / factor + shift).sample.float()
+            check_finite(pixels, "pictures of the decoder", dtype)
             parts.append(((pixels + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
             tell(progress, len(z))
         return np.concatenate(parts) if parts else np.zeros((0, height, width, 3), np.float32)
@@ -219,10 +232,9 @@ class Autoencoder:
 def _taesd(encoder: Path, decoder: Path) -> Any:
     """TAESD from its own two files, whose layers are counted otherwise than in diffusers."""
     from diffusers import AutoencoderTiny
-    from safetensors.torch import load_file
 
-    state = {f"encoder.layers.{key}": value for key, value in load_file(encoder).items()}
-    for key, value in load_file(decoder).items():
+    state = {f"encoder.layers.{key}": value for key, value in load_safetensors(encoder).items()}
+    for key, value in load_safetensors(decoder).items():
         number, rest = key.split(".", 1)
         # The first layer of the original only limits its input and has no weights.
         state[f"decoder.layers.{int(number) - 1}.{rest}"] = value
@@ -231,21 +243,34 @@ def _taesd(encoder: Path, decoder: Path) -> Any:
     return vae
 
 
-def _from_folder(folder: Path) -> Any:
-    import diffusers
-
-    name = json.loads((folder / "config.json").read_text()).get("_class_name")
-    if name not in ("AutoencoderKL", "AutoencoderTiny", "VQModel"):
-        raise ValueError(name)
-    return getattr(diffusers, name).from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-    )
-
-
 def _at_once(batch_size: int, pixels: int) -> int:
     if batch_size < 1:
         return batch_size  # told by `batches`
     return max(1, min(batch_size, _PIXELS_AT_ONCE // max(pixels, 1)))
+
+
+def check_finite(values: torch.Tensor, what: str, dtype: torch.dtype) -> None:
+    """Raise one sentence where a network gave values that are no finite numbers.
+
+    Parameters
+    ----------
+    values : tensor
+    what : str
+        What they are, in the plural.
+    dtype : torch.dtype
+        Of the network.
+    """
+    if bool(torch.isfinite(values).all()):
+        return
+    name = str(dtype).removeprefix("torch.")
+    advice = (
+        "its weights or its input are damaged"
+        if dtype == torch.float32
+        else "numbers became too large for this precision, so set generation.precision to float32"
+    )
+    raise CalcarineError(
+        f"The model, computing in {name}, gave {what} that are not finite: {advice}."
+    )
 
 
 def batches(count: int, size: int) -> list[slice]:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calcarine.diffusion.checkpoints import check_folder, check_safetensors
+from calcarine.checkpoints import check_safetensors
+from calcarine.diffusion.model_folder import check_folder
 from calcarine.diffusion.single_file import (
     averaged,
     check_weights,

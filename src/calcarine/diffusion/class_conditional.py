@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.checkpoints import digest_folder
+from calcarine.checkpoints import load_safetensors
 from calcarine.diffusion.cin256 import (
     CLASSES,
     build_models,
@@ -20,11 +20,13 @@ from calcarine.diffusion.cin256 import (
 )
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.loading import (
-    diffusers_options,
     digest_as,
+    load_network,
     target_device,
     told_in_a_sentence,
 )
+from calcarine.diffusion.model_folder import digest_folder
+from calcarine.diffusion.schedulers import load_ddim
 from calcarine.diffusion.single_file import is_single_file
 from calcarine.errors import CalcarineError
 
@@ -173,25 +175,28 @@ def load_class_conditional(
             "cin256-v2, or a folder converted from it."
         )
     check_class_folder(place)
-    vae, unet, scheduler, classes = _load_parts(place, dtype)
+    parts, notes = _load_parts(place, dtype)
     digest = digest_as(digest_folder(place), dtype)
-    model = ClassConditionalDiffusion(vae, unet, scheduler, classes, str(source), digest)
+    model = ClassConditionalDiffusion(*parts, str(source), digest)
+    model.add_notes(notes)
     return model.to(target)
 
 
-def _load_parts(place: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, NDArray[np.float32]]:
-    from diffusers import DDIMScheduler, UNet2DConditionModel, VQModel
-    from safetensors.torch import load_file
+def _load_parts(
+    place: Path, dtype: torch.dtype
+) -> tuple[tuple[Any, Any, Any, NDArray[np.float32]], list[str]]:
+    from diffusers import UNet2DConditionModel, VQModel
 
-    with told_in_a_sentence(place):
-        return (
-            VQModel.from_pretrained(place, subfolder="vae", **diffusers_options(torch.float32)),
-            UNet2DConditionModel.from_pretrained(
-                place, subfolder="unet", **diffusers_options(dtype)
-            ),
-            DDIMScheduler.from_pretrained(place, subfolder="scheduler"),
-            load_file(place / CLASSES)["weight"].float().numpy(),
-        )
+    scheduler, notes = load_ddim(place / "scheduler" / "scheduler_config.json")
+    with told_in_a_sentence(place / CLASSES):
+        classes = load_safetensors(place / CLASSES)["weight"].float().numpy()
+    parts = (
+        load_network(VQModel, place / "vae", torch.float32),
+        load_network(UNet2DConditionModel, place / "unet", dtype),
+        scheduler,
+        classes,
+    )
+    return parts, notes
 
 
 def random_class_conditional(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -9,7 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.autoencoder import Autoencoder, Key, Progress, batches, tell
+from calcarine.diffusion.autoencoder import (
+    Autoencoder,
+    Key,
+    Progress,
+    batches,
+    check_finite,
+    tell,
+)
 from calcarine.diffusion.conditioning import (
     Conditions,
     add_time_condition,
@@ -19,13 +27,23 @@ from calcarine.diffusion.conditioning import (
     trainable_parts,
 )
 from calcarine.diffusion.noise import gaussian_noise
-from calcarine.diffusion.samplers import begin, check_sampler, timesteps
+from calcarine.diffusion.samplers import begin, check_sampler, check_steps, timesteps
+from calcarine.diffusion.schedulers import as_ddim
 from calcarine.errors import CalcarineError
 
-__all__ = ["ConditionalDiffusion", "add_time_condition", "freeze_except", "trainable_parts"]
+__all__ = [
+    "ConditionalDiffusion",
+    "ModelNote",
+    "add_time_condition",
+    "freeze_except",
+    "trainable_parts",
+]
 
-_SHORT_OF_MEMORY = 8e9
 _RESCALE = 1.0
+
+
+class ModelNote(UserWarning):
+    """Something that a user must know of how a model was read."""
 
 
 class ConditionalDiffusion:
@@ -39,12 +57,16 @@ class ConditionalDiffusion:
         of all where the noise schedule ends with no signal at all. So it is 1 for such models
         and 0, as the seed papers have it, for others.
 
+    notes : tuple of str
+        What was changed when the model was read, in sentences; each was a warning too.
+
     Parameters
     ----------
     vae
         Autoencoder of diffusers: ``AutoencoderKL``, ``AutoencoderTiny`` or ``VQModel``.
     unet : UNet2DConditionModel
     scheduler : DDIMScheduler
+        Or another one of diffusers of DDPM's family, whose noise schedule DDIM takes over.
     name : str
         How the model is called in reports.
     digest : str
@@ -62,23 +84,27 @@ class ConditionalDiffusion:
     ) -> None:
         self.autoencoder = Autoencoder(vae)
         self.unet = unet.eval().requires_grad_(False)
-        self.scheduler = scheduler
+        self.scheduler, notes = as_ddim(scheduler, name)
+        self.notes: tuple[str, ...] = ()
+        self.add_notes(notes)
         self.name = name
         self.digest = digest
-        ends_in_noise = bool(scheduler.config.get("rescale_betas_zero_snr", False))
+        ends_in_noise = bool(self.scheduler.config.get("rescale_betas_zero_snr", False))
         self.guidance_rescale = _RESCALE if ends_in_noise else 0.0
-        if unet.config.in_channels != vae.config.latent_channels:
-            raise CalcarineError(
-                f"The U-Net takes {unet.config.in_channels} latent channels, the autoencoder "
-                f"gives {vae.config.latent_channels}: these parts are not of one model."
-            )
+        self._side = _latent_side(unet.config.sample_size)
+        _check_channels(unet.config, int(vae.config.latent_channels))
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Keep what a user must know of how the model was read, and warn of it once."""
+        for note in notes:
+            if note not in self.notes:
+                self.notes += (note,)
+                warnings.warn(note, ModelNote, stacklevel=3)
 
     def to(self, device: torch.device) -> Self:
-        """Move all networks to ``device``; where a GPU is short of memory, attend in slices."""
+        """Move all networks to ``device``."""
         for part in self._networks:
             part.to(device)
-        if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < _SHORT_OF_MEMORY:
-            self.unet.set_attention_slice("auto")
         return self
 
     @property
@@ -106,13 +132,12 @@ class ConditionalDiffusion:
     @property
     def image_size(self) -> int:
         """Side in pixels of the pictures the U-Net was made for."""
-        return int(self.unet.config.sample_size) * self.downscale
+        return self._side * self.downscale
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents the U-Net was made for."""
-        side = int(self.unet.config.sample_size)
-        return int(self.unet.config.in_channels), side, side
+        return int(self.unet.config.in_channels), self._side, self._side
 
     @property
     def context_width(self) -> int:
@@ -156,6 +181,7 @@ class ConditionalDiffusion:
     ) -> NDArray[np.float32]:
         """Latents noised to ``strength``, as the start of image-to-image generation."""
         times = timesteps(self.scheduler, steps, strength)
+        check_steps(steps, strength)
         z = torch.from_numpy(np.ascontiguousarray(latents))
         if len(times) == 0:
             return z.numpy().copy()
@@ -197,7 +223,8 @@ class ConditionalDiffusion:
         start : float32 array of shape (n, channels, h, w), optional
             Latents to begin from. Without them generation begins from noise.
         strength : float
-            Share of the steps that is run when there is a ``start`` (0.8 in the paper).
+            Share of the steps that is run when there is a ``start`` (0.8 in the paper); 0 returns
+            the start as it is.
         guidance : float
             Classifier-free guidance scale (5 in the paper); 1 turns it off.
         steps : int
@@ -223,8 +250,8 @@ class ConditionalDiffusion:
         Raises
         ------
         CalcarineError
-            If numbers or shapes disagree, an empty context is needed, or the sampler does not fit
-            the model's noise schedule.
+            If numbers or shapes disagree, an empty context is needed, the sampler does not fit
+            the model's noise schedule, or a strength above 0 leaves no step.
 
         Notes
         -----
@@ -260,6 +287,7 @@ class ConditionalDiffusion:
             stepper, times = begin(sampler, self.scheduler, steps, times)
             x = x.to(self.device, self.dtype)
             x = self._denoise(x, stepper, times, told, batch, guidance, after_step)
+            check_finite(x, "denoised latents", self.dtype)
             parts.append(x.float().cpu().numpy())
             tell(progress, len(names))
         return np.concatenate(parts) if parts else np.zeros((0, *self.latent_shape), np.float32)
@@ -299,6 +327,32 @@ class ConditionalDiffusion:
             if after_step is not None:
                 after_step(x)
         return x
+
+
+def _latent_side(size: Any) -> int:
+    """Side of the latents from the ``sample_size`` of a U-Net: a number, or two equal ones."""
+    sides = list(size) if isinstance(size, list | tuple) else [size]
+    if not sides or len(set(sides)) > 1 or not isinstance(sides[0], int):
+        raise CalcarineError(
+            f"The U-Net's config.json has the sample_size {size}; it must be one number, or two "
+            "equal ones, for pictures here are square."
+        )
+    return int(sides[0])
+
+
+def _check_channels(unet: Any, latent: int) -> None:
+    takes, gives = int(unet.in_channels), int(unet.out_channels)
+    if takes != latent:
+        more = ", or the U-Net needs further pictures (inpainting, depth, upscaling)"
+        raise CalcarineError(
+            f"The U-Net takes {takes} latent channels, the autoencoder gives {latent}: these parts "
+            f"are not of one model{more if takes > latent else ''}."
+        )
+    if gives != takes:
+        raise CalcarineError(
+            f"The U-Net predicts {gives} channels for latents of {takes}, as models with learned "
+            "variances do; choose a model with as many."
+        )
 
 
 def _rescaled(guess: torch.Tensor, bound: torch.Tensor, share: float) -> torch.Tensor:

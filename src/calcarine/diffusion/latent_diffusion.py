@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.autoencoder import Autoencoder, batches
-from calcarine.diffusion.checkpoints import digest_folder
+from calcarine.diffusion.autoencoder import Autoencoder, batches, check_finite
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.loading import digest_as, load_parts, model_folder, target_device
+from calcarine.diffusion.model_folder import digest_folder
 from calcarine.errors import CalcarineError
 
 
@@ -101,11 +101,12 @@ class LatentDiffusion(ConditionalDiffusion):
         if own is not None:
             own.check_replaces(place / "vae" / "config.json")
         other = None if own is None else own.vae
-        vae, text, words, unet, scheduler = load_parts(place, dtype, other)
+        (vae, text, words, unet, scheduler), notes = load_parts(place, dtype, other)
         digest = digest_folder(place)
         if own is not None:
             digest = f"{digest}+{own.digest}"
         model = cls(vae, text, words, unet, scheduler, str(source), digest_as(digest, dtype))
+        model.add_notes(notes)
         return model.to(target)
 
     @property
@@ -135,6 +136,7 @@ class LatentDiffusion(ConditionalDiffusion):
                 return_tensors="pt",
             ).input_ids
             states = self.text_encoder(ids.to(self.device)).last_hidden_state
+            check_finite(states, "states of the text encoder", states.dtype)
             parts.append(states.float().cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, *self.context_shape), np.float32)
 

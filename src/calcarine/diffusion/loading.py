@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,18 +10,32 @@ from typing import Any
 
 import torch
 
-from calcarine.diffusion.checkpoints import check_folder, download, locate
+from calcarine.checkpoints import check_loaded
+from calcarine.diffusion.model_folder import (
+    check_folder,
+    download_model,
+    find_variant,
+    locate,
+    variant_notes,
+)
 from calcarine.diffusion.original import converted_folder
+from calcarine.diffusion.schedulers import load_ddim
 from calcarine.diffusion.single_file import is_single_file
-from calcarine.errors import CalcarineError
+from calcarine.diffusion.tokenizer import check_tokenizer, check_words
+from calcarine.errors import CalcarineError, memory_that_ran_out
+
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+"""Classes of diffusers that may stand for the autoencoder."""
+
+OTHER_PARTS_OF_CLIP = ("text_projection.", "vision_model.", "visual_projection.", "logit_scale")
+"""Weights that a file of a whole CLIP holds beside the text encoder's."""
 
 
 def model_folder(source: str | Path, *single_file_options: Any) -> Path:
     """Folder of a model, found, converted or downloaded."""
     place = locate(source)
     if isinstance(place, str):
-        weights = [f"{part}/*.safetensors" for part in ("vae", "unet", "text_encoder")]
-        place = download(place, ["*.json", "*/*.json", "*/*.txt", *weights])
+        place = download_model(place)
     elif is_single_file(place):
         place = converted_folder(place, *single_file_options)
     check_folder(place)
@@ -42,31 +57,93 @@ def digest_as(digest: str, dtype: torch.dtype) -> str:
     return f"{digest}-{str(dtype).removeprefix('torch.')}"
 
 
-def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[Any, ...]:
-    """Autoencoder, text encoder, tokenizer, U-Net and scheduler of a folder."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[tuple[Any, ...], list[str]]:
+    """Autoencoder, text encoder, tokenizer, U-Net and scheduler of a folder, and notes on them."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTokenizer
+
+    check_tokenizer(place / "tokenizer")
+    scheduler, notes = load_ddim(place / "scheduler" / "scheduler_config.json")
+    with told_in_a_sentence(place):
+        words = CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True)
+    parts = (
+        vae or load_autoencoder(place / "vae", dtype),
+        _load_text_encoder(place / "text_encoder", dtype),
+        words,
+        load_network(UNet2DConditionModel, place / "unet", dtype),
+        scheduler,
+    )
+    check_words(words, parts[1], place)
+    return parts, notes + variant_notes(
+        place, ("vae", "text_encoder", "unet") if vae is None else ("text_encoder", "unet")
+    )
+
+
+def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network of diffusers from its folder, with all of its weights.
+
+    Parameters
+    ----------
+    kind : class
+        Such as ``UNet2DConditionModel``.
+    folder : Path
+        With ``config.json`` and safetensors, whole or in shards; where there is only a variant
+        such as ``*.fp16.safetensors``, that is read.
+    dtype : torch.dtype
+
+    Raises
+    ------
+    CalcarineError
+        If weights are missing, unknown or of another shape, or the folder cannot be read.
+    """
+    with told_in_a_sentence(folder):
+        network, info = kind.from_pretrained(
+            folder,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # True needs accelerate, which is no dependency
+            variant=find_variant(folder, "diffusion_pytorch_model"),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the info, and refused below
+        )
+    check_loaded(info, folder)
+    return network
+
+
+def load_autoencoder(folder: Path, dtype: torch.dtype) -> Any:
+    """The autoencoder of diffusers that the ``config.json`` of a folder names."""
+    import diffusers
+
+    with told_in_a_sentence(folder):
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name = about.get("_class_name", AUTOENCODERS[0])
+    if name not in AUTOENCODERS:
+        raise CalcarineError(
+            f"The autoencoder in {folder} is of the kind {name}; those that can be used are "
+            f"{', '.join(AUTOENCODERS)}."
+        )
+    return load_network(getattr(diffusers, name), folder, dtype)
+
+
+def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
+    from transformers import CLIPTextModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    options = diffusers_options(dtype)
-    with told_in_a_sentence(place):
-        return (
-            vae or AutoencoderKL.from_pretrained(place, subfolder="vae", **options),
-            CLIPTextModel.from_pretrained(
-                place / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-            ),
-            CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True),
-            UNet2DConditionModel.from_pretrained(place, subfolder="unet", **options),
-            DDIMScheduler.from_pretrained(place, subfolder="scheduler"),
+    with told_in_a_sentence(folder):
+        loaded: Any = CLIPTextModel.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=find_variant(folder, "model"),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the info, and refused below
         )
-
-
-def diffusers_options(dtype: torch.dtype) -> dict[str, Any]:
-    """How networks of diffusers are read: safetensors only, never from the network."""
-    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
-    options["low_cpu_mem_usage"] = False  # True needs accelerate, which is no dependency
-    return options
+    network, info = loaded
+    check_loaded(info, folder, unused=OTHER_PARTS_OF_CLIP)
+    return network
 
 
 @contextmanager
@@ -74,7 +151,11 @@ def told_in_a_sentence(place: Path) -> Iterator[None]:
     """Whatever goes wrong while a model is loaded becomes one sentence."""
     try:
         yield
+    except CalcarineError:
+        raise
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__
         raise CalcarineError(f"The model in {place} could not be loaded: {first}") from error

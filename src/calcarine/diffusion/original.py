@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calcarine.diffusion.checkpoints import MODEL_FILES, check_folder
+from calcarine.diffusion.model_folder import MODEL_FILES, check_folder
 from calcarine.diffusion.single_file import (
     averaged,
     check_weights,

@@ -20,8 +20,35 @@ def timesteps(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
     if not 1 <= steps <= most:
         raise CalcarineError(f"steps is {steps}; it lies between 1 and {most}.")
     scheduler.set_timesteps(steps)
+    if int(max(scheduler.timesteps)) >= most:
+        raise CalcarineError(
+            f"steps is {steps}, but this model's schedule begins at the second of its {most} noise "
+            f"levels (steps_offset); choose fewer."
+        )
     kept = min(int(steps * strength), steps)
     return torch.as_tensor(scheduler.timesteps)[steps - kept :]
+
+
+def check_steps(steps: int, strength: float, name: str = "") -> None:
+    """Raise one sentence where a strength above 0 leaves no step, so that no context would count.
+
+    Parameters
+    ----------
+    steps : int
+    strength : float
+        Exactly 0 keeps the latents on purpose and is allowed.
+    name : str
+        Of the setting, for the sentence.
+
+    Notes
+    -----
+    Source of the count: diffusers' image-to-image pipelines, ``int(steps * strength)``.
+    """
+    if strength > 0 and int(steps * strength) < 1:
+        told = f" ({name})" if name else ""
+        raise CalcarineError(
+            f"Of {steps} steps strength {strength:g} leaves none{told}; raise one of them."
+        )
 
 
 def check_sampler(name: str, scheduler: Any) -> None:

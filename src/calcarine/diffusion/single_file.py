@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from calcarine.diffusion.checkpoints import check_safetensors
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints import file_format, load_safetensors
+from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import digest_file
 
 # Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
@@ -78,22 +78,20 @@ def read_single_file(file: Path) -> dict[str, Any]:
     """
     import torch
 
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        check_safetensors(file)
-        return dict(load_file(file))
-    with file.open("rb") as handle:
-        start = handle.read(2)
+    kind = file_format(file)
+    if file.suffix == ".safetensors" or kind == "safetensors":
+        return load_safetensors(file)
     mapped = zipfile.is_zipfile(file)
-    if start == b"PK" and not mapped:
+    if kind == "zip" and not mapped:
         raise CalcarineError(f"{file} is truncated; copy it again.")
-    if not mapped and start[:1] != b"\x80":
+    if kind == "unknown":
         raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.")
     try:
         with _named_classes():
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise CalcarineError(
                 f"{file} holds more than weights and reading it could run code, so it is refused; "

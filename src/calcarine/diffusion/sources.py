@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from calcarine.diffusion.checkpoints import check_safetensors
+from calcarine.checkpoints import check_safetensors
 from calcarine.diffusion.cin256 import CLASS_WEIGHT, CLASSES
 from calcarine.diffusion.class_conditional import load_class_conditional
 from calcarine.diffusion.conditional import ConditionalDiffusion

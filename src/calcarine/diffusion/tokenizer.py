@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from calcarine.errors import CalcarineError
 
@@ -44,6 +45,34 @@ def find_tokenizer(folder: str | Path | None = None) -> list[Path]:
             f"({type(error).__name__}); give a folder with its vocab.json and merges.txt as "
             "tokenizer (generation.tokenizer)."
         ) from error
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise one sentence unless the folder ``tokenizer`` of a model holds a vocabulary.
+
+    transformers reads a folder without one, and makes the same sign of every word.
+    """
+    if not _is_whole(folder):
+        raise CalcarineError(
+            f"{folder} holds no vocabulary (vocab.json with merges.txt, or tokenizer.json), so all "
+            "texts would be the same; copy the model again, whole."
+        )
+
+
+def check_words(tokenizer: Any, text_encoder: Any, place: Path) -> None:
+    """Raise one sentence unless a tokenizer knows words, and no more than its text encoder."""
+    known = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if len(known) < 2:
+        raise CalcarineError(
+            f"The vocabulary of {place / 'tokenizer'} is empty, so all texts would be the same; "
+            "copy the model again, whole."
+        )
+    most = int(text_encoder.config.vocab_size)
+    if len(tokenizer) > most:
+        raise CalcarineError(
+            f"The tokenizer in {place} has {len(tokenizer)} words, its text encoder {most}: these "
+            "parts are not of one model."
+        )
 
 
 def _is_whole(folder: Path) -> bool:

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
+from calcarine.checkpoints import load_safetensors
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.images import resize_images
 
@@ -249,28 +248,11 @@ def _new_net(path: Path) -> JudgeNet:
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError):
-        if _is_pickle(path):
-            raise CalcarineError(
-                f"{path} is a pickle, which can run code when opened and is therefore never read: "
-                "convert it to safetensors."
-            ) from None
-        raise CalcarineError(
-            f"{path} is truncated or not a safetensors file: copy it again from its source."
-        ) from None
+    state = load_safetensors(path)
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise CalcarineError(f"{path} holds weights that are not finite: copy or train it again.")
     return state
-
-
-def _is_pickle(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(9)
-    # The length of a safetensors header can begin like a pickle; its text begins with a brace.
-    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[8:] != b"{")
 
 
 def _distinct(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,6 +20,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
+def check_denoises(steps: int, strength: float, name: str) -> None:
+    """Raise a sentence where a strength above 0 leaves no step, so that c would not be used."""
+    if strength > 0 and int(steps * strength) < 1:
+        raise ValueError(
+            f"of {steps} steps strength {strength:g} leaves none ({name}); raise one of them"
+        )
+
+
 class DatasetConfig(_Part):
     """Which brain data."""
 
@@ -97,6 +105,11 @@ class GenerationConfig(_Part):
     through_image: bool = True
     search: SearchConfig = SearchConfig()
 
+    @model_validator(mode="after")
+    def _denoises(self) -> GenerationConfig:
+        check_denoises(self.steps, self.strength, "generation.strength")
+        return self
+
 
 class EvaluationConfig(_Part):
     """Scores and their intervals."""
@@ -158,6 +171,13 @@ class Experiment(_Part):
     evaluation: EvaluationConfig = EvaluationConfig()
     encoding: EncodingConfig = EncodingConfig()
     visdec: VisDecConfig = VisDecConfig()
+
+    @model_validator(mode="after")
+    def _encodes_denoised_latents(self) -> Experiment:
+        if self.encoding.when == "always" and "noise" in self.encoding.ask:
+            for strength in self.encoding.strengths:
+                check_denoises(self.generation.steps, strength, "encoding.strengths")
+        return self
 
 
 _PAPER: dict[str, Any] = {
@@ -270,7 +290,10 @@ def load_experiment(
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             raise CalcarineError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
-        raise CalcarineError(f"The setting '{place}' is wrong: {first['msg']}.") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        if not place:
+            raise CalcarineError(f"Settings do not go together: {reason}.") from error
+        raise CalcarineError(f"The setting '{place}' is wrong: {reason}.") from error
 
 
 def _near(place: tuple[int | str, ...]) -> str:

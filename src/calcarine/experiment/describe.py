@@ -48,7 +48,7 @@ def describe(work: Workspace) -> None:
                 chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
             decoder[split.name] = json.loads((folder / "summary.json").read_text())
     info = datasets.info(dataset.name)
-    told = read_evaluation(run.metrics).notes
+    told = [*_of_models(work), *read_evaluation(run.metrics).notes]
     if work.phase_on("adapt"):
         told = [*_of_visdec(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
@@ -105,6 +105,16 @@ def _of_visdec(work: Workspace) -> list[str]:
     found += [ALIGNED] if aligned else []
     found += [FROM_LATENT.format(adapt.strength)] if adapt.strength < 1 else []
     return found
+
+
+def _of_models(work: Workspace) -> list[str]:
+    """Notes on how the models were read, and on the text that they were given."""
+    found = []
+    if work.needs_text_model:
+        found += [*work.model.notes, *work.text_notes]
+    if work.phase_on("adapt"):
+        found += work.generator.notes
+    return list(dict.fromkeys(found))
 
 
 def _models(work: Workspace) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from calcarine import __version__
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.experiment.config import Experiment
 from calcarine.files import write_text
 
@@ -173,6 +173,8 @@ def readable(file: Path, stage: str) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         raise CalcarineError(
             f"{file} is missing or broken; delete it and .stages/{stage}.json of the run, then "
             "run again."

@@ -20,6 +20,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols import find_protocol
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.describe import describe
+from calcarine.experiment.memory import enough_memory
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import (
     RunDirectory,
@@ -169,7 +170,7 @@ def run_stage(work: Workspace, stage: str) -> None:
     if stage in _NEEDS:
         work.run.require(_NEEDS[stage], work.keys[_NEEDS[stage]])
     if work.run.begin(stage, key):
-        with work.run.timed(stage):
+        with work.run.timed(stage), enough_memory(work.config, stage):
             STAGES[stage](work)
         work.run.finish(stage, key)
 

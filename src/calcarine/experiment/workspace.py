@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,8 @@ from calcarine import datasets
 from calcarine.datasets import BrainDataset, Split
 from calcarine.datasets.splits.files import find_split
 from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
-from calcarine.diffusion.conditional import ConditionalDiffusion
+from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
+from calcarine.diffusion.samplers import check_steps
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.networks import judge_digest
 from calcarine.experiment.config import Experiment
@@ -21,7 +24,9 @@ from calcarine.experiment.progress import Progress
 from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory, content_key
 from calcarine.features import FeatureStore, LatentRecipe
+from calcarine.features.latents import without_category
 
+_Model = TypeVar("_Model", bound=ConditionalDiffusion)
 _SEARCH_USES = ("model", "seed", "through_image", "guidance_rescale")
 _Z_C_SETTINGS = ("strength", "guidance", "guidance_rescale", "steps", "seed")
 
@@ -57,14 +62,25 @@ class Workspace:
     @cached_property
     def model(self) -> LatentDiffusion:
         config = self.config.generation
-        model = LatentDiffusion.from_pretrained(
-            config.model,
-            dtype=torch_dtype(config.precision),
-            autoencoder=config.autoencoder,
-            tokenizer=config.tokenizer,
+        model = self._said(
+            lambda: LatentDiffusion.from_pretrained(
+                config.model,
+                dtype=torch_dtype(config.precision),
+                autoencoder=config.autoencoder,
+                tokenizer=config.tokenizer,
+            )
         )
         if config.guidance_rescale is not None:
             model.guidance_rescale = config.guidance_rescale
+        return model
+
+    def _said(self, load: Callable[[], _Model]) -> _Model:
+        """A model whose notes are said as progress instead of by warnings."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ModelNote)
+            model = load()
+        for note in model.notes:
+            self.progress.say(note)
         return model
 
     @cached_property
@@ -135,6 +151,7 @@ class Workspace:
             resize=config.resize,
             seed=self.config.generation.seed,
             text=config.text,
+            batch_size=self.config.generation.batch_size,
         )
 
     @cached_property
@@ -143,7 +160,21 @@ class Workspace:
             return self.recipe.z(self.store, self.model, self.dataset.stimuli, advance)
 
     @cached_property
+    def text_notes(self) -> list[str]:
+        """What a reader must know of the text that c is made of."""
+        stimuli = self.dataset.stimuli
+        bare = without_category(stimuli, self.config.features.text)
+        if not bare:
+            return []
+        return [
+            f"{bare} of {len(stimuli)} stimuli have no category; their c is that of the empty text "
+            "(features.text=categories)."
+        ]
+
+    @cached_property
     def c(self) -> NDArray[np.float32]:
+        for note in self.text_notes:
+            self.progress.say(note)
         with self.progress.track("Text conditioning c", len(self.dataset.stimuli)) as advance:
             return self.recipe.c(self.store, self.model, self.dataset.stimuli, advance)
 
@@ -158,7 +189,7 @@ class Workspace:
             )
         if source is None:
             return self.model
-        found = load_model(source)
+        found = self._said(lambda: load_model(source))
         if self.config.generation.guidance_rescale is not None:
             found.guidance_rescale = self.config.generation.guidance_rescale
         return found
@@ -168,7 +199,10 @@ class Workspace:
         """How latents and contexts of the generator are made."""
         features = self.config.features
         return LatentRecipe(
-            size=self.generator.image_size, resize=features.resize, text=features.text
+            size=self.generator.image_size,
+            resize=features.resize,
+            text=features.text,
+            batch_size=self.config.generation.batch_size,
         )
 
     @cached_property
@@ -219,9 +253,14 @@ class Workspace:
             return False
         search = self.config.generation.search
         enough = min(len(split.train) for split in self.splits) >= 2 * search.n_stimuli
-        if search.when == "auto":
-            return enough and len(self.splits) > 1
-        return search.when == "always"
+        searches = enough and len(self.splits) > 1
+        if search.when != "auto":
+            searches = search.when == "always"
+        if searches:
+            for steps in (search.steps, self.config.generation.steps):
+                for strength in search.strengths:
+                    check_steps(steps, strength, "generation.search.strengths")
+        return searches
 
     @property
     def needs_text_model(self) -> bool:

@@ -34,6 +34,8 @@ class LatentRecipe:
         Of z, as in `visual_latent`.
     text
         Of c, as in `text_conditioning`.
+    batch_size
+        Pictures at a time; changes speed and memory, never what comes out.
     """
 
     size: int | None = None
@@ -42,6 +44,7 @@ class LatentRecipe:
     resize: Filter = "bicubic"
     seed: int = 42
     text: Text = "captions"
+    batch_size: int = 32
 
     def z(
         self,
@@ -61,6 +64,7 @@ class LatentRecipe:
             picture=self.picture,
             resize=self.resize,
             seed=self.seed,
+            batch_size=self.batch_size,
         )
 
     def c(
@@ -71,11 +75,14 @@ class LatentRecipe:
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Text conditioning of each stimulus; see `text_conditioning`."""
-        return text_conditioning(store, model, stimuli, progress, text=self.text)
+        return text_conditioning(
+            store, model, stimuli, progress, text=self.text, batch_size=self.batch_size
+        )
 
     def provenance(self, stimuli: StimulusSet) -> dict[str, Any]:
         """What z and c depend on beside the model and the digest of the stimuli."""
         made_of = asdict(self)
+        del made_of["batch_size"]
         if self.posterior == "mode":
             del made_of["seed"]
         return made_of | source_digests(stimuli, self.picture, self.text)
@@ -92,6 +99,7 @@ def visual_latent(
     picture: Picture = "image",
     resize: Filter = "bicubic",
     seed: int = 42,
+    batch_size: int = 32,
 ) -> NDArray[np.float32]:
     """z: latent of each stimulus under the model's autoencoder.
 
@@ -109,6 +117,8 @@ def visual_latent(
     resize : {"bicubic", "lanczos"}
     seed : int
         Of posterior samples.
+    batch_size : int
+        Pictures that are encoded together.
 
     Returns
     -------
@@ -138,7 +148,7 @@ def visual_latent(
         else:
             images = resize_images(coloured_maps(stimuli.semantic_maps(ids)), side, nearest=True)
         keys = [(stimulus, 0) for stimulus in ids] if posterior == "sample" else None
-        return model.encode(images, progress=progress, sample=keys, seed=seed)
+        return model.encode(images, batch_size, progress, sample=keys, seed=seed)
 
     return store.get(
         "z",
@@ -156,6 +166,7 @@ def text_conditioning(
     progress: Progress | None = None,
     *,
     text: Text = "captions",
+    batch_size: int = 32,
 ) -> NDArray[np.float32]:
     """c: mean over captions of the text encoder's states, ``(n_stimuli, tokens, width)``.
 
@@ -163,12 +174,20 @@ def text_conditioning(
     ----------
     text : {"captions", "categories"}
         Categories take the captions' place in a control of the paper (section 4.1); their states
-        are averaged likewise.
+        are averaged likewise. A stimulus without any (about one picture in a hundred of COCO
+        shows no object) gets the empty text; `without_category` counts those.
+    batch_size : int
+        Eight times as many texts are embedded together.
+
+    Raises
+    ------
+    CalcarineError
+        If a stimulus has no caption, or none of the stimuli has a category.
     """
     provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
     texts = stimuli.captions() if text == "captions" else stimuli.categories()
     bare = [key for key, own in zip(stimuli.ids, texts, strict=True) if not own]
-    if bare:
+    if bare and (text == "captions" or len(bare) == len(texts)):
         one, other = ("caption", "categories") if text == "captions" else ("category", "captions")
         raise CalcarineError(
             f"Stimulus {bare[0]} has no {one} ({len(bare)} such), so c cannot be made of "
@@ -176,14 +195,22 @@ def text_conditioning(
         )
     if text == "categories":
         provenance |= source_digests(stimuli, text=text)
+        texts = [own or ("",) for own in texts]
 
     def extract(rows: slice) -> NDArray[np.float32]:
-        values = model.embed_captions(texts[rows])
+        values = model.embed_captions(texts[rows], 8 * batch_size)
         if progress is not None:
             progress(len(values))
         return values
 
     return store.get("c", provenance, len(stimuli), model.context_shape, extract)
+
+
+def without_category(stimuli: StimulusSet, text: Text) -> int:
+    """How many stimuli get the empty text because ``text`` is categories and they have none."""
+    if text != "categories":
+        return 0
+    return sum(not own for own in stimuli.categories())
 
 
 def source_digests(

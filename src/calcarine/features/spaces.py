@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion.samplers import check_steps
 from calcarine.diffusion.trajectory import Trajectory, follow, stage_steps
 from calcarine.errors import CalcarineError
 from calcarine.features.latents import LatentRecipe
@@ -145,6 +146,8 @@ def extract_spaces(
     recipe = recipe or LatentRecipe()
     found: dict[str, Any] = {}
     moving = [space for space in parsed if space.strength is not None]
+    for space in moving:
+        check_steps(steps, space.strength or 0.0, f"feature space {space.name}")
     if any(space.name == "labels" for space in parsed):
         found["labels"] = _labels(stimuli)
     if moving or any(space.name == "z" for space in parsed):

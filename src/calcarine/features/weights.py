@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints import file_format, load_safetensors
+from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import digest_file, written_aside
 
 if TYPE_CHECKING:
@@ -171,20 +172,19 @@ def state_digest(state: dict[str, torch.Tensor]) -> str:
 
 def _content(path: Path) -> Any:
     """What a file of weights holds, or None where it is damaged or holds more than tensors."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+    if path.suffix == ".safetensors" or file_format(path) == "safetensors":
         try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError):
+            return load_safetensors(path)
+        except CalcarineError:
             return None
     import torch
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     # Broken bytes are instructions to the unpickler, and may end in any kind of error.
-    except Exception:
+    except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         return None
 
 

@@ -18,6 +18,7 @@ from safetensors.numpy import save as _format_safetensors
 from sklearn import model_selection
 from sklearn.model_selection import BaseCrossValidator
 
+from calcarine.checkpoints import weights_format
 from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.linear.estimators import GroupRidgeCV, RidgeCV, by_column, check_fitted
@@ -59,7 +60,6 @@ _LAYOUTS = {
         ("primal", "dual"),
     ),
 }
-_LARGEST_HEADER = 100_000_000
 
 
 def save(estimator: RidgeCV | GroupRidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -239,23 +239,19 @@ def _read(path: Path) -> bytes:
 
 
 def _refuse_pickle(path: Path, content: bytes) -> None:
-    kind = None
-    if content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        kind = "a pickle"
-    elif content[:4] == b"PK\x03\x04":
-        kind = "a zip archive, as torch.save writes around a pickle"
-    if kind:
+    words = {"pickle": "a pickle", "zip": "a zip archive, as torch.save writes around a pickle"}
+    kind = weights_format(content)
+    if kind in words:
         raise CalcarineError(
-            f"{path} is {kind}, which could run code when opened; "
+            f"{path} is {words[kind]}, which could run code when opened; "
             "save the estimator again with calcarine.linear.save."
         )
 
 
 def _parse(path: Path, content: bytes) -> dict[str, npt.NDArray[Any]]:
+    _refuse_pickle(path, content)
     size = int.from_bytes(content[:8], "little")
-    # A header's length may begin like a pickle; only a safetensors file has "{" right after it.
-    if content[8:9] != b"{" or not 0 < size <= min(len(content) - 8, _LARGEST_HEADER):
-        _refuse_pickle(path, content)
+    if weights_format(content) != "safetensors" or size > len(content) - 8:
         raise _corrupt(path, "its header is incomplete")
     try:
         return dict(_parse_safetensors(content))

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints import check_loaded
+from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.networks.masking import Masking
 from calcarine.stimuli import resize_images
 
@@ -61,7 +62,7 @@ class ImageAutoencoder(nn.Module):
         Raises
         ------
         CalcarineError
-            If there is none, or its weights are pickled.
+            If there is none, or its weights are pickled or do not fit its configuration.
         """
         from transformers import ViTMAEForPreTraining
         from transformers.utils import logging
@@ -69,16 +70,24 @@ class ImageAutoencoder(nn.Module):
         logging.disable_progress_bar()
         place = MINI if str(source) == "mini" else source
         try:
-            model = ViTMAEForPreTraining.from_pretrained(
-                place, use_safetensors=True, dtype=torch.float32
+            loaded: Any = ViTMAEForPreTraining.from_pretrained(
+                place,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the info, and refused below
             )
         except Exception as error:
+            if memory_that_ran_out(error):
+                raise
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CalcarineError(
                 f"The image autoencoder '{source}' could not be loaded ({lines[0]}); give 'mini', "
                 "a folder with config.json and model.safetensors, or a hub id such as "
                 "facebook/vit-mae-base."
             ) from error
+        model, info = loaded
+        check_loaded(info, place)
         return cls(model, decoder_depth)
 
     @property

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from calcarine.diffusion.checkpoints import check_safetensors
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints import file_format, load_safetensors
+from calcarine.errors import CalcarineError, memory_that_ran_out
 
 __all__ = ["read_checkpoint"]
 
@@ -29,7 +27,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
-        Safetensors by its suffix, else what ``torch.save`` wrote (version 1.6 or newer).
+        Safetensors by its suffix or content, else what ``torch.save`` wrote (version 1.6 or newer).
 
     Returns
     -------
@@ -46,15 +44,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CalcarineError(f"There is no file {path}; give a checkpoint.")
     try:
-        if path.suffix == ".safetensors":
-            check_safetensors(path)
-            return dict(load_file(path))
-        with path.open("rb") as handle:
-            start = handle.read(1)
-    except (OSError, SafetensorError) as error:
+        kind = file_format(path)
+    except OSError as error:
         raise CalcarineError(f"{path} cannot be read ({error}); copy it again.") from error
+    if path.suffix == ".safetensors" or kind == "safetensors":
+        return load_safetensors(path)
     if not zipfile.is_zipfile(path):
-        if start == b"\x80":
+        if kind == "pickle":
             raise CalcarineError(
                 f"{path} is in the format that torch wrote before version 1.6, which is not read; "
                 "save it again with a newer torch, or as safetensors."
@@ -72,6 +68,8 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         if any(sign in str(error) for sign in ("weights_only", "Weights only", "Unsupported")):
             raise CalcarineError(
                 f"{path} asks for code that weights do not need, so it is refused and nothing of "

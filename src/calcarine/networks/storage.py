@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from calcarine.diffusion.checkpoints import check_safetensors
+from calcarine.checkpoints import load_safetensors
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file, write_text, written_aside
 from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
@@ -98,14 +98,13 @@ def load_encoder(folder: str | Path) -> FMRIAutoencoder:
     content = _described(description)
     if not weights.is_file():
         raise CalcarineError(f"{folder} has no {weights.name}; copy the encoder again, whole.")
-    check_safetensors(weights)
+    state = load_safetensors(weights)
     if content["sha256"] != _digest(content["config"], digest_file(weights)):
         raise CalcarineError(
             f"{weights} is not the file that {description.name} describes; the last save was "
             "interrupted or a file was changed, so copy or save the encoder again."
         )
     config = AutoencoderConfig.from_json(content["config"])
-    state = load_file(weights)
     autoencoder = new_autoencoder(config)
     if all(name in state for name in POSITIONS):
         set_positions(autoencoder, *(state[name] for name in POSITIONS))

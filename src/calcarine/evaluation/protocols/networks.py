@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.checkpoints import check_loaded
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols.preprocess import Picture, Recipe, as_uint8
 from calcarine.features import weights as files
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Features = dict[str, NDArray[np.float32]]
 Pair = tuple[Picture, Picture | None]
 Loaded = tuple[Any, str]
+# What a file of the whole of CLIP holds beside the part that looks at pictures.
+_TEXT_OF_CLIP = ("text_model.", "text_projection.", "logit_scale")
 
 
 @dataclass(frozen=True)
@@ -208,14 +211,20 @@ def _load_clip(store: WeightsStore) -> Loaded:
 
     folder = store.clip()
     try:
-        network = CLIPVisionModelWithProjection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the info, and refused below
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         raise CalcarineError(
             f"the weights of CLIP in {folder} cannot be read: get them again from "
             f"https://huggingface.co/{files.CLIP_NAME}."
         ) from None
+    network, info = loaded
+    check_loaded(info, folder, unused=_TEXT_OF_CLIP)
     return network, digest_file(folder / "model.safetensors")
 
 

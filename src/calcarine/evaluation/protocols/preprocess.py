@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from calcarine.errors import CalcarineError
+
 if TYPE_CHECKING:
     import torch
 
@@ -140,6 +142,11 @@ def as_uint8(picture: Picture) -> NDArray[np.uint8]:
     """A picture as uint8; floats lie in [0, 1] and are rounded."""
     if picture.dtype == np.uint8:
         return picture
+    if not np.isfinite(picture).all():  # they would become black
+        raise CalcarineError(
+            "A picture holds values that are not finite: make it again, in float32 where it was "
+            "made in float16."
+        )
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 

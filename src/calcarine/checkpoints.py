@@ -1,0 +1,186 @@
+"""Reading anybody's weights safely: which format a file has, and whether it is whole and fits.
+
+No function here unpickles anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from calcarine.errors import CalcarineError
+
+__all__ = [
+    "WeightsFormat",
+    "check_loaded",
+    "check_safetensors",
+    "file_format",
+    "load_safetensors",
+    "weights_format",
+]
+
+WeightsFormat = Literal["safetensors", "zip", "pickle", "unknown"]
+"""``zip`` is what ``torch.save`` writes around a pickle, ``pickle`` one without that archive."""
+
+HEAD = 9
+"""Bytes at the start of a file that tell its format."""
+
+_LARGEST_HEADER = 100_000_000
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+# Tables of fixed positions, which older versions of transformers stored beside the weights.
+_BUFFERS = ("position_ids",)
+_NAMED = 3
+
+
+def weights_format(head: bytes) -> WeightsFormat:
+    """Which format weights have, by the first nine bytes of their file.
+
+    Parameters
+    ----------
+    head : bytes
+        The start of the file, nine bytes or more (less of a shorter file).
+
+    Returns
+    -------
+    {"safetensors", "zip", "pickle", "unknown"}
+        "safetensors" says what the file means to be, not that it is whole.
+
+    Notes
+    -----
+    A safetensors file begins with the length of its header as eight bytes, least significant
+    first, and the header is JSON. Such a length may begin with the byte 0x80 of a pickle (one
+    file in 32) or with the letters of a zip archive, so the brace that follows decides. A pickle
+    that was made to look so is no whole safetensors file, and is refused when it is read.
+
+    Examples
+    --------
+    >>> weights_format((128).to_bytes(8, "little") + b"{")
+    'safetensors'
+    """
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and 2 <= length <= _LARGEST_HEADER:
+        return "safetensors"
+    if head[:4] in _ZIP:
+        return "zip"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
+    return "unknown"
+
+
+def file_format(path: Path) -> WeightsFormat:
+    """Which format a file of weights has; see `weights_format`."""
+    with path.open("rb") as file:
+        return weights_format(file.read(HEAD))
+
+
+def check_safetensors(path: Path) -> None:
+    """Raise one clear sentence when ``path`` is not one whole safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    CalcarineError
+        If it is a pickle, truncated, too long or of another format.
+    """
+    size, kind = path.stat().st_size, file_format(path)
+    if kind in ("pickle", "zip"):
+        raise CalcarineError(
+            f"{path} is a pickle under another name, which can run code when opened, and is "
+            "refused; weights must be safetensors."
+        )
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if kind != "safetensors" or length > size - 8:
+            raise CalcarineError(f"{path} is not a whole safetensors file; copy it again.")
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+            ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise CalcarineError(f"{path} is not a safetensors file; copy it again.") from error
+    expected = 8 + length + max(ends, default=0)
+    if expected > size:
+        raise CalcarineError(
+            f"{path} is truncated ({size} bytes, {expected} expected); copy it again."
+        )
+    if expected < size:
+        raise CalcarineError(
+            f"{path} has {size} bytes where its header tells {expected}; copy it again."
+        )
+
+
+def load_safetensors(path: Path) -> dict[str, Any]:
+    """Tensors of a safetensors file by their names, on the CPU.
+
+    Raises
+    ------
+    CalcarineError
+        As `check_safetensors`, or if the file cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        check_safetensors(path)
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise CalcarineError(f"{path} cannot be read ({error}); copy it again.") from error
+
+
+def check_loaded(info: Mapping[str, Any], where: str | Path, unused: Iterable[str] = ()) -> None:
+    """Raise one clear sentence unless a network got every one of its weights from its files.
+
+    Without this check diffusers and transformers fill missing weights with random numbers and
+    only log a warning.
+
+    Parameters
+    ----------
+    info : mapping
+        What ``from_pretrained(..., output_loading_info=True)`` returns beside the network, or
+        any mapping with "missing_keys", "unexpected_keys" and "mismatched_keys".
+    where : str or Path
+        The folder or file, for the sentence.
+    unused : iterable of str
+        Beginnings of names that a file may hold beside the network's own, because they belong
+        to a larger network and change nothing here.
+
+    Raises
+    ------
+    CalcarineError
+        If weights are missing, unknown or of another shape; the sentence names up to three.
+    """
+    beginnings = tuple(unused)
+    missing = _weights(info.get("missing_keys") or ())
+    strange = [
+        key for key in _weights(info.get("unexpected_keys") or ()) if not key.startswith(beginnings)
+    ]
+    shapes = _weights(
+        row if isinstance(row, str) else row[0] for row in info.get("mismatched_keys") or ()
+    )
+    problems = [
+        f"{words} {_few(keys)}"
+        for words, keys in (
+            ("lack", missing),
+            ("hold the unknown", strange),
+            ("have another shape for", shapes),
+        )
+        if keys
+    ]
+    if problems:
+        raise CalcarineError(
+            f"The weights in {where} do not fit the network that its config.json describes: they "
+            f"{' and '.join(problems)}; copy weights and config.json again, from one model."
+        )
+
+
+def _weights(keys: Iterable[Any]) -> list[str]:
+    return sorted(str(key) for key in keys if not str(key).endswith(_BUFFERS))
+
+
+def _few(keys: list[str]) -> str:
+    rest = len(keys) - _NAMED
+    return ", ".join(keys[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
