@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calcarine.errors import CalcarineError
+from calcarine.hdf5 import open_hdf5
 from calcarine.stimuli import scenes
 from calcarine.stimuli.images import resize_images
 
@@ -180,13 +181,13 @@ class Hdf5Source:
         self.size = size if size is not None else (int(shape[1]), int(shape[2]))
 
     def _read(self, what: Callable[[Any], Any]) -> Any:
-        import h5py
-
         if not self._path.is_file():
             raise CalcarineError(f"The picture file {self._path} does not exist; check the path.")
         try:
-            with h5py.File(self._path, "r") as file:
+            with open_hdf5(self._path) as file:
                 return what(file[self._key])
+        except CalcarineError:
+            raise
         except Exception as error:  # damaged HDF5 files raise errors of many kinds
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CalcarineError(

@@ -60,9 +60,15 @@ class Description(_Part):
     name: str = Field("own", pattern=_NAME)
     subject: str = Field(pattern=_NAME)
     betas: str | list[str] | None = None
-    trials: str | None = None
+    trials: str | list[str] | None = None
     bids: BidsPart | None = None
     layout: Literal["trials-first", "trials-last"] | None = None
+    betas_axes: Literal["numpy", "matlab"] | None = Field(
+        None, description="whose order the axes of betas in HDF5 files are in"
+    )
+    voxel_order: Literal["numpy", "matlab"] | None = Field(
+        None, description="order of rows of voxels in the volume of the mask"
+    )
     mask: str | None = None
     rois: dict[Annotated[str, Field(min_length=1)], str] | Atlas = Field(default_factory=dict)
     images: str = Field(min_length=1)
@@ -75,7 +81,7 @@ class Description(_Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> Description:
-        if self.bids is None and (not self.betas or not self.trials):
+        if self.bids is None and (self.betas == [] or not self.trials):
             raise ValueError("give betas and trials, or bids")
         if self.bids is not None and (self.betas or self.trials):
             raise ValueError("give either betas and trials, or bids, not both")

@@ -90,7 +90,7 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Own
         With one sentence for the first thing that does not fit.
     """
     source = _source(description, root)
-    rois, files = read_rois(root, description.rois, source.grid)
+    rois, files = read_rois(root, description.rois, source.grid, description.voxel_order)
     split = make_split(root, description.test, source.trials["stimulus"].tolist())
     provenance = {**source.provenance, "regions": [stamp(path) for path in files]}
     recording = Recording(
