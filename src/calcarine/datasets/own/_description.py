@@ -52,6 +52,15 @@ class BidsPart(_Part):
     high_pass: float = Field(1 / 128, gt=0)
     delay: float = Field(5.0, ge=0)
     session: Literal["ses", "run"] | None = None
+    duration: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="seconds of trials whose duration is n/a"
+    )
+    late_trials: Literal["refuse", "drop"] = Field(
+        "refuse", description="trials that begin after the end of their run"
+    )
+    runs_without_bold: Literal["refuse", "drop"] = Field(
+        "refuse", description="runs that have events and no preprocessed time series"
+    )
 
 
 class Description(_Part):

@@ -25,8 +25,9 @@ from calcarine.datasets.own._formats import (
 )
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
+from calcarine.files import content_missing
 
-__all__ = ["ArrayFile", "ArrayStack", "find", "find_all", "one_trial", "stamp"]
+__all__ = ["ArrayFile", "ArrayStack", "check_content", "find", "find_all", "one_trial", "stamp"]
 
 _KINDS = "|".join(kind.removeprefix(".") for kind in KEYED)
 _KEYED = re.compile(rf"^(?P<file>.+\.(?:{_KINDS})):(?P<key>[^:]+)$", re.IGNORECASE)
@@ -41,11 +42,28 @@ def find(root: Path, name: str, what: str) -> Path:
         If there is none.
     """
     path = _place(root, name)
+    check_content(path, what)
     if not _exists(path):
         raise CalcarineError(
             f"The {what} {path} does not exist; check the path in the description."
         )
     return path
+
+
+def check_content(path: Path, what: str) -> None:
+    """Refuse a link of DataLad whose content was not fetched.
+
+    Raises
+    ------
+    CalcarineError
+        Naming the command that fetches it.
+    """
+    try:
+        lost = content_missing(path)
+    except (OSError, ValueError, RuntimeError):  # names that are no paths, links in a circle
+        return
+    if lost is not None:
+        raise CalcarineError(f"The {what} {path.name}: {lost}.")
 
 
 def _exists(path: Path) -> bool:
@@ -108,6 +126,7 @@ class ArrayFile:
         CalcarineError
             If the file is damaged, of an unknown kind or holds no such array.
         """
+        check_content(path, what)
         try:
             about = describe_file(path, key, what)
             if about.dtype.kind not in kinds:

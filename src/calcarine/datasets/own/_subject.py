@@ -31,11 +31,14 @@ class OwnSubject:
         The description, and the folder that its paths are from.
     recording
         Responses, to be prepared.
+    notes
+        What was left out, in sentences.
     """
 
     description: Description
     root: Path
     recording: Recording
+    notes: tuple[str, ...] = ()
 
     def shown(self) -> tuple[str, ...]:
         """Ids of the stimuli, in order of first presentation."""
@@ -106,7 +109,7 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Own
         provenance=provenance,
         zscore=description.zscore,
     )
-    return OwnSubject(description, root, recording)
+    return OwnSubject(description, root, recording, source.notes)
 
 
 def _source(description: Description, root: Path) -> TrialSource:
