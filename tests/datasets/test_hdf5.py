@@ -6,9 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from calcarine.datasets import ncc_s2, registry
+from calcarine.datasets import digits69, god, ncc_s2, registry
 from calcarine.datasets.bdata import BData, write_bdata
 from calcarine.datasets.nsd.betas import read_session, session_shape
+from calcarine.datasets.nsd.files import read_matrices
 from calcarine.errors import CalcarineError
 from calcarine.hdf5 import open_hdf5
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -84,3 +85,20 @@ def test_what_is_not_reached_by_name_is_searched_too(tmp_path):
         open_hdf5(tmp_path / "a.h5"),
     ):
         pass
+
+
+def test_files_of_matlab_that_are_not_read_are_named(tmp_path):
+    registry.fake("digits69", tmp_path)
+    for name in ("digit69_28x28.mat", "Subject1.mat"):
+        with h5py.File(tmp_path / name, "w", userblock_size=512) as file:
+            file["dataSet"] = np.ones((3, 4))
+    for call in (lambda: digits69.load(tmp_path),
+                 lambda: read_matrices(tmp_path / "Subject1.mat", ["x"])):  # fmt: skip
+        with pytest.raises(
+            CalcarineError, match=r"saved again by MATLAB as version 7.3; save it wi"
+        ):
+            call()
+    with pytest.raises(CalcarineError, match=r"Subject1.mat, MATLAB's form .* is not read"):
+        god.load(tmp_path, "S1")
+    rows = {row.what: row for row in god.check(tmp_path)}
+    assert "get Subject1.h5" in rows["Subject1.mat"].advice

@@ -451,3 +451,56 @@ def test_links_within_a_file_are_followed(lab):
     for name in ("b", "v"):
         array = ArrayFile.open(lab / "b.h5", name, "betas")
         np.testing.assert_array_equal(array.read(), np.arange(6.0))
+
+
+def write_each_kind(folder, values):
+    """One file of betas of each kind; gives their names."""
+    savemat(folder / "v5.mat", {"r": {"modelmd": values, "n": "text"}})
+    cells_v73(folder / "v73.mat", values.T)
+    np.savez(folder / "b.npz", betas=values)
+    np.savez_compressed(folder / "c.npz", betas=values)
+    gifti(values, folder / "b.func.gii")
+    dscalar(values, folder / "b.dscalar.nii")
+    mgh(values, folder / "b.mgh")
+    mgh(values, folder / "b.mgz")
+    return ["v5.mat", "v73.mat", "b.npz", "c.npz", "b.func.gii", "b.dscalar.nii", "b.mgh", "b.mgz"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_files_of_each_kind_are_told_or_read(tmp_path, rng, seed):
+    values = rng.normal(size=(12, 9)).astype(np.float32)
+    damage = np.random.default_rng(seed)
+    for name in write_each_kind(tmp_path, values):
+        whole = (tmp_path / name).read_bytes()
+        for turn in range(8):
+            content = bytearray(whole)
+            if turn == 0:
+                content = content[: damage.integers(len(whole))]
+            for place in damage.integers(0, min(len(whole), 3000), turn):
+                content[min(place, len(content) - 1)] ^= int(damage.integers(1, 256))
+            (tmp_path / name).write_bytes(content)
+            try:
+                ArrayFile.open(tmp_path / name, "", "betas").read()
+            except CalcarineError as error:
+                assert "\n" not in str(error) and name in str(error)
+
+
+def test_pictures_of_packed_files_are_read_as_they_are_now(tmp_path):
+    for number in (1, 2):
+        np.savez(tmp_path / "p.npz", p=np.full((3, 4), number))
+        savemat(tmp_path / "p.mat", {"p": np.full((3, 4), number)})
+        for name in ("p.npz", "p.mat"):
+            array = ArrayFile.open(tmp_path / name, "p", "images")
+            assert (array.read() == number).all()
+            assert (array.read((slice(0, 1), slice(None))) == number).all()
+
+
+def test_names_of_groups_may_be_written_in_two_ways(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["s1/betas"] = np.ones(3)
+        file["s2.betas"] = np.full(3, 2.0)
+        file["text"] = "no numbers"
+    for key, value in (("s1/betas", 1), ("s1.betas", 1), ("/s1/betas", 1), ("s2.betas", 2)):
+        assert (ArrayFile.open(tmp_path / "a.h5", key, "betas").read() == value).all()
+    with pytest.raises(CalcarineError, match=r"holds no text; it holds s1.betas, s2.betas"):
+        ArrayFile.open(tmp_path / "a.h5", "text", "betas")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["hdf5_arrays", "is_hdf5", "plain_key", "v5_arrays", "wrote_hdf5"]
+__all__ = ["hdf5_array", "hdf5_arrays", "is_hdf5", "plain_key", "v5_arrays", "wrote_hdf5"]
 
 _DEPTH, _CELLS, _MOST = 4, 64, 4096
 _HIDDEN = ("#refs#", "#subsystem#")
@@ -67,6 +67,17 @@ def hdf5_arrays(file: Any) -> dict[str, Any]:
     return dict(islice(_in_group(file, "", _DEPTH), _MOST))
 
 
+def hdf5_array(file: Any, key: str) -> Any:
+    """The array of a name that `hdf5_arrays` gave; KeyError if there is none."""
+    import h5py
+
+    for name in (key, key.replace(".", "/")):
+        inner = file.get(name)
+        if isinstance(inner, h5py.Dataset) and _numeric(inner):
+            return inner
+    return hdf5_arrays(file)[key]
+
+
 def _in_group(group: Any, before: str, depth: int) -> Iterator[tuple[str, Any]]:
     for name in group:
         if name not in _HIDDEN:
@@ -82,7 +93,7 @@ def _in_object(inner: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
         if depth:
             yield from _in_group(inner, f"{name}.", depth - 1)
     elif isinstance(inner, h5py.Dataset):
-        if inner.dtype == h5py.ref_dtype:
+        if h5py.check_ref_dtype(inner.dtype) is h5py.Reference:
             cells = np.ravel(inner[()])[:_CELLS] if depth else ()
             for number, cell in enumerate(cells, 1):
                 if cell:

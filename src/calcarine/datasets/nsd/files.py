@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets._labels import scaling_of, whole_numbers
+from calcarine.datasets._matlab import is_hdf5
 from calcarine.errors import CalcarineError
 
 _WHO = "Data set nsd: "
@@ -150,6 +151,8 @@ def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int6
     """Matrices of whole numbers from a MATLAB file (version 7.2 or older)."""
     from scipy.io import loadmat
 
+    if is_hdf5(path):
+        raise wrong(path, "was saved again by MATLAB as version 7.3; save it with -v7.")
     with reading(path):
         found = loadmat(path, variable_names=list(names))
     matrices: dict[str, NDArray[np.int64]] = {}

@@ -6,6 +6,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._labels import scaling_of
-from calcarine.datasets._matlab import hdf5_arrays, is_hdf5, plain_key, v5_arrays, wrote_hdf5
+from calcarine.datasets._matlab import (
+    hdf5_array,
+    hdf5_arrays,
+    is_hdf5,
+    plain_key,
+    v5_arrays,
+    wrote_hdf5,
+)
 from calcarine.errors import CalcarineError
 from calcarine.hdf5 import open_hdf5
 
@@ -26,6 +34,8 @@ HDF5 = (".h5", ".hdf5", ".hdf")
 KEYED = (*HDF5, ".mat", ".npz")
 _IMAGES = (".nii", ".nii.gz", ".img", ".mgz", ".mgh")
 ENDINGS = (".npy", *KEYED, *_IMAGES, ".gii")
+_KEPT = 2**26
+"""Bytes of a packed file whose array is kept in memory between two readings."""
 _GLMSINGLE = ("betasmd", "modelmd")
 """Arrays in which GLMsingle keeps its betas, in Python and in MATLAB."""
 
@@ -119,18 +129,26 @@ def read_file(path: Path, about: About, part: tuple[slice, ...]) -> NDArray[Any]
     kind = ending(path)
     if kind == ".npy":
         return np.array(_open_npy(path)[part])
-    if kind == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file[about.key][part])
-    if kind == ".mat" and not is_hdf5(path):
-        return np.asarray(v5_arrays(path)[0][about.key][part])
+    if kind == ".npz" or (kind == ".mat" and not is_hdf5(path)):
+        found = path.stat()
+        read = _unpacked if found.st_size < _KEPT else _unpacked.__wrapped__
+        return np.array(read(path, about.key, found.st_size, found.st_mtime_ns)[part])
     if kind in (*HDF5, ".mat"):
         with open_hdf5(path) as file:
-            array = hdf5_arrays(file)[about.key]
+            array = hdf5_array(file, about.key)
             return np.asarray(array[part[::-1]]).T if about.reverse else np.asarray(array[part])
     if kind == ".gii":
         return np.asarray(_gifti(path)[0][part])
     return np.asarray(_image(path).dataobj[part])
+
+
+@lru_cache(maxsize=2)
+def _unpacked(path: Path, key: str, *version: int) -> NDArray[Any]:
+    """An array of a file that is unpacked as a whole, as for each of many pictures."""
+    if ending(path) == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return np.asarray(file[key])
+    return v5_arrays(path)[0][key]
 
 
 def _ends(ndim: int) -> tuple[int, ...]:
@@ -183,9 +201,12 @@ def _about_v5(path: Path, key: str, what: str) -> About:
 
 def _about_hdf5(path: Path, key: str, what: str) -> About:
     with open_hdf5(path) as file:
-        arrays = hdf5_arrays(file)
-        chosen = _choose(arrays, path, key, what)
-        array = arrays[chosen]
+        try:
+            chosen, array = plain_key(key), hdf5_array(file, plain_key(key))
+        except KeyError:  # none is named, or none is of this name
+            arrays = hdf5_arrays(file)
+            chosen = _choose(arrays, path, key, what)
+            array = arrays[chosen]
         name = chosen.rsplit(".", 1)[-1]
         writer: Writer = "unknown"
         # Before version 7.3 was marked by all programs, GLMsingle's own names tell its language.
