@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 from nibabel import cifti2
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from calcarine.datasets import own, registry
+from calcarine.datasets._matlab_v5 import read_v5
 from calcarine.datasets.own._files import ArrayFile
 from calcarine.datasets.own._regions import Grid
 from calcarine.errors import CalcarineError
@@ -504,3 +505,42 @@ def test_names_of_groups_may_be_written_in_two_ways(tmp_path):
         assert (ArrayFile.open(tmp_path / "a.h5", key, "betas").read() == value).all()
     with pytest.raises(CalcarineError, match=r"holds no text; it holds s1.betas, s2.betas"):
         ArrayFile.open(tmp_path / "a.h5", "text", "betas")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_v5_files_are_read_as_scipy_reads_them(tmp_path, rng, compressed):
+    kinds = ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
+    tree = {kind: rng.integers(0, 99, (2, 3, 4)).astype(kind) for kind in kinds}
+    tree["logical"] = rng.random((3, 2)) < 0.5
+    tree["one"] = 3.0
+    tree["text"], tree["complex"], tree["empty"] = "words", np.ones(2) * 1j, np.zeros((0, 3))
+    path = tmp_path / "a.mat"
+    savemat(path, tree, do_compression=compressed)
+    found, by_matlab = read_v5(path)
+    assert not by_matlab
+    assert sorted(found) == sorted([*kinds, "logical", "one"])
+    whole = loadmat(path)
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, whole[name])
+        assert values.dtype == (bool if name == "logical" else whole[name].dtype)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"MAT-file Platform: ", b"MAT-file, Platform:"))
+    assert read_v5(path)[1]
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CalcarineError, match=r"a.mat cannot be read"):
+        ArrayFile.open(path, "f8", "betas")
+
+
+def test_damaged_structs_of_v5_end_nothing(tmp_path, rng):
+    """The reader of SciPy ends the process on some of these."""
+    values = rng.normal(size=(12, 9))
+    struct_v5(tmp_path / "a.mat", values)
+    whole = (tmp_path / "a.mat").read_bytes()
+    for place in range(124, 700):
+        content = bytearray(whole)
+        content[place] ^= int(rng.integers(1, 256))
+        (tmp_path / "a.mat").write_bytes(content)
+        try:
+            ArrayFile.open(tmp_path / "a.mat", "results.modelmd", "betas").read()
+        except CalcarineError as error:
+            assert "\n" not in str(error)

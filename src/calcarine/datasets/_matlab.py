@@ -1,4 +1,4 @@
-"""Arrays in MATLAB's files, of version 7.3 (HDF5) and of versions before.
+"""Arrays in MATLAB's files of version 7.3, which are HDF5; `_matlab_v5` reads those before.
 
 MATLAB counts the first axis as the one that runs fastest, and HDF5 the last: an array that MATLAB
 wrote to HDF5 comes out with its axes in the opposite order.
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["hdf5_array", "hdf5_arrays", "is_hdf5", "plain_key", "v5_arrays", "wrote_hdf5"]
+__all__ = ["hdf5_array", "hdf5_arrays", "is_hdf5", "plain_key", "wrote_hdf5"]
 
 _DEPTH, _CELLS, _MOST = 4, 64, 4096
 _HIDDEN = ("#refs#", "#subsystem#")
@@ -108,40 +107,3 @@ def _numeric(array: Any) -> bool:
     kind = array.attrs.get("MATLAB_class", b"")
     text = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
     return text not in ("char", "cell", "function_handle") and not array.attrs.get("MATLAB_empty")
-
-
-def v5_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
-    """Arrays of numbers in a MATLAB file before version 7.3, in structs and cells too.
-
-    Returns
-    -------
-    arrays
-        By name, as in `hdf5_arrays`.
-    by_matlab
-        Whether MATLAB (or Octave) wrote the file, not SciPy.
-    """
-    from scipy.io import loadmat
-
-    tree = loadmat(path)
-    header = tree.get("__header__", b"")
-    by_matlab = not bytes(header).startswith(b"MATLAB 5.0 MAT-file Platform")
-    found: dict[str, NDArray[Any]] = {}
-    for name, value in tree.items():
-        if not name.startswith("__"):
-            found.update(islice(_in_value(value, name, _DEPTH), _MOST))
-    return found, by_matlab
-
-
-def _in_value(value: Any, name: str, depth: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    if not isinstance(value, np.ndarray) or not value.size:
-        return
-    if value.dtype.names:
-        for number, element in enumerate(value.ravel(order="F")[: _CELLS if depth else 0], 1):
-            own = name if value.size == 1 else f"{name}({number})"
-            for part in value.dtype.names:
-                yield from _in_value(element[part], f"{own}.{part}", depth - 1)
-    elif value.dtype == object:
-        for number, cell in enumerate(value.ravel(order="F")[: _CELLS if depth else 0], 1):
-            yield from _in_value(cell, f"{name}{{{number}}}", depth - 1)
-    elif value.dtype.kind in "buif":
-        yield name, value

@@ -19,9 +19,9 @@ from calcarine.datasets._matlab import (
     hdf5_arrays,
     is_hdf5,
     plain_key,
-    v5_arrays,
     wrote_hdf5,
 )
+from calcarine.datasets._matlab_v5 import read_v5
 from calcarine.errors import CalcarineError
 from calcarine.hdf5 import open_hdf5
 
@@ -148,7 +148,7 @@ def _unpacked(path: Path, key: str, *version: int) -> NDArray[Any]:
     if ending(path) == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return np.asarray(file[key])
-    return v5_arrays(path)[0][key]
+    return read_v5(path)[0][key]
 
 
 def _ends(ndim: int) -> tuple[int, ...]:
@@ -189,7 +189,7 @@ def _about_npz(path: Path, key: str, what: str) -> About:
 
 
 def _about_v5(path: Path, key: str, what: str) -> About:
-    arrays, by_matlab = v5_arrays(path)
+    arrays, by_matlab = read_v5(path)
     chosen = _choose(arrays, path, key, what)
     array = arrays[chosen]
     last = chosen.rsplit(".", 1)[-1] in _GLMSINGLE
