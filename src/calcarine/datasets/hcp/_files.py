@@ -88,7 +88,8 @@ def find_recordings(
         counts = ", ".join(f"{name} ({len(needed[name])})" for name in chosen)
         raise CalcarineError(
             f"{WHO}: the files of {run} in {Path(data)} were cleaned or aligned in several ways, "
-            f"{counts}; say which with the option ending, as ending={chosen[0]}."
+            f"{counts}; say which with the option ending, as in 'calcarine datasets prepare hcp "
+            f"--data {Path(data)} --set ending={chosen[0]}' (prepared subjects are taken first)."
         )
     return by_ending[chosen[0]] if chosen else {}
 
