@@ -544,3 +544,16 @@ def test_damaged_structs_of_v5_end_nothing(tmp_path, rng):
             ArrayFile.open(tmp_path / "a.mat", "results.modelmd", "betas").read()
         except CalcarineError as error:
             assert "\n" not in str(error)
+
+
+def test_every_file_of_betas_is_asked_about(lab, rng):
+    values, _, _ = cubic(lab, rng)
+    for number in range(3):
+        part = values[..., 30 * number : 30 * number + 30]
+        if number < 2:
+            write_mat73(lab / f"s{number}.h5", {"b": part})
+        else:
+            with h5py.File(lab / "s2.h5", "w") as file:
+                file["b"] = part
+    with pytest.raises(CalcarineError, match=r"s2.h5 does not say whether Python or MATLAB"):
+        own.load(describe(lab, betas="s*.h5", layout="trials-last"))

@@ -64,10 +64,11 @@ def betas_source(description: Description, root: Path) -> TrialSource:
     files = _opened(description, root, trials, tables)
     given = read_mask(root, description.mask) if description.mask else None
     axis = _trial_axis(files, trials, given, description.layout)
-    _check_axes(files[0], axis, description)
+    for file in files:
+        _check_axes(file, axis, description)
     sessions, trials = _placed(files, trials, axis)
     grid = _grid(files, axis, given, sessions)
-    columns = _columns(files[0], axis, grid, description)
+    columns = _columns(files, axis, grid, description)
 
     def read(session: int) -> NDArray[np.float32]:
         count = sessions.places[session][2]
@@ -142,15 +143,16 @@ def _check_axes(file: Betas, axis: int, description: Description) -> None:
     )
 
 
-def _columns(file: Betas, axis: int, grid: Grid, description: Description) -> Any:
+def _columns(files: Sequence[Betas], axis: int, grid: Grid, description: Description) -> Any:
     """Index that brings the betas' voxels to the order of the kept voxels."""
-    if len(_space(file, axis)) > 1 or grid.mask.ndim == 1:
+    if len(_space(files[0], axis)) > 1 or grid.mask.ndim == 1:
         return grid.mask
     order = description.voxel_order
-    if order is None and file.about.writer == "matlab":
+    by_matlab = [file.path for file in files if file.about.writer == "matlab"]
+    if order is None and by_matlab:
         raise CalcarineError(
-            f"{file.path} is MATLAB's and has a row of voxels, of which the order in the volume of "
-            f"{grid.path or 'the mask'} is not known; add 'voxel_order: matlab' (as "
+            f"{by_matlab[0]} is MATLAB's and has a row of voxels, of which the order in the volume "
+            f"of {grid.path or 'the mask'} is not known; add 'voxel_order: matlab' (as "
             "find(mask) gives them) or 'voxel_order: numpy' (as mask.nonzero() and nilearn give "
             "them) to the description."
         )
@@ -259,7 +261,8 @@ def _space_sentence(files: Sequence[Betas], given: Grid | None, axis: int) -> st
 
 def _swapped(file: Betas, space: tuple[int, ...], given: Grid) -> str:
     """What to do where the axes of an array in HDF5 are in the opposite order."""
-    if file.about.writer == "unknown" and space[::-1] == given.mask.shape:
+    fits = space[::-1] in (given.mask.shape, (int(given.mask.sum()), 1, 1))
+    if file.about.writer == "unknown" and fits:
         return " ('betas_axes: matlab' reads the file as MATLAB shows it)"
     return ""
 
