@@ -104,6 +104,7 @@ def test_options_say_what_a_description_says(tree, tmp_path):
 def test_runs_are_sessions_where_there_is_one_session(study):
     assert set(bids.load(describe(study, session="run")).sessions) == {1, 2, 3, 4}
     shutil.rmtree(func(study).parent.parent / "ses-02")
+    shutil.rmtree(study / "sub-01" / "ses-02")
     about = study / "calcarine.yaml"
     about.write_text(about.read_text().replace("session: run", "session: null")
                      .replace("shared.txt", "0.2"))  # fmt: skip
@@ -256,3 +257,238 @@ def test_a_sidecar_that_is_no_mapping_is_told(study):
     path.write_text(json.dumps([2.0]))
     with pytest.raises(CalcarineError, match=r"TR of .* cannot be told"):
         bids.load(study)
+
+
+BOLD = f"{STEM}_space-T1w_desc-preproc_bold.nii.gz"
+SECOND = STEM.replace("run-1", "run-2")
+
+
+def events_of(root, stem=STEM):
+    return root / "sub-01" / stem.split("_")[1] / "func" / f"{stem}_events.tsv"
+
+
+def change_events(root, change, stem=STEM):
+    path = events_of(root, stem)
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    change(table).to_csv(path, sep="\t", index=False)
+
+
+def notes_of(root):
+    return [row.found for row in bids.check(root) if row.what == "left out"]
+
+
+@pytest.mark.parametrize("place", ["raw", "derivatives"])
+def test_a_run_without_time_series_is_named_and_left_out_knowingly(study, place):
+    whole = bids.load(study, prepared=study / "a")
+    (func(study) / BOLD).unlink()
+    if place == "derivatives":
+        shutil.move(events_of(study), func(study) / events_of(study).name)
+    message = rf"The run of {STEM}_events.tsv has no preprocessed time series"
+    with pytest.raises(CalcarineError, match=message):
+        bids.load(study)
+    (row,) = [row for row in bids.check(study) if row.status == "wrong"]
+    assert STEM in row.found
+    describe(study, runs_without_bold="drop")
+    assert len(bids.load(study).responses) == len(whole.responses) - 16
+    assert notes_of(study) == [f"{STEM}_events.tsv: no preprocessed time series"]
+
+
+def test_a_run_without_time_series_in_the_chosen_space_is_named(study):
+    second_space(study)
+    (func(study) / BOLD).unlink()
+    with pytest.raises(CalcarineError, match=rf"{STEM}_events.tsv has no preprocessed time"):
+        bids.load(describe(study, space="T1w"))
+
+
+def test_events_of_another_task_need_no_time_series(study):
+    path = events_of(study)
+    shutil.copy(path, path.with_name(path.name.replace("pictures", "rest")))
+    assert len(bids.load(describe(study, task=None)).responses) == 64
+
+
+def test_rows_that_are_no_trials_need_no_times(study):
+    wanted = bids.load(study, prepared=study / "a").responses.values
+    rows = pd.DataFrame({"onset": ["n/a", "5", "n/a"], "duration": ["n/a", "n/a", "1"],
+                         "trial_type": ["instruction", "fixation", "button"],
+                         "stim_file": ["n/a", "stimuli/dot.png", "n/a"]})  # fmt: skip
+    change_events(study, lambda t: pd.concat([rows[:1], t, rows[1:]], ignore_index=True))
+    describe(study, ignore=["fixation"])
+    np.testing.assert_array_equal(bids.load(study).responses.values, wanted)
+    assert notes_of(study) == [
+        "ses-01 task-pictures run-1: 1 nuisance events without onset or duration"
+    ]
+
+
+def test_trials_need_times_or_a_word_about_them(study):
+    wanted = bids.load(study, prepared=study / "a").responses.values
+    change_events(study, lambda t: t.assign(
+        duration=t["duration"].where(t["trial_type"] != "picture", "n/a")))  # fmt: skip
+    with pytest.raises(CalcarineError, match=r"row 1 has no number as its duration; say with dur"):
+        bids.load(study)
+    np.testing.assert_array_equal(bids.load(describe(study, duration=3.0)).responses.values, wanted)
+    change_events(study, lambda t: t.assign(onset=t["onset"].where(t.index != 0, "n/a")))
+    with pytest.raises(CalcarineError, match="row 1 has no number as its onset"):
+        bids.load(study)
+
+
+def move_pictures(root, places, change_table=True):
+    """Pictures to folders below; events name them by path."""
+    names = sorted((root / "stimuli").glob("*.png"))
+    paths = {}
+    for row, path in enumerate(names):
+        new = root / "stimuli" / places(row)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(new)
+        paths[path.stem] = places(row)
+    for stem in (
+        STEM,
+        SECOND,
+        STEM.replace("ses-01", "ses-02"),
+        SECOND.replace("ses-01", "ses-02"),
+    ):
+        change_events(root, lambda t: t.assign(stim_file=[
+            paths.get(Path(x).stem, x) for x in t["stim_file"]]), stem)  # fmt: skip
+    about = yaml.safe_load((root / "calcarine.yaml").read_text())
+    about = {**about, "captions": None, "test": 0.25}
+    (root / "calcarine.yaml").write_text(yaml.safe_dump(about))
+    return paths
+
+
+def test_pictures_are_found_below_the_folder_by_path(study):
+    wanted = bids.load(study, prepared=study / "a")
+    pictures = {key: wanted.stimuli.image(key) for key in wanted.stimuli.ids}
+    paths = move_pictures(study, lambda row: f"images/{'cat' if row % 2 else 'dog'}/p{row:03d}.png")
+    (study / "stimuli" / ".git" / "annex").mkdir(parents=True)
+    shutil.copy(study / "stimuli" / "images/dog/p000.png", study / "stimuli" / ".git" / "p000.png")
+    found = bids.load(study)
+    for old, new in paths.items():
+        np.testing.assert_array_equal(found.stimuli.image(Path(new).stem), pictures[old])
+
+
+def test_equal_names_in_two_folders_keep_their_folders(study):
+    wanted = bids.load(study, prepared=study / "a")
+    pictures = {key: wanted.stimuli.image(key) for key in wanted.stimuli.ids}
+    order = list(wanted.trial_stimuli)
+    paths = move_pictures(study, lambda row: f"{'cat' if row % 2 else 'dog'}/{row // 2:03d}.png")
+    found = bids.load(study)
+    assert list(found.trial_stimuli) == [paths[key].removesuffix(".png") for key in order]
+    for old, new in paths.items():
+        np.testing.assert_array_equal(found.stimuli.image(new.removesuffix(".png")), pictures[old])
+    rows = "".join(f"{new},{new}\n" for new in paths.values())
+    (study / "stimuli" / "table.csv").write_text("id,file\n" + rows)
+    text = (study / "calcarine.yaml").read_text().replace("stimuli/", "stimuli/table.csv")
+    (study / "calcarine.yaml").write_text(text)
+    assert list(bids.load(study).trial_stimuli) == [paths[key] for key in order]
+
+
+def test_equal_names_are_not_merged_where_folders_are_lost(study):
+    paths = move_pictures(study, lambda row: f"{'cat' if row % 2 else 'dog'}/{row // 2:03d}.png")
+    for new in paths.values():
+        if new.startswith("cat"):
+            (study / "stimuli" / new).rename(study / "stimuli" / Path(new).name)
+    shutil.rmtree(study / "stimuli" / "dog")
+    with pytest.raises(CalcarineError, match=r"The events name two pictures \d+: (cat|dog)/"):
+        bids.load(study)
+
+
+def test_a_picture_of_another_folder_is_not_taken(study):
+    paths = move_pictures(study, lambda row: f"{'cat' if row % 2 else 'dog'}/{row:03d}.png")
+    first = min(paths.values())
+    (study / "stimuli" / first).rename(study / "stimuli" / "dog" / Path(first).name)
+    with pytest.raises(CalcarineError, match=r"1 of \d+ stimuli have no picture"):
+        bids.load(study)
+
+
+def stop_early(root, keep):
+    """A scan that was stopped: fewer volumes and rows of confounds."""
+    path = func(root) / BOLD
+    image = nib.load(path)
+    short = nib.Nifti1Image(np.asarray(image.dataobj)[..., :keep], image.affine, image.header)
+    nib.save(short, path)
+    path = func(root) / f"{STEM}_desc-confounds_timeseries.tsv"
+    path.write_text("\n".join(path.read_text().splitlines()[: keep + 1]) + "\n")
+
+
+@pytest.mark.parametrize("method", ["lsa", "lss", "mean"])
+def test_trials_after_the_end_of_a_stopped_run(study, method):
+    stop_early(study, 40)  # of 2 s
+    describe(study, method=method, delay=2.0)
+    onsets = pd.read_csv(events_of(study), sep="\t").query("trial_type == 'picture'")["onset"]
+    late = int((onsets >= 81).sum())
+    with pytest.raises(CalcarineError, match=rf"and {late} of its 16 trials begin after its end"):
+        bids.load(study)
+    assert "wrong" in {row.status for row in bids.check(study)}
+    describe(study, late_trials="drop")
+    kept = int((onsets < 79 - (2 if method == "mean" else 0)).sum())
+    found = bids.load(study)
+    assert len(found.responses) == 48 + kept and kept <= 16 - late
+    (note,) = notes_of(study)
+    assert f"run-1: {16 - kept} of 16 trials that begin after the end of the run, at 81 s" in note
+
+
+def annex(path, here=True):
+    """Turn a file into what DataLad makes of it."""
+    root = next(folder for folder in path.parents if (folder / ".git").exists())
+    key = (
+        root
+        / ".git"
+        / "annex"
+        / "objects"
+        / "aa"
+        / "bb"
+        / f"MD5E-{path.name}"
+        / f"MD5E-{path.name}"
+    )
+    key.parent.mkdir(parents=True)
+    path.rename(key)
+    path.symlink_to(Path(*[".."] * len(path.relative_to(root).parts[1:])) / key.relative_to(root))
+    if not here:
+        key.unlink()
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_links_of_datalad_are_read_or_their_content_asked_for(study, table):
+    wanted = bids.load(study, prepared=study / "a")
+    (study / ".git").mkdir()
+    if table:
+        rows = "".join(f"{p.stem},{p.name}\n" for p in (study / "stimuli").glob("*.png"))
+        (study / "stimuli" / "table.csv").write_text("id,file\n" + rows)
+        text = (study / "calcarine.yaml").read_text().replace("stimuli/", "stimuli/table.csv")
+        (study / "calcarine.yaml").write_text(text)
+    first, second = (study / "stimuli" / f"{key}.png" for key in wanted.stimuli.ids[:2])
+    annex(first)
+    for path in (events_of(study), func(study) / BOLD):
+        annex(path)
+    found = bids.load(study)
+    np.testing.assert_array_equal(found.stimuli.images(), wanted.stimuli.images())
+    np.testing.assert_array_equal(found.responses.values, wanted.responses.values)
+    annex(second, here=False)
+    with pytest.raises(CalcarineError, match=rf"run 'datalad get .*{second.name}'"):
+        bids.load(study)
+
+
+@pytest.mark.parametrize("name", ["bold", "events", "mask", "mine"])
+def test_files_whose_content_was_not_fetched_are_asked_for(study, name):
+    (study / ".git").mkdir()
+    path = {"bold": func(study) / BOLD, "events": events_of(study), "mine": study / "early.nii.gz",
+            "mask": func(study) / f"{STEM}_space-T1w_desc-brain_mask.nii.gz"}[name]  # fmt: skip
+    annex(path, here=False)
+    with pytest.raises(CalcarineError, match=rf"run 'datalad get .*{path.name}'"):
+        bids.load(study)
+
+
+def test_other_links_out_of_a_folder_of_pictures_are_refused(study, tmp_path):
+    key = bids.load(study, prepared=study / "a").stimuli.ids[0]
+    picture = study / "stimuli" / f"{key}.png"
+    rows = "".join(f"{p.stem},{p.name}\n" for p in (study / "stimuli").glob("*.png"))
+    (study / "stimuli" / "table.csv").write_text("id,file\n" + rows)
+    text = (study / "calcarine.yaml").read_text().replace("stimuli/", "stimuli/table.csv")
+    (study / "calcarine.yaml").write_text(text)
+    # Elsewhere, and in the annex of another data set.
+    for place in (tmp_path / "x.png", tmp_path / "other/.git/annex/objects/a/x.png"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture.resolve(), place)
+        picture.unlink()
+        picture.symlink_to(place)
+        with pytest.raises(CalcarineError, match="lies outside the folder"):
+            bids.load(study)

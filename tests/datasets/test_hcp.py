@@ -323,3 +323,57 @@ def test_damaged_files_are_told_or_read_whole(tmp_path):
             assert hcp.check(place)
         path.write_bytes(content)
     assert told > 60
+
+
+ENDINGS = ["_Atlas_hp2000_clean", "_Atlas_MSMAll_hp0_clean_rclean_tclean", "_Atlas_MSMAll",
+           "_Atlas"]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("layout", ["flat", "tree"])
+def test_other_endings_of_names_are_known(tmp_path, ending, layout):
+    registry.fake("hcp", tmp_path, people=2, frames=20, layout=layout)
+    wanted = list(hcp.vectors(tmp_path))
+    for path in tmp_path.rglob("*.dtseries.nii"):
+        path.rename(path.with_name(path.name.replace("_Atlas_MSMAll_hp2000_clean", ending)))
+    found = list(hcp.vectors(tmp_path))
+    assert [one.subject for one in found] == [one.subject for one in wanted]
+    np.testing.assert_array_equal(found[1].vectors, wanted[1].vectors)
+    assert registry.recognise(tmp_path) == ("hcp",)
+    assert len(hcp.prepare_vectors(tmp_path, tmp_path / "out").subjects) == 2
+
+
+def test_several_endings_are_asked_about(tmp_path):
+    registry.fake("hcp", tmp_path, people=2, frames=20)
+    first, second = recordings(tmp_path)
+    wanted = [one.vectors for one in hcp.vectors(tmp_path)]
+    shutil.copy(second, second.with_name(second.name.replace("_hp2000_clean", "")))
+    message = r"_Atlas_MSMAll \(1\), _Atlas_MSMAll_hp2000_clean \(2\); say which with the option"
+    for call in (hcp.vectors, hcp.prepare_vectors):
+        with pytest.raises(CalcarineError, match=message):
+            call(tmp_path)
+    clean = "_Atlas_MSMAll_hp2000_clean"
+    np.testing.assert_array_equal(next(hcp.vectors(tmp_path, ending=clean)).vectors, wanted[0])
+    assert [one.subject for one in hcp.vectors(tmp_path, ending="_Atlas_MSMAll")] == ["100307"]
+    with pytest.raises(CalcarineError, match="no file of rfMRI_REST1_LR ends in _Atlas_x"):
+        hcp.vectors(tmp_path, ending="_Atlas_x")
+    assert {row.status for row in registry.check("hcp", tmp_path)} == {"ok", "note"}
+    # What is prepared needs no answer.
+    registry.prepare("hcp", tmp_path, folder=tmp_path / "npz", ending=clean)
+    assert len(list(hcp.vectors(tmp_path))) == 2
+    first.unlink()
+
+
+def test_the_cortex_alone_is_mapped(tmp_path):
+    registry.fake("hcp", tmp_path, people=1, frames=3, grayordinates=91282)
+    wanted = next(hcp.vectors(tmp_path, window=1)).vectors
+    (path,) = recordings(tmp_path)
+    image = nibabel.load(path)
+    time, brain = (image.header.get_axis(axis) for axis in (0, 1))
+    nibabel.save(nibabel.Cifti2Image(image.get_fdata()[:, :59412], (time, brain[:59412])), path)
+    np.testing.assert_allclose(next(hcp.vectors(tmp_path, window=1)).vectors, wanted, rtol=1e-5)
+    rows = {row.what: row for row in registry.check("hcp", tmp_path)}
+    assert "59412 grayordinates" in rows["100206"].expected
+    nibabel.save(nibabel.Cifti2Image(image.get_fdata()[:, 1:59413], (time, brain[1:59413])), path)
+    with pytest.raises(CalcarineError, match="maps 91282 grayordinates and the recording has 5941"):
+        next(hcp.vectors(tmp_path, window=1))

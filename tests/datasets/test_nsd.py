@@ -114,7 +114,7 @@ def test_every_storage_of_hdf5_gives_the_same(made, tmp_path, monkeypatch, setti
     np.testing.assert_array_equal(read_session(other, session_shape(other), voxels), wanted)
 
 
-def test_hdf5_with_a_user_block_and_external_storage_are_read_right(made, tmp_path):
+def test_hdf5_with_a_user_block_is_read_right_and_external_storage_is_refused(made, tmp_path):
     source = files(made).session(1)
     with h5py.File(source) as old:
         values = old["betas"][()]
@@ -126,8 +126,9 @@ def test_hdf5_with_a_user_block_and_external_storage_are_read_right(made, tmp_pa
         new.create_dataset("betas", data=values, external=[(name, 0, h5py.h5f.UNLIMITED)])
     voxels = np.arange(10, 300, 7)
     wanted = values.reshape(len(values), -1)[:, voxels] / np.float32(300)
-    for path in (first, second):
-        np.testing.assert_array_equal(read_session(path, session_shape(path), voxels), wanted)
+    np.testing.assert_array_equal(read_session(first, session_shape(first), voxels), wanted)
+    with pytest.raises(CalcarineError, match="/betas is stored in another file"):
+        session_shape(second)
 
 
 def test_nifti_betas_give_the_same(made, tmp_path):

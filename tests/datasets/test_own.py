@@ -346,7 +346,7 @@ MISTAKES = [
     (turn_mask, {}, r"different affines, .* \(axes are flipped or swapped\)"),
     (write("trials.csv", "picture,run\na,1\n"), {}, "no column stimulus; it has picture, run"),
     (write("early.npy", np.full(164, 0.3)), {"rois": {"early": "early.npy"}},
-     "no whole numbers, up to 0.3"),
+     "holds 0.3 at .*, which is no whole number"),
     (write("early.npy", np.ones(9)), {"rois": {"early": "early.npy"}}, r"has shape \(9,\)"),
     (write("early.npy", np.zeros(164)), {"rois": {"e": "early.npy"}}, "Region e has none of"),
     (write("calcarine.yaml", "a: [b"), None, "cannot be read as YAML"),

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from calcarine.datasets._arrays import reason
 from calcarine.errors import CalcarineError
+from calcarine.hdf5 import open_hdf5
 
 __all__ = ["BData", "write_bdata"]
 
@@ -234,12 +235,10 @@ def write_bdata(
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The HDF5 file; whatever h5py says of damage becomes one sentence."""
-    import h5py
-
     if not path.is_file():
         raise CalcarineError(f"{path} does not exist; give the path of a BData file (.h5).")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file
     except CalcarineError:
         raise

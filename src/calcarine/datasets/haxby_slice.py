@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets._arrays import reason
 from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, simulated_series
+from calcarine.datasets._labels import whole_numbers
 from calcarine.datasets._small import check_small, small_assets
 from calcarine.datasets.core import BrainDataset
 from calcarine.datasets.download.assets import Asset
@@ -107,7 +108,7 @@ def load(
     labels, runs = _labels(find_file(INFO, data, _LABELS))
     bold, affine = _volume(find_file(INFO, data, _BOLD), 4)
     mask, _ = _volume(find_file(INFO, data, _MASK), 3)
-    inside = mask > 0
+    inside = whole_numbers(mask, find_file(INFO, data, _MASK), "mask") > 0
     if bold.shape[:3] != mask.shape or bold.shape[3] != len(labels) or not inside.any():
         raise CalcarineError(
             f"Data set {INFO.name}: {_BOLD} of shape {bold.shape}, {_MASK} of shape {mask.shape} "

@@ -20,6 +20,7 @@ from calcarine.datasets.prepare.events import Drift, Method
 from calcarine.datasets.provider import DatasetInfo, find_file, is_simulated, pick_subject
 from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.hdf5 import open_hdf5
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
 
@@ -187,11 +188,11 @@ def _write_cells(file: Any, name: str, values: Sequence[NDArray[np.generic]]) ->
 
 
 def _read(path: Path) -> tuple[BlockSeries, NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return _series(file)
+    except CalcarineError:
+        raise
     except Exception as error:  # h5py meets damage with errors of many kinds
         raise CalcarineError(
             f"Data set {INFO.name}: {path} is damaged or not this file ({reason(error)}); get it "

@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.datasets._matlab import is_hdf5
 from calcarine.datasets.download.assets import Terms
 from calcarine.errors import CalcarineError
 
@@ -128,6 +129,11 @@ def read_mat(
     """Numeric arrays of a MATLAB file (version 7.2 or older), checked for their shapes."""
     from scipy.io import loadmat
 
+    if is_hdf5(path):
+        raise CalcarineError(
+            f"Data set {info.name}: {path} was saved again by MATLAB as version 7.3; save it with "
+            f"-v7, or get it again from {info.source}."
+        )
     try:
         found = loadmat(path, variable_names=list(shapes))
     except Exception as error:  # a damaged file makes scipy raise errors of many kinds

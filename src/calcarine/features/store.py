@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.features._claims import Claims
+from calcarine.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
 
 Extract = Callable[[slice], NDArray[np.float32]]
 ExtractMany = Callable[[slice], Mapping[str, NDArray[np.float32]]]
@@ -102,8 +103,15 @@ class FeatureStore:
         final name only when it is whole.
         """
         wanted = Space(space, provenance, shape)
-        found = self.get_many([wanted], count, lambda rows: {space: extract(rows)}, chunk)
-        return np.asarray(found[space][:], np.float32)
+        for last in (False, True):
+            found = self.get_many([wanted], count, lambda rows: {space: extract(rows)}, chunk)
+            try:
+                return np.asarray(found[space][:], np.float32)
+            except DamagedArrayError:
+                if last:
+                    raise
+                # It is known as damaged now, so it is extracted again.
+        raise AssertionError
 
     def get_many(
         self, spaces: list[Space], count: int, extract: ExtractMany, chunk: int = 64
@@ -124,19 +132,28 @@ class FeatureStore:
 
         Returns
         -------
-        dict of zarr array
+        dict of StoredArray
             By name of the space, float32 of shape (n, *shape).
+
+        Raises
+        ------
+        DamagedArrayError
+            When a damaged chunk is read; the same call then extracts the array again.
         """
         missing = [space for space in spaces if not self.has(space)]
         if missing:
             self._extract(missing, count, extract, chunk)
-        import zarr
-
-        return {space.name: zarr.open_array(self._final(space), mode="r") for space in spaces}
+        return {
+            space.name: open_array(
+                self._final(space), "", "the same command again extracts these features anew"
+            )
+            for space in spaces
+        }
 
     def has(self, space: Space) -> bool:
-        """Whether an array is there, whole."""
-        return self._final(space).exists()
+        """Whether an array is there, whole as far as can be seen without reading all of it."""
+        final = self._final(space)
+        return final.exists() and problem(final) is None
 
     def _final(self, space: Space) -> Path:
         return self.folder / f"{space.key()}.zarr"
@@ -161,7 +178,10 @@ class FeatureStore:
         with claims.one_at_a_time():
             for space in spaces:
                 if not self.has(space):
-                    (part / f"{space.key()}.zarr").rename(self._final(space))
+                    made = part / f"{space.key()}.zarr"
+                    seal(made)
+                    _remove(self._final(space))  # a damaged one
+                    made.rename(self._final(space))
         _remove(part)
 
     def _begun_with(self, part: Path, chunk: int, claims: Claims) -> int:
@@ -183,16 +203,20 @@ class FeatureStore:
         place = part / f"{space.key()}.zarr"
         if place.exists():
             try:
-                return zarr.open_array(place, mode="r+")
-            except (FileNotFoundError, ValueError, KeyError):
+                begun = zarr.open_array(place, mode="r+")
+                if begun.shape != (count, *space.shape):
+                    raise ValueError(f"its shape is {begun.shape}")
+                return begun
+            except Exception:  # zarr meets damage with errors of many kinds
                 shutil.rmtree(place)
                 claims.forget()
         rows = min(chunk, max(count, 1))
-        return zarr.create_array(
-            store=place,
-            shape=(count, *space.shape),
-            chunks=(rows, *_chunks(space.shape, max(1, _CHUNK_VALUES // rows))),
-            dtype="float32",
+        return create_array(
+            place,
+            (count, *space.shape),
+            (rows, *_chunks(space.shape, max(1, _CHUNK_VALUES // rows))),
+            "float32",
+            compress=True,
             attributes={"provenance": json.loads(json.dumps(dict(space.provenance), default=str))},
         )
 

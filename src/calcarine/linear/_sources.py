@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._checks import RidgeError, as_matrix, check_finite
+from calcarine.zarr_files import StoredArray
 
 
 class OnDisk(Protocol):
@@ -48,7 +49,8 @@ def as_source(values: Any, name: str) -> Matrix:
 
 def _on_disk(values: Any) -> bool:
     package = type(values).__module__.split(".")[0]
-    return package in ("zarr", "h5py") and hasattr(values, "dtype")
+    known = package in ("zarr", "h5py") and hasattr(values, "dtype")
+    return known or isinstance(values, StoredArray)
 
 
 def read_columns(source: Matrix, columns: slice, name: str) -> npt.NDArray[np.float64]:

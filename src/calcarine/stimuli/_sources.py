@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calcarine.errors import CalcarineError
+from calcarine.files import content_missing, is_annexed
+from calcarine.hdf5 import open_hdf5
 from calcarine.stimuli import scenes
 from calcarine.stimuli.images import resize_images
 
@@ -180,13 +182,13 @@ class Hdf5Source:
         self.size = size if size is not None else (int(shape[1]), int(shape[2]))
 
     def _read(self, what: Callable[[Any], Any]) -> Any:
-        import h5py
-
         if not self._path.is_file():
             raise CalcarineError(f"The picture file {self._path} does not exist; check the path.")
         try:
-            with h5py.File(self._path, "r") as file:
+            with open_hdf5(self._path) as file:
                 return what(file[self._key])
+        except CalcarineError:
+            raise
         except Exception as error:  # damaged HDF5 files raise errors of many kinds
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CalcarineError(
@@ -245,7 +247,14 @@ def inside_folder(root: Path, name: object, key: str) -> Path:
     if not isinstance(name, str) or not name:
         raise CalcarineError(f"Stimulus {key} names no file; fill the column in its table.")
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
+    lost = content_missing(path)
+    if lost is not None:
+        raise CalcarineError(f"Stimulus {key}: {lost}.")
+    # Links of DataLad lead into its data set, of which the folder may be a part.
+    inside = path.resolve().is_relative_to(root.resolve()) or (
+        is_annexed(path) and path.parent.resolve().is_relative_to(root.resolve())
+    )
+    if not inside:
         raise CalcarineError(f"Stimulus {key}: {name} lies outside the folder {root}; move it in.")
     if not path.is_file():
         raise CalcarineError(f"Stimulus {key}: the file {path} does not exist; add it or its row.")

@@ -61,6 +61,9 @@ def load(
     high_pass: float = 1 / 128,
     delay: float = 5.0,
     session: str | None = None,
+    duration: float | None = None,
+    late_trials: str = "refuse",
+    runs_without_bold: str = "refuse",
 ) -> BrainDataset:
     """Load a subject from preprocessed runs and their events.
 
@@ -100,6 +103,14 @@ def load(
     session
         What is z-scored together: ``"ses"`` or ``"run"``; by default the
         session where there are several, else the run.
+    duration
+        Seconds of trials whose duration in the events is ``n/a``.
+    late_trials
+        ``"drop"`` leaves out trials that begin after the end of their run,
+        as where a scan was stopped.
+    runs_without_bold
+        ``"drop"`` leaves out runs that have events and no preprocessed time
+        series.
 
     Raises
     ------

@@ -12,8 +12,10 @@ from typing import Any
 
 from calcarine.datasets._arrays import reason
 from calcarine.datasets.own._description import BidsPart
+from calcarine.datasets.own._files import check_content
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
+from calcarine.files import is_annexed
 
 __all__ = ["Run", "find_runs", "subjects_in"]
 
@@ -58,8 +60,10 @@ def subjects_in(derivatives: Path) -> list[str]:
     return sorted(names, key=natural)
 
 
-def find_runs(derivatives: Path, raw: Path, subject: str, about: BidsPart) -> list[Run]:
-    """Runs of a subject in order of sessions and runs.
+def find_runs(
+    derivatives: Path, raw: Path, subject: str, about: BidsPart
+) -> tuple[list[Run], list[str]]:
+    """Runs of a subject in order of sessions and runs, and the labels of those without BOLD.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ def find_runs(derivatives: Path, raw: Path, subject: str, about: BidsPart) -> li
     subject
         Label, without ``sub-``.
     about
-        Task and space.
+        Task and space, and whether runs without a time series are left out.
 
     Raises
     ------
@@ -83,21 +87,52 @@ def find_runs(derivatives: Path, raw: Path, subject: str, about: BidsPart) -> li
             f"it has {', '.join(known[:12])}" if known else "is it a folder of BIDS derivatives?"
         )
         raise CalcarineError(f"{derivatives} has no folder sub-{subject}; {there}")
-    paths = [path for path in folder.glob(f"**/func/*{_BOLD}") if path.is_file()]
+    paths = [
+        path for path in folder.glob(f"**/func/*{_BOLD}") if path.is_file() or is_annexed(path)
+    ]
     if not paths:
         raise CalcarineError(
             f"{folder} has no func/*{_BOLD}; run fMRIPrep with an output space that is a volume."
         )
     paths = _of(paths, "task", about.task)
     paths = _of(paths, "space", about.space)
+    for path in paths:
+        check_content(path, "time series")
     runs = [_run(path, raw) for path in paths]
+    lost = _without_bold(runs, [folder, raw / folder.name])
+    if lost and about.runs_without_bold == "refuse":
+        more = f", nor have {len(lost) - 1} more runs" if len(lost) > 1 else ""
+        raise CalcarineError(
+            f"The run of {lost[0]} has no preprocessed time series (*{_BOLD}) in {folder}{more}; "
+            "preprocess it, or leave such runs out with runs_without_bold: drop."
+        )
     runs.sort(key=lambda run: (natural(run.session), natural(run.number)))
     for one, two in pairwise(runs):
         if one.label == two.label:
             raise CalcarineError(
                 f"{one.bold.name} and {two.bold.name} are the same run; keep one of them."
             )
-    return runs
+    return runs, lost
+
+
+def _without_bold(runs: Sequence[Run], folders: Sequence[Path]) -> list[str]:
+    """Events files of the runs' task that belong to none of the runs."""
+    tasks = {entities(run.bold).get("task", "") for run in runs}
+    used = {run.events.resolve() for run in runs}
+    known = {_stem(run.bold.name.removesuffix(_BOLD)) for run in runs}
+    lost = {}
+    for folder in folders:
+        for path in folder.glob("**/func/*_events.tsv"):
+            stem = path.name.removesuffix("_events.tsv")
+            own = entities(path).get("task", "") in tasks
+            if own and path.resolve() not in used and stem not in known:
+                lost[stem] = path
+    return sorted((path.name for path in lost.values()), key=natural)
+
+
+def _stem(name: str) -> str:
+    """Name of a run without what a derivative adds to it."""
+    return "_".join(part for part in name.split("_") if part.split("-")[0] not in _OWN)
 
 
 def entities(path: Path) -> dict[str, str]:
@@ -121,9 +156,7 @@ def _of(paths: Sequence[Path], key: str, wanted: str | None) -> list[Path]:
 
 def _run(bold: Path, raw: Path) -> Run:
     parts = entities(bold)
-    stem = "_".join(
-        part for part in bold.name.removesuffix(_BOLD).split("_") if part.split("-")[0] not in _OWN
-    )
+    stem = _stem(bold.name.removesuffix(_BOLD))
     session, number = parts.get("ses", ""), parts.get("run", "")
     label = " ".join(part for part in stem.split("_") if not part.startswith("sub-"))
     tr, start_time = _sidecar(bold)
@@ -157,7 +190,12 @@ def _events(bold: Path, raw: Path, stem: str, parts: dict[str, str]) -> Path:
 
 
 def _first(paths: Any) -> Path | None:
-    return next((path for path in paths if path.is_file()), None)
+    """The first file that is there; a link of DataLad must have its content."""
+    for path in paths:
+        check_content(path, "file")
+        if path.is_file():
+            return Path(path)
+    return None
 
 
 def _sidecar(bold: Path) -> tuple[float, float]:

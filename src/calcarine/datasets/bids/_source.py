@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,7 @@ from calcarine.datasets.bids._confounds import read_confounds
 from calcarine.datasets.bids._layout import Run, find_runs
 from calcarine.datasets.own._description import BidsPart, Description
 from calcarine.datasets.own._files import ArrayFile, find, stamp
+from calcarine.datasets.own._names import PictureNames
 from calcarine.datasets.own._regions import Grid, read_mask, same_space
 from calcarine.datasets.own._source import TrialSource
 from calcarine.datasets.own._trials import texts_table
@@ -39,9 +41,14 @@ def bids_source(description: Description, root: Path) -> TrialSource:
     assert about is not None
     derivatives = find(root, about.derivatives, "derivatives folder")
     raw = find(root, about.raw, "raw folder") if about.raw else derivatives
-    runs = find_runs(derivatives, raw, description.subject, about)
-    events = [_events(run, about) for run in runs]
+    runs, lost = find_runs(derivatives, raw, description.subject, about)
+    notes = [f"{name}: no preprocessed time series" for name in lost]
     files = [ArrayFile.open(run.bold, "", "time series") for run in runs]
+    events = [
+        _in_time(_events(run, about, notes), run, file, about, notes)
+        for run, file in zip(runs, files, strict=True)
+    ]
+    events = _named(events, PictureNames.of(root, description.images))
     grid = _grid(description, root, runs, files)
     sessions = _sessions(runs, about)
     tables = [
@@ -72,29 +79,82 @@ def bids_source(description: Description, root: Path) -> TrialSource:
         "model": about.model_dump(exclude={"derivatives", "raw"}),
         "scale": description.scale,
         "units": description.units,
+        "left out": notes,
     }
-    return TrialSource(trials, grid, read, provenance)
+    return TrialSource(trials, grid, read, provenance, tuple(notes))
 
 
-def _events(run: Run, about: BidsPart) -> pd.DataFrame:
-    """Events in order of onset, with ``stimulus`` and ``nuisance``."""
+def _events(run: Run, about: BidsPart, notes: list[str]) -> pd.DataFrame:
+    """Events in order of onset, with ``name`` (of the picture) and ``nuisance``.
+
+    Rows that are left out although they are named as nuisance are told in ``notes``.
+    """
     table = texts_table(run.events, "events")
     for name in ("onset", "duration"):
         if name not in table.columns:
             raise CalcarineError(f"The events {run.events} have no column {name}.")
-        table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
-        bad = ~np.isfinite(table[name].to_numpy())
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise CalcarineError(f"{run.events}: row {row + 1} has no number as its {name}.")
     column = _stimulus_column(table, run, about)
     kinds = table["trial_type"] if "trial_type" in table.columns else pd.Series("", table.index)
     other = kinds.isin(about.nuisance)
     shown = ~table[column].str.lower().isin(_NOTHING) & ~kinds.isin(about.ignore) & ~other
-    table["stimulus"] = _ids(table[column].where(shown, ""))
+    table["name"] = table[column].where(shown, "")
     table["nuisance"] = kinds.where(other, "")
-    kept = table[shown | other].sort_values("onset", kind="stable", ignore_index=True)
-    return kept.assign(run=run.label)[["onset", "duration", "run", "stimulus", "nuisance"]]
+    kept = _timed(table[shown | other].copy(), run, about, notes)
+    kept = kept.sort_values("onset", kind="stable", ignore_index=True)
+    return kept.assign(run=run.label)[["onset", "duration", "run", "name", "nuisance"]]
+
+
+def _timed(table: pd.DataFrame, run: Run, about: BidsPart, notes: list[str]) -> pd.DataFrame:
+    """Events with onsets and durations as seconds; of nuisance those that have both."""
+    unknown = table["duration"].str.lower().isin(_NOTHING)
+    if about.duration is not None:
+        table.loc[unknown, "duration"] = str(about.duration)
+    trial = (table["nuisance"] == "").to_numpy()
+    blank = np.zeros(len(table), dtype=bool)
+    for name in ("onset", "duration"):
+        empty = table[name].str.lower().isin(_NOTHING).to_numpy() & ~trial
+        table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+        bad = ~np.isfinite(table[name].to_numpy()) & ~empty
+        if bad.any():
+            row = int(table.index[int(np.argmax(bad))])
+            hint = ""
+            if name == "duration" and bool(unknown.loc[row]):
+                hint = "; say with duration how many seconds such trials last"
+            raise CalcarineError(f"{run.events}: row {row + 1} has no number as its {name}{hint}.")
+        blank |= empty
+    if blank.any():
+        notes.append(f"{run.label}: {int(blank.sum())} nuisance events without onset or duration")
+    return table[~blank]
+
+
+def _in_time(
+    events: pd.DataFrame, run: Run, file: ArrayFile, about: BidsPart, notes: list[str]
+) -> pd.DataFrame:
+    """Events without those that begin when the run is over."""
+    if len(file.shape) != 4:
+        return events
+    trial = (events["nuisance"] == "").to_numpy()
+    onset = events["onset"].to_numpy(dtype=float)
+    end = file.shape[3] * run.tr + run.start_time
+    late = onset >= end
+    if about.late_trials == "drop":
+        # What begins with the last volume or later leaves no trace in any.
+        after = about.delay if about.method == "mean" else 0.0
+        late |= onset >= end - run.tr - after
+    elif (late & trial).any():
+        first = onset[late & trial][0]
+        raise CalcarineError(
+            f"Run {run.label} ends after {end:g} s and has an event at {first:g} s, and "
+            f"{int((late & trial).sum())} of its {int(trial.sum())} trials begin after its end: "
+            "onsets are seconds from the first volume of their run, and the TR may be wrong; of a "
+            "run that was stopped leave such trials out with late_trials: drop."
+        )
+    if (late & trial).any():
+        notes.append(
+            f"{run.label}: {int((late & trial).sum())} of {int(trial.sum())} trials that begin "
+            f"after the end of the run, at {end:g} s"
+        )
+    return events[~late].reset_index(drop=True)
 
 
 def _stimulus_column(table: pd.DataFrame, run: Run, about: BidsPart) -> str:
@@ -114,20 +174,52 @@ def _stimulus_column(table: pd.DataFrame, run: Run, about: BidsPart) -> str:
     )
 
 
-def _ids(names: pd.Series) -> list[str]:
-    """Names of pictures without folder and ending, as pictures are named in a folder."""
-    found = []
-    for name in names:
-        path = PurePosixPath(str(name).replace("\\", "/"))
-        found.append(path.stem if path.suffix.lower() in _PICTURES else str(name))
-    whole: dict[str, str] = {}
-    for key, name in zip(found, names, strict=True):
-        if whole.setdefault(key, str(name)) != str(name):
+def _named(events: Sequence[pd.DataFrame], pictures: PictureNames) -> list[pd.DataFrame]:
+    """Events of all runs with a column ``stimulus``: ids as the pictures have them."""
+    trials = [table["nuisance"] == "" for table in events]
+    names = sorted({name for table, own in zip(events, trials, strict=True)
+                    for name in table.loc[own, "name"]})  # fmt: skip
+    ids = {name: pictures.find(name) for name in names}
+    unknown = [name for name, key in ids.items() if key is None]
+    # Pictures of an array have numbers; a name that none of the known pictures has stays whole.
+    bare = Counter(_without_folders(name) for name in unknown)
+    for name in unknown:
+        short = _without_folders(name)
+        ids[name] = short if bare[short] == 1 and not pictures else _bare(_path(name))
+    meant: dict[str, str] = {}
+    for name, key in ids.items():
+        path = _path(name)
+        if meant.setdefault(str(key), path) != path and not _same_end(meant[str(key)], path):
             raise CalcarineError(
-                f"The events name two pictures {key}: {whole[key]} and {name}; give them names of "
-                "their own."
+                f"The events name two pictures {key}: {meant[str(key)]} and {path}; keep the "
+                "folders of the events in the folder of pictures."
             )
-    return found
+    return [
+        table.assign(stimulus=[str(ids[name]) if name in ids else "" for name in table["name"]])
+        for table in events
+    ]
+
+
+def _path(name: str) -> str:
+    return str(name).replace("\\", "/").removeprefix("./").lstrip("/")
+
+
+def _same_end(one: str, other: str) -> bool:
+    """Whether one path is the end of another, endings of pictures aside."""
+    first, second = (PurePosixPath(_bare(path)).parts for path in (one, other))
+    count = min(len(first), len(second))
+    return first[-count:] == second[-count:]
+
+
+def _bare(name: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in _PICTURES else name
+
+
+def _without_folders(name: str) -> str:
+    """Name of a picture without folder and ending."""
+    path = PurePosixPath(_path(name))
+    return path.stem if path.suffix.lower() in _PICTURES else str(name)
 
 
 def _grid(

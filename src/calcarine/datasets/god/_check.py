@@ -13,7 +13,14 @@ from calcarine.datasets._reports import collected, compared, constant, not_finit
 from calcarine.datasets.bdata import BData
 from calcarine.datasets.god._ids import category, first_index, picture_list
 from calcarine.datasets.god._official import picture_names, regions_of, trial_types
-from calcarine.datasets.god._parts import INFO, ON_REQUEST, WHO, find_subject, places
+from calcarine.datasets.god._parts import (
+    INFO,
+    ON_REQUEST,
+    WHO,
+    find_subject,
+    matlab_files,
+    places,
+)
 from calcarine.datasets.god._pictures import find_pictures, picture_files, read_pictures
 from calcarine.datasets.god._rearranged import matches, regions
 from calcarine.datasets.provider import pick_subject
@@ -56,6 +63,9 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
     if not files:
         names = " or ".join(INFO.files[0].split("|"))
         found.append(Finding(names, "missing", advice=f"get it from {INFO.source}"))
+        for name in matlab_files(data):
+            advice = f"MATLAB's form is not read; get {name.removesuffix('.mat')}.h5 there"
+            found.append(Finding(name, "note", "is there", advice=advice))
     found += collected(_pictures(folders, shown), "pictures", _AGAIN)
     return found
 

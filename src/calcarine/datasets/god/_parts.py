@@ -13,7 +13,9 @@ from calcarine.datasets.download.assets import Terms
 from calcarine.datasets.provider import DatasetInfo
 from calcarine.errors import CalcarineError
 
-__all__ = ["INFO", "ON_REQUEST", "WHO", "Parts", "find_subject", "places", "unions"]
+__all__ = [
+    "INFO", "ON_REQUEST", "WHO", "Parts", "find_subject", "matlab_files", "places", "unions",
+]  # fmt: skip
 
 WHO = "Data set god"
 ON_REQUEST = (
@@ -101,9 +103,15 @@ def find_subject(data: str | Path | None, subject: str, form: str) -> Path:
     for path in (place / name for name in wanted for place in places(data)):
         if path.is_file():
             return path
-    raise CalcarineError(
-        f"{WHO}: there is no {' and no '.join(wanted)} in {Path(data)}; get it from {INFO.source}."
-    )
+    lost = f"{WHO}: there is no {' and no '.join(wanted)} in {Path(data)}"
+    if f"Subject{number}.mat" in matlab_files(data):
+        lost += f" (Subject{number}.mat, MATLAB's form of the same data, is not read)"
+    raise CalcarineError(f"{lost}; get it from {INFO.source}.")
+
+
+def matlab_files(data: str | Path) -> list[str]:
+    """Names of subjects' files in MATLAB's form, which are not read."""
+    return sorted(path.name for place in places(data) for path in place.glob("Subject[1-5].mat"))
 
 
 def unions(rois: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:

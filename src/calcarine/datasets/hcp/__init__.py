@@ -49,11 +49,19 @@ def prepare(
     *,
     atlas: str | None = None,
     run: str = RUN,
+    ending: str | None = None,
 ) -> PreparedVectors:
     """Write the visual cortex of one or all subjects to disk; see `prepare_vectors`."""
     chosen = None if subject is None else [subject]
     return prepare_vectors(
-        data, folder, chosen, atlas=atlas, run=run, workers=workers, progress=progress
+        data,
+        folder,
+        chosen,
+        atlas=atlas,
+        run=run,
+        ending=ending,
+        workers=workers,
+        progress=progress,
     )
 
 

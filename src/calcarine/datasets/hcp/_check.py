@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.datasets._reports import collected, constant, matched
-from calcarine.datasets.hcp._atlas import COUNTS, areas_of, find_atlas
+from calcarine.datasets.hcp._atlas import CORTEX, COUNTS, areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import Recording
-from calcarine.datasets.hcp._files import ATLAS_FROM, INFO, find_recordings, find_stored
+from calcarine.datasets.hcp._files import ATLAS_FROM, ENDING, INFO, find_recordings, find_stored
 from calcarine.datasets.hcp._prepare import read_stored
 from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
@@ -35,8 +35,13 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
     -------
     list of Finding
     """
-    raw, stored = find_recordings(data), find_stored(data)
+    stored = find_stored(data)
     found: list[Finding] = []
+    try:
+        raw = find_recordings(data)
+    except CalcarineError as error:
+        found.append(Finding("endings of names", "note", str(error), ENDING, f"checked: {ENDING}"))
+        raw = find_recordings(data, ending=ENDING)
     atlas: Path | None = None
     if raw:
         try:
@@ -60,7 +65,9 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
 def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
     recording = Recording.open(path)
-    known, found = _KNOWN, _told(recording.frames, len(recording.brain), recording.tr)
+    count = len(recording.brain)
+    known = _told(_FRAMES, CORTEX if count == CORTEX else _GRAYORDINATES, _TR)
+    found = _told(recording.frames, count, recording.tr)
     still = 0
     if atlas is not None:
         places = areas_of(atlas, recording.brain)
@@ -92,6 +99,3 @@ def _told(frames: int, grayordinates: int, tr: float) -> str:
 
 def _areas(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{area} {size}" for area, size in sizes.items())
-
-
-_KNOWN = _told(_FRAMES, _GRAYORDINATES, _TR)

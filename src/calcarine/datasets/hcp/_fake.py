@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets.hcp._atlas import _IDS, COUNTS
-from calcarine.datasets.hcp._files import INFO, RUN
+from calcarine.datasets.hcp._files import ENDING, RUN
 from calcarine.errors import CalcarineError
 
 __all__ = ["fake"]
@@ -60,7 +60,7 @@ def fake(
     labels = _labels(rng, brain, count)
     np.savez(folder / "mmp_1.0.npz", map_all=labels)
     time = nibabel.cifti2.SeriesAxis(0, 0.72, length, "SECOND")
-    suffix = INFO.files[0].split("|")[0].removeprefix(f"*_{RUN}")
+    suffix = f"{ENDING}.dtseries.nii"
     for number in range(people):
         name = str(100206 + 101 * number)
         path = folder / f"{name}_{RUN}{suffix}"

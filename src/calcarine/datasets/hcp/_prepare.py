@@ -110,6 +110,7 @@ def vectors(
     scale: Literal["none", "scalar"] = "none",
     atlas: str | Path | None = None,
     run: str = RUN,
+    ending: str | None = None,
 ) -> Iterator[SubjectVectors]:
     """Voxel vectors for masked pre-training, one subject after another.
 
@@ -135,8 +136,9 @@ def vectors(
         ``"scalar"``: all values of a subject by one mean and one SD.
     atlas
         The Glasser map, if not in the data folder.
-    run
-        Which resting run of the CIFTI files.
+    run, ending
+        Which resting run of the CIFTI files, and which ending of their names
+        if there are several, as ``_Atlas_MSMAll_hp2000_clean``.
 
     Yields
     ------
@@ -159,7 +161,8 @@ def vectors(
         raise CalcarineError(f"{WHO}: areas are {', '.join(AREAS)}, not {strange or 'none'}.")
     if scale not in ("none", "scalar"):
         raise CalcarineError(f"{WHO}: scale is none or scalar, not {scale}.")
-    stored, raw = find_stored(data), find_recordings(data, run)
+    stored = find_stored(data)
+    raw = find_recordings(data, run, ending, stored)
     chosen = _chosen(data, subjects, {*stored, *raw})
     return _each(chosen, stored, raw, data, atlas, tuple(areas), frames, scale)
 
@@ -237,6 +240,7 @@ def prepare_vectors(
     *,
     atlas: str | Path | None = None,
     run: str = RUN,
+    ending: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedVectors:
@@ -255,7 +259,7 @@ def prepare_vectors(
         folder if left out.
     subjects
         Who; all if left out.
-    atlas, run
+    atlas, run, ending
         See `vectors`.
     workers
         Subjects at the same time, 60 MB each.
@@ -273,7 +277,7 @@ def prepare_vectors(
     """
     if workers < 1:
         raise CalcarineError(f"Preparing needs at least one worker, not {workers}.")
-    raw = find_recordings(data, run)
+    raw = find_recordings(data, run, ending)
     chosen = _chosen(data, subjects, set(raw))
     place = Path(folder) if folder is not None else Path(data) / "npz"
     tell = progress or (lambda done, total: None)

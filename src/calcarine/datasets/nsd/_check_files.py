@@ -26,6 +26,7 @@ from calcarine.datasets.nsd.layout import (
 )
 from calcarine.datasets.quality.findings import Finding, Status
 from calcarine.errors import CalcarineError
+from calcarine.hdf5 import open_hdf5
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 Grid = tuple[int, ...]
@@ -187,11 +188,9 @@ def check_pictures(layout: Layout) -> Iterator[Finding]:
     if not path.is_file():
         yield Finding(path.name, "missing", advice=f"get {layout.origin(path)}")
         return
-    import h5py
-
     pictures = StimulusSet.from_hdf5(path, "imgBrick", [0], ["first"])
     pictures.image("first")
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         count = len(file["imgBrick"])
     height, width = pictures.size
     listed = len(read_stim_info(layout)) if layout.stim_info.is_file() else 0

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets.nsd.files import reading, wrong
 from calcarine.datasets.nsd.layout import BETAS_PER_PERCENT
+from calcarine.hdf5 import open_hdf5
 
 __all__ = ["SessionShape", "read_session", "session_shape"]
 
@@ -44,9 +45,7 @@ class SessionShape:
 def session_shape(path: Path) -> SessionShape:
     """Read the shape alone."""
     if path.suffix == ".hdf5":
-        import h5py
-
-        with reading(path), h5py.File(path, "r") as file:
+        with reading(path), open_hdf5(path) as file:
             return _hdf5_shape(path, file[_KEY])
     with reading(path), gzip.open(path) as file:
         return _nifti_start(path, file)[0]
@@ -108,12 +107,10 @@ def _read_chunks(
     path: Path, shape: SessionShape, voxels: NDArray[np.int64], out: NDArray[np.float32]
 ) -> tuple[int, np.dtype[Any]] | None:
     """Fill ``out`` through the HDF5 library, or say where a contiguous array starts."""
-    import h5py
-
-    with reading(path), h5py.File(path, "r") as file:
+    with reading(path), open_hdf5(path) as file:
         betas = file[_KEY]
         _check_shape(path, _hdf5_shape(path, betas), shape)
-        plain = betas.chunks is None and not betas.is_virtual and not betas.external
+        plain = betas.chunks is None and not betas.is_virtual
         offset = betas.id.get_offset() if plain and not file.userblock_size else None
         if offset is not None:
             return int(offset), betas.dtype

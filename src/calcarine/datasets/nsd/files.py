@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._labels import scaling_of, whole_numbers
+from calcarine.datasets._matlab import is_hdf5
 from calcarine.errors import CalcarineError
 
 _WHO = "Data set nsd: "
@@ -51,6 +53,14 @@ def read_volume(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     values, affine
         Shape (X, Y, Z), and (4, 4): indices to millimetres.
     """
+    values, affine, _ = _volume(path)
+    return values, affine
+
+
+def _volume(
+    path: Path,
+) -> tuple[NDArray[np.generic], NDArray[np.float64], tuple[float, float] | None]:
+    """Values and affine of `read_volume`, and the scaling of values kept as integers."""
     import nibabel as nib
 
     with reading(path):
@@ -68,15 +78,17 @@ def read_volume(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
         affine = np.asarray(image.affine, dtype=np.float64)
         if values.dtype.kind not in "iuf" or not np.isfinite(affine).all():
             raise ValueError("its values or its affine are no numbers")
-    return values, affine
+    return values, affine, scaling_of(image)
 
 
 def read_labels(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One volume of whole numbers: labels above 0, -1 or 0 where there are none."""
-    values, affine = read_volume(path)
+    values, affine, scaling = _volume(path)
+    if values.dtype.kind == "f":
+        values = whole_numbers(values, path, "volume of labels", scaling)
     labels = as_integers(values)
     if labels is None:
-        raise wrong(path, "holds values that are no whole numbers; it is no volume of labels.")
+        raise wrong(path, "holds values that are too large for labels.")
     return labels, affine
 
 
@@ -139,6 +151,8 @@ def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int6
     """Matrices of whole numbers from a MATLAB file (version 7.2 or older)."""
     from scipy.io import loadmat
 
+    if is_hdf5(path):
+        raise wrong(path, "was saved again by MATLAB as version 7.3; save it with -v7.")
     with reading(path):
         found = loadmat(path, variable_names=list(names))
     matrices: dict[str, NDArray[np.int64]] = {}

@@ -54,7 +54,8 @@ def _trials(subject: OwnSubject) -> list[Finding]:
     times = Counter(Counter(trials["stimulus"]).values())
     shown = ", ".join(f"{times[n]} shown {n} x" for n in sorted(times))
     found = f"{len(trials)} trials in {trials['session'].nunique()} sessions"
-    return [Finding("trials", "ok", found), Finding("stimuli", "ok", shown)]
+    rows = [Finding("trials", "ok", found), Finding("stimuli", "ok", shown)]
+    return rows + [Finding("left out", "note", note) for note in subject.notes]
 
 
 def _voxels(subject: OwnSubject) -> list[Finding]:

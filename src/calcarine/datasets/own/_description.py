@@ -52,6 +52,15 @@ class BidsPart(_Part):
     high_pass: float = Field(1 / 128, gt=0)
     delay: float = Field(5.0, ge=0)
     session: Literal["ses", "run"] | None = None
+    duration: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="seconds of trials whose duration is n/a"
+    )
+    late_trials: Literal["refuse", "drop"] = Field(
+        "refuse", description="trials that begin after the end of their run"
+    )
+    runs_without_bold: Literal["refuse", "drop"] = Field(
+        "refuse", description="runs that have events and no preprocessed time series"
+    )
 
 
 class Description(_Part):
@@ -60,9 +69,15 @@ class Description(_Part):
     name: str = Field("own", pattern=_NAME)
     subject: str = Field(pattern=_NAME)
     betas: str | list[str] | None = None
-    trials: str | None = None
+    trials: str | list[str] | None = None
     bids: BidsPart | None = None
     layout: Literal["trials-first", "trials-last"] | None = None
+    betas_axes: Literal["numpy", "matlab"] | None = Field(
+        None, description="whose order the axes of betas in HDF5 files are in"
+    )
+    voxel_order: Literal["numpy", "matlab"] | None = Field(
+        None, description="order of rows of voxels in the volume of the mask"
+    )
     mask: str | None = None
     rois: dict[Annotated[str, Field(min_length=1)], str] | Atlas = Field(default_factory=dict)
     images: str = Field(min_length=1)
@@ -75,7 +90,7 @@ class Description(_Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> Description:
-        if self.bids is None and (not self.betas or not self.trials):
+        if self.bids is None and (self.betas == [] or not self.trials):
             raise ValueError("give betas and trials, or bids")
         if self.bids is not None and (self.betas or self.trials):
             raise ValueError("give either betas and trials, or bids, not both")

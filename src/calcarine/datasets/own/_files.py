@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._arrays import reason
+from calcarine.datasets._matlab import is_hdf5
+from calcarine.datasets.own._formats import (
+    HDF5,
+    KEYED,
+    About,
+    Writer,
+    describe_file,
+    ending,
+    read_file,
+)
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
+from calcarine.files import content_missing
 
-__all__ = ["ArrayFile", "find", "stamp"]
+__all__ = ["ArrayFile", "ArrayStack", "check_content", "find", "find_all", "one_trial", "stamp"]
 
-_HDF5 = (".h5", ".hdf5", ".hdf", ".mat")
-_KEYED = re.compile(r"^(?P<file>.+\.(?:h5|hdf5|hdf|mat)):(?P<key>[^:]+)$", re.IGNORECASE)
+_KINDS = "|".join(kind.removeprefix(".") for kind in KEYED)
+_KEYED = re.compile(rf"^(?P<file>.+\.(?:{_KINDS})):(?P<key>[^:]+)$", re.IGNORECASE)
 
 
 def find(root: Path, name: str, what: str) -> Path:
@@ -31,15 +42,35 @@ def find(root: Path, name: str, what: str) -> Path:
         If there is none.
     """
     path = _place(root, name)
-    try:
-        exists = path.exists()
-    except (OSError, ValueError):
-        exists = False
-    if not exists:
+    check_content(path, what)
+    if not _exists(path):
         raise CalcarineError(
             f"The {what} {path} does not exist; check the path in the description."
         )
     return path
+
+
+def check_content(path: Path, what: str) -> None:
+    """Refuse a link of DataLad whose content was not fetched.
+
+    Raises
+    ------
+    CalcarineError
+        Naming the command that fetches it.
+    """
+    try:
+        lost = content_missing(path)
+    except (OSError, ValueError, RuntimeError):  # names that are no paths, links in a circle
+        return
+    if lost is not None:
+        raise CalcarineError(f"The {what} {path.name}: {lost}.")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _place(root: Path, name: str) -> Path:
@@ -55,77 +86,80 @@ def stamp(path: Path) -> list[Any]:
     return [path.name, about.st_size, about.st_mtime_ns]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArrayFile:
-    """An array of numbers in a ``.npy``, HDF5 or NIfTI file.
+    """An array of numbers in a file; `ENDINGS` are the kinds of files.
 
     Attributes
     ----------
     path
         The file.
-    key
-        Of the array in an HDF5 file, empty elsewhere.
-    shape
-        Of the array.
-    affine
-        Of a NIfTI image, voxel indices to millimetres.
+    about
+        What is in it.
     """
 
     path: Path
-    key: str
-    shape: tuple[int, ...]
-    affine: NDArray[np.float64] | None = None
+    about: About
 
     @classmethod
-    def open_all(cls, root: Path, names: str | Sequence[str], what: str) -> tuple[ArrayFile, ...]:
+    def open_all(
+        cls, root: Path, names: str | Sequence[str], what: str, kinds: str = "uif"
+    ) -> tuple[ArrayFile, ...]:
         """Files of a name, a pattern (in natural order) or a list (as it stands)."""
-        listed = [names] if isinstance(names, str) else list(names)
-        return tuple(
-            cls.open(*place, what) for name in listed for place in _matches(root, name, what)
-        )
+        return tuple(cls.open(*place, what, kinds) for place in find_all(root, names, what))
 
     @classmethod
-    def open(cls, path: Path, key: str, what: str) -> ArrayFile:
+    def open(cls, path: Path, key: str, what: str, kinds: str = "uif") -> ArrayFile:
         """Read what an array is, not its numbers.
+
+        Parameters
+        ----------
+        path, key
+            The file, and the array in it where it holds several.
+        what
+            What it is for, for errors.
+        kinds
+            Kinds of numbers (of numpy) that it may hold.
 
         Raises
         ------
         CalcarineError
             If the file is damaged, of an unknown kind or holds no such array.
         """
-        kind = _suffix(path)
+        check_content(path, what)
         try:
-            if kind == ".npy":
-                found = _open_npy(path)
-                return cls(path, "", tuple(found.shape))
-            if kind in _HDF5:
-                import h5py
-
-                with h5py.File(path, "r") as file:
-                    chosen = _choose(file, path, key, what)
-                    if file[chosen].dtype.kind not in "uif":
-                        raise ValueError(f"{chosen} holds {file[chosen].dtype}, no numbers")
-                    return cls(path, chosen, tuple(int(n) for n in file[chosen].shape))
-            if kind in (".nii", ".nii.gz"):
-                import nibabel as nib
-
-                image: Any = nib.load(path)
-                affine = np.asarray(image.affine, dtype=np.float64)
-                if not np.isfinite(affine).all() or min(image.shape, default=0) < 1:
-                    raise ValueError(f"its affine or its shape {image.shape} is senseless")
-                return cls(path, "", tuple(int(n) for n in image.shape), affine)
+            about = describe_file(path, key, what)
+            if about.dtype.kind not in kinds:
+                raise ValueError(f"{about.key or 'it'} holds {about.dtype}, no numbers")
         except CalcarineError:
             raise
         except Exception as error:  # damaged files raise errors of many kinds
             raise _damaged(path, what, error) from error
-        raise CalcarineError(
-            f"The {what} {path} ends in {kind or 'nothing'}; use .npy, .h5, .hdf5, .nii or .nii.gz."
-        )
+        return cls(path, about)
 
     @property
-    def trials_last(self) -> bool:
-        """Whether trials usually come last: in images, and in what GLMsingle writes."""
-        return self.affine is not None or self.key == "betasmd"
+    def shape(self) -> tuple[int, ...]:
+        """Of the array, in the order of axes of who wrote it."""
+        return self.about.shape
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """Of a volume: voxel indices to millimetres."""
+        return self.about.affine
+
+    def stamps(self) -> list[list[Any]]:
+        """What tells whether the array has changed."""
+        return [[*stamp(self.path), self.about.key, self.about.reverse]]
+
+    def with_axes(self, writer: Writer | None) -> ArrayFile:
+        """The same array, its axes in the order of numpy or of MATLAB if it is in HDF5."""
+        own = self.about
+        in_hdf5 = ending(self.path) in (*HDF5, ".mat") and is_hdf5(self.path)
+        if writer is None or not in_hdf5:
+            return self
+        reverse = writer == "matlab"
+        shape = own.shape if reverse == own.reverse else own.shape[::-1]
+        return replace(self, about=replace(own, writer=writer, reverse=reverse, shape=shape))
 
     def read(self, part: tuple[slice, ...] | None = None) -> NDArray[Any]:
         """The numbers, all of them or a part.
@@ -137,19 +171,8 @@ class ArrayFile:
         """
         chosen = part if part is not None else (slice(None),) * len(self.shape)
         try:
-            if self.affine is not None:
-                import nibabel as nib
-
-                image: Any = nib.load(self.path)
-                found = np.asarray(image.dataobj[chosen] if chosen else image.dataobj)
-            elif self.key:
-                import h5py
-
-                with h5py.File(self.path, "r") as file:
-                    found = np.asarray(file[self.key][chosen])
-            else:
-                found = np.array(_open_npy(self.path)[chosen])
-            if found.dtype.kind not in "uif" or found.ndim != len(self.shape):
+            found = read_file(self.path, self.about, chosen)
+            if found.dtype.kind not in "buif" or found.ndim != len(self.shape):
                 raise ValueError(f"it gives {found.dtype} of shape {found.shape}")
         except CalcarineError:
             raise
@@ -158,11 +181,92 @@ class ArrayFile:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class ArrayStack:
+    """Files of one trial each, as one array whose first axis is the trials.
+
+    Attributes
+    ----------
+    files
+        In order of the trials.
+    about
+        What the array as a whole is.
+    """
+
+    files: tuple[ArrayFile, ...]
+    about: About
+
+    @classmethod
+    def of(cls, files: Sequence[ArrayFile]) -> ArrayStack | None:
+        """A stack of files that hold one trial each and are of one shape; None if they are not."""
+        shapes = {one_trial(file) for file in files}
+        if len(shapes) != 1 or None in shapes:
+            return None
+        (shape,) = shapes
+        assert shape is not None
+        about = replace(
+            files[0].about, shape=(len(files), *shape), trial_axes=(0,), trials_last=False
+        )
+        return cls(tuple(files), about)
+
+    @property
+    def path(self) -> Path:
+        """The first file."""
+        return self.files[0].path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Trials, and the axes of one."""
+        return self.about.shape
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """Of the first file."""
+        return self.about.affine
+
+    def stamps(self) -> list[list[Any]]:
+        """Those of all files."""
+        return [each for file in self.files for each in file.stamps()]
+
+    def read(self, part: tuple[slice, ...] | None = None) -> NDArray[Any]:
+        """See `ArrayFile.read`."""
+        chosen = part if part is not None else (slice(None),) * len(self.shape)
+        rows = self.files[chosen[0]]
+        values = [file.read().reshape(self.shape[1:])[chosen[1:]] for file in rows]
+        return np.stack(values)
+
+
+def one_trial(file: ArrayFile) -> tuple[int, ...] | None:
+    """Shape of the one trial that a file may hold; None if it holds several."""
+    shape = file.shape
+    if file.about.trial_axes == (0,) and len(shape) == 2:  # maps of CIFTI, arrays of GIFTI
+        return shape[1:] if shape[0] == 1 else None
+    if len(shape) == 4 and shape[3] == 1:
+        shape = shape[:3]
+    if file.affine is None and shape[1:] == (1, 1):
+        return shape[:1]
+    if len(shape) == 2 and 1 in shape:
+        return (max(shape),)
+    return shape if len(shape) in (1, 3) else None
+
+
+def find_all(root: Path, names: str | Sequence[str], what: str) -> list[tuple[Path, str]]:
+    """Files of a name, a pattern (in natural order) or a list, each with the key of its array.
+
+    Raises
+    ------
+    CalcarineError
+        If there is none.
+    """
+    listed = [names] if isinstance(names, str) else list(names)
+    return [place for name in listed for place in _matches(root, name, what)]
+
+
 def _matches(root: Path, name: str, what: str) -> list[tuple[Path, str]]:
     """Existing files of one name or pattern, each with its key."""
     keyed = _KEYED.match(name)
     file, key = (keyed["file"], keyed["key"]) if keyed else (name, "")
-    if not any(sign in file for sign in "*?["):
+    if not any(sign in file for sign in "*?[") or _exists(_place(root, file)):
         path = find(root, file, what)
         if path.is_dir():
             raise CalcarineError(f"The {what} {path} is a folder; give its files, as {file}/*.npy.")
@@ -172,52 +276,13 @@ def _matches(root: Path, name: str, what: str) -> list[tuple[Path, str]]:
     inside = place.is_relative_to(root) and not Path(file).is_absolute()
     pattern = str(Path(glob.escape(str(root)), file)) if inside else str(place)
     try:
-        paths = sorted((Path(p) for p in glob.glob(pattern)), key=lambda p: natural(p.name))
+        # By folders first, so that the files of a session stay together.
+        paths = sorted(map(Path, glob.glob(pattern)), key=lambda p: [natural(x) for x in p.parts])
     except (OSError, ValueError, re.error):
         paths = []
     if not paths:
         raise CalcarineError(f"No file is like {place}; check the {what} in the description.")
     return [(path, key) for path in paths]
-
-
-def _suffix(path: Path) -> str:
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-def _open_npy(path: Path) -> NDArray[Any]:
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
-            raise CalcarineError(
-                f"{path} holds Python objects, which are not read because they could run any code; "
-                "save betasmd alone with np.save, or have GLMsingle write the .hdf5 form."
-            ) from error
-        raise
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "uif":
-        raise ValueError(f"it holds {getattr(found, 'dtype', 'no numbers')}")
-    return found
-
-
-def _choose(file: Any, path: Path, key: str, what: str) -> str:
-    import h5py
-
-    known = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
-    if key:
-        if not isinstance(file.get(key), h5py.Dataset):
-            raise CalcarineError(
-                f"The {what} {path} holds no {key}; it holds {', '.join(known[:8]) or 'nothing'}."
-            )
-        return key
-    if "betasmd" in known:
-        return "betasmd"
-    if len(known) == 1:
-        return known[0]
-    raise CalcarineError(
-        f"The {what} {path} holds {', '.join(known[:8]) or 'no array'}; say which, as "
-        f"{path.name}:KEY."
-    )
 
 
 def _damaged(path: Path, what: str, error: BaseException) -> CalcarineError:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._arrays import reason
-from calcarine.datasets.own._files import ArrayFile, find
+from calcarine.datasets.own._files import ArrayFile, check_content, find
+from calcarine.datasets.own._names import files_below
 from calcarine.datasets.own._trials import texts_table
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
@@ -66,9 +67,7 @@ def stimulus_set(
         chosen = whole.subset(shown)
         return _with_texts(chosen, texts, categories) if captions else chosen
     if place is not None and place.is_dir():
-        files = _files(place)
-        found = {key: files[key] for key in shown if key in files}
-        _check_known(shown, tuple(files), place)
+        found = _shown_files(place, shown)
         source = FolderSource(
             found, {}, _filled(texts, shown), _filled(categories, shown),
             None if size is None else (size, size),
@@ -253,23 +252,44 @@ def _filled(texts: Texts, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {key: texts.get(key, ()) for key in ids}
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Picture files by their name, and without its ending where that is unique."""
-    paths = [p for p in sorted(folder.iterdir(), key=lambda p: natural(p.name))
-             if p.suffix.lower() in _PICTURES and not p.name.startswith(".")]  # fmt: skip
+def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
+    """Files of the stimuli: by name, or by path below the folder, with or without its ending."""
+    paths = files_below(folder, _PICTURES)
     if not paths:
         raise CalcarineError(
             f"The folder {folder} holds no pictures ({', '.join(_PICTURES[:4])} ...)."
         )
-    found: dict[str, Path] = {}
+    by_name: dict[str, list[Path]] = {}
     for path in paths:
-        if path.stem in found:
+        whole = path.relative_to(folder)
+        names = (whole.as_posix(), whole.with_suffix("").as_posix(), whole.name, whole.stem)
+        for name in dict.fromkeys(names):
+            by_name.setdefault(name, []).append(path)
+    found: dict[str, Path] = {}
+    for key in shown:
+        places = by_name.get(key, [])
+        # A path that is named whole comes before equal names in folders below.
+        exact = [path for path in places if path.relative_to(folder).with_suffix("").as_posix()
+                 == key or path.relative_to(folder).as_posix() == key]  # fmt: skip
+        places = exact or places
+        if len(places) > 1:
+            first, second = (path.relative_to(folder).as_posix() for path in places[:2])
             raise CalcarineError(
-                f"{found[path.stem].name} and {path.name} in {folder} are both stimulus "
-                f"{path.stem}; keep one."
+                f"{first} and {second} in {folder} are both stimulus {key}; keep one, or name "
+                "stimuli by their path in this folder."
             )
-        found[path.stem] = path
-    return {**found, **{path.name: path for path in paths}}
+        if places:
+            found[key] = places[0]
+    _check_known(shown, tuple(by_name), folder)
+    used: dict[Path, str] = {}
+    for key, path in found.items():
+        if used.setdefault(path, key) != key:
+            raise CalcarineError(
+                f"Stimuli {used[path]} and {key} are one picture, {path}; name it in one way, so "
+                "that its trials stay on one side of the split."
+            )
+        check_content(path, "picture")
+    return found
 
 
 def _check_known(shown: Sequence[str], known: Sequence[str], place: Path) -> None:

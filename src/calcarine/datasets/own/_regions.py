@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._labels import whole_numbers
 from calcarine.datasets.own._description import Atlas
-from calcarine.datasets.own._files import ArrayFile, find
+from calcarine.datasets.own._files import ArrayFile, find_all
+from calcarine.datasets.own._formats import ending
 from calcarine.errors import CalcarineError
 
 __all__ = ["Grid", "read_mask", "read_rois", "voxel_table"]
@@ -31,11 +33,19 @@ class Grid:
         Voxel indices to millimetres, None where unknown.
     path
         File of the mask, None where there is none.
+    space
+        Of grayordinates or a hemisphere: which, empty where unknown.
     """
 
     mask: Mask
     affine: NDArray[np.float64] | None = None
     path: Path | None = None
+    space: str = ""
+
+    def from_matlab(self) -> NDArray[np.int64]:
+        """Index that brings voxels in MATLAB's order to that of numpy, shape (kept voxel,)."""
+        numbers = np.arange(self.mask.size).reshape(self.mask.shape, order="F")
+        return np.argsort(np.argsort(numbers[self.mask]))
 
 
 def read_mask(root: Path, name: str) -> Grid:
@@ -46,18 +56,27 @@ def read_mask(root: Path, name: str) -> Grid:
     CalcarineError
         If it is no mask or is empty.
     """
-    path = find(root, name, "mask")
-    file, values = _labels(path, "mask")
+    file, values = _labels(root, name, "mask")
+    path = file.path
     mask = values > 0
     if not mask.any():
         raise CalcarineError(f"The mask {path} has no voxel above 0; is it the right file?")
-    return Grid(mask, file.affine, path)
+    return Grid(mask, file.affine, path, file.about.space)
 
 
 def read_rois(
-    root: Path, rois: Mapping[str, str] | Atlas, grid: Grid
+    root: Path, rois: Mapping[str, str] | Atlas, grid: Grid, voxel_order: str | None = None
 ) -> tuple[dict[str, Mask], list[Path]]:
     """Regions as masks over the kept voxels, and the files they are from.
+
+    Parameters
+    ----------
+    root, rois
+        Folder of the description, and what it says.
+    grid
+        Voxels that are kept.
+    voxel_order
+        ``"matlab"`` where rows of voxels are in MATLAB's order.
 
     Raises
     ------
@@ -65,16 +84,18 @@ def read_rois(
         If a file does not fit the mask, or a region is empty.
     """
     if isinstance(rois, Atlas):
-        path = find(root, rois.file, "atlas")
-        values = _inside(path, grid, "atlas")
+        path, values = _inside(root, rois.file, grid, "atlas", voxel_order)
         found = {}
         for name, labels in rois.labels.items():
             wanted = [labels] if isinstance(labels, int) else labels
             found[name] = np.isin(values, wanted)
         files = [path]
     else:
-        files = [find(root, name, "region") for name in rois.values()]
-        found = {name: _one(path, grid) for name, path in zip(rois, files, strict=True)}
+        files, found = [], {}
+        for name, file in rois.items():
+            path, values = _inside(root, file, grid, "region", voxel_order)
+            files.append(path)
+            found[name] = _one(path, values)
     for name, mask in found.items():
         if not mask.any():
             raise CalcarineError(
@@ -84,8 +105,7 @@ def read_rois(
     return found, files
 
 
-def _one(path: Path, grid: Grid) -> Mask:
-    values = _inside(path, grid, "region")
+def _one(path: Path, values: NDArray[np.float64]) -> Mask:
     labels = np.unique(values[values > 0])
     if len(labels) > 1:
         shown = ", ".join(f"{label:g}" for label in labels[:6])
@@ -96,16 +116,21 @@ def _one(path: Path, grid: Grid) -> Mask:
     return np.asarray(values > 0)
 
 
-def _inside(path: Path, grid: Grid, what: str) -> NDArray[np.float64]:
-    """Values of a volume, or of a row of voxels, at the kept voxels."""
-    file, values = _labels(path, what)
+def _inside(
+    root: Path, name: str, grid: Grid, what: str, voxel_order: str | None
+) -> tuple[Path, NDArray[np.float64]]:
+    """File, and values of a volume, or of a row of voxels, at the kept voxels."""
+    file, values = _labels(root, name, what)
+    path = file.path
     count = int(grid.mask.sum())
+    same_columns(path, file.about.space, grid.path, grid.space)
     if values.shape == grid.mask.shape:
         if file.affine is not None and grid.affine is not None:
             same_space(file.path, file.affine, grid.path, grid.affine)
-        return np.asarray(values[grid.mask])
+        return path, np.asarray(values[grid.mask])
     if values.shape == (count,):
-        return values
+        turned = voxel_order == "matlab" and grid.mask.ndim == 3
+        return path, values[grid.from_matlab()] if turned else values
     raise CalcarineError(
         f"The {what} {path} has shape {values.shape}, and the kept voxels are {count} of a "
         f"{'volume' if grid.mask.ndim > 1 else 'row'} of shape {grid.mask.shape}; bring both to "
@@ -134,38 +159,52 @@ def same_space(
         )
 
 
-def _labels(path: Path, what: str) -> tuple[ArrayFile, NDArray[np.float64]]:
-    """A volume of whole numbers; NaN is outside."""
-    if path.is_dir():
-        raise CalcarineError(f"The {what} {path} is a folder; give a file.")
-    if path.suffix.lower() == ".npy":
-        file, raw = _npy(path)
-    else:
-        file = ArrayFile.open(path, "", what)
-        raw = file.read()
-    values = np.asarray(raw, dtype=np.float64)
+def same_columns(path: Path, space: str, other: Path | None, wanted: str) -> None:
+    """Check that two files are of the same grayordinates or of the same hemisphere.
+
+    Raises
+    ------
+    CalcarineError
+        If both say of which they are, and they differ.
+    """
+    if space and wanted and space != wanted:
+        kinds = " and ".join(sorted({text.split()[0] for text in (space, wanted)}))
+        names = {text.removeprefix("GIFTI ") for text in (space, wanted) if text[:5] == "GIFTI"}
+        told = f" ({', '.join(sorted(names))})" if len(names) == 2 else ""
+        raise CalcarineError(
+            f"{path} and {other or 'the betas'} are {kinds} files of different vertices{told}; "
+            "give files of one space."
+        )
+
+
+def _labels(root: Path, name: str, what: str) -> tuple[ArrayFile, NDArray[np.float64]]:
+    """A volume or a row of whole numbers; NaN is outside."""
+    places = find_all(root, name, what)
+    if len(places) != 1:
+        raise CalcarineError(f"The {what} {name} is {len(places)} files; give one file.")
+    file = ArrayFile.open(*places[0], what, kinds="buif")
+    values = np.asarray(file.read(), dtype=np.float64)
+    values = np.where(np.isnan(values), 0.0, values)
+    values = whole_numbers(values, file.path, what, file.about.scaling)
+    if file.about.trial_axes == (0,) and values.ndim == 2:
+        if len(values) > 1:
+            raise CalcarineError(
+                f"The {what} {file.path} has {len(values)} maps; give a file with one."
+            )
+        values = values[0]
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
-    values = np.where(np.isnan(values), 0.0, values)
-    if not np.isfinite(values).all() or (values != np.round(values)).any():
+    if file.affine is None and values.ndim == 3 and values.shape[1:] == (1, 1):
+        values = values[:, 0, 0]
+    if ending(file.path) == ".mat" and values.ndim == 2 and 1 in values.shape:
+        values = values.ravel()
+    cubic = values.ndim == 3 and values.shape == values.shape[::-1]
+    if file.about.writer == "unknown" and cubic and not np.array_equal(values, values.T):
         raise CalcarineError(
-            f"The {what} {path} holds values that are no whole numbers, up to {values.max():.3g}; "
-            "threshold it to 0 and 1."
+            f"The {what} {file.path} does not say whether Python or MATLAB wrote it, so x and "
+            "z may be exchanged; save it as NIfTI or .npy."
         )
     return file, values
-
-
-def _npy(path: Path) -> tuple[ArrayFile, NDArray[np.generic]]:
-    """A NumPy mask, which may be boolean."""
-    try:
-        raw = np.load(path, allow_pickle=False)
-        if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "buif":
-            raise ValueError("it holds no numbers")
-    except Exception as error:
-        raise CalcarineError(
-            f"The mask {path} cannot be read as an array ({error}).".replace("\n", " ")
-        ) from error
-    return ArrayFile(path, "", tuple(raw.shape)), raw
 
 
 def voxel_table(grid: Grid) -> pd.DataFrame:

@@ -29,9 +29,12 @@ class TrialSource:
         Session to float32 of shape (trials of the session, voxel).
     provenance
         Files and settings that decide the responses.
+    notes
+        What was left out, in sentences.
     """
 
     trials: pd.DataFrame
     grid: Grid
     read: Callable[[int], NDArray[np.float32]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

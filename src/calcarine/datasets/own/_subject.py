@@ -31,11 +31,14 @@ class OwnSubject:
         The description, and the folder that its paths are from.
     recording
         Responses, to be prepared.
+    notes
+        What was left out, in sentences.
     """
 
     description: Description
     root: Path
     recording: Recording
+    notes: tuple[str, ...] = ()
 
     def shown(self) -> tuple[str, ...]:
         """Ids of the stimuli, in order of first presentation."""
@@ -90,7 +93,7 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Own
         With one sentence for the first thing that does not fit.
     """
     source = _source(description, root)
-    rois, files = read_rois(root, description.rois, source.grid)
+    rois, files = read_rois(root, description.rois, source.grid, description.voxel_order)
     split = make_split(root, description.test, source.trials["stimulus"].tolist())
     provenance = {**source.provenance, "regions": [stamp(path) for path in files]}
     recording = Recording(
@@ -106,7 +109,7 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Own
         provenance=provenance,
         zscore=description.zscore,
     )
-    return OwnSubject(description, root, recording)
+    return OwnSubject(description, root, recording, source.notes)
 
 
 def _source(description: Description, root: Path) -> TrialSource:

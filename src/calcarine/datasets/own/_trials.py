@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,20 +38,59 @@ def texts_table(path: Path, what: str) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip())
 
 
-def read_trials(path: Path) -> pd.DataFrame:
-    """Stimulus of each trial, and its session where the table has it.
+def read_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
+    """Stimulus of each trial, and its session where it is known.
+
+    Parameters
+    ----------
+    paths
+        A table, or several: then each is one session where they have no
+        column ``session`` of their own.
 
     Returns
     -------
     DataFrame
-        ``stimulus`` (text) and, where known, ``session`` (whole number; other
-        names are numbered from 1 in natural order), in order of presentation.
+        ``stimulus`` (text); where known, ``session`` (whole number; other
+        names are numbered from 1 in natural order); where the table has them,
+        ``betas`` (a file a trial); in order of presentation.
 
     Raises
     ------
     CalcarineError
-        If a column is missing or a trial names no stimulus.
+        If a column is missing, a trial names no stimulus, or a session is
+        spread over several tables.
     """
+    listed = [paths] if isinstance(paths, Path) else list(paths)
+    tables = [_one_table(path) for path in listed]
+    whole = pd.concat(tables, ignore_index=True)
+    for name in ("session", "betas"):
+        lacking = [path for path, table in zip(listed, tables, strict=True)
+                   if name not in table.columns]  # fmt: skip
+        if name in whole.columns and lacking:
+            raise CalcarineError(f"{lacking[0]} has no column {name}, and other tables have one.")
+    if len(tables) > 1:
+        if "session" not in whole.columns:
+            numbers = np.arange(1, len(tables) + 1)
+            return whole.assign(session=np.repeat(numbers, [len(table) for table in tables]))
+        _check_apart(listed, tables)
+    if "session" in whole.columns:
+        whole["session"] = _numbers(whole["session"], listed[0])
+    return whole
+
+
+def _check_apart(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
+    where: dict[str, Path] = {}
+    for path, table in zip(paths, tables, strict=True):
+        for session in table["session"].unique():
+            if where.setdefault(session, path) != path:
+                raise CalcarineError(
+                    f"{where[session]} and {path} both hold trials of session {session}; number "
+                    "the sessions throughout, or leave the column out: each table is then one."
+                )
+
+
+def _one_table(path: Path) -> pd.DataFrame:
+    """Columns ``stimulus``, ``session`` and ``betas`` of one table, as text."""
     table = texts_table(path, "table of trials")
     if "stimulus" not in table.columns:
         raise CalcarineError(
@@ -62,10 +102,7 @@ def read_trials(path: Path) -> pd.DataFrame:
             f"{path}: trial {int(np.argmax(empty)) + 1} names no stimulus; a table of trials lists "
             "the trials that have betas, one a row."
         )
-    found = pd.DataFrame({"stimulus": table["stimulus"]})
-    if "session" in table.columns:
-        found["session"] = _numbers(table["session"], path)
-    return found
+    return table[[name for name in ("stimulus", "session", "betas") if name in table.columns]]
 
 
 def _numbers(sessions: pd.Series, path: Path) -> list[int]:

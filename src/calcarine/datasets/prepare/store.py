@@ -7,10 +7,14 @@ NAME-SUBJECT-KEY/
   rois.parquet                a boolean column a region
   splits/NAME.json            the first is the one whose training trials scaled the sessions
   sessions/NN.zarr            betas (trial, voxel); mean and scale (voxel,)
+
+The manifest holds the digests of the tables and of itself, and arrays carry checksums (see
+`calcarine.zarr_files`); what earlier versions wrote without them is read as it is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,12 +32,14 @@ from numpy.typing import NDArray
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
+from calcarine.datasets._arrays import reason
 from calcarine.datasets.core import BrainDataset, with_trials
 from calcarine.datasets.scaling import SessionScaling
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text, written_aside
+from calcarine.files import digest_file, write_text, written_aside
 from calcarine.stimuli.stimulus_set import StimulusSet
+from calcarine.zarr_files import StoredArray, create_array, open_array, problem, seal
 
 __all__ = ["PreparedSubject"]
 
@@ -102,9 +108,14 @@ class PreparedSubject:
         for split in splits:
             split.save(path / "splits" / f"{split.name}.json")
         names = [split.name for split in splits]
-        head = {"format": _FORMAT, "version": _VERSION, "splits": names}
+        files = [*(f"{name}.parquet" for name in tables), *(f"splits/{n}.json" for n in names)]
+        digests = {name: digest_file(path / name) for name in files}
+        head = {"format": _FORMAT, "version": _VERSION, "splits": names, "digests": digests}
+        whole = {**manifest, **head}
         # The manifest comes last: with it the folder counts as begun.
-        write_text(path / "manifest.json", json.dumps({**manifest, **head}, indent=1))
+        write_text(
+            path / "manifest.json", json.dumps({**whole, "digest": _digest(whole)}, indent=1)
+        )
         return cls.open(path)
 
     @classmethod
@@ -120,14 +131,16 @@ class PreparedSubject:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
             if manifest["format"] != _FORMAT or manifest["version"] != _VERSION:
                 raise ValueError(f"its format is {manifest['format']} {manifest['version']}")
+            _check_digests(path, manifest)
             trials = pd.read_parquet(path / "trials.parquet")
             voxels = pd.read_parquet(path / "voxels.parquet")
             masks = pd.read_parquet(path / "rois.parquet")
             splits = tuple(Split.read(path / "splits" / f"{n}.json") for n in manifest["splits"])
             trials["stimulus"], trials["session"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # damaged tables raise errors of many kinds
             raise CalcarineError(
-                f"{path} is not a whole prepared subject ({error}); delete it and prepare again."
+                f"{path} is not a whole prepared subject ({reason(error)}); delete it and prepare "
+                "again, with 'calcarine datasets prepare' or the command that you gave."
             ) from error
         rois = {str(name): masks[name].to_numpy(dtype=bool) for name in masks.columns}
         return cls(path, manifest, trials, voxels, rois, splits)
@@ -142,8 +155,13 @@ class PreparedSubject:
         return self.path / "sessions" / f"{session:02d}.zarr"
 
     def missing(self) -> tuple[int, ...]:
-        """Sessions that are still to be prepared."""
-        return tuple(number for number in self.sessions if not self.session_path(number).is_dir())
+        """Sessions that are still to be prepared, or again because they are damaged."""
+        return tuple(number for number in self.sessions if not self._whole(number))
+
+    def _whole(self, session: int) -> bool:
+        """Whether a session is there, as far as can be seen without reading all of it."""
+        path = self.session_path(session)
+        return path.is_dir() and problem(path) is None
 
     def write_session(
         self,
@@ -175,15 +193,14 @@ class PreparedSubject:
         try:
             group = zarr.open_group(str(aside), mode="w")
             chunks = (min(_CHUNK[0], wanted[0]), min(_CHUNK[1], wanted[1]))
-            # Looking for empty chunks would cost as much as writing them.
-            whole = group.create_array(
-                "betas", shape=wanted, chunks=chunks, dtype="float32", compressors=None,
-                config={"write_empty_chunks": True},
-            )  # fmt: skip
+            whole = create_array(group, wanted, chunks, "float32", name="betas")
             whole[:] = betas
             for name, values in (("mean", mean), ("scale", scale)):
-                group.create_array(name, data=np.asarray(values, np.float64))
-            if not final.is_dir():
+                one = create_array(group, values.shape, values.shape, "float64", name=name)
+                one[:] = np.asarray(values, np.float64)
+            seal(aside)
+            if not self._whole(session):
+                shutil.rmtree(final, ignore_errors=True)  # a damaged one
                 os.replace(aside, final)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -226,13 +243,13 @@ class PreparedSubject:
         numbers = np.array(self.sessions, dtype=np.int64)
         return SessionScaling(numbers, mean, scale, frozenset(self.splits[0].train))
 
-    def _array(self, session: int, name: str) -> Any:
-        try:
-            return zarr.open_group(str(self.session_path(session)), mode="r")[name]
-        except (OSError, KeyError, ValueError) as error:
-            raise CalcarineError(
-                f"{self.session_path(session)} is damaged ({error}); delete it and prepare again."
-            ) from error
+    def _array(self, session: int, name: str) -> StoredArray:
+        return open_array(
+            self.session_path(session),
+            name,
+            "the same command again, or 'calcarine datasets prepare "
+            f"{self.manifest['dataset']}', prepares this session anew",
+        )
 
     def dataset(self, stimuli: StimulusSet, simulated: bool = False) -> BrainDataset:
         """Join responses and stimuli."""
@@ -249,6 +266,22 @@ class PreparedSubject:
             licence=str(self.manifest["licence"]),
             scaling=self.scaling(),
         )
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_digests(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Compare the manifest and the tables with what was written."""
+    if "digests" not in manifest and "digest" not in manifest:
+        return  # of an earlier version
+    if manifest.get("digest") != _digest(manifest):
+        raise ValueError("manifest.json was changed")
+    for name, digest in manifest["digests"].items():
+        if digest_file(path / name) != digest:
+            raise ValueError(f"{name} was changed")
 
 
 class _Sessions(BackendArray):
