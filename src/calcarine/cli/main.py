@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +28,7 @@ from calcarine.cli.visdec import (
 from calcarine.errors import CalcarineError
 
 if TYPE_CHECKING:
+    from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 
 app = typer.Typer(
@@ -65,12 +66,26 @@ def main() -> None:
         print(f"calcarine: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
-        print(f"calcarine: {error.filename or ''}: {error.strerror or error}.", file=sys.stderr)
+        print(f"calcarine: {_of_system(error)}.", file=sys.stderr)
         raise SystemExit(2) from None
     except SystemExit as stop:
         if stop.code == 130:
             print("calcarine: stopped; the same command continues.", file=sys.stderr)
         raise
+
+
+def _of_system(error: OSError) -> str:
+    """What the operating system refused, with the file where it named one."""
+    from calcarine.files import free_space, is_full
+
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename:
+        return f"{error.filename}: {reason}"
+    if is_full(error):
+        # Nobody said where: the working folder, or the one for temporary files.
+        places = dict.fromkeys([Path.cwd(), Path(tempfile.gettempdir())])
+        return f"{reason}; {', '.join(map(free_space, places))}; make room, then repeat the command"
+    return reason
 
 
 @app.command()
@@ -115,25 +130,27 @@ def _run(experiment: Any, out: Path) -> None:
 
 def _print_result(path: Path) -> None:
     from calcarine.reporting import main_figures
+    from calcarine.reporting.records import read_audit
 
     for line in main_figures(path):
         print(line)
-    if (path / "audit.json").exists():
-        print(f"Audit: {json.loads((path / 'audit.json').read_text())['outcome']}")
+    if (audit := read_audit(path)) is not None:
+        print(f"Audit: {audit['outcome']}")
     print(f"Report: {path / 'report.html'}")
     if (path / "encoding.html").exists():
         print(f"Encoding maps: {path / 'encoding.html'}")
 
 
-def _stage(path: Path, name: str) -> Workspace:
+def _stage(path: Path, name: str, experiment: Experiment | None = None) -> Workspace:
     from calcarine.experiment import run_stage
     from calcarine.experiment.progress import RichProgress
-    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
-    work = Workspace(RunDirectory(path), RichProgress())
-    run_stage(work, name)
-    return work
+    with opened_run(path, experiment) as run:
+        work = Workspace(run, RichProgress())
+        run_stage(work, name)
+        return work
 
 
 @app.command()
@@ -153,17 +170,16 @@ def encode(
 ) -> None:
     """Map which parts of the diffusion model explain which voxels."""
     from calcarine.experiment import load_experiment
-    from calcarine.experiment.run_directory import RunDirectory
 
+    experiment = None
     if path is None:
         experiment = load_experiment(
             "encoding", None, settings or (), name=dataset, data=data, subject=subject
         )
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
-        RunDirectory(path, experiment)
     else:
         refuse_beside_a_run(settings, dataset, data, subject, out)
-    _stage(path, "encode")
+    _stage(path, "encode", experiment)
     print(f"Maps and figures: {path / 'encoding.html'}")
 
 

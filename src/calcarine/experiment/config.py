@@ -291,7 +291,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CalcarineError(f"There is no experiment file {file}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise CalcarineError(
             f"{file} cannot be read as YAML: {str(error).splitlines()[0]}."
         ) from error
@@ -306,7 +306,7 @@ def _setting(text: str) -> dict[str, Any]:
         raise CalcarineError(f"'{text}' is no setting; write key=value, as generation.steps=50.")
     try:
         content: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CalcarineError(f"The value in '{text}' cannot be read.") from error
     for part in reversed(key.split(".")):
         content = {part: content}

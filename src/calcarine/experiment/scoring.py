@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from calcarine.evaluation import baselines
 from calcarine.evaluation.protocols import Settings
 from calcarine.evaluation.protocols import score_pictures as score
-from calcarine.evaluation.protocols.folders import open_run
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
 from calcarine.evaluation.scores import write_evaluation
-from calcarine.experiment.pictures import predictions
+from calcarine.experiment.pictures import finished_pictures, predictions
 
 if TYPE_CHECKING:
     from calcarine.datasets import Split
@@ -27,7 +26,7 @@ _BLUR = 1 / 16
 def score_pictures(work: Workspace) -> None:
     """Score every method, floor and ceiling; write ``summary.json`` and ``per_image.parquet``."""
     config, dataset = work.config.evaluation, work.dataset
-    opened = open_run(work.run.path, None, None)
+    opened = finished_pictures(work)
     ids, methods = opened.test.ids, dict(opened.methods)
     if "z_c" in methods:  # candidates beyond the samples are only there to be chosen from
         made = methods["z_c"]
