@@ -172,7 +172,7 @@ def test_a_study_where_nothing_can_be_written_or_that_is_held_says_so(make):
     "change",
     [
         "UPDATE questions SET part = 'other'",
-        "UPDATE questions SET comparison = 99",
+        "UPDATE questions SET comparison = comparison + 99 WHERE part = 'main'",
         "UPDATE answers SET answered = 'now'",
         "UPDATE answers SET answered = 1e300",
         "UPDATE answers SET client_ms = 'long'",

@@ -15,6 +15,7 @@ from calcarine.cli.audit import audit
 from calcarine.cli.bottleneck import bottleneck
 from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.cli.score import compare, score
+from calcarine.cli.seeds import seeds
 from calcarine.cli.study import gallery, study_app
 from calcarine.cli.visdec import (
     Transductive,
@@ -45,7 +46,7 @@ app.command()(audit)
 app.command()(bottleneck)
 app.add_typer(study_app, name="study")
 app.command()(gallery)
-for _command in (pretrain, guide, adapt, ablate):
+for _command in (pretrain, guide, adapt, ablate, seeds):
     app.command()(_command)
 
 Settings = Annotated[

@@ -94,6 +94,7 @@ class GenerationConfig(_Part):
     seed: int = Field(42, ge=0)
     batch_size: int = Field(32, ge=1)
     through_image: bool = True
+    z_empty_text: bool = Field(False, description="also z through the U-Net with the empty text")
     search: SearchConfig = SearchConfig()
 
 
@@ -121,6 +122,9 @@ class EncodingConfig(_Part):
         ["latents", "noise", "stages", "blocks"], min_length=1
     )
     roi: str = "all"
+    train: Literal["means", "weighted", "trials"] = Field(
+        "means", description="fit means over repeats, these by their number, or single trials"
+    )
     strengths: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
     blocks: list[str] | None = Field(None, description="of the U-Net; two down, mid, two up")
     also: list[str] = Field(default_factory=list, description="further feature spaces")
@@ -156,7 +160,21 @@ _PAPER: dict[str, Any] = {
     "guidance": 5.0,
     "steps": 50,
     "samples": 5,
+    "z_empty_text": True,
     "search": {"when": "never"},
+}
+# What the paper took of its data set: regions of `streams` uncut by nsdgeneral, sessions 1 to 37,
+# the whole brain where voxels are encoded, and the identification by networks.
+_ON_NSD: dict[str, Any] = {
+    "dataset": {"options": {"mask": "streams", "sessions": 37}},
+    "evaluation": {"protocols": ["calcarine", "takagi"]},
+}
+_OF_DATASET: dict[tuple[str, str], dict[str, Any]] = {
+    ("takagi2023", "nsd"): {
+        **_ON_NSD,
+        "dataset": {"options": {"mask": "brain+streams", "sessions": 37}},
+    },
+    ("takagi2023-compat", "nsd"): _ON_NSD,
 }
 _OF_ANY_DATASET = {"zscore_sessions"}
 _SIMULATED: dict[str, Any] = {
@@ -174,7 +192,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "name": "takagi2023",
         "features": {"resize": "lanczos"},
         "generation": {**_PAPER, "candidates": 5},
-        "encoding": {"when": "always"},
+        "encoding": {"when": "always", "train": "trials"},
     },
     "encoding": {"name": "encoding", "encoding": {"when": "always"}},
     "takagi2023-compat": {
@@ -252,7 +270,8 @@ def load_experiment(
             # What was named of one data set means nothing in another; how to treat any stays.
             told = base.get("dataset", {})
             base = {**base, "dataset": {k: v for k, v in told.items() if k in _OF_ANY_DATASET}}
-        tree = _merge(base, wanted)
+        base = _merge(base, _OF_DATASET.get((preset, _dataset_name(wanted, base)), {}))
+        tree = {**wanted, "preset": preset} if _is_whole(wanted) else _merge(base, wanted)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
@@ -261,6 +280,11 @@ def load_experiment(
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             raise CalcarineError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
         raise CalcarineError(f"The setting '{place}' is wrong: {first['msg']}.") from error
+
+
+def _is_whole(tree: dict[str, Any]) -> bool:
+    """Whether all parts are there, as in a run's own file, whose settings nothing is added to."""
+    return set(Experiment.model_fields) <= set(tree)
 
 
 def _near(place: tuple[int | str, ...]) -> str:

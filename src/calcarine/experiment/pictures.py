@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
 CHOSEN = "z_c, chosen by the brain"
+EMPTY_TEXT = "z, empty text"
 FOLDERS = {
     "z": "z",
     "c": "c",
@@ -33,6 +34,7 @@ FOLDERS = {
     "direct ridge": "direct",
     visdec.METHOD: "visdec",
     CHOSEN: "zc_chosen",
+    EMPTY_TEXT: "z_empty_text",
     "ceiling z": "ceiling_z",
     "ceiling c": "ceiling_c",
     "ceiling z_c": "ceiling_zc",
@@ -188,7 +190,7 @@ def _conditioned_job(work: Workspace, split: Split) -> _Job:
 
 
 def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any]]) -> list[_Job]:
-    """The three methods of Takagi & Nishimoto and their ceilings."""
+    """The methods of Takagi & Nishimoto and their ceilings."""
     config = work.config
     tool = reconstructor(work, **chosen_settings(work, split))
     samples = config.generation.samples
@@ -203,6 +205,16 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
             lambda r, k: tool.from_z_c(predicted["z"][r], predicted["c"][r], k),
         ),
     ]
+    if config.generation.z_empty_text:
+        jobs.append(
+            _Job(
+                EMPTY_TEXT,
+                split.name,
+                split.test,
+                samples,
+                lambda r, k: tool.from_z_empty_text(predicted["z"][r], k),
+            )
+        )
     if config.evaluation.ceilings:
         rows = work.dataset.stimuli.rows(split.test)
         z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples

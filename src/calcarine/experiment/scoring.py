@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.evaluation import baselines
-from calcarine.evaluation.protocols import Settings
+from calcarine.evaluation.protocols import Settings, find_protocol
 from calcarine.evaluation.protocols import score_pictures as score
+from calcarine.evaluation.protocols.networks import missing_weights
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
 from calcarine.evaluation.scores import write_evaluation
 from calcarine.experiment.pictures import finished_pictures, predictions
+from calcarine.features.weights import WeightsStore
 
 if TYPE_CHECKING:
     from calcarine.datasets import Split
+    from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 
 # Of the width of a picture; contours of objects go, the layout stays.
@@ -49,6 +53,38 @@ def score_pictures(work: Workspace) -> None:
         )
     work.run.metrics.mkdir(parents=True, exist_ok=True)
     write_evaluation(work.run.metrics, result)
+
+
+def missing_networks(experiment: Experiment, out: Path) -> str | None:
+    """One sentence on scores that a run will lack for want of weights, or None.
+
+    Raises
+    ------
+    CalcarineError
+        If a protocol is unknown, or there is no folder where weights should be.
+    """
+    config = experiment.evaluation
+    protocols = [find_protocol(name)() for name in config.protocols]
+    used = {
+        wanted[0]: protocol.name
+        for protocol in protocols
+        for metric in protocol.metrics()
+        for wanted in metric.wanted()
+        if wanted[0] not in (None, "judge")
+    }
+    if not used:
+        return None
+    titles = missing_weights(used, WeightsStore(config.weights))
+    if not titles:
+        return None
+    names = list(dict.fromkeys(used.values()))
+    asked = " ".join(f"--protocol {name}" for name in names)
+    return (
+        f"The weights of {', '.join(titles)} are missing, so the scores that protocol "
+        f"{' and '.join(names)} takes from them are left out; for these call 'calcarine score "
+        f"{out} {asked} --download' after the run, or put the weights into a folder, name it by "
+        "evaluation.weights and repeat the command."
+    )
 
 
 def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, Settings]:

@@ -18,7 +18,6 @@ from calcarine.decoding import (
     choose_settings,
 )
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import find_protocol
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.describe import describe
 from calcarine.experiment.progress import Progress
@@ -205,8 +204,12 @@ def run_experiment(
     CalcarineError
         If another process works in the folder, or the experiment cannot be run.
     """
-    for name in experiment.evaluation.protocols:
-        find_protocol(name)  # an unknown one is told before hours of work
+    from calcarine.experiment.scoring import missing_networks
+
+    # An unknown protocol and missing weights are told before hours of work.
+    lacking = missing_networks(experiment, out)
+    if lacking is not None:
+        (progress or Progress()).say(lacking)
     with opened_run(out, experiment) as run:
         work = Workspace(run, progress, trained)
         for stage in STAGES:

@@ -15,9 +15,22 @@ from calcarine.evaluation.scores import of_leading_protocol
 if TYPE_CHECKING:
     import pandas as pd
 
-METHOD_ORDER = ("z", "c", "z_c", "z_c, chosen by the brain", "vis-dec", "direct ridge")
+METHOD_ORDER = (
+    "z",
+    "z, empty text",
+    "c",
+    "z_c",
+    "z_c, chosen by the brain",
+    "vis-dec",
+    "direct ridge",
+)
 # Folder names of reconstructions that differ from the method's name in the scores.
-_FOLDER_TO_METHOD = {"zc": "z_c", "direct": "direct ridge", "visdec": "vis-dec"}
+_FOLDER_TO_METHOD = {
+    "zc": "z_c",
+    "z_empty_text": "z, empty text",
+    "direct": "direct ridge",
+    "visdec": "vis-dec",
+}
 _NUMBERS = ("value", "ci_low", "ci_high", "chance", "p", "p_holm", "null_mean", "null_sd")
 
 

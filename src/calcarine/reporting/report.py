@@ -29,6 +29,7 @@ _SHEET_RANDOM = 5
 _MEANINGS = {
     "truth": "the picture that the person saw",
     "z": "from the decoded latent of the picture alone",
+    "z, empty text": "from the decoded latent, noised and denoised under the empty text",
     "c": "from the decoded text conditioning alone, starting at noise",
     "z_c": "from the decoded latent, noised and denoised under the decoded conditioning",
     "vis-dec": "generated under the condition that the pre-trained fMRI encoder gives",
