@@ -73,10 +73,10 @@ def score(
             samples=samples,
             settings=settings,
         )
-    _print_scores(result)
-    if out is not None:
-        write_scores(out, result, subject)
-        print(f"Wrote {out}")
+        _print_scores(result)
+        if out is not None:
+            write_scores(out, result, subject)
+            print(f"Wrote {out}")
 
 
 def _nobody_changes(run: Path | None, out: Path | None) -> AbstractContextManager[object]:

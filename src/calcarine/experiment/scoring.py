@@ -14,7 +14,7 @@ from calcarine.evaluation.protocols import Settings, find_protocol
 from calcarine.evaluation.protocols import score_pictures as score
 from calcarine.evaluation.protocols.networks import missing_weights
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
-from calcarine.evaluation.scores import write_evaluation
+from calcarine.evaluation.scores import OUR_PROTOCOL, write_evaluation
 from calcarine.experiment.pictures import finished_pictures, predictions
 from calcarine.features.weights import WeightsStore
 
@@ -65,9 +65,11 @@ def missing_networks(experiment: Experiment, out: Path) -> str | None:
     """
     config = experiment.evaluation
     protocols = [find_protocol(name)() for name in config.protocols]
+    # Ours is scored in every run by what there is; only what was asked for is missed.
     used = {
         wanted[0]: protocol.name
         for protocol in protocols
+        if protocol.name != OUR_PROTOCOL
         for metric in protocol.metrics()
         for wanted in metric.wanted()
         if wanted[0] not in (None, "judge")

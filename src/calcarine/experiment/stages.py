@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from calcarine.experiment.run_directory import RunDirectory, opened_run
 from calcarine.experiment.visdec import adapt, guide, pretrain
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import write_text, written_aside
+from calcarine.locks import folder_lock
 
 
 def features(work: Workspace) -> None:
@@ -210,7 +212,9 @@ def run_experiment(
     lacking = missing_networks(experiment, out)
     if lacking is not None:
         (progress or Progress()).say(lacking)
-    with opened_run(out, experiment) as run:
+    # Networks that several runs share are trained by one of them at a time.
+    shared = nullcontext() if trained is None else folder_lock(trained)
+    with opened_run(out, experiment) as run, shared:
         work = Workspace(run, progress, trained)
         for stage in STAGES:
             if stage in work.keys:

@@ -75,7 +75,7 @@ INFO = DatasetInfo(
         "out who the subjects are.",
     ),
     options=(
-        ("mask", "voxels: nsdgeneral (default), brain, an atlas (streams, prf-visualrois, ...) or a "
+        ("mask", "voxels: nsdgeneral (default), brain, an atlas (streams, prf-visualrois) or a "
          "region (early, V1, PPA), several joined by +; regions are cut to it"),
         ("sessions", "how many from the first on, or a list; those on disk by default; 37 gives "
          "the paper's 982 test and 8,859 training pictures (24,980 trials)"),
