@@ -3,7 +3,9 @@ import os
 import re
 import sqlite3
 import stat
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,11 +123,13 @@ def in_the_middle(content):
 
 
 def without_a_table(content):
-    con = sqlite3.connect(":memory:")
-    con.deserialize(content)
-    con.execute("PRAGMA foreign_keys = OFF")
-    con.execute("DROP TABLE shown")
-    return con.serialize()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "study.sqlite"
+        file.write_bytes(content)
+        con = sqlite3.connect(file)
+        con.execute("DROP TABLE shown")
+        con.close()
+        return file.read_bytes()
 
 
 DAMAGES = [
@@ -141,9 +145,6 @@ DAMAGES = [
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_command_refuses_a_damaged_database(make, damage, tmp_path):
     study = make()
-    plain = sqlite3.connect(study.database)
-    plain.execute("PRAGMA journal_mode = DELETE")
-    plain.close()
     study.database.write_bytes(damage(study.database.read_bytes()))
     before = study.database.read_bytes()
     for command in ("status", "invite", "analyse", "serve", "export"):
@@ -171,7 +172,7 @@ def test_a_study_where_nothing_can_be_written_or_that_is_held_says_so(make):
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE questions SET part = 'other'",
+        "UPDATE questions SET part = 'other' WHERE part = 'main'",
         "UPDATE questions SET comparison = comparison + 99 WHERE part = 'main'",
         "UPDATE answers SET answered = 'now'",
         "UPDATE answers SET answered = 1e300",
