@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_PART = re.compile(r"\.[0-9a-f]{8}\.part$")
+# Zarr writes a chunk to a part file of its own, which a killed process leaves behind.
+_ZARR_PART = re.compile(r"\.[0-9a-f]{32}\.partial$")
+# A name may have 255 bytes, and the part's own ending takes 14 of them.
+_LONGEST = 240
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
@@ -22,15 +32,83 @@ def written_aside(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Removed again if the writing fails; ``path`` then stays as it was.
+        A name that no other process has; removed again if the writing fails, and ``path`` then
+        stays as it was.
+
+    Raises
+    ------
+    OSError
+        If the disk is full it names ``path`` and what is free there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
     try:
         yield aside
         os.replace(aside, path)
+    except Exception as error:
+        aside.unlink(missing_ok=True)  # before the free space is measured
+        if is_full(error):
+            raise no_space(path) from error
+        raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def space_told(place: Path) -> Iterator[None]:
+    """Name ``place`` and what is free there where a full disk's error names no file."""
+    try:
+        yield
+    except Exception as error:
+        if is_full(error) and not getattr(error, "filename", None):
+            raise no_space(place) from error
+        raise
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk, or a user's share of it, is full."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    # Libraries that write by themselves (safetensors, HDF5) have errors of their own.
+    return re.search(r"No space left|os error 28|errno = 28|code: 28", str(error)) is not None
+
+
+def no_space(path: Path) -> OSError:
+    """A full disk's error that names the file and how much is free in its place."""
+    reason = f"No space left on device; {free_space(path)}. Make room, then repeat the command"
+    return OSError(errno.ENOSPC, reason, str(path))
+
+
+def free_space(path: Path) -> str:
+    """How much is free where ``path`` is or would be, in words."""
+    folder = path.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free in {folder}"
+    except OSError:
+        return f"how much is free in {folder} cannot be measured"
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether ``path`` lies in a folder, however both are written."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is one that :func:`written_aside` has not finished."""
+    return _PART.search(path.name) is not None
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what killed processes left half-written below ``folder``.
+
+    Only while nobody else writes there: see :func:`calcarine.locks.folder_lock`.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if _PART.search(name) or _ZARR_PART.search(name):
+                Path(root, name).unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -42,9 +120,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8, whole or not at all."""
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write ``text`` to ``path`` in UTF-8, whole or not at all, and to the disk itself."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 _ANNEX = re.compile(r"^(?P<root>.*)/\.git/(?:modules/.+/)?annex/objects/.+$")

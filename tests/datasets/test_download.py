@@ -5,7 +5,6 @@ import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,14 +22,14 @@ from typer.testing import CliRunner
 
 from calcarine.cli.main import app, main
 from calcarine.datasets import registry
-from calcarine.datasets.download import command, lock, parallel, plan, transfer, web
+from calcarine.datasets.download import command, parallel, plan, transfer, web
 from calcarine.datasets.download.assets import Asset, Terms
-from calcarine.datasets.download.lock import LOCK_NAME, folder_lock
 from calcarine.datasets.download.progress import Bars, Lines, Silent, human
 from calcarine.datasets.download.records import DownloadRecord
 from calcarine.datasets.download.transfer import DiskFullError, Retries, fetch
 from calcarine.datasets.provider import DatasetInfo
 from calcarine.errors import CalcarineError
+from calcarine.locks import LOCK_NAME
 
 CONTENT = bytes(range(256)) * 1200  # 307,200 bytes
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -867,7 +866,7 @@ def test_a_process_that_was_ended_leaves_what_the_next_one_continues(
     ) as process:
         until(lambda: part.exists() and part.stat().st_size == 123_456)
         exit_code, _, err = calcarine("toy", "--accept-terms", "--to", tmp_path)
-        assert exit_code == 2 and "Another download" in err and str(process.pid) in err
+        assert exit_code == 2 and "Another calcarine (pid" in err and str(process.pid) in err
         process.send_signal(how)
         said = process.stderr.read().decode()
     assert process.returncode == code
@@ -882,27 +881,6 @@ def test_a_process_that_was_ended_leaves_what_the_next_one_continues(
 
 
 # --- locks, records, lines ---
-
-
-def test_a_lock_is_held_by_one_and_stale_ones_are_told_by_their_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=lambda _: None))
-    with folder_lock(tmp_path):
-        with pytest.raises(CalcarineError, match=f"process {os.getpid()}"), folder_lock(tmp_path):
-            pass
-        assert (tmp_path / LOCK_NAME).exists()
-    assert list(tmp_path.iterdir()) == []
-    own = {"pid": os.getpid(), "host": socket.gethostname()}
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for left in (json.dumps({**own, "pid": gone.pid}), json.dumps(own), "", "{"):
-        (tmp_path / LOCK_NAME).write_text(left)
-        with folder_lock(tmp_path):
-            pass
-    for held in ({**own, "host": "elsewhere"}, {**own, "pid": os.getppid()}):
-        (tmp_path / LOCK_NAME).write_text(json.dumps(held))
-        with pytest.raises(CalcarineError, match="delete"), folder_lock(tmp_path):
-            pass
-        assert (tmp_path / LOCK_NAME).exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"dataset": "toy", "files": [], "terms": []}'])

@@ -145,7 +145,7 @@ def test_two_that_prepare_at_once_do_not_disturb_each_other(raw, tmp_path):
 
 def test_what_is_whole_is_read_where_nothing_can_be_written(raw, tmp_path, monkeypatch):
     prepare(recording(raw), tmp_path)
-    monkeypatch.setattr(engine, "_alone", None)
+    monkeypatch.setattr(engine, "folder_lock", None)
     assert not prepare(recording(raw), tmp_path).missing()
 
 

@@ -1,7 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 
-from calcarine.datasets import Split
+from calcarine.datasets import BrainDataset, Split
+from calcarine.datasets.core import make_responses
 from calcarine.encoding import (
     EncodingScores,
     MeanResponses,
@@ -230,3 +233,69 @@ def test_the_winner_is_chosen_inside_the_training_stimuli():
     }  # fmt: skip
     assert winners(scores).tolist() == [0, 1, 0]
     assert winners(scores, np.array([True, False, True])).tolist() == [0, -1, 0]
+
+
+def uneven():
+    """A brain whose training stimuli have one, two or three repeats."""
+    rng = np.random.default_rng(11)
+    shown = np.repeat(np.arange(40), np.tile([1, 2, 3, 2], 10))
+    features = rng.normal(size=(52, 6)).astype(np.float32)
+    signal = features @ rng.normal(size=(6, 9))
+    trials = np.concatenate([shown, np.repeat(np.arange(40, 52), 2)])
+    seen = StimulusSet.from_arrays(np.zeros((52, 4, 4, 3), np.uint8))
+    data = (signal[trials] + rng.normal(size=(len(trials), 9))).astype(np.float32)
+    split = Split("all", seen.ids[:40], seen.ids[40:], "by number")
+    brain = BrainDataset(
+        name="uneven",
+        subject="one",
+        responses=make_responses(data, [seen.ids[t] for t in trials], np.ones(len(trials), int)),
+        voxels=pd.DataFrame(np.full((9, 3), np.nan), columns=["x", "y", "z"]),
+        rois={},
+        stimuli=seen,
+        splits=(split,),
+        simulated=True,
+        source="",
+        licence="",
+    )
+    return brain, features, np.unique(shown, return_counts=True)[1]
+
+
+def test_single_trials_are_means_weighted_by_repeats_up_to_the_scale_of_the_penalty():
+    brain, features, repeats = uneven()
+    ids = brain.stimuli.ids
+    trials = MeanResponses.of(brain, train="trials")
+    weighted = MeanResponses.of(brain, train="weighted")
+    means = MeanResponses.of(brain)
+    assert trials.train.shape == (repeats.sum(), 9) and weighted.train.shape == (40, 9)
+    for alpha in (1.0, 30.0, 500.0):
+        by_trials = encode(trials, features, ids, alphas=np.array([alpha]))
+        by_means = encode(weighted, features, ids, alphas=np.array([alpha / repeats.mean()]))
+        np.testing.assert_allclose(by_trials.predicted, by_means.predicted, atol=2e-5)
+        plain = encode(means, features, ids, alphas=np.array([alpha / repeats.mean()]))
+        assert np.abs(plain.predicted - by_means.predicted).max() > 1e-3
+        pair = {"a": features[:, :3], "b": features[:, 3:]}
+        one, two = (
+            unique_variance(found, pair, ids, alphas=np.array([penalty]), n_candidates=1)
+            for found, penalty in ((trials, alpha), (weighted, alpha / repeats.mean()))
+        )
+        np.testing.assert_allclose(one.predicted, two.predicted, atol=2e-4)
+
+
+def test_single_trials_are_fitted_as_scikit_learn_fits_them():
+    brain, features, _ = uneven()
+    single = brain.train()
+    rows = [list(brain.stimuli.ids).index(key) for key in single.stimulus_ids]
+    x, x_test = features[rows], features[40:]
+    scale = np.sqrt(((x - x.mean(0)) ** 2).mean())
+    wanted = Ridge(alpha=7.0 * scale**2).fit(x, single.data).predict(x_test)
+    found = encode(
+        MeanResponses.of(brain, train="trials"), features, brain.stimuli.ids, alphas=np.array([7.0])
+    )
+    np.testing.assert_allclose(found.predicted, wanted, atol=1e-4)
+
+
+def test_trials_of_a_stimulus_stay_in_one_fold_and_count_as_one_stimulus():
+    brain, _, _ = uneven()
+    options = MeanResponses.of(brain, train="trials").fit_options(500)
+    assert options["n_folds"] == 40 and len(set(options["groups"])) == 40
+    assert "groups" not in MeanResponses.of(brain).fit_options(5)

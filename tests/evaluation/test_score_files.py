@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,13 @@ from calcarine.evaluation.protocols.published import (
     published_records,
     published_systems,
 )
-from calcarine.evaluation.protocols.table import ALPHA, tables, verdict
+from calcarine.evaluation.protocols.table import (
+    ALPHA,
+    comparison_content,
+    comparison_table,
+    tables,
+    verdict,
+)
 
 N = 12
 FAST = Settings(n_boot=20, n_permutations=99)
@@ -361,10 +368,70 @@ def test_published_scores_have_protocol_source_and_confidence():
         compare_scores([], ["Brain-IT"])
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"format": "calcarine scores 1"}'])
+@pytest.mark.parametrize("text", [None, "{", "[]", "[" * 9000, '{"format": "calcarine scores 2"}'])
 def test_broken_score_files_are_told(tmp_path, text):
     path = tmp_path / "s.json"
     if text is not None:
         path.write_text(text)
     with pytest.raises(CalcarineError, match="no file of scores"):
         compare_scores([path, path])
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda c: c["per_image"]["close"]["calcarine"]["SSIM"].append(0.5), "SSIM, which should"),
+        (lambda c: c["per_image"].update(close=3), "per_image: close"),
+        (lambda c: c["ids"].__setitem__(0, ["x"]), "ids"),
+        (lambda c: c["ids"].__setitem__(0, c["ids"][1]), "ids"),
+        (lambda c: c["records"][0].update(value=[1]), "records, number 1: value"),
+        (lambda c: c["records"][1].update(ci_low=["0"]), "records, number 2: ci_low"),
+        (lambda c: c["records"][0].update(value=float("nan")), "value"),
+        (lambda c: c["records"][0].update(role="hero"), "role"),
+        (lambda c: c["records"][0].update(networks={"clip": 3}), "networks"),
+        (lambda c: c["records"][0].pop("test_set"), "test_set"),
+        (lambda c: c.update(subject={}), "subject"),
+        (lambda c: c.pop("per_image"), "per_image"),
+    ],
+)
+def test_a_damaged_score_file_says_where(files, change, place):
+    content = json.loads(files["close", "a"].read_text())
+    change(content)
+    files["close", "a"].write_text(json.dumps(content))
+    with pytest.raises(CalcarineError, match=f"damaged file of scores .*{re.escape(place)}"):
+        compare_scores([files["close", "a"], files["blind", "a"]])
+
+
+def test_no_damage_of_a_score_file_ends_in_a_traceback(files, tmp_path):
+    whole = json.loads(files["close", "a"].read_text())
+    odd = [None, True, -1, 0.5, 10**400, "", "x", [], [1], ["x"], {}, {"x": 1}, [[1]], 1e308]
+    rng = np.random.default_rng(19)
+    refused = 0
+    for number in range(300):
+        content = json.loads(json.dumps(whole))
+        parent, key = places(content)[rng.integers(len(places(content)))]
+        if number % 3:
+            parent[key] = odd[rng.integers(len(odd))]
+        else:
+            del parent[key]
+        damaged = tmp_path / f"{number}.json"
+        damaged.write_text(json.dumps(content))
+        for mix in (False, True):
+            try:
+                found = compare_scores(
+                    [damaged, files["blind", "a"]], mix=mix, n_boot=5, n_permutations=19
+                )
+                comparison_table(found), comparison_content(found)
+            except CalcarineError:
+                refused += 1
+    assert 0 < refused < 600
+
+
+def places(tree):
+    """Every place in a JSON tree, as its container and key; of long lists only the first two."""
+    keys = list(tree) if isinstance(tree, dict) else range(min(2, len(tree)))
+    found = [(tree, key) for key in keys]
+    for key in keys:
+        if isinstance(tree[key], dict | list):
+            found += places(tree[key])
+    return found

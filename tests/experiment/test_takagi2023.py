@@ -9,10 +9,15 @@ import pytest
 from calcarine import datasets
 from calcarine.datasets import registry
 from calcarine.datasets.scaling import zscore_sessions
+from calcarine.decoding import Reconstructor
+from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment, run_experiment, run_stage
+from calcarine.experiment import load_experiment, run_experiment, run_stage, stages
+from calcarine.experiment.progress import Progress
 from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.scoring import missing_networks
+from calcarine.experiment.seeds import run_seeds
 from calcarine.experiment.workspace import Workspace
 
 SMALL = {
@@ -42,7 +47,7 @@ def test_it_runs_with_latents_of_another_size_and_reports_the_controls(
     run = run_experiment(load_experiment(preset, None, settings), tmp_path / "run")
     records = json.loads((run.path / "metrics" / "summary.json").read_text())
     values = {r["method"] for r in records if r["role"] == "method"}
-    assert values >= {"z", "c", "z_c", "direct ridge"}
+    assert values >= {"z", "z, empty text", "c", "z_c", "direct ridge"}
     assert ("z_c, chosen by the brain" in values) == (preset == "takagi2023")
     assert (run.path / "encoding.html").exists() == (preset == "takagi2023")
     report = (run.path / "report.html").read_text()
@@ -172,3 +177,120 @@ def test_half_precision_needs_a_gpu(tiny_stable_diffusion, tmp_path):
     work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
     with pytest.raises(CalcarineError, match="float16"):
         _ = work.model
+
+
+# --- the paper's data ---
+
+
+def test_on_nsd_the_presets_take_the_papers_voxels_sessions_and_scores():
+    sound = load_experiment("takagi2023", name="nsd")
+    compat = load_experiment("takagi2023-compat", name="nsd")
+    assert sound.dataset.options == {"mask": "brain+streams", "sessions": 37}
+    assert compat.dataset.options == {"mask": "streams", "sessions": 37}
+    assert not compat.dataset.zscore_sessions
+    for experiment in (sound, compat):
+        assert experiment.evaluation.protocols == ["calcarine", "takagi"]
+    settings = ["dataset.options.sessions=2", "evaluation.protocols=[calcarine]"]
+    changed = load_experiment("takagi2023", None, settings, name="nsd")
+    assert changed.dataset.options == {"mask": "brain+streams", "sessions": 2}
+    assert changed.evaluation.protocols == ["calcarine"]
+    for name, preset in ((None, "takagi2023"), ("god", "takagi2023"), ("nsd", "takagi")):
+        other = load_experiment(preset, name=name)
+        assert other.dataset.options == {} and other.evaluation.protocols == ["calcarine"]
+
+
+def test_settings_that_a_run_has_are_not_those_of_the_preset_today(tmp_path):
+    """A run that was made before the preset took the paper's data stays what it is."""
+    run = RunDirectory(tmp_path / "run", load_experiment("takagi2023", name="nsd"))
+    old = run.experiment.model_dump(mode="json")
+    old["dataset"]["options"], old["encoding"] = {}, {"when": "always"}
+    (run.path / "experiment.yaml").write_text(json.dumps(old))
+    again = load_experiment(None, run.path / "experiment.yaml", [])
+    assert again.dataset.options == {} and again.encoding.train == "means"
+    assert again.preset == "takagi2023"
+    part = tmp_path / "own.yaml"
+    part.write_text("preset: takagi2023\ndataset: {name: nsd, options: {sessions: 2}}\n")
+    mine = load_experiment(None, part, [])
+    assert mine.dataset.options == {"mask": "brain+streams", "sessions": 2}
+
+
+def test_the_papers_regions_are_not_cut_by_nsdgeneral(tmp_path):
+    registry.fake("nsd", tmp_path / "f", sessions=1, trials=30, n_subjects=1, picture=8)
+    sizes = {}
+    for mask in ("nsdgeneral", "streams", "brain+streams"):
+        found = datasets.load("nsd", tmp_path / "f", "subj01", mask=mask)
+        sizes[mask] = [int(found.roi_mask(name).sum()) for name in ("early", "ventral")]
+    assert sizes["streams"] == sizes["brain+streams"]
+    assert sizes["nsdgeneral"][1] < sizes["streams"][1]
+
+
+def test_weights_that_are_missing_are_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    settings = ["evaluation.protocols=[calcarine,takagi]", "dataset.name=none"]
+    said = []
+
+    class Said(Progress):
+        def say(self, text):
+            said.append(text)
+
+    experiment = load_experiment("takagi", None, settings)
+    with pytest.raises(CalcarineError, match="none"):
+        run_experiment(experiment, tmp_path / "run", Said())
+    assert "AlexNet" in said[0] and "Inception v3" in said[0] and "CLIP ViT-L/14" in said[0]
+    assert f"calcarine score {tmp_path / 'run'} --protocol takagi --download" in said[0]
+    assert missing_networks(load_experiment("takagi"), tmp_path) is None
+
+
+def test_z_under_the_empty_text_is_z_c_without_c(tiny_stable_diffusion):
+    model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
+    tool = Reconstructor(model, steps=4, strength=0.5, guidance=7.0)
+    side = model.image_size // model.downscale
+    z = np.random.default_rng(0).normal(size=(2, 4, side, side)).astype(np.float32)
+    keys = [("a", 0), ("b", 1)]
+    empty = model.embed_text([""])
+    wanted = tool.from_z_c(z, np.repeat(empty, 2, axis=0), keys)
+    found = tool.from_z_empty_text(z, keys)
+    assert np.allclose(found, wanted, atol=2e-5)
+    assert np.abs(found - tool.from_z(z)).max() > 0.01  # nor is it the decoder alone
+    other = np.random.default_rng(1).normal(size=(2, *empty.shape[1:])).astype(np.float32)
+    assert np.abs(found - tool.from_z_c(z, other, keys)).max() > 1e-3
+
+
+def test_other_seeds_by_one_command(tiny_stable_diffusion, tmp_path, monkeypatch):
+    fitted = []
+    real = stages._fit_fold
+    monkeypatch.setattr(
+        stages, "_fit_fold", lambda work, *rest: (fitted.append(1), real(work, *rest))
+    )
+    settings = [*QUICK, f"generation.model={tiny_stable_diffusion}", "evaluation.audit=false"]
+    options = {"preset": "takagi2023", "settings": settings, "seeds": 2}
+    table = run_seeds(tmp_path / "s", **options)
+    assert len(fitted) == 1  # decoders are shared
+    assert (tmp_path / "s" / "seed-42").is_dir() and (tmp_path / "s" / "seed-43").is_dir()
+    scores = table.scores.set_index(["method", "metric"])
+    assert scores.loc[("z", "pixel correlation"), "sd"] == 0  # no noise is drawn for it
+    assert scores.loc[("z_c", "pixel correlation"), "sd"] > 0
+    values = [
+        next(
+            row["value"]
+            for row in json.loads((tmp_path / "s" / f"seed-{n}/metrics/summary.json").read_text())
+            if (row["method"], row["metric"]) == ("z_c", "pixel correlation")
+        )
+        for n in (42, 43)
+    ]
+    row = scores.loc[("z_c", "pixel correlation")]
+    assert np.isclose(row["mean"], np.mean(values)) and np.isclose(
+        row["sd"], np.std(values, ddof=1)
+    )
+    plain = load_experiment(
+        "takagi2023", None, [*settings, "encoding.when=never", "generation.seed=43"]
+    )
+    alone = run_experiment(plain, tmp_path / "alone")
+    assert (alone.metrics / "summary.json").read_text() == (
+        tmp_path / "s" / "seed-43" / "metrics" / "summary.json"
+    ).read_text()
+    assert json.loads((tmp_path / "s" / "seeds.json").read_text())["seeds"] == [42, 43]
+    with pytest.raises(CalcarineError, match="2 or more"):
+        run_seeds(tmp_path / "t", preset="takagi", seeds=1)

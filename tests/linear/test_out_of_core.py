@@ -614,7 +614,7 @@ def test_interruption_before_anything_was_solved(data, tmp_path):
     X, Y, _ = data
     folder = tmp_path / "fit"
     folder.mkdir()
-    (folder / "fit.json.part").write_text('{"ke')
+    (folder / "fit.json.0123abcd.part").write_text('{"ke')
     equal(ridge_cv(X, Y, out=folder), ridge_cv(X, Y))
     for file in folder.iterdir():
         if file.name != "fit.json":

@@ -228,7 +228,7 @@ class Person:
         seen = [tuple(rgb) for rgb in self.page.evaluate(COLOURS)]
         if self.look_closely:
             self.fits(seen)
-        return [PICTURES[rgb] for rgb in seen]
+        return [PICTURES[nearest(rgb)] for rgb in seen]
 
     def fits(self, seen):
         """On the glass itself: everything is there, uncovered, without scrolling."""
@@ -240,7 +240,7 @@ class Person:
             right, low = box["x"] + box["width"], box["y"] + box["height"]
             assert box["x"] >= 0 and box["y"] >= 0 and right <= glass.width and low <= glass.height
             for x, y in ((box["x"] + 8, box["y"] + 8), (right - 8, low - 8)):
-                assert glass.getpixel((round(x), round(y))) == rgb
+                assert nearest(glass.getpixel((round(x), round(y)))) == nearest(rgb)
         pause = self.page.locator("#pause").bounding_box()
         assert pause["height"] >= 44 and pause["x"] + pause["width"] <= glass.width
 
@@ -290,9 +290,14 @@ class Person:
             pass
 
 
+def nearest(rgb):
+    """The picture's colour, of which dithering changes each value by at most one."""
+    return min(PICTURES, key=lambda known: max(abs(a - b) for a, b in zip(known, rgb, strict=True)))
+
+
 def as_clicked(row):
     """One line of the export in a person's terms."""
-    method = row["first"].replace("original, blurred", ORIGINAL)  # one colour, however blurred
+    method = row["first"].partition(", ")[0]  # one colour, however blurred or dithered
     own, other = (row["original"], method), (row["second_of"], row["second"])
     left, right = (own, other) if row["first_left"] == "1" else (other, own)
     return int(row["position"]), row["original"], left, right, row["choice"], row["input"]

@@ -3,17 +3,22 @@ import os
 import re
 import sqlite3
 import stat
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from typer.testing import CliRunner
 
+from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.web.study.images import blurred, encode, load_uniform
 from calcarine.web.study.make import make_study
+from calcarine.web.study.session import progress
 from calcarine.web.study.sources import from_folders, from_runs
-from calcarine.web.study.store import Study
+from calcarine.web.study.store import Study, StudyDatabaseError
 
 
 def questions(study):
@@ -64,7 +69,7 @@ def test_every_comparison_asks_what_its_name_says(make, run):
 
 def test_catch_trials_are_of_both_kinds_and_of_spare_originals(make):
     easy = [q for q in questions(make(catch=2, practice=0)) if q["part"] == "catch"]
-    assert [q["first"] for q in easy] == ["original, blurred", "original"]
+    assert [q["first"] for q in easy] == ["original, blurred", "original, dithered"]
     assert easy[0]["second"] in ("z", "c", "z_c") and easy[1]["second"] == "original"
     used = {q["original"] for q in questions(make("b", catch=2, practice=0)) if q["part"] == "main"}
     assert not used & {q["original"] for q in easy}
@@ -113,12 +118,88 @@ def test_rules_cannot_be_changed_afterwards(make):
         Study(study.path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to be read" * 30])
-def test_a_broken_database_is_told_in_one_sentence(make, content):
+def in_the_middle(content):
+    return content[: len(content) // 2] + b"\x5a" * 4096 + content[len(content) // 2 + 4096 :]
+
+
+def without_a_table(content):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "study.sqlite"
+        file.write_bytes(content)
+        con = sqlite3.connect(file)
+        con.execute("DROP TABLE shown")
+        con.close()
+        return file.read_bytes()
+
+
+DAMAGES = [
+    lambda content: b"",
+    lambda content: b"no database at all, but long enough to be read" * 30,
+    lambda content: content[:-5000],
+    lambda content: content[:100] + bytes(2000) + content[2100:],
+    in_the_middle,
+    without_a_table,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_command_refuses_a_damaged_database(make, damage, tmp_path):
     study = make()
-    study.database.write_bytes(content)
-    with pytest.raises(CalcarineError, match="cannot be read as a study"):
-        Study(study.path)
+    study.database.write_bytes(damage(study.database.read_bytes()))
+    before = study.database.read_bytes()
+    for command in ("status", "invite", "analyse", "serve", "export"):
+        called = ["study", command, str(study.path)]
+        result = CliRunner().invoke(app, called)
+        assert isinstance(result.exception, CalcarineError), (command, result.exception)
+        said = str(result.exception)
+        assert "study.sqlite cannot be used" in said and "backup" in said and "-wal" in said
+        assert result.output == ""  # no link, and no word of answers being safe
+    assert study.database.read_bytes() == before
+
+
+def test_a_study_where_nothing_can_be_written_or_that_is_held_says_so(make):
+    study = make()
+    busy = sqlite3.OperationalError("database is locked")
+    for code, words in (
+        (sqlite3.SQLITE_BUSY, "another program holds it"),
+        (sqlite3.SQLITE_FULL, "MB are free in"),
+        (sqlite3.SQLITE_READONLY, "copy the whole folder"),
+    ):
+        busy.sqlite_errorcode = code
+        assert words in str(StudyDatabaseError(study.database, busy))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE questions SET part = 'other' WHERE part = 'main'",
+        "UPDATE questions SET comparison = comparison + 99 WHERE part = 'main'",
+        "UPDATE answers SET answered = 'now'",
+        "UPDATE answers SET answered = 1e300",
+        "UPDATE answers SET client_ms = 'long'",
+    ],
+)
+def test_values_that_no_answer_can_have_are_refused(make, rater, tmp_path, change):
+    study = make()
+    me = rater(study, study.links()[0][1])
+    state = me.begin()
+    while state["phase"] == "trial":
+        state = me.answer(state["trial"], "left").json()["state"]
+    with sqlite3.connect(study.database) as con:
+        con.execute(change)
+    for command in (["export", "--out", str(tmp_path / "a.csv")], ["analyse"]):
+        called = ["study", command[0], str(study.path), *command[1:]]
+        result = CliRunner().invoke(app, called)
+        assert isinstance(result.exception, CalcarineError), (command, result.exception)
+
+
+def test_a_question_that_is_missing_stops_an_invitation(make):
+    study = make()
+    with sqlite3.connect(study.database) as con:
+        con.execute("UPDATE questions SET item = item + 50")
+    with pytest.raises(CalcarineError, match="a question is missing"):
+        study.invite(1)
+    assert len(progress(study)) == 2
 
 
 def folder(path, names, colour, size=(20, 20), ending="png", mode="RGB"):

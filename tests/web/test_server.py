@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import signal
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from calcarine.errors import CalcarineError
 from calcarine.web.study.app import build_app
@@ -84,10 +86,13 @@ def test_nothing_a_rater_gets_names_a_method_file_or_id(make, rater, first_side)
             assert name not in reply.headers
     for image in pictures:
         chunks = set(
-            re.findall(rb"IHDR|IDAT|IEND|tEXt|zTXt|iTXt|eXIf|tIME|pHYs|iCCP", image.content)
+            re.findall(rb"IHDR|raNd|IDAT|IEND|tEXt|zTXt|iTXt|eXIf|tIME|pHYs|iCCP", image.content)
         )
-        assert chunks == {b"IHDR", b"IDAT", b"IEND"}
+        assert chunks == {b"IHDR", b"raNd", b"IDAT", b"IEND"}
         assert image.content[16:26] == pictures[0].content[16:26]  # one size, one depth, one type
+    # Nothing of a picture is known without decoding it: one length, and never the same bytes.
+    assert len({len(image.content) for image in pictures}) == 1
+    assert len({image.content for image in pictures}) == len(pictures)
     tokens = [str(picture.url).rsplit("/", 1)[1] for picture in pictures]
     assert len(set(tokens)) == len(tokens)  # a picture that comes twice has two names
     assert all(OPAQUE.fullmatch(token) for token in tokens)
@@ -234,6 +239,42 @@ def test_bodies_that_are_no_json(raters, body):
     me.begin()
     reply = me.client.post(me.base + "/answers", content=body)
     assert reply.status_code == 422 and set(reply.json()) == {"error"}
+
+
+def test_json_deeper_than_any_answer_is_told_as_what_it_is(raters):
+    me = raters[0]
+    me.begin()
+    for body in (b"[" * 4000, b'{"a":' * 800, b"[" * 2000 + b"]" * 2000):
+        reply = me.client.post(me.base + "/answers", content=body)
+        assert reply.status_code in (400, 422) and "This is no answer" in reply.json()["error"]
+
+
+def test_in_no_trial_are_two_pictures_the_same(make, rater):
+    study = make(practice=4, catch=6)
+    me = rater(study, study.links()[0][1])
+    state = me.begin()
+    while state["phase"] == "trial":
+        shown = {
+            side: Image.open(io.BytesIO(me.get(f"/images/{token}").content)).tobytes()
+            for side, token in state["images"].items()
+        }
+        assert len(set(shown.values())) == 3
+        state = me.answer(state["trial"], "left").json()["state"]
+
+
+def test_a_database_that_is_damaged_while_it_is_served_promises_nothing(raters, capsys):
+    me = raters[0]
+    state = me.begin()
+    content = me.study.database.read_bytes()
+    me.study.database.write_bytes(content[:100] + bytes(len(content) - 100))
+    for file in me.study.path.glob("study.sqlite-*"):
+        file.unlink()
+    for reply in (me.get("/state"), me.answer(state["trial"], "left")):
+        assert reply.status_code == 503
+        assert "not kept" in reply.json()["error"] and "safe" not in reply.json()["error"]
+    page = me.get()
+    assert page.status_code == 503 and page.headers["content-type"].startswith("text/html")
+    assert "calcarine: " in capsys.readouterr().err
 
 
 def test_injection_is_only_text(raters):

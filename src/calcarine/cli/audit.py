@@ -10,6 +10,7 @@ import typer
 
 from calcarine.cli.table import print_table
 from calcarine.errors import CalcarineError
+from calcarine.files import is_inside
 
 if TYPE_CHECKING:
     from calcarine.evaluation.audit import Audit, Material
@@ -61,10 +62,7 @@ def audit(
         given = [name for name, value in {"--images": images, **folder_only}.items() if value]
         if given:
             raise CalcarineError(f"A run has its own pictures and data; leave out {given[0]}.")
-        material = _of_run(run, method, numbers, seed)
-        # The page that the report points to is of the leading method.
-        name = "audit" if method is None else f"audit-{re.sub('[^a-z0-9]+', '-', method.lower())}"
-        out = out or run / f"{name}.html"
+        _audit_run(run, method, numbers, seed, out)
     else:
         if images is None or truth is None:
             raise CalcarineError(
@@ -78,18 +76,23 @@ def audit(
             images, truth, train=train, ids=ids, responses=responses, predictions=predictions,
             samples=samples, others=other or (), numbers=numbers, seed=seed,
         )  # fmt: skip
-        out = out or Path("audit.html")
-    _audit(material, out)
+        _audit(material, out or Path("audit.html"))
 
 
-def _of_run(run: Path, method: str | None, numbers: str | None, seed: int) -> Material:
+def _audit_run(
+    run: Path, method: str | None, numbers: str | None, seed: int, out: Path | None
+) -> None:
     from calcarine.evaluation.audit import read_numbers
     from calcarine.experiment.audit import material_of_run
-    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
     claimed = () if numbers is None else read_numbers(numbers)
-    return material_of_run(Workspace(RunDirectory(run)), method, claimed, seed)
+    # The page that the report points to is of the leading method.
+    name = "audit" if method is None else f"audit-{re.sub('[^a-z0-9]+', '-', method.lower())}"
+    page = out or run / f"{name}.html"
+    with opened_run(run, writes=is_inside(page, run)) as opened:
+        _audit(material_of_run(Workspace(opened), method, claimed, seed), page)
 
 
 def _audit(material: Material, out: Path) -> None:

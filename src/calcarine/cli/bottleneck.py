@@ -23,17 +23,17 @@ def bottleneck(
     """Decode a run through fewer dimensions of the brain, to see how many its scores need."""
     from calcarine.experiment.bottleneck import RANKS, bottleneck_curve
     from calcarine.experiment.progress import RichProgress
-    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
     from calcarine.reporting import build_report
     from calcarine.reporting.curve import HEADINGS, curve_rows, read_curve
 
     chosen = RANKS if ranks is None else _numbers(ranks)
-    work = Workspace(RunDirectory(path), RichProgress())
-    bottleneck_curve(work, chosen, method or ("z_c",))
-    print_table("", HEADINGS, curve_rows(read_curve(path)))
-    if (path / "report.html").exists():
-        print(f"Report: {build_report(path)}")
+    with opened_run(path) as run:
+        bottleneck_curve(Workspace(run, RichProgress()), chosen, method or ("z_c",))
+        print_table("", HEADINGS, curve_rows(read_curve(path)))
+        if (path / "report.html").exists():
+            print(f"Report: {build_report(path)}")
 
 
 def _numbers(text: str) -> list[int]:

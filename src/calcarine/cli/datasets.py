@@ -189,6 +189,10 @@ def dataset_info(
             print(f"terms        {about.terms.title}: {about.terms.summary} ({about.terms.url})")
         if about.access:
             print(f"how          {about.access}")
+        for number, (option, text) in enumerate(about.options):
+            print(f"{'' if number else 'options':12} {option}: {text}")
+        if about.options:
+            print(f"{'':12} In a run: --set dataset.options.NAME=VALUE.")
         print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
         return
     dataset = datasets.load(name, data, subject, **options_from(settings))

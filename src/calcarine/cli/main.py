@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from calcarine.cli.audit import audit
 from calcarine.cli.bottleneck import bottleneck
 from calcarine.cli.datasets import Data, Subject, datasets_app
 from calcarine.cli.score import compare, score
+from calcarine.cli.seeds import seeds
 from calcarine.cli.study import gallery, study_app
 from calcarine.cli.visdec import (
     Transductive,
@@ -28,6 +29,7 @@ from calcarine.cli.visdec import (
 from calcarine.errors import CalcarineError, memory_that_ran_out
 
 if TYPE_CHECKING:
+    from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 
 app = typer.Typer(
@@ -44,7 +46,7 @@ app.command()(audit)
 app.command()(bottleneck)
 app.add_typer(study_app, name="study")
 app.command()(gallery)
-for _command in (pretrain, guide, adapt, ablate):
+for _command in (pretrain, guide, adapt, ablate, seeds):
     app.command()(_command)
 
 Settings = Annotated[
@@ -76,12 +78,26 @@ def main() -> None:
         )
         raise SystemExit(2) from None
     except OSError as error:
-        print(f"calcarine: {error.filename or ''}: {error.strerror or error}.", file=sys.stderr)
+        print(f"calcarine: {_of_system(error)}.", file=sys.stderr)
         raise SystemExit(2) from None
     except SystemExit as stop:
         if stop.code == 130:
             print("calcarine: stopped; the same command continues.", file=sys.stderr)
         raise
+
+
+def _of_system(error: OSError) -> str:
+    """What the operating system refused, with the file where it named one."""
+    from calcarine.files import free_space, is_full
+
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename:
+        return f"{error.filename}: {reason}"
+    if is_full(error):
+        # Nobody said where: the working folder, or the one for temporary files.
+        places = dict.fromkeys([Path.cwd(), Path(tempfile.gettempdir())])
+        return f"{reason}; {', '.join(map(free_space, places))}; make room, then repeat the command"
+    return reason
 
 
 @app.command()
@@ -126,25 +142,27 @@ def _run(experiment: Any, out: Path) -> None:
 
 def _print_result(path: Path) -> None:
     from calcarine.reporting import main_figures
+    from calcarine.reporting.records import read_audit
 
     for line in main_figures(path):
         print(line)
-    if (path / "audit.json").exists():
-        print(f"Audit: {json.loads((path / 'audit.json').read_text())['outcome']}")
+    if (audit := read_audit(path)) is not None:
+        print(f"Audit: {audit['outcome']}")
     print(f"Report: {path / 'report.html'}")
     if (path / "encoding.html").exists():
         print(f"Encoding maps: {path / 'encoding.html'}")
 
 
-def _stage(path: Path, name: str) -> Workspace:
+def _stage(path: Path, name: str, experiment: Experiment | None = None) -> Workspace:
     from calcarine.experiment import run_stage
     from calcarine.experiment.progress import RichProgress
-    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
-    work = Workspace(RunDirectory(path), RichProgress())
-    run_stage(work, name)
-    return work
+    with opened_run(path, experiment) as run:
+        work = Workspace(run, RichProgress())
+        run_stage(work, name)
+        return work
 
 
 @app.command()
@@ -164,17 +182,16 @@ def encode(
 ) -> None:
     """Map which parts of the diffusion model explain which voxels."""
     from calcarine.experiment import load_experiment
-    from calcarine.experiment.run_directory import RunDirectory
 
+    experiment = None
     if path is None:
         experiment = load_experiment(
             "encoding", None, settings or (), name=dataset, data=data, subject=subject
         )
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
-        RunDirectory(path, experiment)
     else:
         refuse_beside_a_run(settings, dataset, data, subject, out)
-    _stage(path, "encode")
+    _stage(path, "encode", experiment)
     print(f"Maps and figures: {path / 'encoding.html'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,34 +48,45 @@ def score(
     if sampled is not None and sampled < 1:
         raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
     names = protocol or ["calcarine"]
-    own_judge, samples = _as_in_the_run(run)
-    settings = Settings(
-        protocols=sorted(PROTOCOLS) if names == ["all"] else names,
-        weights=weights,
-        download=download,
-        judge=judge or own_judge,
-        draws=sampled,
-        n_boot=n_boot,
-        n_permutations=n_permutations,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    result = score_folder(
-        truth,
-        images,
-        run=run,
-        method=method,
-        test_set=test_set,
-        train=train,
-        blurry=blurry,
-        inputs=None if inputs is None else read_arrays(inputs),
-        samples=samples,
-        settings=settings,
-    )
-    _print_scores(result)
-    if out is not None:
-        write_scores(out, result, subject)
-        print(f"Wrote {out}")
+    with _nobody_changes(run, out):
+        own_judge, samples = _as_in_the_run(run)
+        settings = Settings(
+            protocols=sorted(PROTOCOLS) if names == ["all"] else names,
+            weights=weights,
+            download=download,
+            judge=judge or own_judge,
+            draws=sampled,
+            n_boot=n_boot,
+            n_permutations=n_permutations,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        result = score_folder(
+            truth,
+            images,
+            run=run,
+            method=method,
+            test_set=test_set,
+            train=train,
+            blurry=blurry,
+            inputs=None if inputs is None else read_arrays(inputs),
+            samples=samples,
+            settings=settings,
+        )
+        _print_scores(result)
+        if out is not None:
+            write_scores(out, result, subject)
+            print(f"Wrote {out}")
+
+
+def _nobody_changes(run: Path | None, out: Path | None) -> AbstractContextManager[object]:
+    """Let no other command change a run's pictures while they are scored."""
+    from calcarine.files import is_inside
+    from calcarine.locks import folder_lock
+
+    if run is None or not run.is_dir():
+        return nullcontext()
+    return folder_lock(run, writes=out is not None and is_inside(out, run))
 
 
 def _as_in_the_run(run: Path | None) -> tuple[str | None, dict[str, int]]:

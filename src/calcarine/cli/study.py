@@ -170,7 +170,9 @@ def analyse(
 
 def gallery(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("gallery.html"),
+    out: Annotated[
+        Path | None, typer.Option(help="Page to write; gallery.html of the run by default.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of each method.")] = 1,
     pixels: Annotated[int, typer.Option(min=16, max=1024, help="Largest side.")] = 256,
     limit_mb: Annotated[
@@ -178,9 +180,16 @@ def gallery(
     ] = 40,
 ) -> None:
     """Write a page to browse every test picture of a run beside its reconstructions."""
+    from calcarine.files import is_inside
+    from calcarine.locks import folder_lock
     from calcarine.web.gallery import build_gallery
 
-    print(f"Gallery: {build_gallery(path, out, samples=samples, pixels=pixels, limit_mb=limit_mb)}")
+    if not path.is_dir():
+        raise CalcarineError(f"There is no run at {path}; make one with 'calcarine run'.")
+    page = out or path / "gallery.html"
+    with folder_lock(path, writes=is_inside(page, path)):
+        made = build_gallery(path, page, samples=samples, pixels=pixels, limit_mb=limit_mb)
+    print(f"Gallery: {made}")
 
 
 def _text(file: Path) -> str:

@@ -57,18 +57,17 @@ def pretrain(
     """Vis-Dec, first phase: contrastive masked pre-training on fMRI without labels."""
     from calcarine.cli.main import _stage
     from calcarine.experiment import load_experiment
-    from calcarine.experiment.run_directory import RunDirectory
 
     settings = with_flags(settings, allow_transductive)
+    experiment = None
     if path is None:
         experiment = load_experiment(
             preset, None, settings, name=dataset, data=data, subject=subject
         )
         path = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
-        RunDirectory(path, experiment)
     else:
         refuse_beside_a_run(settings, dataset, data, subject, out)
-    _tell_weights(_stage(path, "pretrain"), "pretrain")
+    _tell_weights(_stage(path, "pretrain", experiment), "pretrain")
     print(f"Next: calcarine guide {path}")
 
 

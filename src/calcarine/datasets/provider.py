@@ -60,6 +60,8 @@ class DatasetInfo:
         How one gets what cannot be downloaded, in plain sentences.
     terms
         What a download asks the user to accept.
+    options
+        Names of options of ``load``, and what each does in a few words.
     """
 
     name: str
@@ -72,6 +74,7 @@ class DatasetInfo:
     files: tuple[str, ...] = ()
     access: str = ""
     terms: Terms | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
 
 def pick_subject(info: DatasetInfo, subject: str | None) -> str:

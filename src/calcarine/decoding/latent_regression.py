@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets import BrainDataset, Responses, Split
 from calcarine.errors import CalcarineError, LeakageError
+from calcarine.files import write_text
 from calcarine.linear import RidgeCV, RidgeEdgeWarning
 from calcarine.linear import load as load_ridge
 from calcarine.linear import save as save_ridge
@@ -233,27 +235,40 @@ class LatentRegression:
                 "shape": list(self.shape_[name]),
                 "summary": asdict(self.summary_[name]),
             }
-        (folder / "latents.json").write_text(json.dumps(about, indent=2))
+        write_text(folder / "latents.json", json.dumps(about, indent=2))
 
     @classmethod
     def load(cls, folder: Path) -> LatentRegression:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CalcarineError
+            If a file is missing or damaged.
+        """
         try:
-            about = json.loads((folder / "latents.json").read_text())
-        except (OSError, ValueError) as error:
+            about = json.loads((folder / "latents.json").read_text(encoding="utf-8"))
+            self = cls(str(about["z"]["roi"]), str(about["c"]["roi"]))
+            self.shape_, self.summary_ = {}, {}
+            for name in ("z", "c"):
+                self.shape_[name] = tuple(int(side) for side in about[name]["shape"])
+                self.summary_[name] = TargetSummary(**about[name]["summary"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise CalcarineError(
                 f"{folder} holds no decoder (latents.json is missing or broken); fit it again."
             ) from error
-        self = cls(about["z"]["roi"], about["c"]["roi"])
         self.ridge_ = {}
-        for name in about:
+        for name in ("z", "c"):
             ridge = load_ridge(folder / name)
             if not isinstance(ridge, RidgeCV):
                 raise CalcarineError(
                     f"{folder / name} holds a {type(ridge).__name__}, not the RidgeCV of a decoder "
                     "of latents; fit it again."
                 )
+            if math.prod(self.shape_[name]) != np.size(ridge.best_score_):
+                raise CalcarineError(
+                    f"{folder} holds a decoder of {name} whose shape in latents.json is not that "
+                    "of its weights; fit it again."
+                )
             self.ridge_[name] = ridge
-        self.shape_ = {name: tuple(entry["shape"]) for name, entry in about.items()}
-        self.summary_ = {name: TargetSummary(**entry["summary"]) for name, entry in about.items()}
         return self

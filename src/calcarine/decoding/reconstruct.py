@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -53,6 +53,17 @@ class Reconstructor:
     def from_z(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """Method z: the autoencoder's decoder alone."""
         return self.model.decode(z, self.batch_size)
+
+    def from_z_empty_text(
+        self, z: NDArray[np.float32], keys: Sequence[Key], progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Method z under the empty text: z_c with c left out of the U-Net, as the paper's control.
+
+        Source: Takagi & Nishimoto 2023, section 3.3, "omitting c or z from step (iii)".
+        """
+        c = self.model.embed_captions([[""]] * len(z))
+        # Under the empty text the conditional prediction is the unconditional one.
+        return replace(self, guidance=1.0).from_z_c(z, c, keys, progress)
 
     def from_c(
         self, c: NDArray[np.float32], keys: Sequence[Key], progress: Progress | None = None

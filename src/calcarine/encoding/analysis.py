@@ -23,6 +23,7 @@ from calcarine.diffusion.trajectory import STAGES
 from calcarine.encoding.models import (
     EncodingScores,
     MeanResponses,
+    TrainOn,
     UniqueVariance,
     column_correlations,
     encode,
@@ -140,6 +141,7 @@ def analyse(
     questions: Questions,
     *,
     roi: str = "all",
+    train: TrainOn = "means",
     ceiling: NDArray[np.float64] | None = None,
     rate: float = 0.05,
     null: Literal["exact", "simulated"] = "exact",
@@ -162,6 +164,8 @@ def analyse(
         ``dataset.stimuli.ids``; see `calcarine.features.extract_spaces`.
     questions
         What to ask.
+    train
+        Of `MeanResponses.of`.
     ceiling
         Noise ceilings of averaged test responses in percent, for the whole
         data set's voxels; None where they are not known.
@@ -194,7 +198,9 @@ def analyse(
     columns = np.flatnonzero(dataset.roi_mask(roi))
     rois = {name: mask[columns] for name, mask in dataset.rois.items() if mask[columns].any()}
     rois = {"all": np.ones(len(columns), dtype=np.bool_), **rois}
-    folds = [_Fold(dataset, split, roi, features, questions, n_folds, alphas) for split in splits]
+    folds = [
+        _Fold(dataset, split, roi, features, questions, n_folds, alphas, train) for split in splits
+    ]
     truth = _joined(folds)
     n_test = len(truth.test)
     voxels = dataset.voxels.iloc[columns].reset_index(drop=True)
@@ -259,9 +265,10 @@ class _Fold:
         questions: Questions,
         n_folds: int,
         alphas: NDArray[np.float64] | None,
+        train: TrainOn,
     ) -> None:
-        self.responses = MeanResponses.of(dataset, split, roi)
-        self.center = self.responses.train.mean(0, dtype=np.float64).astype(np.float32)
+        self.responses = MeanResponses.of(dataset, split, roi, train)
+        self.center = self.responses.center.astype(np.float32)
         self._ids = dataset.stimuli.ids
         self._train = np.isin(self._ids, split.train)
         self._features, self._components = features, questions.n_components

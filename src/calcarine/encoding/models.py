@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Features = NDArray[np.float32]
+TrainOn = Literal["means", "weighted", "trials"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,19 +36,26 @@ class MeanResponses:
     Attributes
     ----------
     train, test
-        float32, shapes (training stimuli, voxel) and (test stimuli, voxel).
+        float32, shapes (training stimuli, or training trials, voxel) and (test stimuli, voxel).
     train_ids, test_ids
-        Stimulus of each row.
+        Stimulus of each row; a training stimulus has several rows where single trials are fitted.
+    weights
+        Weight of each training row, shape (training stimuli,); None where all count alike.
     """
 
     train: NDArray[np.float32]
     test: NDArray[np.float32]
     train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
-        cls, dataset: BrainDataset, split: str | Split | None = None, roi: str = "all"
+        cls,
+        dataset: BrainDataset,
+        split: str | Split | None = None,
+        roi: str = "all",
+        train: TrainOn = "means",
     ) -> MeanResponses:
         """Average a data set's trials.
 
@@ -55,11 +63,53 @@ class MeanResponses:
         ----------
         dataset, split, roi
             See `BrainDataset`.
+        train
+            What the models are fitted on: "means" over the repeats of a stimulus, all alike;
+            "weighted", the means by their numbers of repeats; "trials", single trials, as
+            Takagi & Nishimoto (2023, section 3.1) fit. Test responses are always means.
+
+        Notes
+        -----
+        The sum of squares over trials is that over means, weighted by their repeats, and a
+        constant. So "trials" gives the weights of "weighted" at a penalty that is as many times
+        larger as a stimulus has repeats on average.
         """
         single, test = dataset.train(split, roi), dataset.test(split, roi)
+        if train == "trials":
+            ids_of_trials = tuple(map(str, single.stimulus_ids))
+            return cls(np.asarray(single.data), test.data, ids_of_trials, test.stimulus_ids)
         ids, owner = np.unique(np.asarray(single.stimulus_ids), return_inverse=True)
         means = group_means(single.data, owner, len(ids))
-        return cls(means, test.data, tuple(map(str, ids)), test.stimulus_ids)
+        weights = None
+        if train == "weighted":
+            repeats = np.bincount(owner, minlength=len(ids))
+            weights = repeats / repeats.mean()
+        return cls(means, test.data, tuple(map(str, ids)), test.stimulus_ids, weights)
+
+    @property
+    def center(self) -> NDArray[np.float64]:
+        """Mean of the training responses, by their weights, shape (voxel,)."""
+        if self.weights is None:
+            return np.asarray(self.train.mean(0, dtype=np.float64))
+        return np.asarray(self.weights @ self.train / self.weights.sum())
+
+    def fit_options(self, n_folds: int) -> dict[str, Any]:
+        """How a ridge treats the training rows: trials of a stimulus stay in one fold."""
+        names, groups = np.unique(np.asarray(self.train_ids), return_inverse=True)
+        options: dict[str, Any] = {"n_folds": min(n_folds, len(names)), "standardize": False}
+        if len(names) < len(self.train_ids):
+            options["groups"] = groups
+        if self.weights is not None:  # rows were centred by their weights
+            options["fit_intercept"] = False
+        return options
+
+    def targets(self, columns: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Training responses of some voxels as a ridge is given them, and what was taken off."""
+        values = self.train[:, columns]
+        if self.weights is None:
+            return values, np.zeros(values.shape[1])
+        center = self.center[columns]
+        return np.sqrt(self.weights)[:, None] * (values - center), center
 
     def rows(self, features: Features, ids: Sequence[str]) -> tuple[Features, Features]:
         """Features of the training and of the test stimuli, each flattened to a matrix.
@@ -95,12 +145,17 @@ class MeanResponses:
             )
         flat = np.asarray(features).reshape(len(features), -1)
         train = flat[[place[key] for key in self.train_ids]]
-        mean = train.mean(0, dtype=np.float64)
-        scale = np.sqrt(np.mean((train - mean) ** 2)) or 1.0
         test = flat[[place[key] for key in self.test_ids]]
-        return ((train - mean) / scale).astype(np.float32), ((test - mean) / scale).astype(
-            np.float32
-        )
+        if self.weights is None:
+            mean = train.mean(0, dtype=np.float64)
+            scale = np.sqrt(np.mean((train - mean) ** 2)) or 1.0
+            rows = (train - mean) / scale
+        else:
+            mean = np.average(train, axis=0, weights=self.weights)
+            spread = ((train - mean) ** 2).mean(1)
+            scale = np.sqrt(np.average(spread, weights=self.weights)) or 1.0
+            rows = np.sqrt(self.weights)[:, None] * (train - mean) / scale
+        return rows.astype(np.float32), ((test - mean) / scale).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,14 +225,9 @@ def encode(
         with warnings.catch_warnings():
             # Voxels without signal want the largest penalty there is.
             warnings.simplefilter("ignore", RidgeEdgeWarning)
-            fit = ridge_cv(
-                x,
-                responses.train[:, columns],
-                n_folds=min(n_folds, len(x)),
-                standardize=False,
-                **options,
-            )
-        guess = np.asarray(fit.predict(x_test), dtype=np.float32)
+            targets, center = responses.targets(columns)
+            fit = ridge_cv(x, targets, **responses.fit_options(n_folds), **options)
+        guess = np.asarray(fit.predict(x_test) + center, dtype=np.float32)
         truth = responses.test[:, columns]
         parts.append(
             (
@@ -253,7 +303,6 @@ def unique_variance(
     if len(spaces) < 2:
         raise CalcarineError("Unique variance compares two feature spaces or more; give them.")
     options: dict[str, Any] = {} if alphas is None else {"alphas": alphas}
-    folds = min(n_folds, len(responses.train))
     parts = {name: responses.rows(values, ids) for name, values in spaces.items()}
 
     def together(names: Sequence[str]) -> NDArray[np.float32]:
@@ -261,11 +310,12 @@ def unique_variance(
         for columns in _blocks(responses.train.shape[1], block):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RidgeEdgeWarning)
+                targets, center = responses.targets(columns)
                 fit = group_ridge_cv(
-                    {name: parts[name][0] for name in names}, responses.train[:, columns],
-                    n_folds=folds, n_candidates=n_candidates, standardize=False, **options,
+                    {name: parts[name][0] for name in names}, targets, n_candidates=n_candidates,
+                    **responses.fit_options(n_folds), **options,
                 )  # fmt: skip
-            guesses.append(fit.predict({name: parts[name][1] for name in names}))
+            guesses.append(fit.predict({name: parts[name][1] for name in names}) + center)
         return np.concatenate(guesses, axis=1).astype(np.float32)
 
     without: dict[str, NDArray[np.float32]] = {}

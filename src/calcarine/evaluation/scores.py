@@ -135,7 +135,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     path = Path(folder) / PER_IMAGE_NAME
     try:
         per_image = pd.read_parquet(path)
-    except (OSError, ValueError):
+    except Exception:  # Arrow's errors are of many families
         raise CalcarineError(_malformed(path)) from None
     return Evaluation(records, per_image, notes)
 
@@ -147,7 +147,7 @@ def _rounded(value: Any) -> Any:
 def _read_list(path: Path) -> list[Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise CalcarineError(_malformed(path)) from None
     if not isinstance(content, list):
         raise CalcarineError(_malformed(path))

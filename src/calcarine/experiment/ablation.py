@@ -16,6 +16,7 @@ from calcarine.evaluation.crossed import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.visdec import METHOD
 from calcarine.files import write_text, written_aside
+from calcarine.locks import folder_lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,16 +135,17 @@ def run_ablation(
     }
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in chosen}
     simulated = False
-    for (name, seed), experiment in plans.items():
-        progress.say(f"{name}, seed {seed + 1} of {seeds}")
-        run = run_experiment(
-            experiment, out / folders[name] / f"seed-{seed}", progress, out / "trained"
-        )
-        found[name].append(_scores_of(run.metrics))
-        simulated = simulated or bool(run.manifest()["simulated"])
-    met = {name: _met(plans[name, 0]) for name in chosen}
-    table = _table(found, chosen, simulated, met)
-    _write(table, out)
+    with folder_lock(out):  # its rows share the trained networks
+        for (name, seed), experiment in plans.items():
+            progress.say(f"{name}, seed {seed + 1} of {seeds}")
+            run = run_experiment(
+                experiment, out / folders[name] / f"seed-{seed}", progress, out / "trained"
+            )
+            found[name].append(_scores_of(run.metrics))
+            simulated = simulated or bool(run.manifest()["simulated"])
+        met = {name: _met(plans[name, 0]) for name in chosen}
+        table = _table(found, chosen, simulated, met)
+        _write(table, out)
     return table
 
 

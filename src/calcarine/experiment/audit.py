@@ -23,9 +23,8 @@ from calcarine.evaluation.audit import (
     Statistics,
     Trials,
 )
-from calcarine.evaluation.protocols.folders import open_run
 from calcarine.experiment.describe import met_test_responses
-from calcarine.experiment.pictures import CHOSEN
+from calcarine.experiment.pictures import CHOSEN, finished_pictures
 from calcarine.experiment.run_directory import readable
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear.folds import grouped_folds
@@ -73,7 +72,7 @@ def material_of_run(
     from calcarine.reporting.records import main_method
 
     path = work.run.path
-    opened = open_run(path, None, None)
+    opened = finished_pictures(work)
     names = [name for name in opened.methods if not name.startswith("ceiling")]
     chosen_method = method or main_method([name for name in names if name != CHOSEN])
     if chosen_method not in names:

@@ -103,6 +103,7 @@ class GenerationConfig(_Part):
     seed: int = Field(42, ge=0)
     batch_size: int = Field(32, ge=1)
     through_image: bool = True
+    z_empty_text: bool = Field(False, description="also z through the U-Net with the empty text")
     search: SearchConfig = SearchConfig()
 
     @model_validator(mode="after")
@@ -135,6 +136,9 @@ class EncodingConfig(_Part):
         ["latents", "noise", "stages", "blocks"], min_length=1
     )
     roi: str = "all"
+    train: Literal["means", "weighted", "trials"] = Field(
+        "means", description="fit means over repeats, these by their number, or single trials"
+    )
     strengths: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
     blocks: list[str] | None = Field(None, description="of the U-Net; two down, mid, two up")
     also: list[str] = Field(default_factory=list, description="further feature spaces")
@@ -186,7 +190,21 @@ _PAPER: dict[str, Any] = {
     "guidance": 5.0,
     "steps": 50,
     "samples": 5,
+    "z_empty_text": True,
     "search": {"when": "never"},
+}
+# What the paper took of its data set: regions of `streams` uncut by nsdgeneral, sessions 1 to 37,
+# the whole brain where voxels are encoded, and the identification by networks.
+_ON_NSD: dict[str, Any] = {
+    "dataset": {"options": {"mask": "streams", "sessions": 37}},
+    "evaluation": {"protocols": ["calcarine", "takagi"]},
+}
+_OF_DATASET: dict[tuple[str, str], dict[str, Any]] = {
+    ("takagi2023", "nsd"): {
+        **_ON_NSD,
+        "dataset": {"options": {"mask": "brain+streams", "sessions": 37}},
+    },
+    ("takagi2023-compat", "nsd"): _ON_NSD,
 }
 _OF_ANY_DATASET = {"zscore_sessions"}
 _SIMULATED: dict[str, Any] = {
@@ -204,7 +222,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "name": "takagi2023",
         "features": {"resize": "lanczos"},
         "generation": {**_PAPER, "candidates": 5},
-        "encoding": {"when": "always"},
+        "encoding": {"when": "always", "train": "trials"},
     },
     "encoding": {"name": "encoding", "encoding": {"when": "always"}},
     "takagi2023-compat": {
@@ -282,7 +300,8 @@ def load_experiment(
             # What was named of one data set means nothing in another; how to treat any stays.
             told = base.get("dataset", {})
             base = {**base, "dataset": {k: v for k, v in told.items() if k in _OF_ANY_DATASET}}
-        tree = _merge(base, wanted)
+        base = _merge(base, _OF_DATASET.get((preset, _dataset_name(wanted, base)), {}))
+        tree = {**wanted, "preset": preset} if _is_whole(wanted) else _merge(base, wanted)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
@@ -294,6 +313,11 @@ def load_experiment(
         if not place:
             raise CalcarineError(f"Settings do not go together: {reason}.") from error
         raise CalcarineError(f"The setting '{place}' is wrong: {reason}.") from error
+
+
+def _is_whole(tree: dict[str, Any]) -> bool:
+    """Whether all parts are there, as in a run's own file, whose settings nothing is added to."""
+    return set(Experiment.model_fields) <= set(tree)
 
 
 def _near(place: tuple[int | str, ...]) -> str:
@@ -324,7 +348,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CalcarineError(f"There is no experiment file {file}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise CalcarineError(
             f"{file} cannot be read as YAML: {str(error).splitlines()[0]}."
         ) from error
@@ -339,7 +363,7 @@ def _setting(text: str) -> dict[str, Any]:
         raise CalcarineError(f"'{text}' is no setting; write key=value, as generation.steps=50.")
     try:
         content: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CalcarineError(f"The value in '{text}' cannot be read.") from error
     for part in reversed(key.split(".")):
         content = {part: content}

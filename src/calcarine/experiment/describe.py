@@ -40,6 +40,7 @@ def describe(work: Workspace) -> None:
     """Write into the manifest what a reader must know of data, model and decoders."""
     dataset, run = work.dataset, work.run
     chosen, decoder = {}, {}
+    warned: set[str] = set()
     for split in work.splits:
         folder = run.decoder / split.name
         with readable(folder, "fit"):
@@ -47,14 +48,14 @@ def describe(work: Workspace) -> None:
                 found = json.loads((folder / "settings.json").read_text())
                 chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
             decoder[split.name] = json.loads((folder / "summary.json").read_text())
+            warned |= {
+                f"{t}: {s['warning']}" for t, s in decoder[split.name].items() if s["warning"]
+            }
     info = datasets.info(dataset.name)
     told = [*_of_models(work), *read_evaluation(run.metrics).notes]
     if work.phase_on("adapt"):
         told = [*_of_visdec(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
-    notes = sorted(
-        {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
-    )
     run.update_manifest(
         **environment(),
         seeds={
@@ -78,7 +79,7 @@ def describe(work: Workspace) -> None:
         },
         roi=work.roi,
         judge=dataset.judge,
-        notes=notes + told,
+        notes=sorted(warned) + told,
         chosen=chosen,
         decoder=decoder,
     )

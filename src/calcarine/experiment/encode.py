@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
 
+_FITTED_ON = {
+    "means": "means over repeats",
+    "weighted": "means over repeats, weighted by their number",
+    "trials": "single trials",
+}
+
+
 def encode_voxels(work: Workspace) -> None:
     """Extract what the questions need, ask them, and write ``encoding/``.
 
@@ -46,7 +53,7 @@ def encode_voxels(work: Workspace) -> None:
     fits += sum(len(pairs) for pairs in questions.pairs().values())
     with work.progress.track("Encoding models", fits) as advance:
         found = analyse(
-            work.dataset, work.splits, features, questions, roi=config.roi,
+            work.dataset, work.splits, features, questions, roi=config.roi, train=config.train,
             ceiling=_ceiling(work), rate=config.rate, null=config.null,
             n_permutations=config.n_permutations, n_folds=config.n_folds, n_boot=config.n_boot,
             alphas=np.logspace(config.alpha_min, config.alpha_max, config.n_alphas),
@@ -87,6 +94,7 @@ def _write(work: Workspace, found: Analysis, questions: Questions) -> None:
         "guidance": work.config.generation.guidance,
         "steps": work.config.generation.steps,
         "region": config.roi,
+        "fitted on": _FITTED_ON[config.train],
         "penalties": f"1e{config.alpha_min:g} to 1e{config.alpha_max:g}",
     }
     dataset = work.dataset

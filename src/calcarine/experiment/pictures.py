@@ -16,14 +16,17 @@ from PIL import Image
 from calcarine.datasets import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
+from calcarine.errors import CalcarineError
 from calcarine.experiment import visdec
 from calcarine.experiment.run_directory import readable
 from calcarine.files import written_aside
 
 if TYPE_CHECKING:
+    from calcarine.evaluation.protocols.folders import Folder
     from calcarine.experiment.workspace import Workspace
 
 CHOSEN = "z_c, chosen by the brain"
+EMPTY_TEXT = "z, empty text"
 FOLDERS = {
     "z": "z",
     "c": "c",
@@ -31,6 +34,7 @@ FOLDERS = {
     "direct ridge": "direct",
     visdec.METHOD: "visdec",
     CHOSEN: "zc_chosen",
+    EMPTY_TEXT: "z_empty_text",
     "ceiling z": "ceiling_z",
     "ceiling c": "ceiling_c",
     "ceiling z_c": "ceiling_zc",
@@ -58,23 +62,24 @@ def make_pictures(work: Workspace) -> None:
     """Write truth and reconstructions as PNG, then ``index.parquet``; existing ones are kept."""
     import pandas as pd
 
-    root = work.run.reconstructions
+    root, made = work.run.reconstructions, work.run.made("reconstruct")
     jobs = [job for split in work.splits for job in _jobs(work, split)]
     total = sum(len(job.ids) * job.samples for job in jobs)
     with work.progress.track("Pictures", total) as advance:
         for split in work.splits:
-            for stimulus, image in zip(
-                split.test, work.dataset.stimuli.images(split.test), strict=True
-            ):
-                _save(root / "truth" / f"{_file_stem(stimulus)}.png", image)
+            truth = [root / "truth" / f"{_file_stem(stimulus)}.png" for stimulus in split.test]
+            for file, image in zip(truth, work.dataset.stimuli.images(split.test), strict=True):
+                _save(file, image)
+            made.add(truth)
         for job in jobs:
             for group in job.groups():
                 files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
-                if not all(file.exists() for file in files):
+                if not all(made.holds(file) for file in files):
                     rows = np.asarray([row for row, _ in group])
                     keys = [(job.ids[row], sample) for row, sample in group]
                     for file, image in zip(files, to_uint8(job.make(rows, keys)), strict=True):
                         _save(file, image)
+                    made.add(files)
                 advance(len(group))
     entries = [
         (job.ids[row], job.method, sample, job.fold)
@@ -91,6 +96,34 @@ def make_pictures(work: Workspace) -> None:
     ]
     with written_aside(root / "index.parquet") as aside:
         index.to_parquet(aside)
+    chosen = [
+        _file(root, CHOSEN, stimulus, 0) for stimulus in index["id"][index["method"] == CHOSEN]
+    ]
+    made.add([root / "index.parquet", *chosen])
+
+
+def finished_pictures(work: Workspace) -> Folder:
+    """The run's pictures, of every test stimulus.
+
+    Raises
+    ------
+    CalcarineError
+        If the index of pictures is damaged, or names other stimuli than those of the test.
+    """
+    from calcarine.evaluation.protocols.folders import open_run
+
+    found = open_run(work.run.path, None, None)
+    wanted = {stimulus for split in work.splits for stimulus in split.test}
+    listed = set(found.test.ids)
+    if listed != wanted:
+        odd = sorted(wanted - listed) or sorted(listed - wanted)
+        what = "lacks" if wanted - listed else "names besides those of the test"
+        file = work.run.reconstructions / "index.parquet"
+        raise CalcarineError(
+            f"{file} {what} {len(odd)} stimuli, the first '{odd[0]}'; delete it and "
+            ".stages/reconstruct.json of the run, then run again."
+        )
+    return found
 
 
 def reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
@@ -157,7 +190,7 @@ def _conditioned_job(work: Workspace, split: Split) -> _Job:
 
 
 def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any]]) -> list[_Job]:
-    """The three methods of Takagi & Nishimoto and their ceilings."""
+    """The methods of Takagi & Nishimoto and their ceilings."""
     config = work.config
     tool = reconstructor(work, **chosen_settings(work, split))
     samples = config.generation.samples
@@ -172,6 +205,16 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
             lambda r, k: tool.from_z_c(predicted["z"][r], predicted["c"][r], k),
         ),
     ]
+    if config.generation.z_empty_text:
+        jobs.append(
+            _Job(
+                EMPTY_TEXT,
+                split.name,
+                split.test,
+                samples,
+                lambda r, k: tool.from_z_empty_text(predicted["z"][r], k),
+            )
+        )
     if config.evaluation.ceilings:
         rows = work.dataset.stimuli.rows(split.test)
         z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples

@@ -19,7 +19,9 @@ import yaml
 from calcarine import __version__
 from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.experiment.config import Experiment
-from calcarine.files import write_text
+from calcarine.experiment.made import Made
+from calcarine.files import is_part, remove_parts, space_told, write_text
+from calcarine.locks import LOCK_NAME, folder_lock
 
 _OUTPUTS = {
     "features": (),
@@ -55,25 +57,35 @@ class RunDirectory:
 
     def __init__(self, path: Path, experiment: Experiment | None = None) -> None:
         self.path = Path(path)
-        config = self.path / "experiment.yaml"
+        self.experiment = _experiment_of(self.path, experiment)
         if experiment is None:
-            if not config.exists():
-                raise CalcarineError(
-                    f"{self.path} is no run: it has no experiment.yaml; make one with "
-                    f"'calcarine run --preset takagi --out {self.path}'."
-                )
-            experiment = _read(config)
-        elif self.path.is_file():
-            raise CalcarineError(f"{self.path} is a file; the output must be a folder.")
-        elif (self.path / ".stages").exists() and config.exists():
-            _refuse_another(self.path, _read(config), experiment)
-        elif not config.exists() and self.path.exists() and any(self.path.iterdir()):
-            raise CalcarineError(
-                f"{self.path} holds files that are no run of calcarine; give an empty folder."
-            )
-        self.experiment = experiment
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text(config, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
+            return
+        config, text = self.path / "experiment.yaml", _as_yaml(experiment)
+        # A run that is opened with its own settings may lie on a disk that cannot be written to.
+        if not config.exists() or config.read_text(encoding="utf-8") != text:
+            with self.locked():
+                _experiment_of(self.path, experiment)
+                write_text(config, text)
+
+    @contextmanager
+    def locked(self, writes: bool = True) -> Iterator[None]:
+        """Work here alone; what killed commands left half-written is removed.
+
+        Parameters
+        ----------
+        writes : bool
+            False where nothing is written into the folder: one that cannot be written to is
+            then read without a lock.
+
+        Raises
+        ------
+        CalcarineError
+            If another process works here.
+        """
+        with folder_lock(self.path, writes=writes) as taken, space_told(self.path):
+            if taken:
+                remove_parts(self.path)
+            yield
 
     @property
     def decoder(self) -> Path:
@@ -110,6 +122,7 @@ class RunDirectory:
         times = self.manifest().get("times", {})
         if times.pop(stage, None) is not None:
             self.update_manifest(times=times)
+        self._marker(stage).with_suffix(".made").unlink(missing_ok=True)
         for name in _OUTPUTS[stage]:
             target = self.path / name
             if target.is_dir():
@@ -117,8 +130,24 @@ class RunDirectory:
             elif target.exists():
                 target.unlink()
 
+    def made(self, stage: str) -> Made:
+        """What ``stage`` has written so far."""
+        return Made(self.path, stage, self._state(stage).get("key"))
+
     def finish(self, stage: str, key: str) -> None:
-        """Mark ``stage`` as whole."""
+        """Mark ``stage`` as whole.
+
+        Raises
+        ------
+        CalcarineError
+            If another command began the stage anew, or changed what it wrote.
+        """
+        if self._state(stage) != {"key": key, "done": False}:
+            raise CalcarineError(
+                f"Another calcarine changed '{stage}' of {self.path} meanwhile; end it, then give "
+                "the same command again."
+            )
+        self.made(stage).check()
         write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
 
     def require(self, stage: str, key: str) -> None:
@@ -157,10 +186,65 @@ class RunDirectory:
             self.update_manifest(times={**times, stage: round(spent, 2)})
 
 
+@contextmanager
+def opened_run(
+    path: Path, experiment: Experiment | None = None, writes: bool = True
+) -> Iterator[RunDirectory]:
+    """Open a run's folder, and let nobody else work there meanwhile.
+
+    Parameters
+    ----------
+    path, experiment
+        As of :class:`RunDirectory`.
+    writes : bool
+        As of :meth:`RunDirectory.locked`.
+
+    Raises
+    ------
+    CalcarineError
+        If another process works there, or as :class:`RunDirectory` does.
+    """
+    path = Path(path)
+    _experiment_of(path, experiment)  # what is refused leaves no folder and no lock
+    with folder_lock(path, writes=writes) as taken, space_told(path):
+        if taken:
+            remove_parts(path)
+        yield RunDirectory(path, experiment)
+
+
+def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
+    """The experiment of a folder, which must be a run of it, or empty for a new one."""
+    config = path / "experiment.yaml"
+    if experiment is None:
+        if not config.exists():
+            raise CalcarineError(
+                f"{path} is no run: it has no experiment.yaml; make one with "
+                f"'calcarine run --preset takagi --out {path}'."
+            )
+        return _read(config)
+    if path.is_file():
+        raise CalcarineError(f"{path} is a file; the output must be a folder.")
+    if (path / ".stages").exists() and config.exists():
+        _refuse_another(path, _read(config), experiment)
+    elif not config.exists() and path.exists() and not _is_empty(path):
+        raise CalcarineError(
+            f"{path} holds files that are no run of calcarine; give an empty folder."
+        )
+    return experiment
+
+
+def _is_empty(path: Path) -> bool:
+    return all(file.name == LOCK_NAME or is_part(file) for file in path.iterdir())
+
+
+def _as_yaml(experiment: Experiment) -> str:
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
 def _read_dict(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -184,7 +268,7 @@ def readable(file: Path, stage: str) -> Iterator[None]:
 def _read(file: Path) -> Experiment:
     try:
         return Experiment.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CalcarineError(
             f"{file} is no experiment that this version can read; use a new output folder."
         ) from error

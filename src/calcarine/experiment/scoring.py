@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.evaluation import baselines
-from calcarine.evaluation.protocols import Settings
+from calcarine.evaluation.protocols import Settings, find_protocol
 from calcarine.evaluation.protocols import score_pictures as score
-from calcarine.evaluation.protocols.folders import open_run
+from calcarine.evaluation.protocols.networks import missing_weights
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
-from calcarine.evaluation.scores import write_evaluation
-from calcarine.experiment.pictures import predictions
+from calcarine.evaluation.scores import OUR_PROTOCOL, write_evaluation
+from calcarine.experiment.pictures import finished_pictures, predictions
+from calcarine.features.weights import WeightsStore
 
 if TYPE_CHECKING:
     from calcarine.datasets import Split
+    from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 
 # Of the width of a picture; contours of objects go, the layout stays.
@@ -27,7 +30,7 @@ _BLUR = 1 / 16
 def score_pictures(work: Workspace) -> None:
     """Score every method, floor and ceiling; write ``summary.json`` and ``per_image.parquet``."""
     config, dataset = work.config.evaluation, work.dataset
-    opened = open_run(work.run.path, None, None)
+    opened = finished_pictures(work)
     ids, methods = opened.test.ids, dict(opened.methods)
     if "z_c" in methods:  # candidates beyond the samples are only there to be chosen from
         made = methods["z_c"]
@@ -50,6 +53,40 @@ def score_pictures(work: Workspace) -> None:
         )
     work.run.metrics.mkdir(parents=True, exist_ok=True)
     write_evaluation(work.run.metrics, result)
+
+
+def missing_networks(experiment: Experiment, out: Path) -> str | None:
+    """One sentence on scores that a run will lack for want of weights, or None.
+
+    Raises
+    ------
+    CalcarineError
+        If a protocol is unknown, or there is no folder where weights should be.
+    """
+    config = experiment.evaluation
+    protocols = [find_protocol(name)() for name in config.protocols]
+    # Ours is scored in every run by what there is; only what was asked for is missed.
+    used = {
+        wanted[0]: protocol.name
+        for protocol in protocols
+        if protocol.name != OUR_PROTOCOL
+        for metric in protocol.metrics()
+        for wanted in metric.wanted()
+        if wanted[0] not in (None, "judge")
+    }
+    if not used:
+        return None
+    titles = missing_weights(used, WeightsStore(config.weights))
+    if not titles:
+        return None
+    names = list(dict.fromkeys(used.values()))
+    asked = " ".join(f"--protocol {name}" for name in names)
+    return (
+        f"The weights of {', '.join(titles)} are missing, so the scores that protocol "
+        f"{' and '.join(names)} takes from them are left out; for these call 'calcarine score "
+        f"{out} {asked} --download' after the run, or put the weights into a folder, name it by "
+        "evaluation.weights and repeat the command."
+    )
 
 
 def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, Settings]:

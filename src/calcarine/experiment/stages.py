@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,15 @@ from calcarine.decoding import (
     choose_settings,
 )
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import find_protocol
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.describe import describe
 from calcarine.experiment.memory import enough_memory
 from calcarine.experiment.progress import Progress
-from calcarine.experiment.run_directory import (
-    RunDirectory,
-)
+from calcarine.experiment.run_directory import RunDirectory, opened_run
 from calcarine.experiment.visdec import adapt, guide, pretrain
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import write_text, written_aside
+from calcarine.locks import folder_lock
 
 
 def features(work: Workspace) -> None:
@@ -41,11 +41,14 @@ def features(work: Workspace) -> None:
 def fit(work: Workspace) -> None:
     """Fit the decoders of every fold, predict its test stimuli, choose its settings."""
     config = work.config
+    made = work.run.made("fit")
     with work.progress.track("Decoders", len(work.splits)) as advance:
         for split in work.splits:
             folder = work.run.decoder / split.name
-            if not (folder / "predictions.safetensors").exists():
+            if not made.holds_below(folder):
+                shutil.rmtree(folder, ignore_errors=True)
                 _fit_fold(work, split, folder)
+                made.add(file for file in folder.rglob("*") if file.is_file())
             advance(1)
     if not work.searches:
         return
@@ -57,7 +60,7 @@ def fit(work: Workspace) -> None:
     with work.progress.track("Choosing settings", total) as advance:
         for split in work.splits:
             file = work.run.decoder / split.name / "settings.json"
-            if file.exists():
+            if made.holds(file):
                 advance(pairs * search.n_stimuli)
                 continue
             chosen = choose_settings(
@@ -74,6 +77,7 @@ def fit(work: Workspace) -> None:
                 advance,
             )
             _write_json(file, chosen.to_json())
+            made.add([file])
 
 
 def _fit_fold(work: Workspace, split: Split, folder: Path) -> None:
@@ -126,8 +130,10 @@ def audit(work: Workspace) -> None:
 
 def report(work: Workspace) -> None:
     """Write report.html."""
+    from calcarine.experiment.pictures import finished_pictures
     from calcarine.reporting import build_report
 
+    finished_pictures(work)
     describe(work)
     build_report(work.run.path)
 
@@ -167,12 +173,13 @@ def run_stage(work: Workspace, stage: str) -> None:
             "--preset visdec-mini'."
         )
     key = work.encode_key if stage == "encode" else work.keys[stage]
-    if stage in _NEEDS:
-        work.run.require(_NEEDS[stage], work.keys[_NEEDS[stage]])
-    if work.run.begin(stage, key):
-        with work.run.timed(stage), enough_memory(work.config, stage):
-            STAGES[stage](work)
-        work.run.finish(stage, key)
+    with work.run.locked():
+        if stage in _NEEDS:
+            work.run.require(_NEEDS[stage], work.keys[_NEEDS[stage]])
+        if work.run.begin(stage, key):
+            with work.run.timed(stage), enough_memory(work.config, stage):
+                STAGES[stage](work)
+            work.run.finish(stage, key)
 
 
 def run_experiment(
@@ -194,15 +201,26 @@ def run_experiment(
     Returns
     -------
     RunDirectory
+
+    Raises
+    ------
+    CalcarineError
+        If another process works in the folder, or the experiment cannot be run.
     """
-    for name in experiment.evaluation.protocols:
-        find_protocol(name)  # an unknown one is told before hours of work
-    run = RunDirectory(out, experiment)
-    work = Workspace(run, progress, trained)
-    for stage in STAGES:
-        if stage in work.keys:
-            run_stage(work, stage)
-    return run
+    from calcarine.experiment.scoring import missing_networks
+
+    # An unknown protocol and missing weights are told before hours of work.
+    lacking = missing_networks(experiment, out)
+    if lacking is not None:
+        (progress or Progress()).say(lacking)
+    # Networks that several runs share are trained by one of them at a time.
+    shared = nullcontext() if trained is None else folder_lock(trained)
+    with opened_run(out, experiment) as run, shared:
+        work = Workspace(run, progress, trained)
+        for stage in STAGES:
+            if stage in work.keys:
+                run_stage(work, stage)
+        return run
 
 
 def _write_json(file: Path, content: Any) -> None:

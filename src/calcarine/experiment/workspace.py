@@ -303,7 +303,7 @@ class Workspace:
         return content_key(
             "encode",
             self._features_key,
-            self.config.encoding.model_dump(mode="json", exclude={"when"}),
+            _without_later(self.config.encoding.model_dump(mode="json", exclude={"when"})),
             {k: generation[k] for k in _Z_C_SETTINGS},
             [split.digest() for split in self.splits],
             self.config.evaluation.seed,
@@ -313,6 +313,8 @@ class Workspace:
     def keys(self) -> dict[str, str]:
         config, generation = self.config, self.config.generation.model_dump(mode="json")
         generation.pop("batch_size")
+        if not generation["z_empty_text"]:  # came later; older runs keep their keys
+            generation.pop("z_empty_text")
         search = generation.pop("search")
         if len({stimulus for split in self.splits for stimulus in split.test}) < 2:
             raise CalcarineError(
@@ -369,7 +371,7 @@ def _sampling(config: Experiment) -> dict[str, Any]:
     return _without_later(config.visdec.adapt.model_dump(include=_SAMPLING))
 
 
-_LATER = {"embedding": "shared", "align": 0.0, "latent": 0.0, "strength": 1.0}
+_LATER = {"train": "means", "embedding": "shared", "align": 0.0, "latent": 0.0, "strength": 1.0}
 
 
 def _without_later(settings: dict[str, Any]) -> dict[str, Any]:

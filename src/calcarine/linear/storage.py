@@ -141,7 +141,10 @@ def load(stem: str | os.PathLike[str]) -> RidgeCV | GroupRidgeCV:
             f"{weights_path} is not the file that {json_path.name} describes; "
             "the last save was interrupted or a file changed, so save the estimator again."
         )
-    return _rebuild(about, tensors, json_path)
+    try:
+        return _rebuild(about, tensors, json_path)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _corrupt(json_path, f"a value in it is of the wrong kind: {error}") from error
 
 
 def _paths(stem: str | os.PathLike[str]) -> tuple[Path, Path]:

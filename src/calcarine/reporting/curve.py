@@ -34,8 +34,10 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         leading = leading_protocol(row["protocol"] for row in records)
         own = [r for r in records if r["protocol"] == leading]
         shown = _metrics(own)
-        return [r for r in own if r["metric"] in shown]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = [r for r in own if r["metric"] in shown]
+        curve_rows(found)  # so that what is no number is refused here
+        return found
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CalcarineError(
             f"{file} cannot be read; make it again with `calcarine bottleneck {run}`."
         ) from error

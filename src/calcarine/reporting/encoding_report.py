@@ -72,7 +72,7 @@ def read_encoding(run: Path) -> EncodingRecord:
         names = ("voxels", "regions", "unique", "winners")
         tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
         summary["simulated"], summary["facts"]["rate"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # Arrow's errors are of many families
         raise CalcarineError(
             f"{run} has no whole encoding analysis ({type(error).__name__}); call "
             f"'calcarine encode {run}'."

@@ -15,9 +15,22 @@ from calcarine.evaluation.scores import of_leading_protocol
 if TYPE_CHECKING:
     import pandas as pd
 
-METHOD_ORDER = ("z", "c", "z_c", "z_c, chosen by the brain", "vis-dec", "direct ridge")
+METHOD_ORDER = (
+    "z",
+    "z, empty text",
+    "c",
+    "z_c",
+    "z_c, chosen by the brain",
+    "vis-dec",
+    "direct ridge",
+)
 # Folder names of reconstructions that differ from the method's name in the scores.
-_FOLDER_TO_METHOD = {"zc": "z_c", "direct": "direct ridge", "visdec": "vis-dec"}
+_FOLDER_TO_METHOD = {
+    "zc": "z_c",
+    "z_empty_text": "z, empty text",
+    "direct": "direct ridge",
+    "visdec": "vis-dec",
+}
 _NUMBERS = (
     "value",
     "ci_low",
@@ -124,8 +137,12 @@ class RunRecord:
         return self._inside(f"reconstructions/truth/{stem}.png")
 
     def _inside(self, relative: str) -> Path:
-        path = (self.folder / relative).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
+        try:
+            path = (self.folder / relative).resolve()
+            inside = path.is_relative_to(self.folder.resolve())
+        except (OSError, ValueError):  # a name that no file can have
+            inside = False
+        if not inside:
             raise CalcarineError(
                 f"{self.folder}/reconstructions/index.parquet names {relative!r}, which lies "
                 "outside of the run; correct the index or reconstruct again."
@@ -175,6 +192,33 @@ def read_scores(run: Path) -> list[Score]:
     return scores
 
 
+def read_audit(run: Path) -> dict[str, Any] | None:
+    """Outcome and findings of ``audit.json``, or None where the run has none.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is malformed.
+    """
+    file = run / "audit.json"
+    if not file.is_file():
+        return None
+
+    def reader(path: Path) -> dict[str, Any]:
+        found = json.loads(path.read_text("utf-8"))
+        keys = ("title", "verdict", "finding")
+        checks = [{key: _text(check[key]) for key in keys} for check in found["checks"]]
+        return {"outcome": _text(found["outcome"]), "checks": checks}
+
+    return dict(_read(file, "calcarine audit", run, reader))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
 def read_run(run: Path) -> RunRecord:
     """Read a finished run directory.
 
@@ -189,7 +233,6 @@ def read_run(run: Path) -> RunRecord:
     CalcarineError
         When the run is not finished, or one of its files is malformed.
     """
-    import pandas as pd
     import yaml
 
     run = Path(run)
@@ -218,11 +261,11 @@ def read_run(run: Path) -> RunRecord:
             'set "simulated" to true or false there.'
         )
     index_path = run / "reconstructions" / "index.parquet"
-    index = _read(index_path, "calcarine run", run, pd.read_parquet)
+    index = _read(index_path, "calcarine run", run, lambda path: _table(path, sample=int))
     _check_columns(index, index_path, ("id", "method", "sample", "file"), "calcarine run", run)
     scores = read_scores(run)
     per_path = run / "metrics" / "per_image.parquet"
-    per_image = _read(per_path, "calcarine evaluate", run, pd.read_parquet)
+    per_image = _read(per_path, "calcarine evaluate", run, lambda path: _table(path, value=float))
     _check_columns(
         per_image, per_path, ("id", "method", "metric", "value"), "calcarine evaluate", run
     )
@@ -233,7 +276,8 @@ def read_run(run: Path) -> RunRecord:
         scores=scores,
         per_image=of_leading_protocol(per_image.assign(id=per_image["id"].astype(str))),
         index=index.assign(
-            id=index["id"].astype(str), method=index["method"].replace(_FOLDER_TO_METHOD)
+            id=index["id"].astype(str),
+            method=index["method"].astype(str).replace(_FOLDER_TO_METHOD),
         ),
     )
 
@@ -247,6 +291,14 @@ def _read(path: Path, command: str, run: Path, reader: Callable[[Path], Any]) ->
         raise CalcarineError(
             f"{path} cannot be read ({type(error).__name__}); make it again with `{command} {run}`."
         ) from error
+
+
+def _table(path: Path, **kinds: type) -> pd.DataFrame:
+    """A table whose columns are of the given kinds, where it has them."""
+    import pandas as pd
+
+    frame = pd.read_parquet(path)
+    return frame.astype({name: kind for name, kind in kinds.items() if name in frame.columns})
 
 
 def _check_columns(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
 from calcarine.reporting import picks as picking
 from calcarine.reporting import scores as scoring
@@ -17,6 +15,7 @@ from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
 from calcarine.reporting.records import (
     RunRecord,
     main_method,
+    read_audit,
     read_run,
     read_scores,
 )
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 PICTURE_PIXELS = 192
 _MOST_SAMPLES = 8
 _SHEET_RANDOM = 5
-_AUDIT_KEYS = ("title", "verdict", "finding")
 _MEANINGS = {
     "truth": "the picture that the person saw",
     "z": "from the decoded latent of the picture alone",
+    "z, empty text": "from the decoded latent, noised and denoised under the empty text",
     "c": "from the decoded text conditioning alone, starting at noise",
     "z_c": "from the decoded latent, noised and denoised under the decoded conditioning",
     "vis-dec": "generated under the condition that the pre-trained fMRI encoder gives",
@@ -100,7 +99,8 @@ def build_report(run: Path) -> Path:
         machine=_flatten(_mapping(record.manifest, "hardware")),
         versions=_versions(record),
         limits=_limits(record),
-        audit=_audit(record.folder),
+        audit=read_audit(record.folder),
+        verdict_classes=VERDICT_CLASSES,
         bottleneck=data_uri(narrow) if narrow else None,
         curve=curve_rows(curve),
         curve_headings=HEADINGS,
@@ -286,21 +286,6 @@ def _limits(record: RunRecord) -> list[str]:
             "its assumptions; they are no evidence about a human brain.",
         )
     return said
-
-
-def _audit(folder: Path) -> dict[str, Any] | None:
-    """Outcome and verdicts of the audit, where the run had one."""
-    file = folder / "audit.json"
-    if not file.is_file():
-        return None
-    try:
-        found = json.loads(file.read_text("utf-8"))
-        checks = [{key: str(c[key]) for key in _AUDIT_KEYS} for c in found["checks"]]
-        return {"outcome": str(found["outcome"]), "checks": checks, "classes": VERDICT_CLASSES}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CalcarineError(
-            f"{file} cannot be read; make it again with `calcarine audit {folder}`."
-        ) from error
 
 
 def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calcarine import files
 from calcarine.errors import CalcarineError
 from calcarine.networks.training.storage import load_tree, save_tree
 
@@ -109,10 +110,13 @@ def test_every_flipped_byte_and_truncation_is_noticed(tmp_path, suffix):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
-def test_a_full_disk_leaves_the_former_and_is_told(tmp_path, suffix):
+def test_a_full_disk_leaves_the_former_and_is_told(tmp_path, suffix, monkeypatch):
     save_tree({"w": torch.zeros(2)}, tmp_path / "old.json")
-    (tmp_path / f"new{suffix}.part").symlink_to("/dev/full")
-    with pytest.raises(CalcarineError, match=r"disk is full.*checkpoint is kept.*same comm"):
+    monkeypatch.setattr(files.secrets, "token_hex", lambda n: "0" * 2 * n)
+    (tmp_path / f"new{suffix}.00000000.part").symlink_to("/dev/full")
+    with pytest.raises(
+        CalcarineError, match=r"disk is full; .* MB are free in .*checkpoint is kept.*same comm"
+    ):
         save_tree({"w": torch.zeros(50_000)}, tmp_path / "new.json")
     assert not (tmp_path / "new.json").exists()
     assert load_tree(tmp_path / "old.json")["w"].shape == (2,)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from calcarine import files
 from calcarine.errors import CalcarineError
 from calcarine.networks.training import (
     StepBatches,
@@ -139,7 +140,7 @@ def test_killed_while_writing_and_continued_the_same(tmp_path, whole, monkeypatc
 
     def half_written(tensors, path):
         if path.name == "step-000000006.safetensors":
-            path.with_name(path.name + ".part").write_bytes(b"\x08\x00")
+            path.with_name(path.name + ".0123abcd.part").write_bytes(b"\x08\x00")
             tiny.kill()
         return write(tensors, path)
 
@@ -150,7 +151,7 @@ def test_killed_while_writing_and_continued_the_same(tmp_path, whole, monkeypatc
             at = dies_at(storage.write_bytes, lambda path: path.name == "step-000000006.json")
             monkeypatch.setattr(storage, "write_bytes", at)
         else:
-            at = dies_at(os.replace, lambda path: path.name == "training.json.part")
+            at = dies_at(os.replace, lambda path: path.name.startswith("training.json."))
             monkeypatch.setattr(os, "replace", at)
         train(Tiny(), config, tmp_path)
 
@@ -287,13 +288,14 @@ def test_a_signal_saves_the_step_and_ends(tmp_path, whole, number, ending):
     assert tiny.traces(tmp_path) == tiny.traces(whole.folder)
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     config = config_of()
 
     def fill(n):
         done.append(n)
         if sum(done) == 4:
-            full = tmp_path / "checkpoints" / "step-000000006.safetensors.part"
+            monkeypatch.setattr(files.secrets, "token_hex", lambda n: "0" * 2 * n)
+            full = tmp_path / "checkpoints" / "step-000000006.safetensors.00000000.part"
             full.symlink_to("/dev/full")
 
     done = []

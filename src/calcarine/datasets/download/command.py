@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calcarine.datasets.download.assets import Asset, Terms
-from calcarine.datasets.download.lock import folder_lock
 from calcarine.datasets.download.parallel import fetch_all
 from calcarine.datasets.download.plan import Row, ask_sizes, find_damaged, survey
 from calcarine.datasets.download.progress import Lines, human, progress_for
 from calcarine.datasets.download.records import RECORD_NAME, DownloadRecord
 from calcarine.datasets.provider import DatasetInfo
 from calcarine.errors import CalcarineError
+from calcarine.locks import folder_lock
 
 __all__ = ["download_dataset", "how_to_get"]
 

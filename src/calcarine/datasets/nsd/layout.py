@@ -74,6 +74,15 @@ INFO = DatasetInfo(
         "data for research or teaching. Do not give the files to others and do not try to find "
         "out who the subjects are.",
     ),
+    options=(
+        ("mask", "voxels: nsdgeneral (default), brain, an atlas (streams, prf-visualrois) or a "
+         "region (early, V1, PPA), several joined by +; regions are cut to it"),
+        ("sessions", "how many from the first on, or a list; those on disk by default; 37 gives "
+         "the paper's 982 test and 8,859 training pictures (24,980 trials)"),
+        ("zscore", "session (default) or none"),
+        ("captions", "true: must be there; false: left out; where they are by default"),
+        ("size", "side of the pictures in pixels; 425 as stored by default"),
+    ),
 )  # fmt: skip
 
 _SESSION_NAME = re.compile(r"betas_session(\d{2,})\.(hdf5|nii\.gz)")

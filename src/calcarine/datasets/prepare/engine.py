@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from calcarine.datasets.prepare.store import PreparedSubject
 from calcarine.datasets.scaling import session_scaling
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
+from calcarine.locks import folder_lock
 
 __all__ = ["Recording", "prepare"]
 
@@ -135,7 +135,7 @@ def prepare(
         "key": key,
         "provenance": dict(recording.provenance),
     }
-    with _alone(path):
+    with folder_lock(path, wait=True):
         store = PreparedSubject.create(
             path,
             json.loads(json.dumps(manifest, default=str)),
@@ -147,21 +147,6 @@ def prepare(
         store.clean()
         _run(recording, store, workers, told)
     return store
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until nobody else writes to the folder; a killed process holds no lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        yield
-        return
-    with open(folder / "lock", "ab") as file:
-        with suppress(OSError):  # nor have some network drives
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _check(recording: Recording) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,21 +89,112 @@ def read_scores(path: str | Path) -> ScoreFile:
     Raises
     ------
     CalcarineError
-        If it is missing or something else.
+        If it is missing or something else; the first value that no score file has is named.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(content["format"])
-        needed = ("method", "role", "metric", "protocol", "value", "n", "pool", "data")
-        for record in content["records"]:
-            for name in needed:
-                record[name]
-        return ScoreFile(
-            path, content["subject"], content["ids"], content["records"], content["per_image"]
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CalcarineError(
             f"{path} is missing or no file of scores: make it with 'calcarine score --out'."
-        ) from None
+        )
+    wrong = _wrong(content)
+    if wrong is not None:
+        raise CalcarineError(
+            f"{path} is a damaged file of scores ({wrong}): make it with 'calcarine score --out'."
+        )
+    return ScoreFile(
+        path, content["subject"], content["ids"], content["records"], content["per_image"]
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
+def _is_digests(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+def _or_none(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or test(value)
+
+
+_LARGEST = 1e100  # beyond it, differences and means are no numbers any more
+_NEEDED: dict[str, Callable[[Any], bool]] = {
+    "method": _is_text,
+    "role": lambda value: value in ("method", "floor", "ceiling"),
+    "metric": _is_text,
+    "protocol": _or_none(_is_text),
+    "value": _is_number,
+    "ci_low": _or_none(_is_number),
+    "ci_high": _or_none(_is_number),
+    "n": _or_none(_is_count),
+    "pool": _or_none(_is_count),
+    "test_set": _or_none(_is_text),
+    "data": _or_none(_is_text),
+}
+_KNOWN: dict[str, Callable[[Any], bool]] = {
+    "chance": _or_none(_is_number),
+    "p": _or_none(_is_number),
+    "p_holm": _or_none(_is_number),
+    "null_mean": _or_none(_is_number),
+    "null_sd": _or_none(_is_number),
+    "higher_is_better": lambda value: isinstance(value, bool),
+    "summary": _or_none(_is_text),
+    "samples": _or_none(_is_count),
+    "networks": _or_none(_is_digests),
+}
+
+
+def _wrong(content: dict[str, Any]) -> str | None:
+    """Where the first value is that no score file has, or None."""
+    if not _or_none(_is_text)(content.get("subject", 0)):
+        return "subject"
+    ids, records = content.get("ids"), content.get("records")
+    if not isinstance(ids, list) or not all(map(_is_text, ids)) or len(set(ids)) < len(ids):
+        return "ids"
+    if not isinstance(records, list):
+        return "records"
+    for number, record in enumerate(records):
+        name = _wrong_in_record(record)
+        if name is not None:
+            return f"records, number {number + 1}: {name}"
+    return _wrong_per_image(content.get("per_image"), len(ids))
+
+
+def _wrong_in_record(record: Any) -> str | None:
+    if not isinstance(record, dict):
+        return "no record"
+    for name, test in (_NEEDED | _KNOWN).items():
+        if name in record or name in _NEEDED:
+            try:
+                right = test(record[name])
+            except (KeyError, TypeError):  # missing, or a list where a word should be
+                right = False
+            if not right:
+                return name
+    return None
+
+
+def _wrong_per_image(per_image: Any, n: int) -> str | None:
+    """Scores of every image by method, protocol and metric."""
+    level = [("per_image", per_image)]
+    for _ in range(3):
+        if not all(isinstance(part, dict) for _, part in level):
+            return next(place for place, part in level if not isinstance(part, dict))
+        level = [(f"{at}: {name}", part) for at, whole in level for name, part in whole.items()]
+    for place, values in level:
+        if not isinstance(values, list) or len(values) != n or not all(map(_is_number, values)):
+            return f"{place}, which should be {n} numbers"
+    return None

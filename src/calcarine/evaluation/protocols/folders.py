@@ -184,7 +184,7 @@ def open_run(
     try:
         index = pd.read_parquet(path).astype({"id": str, "sample": int})
         rows = index[["id", "method", "sample", "file"]]
-    except (OSError, ValueError, KeyError):
+    except Exception:  # Arrow's errors are of many families
         raise CalcarineError(
             f"{run} holds no finished pictures of a run ({path} is missing or broken): give "
             "--truth and --images, or call 'calcarine reconstruct' first."
@@ -291,8 +291,12 @@ def _check_readable(paths: Sequence[Path]) -> None:
 
 
 def _inside(run: Path, relative: str) -> Path:
-    path = (run / relative).resolve()
-    if not path.is_relative_to(run.resolve()):
+    try:
+        path = (run / relative).resolve()
+        inside = path.is_relative_to(run.resolve())
+    except (OSError, ValueError):  # a name that no file can have
+        inside = False
+    if not inside:
         raise CalcarineError(
             f"the index of {run} names {relative!r}, which lies outside of the run: reconstruct "
             "again."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -266,6 +266,33 @@ def _read_judge(judge: Any, pictures: Sequence[Picture], layers: Sequence[str]) 
     reading = judge.read(np.stack(small))
     found = dict(reading.layers, probabilities=reading.probabilities)
     return {name: found[name] for name in layers}
+
+
+# What each network is read from; CLIP has a folder.
+_FILES: dict[str, tuple[WeightsFile, ...]] = {
+    "alexnet": (files.ALEXNET,),
+    "inception": (files.INCEPTION,),
+    "efficientnet_b1 V1": (files.EFFICIENTNET_V1,),
+    "efficientnet_b1 V2": (files.EFFICIENTNET_V2,),
+    "swav": (files.SWAV,),
+    "vit_h_14": (files.VIT_H_14,),
+    "fid": (files.FID_INCEPTION,),
+    "lpips": (files.LPIPS, files.ALEXNET),
+}
+
+
+def missing_weights(networks: Iterable[str], store: WeightsStore) -> list[str]:
+    """Titles of those networks whose weights are on no disk that is searched."""
+    absent = []
+    for name in dict.fromkeys(networks):
+        try:
+            if name == "clip":
+                store.clip()
+            for wanted in _FILES.get(name, ()):
+                store.find(wanted)
+        except MissingWeightsError:
+            absent.append(KINDS[name].title)
+    return absent
 
 
 KINDS: dict[str, NetworkKind] = {

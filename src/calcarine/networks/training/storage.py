@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 
 from calcarine.errors import CalcarineError
-from calcarine.files import write_bytes, written_aside
+from calcarine.files import free_space, write_bytes, written_aside
 
 FORMAT = "calcarine-tree-1"
 """Name and version of the layout, written into the JSON."""
@@ -66,7 +66,7 @@ def save_tree(tree: Any, path: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> CalcarineError:
     """What to tell when a file of a training cannot be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reason = "the disk is full" if full else error.strerror or str(error)
+    reason = f"the disk is full; {free_space(path)}" if full else error.strerror or str(error)
     return CalcarineError(
         f"Could not write {path.name} to {path.parent} ({reason}); the last whole checkpoint "
         "is kept, and when this is mended the same command continues from it."

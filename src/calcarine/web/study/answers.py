@@ -7,11 +7,12 @@ import io
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from calcarine.errors import CalcarineError
 from calcarine.files import write_text
-from calcarine.web.study.design import MAIN
-from calcarine.web.study.store import Study
+from calcarine.web.study.design import CATCH, MAIN, PRACTICE
+from calcarine.web.study.store import Study, StudyDatabaseError
 
 
 @dataclass(frozen=True)
@@ -78,25 +79,38 @@ ORDER BY r.id, t.position
 
 
 def read_answers(study: Study) -> list[AnswerRow]:
-    """Read every answer, in the order of raters and trials."""
-    rows = []
+    """Read every answer, in the order of raters and trials.
+
+    Raises
+    ------
+    StudyDatabaseError
+        If a row holds what no answer can be.
+    """
     with study.connection() as con:
-        for row in con.execute(_ROWS):
-            found = dict(row)
-            main = found["part"] == MAIN
-            comparison = study.settings.comparisons[found["comparison"]] if main else None
-            left = bool(found["first_left"])
-            found.update(
-                comparison=comparison.name if comparison else found["part"],
-                kind=comparison.kind if comparison else found["part"],
-                first_left=left,
-                first_chosen=(found["choice"] == "left") == left,
-                answered=datetime.fromtimestamp(found["answered"], UTC).isoformat(
-                    timespec="milliseconds"
-                ),
-            )
-            rows.append(AnswerRow(**found))
-    return rows
+        found = con.execute(_ROWS).fetchall()
+    try:
+        return [_row(study, dict(row)) for row in found]
+    except (IndexError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise StudyDatabaseError(study.database, error) from error
+
+
+def _row(study: Study, found: dict[str, Any]) -> AnswerRow:
+    if found["part"] not in (MAIN, CATCH, PRACTICE):
+        raise ValueError(f"{found['part']!r} is no part of a study")
+    for name in ("client_ms", "paused_ms", "server_ms"):
+        if not isinstance(found[name], float):
+            raise TypeError(f"{found[name]!r} is no time")
+    main = found["part"] == MAIN
+    comparison = study.settings.comparisons[found["comparison"]] if main else None
+    left = bool(found["first_left"])
+    found.update(
+        comparison=comparison.name if comparison else found["part"],
+        kind=comparison.kind if comparison else found["part"],
+        first_left=left,
+        first_chosen=(found["choice"] == "left") == left,
+        answered=datetime.fromtimestamp(found["answered"], UTC).isoformat(timespec="milliseconds"),
+    )
+    return AnswerRow(**found)
 
 
 def export_answers(study: Study, out: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +18,23 @@ from starlette.exceptions import HTTPException
 from calcarine.reporting.pages import environment
 from calcarine.web.study import session
 from calcarine.web.study.guard import Guard, RateLimit
-from calcarine.web.study.store import Study, find_rater
+from calcarine.web.study.images import padded
+from calcarine.web.study.store import Study, StudyDatabaseError, find_rater
 
 _STATIC = Path(__file__).parents[1] / "static"
 _TYPES = {"rate.js": "text/javascript; charset=utf-8", "rate.css": "text/css; charset=utf-8"}
+_ROOM = 64  # random bytes of the largest picture, and the chunk that holds them
 _DAY_MS = 86_400_000.0
 UNKNOWN = (
     "This link is not known here",
     "Perhaps a part of it is missing. Copy the whole link from your invitation, or ask the person "
     "who invited you for a new one.",
+)
+NO_ANSWER = ("This is no answer", "Reload the page.")
+NOT_KEPT = (
+    "Something went wrong on the server, and what was sent last is not kept",
+    "Please wait a minute, then reload the page. If it happens again, tell the person who invited "
+    "you.",
 )
 TOO_MANY = ("Too many requests", "Please wait a minute, then try again.")
 
@@ -75,6 +84,9 @@ def build_app(
     templates = environment("calcarine.web")
     # Bytes of the page's own files, read once: no request ever becomes a path.
     static = {name: (_STATIC / name).read_bytes() for name in _TYPES}
+    # Every picture has the same length, and no two replies the same bytes: what a picture is, or
+    # that two are one, is not to be read from files without looking at them.
+    length = max(file.stat().st_size for file in study.images.iterdir()) + _ROOM
     door = _Door(study, requests or RateLimit(20, 100), wrong_links or RateLimit(0.5, 30))
 
     def message(problem: ProblemError) -> Response:
@@ -92,16 +104,23 @@ def build_app(
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
             return message(ProblemError(405, ("This cannot be done here", ""), page=False))
+        if error.status_code != 404:  # a body that is no JSON, or deeper than any answer
+            return message(ProblemError(error.status_code, NO_ANSWER, page=False))
         return message(ProblemError(404, UNKNOWN))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return message(ProblemError(422, ("This is no answer", "Reload the page."), page=False))
+        return message(ProblemError(422, NO_ANSWER, page=False))
+
+    @app.exception_handler(StudyDatabaseError)
+    async def _database(request: Request, error: StudyDatabaseError) -> Response:
+        print(f"calcarine: {error}", file=sys.stderr, flush=True)
+        page = request.method == "GET" and request.url.path.count("/") == 2
+        return message(ProblemError(503, NOT_KEPT, page=page))
 
     @app.exception_handler(Exception)
     async def _broken(request: Request, error: Exception) -> Response:
-        words = ("Something went wrong on the server", "Your answers so far are safe.")
-        return message(ProblemError(500, words, page=False))
+        return message(ProblemError(500, NOT_KEPT, page=False))
 
     @app.get("/static/{name}")
     def _file(name: str) -> Response:
@@ -144,7 +163,7 @@ def build_app(
             file = session.image_file(con, rater, image)
         if file is None:
             raise ProblemError(404, UNKNOWN)
-        return Response((study.images / file).read_bytes(), media_type="image/png")
+        return Response(padded((study.images / file).read_bytes(), length), media_type="image/png")
 
     return Guard(app)  # outermost, so that errors carry the headers too
 

@@ -18,7 +18,7 @@ from calcarine import __version__
 from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes, write_text
 from calcarine.web.study.design import CATCH, MAIN, PRACTICE, foils
-from calcarine.web.study.images import blurred, encode, load_uniform
+from calcarine.web.study.images import blurred, dithered, encode, load_uniform
 from calcarine.web.study.settings import Comparison, StudySettings
 from calcarine.web.study.sources import Pictures, parse_pair
 from calcarine.web.study.store import Study, check_raters, create_database
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _STREAM_ORIGINALS = 4
 _STREAM_OTHERS = 5
-ORIGINAL, BLURRED = "original", "original, blurred"
+ORIGINAL, BLURRED, DITHERED = "original", "original, blurred", "original, dithered"
 
 
 def make_study(
@@ -185,11 +185,15 @@ class _Maker:
     def bytes_of(self, original: str, method: str) -> bytes:
         if (original, method) not in self.encoded:
             image = load_uniform(self.path_of(original, method), self.size)
-            self.encoded[original, method] = encode(blurred(image) if method == BLURRED else image)
+            if method in (BLURRED, DITHERED):
+                image = blurred(image) if method == BLURRED else image
+                seed = int.from_bytes(hashlib.sha256(f"{method} {original}".encode()).digest())
+                image = dithered(image, seed)
+            self.encoded[original, method] = encode(image)
         return self.encoded[original, method]
 
     def path_of(self, original: str, method: str) -> Path:
-        if method in (ORIGINAL, BLURRED):
+        if method in (ORIGINAL, BLURRED, DITHERED):
             return self.pictures.originals[original]
         return self.pictures.methods[method][original]
 
@@ -266,7 +270,7 @@ def _questions(settings: StudySettings) -> list[Question]:
 
 
 def _easy(settings: StudySettings, spare: list[str]) -> list[Question]:
-    """Questions with a plain answer: the original, or it blurred, against something unrelated."""
+    """Questions with a plain answer: an original, dithered or blurred, against another picture."""
     rng = np.random.default_rng([settings.seed, _STREAM_OTHERS])
     methods = sorted({c.first for c in settings.comparisons})
     pool = list(spare) if len(spare) >= 2 else list(settings.originals)
@@ -279,7 +283,7 @@ def _easy(settings: StudySettings, spare: list[str]) -> list[Question]:
             name = pool[2 * len(found) % len(pool)]
             other = pool[(2 * len(found) + 1) % len(pool)]
             if item % 2:
-                first, second = (name, ORIGINAL), (other, ORIGINAL)
+                first, second = (name, DITHERED), (other, ORIGINAL)
             else:
                 first = (name, BLURRED)
                 second = (other, methods[int(rng.integers(len(methods)))])

@@ -11,10 +11,11 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from calcarine.errors import CalcarineError
+from calcarine.files import free_space
 from calcarine.web.study.design import CATCH, MAIN, PRACTICE, Place, places
 from calcarine.web.study.settings import StudySettings
 
@@ -50,6 +51,33 @@ CREATE TABLE answers (
 _LINKS = "invitations.csv"
 
 
+class StudyDatabaseError(CalcarineError):
+    """The database of a study cannot be read or written.
+
+    Parameters
+    ----------
+    database : Path
+    error : Exception
+        What SQLite said.
+    """
+
+    def __init__(self, database: Path, error: Exception) -> None:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            how = "another program holds it; end that, then try again"
+        elif code == sqlite3.SQLITE_FULL:
+            how = f"{free_space(database)}; make room, then try again"
+        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            how = "copy the whole folder to where you may write"
+        else:
+            how = (
+                "stop the server, keep a copy of study.sqlite, study.sqlite-wal and -shm as they "
+                "are, then restore all from a backup, or save what can be read with "
+                f"'sqlite3 {database.name} .recover'"
+            )
+        super().__init__(f"{database} cannot be used ({error}): {how}.")
+
+
 class Study:
     """One study folder.
 
@@ -71,13 +99,14 @@ class Study:
                 f"{self.path} is no study; make one with 'calcarine study make RUN "
                 f"--out {self.path}'."
             )
+        self.check()
         try:
             with self.connection() as con:
                 row = con.execute("SELECT value FROM meta WHERE name = 'settings'").fetchone()
             fixed = json.loads(row["value"])
             said = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
             self.settings = StudySettings.model_validate(fixed)
-        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise CalcarineError(
                 f"{self.path} cannot be read as a study ({type(error).__name__}); restore "
                 "study.sqlite and study.json from a copy."
@@ -98,17 +127,54 @@ class Study:
 
     @contextmanager
     def connection(self, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """Connect; with ``write`` as one transaction that is on the disk when this ends."""
-        con = connect(self.database)
+        """Connect; with ``write`` as one transaction that is on the disk when this ends.
+
+        Raises
+        ------
+        StudyDatabaseError
+            If the database is damaged, cannot be written, or is held by another program.
+        """
+        con = None
         try:
+            con = connect(self.database)
             if write:
                 con.execute("BEGIN IMMEDIATE")
                 yield con
                 con.execute("COMMIT")
             else:
                 yield con
+        except sqlite3.IntegrityError:
+            raise
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+            raise StudyDatabaseError(self.database, error) from error
         finally:
-            con.close()  # what was not committed is rolled back
+            if con is not None:
+                con.close()  # what was not committed is rolled back
+
+    def check(self) -> None:
+        """Look through the whole database.
+
+        Raises
+        ------
+        StudyDatabaseError
+            If it is damaged, or lacks a table or a column.
+        """
+        if not self.database.stat().st_size:
+            raise StudyDatabaseError(self.database, sqlite3.DatabaseError("the file is empty"))
+        with self.connection() as con:
+            for pragma in ("integrity_check", "foreign_key_check"):
+                for row in con.execute(f"PRAGMA {pragma}"):
+                    if row[0] != "ok":
+                        said = ", ".join(map(str, tuple(row)))
+                        raise sqlite3.DatabaseError(said.splitlines()[0])
+            with closing(connect_new()) as wanted:
+                for (table,) in wanted.execute("SELECT name FROM sqlite_master WHERE sql NOT NULL"):
+                    columns = [
+                        {row["name"] for row in of.execute(f"PRAGMA table_info({table})")}
+                        for of in (wanted, con)
+                    ]
+                    if not columns[0] <= columns[1]:
+                        raise sqlite3.DatabaseError(f"the table {table} is not whole")
 
     def invite(self, n: int) -> list[tuple[str, str]]:
         """Add raters.
@@ -202,6 +268,14 @@ def connect(database: Path) -> sqlite3.Connection:
     return con
 
 
+def connect_new() -> sqlite3.Connection:
+    """An empty database in memory, with the tables of a study."""
+    con = sqlite3.connect(":memory:")
+    con.row_factory = sqlite3.Row
+    con.executescript(_SCHEMA)
+    return con
+
+
 def create_database(database: Path, settings: StudySettings) -> sqlite3.Connection:
     """Make the tables and store the settings beside the answers that they govern."""
     con = connect(database)
@@ -233,4 +307,7 @@ def _opaque() -> str:
 
 def _question(questions: dict[tuple[str, int, int], int], place: Place) -> int:
     comparison = place.comparison if place.part == MAIN else 0
-    return questions[(place.part, comparison, place.item)]
+    try:
+        return questions[(place.part, comparison, place.item)]
+    except KeyError:
+        raise sqlite3.DatabaseError("a question is missing") from None

@@ -1,0 +1,173 @@
+"""The same run with other noise (Takagi & Nishimoto 2023, appendix C)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calcarine.errors import CalcarineError
+from calcarine.experiment.ablation import METRICS
+from calcarine.files import write_text, written_aside
+from calcarine.locks import folder_lock
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from calcarine.experiment.progress import Progress
+
+__all__ = ["HEADINGS", "SeedsTable", "run_seeds"]
+
+HEADINGS = ("method", "metric", "mean over seeds", "SD over seeds", "least", "most")
+_COLUMNS = ["method", "protocol", "metric", "seeds", "mean", "sd", "least", "most"]
+# What the noise of generation has no part in, and so is made once.
+_SHARED = ("features", "decoder")
+_STAGES = ("features", "fit")
+
+
+@dataclass(frozen=True)
+class SeedsTable:
+    """What other seeds gave.
+
+    Attributes
+    ----------
+    title : str
+    cells : list of tuple of str
+        Rows under `HEADINGS`: the main metrics of each method.
+    scores : DataFrame
+        Columns method, protocol, metric, seeds, mean, sd, least and most, of all metrics.
+    """
+
+    title: str
+    cells: list[tuple[str, ...]]
+    scores: pd.DataFrame
+
+
+def run_seeds(
+    out: Path,
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    seeds: int = 3,
+    progress: Progress | None = None,
+    **dataset: Any,
+) -> SeedsTable:
+    """Run an experiment with several seeds of the noise; the same folder continues.
+
+    Parameters
+    ----------
+    out : Path
+        Gets a run for each seed, ``seed-42``, ``seed-43`` and so on, ``seeds.csv`` and
+        ``seeds.json``. Features and decoders, which the seed has no part in, are made once.
+    preset, file, settings, **dataset
+        As of :func:`calcarine.experiment.load_experiment`.
+    seeds : int
+        At least 2; the first is ``generation.seed`` of the experiment.
+
+    Returns
+    -------
+    SeedsTable
+        The standard deviation is that over seeds (n - 1), each seed's score being the mean over
+        images and samples.
+    """
+    from calcarine.experiment.config import load_experiment
+    from calcarine.experiment.progress import Progress as Silent
+    from calcarine.experiment.stages import run_experiment
+
+    if seeds < 2:
+        raise CalcarineError(f"{seeds} seeds have no spread; choose 2 or more.")
+    progress = progress or Silent()
+    # Encoding asks another question, and its answer does not depend on pictures.
+    chosen = [*settings, "encoding.when=never"]
+    first = load_experiment(preset, file, chosen, **dataset).generation.seed
+    tables: dict[int, pd.DataFrame] = {}
+    simulated = False
+    with folder_lock(out):
+        for seed in range(first, first + seeds):
+            progress.say(f"Seed {seed}")
+            experiment = load_experiment(
+                preset, file, [*chosen, f"generation.seed={seed}"], **dataset
+            )
+            folder = out / f"seed-{seed}"
+            if seed > first and not folder.exists():
+                _begin_from(out / f"seed-{first}", folder)
+            run = run_experiment(experiment, folder, progress)
+            tables[seed] = _scores_of(run.metrics)
+            simulated = simulated or bool(run.manifest()["simulated"])
+        table = _table(tables, simulated)
+        _write(table, out, list(tables), simulated)
+    return table
+
+
+def _begin_from(first: Path, folder: Path) -> None:
+    """Give a new run the features and decoders of the first; their keys say if they are right."""
+    aside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    for name in _SHARED:
+        if (first / name).is_dir():
+            shutil.copytree(first / name, aside / name, copy_function=_link)
+    (aside / ".stages").mkdir(parents=True, exist_ok=True)
+    for file in (first / ".stages").iterdir():
+        if file.stem in _STAGES:
+            shutil.copy(file, aside / ".stages" / file.name)
+    shutil.copy(first / "experiment.yaml", aside / "experiment.yaml")
+    aside.rename(folder)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name of a file; files of a run are replaced and never changed."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _scores_of(folder: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    from calcarine.evaluation.scores import read_summary
+
+    rows = [row for row in read_summary(folder) if row["role"] == "method"]
+    return pd.DataFrame(rows)[["method", "protocol", "metric", "value"]]
+
+
+def _table(tables: dict[int, pd.DataFrame], simulated: bool) -> SeedsTable:
+    import pandas as pd
+
+    keys = ["method", "protocol", "metric"]
+    whole = pd.concat(tables.values(), ignore_index=True)
+    found = whole.groupby(keys, sort=False)["value"].agg(["count", "mean", "std", "min", "max"])
+    scores = found.reset_index().set_axis(_COLUMNS, axis=1)
+    known = list(dict.fromkeys(scores["metric"]))
+    main = [name for name in METRICS if name in known] or known[: len(METRICS)]
+    cells = [
+        (
+            str(row["method"]),
+            str(row["metric"]),
+            *(f"{float(row[name]):.4f}" for name in ("mean", "sd", "least", "most")),
+        )
+        for row in scores.to_dict("records")
+        if row["metric"] in main
+    ]
+    title = f"{len(tables)} seeds of the noise ({min(tables)} to {max(tables)})"
+    if simulated:
+        title += ". Simulated: the brain was simulated."
+    return SeedsTable(title, cells, scores)
+
+
+def _write(table: SeedsTable, out: Path, seeds: list[int], simulated: bool) -> None:
+    with written_aside(out / "seeds.csv") as aside:
+        table.scores.to_csv(aside, index=False)
+    content = {
+        "seeds": seeds,
+        "simulated": simulated,
+        "scores": json.loads(table.scores.replace({np.nan: None}).to_json(orient="records")),
+    }
+    write_text(out / "seeds.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
