@@ -181,7 +181,7 @@ def test_equal_methods_doubles_and_broken_pictures_are_told(folders, tmp_path):
     assert len(study.settings.originals) == 2
     assert sum("the same picture" in why for why in study.settings.left_out.values()) == 1
     (tmp_path / "a" / "three.jpg").write_bytes(b"\xff\xd8 no more")
-    with pytest.raises(CalcarineError, match=r"three.jpg is no readable picture"):
+    with pytest.raises(CalcarineError, match=r"three.jpg cannot be read as a picture"):
         make_study(from_folders(folders), tmp_path / "u", **options)
     assert not (tmp_path / "u").exists() and not list(tmp_path.glob(".*"))
 
@@ -235,7 +235,7 @@ def test_uniform_pictures(tmp_path):
 def test_a_picture_that_would_burst_memory_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (400, 400)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(CalcarineError, match=r"bomb.png is no readable picture"):
+    with pytest.raises(CalcarineError, match=r"bomb.png cannot be read as a picture"):
         load_uniform(tmp_path / "bomb.png", 32)
 
 

@@ -16,9 +16,11 @@ from PIL import Image
 from calcarine.datasets import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
+from calcarine.errors import CalcarineError
 from calcarine.experiment import visdec
 from calcarine.experiment.run_directory import readable
 from calcarine.files import written_aside
+from calcarine.stimuli.pictures import read_picture
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
@@ -215,8 +217,12 @@ def _file_stem(stimulus: str) -> str:
 
 def read_image(file: Path) -> NDArray[np.uint8]:
     """One PNG as uint8 ``(height, width, 3)``."""
-    with readable(file, "reconstruct"), Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
+    with readable(file, "reconstruct"):
+        try:
+            return read_picture(file)
+        except CalcarineError as error:
+            # A run's own picture is made again, not saved again.
+            raise ValueError(str(error)) from error
 
 
 def _save(file: Path, image: NDArray[np.uint8]) -> None:

@@ -19,12 +19,12 @@ from calcarine.datasets.own._trials import texts_table
 from calcarine.datasets.prepare.events import trial_betas
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 
 __all__ = ["bids_source"]
 
 _NOTHING = ("", "n/a", "nan", "null")
 _STIMULUS = ("stimulus", "stim_file", "stimulus_id", "stim_id", "image", "trial_type")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def bids_source(description: Description, root: Path) -> TrialSource:
@@ -119,7 +119,7 @@ def _ids(names: pd.Series) -> list[str]:
     found = []
     for name in names:
         path = PurePosixPath(str(name).replace("\\", "/"))
-        found.append(path.stem if path.suffix.lower() in _PICTURES else str(name))
+        found.append(path.stem if path.suffix.lower() in PICTURE_SUFFIXES else str(name))
     whole: dict[str, str] = {}
     for key, name in zip(found, names, strict=True):
         if whole.setdefault(key, str(name)) != str(name):

@@ -18,11 +18,11 @@ from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import FolderSource, _cropped
 from calcarine.stimuli._tables import cell_texts
 from calcarine.stimuli.images import resize_images
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["read_captions", "stimulus_set"]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _TABLES = (".csv", ".tsv", ".json", ".parquet")
 
 Texts = Mapping[str, tuple[str, ...]]
@@ -256,10 +256,10 @@ def _filled(texts: Texts, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _files(folder: Path) -> dict[str, Path]:
     """Picture files by their name, and without its ending where that is unique."""
     paths = [p for p in sorted(folder.iterdir(), key=lambda p: natural(p.name))
-             if p.suffix.lower() in _PICTURES and not p.name.startswith(".")]  # fmt: skip
+             if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]  # fmt: skip
     if not paths:
         raise CalcarineError(
-            f"The folder {folder} holds no pictures ({', '.join(_PICTURES[:4])} ...)."
+            f"The folder {folder} holds no pictures ({', '.join(PICTURE_SUFFIXES[:4])} ...)."
         )
     found: dict[str, Path] = {}
     for path in paths:
@@ -301,7 +301,7 @@ def _hint(shown: Sequence[str], lost: Sequence[str], names: set[str]) -> str:
     lower = {key.lower(): key for key in names}
     if lost[0].lower() in lower:
         return f"there is a picture {lower[lost[0].lower()]}: capitals matter"
-    stems = [key for key in names if not key.lower().endswith(_PICTURES)]
+    stems = [key for key in names if not key.lower().endswith(PICTURE_SUFFIXES)]
     some = ", ".join(sorted(stems, key=natural)[:3])
     return f"pictures are named as {some}, and ids must be just so"
 

@@ -22,7 +22,8 @@ from calcarine.evaluation.audit.material import (
 from calcarine.evaluation.audit.numbers import read_numbers
 from calcarine.evaluation.protocols.folders import open_folders, picture_files
 from calcarine.evaluation.protocols.inputs import read_arrays
-from calcarine.evaluation.protocols.pictures import Pictures, read_picture
+from calcarine.evaluation.protocols.pictures import Pictures
+from calcarine.stimuli.pictures import read_picture
 
 COLUMNS = ("stimulus", "role", "session", "fold", "picture", "pretrain")
 _TRUE = {"1", "true", "yes", "1.0"}

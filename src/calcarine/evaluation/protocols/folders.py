@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.pictures import Pictures, from_files, read_picture
+from calcarine.evaluation.protocols.pictures import Pictures, from_files
 from calcarine.evaluation.protocols.score import Settings, TestSet, floors_of, score_pictures
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES, check_picture, read_picture
 
 if TYPE_CHECKING:
     from calcarine.evaluation.scores import Evaluation
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SAMPLE = re.compile(r"^(?P<name>.+)_(?:sample-?|s)?(?P<number>\d+)$")
 
 
@@ -235,7 +235,7 @@ def picture_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
     ]
 
 
@@ -277,17 +277,8 @@ def _check_samples(ids: Sequence[str], made: Mapping[str, Mapping[int, Path]], w
 
 def _check_readable(paths: Sequence[Path]) -> None:
     """Look at the head of every file, so that a broken one is told before hours of work."""
-    from PIL import Image
-
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                image.verify()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            raise CalcarineError(
-                f"{path} is missing or not an image that can be read: write it again or leave it "
-                "out on both sides."
-            ) from None
+        check_picture(path)
 
 
 def _inside(run: Path, relative: str) -> Path:

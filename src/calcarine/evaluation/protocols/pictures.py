@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.pictures import read_picture
 
 Picture = NDArray[Any]
 
@@ -82,31 +83,3 @@ def from_array(images: NDArray[Any], what: str) -> Pictures:
 def from_files(files: Sequence[Sequence[Path]]) -> Pictures:
     """Pictures of files, one list of samples each; a file is opened when it is needed."""
     return Pictures(len(files), len(files[0]), lambda i, s: read_picture(files[i][s]))
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """One picture as RGB.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    uint8 array of shape (height, width, 3)
-
-    Raises
-    ------
-    CalcarineError
-        If the file is no image that can be read whole.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise CalcarineError(
-            f"{path} is not an image that can be read: write it again or leave it out on both "
-            "sides."
-        ) from None

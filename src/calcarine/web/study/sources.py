@@ -13,10 +13,10 @@ import numpy as np
 
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.web.pictures import RunPictures
 
 PAPER_METHODS = ("z_c", "z", "c")
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 _BETWEEN = " vs "
 
 
@@ -222,7 +222,7 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
         raise CalcarineError(f"There is no folder {folder}; give one with pictures.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _PICTURES or path.name.startswith("."):
+        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
             raise CalcarineError(
@@ -230,7 +230,7 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
             )
         found[path.stem] = path
     if not found:
-        raise CalcarineError(f"{folder} holds no pictures (PNG, JPEG, WebP, TIFF, BMP or GIF).")
+        raise CalcarineError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
     return found
 
 
