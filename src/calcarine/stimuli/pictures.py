@@ -91,7 +91,7 @@ def read_label_map(path: str | Path) -> NDArray[np.uint8]:
         if image.mode in ("1", "L", "P", "I", *_GREY16):
             labels = np.asarray(image).astype(np.int64)
         else:
-            labels = _equal_channels(image, path)
+            labels = _equal_channels(image, path).astype(np.int64)
         if labels.min() < 0 or labels.max() > 255:
             raise CalcarineError(
                 f"{path} holds class numbers from {labels.min()} to {labels.max()}, and they "
@@ -181,9 +181,10 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 def _scale_transparency(image: Image.Image) -> None:
     """Bring the colour that a PNG calls transparent to 8 bits, as Pillow does with its pixels."""
     value = image.info.get("transparency")
-    if value is None or image.format != "PNG" or not image.tile:
+    tiles = getattr(image, "tile", None)
+    if value is None or image.format != "PNG" or not tiles:
         return
-    layout = image.tile[0][3]
+    layout = tiles[0][3]
     gain = {"L;2": 85, "L;4": 17}.get(str(layout))
     if gain is not None and isinstance(value, int):
         image.info["transparency"] = value * gain
