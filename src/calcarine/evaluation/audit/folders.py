@@ -20,9 +20,10 @@ from calcarine.evaluation.audit.material import (
     Trials,
 )
 from calcarine.evaluation.audit.numbers import read_numbers
-from calcarine.evaluation.protocols.folders import open_folders, picture_files
-from calcarine.evaluation.protocols.inputs import read_arrays
-from calcarine.evaluation.protocols.pictures import Pictures
+from calcarine.evaluation.protocols.arrays import read_arrays, read_stack
+from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
+from calcarine.evaluation.protocols.inputs import in_order
+from calcarine.evaluation.protocols.pictures import Pictures, from_array
 from calcarine.stimuli.pictures import read_picture
 
 COLUMNS = ("stimulus", "role", "session", "fold", "picture", "pretrain")
@@ -49,7 +50,8 @@ def material_of_folders(
     Parameters
     ----------
     images, truth : Path
-        Folders of pictures with the same names; samples are ``NAME_0``, ``NAME_1``.
+        Folders of pictures with the same names; samples are ``NAME_0``, ``NAME_1``.  Wherever a
+        folder of pictures is wanted, a stack (.pt, .npy, .npz) may be given.
     train : Path, optional
         Folder of the pictures of training.
     ids : Path, optional
@@ -58,7 +60,7 @@ def material_of_folders(
     responses : Path, optional
         CSV or .npz: see `read_responses`.
     predictions : Path, optional
-        .npz with predictions and any of targets, train_targets and ids.
+        .npz or .pt with predictions and any of targets, train_targets and ids, or .npy.
     samples : Path, optional
         Folder of all samples, where ``images`` holds the chosen ones.
     others : sequence of Path
@@ -77,7 +79,8 @@ def material_of_folders(
         If files are missing, unreadable, or do not fit together.
     """
     given = [f"reconstructions: {images}", f"ground truths: {truth}"]
-    seen, recon = _pair(truth, images)
+    seen, recon, notes = _pair(truth, images)
+    given += notes
     found: dict[str, Any] = {}
     if train is not None:
         found["train"] = _folder(train)
@@ -98,7 +101,7 @@ def material_of_folders(
         found["choice"] = _choice(truth, samples, recon)
         given.append(f"all samples: {samples}")
     if others:
-        named = {other.name or str(other): _pair(truth, other)[1] for other in others}
+        named = {_name(other): _pair(truth, other)[1] for other in others}
         if len(named) < len(others):
             raise CalcarineError("Two folders of other methods have one name; rename one of them.")
         found["others"] = named
@@ -108,21 +111,28 @@ def material_of_folders(
         given.append(f"claimed numbers: {numbers}")
     _check_names(trials, seen.ids)
     return Material(
-        images.resolve().name, recon, seen, trials=trials, seed=seed, given=given, **found
+        _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **found
     )
 
 
-def _pair(truth: Path, images: Path) -> tuple[PictureSet, PictureSet]:
+def _pair(truth: Path, images: Path) -> tuple[PictureSet, PictureSet, tuple[str, ...]]:
     opened = open_folders(truth, images, "own", None)
     ids = tuple(opened.test.ids)
-    return _as_set(ids, opened.test.truth), _as_set(ids, opened.methods["own"])
+    return _as_set(ids, opened.test.truth), _as_set(ids, opened.methods["own"]), opened.notes
 
 
 def _as_set(ids: Sequence[str], pictures: Pictures) -> PictureSet:
     return PictureSet(ids, pictures.read, pictures.samples)
 
 
+def _name(place: Path) -> str:
+    return (place.stem if is_stack(place) else place.name) or str(place)
+
+
 def _folder(folder: Path) -> PictureSet:
+    if is_stack(folder):
+        stack = from_array(read_stack(folder), f"training pictures {folder}")
+        return _as_set([f"row {row}" for row in range(len(stack))], stack)
     files = picture_files(folder)
     if not files:
         raise CalcarineError(f"{folder} holds no picture: give the folder of training pictures.")
@@ -306,34 +316,31 @@ def _scalers(
 
 
 def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, "predictions")
     if "predictions" not in arrays:
-        raise CalcarineError(f"{path} has no array predictions of shape (stimulus, features).")
+        raise CalcarineError(
+            f"{path} has no array predictions of shape (stimulus, features); it has "
+            f"{', '.join(arrays) or 'none'}."
+        )
+    shape = arrays["predictions"].shape
+    arrays = in_order(arrays, ids, skip=("train_targets",))
     flat = {
         name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float64)
         for name in ("predictions", "targets", "train_targets")
         if name in arrays and arrays[name].ndim >= 2 and arrays[name].dtype.kind in "iuf"
     }
     if "predictions" not in flat or len(flat["predictions"]) != len(ids):
-        raise CalcarineError(
-            f"{path} has predictions of shape {arrays['predictions'].shape}; it needs a row of "
-            f"numbers for each of the {len(ids)} test stimuli, in the order of the array ids or, "
-            "without it, of their sorted names."
-        )
-    if "ids" in arrays:
-        place = {str(key): row for row, key in enumerate(arrays["ids"].tolist())}
-        missing = [key for key in ids if key not in place]
-        if missing or len(arrays["ids"]) != len(ids):
-            raise CalcarineError(
-                f"{path}: ids do not name every test stimulus once"
-                + (f", the first missing is {missing[0]!r}." if missing else ".")
-            )
-        order = [place[key] for key in ids]
-        for name in ("predictions", "targets"):
-            if name in flat and len(flat[name]) == len(ids):
-                flat[name] = flat[name][order]
+        raise _wrong_rows(path, shape, ids)
     return (
         Prediction("features", flat["predictions"], flat.get("targets"), flat.get("train_targets")),
+    )
+
+
+def _wrong_rows(path: Path, shape: tuple[int, ...], ids: Sequence[str]) -> CalcarineError:
+    return CalcarineError(
+        f"{path} has predictions of shape {shape}; it needs a row of numbers for each of the "
+        f"{len(ids)} test stimuli, in the order of the array ids or, without it, of their sorted "
+        "names."
     )
 
 
