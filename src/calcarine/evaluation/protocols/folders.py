@@ -141,6 +141,7 @@ def open_folders(truth: Path, images: Path, method: str | None, test_set: str | 
     CalcarineError
         If a picture has no partner, samples are not equally many, or there are fewer than two.
     """
+    notes: list[str] = []
     name = method or (images.stem if images.is_file() else images.name) or "reconstructions"
     if is_stack(truth):
         truths = from_array(read_stack(truth), f"ground truths {truth}")
@@ -149,7 +150,7 @@ def open_folders(truth: Path, images: Path, method: str | None, test_set: str | 
                 f"{truth} holds {truths.samples} samples of each picture; give one ground truth "
                 "for each."
             )
-        ids, notes = [str(row) for row in range(len(truths))], []
+        ids = [str(row) for row in range(len(truths))]
     else:
         wanted, notes = _ground_truths(truth, images)
         ids = sorted(wanted)
