@@ -30,6 +30,8 @@ class ScoreFile:
     records : list of dict
     per_image : dict
         Scores by method, protocol and metric, in the order of `ids`.
+    pictures : list of str or None
+        SHA-256 of each ground truth, in the order of `ids`; files of older versions have none.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class ScoreFile:
     ids: list[str]
     records: list[dict[str, Any]]
     per_image: PerImage
+    pictures: list[str] | None = None
 
 
 def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None = None) -> None:
@@ -58,11 +61,14 @@ def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None =
         method, protocol, metric = (str(key) for key in keys)
         values = [round(float(value), 9) for value in rows["value"]]
         per_image.setdefault(method, {}).setdefault(protocol, {})[metric] = values
+    ids = [str(i) for i in dict.fromkeys(table["id"])]
+    known = [evaluation.pictures.get(i) for i in ids]
     content = {
         "format": FORMAT,
         "calcarine": __version__,
         "subject": subject,
-        "ids": [str(i) for i in dict.fromkeys(table["id"])],
+        "ids": ids,
+        "pictures": None if None in known else known,
         "notes": evaluation.notes,
         "records": [
             {k: round(v, 9) if isinstance(v, float) else v for k, v in record.items()}
@@ -99,8 +105,11 @@ def read_scores(path: str | Path) -> ScoreFile:
         for record in content["records"]:
             for name in needed:
                 record[name]
+        ids, pictures = content["ids"], content.get("pictures")
+        if pictures is not None and [type(p) for p in pictures] != [str] * len(ids):
+            raise ValueError("pictures")
         return ScoreFile(
-            path, content["subject"], content["ids"], content["records"], content["per_image"]
+            path, content["subject"], ids, content["records"], content["per_image"], pictures
         )
     except (OSError, ValueError, KeyError, TypeError):
         raise CalcarineError(
