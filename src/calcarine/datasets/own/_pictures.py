@@ -18,11 +18,14 @@ from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import FolderSource, _cropped
 from calcarine.stimuli._tables import cell_texts
 from calcarine.stimuli.images import resize_images
+from calcarine.stimuli.names import match_names
 from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.stimuli.stimulus_set import StimulusSet
+from calcarine.stimuli.tables import read_text
 
 __all__ = ["read_captions", "stimulus_set"]
 
+_TEXT_COLUMNS = ("id", "caption", "captions", "category", "categories")
 _TABLES = (".csv", ".tsv", ".json", ".parquet")
 
 Texts = Mapping[str, tuple[str, ...]]
@@ -67,6 +70,10 @@ def stimulus_set(
         return _with_texts(chosen, texts, categories) if captions else chosen
     if place is not None and place.is_dir():
         files = _files(place)
+        # Trials may name a picture with its folder, as stimulus programs log it.
+        stems = [name for name, path in files.items() if name == path.stem]
+        meant = match_names([key for key in shown if key not in files], stems, loose=False)
+        files |= {key: files[name] for key, name in meant.items()}
         found = {key: files[key] for key in shown if key in files}
         _check_known(shown, tuple(files), place)
         source = FolderSource(
@@ -208,34 +215,54 @@ def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
     if path.suffix.lower() == ".json":
         captions, categories = _json_captions(path), {}
     else:
-        table = texts_table(path, "captions")
-        if "id" not in table.columns or not any(
-            name.startswith("caption") for name in table.columns
-        ):
-            raise CalcarineError(
-                f"The captions {path} need the columns id and caption; there are "
-                f"{', '.join(table.columns)}."
-            )
-        rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-        captions = {row["id"]: cell_texts(row, "caption", "captions") for row in rows}
-        categories = {row["id"]: cell_texts(row, "category", "categories") for row in rows}
-        if len(captions) < len(rows):
-            raise CalcarineError(
-                f"The captions {path} name a stimulus twice; put its captions in one row."
-            )
-    if not any(key in captions for key in shown):
+        captions, categories = _table_captions(path)
+    return _of_shown(captions, shown, path), _of_shown(categories, shown, None)
+
+
+def _table_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    table = texts_table(path, "captions", _TEXT_COLUMNS)
+    if "id" not in table.columns or not any(name.startswith("caption") for name in table.columns):
+        raise CalcarineError(
+            f"The captions {path} need the columns id and caption; there are "
+            f"{', '.join(table.columns)}."
+        )
+    captions: dict[str, tuple[str, ...]] = {}
+    categories: dict[str, tuple[str, ...]] = {}
+    for row in table.to_dict("records"):
+        cells = {str(name): value for name, value in row.items()}
+        key = cells["id"]
+        # COCO's form has a row for each caption, so a stimulus may come again.
+        _add(captions, key, cell_texts(cells, "caption", "captions"))
+        _add(categories, key, cell_texts(cells, "category", "categories"))
+    return captions, categories
+
+
+def _add(texts: dict[str, tuple[str, ...]], key: str, more: Sequence[str]) -> None:
+    known = texts.get(key, ())
+    texts[key] = known + tuple(text for text in dict.fromkeys(more) if text not in known)
+
+
+def _of_shown(
+    texts: dict[str, tuple[str, ...]], shown: Sequence[str], path: Path | None
+) -> dict[str, tuple[str, ...]]:
+    """Texts by the ids of the trials; ids may have endings on either side."""
+    meant = match_names(texts, shown, loose=False)
+    found = {meant[key]: value for key, value in texts.items() if key in meant}
+    if path is not None and not found:
         raise CalcarineError(
             f"The captions {path} describe none of the {len(shown)} stimuli shown; its ids are as "
-            f"{next(iter(captions), 'nothing')}, those shown as {shown[0]}."
+            f"{next(iter(texts), 'nothing')}, those shown as {shown[0]}."
         )
-    return captions, categories
+    return {**{key: value for key, value in texts.items() if key not in meant}, **found}
 
 
 def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        tree = json.loads(read_text(path, "captions"))
+    except (ValueError, RecursionError) as error:
         raise CalcarineError(f"The captions {path} cannot be read ({reason(error)}).") from error
+    if isinstance(tree, list) or (isinstance(tree, dict) and "annotations" in tree):
+        return _record_captions(tree, path)
     found = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():
         listed = [value] if isinstance(value, str) else value
@@ -246,6 +273,26 @@ def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
         found[key] = tuple(text.strip() for text in listed if text.strip())
     if not found:
         raise CalcarineError(f"The captions {path} should be a mapping of ids to texts.")
+    return found
+
+
+def _record_captions(tree: Any, path: Path) -> dict[str, tuple[str, ...]]:
+    """Captions of records with a caption each, or of COCO's own files."""
+    whole = isinstance(tree, dict)
+    records = tree["annotations"] if whole else tree
+    found: dict[str, tuple[str, ...]] = {}
+    try:
+        names = {image["id"]: str(image["file_name"]) for image in tree.get("images", ())} if (
+            whole) else {}  # fmt: skip
+        for record in records:
+            number = record["image_id"] if "image_id" in record else record["id"]
+            _add(found, names.get(number, str(number)), [str(record["caption"]).strip()])
+    except (KeyError, TypeError, AttributeError):
+        raise CalcarineError(
+            f"The captions {path} need an id (or image_id) and a caption in each record."
+        ) from None
+    if not found:
+        raise CalcarineError(f"The captions {path} hold no caption.")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ from calcarine.evaluation.protocols.arrays import read_arrays, read_stack
 from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
 from calcarine.evaluation.protocols.inputs import in_order
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
+from calcarine.stimuli.names import match_names
 from calcarine.stimuli.pictures import read_picture
+from calcarine.stimuli.tables import read_rows
 
 COLUMNS = ("stimulus", "role", "session", "fold", "picture", "pretrain")
 _TRUE = {"1", "true", "yes", "1.0"}
 _FALSE = {"0", "false", "no", "0.0", ""}
+_ROLES = {"training": "train", "testing": "test"}
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -109,7 +113,7 @@ def material_of_folders(
     if numbers is not None:
         found["numbers"] = read_numbers(numbers)
         given.append(f"claimed numbers: {numbers}")
-    _check_names(trials, seen.ids)
+    trials = _by_names(trials, seen.ids, found.get("train"))
     return Material(
         _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **found
     )
@@ -167,17 +171,7 @@ def _choice(truth: Path, samples: Path, shown: PictureSet) -> Choice:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no table with commas"
-        raise CalcarineError(f"{path} cannot be read: {reason}.") from None
-    if "stimulus" not in table.columns or not len(table):
-        raise CalcarineError(
-            f"{path} has no column stimulus or no row; give a row for each trial with the columns "
-            f"stimulus and, where known, {', '.join(COLUMNS[1:])}."
-        )
-    return table
+    return read_rows(path, "table", COLUMNS, needed=("stimulus",))
 
 
 def _columns(table: pd.DataFrame) -> dict[str, Any]:
@@ -189,6 +183,9 @@ def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
     texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
     found: dict[str, Any] = {name: texts[name] for name in ("stimulus", "role", "fold", "picture")
                              if name in texts}  # fmt: skip
+    if "role" in found:
+        lower = np.char.lower(np.char.strip(found["role"]))
+        found["role"] = np.asarray([_ROLES.get(role, role) for role in lower.tolist()], str)
     if "session" in texts:
         try:
             found["session"] = texts["session"].astype(float).astype(np.int64)
@@ -234,12 +231,7 @@ def read_responses(
         table = _table(path)
         arrays, columns = {}, _columns(table)
         rest = table.drop(columns=[name for name in COLUMNS if name in table])
-        try:
-            values = rest.to_numpy(dtype=np.float64)
-        except ValueError:
-            raise CalcarineError(
-                f"{path}: columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
-            ) from None
+        values = _numbers(rest, path)
     if "stimulus" in columns:
         trials = trials_of(columns, path)
     if trials is None:
@@ -252,6 +244,20 @@ def read_responses(
         )
     values = values.astype(np.float64)
     return trials, values, _scalers(arrays, values, trials, path)
+
+
+def _numbers(table: pd.DataFrame, path: Path) -> NDArray[np.float64]:
+    try:
+        return table.to_numpy(dtype=np.float64)
+    except ValueError:
+        pass
+    try:
+        # Spreadsheets of many countries write a comma before decimals.
+        return table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True).to_numpy(np.float64)
+    except ValueError:
+        raise CalcarineError(
+            f"{path}: columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
+        ) from None
 
 
 def _session(value: Any) -> str:
@@ -344,10 +350,20 @@ def _wrong_rows(path: Path, shape: tuple[int, ...], ids: Sequence[str]) -> Calca
     )
 
 
-def _check_names(trials: Trials | None, ids: Sequence[str]) -> None:
-    """A table that knows none of the test pictures is about something else."""
-    if trials is not None and not set(trials.stimulus.tolist()) & set(ids):
+def _by_names(trials: Trials | None, ids: Sequence[str], train: PictureSet | None) -> Trials | None:
+    """Trials whose stimuli are named as the pictures are.
+
+    A table that names some pictures just so is left as it is: another writing may then hide a
+    stimulus, which is for the checks to find.
+    """
+    if trials is None or set(trials.stimulus.tolist()) & set(ids):
+        return trials
+    known = list(dict.fromkeys([*ids, *(() if train is None else train.ids)]))
+    meant = match_names(trials.stimulus.tolist(), known)
+    if not set(meant.values()) & set(ids):
         raise CalcarineError(
             f"The table of trials names none of the test pictures, such as {ids[0]!r}; its column "
             "stimulus must hold the names of their files."
         )
+    names = np.asarray([meant.get(name, name) for name in trials.stimulus.tolist()])
+    return replace(trials, stimulus=names)
