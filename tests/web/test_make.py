@@ -139,6 +139,14 @@ def folders(tmp_path):
     return [f"{n}={tmp_path / d}" for n, d in (("original", "o"), ("ours", "a"), ("theirs", "b"))]
 
 
+def test_names_of_folders_may_differ_by_zeros(tmp_path):
+    folder(tmp_path / "o", ["0", "1", "2"], "red")
+    folder(tmp_path / "a", ["000", "001", "002"], "green")
+    pictures = from_folders([f"original={tmp_path / 'o'}", f"ours={tmp_path / 'a'}"])
+    assert sorted(pictures.originals) == ["0", "1", "2"] and not pictures.left_out
+    assert pictures.methods["ours"]["2"].name == "002.png"
+
+
 def test_folders_of_anybody(folders, tmp_path):
     pictures = from_folders(folders)
     assert pictures.left_out == {"four": "none by theirs"}

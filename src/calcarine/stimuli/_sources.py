@@ -108,7 +108,7 @@ class FolderSource:
             raise CalcarineError(
                 f"{path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) and "
                 f"{next(iter(self._files.values()))} has {self.size[0]} x {self.size[1]}; give "
-                "size= to bring all to one size."
+                "size= to bring all to one size (in a run: dataset.options.size)."
             )
         fitted: NDArray[np.uint8] = resize_images(
             _cropped(image, self.size)[None], self.size, nearest=nearest

@@ -213,7 +213,8 @@ def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
         If the file is no such thing or describes none of them.
     """
     if path.suffix.lower() == ".json":
-        captions, categories = _json_captions(path), {}
+        categories: dict[str, tuple[str, ...]] = {}
+        captions = _json_captions(path)
     else:
         captions, categories = _table_captions(path)
     return _of_shown(captions, shown, path), _of_shown(categories, shown, None)

@@ -13,6 +13,7 @@ import numpy as np
 
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file
+from calcarine.stimuli.names import match_names
 from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.web.pictures import RunPictures
 
@@ -102,6 +103,8 @@ def from_runs(
 def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Pictures:
     """Take pictures from folders, matched by file name without its ending.
 
+    Names may differ by case and leading zeros where that leaves no doubt.
+
     Parameters
     ----------
     folders : sequence of str
@@ -132,6 +135,9 @@ def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Pictu
         for name, folder in named.items()
     ]
     originals = files.pop("original")
+    for name, own in files.items():
+        meant = match_names(own, list(originals))
+        files[name] = {meant.get(stem, stem): path for stem, path in own.items()}
     return _complete(originals, files, list(combinations(files, 2)), simulated, provenance)
 
 
