@@ -9,12 +9,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from calcarine.cli.main import app
+from calcarine.cli.splits import _features
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.audit.folders import material_of_folders
+from calcarine.evaluation.audit.folders import material_of_folders, read_responses
+from calcarine.evaluation.audit.material import Trials
 from calcarine.evaluation.protocols import Settings, score_arrays, score_folder
 from calcarine.evaluation.protocols.arrays import read_arrays, read_stack
 from calcarine.evaluation.protocols.folders import open_folders
 from calcarine.evaluation.protocols.inputs import in_order
+from calcarine.stimuli import StimulusSet
 
 N, SIDE = 12, 10
 FAST = Settings(n_boot=20, n_permutations=19)
@@ -271,6 +274,23 @@ def test_rows_without_names_follow_numbers_or_are_refused():
         in_order({"x": rows}, [f"img{i}" for i in range(N)])
     with pytest.raises(CalcarineError, match="first that is missing is 'c'"):
         in_order({"x": rows[:2], "ids": np.array(["a", "b"])}, ["a", "c"])
+
+
+def test_features_and_responses_may_be_in_any_of_these_files(tmp_path):
+    values = np.random.default_rng(3).normal(size=(4, 5))
+    np.save(tmp_path / "v.npy", values)
+    np.savez(tmp_path / "v.npz", responses=values)
+    torch.save(torch.from_numpy(values), tmp_path / "v.pt")
+    stimuli = StimulusSet.from_arrays(np.zeros((4, 6, 6, 3), np.uint8), list("abcd"))
+    trials = Trials(stimulus=np.array(list("abcd")))
+    for name in ("v.npy", "v.npz", "v.pt"):
+        rows = _features(str(tmp_path / name))(stimuli, ("d", "b"))
+        np.testing.assert_array_equal(rows, values[[3, 1]])
+        _, responses, _ = read_responses(tmp_path / name, trials)
+        np.testing.assert_array_equal(responses, values)
+    np.save(tmp_path / "t.npy", np.array([list("abcd")] * 4))
+    with pytest.raises(CalcarineError, match="needs one row for each of the 4 stimuli"):
+        _features(str(tmp_path / "t.npy"))(stimuli, ("a",))
 
 
 def test_predictions_may_be_one_array(tmp_path, truth, made):

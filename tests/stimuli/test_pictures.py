@@ -237,6 +237,18 @@ def test_what_cannot_be_read_right_is_refused(
             read(path)
 
 
+def test_the_second_view_of_a_camera_is_no_animation(tmp_path: Path) -> None:
+    others = [Image.fromarray(255 - RGB)]
+    Image.fromarray(RGB).save(
+        tmp_path / "a.jpg", format="MPO", save_all=True, append_images=others, quality=100,
+        subsampling=0,
+    )  # fmt: skip
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO"
+    assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - RGB).mean() < 5
+    check_picture(tmp_path / "a.jpg")
+
+
 def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for end in ("png", "jpg", "tif", "bmp"):

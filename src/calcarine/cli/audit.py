@@ -29,7 +29,8 @@ def audit(
         ),
     ] = None,
     responses: Annotated[
-        Path | None, typer.Option(help="Responses of all trials, .csv or .npz, with the scaler.")
+        Path | None,
+        typer.Option(help="Responses of all trials: .csv, .npz, .npy."),
     ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help=".npz or .pt: predictions, targets, train_targets; or .npy.")

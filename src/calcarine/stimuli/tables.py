@@ -69,7 +69,7 @@ def read_text(path: str | Path, what: str) -> str:
         warnings.warn(
             f"The {what} {path} is not in UTF-8 and was read as Windows-1252 (Western European); "
             "save it as UTF-8 if letters with accents look wrong.",
-            stacklevel=2,
+            stacklevel=3,
         )
     if "\0" in text:
         raise CalcarineError(f"The {what} {path} is no text; save it as CSV (UTF-8).")

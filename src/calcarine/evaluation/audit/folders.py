@@ -21,7 +21,7 @@ from calcarine.evaluation.audit.material import (
     Trials,
 )
 from calcarine.evaluation.audit.numbers import read_numbers
-from calcarine.evaluation.protocols.arrays import read_arrays, read_stack
+from calcarine.evaluation.protocols.arrays import ARRAY_SUFFIXES, read_arrays, read_stack
 from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
 from calcarine.evaluation.protocols.inputs import in_order
 from calcarine.evaluation.protocols.pictures import Pictures, from_array
@@ -62,7 +62,7 @@ def material_of_folders(
         CSV with a row for each trial and the column stimulus, and any of role, session, fold,
         picture and pretrain.
     responses : Path, optional
-        CSV or .npz: see `read_responses`.
+        CSV, .npz, .npy or .pt: see `read_responses`.
     predictions : Path, optional
         .npz or .pt with predictions and any of targets, train_targets and ids, or .npy.
     samples : Path, optional
@@ -208,7 +208,8 @@ def read_responses(
     Parameters
     ----------
     path : Path
-        CSV whose columns are those of `Trials` and, for the rest, voxels; or .npz with the array
+        CSV whose columns are those of `Trials` and, for the rest, voxels; or .npz (.pt; .npy with
+        that array alone) with the array
         responses (trial, voxel), any column of `Trials`, and scaler_mean and scaler_scale of
         shape (voxel,), or of shape (session, voxel) with scaler_sessions. With a scaler the
         responses are those before scaling.
@@ -221,8 +222,8 @@ def read_responses(
     responses : float64 array of shape (trial, voxel)
     statistics : list of Statistics
     """
-    if path.suffix.lower() == ".npz":
-        arrays = read_arrays(path)
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        arrays = read_arrays(path, "responses")
         if "responses" not in arrays:
             raise CalcarineError(f"{path} has no array responses of shape (trial, voxel).")
         columns: Mapping[str, Any] = arrays

@@ -53,13 +53,15 @@ def read_arrays(path: str | Path, name: str | None = None) -> dict[str, NDArray[
     return {name: found}
 
 
-def read_stack(path: str | Path) -> NDArray[Any]:
+def read_stack(path: str | Path, what: str = "pictures") -> NDArray[Any]:
     """The one array of a file, such as a stack of pictures.
 
     Parameters
     ----------
     path : str or Path
         .npy, .npz or .pt.
+    what : str
+        What it holds, for errors.
 
     Returns
     -------
@@ -70,12 +72,12 @@ def read_stack(path: str | Path) -> NDArray[Any]:
     CalcarineError
         As `read_arrays`, and if there are several arrays.
     """
-    arrays = read_arrays(path, "pictures")
+    arrays = read_arrays(path, what)
     if len(arrays) != 1:
         names = ", ".join(map(str, arrays)) or "none"
         raise CalcarineError(
-            f"{path} must hold one array of pictures, and holds {len(arrays)} ({names}); save the "
-            "pictures as a file of their own."
+            f"{path} must hold one array of {what}, and holds {len(arrays)} ({names}); save the "
+            f"{what} as a file of their own."
         )
     return next(iter(arrays.values()))
 
