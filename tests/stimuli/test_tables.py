@@ -93,8 +93,9 @@ def test_other_encodings_are_read_with_a_warning(tmp_path: Path) -> None:
         (b"stimulus,role\na,train\nb,test,x\n", "unequal length"),
         (b'stimulus,role\n"a,train\n', "quotation marks"),
         (b"PK\x03\x04....", "is a workbook"),
-        (b"stim\0ulus" * 300, "no text|no column|no rows|unequal"),
-        (b"\xff\xfea", "no text in UTF-16"),
+        (b"stim\0ulus" * 300, "cannot be read as text"),
+        (b"\xff\xfea", "cannot be read as text in UTF-16"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x30", "cannot be read as text"),
         (None, "cannot be read"),
     ],
 )

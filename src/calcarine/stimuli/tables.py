@@ -55,15 +55,20 @@ def read_text(path: str | Path, what: str) -> str:
             f"The {what} {path} is a workbook or another binary file; save it as CSV (UTF-8)."
         )
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
-    if encoding is None and b"\0" in content[:200]:
-        # UTF-16 without a mark: every other byte of Western text is zero.
-        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
+    if encoding is None and b"\0" in content:
+        # UTF-16 without a mark: every other byte of Western headings is zero, and no other.
+        zeros = [part.count(0) for part in (content[:40:2], content[1:40:2])]
+        encoding = {0: "utf-16-le"}.get(zeros[0], {0: "utf-16-be"}.get(zeros[1], "utf-8"))
+    no_text = CalcarineError(f"The {what} {path} cannot be read as text; save it as CSV (UTF-8).")
+    if encoding == "utf-8":
+        raise no_text
     try:
         text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError:
         if encoding is not None:
             raise CalcarineError(
-                f"The {what} {path} is no text in {encoding.upper()}; save it as UTF-8."
+                f"The {what} {path} cannot be read as text in {encoding.upper()}; save it as CSV "
+                "(UTF-8)."
             ) from None
         text = content.decode("cp1252", errors="replace")
         warnings.warn(
@@ -72,7 +77,7 @@ def read_text(path: str | Path, what: str) -> str:
             stacklevel=3,
         )
     if "\0" in text:
-        raise CalcarineError(f"The {what} {path} is no text; save it as CSV (UTF-8).")
+        raise no_text
     return text.removeprefix("\ufeff")
 
 
