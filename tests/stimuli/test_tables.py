@@ -94,6 +94,7 @@ def test_other_encodings_are_read_with_a_warning(tmp_path: Path) -> None:
         (b'stimulus,role\n"a,train\n', "quotation marks"),
         (b"PK\x03\x04....", "is a workbook"),
         (b"stim\0ulus" * 300, "cannot be read as text"),
+        (b"stimulus,role\n" + b"a,train\n" * 40 + b"b\0,test\n", "cannot be read as text"),
         (b"\xff\xfea", "cannot be read as text in UTF-16"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x30", "cannot be read as text"),
         (None, "cannot be read"),

@@ -42,7 +42,7 @@ def read_text(path: str | Path, what: str) -> str:
     Warns
     -----
     UserWarning
-        If the text is read as Windows-1252, which is a guess for single bytes above 127.
+        If the text is read as Windows-1252, where accents may come out wrong.
     """
     path = Path(path)
     try:
@@ -54,13 +54,9 @@ def read_text(path: str | Path, what: str) -> str:
         raise CalcarineError(
             f"The {what} {path} is a workbook or another binary file; save it as CSV (UTF-8)."
         )
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
-    if encoding is None and b"\0" in content:
-        # UTF-16 without a mark: every other byte of Western headings is zero, and no other.
-        zeros = [part.count(0) for part in (content[:40:2], content[1:40:2])]
-        encoding = {0: "utf-16-le"}.get(zeros[0], {0: "utf-16-be"}.get(zeros[1], "utf-8"))
+    encoding = _utf(content)
     no_text = CalcarineError(f"The {what} {path} cannot be read as text; save it as CSV (UTF-8).")
-    if encoding == "utf-8":
+    if encoding is None and b"\0" in content:
         raise no_text
     try:
         text = content.decode(encoding or "utf-8")
@@ -79,6 +75,18 @@ def read_text(path: str | Path, what: str) -> str:
     if "\0" in text:
         raise no_text
     return text.removeprefix("\ufeff")
+
+
+def _utf(content: bytes) -> str | None:
+    """Encoding by a mark at the beginning, or by the zeros of UTF-16; None of other files."""
+    marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+    if marked is not None or len(content) < 4:
+        return marked
+    # Without a mark, every other byte of Western headings is zero, and no other byte.
+    zeros = [part.count(0) / len(part) for part in (content[:40:2], content[1:40:2])]
+    if max(zeros) < 0.9 or min(zeros) > 0:
+        return None
+    return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
 
 
 def read_rows(
