@@ -161,8 +161,8 @@ def _transparent(kind: str, folder: Path) -> Path:
         levels = np.where(clear, 7 * 257, 200 * 257).astype(np.uint16)
         png(path, levels, 0, struct.pack(">H", 7 * 257))
     elif kind == "colour key of 16 bits":
-        levels = np.where(clear, 7 * 257, 200 * 257).astype(np.uint16)
-        png(path, np.dstack([levels] * 3), 2, struct.pack(">HHH", *[7 * 257] * 3))
+        levels = np.where(clear, 0x0705, 200 * 257).astype(np.uint16)
+        png(path, np.dstack([levels] * 3), 2, struct.pack(">HHH", *[0x0705] * 3))
     else:
         image = Image.fromarray(np.where(clear, 3, 9).astype(np.uint8), "L").convert("P")
         image.putpalette([value for i in range(256) for value in (i, i, i)])
