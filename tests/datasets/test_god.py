@@ -387,3 +387,16 @@ def test_damaged_files_are_told_or_read_whole(folder, tmp_path):
             assert god.check(place, "S1")
         (place / name).write_bytes(content)
     assert told > 40
+
+
+@pytest.mark.parametrize("name", ["Subject1.mat", "subject01.mat", "sbj_1.mat"])
+def test_a_file_in_matlabs_form_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"MATLAB 5.0 MAT-file")
+    message = rf"no Subject1.h5 .*\(there is {name}, MATLAB's form, which is not read\); get it"
+    with pytest.raises(CalcarineError, match=message):
+        god.load(tmp_path, "S1")
+    found = next(f for f in god.check(tmp_path) if f.status == "missing")
+    assert name in found.found
+    (tmp_path / name).rename(tmp_path / "Subject12.mat")
+    with pytest.raises(CalcarineError, match=r"no Subject1.h5 and no sbj_1.npz in \S+; get it"):
+        god.load(tmp_path, "S1")

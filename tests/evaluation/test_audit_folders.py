@@ -153,7 +153,7 @@ def test_predictions_are_put_in_the_order_of_the_names(claim):
         ((*CLAIM, "--ids", "short.csv", "--responses", "raw.npz"), "a row of numbers for each"),
         ((*CLAIM, "--responses", "truth/test-000.png"), "cannot be read"),
         ((*CLAIM, "--predictions", "raw.npz"), "no array predictions"),
-        ((*CLAIM, "--predictions", "trials.csv"), "no .npz of plain arrays"),
+        ((*CLAIM, "--predictions", "trials.csv"), "cannot be read as arrays"),
         ((*CLAIM, "--samples", "truth"), "none of its samples"),
         ((*CLAIM, "--other", "truth", "--other", "./truth"), "have one name"),
         ((*CLAIM, "--numbers", "good"), "is no claimed score"),

@@ -473,7 +473,7 @@ def test_what_cannot_be_scored_is_told(world):
     for arguments, message in (
         ((truth[:1], recon[:1]), "at least 2"),
         ((truth, recon[:3]), "give one for each"),
-        ((truth.astype(float), recon), r"outside \[0, 1\]"),
+        ((truth.astype(float), recon), r"from 0 to 255.*floats in \[0, 1\]"),
         ((truth[..., :2], recon), "shape"),
     ):
         with pytest.raises(CalcarineError, match=message):

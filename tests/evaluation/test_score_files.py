@@ -180,15 +180,15 @@ def test_mistakes_in_folders_are_one_sentence(folders):
             score_folder(folders / truth, folders / images, settings=FAST)
         assert "\n" not in str(told.value)
 
-    refused("no folder", images="absent")
+    refused("no folder .*absent", images="absent")
     (folders / "blind" / "im_03.png").rename(folders / "blind" / "imx.png")
-    refused("1 pictures have no picture in .*first 'im_03'")
+    refused("1 of 12 ground truths have no picture in .*first 'im_03'")
     (folders / "blind" / "imx.png").rename(folders / "blind" / "im_03.png")
     save(folders / "blind" / "extra.png", np.zeros((4, 4, 3), np.uint8))
-    refused("have no ground truth in .*first 'extra'")
+    refused("1 of 13 pictures of .* have no ground truth in .*first 'extra'")
     (folders / "blind" / "extra.png").unlink()
     (folders / "blind" / "im_05.png").write_bytes(b"no picture")
-    refused("im_05.png is missing or not an image")
+    refused("im_05.png cannot be read as a picture")
     (folders / "close" / "im_02_0.png").unlink()
     refused("'im_00' has 2 samples and 'im_02' has 1", images="close")
     (folders / "one").mkdir()
@@ -435,3 +435,93 @@ def places(tree):
         if isinstance(tree[key], dict | list):
             found += places(tree[key])
     return found
+
+
+def named_files(folders, pictures, names, tag, order=None, old=False, subject=None):
+    """Score files of two methods, whose pictures have names of their own in each file."""
+    paths = []
+    for method, ids in zip(("close", "blind"), names, strict=True):
+        rows = np.arange(N) if order is None or method == "close" else np.asarray(order)
+        result = score_arrays(
+            pictures["truth"][rows], pictures[method][rows], method=method, ids=ids, n_boot=20,
+            n_permutations=19,
+        )  # fmt: skip
+        paths.append(folders / f"{tag}-{method}.json")
+        write_scores(paths[-1], result, subject)
+        if old:
+            content = json.loads(paths[-1].read_text())
+            del content["pictures"]
+            paths[-1].write_text(json.dumps(content))
+    return paths
+
+
+PLAIN = [str(i) for i in range(N)]
+SHUFFLED = np.random.default_rng(7).permutation(N)
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ((PLAIN, [f"{i:04}" for i in range(N)]), None),
+        (([f"im{i}" for i in PLAIN], PLAIN), None),
+        ((PLAIN, PLAIN), SHUFFLED),  # the same pictures numbered otherwise
+        (([f"{i:02}" for i in range(N)], PLAIN), SHUFFLED),
+        ((PLAIN[::-1], PLAIN), SHUFFLED),
+    ],
+)
+def test_pictures_are_paired_by_what_they_show(folders, pictures, names, order):
+    alike = compare_scores(named_files(folders, pictures, (PLAIN, PLAIN), "a"), n_permutations=199)
+    found = compare_scores(named_files(folders, pictures, names, "b", order), n_permutations=199)
+    assert alike.tests and len(found.tests) == len(alike.tests)
+    for one, other in zip(alike.tests, found.tests, strict=True):
+        assert one == other
+    assert found.notes == alike.notes
+
+
+def test_pictures_of_older_score_files_are_paired_by_name_or_not_at_all(folders, pictures):
+    alike = compare_scores(named_files(folders, pictures, (PLAIN, PLAIN), "a"), n_permutations=199)
+    old = named_files(folders, pictures, (PLAIN, PLAIN), "old", old=True)
+    found = compare_scores(old, n_permutations=199)
+    for one, other in zip(alike.tests, found.tests, strict=True):
+        assert one["difference"] == pytest.approx(other["difference"])
+        assert one["p"] == pytest.approx(other["p"], abs=0.1)
+    assert "paired by the names of images" in " ".join(found.notes)
+    for names in ((PLAIN, [f"{i:04}" for i in range(N)]), (PLAIN, [str(i + 1) for i in range(N)])):
+        unlike = compare_scores(named_files(folders, pictures, names, "un", old=True))
+        assert unlike.tests == []
+        assert "images have other names" in " ".join(unlike.notes)
+    half = [named_files(folders, pictures, (PLAIN, PLAIN), "n")[0], old[1]]
+    assert compare_scores(half, n_permutations=19).tests
+
+
+def test_a_picture_shown_twice_is_one_image(folders, pictures):
+    twice = dict(pictures)
+    for name in pictures:
+        twice[name] = np.concatenate([pictures[name][:-1], pictures[name][:1]])
+    found = compare_scores(named_files(folders, twice, (PLAIN, PLAIN), "t"), n_permutations=99)
+    assert {test["n"] for test in found.tests} == {N - 1}
+    other = compare_scores(
+        named_files(folders, twice, (PLAIN, PLAIN), "u", SHUFFLED), n_permutations=99
+    )
+    assert [t["p"] for t in found.tests] == [t["p"] for t in other.tests]
+
+
+def test_a_comparison_says_where_there_is_no_test_and_why(folders, files, pictures):
+    found = compare_scores([files["close", "a"], files["blind", "a"]], n_permutations=19)
+    assert any("median" in note and "not tested" in note for note in found.notes)
+    table = compare_scores([], ["Brain-IT", "MindTuner"])
+    assert table.notes == [
+        f"{', '.join(table.columns)}: not tested, for there are no scores of single images."
+    ]
+    small = folders / "small.json"
+    result = score_arrays(
+        pictures["truth"][:5], pictures["close"][:5], method="small", n_boot=20, n_permutations=19
+    )
+    write_scores(small, result, "a")
+    mixed = compare_scores([files["close", "a"], small], mix=True)
+    assert mixed.tests == [] and any("not comparable" in note for note in mixed.notes)
+    more = compare_scores(
+        [files["close", "a"], files["close", "b"], named_files(
+            folders, pictures, (PLAIN, PLAIN), "z")[1]], n_permutations=19,
+    )  # fmt: skip
+    assert more.tests == [] and "are of 2 and 1 subjects" in " ".join(more.notes)

@@ -220,6 +220,14 @@ def folders(tmp_path):
     return [f"{n}={tmp_path / d}" for n, d in (("original", "o"), ("ours", "a"), ("theirs", "b"))]
 
 
+def test_names_of_folders_may_differ_by_zeros(tmp_path):
+    folder(tmp_path / "o", ["0", "1", "2"], "red")
+    folder(tmp_path / "a", ["000", "001", "002"], "green")
+    pictures = from_folders([f"original={tmp_path / 'o'}", f"ours={tmp_path / 'a'}"])
+    assert sorted(pictures.originals) == ["0", "1", "2"] and not pictures.left_out
+    assert pictures.methods["ours"]["2"].name == "002.png"
+
+
 def test_folders_of_anybody(folders, tmp_path):
     pictures = from_folders(folders)
     assert pictures.left_out == {"four": "none by theirs"}
@@ -262,7 +270,7 @@ def test_equal_methods_doubles_and_broken_pictures_are_told(folders, tmp_path):
     assert len(study.settings.originals) == 2
     assert sum("the same picture" in why for why in study.settings.left_out.values()) == 1
     (tmp_path / "a" / "three.jpg").write_bytes(b"\xff\xd8 no more")
-    with pytest.raises(CalcarineError, match=r"three.jpg is no readable picture"):
+    with pytest.raises(CalcarineError, match=r"three.jpg cannot be read as a picture"):
         make_study(from_folders(folders), tmp_path / "u", **options)
     assert not (tmp_path / "u").exists() and not list(tmp_path.glob(".*"))
 
@@ -316,7 +324,7 @@ def test_uniform_pictures(tmp_path):
 def test_a_picture_that_would_burst_memory_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (400, 400)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(CalcarineError, match=r"bomb.png is no readable picture"):
+    with pytest.raises(CalcarineError, match=r"bomb.png cannot be read as a picture"):
         load_uniform(tmp_path / "bomb.png", 32)
 
 

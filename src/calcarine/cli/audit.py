@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 def audit(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run, if it is one.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of reconstructions.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Folder of the pictures seen.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Folder of training pictures.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Reconstructions: a folder, or a stack (.pt, .npy).")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="Pictures seen: a folder or a stack.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training pictures, folder or stack.")] = None,
     ids: Annotated[
         Path | None,
         typer.Option(
@@ -28,10 +30,11 @@ def audit(
         ),
     ] = None,
     responses: Annotated[
-        Path | None, typer.Option(help="Responses of all trials, .csv or .npz, with the scaler.")
+        Path | None,
+        typer.Option(help="Responses of all trials: .csv, .npz, .npy."),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help=".npz: predictions, targets, train_targets.")
+        Path | None, typer.Option(help=".npz or .pt: predictions, targets, train_targets; or .npy.")
     ] = None,
     samples: Annotated[
         Path | None, typer.Option(help="All samples, where --images holds the chosen ones.")

@@ -19,8 +19,8 @@ Protocols = Annotated[
 
 def score(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run, if it is one.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Folder of the pictures seen.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of reconstructions.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Pictures seen: folder, .pt, .npy.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Reconstructions, likewise.")] = None,
     protocol: Protocols = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of networks' weights.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are missing.")] = False,
@@ -34,7 +34,7 @@ def score(
     ] = None,
     train: Annotated[Path | None, typer.Option(help="Training pictures, for floors.")] = None,
     blurry: Annotated[Path | None, typer.Option(help="Low-level pictures for mindeye.")] = None,
-    inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas, .npz.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas, .npz or .pt.")] = None,
     sampled: Annotated[int | None, typer.Option(help="Draws instead of closed forms.")] = None,
     n_boot: Annotated[int, typer.Option(help="Bootstrap resamples.", min=1)] = 2000,
     n_permutations: Annotated[int, typer.Option(help="Shuffles.", min=1)] = 2000,
@@ -43,7 +43,7 @@ def score(
 ) -> None:
     """Score a folder of reconstructions by the field's protocols."""
     from calcarine.evaluation.protocols import PROTOCOLS, Settings, score_folder, write_scores
-    from calcarine.evaluation.protocols.inputs import read_arrays
+    from calcarine.evaluation.protocols.arrays import read_arrays
 
     if sampled is not None and sampled < 1:
         raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")

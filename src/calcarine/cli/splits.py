@@ -159,14 +159,15 @@ def audit_dataset(
 def _features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], Any]:
     """Give the function that makes, or reads, the features of some stimuli."""
     from calcarine.datasets.splits.distances import pixel_features
+    from calcarine.evaluation.protocols.arrays import ARRAY_SUFFIXES
 
     if space == "pixels":
         return pixel_features
     if space == "z":
         return _latents
-    if space.endswith(".npy"):
+    if Path(space).suffix.lower() in ARRAY_SUFFIXES:
         return lambda stimuli, ids: _rows(Path(space), stimuli, ids)
-    raise CalcarineError(f"Features are pixels, z or a .npy file, not {space}.")
+    raise CalcarineError(f"Features are pixels, z or a file .npy, .npz or .pt, not {space}.")
 
 
 def _latents(stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
@@ -181,14 +182,10 @@ def _latents(stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
 
 
 def _rows(path: Path, stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
-    import numpy as np
+    from calcarine.evaluation.protocols.arrays import read_stack
 
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or "it is no array of numbers"
-        raise CalcarineError(f"The features {path} cannot be read: {reason}.") from error
-    if values.ndim < 2 or len(values) != len(stimuli):
+    values = read_stack(path, "features")
+    if values.dtype.kind not in "iuf" or values.ndim < 2 or len(values) != len(stimuli):
         raise CalcarineError(
             f"{path} has features of shape {values.shape}; it needs one row for each of the "
             f"{len(stimuli)} stimuli of this subject, in their order."

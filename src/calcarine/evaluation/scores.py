@@ -41,11 +41,14 @@ class Evaluation:
         Columns id, method, metric, value, category and protocol.
     notes : list of str
         What was left out, and why.
+    pictures : dict of str to str
+        SHA-256 of each ground truth by id, by which comparisons pair images.
     """
 
     records: list[Record]
     per_image: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
 
 
 def leading_protocol(known: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment import visdec
 from calcarine.experiment.run_directory import readable
 from calcarine.files import written_aside
+from calcarine.stimuli.pictures import read_picture
 
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.folders import Folder
@@ -258,8 +259,12 @@ def _file_stem(stimulus: str) -> str:
 
 def read_image(file: Path) -> NDArray[np.uint8]:
     """One PNG as uint8 ``(height, width, 3)``."""
-    with readable(file, "reconstruct"), Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
+    with readable(file, "reconstruct"):
+        try:
+            return read_picture(file)
+        except CalcarineError as error:
+            # A run's own picture is made again, not saved again.
+            raise ValueError(str(error)) from error
 
 
 def _save(file: Path, image: NDArray[np.uint8]) -> None:

@@ -13,11 +13,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from PIL import Image
 
 from calcarine.reporting.picks import Pick
 from calcarine.reporting.records import RunRecord, Score
 from calcarine.reporting.scores import MIDDLE, Group, Row, arrange, names_of_role
+from calcarine.stimuli.pictures import read_picture
 
 # Okabe & Ito's colours, told apart by all kinds of colour vision; markers differ as well.
 _KNOWN_STYLES = {
@@ -254,5 +254,4 @@ def _show(axes: Axes, record: RunRecord, stimulus: str, method: str) -> None:
     if path is None:
         axes.text(0.5, 0.5, "none", ha="center", va="center", color=_GREY)
         return
-    with Image.open(path) as image:
-        axes.imshow(np.asarray(image.convert("RGB")), interpolation="lanczos", aspect="equal")
+    axes.imshow(read_picture(path), interpolation="lanczos", aspect="equal")

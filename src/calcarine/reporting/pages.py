@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.pictures import read_picture
 
 
 def environment(package: str = "calcarine.reporting") -> Any:
@@ -33,9 +34,8 @@ def small_png(path: Path, pixels: int, *, optimize: bool = False) -> bytes:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        image = Image.fromarray(read_picture(path))
+    except CalcarineError as error:
         raise CalcarineError(
             f"{path} is no readable picture; delete it and continue the run with `calcarine run`."
         ) from error

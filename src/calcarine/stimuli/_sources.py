@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from calcarine.errors import CalcarineError
 from calcarine.files import content_missing, is_annexed
 from calcarine.hdf5 import open_hdf5
 from calcarine.stimuli import scenes
 from calcarine.stimuli.images import resize_images
+from calcarine.stimuli.pictures import read_label_map, read_picture
 
 CACHE_BYTES = 256 * 2**20
 """Drawn pictures kept in memory by one set of scenes."""
@@ -82,17 +82,17 @@ class FolderSource:
         self._fit = size is not None
 
     def _first_size(self) -> tuple[int, int]:
-        height, width = _open(next(iter(self._files.values())), "RGB").shape[:2]
+        height, width = read_picture(next(iter(self._files.values()))).shape[:2]
         return height, width
 
     def image(self, key: str) -> NDArray[np.uint8]:
-        return self._sized(_open(self._files[key], "RGB"), self._files[key])
+        return self._sized(read_picture(self._files[key]), self._files[key])
 
     def semantic_map(self, key: str) -> NDArray[np.uint8] | None:
         path = self._maps.get(key)
         if path is None:
             return None
-        labels = self._sized(np.repeat(_open(path, "L")[..., None], 3, 2), path, nearest=True)
+        labels = self._sized(np.repeat(read_label_map(path)[..., None], 3, 2), path, nearest=True)
         return np.ascontiguousarray(labels[..., 0])
 
     def captions(self, key: str) -> tuple[str, ...]:
@@ -108,8 +108,9 @@ class FolderSource:
             return image
         if not self._fit:
             raise CalcarineError(
-                f"{path} has {image.shape[0]} x {image.shape[1]} pixels where the first picture "
-                f"has {self.size[0]} x {self.size[1]}; give size= to bring all to one size."
+                f"{path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) and "
+                f"{next(iter(self._files.values()))} has {self.size[0]} x {self.size[1]}; give "
+                "size= to bring all to one size (in a run: dataset.options.size)."
             )
         fitted: NDArray[np.uint8] = resize_images(
             _cropped(image, self.size)[None], self.size, nearest=nearest
@@ -259,18 +260,6 @@ def inside_folder(root: Path, name: object, key: str) -> Path:
     if not path.is_file():
         raise CalcarineError(f"Stimulus {key}: the file {path} does not exist; add it or its row.")
     return path
-
-
-def _open(path: Path, mode: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as picture:
-            # A palette image already holds class numbers; converting would turn them into greys.
-            keep = mode == "L" and picture.mode == "P"
-            return np.asarray(picture if keep else picture.convert(mode), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CalcarineError(
-            f"{path} cannot be read as a picture ({error}); replace the file or drop its row."
-        ) from error
 
 
 def _cropped(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.tables import read_rows, read_text
 
+_COLUMNS = ("id", "file", "caption", "captions", "category", "categories", "semantic_map")
 _READERS = (".csv", ".tsv", ".json", ".parquet")
 
 
@@ -24,6 +26,8 @@ def read_table(path: Path) -> pd.DataFrame:
         )
     try:
         table = _read(path, suffix)
+    except CalcarineError:
+        raise
     except (ValueError, OSError, TypeError, AttributeError) as error:
         raise CalcarineError(f"The table {path} cannot be read: {error}.") from error
     missing = [name for name in ("id", "file") if name not in table.columns]
@@ -39,12 +43,10 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _read(path: Path, suffix: str) -> pd.DataFrame:
     if suffix == ".json":
-        return pd.DataFrame.from_records(json.loads(path.read_text(encoding="utf-8")))
+        return pd.DataFrame.from_records(json.loads(read_text(path, "table")))
     if suffix == ".parquet":
         return pd.read_parquet(path)
-    separator = "," if suffix == ".csv" else "\t"
-    # Text only: a number would lose the leading zeros of an id.
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    return read_rows(path, "table", _COLUMNS)
 
 
 def cell_texts(row: dict[str, Any], singular: str, plural: str) -> tuple[str, ...]:

@@ -21,12 +21,12 @@ from calcarine.datasets.own._trials import texts_table
 from calcarine.datasets.prepare.events import trial_betas
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 
 __all__ = ["bids_source"]
 
 _NOTHING = ("", "n/a", "nan", "null")
 _STIMULUS = ("stimulus", "stim_file", "stimulus_id", "stim_id", "image", "trial_type")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def bids_source(description: Description, root: Path) -> TrialSource:
@@ -213,13 +213,13 @@ def _same_end(one: str, other: str) -> bool:
 
 def _bare(name: str) -> str:
     path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in _PICTURES else name
+    return str(path.with_suffix("")) if path.suffix.lower() in PICTURE_SUFFIXES else name
 
 
 def _without_folders(name: str) -> str:
     """Name of a picture without folder and ending."""
     path = PurePosixPath(_path(name))
-    return path.stem if path.suffix.lower() in _PICTURES else str(name)
+    return path.stem if path.suffix.lower() in PICTURE_SUFFIXES else str(name)
 
 
 def _grid(

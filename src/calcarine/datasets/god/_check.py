@@ -13,14 +13,7 @@ from calcarine.datasets._reports import collected, compared, constant, not_finit
 from calcarine.datasets.bdata import BData
 from calcarine.datasets.god._ids import category, first_index, picture_list
 from calcarine.datasets.god._official import picture_names, regions_of, trial_types
-from calcarine.datasets.god._parts import (
-    INFO,
-    ON_REQUEST,
-    WHO,
-    find_subject,
-    matlab_files,
-    places,
-)
+from calcarine.datasets.god._parts import INFO, ON_REQUEST, WHO, find_subject, other_forms, places
 from calcarine.datasets.god._pictures import find_pictures, picture_files, read_pictures
 from calcarine.datasets.god._rearranged import matches, regions
 from calcarine.datasets.provider import pick_subject
@@ -62,10 +55,8 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
             found += collected(report(path, folders, shown), path.name, _AGAIN)
     if not files:
         names = " or ".join(INFO.files[0].split("|"))
-        found.append(Finding(names, "missing", advice=f"get it from {INFO.source}"))
-        for name in matlab_files(data):
-            advice = f"MATLAB's form is not read; get {name.removesuffix('.mat')}.h5 there"
-            found.append(Finding(name, "note", "is there", advice=advice))
+        there = other_forms(data).strip(" ()")
+        found.append(Finding(names, "missing", there, advice=f"get it from {INFO.source}"))
     found += collected(_pictures(folders, shown), "pictures", _AGAIN)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.tables import read_text
 
 __all__ = [
     "category", "class_names", "first_index", "names_of", "parse_name", "picture_list",
@@ -122,10 +124,11 @@ def picture_list(places: Sequence[Path], side: str) -> list[str] | None:
 
 
 def _read_list(path: Path) -> list[str]:
+    text = read_text(path, "list of pictures")
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (OSError, ValueError, csv.Error) as error:
+        lines = csv.reader(io.StringIO(text, newline=""))
+        rows = [row for row in lines if any(cell.strip() for cell in row)]
+    except csv.Error as error:
         raise CalcarineError(f"The list of pictures {path} cannot be read ({error}).") from error
     names = []
     for number, row in enumerate(rows, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,7 @@ from calcarine.datasets.download.assets import Terms
 from calcarine.datasets.provider import DatasetInfo
 from calcarine.errors import CalcarineError
 
-__all__ = [
-    "INFO", "ON_REQUEST", "WHO", "Parts", "find_subject", "matlab_files", "places", "unions",
-]  # fmt: skip
+__all__ = ["INFO", "ON_REQUEST", "WHO", "Parts", "find_subject", "other_forms", "places", "unions"]
 
 WHO = "Data set god"
 ON_REQUEST = (
@@ -103,15 +102,26 @@ def find_subject(data: str | Path | None, subject: str, form: str) -> Path:
     for path in (place / name for name in wanted for place in places(data)):
         if path.is_file():
             return path
-    lost = f"{WHO}: there is no {' and no '.join(wanted)} in {Path(data)}"
-    if f"Subject{number}.mat" in matlab_files(data):
-        lost += f" (Subject{number}.mat, MATLAB's form of the same data, is not read)"
-    raise CalcarineError(f"{lost}; get it from {INFO.source}.")
+    raise CalcarineError(
+        f"{WHO}: there is no {' and no '.join(wanted)} in {Path(data)}{other_forms(data, number)}; "
+        f"get it from {INFO.source}."
+    )
 
 
-def matlab_files(data: str | Path) -> list[str]:
-    """Names of subjects' files in MATLAB's form, which are not read."""
-    return sorted(path.name for place in places(data) for path in place.glob("Subject[1-5].mat"))
+def other_forms(data: str | Path, number: str = "[1-5]") -> str:
+    """What to say of files of a subject that are there in a form that is not read, else ""."""
+    pattern = re.compile(rf"(subject|sbj)[-_ ]?0?{number}\b.*", re.IGNORECASE)
+    there = sorted(
+        path.name
+        for place in places(data)
+        for path in place.iterdir()
+        if path.is_file() and pattern.fullmatch(path.name)
+    )
+    if not there:
+        return ""
+    if all(name.lower().endswith(".mat") for name in there):
+        return f" (there is {', '.join(there)}, MATLAB's form, which is not read)"
+    return f" (there is {', '.join(there)}, which is not read)"
 
 
 def unions(rois: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:

@@ -13,11 +13,11 @@ from calcarine.datasets.god._parts import ON_REQUEST, WHO, Parts
 from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import FolderSource
 from calcarine.stimuli.images import resize_images
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["AbsentSource", "find_pictures", "god_stimuli", "picture_files", "read_pictures"]
 
-_SUFFIXES = (".jpeg", ".jpg", ".png")
 _SIDES = {"train": ("stimuli/training", "training"), "test": ("stimuli/test", "test")}
 DEFAULT_SIZE = 256
 
@@ -77,7 +77,7 @@ def picture_files(folder: Path) -> dict[str, dict[str, Path]]:
             if not place.is_dir() or found[side]:
                 continue
             for path in sorted(place.rglob("*")):
-                name = parse_name(path.stem) if path.suffix.lower() in _SUFFIXES else None
+                name = parse_name(path.stem) if path.suffix.lower() in PICTURE_SUFFIXES else None
                 if name:
                     found[side][name] = path
     return found

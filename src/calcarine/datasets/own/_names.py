@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
 from calcarine.stimuli._tables import read_table
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 
 __all__ = ["PictureNames", "files_below"]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _TABLES = (".csv", ".tsv", ".json", ".parquet")
 
 Parts = tuple[str, ...]
@@ -116,7 +116,7 @@ class PictureNames:
 
 
 def _folder_ids(folder: Path) -> list[tuple[str, str]]:
-    paths = [path.relative_to(folder) for path in files_below(folder, _PICTURES)]
+    paths = [path.relative_to(folder) for path in files_below(folder, PICTURE_SUFFIXES)]
     stems: dict[str, int] = {}
     bare: dict[str, int] = {}
     for path in paths:
@@ -138,6 +138,6 @@ def _parts(name: str) -> tuple[Parts, str]:
     if not parts:
         return (str(name),), ""
     ending = path.suffix.lower()
-    if ending not in _PICTURES:
+    if ending not in PICTURE_SUFFIXES:
         return parts, ""
     return (*parts[:-1], path.stem), ending

@@ -19,11 +19,14 @@ from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import FolderSource, _cropped
 from calcarine.stimuli._tables import cell_texts
 from calcarine.stimuli.images import resize_images
+from calcarine.stimuli.names import match_names
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.stimuli.stimulus_set import StimulusSet
+from calcarine.stimuli.tables import read_text
 
 __all__ = ["read_captions", "stimulus_set"]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_TEXT_COLUMNS = ("id", "caption", "captions", "category", "categories")
 _TABLES = (".csv", ".tsv", ".json", ".parquet")
 
 Texts = Mapping[str, tuple[str, ...]]
@@ -205,36 +208,57 @@ def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
         If the file is no such thing or describes none of them.
     """
     if path.suffix.lower() == ".json":
-        captions, categories = _json_captions(path), {}
+        categories: dict[str, tuple[str, ...]] = {}
+        captions = _json_captions(path)
     else:
-        table = texts_table(path, "captions")
-        if "id" not in table.columns or not any(
-            name.startswith("caption") for name in table.columns
-        ):
-            raise CalcarineError(
-                f"The captions {path} need the columns id and caption; there are "
-                f"{', '.join(table.columns)}."
-            )
-        rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-        captions = {row["id"]: cell_texts(row, "caption", "captions") for row in rows}
-        categories = {row["id"]: cell_texts(row, "category", "categories") for row in rows}
-        if len(captions) < len(rows):
-            raise CalcarineError(
-                f"The captions {path} name a stimulus twice; put its captions in one row."
-            )
-    if not any(key in captions for key in shown):
+        captions, categories = _table_captions(path)
+    return _of_shown(captions, shown, path), _of_shown(categories, shown, None)
+
+
+def _table_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    table = texts_table(path, "captions", _TEXT_COLUMNS)
+    if "id" not in table.columns or not any(name.startswith("caption") for name in table.columns):
+        raise CalcarineError(
+            f"The captions {path} need the columns id and caption; there are "
+            f"{', '.join(table.columns)}."
+        )
+    captions: dict[str, tuple[str, ...]] = {}
+    categories: dict[str, tuple[str, ...]] = {}
+    for row in table.to_dict("records"):
+        cells = {str(name): value for name, value in row.items()}
+        key = cells["id"]
+        # COCO's form has a row for each caption, so a stimulus may come again.
+        _add(captions, key, cell_texts(cells, "caption", "captions"))
+        _add(categories, key, cell_texts(cells, "category", "categories"))
+    return captions, categories
+
+
+def _add(texts: dict[str, tuple[str, ...]], key: str, more: Sequence[str]) -> None:
+    known = texts.get(key, ())
+    texts[key] = known + tuple(text for text in dict.fromkeys(more) if text not in known)
+
+
+def _of_shown(
+    texts: dict[str, tuple[str, ...]], shown: Sequence[str], path: Path | None
+) -> dict[str, tuple[str, ...]]:
+    """Texts by the ids of the trials; ids may have endings on either side."""
+    meant = match_names(texts, shown, loose=False)
+    found = {meant[key]: value for key, value in texts.items() if key in meant}
+    if path is not None and not found:
         raise CalcarineError(
             f"The captions {path} describe none of the {len(shown)} stimuli shown; its ids are as "
-            f"{next(iter(captions), 'nothing')}, those shown as {shown[0]}."
+            f"{next(iter(texts), 'nothing')}, those shown as {shown[0]}."
         )
-    return captions, categories
+    return {**{key: value for key, value in texts.items() if key not in meant}, **found}
 
 
 def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        tree = json.loads(read_text(path, "captions"))
+    except (ValueError, RecursionError) as error:
         raise CalcarineError(f"The captions {path} cannot be read ({reason(error)}).") from error
+    if isinstance(tree, list) or (isinstance(tree, dict) and "annotations" in tree):
+        return _record_captions(tree, path)
     found = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():
         listed = [value] if isinstance(value, str) else value
@@ -248,16 +272,36 @@ def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def _record_captions(tree: Any, path: Path) -> dict[str, tuple[str, ...]]:
+    """Captions of records with a caption each, or of COCO's own files."""
+    whole = isinstance(tree, dict)
+    records = tree["annotations"] if whole else tree
+    found: dict[str, tuple[str, ...]] = {}
+    try:
+        names = {image["id"]: str(image["file_name"]) for image in tree.get("images", ())} if (
+            whole) else {}  # fmt: skip
+        for record in records:
+            number = record["image_id"] if "image_id" in record else record["id"]
+            _add(found, names.get(number, str(number)), [str(record["caption"]).strip()])
+    except (KeyError, TypeError, AttributeError):
+        raise CalcarineError(
+            f"The captions {path} need an id (or image_id) and a caption in each record."
+        ) from None
+    if not found:
+        raise CalcarineError(f"The captions {path} hold no caption.")
+    return found
+
+
 def _filled(texts: Texts, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {key: texts.get(key, ()) for key in ids}
 
 
 def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
     """Files of the stimuli: by name, or by path below the folder, with or without its ending."""
-    paths = files_below(folder, _PICTURES)
+    paths = files_below(folder, PICTURE_SUFFIXES)
     if not paths:
         raise CalcarineError(
-            f"The folder {folder} holds no pictures ({', '.join(_PICTURES[:4])} ...)."
+            f"The folder {folder} holds no pictures ({', '.join(PICTURE_SUFFIXES[:4])} ...)."
         )
     by_name: dict[str, list[Path]] = {}
     for path in paths:
@@ -265,9 +309,12 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
         names = (whole.as_posix(), whole.with_suffix("").as_posix(), whole.name, whole.stem)
         for name in dict.fromkeys(names):
             by_name.setdefault(name, []).append(path)
+    # Trials may name a picture with a folder that is not here, as stimulus programs log it.
+    stems = [name for name, places in by_name.items() if name == places[0].stem]
+    meant = match_names([key for key in shown if key not in by_name], stems, loose=False)
     found: dict[str, Path] = {}
     for key in shown:
-        places = by_name.get(key, [])
+        places = by_name.get(meant.get(key, key), [])
         # A path that is named whole comes before equal names in folders below.
         exact = [path for path in places if path.relative_to(folder).with_suffix("").as_posix()
                  == key or path.relative_to(folder).as_posix() == key]  # fmt: skip
@@ -280,7 +327,7 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
             )
         if places:
             found[key] = places[0]
-    _check_known(shown, tuple(by_name), folder)
+    _check_known(shown, (*by_name, *meant), folder)
     used: dict[Path, str] = {}
     for key, path in found.items():
         if used.setdefault(path, key) != key:
@@ -321,7 +368,7 @@ def _hint(shown: Sequence[str], lost: Sequence[str], names: set[str]) -> str:
     lower = {key.lower(): key for key in names}
     if lost[0].lower() in lower:
         return f"there is a picture {lower[lost[0].lower()]}: capitals matter"
-    stems = [key for key in names if not key.lower().endswith(_PICTURES)]
+    stems = [key for key in names if not key.lower().endswith(PICTURE_SUFFIXES)]
     some = ", ".join(sorted(stems, key=natural)[:3])
     return f"pictures are named as {some}, and ids must be just so"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from calcarine.datasets._arrays import reason
 from calcarine.datasets.own._description import Fraction
 from calcarine.datasets.own._files import find
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.tables import read_text
 
 __all__ = ["make_split"]
 
@@ -78,13 +78,7 @@ def _repeated(times: Counter[str]) -> Split:
 
 
 def _listed(path: Path, shown: list[str]) -> Split:
-    try:
-        # Windows puts a mark before the first id, which would then be another one.
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalcarineError(
-            f"The list of test stimuli {path} cannot be read ({reason(error)})."
-        ) from error
+    lines = [line.strip() for line in read_text(path, "list of test stimuli").splitlines()]
     listed = {line for line in lines if line and not line.startswith("#")}
     chosen = listed & set(shown)
     if not chosen:

@@ -8,34 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calcarine.datasets._arrays import reason
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.tables import read_rows
 
 __all__ = ["read_trials", "texts_table"]
 
 
-def texts_table(path: Path, what: str) -> pd.DataFrame:
-    """Rows of a CSV or TSV file as text, so that ids keep their zeros.
+def texts_table(path: Path, what: str, known: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows of a table as text; see `calcarine.stimuli.tables.read_rows`.
 
     Raises
     ------
     CalcarineError
         If the file is no such table or is empty.
     """
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except Exception as error:  # pandas meets bad tables with errors of many kinds
-        raise CalcarineError(
-            f"The {what} {path} cannot be read as a table ({reason(error)})."
-        ) from error
-    table.columns = [str(name).strip() for name in table.columns]
-    if table.empty or len(set(table.columns)) < len(table.columns):
-        raise CalcarineError(f"The {what} {path} has no rows, or two columns of one name.")
-    if not all(isinstance(value, str) for value in table.to_numpy().ravel()):
-        raise CalcarineError(f"The {what} {path} has rows of unequal length.")
-    return table.apply(lambda column: column.str.strip())
+    return read_rows(path, what, known)
 
 
 def read_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
@@ -91,7 +79,7 @@ def _check_apart(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
 
 def _one_table(path: Path) -> pd.DataFrame:
     """Columns ``stimulus``, ``session`` and ``betas`` of one table, as text."""
-    table = texts_table(path, "table of trials")
+    table = texts_table(path, "table of trials", ("stimulus", "session", "betas"))
     if "stimulus" not in table.columns:
         raise CalcarineError(
             f"The table of trials {path} has no column stimulus; it has {', '.join(table.columns)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,18 @@ from calcarine.evaluation.audit.material import (
     Trials,
 )
 from calcarine.evaluation.audit.numbers import read_numbers
-from calcarine.evaluation.protocols.folders import open_folders, picture_files
-from calcarine.evaluation.protocols.inputs import read_arrays
-from calcarine.evaluation.protocols.pictures import Pictures, read_picture
+from calcarine.evaluation.protocols.arrays import ARRAY_SUFFIXES, read_arrays, read_stack
+from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
+from calcarine.evaluation.protocols.inputs import in_order
+from calcarine.evaluation.protocols.pictures import Pictures, from_array
+from calcarine.stimuli.names import match_names
+from calcarine.stimuli.pictures import read_picture
+from calcarine.stimuli.tables import read_rows
 
 COLUMNS = ("stimulus", "role", "session", "fold", "picture", "pretrain")
 _TRUE = {"1", "true", "yes", "1.0"}
 _FALSE = {"0", "false", "no", "0.0", ""}
+_ROLES = {"training": "train", "testing": "test"}
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -48,16 +54,17 @@ def material_of_folders(
     Parameters
     ----------
     images, truth : Path
-        Folders of pictures with the same names; samples are ``NAME_0``, ``NAME_1``.
+        Folders of pictures with the same names; samples are ``NAME_0``, ``NAME_1``.  Wherever a
+        folder of pictures is wanted, a stack (.pt, .npy, .npz) may be given.
     train : Path, optional
         Folder of the pictures of training.
     ids : Path, optional
         CSV with a row for each trial and the column stimulus, and any of role, session, fold,
         picture and pretrain.
     responses : Path, optional
-        CSV or .npz: see `read_responses`.
+        CSV, .npz, .npy or .pt: see `read_responses`.
     predictions : Path, optional
-        .npz with predictions and any of targets, train_targets and ids.
+        .npz or .pt with predictions and any of targets, train_targets and ids, or .npy.
     samples : Path, optional
         Folder of all samples, where ``images`` holds the chosen ones.
     others : sequence of Path
@@ -76,7 +83,8 @@ def material_of_folders(
         If files are missing, unreadable, or do not fit together.
     """
     given = [f"reconstructions: {images}", f"ground truths: {truth}"]
-    seen, recon = _pair(truth, images)
+    seen, recon, notes = _pair(truth, images)
+    given += notes
     found: dict[str, Any] = {}
     if train is not None:
         found["train"] = _folder(train)
@@ -97,7 +105,7 @@ def material_of_folders(
         found["choice"] = _choice(truth, samples, recon)
         given.append(f"all samples: {samples}")
     if others:
-        named = {other.name or str(other): _pair(truth, other)[1] for other in others}
+        named = {_name(other): _pair(truth, other)[1] for other in others}
         if len(named) < len(others):
             raise CalcarineError("Two folders of other methods have one name; rename one of them.")
         found["others"] = named
@@ -105,23 +113,30 @@ def material_of_folders(
     if numbers is not None:
         found["numbers"] = read_numbers(numbers)
         given.append(f"claimed numbers: {numbers}")
-    _check_names(trials, seen.ids)
+    trials = _by_names(trials, seen.ids, found.get("train"))
     return Material(
-        images.resolve().name, recon, seen, trials=trials, seed=seed, given=given, **found
+        _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **found
     )
 
 
-def _pair(truth: Path, images: Path) -> tuple[PictureSet, PictureSet]:
+def _pair(truth: Path, images: Path) -> tuple[PictureSet, PictureSet, tuple[str, ...]]:
     opened = open_folders(truth, images, "own", None)
     ids = tuple(opened.test.ids)
-    return _as_set(ids, opened.test.truth), _as_set(ids, opened.methods["own"])
+    return _as_set(ids, opened.test.truth), _as_set(ids, opened.methods["own"]), opened.notes
 
 
 def _as_set(ids: Sequence[str], pictures: Pictures) -> PictureSet:
     return PictureSet(ids, pictures.read, pictures.samples)
 
 
+def _name(place: Path) -> str:
+    return (place.stem if is_stack(place) else place.name) or str(place)
+
+
 def _folder(folder: Path) -> PictureSet:
+    if is_stack(folder):
+        stack = from_array(read_stack(folder), f"training pictures {folder}")
+        return _as_set([f"row {row}" for row in range(len(stack))], stack)
     files = picture_files(folder)
     if not files:
         raise CalcarineError(f"{folder} holds no picture: give the folder of training pictures.")
@@ -156,17 +171,7 @@ def _choice(truth: Path, samples: Path, shown: PictureSet) -> Choice:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no table with commas"
-        raise CalcarineError(f"{path} cannot be read: {reason}.") from None
-    if "stimulus" not in table.columns or not len(table):
-        raise CalcarineError(
-            f"{path} has no column stimulus or no row; give a row for each trial with the columns "
-            f"stimulus and, where known, {', '.join(COLUMNS[1:])}."
-        )
-    return table
+    return read_rows(path, "table", COLUMNS, needed=("stimulus",))
 
 
 def _columns(table: pd.DataFrame) -> dict[str, Any]:
@@ -178,6 +183,9 @@ def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
     texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
     found: dict[str, Any] = {name: texts[name] for name in ("stimulus", "role", "fold", "picture")
                              if name in texts}  # fmt: skip
+    if "role" in found:
+        lower = np.char.lower(np.char.strip(found["role"]))
+        found["role"] = np.asarray([_ROLES.get(role, role) for role in lower.tolist()], str)
     if "session" in texts:
         try:
             found["session"] = texts["session"].astype(float).astype(np.int64)
@@ -200,7 +208,8 @@ def read_responses(
     Parameters
     ----------
     path : Path
-        CSV whose columns are those of `Trials` and, for the rest, voxels; or .npz with the array
+        CSV whose columns are those of `Trials` and, for the rest, voxels; or .npz (.pt; .npy with
+        that array alone) with the array
         responses (trial, voxel), any column of `Trials`, and scaler_mean and scaler_scale of
         shape (voxel,), or of shape (session, voxel) with scaler_sessions. With a scaler the
         responses are those before scaling.
@@ -213,8 +222,8 @@ def read_responses(
     responses : float64 array of shape (trial, voxel)
     statistics : list of Statistics
     """
-    if path.suffix.lower() == ".npz":
-        arrays = read_arrays(path)
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        arrays = read_arrays(path, "responses")
         if "responses" not in arrays:
             raise CalcarineError(f"{path} has no array responses of shape (trial, voxel).")
         columns: Mapping[str, Any] = arrays
@@ -223,12 +232,7 @@ def read_responses(
         table = _table(path)
         arrays, columns = {}, _columns(table)
         rest = table.drop(columns=[name for name in COLUMNS if name in table])
-        try:
-            values = rest.to_numpy(dtype=np.float64)
-        except ValueError:
-            raise CalcarineError(
-                f"{path}: columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
-            ) from None
+        values = _numbers(rest, path)
     if "stimulus" in columns:
         trials = trials_of(columns, path)
     if trials is None:
@@ -241,6 +245,20 @@ def read_responses(
         )
     values = values.astype(np.float64)
     return trials, values, _scalers(arrays, values, trials, path)
+
+
+def _numbers(table: pd.DataFrame, path: Path) -> NDArray[np.float64]:
+    try:
+        return table.to_numpy(dtype=np.float64)
+    except ValueError:
+        pass
+    try:
+        # Spreadsheets of many countries write a comma before decimals.
+        return table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True).to_numpy(np.float64)
+    except ValueError:
+        raise CalcarineError(
+            f"{path}: columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
+        ) from None
 
 
 def _session(value: Any) -> str:
@@ -305,41 +323,48 @@ def _scalers(
 
 
 def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, "predictions")
     if "predictions" not in arrays:
-        raise CalcarineError(f"{path} has no array predictions of shape (stimulus, features).")
+        raise CalcarineError(
+            f"{path} has no array predictions of shape (stimulus, features); it has "
+            f"{', '.join(arrays) or 'none'}."
+        )
+    shape = arrays["predictions"].shape
+    arrays = in_order(arrays, ids, skip=("train_targets",))
     flat = {
         name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float64)
         for name in ("predictions", "targets", "train_targets")
         if name in arrays and arrays[name].ndim >= 2 and arrays[name].dtype.kind in "iuf"
     }
     if "predictions" not in flat or len(flat["predictions"]) != len(ids):
-        raise CalcarineError(
-            f"{path} has predictions of shape {arrays['predictions'].shape}; it needs a row of "
-            f"numbers for each of the {len(ids)} test stimuli, in the order of the array ids or, "
-            "without it, of their sorted names."
-        )
-    if "ids" in arrays:
-        place = {str(key): row for row, key in enumerate(arrays["ids"].tolist())}
-        missing = [key for key in ids if key not in place]
-        if missing or len(arrays["ids"]) != len(ids):
-            raise CalcarineError(
-                f"{path}: ids do not name every test stimulus once"
-                + (f", the first missing is {missing[0]!r}." if missing else ".")
-            )
-        order = [place[key] for key in ids]
-        for name in ("predictions", "targets"):
-            if name in flat and len(flat[name]) == len(ids):
-                flat[name] = flat[name][order]
+        raise _wrong_rows(path, shape, ids)
     return (
         Prediction("features", flat["predictions"], flat.get("targets"), flat.get("train_targets")),
     )
 
 
-def _check_names(trials: Trials | None, ids: Sequence[str]) -> None:
-    """A table that knows none of the test pictures is about something else."""
-    if trials is not None and not set(trials.stimulus.tolist()) & set(ids):
+def _wrong_rows(path: Path, shape: tuple[int, ...], ids: Sequence[str]) -> CalcarineError:
+    return CalcarineError(
+        f"{path} has predictions of shape {shape}; it needs a row of numbers for each of the "
+        f"{len(ids)} test stimuli, in the order of the array ids or, without it, of their sorted "
+        "names."
+    )
+
+
+def _by_names(trials: Trials | None, ids: Sequence[str], train: PictureSet | None) -> Trials | None:
+    """Trials whose stimuli are named as the pictures are.
+
+    A table that names some pictures just so is left as it is: another writing may then hide a
+    stimulus, which is for the checks to find.
+    """
+    if trials is None or set(trials.stimulus.tolist()) & set(ids):
+        return trials
+    known = list(dict.fromkeys([*ids, *(() if train is None else train.ids)]))
+    meant = match_names(trials.stimulus.tolist(), known)
+    if not set(meant.values()) & set(ids):
         raise CalcarineError(
             f"The table of trials names none of the test pictures, such as {ids[0]!r}; its column "
             "stimulus must hold the names of their files."
         )
+    names = np.asarray([meant.get(name, name) for name in trials.stimulus.tolist()])
+    return replace(trials, stimulus=names)

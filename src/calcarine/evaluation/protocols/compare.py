@@ -23,6 +23,32 @@ Key = tuple[str | None, str]
 FloatArray = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one subject's images.
+
+    Parameters
+    ----------
+    ids : sequence of str
+    pictures : sequence of str or None
+        SHA-256 of the ground truths, where the file records them.
+    values : sequence of float
+    """
+
+    ids: Sequence[str]
+    pictures: Sequence[str] | None
+    values: Sequence[float]
+
+    def by(self, content: bool) -> dict[str, float]:
+        """Score of each image by its content or its id; equal pictures get their mean."""
+        keys = self.pictures if content and self.pictures is not None else self.ids
+        found: dict[str, list[float]] = {}
+        for key, value in zip(keys, self.values, strict=True):
+            found.setdefault(key, []).append(value)
+        # Sorted, so that what images are called and their order change no test.
+        return {key: float(np.mean(found[key])) for key in (sorted(found) if content else found)}
+
+
 @dataclass
 class Column:
     """One method of a comparison, from one subject or several.
@@ -33,14 +59,14 @@ class Column:
     records : dict
         By protocol and metric; of several subjects, their mean and hierarchical interval.
     scores : dict
-        By protocol and metric: scores of each subject's images by id.
+        By protocol and metric: scores of each subject's images.
     subjects : tuple of str or None
         In the order of `scores`; None where nobody said who it was.
     """
 
     name: str
     records: dict[Key, Record] = field(default_factory=dict)
-    scores: dict[Key, list[dict[str, float]]] = field(default_factory=dict)
+    scores: dict[Key, list[ImageScores]] = field(default_factory=dict)
     subjects: tuple[str | None, ...] = ()
 
 
@@ -208,8 +234,8 @@ def _column(
                 )
             values = file.per_image.get(method, {}).get(record["protocol"], {}).get(key[1])
             if values is not None:
-                by_id = dict(zip(file.ids, values, strict=True))
-                column.scores.setdefault(key, []).append(by_id)
+                own = ImageScores(file.ids, file.pictures, values)
+                column.scores.setdefault(key, []).append(own)
     if len(parts) > 1:
         column.records = {
             key: _joined(record, column.scores.get(key, []), len(parts), n_boot, seed)
@@ -221,9 +247,9 @@ def _column(
 
 
 def _joined(
-    record: Record, scores: list[dict[str, float]], subjects: int, n_boot: int, seed: int
+    record: Record, scores: list[ImageScores], subjects: int, n_boot: int, seed: int
 ) -> Record:
-    values = [np.asarray(list(found.values())) for found in scores]
+    values = [np.asarray(found.values) for found in scores]
     result = hierarchical_bootstrap(values, n_boot, seed=seed)
     return record | {
         "value": result.value,
@@ -293,25 +319,35 @@ def _tests(
     columns: list[Column], notes: list[str], n_boot: int, n_permutations: int, seed: int
 ) -> list[dict[str, Any]]:
     found = []
-    for a, b in combinations(columns, 2):
-        told = None not in (*a.subjects, *b.subjects)
-        if a.scores and b.scores and told and a.subjects != b.subjects:
-            notes.append(
-                f"{a.name} and {b.name} are of other subjects, so they are not tested against "
-                "each other."
-            )
+    bare = [column.name for column in columns if not column.scores]
+    if bare:
+        notes.append(f"{', '.join(bare)}: not tested, for there are no scores of single images.")
+    for a, b in combinations([column for column in columns if column.scores], 2):
+        reason = _why_not_at_all(a, b)
+        if reason is not None:
+            notes.append(f"{a.name} and {b.name} {reason}, so they are not tested.")
             continue
-        for key in a.scores:
-            if key not in a.records or key not in b.records or key not in b.scores:
+        untested: dict[str, list[str]] = {}
+        for key in a.records:
+            if key not in b.records:
                 continue
-            # Tests are of means; a median of ranks has the ranks' mean beside it.
-            median = a.records[key].get("summary") == "median"
-            if median or differences(a.records[key], b.records[key]):
+            result: dict[str, Any] | str = _why_no_test(key, a, b) or _test(
+                a.scores[key], b.scores[key], n_boot, n_permutations, seed
+            )
+            if isinstance(result, str):
+                untested.setdefault(result, []).append(key[1])
                 continue
-            result = _test(a.scores[key], b.scores[key], n_boot, n_permutations, seed)
-            if result is not None:
-                head = {"protocol": key[0], "metric": key[1], "a": a.name, "b": b.name}
-                found.append(head | result)
+            head = {"protocol": key[0], "metric": key[1], "a": a.name, "b": b.name}
+            found.append(head | result)
+        notes += [
+            f"{a.name} and {b.name} are not tested on {_some(metrics)}: {why}."
+            for why, metrics in untested.items()
+        ]
+        if any(one.pictures is None for one in _image_scores(a, b)):
+            notes.append(
+                f"{a.name} and {b.name} are paired by the names of images, for files of an older "
+                "version do not record what the images are; score again to pair by content."
+            )
     for protocol in {test["protocol"] for test in found}:
         family = [test for test in found if test["protocol"] == protocol]
         for name in ("p", "p_signed_rank"):
@@ -320,19 +356,50 @@ def _tests(
     return found
 
 
+def _image_scores(*columns: Column) -> list[ImageScores]:
+    return [one for column in columns for scores in column.scores.values() for one in scores]
+
+
+def _why_not_at_all(a: Column, b: Column) -> str | None:
+    if None not in (*a.subjects, *b.subjects) and a.subjects != b.subjects:
+        return "are of other subjects"
+    if len(a.subjects) != len(b.subjects):
+        return f"are of {len(a.subjects)} and {len(b.subjects)} subjects"
+    return None
+
+
+def _why_no_test(key: Key, a: Column, b: Column) -> str | None:
+    # Tests are of means; a median of ranks has the ranks' mean beside it.
+    if a.records[key].get("summary") == "median":
+        return "medians are not tested"
+    if key not in a.scores or key not in b.scores:
+        return "it has no scores of single images"
+    unlike = differences(a.records[key], b.records[key])
+    return f"the scores are not comparable ({', '.join(unlike)})" if unlike else None
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
 def _test(
-    a: list[dict[str, float]],
-    b: list[dict[str, float]],
+    a: list[ImageScores],
+    b: list[ImageScores],
     n_boot: int,
     n_permutations: int,
     seed: int,
-) -> dict[str, Any] | None:
-    """Test two methods on the images that both have, or None where they share none."""
-    if len(a) != len(b):
-        return None
-    gains = [{i: x[i] - y[i] for i in x if i in y} for x, y in zip(a, b, strict=True)]
+) -> dict[str, Any] | str:
+    """Test two methods on the images of both, or say why not."""
+    content = all(one.pictures is not None for one in (*a, *b))
+    pairs = [(x.by(content), y.by(content)) for x, y in zip(a, b, strict=True)]
+    if not content and any(set(x) != set(y) for x, y in pairs):
+        return (
+            "their images have other names, and files of an older version do not record what the "
+            "images are; score again"
+        )
+    gains = [{i: x[i] - y[i] for i in x if i in y} for x, y in pairs]
     if not all(gains):
-        return None
+        return "they have no image in common"
     # Subjects who saw one image are no independent witnesses of it, so signs flip by image.
     images: dict[str, list[float]] = {}
     for gain in gains:

@@ -31,6 +31,8 @@ class ScoreFile:
     records : list of dict
     per_image : dict
         Scores by method, protocol and metric, in the order of `ids`.
+    pictures : list of str or None
+        SHA-256 of each ground truth, in the order of `ids`; files of older versions have none.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class ScoreFile:
     ids: list[str]
     records: list[dict[str, Any]]
     per_image: PerImage
+    pictures: list[str] | None = None
 
 
 def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None = None) -> None:
@@ -59,11 +62,14 @@ def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None =
         method, protocol, metric = (str(key) for key in keys)
         values = [round(float(value), 9) for value in rows["value"]]
         per_image.setdefault(method, {}).setdefault(protocol, {})[metric] = values
+    ids = [str(i) for i in dict.fromkeys(table["id"])]
+    known = [evaluation.pictures.get(i) for i in ids]
     content = {
         "format": FORMAT,
         "calcarine": __version__,
         "subject": subject,
-        "ids": [str(i) for i in dict.fromkeys(table["id"])],
+        "ids": ids,
+        "pictures": None if None in known else known,
         "notes": evaluation.notes,
         "records": [
             {k: round(v, 9) if isinstance(v, float) else v for k, v in record.items()}
@@ -106,7 +112,12 @@ def read_scores(path: str | Path) -> ScoreFile:
             f"{path} is a damaged file of scores ({wrong}): make it with 'calcarine score --out'."
         )
     return ScoreFile(
-        path, content["subject"], content["ids"], content["records"], content["per_image"]
+        path,
+        content["subject"],
+        content["ids"],
+        content["records"],
+        content["per_image"],
+        content.get("pictures"),
     )
 
 
@@ -164,6 +175,11 @@ def _wrong(content: dict[str, Any]) -> str | None:
     ids, records = content.get("ids"), content.get("records")
     if not isinstance(ids, list) or not all(map(_is_text, ids)) or len(set(ids)) < len(ids):
         return "ids"
+    pictures = content.get("pictures")
+    if pictures is not None and (
+        not isinstance(pictures, list) or [type(one) for one in pictures] != [str] * len(ids)
+    ):
+        return "pictures"
     if not isinstance(records, list):
         return "records"
     for number, record in enumerate(records):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.pictures import Pictures, from_files, read_picture
+from calcarine.evaluation.protocols.arrays import ARRAY_SUFFIXES, read_stack
+from calcarine.evaluation.protocols.inputs import in_order
+from calcarine.evaluation.protocols.pairing import originals, paired
+from calcarine.evaluation.protocols.pictures import Pictures, from_array, from_files
+from calcarine.evaluation.protocols.preprocess import as_uint8
 from calcarine.evaluation.protocols.score import Settings, TestSet, floors_of, score_pictures
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES, check_picture, read_picture
 
 if TYPE_CHECKING:
     from calcarine.evaluation.scores import Evaluation
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_SAMPLE = re.compile(r"^(?P<name>.+)_(?:sample-?|s)?(?P<number>\d+)$")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Folder:
 
     test: TestSet
     methods: dict[str, Pictures]
+    notes: tuple[str, ...] = ()
 
 
 def score_folder(
@@ -51,8 +53,8 @@ def score_folder(
     Parameters
     ----------
     truth, images : path
-        Folders of pictures with the same names. Several samples of NAME are called ``NAME_0``,
-        ``NAME_s0`` or ``NAME_sample-0``.
+        Folders of pictures with the same names, or files of stacks (.pt, .npy, .npz). Several
+        samples of NAME are called ``NAME_0``, ``NAME_s0`` or ``NAME_sample-0``.
     run : path, optional
         Folder of a run, instead of the two.
     method : str, optional
@@ -62,11 +64,12 @@ def score_folder(
     categories : mapping of str to str, optional
         Category of each image by its name.
     train : path, optional
-        Folder of training pictures of one size, for floors.
+        Folder or stack of training pictures of one size, for floors.
     blurry : path, optional
-        Folder of low-level reconstructions, of which "mindeye" blends in a quarter.
+        Folder or stack of low-level reconstructions, of which "mindeye" blends in a quarter.
     inputs : mapping of str to array, optional
-        As in `score_arrays`, rows in the alphabetical order of names.
+        As in `score_arrays`, rows in the order of the array ``ids`` or, without it, of sorted
+        names (numbers where names are 0 to n - 1).
     samples : mapping of str to int, optional
         Of a run: how many samples of a method count; all by default.
     settings : Settings
@@ -94,33 +97,39 @@ def score_folder(
     else:
         found = open_folders(Path(truth), Path(images), method, test_set)
     ids = found.test.ids
+    notes = list(found.notes)
     low = None
     if blurry is not None and truth is not None:
-        low = open_folders(Path(truth), Path(blurry), "blurry", test_set).methods["blurry"]
+        other = open_folders(Path(truth), Path(blurry), "blurry", test_set)
+        low = other.methods["blurry"]
+        notes += [note for note in other.notes if note not in notes]
     kinds = None
     if categories is not None:
         absent = [name for name in ids if name not in categories]
         if absent:
             raise CalcarineError(f"{absent[0]!r} has no category: give every image one.")
         kinds = [categories[name] for name in ids]
-    return score_pictures(
+    result = score_pictures(
         found.test,
         found.methods,
         floors=floors_of(None if train is None else read_folder(Path(train)), ids, settings.seed),
         blurry=low,
         categories=kinds,
-        inputs=inputs,
+        inputs=None if inputs is None else in_order(inputs, ids),
         settings=settings,
         progress=progress,
     )
+    return replace(result, notes=[*notes, *result.notes])
 
 
 def open_folders(truth: Path, images: Path, method: str | None, test_set: str | None) -> Folder:
-    """Pair the pictures of two folders by name.
+    """Pair the pictures of two folders by name, or of stacks by their order.
 
     Parameters
     ----------
     truth, images : Path
+        Folders, or files of stacks; both may be one folder that holds ground truths as
+        ``NAME_org`` or ``testN-0`` beside the samples.
     method, test_set : str, optional
 
     Returns
@@ -132,37 +141,82 @@ def open_folders(truth: Path, images: Path, method: str | None, test_set: str | 
     CalcarineError
         If a picture has no partner, samples are not equally many, or there are fewer than two.
     """
-    wanted = _by_stem(truth)
-    ids = sorted(wanted)
-    made: dict[str, dict[int, Path]] = {name: {} for name in ids}
-    strangers = []
-    for stem, path in sorted(_by_stem(images).items()):
-        name, sample = _sample_of(stem, made)
-        if name is None:
-            strangers.append(stem)
-        else:
-            made[name][sample] = path
-    absent = [name for name in ids if not made[name]]
-    for names, problem, mend in (
-        (
-            absent,
-            f"have no picture in {images}",
-            "make them, or remove them from the ground truths",
-        ),
-        (strangers, f"of {images} have no ground truth in {truth}", "remove or rename them"),
-    ):
-        if names:
-            raise CalcarineError(f"{len(names)} pictures {problem}, first {names[0]!r}: {mend}.")
+    notes: list[str] = []
+    name = method or (images.stem if images.is_file() else images.name) or "reconstructions"
+    if is_stack(truth):
+        truths = from_array(read_stack(truth), f"ground truths {truth}")
+        if truths.samples > 1:
+            raise CalcarineError(
+                f"{truth} holds {truths.samples} samples of each picture; give one ground truth "
+                "for each."
+            )
+        ids = [str(row) for row in range(len(truths))]
+    else:
+        wanted, notes = _ground_truths(truth, images)
+        ids = sorted(wanted)
+        truths = from_files([[wanted[key]] for key in ids])
     if len(ids) < 2:
         raise CalcarineError(
             f"{truth} holds {len(ids)} picture to score, and at least 2 are needed: add pictures."
         )
+    if is_stack(images):
+        made = _rows(from_array(read_stack(images), f"pictures {images}"), ids, truth, images)
+    else:
+        made, more = _pair(ids, truth, images)
+        notes = notes + more
+    if not is_stack(truth):
+        _check_readable([wanted[key] for key in ids])
+    return Folder(TestSet(truths, ids, test_set), {name: made}, tuple(notes))
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a path is meant as a file of pictures, not as a folder."""
+    return not path.is_dir() and path.suffix.lower() in ARRAY_SUFFIXES
+
+
+def _ground_truths(truth: Path, images: Path) -> tuple[dict[str, Path], list[str]]:
+    files = _by_stem(truth)
+    if not images.is_dir():
+        return originals(files, truth)
+    same = truth.resolve() == images.resolve()
+    if not same and set(files) <= set(_by_stem(images)):
+        return files, []
+    return originals(files, truth)
+
+
+def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[Pictures, list[str]]:
+    files = _by_stem(images)
+    found = paired(ids, files, images)
+    made = found.made
+    absent = [name for name in ids if not made[name]]
+    for names, problem, mend in (
+        (absent, f"no picture in {images}", "make them, or remove them from the ground truths"),
+        (found.strangers, f"no ground truth in {truth}", "remove or rename them"),
+    ):
+        if names:
+            owner = "ground truths have" if names is absent else f"pictures of {images} have"
+            count = f"{len(names)} of {len(ids if names is absent else files)}"
+            raise CalcarineError(f"{count} {owner} {problem}, the first {names[0]!r}; {mend}.")
     _check_samples(ids, made, images)
-    files = [[made[name][key] for key in sorted(made[name])] for name in ids]
-    truths = from_files([[wanted[name]] for name in ids])
-    _check_readable([*(wanted[name] for name in ids), *(path for row in files for path in row)])
-    test = TestSet(truths, ids, test_set)
-    return Folder(test, {method or images.name or "reconstructions": from_files(files)})
+    paths = [[made[name][key] for key in sorted(made[name])] for name in ids]
+    _check_readable([path for row in paths for path in row])
+    return from_files(paths), found.notes
+
+
+def _rows(stack: Pictures, ids: Sequence[str], truth: Path, images: Path) -> Pictures:
+    """Pictures of a stack in the order of the ground truths, whose names are its rows."""
+    if len(stack) != len(ids):
+        raise CalcarineError(
+            f"{truth} holds {len(ids)} ground truths and {images} {len(stack)} pictures; give one "
+            "for each."
+        )
+    places = {name: int(name) for name in ids if name.isdecimal()}
+    if sorted(places.values()) != list(range(len(ids))):
+        raise CalcarineError(
+            f"The rows of {images} have no names, and the pictures of {truth} are not named 0 to "
+            f"{len(ids) - 1}, such as {ids[0]!r}; give both as stacks or both as folders."
+        )
+    return Pictures(len(ids), stack.samples, lambda i, s: stack.read(places[ids[i]], s))
 
 
 def open_run(
@@ -213,12 +267,21 @@ def open_run(
 
 
 def read_folder(folder: Path) -> NDArray[np.uint8]:
-    """All pictures of a folder as one array, shape (n, height, width, 3)."""
-    pictures = [read_picture(path) for _, path in sorted(_by_stem(folder).items())]
+    """All pictures of a folder or stack as one array, shape (n, height, width, 3)."""
+    if is_stack(folder):
+        stack = from_array(read_stack(folder), f"training pictures {folder}")
+        return np.stack([as_uint8(stack.read(row, 0)) for row in range(len(stack))])
+    files = [path for _, path in sorted(_by_stem(folder).items())]
+    pictures = [read_picture(path) for path in files]
     if not pictures:
         raise CalcarineError(f"{folder} holds no picture: give a folder of training pictures.")
-    if len({picture.shape for picture in pictures}) > 1:
-        raise CalcarineError(f"the pictures of {folder} differ in size: give them one size.")
+    size = pictures[0].shape[:2]
+    for path, picture in zip(files, pictures, strict=True):
+        if picture.shape[:2] != size:
+            raise CalcarineError(
+                f"{path} has {picture.shape[0]} x {picture.shape[1]} pixels (height x width) and "
+                f"{files[0]} has {size[0]} x {size[1]}; give the training pictures one size."
+            )
     return np.stack(pictures)
 
 
@@ -230,12 +293,17 @@ def picture_files(folder: Path) -> list[Path]:
     CalcarineError
         If there is no such folder.
     """
+    if folder.is_file():
+        raise CalcarineError(
+            f"{folder} is a file; give a folder of pictures, or a stack "
+            f"({', '.join(ARRAY_SUFFIXES)})."
+        )
     if not folder.is_dir():
-        raise CalcarineError(f"there is no folder {folder}: look at its name.")
+        raise CalcarineError(f"There is no folder {folder}; check its name.")
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
     ]
 
 
@@ -248,16 +316,6 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             )
         found[path.stem] = path
     return found
-
-
-def _sample_of(stem: str, known: Mapping[str, Any]) -> tuple[str | None, int]:
-    """Name and sample number of a file; a name of a ground truth itself comes first."""
-    if stem in known:
-        return stem, -1
-    match = _SAMPLE.match(stem)
-    if match and match["name"] in known:
-        return match["name"], int(match["number"])
-    return None, 0
 
 
 def _check_samples(ids: Sequence[str], made: Mapping[str, Mapping[int, Path]], where: Path) -> None:
@@ -277,17 +335,8 @@ def _check_samples(ids: Sequence[str], made: Mapping[str, Mapping[int, Path]], w
 
 def _check_readable(paths: Sequence[Path]) -> None:
     """Look at the head of every file, so that a broken one is told before hours of work."""
-    from PIL import Image
-
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                image.verify()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            raise CalcarineError(
-                f"{path} is missing or not an image that can be read: write it again or leave it "
-                "out on both sides."
-            ) from None
+        check_picture(path)
 
 
 def _inside(run: Path, relative: str) -> Path:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
+from calcarine.stimuli.names import match_names
 
 MIN_GROUP, MAX_GROUPS = 5, 10
+_KNOWN = re.compile(r"(image|brain)_embeddings|(predicted_)?betas_.+")
 
 
 @dataclass
@@ -24,21 +25,70 @@ class Inputs:
     notes: list[str] = field(default_factory=list)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays of an .npz file by name; nothing is unpickled.
+def in_order(
+    arrays: Mapping[str, NDArray[Any]], ids: Sequence[str], skip: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Rows of arrays in the order of the stimuli.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        A row for each stimulus, in the order of the array ``ids`` where there is one; otherwise
+        of sorted names, and where names are the numbers 0 to n - 1, of these numbers.
+    ids : sequence of str
+        Names of the stimuli.
+    skip : sequence of str
+        Arrays that have no rows of stimuli.
+
+    Returns
+    -------
+    dict of str to array
+        Without ``ids``.
 
     Raises
     ------
     CalcarineError
-        If the file is missing, broken, or holds objects.
+        If ``ids`` do not name every stimulus once, or the order is not clear without them.
     """
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile):
+    found = {name: array for name, array in arrays.items() if name != "ids"}
+    own = {n for n, array in found.items() if array.ndim and len(array) == len(ids)} - set(skip)
+    if not own:
+        return found
+    order = _named_rows(arrays["ids"], ids) if "ids" in arrays else _sorted_rows(ids)
+    return {name: array[order] if name in own else array for name, array in found.items()}
+
+
+def _named_rows(names: NDArray[Any], ids: Sequence[str]) -> list[int]:
+    written = [str(name) for name in np.asarray(names).ravel().tolist()]
+    meant = match_names(written, ids)
+    place = {meant[name]: row for row, name in enumerate(written) if name in meant}
+    missing = [key for key in ids if key not in place]
+    if missing or len(written) != len(ids):
         raise CalcarineError(
-            f"{path} is missing or no .npz of plain arrays: write it with numpy.savez."
-        ) from None
+            f"The array ids has {len(written)} names for {len(ids)} stimuli and must name each "
+            "once" + (f"; the first that is missing is {missing[0]!r}." if missing else ".")
+        )
+    return [place[key] for key in ids]
+
+
+def _sorted_rows(ids: Sequence[str]) -> list[int]:
+    numbers = [int(key) if key.isdecimal() else -1 for key in ids]
+    if sorted(numbers) == list(range(len(ids))):
+        return numbers
+    by_text = sorted(range(len(ids)), key=lambda row: ids[row])
+    by_number = sorted(
+        range(len(ids)), key=lambda row: re.sub(r"\d+", lambda found: found[0].zfill(20), ids[row])
+    )
+    if by_text != by_number:
+        raise CalcarineError(
+            f"The names of the stimuli, such as {ids[by_text[1]]!r} and {ids[by_number[1]]!r}, "
+            "have another order as text than as numbers; give the array ids with the name of "
+            "each row."
+        )
+    rows = [0] * len(ids)
+    for place, row in enumerate(by_text):
+        rows[row] = place
+    return rows
 
 
 def prepared_inputs(
@@ -71,6 +121,14 @@ def prepared_inputs(
         class.
     """
     result = Inputs(dict(inputs or {}))
+    unknown = [name for name in result.found if not _KNOWN.fullmatch(name)]
+    for name in unknown:
+        del result.found[name]
+    if unknown:
+        result.notes.append(
+            f"No metric uses the arrays {', '.join(unknown)}; known are image_embeddings, "
+            "brain_embeddings, betas_REGION and predicted_betas_REGION."
+        )
     for name, array in result.found.items():
         if len(array) != n:
             raise CalcarineError(

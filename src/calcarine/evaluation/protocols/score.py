@@ -234,7 +234,8 @@ def score_pictures(
     found = [table for table in tables if len(table)]
     empty = pd.DataFrame(columns=["id", "method", "metric", "value", "category", "protocol"])
     table = pd.concat(found, ignore_index=True) if found else empty
-    return Evaluation(records, table, list(dict.fromkeys(notes)))
+    contents = dict(zip(test.ids, test.truth.digests, strict=True))
+    return Evaluation(records, table, list(dict.fromkeys(notes)), contents)
 
 
 def floors_of(

@@ -9,12 +9,11 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calcarine.errors import CalcarineError
+from calcarine.stimuli.pictures import BACKGROUND, read_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_GREY = (128, 128, 128)
 _HEAD = 33  # signature and IHDR
 _CHUNK = 12  # length, name and checksum of a chunk
 _BLUR = 1 / 64  # radius of the slight blur, as a share of the side
@@ -38,26 +37,17 @@ def load_uniform(path: Path, size: int) -> Image.Image:
     Raises
     ------
     CalcarineError
-        If the file is no readable picture.
+        If the file cannot be read; see `calcarine.stimuli.read_picture`.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    try:
-        with Image.open(path) as opened:
-            turned = ImageOps.exif_transpose(opened) or opened
-            rgba = turned.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CalcarineError(
-            f"{path} is no readable picture; put a whole one in its place or leave it out."
-        ) from error
-    flat = Image.new("RGBA", rgba.size, (*_GREY, 255))
-    flat.alpha_composite(rgba)
+    flat = Image.fromarray(read_picture(path))
     scale = size / max(flat.size)
-    fitted = flat.convert("RGB").resize(
+    fitted = flat.resize(
         (max(1, round(flat.width * scale)), max(1, round(flat.height * scale))),
         Image.Resampling.LANCZOS,
     )
-    square = Image.new("RGB", (size, size), _GREY)
+    square = Image.new("RGB", (size, size), BACKGROUND)
     square.paste(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
     return square
 

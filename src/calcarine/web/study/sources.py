@@ -13,10 +13,11 @@ import numpy as np
 
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file
+from calcarine.stimuli.names import match_names
+from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.web.pictures import RunPictures
 
 PAPER_METHODS = ("z_c", "z", "c")
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 _BETWEEN = " vs "
 
 
@@ -102,6 +103,8 @@ def from_runs(
 def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Pictures:
     """Take pictures from folders, matched by file name without its ending.
 
+    Names may differ by case and leading zeros where that leaves no doubt.
+
     Parameters
     ----------
     folders : sequence of str
@@ -132,6 +135,9 @@ def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Pictu
         for name, folder in named.items()
     ]
     originals = files.pop("original")
+    for name, own in files.items():
+        meant = match_names(own, list(originals))
+        files[name] = {meant.get(stem, stem): path for stem, path in own.items()}
     return _complete(originals, files, list(combinations(files, 2)), simulated, provenance)
 
 
@@ -222,7 +228,7 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
         raise CalcarineError(f"There is no folder {folder}; give one with pictures.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _PICTURES or path.name.startswith("."):
+        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
             raise CalcarineError(
@@ -230,7 +236,7 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
             )
         found[path.stem] = path
     if not found:
-        raise CalcarineError(f"{folder} holds no pictures (PNG, JPEG, WebP, TIFF, BMP or GIF).")
+        raise CalcarineError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
     return found
 
 
