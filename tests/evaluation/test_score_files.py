@@ -253,6 +253,27 @@ def test_files_of_one_name_are_two_columns(folders, pictures):
         compare_scores([paths[0], paths[0]])
 
 
+@pytest.mark.parametrize(("n", "flips", "remedy"), [(5, 499, "images"), (N, 99, "sign flips")])
+def test_a_comparison_that_cannot_be_significant_says_so(tmp_path, pictures, n, flips, remedy):
+    paths = []
+    for method in ("truth", "blind"):
+        found = score_arrays(
+            pictures["truth"][:n], pictures[method][:n], method=method, n_boot=20,
+            n_permutations=19, judge=None,
+        )  # fmt: skip
+        paths.append(tmp_path / f"{method}.json")
+        write_scores(paths[-1], found)
+    found = compare_scores(paths, n_permutations=flips)
+    (note,) = [text for text in found.notes if "inconclusive" in text]
+    needed = int(note.split("use at least ")[1].split()[0])
+    assert f"with {n} images, {flips} sign flips" in note and note.endswith(f"{remedy}.")
+    assert all(test["p_holm"] > 0.05 for test in found.tests)
+    if remedy == "sign flips":
+        again = compare_scores(paths, n_permutations=needed)
+        assert not any("inconclusive" in text for text in again.notes)
+        assert any(test["p_holm"] <= 0.05 for test in again.tests)
+
+
 def test_people_are_not_tested_against_each_other(files):
     found = compare_scores([files["close", "a"], files["blind", "b"]], n_permutations=19)
     assert found.tests == [] and "of other subjects" in found.notes[0]

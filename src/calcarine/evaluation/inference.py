@@ -278,7 +278,18 @@ def matched_majority(n: int) -> float:
     return float(np.maximum(deranged[n - in_place], 0) @ one_over[in_place])
 
 
-def enough(n: int, n_permutations: int, tests: int, alpha: float = 0.05) -> tuple[int, int]:
+def share_of_signs(n: int) -> float:
+    """Share that the true signs of n differences, and their opposites, have among all signs."""
+    return float(2.0 ** (1 - n))
+
+
+def enough(
+    n: int,
+    n_permutations: int,
+    tests: int,
+    alpha: float = 0.05,
+    share: Callable[[int], float] = lambda n: share_of_orders([n]),
+) -> tuple[int, int]:
     """Smallest size of a test in which perfect reconstructions are significant.
 
     Parameters
@@ -291,6 +302,9 @@ def enough(n: int, n_permutations: int, tests: int, alpha: float = 0.05) -> tupl
         Tests that Holm's correction is made for.
     alpha : float
         Threshold of the corrected p.
+    share : callable
+        From a number of images to the share of all shuffles that score as high as the true order;
+        by default that of one order among all.
 
     Returns
     -------
@@ -304,14 +318,13 @@ def enough(n: int, n_permutations: int, tests: int, alpha: float = 0.05) -> tupl
     (6, 2000)
     >>> enough(12, 100, tests=24)
     (12, 480)
+    >>> enough(5, 2000, tests=24, share=share_of_signs)
+    (11, 2000)
     """
     wanted = alpha / tests
     images = n
-    while (
-        2 * share_of_orders([images]) > wanted
-        and smallest_p(n_permutations, share_of_orders([images])) > wanted
-    ):
+    while 2 * share(images) > wanted and smallest_p(n_permutations, share(images)) > wanted:
         images += 1
-    share = share_of_orders([images])
-    shuffles = math.ceil((1 - wanted) / (wanted - share)) if share < wanted else n_permutations
+    least = share(images)
+    shuffles = math.ceil((1 - wanted) / (wanted - least)) if least < wanted else n_permutations
     return images, max(shuffles, n_permutations)

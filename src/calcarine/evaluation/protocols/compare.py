@@ -13,10 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.inference import hierarchical_bootstrap, holm, signed_rank_p
+from calcarine.evaluation.inference import (
+    enough,
+    hierarchical_bootstrap,
+    holm,
+    share_of_signs,
+    signed_rank_p,
+)
 from calcarine.evaluation.protocols.files import ScoreFile, read_scores
 from calcarine.evaluation.protocols.published import published_records
-from calcarine.evaluation.statistics import paired_difference
+from calcarine.evaluation.protocols.table import ALPHA
+from calcarine.evaluation.statistics import paired_difference, smallest_p
 
 Record = dict[str, Any]
 Key = tuple[str | None, str]
@@ -353,7 +360,24 @@ def _tests(
         for name in ("p", "p_signed_rank"):
             for test, p in zip(family, holm([test[name] for test in family]), strict=True):
                 test[f"{name}_holm"] = float(p)
+        notes += _too_few(protocol, family, n_permutations)
     return found
+
+
+def _too_few(protocol: str, family: list[dict[str, Any]], n_permutations: int) -> list[str]:
+    """Say it where no difference, however clear, could have been significant."""
+    n, tests = max(test["n"] for test in family), len(family)
+    least = tests * smallest_p(n_permutations, share_of_signs(n))
+    if least <= ALPHA:
+        return []
+    images, flips = enough(n, n_permutations, tests, ALPHA, share_of_signs)
+    wanted = [f"at least {images} images"] if images > n else []
+    wanted += [f"at least {flips} sign flips"] if flips > n_permutations else []
+    return [
+        f"Tests of {protocol} are inconclusive: with {n} images, {n_permutations} sign flips and a "
+        f"correction for {tests} tests p is at least {min(1.0, least):.2g} for any difference; use "
+        f"{' and '.join(wanted)}."
+    ]
 
 
 def _image_scores(*columns: Column) -> list[ImageScores]:
