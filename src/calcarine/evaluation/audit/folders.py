@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from calcarine.evaluation.audit.material import (
     Statistics,
     Trials,
 )
+from calcarine.evaluation.audit.names import Names
 from calcarine.evaluation.audit.numbers import read_numbers
 from calcarine.evaluation.protocols.folders import open_folders, picture_files
 from calcarine.evaluation.protocols.inputs import read_arrays
@@ -87,7 +89,7 @@ def material_of_folders(
         given.append(f"table of trials: {ids}")
     if responses is not None:
         own, values, statistics = read_responses(responses, trials)
-        trials = own
+        trials = own if trials is None else _merged(trials, own, ids, responses)
         found |= {"responses": values, "statistics": statistics}
         given.append(f"responses: {responses}")
     if predictions is not None:
@@ -336,9 +338,29 @@ def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
     )
 
 
+def _merged(trials: Trials, own: Trials, table: Path | None, responses: Path) -> Trials:
+    """Trials of two files row by row: what one of them leaves out, the other says."""
+    if own is trials:
+        return trials
+    found: dict[str, Any] = {}
+    for field in fields(Trials):
+        first, second = getattr(trials, field.name), getattr(own, field.name)
+        found[field.name] = second if first is None else first
+        if first is None or second is None or np.array_equal(first, second):
+            continue
+        raise CalcarineError(
+            f"{table} and {responses} differ in the column {field.name}: give a row for each trial "
+            "in the same order in both, or the column in one of them only."
+        )
+    return Trials(**found)
+
+
 def _check_names(trials: Trials | None, ids: Sequence[str]) -> None:
     """A table that knows none of the test pictures is about something else."""
-    if trials is not None and not set(trials.stimulus.tolist()) & set(ids):
+    if trials is None:
+        return
+    known = Names(trials.stimulus.tolist())
+    if all(known.find(key) is None for key in ids):
         raise CalcarineError(
             f"The table of trials names none of the test pictures, such as {ids[0]!r}; its column "
             "stimulus must hold the names of their files."

@@ -21,19 +21,19 @@ from calcarine.evaluation.audit.toy import SAMPLES, Array, Toy
 from calcarine.stimuli import resize_images
 
 
-@plant("nothing", "")
+@plant("nothing", "", numbers=True)
 def clean(seed: int) -> Material:
     """The honest pipeline, which shows the first sample."""
     return Toy(seed).material()
 
 
-@plant("nothing; a noisy brain", "")
+@plant("nothing; a noisy brain", "", numbers=True)
 def noisy(seed: int) -> Material:
     """The honest pipeline with little signal."""
     return Toy(seed, noise=5.0).material()
 
 
-@plant("nothing; the brain chooses among the samples", "")
+@plant("nothing; the brain chooses among the samples", "", numbers=True)
 def chosen_by_brain(seed: int) -> Material:
     """Honest, and harder: the rule sees the predicted latents and never the truth."""
     toy = Toy(seed)

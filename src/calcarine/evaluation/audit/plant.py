@@ -29,6 +29,8 @@ class Planted:
         Whether it cannot be seen from what is given, so that "cannot be told" is right.
     allowed : tuple of str
         Of an honest pipeline: checks that may flag it, as documented.
+    numbers : bool
+        Whether the slow check of claimed numbers is asked of an honest pipeline too.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Planted:
     make: Callable[[int], Material]
     hidden: bool = False
     allowed: tuple[str, ...] = ()
+    numbers: bool = False
 
 
 PLANTED: list[Planted] = []
@@ -43,12 +46,16 @@ Make = Callable[[int], Material]
 
 
 def plant(
-    name: str, check: str, hidden: bool = False, allowed: tuple[str, ...] = ()
+    name: str,
+    check: str,
+    hidden: bool = False,
+    allowed: tuple[str, ...] = (),
+    numbers: bool = False,
 ) -> Callable[[Make], Make]:
     """Register a function that makes the material of a claim."""
 
     def keep(make: Make) -> Make:
-        PLANTED.append(Planted(name, check, make, hidden, allowed))
+        PLANTED.append(Planted(name, check, make, hidden, allowed, numbers))
         return make
 
     return keep

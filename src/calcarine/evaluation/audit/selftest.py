@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from calcarine.evaluation.audit import honest, planted_copies  # noqa: F401 (they register)
+from calcarine.evaluation.audit import planted as _mistakes  # noqa: F401 (it registers)
 from calcarine.evaluation.audit.audit import audit, checks
 from calcarine.evaluation.audit.intervals import share
-from calcarine.evaluation.audit import honest, planted, planted_copies  # noqa: F401 (they register)
 from calcarine.evaluation.audit.plant import PLANTED, Planted
 
 FLAGS = ("failed", "suspicious")
@@ -71,9 +72,9 @@ class Detection:
 
 
 def _asked(planted: Planted) -> list[str]:
-    """All checks, the slow one of claimed numbers only where these or all are at stake."""
+    """All checks, the slow one of claimed numbers only where it is at stake."""
     slow = "numbers-from-pictures"
-    return [name for name in checks() if name != slow or planted.check in ("", slow)]
+    return [name for name in checks() if name != slow or planted.numbers or planted.check == slow]
 
 
 HEADINGS = ("planted", "check", "flagged", "95 % interval", "other checks that flagged")

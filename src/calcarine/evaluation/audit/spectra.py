@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,7 @@ def bands(truth: FloatArray, recon: FloatArray) -> list[list[Band]]:
         for place, channel in enumerate(CHANNELS):
             left, power = _left(t[..., place], r[..., place], ring)
             octaves = []
-            for low, high in zip(_EDGES, _EDGES[1:], strict=False):
+            for low, high in itertools.pairwise(_EDGES):
                 inside = (ring >= low) & (ring < high)
                 strength = float(power[inside].mean()) if inside.any() else 0.0
                 if strength > _ALIVE:

@@ -262,7 +262,7 @@ class NearDuplicates(Check):
     def look(self, material: Material) -> Finding:
         if material.train is None:
             return untold("The training pictures are not here.")
-        hits = _alike(material)
+        hits = _with_changed(material, _alike(material))
         best = material.nearest_train(material.truth)[0]
         among = _among_themselves(material)
         p = _drawn_nearer(best, among)
@@ -280,12 +280,21 @@ class NearDuplicates(Check):
         )
         if hits:
             low, high = share(len(hits), len(material))
+            table = Table(
+                ("in test", "in training", "how"),
+                tuple(
+                    (material.truth.ids[row], material.train.ids[column],
+                     how.removeprefix(", ") or "with small changes at most")
+                    for row, column, how in hits[:_MOST]
+                ),
+            )  # fmt: skip
             return Finding(
                 "failed",
                 f"{len(hits)} of {len(material)} test pictures ({low:.0%} to {high:.0%} of such "
                 f"pictures) are in training as the same picture, the first "
-                f"{material.truth.ids[hits[0][0]]}.",
+                f"{material.truth.ids[hits[0][0]]}{hits[0][2]}.",
                 numbers,
+                (table,),
                 pictures=shown,
             )
         if p < 0.001:
@@ -298,13 +307,27 @@ class NearDuplicates(Check):
         return Finding(
             "passed",
             "No test picture is in training, and they are no nearer to it than training pictures "
-            "are to each other. (Crops and the same object photographed again are not seen.)",
+            "are to each other. (The same object photographed again is not seen.)",
             numbers,
         )
 
 
-def _alike(material: Material) -> list[tuple[int, int, int]]:
-    """Rows of test pictures, columns of the same pictures in training, and bits."""
+def _with_changed(material: Material, hits: list[tuple[int, int]]) -> list[tuple[int, int, str]]:
+    """And those that are in training turned, mirrored, in other colours or cropped."""
+    from calcarine.datasets.splits.matching import same_pictures
+
+    assert material.train is not None
+    found = {row: (row, column, "") for row, column in hits}
+    matches = same_pictures(
+        material.truth.small, material.train.small, material.allowed, material.seed
+    )
+    for each in matches:
+        found.setdefault(each.row, (each.row, each.column, f", {each.how}"))
+    return [found[row] for row in sorted(found)]
+
+
+def _alike(material: Material) -> list[tuple[int, int]]:
+    """Rows of test pictures, and columns of the same pictures in training."""
     from calcarine.datasets import Split
     from calcarine.datasets.splits.duplicates import audit_split
     from calcarine.stimuli import StimulusSet
@@ -326,8 +349,7 @@ def _alike(material: Material) -> list[tuple[int, int, int]]:
         table = audit_split(split, both).table
         flagged = (table["flag"] == "same picture").to_numpy()
         hits += [
-            (members[k], place[str(table["hash_nearest"][k])], int(table["bits"][k]))
-            for k in np.flatnonzero(flagged)
+            (members[k], place[str(table["hash_nearest"][k])]) for k in np.flatnonzero(flagged)
         ]
     return sorted(hits)
 
@@ -416,7 +438,8 @@ class ChoicesOnTest(Check):
     def look(self, material: Material) -> Finding:
         if not material.selections:
             return untold(
-                "Nothing says how penalties, voxels and repeats were chosen, and no output shows it."
+                "Nothing says how penalties, voxels and repeats were chosen, and no output shows "
+                "it."
             )
         numbers = {
             f"{each.name} that come out again without the test": f"{each.same} of {each.n}"
