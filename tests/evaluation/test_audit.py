@@ -31,8 +31,8 @@ from calcarine.evaluation.audit.check import register_check
 from calcarine.evaluation.audit.choice import likeness
 from calcarine.evaluation.audit.generalisation import effective_rank, share_inside
 from calcarine.evaluation.audit.intervals import at_least, share
-from calcarine.evaluation.audit.numbers import definitions
 from calcarine.evaluation.audit.names import Names, canonical, difference
+from calcarine.evaluation.audit.numbers import definitions
 from calcarine.evaluation.audit.selftest import PLANTED, Detection, detect
 from calcarine.evaluation.audit.toy import Toy, claimed
 from calcarine.evaluation.protocols import score_arrays
@@ -281,7 +281,8 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
     found = audit(Material("only pictures", PictureSet.of(truth.ids, noisy), truth))
     told = {name: f.verdict for name, f in found.findings.items()}
     for name in ("split-leaks", "repeats-over-folds", "near-duplicates", "statistics-from-test",
-                 "choices-on-test", "chosen-stimuli", "best-of-samples", "retrieval", SLOW, "score-by-distance"):  # fmt: skip
+                 "choices-on-test", "chosen-stimuli", "best-of-samples", "retrieval", SLOW,
+                 "score-by-distance"):  # fmt: skip
         assert told[name] == "cannot be told"
     assert told["ignores-the-brain"] == "passed"
     # Half of every pixel is the truth's; the other half is unknown.

@@ -33,8 +33,10 @@ _FEWEST = 4
 # Pictures whose full size is read for the curve of grey values.
 _READ = 30
 
-# Measured by scripts/audit_thresholds.py (20 seeds of every pipeline of the self-test): what
-# honest pipelines reach, and what copies do, stands beside each.
+# scripts/audit_thresholds.py measures them. With two seeds, honest pipelines, among them decoders
+# with correlations of .9 to .97 at all scales and with white noise, came no nearer than a rise of
+# 1.1, a finest octave of .05, a curve of .01, a region of .88 and amplitudes within .02 of what goes
+# with the phases; copies reached .3, .02, .000, .1, and .26 below or .38 above.
 RISE = 0.5
 """Largest ratio of errors, coarse to fine, of a copied octave."""
 COPIED = 0.05
