@@ -52,7 +52,7 @@ def test_a_test_picture_that_is_a_crop_of_a_training_picture_is_found(scenes):
     test, train = scenes[:6].copy(), scenes[6:]
     test[1] = crop(0.1, 0.1, 0.1, 0.1)(train[40:41])[0]
     (found,) = same_pictures(test, train)
-    assert (found.row, found.column, found.how) == (1, 40, "cropped")
+    assert (found.row, found.column, found.how) == (1, 40, "as a larger picture")
 
 
 def test_pairs_that_do_not_count_are_left_out(scenes):

@@ -42,6 +42,8 @@ _SAME, _SAME_CROP = (0.93, 0.85), (0.96, 0.92)
 # Training pictures compared with the others; the quantile of their detail; how much closer to 1
 # that of a copy must be.
 _DRAWN, _USUAL, _CLOSER = 100, 0.98, 0.5
+# Training pictures of which so many are each other's copies, such as turned gratings, tell nothing.
+_ALL_ALIKE = 0.98
 _HOW = (
     "in other colours", "turned left", "turned around", "turned right",
     "mirrored", "mirrored and turned left", "upside down", "mirrored and turned right",
@@ -104,9 +106,11 @@ def same_pictures(
             if each.alike >= alike and each.detail >= detail
         ]
         # What is usual among training pictures costs as much again, so only where it matters.
-        least = 1 - _CLOSER * (1 - _usual(search, train, seed)) if near else 0.0
+        usual = _usual(search, train, seed) if near else 0.0
+        if usual >= _ALL_ALIKE:
+            continue
         for each in near:
-            if each.detail >= least:
+            if each.detail >= 1 - _CLOSER * (1 - usual):
                 found.setdefault(each.row, each)
     return [found[row] for row in sorted(found)]
 
@@ -145,7 +149,7 @@ def _cropped(test: Pictures, train: Pictures, allowed: NDArray[np.bool_] | None)
     def every() -> Iterator[Match]:
         crops = list(crop_candidates(test, train, True, allowed))
         for row, column, alike, detail in refine(test, train, crops):
-            yield Match(row, column, "larger", alike, detail)
+            yield Match(row, column, "as a larger picture", alike, detail)
         crops = list(crop_candidates(train, test, False, allowed))
         for column, row, alike, detail in refine(train, test, crops):
             yield Match(row, column, "cropped", alike, detail)
