@@ -155,9 +155,9 @@ def test_names_of_different_stimuli_stay_different(one, other):
 @pytest.mark.parametrize(
     ("test", "train", "verdict"),
     [
-        ("s1", "S01.png", "failed"), ("s1", "images/s1", "failed"),
-        ("new/s1", "old/s1", "suspicious"), ("test/s1", "train/s1", "passed"),
-        ("cat/001", "dog/001", "passed"), ("s1", "s2", "passed"),
+        ("k1", "K01.png", "failed"), ("k1", "images/k1", "failed"),
+        ("new/k1", "old/k1", "suspicious"), ("test/k1", "train/k1", "passed"),
+        ("cat/001", "dog/001", "passed"), ("k1", "k2", "passed"),
     ],
 )  # fmt: skip
 def test_a_leak_by_an_id_that_is_written_otherwise(rng, test, train, verdict):

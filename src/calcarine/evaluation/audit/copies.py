@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calcarine.evaluation.audit.check import (
     Check,
@@ -17,6 +18,7 @@ from calcarine.evaluation.audit.check import (
 )
 from calcarine.evaluation.audit.spectra import (
     Band,
+    FloatArray,
     bands,
     cell_shares,
     curve_left,
@@ -115,7 +117,7 @@ def measure(material: Material) -> Measures:
     Measures
     """
     truth, recon = opponent(material.truth.small), opponent(material.recon.small)
-    found = {**_by_scale(bands(truth, recon)), **_by_region(truth, recon)}
+    found: dict[str, Any] = {**_by_scale(bands(truth, recon)), **_by_region(truth, recon)}
     rows = np.linspace(0, len(material) - 1, min(len(material), _READ)).astype(int)
     left = curve_left((material.truth.full(row), material.recon.full(row)) for row in rows)
     if left is not None:
@@ -128,8 +130,8 @@ def measure(material: Material) -> Measures:
     return Measures(**found)
 
 
-def _by_scale(measured: list[list[Band]]) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _by_scale(measured: list[list[Band]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     rises = [each for octaves in measured if (each := rise(octaves)) is not None]
     near = [each for each in rises if each[1].share <= COPIED] or rises
     if near:
@@ -142,8 +144,8 @@ def _by_scale(measured: list[list[Band]]) -> dict[str, object]:
     return found
 
 
-def _by_region(truth: np.ndarray, recon: np.ndarray) -> dict[str, object]:  # type: ignore[type-arg]
-    found: dict[str, object] = {}
+def _by_region(truth: FloatArray, recon: FloatArray) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     share, error = cell_shares(truth, recon)
     if np.isfinite(share).sum() >= 4:
         ratios = np.maximum(share / max(np.nanmedian(share), 1e-9),
@@ -158,7 +160,7 @@ def _by_region(truth: np.ndarray, recon: np.ndarray) -> dict[str, object]:  # ty
     return {**found, "cells": max(0.0, float(own.mean() - other))}
 
 
-def _one_region(cells: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _one_region(cells: FloatArray) -> NDArray[np.bool_]:
     """Pictures of which one region's detail is the truth's and the median region's is not."""
     known = np.isfinite(cells).sum(axis=1) >= 4
     filled = np.where(known[:, None], cells, 0.0)

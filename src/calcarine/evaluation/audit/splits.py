@@ -87,9 +87,9 @@ class SplitLeaks(Check):
 def _test_names(material: Material, trials: Trials) -> list[str]:
     """Test stimuli of the table and, unless folds differ in what they train on, of the pictures."""
     test = trials.rows("test")
-    named = [] if test is None else trials.stimulus[test].tolist()
+    named: list[str] = [] if test is None else trials.stimulus[test].tolist()
     if material.allowed is None:
-        named += material.truth.ids
+        named.extend(material.truth.ids)
     return list(dict.fromkeys(named))
 
 
