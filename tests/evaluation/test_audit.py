@@ -157,6 +157,7 @@ def test_names_of_different_stimuli_stay_different(one, other):
     [
         ("k1", "K01.png", "failed"), ("k1", "images/k1", "failed"),
         ("new/k1", "old/k1", "suspicious"), ("test/k1", "train/k1", "passed"),
+        ("test/s1", "train/s1", "passed"),
         ("cat/001", "dog/001", "passed"), ("k1", "k2", "passed"),
     ],
 )  # fmt: skip

@@ -37,7 +37,7 @@ _READ = 30
 
 # scripts/audit_thresholds.py measures them. With two seeds, honest pipelines, among them decoders
 # with correlations of .9 to .97 at all scales and with white noise, came no nearer than a rise of
-# 1.1, a finest octave of .05, a curve of .01, a region of .88 and amplitudes within .02 of what goes
+# 1.1, a finest octave of .05, a curve of .01, a region of .88 and amplitudes .02 from what goes
 # with the phases; copies reached .3, .02, .000, .1, and .26 below or .38 above.
 RISE = 0.5
 """Largest ratio of errors, coarse to fine, of a copied octave."""

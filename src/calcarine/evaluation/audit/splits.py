@@ -89,7 +89,9 @@ def _test_names(material: Material, trials: Trials) -> list[str]:
     test = trials.rows("test")
     named: list[str] = [] if test is None else trials.stimulus[test].tolist()
     if material.allowed is None:
-        named.extend(material.truth.ids)
+        # The table's own name of a picture, which may say its side, goes before that of its file.
+        known = Names(named)
+        named.extend(key for key in material.truth.ids if known.find(key) is None)
     return list(dict.fromkeys(named))
 
 
