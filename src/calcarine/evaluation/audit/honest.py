@@ -100,14 +100,13 @@ def few_train(seed: int) -> Material:
 def grey(seed: int) -> Material:
     """Stimuli and reconstructions without colour."""
     material = Toy(seed).material()
-    pictures = {
-        name: PictureSet.of(side.ids, _grey(stack(side)[:, 0]))
-        for name, side in (("truth", material.truth), ("recon", material.recon))
-    }
     assert material.train is not None
-    train = PictureSet.of(material.train.ids, _grey(stack(material.train)[:, 0]))
-    changed = replace(material, **pictures, train=train, others={}, choice=None)
-    return shown_as(changed, stack(changed.recon)[:, 0])
+    truth, train = (
+        PictureSet.of(side.ids, _grey(stack(side)[:, 0]))
+        for side in (material.truth, material.train)
+    )
+    changed = replace(material, truth=truth, train=train, others={}, choice=None)
+    return shown_as(changed, _grey(stack(material.recon)[:, 0]))
 
 
 @plant("nothing; predictions of 6 components", "")
