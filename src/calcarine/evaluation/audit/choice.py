@@ -25,8 +25,9 @@ _SURE = 0.8
 _P = 0.001
 _PERMUTATIONS = 1999
 _FEWEST = 10
-# Where stimuli share reconstructions: p at which the brain must be said to choose among these.
-_RELATED = 0.01
+# Where stimuli share reconstructions: p up to which the brain is said to choose among these, and
+# from which it is said not to. In 8 seeds retrieval came to 1e-7, five pictures for all to .003.
+_RELATED, _UNRELATED = 1e-4, 0.001
 # Two-way identification that a claim should at least not exclude.
 _WORTH = 0.65
 
@@ -205,10 +206,12 @@ class IgnoresTheBrain(Check):
         table = Table(("space", "r with its own", "r with others", "p (Holm)"), tuple(rows))
         found = (numbers, (table,), _shown(material, twins))
         share = len(twins) / len(material)
-        related = adjusted.min() <= 0.05 and _most_are_above_chance(material)
+        # A few pictures that fit very well make a mean significant; most stimuli must fit.
+        chance = _above_chance(material)
+        related = adjusted.min() <= 0.05 and chance <= _RELATED
         if share > 0.05 and not related:
             return Finding(
-                "failed" if share > 0.5 else "suspicious",
+                "failed" if share > 0.5 and chance > _UNRELATED else "suspicious",
                 f"{len(twins)} of {len(material)} stimuli have a reconstruction that is, pixel by "
                 "pixel, another stimulus's too, and it is not shown that the brain chose it.",
                 *found,
@@ -248,10 +251,10 @@ class IgnoresTheBrain(Check):
         )
 
 
-def _most_are_above_chance(material: Material) -> bool:
-    """Whether more stimuli than chance has it beat half of the others, not some by very much."""
+def _above_chance(material: Material) -> float:
+    """Exact p that no more stimuli than chance has it beat half of the others."""
     n = int((material.identification != 0.5).sum())
-    return at_least(int((material.identification > 0.5).sum()), n, 0.5) <= _RELATED
+    return at_least(int((material.identification > 0.5).sum()), n, 0.5)
 
 
 def _others(matrix: FloatArray) -> float:
