@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.audit import audit
 from calcarine.evaluation.audit.folders import material_of_folders, read_responses
 from calcarine.evaluation.audit.toy import Toy
 
@@ -86,8 +87,8 @@ def test_all_files_together(claim, monkeypatch):
     # Means and scales of four sessions, and the zeros of none: these responses are raw.
     assert scaling["numbers"]["equal to those of training and test"] == 8
     assert [n for n, verdict in told.items() if verdict == "cannot be told"] == [
-        "numbers-from-pictures"
-    ]
+        "choices-on-test", "numbers-from-pictures",
+    ]  # fmt: skip
     assert "Means and scales made with test rows" in found.output
     assert "a.html" in found.output and len(content["given"]) == 7
 
@@ -104,6 +105,37 @@ def test_scaled_responses_in_one_table(claim):
     )
     assert material.responses.shape == (len(material.trials.stimulus), 6)
     assert not material.statistics
+
+
+def test_the_table_of_trials_still_counts_beside_responses_with_trials_of_their_own(claim):
+    """What one file leaves out the other says; where they differ, that is said."""
+    table = pd.read_csv(claim / "trials.csv", dtype=str)
+    leak = table.index[table["stimulus"] == "test-003"][0]
+    table.loc[leak, "role"] = "train"
+    table[["stimulus", "role"]].to_csv(claim / "leak.csv", index=False)
+    own = pd.read_csv(claim / "scaled.csv", dtype=str)
+    own.drop(columns="role").to_csv(claim / "no-role.csv", index=False)
+    material = material_of_folders(
+        claim / "images", claim / "truth", ids=claim / "leak.csv",
+        responses=claim / "no-role.csv",
+    )  # fmt: skip
+    assert material.trials.role[leak] == "train" and material.trials.fold is not None
+    found = audit(material, ["split-leaks"]).findings["split-leaks"]
+    assert found.verdict == "failed" and "test-003" in found.sentence
+    with pytest.raises(CalcarineError, match=r"leak\.csv and .*scaled\.csv differ in the column r"):
+        material_of_folders(
+            claim / "images", claim / "truth", ids=claim / "leak.csv",
+            responses=claim / "scaled.csv",
+        )  # fmt: skip
+
+
+def test_a_table_may_write_names_with_their_endings(claim):
+    table = pd.read_csv(claim / "trials.csv", dtype=str)
+    table["stimulus"] += ".png"
+    table.to_csv(claim / "endings.csv", index=False)
+    material = material_of_folders(claim / "images", claim / "truth", ids=claim / "endings.csv")
+    told = audit(material, ["split-leaks", "chosen-stimuli"]).findings
+    assert {found.verdict for found in told.values()} == {"passed"}
 
 
 @pytest.mark.parametrize("names", [("ses-01", "ses-02"), ("1", "2"), (1.0, 2.0)])

@@ -20,7 +20,8 @@ OPTIONS = {
 }  # fmt: skip
 QUICK = [
     "split-leaks", "repeats-over-folds", "near-duplicates", "statistics-from-test",
-    "transductive-prediction", "pretraining-on-test", "best-of-samples",
+    "transductive-prediction", "pretraining-on-test", "choices-on-test", "chosen-stimuli",
+    "best-of-samples", "truth-copies",
 ]  # fmt: skip
 
 
@@ -79,6 +80,57 @@ def test_a_decoder_centred_with_test_rows_is_found(copy):
     ridge.x_mean_ = np.asarray(each.by_all)
     save(ridge, stem)
     assert verdicts(copy, ["statistics-from-test"]) == {"statistics-from-test": "failed"}
+
+
+def changed_decoder(path, change):
+    stem = path / "decoder" / "shared" / "z"
+    ridge = load(stem)
+    change(ridge)
+    save(ridge, stem)
+
+
+def test_penalties_that_training_does_not_choose_are_found(copy):
+    def other(ridge):
+        ridge.alpha_ = np.roll(ridge.alphas_, 1)[np.searchsorted(ridge.alphas_, ridge.alpha_)]
+
+    changed_decoder(copy, other)
+    found = audit(of_run(copy), ["choices-on-test"]).findings["choices-on-test"]
+    assert found.verdict == "failed" and "penalties for z" in found.sentence
+
+
+def test_voxels_that_were_left_out_are_found(copy):
+    def fewer(ridge):
+        ridge.coef_[::2] = 0
+
+    changed_decoder(copy, fewer)
+    found = audit(of_run(copy), ["choices-on-test"]).findings["choices-on-test"]
+    assert found.verdict == "failed" and "weights for z" in found.sentence
+
+
+def test_pictures_with_the_light_of_their_truth_are_found_in_a_run(copy):
+    """A run has predictions, which must not keep the pictures from being looked at."""
+    from PIL import Image
+
+    for file in (copy / "reconstructions" / "zc").glob("*.png"):
+        made = np.asarray(Image.open(file), float)
+        truth = copy / "reconstructions" / "truth" / f"{file.stem.rsplit('_', 1)[0]}.png"
+        seen = np.asarray(Image.open(truth).resize(made.shape[:2]), float)
+        flat = (made - made.mean((0, 1))) / (made.std((0, 1)) + 1e-9)
+        # Little contrast, so that no value is cut off and the mean stays.
+        moved = np.clip(seen.mean((0, 1)) + 8 * np.clip(flat, -2, 2), 0, 255)
+        moved += seen.mean((0, 1)) - moved.mean((0, 1))
+        Image.fromarray(np.rint(np.clip(moved, 0, 255)).astype(np.uint8)).save(file)
+    assert verdicts(copy, ["transductive-prediction"]) == {"transductive-prediction": "failed"}
+
+
+def test_an_index_that_lacks_test_stimuli_is_one_sentence(copy):
+    import pandas as pd
+
+    file = copy / "reconstructions" / "index.parquet"
+    index = pd.read_parquet(file)
+    index[index["id"] != index["id"].iloc[0]].to_parquet(file)
+    with pytest.raises(CalcarineError, match=r"index\.parquet lacks 1 test stimuli"):
+        of_run(copy)
 
 
 def test_a_choice_that_the_rule_does_not_make_is_found(copy):

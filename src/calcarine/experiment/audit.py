@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from calcarine.datasets import BrainDataset, Split
 from calcarine.datasets.scaling import scale_sessions
 from calcarine.decoding import LatentRegression, choose_by_brain
+from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.audit import (
     Choice,
@@ -20,6 +21,7 @@ from calcarine.evaluation.audit import (
     Number,
     PictureSet,
     Prediction,
+    Selection,
     Statistics,
     Trials,
 )
@@ -40,6 +42,9 @@ _PRETRAINING = (
 # Beyond these, some voxels and some training rows stand for all.
 _MOST_RESPONSES = 400_000_000
 _MOST_TARGETS = 200_000_000
+# Targets for which penalties are chosen again, and multiplications that this may take.
+_COLUMNS = 32
+_MOST_WORK = 2e11
 
 
 def material_of_run(
@@ -80,6 +85,7 @@ def material_of_run(
             f"{path} has no method '{chosen_method}'; choose among {', '.join(names)}."
         )
     dataset, splits, ids = work.dataset, work.splits, tuple(opened.test.ids)
+    _check_index(path, splits, ids)
     sets = {
         name: PictureSet(ids, pictures.read, pictures.samples)
         for name, pictures in opened.methods.items()
@@ -109,6 +115,7 @@ def material_of_run(
         statistics=list(_statistics(work, dataset, splits)) if decoded else [],
         predictions=_predictions(work, dataset, splits, ids) if decoded else [],
         choice=choice,
+        selections=list(_selections(work, dataset, splits)) if decoded else [],
         others={n: s for n, s in sets.items() if n in names and n not in (chosen_method, CHOSEN)},
         numbers=tuple(numbers) or _scores(path, chosen_method),
         facts=facts,
@@ -116,6 +123,20 @@ def material_of_run(
         seed=seed,
         given=(f"run {path}: pictures, splits, responses, decoders and scores",),
     )
+
+
+def _check_index(path: Path, splits: Sequence[Split], ids: Sequence[str]) -> None:
+    """The index of pictures names every test stimulus, and no other."""
+    wanted = {key for split in splits for key in split.test}
+    for names, what in (
+        (wanted - set(ids), "lacks"),
+        (set(ids) - wanted, "names, beside those of the run,"),
+    ):
+        if names:
+            raise CalcarineError(
+                f"{path / 'reconstructions' / 'index.parquet'} {what} {len(names)} test stimuli, "
+                f"the first {min(names)!r}: call 'calcarine reconstruct {path}' again."
+            )
 
 
 def _allowed(
@@ -207,6 +228,45 @@ def _decoder(work: Workspace, split: Split) -> LatentRegression:
     folder = work.run.decoder / split.name
     with readable(folder, "fit"):
         return LatentRegression.load(folder)
+
+
+def _selections(
+    work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
+) -> Iterator[Selection]:
+    """Penalties, voxels and repeats of the decoders, made again from training alone."""
+    targets = {"z": work.z, "c": work.c}
+    ids = dataset.stimuli.ids
+    spent = 0.0
+    for split in splits:
+        regression = _decoder(work, split)
+        stored = _stored_predictions(work, split, ("z", "c"))
+        for name, roi in (("z", regression.roi_z), ("c", regression.roi_c)):
+            ridge, train = regression.ridge_[name], dataset.train(split, roi)
+            label = name if len(splits) == 1 else f"{name}, {split.name}"
+            voxels, rows = train.data.shape[1], np.asarray(ridge.coef_).shape[0]
+            yield Selection(f"voxels for {label}", max(voxels, rows), min(voxels, rows))
+            test = dataset.test(split, roi).data
+            if rows == voxels:
+                yield _repeats(label, regression.predict_target(name, test), stored[name])
+            spent += len(train) * voxels * min(len(train), voxels)
+            if rows == voxels and spent <= _MOST_WORK:
+                flat = targets[name].reshape(len(ids), -1)
+                columns = np.unique(np.linspace(0, flat.shape[1] - 1, _COLUMNS).astype(int))
+                again = fit_ridge(train, ids, flat[:, columns], **work.ridge_options)[0]
+                kept = [np.asarray(each)[..., columns] for each in (ridge.alpha_, ridge.coef_)]
+                same = np.isclose(kept[0], np.asarray(again.alpha_), rtol=1e-6)
+                size = np.abs(again.coef_).max(axis=0) + 1e-12
+                near = (np.abs(kept[1] - again.coef_) <= 1e-2 * size).all(axis=0)
+                yield Selection(f"penalties for {label}", len(columns), int(same.sum()))
+                yield Selection(f"weights for {label}", len(columns), int((near | ~same).sum()))
+
+
+def _repeats(label: str, again: NDArray[Any], stored: NDArray[Any]) -> Selection:
+    """Test stimuli whose prediction is that of the mean over all of their repeats."""
+    rows = [each.reshape(len(stored), -1).astype(np.float64) for each in (again, stored)]
+    spread = max(float(rows[0].std()), 1e-12)
+    same = np.abs(rows[0] - rows[1]).max(axis=1) <= 1e-3 * spread
+    return Selection(f"predictions of {label} from all repeats", len(same), int(same.sum()))
 
 
 def _predictions(

@@ -22,6 +22,7 @@ from calcarine.evaluation.audit.material import (
     Number,
     PictureSet,
     Prediction,
+    Selection,
     Statistics,
     Trials,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Number",
     "PictureSet",
     "Prediction",
+    "Selection",
     "Shown",
     "Statistics",
     "Table",

@@ -14,6 +14,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.audit import (  # noqa: F401 (they register their checks)
     blends,
     choice,
+    copies,
     generalisation,
     protocol_guess,
     splits,
@@ -31,7 +32,10 @@ ORDER = (
     "statistics-from-test",
     "transductive-prediction",
     "pretraining-on-test",
+    "choices-on-test",
+    "chosen-stimuli",
     "best-of-samples",
+    "truth-copies",
     "pixel-blends",
     "retrieval",
     "numbers-from-pictures",

@@ -26,9 +26,20 @@ if TYPE_CHECKING:
 _ROUNDING = 1.5
 _EXPLAINED = 0.99
 _LEAST_WEIGHT = 0.02
+_SHARED = 0.05
 _COPY_R = 0.99
 _COPY_RMS = 3.0
 _TRUTH = "the truth"
+_COARSE_TRUTH = "the truth, coarse"
+_TRUTHS = (_TRUTH, _COARSE_TRUTH)
+# Blocks a side over which means are compared; means of many pixels are rounded much less.
+_COARSE = (16, 8, 4)
+_COARSE_ROUNDING = 0.75
+# How many times more must be left over without the truth.
+_NEEDED = 3.0
+# Slopes of the finest detail: from here on honest detail may have it; how far two octaves may
+# differ that one weight made; what share of the coarse slope is well below it.
+_WHOLE, _LEVEL, _BELOW = 0.7, 0.1, 0.85
 _TRAIN = "a training picture"
 _BLOCK = 2048
 
@@ -62,22 +73,25 @@ class PixelBlends(Check):
                 kinds.setdefault(fit.parts, []).append(fit)
         n = len(material)
         found: dict[str, object] = {"reconstructions": n}
-        detail, spread = _detail(material)
+        detail = _Detail.of(material)
         if detail is not None:
-            found["finest detail of the truth in the reconstruction, mean slope"] = detail
-            found["its deviation over pictures"] = spread
+            found["finest detail of the truth in the reconstruction, mean slope"] = detail.finest
+            found["its deviation over pictures"] = detail.spread
+            found["slope of the next coarser detail"] = detail.fine
+            found["slope of coarse layout"] = detail.coarse
         rows = tuple(
             (" + ".join(parts), f"{len(group)} of {n}", *_weights(group))
             for parts, group in sorted(kinds.items(), key=lambda item: -len(item[1]))
         )
         table = Table(
             ("blend of", "pictures", "weights", "left over (grey values)"), rows,
-            "Least squares over all pixels; what is left over is no more than rounding.",
+            "Least squares over all pixels, or over means of blocks where it says coarse; what is "
+            "left over is no more than rounding.",
         )  # fmt: skip
         tables = (table,) if rows else ()
-        with_truth = sum(len(group) for parts, group in kinds.items() if _TRUTH in parts)
+        with_truth = sum(len(group) for parts, group in kinds.items() if parts[0] in _TRUTHS)
         found["blends with the truth"] = with_truth
-        blends = {p: len(g) for p, g in kinds.items() if _TRUTH not in p and len(p) == 2}
+        blends = {p: len(g) for p, g in kinds.items() if p[0] not in _TRUTHS and len(p) == 2}
         found["blends of other pictures"] = sum(blends.values())
         if with_truth > 0.05 * n:
             return Finding(
@@ -96,11 +110,12 @@ class PixelBlends(Check):
                 found,
                 tables,
             )
-        if detail is not None and detail > 0.03 and spread < 0.25 * detail:
+        if detail is not None and detail.blended:
             return Finding(
                 "suspicious",
                 f"Every reconstruction holds the finest detail of its truth with nearly the same "
-                f"weight ({detail:.2f}, deviation {spread:.2f}), as a blend with the truth would.",
+                f"weight ({detail.finest:.2f}, deviation {detail.spread:.2f}), as a blend with the "
+                "truth would.",
                 found,
                 tables,
             )
@@ -166,27 +181,69 @@ def _most_alike(material: Material, targets: list[FloatArray]) -> list[NDArray[n
 
 
 def _best_fit(material: Material, row: int, train: list[int]) -> _Fit | None:
-    """The blend of fewest parts that leaves no more than rounding, or None."""
-    own = material.recon.small[row].astype(np.float64).ravel()
+    """The blend of fewest parts that leaves no more than rounding, or None.
+
+    Blends with the truth come first: what else is given must not hide them.
+    """
+    own = material.recon.small[row]
     parts = [(_TRUTH, material.truth.small[row])]
     parts += [(name, side.small[row]) for name, side in material.others.items()]
     if material.train is not None:
         parts += [(_TRAIN, material.train.small[column]) for column in train]
-    columns = [np.asarray(picture, np.float64).ravel() for _, picture in parts]
-    for first in range(len(parts)):
-        fit = _fit(own, [columns[first]], (parts[first][0],))
+    names = [name for name, _ in parts]
+    pictures = [picture for _, picture in parts]
+    flat = [np.asarray(picture, np.float64).ravel() for picture in (own, *pictures)]
+    values, columns = flat[0], flat[1:]
+    everything = range(len(parts))
+    alone = [_fit(values, [columns[first]], (names[first],)) for first in everything]
+    pairs = [(0, second) for second in everything[1:]]
+    if alone[0] is not None:
+        return alone[0]
+    for first, second in pairs:
+        fit = _fit(values, [columns[first], columns[second]], (names[first], names[second]))
+        if _is_blend(fit):
+            return fit
+    for second in everything[1:]:
+        fit = _coarse_fit(own, pictures[0], pictures[second], names[second])
         if fit is not None:
             return fit
-    for first in range(len(parts)):
-        for second in range(first + 1, len(parts)):
-            names = (parts[first][0], parts[second][0])
-            fit = _fit(own, [columns[first], columns[second]], names)
-            if fit is not None and min(abs(weight) for weight in fit.weights) > _LEAST_WEIGHT:
+    for fit in alone[1:]:
+        if fit is not None:
+            return fit
+    for first in everything[1:]:
+        for second in everything[first + 1 :]:
+            fit = _fit(values, [columns[first], columns[second]], (names[first], names[second]))
+            if _is_blend(fit):
                 return fit
     return None
 
 
-def _fit(own: FloatArray, columns: list[FloatArray], names: tuple[str, ...]) -> _Fit | None:
+def _is_blend(fit: _Fit | None) -> bool:
+    return fit is not None and min(abs(weight) for weight in fit.weights) > _LEAST_WEIGHT
+
+
+def _coarse_fit(
+    own: NDArray[np.uint8], truth: NDArray[np.uint8], other: NDArray[np.uint8], name: str
+) -> _Fit | None:
+    """A blend with the truth in coarse scales only, where the other part alone does not fit."""
+    from calcarine.evaluation.audit.views import shrunk
+
+    for size in _COARSE:
+        values, *columns = (shrunk(each[None], size)[0] for each in (own, truth, other))
+        fit = _fit(values, columns, (_COARSE_TRUTH, name), _COARSE_ROUNDING)
+        if fit is not None and _is_blend(fit):
+            alone = _fit(values, columns[1:], (name,), np.inf)
+            if alone is None or alone.rms > _NEEDED * max(fit.rms, 1e-9):
+                return fit
+    return None
+
+
+def _fit(
+    own: FloatArray,
+    columns: list[FloatArray],
+    names: tuple[str, ...],
+    rounding: float = _ROUNDING,
+) -> _Fit | None:
     total = float(np.square(own - own.mean()).sum())
     if total < 1e-6:
         return None
@@ -196,30 +253,48 @@ def _fit(own: FloatArray, columns: list[FloatArray], names: tuple[str, ...]) -> 
     left = own - design @ weights
     square = float(left @ left)
     rms = float(np.sqrt(square / len(own)))
-    if rms > _ROUNDING or square > (1 - _EXPLAINED) * total:
+    if rms > rounding or (np.isfinite(rounding) and square > (1 - _EXPLAINED) * total):
         return None
     return _Fit(names, tuple(float(w) for w in weights[:-1]), rms)
 
 
-def _detail(material: Material) -> tuple[float | None, float]:
-    """Slope of the reconstruction's finest detail on the truth's: mean and deviation."""
-    from scipy.ndimage import uniform_filter
+@dataclass(frozen=True)
+class _Detail:
+    """Slopes of the reconstruction on the truth by scale, means over pictures."""
 
-    slopes = []
-    for row in range(len(material)):
-        pair = [
-            side.full(row).astype(np.float64).mean(axis=2)
-            for side in (material.truth, material.recon)
-        ]
-        if pair[0].shape != pair[1].shape or min(pair[0].shape) < 24:
-            return None, 0.0
-        seen, made = (picture - uniform_filter(picture, 3) for picture in pair)
-        size = float(np.square(seen).sum())
-        if size > seen.size:  # less than a grey value of detail tells nothing
-            slopes.append(float((seen * made).sum()) / size)
-    if len(slopes) < 10:
-        return None, 0.0
-    return float(np.mean(slopes)), float(np.std(slopes))
+    coarse: float
+    fine: float
+    finest: float
+    spread: float
+
+    @classmethod
+    def of(cls, material: Material) -> _Detail | None:
+        from calcarine.evaluation.audit.spectra import octave_slopes
+
+        def grey(row: int) -> tuple[FloatArray, FloatArray]:
+            seen, made = (
+                np.asarray(side.full(row).mean(axis=2, dtype=np.float64))
+                for side in (material.truth, material.recon)
+            )
+            return seen, made
+
+        slopes = octave_slopes(grey, len(material))
+        if slopes is None:
+            return None
+        coarse, fine, finest = slopes.mean(axis=0)
+        return cls(float(coarse), float(fine), float(finest), float(slopes[:, 2].std()))
+
+    @property
+    def blended(self) -> bool:
+        """Whether one weight of the truth explains the detail.
+
+        A decoder that is right to the finest detail, with noise, has a high slope that is the same
+        at coarse scales or falls on and on.
+        """
+        if self.finest <= 0.03 or self.spread >= 0.25 * self.finest:
+            return False
+        level = abs(self.fine - self.finest) < _LEVEL * self.finest
+        return self.finest < _WHOLE or (level and self.finest < _BELOW * self.coarse)
 
 
 @register_check
@@ -234,8 +309,9 @@ class Retrieval(Check):
     def look(self, material: Material) -> Finding:
         from calcarine.evaluation.audit.views import pixels
 
+        shared = _shared(material)
         if material.train is None:
-            return untold("The training pictures are not here.")
+            return _of_shared(material, shared) or untold("The training pictures are not here.")
         r, place = material.nearest_train(material.recon)
         own, other = pixels(material.recon.small), pixels(material.train.small[place])
         left = np.sqrt(np.square(_without(own, other)).mean(axis=1))
@@ -260,7 +336,9 @@ class Retrieval(Check):
             for row in copies[:4]
         )
         if not hits:
-            return Finding("passed", "No reconstruction is a training picture.", found)
+            return _of_shared(material, shared) or Finding(
+                "passed", "No reconstruction is a training picture.", found
+            )
         return Finding(
             "failed" if hits > 0.2 * n else "suspicious",
             f"{hits} of {n} reconstructions are pictures of the training set: what is scored is "
@@ -268,3 +346,23 @@ class Retrieval(Check):
             found,
             pictures=pictures,
         )
+
+
+def _shared(material: Material) -> int:
+    """Stimuli whose reconstruction a stimulus with another picture has too."""
+    seen: dict[str, set[str]] = {}
+    pairs = list(zip(material.recon.digests, material.truth.digests, strict=True))
+    for made, truth in pairs:
+        seen.setdefault(made, set()).add(truth)
+    return sum(len(seen[made]) > 1 for made, _ in pairs)
+
+
+def _of_shared(material: Material, shared: int) -> Finding | None:
+    if shared <= _SHARED * len(material):
+        return None
+    return Finding(
+        "suspicious",
+        f"{shared} of {len(material)} stimuli have a reconstruction that is, pixel by pixel, "
+        "another stimulus's too: they are chosen among few pictures, which are not all here.",
+        {"reconstructions": len(material), "that another stimulus has too": shared},
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from calcarine.evaluation.audit.material import (
     Statistics,
     Trials,
 )
+from calcarine.evaluation.audit.names import Names
 from calcarine.evaluation.audit.numbers import read_numbers
 from calcarine.evaluation.protocols.arrays import ARRAY_SUFFIXES, read_arrays, read_stack
 from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
@@ -95,7 +96,7 @@ def material_of_folders(
         given.append(f"table of trials: {ids}")
     if responses is not None:
         own, values, statistics = read_responses(responses, trials)
-        trials = own
+        trials = own if trials is None else _merged(trials, own, ids, responses)
         found |= {"responses": values, "statistics": statistics}
         given.append(f"responses: {responses}")
     if predictions is not None:
@@ -351,6 +352,23 @@ def _wrong_rows(path: Path, shape: tuple[int, ...], ids: Sequence[str]) -> Calca
     )
 
 
+def _merged(trials: Trials, own: Trials, table: Path | None, responses: Path) -> Trials:
+    """Trials of two files row by row: what one of them leaves out, the other says."""
+    if own is trials:
+        return trials
+    found: dict[str, Any] = {}
+    for field in fields(Trials):
+        first, second = getattr(trials, field.name), getattr(own, field.name)
+        found[field.name] = second if first is None else first
+        if first is None or second is None or np.array_equal(first, second):
+            continue
+        raise CalcarineError(
+            f"{table} and {responses} differ in the column {field.name}: give a row for each trial "
+            "in the same order in both, or the column in one of them only."
+        )
+    return Trials(**found)
+
+
 def _by_names(trials: Trials | None, ids: Sequence[str], train: PictureSet | None) -> Trials | None:
     """Trials whose stimuli are named as the pictures are.
 
@@ -362,6 +380,9 @@ def _by_names(trials: Trials | None, ids: Sequence[str], train: PictureSet | Non
     known = list(dict.fromkeys([*ids, *(() if train is None else train.ids)]))
     meant = match_names(trials.stimulus.tolist(), known)
     if not set(meant.values()) & set(ids):
+        named = Names(trials.stimulus.tolist())
+        if any(named.find(key) is not None for key in ids):
+            return trials
         raise CalcarineError(
             f"The table of trials names none of the test pictures, such as {ids[0]!r}; its column "
             "stimulus must hold the names of their files."

@@ -126,14 +126,15 @@ class DimensionCollapse(Check):
             (each.name, each.values, each.truth, each.train)
             for each in material.predictions
             if each.truth is not None
-        ] or [
+        ]
+        sides.append(
             (
                 "pictures' layout",
                 layout(material.recon.small),
                 layout(material.truth.small),
                 None if material.train is None else layout(material.train.small),
             )
-        ]
+        )
         if len(material) < _FEWEST:
             return untold(f"{len(material)} test stimuli are too few to count dimensions.")
         rows, numbers, collapsed = [], {}, []

@@ -234,6 +234,25 @@ class Choice:
     blind: NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Something that a decoder chose, beside what the choice is without the test.
+
+    Parameters
+    ----------
+    name : str
+        What was chosen, such as "penalties of z".
+    n : int
+        How many.
+    same : int
+        How many are those that come out when the choice is made again without the test.
+    """
+
+    name: str
+    n: int
+    same: int
+
+
 @dataclass(eq=False)
 class Material:
     """Everything that is known of a claim.
@@ -255,6 +274,8 @@ class Material:
         Stored scalers and decoders against training and all.
     predictions : sequence of Prediction
     choice : Choice, optional
+    selections : sequence of Selection
+        Penalties, voxels and repeats, made again without the test.
     others : mapping of str to PictureSet
         Other methods' pictures of the same stimuli.
     numbers : sequence of Number
@@ -276,6 +297,7 @@ class Material:
     statistics: Sequence[Statistics] = ()
     predictions: Sequence[Prediction] = ()
     choice: Choice | None = None
+    selections: Sequence[Selection] = ()
     others: Mapping[str, PictureSet] = field(default_factory=dict)
     numbers: Sequence[Number] = ()
     facts: Mapping[str, str] = field(default_factory=dict)

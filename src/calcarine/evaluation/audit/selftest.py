@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from calcarine.evaluation.audit import honest, planted_copies  # noqa: F401 (they register)
+from calcarine.evaluation.audit import planted as _mistakes  # noqa: F401 (it registers)
 from calcarine.evaluation.audit.audit import audit, checks
 from calcarine.evaluation.audit.intervals import share
-from calcarine.evaluation.audit.planted import PLANTED, Planted
+from calcarine.evaluation.audit.plant import PLANTED, Planted
 
 FLAGS = ("failed", "suspicious")
 # What "most seeds" means: some checks are tests on few stimuli, which luck can hide.
@@ -24,8 +26,8 @@ class Detection:
     n : int
         Seeds.
     found : int
-        Times that the check for it failed or was suspicious; of a clean pipeline, times that any
-        check was.
+        Times that the check for it failed or was suspicious; of an honest pipeline, times that
+        any check was that may not flag it.
     untold : int
         Times that the check said it cannot be told.
     also : dict of str to int
@@ -58,9 +60,11 @@ class Detection:
         if self.planted.hidden:
             told += f"; cannot be told: {self.untold} of {self.n}"
         also = ", ".join(f"{name} {times}" for name, times in self.also.items())
+        allowed = " and ".join(self.planted.allowed)
+        asked = self.planted.check or (f"any but {allowed}" if allowed else "any")
         return (
             self.planted.name,
-            self.planted.check or "any",
+            asked,
             told,
             f"{low:.0%} to {high:.0%}",
             also,
@@ -68,9 +72,9 @@ class Detection:
 
 
 def _asked(planted: Planted) -> list[str]:
-    """All checks, the slow one of claimed numbers only where these or all are at stake."""
+    """All checks, the slow one of claimed numbers only where it is at stake."""
     slow = "numbers-from-pictures"
-    return [name for name in checks() if name != slow or planted.check in ("", slow)]
+    return [name for name in checks() if name != slow or planted.numbers or planted.check == slow]
 
 
 HEADINGS = ("planted", "check", "flagged", "95 % interval", "other checks that flagged")
@@ -104,7 +108,8 @@ def detect(
         for seed in seeds:
             findings = audit(each.make(seed), _asked(each)).findings
             flagged = [name for name, f in findings.items() if f.verdict in FLAGS]
-            hits += each.check in flagged if each.check else bool(flagged)
+            wrong = set(flagged) - set(each.allowed)
+            hits += each.check in flagged if each.check else bool(wrong)
             untold += bool(each.check) and findings[each.check].verdict == "cannot be told"
             for name in flagged:
                 also[name] += name != each.check

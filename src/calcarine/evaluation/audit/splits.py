@@ -15,11 +15,14 @@ from calcarine.evaluation.audit.check import (
     untold,
 )
 from calcarine.evaluation.audit.intervals import share
+from calcarine.evaluation.audit.names import Names, canonical, difference
 
 if TYPE_CHECKING:
     from calcarine.evaluation.audit.material import Material, Trials
 
 _MOST = 6
+# Rounding may choose a neighbour on a flat curve of penalties.
+_AGAIN = 0.9
 
 
 @register_check
@@ -36,14 +39,21 @@ class SplitLeaks(Check):
 
     def look(self, material: Material) -> Finding:
         leaks: list[tuple[str, str, str]] = []
+        elsewhere: list[tuple[str, str, str]] = []
         looked: dict[str, int] = {}
         trials = material.trials
         if trials is not None and (train := trials.rows("train")) is not None:
-            test = trials.rows("test")
-            if test is not None:
-                leaks += _shared(trials, train, test)
-                looked["training stimuli"] = len(set(trials.stimulus[train].tolist()))
-                looked["test stimuli"] = len(set(trials.stimulus[test].tolist()))
+            own = _test_names(material, trials)
+            if own:
+                known = Names(trials.stimulus[train].tolist())
+                leaks += _shared(own, known) + _same_shown(trials, train)
+                elsewhere = [
+                    (key, other, "the same name in another folder")
+                    for key in own
+                    if known.find(key) is None and (other := known.elsewhere(key)) is not None
+                ]
+                looked["training stimuli"] = len(known.exact)
+                looked["test stimuli"] = len(own)
         if material.train is not None:
             looked["training pictures"] = len(material.train)
             looked["test pictures"] = len(material)
@@ -52,32 +62,63 @@ class SplitLeaks(Check):
             return untold("Neither a table of trials with roles nor the training pictures is here.")
         leaks = list(dict.fromkeys(leaks))
         found = {**looked, "stimuli on both sides": len({own for own, _, _ in leaks})}
-        if not leaks:
+        if not leaks and not elsewhere:
             return Finding("passed", "No stimulus of the test is in training.", found)
-        table = Table(("in test", "in training", "how"), tuple(leaks[:_MOST]))
+        table = Table(("in test", "in training", "how"), tuple((leaks or elsewhere)[:_MOST]))
+        if not leaks:
+            return Finding(
+                "suspicious",
+                f"{len(elsewhere)} test stimuli have the name of a training stimulus in another "
+                f"folder, the first {elsewhere[0][0]} that of {elsewhere[0][1]}.",
+                found,
+                (table,),
+            )
+        first, other, how = leaks[0]
+        written = f", as {other}: {how}" if "but for" in how else ""
         return Finding(
             "failed",
             f"{found['stimuli on both sides']} test stimuli are in training too, the first "
-            f"{leaks[0][0]}.",
+            f"{first}{written}.",
             found,
             (table,),
         )
 
 
-def _shared(
-    trials: Trials, train: NDArray[np.bool_], test: NDArray[np.bool_]
-) -> list[tuple[str, str, str]]:
-    known = set(trials.stimulus[train].tolist())
-    own = dict.fromkeys(trials.stimulus[test].tolist())
-    leaks = [(key, key, "the same id") for key in own if key in known]
-    if trials.picture is None:
-        return leaks
+def _test_names(material: Material, trials: Trials) -> list[str]:
+    """Test stimuli of the table and, unless folds differ in what they train on, of the pictures."""
+    test = trials.rows("test")
+    named: list[str] = [] if test is None else trials.stimulus[test].tolist()
+    if material.allowed is None:
+        # The table's own name of a picture, which may say its side, goes before that of its file.
+        known = Names(named)
+        named.extend(key for key in material.truth.ids if known.find(key) is None)
+    return list(dict.fromkeys(named))
+
+
+def _shared(own: list[str], known: Names) -> list[tuple[str, str, str]]:
+    found = [(key, other) for key in own if (other := known.find(key)) is not None]
+    return [(key, other, difference(key, other)) for key, other in found]
+
+
+def _same_shown(trials: Trials, train: NDArray[np.bool_]) -> list[tuple[str, str, str]]:
+    """Test stimuli whose picture, by its name, training shows under another id."""
+    test = trials.rows("test")
+    if trials.picture is None or test is None:
+        return []
+    # The empty name is no name.
+    train, test = (side & (np.char.strip(trials.picture) != "") for side in (train, test))
     shown = dict(zip(trials.picture[train].tolist(), trials.stimulus[train].tolist(), strict=True))
+    known = Names(shown)
     pairs = zip(trials.picture[test].tolist(), trials.stimulus[test].tolist(), strict=True)
-    return leaks + [
-        (key, shown[picture], f"both show picture {picture}")
+    found = [
+        (key, picture, other)
         for picture, key in dict.fromkeys(pairs)
-        if picture and picture in shown and key not in known
+        if (other := known.find(picture)) is not None
+    ]
+    return [
+        (key, shown[other], f"both show picture {picture}")
+        for key, picture, other in found
+        if key != shown[other]
     ]
 
 
@@ -108,10 +149,7 @@ class RepeatsOverFolds(Check):
         trials = material.trials
         if trials is None:
             return untold("There is no table of trials.")
-        keys = trials.stimulus
-        if trials.picture is not None:
-            told = np.char.add("picture ", trials.picture)
-            keys = np.where(trials.picture != "", told, np.char.add("stimulus ", keys))
+        keys = _shown_keys(trials)
         counts = np.unique(keys, return_counts=True)[1]
         numbers = {
             "trials": len(keys), "stimuli": len(counts),
@@ -127,6 +165,10 @@ class RepeatsOverFolds(Check):
                 numbers,
             )  # fmt: skip
         inside = trials.fold != ""
+        if not inside.any():
+            return Finding(
+                "cannot be told", "Stimuli were repeated, and the column fold is empty.", numbers
+            )
         pairs = set(zip(keys[inside].tolist(), trials.fold[inside].tolist(), strict=True))
         owners = [key for key, _ in pairs]
         over = sorted(key for key in set(owners) if owners.count(key) > 1) if pairs else []
@@ -151,6 +193,65 @@ class RepeatsOverFolds(Check):
         )
 
 
+def _shown_keys(trials: Trials) -> NDArray[np.str_]:
+    """What each trial showed: one key where ids, or names of pictures, mean the same."""
+    meant = canonical(trials.stimulus.tolist())
+    keys = [meant[name] for name in trials.stimulus.tolist()]
+    if trials.picture is None:
+        return np.asarray(keys)
+    pictures = canonical(trials.picture.tolist())
+    # Stimuli that show one picture are one, and so are all that either of them stands for.
+    parent = {key: key for key in keys}
+
+    def root(key: str) -> str:
+        while parent[key] != key:
+            key = parent[key]
+        return key
+
+    first: dict[str, str] = {}
+    for key, name in zip(keys, trials.picture.tolist(), strict=True):
+        if name.strip():
+            one = root(first.setdefault(pictures[name], key))
+            parent[root(key)] = one
+    return np.asarray([root(key) for key in keys])
+
+
+@register_check
+class ChosenStimuli(Check):
+    """A score of some test stimuli for that of all."""
+
+    name = "chosen-stimuli"
+    title = "Score on a chosen part of the test set"
+    question = "Is there a reconstruction of every test stimulus?"
+    settle = (
+        "A table of trials with the columns stimulus and role that names all test stimuli, and the "
+        "reconstructions of all of them; or who chose these, and by what, before any was scored."
+    )
+
+    def look(self, material: Material) -> Finding:
+        trials = material.trials
+        test = None if trials is None else trials.rows("test")
+        if trials is None or test is None:
+            return untold("No table of trials says which stimuli the test set has.")
+        named = list(dict.fromkeys(canonical(trials.stimulus[test].tolist()).values()))
+        shown = Names(material.truth.ids)
+        missing = [name for name in named if shown.find(name) is None]
+        numbers = {
+            "test stimuli in the table": len(named),
+            "reconstructed stimuli": len(material),
+            "test stimuli without a reconstruction": len(missing),
+        }
+        if not missing:
+            return Finding("passed", "Every test stimulus of the table is here.", numbers)
+        return Finding(
+            "suspicious",
+            f"{len(missing)} of {len(named)} test stimuli that the table names have no "
+            f"reconstruction here, the first {missing[0]}: the score is that of a part of the test "
+            "set, and nothing says who chose it.",
+            numbers,
+        )
+
+
 @register_check
 class NearDuplicates(Check):
     """Test pictures that training has nearly seen."""
@@ -163,7 +264,7 @@ class NearDuplicates(Check):
     def look(self, material: Material) -> Finding:
         if material.train is None:
             return untold("The training pictures are not here.")
-        hits = _alike(material)
+        hits = _with_changed(material, _alike(material))
         best = material.nearest_train(material.truth)[0]
         among = _among_themselves(material)
         p = _drawn_nearer(best, among)
@@ -181,12 +282,21 @@ class NearDuplicates(Check):
         )
         if hits:
             low, high = share(len(hits), len(material))
+            table = Table(
+                ("in test", "in training", "how"),
+                tuple(
+                    (material.truth.ids[row], material.train.ids[column],
+                     how.removeprefix(", ") or "with small changes at most")
+                    for row, column, how in hits[:_MOST]
+                ),
+            )  # fmt: skip
             return Finding(
                 "failed",
                 f"{len(hits)} of {len(material)} test pictures ({low:.0%} to {high:.0%} of such "
                 f"pictures) are in training as the same picture, the first "
-                f"{material.truth.ids[hits[0][0]]}.",
+                f"{material.truth.ids[hits[0][0]]}{hits[0][2]}.",
                 numbers,
+                (table,),
                 pictures=shown,
             )
         if p < 0.001:
@@ -199,13 +309,27 @@ class NearDuplicates(Check):
         return Finding(
             "passed",
             "No test picture is in training, and they are no nearer to it than training pictures "
-            "are to each other. (Crops and the same object photographed again are not seen.)",
+            "are to each other. (The same object photographed again is not seen.)",
             numbers,
         )
 
 
-def _alike(material: Material) -> list[tuple[int, int, int]]:
-    """Rows of test pictures, columns of the same pictures in training, and bits."""
+def _with_changed(material: Material, hits: list[tuple[int, int]]) -> list[tuple[int, int, str]]:
+    """And those that are in training turned, mirrored, in other colours or cropped."""
+    from calcarine.datasets.splits.matching import same_pictures
+
+    assert material.train is not None
+    found = {row: (row, column, "") for row, column in hits}
+    matches = same_pictures(
+        material.truth.small, material.train.small, material.allowed, material.seed
+    )
+    for each in matches:
+        found.setdefault(each.row, (each.row, each.column, f", {each.how}"))
+    return [found[row] for row in sorted(found)]
+
+
+def _alike(material: Material) -> list[tuple[int, int]]:
+    """Rows of test pictures, and columns of the same pictures in training."""
     from calcarine.datasets import Split
     from calcarine.datasets.splits.duplicates import audit_split
     from calcarine.stimuli import StimulusSet
@@ -227,8 +351,7 @@ def _alike(material: Material) -> list[tuple[int, int, int]]:
         table = audit_split(split, both).table
         flagged = (table["flag"] == "same picture").to_numpy()
         hits += [
-            (members[k], place[str(table["hash_nearest"][k])], int(table["bits"][k]))
-            for k in np.flatnonzero(flagged)
+            (members[k], place[str(table["hash_nearest"][k])]) for k in np.flatnonzero(flagged)
         ]
     return sorted(hits)
 
@@ -300,3 +423,36 @@ class PretrainingOnTest(Check):
         return Finding(
             "passed", "By the table given, no test response was in pre-training.", numbers
         )
+
+
+@register_check
+class ChoicesOnTest(Check):
+    """Penalties, voxels or repeats that were chosen by how well the test comes out."""
+
+    name = "choices-on-test"
+    title = "Choices made by the test score"
+    question = "Were penalties, voxels or repeats chosen by how well the test comes out?"
+    settle = (
+        "Outputs cannot show it. The code that fitted the decoder, run again without test "
+        "responses; of a run of calcarine the audit does that."
+    )
+
+    def look(self, material: Material) -> Finding:
+        if not material.selections:
+            return untold(
+                "Nothing says how penalties, voxels and repeats were chosen, and no output shows "
+                "it."
+            )
+        numbers = {
+            f"{each.name} that come out again without the test": f"{each.same} of {each.n}"
+            for each in material.selections
+        }
+        other = [each for each in material.selections if each.same < _AGAIN * each.n]
+        if other:
+            said = ", ".join(f"{each.n - each.same} of {each.n} {each.name}" for each in other)
+            return Finding(
+                "failed",
+                f"Made again without the test, other choices come out: {said}.",
+                numbers,
+            )
+        return Finding("passed", "Made again without the test, the same choices come out.", numbers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from calcarine.evaluation.audit.material import (
     Number,
     PictureSet,
     Prediction,
+    Selection,
     Statistics,
     Trials,
 )
 
 Array = NDArray[Any]
 SIDE, LATENTS, VOXELS, SESSIONS, SAMPLES = 32, 24, 150, 4, 5
+PENALTY = 60.0
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Toy:
         Whether half of the test stimuli have a neighbour in training.
     scale_with_test, components_with_test : bool
         Planted mistakes: scaling, or components, learned from all trials.
+    chosen_on_test : {"", "penalties", "voxels", "repeats"}
+        Planted mistake: what is chosen by how well the test comes out.
     change_predictions : callable, optional
         Called with predicted latents and the experiment.
     """
@@ -54,6 +58,7 @@ class Toy:
     neighbours: bool = False
     scale_with_test: bool = False
     components_with_test: bool = False
+    chosen_on_test: Literal["", "penalties", "voxels", "repeats"] = ""
     change_predictions: Callable[[Array, Toy], Array] | None = None
 
     def __post_init__(self) -> None:
@@ -122,20 +127,67 @@ class Toy:
         x = self.scaled
         if self.components_with_test:
             axes = np.linalg.svd(x - x.mean(0), full_matrices=False)[2][:60]
+        elif self.chosen_on_test == "voxels":
+            axes = np.eye(VOXELS)[self.chosen_voxels]
         else:
             axes = np.eye(VOXELS)
         seen = x[self.is_train] @ axes.T
         targets = self.latents[self.shown[self.is_train]]
         x_mean, y_mean = seen.mean(0), targets.mean(0)
-        gram = (seen - x_mean).T @ (seen - x_mean) + 60 * np.eye(len(axes))
-        weights = np.linalg.solve(gram, (seen - x_mean).T @ (targets - y_mean))
+        square, both = (seen - x_mean).T @ (seen - x_mean), (seen - x_mean).T @ (targets - y_mean)
+
+        def fit(penalty: float) -> Array:
+            return np.asarray(np.linalg.solve(square + penalty * np.eye(len(axes)), both))
+
+        weights, self.penalties = fit(PENALTY), np.full(LATENTS, PENALTY)
+        if self.chosen_on_test == "penalties":
+            tried = [1.0, 10.0, PENALTY, 300.0, 1000.0, 3000.0]
+            every = np.stack([fit(penalty) for penalty in tried])
+            test = self._test_means(self._all_repeats) @ axes.T - x_mean
+            truth = self.latents[self.test_rows]
+            errors = np.square(test @ every + y_mean - truth).mean(axis=1)
+            best = errors.argmin(axis=0)
+            weights = every[best, :, np.arange(LATENTS)].T
+            self.penalties = np.asarray(tried)[best]
         return lambda rows: (rows @ axes.T - x_mean) @ weights + y_mean
 
     @cached_property
+    def chosen_voxels(self) -> NDArray[np.int64]:
+        """The half of the voxels whose test responses correlate best with the test latents."""
+        test, truth = self._test_means(self._all_repeats), self.latents[self.test_rows]
+        test, truth = ((v - v.mean(0)) / v.std(0) for v in (test, truth))
+        strength = np.abs(test.T @ truth).max(axis=1)
+        return np.sort(np.argsort(-strength)[: VOXELS // 2])
+
+    @property
+    def _all_repeats(self) -> list[Array]:
+        return [np.flatnonzero(self.shown == row) for row in self.test_rows]
+
+    def _test_means(self, trials: list[Array]) -> Array:
+        return np.stack([self.scaled[rows].mean(0) for rows in trials])
+
+    @cached_property
     def test_responses(self) -> Array:
-        """Means over the repeats of each test stimulus."""
-        rows = [self.scaled[self.shown == i].mean(0) for i in self.test_rows]
-        return np.stack(rows)
+        """Means over the repeats of each test stimulus, or over those that were chosen."""
+        trials = self._all_repeats
+        if self.chosen_on_test == "repeats":
+            predicted = [self.decoder(self.scaled[rows]) for rows in trials]
+            truth = self.latents[self.test_rows]
+            errors = [np.square(p - t).sum(axis=1) for p, t in zip(predicted, truth, strict=True)]
+            trials = [rows[[each.argmin()]] for rows, each in zip(trials, errors, strict=True)]
+        return self._test_means(trials)
+
+    def selections(self) -> list[Selection]:
+        """What was chosen, beside what training alone, and all repeats, give."""
+        _ = self.decoder
+        voxels = len(self.chosen_voxels) if self.chosen_on_test == "voxels" else VOXELS
+        repeats = self._test_means(self._all_repeats)
+        same = int(np.isclose(repeats, self.test_responses).all(axis=1).sum())
+        return [
+            Selection("penalties", LATENTS, int((self.penalties == PENALTY).sum())),
+            Selection("voxels of the region", VOXELS, voxels),
+            Selection("means over all repeats", self.n_test, same),
+        ]
 
     @property
     def test_rows(self) -> Array:

@@ -1,0 +1,50 @@
+"""Measure what honest pipelines and copies of the truth reach, for the thresholds of the audit.
+
+python scripts/audit_thresholds.py 20
+
+prints, for each pipeline of the self-test and over so many seeds, the extremes of the measures that
+`calcarine.evaluation.audit.copies` compares with its thresholds. Honest pipelines must stay on one
+side of them, with room. The data are simulated.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from calcarine.evaluation.audit.copies import (
+    CELL,
+    COPIED,
+    CURVE,
+    FINE,
+    LESS,
+    MORE,
+    REGION,
+    RISE,
+    SHARE,
+    measure,
+)
+from calcarine.evaluation.audit.selftest import PLANTED
+
+LOW = {"rise": RISE, "fine": FINE, "curve": CURVE, "region": REGION}
+HIGH = {"phase": LESS, "amplitude": MORE, "cells": SHARE}
+
+
+def main(count: int) -> None:
+    """Print one row a pipeline: the value nearest to the threshold over all seeds."""
+    print(f"thresholds: {LOW | HIGH}; copied share {COPIED}, detail in a region {CELL}")
+    for planted in PLANTED:
+        if planted.check not in ("", "truth-copies"):
+            continue
+        found = [measure(planted.make(seed)) for seed in range(count)]
+        # An honest pipeline is told by the value nearest to a flag, a copy by the farthest.
+        near, far = (np.min, np.max) if not planted.check else (np.max, np.min)
+        values = {name: near([getattr(each, name) for each in found]) for name in LOW}
+        values |= {name: far([getattr(each, name) for each in found]) for name in HIGH}
+        row = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+        print(f"{planted.name:68s} {row}", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
