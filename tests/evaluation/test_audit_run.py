@@ -129,7 +129,7 @@ def test_an_index_that_lacks_test_stimuli_is_one_sentence(copy):
     file = copy / "reconstructions" / "index.parquet"
     index = pd.read_parquet(file)
     index[index["id"] != index["id"].iloc[0]].to_parquet(file)
-    with pytest.raises(CalcarineError, match=r"index\.parquet lacks 1 test stimuli"):
+    with pytest.raises(CalcarineError, match=r"index\.parquet lacks 1 stimuli"):
         of_run(copy)
 
 

@@ -243,7 +243,7 @@ def _selections(
         for name, roi in (("z", regression.roi_z), ("c", regression.roi_c)):
             ridge, train = regression.ridge_[name], dataset.train(split, roi)
             label = name if len(splits) == 1 else f"{name}, {split.name}"
-            voxels, rows = train.data.shape[1], np.asarray(ridge.coef_).shape[0]
+            voxels, rows = train.data.shape[1], int(ridge.n_features_in_)
             yield Selection(f"voxels for {label}", max(voxels, rows), min(voxels, rows))
             test = dataset.test(split, roi).data
             if rows == voxels:
@@ -253,10 +253,10 @@ def _selections(
                 flat = targets[name].reshape(len(ids), -1)
                 columns = np.unique(np.linspace(0, flat.shape[1] - 1, _COLUMNS).astype(int))
                 again = fit_ridge(train, ids, flat[:, columns], **work.ridge_options)[0]
-                kept = [np.asarray(each)[..., columns] for each in (ridge.alpha_, ridge.coef_)]
-                same = np.isclose(kept[0], np.asarray(again.alpha_), rtol=1e-6)
-                size = np.abs(again.coef_).max(axis=0) + 1e-12
-                near = (np.abs(kept[1] - again.coef_) <= 1e-2 * size).all(axis=0)
+                alphas, weights = np.asarray(ridge.alpha_)[columns], ridge.coef_[columns]
+                same = np.isclose(alphas, np.asarray(again.alpha_), rtol=1e-6)
+                size = np.abs(again.coef_).max(axis=1, keepdims=True) + 1e-12
+                near = (np.abs(weights - again.coef_) <= 1e-2 * size).all(axis=1)
                 yield Selection(f"penalties for {label}", len(columns), int(same.sum()))
                 yield Selection(f"weights for {label}", len(columns), int((near | ~same).sum()))
 

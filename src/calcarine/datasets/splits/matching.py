@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SIDE", "Match", "same_pictures"]
+__all__ = ["SIDE", "Match", "Matches", "same_pictures"]
 
 Array = NDArray[Any]
 Pictures = NDArray[np.uint8]
@@ -74,12 +74,29 @@ class Match:
     detail: float
 
 
+@dataclass(frozen=True)
+class Matches:
+    """What `same_pictures` found.
+
+    Attributes
+    ----------
+    pairs
+        The most alike training picture of each test picture that has one.
+    undecided
+        Changes that cannot be told, because many training pictures are such copies of each other:
+        any of ``"turned or in other colours"`` and ``"cropped"``.
+    """
+
+    pairs: list[Match]
+    undecided: tuple[str, ...]
+
+
 def same_pictures(
     test: Pictures,
     train: Pictures,
     allowed: NDArray[np.bool_] | None = None,
     seed: int = 0,
-) -> list[Match]:
+) -> Matches:
     """Find training pictures that are test pictures turned, mirrored, recoloured or cropped.
 
     Both must agree in their fine detail much more closely than training pictures agree with each
@@ -95,11 +112,15 @@ def same_pictures(
 
     Returns
     -------
-    list of Match
-        The most alike one for each test picture that has one.
+    Matches
     """
     found: dict[int, Match] = {}
-    for search, (alike, detail) in ((_whole, _SAME), (_cropped, _SAME_CROP)):
+    undecided = []
+    searches = (
+        ("turned or in other colours", _whole, _SAME),
+        ("cropped", _cropped, _SAME_CROP),
+    )
+    for what, search, (alike, detail) in searches:
         near = [
             each
             for each in search(test, train, allowed)
@@ -108,11 +129,12 @@ def same_pictures(
         # What is usual among training pictures costs as much again, so only where it matters.
         usual = _usual(search, train, seed) if near else 0.0
         if usual >= _ALL_ALIKE:
+            undecided.append(what)
             continue
         for each in near:
             if each.detail >= 1 - _CLOSER * (1 - usual):
                 found.setdefault(each.row, each)
-    return [found[row] for row in sorted(found)]
+    return Matches([found[row] for row in sorted(found)], tuple(undecided))
 
 
 def _usual(search: _Search, train: Pictures, seed: int) -> float:
