@@ -170,9 +170,10 @@ def test_files_that_do_not_fit_the_trials_are_told(raw, tmp_path):
     mixed = recording(raw).trials.iloc[::-1].iloc[np.r_[0:3, 10:21, 3:10]]
     with pytest.raises(CalcarineError, match="do not stand together"):
         prepare(recording(raw, trials=mixed), tmp_path)
-    few = Split("few", ("s5",), ("s6",), "one trial a session")
-    with pytest.raises(CalcarineError, match="Session 1 of subject a has 1 training trials"):
-        prepare(recording(raw, splits=(few,)), tmp_path, workers=1)
+    trials = recording(raw).trials.assign(stimulus=[f"t{row}" for row in range(21)])
+    few = Split("few", ("t0",), ("t1",), "one trial in all")
+    with pytest.raises(CalcarineError, match=r"subject a has 1 training trials; z-scoring needs"):
+        prepare(recording(raw, trials=trials, splits=(few,)), tmp_path, workers=1)
 
 
 def test_a_damaged_store_is_told(raw, tmp_path):
@@ -185,6 +186,6 @@ def test_a_damaged_store_is_told(raw, tmp_path):
 def test_a_constant_voxel_is_only_centred():
     values = np.full((6, 2), 3.0, np.float32)
     values[:, 1] = np.arange(6)
-    betas = engine._scaled(values.copy(), *engine.session_scaling(values))
+    betas = engine._scaled(values.copy(), *engine.mean_and_scale(engine.moments(values)))
     assert (betas[:, 0] == 0).all()
     assert betas[:, 1].std() == pytest.approx(1.0)

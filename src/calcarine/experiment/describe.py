@@ -74,14 +74,22 @@ def describe(work: Workspace) -> None:
             "n_test": len({stimulus for s in work.splits for stimulus in s.test}),
             "n_repeats": int(np.median(repeats)),
             "splits": [s.name for s in work.splits],
+            "scaling": dataset.scaling_note(work.splits),
             **_chosen_split(work),
         },
         roi=work.roi,
         judge=dataset.judge,
-        notes=notes + told,
+        notes=notes + _of_scaling(work) + told,
         chosen=chosen,
         decoder=decoder,
     )
+
+
+def _of_scaling(work: Workspace) -> list[str]:
+    """A note where a session was scaled by other than its own training trials."""
+    scaling, told = work.dataset.scaling, work.dataset.scaling_note(work.splits)
+    plain = scaling is None or (scaling.method == "session" and "fewer" not in told)
+    return [] if plain else [f"Responses: {told}."]
 
 
 def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
