@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from calcarine.datasets._reports import simulated_note
+from calcarine.datasets._reports import scaling_finding, simulated_note
 from calcarine.datasets.own._description import Description
 from calcarine.datasets.own._subject import OwnSubject, open_subject
 from calcarine.datasets.provider import DatasetInfo
 from calcarine.datasets.quality.findings import Finding
-from calcarine.datasets.scaling import describe_scaling
 from calcarine.errors import CalcarineError
 
 __all__ = ["check_subject"]
@@ -95,15 +94,8 @@ def _scaling(subject: OwnSubject) -> list[Finding]:
     about = subject.recording
     about.check()
     trains = [about.train_trials(split) for split in about.splits]
-    found = describe_scaling(about.zscore, about.trials["session"].to_numpy(), trains)
-    if about.zscore == "session-all":
-        advice = "Test responses give means and scales; the audit of a run says so."
-        return [Finding("z-scoring", "note", found, "", advice)]
-    pooled = any("training" in about.scaling_plan(split).values() for split in about.splits)
-    if about.zscore == "session" and pooled:
-        advice = "docs/own-data.md shows the other settings of zscore."
-        return [Finding("z-scoring", "note", found, "", advice)]
-    return [Finding("z-scoring", "ok", found)]
+    sessions = about.trials["session"].to_numpy()
+    return [scaling_finding("z-scoring", sessions, trains, about.zscore)]
 
 
 def _responses(subject: OwnSubject) -> list[Finding]:
