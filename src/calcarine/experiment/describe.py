@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -52,9 +53,7 @@ def describe(work: Workspace) -> None:
     if work.phase_on("adapt"):
         told = [*_of_visdec(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
-    notes = sorted(
-        {f"{t}: {s[t]['warning']}" for s in decoder.values() for t in s if s[t]["warning"]}
-    )
+    notes = _of_decoders(decoder)
     run.update_manifest(
         **environment(),
         seeds={
@@ -83,6 +82,21 @@ def describe(work: Workspace) -> None:
         chosen=chosen,
         decoder=decoder,
     )
+
+
+def _of_decoders(decoder: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Warnings of the fits, one a target, so that many folds do not say the same many times."""
+    told: dict[str, list[str]] = {}
+    for targets in decoder.values():
+        for target, summary in targets.items():
+            if summary["warning"]:
+                told.setdefault(target, []).append(summary["warning"])
+    return [
+        f"{target}: {first}"
+        if len(decoder) == 1
+        else f"{target}, in {1 + len(others)} of {len(decoder)} folds, the first: {first}"
+        for target, (first, *others) in sorted(told.items())
+    ]
 
 
 def _of_scaling(work: Workspace) -> list[str]:
