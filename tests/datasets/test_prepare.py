@@ -162,6 +162,26 @@ def test_unscaled_responses_stay_as_they_are(raw, tmp_path):
     assert found.scaling is None
 
 
+@pytest.mark.parametrize("zscore", ["session", "training", "session-all"])
+def test_sessions_stored_one_by_one_are_scaled_as_in_memory(raw, tmp_path, zscore):
+    """Session 2 has one training trial, so all training trials scale it, and no test trial."""
+    shown = [f"s{row % 6}" for row in range(7)] + ["s0", "s6", "s6", "s7", "s7"]
+    shown += [f"s{row % 8}" for row in range(9)]
+    trials = recording(raw).trials.assign(stimulus=shown)
+    about = recording(raw, trials=trials, zscore=zscore)
+    found = prepare(about, tmp_path).dataset(stimuli())
+    sessions, train = trials["session"].to_numpy(), np.isin(shown, about.splits[0].train)
+    whole = np.concatenate(list(raw.values()))
+    wanted = zscore_sessions(whole, sessions, train, zscore)
+    np.testing.assert_allclose(found.responses.values, wanted, atol=1e-5)
+    if zscore != "session-all":
+        exact = (whole - whole[train].mean(0)) / whole[train].std(0)
+        second = sessions == 2
+        np.testing.assert_allclose(found.responses.values[second], exact[second], atol=1e-4)
+    assert found.scaling.method == zscore
+    assert ("s7" in found.scaling.stimuli) == (zscore == "session-all")
+
+
 def test_files_that_do_not_fit_the_trials_are_told(raw, tmp_path):
     with pytest.raises(CalcarineError, match="session 2 has 5 trials in its files and 7 in"):
         sessions = np.repeat([1, 2, 4], [7, 7, 7])
