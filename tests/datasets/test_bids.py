@@ -101,6 +101,31 @@ def test_options_say_what_a_description_says(tree, tmp_path):
     assert not store.missing()
 
 
+def test_folds_of_a_bids_subject(tree, tmp_path):
+    root = tree / "derivatives" / "fmriprep"
+    options = {**OPTIONS, "test": {"folds": 4}}
+    found = registry.load("bids", root, prepared=tmp_path, **options)
+    assert [split.name for split in found.splits] == [f"fold-{k:02d}" for k in range(4)]
+    tested = [key for split in found.splits for key in split.test]
+    assert sorted(tested) == sorted(set(found.trial_stimuli))
+    for split in found.splits:
+        rows, columns = found.trials_of(split.train), np.arange(found.n_voxels)
+        values = found.read_trials(rows, columns, split)
+        for session in np.unique(found.sessions):
+            np.testing.assert_allclose(values[found.sessions[rows] == session].std(0), 1, atol=1e-3)
+
+
+def test_the_check_finds_nan_in_every_session(study):
+    (path, *_) = sorted(study.glob("derivatives/**/ses-02/func/*_desc-preproc_bold.nii.gz"))
+    image = nib.load(path)
+    values = image.get_fdata(dtype=np.float32)
+    values[tuple(size // 2 for size in values.shape[:3])] = np.nan
+    nib.save(nib.Nifti1Image(values, image.affine), path)
+    with pytest.raises(CalcarineError, match="hold NaN or infinity"):
+        bids.load(study)
+    assert any("hold NaN" in row.found for row in bids.check(study) if row.status == "wrong")
+
+
 def test_runs_are_sessions_where_there_is_one_session(study):
     assert set(bids.load(describe(study, session="run")).sessions) == {1, 2, 3, 4}
     shutil.rmtree(func(study).parent.parent / "ses-02")

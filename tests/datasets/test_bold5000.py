@@ -203,6 +203,16 @@ def test_nan_is_told(copy):
     assert any("NaN" in row.found for row in bold5000.check(copy, "CSI1"))
 
 
+def test_the_check_says_how_sessions_are_scaled(folder):
+    found = {row.what: row.found for row in bold5000.check(folder, "CSI1")}
+    assert found["CSI1: z-scoring"] == bold5000.load(folder, size=24).describe()["scaling"]
+    other = bold5000.load(folder, size=24, zscore="training")
+    assert other.describe()["scaling"].startswith("all sessions z-scored by all training trials")
+    assert np.ptp(other.scaling.mean, axis=0).max() == 0
+    with pytest.raises(CalcarineError, match="zscore is session, training, session-all or none"):
+        bold5000.load(folder, zscore="run")
+
+
 def test_a_ridge_finds_the_planted_signal(folder):
     found = bold5000.load(folder, size=24)
     train, test = found.train(), found.test()

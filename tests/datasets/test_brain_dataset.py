@@ -229,8 +229,8 @@ def test_zscore_of_constant_voxels_is_zero_not_nan():
 
 
 def test_zscore_mistakes_are_told():
-    with pytest.raises(CalcarineError, match="Session 1 has 0 training trials"):
-        zscore_sessions(DATA, SESSIONS, np.arange(8) < 4)
+    with pytest.raises(CalcarineError, match="This subject has 1 training trials"):
+        zscore_sessions(DATA, SESSIONS, np.arange(8) < 1)
     with pytest.raises(CalcarineError, match="boolean"):
         zscore_sessions(DATA, SESSIONS, np.ones(8))
     with pytest.raises(CalcarineError, match="session and a role"):

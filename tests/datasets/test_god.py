@@ -338,7 +338,7 @@ def test_wrong_options_and_missing_files_are_told(folder, tmp_path):
     for options, message in [
         ({"subject": "S9"}, "no subject S9; it has S1"),
         ({"form": "mat"}, "form is auto, h5 or npz"),
-        ({"scale": "run"}, "scale is none, training"),
+        ({"scale": "run"}, "scale is none, session, training, session-all or"),
         ({"size": 0}, "at least 1"),
         ({"pictures": "nowhere"}, "nowhere does not exist"),
     ]:

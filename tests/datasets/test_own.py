@@ -42,6 +42,26 @@ def lab(subjects, tmp_path):
                                 ignore=shutil.ignore_patterns("prepared")))  # fmt: skip
 
 
+def own_trials(lab, shown, sessions, **changes):
+    """Responses of a design of one's own, in one file, with pictures and captions of the lab."""
+    names = sorted(path.stem for path in (lab / "stimuli").iterdir())
+    table = pd.DataFrame({"stimulus": [names[row] for row in shown], "session": sessions})
+    table.to_csv(lab / "trials.csv", index=False)
+    voxels = np.load(lab / "betas" / "session1.npy").shape[1]
+    drift = 3 * np.asarray(sessions)[:, None]
+    values = np.random.default_rng(0).normal(drift, 2, (len(table), voxels)).astype(np.float32)
+    np.save(lab / "all.npy", values)
+    return values, describe(lab, betas="all.npy", layout="trials-first", **changes)
+
+
+def categorise(lab, names):
+    """Give each stimulus a category in the table of captions."""
+    table = pd.read_csv(lab / "captions.csv").sort_values("id", ignore_index=True)
+    table.assign(category=[names[row % len(names)] for row in range(len(table))]).to_csv(
+        lab / "captions.csv", index=False
+    )
+
+
 def describe(folder, **changes):
     path = folder / "calcarine.yaml"
     tree = {**yaml.safe_load(path.read_text()), **changes}
@@ -310,11 +330,37 @@ def with_nan(lab):
     np.save(lab / "betas" / "session2.npy", values)
 
 
+def one_session(lab):
+    parts = [np.load(path) for path in sorted((lab / "betas").iterdir())]
+    np.save(lab / "all.npy", np.concatenate(parts))
+    pd.read_csv(lab / "trials.csv").assign(session=1).to_csv(lab / "trials.csv", index=False)
+
+
+def write_split(name):
+    def change(lab):
+        shown = pd.read_csv(lab / "trials.csv")["stimulus"].unique().tolist()
+        Split(name, tuple(shown[4:]), tuple(shown[:4]), "by hand").save(lab / "split.json")
+
+    return change
+
+
 MISTAKES = [
     (None, {"beta": "x"}, "there is no key 'beta'; did you mean betas"),
     (None, {"subject": None}, "the key 'subject' is missing"),
     (None, {"betas": None}, "give betas and trials, or bids"),
-    (None, {"zscore": "run"}, "key 'zscore' is wrong: input should be 'session' or 'none'"),
+    (None, {"zscore": "run"}, "key 'zscore' is wrong: input should be 'session', 'train"),
+    (None, {"test": {"folds": 1}}, "key 'folds' is wrong: input should be greater than or equal"),
+    (None, {"test": {"fold": 10}}, "no key 'fold'; did you mean folds"),
+    (None, {"test": {"seed": 1}}, r"give folds, such as \{folds: 10\}, or by"),
+    (None, {"test": {"by": "run"}}, "key 'by' is wrong: input should be 'category' or 'session'"),
+    (None, {"test": {"fractoin": 0.1}}, "no key 'fractoin'; did you mean fraction"),
+    (None, {"test": {"folds": 79}}, "79 folds cannot be made of 78 stimuli; choose from 2 to 78"),
+    (None, {"test": {"by": "category"}}, "78 of 78 stimuli have no category, the first pic"),
+    (None, {"test": {"by": "session"}}, "All 3 sessions are linked by stimuli .* in several"),
+    (one_session, {"test": {"by": "session"}, "betas": "all.npy"}, "All trials are of one session"),
+    (write_split("a/b"), {"test": "split.json"}, "name 'a/b' cannot name a folder"),
+    (write_split("x" * 300), {"test": "split.json"}, "cannot name a folder"),
+    (None, {"rois": {"V1+V2": "early.nii.gz"}}, r"ROI name V1\+V2 may not hold a plus"),
     (None, {"test": {"fraction": 2}}, "key 'fraction' is wrong: input should be less than 1"),
     (None, {"test": 1.5}, "test is a fraction between 0 and 1"),
     (None, {"rois": {"file": "a.nii", "labels": {"a": "V1"}}}, "key 'labels.a' is wrong"),
@@ -364,6 +410,133 @@ def test_each_mistake_is_told_in_one_sentence(lab, change, keys, message):
         own.load(lab)
     assert "\n" not in str(told.value)
     assert any(row.status in ("wrong", "missing") for row in own.check(lab))
+
+
+# GOD's design: training pictures in sessions 1 and 2, test pictures in session 3.
+APART = ([*range(20)] * 2 + [20, 21, 22, 23] * 8, [1] * 20 + [2] * 20 + [3] * 32)
+
+
+@pytest.mark.parametrize("zscore", ["session", "training", "session-all", "none"])
+def test_test_stimuli_in_sessions_of_their_own(lab, zscore):
+    """Scaled by training rows alone, unless test rows are asked for."""
+    raw, _ = own_trials(lab, *APART, zscore=zscore)
+    names = sorted(path.stem for path in (lab / "stimuli").iterdir())
+    (lab / "shared.txt").write_text("\n".join(names[20:24]))
+    findings = {row.what: row for row in own.check(lab)}
+    found = own.load(lab)
+    session, values = np.array(APART[1]), found.responses.values
+    used = {"session": session < 3, "training": session < 3, "session-all": session == 3}
+    wanted = raw.copy()
+    for number in (1, 2, 3):
+        own_rows = session == number
+        rows = own_rows if zscore != "training" and number < 3 else used.get(zscore)
+        if zscore != "none":
+            wanted[own_rows] = (raw[own_rows] - raw[rows].mean(0)) / raw[rows].std(0)
+    np.testing.assert_allclose(values, wanted, atol=1e-4)
+    np.testing.assert_allclose(found.train().data, wanted[:40], atol=1e-4)
+    np.testing.assert_allclose(
+        found.test().data[0], wanted[found.trials_of(found.splits[0].test[:1])].mean(0), atol=1e-4
+    )  # fmt: skip
+    told = {"session": "session 3 with fewer than two training trials by all training trials",
+            "training": "all sessions z-scored by all training trials",
+            "session-all": "test trials included", "none": "not z-scored"}[zscore]  # fmt: skip
+    assert told in findings["z-scoring"].found
+    assert told in found.describe()["scaling"]
+    assert findings["z-scoring"].status == ("note" if "session" in zscore else "ok")
+    raw[40:] = 100 * raw[40:] + 7
+    np.save(lab / "all.npy", raw)
+    louder = own.load(lab)
+    np.testing.assert_array_equal(louder.train().data, found.train().data)
+    if zscore in ("session", "training"):
+        np.testing.assert_array_equal(louder.scaling.mean, found.scaling.mean)
+        np.testing.assert_array_equal(louder.scaling.scale, found.scaling.scale)
+
+
+def test_other_splits_of_such_a_design_are_scaled_by_their_own_training(lab):
+    raw, _ = own_trials(lab, *APART, test={"by": "session"})
+    found = own.load(lab)
+    # Sessions 1 and 2 show the same stimuli, so they are held out together.
+    assert [split.rule for split in found.splits] == [
+        "session 1+2 held out", "session 3 held out"
+    ]  # fmt: skip
+    first = np.array(APART[1]) < 3
+    for split, train in zip(found.splits, (~first, first), strict=True):
+        mean, scale = raw[train].mean(0), raw[train].std(0)
+        wanted = (raw[~train] - mean) / scale
+        rows = found.trials_of(split.test)
+        got = found.read_trials(rows, np.arange(found.n_voxels), split)
+        np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("test", "count", "rule"),
+    [
+        ("leave-one-out", 20, "left out"),
+        ({"folds": 10, "seed": 4}, 10, "of 10, drawn at random"),
+        ({"folds": 3, "by": "category"}, 3, "held out"),
+        ({"by": "category"}, 4, "category a held out"),
+        ({"folds": 2, "by": "session"}, 2, "sessions"),
+        ({"by": "session"}, 4, "session 1 held out"),
+    ],
+)
+def test_folds_of_twenty_stimuli(lab, test, count, rule):
+    """Each stimulus is tested once, with all its repeats, scaled by training trials alone."""
+    shown = np.repeat(np.arange(20), 2)
+    raw, _ = own_trials(lab, shown, np.repeat([1, 2, 3, 4], 10).tolist(), test=test)
+    categorise(lab, "abcd")
+    assert not [row for row in own.check(lab) if row.status in ("wrong", "missing")]
+    found = own.load(lab)
+    assert [split.name for split in found.splits] == [f"fold-{k:02d}" for k in range(count)]
+    assert any(rule in split.rule for split in found.splits)
+    tested = [key for split in found.splits for key in split.test]
+    assert sorted(tested) == sorted(set(found.trial_stimuli))
+    for split in found.splits:
+        assert not set(split.train) & set(split.test)
+        assert len(found.train(split)) == 2 * len(split.train)
+        train = np.isin(found.trial_stimuli, split.train)
+        wanted = zscore_sessions(raw, found.sessions, train)
+        np.testing.assert_allclose(found.train(split).data, wanted[train], atol=1e-4)
+    if isinstance(test, dict) and test.get("by") == "category":
+        kind = {key: names[0] for key, names in
+                zip(found.stimuli.ids, found.stimuli.categories(), strict=True)}  # fmt: skip
+        for split in found.splits:
+            assert not {kind[key] for key in split.train} & {kind[key] for key in split.test}
+
+
+def test_the_check_says_where_a_run_would_refuse_too_few_stimuli(lab):
+    own_trials(lab, [0, 1, 2, 0, 1, 2], [1] * 6, test=0.34)
+    (row,) = [row for row in own.check(lab) if row.what == "split"]
+    assert row.status == "wrong" and "needs 2 stimuli" in row.advice
+    own.load(describe(lab, test="leave-one-out"))
+    assert not any(row.status == "wrong" for row in own.check(lab))
+
+
+@settings(max_examples=25, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@given(
+    design=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 3)), min_size=2, max_size=24),
+    test=st.sampled_from([
+        "repeated", "leave-one-out", 0.3, {"folds": 3}, {"by": "session"}, {"by": "category"},
+        {"folds": 2, "by": "category"}, "shared.txt",
+    ]),
+    zscore=st.sampled_from(["session", "training", "session-all", "none"]),
+    region=st.sampled_from(["early", "V1+V2", "a/b", "all"]),
+)  # fmt: skip
+def test_what_passes_the_check_loads_and_what_fails_does_not(lab, design, test, zscore, region):
+    ordered = sorted(design, key=lambda trial: trial[1])
+    shown, sessions = map(list, zip(*ordered, strict=True))
+    own_trials(lab, shown, sessions, test=test, zscore=zscore, rois={region: "early.nii.gz"})
+    categorise(lab, "ab")
+    (lab / "shared.txt").write_text("\n".join(f"pic{row:04d}" for row in range(3)))
+    failed = [row for row in own.check(lab) if row.status in ("wrong", "missing")]
+    if not failed:
+        dataset = own.load(lab, prepared=lab / f"prepared-{len(list(lab.iterdir()))}")
+        for split in dataset.splits:
+            assert np.isfinite(dataset.train(split).data).all()
+            assert np.isfinite(dataset.test(split).data).all()
+    elif [row.what for row in failed] != ["split"] or "A run needs" not in failed[0].advice:
+        with pytest.raises(CalcarineError):
+            own.load(lab)
 
 
 def test_numbers_as_ids_must_be_written_as_the_pictures_are(lab):

@@ -162,6 +162,26 @@ def test_unscaled_responses_stay_as_they_are(raw, tmp_path):
     assert found.scaling is None
 
 
+@pytest.mark.parametrize("zscore", ["session", "training", "session-all"])
+def test_sessions_stored_one_by_one_are_scaled_as_in_memory(raw, tmp_path, zscore):
+    """Session 2 has one training trial, so all training trials scale it, and no test trial."""
+    shown = [f"s{row % 6}" for row in range(7)] + ["s0", "s6", "s6", "s7", "s7"]
+    shown += [f"s{row % 8}" for row in range(9)]
+    trials = recording(raw).trials.assign(stimulus=shown)
+    about = recording(raw, trials=trials, zscore=zscore)
+    found = prepare(about, tmp_path).dataset(stimuli())
+    sessions, train = trials["session"].to_numpy(), np.isin(shown, about.splits[0].train)
+    whole = np.concatenate(list(raw.values()))
+    wanted = zscore_sessions(whole, sessions, train, zscore)
+    np.testing.assert_allclose(found.responses.values, wanted, atol=1e-5)
+    if zscore != "session-all":
+        exact = (whole - whole[train].mean(0)) / whole[train].std(0)
+        second = sessions == 2
+        np.testing.assert_allclose(found.responses.values[second], exact[second], atol=1e-4)
+    assert found.scaling.method == zscore
+    assert ("s7" in found.scaling.stimuli) == (zscore == "session-all")
+
+
 def test_files_that_do_not_fit_the_trials_are_told(raw, tmp_path):
     with pytest.raises(CalcarineError, match="session 2 has 5 trials in its files and 7 in"):
         sessions = np.repeat([1, 2, 4], [7, 7, 7])
@@ -170,9 +190,10 @@ def test_files_that_do_not_fit_the_trials_are_told(raw, tmp_path):
     mixed = recording(raw).trials.iloc[::-1].iloc[np.r_[0:3, 10:21, 3:10]]
     with pytest.raises(CalcarineError, match="do not stand together"):
         prepare(recording(raw, trials=mixed), tmp_path)
-    few = Split("few", ("s5",), ("s6",), "one trial a session")
-    with pytest.raises(CalcarineError, match="Session 1 of subject a has 1 training trials"):
-        prepare(recording(raw, splits=(few,)), tmp_path, workers=1)
+    trials = recording(raw).trials.assign(stimulus=[f"t{row}" for row in range(21)])
+    few = Split("few", ("t0",), ("t1",), "one trial in all")
+    with pytest.raises(CalcarineError, match=r"subject a has 1 training trials; z-scoring needs"):
+        prepare(recording(raw, trials=trials, splits=(few,)), tmp_path, workers=1)
 
 
 def test_a_damaged_store_is_told(raw, tmp_path):
@@ -185,6 +206,6 @@ def test_a_damaged_store_is_told(raw, tmp_path):
 def test_a_constant_voxel_is_only_centred():
     values = np.full((6, 2), 3.0, np.float32)
     values[:, 1] = np.arange(6)
-    betas = engine._scaled(values.copy(), *engine.session_scaling(values))
+    betas = engine._scaled(values.copy(), *engine.mean_and_scale(engine.moments(values)))
     assert (betas[:, 0] == 0).all()
     assert betas[:, 1].std() == pytest.approx(1.0)

@@ -4,16 +4,21 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from calcarine.datasets import BrainDataset, Split
+from calcarine.datasets.core import make_responses
+from calcarine.datasets.scaling import scale_sessions
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.audit import audit
+from calcarine.evaluation.audit import Material, PictureSet, audit
 from calcarine.experiment import load_experiment, run_stage
-from calcarine.experiment.audit import material_of_run
+from calcarine.experiment.audit import _by_test_too, material_of_run
 from calcarine.experiment.pictures import CHOSEN
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear import load, save
+from calcarine.stimuli.stimulus_set import StimulusSet
 
 OPTIONS = {
     "n_train": 30, "n_test": 12, "n_early": 60, "n_ventral": 60, "n_other": 5, "n_sessions": 2,
@@ -55,6 +60,33 @@ def finished(tiny_stable_diffusion, tmp_path_factory):
 @pytest.fixture
 def copy(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("method", "verdict"), [("session-all", "failed"), ("session", None)])
+def test_sessions_scaled_by_test_trials_are_found(rng, method, verdict):
+    """Also where the test has sessions of its own, whose zero is then that of test trials."""
+    ids = [f"s{row % 12}" for row in range(24)] + [f"t{row % 4}" for row in range(12)]
+    sessions = np.repeat([1, 2, 3], 12)
+    raw = rng.normal(sessions[:, None], 2, (36, 20))
+    pictures = rng.integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
+    split = Split("own", tuple(f"s{k}" for k in range(12)), tuple(f"t{k}" for k in range(4)), "by")
+    scaled, scaling = scale_sessions(raw, sessions, sessions < 3, ids, method)
+    dataset = BrainDataset(
+        "toy", "a", make_responses(scaled, ids, sessions),
+        pd.DataFrame(np.zeros((20, 3)), columns=["x", "y", "z"]), {},
+        StimulusSet.from_arrays(pictures, [*split.train, *split.test]), (split,), True, "here",
+        "none", scaling=scaling,
+    )  # fmt: skip
+    assert not dataset.rescales(split)
+    statistics = list(_by_test_too(dataset, split))
+    if verdict is None:
+        assert not statistics
+        return
+    pair = (PictureSet.of(split.test, pictures[12:]) for _ in range(2))
+    material = Material("toy", *pair, statistics=statistics)
+    found = audit(material, ["statistics-from-test"]).findings["statistics-from-test"]
+    assert found.verdict == verdict
+    assert found.numbers["equal to those of training and test"] == 1
 
 
 def verdicts(path, names=QUICK):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from calcarine.datasets.provider import is_simulated
 from calcarine.datasets.quality.findings import Finding
+from calcarine.datasets.scaling import ZScore, describe_scaling, scaling_plan
 from calcarine.errors import CalcarineError
 
-__all__ = ["collected", "compared", "constant", "matched", "not_finite", "simulated_note"]
+__all__ = [
+    "collected", "compared", "constant", "matched", "not_finite", "scaling_finding",
+    "simulated_note",
+]  # fmt: skip
 
 
 def collected(report: Iterable[Finding], what: str, advice: str) -> list[Finding]:
@@ -49,6 +53,33 @@ def _against(what: str, found: str, known: str, same: bool, whose: str) -> Findi
     if same:
         return Finding(what, "ok", found, known)
     return Finding(what, "note", found, known, f"other than {whose}: a part of it?")
+
+
+def scaling_finding(
+    what: str, sessions: ArrayLike, trains: Sequence[NDArray[np.bool_]], zscore: ZScore = "session"
+) -> Finding:
+    """By which trials sessions are scaled, a note where not by their own training trials.
+
+    Parameters
+    ----------
+    what
+        Of the finding.
+    sessions, trains, zscore
+        See `calcarine.datasets.scaling.describe_scaling`.
+
+    Raises
+    ------
+    CalcarineError
+        If there are too few trials to scale by, so that loading would refuse.
+    """
+    found = describe_scaling(zscore, sessions, trains)
+    if zscore == "session-all":
+        advice = "Test responses give means and scales; the audit of a run says so."
+        return Finding(what, "note", found, "", advice)
+    plans = [scaling_plan(sessions, train, zscore) for train in trains]
+    if zscore == "session" and any("training" in plan.values() for plan in plans):
+        return Finding(what, "note", found, "", "docs/own-data.md shows other settings of zscore.")
+    return Finding(what, "ok", found)
 
 
 def not_finite(what: str, values: NDArray[Any], advice: str) -> list[Finding]:

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.datasets.scaling import SessionScaling, scale_sessions
+from calcarine.datasets.scaling import SessionScaling, describe_scaling, scale_sessions
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -207,11 +207,11 @@ class BrainDataset:
         for name, times in names.items():
             if times > 1:
                 raise CalcarineError(f"{self._who} has {times} splits named {name}; rename one.")
+        shown = frozenset(self.trial_stimuli)
         for split in self.splits:
-            self._check_shown(split)
+            self._check_shown(split, shown)
 
-    def _check_shown(self, split: Split) -> None:
-        shown = set(self.trial_stimuli)
+    def _check_shown(self, split: Split, shown: frozenset[str]) -> None:
         for key in (*split.train, *split.test):
             if key not in shown:
                 raise CalcarineError(
@@ -240,7 +240,7 @@ class BrainDataset:
         """
         if isinstance(name, Split):
             if name not in self.splits:
-                self._check_shown(name)
+                self._check_shown(name, frozenset(self.trial_stimuli))
             return name
         if name is None:
             return self.splits[0]
@@ -335,9 +335,29 @@ class BrainDataset:
     def rescales(self, split: Split) -> bool:
         """Whether test trials of a split helped to scale the sessions.
 
-        All trials are then read and scaled anew by its own training trials.
+        All trials are then read and scaled anew by its own training trials;
+        but not where the data set was asked to scale by test trials, too.
         """
-        return self.scaling is not None and not self.scaling.stimuli.isdisjoint(split.test)
+        if self.scaling is None or self.scaling.method == "session-all":
+            return False
+        return not self.scaling.stimuli.isdisjoint(split.test)
+
+    def scaling_note(self, splits: Sequence[Split] | None = None) -> str:
+        """Say in words by which trials the sessions were z-scored.
+
+        Parameters
+        ----------
+        splits
+            Those that are read; all by default.
+        """
+        if self.scaling is None:
+            return "not z-scored"
+        trains = [self._is_train(split) for split in splits or self.splits]
+        return describe_scaling(self.scaling.method, self.sessions, trains)
+
+    def _is_train(self, split: Split) -> NDArray[np.bool_]:
+        """Which trials are training, shape (trial,)."""
+        return np.isin(self.trial_stimuli, split.train)
 
     def read_trials(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], split: Split
@@ -364,10 +384,9 @@ class BrainDataset:
         values = np.ascontiguousarray(part, dtype=np.float32)
         if not anew or self.scaling is None:
             return values
-        train = np.zeros(self.n_trials, dtype=np.bool_)
-        train[self.trials_of(split.train)] = True
         raw = self.scaling.undo(values, self.sessions, columns)
-        return scale_sessions(raw, self.sessions, train)[0][rows]
+        method, train = self.scaling.method, self._is_train(split)
+        return scale_sessions(raw, self.sessions, train, method=method, who=self._who)[0][rows]
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of responses, trials, voxels, ROIs, stimuli and splits."""
@@ -395,7 +414,7 @@ class BrainDataset:
             name, subject, kind (``"simulated"`` or ``"measured"``), trials,
             stimuli, picture_size, sessions, voxels (by ROI), repeats (how
             many stimuli were shown how often), splits (sizes by name),
-            judge, source, licence.
+            scaling (in words), judge, source, licence.
         """
         times = Counter(Counter(self.trial_stimuli).values())
         return {
@@ -413,6 +432,7 @@ class BrainDataset:
             },
             "repeats": {str(repeat): times[repeat] for repeat in sorted(times)},
             "splits": {s.name: {"train": len(s.train), "test": len(s.test)} for s in self.splits},
+            "scaling": self.scaling_note(),
             "judge": self.judge,
             "source": self.source,
             "licence": self.licence,

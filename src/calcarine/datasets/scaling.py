@@ -1,9 +1,15 @@
-"""Scaling of sessions by training trials alone."""
+"""Scaling of sessions by trials that may be used for it: training trials, unless asked otherwise.
+
+Every reader that scales goes through `scaling_plan`, which says by which trials each session is
+scaled, or refuses.  A check asks it before anything is read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +19,32 @@ from calcarine.errors import CalcarineError
 _COLUMNS = 256
 """Voxels scaled at a time: few enough for the processor's cache."""
 
-__all__ = ["SessionScaling", "scale_sessions", "session_scaling", "zscore_sessions"]
+ZScore = Literal["session", "training", "session-all", "none"]
+"""By which trials a session is scaled.
+
+``"session"``: its training trials, or all training trials of the subject
+where it has fewer than two; ``"training"``: all training trials of the
+subject; ``"session-all"``: all its trials, test trials included;
+``"none"``: not at all.
+"""
+
+Source = Literal["session", "training", "session-all"]
+
+__all__ = [
+    "Moments",
+    "SessionScaling",
+    "Source",
+    "ZScore",
+    "check_zscore",
+    "describe_scaling",
+    "mean_and_scale",
+    "moments",
+    "pooled_moments",
+    "scale_sessions",
+    "scaling_plan",
+    "trials_of_source",
+    "zscore_sessions",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +59,15 @@ class SessionScaling:
         float, shape (session, voxel): ``scaled = (raw - mean) / scale``.
     stimuli
         Stimuli whose trials gave mean and scale.
+    method
+        How the sessions were scaled; another split is scaled in the same way.
     """
 
     sessions: NDArray[np.int64]
     mean: NDArray[np.floating]
     scale: NDArray[np.floating]
     stimuli: frozenset[str]
+    method: ZScore = "session"
 
     def __post_init__(self) -> None:
         shape = (len(self.sessions), self.mean.shape[-1])
@@ -66,51 +100,184 @@ class SessionScaling:
         return raw
 
 
-def session_scaling(
-    values: NDArray[np.generic], who: str = "This session"
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and SD of one session's training trials, for every voxel.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Number, mean and sum of squared deviations of trials.
 
-    Parameters
+    Attributes
     ----------
-    values
-        Training trials of one session, shape (trial, voxel).
-    who
-        What the values are, for the error.
-
-    Returns
-    -------
-    mean, scale
-        Shape (voxel,); the scale of a constant voxel is 1.
-
-    Raises
-    ------
-    CalcarineError
-        If there are fewer than two trials.
+    count
+        Trials.
+    mean, squares
+        float64, shape (voxel,).
     """
-    if len(values) < 2:
-        raise CalcarineError(
-            f"{who} has {len(values)} training trials; z-scoring needs two, so choose a split with "
-            "training trials in every session, or no scaling."
-        )
-    mean, spread = np.empty((2, values.shape[1]))
-    for start in range(0, values.shape[1], _COLUMNS):
+
+    count: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of both groups of trials together (Chan et al. 1979, eq. 2.1)."""
+        if not self.count or not other.count:
+            return self if self.count else other
+        count = self.count + other.count
+        step = other.mean - self.mean
+        mean = self.mean + step * (other.count / count)
+        squares = self.squares + other.squares + step**2 * (self.count * other.count / count)
+        return Moments(count, mean, squares)
+
+
+def moments(values: NDArray[np.generic]) -> Moments:
+    """Moments of trials, shape (trial, voxel); there may be none."""
+    mean, squares = np.zeros((2, values.shape[1]))
+    for start in range(0, values.shape[1] if len(values) else 0, _COLUMNS):
         columns = slice(start, start + _COLUMNS)
         part = values[:, columns].astype(np.float64)
         mean[columns] = part.mean(0)
         part -= mean[columns]
-        spread[columns] = np.sqrt(np.einsum("ij,ij->j", part, part) / len(part))
+        squares[columns] = np.einsum("ij,ij->j", part, part)
+    return Moments(len(values), mean, squares)
+
+
+def pooled_moments(parts: Iterable[Moments]) -> Moments:
+    """Moments of several groups of trials together; at least one group."""
+    return reduce(Moments.__add__, parts)
+
+
+def mean_and_scale(known: Moments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and SD of every voxel; the scale of a constant voxel is 1."""
+    spread = np.sqrt(known.squares / known.count)
     # Rounding leaves a constant voxel a spread just above zero.
-    spread[spread <= 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 1.0
-    return mean, spread
+    spread[spread <= 1e-12 * np.maximum(np.abs(known.mean), 1e-300)] = 1.0
+    return known.mean, spread
+
+
+def check_zscore(zscore: object, who: str) -> ZScore:
+    """Return a setting of scaling, or say which there are; ``who`` begins the sentence."""
+    known = get_args(ZScore)
+    if zscore not in known:
+        raise CalcarineError(
+            f"{who}: zscore is {', '.join(known[:-1])} or {known[-1]}, not {zscore}."
+        )
+    return zscore  # type: ignore[return-value]
+
+
+def scaling_plan(
+    sessions: ArrayLike,
+    is_train: ArrayLike,
+    method: ZScore = "session",
+    who: str = "This subject",
+) -> dict[int, Source]:
+    """Say by which trials each session is scaled.
+
+    Parameters
+    ----------
+    sessions
+        Session of each trial, shape (trial,).
+    is_train
+        bool, shape (trial,).
+    method
+        See `ZScore`.
+    who
+        Whose trials, for the error.
+
+    Returns
+    -------
+    dict
+        Session to ``"session"`` (its training trials), ``"training"`` (all
+        training trials of the subject) or ``"session-all"`` (all its trials);
+        empty if nothing is scaled.
+
+    Raises
+    ------
+    CalcarineError
+        If there are fewer than two trials to scale a session by.
+
+    Examples
+    --------
+    >>> scaling_plan([1, 1, 2], [True, True, False])
+    {1: 'session', 2: 'training'}
+    """
+    if method == "none":
+        return {}
+    labels, train = np.asarray(sessions), np.asarray(is_train, dtype=np.bool_)
+    known, row, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if method == "session-all":
+        if (counts < 2).any():
+            raise CalcarineError(
+                f"{who} has a single trial in session {known[np.argmin(counts)]}; z-scoring by all "
+                "trials of a session needs two, so choose zscore: session, training or none."
+            )
+        return {int(session): "session-all" for session in known}
+    own = np.bincount(row[train], minlength=len(known))
+    if own.sum() < 2 and len(known):
+        raise CalcarineError(
+            f"{who} has {own.sum()} training trials; z-scoring needs two, so choose a split with "
+            "more training trials, or zscore: none."
+        )
+    return {
+        int(session): "session" if method == "session" and count >= 2 else "training"
+        for session, count in zip(known, own, strict=True)
+    }
+
+
+def trials_of_source(
+    source: Source, inside: NDArray[np.bool_], is_train: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Trials that give a session (``inside``) its mean and scale, shape (trial,)."""
+    if source == "training":
+        return is_train
+    return inside & is_train if source == "session" else inside
+
+
+def describe_scaling(
+    method: ZScore, sessions: ArrayLike, trains: Sequence[NDArray[np.bool_]]
+) -> str:
+    """Say in words by which trials the sessions are scaled.
+
+    Parameters
+    ----------
+    method, sessions
+        See `scaling_plan`.
+    trains
+        Which trials are training, one array a split.
+    """
+    if method == "none":
+        return "not z-scored"
+    if method == "session-all":
+        return (
+            "each session z-scored by all its trials, test trials included: a test response alone "
+            "cannot be decoded as it is here"
+        )
+    if method == "training":
+        return "all sessions z-scored by all training trials of the subject"
+    plans = [scaling_plan(sessions, train, method) for train in trains]
+    lacking = [{key for key, by in plan.items() if by == "training"} for plan in plans]
+    some = sorted(set().union(*lacking))
+    told = "each session z-scored by its training trials"
+    if not some:
+        return told
+    names = _listed(some)
+    if all(one == set(some) for one in lacking):
+        return f"{told}; {names} with fewer than two training trials by all training trials"
+    return (
+        f"{told}; where a split leaves fewer than two in a session ({names}), by all training "
+        "trials"
+    )
+
+
+def _listed(sessions: Sequence[int]) -> str:
+    shown = ", ".join(map(str, sessions[:10])) + (" and others" if len(sessions) > 10 else "")
+    return f"session {shown}" if len(sessions) == 1 else f"sessions {shown}"
 
 
 def zscore_sessions(
-    data: ArrayLike, sessions: ArrayLike, is_train: ArrayLike
+    data: ArrayLike, sessions: ArrayLike, is_train: ArrayLike, method: ZScore = "session"
 ) -> NDArray[np.float32]:
-    """Z-score every session with the mean and SD of its training trials.
+    """Z-score every session with the mean and SD of training trials.
 
-    Test trials are scaled by the same numbers and never enter them.
+    Test trials are scaled by the same numbers and never enter them, except
+    by ``"session-all"``.
 
     Parameters
     ----------
@@ -120,18 +287,21 @@ def zscore_sessions(
         Session of each trial, shape (trial,).
     is_train
         bool, shape (trial,).
+    method
+        See `ZScore`: by default the training trials of the session itself,
+        and all training trials for a session that has fewer than two.
 
     Returns
     -------
     float32 array of shape (trial, voxel)
-        A voxel that is constant over a session's training trials is only centred.
+        A voxel that is constant over the trials used is only centred.
 
     Raises
     ------
     CalcarineError
-        If shapes differ or a session has fewer than two training trials.
+        If shapes differ or there are fewer than two trials to scale by.
     """
-    return scale_sessions(data, sessions, is_train)[0]
+    return scale_sessions(data, sessions, is_train, method=method)[0]
 
 
 def scale_sessions(
@@ -139,15 +309,19 @@ def scale_sessions(
     sessions: ArrayLike,
     is_train: ArrayLike,
     stimulus_ids: Sequence[str] | None = None,
+    method: ZScore = "session",
+    who: str = "This subject",
 ) -> tuple[NDArray[np.float32], SessionScaling]:
-    """Z-score as `zscore_sessions` does, and tell with what.
+    """Z-score as `zscore_sessions` does, and return with what.
 
     Parameters
     ----------
-    data, sessions, is_train
-        See `zscore_sessions`.
+    data, sessions, is_train, method
+        See `zscore_sessions`; the method is not ``"none"``.
     stimulus_ids
         Stimulus of each trial, for the record of whose trials were used.
+    who
+        Whose trials, for the error.
 
     Returns
     -------
@@ -163,16 +337,18 @@ def scale_sessions(
         )
     if train.dtype != np.bool_:
         raise CalcarineError(f"is_train must be boolean, not {train.dtype}.")
-    known = np.unique(labels)
+    plan = scaling_plan(labels, train, method, who)
+    known = np.array(sorted(plan), dtype=np.int64)
+    own = {key: moments(values[trials_of_source(by, labels == key, train)])
+           for key, by in plan.items() if by != "training"}  # fmt: skip
+    whole = moments(values[train]) if "training" in plan.values() else None
     scaled = np.empty(values.shape, dtype=np.float32)
     mean, scale = np.empty((2, len(known), values.shape[1]))
-    for row, session in enumerate(known):
-        inside = labels == session
-        mean[row], scale[row] = session_scaling(values[inside & train], f"Session {session}")
+    for row, session in enumerate(known.tolist()):
+        inside, used = labels == session, own.get(session, whole)
+        assert used is not None
+        mean[row], scale[row] = mean_and_scale(used)
         scaled[inside] = (values[inside] - mean[row]) / scale[row]
-    used = (
-        ()
-        if stimulus_ids is None
-        else (key for key, own in zip(stimulus_ids, train, strict=True) if own)
-    )
-    return scaled, SessionScaling(known.astype(np.int64), mean, scale, frozenset(used))
+    rows = np.ones_like(train) if method == "session-all" else train
+    used_ids = frozenset(np.asarray(stimulus_ids, dtype=object)[rows]) if stimulus_ids else ()
+    return scaled, SessionScaling(known, mean, scale, frozenset(used_ids), method)

@@ -112,7 +112,10 @@ def material_of_run(
         allowed=allowed,
         trials=trials,
         responses=values,
-        statistics=list(_statistics(work, dataset, splits)) if decoded else [],
+        statistics=[
+            *(_statistics(work, dataset, splits) if decoded else ()),
+            *_by_test_too(dataset, splits[0]),
+        ],
         predictions=_predictions(work, dataset, splits, ids) if decoded else [],
         choice=choice,
         selections=list(_selections(work, dataset, splits)) if decoded else [],
@@ -161,9 +164,9 @@ def _as_read(work: Workspace, dataset: BrainDataset, split: Split) -> tuple[NDAr
     values = np.asarray(dataset.responses[{"voxel": columns}].values)
     shown, sessions = np.array(dataset.trial_stimuli), dataset.sessions
     train, test = np.isin(shown, split.train), np.isin(shown, split.test)
-    if dataset.scaling is not None and not dataset.scaling.stimuli.isdisjoint(split.test):
+    if dataset.scaling is not None and dataset.rescales(split):
         values = dataset.scaling.undo(values, sessions, columns)
-        values = scale_sessions(values, sessions, train)[0]
+        values = scale_sessions(values, sessions, train, method=dataset.scaling.method)[0]
     fold = np.full(len(shown), "", dtype=object)
     fold[train] = _inner_folds(work, shown[train]).astype(str)
     kept = train | test
@@ -222,6 +225,30 @@ def _statistics(
                 total / (len(train) + times.sum()),
                 np.maximum(np.asarray(ridge.x_scale_, np.float64), 1e-12),
             )
+
+
+def _by_test_too(dataset: BrainDataset, split: Split) -> Iterator[Statistics]:
+    """Means of sessions that were scaled by all their trials, test trials included."""
+    if dataset.scaling is None or dataset.scaling.method != "session-all":
+        return
+    step = max(1, -(-dataset.n_trials * dataset.n_voxels // _MOST_RESPONSES))
+    columns = np.arange(0, dataset.n_voxels, step)
+    sessions, train = dataset.sessions, np.isin(dataset.trial_stimuli, split.train)
+    values = np.asarray(dataset.responses[{"voxel": columns}].values)
+    raw = dataset.scaling.undo(values, sessions, columns).astype(np.float64)
+    by_all_training = raw[train].mean(0)
+    for row, session in enumerate(dataset.scaling.sessions):
+        inside = sessions == session
+        own = inside & train
+        if own.sum() == inside.sum():
+            continue
+        yield Statistics(
+            f"mean by which session {session} was centred",
+            dataset.scaling.mean[row, columns],
+            raw[own].mean(0) if own.sum() >= 2 else by_all_training,
+            raw[inside].mean(0),
+            dataset.scaling.scale[row, columns],
+        )
 
 
 def _decoder(work: Workspace, split: Split) -> LatentRegression:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +41,6 @@ def describe(work: Workspace) -> None:
     """Write into the manifest what a reader must know of data, model and decoders."""
     dataset, run = work.dataset, work.run
     chosen, decoder = {}, {}
-    warned: set[str] = set()
     for split in work.splits:
         folder = run.decoder / split.name
         with readable(folder, "fit"):
@@ -48,14 +48,13 @@ def describe(work: Workspace) -> None:
                 found = json.loads((folder / "settings.json").read_text())
                 chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
             decoder[split.name] = json.loads((folder / "summary.json").read_text())
-            warned |= {
-                f"{t}: {s['warning']}" for t, s in decoder[split.name].items() if s["warning"]
-            }
     info = datasets.info(dataset.name)
     told = [*_of_models(work), *read_evaluation(run.metrics).notes]
     if work.phase_on("adapt"):
         told = [*_of_visdec(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
+    with readable(run.decoder, "fit"):
+        notes = _of_decoders(decoder)
     run.update_manifest(
         **environment(),
         seeds={
@@ -75,14 +74,37 @@ def describe(work: Workspace) -> None:
             "n_test": len({stimulus for s in work.splits for stimulus in s.test}),
             "n_repeats": int(np.median(repeats)),
             "splits": [s.name for s in work.splits],
+            "scaling": dataset.scaling_note(work.splits),
             **_chosen_split(work),
         },
         roi=work.roi,
         judge=dataset.judge,
-        notes=sorted(warned) + told,
+        notes=notes + _of_scaling(work) + told,
         chosen=chosen,
         decoder=decoder,
     )
+
+
+def _of_decoders(decoder: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Warnings of the fits, one a target, so that many folds do not say the same many times."""
+    told: dict[str, list[str]] = {}
+    for targets in decoder.values():
+        for target, summary in targets.items():
+            if summary["warning"]:
+                told.setdefault(target, []).append(summary["warning"])
+    return [
+        f"{target}: {first}"
+        if len(decoder) == 1
+        else f"{target}, in {1 + len(others)} of {len(decoder)} folds, the first: {first}"
+        for target, (first, *others) in sorted(told.items())
+    ]
+
+
+def _of_scaling(work: Workspace) -> list[str]:
+    """A note where a session was scaled by other than its own training trials."""
+    scaling, told = work.dataset.scaling, work.dataset.scaling_note(work.splits)
+    plain = scaling is None or (scaling.method == "session" and "fewer" not in told)
+    return [] if plain else [f"Responses: {told}."]
 
 
 def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:

@@ -45,7 +45,7 @@ def load(
     prepared: str | Path | None = None,
     images: str | None = None,
     captions: str | None = None,
-    test: str | float = "repeated",
+    test: str | float | dict[str, Any] = "repeated",
     mask: str | None = None,
     rois: dict[str, Any] | None = None,
     zscore: str = "session",

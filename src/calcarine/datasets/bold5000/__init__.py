@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ from calcarine.datasets.bold5000._pictures import bold5000_stimuli
 from calcarine.datasets.core import BrainDataset, make_responses
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.provider import is_simulated, pick_subject
-from calcarine.datasets.scaling import SessionScaling, scale_sessions
+from calcarine.datasets.scaling import SessionScaling, ZScore, check_zscore, scale_sessions
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
@@ -41,7 +40,7 @@ def load(
     subject: str | None = None,
     *,
     size: int = 256,
-    zscore: Literal["session", "none"] = "session",
+    zscore: ZScore = "session",
 ) -> BrainDataset:
     """Load all trials of one subject.
 
@@ -56,8 +55,10 @@ def load(
         Side in pixels to which pictures are cropped and resized; they were
         shown in several sizes.
     zscore
-        ``"session"``: every session by mean and SD of its training trials;
-        ``"none"``: betas as they are.
+        ``"session"``: every session by mean and SD of its training trials
+        (of all training trials where it has fewer than two); ``"training"``:
+        by all training trials; ``"session-all"``: every session by all its
+        trials, test trials included; ``"none"``: betas as they are.
 
     Returns
     -------
@@ -74,8 +75,7 @@ def load(
         If a file is missing or damaged, or betas and lists do not agree.
     """
     who = pick_subject(INFO, subject)
-    if zscore not in ("session", "none"):
-        raise CalcarineError(f"{WHO}: zscore is session or none, not {zscore}.")
+    check_zscore(zscore, WHO)
     if size < 1:
         raise CalcarineError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
     layout = find_layout(data)
@@ -83,11 +83,12 @@ def load(
     betas, voxels = _betas(layout, who, trials)
     split = _split(layout, who, trials)
     scaling: SessionScaling | None = None
-    if zscore == "session":
-        known = set(split.train)
-        train = np.array([name in known for name in trials.stimuli])
+    if zscore != "none":
+        train = np.isin(trials.stimuli, split.train)
         _check_finite(betas, who)
-        betas, scaling = scale_sessions(betas, trials.sessions, train, trials.stimuli)
+        betas, scaling = scale_sessions(
+            betas, trials.sessions, train, trials.stimuli, zscore, f"{WHO}, subject {who}"
+        )
     responses = make_responses(betas, trials.stimuli, trials.sessions)
     names = tuple(dict.fromkeys(trials.stimuli))
     return BrainDataset(

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.datasets._arrays import open_npy
-from calcarine.datasets._reports import collected, compared, not_finite
+from calcarine.datasets._reports import collected, compared, not_finite, scaling_finding
 from calcarine.datasets.bold5000._layout import (
     HEMISPHERES,
     INFO,
     REGIONS,
     WHO,
     Layout,
+    Trials,
     beta_name,
     find_layout,
     read_trials,
@@ -74,7 +75,7 @@ def _subject(who: str, layout: Layout) -> Iterator[Finding]:
     yield compared(f"{who}: trials in presentation lists", count, _TRIALS[who])
     yield compared(f"{who}: sessions", sessions, _SESSIONS[who])
     yield from _betas(who, layout, count)
-    yield from _stimuli(who, layout, trials.stimuli)
+    yield from _stimuli(who, layout, trials)
 
 
 def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
@@ -103,7 +104,8 @@ def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _stimuli(who: str, layout: Layout, shown: list[str]) -> Iterator[Finding]:
+def _stimuli(who: str, layout: Layout, trials: Trials) -> Iterator[Finding]:
+    shown = trials.stimuli
     distinct = set(shown)
     index = picture_index(layout)
     lost = sorted(name for name in distinct if name.lower() not in index)
@@ -121,3 +123,5 @@ def _stimuli(who: str, layout: Layout, shown: list[str]) -> Iterator[Finding]:
     spread = ", ".join(f"{number} shown {repeat} x" for repeat, number in sorted(spread_of.items()))
     yield Finding(f"{who}: test pictures", "ok" if test else "wrong", spread or "none", "",
                   "" if test else "lists and pictures should be of one release")  # fmt: skip
+    train = ~np.isin(shown, test)
+    yield scaling_finding(f"{who}: z-scoring", trials.sessions, [train])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,13 @@ from calcarine.datasets.god._parts import INFO, WHO, Parts, find_subject, places
 from calcarine.datasets.god._pictures import find_pictures, god_stimuli, read_pictures
 from calcarine.datasets.god._rearranged import read_rearranged
 from calcarine.datasets.provider import is_simulated, pick_subject
-from calcarine.datasets.scaling import SessionScaling, session_scaling
+from calcarine.datasets.scaling import SessionScaling, ZScore, scale_sessions, scaling_plan
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
 __all__ = ["INFO", "assets", "check", "columns", "fake", "load", "stimulus_name"]
 
-Scale = Literal["none", "training", "training-scalar"]
+Scale = Literal["none", "session", "training", "session-all", "training-scalar"]
 
 _FIGSHARE = {"S1": 15049646, "S2": 15049649, "S3": 15049652, "S4": 15049655, "S5": 15049658}
 
@@ -67,9 +67,12 @@ def load(
     scale
         ``"none"``: responses as they are (the published ones are scaled
         within runs); ``"training"``: every voxel by mean and SD of the
-        training trials; ``"training-scalar"``: all by one mean and one SD,
-        as MinD-Vis does.  The test is in other sessions than the training,
-        so sessions cannot be scaled by training trials of their own.
+        training trials; ``"session"``: each session by its training trials,
+        and the sessions of the test, which have none, by all training trials;
+        ``"session-all"``: each session by all its trials, test trials
+        included, so that a test response alone cannot be decoded the same
+        way; ``"training-scalar"``: all voxels by one mean and one SD of the
+        training trials, as MinD-Vis does.
     first_index
         0 or 1, should nothing in the files tell where their indices begin.
 
@@ -142,23 +145,25 @@ def _split(parts: Parts, test: str) -> Split:
 
 
 def _scaled(parts: Parts, scale: str) -> tuple[NDArray[np.float32], SessionScaling | None]:
+    if scale not in get_args(Scale):
+        known = ", ".join(get_args(Scale)[:-1])
+        raise CalcarineError(f"{WHO}: scale is {known} or training-scalar, not {scale}.")
     if scale == "none":
         return parts.responses, None
-    if scale not in ("training", "training-scalar"):
-        raise CalcarineError(f"{WHO}: scale is none, training or training-scalar, not {scale}.")
-    train = parts.responses[~parts.is_test]
-    mean, spread = session_scaling(train, f"{WHO}: the training")
     if scale == "training-scalar":
-        mean = np.full_like(mean, train.mean(dtype=np.float64))
-        spread = np.full_like(spread, max(float(train.std(dtype=np.float64)), 1e-300))
-    known = np.unique(parts.sessions)
-    names = frozenset(
-        name for name, own in zip(parts.names, parts.is_test.tolist(), strict=True) if not own
-    )
-    scaling = SessionScaling(
-        known, np.tile(mean, (len(known), 1)), np.tile(spread, (len(known), 1)), names
-    )
-    return ((parts.responses - mean) / spread).astype(np.float32), scaling
+        return _by_one_number(parts)
+    method = cast(ZScore, scale)
+    return scale_sessions(parts.responses, parts.sessions, ~parts.is_test, parts.names, method, WHO)
+
+
+def _by_one_number(parts: Parts) -> tuple[NDArray[np.float32], SessionScaling]:
+    train = parts.responses[~parts.is_test]
+    known = np.array(sorted(scaling_plan(parts.sessions, ~parts.is_test, "training", WHO)))
+    mean, scale = train.mean(dtype=np.float64), max(float(train.std(dtype=np.float64)), 1e-300)
+    shape = (len(known), train.shape[1])
+    names = frozenset(np.asarray(parts.names, dtype=object)[~parts.is_test])
+    scaling = SessionScaling(known, np.full(shape, mean), np.full(shape, scale), names, "training")
+    return ((parts.responses - mean) / scale).astype(np.float32), scaling
 
 
 def columns(data: str | Path, subject: str | None = None) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.datasets._reports import scaling_finding
 from calcarine.datasets.nsd._check_files import (
     check_betas,
     check_captions,
@@ -162,6 +163,8 @@ def _check_counts(layout: Layout, trials: pd.DataFrame) -> Iterator[Finding]:
     shown = ", ".join(f"{count} shown {number} x" for number, count in times.items())
     yield Finding("pictures seen", "ok", f"{own['image'].nunique()}: {shown}", "3 x in all")
     split = make_splits(own, there)[0]
+    train = own["stimulus"].isin(split.train).to_numpy()
+    yield scaling_finding("z-scoring", own["session"].to_numpy(), [train])
     whole = len(there) == 40
     if whole:
         yield _compare_count("test pictures (shared)", len(split.test), N_SHARED)

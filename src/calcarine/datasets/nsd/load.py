@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, Layout, find_layou
 from calcarine.datasets.nsd.regions import Kept, check_grid, keep_voxels
 from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.datasets.provider import is_simulated, pick_subject
+from calcarine.datasets.scaling import ZScore, check_zscore
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -33,7 +34,7 @@ def recording(
     *,
     mask: str = "nsdgeneral",
     sessions: int | Sequence[int] | None = None,
-    zscore: Literal["session", "none"] = "session",
+    zscore: ZScore = "session",
 ) -> Recording:
     """Say what of a subject is to be prepared and how it is read.
 
@@ -50,7 +51,10 @@ def recording(
     sessions
         How many from the first on, or which; those on disk if left out.
     zscore
-        ``"session"``, or ``"none"`` to keep percent signal change.
+        ``"session"``: each session by its training trials (by all training
+        trials where it has fewer than two); ``"training"``: by all training
+        trials; ``"session-all"``: by all trials of the session, test trials
+        included; ``"none"`` keeps percent signal change.
 
     Returns
     -------
@@ -66,8 +70,7 @@ def recording(
         If files are missing, damaged or contradict each other.
     """
     who = pick_subject(INFO, subject)
-    if zscore not in ("session", "none"):
-        raise CalcarineError(f"Data set nsd: zscore is session or none, not {zscore}.")
+    check_zscore(zscore, "Data set nsd")
     layout = find_layout(data, who)
     trials = read_trials(layout)
     chosen = choose_sessions(layout, trials, sessions)
@@ -138,7 +141,7 @@ def load(
     mask: str = "nsdgeneral",
     sessions: int | Sequence[int] | None = None,
     size: int | tuple[int, int] | None = None,
-    zscore: Literal["session", "none"] = "session",
+    zscore: ZScore = "session",
     captions: bool | None = None,
     prepared: str | Path | None = None,
     workers: int = 2,

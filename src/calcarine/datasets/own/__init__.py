@@ -57,8 +57,9 @@ def load(
     -------
     BrainDataset
         Responses in the order of the table of trials, z-scored within
-        sessions by training trials unless the file says ``zscore: none``;
-        one split; ROIs as the file names them.
+        sessions by training trials unless the file says otherwise with
+        ``zscore``; one split, or a split for each fold; ROIs as the file
+        names them.
 
     Raises
     ------

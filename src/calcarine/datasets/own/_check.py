@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calcarine.datasets._reports import simulated_note
+from calcarine.datasets._reports import scaling_finding, simulated_note
 from calcarine.datasets.own._description import Description
 from calcarine.datasets.own._subject import OwnSubject, open_subject
 from calcarine.datasets.provider import DatasetInfo
@@ -18,6 +18,8 @@ from calcarine.errors import CalcarineError
 __all__ = ["check_subject"]
 
 _FEW_VOXELS, _FEW_TEST, _WIDE = 50, 20, 50.0
+_LEAST = 2
+"""Fewest stimuli that a run decodes from, and that it scores."""
 
 
 def check_subject(info: DatasetInfo, description: Description, root: Path) -> list[Finding]:
@@ -36,7 +38,7 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
         advice = "Mend it in the description or in the file."
         lost = "does not exist" in str(error)
         return [*findings, Finding("files", "missing" if lost else "wrong", str(error), "", advice)]
-    for part in (_trials, _voxels, _split, _responses, _pictures):
+    for part in (_trials, _voxels, _split, _scaling, _responses, _pictures):
         findings += _told(part, subject)
     return findings
 
@@ -70,26 +72,36 @@ def _voxels(subject: OwnSubject) -> list[Finding]:
 
 
 def _split(subject: OwnSubject) -> list[Finding]:
-    split = subject.recording.splits[0]
-    shown = set(subject.shown())
-    strange = [key for key in (*split.train, *split.test) if key not in shown]
-    if strange:
-        raise CalcarineError(
-            f"The split {split.name} holds {len(strange)} stimuli that were not shown, the first "
-            f"{strange[0]}."
-        )
-    found = f"{len(split.train)} training and {len(split.test)} test stimuli ({split.rule})"
-    if len(split.test) < _FEW_TEST:
+    splits = subject.without_responses().splits
+    train = min(len(split.train) for split in splits)
+    test = sum(len(split.test) for split in splits)
+    found = f"{train} training and {test} test stimuli ({splits[0].rule})"
+    if len(splits) > 1:
+        sizes = sorted({len(split.test) for split in splits})
+        told = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        found = f"{len(splits)} folds with {told} of {test} stimuli in test ({splits[0].rule}, ...)"
+    if train < _LEAST or test < _LEAST:
+        advice = f"A run needs {_LEAST} stimuli for training and {_LEAST} to score; change test."
+        return [Finding("split", "wrong", found, "", advice)]
+    if test < _FEW_TEST:
         return [
             Finding("split", "note", found, "", "Scores of so few stimuli have wide intervals.")
         ]
     return [Finding("split", "ok", found)]
 
 
+def _scaling(subject: OwnSubject) -> list[Finding]:
+    """By which trials the sessions of each split are scaled."""
+    about = subject.recording
+    about.check()
+    trains = [about.train_trials(split) for split in about.splits]
+    sessions = about.trials["session"].to_numpy()
+    return [scaling_finding("z-scoring", sessions, trains, about.zscore)]
+
+
 def _responses(subject: OwnSubject) -> list[Finding]:
-    """Betas of every session; of time series only the first session is modelled."""
+    """Responses of every session, so that nothing is refused later; nothing is kept."""
     sessions = [int(number) for number in subject.recording.trials["session"].unique()]
-    sessions = sessions if subject.description.bids is None else sessions[:1]
     return [row for session in sessions for row in _session(subject, session)]
 
 
@@ -115,10 +127,15 @@ def _pictures(subject: OwnSubject) -> list[Finding]:
     rows = [Finding("pictures", "ok", f"{len(stimuli)} of {stimuli.size[0]} x {stimuli.size[1]}")]
     without = sum(not texts for texts in stimuli.captions())
     if without:
+        found = f"{without} stimuli have none"
+        nameless = sum(not names for names in stimuli.categories())
         advice = (
             "A run makes c of captions; with features.text=categories it makes c of categories."
         )
-        rows.append(Finding("captions", "note", f"{without} stimuli have none", "", advice))
+        if nameless:
+            found += f", and {nameless} have no category"
+            advice = "A run makes c of captions, or with features.text=categories of categories."
+        rows.append(Finding("captions", "note", found, "", advice))
     else:
         rows.append(Finding("captions", "ok", "every stimulus has some"))
     return rows

@@ -10,12 +10,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calcarine.datasets._arrays import reason
+from calcarine.datasets.scaling import ZScore
 from calcarine.errors import CalcarineError
 
-__all__ = ["Atlas", "BidsPart", "Description", "Fraction", "read_description", "validated"]
+__all__ = [
+    "LEAVE_ONE_OUT", "Atlas", "BidsPart", "Description", "Folds", "Fraction", "read_description",
+    "validated",
+]  # fmt: skip
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FILE = "calcarine.yaml"
+LEAVE_ONE_OUT = "leave-one-out"
 
 
 class _Part(BaseModel):
@@ -34,6 +39,20 @@ class Fraction(_Part):
 
     fraction: float = Field(gt=0, lt=1)
     seed: int = Field(0, ge=0)
+
+
+class Folds(_Part):
+    """Folds of stimuli; each stimulus is in the test of one."""
+
+    folds: int | None = Field(None, ge=2, description="how many; one a group with by, by default")
+    by: Literal["category", "session"] | None = Field(None, description="held out whole")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _how_many(self) -> Folds:
+        if self.folds is None and self.by is None:
+            raise ValueError("give folds, such as {folds: 10}, or by")
+        return self
 
 
 class BidsPart(_Part):
@@ -83,10 +102,10 @@ class Description(_Part):
     images: str = Field(min_length=1)
     first_image: int = Field(0, ge=0, description="number of an array's first picture")
     captions: str | None = None
-    test: str | float | Fraction
+    test: str | float | Fraction | Folds
     scale: float = Field(1.0, allow_inf_nan=False)
     units: str = ""
-    zscore: Literal["session", "none"] = "session"
+    zscore: ZScore = "session"
 
     @model_validator(mode="after")
     def _one_source(self) -> Description:
@@ -97,7 +116,10 @@ class Description(_Part):
         if self.scale == 0:
             raise ValueError("a scale of 0 would leave nothing")
         if isinstance(self.test, float) and not 0 < self.test < 1:
-            raise ValueError("test is a fraction between 0 and 1, a file, or 'repeated'")
+            raise ValueError(
+                "test is a fraction between 0 and 1, a file, 'repeated', 'leave-one-out', or folds "
+                "as {folds: 10}"
+            )
         return self
 
     def with_subject(self, subject: str | None) -> Description:
@@ -152,8 +174,10 @@ def _without_union(tree: dict[str, Any]) -> dict[str, Any]:
     rois = tree.get("rois")
     if isinstance(rois, dict) and ("labels" in rois or _is_atlas(rois)):
         found["rois"] = Atlas.model_validate(rois)
-    if isinstance(tree.get("test"), dict):
-        found["test"] = Fraction.model_validate(tree["test"])
+    test = tree.get("test")
+    if isinstance(test, dict):
+        kind = Fraction if _is_fraction(test) else Folds
+        found["test"] = kind.model_validate(test)
     return found
 
 
@@ -162,10 +186,15 @@ def _is_atlas(rois: dict[Any, Any]) -> bool:
     return "file" in rois and any(isinstance(value, dict) for value in rois.values())
 
 
+def _is_fraction(test: dict[Any, Any]) -> bool:
+    """Whether a key of a test is meant as ``fraction``, not as ``folds`` or ``by``."""
+    return any(difflib.get_close_matches(str(key), ["fraction"], cutoff=0.7) for key in test)
+
+
 def _sentence(error: ValidationError) -> str:
     # A misspelt key is also a missing one; the misspelling is what the user can mend.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    kinds: tuple[type[_Part], ...] = (Atlas, Fraction)
+    kinds: tuple[type[_Part], ...] = (Atlas, Fraction, Folds)
     model: type[_Part] = next((m for m in kinds if m.__name__ == error.title), Description)
     place = ".".join(str(part) for part in first["loc"] if not _kind(part))
     if first["type"] == "extra_forbidden":
@@ -188,4 +217,4 @@ def _sentence(error: ValidationError) -> str:
 def _kind(part: object) -> bool:
     """Whether a part of an error's place is pydantic's name of a kind, no key."""
     text = str(part)
-    return "[" in text or text in ("str", "float", "int", "Atlas", "Fraction", "list")
+    return "[" in text or text in ("str", "float", "int", "Atlas", "Fraction", "Folds", "list")

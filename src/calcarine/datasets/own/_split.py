@@ -1,23 +1,36 @@
-"""The split that a description asks for."""
+"""The splits that a description asks for."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from calcarine.datasets.own._description import Fraction
+from calcarine.datasets.own._description import LEAVE_ONE_OUT, Folds, Fraction
 from calcarine.datasets.own._files import find
+from calcarine.datasets.splits.files import read_split
+from calcarine.datasets.splits.folds import (
+    group_folds,
+    leave_one_out,
+    random_folds,
+    session_groups,
+)
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.tables import read_text
 
-__all__ = ["make_split"]
+__all__ = ["make_splits"]
 
 
-def make_split(root: Path, test: str | float | Fraction, trial_stimuli: Sequence[str]) -> Split:
+Categories = Callable[[], Mapping[str, Sequence[str]]]
+
+
+def make_splits(
+    root: Path, test: str | float | Fraction | Folds, trials: pd.DataFrame, categories: Categories
+) -> tuple[Split, ...]:
     """Assign the stimuli that were shown.
 
     Parameters
@@ -25,27 +38,76 @@ def make_split(root: Path, test: str | float | Fraction, trial_stimuli: Sequence
     root
         Folder of the description.
     test
-        ``"repeated"``, a fraction, or a file: a saved split (JSON) or a list
-        of ids, one a line; of a list those that were shown are taken.
-    trial_stimuli
-        Stimulus of each trial.
+        ``"repeated"``, ``"leave-one-out"``, folds, a fraction, or a file: a
+        saved split (JSON) or a list of ids, one a line; of a list those that
+        were shown are taken.
+    trials
+        Columns ``stimulus`` and ``session``.
+    categories
+        Gives the categories of each stimulus, where folds are made by them.
 
     Raises
     ------
     CalcarineError
-        If a side would be empty or the file is wrong.
+        If a side would be empty, folds cannot be made, or the file is wrong.
     """
-    times = Counter(trial_stimuli)
+    times = Counter(trials["stimulus"].tolist())
     if isinstance(test, float):
         test = Fraction(fraction=test)
     if isinstance(test, Fraction):
-        return _fraction(test, list(times))
+        return (_fraction(test, list(times)),)
+    if isinstance(test, Folds):
+        return _folds(test, trials, list(times), categories)
+    if test == LEAVE_ONE_OUT:
+        return leave_one_out(list(times))
     if test == "repeated":
-        return _repeated(times)
+        return (_repeated(times),)
     path = find(root, test, "test")
     if path.suffix.lower() == ".json":
-        return Split.read(path)
-    return _listed(path, list(times))
+        return (read_split(path),)
+    return (_listed(path, list(times)),)
+
+
+def _folds(
+    wanted: Folds, trials: pd.DataFrame, shown: list[str], categories: Categories
+) -> tuple[Split, ...]:
+    if wanted.by is None:
+        assert wanted.folds is not None  # the description gives one of both
+        return random_folds(shown, wanted.folds, wanted.seed)
+    if wanted.by == "session":
+        groups = _by_session(trials)
+        return group_folds(shown, groups, ("session", "sessions"), wanted.folds, wanted.seed)
+    groups = _by_category(shown, categories())
+    return group_folds(shown, groups, ("category", "categories"), wanted.folds, wanted.seed)
+
+
+def _by_session(trials: pd.DataFrame) -> Mapping[str, str]:
+    sessions = trials["session"].nunique()
+    if sessions < 2:
+        raise CalcarineError(
+            "All trials are of one session, so no session can be held out; use folds without "
+            "'by: session', or say in the column session of the trials which session each is of."
+        )
+    groups = session_groups(trials["stimulus"].tolist(), trials["session"].tolist())
+    if len(set(groups.values())) < 2:
+        times = trials.groupby("stimulus", sort=False)["session"].nunique()
+        raise CalcarineError(
+            f"All {sessions} sessions are linked by stimuli that were shown in several of them "
+            f"({int((times > 1).sum())}, the first {times.index[times > 1][0]}), so none can be "
+            "held out without its stimuli being trained on; use folds without 'by: session'."
+        )
+    return groups
+
+
+def _by_category(shown: list[str], known: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
+    without = [key for key in shown if not known[key]]
+    if without:
+        raise CalcarineError(
+            f"{len(without)} of {len(shown)} stimuli have no category, the first {without[0]}; "
+            "fill the column category of the table of pictures or captions, or use folds without "
+            "'by: category'."
+        )
+    return {key: known[key][0] for key in shown}
 
 
 def _sides(
@@ -72,7 +134,7 @@ def _repeated(times: Counter[str]) -> Split:
     if len(chosen) == len(times):
         raise CalcarineError(
             f"All {len(times)} stimuli were shown {most} times, so 'test: repeated' tells none "
-            "apart; give a list of ids, or a fraction as 'test: 0.1'."
+            "apart; give a list of ids, a fraction as 'test: 0.1', or 'test: leave-one-out'."
         )
     return _sides("repeated", list(times), chosen, f"the stimuli shown {most} times, most of all")
 

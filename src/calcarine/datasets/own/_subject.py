@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from calcarine.datasets.core import BrainDataset
+import numpy as np
+import pandas as pd
+import xarray as xr
+from xarray.backends.common import BackendArray
+from xarray.core import indexing
+
+from calcarine.datasets.core import BrainDataset, with_trials
 from calcarine.datasets.own._betas import betas_source
 from calcarine.datasets.own._description import Description
 from calcarine.datasets.own._files import stamp
 from calcarine.datasets.own._pictures import stimulus_set
 from calcarine.datasets.own._regions import read_rois, voxel_table
 from calcarine.datasets.own._source import TrialSource
-from calcarine.datasets.own._split import make_split
+from calcarine.datasets.own._split import make_splits
 from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.datasets.provider import DatasetInfo, is_simulated
 from calcarine.errors import CalcarineError
@@ -40,16 +47,31 @@ class OwnSubject:
     recording: Recording
     notes: tuple[str, ...] = ()
 
-    def shown(self) -> tuple[str, ...]:
-        """Ids of the stimuli, in order of first presentation."""
-        return tuple(dict.fromkeys(self.recording.trials["stimulus"]))
-
     def stimuli(self, size: int | None = None) -> StimulusSet:
         """Pictures and captions of the stimuli that were shown."""
-        about = self.description
-        return stimulus_set(
-            self.root, about.images, about.captions, self.shown(), size, about.first_image
+        return _stimuli(self.description, self.root, self.recording.trials, size)
+
+    def without_responses(self) -> BrainDataset:
+        """What `load` gives, with zeros in place of responses, which are not read.
+
+        Raises
+        ------
+        CalcarineError
+            If `load` would refuse anything but the responses themselves.
+        """
+        about = self.recording
+        about.check()
+        count = (len(about.trials), len(about.voxels))
+        lazy = indexing.LazilyIndexedArray(_Zeros(count))
+        trials = with_trials(
+            xr.Variable(("trial", "voxel"), lazy),
+            about.trials["stimulus"].tolist(),
+            about.trials["session"].to_numpy(dtype=np.int64),
         )
+        return BrainDataset(
+            about.dataset, about.subject, trials, about.voxels, dict(about.rois), self.stimuli(),
+            about.splits, self._simulated(), about.source, about.licence,
+        )  # fmt: skip
 
     def load(self, size: int | None, prepared: str | Path | None) -> BrainDataset:
         """Prepare what is not prepared yet, and join it with the stimuli.
@@ -77,6 +99,29 @@ class OwnSubject:
         return any(is_simulated(place) for place in places)
 
 
+class _Zeros(BackendArray):
+    """Responses that nobody asked for."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape, self.dtype = shape, np.dtype(np.float32)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key,
+            self.shape,
+            indexing.IndexingSupport.BASIC,
+            lambda part: np.broadcast_to(np.float32(0), self.shape)[part],
+        )
+
+
+def _stimuli(
+    about: Description, root: Path, trials: pd.DataFrame, size: int | None = None
+) -> StimulusSet:
+    """Pictures and captions of the stimuli that were shown, by first presentation."""
+    shown = tuple(dict.fromkeys(trials["stimulus"]))
+    return stimulus_set(root, about.images, about.captions, shown, size, about.first_image)
+
+
 def open_subject(info: DatasetInfo, description: Description, root: Path) -> OwnSubject:
     """Read a description's tables, masks and headers.
 
@@ -94,7 +139,12 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Own
     """
     source = _source(description, root)
     rois, files = read_rois(root, description.rois, source.grid, description.voxel_order)
-    split = make_split(root, description.test, source.trials["stimulus"].tolist())
+
+    def categories() -> dict[str, tuple[str, ...]]:
+        stimuli = _stimuli(description, root, source.trials)
+        return dict(zip(stimuli.ids, stimuli.categories(), strict=True))
+
+    splits = make_splits(root, description.test, source.trials, categories)
     provenance = {**source.provenance, "regions": [stamp(path) for path in files]}
     recording = Recording(
         dataset=info.name,
@@ -104,7 +154,7 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Own
         trials=source.trials,
         voxels=voxel_table(source.grid),
         rois=rois,
-        splits=(split,),
+        splits=splits,
         read=source.read,
         provenance=provenance,
         zscore=description.zscore,

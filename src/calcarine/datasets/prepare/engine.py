@@ -8,14 +8,23 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets.prepare.store import PreparedSubject
-from calcarine.datasets.scaling import session_scaling
+from calcarine.datasets.scaling import (
+    Moments,
+    Source,
+    ZScore,
+    mean_and_scale,
+    moments,
+    pooled_moments,
+    scaling_plan,
+    trials_of_source,
+)
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.locks import folder_lock
@@ -44,7 +53,7 @@ class Recording:
     rois
         Boolean masks of shape (voxel,).
     splits
-        The first scales the sessions.
+        Sessions are scaled for the first, and anew where another is read.
     read
         Session number to its responses: float32, shape (trials of the
         session, voxel), in percent signal change where the files allow it.
@@ -53,7 +62,8 @@ class Recording:
         JSON-like: files with sizes, masks and options.  Decides, with trials
         and splits, whether what is on disk is still right.
     zscore
-        ``"session"``, or ``"none"`` for responses that are scaled already.
+        See `calcarine.datasets.scaling.ZScore`; ``"none"`` for responses that
+        are scaled already.
     """
 
     dataset: str
@@ -66,7 +76,52 @@ class Recording:
     splits: tuple[Split, ...]
     read: ReadSession
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    zscore: Literal["session", "none"] = "session"
+    zscore: ZScore = "session"
+
+    @property
+    def who(self) -> str:
+        """Whose responses these are, for errors."""
+        return f"Data set {self.dataset}, subject {self.subject}"
+
+    def train_trials(self, split: Split) -> NDArray[np.bool_]:
+        """Which trials are training, shape (trial,)."""
+        return self.trials["stimulus"].isin(split.train).to_numpy()
+
+    def scaling_plan(self, split: Split | None = None) -> dict[int, Source]:
+        """By which trials each session is scaled for a split, the first if left out.
+
+        Raises
+        ------
+        CalcarineError
+            If there are too few.
+        """
+        train = self.train_trials(split or self.splits[0])
+        return scaling_plan(self.trials["session"].to_numpy(), train, self.zscore, self.who)
+
+    def check(self) -> None:
+        """Refuse what cannot be prepared, without reading responses.
+
+        Raises
+        ------
+        CalcarineError
+            If a table is empty, the trials of a session do not stand
+            together, or there are too few trials to scale by.
+        """
+        if self.trials.empty or self.voxels.empty:
+            what = "trials" if self.trials.empty else "voxels"
+            raise CalcarineError(
+                f"{self.who} has no {what} to prepare; check its tables and masks."
+            )
+        if not self.splits:
+            raise CalcarineError(f"{self.who} has no split; give at least one.")
+        sessions = self.trials["session"].to_numpy()
+        changes = 1 + int((sessions[1:] != sessions[:-1]).sum())
+        if changes != len(np.unique(sessions)):
+            raise CalcarineError(
+                f"{self.who}: the trials of a session do not stand together; sort them."
+            )
+        for split in self.splits:
+            self.scaling_plan(split)
 
     def key(self) -> str:
         """Hash of everything that decides the prepared responses."""
@@ -89,9 +144,10 @@ def prepare(
 ) -> PreparedSubject:
     """Read, mask and scale a subject's sessions and write them in chunks.
 
-    A session is read once, and is on disk whole or not at all; the same call
-    goes on where an earlier one stopped.  Of several processes that prepare
-    the same subject one works and the others wait for it.
+    A session is on disk whole or not at all; the same call resumes an
+    earlier one.  A session is read once, or twice where all training trials
+    scale some session.  Of several processes that prepare the same subject
+    one works and the others wait for it.
 
     Parameters
     ----------
@@ -112,12 +168,12 @@ def prepare(
     Raises
     ------
     CalcarineError
-        If a file is missing or does not fit the table of trials, or a session
-        has fewer than two training trials.
+        If a file is missing or does not fit the table of trials, or there are
+        fewer than two trials to scale by.
     """
     if workers < 1:
         raise CalcarineError(f"Preparing needs at least one worker, not {workers}.")
-    _check(recording)
+    recording.check()
     told = progress or (lambda done, total: None)
     key = recording.key()
     path = Path(folder) / f"{recording.dataset}-{recording.subject}-{key}"
@@ -149,19 +205,6 @@ def prepare(
     return store
 
 
-def _check(recording: Recording) -> None:
-    who = f"Data set {recording.dataset}, subject {recording.subject}"
-    if recording.trials.empty or recording.voxels.empty:
-        what = "trials" if recording.trials.empty else "voxels"
-        raise CalcarineError(f"{who} has no {what} to prepare; check its tables and masks.")
-    if not recording.splits:
-        raise CalcarineError(f"{who} has no split; give at least one.")
-    sessions = recording.trials["session"].to_numpy()
-    changes = 1 + int((sessions[1:] != sessions[:-1]).sum())
-    if changes != len(np.unique(sessions)):
-        raise CalcarineError(f"{who}: the trials of a session do not stand together; sort them.")
-
-
 def _run(
     recording: Recording,
     store: PreparedSubject,
@@ -169,23 +212,26 @@ def _run(
     progress: Callable[[int, int], None],
 ) -> None:
     missing, total = list(store.missing()), len(store.sessions)
-    train = recording.trials["stimulus"].isin(recording.splits[0].train).to_numpy()
+    train = recording.train_trials(recording.splits[0])
     sessions = recording.trials["session"].to_numpy()
+    plan = recording.scaling_plan()
     done = total - len(missing)
     progress(done, total)
+    whole = None
+    if any(plan.get(session) == "training" for session in missing):
+        whole = _of_training(recording, train, sessions, workers)
 
     def one(session: int) -> None:
-        betas = np.asarray(recording.read(session), dtype=np.float32)
-        own = train[sessions == session]
-        if betas.ndim != 2 or len(betas) != len(own):
-            raise CalcarineError(
-                f"Data set {recording.dataset}, subject {recording.subject}: session {session} has "
-                f"{len(betas)} trials in its files and {len(own)} in the table of trials."
-            )
+        betas = _read(recording, session)
         mean, scale = np.zeros(betas.shape[1]), np.ones(betas.shape[1])
-        if recording.zscore == "session":
-            who = f"Session {session} of subject {recording.subject}"
-            mean, scale = session_scaling(betas[own], who)
+        source = plan.get(session)
+        if source is not None:
+            used = whole
+            if source != "training":
+                inside = sessions == session
+                used = moments(betas[trials_of_source(source, inside, train)[inside]])
+            assert used is not None
+            mean, scale = mean_and_scale(used)
             betas = _scaled(betas, mean, scale)
         store.write_session(session, betas, mean, scale)
 
@@ -199,6 +245,31 @@ def _run(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _read(recording: Recording, session: int) -> NDArray[np.float32]:
+    """Responses of a session, with a row for each of its trials."""
+    betas = np.asarray(recording.read(session), dtype=np.float32)
+    wanted = int((recording.trials["session"] == session).sum())
+    if betas.ndim != 2 or len(betas) != wanted:
+        raise CalcarineError(
+            f"{recording.who}: session {session} has {len(betas)} trials in its files and "
+            f"{wanted} in the table of trials."
+        )
+    return betas
+
+
+def _of_training(
+    recording: Recording, train: NDArray[np.bool_], sessions: NDArray[np.int64], workers: int
+) -> Moments:
+    """Mean and spread of all training trials, a session in memory at a time and worker."""
+
+    def one(session: int) -> Moments:
+        return moments(_read(recording, session)[train[sessions == session]])
+
+    # In the order of sessions, so that the number of workers changes no digit.
+    with ThreadPoolExecutor(workers) as pool:
+        return pooled_moments(pool.map(one, [int(key) for key in np.unique(sessions[train])]))
 
 
 def _scaled(

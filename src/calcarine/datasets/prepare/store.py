@@ -5,7 +5,7 @@ NAME-SUBJECT-KEY/
   trials.parquet              stimulus and session of each trial, in order of presentation
   voxels.parquet              a row a voxel
   rois.parquet                a boolean column a region
-  splits/NAME.json            the first is the one whose training trials scaled the sessions
+  splits/NAME.json            sessions are scaled for the first
   sessions/NN.zarr            betas (trial, voxel); mean and scale (voxel,)
 
 The manifest holds the digests of the tables and of itself, and arrays carry checksums (see
@@ -34,7 +34,7 @@ from xarray.core import indexing
 
 from calcarine.datasets._arrays import reason
 from calcarine.datasets.core import BrainDataset, with_trials
-from calcarine.datasets.scaling import SessionScaling
+from calcarine.datasets.scaling import SessionScaling, ZScore
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file, write_text, written_aside
@@ -234,14 +234,16 @@ class PreparedSubject:
 
     def scaling(self) -> SessionScaling | None:
         """With what the sessions were scaled."""
-        if self.manifest.get("zscore") != "session":
+        method: ZScore = self.manifest.get("zscore", "none")
+        if method == "none":
             return None
         mean, scale = (
             np.stack([np.asarray(self._array(number, name)[:]) for number in self.sessions])
             for name in ("mean", "scale")
         )
         numbers = np.array(self.sessions, dtype=np.int64)
-        return SessionScaling(numbers, mean, scale, frozenset(self.splits[0].train))
+        used = self.trials["stimulus"] if method == "session-all" else self.splits[0].train
+        return SessionScaling(numbers, mean, scale, frozenset(used), method)
 
     def _array(self, session: int, name: str) -> StoredArray:
         return open_array(

@@ -10,9 +10,10 @@ from calcarine.datasets.splits.pool import MadeSplit
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
-__all__ = ["find_split", "save_splits"]
+__all__ = ["find_split", "read_split", "save_splits"]
 
 _NAME = re.compile(r"[\w+=][\w+=. -]*")
+_LONGEST = 100
 
 
 def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
@@ -47,13 +48,24 @@ def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
             f"{text} is neither a file nor a split of data set {dataset.name}, which has "
             f"{names}{more}; 'calcarine datasets split' makes files of splits."
         )
+    return dataset.split(read_split(path))
+
+
+def read_split(path: str | Path) -> Split:
+    """Split from a JSON file, with a name that folders can be named after.
+
+    Raises
+    ------
+    CalcarineError
+        If it cannot be read, was changed by hand, or has another name.
+    """
     split = Split.read(path)
-    if not _NAME.fullmatch(split.name):
+    if len(split.name) > _LONGEST or not _NAME.fullmatch(split.name):
         raise CalcarineError(
-            f"{path}: the split's name '{split.name}' cannot name a folder; use letters, digits, "
-            "points and hyphens."
+            f"{path}: the split's name '{split.name[:_LONGEST]}' cannot name a folder; use "
+            f"letters, digits, points and hyphens, {_LONGEST} at most."
         )
-    return dataset.split(split)
+    return split
 
 
 def save_splits(made: MadeSplit, folder: str | Path) -> list[Path]:
