@@ -60,8 +60,11 @@ def test_categories_take_the_place_of_captions(store, model, stimuli):
     assert np.allclose(c[2], states[0], atol=1e-6)
     assert not np.allclose(c, text_conditioning(store, model, stimuli))
     bare = StimulusSet.from_arrays(stimuli.images())
-    with pytest.raises(CalcarineError, match=r"no category .* or choose features.text=captions"):
-        text_conditioning(store, model, bare, text="categories")
+    empty = text_conditioning(store, model, bare, text="categories")
+    assert np.allclose(empty, model.embed_text([""]), atol=1e-6)
+    told = StimulusSet.from_arrays(stimuli.images(), captions=["a cat"] * len(bare))
+    with pytest.raises(CalcarineError, match=r"No stimulus has a category.*features.text=captions"):
+        text_conditioning(store, model, told, text="categories")
     with pytest.raises(CalcarineError, match=r"no caption .* or choose features.text=categories"):
         text_conditioning(store, model, bare)
 

@@ -284,7 +284,9 @@ def test_a_p_that_could_not_be_significant_is_called_inconclusive() -> None:
     score = Score("z", "SSIM", "a", *[0.5] * 4, 0.01, 0.2, 0.0, 1.0, 5, None, "method")
     assert p_value(score) == "p = 0.200"
     assert p_value(replace(score, p_holm_min=0.04)) == "p = 0.200"
-    assert p_value(replace(score, p_holm_min=0.2)).endswith("(inconclusive: perfect pictures 0.2)")
+    assert p_value(replace(score, p_holm_min=0.2)).endswith(
+        "(inconclusive: perfect pictures would get 0.2)"
+    )
     assert p_value(replace(score, p_holm=0.03, p_holm_min=0.06)) == "p = 0.030"
 
 

@@ -166,6 +166,11 @@ class Workspace:
         bare = without_category(stimuli, self.config.features.text)
         if not bare:
             return []
+        if bare == len(stimuli):
+            return [
+                f"None of the {bare} stimuli has a category: c is that of the empty text for all, "
+                "so only z is decoded (features.text=categories)."
+            ]
         return [
             f"{bare} of {len(stimuli)} stimuli have no category; their c is that of the empty text "
             "(features.text=categories)."

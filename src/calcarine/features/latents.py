@@ -182,16 +182,21 @@ def text_conditioning(
     Raises
     ------
     CalcarineError
-        If a stimulus has no caption, or none of the stimuli has a category.
+        If a stimulus has no caption, or captions are there and no category is.
     """
     provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
     texts = stimuli.captions() if text == "captions" else stimuli.categories()
     bare = [key for key, own in zip(stimuli.ids, texts, strict=True) if not own]
-    if bare and (text == "captions" or len(bare) == len(texts)):
-        one, other = ("caption", "categories") if text == "captions" else ("category", "captions")
+    if bare and text == "captions":
         raise CalcarineError(
-            f"Stimulus {bare[0]} has no {one} ({len(bare)} such), so c cannot be made of "
-            f"{text}; add them, or choose features.text={other}."
+            f"Stimulus {bare[0]} has no caption ({len(bare)} such), so c cannot be made of "
+            "captions; add them, or choose features.text=categories, where a stimulus without "
+            "categories gets the empty text."
+        )
+    if bare and len(bare) == len(texts) and any(stimuli.captions()):
+        raise CalcarineError(
+            "No stimulus has a category, so c cannot be made of categories; add them, or choose "
+            "features.text=captions."
         )
     if text == "categories":
         provenance |= source_digests(stimuli, text=text)

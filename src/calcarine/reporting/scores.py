@@ -238,5 +238,5 @@ def p_value(score: Score) -> str:
     if not math.isfinite(p):
         return ""
     if p > ALPHA and score.p_holm_min > ALPHA:
-        return f"p = {p:.3f} (inconclusive: perfect pictures {score.p_holm_min:.2g})"
+        return f"p = {p:.3f} (inconclusive: perfect pictures would get {score.p_holm_min:.2g})"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -134,7 +134,7 @@ def _pictures(subject: OwnSubject) -> list[Finding]:
         )
         if nameless:
             found += f", and {nameless} have no category"
-            advice = "A run makes c of captions, or with features.text=categories of categories."
+            advice += " Those without get the empty text."
         rows.append(Finding("captions", "note", found, "", advice))
     else:
         rows.append(Finding("captions", "ok", "every stimulus has some"))
