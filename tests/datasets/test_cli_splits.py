@@ -86,7 +86,7 @@ def test_flagged_stimuli_end_with_exit_code_1(tmp_path):
     [
         (["split", "simulated", "--rule", "luck"], "no rule luck"),
         (["split", "simulated", "--rule", "cluster", "--features", "f.txt"], "not f.txt"),
-        (["split", "simulated", "--rule", "cluster", "--features", "no.npy"], "cannot be read"),
+        (["split", "simulated", "--rule", "cluster", "--features", "no.npy"], "no file no.npy"),
         (["split", "simulated", "--rule", "category", "--categories", "yeti"], "category yeti"),
         (["audit", "simulated", "--split", "none"], "neither a file nor a split"),
         (["audit", "simulated", "--subject", "nobody"], "no subject nobody"),

@@ -100,7 +100,9 @@ def test_all_metrics_of_all_protocols_are_computed(scored):
     assert set(values(scored)) == wanted and sorted(PROTOCOLS) == NAMES
     assert {type(metric).__name__ for _, metric in everything()} == set(METRICS)
     assert len(wanted) == len(everything())
-    assert all("covariance" in note for note in scored.notes) and len(scored.notes) == 2
+    # With 19 shuffles nothing can be significant, which is said of every protocol with a test.
+    notes = [note for note in scored.notes if "perfect pictures" not in note]
+    assert all("covariance" in note for note in notes) and len(notes) == 2
 
 
 @pytest.mark.parametrize("name, metric", everything(), ids=lambda x: getattr(x, "name", x))

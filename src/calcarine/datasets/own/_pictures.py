@@ -309,9 +309,12 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
         names = (whole.as_posix(), whole.with_suffix("").as_posix(), whole.name, whole.stem)
         for name in dict.fromkeys(names):
             by_name.setdefault(name, []).append(path)
-    # Trials may name a picture with a folder that is not here, as stimulus programs log it.
-    stems = [name for name, places in by_name.items() if name == places[0].stem]
-    meant = match_names([key for key in shown if key not in by_name], stems, loose=False)
+    meant: dict[str, str] = {}
+    if all(path.parent == folder for path in paths):
+        # Trials may name a picture with a folder that is not here, as stimulus programs log it.
+        # Where there are folders here, they must agree.
+        stems = [name for name, places in by_name.items() if name == places[0].stem]
+        meant = match_names([key for key in shown if key not in by_name], stems, loose=False)
     found: dict[str, Path] = {}
     for key in shown:
         places = by_name.get(meant.get(key, key), [])

@@ -138,7 +138,9 @@ def _range(array: NDArray[Any], what: str) -> tuple[float, float]:
     for picture in array:
         least, most = float(np.min(picture)), float(np.max(picture))
         if not np.isfinite([least, most]).all():
-            raise CalcarineError(f"the {what} hold values that are not finite; replace them.")
+            raise CalcarineError(
+                f"the {what} hold values that are not finite; give pictures without them."
+            )
         low, high = min(low, least), max(high, most)
     return low, high
 
