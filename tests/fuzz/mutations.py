@@ -25,6 +25,13 @@ ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "cp1252", "utf-8-sig", "cp037", "s
 _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
+ODD_YAML = (
+    b"2026-13-45", b"0x", b"0b2", b"1:99:99", b"!!python/object:os.system", b"&a [*a]", b"*b",
+    b"{? [a]: b}", b"{? {a: b}: c}", b"<<", b"!!binary x", b"!!int x", b"!!float", b"| ", b"{",
+    b"]", b"!!set {a, b}", b"!!timestamp x", b"~", b".inf", b".nan", b"0o9", b"1_0", b"- - -", b"\"\\x",
+)  # fmt: skip
+
+
 # Any bytes.
 
 
@@ -133,6 +140,14 @@ def change_yaml(data: bytes, rng: Random) -> bytes:
     return _changed_tree(data, rng, yaml.safe_load, lambda tree: yaml.safe_dump(tree).encode())
 
 
+def odd_yaml(data: bytes, rng: Random) -> bytes:
+    values = list(re.finditer(rb"(?<=: )[^\n]+|(?<==)[^\n]+", data))
+    if not values:
+        return rng.choice(ODD_YAML)
+    value = rng.choice(values)
+    return data[: value.start()] + rng.choice(ODD_YAML) + data[value.end() :]
+
+
 def deep_json(data: bytes, rng: Random) -> bytes:
     depth = rng.choice((50, 900, 100_000))
     return rng.choice((b"[", b'{"a":')) * depth
@@ -147,7 +162,7 @@ TEXT: tuple[Mutation, ...] = (
     change_encoding,
 )  # fmt: skip
 JSON: tuple[Mutation, ...] = (change_json,) * 12 + (deep_json,)
-YAML: tuple[Mutation, ...] = (change_yaml,) * 12
+YAML: tuple[Mutation, ...] = (change_yaml,) * 12 + (odd_yaml,) * 4 + (deep_json,)
 
 
 def mutate(path: Path, rng: Random) -> str:
@@ -159,7 +174,7 @@ def mutate(path: Path, rng: Random) -> str:
     kinds = [BYTES]
     if _is_text(data):
         kinds = [BYTES, TEXT, TEXT]
-        if path.suffix in (".yaml", ".yml"):
+        if path.suffix in (".yaml", ".yml", ".words"):
             kinds += [YAML] * 3
         if path.suffix in (".json", ".jsonl"):
             kinds += [JSON] * 4

@@ -115,6 +115,23 @@ def dataset(
     return Target(label or name, partial(fake, name, **options), tuple(uses), weight=weight)
 
 
+def build_own_mat(folder: Path) -> None:
+    """Betas in a struct of MATLAB's version 5, captions as JSON, regions as arrays."""
+    from scipy.io import savemat
+
+    fake("own", folder)
+    for path in sorted((folder / "betas").glob("*.npy")):
+        inner = np.empty((1, 2), object)
+        inner[0] = [np.zeros((2, 2)), np.arange(3)]
+        struct = {"betas": np.load(path), "other": inner, "name": "text"}
+        savemat(path.with_suffix(".mat"), {"results": struct}, do_compression="2" in path.name)
+        path.unlink()
+    text = (
+        (folder / "calcarine.yaml").read_text().replace("betas/*.npy", "betas/*.mat:results.betas")
+    )
+    (folder / "calcarine.yaml").write_text(text)
+
+
 def build_prepared(folder: Path) -> None:
     fake("own", folder)
     prepare("own", folder)
@@ -189,14 +206,14 @@ name=mine
 
 def build_settings(folder: Path) -> None:
     lines = [line for line in SETTINGS.splitlines() if not line.startswith("subsets")]
-    (folder / "words.txt").write_text("\n".join(lines))
+    (folder / "settings.words").write_text("\n".join(lines))
 
 
 def read_settings(folder: Path) -> None:
     from calcarine.errors import CalcarineError
     from calcarine.experiment import load_experiment
 
-    words = (folder / "words.txt").read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    words = (folder / "settings.words").read_bytes().decode("utf-8", "surrogateescape").split("\n")
     errors = []
     for word in words:
         try:
@@ -365,6 +382,45 @@ def build_run(folder: Path) -> None:
         "evaluation.n_permutations=100", "evaluation.ceilings=false",
     ]  # fmt: skip
     run_experiment(load_experiment("takagi", None, settings, name="simulated"), folder / "run")
+    calcarine("bottleneck", folder / "run", "--ranks", "0,2")
+
+
+def build_encoding(folder: Path) -> None:
+    settings = [
+        f"dataset.options={json.dumps(OPTIONS)}", f"generation.model={model_beside(folder)}",
+        "generation.steps=2", "encoding.ask=[latents]", "encoding.n_boot=100",
+        "encoding.n_permutations=20",
+    ]  # fmt: skip
+    words = [part for text in settings for part in ("--set", text)]
+    calcarine("encode", "--dataset", "simulated", "--out", folder / "run", *words)
+
+
+def build_visdec(folder: Path) -> None:
+    from calcarine.experiment import load_experiment, run_experiment
+    from calcarine.networks.image_autoencoder import new_image_autoencoder
+
+    images = folder.parent / "vit-mae"
+    new_image_autoencoder(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        image_size=32, patch_size=8, decoder_hidden_size=16, decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2, decoder_intermediate_size=16,
+    ).model.save_pretrained(images)  # fmt: skip
+    settings = module_of_tests("experiment/test_visdec.py").settings(model_beside(folder), images)
+    run_experiment(load_experiment("visdec-mini", None, settings), folder / "run")
+
+
+def encode(folder: Path) -> None:
+    calcarine("encode", folder / "run")
+
+
+def encoding_report(folder: Path) -> None:
+    from calcarine.reporting.encoding_report import build_encoding_report
+
+    build_encoding_report(folder / "run")
+
+
+def bottleneck(folder: Path) -> None:
+    calcarine("bottleneck", folder / "run", "--ranks", "0,2")
 
 
 def report(folder: Path) -> None:
@@ -526,6 +582,7 @@ def study(commands: Iterable[str]) -> tuple[Use, ...]:
 ALL = (
     *(dataset("own", f"own-{form}", ready=True, weight=0.6, betas=form)
       for form in ("npy", "nii", "h5")),
+    Target("own-mat", build_own_mat, (partial(check, "own"), partial(load, "own"))),
     Target("own-prepared", build_prepared, (partial(load, "own"), partial(check, "own")),
            ("prepared/**/*",)),
     dataset("bids", ready=True, weight=0.6),
@@ -546,13 +603,18 @@ ALL = (
     Target("scores", build_scores, (compare, partial(compare, mix=True)), weight=3),
     Target(
         "audit", build_claim,
-        tuple(partial(audit_claim, responses=f"responses.{first}", predictions=f"predictions.{second}")
-              for first, second in (("csv", "npz"), ("npz", "npy"), ("npy", "pt"))),
+        (partial(audit_claim, responses="responses.csv", predictions="predictions.npz"),
+         partial(audit_claim, responses="responses.npz", predictions="predictions.npy"),
+         partial(audit_claim, responses="responses.npy", predictions="predictions.pt")),
         weight=2,
     ),
     Target("run", build_run, (audit_run, score_run), weight=1),
     Target("run-report", build_run, (report,), weight=0.4),
-    Target("run-continued", build_run, (continue_run,), weight=0.4),
+    Target("run-continued", build_run, (continue_run, bottleneck), weight=0.4),
+    Target("encoding", build_encoding, (encode, encoding_report), weight=0.4),
+    Target("visdec", build_visdec, (audit_run, continue_run),
+           ("run/networks/**/*", "run/decoder/**/*", "run/.stages/*", "run/*.json", "run/*.yaml"),
+           weight=0.4),
     Target("gallery", build_other_run, (gallery, study_of_run), weight=1),
     Target("ridge", build_ridge, (partial(load_ridge, name="ridge"),
                                   partial(load_ridge, name="group")), weight=2),

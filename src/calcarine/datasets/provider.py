@@ -147,8 +147,7 @@ def read_mat(
     arrays: dict[str, NDArray[np.generic]] = {}
     for key, shape in shapes.items():
         value = found.get(key)
-        right = isinstance(value, np.ndarray) and value.shape == shape
-        if not right or value.dtype.kind not in "uif":
+        if value is None or value.shape != shape or value.dtype.kind not in "uif":
             was = "missing" if value is None else f"{value.dtype} of shape {value.shape}"
             raise CalcarineError(
                 f"Data set {info.name}: {key} in {path} is {was} and should be numbers of shape "

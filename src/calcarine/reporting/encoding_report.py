@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from calcarine.errors import CalcarineError
-from calcarine.files import write_bytes
+from calcarine.files import read_json, write_bytes
+from calcarine.parquet import read_parquet
 from calcarine.reporting import brain_maps
 from calcarine.reporting.figures import mark_simulated, png
 from calcarine.reporting.pages import data_uri, environment
@@ -68,9 +68,9 @@ def read_encoding(run: Path) -> EncodingRecord:
     """
     folder = run / "encoding"
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(folder / "summary.json")
         names = ("voxels", "regions", "unique", "winners")
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+        tables = {name: read_parquet(folder / f"{name}.parquet") for name in names}
         summary["simulated"], summary["facts"]["rate"]
     except Exception as error:  # Arrow's errors are of many families
         raise CalcarineError(

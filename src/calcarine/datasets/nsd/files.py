@@ -157,7 +157,7 @@ def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int6
     matrices: dict[str, NDArray[np.int64]] = {}
     for name in names:
         value = found.get(name)
-        if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size:
+        if value is None or value.ndim != 2 or not value.size:
             raise wrong(path, f"has no matrix {name}; it is damaged or another file, get it again.")
         whole = as_integers(value)
         if whole is None:
