@@ -28,7 +28,8 @@ _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 ODD_YAML = (
     b"2026-13-45", b"0x", b"0b2", b"1:99:99", b"!!python/object:os.system", b"&a [*a]", b"*b",
     b"{? [a]: b}", b"{? {a: b}: c}", b"<<", b"!!binary x", b"!!int x", b"!!float", b"| ", b"{",
-    b"]", b"!!set {a, b}", b"!!timestamp x", b"~", b".inf", b".nan", b"0o9", b"1_0", b"- - -", b"\"\\x",
+    b"]", b"!!set {a, b}", b"!!timestamp x", b"~", b".inf", b".nan", b"0o9", b"1_0",
+    b"- - -", b"\"\\x",
 )  # fmt: skip
 
 
