@@ -6,7 +6,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -37,13 +37,16 @@ class Target:
         Patterns of the files that are damaged; all by default.
     weight
         Share of the inputs; small where reading is slow.
+    slow
+        Whether it is left out where there are few inputs.
     """
 
     name: str
     build: Callable[[Path], object]
     uses: tuple[Use, ...]
     files: tuple[str, ...] = ("**/*",)
-    weight: float = field(default=1.0)
+    weight: float = 1.0
+    slow: bool = False
 
     def chosen(self, folder: Path, rng: Random) -> Path:
         """A file; all kinds of files are as likely, however many there are of each."""
@@ -580,14 +583,14 @@ def study(commands: Iterable[str]) -> tuple[Use, ...]:
 
 
 ALL = (
-    *(dataset("own", f"own-{form}", ready=True, weight=0.6, betas=form)
+    *(dataset("own", f"own-{form}", ready=True, weight=0.4, betas=form)
       for form in ("npy", "nii", "h5")),
     Target("own-mat", build_own_mat, (partial(check, "own"), partial(load, "own"))),
     Target("own-prepared", build_prepared, (partial(load, "own"), partial(check, "own")),
            ("prepared/**/*",)),
-    dataset("bids", ready=True, weight=0.6),
-    dataset("nsd", ready=True, weight=0.6, n_subjects=1, sessions=2, trials=30, picture=16),
-    dataset("nsd", "nsd-nifti", ready=True, weight=0.4, n_subjects=1, sessions=2, trials=30,
+    dataset("bids", ready=True, weight=0.4),
+    dataset("nsd", ready=True, weight=0.3, n_subjects=1, sessions=2, trials=30, picture=16),
+    dataset("nsd", "nsd-nifti", ready=True, weight=0.3, n_subjects=1, sessions=2, trials=30,
             picture=16, betas="nii.gz"),
     dataset("god", people=1, voxels=20, size=8),
     dataset("bold5000", people=["CSI1"], voxels=3, size=12),
@@ -608,13 +611,13 @@ ALL = (
          partial(audit_claim, responses="responses.npy", predictions="predictions.pt")),
         weight=2,
     ),
-    Target("run", build_run, (audit_run, score_run), weight=1),
-    Target("run-report", build_run, (report,), weight=0.4),
-    Target("run-continued", build_run, (continue_run, bottleneck), weight=0.4),
-    Target("encoding", build_encoding, (encode, encoding_report), weight=0.4),
+    Target("run", build_run, (audit_run, score_run), weight=0.4),
+    Target("run-report", build_run, (report,), weight=0.2),
+    Target("run-continued", build_run, (continue_run, bottleneck), weight=0.15, slow=True),
+    Target("encoding", build_encoding, (encode, encoding_report), weight=0.03, slow=True),
     Target("visdec", build_visdec, (audit_run, continue_run),
            ("run/networks/**/*", "run/decoder/**/*", "run/.stages/*", "run/*.json", "run/*.yaml"),
-           weight=0.4),
+           weight=0.03, slow=True),
     Target("gallery", build_other_run, (gallery, study_of_run), weight=1),
     Target("ridge", build_ridge, (partial(load_ridge, name="ridge"),
                                   partial(load_ridge, name="group")), weight=2),
