@@ -4,13 +4,21 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c '$(CHECK)' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-minimum check clean
+.PHONY: demo test fuzz test-minimum check clean
 
 demo: .venv/installed
 	$(BIN)/calcarine demo --out runs/demo
 
 test: .venv/test-installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The tests on damaged files with many more of them, other ones each time.
+FUZZ ?= 10000
+FUZZ_SEED ?= $(shell date +%s)
+
+fuzz: .venv/test-installed
+	@echo "$(FUZZ) damaged files, seeds from $(FUZZ_SEED); repeat with: make fuzz FUZZ=$(FUZZ) FUZZ_SEED=$(FUZZ_SEED)"
+	CALCARINE_FUZZ=$(FUZZ) CALCARINE_FUZZ_SEED=$(FUZZ_SEED) $(BIN)/python -m pytest -n 2 tests/fuzz
 
 # A quarter of the tests, those that use most of the dependencies, with their lowest versions.
 MINIMUM := $(addprefix tests/, \

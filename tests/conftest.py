@@ -28,6 +28,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory) -> Path:
     """A tiny random model in the folder format, classes and settings of Stable Diffusion v1."""
+    return make_stable_diffusion(tmp_path_factory.mktemp("stable-diffusion-v1"))
+
+
+def make_stable_diffusion(folder: Path) -> Path:
+    """Write the model of `tiny_stable_diffusion` to a folder of ``folder``."""
     from diffusers import (
         AutoencoderKL,
         DDIMScheduler,
@@ -36,7 +41,6 @@ def tiny_stable_diffusion(tmp_path_factory) -> Path:
     )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    folder = tmp_path_factory.mktemp("stable-diffusion-v1")
     torch.manual_seed(0)
     vae = AutoencoderKL(
         in_channels=3,

@@ -1,9 +1,10 @@
-"""Writing files so that a half-written one is never taken for a whole one."""
+"""Writing files so that a half-written one is never taken for a whole one; reading JSON."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -11,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _PART = re.compile(r"\.[0-9a-f]{8}\.part$")
 # Zarr writes a chunk to a part file of its own, which a killed process leaves behind.
@@ -122,6 +124,32 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8, whole or not at all, and to the disk itself."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        Text in UTF-8.
+
+    Returns
+    -------
+    object
+        Of any type that JSON has: what a damaged file holds is not known.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or may not be read.
+    ValueError
+        If it is no JSON, also where it is nested too deeply.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 _ANNEX = re.compile(r"^(?P<root>.*)/\.git/(?:modules/.+/)?annex/objects/.+$")

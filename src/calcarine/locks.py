@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.errors import CalcarineError
+from calcarine.files import read_json
 
 __all__ = ["LOCK_NAME", "folder_lock"]
 
@@ -199,7 +200,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Content of a lock; empty where it cannot be read."""
     for _ in range(20):  # its maker may be between locking and writing it
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             return content if isinstance(content, dict) else {}
         except (OSError, ValueError):
             time.sleep(0.01)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text
+from calcarine.files import read_json, write_text
 
 __all__ = ["DamagedArrayError", "StoredArray", "create_array", "open_array", "problem", "seal"]
 
@@ -92,7 +92,7 @@ def problem(folder: Path) -> str | None:
     try:
         if not (folder / _SEAL).exists():
             return _problem_unsealed(folder)
-        about = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        about = read_json(folder / _SEAL)
         if "damaged" in about:
             return str(about["damaged"])
         if not about["metadata"]:

@@ -167,3 +167,13 @@ def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusio
     work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
     with pytest.raises(CalcarineError, match=r"leaves none \(generation\.search\.strengths\)"):
         _ = work.keys
+
+
+@pytest.mark.parametrize("value", ["2026-13-45", "!!timestamp x", "!!int x", "[" * 1500])
+def test_yaml_that_no_reader_understands_is_told(tmp_path, value):
+    with pytest.raises(CalcarineError, match="cannot be read"):
+        load_experiment("takagi", None, [f"generation.steps={value}"])
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"preset: takagi\nname: {value}\n")
+    with pytest.raises(CalcarineError, match="cannot be read as YAML"):
+        load_experiment(None, file)

@@ -34,7 +34,7 @@ def options_from(settings: list[str] | None) -> dict[str, Any]:
             raise CalcarineError(f"'{text}' is no option; write key=value, as sessions=37.")
         try:
             found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except Exception as error:  # yaml has errors of many kinds for tags and dates
             raise CalcarineError(f"The value in '{text}' cannot be read.") from error
     return found
 

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._matlab import is_hdf5
+from calcarine.datasets._matlab_v5 import read_v5
 from calcarine.datasets.download.assets import Terms
 from calcarine.errors import CalcarineError
 
@@ -129,17 +130,15 @@ def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
 def read_mat(
     info: DatasetInfo, path: Path, shapes: dict[str, tuple[int, int]]
 ) -> dict[str, NDArray[np.generic]]:
-    """Numeric arrays of a MATLAB file (version 7.2 or older), checked for their shapes."""
-    from scipy.io import loadmat
-
+    """Numeric arrays of a MATLAB file (version 5 to 7.2), checked for their shapes."""
     if is_hdf5(path):
         raise CalcarineError(
             f"Data set {info.name}: {path} was saved again by MATLAB as version 7.3; save it with "
             f"-v7, or get it again from {info.source}."
         )
     try:
-        found = loadmat(path, variable_names=list(shapes))
-    except Exception as error:  # a damaged file makes scipy raise errors of many kinds
+        found, _ = read_v5(path)
+    except Exception as error:  # a damaged file makes numpy and zlib raise errors of many kinds
         raise CalcarineError(
             f"Data set {info.name}: {path} is damaged or no MATLAB file "
             f"({' '.join(str(error).split()) or type(error).__name__}); get it again from "
@@ -148,8 +147,7 @@ def read_mat(
     arrays: dict[str, NDArray[np.generic]] = {}
     for key, shape in shapes.items():
         value = found.get(key)
-        right = isinstance(value, np.ndarray) and value.shape == shape
-        if not right or value.dtype.kind not in "uif":
+        if value is None or value.shape != shape or value.dtype.kind not in "uif":
             was = "missing" if value is None else f"{value.dtype} of shape {value.shape}"
             raise CalcarineError(
                 f"Data set {info.name}: {key} in {path} is {was} and should be numbers of shape "

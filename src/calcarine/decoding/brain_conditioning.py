@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -177,15 +178,13 @@ class BrainConditioning:
     @classmethod
     def load(cls, folder: Path) -> BrainConditioning:
         """Read what :meth:`save` wrote."""
-        import json
-
         from safetensors.torch import load_file
 
         from calcarine.networks.conditioner import Conditioner
         from calcarine.networks.storage import keep_positions
 
         try:
-            shape = json.loads((folder / "conditioning.json").read_text(encoding="utf-8"))
+            shape = read_json(folder / "conditioning.json")
             state = load_file(folder / "conditioning.safetensors")
             conditioner = Conditioner.of_shape(shape)
             own = {

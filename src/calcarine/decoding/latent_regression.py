@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets import BrainDataset, Responses, Split
 from calcarine.errors import CalcarineError, LeakageError
-from calcarine.files import write_text
+from calcarine.files import read_json, write_text
 from calcarine.linear import RidgeCV, RidgeEdgeWarning
 from calcarine.linear import load as load_ridge
 from calcarine.linear import save as save_ridge
@@ -247,7 +247,7 @@ class LatentRegression:
             If a file is missing or damaged.
         """
         try:
-            about = json.loads((folder / "latents.json").read_text(encoding="utf-8"))
+            about = read_json(folder / "latents.json")
             self = cls(str(about["z"]["roi"]), str(about["c"]["roi"]))
             self.shape_, self.summary_ = {}, {}
             for name in ("z", "c"):

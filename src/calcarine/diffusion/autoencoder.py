@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from calcarine.diffusion.loading import load_autoencoder
 from calcarine.diffusion.model_folder import download
 from calcarine.diffusion.noise import gaussian_noise
 from calcarine.errors import CalcarineError, memory_that_ran_out
-from calcarine.files import digest_file
+from calcarine.files import digest_file, read_json
 
 Progress = Callable[[int], None]
 Key = tuple[str, int]
@@ -98,8 +97,13 @@ class Autoencoder:
         config : Path
             ``config.json`` of the model's own.
         """
-        about = json.loads(config.read_text())
-        own = 2 ** (len(about["block_out_channels"]) - 1), about["latent_channels"]
+        try:
+            about = read_json(config)
+            own = 2 ** (len(about["block_out_channels"]) - 1), about["latent_channels"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CalcarineError(
+                f"{config} does not describe an autoencoder; copy the model again, whole."
+            ) from error
         if own != (self.downscale, self.channels):
             raise CalcarineError(
                 f"This autoencoder makes latents of {self.channels} channels and 1/{self.downscale}"

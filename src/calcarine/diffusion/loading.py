@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from calcarine.diffusion.schedulers import load_ddim
 from calcarine.diffusion.single_file import is_single_file
 from calcarine.diffusion.tokenizer import check_tokenizer, check_words
 from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.files import read_json
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 """Classes of diffusers that may stand for the autoencoder."""
@@ -116,7 +116,7 @@ def load_autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     import diffusers
 
     with told_in_a_sentence(folder):
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        about = read_json(folder / "config.json")
         name = about.get("_class_name", AUTOENCODERS[0])
     if name not in AUTOENCODERS:
         raise CalcarineError(

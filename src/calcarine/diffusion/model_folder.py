@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from calcarine.checkpoints import check_safetensors
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file
+from calcarine.files import digest_file, read_json
 
 MINI = Path(__file__).parent / "mini"
 COMPONENTS = ("vae", "text_encoder", "unet", "tokenizer", "scheduler")
@@ -123,7 +122,7 @@ def _check_kind(folder: Path) -> None:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise CalcarineError(f"{file} is no whole JSON file; copy the model again.") from error
     if not isinstance(content, dict):

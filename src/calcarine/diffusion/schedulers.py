@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.errors import CalcarineError
+from calcarine.files import read_json
 
 __all__ = ["DDPM_FAMILY", "as_ddim", "ddim_from_config", "load_ddim"]
 
@@ -77,7 +78,18 @@ def ddim_from_config(config: Mapping[str, Any], where: str | Path) -> tuple[Any,
     name = str(config.get("_class_name") or "DDIMScheduler")
     _check_family(name, config, where)
     known = {key: value for key, value in config.items() if key not in _FORCED}
-    scheduler = DDIMScheduler.from_config(known, **_FORCED)
+    try:
+        scheduler = DDIMScheduler.from_config(known, **_FORCED)
+    except Exception as error:  # a setting of another type: diffusers checks none
+        raise CalcarineError(
+            f"The scheduler of {where} has a setting that DDIM cannot use ({error}); copy the "
+            "model again, whole."
+        ) from error
+    if not bool(scheduler.alphas_cumprod.isfinite().all()):
+        raise CalcarineError(
+            f"The noise schedule of {where} has values that are not finite; copy the model again, "
+            "whole."
+        )
     changes = [] if name == "DDIMScheduler" else [f"{name} becomes DDIMScheduler"]
     for key, value in _FORCED.items():
         # Other classes have no such setting or one that means something else.
@@ -114,7 +126,7 @@ def as_ddim(scheduler: Any, where: str) -> tuple[Any, list[str]]:
 def load_ddim(file: Path) -> tuple[Any, list[str]]:
     """DDIM from a ``scheduler_config.json``; see `ddim_from_config`."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
     except (OSError, ValueError) as error:
         raise CalcarineError(
             f"{file} is missing or no JSON; copy the model again, whole."

@@ -8,7 +8,6 @@ diffusion model.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import nn
 
 from calcarine.checkpoints import load_safetensors
 from calcarine.errors import CalcarineError
+from calcarine.files import read_json
 from calcarine.stimuli.images import resize_images
 
 JUDGE_SIZE = 64
@@ -236,7 +236,7 @@ def _weights_path(name: str | Path) -> Path:
 def _new_net(path: Path) -> JudgeNet:
     problem = f"the description {path} of a judge is missing or malformed"
     try:
-        described: Any = json.loads(path.read_text(encoding="utf-8"))
+        described: Any = read_json(path)
         labels, widths = list(described["labels"]), tuple(described["widths"])
     except (OSError, ValueError, KeyError, TypeError):
         raise CalcarineError(f'{problem}: write JSON with "labels" and "widths".') from None

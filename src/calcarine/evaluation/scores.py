@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text, written_aside
+from calcarine.files import read_json, write_text, written_aside
+from calcarine.parquet import read_parquet
 
 Record = dict[str, Any]
 
@@ -137,7 +138,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     records, notes = read_summary(folder), _read_list(Path(folder) / NOTES_NAME)
     path = Path(folder) / PER_IMAGE_NAME
     try:
-        per_image = pd.read_parquet(path)
+        per_image = read_parquet(path)
     except Exception:  # Arrow's errors are of many families
         raise CalcarineError(_malformed(path)) from None
     return Evaluation(records, per_image, notes)
@@ -149,7 +150,7 @@ def _rounded(value: Any) -> Any:
 
 def _read_list(path: Path) -> list[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError, RecursionError):
         raise CalcarineError(_malformed(path)) from None
     if not isinstance(content, list):

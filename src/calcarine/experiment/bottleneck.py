@@ -19,7 +19,7 @@ from calcarine.evaluation.protocols.pictures import from_array
 from calcarine.experiment.pictures import chosen_settings, predictions, reconstructor
 from calcarine.experiment.run_directory import content_key, readable
 from calcarine.experiment.scoring import scoring_of
-from calcarine.files import write_text
+from calcarine.files import read_json, write_text
 
 if TYPE_CHECKING:
     from calcarine.datasets import Split
@@ -114,7 +114,7 @@ def _scored(
     file = work.run.path / FOLDER / f"{method}-{rank}-{key[:12]}.json"
     if file.exists():
         with readable(file, "evaluate"):
-            return list(json.loads(file.read_text()))
+            return list(read_json(file))
     made = np.concatenate([_pictures(work, fold, method, rank, whole) for fold in folds])
     categories, settings = scoring_of(work, test.ids)
     result = score_pictures(

@@ -348,10 +348,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CalcarineError(f"There is no experiment file {file}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
-        raise CalcarineError(
-            f"{file} cannot be read as YAML: {str(error).splitlines()[0]}."
-        ) from error
+    except Exception as error:  # yaml has errors of many kinds for tags and dates
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CalcarineError(f"{file} cannot be read as YAML: {reason}.") from error
     if not isinstance(tree, dict):
         raise CalcarineError(f"{file} must hold keys and values, such as 'preset: takagi'.")
     return tree
@@ -363,7 +362,7 @@ def _setting(text: str) -> dict[str, Any]:
         raise CalcarineError(f"'{text}' is no setting; write key=value, as generation.steps=50.")
     try:
         content: Any = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # yaml has errors of many kinds for tags and dates
         raise CalcarineError(f"The value in '{text}' cannot be read.") from error
     for part in reversed(key.split(".")):
         content = {part: content}

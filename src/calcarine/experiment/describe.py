@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from calcarine.evaluation.scores import read_evaluation
 from calcarine.experiment.config_visdec import VisDecConfig
 from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.workspace import Workspace
+from calcarine.files import read_json
 
 TRANSDUCTIVE = (
     "Transductive: the encoder of Vis-Dec was pre-trained on the test responses too, without their "
@@ -45,9 +45,9 @@ def describe(work: Workspace) -> None:
         folder = run.decoder / split.name
         with readable(folder, "fit"):
             if (folder / "settings.json").exists():
-                found = json.loads((folder / "settings.json").read_text())
+                found = read_json(folder / "settings.json")
                 chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
-            decoder[split.name] = json.loads((folder / "summary.json").read_text())
+            decoder[split.name] = read_json(folder / "summary.json")
     info = datasets.info(dataset.name)
     told = [*_of_models(work), *read_evaluation(run.metrics).notes]
     if work.phase_on("adapt"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError
 from calcarine.experiment import visdec
 from calcarine.experiment.run_directory import readable
-from calcarine.files import written_aside
+from calcarine.files import read_json, written_aside
 from calcarine.stimuli.pictures import read_picture
 
 if TYPE_CHECKING:
@@ -148,8 +147,8 @@ def chosen_settings(work: Workspace, split: Split) -> dict[str, float]:
     if not settings.exists():
         return {}
     with readable(settings, "fit"):
-        found = json.loads(settings.read_text())
-    return {"strength": found["strength"], "guidance": found["guidance"]}
+        found = read_json(settings)
+        return {name: float(found[name]) for name in ("strength", "guidance")}
 
 
 def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:

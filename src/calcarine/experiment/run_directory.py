@@ -20,7 +20,7 @@ from calcarine import __version__
 from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.made import Made
-from calcarine.files import is_part, remove_parts, space_told, write_text
+from calcarine.files import is_part, read_json, remove_parts, space_told, write_text
 from calcarine.locks import LOCK_NAME, folder_lock
 
 _OUTPUTS = {
@@ -243,7 +243,7 @@ def _as_yaml(experiment: Experiment) -> str:
 
 def _read_dict(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -268,7 +268,7 @@ def readable(file: Path, stage: str) -> Iterator[None]:
 def _read(file: Path) -> Experiment:
     try:
         return Experiment.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # yaml has errors of many kinds for tags and dates
         raise CalcarineError(
             f"{file} is no experiment that this version can read; use a new output folder."
         ) from error

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.files import is_part, write_bytes, write_text
+from calcarine.files import is_part, read_json, write_bytes, write_text
 from calcarine.linear._checks import FloatArray, RidgeError
 from calcarine.linear._sources import Matrix, release
 from calcarine.linear._targets import Answer
@@ -204,7 +204,7 @@ def _claim(folder: Path, key: str) -> None:
     about = folder / "fit.json"
     if about.exists():
         try:
-            same = json.loads(about.read_text(encoding="utf-8"))["key"] == key
+            same = read_json(about)["key"] == key
         except (ValueError, KeyError, TypeError):
             same = False
         if not same:

@@ -14,7 +14,7 @@ from torch import nn
 
 from calcarine.checkpoints import load_safetensors
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file, write_text, written_aside
+from calcarine.files import digest_file, read_json, write_text, written_aside
 from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 
 __all__ = [
@@ -176,7 +176,7 @@ def _digest(config: dict[str, Any], weights: str) -> str:
 def _described(path: Path) -> dict[str, Any]:
     """Content of the JSON, whose parts are known to be there."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise CalcarineError(
             f"There is no encoder in {path.parent}: {path.name} cannot be read "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.scores import leading_protocol
+from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
 from calcarine.reporting.scores import HEADLINES, number
 
@@ -30,7 +30,7 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     try:
-        records = json.loads(file.read_text("utf-8"))
+        records = read_json(file)
         leading = leading_protocol(row["protocol"] for row in records)
         own = [r for r in records if r["protocol"] == leading]
         shown = _metrics(own)

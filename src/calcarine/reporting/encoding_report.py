@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.errors import CalcarineError
-from calcarine.files import write_bytes
+from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.files import is_full, read_json, write_bytes
+from calcarine.parquet import read_parquet
 from calcarine.reporting import brain_maps
 from calcarine.reporting.figures import mark_simulated, png
 from calcarine.reporting.pages import data_uri, environment
@@ -67,17 +69,28 @@ def read_encoding(run: Path) -> EncodingRecord:
         If there are none, or a file is damaged.
     """
     folder = run / "encoding"
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    with _whole(run):
+        summary = read_json(folder / "summary.json")
         names = ("voxels", "regions", "unique", "winners")
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+        tables = {name: read_parquet(folder / f"{name}.parquet") for name in names}
         summary["simulated"], summary["facts"]["rate"]
-    except Exception as error:  # Arrow's errors are of many families
-        raise CalcarineError(
-            f"{run} has no whole encoding analysis ({type(error).__name__}); call "
-            f"'calcarine encode {run}'."
-        ) from error
     return EncodingRecord(run, summary, **tables)
+
+
+@contextmanager
+def _whole(run: Path) -> Iterator[None]:
+    """What goes wrong with the content of an analysis is its damage, said in one sentence."""
+    try:
+        yield
+    except CalcarineError:
+        raise
+    except Exception as error:  # tables and mappings of any shape
+        if memory_that_ran_out(error) or is_full(error):
+            raise
+        raise CalcarineError(
+            f"{run} has no whole encoding analysis ({type(error).__name__}); delete "
+            f"{run / '.stages' / 'encode.json'} if it is there, and call 'calcarine encode {run}'."
+        ) from error
 
 
 def build_encoding_report(run: Path) -> Path:
@@ -96,22 +109,23 @@ def build_encoding_report(run: Path) -> Path:
         surfaces, where places of voxels are known.
     """
     record = read_encoding(run)
-    figures, surface = _maps(record)
-    plots = {name: png(figure, 110) for name, figure in encoding_figures(record).items()}
-    maps = {name: png(figure, 100) for name, figure in figures.items()}
-    for name, content in {**plots, **maps}.items():
-        write_bytes(run / "encoding" / "figures" / f"{name}.png", content)
-    page = environment().get_template("encoding.html.j2").render(
-        record=record,
-        headings={name: name.replace("-", ", ").capitalize() for name in plots},
-        title=f"Encoding: {record.summary['dataset']}, {record.summary['subject']}",
-        plots={name: data_uri(content) for name, content in plots.items()},
-        maps={name: data_uri(content) for name, content in maps.items()},
-        surface=surface,
-        meanings=_MEANINGS,
-        sentences=_sentences(record),
-        tables=_tables(record),
-    )  # fmt: skip
+    with _whole(run):
+        figures, surface = _maps(record)
+        plots = {name: png(figure, 110) for name, figure in encoding_figures(record).items()}
+        maps = {name: png(figure, 100) for name, figure in figures.items()}
+        for name, content in {**plots, **maps}.items():
+            write_bytes(run / "encoding" / "figures" / f"{name}.png", content)
+        page = environment().get_template("encoding.html.j2").render(
+            record=record,
+            headings={name: name.replace("-", ", ").capitalize() for name in plots},
+            title=f"Encoding: {record.summary['dataset']}, {record.summary['subject']}",
+            plots={name: data_uri(content) for name, content in plots.items()},
+            maps={name: data_uri(content) for name, content in maps.items()},
+            surface=surface,
+            meanings=_MEANINGS,
+            sentences=_sentences(record),
+            tables=_tables(record),
+        )  # fmt: skip
     target = run / "encoding.html"
     write_bytes(target, page.encode("utf-8"))
     return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.scores import of_leading_protocol
+from calcarine.files import read_json
+from calcarine.parquet import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,7 +178,7 @@ def read_scores(run: Path) -> list[Score]:
         When the file is missing, malformed or holds no score of a method.
     """
     path = run / "metrics" / "summary.json"
-    raw = _read(path, "calcarine evaluate", run, lambda p: json.loads(p.read_text("utf-8")))
+    raw = _read(path, "calcarine evaluate", run, lambda p: read_json(p))
     try:
         scores = [_score(record) for record in raw]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -205,7 +206,7 @@ def read_audit(run: Path) -> dict[str, Any] | None:
         return None
 
     def reader(path: Path) -> dict[str, Any]:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         keys = ("title", "verdict", "finding")
         checks = [{key: _text(check[key]) for key in keys} for check in found["checks"]]
         return {"outcome": _text(found["outcome"]), "checks": checks}
@@ -248,7 +249,7 @@ def read_run(run: Path) -> RunRecord:
         run / "manifest.json",
         "calcarine run",
         run,
-        lambda path: json.loads(path.read_text("utf-8")),
+        lambda path: read_json(path),
     )
     for name, content in (("experiment.yaml", settings), ("manifest.json", manifest)):
         if not isinstance(content, dict):
@@ -295,9 +296,7 @@ def _read(path: Path, command: str, run: Path, reader: Callable[[Path], Any]) ->
 
 def _table(path: Path, **kinds: type) -> pd.DataFrame:
     """A table whose columns are of the given kinds, where it has them."""
-    import pandas as pd
-
-    frame = pd.read_parquet(path)
+    frame = read_parquet(path)
     return frame.astype({name: kind for name, kind in kinds.items() if name in frame.columns})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from calcarine.errors import CalcarineError
+from calcarine.parquet import read_parquet
 from calcarine.stimuli.tables import read_rows, read_text
 
 _COLUMNS = ("id", "file", "caption", "captions", "category", "categories", "semantic_map")
@@ -45,7 +46,7 @@ def _read(path: Path, suffix: str) -> pd.DataFrame:
     if suffix == ".json":
         return pd.DataFrame.from_records(json.loads(read_text(path, "table")))
     if suffix == ".parquet":
-        return pd.read_parquet(path)
+        return read_parquet(path)
     return read_rows(path, "table", _COLUMNS)
 
 

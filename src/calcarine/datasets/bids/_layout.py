@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from calcarine.datasets.own._description import BidsPart
 from calcarine.datasets.own._files import check_content
 from calcarine.datasets.provider import natural
 from calcarine.errors import CalcarineError
-from calcarine.files import is_annexed
+from calcarine.files import is_annexed, read_json
 
 __all__ = ["Run", "find_runs", "subjects_in"]
 
@@ -204,7 +203,7 @@ def _sidecar(bold: Path) -> tuple[float, float]:
     about: dict[str, Any] = {}
     try:
         if path.is_file():
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = read_json(path)
         tr = float(about.get("RepetitionTime") or _image_tr(bold))
         start = float(about.get("StartTime") or 0.0)
         if not 0.05 < tr < 60 or not 0 <= start < 60:

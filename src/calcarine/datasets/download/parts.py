@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.download.web import Facts
-from calcarine.files import write_text
+from calcarine.files import read_json, write_text
 
 __all__ = [
     "BLOCK", "StoppedError", "digest", "part_of", "partial_size", "read_sidecar", "sidecar_of",
@@ -69,7 +69,7 @@ def write_sidecar(target: Path, url: str, facts: Facts) -> None:
 def read_sidecar(target: Path) -> tuple[str, Facts] | None:
     """Address and facts from the note, None where there is none that can be read."""
     try:
-        told = json.loads(sidecar_of(target).read_text(encoding="utf-8"))
+        told = read_json(sidecar_of(target))
         url, facts = told.pop("url"), Facts(**told)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # without it nothing is known of the part, which is as good as none

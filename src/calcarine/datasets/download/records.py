@@ -11,7 +11,7 @@ from typing import Any
 
 from calcarine.datasets.download.assets import Terms
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text
+from calcarine.files import read_json, write_text
 
 __all__ = ["RECORD_NAME", "DownloadRecord"]
 
@@ -54,7 +54,7 @@ class DownloadRecord:
 
     def _read(self) -> None:
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
+            found = read_json(self.path)
             dataset, self.files, self.terms = found["dataset"], found["files"], found["terms"]
             right = all(isinstance(each, dict) for each in (self.files, *self.files.values()))
             right &= isinstance(self.terms, list) and all(isinstance(t, dict) for t in self.terms)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
+from calcarine.files import read_json
 from calcarine.stimuli.tables import read_text
 
 __all__ = [
@@ -200,7 +200,7 @@ def class_names(places: Sequence[Path]) -> dict[str, str]:
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             rows = [[str(cell) for cell in row] for row in content.values()]
         except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise CalcarineError(

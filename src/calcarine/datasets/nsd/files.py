@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets._labels import scaling_of, whole_numbers
 from calcarine.datasets._matlab import is_hdf5
+from calcarine.datasets._matlab_v5 import read_v5
 from calcarine.errors import CalcarineError
 
 _WHO = "Data set nsd: "
@@ -148,17 +149,15 @@ def integers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.int64]:
 
 
 def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Matrices of whole numbers from a MATLAB file (version 7.2 or older)."""
-    from scipy.io import loadmat
-
+    """Matrices of whole numbers from a MATLAB file (version 5 to 7.2)."""
     if is_hdf5(path):
         raise wrong(path, "was saved again by MATLAB as version 7.3; save it with -v7.")
     with reading(path):
-        found = loadmat(path, variable_names=list(names))
+        found, _ = read_v5(path)
     matrices: dict[str, NDArray[np.int64]] = {}
     for name in names:
         value = found.get(name)
-        if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size:
+        if value is None or value.ndim != 2 or not value.size:
             raise wrong(path, f"has no matrix {name}; it is damaged or another file, get it again.")
         whole = as_integers(value)
         if whole is None:

@@ -37,7 +37,8 @@ from calcarine.datasets.core import BrainDataset, with_trials
 from calcarine.datasets.scaling import SessionScaling, ZScore
 from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file, write_text, written_aside
+from calcarine.files import digest_file, read_json, write_text, written_aside
+from calcarine.parquet import read_parquet
 from calcarine.stimuli.stimulus_set import StimulusSet
 from calcarine.zarr_files import StoredArray, create_array, open_array, problem, seal
 
@@ -128,13 +129,13 @@ class PreparedSubject:
             If the folder is no prepared subject or a part of it is damaged.
         """
         try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            manifest = read_json(path / "manifest.json")
             if manifest["format"] != _FORMAT or manifest["version"] != _VERSION:
                 raise ValueError(f"its format is {manifest['format']} {manifest['version']}")
             _check_digests(path, manifest)
-            trials = pd.read_parquet(path / "trials.parquet")
-            voxels = pd.read_parquet(path / "voxels.parquet")
-            masks = pd.read_parquet(path / "rois.parquet")
+            trials = read_parquet(path / "trials.parquet")
+            voxels = read_parquet(path / "voxels.parquet")
+            masks = read_parquet(path / "rois.parquet")
             splits = tuple(Split.read(path / "splits" / f"{n}.json") for n in manifest["splits"])
             trials["stimulus"], trials["session"]
         except Exception as error:  # damaged tables raise errors of many kinds

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text
+from calcarine.files import read_json, write_text
 
 if TYPE_CHECKING:
     from calcarine.evaluation.scores import Evaluation
@@ -99,7 +99,7 @@ def read_scores(path: str | Path) -> ScoreFile:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

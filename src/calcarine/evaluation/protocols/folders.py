@@ -18,6 +18,7 @@ from calcarine.evaluation.protocols.pairing import originals, paired
 from calcarine.evaluation.protocols.pictures import Pictures, from_array, from_files
 from calcarine.evaluation.protocols.preprocess import as_uint8
 from calcarine.evaluation.protocols.score import Settings, TestSet, floors_of, score_pictures
+from calcarine.parquet import read_parquet
 from calcarine.stimuli.pictures import PICTURE_SUFFIXES, check_picture, read_picture
 
 if TYPE_CHECKING:
@@ -232,11 +233,9 @@ def open_run(
     CalcarineError
         If the run has no index of pictures, or not that method.
     """
-    import pandas as pd
-
     path = run / "reconstructions" / "index.parquet"
     try:
-        index = pd.read_parquet(path).astype({"id": str, "sample": int})
+        index = read_parquet(path).astype({"id": str, "sample": int})
         rows = index[["id", "method", "sample", "file"]]
     except Exception:  # Arrow's errors are of many families
         raise CalcarineError(

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file, write_text
+from calcarine.files import digest_file, read_json, write_text
 from calcarine.networks.training.config import TrainingConfig, ended_by
 from calcarine.networks.training.folder import TrainingFolder
 from calcarine.networks.training.storage import cannot_write, write_tensors
@@ -112,7 +112,7 @@ def finished(place: TrainingFolder, config: TrainingConfig) -> TrainingResult | 
     if not path.exists():
         return None
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
         fields = {name: about[name] for name in _FIELDS}
         found, whole = about["identity"], digest_file(weights) == about["sha256"]
     except (OSError, ValueError, KeyError, TypeError):

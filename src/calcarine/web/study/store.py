@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from calcarine.errors import CalcarineError
-from calcarine.files import free_space
+from calcarine.files import free_space, read_json
 from calcarine.web.study.design import CATCH, MAIN, PRACTICE, Place, places
 from calcarine.web.study.settings import StudySettings
 
@@ -104,7 +104,7 @@ class Study:
             with self.connection() as con:
                 row = con.execute("SELECT value FROM meta WHERE name = 'settings'").fetchone()
             fixed = json.loads(row["value"])
-            said = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
+            said = read_json(self.path / "study.json")
             self.settings = StudySettings.model_validate(fixed)
         except (TypeError, ValueError, RecursionError) as error:
             raise CalcarineError(
