@@ -167,6 +167,23 @@ def test_an_empty_vocabulary_is_refused(folder):
         load(folder)
 
 
+def test_a_tokenizer_that_cannot_pad_is_refused(folder):
+    file = folder / "tokenizer" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pad_token": None}))
+    for other in ("special_tokens_map.json", "tokenizer.json"):
+        (folder / "tokenizer" / other).unlink(missing_ok=True)
+    with pytest.raises(CalcarineError, match="cannot give texts of different lengths"):
+        load(folder)
+
+
+@pytest.mark.parametrize("betas", [[None], ["x"], [0.1, float("nan")], 3])
+def test_a_scheduler_whose_settings_are_no_numbers_is_refused(folder, betas):
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "trained_betas": betas}))
+    with pytest.raises(CalcarineError, match=r"scheduler_config.json has"):
+        load(folder)
+
+
 def test_more_words_than_the_text_encoder_knows_are_refused(folder):
     words = folder / "tokenizer"
     known = load(folder).tokenizer.get_vocab()
