@@ -92,7 +92,9 @@ def _numbers_words(tokenizer: Any, most: int) -> bool:
             return_tensors="pt",
         ).input_ids
         numbers = [*tokenizer.get_vocab().values(), *ids.flatten().tolist()]
-        return ids.shape == (2, longest) and 0 <= min(numbers) <= max(numbers) < most
+        return (
+            longest > 2 and ids.shape == (2, longest) and 0 <= min(numbers) <= max(numbers) < most
+        )
     except Exception:  # transformers meets wrong settings with errors of many kinds
         return False
 
