@@ -2,11 +2,13 @@ import errno
 import os
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from calcarine import files
 from calcarine.cli.main import _of_system
-from calcarine.files import is_part, remove_parts, space_told, write_bytes, written_aside
+from calcarine.files import is_part, read_json, remove_parts, space_told, write_bytes, written_aside
+from calcarine.parquet import read_parquet
 
 
 def test_two_writers_of_one_file_have_parts_of_their_own(tmp_path):
@@ -67,3 +69,24 @@ def test_other_errors_stay_as_they_are(tmp_path):
         raise ZeroDivisionError
     with pytest.raises(PermissionError), space_told(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", "elsewhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"\xff\xfe1\0"])
+def test_what_is_no_json_is_one_kind_of_error(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_parquet_table_is_read_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.parquet"
+    table = pd.DataFrame({"id": ["abcdefgh", "secondid"], "n": [1, 2]}, index=["u", "v"])
+    table.to_parquet(path, compression=None)
+    pd.testing.assert_frame_equal(read_parquet(path), table)
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"secondid", b"second\xff\xfe"), whole[:50], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged or no Parquet"):
+            read_parquet(path)
+    with pytest.raises(FileNotFoundError):
+        read_parquet(tmp_path / "missing.parquet")

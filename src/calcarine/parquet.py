@@ -34,14 +34,13 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    Path(path).stat()  # Arrow's error of a missing file names none
     try:
         table = pd.read_parquet(path)
         for name in range(table.shape[1]):
             table.iloc[:, name].to_numpy()
         table.index.to_numpy()
     except Exception as error:  # Arrow and pandas have errors of many families
-        if isinstance(error, OSError) and error.filename:
-            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"it is damaged or no Parquet file: {reason}") from error
     return table

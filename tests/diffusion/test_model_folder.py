@@ -167,6 +167,22 @@ def test_an_empty_vocabulary_is_refused(folder):
         load(folder)
 
 
+@pytest.mark.parametrize("setting", [{"model_max_length": 0}, {"model_max_length": "x"}])
+def test_a_tokenizer_that_cannot_pad_is_refused(folder, setting):
+    file = folder / "tokenizer" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **setting}))
+    with pytest.raises(CalcarineError, match=r"cannot give texts of|could not be loaded"):
+        load(folder)
+
+
+@pytest.mark.parametrize("betas", [[None], ["x"], [0.1, float("nan")], 3])
+def test_a_scheduler_whose_settings_are_no_numbers_is_refused(folder, betas):
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "trained_betas": betas}))
+    with pytest.raises(CalcarineError, match=r"scheduler_config.json has"):
+        load(folder)
+
+
 def test_more_words_than_the_text_encoder_knows_are_refused(folder):
     words = folder / "tokenizer"
     known = load(folder).tokenizer.get_vocab()

@@ -73,6 +73,30 @@ def check_words(tokenizer: Any, text_encoder: Any, place: Path) -> None:
             f"The tokenizer in {place} has {len(tokenizer)} words, its text encoder {most}: these "
             "parts are not of one model."
         )
+    if not _numbers_words(tokenizer, most):
+        raise CalcarineError(
+            f"The tokenizer in {place / 'tokenizer'} cannot give texts of different lengths the "
+            f"numbers 0 to {most - 1} of its text encoder; copy the model again, whole."
+        )
+
+
+def _numbers_words(tokenizer: Any, most: int) -> bool:
+    """Whether texts become numbers below ``most``, padded to one length."""
+    try:
+        longest = min(8, int(tokenizer.model_max_length))
+        ids = tokenizer(
+            ["a", "a b c d"],
+            padding="max_length",
+            max_length=longest,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        numbers = [*tokenizer.get_vocab().values(), *ids.flatten().tolist()]
+        return (
+            longest > 2 and ids.shape == (2, longest) and 0 <= min(numbers) <= max(numbers) < most
+        )
+    except Exception:  # transformers meets wrong settings with errors of many kinds
+        return False
 
 
 def _is_whole(folder: Path) -> bool:
