@@ -100,5 +100,5 @@ def test_files_of_matlab_that_are_not_read_are_named(tmp_path):
             call()
     with pytest.raises(CalcarineError, match=r"Subject1.mat, MATLAB's form, which is not read"):
         god.load(tmp_path, "S1")
-    rows = {row.what: row for row in god.check(tmp_path)}
-    assert "get Subject1.h5" in rows["Subject1.mat"].advice
+    (row,) = [row for row in god.check(tmp_path) if "Subject1.mat" in row.found]
+    assert row.status == "missing" and "get it from" in row.advice
