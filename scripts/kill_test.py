@@ -2,13 +2,13 @@
 
     python scripts/kill_test.py --kills 42 --seed 0
 
-Three small runs (``WORKLOADS``) are made twice undisturbed. Then trial after trial makes one of
-them again, and ends its process 1 to 5 times by SIGKILL: at a random time, or just before or after
-its N-th call of one of ``CALLS``. Each time the same command continues in the same folder, which
-must not be refused (a lock ends with its process). In the end the folder must have the files of an
-undisturbed run, byte for byte, and no others. Files in which the two undisturbed runs differ hold
-times; their names are printed. Of these, JSON must be the same but for decimal numbers and dates,
-and the others must be there.
+Three small runs (``WORKLOADS``), side by side, are made twice undisturbed. Then trial after trial
+makes one of them again, and ends its process 1 to 5 times by SIGKILL: at a random time, or just
+before or after its N-th call of one of ``CALLS``. Each time the same command continues in the same
+folder, which must not be refused (a lock ends with its process). In the end the folder must have
+the files of an undisturbed run, byte for byte, and no others. Files in which the two undisturbed
+runs differ hold times; their names are printed. Of these, JSON must be the same but for decimal
+numbers and dates, and the others must be there.
 
 A trial draws from ``SEED-NUMBER`` alone, which is printed with it; ``--trial SEED-NUMBER`` repeats
 one. Exit status: 0 if every command ended with 0 and no file differs, else 1.
@@ -22,6 +22,7 @@ import argparse
 import importlib
 import itertools
 import json
+import multiprocessing
 import os
 import pkgutil
 import random
@@ -174,7 +175,7 @@ def attempt(workload: str, folder: Path, kill: Kill | None = None) -> int:
             os.kill(pid, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if deadline == LONGEST:
-                sys.exit(f"A command took more than {LONGEST} s.")
+                raise RuntimeError(f"A command took more than {LONGEST} s.")
             return code
         time.sleep(0.002)
 
@@ -221,7 +222,8 @@ def undisturbed(workload: str, folder: Path) -> Undisturbed:
         shutil.rmtree(folder / "run", ignore_errors=True)
         began = time.monotonic()
         if code := attempt(workload, folder):
-            sys.exit(f"{workload} ended with {code} undisturbed:\n{(folder / 'log').read_text()}")
+            log = (folder / "log").read_text()
+            raise RuntimeError(f"{workload} ended with {code} undisturbed:\n{log}")
         seconds = time.monotonic() - began
         made.append(files_of(folder / "run"))
         import_all((folder / "modules").read_text().splitlines())  # what it imported while at work
@@ -241,21 +243,24 @@ def comparable(files: dict[str, bytes], vary: set[str]) -> dict[str, bytes]:
     return shown
 
 
-def draw_kill(draw: random.Random, whole: Undisturbed) -> Kill:
+def draw_kill(draw: random.Random, whole: Undisturbed, before: int) -> Kill:
+    """Draw a moment of a command; those that continue have less left to do."""
+    share = 1 / (1 + before)
     if draw.random() < 0.5:
-        return Kill(seconds=draw.uniform(0, whole.seconds))
+        return Kill(seconds=draw.uniform(0, whole.seconds * share))
     name = draw.choice([name for name in CALLS if whole.calls.get(name)])
-    return Kill(name=name, n=draw.randint(1, whole.calls[name]), after=draw.random() < 0.5)
+    n = draw.randint(1, max(1, int(whole.calls[name] * share)))
+    return Kill(name=name, n=n, after=draw.random() < 0.5)
 
 
 def trial(seed: str, workload: str, folder: Path, whole: Undisturbed, most: int) -> tuple[int, int]:
-    """Kill and continue one run to its end; how often it was killed, and how many files differ."""
+    """Kill and continue a run until it ends; how often it was killed, how many files differ."""
     draw = random.Random(seed)
     wanted = min(draw.randint(1, 5), most)
     shutil.rmtree(folder / "run", ignore_errors=True)
     said = []
     while True:
-        kill = draw_kill(draw, whole) if len(said) < wanted else None
+        kill = draw_kill(draw, whole, len(said)) if len(said) < wanted else None
         code = attempt(workload, folder, kill)
         if kill is None or code != -signal.SIGKILL:  # it ended before its moment came
             break
@@ -282,31 +287,42 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import_calcarine()
     with tempfile.TemporaryDirectory() as folder:
-        kills, wrong = run_trials(options, Path(folder))
+        if options.trial:
+            seed, number = options.trial.rsplit("-", 1)
+            kills, wrong = run_trials(int(seed), int(number), 5, True, Path(folder))
+        else:
+            n = len(WORKLOADS)
+            shares = [(options.kills + n - 1 - place) // n for place in range(n)]
+            with multiprocessing.get_context("fork").Pool(n) as pool:
+                work = [
+                    (options.seed, place, share, False, Path(folder))
+                    for place, share in enumerate(shares)
+                ]
+                kills, wrong = map(sum, zip(*pool.starmap(run_trials, work), strict=True))
     print(f"{kills} kills, {wrong} files differ")
     sys.exit(bool(wrong))
 
 
-def run_trials(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
-    names, known = list(WORKLOADS), {}
-    seed, first = (options.trial or f"{options.seed}-0").rsplit("-", 1)
+def run_trials(seed: int, first: int, wanted: int, once: bool, folder: Path) -> tuple[int, int]:
+    """Try one of the runs until it was killed ``wanted`` times; kills, and files that differ."""
+    workload = list(WORKLOADS)[first % len(WORKLOADS)]
+    place = folder / workload
+    place.mkdir()
+    if not wanted:
+        return 0, 0
+    whole = undisturbed(workload, place)
+    print(
+        f"{workload}: {whole.seconds:.1f} s, {len(whole.files)} files, calls {whole.calls}; "
+        f"two undisturbed runs differ in {', '.join(sorted(whole.vary))}",
+        flush=True,
+    )
     kills = wrong = 0
-    for number in itertools.count(int(first)):
-        workload = names[number % len(names)]
-        place = folder / workload
-        place.mkdir(exist_ok=True)
-        if workload not in known:
-            known[workload] = whole = undisturbed(workload, place)
-            print(
-                f"{workload}: {whole.seconds:.1f} s, {len(whole.files)} files, calls "
-                f"{whole.calls}; two undisturbed runs differ in {', '.join(sorted(whole.vary))}",
-                flush=True,
-            )
-        most = options.kills - kills
-        one = trial(f"{seed}-{number}", workload, place, known[workload], most)
+    for number in itertools.count(first, len(WORKLOADS)):
+        one = trial(f"{seed}-{number}", workload, place, whole, wanted - kills)
         kills, wrong = kills + one[0], wrong + one[1]
-        if options.trial or kills >= options.kills:
-            return kills, wrong
+        if once or kills >= wanted:
+            break
+    return kills, wrong
 
 
 if __name__ == "__main__":
