@@ -45,7 +45,7 @@ def pictures(work):
             file.parent.mkdir(exist_ok=True)
             file.write_text(str(work.config.generation.guidance))
             made.add([file])
-        time.sleep(0.02)
+        time.sleep(0.1)  # the other command must start meanwhile, on a busy machine too
 
 
 def slow_run(folder, guidance, said):
