@@ -1,7 +1,10 @@
 """The original single file of Stable Diffusion v1, written here by the inverse of its layout."""
 
 import json
+import multiprocessing
+import os
 import re
+import signal
 import sys
 import types
 
@@ -11,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from calcarine.diffusion import LatentDiffusion, original
+from calcarine.diffusion.single_file import convert_once
 from calcarine.errors import CalcarineError
 
 RESNET = {
@@ -289,3 +293,21 @@ def test_the_published_layout_is_understood_whole():
         assert tuple(state[key].shape) == shape
     converted = original.convert_state(state, frame)
     assert [len(converted[part]) for part in ("unet", "vae", "text_encoder")] == [686, 248, 196]
+
+
+def test_what_a_killed_conversion_left_is_removed(tmp_path):
+    def killed(folder):
+        (folder / "weights").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def whole(folder):
+        (folder / "model_index.json").write_text("{}")
+
+    context = multiprocessing.get_context("fork")
+    one = context.Process(target=convert_once, args=(["a"], killed, tmp_path))
+    one.start()
+    one.join()
+    left = list((tmp_path / "converted").glob("*.part-*"))
+    assert one.exitcode == -signal.SIGKILL and len(left) == 1
+    final = convert_once(["a"], whole, tmp_path)
+    assert list((tmp_path / "converted").iterdir()) == [final]

@@ -45,7 +45,7 @@ def pictures(work):
             file.parent.mkdir(exist_ok=True)
             file.write_text(str(work.config.generation.guidance))
             made.add([file])
-        time.sleep(0.02)
+        time.sleep(0.1)  # the other command must start meanwhile, on a busy machine too
 
 
 def slow_run(folder, guidance, said):
@@ -255,6 +255,26 @@ def test_half_a_line_of_what_was_made_hides_no_other(tmp_path):
     listed.write_text(listed.read_text() + '\n["b.png", "12')
     Made(tmp_path, "s", "k").add([file])
     assert Made(tmp_path, "s", "k").holds(file) and not Made(tmp_path, "s", "other").holds(file)
+
+
+def test_what_a_finished_stage_made_is_listed_the_same_interrupted_or_not(tmp_path):
+    lists = []
+    for name in ("whole", "killed"):
+        run = RunDirectory(tmp_path / name, load_experiment("takagi"))
+        run.begin("reconstruct", "k")
+        one, two = files = [run.path / "one.png", run.path / "two.png"]
+        for file in files:
+            file.write_text(file.name)
+        if name == "killed":  # each time before it had noted all
+            run.made("reconstruct").add([two])
+            with open(run.path / ".stages" / "reconstruct.made", "a") as lines:
+                lines.write('\n["one.png", "12')
+            run.made("reconstruct").add([one, two])
+        run.made("reconstruct").add(files)
+        run.finish("reconstruct", "k")
+        assert all(run.made("reconstruct").holds(file) for file in files)
+        lists.append((run.path / ".stages" / "reconstruct.made").read_bytes())
+    assert lists[0] == lists[1]
 
 
 # --- a finished run on a disk that cannot be written to ---

@@ -107,6 +107,79 @@ def test_a_killed_process_leaves_its_piece_to_others(tmp_path):
     assert begun == [8, 12]
 
 
+def _two_killed_after_rename(folder, number):
+    """Extract two arrays in a process that is killed after its ``number``-th rename."""
+    import multiprocessing as mp
+    import os
+    import signal
+
+    def work():
+        real, done = os.rename, []
+
+        def rename(*args):
+            real(*args)
+            done.append(args)
+            if len(done) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.rename = rename
+        FeatureStore(folder).get_many([Space("a"), Space("b")], 8, _two, chunk=4)
+
+    one = mp.get_context("fork").Process(target=work)
+    one.start()
+    one.join()
+    return one.exitcode == -signal.SIGKILL
+
+
+def _two(rows):
+    values = np.arange(rows.start, rows.stop, dtype=np.float32) + 1
+    return {"a": values, "b": -values}
+
+
+def test_a_process_killed_while_it_gives_arrays_their_names_leaves_nothing_behind(tmp_path):
+    for number in range(1, 4):  # the first array, the second, the part folder
+        folder = tmp_path / str(number)
+        assert _two_killed_after_rename(folder, number)
+        assert len([left for left in folder.iterdir() if ".part" in left.name]) == 1
+
+        def never(rows):
+            raise AssertionError("all was extracted")
+
+        found = FeatureStore(folder).get_many([Space("a"), Space("b")], 8, never, chunk=4)
+        for name, sign in (("a", 1), ("b", -1)):
+            assert found[name][:].tolist() == [sign * (n + 1) for n in range(8)]
+        assert {left.suffix for left in folder.iterdir()} == {".zarr"}
+    assert not _two_killed_after_rename(tmp_path / "whole", 4)
+
+
+def test_an_array_that_is_deleted_is_extracted_again_whatever_a_killed_process_left(tmp_path):
+    import shutil
+
+    assert _two_killed_after_rename(tmp_path, 2)
+    for final in tmp_path.glob("*.zarr"):
+        shutil.rmtree(final)
+    found = FeatureStore(tmp_path).get_many([Space("a"), Space("b")], 8, _two, chunk=4)
+    assert found["a"][:].tolist() == list(range(1, 9))
+
+
+def test_a_claim_without_an_owner_is_waited_for_only_a_moment(tmp_path):
+    import os
+
+    claims = Claims(tmp_path)
+    (tmp_path / "lock").touch()
+    os.utime(tmp_path / "lock", (0, 0))  # killed long ago, before it had written its name
+    (tmp_path / "0.claim").touch()
+    os.utime(tmp_path / "0.claim", (0, 0))
+    with claims.one_at_a_time():
+        assert list(claims.work(2)) == [0, 1]
+    assert not claims._steal(_empty(tmp_path / "new"))  # its maker is perhaps about to write
+
+
+def _empty(path):
+    path.touch()
+    return path
+
+
 def test_arrays_made_together_are_extracted_once(tmp_path):
     store, calls = FeatureStore(tmp_path), []
     spaces = [Space("a", {"k": 1}, (3,)), Space("b@0.8:late", {"k": 2}, (2, 2))]

@@ -18,6 +18,7 @@ from typing import Any
 from calcarine.checkpoints import file_format, load_safetensors
 from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import digest_file
+from calcarine.locks import folder_lock
 
 # Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
 _STAND_IN = type(
@@ -51,20 +52,25 @@ def convert_once(
 
     Notes
     -----
-    It is written aside and renamed, so that a half-written one is never found.
+    It is written aside and renamed, so that a half-written one is never found. One process
+    converts at a time, and removes what one that was killed left of the same model.
     """
     name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
     final = Path(cache or cache_folder()) / "converted" / name
     if (final / "model_index.json").exists():
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=final.parent))
-    try:
-        write(aside)
-        if not final.exists():  # another process may have been quicker
-            aside.rename(final)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with folder_lock(final.parent, wait=True):
+        if (final / "model_index.json").exists():  # another process was quicker
+            return final
+        for left in final.parent.glob(f"{name}.part-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=final.parent))
+        try:
+            write(aside)
+            if not final.exists():
+                aside.rename(final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return final
 
 

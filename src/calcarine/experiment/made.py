@@ -52,8 +52,10 @@ class Made:
             lines.writelines("\n" + json.dumps(pair) for pair in new.items())
         self._digests |= new
 
-    def check(self) -> None:
-        """Refuse files that something else has changed.
+    def finish(self) -> None:
+        """Refuse files that something else has changed; then write the list anew.
+
+        It is the same for a stage that was interrupted as for one that was not.
 
         Raises
         ------
@@ -66,6 +68,11 @@ class Made:
                 f"{self._run / strange[0]} was changed or deleted while '{self._stage}' was at "
                 "work, perhaps by another calcarine; end that, then give the same command again."
             )
+        if self._digests:
+            # Interrupted commands leave half lines and names twice; folders list in any order.
+            pairs = sorted(self._digests.items())
+            lines = [json.dumps({"key": self._key}), *map(json.dumps, pairs)]
+            write_text(self._file, "\n".join(lines))
 
     def _is_whole(self, name: str) -> bool:
         try:

@@ -147,7 +147,7 @@ class RunDirectory:
                 f"Another calcarine changed '{stage}' of {self.path} meanwhile; end it, then give "
                 "the same command again."
             )
-        self.made(stage).check()
+        self.made(stage).finish()
         write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
 
     def require(self, stage: str, key: str) -> None:

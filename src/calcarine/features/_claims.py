@@ -12,6 +12,7 @@ from pathlib import Path
 
 _WAIT_SECONDS = 0.2
 _TELL_SECONDS = 30.0
+_EMPTY_SECONDS = 10.0
 
 
 class Claims:
@@ -109,7 +110,9 @@ class Claims:
         if owner is None:
             return self._take(path)
         host, number = owner
-        if host != socket.gethostname() or not number.isdigit() or _runs(int(number)):
+        if not number and _age(path) > _EMPTY_SECONDS:
+            pass  # its maker was killed between making and writing it
+        elif host != socket.gethostname() or not number.isdigit() or _runs(int(number)):
             return False
         aside = path.with_name(f"{path.name}.{os.getpid()}")
         try:
@@ -127,6 +130,14 @@ def _owner(path: Path) -> tuple[str, str] | None:
     except FileNotFoundError:
         return None
     return host, number
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was made; 0 where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _runs(pid: int) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ Extract = Callable[[slice], NDArray[np.float32]]
 ExtractMany = Callable[[slice], Mapping[str, NDArray[np.float32]]]
 
 _CHUNK_VALUES = 1_000_000
+_REMOVED = re.compile(r"\.(part|zarr)\.\d+$")  # see _remove
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ class FeatureStore:
         """
         missing = [space for space in spaces if not self.has(space)]
         if missing:
-            self._extract(missing, count, extract, chunk)
+            self._extract(spaces, missing, count, extract, chunk)
+        self._sweep(spaces)
         return {
             space.name: open_array(
                 self._final(space), "", "the same command again extracts these features anew"
@@ -158,10 +162,32 @@ class FeatureStore:
     def _final(self, space: Space) -> Path:
         return self.folder / f"{space.key()}.zarr"
 
-    def _extract(self, spaces: list[Space], count: int, extract: ExtractMany, chunk: int) -> None:
-        # Arrays that belong together share one part folder, so that they are whole together.
+    def _part(self, spaces: list[Space]) -> Path:
+        """Folder that arrays which belong together share until they are whole together.
+
+        It is named by all that were asked for, so that a process which was killed after it had
+        given some of them their final names is continued with the others.
+        """
         together = hashlib.sha256(json.dumps([space.key() for space in spaces]).encode())
-        part = self.folder / f"{spaces[0].key()}-{together.hexdigest()[:8]}.part"
+        return self.folder / f"{spaces[0].key()}-{together.hexdigest()[:8]}.part"
+
+    def _sweep(self, spaces: list[Space]) -> None:
+        """Remove what killed processes left of arrays that are whole."""
+        with suppress(OSError):  # a disk that cannot be written to
+            _remove(self._part(spaces))
+        for left in self.folder.iterdir():
+            if _REMOVED.search(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _extract(
+        self,
+        asked: list[Space],
+        spaces: list[Space],
+        count: int,
+        extract: ExtractMany,
+        chunk: int,
+    ) -> None:
+        part = self._part(asked)
         part.mkdir(parents=True, exist_ok=True)
         claims = Claims(part / "claims")
         with claims.one_at_a_time():
@@ -209,7 +235,8 @@ class FeatureStore:
                 return begun
             except Exception:  # zarr meets damage with errors of many kinds
                 shutil.rmtree(place)
-                claims.forget()
+        # A part from which an array was moved already has claims that say it is done.
+        claims.forget()
         rows = min(chunk, max(count, 1))
         return create_array(
             place,
