@@ -21,7 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PYTHON = "3.11"
 TORCH = ("filelock>=3.13", "fsspec>=2024.2", "networkx>=3.2", "sympy>=1.13.3")
-TESTS = ("himalaya", "httpx", "hypothesis", "pytest", "pytest-xdist", "scikit-image")
+TESTS = (
+    "himalaya", "httpx", "hypothesis", "pytest", "pytest-xdist", "scikit-image", "tensorboard",
+)  # fmt: skip
 _SHARED = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia")
 
 
