@@ -105,9 +105,21 @@ def main() -> None:
     }
     average.model.config.mask_ratio = RATIO
     average.model.half().save_pretrained(MINI)
+    name_as_published(MINI / "model.safetensors")
     (MINI / "README.md").write_text(_card(options.steps, found))
     for name, value in found.items():
         print(f"error of masked patches, {name}: {value:.4f}")
+
+
+def name_as_published(file: Path) -> None:
+    """Name the decoder's weights as in the published files, which transformers 4 needs."""
+    from safetensors.torch import load_file, save_file
+
+    weights = {
+        name.replace("decoder.decoder_encoder.layer.", "decoder.decoder_layers."): value
+        for name, value in load_file(file).items()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
 
 
 def _floor(network: ImageAutoencoder, images: np.ndarray) -> float:
