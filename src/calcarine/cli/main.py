@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +33,8 @@ from calcarine.errors import CalcarineError, memory_that_ran_out
 if TYPE_CHECKING:
     from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
+
+PACKAGE = Path(__file__).parents[1]
 
 app = typer.Typer(
     help="Reconstruct seen pictures from fMRI with latent diffusion models.",
@@ -62,7 +66,9 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _as_note(warnings.showwarning)
+            app()
     except CalcarineError as error:
         print(f"calcarine: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -84,6 +90,20 @@ def main() -> None:
         if stop.code == 130:
             print("calcarine: stopped; the same command continues.", file=sys.stderr)
         raise
+
+
+def _as_note(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Show calcarine's own warnings as sentences, once each, and others as Python does."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        if not issubclass(category, UserWarning) or not Path(filename).is_relative_to(PACKAGE):
+            otherwise(message, category, filename, *rest)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"Note: {message}", file=sys.stderr)
+
+    return show
 
 
 def _of_system(error: OSError) -> str:
