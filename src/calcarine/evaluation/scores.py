@@ -139,7 +139,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     path = Path(folder) / PER_IMAGE_NAME
     try:
         per_image = read_parquet(path)
-    except Exception:  # Arrow's errors are of many families
+    except (OSError, ValueError):
         raise CalcarineError(_malformed(path)) from None
     return Evaluation(records, per_image, notes)
 

@@ -110,9 +110,10 @@ class Claims:
         if owner is None:
             return self._take(path)
         host, number = owner
-        if not number and _age(path) > _EMPTY_SECONDS:
-            pass  # its maker was killed between making and writing it
-        elif host != socket.gethostname() or not number.isdigit() or _runs(int(number)):
+        # Its maker may have been killed between making and writing it.
+        abandoned = not number and _age(path) > _EMPTY_SECONDS
+        dead = host == socket.gethostname() and number.isdigit() and not _runs(int(number))
+        if not (abandoned or dead):
             return False
         aside = path.with_name(f"{path.name}.{os.getpid()}")
         try:

@@ -233,6 +233,8 @@ class FeatureStore:
                 if begun.shape != (count, *space.shape):
                     raise ValueError(f"its shape is {begun.shape}")
                 return begun
+            except (MemoryError, PermissionError):
+                raise  # no damage, and no reason to extract again
             except Exception:  # zarr meets damage with errors of many kinds
                 shutil.rmtree(place)
         # A part from which an array was moved already has claims that say it is done.

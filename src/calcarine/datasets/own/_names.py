@@ -66,7 +66,7 @@ class PictureNames:
                     for path in (file, key)
                 )
         except (OSError, ValueError, CalcarineError):
-            pass  # said where the pictures are read
+            return cls()  # the error is raised where the pictures themselves are read
         return cls()
 
     def __bool__(self) -> bool:

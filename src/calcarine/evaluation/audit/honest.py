@@ -17,7 +17,7 @@ from calcarine.evaluation.audit.plant import (
     shown_as,
     stack,
 )
-from calcarine.evaluation.audit.toy import SAMPLES, Array, Toy
+from calcarine.evaluation.audit.toy import SAMPLES, Array, Toy, of_components
 from calcarine.stimuli import resize_images
 
 
@@ -112,13 +112,7 @@ def grey(seed: int) -> Material:
 @plant("nothing; predictions of 6 components", "")
 def six_components(seed: int) -> Material:
     """Fewer than the stimuli have, as decoders of principal components predict."""
-
-    def leading(values: Array, toy: Toy) -> Array:
-        train = toy.latents[: toy.n_train]
-        axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:6]
-        return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
-
-    return Toy(seed, change_predictions=leading).material()
+    return Toy(seed, change_predictions=of_components(6)).material()
 
 
 @plant("nothing; two methods of one's own averaged", "")

@@ -19,7 +19,7 @@ from calcarine.evaluation.audit.plant import (
     stack,
     with_pictures,
 )
-from calcarine.evaluation.audit.toy import SIDE, Array, Toy, claimed
+from calcarine.evaluation.audit.toy import SIDE, Array, Toy, claimed, of_components
 from calcarine.stimuli import resize_images
 
 
@@ -293,13 +293,7 @@ def neighbours(seed: int) -> Material:
 @plant("predictions of 2 dimensions", "dimension-collapse")
 def collapsed(seed: int) -> Material:
     """All but the leading two are lost."""
-
-    def leading(values: Array, toy: Toy) -> Array:
-        train = toy.latents[: toy.n_train]
-        axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:2]
-        return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
-
-    return Toy(seed, change_predictions=leading).material()
+    return Toy(seed, change_predictions=of_components(2)).material()
 
 
 @plant("brain activity shuffled", "ignores-the-brain")

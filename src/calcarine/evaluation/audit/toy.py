@@ -250,6 +250,17 @@ class Toy:
         )
 
 
+def of_components(count: int) -> Callable[[Array, Toy], Array]:
+    """A change of predictions to those of the leading principal components of training."""
+
+    def leading(values: Array, toy: Toy) -> Array:
+        train = toy.latents[: toy.n_train]
+        axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:count]
+        return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
+
+    return leading
+
+
 def claimed(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[Number, ...]:
     """PixCorr and SSIM of the protocol "calcarine" as a paper would print them."""
     from calcarine.evaluation.audit.numbers import definitions

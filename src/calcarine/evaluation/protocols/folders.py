@@ -237,7 +237,7 @@ def open_run(
     try:
         index = read_parquet(path).astype({"id": str, "sample": int})
         rows = index[["id", "method", "sample", "file"]]
-    except Exception:  # Arrow's errors are of many families
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         raise CalcarineError(
             f"{run} holds no finished pictures of a run ({path} is missing or broken): give "
             "--truth and --images, or call 'calcarine reconstruct' first."
