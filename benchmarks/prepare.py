@@ -251,13 +251,17 @@ def compare(folder: Path, scratch: Path, total: int, repeats: int) -> dict[str, 
     files = layout(folder)
     real = sum(not files.session(n).is_symlink() for n in files.sessions())
     return {
-        "sessions": total, "files": real, "repeats": repeats, "runs": runs,
-        "bare / prepare, of medians": summary, "target": {
-            "speed": TARGET_SPEED, "gigabytes": TARGET_MEMORY},
-        "peak gigabytes of prepare": peak, "checks": checks,
+        "sessions": total,
+        "files": real,
+        "repeats": repeats,
+        "runs": runs,
+        "bare / prepare, of medians": summary,
+        "target": {"speed": TARGET_SPEED, "gigabytes": TARGET_MEMORY},
+        "peak gigabytes of prepare": peak,
+        "checks": checks,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "load when it ended": os.getloadavg()[0],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -55,28 +55,40 @@ class Case:
 KFOLD_SIDES = ("ours-kfold", "ours-kfold-local", "himalaya-kfold")
 CASES = {
     "decoder": Case(
-        8000, 8000, 4000, 4096,
+        8000,
+        8000,
+        4000,
+        4096,
         (*KFOLD_SIDES, "ours-gcv", "plain-gcv", "sklearn-loo", "floor"),
         target="K-fold 8 x and GCV 20 x himalaya's K-fold; half its memory",
         once=("plain-gcv", "sklearn-loo"),
     ),
     "whole-subject": Case(
-        24980, 8859, 7604, 59136,
+        24980,
+        8859,
+        7604,
+        59136,
         ("ours-kfold-local", "ours-gcv", "floor"),
         on_disk=True,
         target="below 8 GB; GCV below 2 x, K-fold below 4 x the floor",
     ),
     "god": Case(
-        1200, 1200, 4466, 59136,
+        1200,
+        1200,
+        4466,
+        59136,
         (*KFOLD_SIDES, "floor"),
         target="5 x himalaya",
     ),
     "encoding": Case(
-        8859, 8859, 6400, 100_000,
+        8859,
+        8859,
+        6400,
+        100_000,
         (*KFOLD_SIDES, "floor"),
         target="5 x himalaya",
     ),
-}  # fmt: skip
+}
 
 
 def make_data(case: Case, folder: Path, seed: int = 0) -> None:

@@ -47,22 +47,34 @@ def main() -> None:
     options = parser.parse_args()
     model = LatentDiffusion.from_pretrained("mini")
     names = block_names(model)
-    blocks = (names[0], names[len(model.unet.down_blocks) - 1], "mid_block",
-              names[len(model.unet.down_blocks) + 1], names[-1])  # fmt: skip
+    blocks = (
+        names[0],
+        names[len(model.unet.down_blocks) - 1],
+        "mid_block",
+        names[len(model.unet.down_blocks) + 1],
+        names[-1],
+    )
     stimuli = StimulusSet.from_scenes(7, range(options.stimuli), model.image_size)
     cut = int(options.stimuli * 0.8)
     split = Split("by number", stimuli.ids[:cut], stimuli.ids[cut:], "the first four fifths train")
     questions = Questions(strengths=STRENGTHS, blocks=blocks)
     features = extract_spaces(
-        questions.spaces(), model, stimuli, FeatureStore(options.out / "features"),
-        steps=options.steps, progress=lambda n: print(".", end="", flush=True),
-    )  # fmt: skip
+        questions.spaces(),
+        model,
+        stimuli,
+        FeatureStore(options.out / "features"),
+        steps=options.steps,
+        progress=lambda n: print(".", end="", flush=True),
+    )
     features = {name: np.asarray(values[:], np.float32) for name, values in features.items()}
     print()
     listeners = {
-        "early": {"z": 1.0}, "ventral": {"c": 1.0}, "drifting": {"zc@0.6": 1.0},
-        **{block: {f"unet:{block}@0.8:middle": 1.0} for block in blocks}, "silent": {},
-    }  # fmt: skip
+        "early": {"z": 1.0},
+        "ventral": {"c": 1.0},
+        "drifting": {"zc@0.6": 1.0},
+        **{block: {f"unet:{block}@0.8:middle": 1.0} for block in blocks},
+        "silent": {},
+    }
     rows: dict[str, list[dict]] = {"latents": [], "crossover": [], "winners": [], "shuffled": []}
     for seed in range(1, options.brains + 1):
         print(f"Brain {seed} of {options.brains}", flush=True)
@@ -80,9 +92,10 @@ def main() -> None:
             rows[name] += [{"brain": seed, **row} for row in values]
     tell(rows, options.voxels)
     result = {
-        "simulated": True, **rows,
+        "simulated": True,
+        **rows,
         "false discoveries": false_discoveries(stimuli, split, features, options),
-    }  # fmt: skip
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "encoding-truth.json").write_text(json.dumps(result, indent=1))
 
@@ -105,25 +118,33 @@ def tell(rows: dict[str, list[dict]], n_voxels: int) -> None:
     print("\nunique r2 of voxels that listen to z_c of strength .6")
     print("  strength   only z                  only z_c                z_c less z, noise-free")
     for strength, row in means("crossover", ["strength"]).iterrows():
-        print(f"  {strength:<9g}  {span(row, 'only_z'):22}  {span(row, 'only_zc'):22}  "
-              f"{row['truth']:+.3f}")  # fmt: skip
+        print(
+            f"  {strength:<9g}  {span(row, 'only_z'):22}  {span(row, 'only_zc'):22}  "
+            f"{row['truth']:+.3f}"
+        )
     table = pd.DataFrame(rows["crossover"])
     right = (table["only_zc"] > table["only_z"]) == (table["truth"] > 0)
     ahead = (table["only_zc"] - table["only_z"]).groupby(table["brain"]).idxmax()
     put = table.groupby("brain")["truth"].idxmax()
-    print(f"  the sign is that of the truth in {right.sum()} of {len(right)}; z_c is ahead most "
-          f"where it was put in {(ahead == put).sum()} of {len(put)} brains")  # fmt: skip
+    print(
+        f"  the sign is that of the truth in {right.sum()} of {len(right)}; z_c is ahead most "
+        f"where it was put in {(ahead == put).sum()} of {len(put)} brains"
+    )
     print("\nwinning block, middle of the denoising: voxels won, brain by brain")
     for block, part in pd.DataFrame(rows["winners"]).groupby("block", sort=False):
         print(f"  {block:16} {', '.join(map(str, part['won']))} of {n_voxels}")
     null = pd.DataFrame(rows["shuffled"])
     called = null.groupby("brain")["significant"].sum().tolist()
-    print(f"\nresponses shuffled over stimuli: {sum(called)} of {null['tests'].sum()} tests "
-          f"significant ({', '.join(map(str, called))} by brain)")  # fmt: skip
+    print(
+        f"\nresponses shuffled over stimuli: {sum(called)} of {null['tests'].sum()} tests "
+        f"significant ({', '.join(map(str, called))} by brain)"
+    )
     least = [holm(part["p"]).min() for _, part in null.groupby("brain")]
     areas = len(null) // len(least)
-    print(f"  least p of {areas} means of areas, by permutation and after Holm, brain by brain: "
-          f"{', '.join(f'{p:.2f}' for p in least)}")  # fmt: skip
+    print(
+        f"  least p of {areas} means of areas, by permutation and after Holm, brain by brain: "
+        f"{', '.join(f'{p:.2f}' for p in least)}"
+    )
 
 
 def latents(table: pd.DataFrame) -> list[dict]:
@@ -141,11 +162,15 @@ def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[
     train = np.isin(brain.stimuli.ids, brain.splits[0].train)
     signal = brain.truth["signal"][:, columns].astype(np.float32)
     clean = MeanResponses(
-        signal[train], signal[~train],
-        tuple(np.asarray(brain.stimuli.ids)[train]), tuple(np.asarray(brain.stimuli.ids)[~train]),
-    )  # fmt: skip
-    alone = {name: encode(clean, features[name], brain.stimuli.ids, alphas=ALPHAS).r2.mean()
-             for name in ("z", *(f"zc@{s:g}" for s in STRENGTHS))}  # fmt: skip
+        signal[train],
+        signal[~train],
+        tuple(np.asarray(brain.stimuli.ids)[train]),
+        tuple(np.asarray(brain.stimuli.ids)[~train]),
+    )
+    alone = {
+        name: encode(clean, features[name], brain.stimuli.ids, alphas=ALPHAS).r2.mean()
+        for name in ("z", *(f"zc@{s:g}" for s in STRENGTHS))
+    }
     rows = []
     for s in STRENGTHS:
         own = f"zc@{s:g}"
@@ -153,8 +178,11 @@ def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[
         row = {"strength": s, "truth": float(alone[own] - alone["z"])}
         for name, space in (("only_z", "z"), ("only_zc", own)):
             told = part.loc[space]
-            row |= {name: float(told.unique_r2), f"{name}_min": float(told.low),
-                    f"{name}_max": float(told.high)}  # fmt: skip
+            row |= {
+                name: float(told.unique_r2),
+                f"{name}_min": float(told.low),
+                f"{name}_max": float(told.high),
+            }
         rows.append(row)
     return rows
 
@@ -175,9 +203,14 @@ def false_discoveries(stimuli, split, features, options) -> dict:
     shares, power = [], []
     for seed in range(options.null_brains):
         brain = simulate_voxels(
-            stimuli, split, {"z": features["z"]}, {"on": {"z": 1.0}, "off": {}, "dark": {}},
-            n_voxels=options.voxels, ceiling=30.0, seed=100 + seed,
-        )  # fmt: skip
+            stimuli,
+            split,
+            {"z": features["z"]},
+            {"on": {"z": 1.0}, "off": {}, "dark": {}},
+            n_voxels=options.voxels,
+            ceiling=30.0,
+            seed=100 + seed,
+        )
         scores = encode(MeanResponses.of(brain), features["z"], stimuli.ids, alphas=ALPHAS)
         called, _ = discoveries(correlation_p(scores.r, len(split.test)), 0.05)
         shares.append(called[~brain.rois["on"]].sum() / max(called.sum(), 1))
@@ -185,11 +218,18 @@ def false_discoveries(stimuli, split, features, options) -> dict:
     rng = np.random.default_rng(0)
     drawn = np.mean(rng.choice(shares, (5000, len(shares))), axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    print(f"\nfalse discoveries over {len(shares)} brains: {np.mean(shares):.3f} "
-          f"[{low:.3f}, {high:.3f}] of all discoveries (bound .05); "
-          f"{np.mean(power):.0%} of the voxels with signal found")  # fmt: skip
-    return {"rate": float(np.mean(shares)), "low": float(low), "high": float(high),
-            "power": float(np.mean(power)), "brains": len(shares)}  # fmt: skip
+    print(
+        f"\nfalse discoveries over {len(shares)} brains: {np.mean(shares):.3f} "
+        f"[{low:.3f}, {high:.3f}] of all discoveries (bound .05); "
+        f"{np.mean(power):.0%} of the voxels with signal found"
+    )
+    return {
+        "rate": float(np.mean(shares)),
+        "low": float(low),
+        "high": float(high),
+        "power": float(np.mean(power)),
+        "brains": len(shares),
+    }
 
 
 def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
@@ -199,8 +239,9 @@ def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
     null = MeanResponses(
         whole.train[rng.permutation(len(whole.train))],
         whole.test[rng.permutation(len(whole.test))],
-        whole.train_ids, whole.test_ids,
-    )  # fmt: skip
+        whole.train_ids,
+        whole.test_ids,
+    )
     orders = [rng.permutation(len(null.test)) for _ in range(2000)]
     rows = []
     for name in ("z", "c", "zc@0.8"):
@@ -209,11 +250,18 @@ def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
         told, heard = zscore(scores.predicted, axis=0), zscore(null.test, axis=0)
         for region, mask in brain.rois.items():
             products = told[:, mask] @ heard[:, mask].T
-            above = sum(products[order, range(len(order))].sum() >= products.trace()
-                        for order in orders)  # fmt: skip
-            rows.append({"space": name, "region": region, "tests": int(mask.sum()),
-                         "significant": int(called[mask].sum()),
-                         "p": (1 + above) / (1 + len(orders))})  # fmt: skip
+            above = sum(
+                products[order, range(len(order))].sum() >= products.trace() for order in orders
+            )
+            rows.append(
+                {
+                    "space": name,
+                    "region": region,
+                    "tests": int(mask.sum()),
+                    "significant": int(called[mask].sum()),
+                    "p": (1 + above) / (1 + len(orders)),
+                }
+            )
     return rows
 
 

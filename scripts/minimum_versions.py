@@ -22,8 +22,14 @@ ROOT = Path(__file__).parents[1]
 PYTHON = "3.11"
 TORCH = ("filelock>=3.13", "fsspec>=2024.2", "networkx>=3.2", "sympy>=1.13.3")
 TESTS = (
-    "himalaya", "httpx", "hypothesis", "pytest", "pytest-xdist", "scikit-image", "tensorboard",
-)  # fmt: skip
+    "himalaya",
+    "httpx",
+    "hypothesis",
+    "pytest",
+    "pytest-xdist",
+    "scikit-image",
+    "tensorboard",
+)
 _SHARED = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia")
 
 
@@ -37,10 +43,23 @@ def compile_requirements(target: Path) -> None:
         beside.write_text("\n".join(_beside()))
         without.write_text('torch; python_version < "3"\ntorchvision; python_version < "3"\n')
         command = [
-            uv, "pip", "compile", "--resolution", "lowest-direct", "--python-version", PYTHON,
-            "--extra", "cluster", "--override", str(without), "--no-annotate", "--no-header",
-            "-q", "pyproject.toml", str(beside),
-        ]  # fmt: skip
+            uv,
+            "pip",
+            "compile",
+            "--resolution",
+            "lowest-direct",
+            "--python-version",
+            PYTHON,
+            "--extra",
+            "cluster",
+            "--override",
+            str(without),
+            "--no-annotate",
+            "--no-header",
+            "-q",
+            "pyproject.toml",
+            str(beside),
+        ]
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if found.returncode:
         sys.exit(found.stderr)

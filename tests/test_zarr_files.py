@@ -25,13 +25,16 @@ def recording():
     values = np.random.default_rng(3).normal(size=(2 * TRIALS, VOXELS)).astype(np.float32)
     stimuli = [f"s{i % 8}" for i in range(2 * TRIALS)]
     return Recording(
-        dataset="toy", subject="a", source="here", licence="none",
+        dataset="toy",
+        subject="a",
+        source="here",
+        licence="none",
         trials=pd.DataFrame({"stimulus": stimuli, "session": np.repeat([1, 2], TRIALS)}),
         voxels=pd.DataFrame(np.zeros((VOXELS, 3)), columns=["x", "y", "z"]),
         rois={"left": np.arange(VOXELS) < 4},
         splits=(Split("first", tuple(f"s{i}" for i in range(6)), ("s6", "s7"), "by number"),),
         read=lambda session: values[(session - 1) * TRIALS : session * TRIALS].copy(),
-    )  # fmt: skip
+    )
 
 
 def features(folder, **changes):
@@ -72,8 +75,14 @@ def subject(folder):
     data = prepare(recording(), folder)
     whole = data.responses().values
     scaling = data.scaling()
-    return [whole, scaling.mean, scaling.scale, np.array(list(data.trials["stimulus"])),
-            data.rois["left"], data.voxels.to_numpy()]  # fmt: skip
+    return [
+        whole,
+        scaling.mean,
+        scaling.scale,
+        np.array(list(data.trials["stimulus"])),
+        data.rois["left"],
+        data.voxels.to_numpy(),
+    ]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

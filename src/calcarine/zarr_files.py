@@ -32,9 +32,15 @@ class DamagedArrayError(CalcarineError):
 
 
 def create_array(
-    place: Any, shape: Sequence[int], chunks: Sequence[int], dtype: Any, *, name: str | None = None,
-    compress: bool = False, attributes: dict[str, Any] | None = None,
-) -> Any:  # fmt: skip
+    place: Any,
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    dtype: Any,
+    *,
+    name: str | None = None,
+    compress: bool = False,
+    attributes: dict[str, Any] | None = None,
+) -> Any:
     """Begin an array whose chunks carry checksums; `seal` its folder when it is whole.
 
     Parameters
@@ -59,11 +65,14 @@ def create_array(
 
     codecs: list[Any] = [ZstdCodec(), Crc32cCodec()] if compress else [Crc32cCodec()]
     settings: dict[str, Any] = {
-        "shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "compressors": codecs,
+        "shape": tuple(shape),
+        "chunks": tuple(chunks),
+        "dtype": dtype,
+        "compressors": codecs,
         "attributes": attributes,
         # Every chunk is a file, so that a missing one is a fault.
         "config": {"write_empty_chunks": True},
-    }  # fmt: skip
+    }
     if name is not None:
         return place.create_array(name, **settings)
     return zarr.create_array(store=place, **settings)

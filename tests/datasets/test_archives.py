@@ -94,9 +94,19 @@ def test_a_member_that_is_not_there_is_told_with_some_that_are(tmp_path, kind):
 
 
 BAD = [
-    "../x", "a/../../x", "/etc/x", "//host/x", "C:/x", "c:x", "..\\x", "a\\..\\..\\x", "\\x",
-    "a/..", "x\ny", "x:stream",
-]  # fmt: skip
+    "../x",
+    "a/../../x",
+    "/etc/x",
+    "//host/x",
+    "C:/x",
+    "c:x",
+    "..\\x",
+    "a\\..\\..\\x",
+    "\\x",
+    "a/..",
+    "x\ny",
+    "x:stream",
+]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -164,9 +174,12 @@ def test_a_file_is_not_written_through_a_link_of_the_archive(tmp_path):
 
 def test_links_inside_become_copies(tmp_path):
     archive = make_tar(
-        tmp_path, entry("sub/a"), entry("sub/soft", tarfile.SYMTYPE, "a"),
-        entry("hard", tarfile.LNKTYPE, "sub/a"), entry("soft2", tarfile.SYMTYPE, "./hard"),
-    )  # fmt: skip
+        tmp_path,
+        entry("sub/a"),
+        entry("sub/soft", tarfile.SYMTYPE, "a"),
+        entry("hard", tarfile.LNKTYPE, "sub/a"),
+        entry("soft2", tarfile.SYMTYPE, "./hard"),
+    )
     extract(archive, tmp_path / "out")
     names = ("sub/a", "sub/soft", "hard", "soft2")
     assert files_in(tmp_path / "out") == dict.fromkeys(names, b"data")

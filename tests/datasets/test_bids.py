@@ -15,9 +15,14 @@ from calcarine.datasets.prepare.events import trial_betas
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeCV
 
-OPTIONS = {"raw": "../..", "images": "../../stimuli", "test": "../../shared.txt",
-           "captions": "../../captions.csv", "nuisance": ["button"],
-           "rois": {"early": "../../early.nii.gz", "ventral": "../../ventral.nii.gz"}}  # fmt: skip
+OPTIONS = {
+    "raw": "../..",
+    "images": "../../stimuli",
+    "test": "../../shared.txt",
+    "captions": "../../captions.csv",
+    "nuisance": ["button"],
+    "rois": {"early": "../../early.nii.gz", "ventral": "../../ventral.nii.gz"},
+}
 STEM = "sub-01_ses-01_task-pictures_run-1"
 
 
@@ -30,8 +35,9 @@ def tree(tmp_path_factory):
 
 @pytest.fixture
 def study(tree, tmp_path):
-    return Path(shutil.copytree(tree, tmp_path / "study",
-                                ignore=shutil.ignore_patterns("prepared")))  # fmt: skip
+    return Path(
+        shutil.copytree(tree, tmp_path / "study", ignore=shutil.ignore_patterns("prepared"))
+    )
 
 
 def func(root):
@@ -72,12 +78,17 @@ def test_responses_are_those_of_a_run_modelled_by_hand(study):
     confounds = pd.read_csv(f"{stem}_desc-confounds_timeseries.tsv", sep="\t").iloc[:, :6]
     events["nuisance"] = events["trial_type"].where(events["trial_type"] == "button", "")
     wanted = trial_betas(
-        image.get_fdata()[mask].T, events, 2.0, confounds=confounds, drift="polynomial",
+        image.get_fdata()[mask].T,
+        events,
+        2.0,
+        confounds=confounds,
+        drift="polynomial",
         start_time=1.0,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(raw[: len(wanted)], wanted, atol=2e-3)
     assert list(found.trial_stimuli[:3]) == [
-        Path(name).stem for name in events["stim_file"].dropna()[:3]]  # fmt: skip
+        Path(name).stem for name in events["stim_file"].dropna()[:3]
+    ]
 
 
 def test_another_tr_is_modelled_anew(study):
@@ -131,8 +142,9 @@ def test_runs_are_sessions_where_there_is_one_session(study):
     shutil.rmtree(func(study).parent.parent / "ses-02")
     shutil.rmtree(study / "sub-01" / "ses-02")
     about = study / "calcarine.yaml"
-    about.write_text(about.read_text().replace("session: run", "session: null")
-                     .replace("shared.txt", "0.2"))  # fmt: skip
+    about.write_text(
+        about.read_text().replace("session: run", "session: null").replace("shared.txt", "0.2")
+    )
     assert set(bids.load(study).sessions) == {1, 2}
 
 
@@ -201,7 +213,7 @@ MISTAKES = [
     (rewrite("**/*bold.json", "2.0", '"two"'), {}, "TR of .* cannot be told"),
     (rewrite("**/*bold.json", "2.0", "0.5"), {}, "and has an event at"),
     (rewrite("calcarine.yaml", '"01"', "03"), {}, "has no folder sub-3; it has 01"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("change", "keys", "message"), MISTAKES)
@@ -240,8 +252,9 @@ def test_a_check_says_what_there_is(tree, study):
 
 def test_events_of_the_task_are_inherited(study):
     folder = study / "sub-01"
-    shutil.copy(folder / "ses-01" / "func" / f"{STEM}_events.tsv",
-                study / "task-pictures_events.tsv")  # fmt: skip
+    shutil.copy(
+        folder / "ses-01" / "func" / f"{STEM}_events.tsv", study / "task-pictures_events.tsv"
+    )
     shutil.rmtree(folder)
     about = study / "calcarine.yaml"
     about.write_text(about.read_text().replace("shared.txt", "0.2"))
@@ -249,8 +262,9 @@ def test_events_of_the_task_are_inherited(study):
     assert found.trial_stimuli[:16] == found.trial_stimuli[16:32]
 
 
-@settings(max_examples=25, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_damaged_files_are_told_or_read(tree, tmp_path, data):
     root = tmp_path / "study"
@@ -333,9 +347,14 @@ def test_events_of_another_task_need_no_time_series(study):
 
 def test_rows_that_are_no_trials_need_no_times(study):
     wanted = bids.load(study, prepared=study / "a").responses.values
-    rows = pd.DataFrame({"onset": ["n/a", "5", "n/a"], "duration": ["n/a", "n/a", "1"],
-                         "trial_type": ["instruction", "fixation", "button"],
-                         "stim_file": ["n/a", "stimuli/dot.png", "n/a"]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "onset": ["n/a", "5", "n/a"],
+            "duration": ["n/a", "n/a", "1"],
+            "trial_type": ["instruction", "fixation", "button"],
+            "stim_file": ["n/a", "stimuli/dot.png", "n/a"],
+        }
+    )
     change_events(study, lambda t: pd.concat([rows[:1], t, rows[1:]], ignore_index=True))
     describe(study, ignore=["fixation"])
     np.testing.assert_array_equal(bids.load(study).responses.values, wanted)
@@ -346,8 +365,9 @@ def test_rows_that_are_no_trials_need_no_times(study):
 
 def test_trials_need_times_or_a_word_about_them(study):
     wanted = bids.load(study, prepared=study / "a").responses.values
-    change_events(study, lambda t: t.assign(
-        duration=t["duration"].where(t["trial_type"] != "picture", "n/a")))  # fmt: skip
+    change_events(
+        study, lambda t: t.assign(duration=t["duration"].where(t["trial_type"] != "picture", "n/a"))
+    )
     with pytest.raises(CalcarineError, match=r"row 1 has no number as its duration; say with dur"):
         bids.load(study)
     np.testing.assert_array_equal(bids.load(describe(study, duration=3.0)).responses.values, wanted)
@@ -371,8 +391,11 @@ def move_pictures(root, places, change_table=True):
         STEM.replace("ses-01", "ses-02"),
         SECOND.replace("ses-01", "ses-02"),
     ):
-        change_events(root, lambda t: t.assign(stim_file=[
-            paths.get(Path(x).stem, x) for x in t["stim_file"]]), stem)  # fmt: skip
+        change_events(
+            root,
+            lambda t: t.assign(stim_file=[paths.get(Path(x).stem, x) for x in t["stim_file"]]),
+            stem,
+        )
     about = yaml.safe_load((root / "calcarine.yaml").read_text())
     about = {**about, "captions": None, "test": 0.25}
     (root / "calcarine.yaml").write_text(yaml.safe_dump(about))
@@ -495,8 +518,12 @@ def test_links_of_datalad_are_read_or_their_content_asked_for(study, table):
 @pytest.mark.parametrize("name", ["bold", "events", "mask", "mine"])
 def test_files_whose_content_was_not_fetched_are_asked_for(study, name):
     (study / ".git").mkdir()
-    path = {"bold": func(study) / BOLD, "events": events_of(study), "mine": study / "early.nii.gz",
-            "mask": func(study) / f"{STEM}_space-T1w_desc-brain_mask.nii.gz"}[name]  # fmt: skip
+    path = {
+        "bold": func(study) / BOLD,
+        "events": events_of(study),
+        "mine": study / "early.nii.gz",
+        "mask": func(study) / f"{STEM}_space-T1w_desc-brain_mask.nii.gz",
+    }[name]
     annex(path, here=False)
     with pytest.raises(CalcarineError, match=rf"run 'datalad get .*{path.name}'"):
         bids.load(study)

@@ -15,8 +15,11 @@ from calcarine.errors import CalcarineError
 BETAS = "BOLD5000_GLMsingle_ROI_betas/py"
 SCENES = "BOLD5000_Stimuli/Scene_Stimuli"
 LISTS = "BOLD5000_Stimuli/Stimuli_Presentation_Lists"
-ORDER = [f"{side}{region}" for region in ("EarlyVis", "LOC", "OPA", "PPA", "RSC")
-         for side in ("LH", "RH")]  # fmt: skip
+ORDER = [
+    f"{side}{region}"
+    for region in ("EarlyVis", "LOC", "OPA", "PPA", "RSC")
+    for side in ("LH", "RH")
+]
 
 
 @pytest.fixture(scope="module")
@@ -255,10 +258,14 @@ def test_damaged_files_are_told_or_read_whole(folder, copy):
     names = bold5000.load(folder, "CSI4", size=24).trial_stimuli
     shown = copy / SCENES / "Presented_Stimuli" / "COCO"
     shown /= next(name for name in names if name.startswith("COCO"))
-    paths = [beta_file(copy, "CSI4", "LHEarlyVis"), beta_file(copy, "CSI4", "RHRSC"), run,
-             copy / SCENES / "repeated_stimuli_113_list.txt",
-             copy / "BOLD5000_Stimuli/Image_Labels/imagenet_final_labels.txt",
-             shown]  # fmt: skip
+    paths = [
+        beta_file(copy, "CSI4", "LHEarlyVis"),
+        beta_file(copy, "CSI4", "RHRSC"),
+        run,
+        copy / SCENES / "repeated_stimuli_113_list.txt",
+        copy / "BOLD5000_Stimuli/Image_Labels/imagenet_final_labels.txt",
+        shown,
+    ]
     shape = bold5000.load(folder, "CSI4", size=24).responses.shape
     told = 0
     for path in paths:

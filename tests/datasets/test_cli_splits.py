@@ -9,8 +9,13 @@ from calcarine.datasets.splits import Split
 from calcarine.errors import CalcarineError
 
 SIZES = {
-    "n_train": 36, "n_test": 9, "n_early": 30, "n_ventral": 30, "n_other": 20, "n_sessions": 2,
-}  # fmt: skip
+    "n_train": 36,
+    "n_test": 9,
+    "n_early": 30,
+    "n_ventral": 30,
+    "n_other": 20,
+    "n_sessions": 2,
+}
 SET = [part for key, value in SIZES.items() for part in ("--set", f"{key}={value}")]
 
 
@@ -52,22 +57,51 @@ def test_features_come_from_a_file_in_the_order_of_the_stimuli(tmp_path, ids):
     values[:, 0] = np.arange(len(ids)) ** 1.5  # the last ones are far from the rest
     np.save(tmp_path / "f.npy", values)
     file = tmp_path / "f.npy"
-    call("split", "simulated", "--rule", "out-of-distribution", "--test-size", 3, "--partners", 0,
-         "--metric", "euclidean", "--features", file, "--out", tmp_path, *SET)  # fmt: skip
+    call(
+        "split",
+        "simulated",
+        "--rule",
+        "out-of-distribution",
+        "--test-size",
+        3,
+        "--partners",
+        0,
+        "--metric",
+        "euclidean",
+        "--features",
+        file,
+        "--out",
+        tmp_path,
+        *SET,
+    )
     (file,) = tmp_path.glob("*.json")
     assert set(Split.read(file).test) == set(ids[-3:])
 
 
 def test_latents_of_the_mini_model_are_features(tmp_path):
-    text = call("split", "simulated", "--rule", "cluster", "--features", "z", "--clusters", 5,
-                "--test-size", 0.4, "--out", tmp_path, *SET)  # fmt: skip
+    text = call(
+        "split",
+        "simulated",
+        "--rule",
+        "cluster",
+        "--features",
+        "z",
+        "--clusters",
+        5,
+        "--test-size",
+        0.4,
+        "--out",
+        tmp_path,
+        *SET,
+    )
     assert "correlation distance of z" in text
 
 
 def test_an_audit_finds_no_duplicate_among_scenes(tmp_path):
     table = tmp_path / "table.csv"
-    text = call("audit", "simulated", "--subject", "subj01", "--subject", "subj02",
-                "--out", table, *SET)  # fmt: skip
+    text = call(
+        "audit", "simulated", "--subject", "subj01", "--subject", "subj02", "--out", table, *SET
+    )
     assert "0 of 9 test stimuli of split shared are in the training of subj01 and of subj02" in text
     found = pd.read_csv(table)
     assert len(found) == 9 and found["flag"].isna().all()

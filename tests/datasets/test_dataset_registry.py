@@ -7,8 +7,16 @@ from calcarine import datasets
 from calcarine.datasets import registry
 from calcarine.errors import CalcarineError
 
-SMALL = {"simulated": {"n_train": 12, "n_test": 4, "n_sessions": 2,
-                       "n_early": 6, "n_ventral": 6, "n_other": 4}}  # fmt: skip
+SMALL = {
+    "simulated": {
+        "n_train": 12,
+        "n_test": 4,
+        "n_sessions": 2,
+        "n_early": 6,
+        "n_ventral": 6,
+        "n_other": 4,
+    }
+}
 MEASURED = sorted(info.name for info in registry.available() if not info.simulated)
 WITHOUT_STIMULI = {"hcp"}
 HERE = ("digits69", "miyawaki_vbcca", "ncc_s2", "haxby_slice")

@@ -340,8 +340,10 @@ def test_a_refusal_is_one_sentence_and_not_tried_again(server, tmp_path, status)
 def test_a_busy_server_is_asked_again_when_it_says(server, tmp_path, waits):
     url = server.add("/a.h5")
     server.tricks["/a.h5"] = [
-        ("status", (503, {"Retry-After": "7"})), ("status", (429, {})), ("status", (502, {})),
-    ]  # fmt: skip
+        ("status", (503, {"Retry-After": "7"})),
+        ("status", (429, {})),
+        ("status", (502, {})),
+    ]
     said = []
     fetch(Asset("a.h5", url), tmp_path, Lines(write=said.append))
     assert [wait for _, wait in waits] == [7.0, None, None]
@@ -563,9 +565,12 @@ def bucket():
     host, port = running.get_host_and_port()
     url = f"http://{host}:{port}"
     client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1",
-        aws_access_key_id="x", aws_secret_access_key="x",
-    )  # fmt: skip
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+    )
     client.create_bucket(Bucket="natural-scenes")
     key = "ppdata/subj 01/b+1.hdf5"
     client.put_object(Bucket="natural-scenes", Key=key, Body=CONTENT, ACL="public-read")

@@ -125,8 +125,12 @@ def test_bits_are_counted_as_in_binary(rng, monkeypatch):
     a = rng.integers(0, 2**64, (6, 2), dtype=np.uint64)
     b = rng.integers(0, 2**64, (50, 2), dtype=np.uint64)
     b[20] = b[3]
-    every = np.array([[sum(bin(int(x) ^ int(y)).count("1") for x, y in zip(p, q, strict=True))
-                       for q in b] for p in a])  # fmt: skip
+    every = np.array(
+        [
+            [sum(bin(int(x) ^ int(y)).count("1") for x, y in zip(p, q, strict=True)) for q in b]
+            for p in a
+        ]
+    )
     monkeypatch.setattr("calcarine.datasets.splits.hashing._BLOCK", 1)
     for fallback in (False, True):
         if fallback and hasattr(np, "bitwise_count"):

@@ -20,9 +20,13 @@ def design(own, drift="cosine", confounds=None):
     """One nilearn design a run, a column a trial, in order of the trials."""
     table = own[["onset", "duration"]].assign(trial_type=[f"t{row:03d}" for row in range(len(own))])
     matrix = make_first_level_design_matrix(
-        np.arange(LENGTH) * TR, table, hrf_model="glover", drift_model=drift, high_pass=1 / 128,
+        np.arange(LENGTH) * TR,
+        table,
+        hrf_model="glover",
+        drift_model=drift,
+        high_pass=1 / 128,
         add_regs=confounds,
-    )  # fmt: skip
+    )
     return matrix[[*table["trial_type"], *(c for c in matrix if c[0] != "t")]]
 
 
@@ -53,8 +57,9 @@ def test_all_trials_together_are_nilearns_least_squares(events, rng):
     series, confounds = rng.normal(50, 3, (LENGTH, 9)), rng.normal(size=(LENGTH, 2))
     labels, results = run_glm(series, design(own, confounds=confounds).to_numpy(), "ols")
     wanted = results[labels[0]].theta[: len(own)]
-    found = trial_betas(series, own, TR, confounds=confounds, units="raw",
-                        runs=np.repeat("a", LENGTH))  # fmt: skip
+    found = trial_betas(
+        series, own, TR, confounds=confounds, units="raw", runs=np.repeat("a", LENGTH)
+    )
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
@@ -98,8 +103,9 @@ def test_runs_do_not_touch_each_other(events, rng):
 
 def test_nuisance_events_give_no_row_and_take_their_part(events, rng):
     own = events[events["run"] == "a"].reset_index(drop=True)
-    button = pd.DataFrame({"onset": [10.0, 61.0, 99.0], "duration": 0.0, "run": "a",
-                           "nuisance": "button"})  # fmt: skip
+    button = pd.DataFrame(
+        {"onset": [10.0, 61.0, 99.0], "duration": 0.0, "run": "a", "nuisance": "button"}
+    )
     series, _, truth = planted(own, rng)
     presses = button[["onset"]].assign(trial_type="b", duration=0.0)
     with pytest.warns(UserWarning, match="null duration"):

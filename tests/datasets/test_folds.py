@@ -93,10 +93,12 @@ def test_sessions_that_share_a_stimulus_are_one_group(trials):
         (lambda: random_folds(["a", "a"], 2), "each listed once"),
         (lambda: leave_one_out(["a"]), "Folds need two or more stimuli, and there are 1"),
         (lambda: group_folds("ab", {"a": "x", "b": "x"}, ("kind", "kinds")), "of one kind"),
-        (lambda: group_folds("abc", {"a": "x", "b": "x", "c": "y"}, ("kind", "kinds"), 3),
-         "3 folds cannot be made of 2 kinds"),
+        (
+            lambda: group_folds("abc", {"a": "x", "b": "x", "c": "y"}, ("kind", "kinds"), 3),
+            "3 folds cannot be made of 2 kinds",
+        ),
     ],
-)  # fmt: skip
+)
 def test_folds_that_cannot_be_made(make, message):
     with pytest.raises(CalcarineError, match=message):
         make()

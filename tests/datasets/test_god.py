@@ -366,8 +366,14 @@ def test_damaged_files_are_told_or_read_whole(folder, tmp_path):
     rng = np.random.default_rng(5)
     place = tmp_path / "d"
     place.mkdir()
-    names = ["Subject1.h5", "sbj_1.npz", "images_16.npz", "imagenet_training_label.csv",
-             "imagenet_testing_label.csv", "imagenet_class_index.json"]  # fmt: skip
+    names = [
+        "Subject1.h5",
+        "sbj_1.npz",
+        "images_16.npz",
+        "imagenet_training_label.csv",
+        "imagenet_testing_label.csv",
+        "imagenet_class_index.json",
+    ]
     for name in names:
         shutil.copy(folder / name, place / name)
     sizes = {form: god.load(place, "S1", form=form).responses.shape for form in FORMS}

@@ -70,12 +70,17 @@ def test_prepared_vectors_are_the_same_and_in_the_published_layout(folder, copy,
     found = hcp.prepare_vectors(copy, tmp_path / "out", progress=lambda *now: told.append(now))
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert found.simulated
-    assert found.summary == "3 subjects, 120 frames, 192 vertices (V1 42, V2 48, V3 50, V4 52), " \
-        "simulated"  # fmt: skip
+    assert (
+        found.summary == "3 subjects, 120 frames, 192 vertices (V1 42, V2 48, V3 50, V4 52), "
+        "simulated"
+    )
     with np.load(found.path / "100206" / NPZ) as file:
         assert {key: file[key].shape for key in file.files} == {
-            "V1": (120, 42), "V2": (120, 48), "V3": (120, 50), "V4": (120, 52),
-        }  # fmt: skip
+            "V1": (120, 42),
+            "V2": (120, 48),
+            "V3": (120, 50),
+            "V4": (120, 52),
+        }
         np.testing.assert_allclose(file["V3"].mean(0), 0, atol=1e-6)
         np.testing.assert_allclose(file["V3"].std(0), 1, atol=1e-5)
     raw, stored = (dict(hcp.vectors(place)) for place in (folder, tmp_path / "out"))
@@ -325,8 +330,12 @@ def test_damaged_files_are_told_or_read_whole(tmp_path):
     assert told > 60
 
 
-ENDINGS = ["_Atlas_hp2000_clean", "_Atlas_MSMAll_hp0_clean_rclean_tclean", "_Atlas_MSMAll",
-           "_Atlas"]  # fmt: skip
+ENDINGS = [
+    "_Atlas_hp2000_clean",
+    "_Atlas_MSMAll_hp0_clean_rclean_tclean",
+    "_Atlas_MSMAll",
+    "_Atlas",
+]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

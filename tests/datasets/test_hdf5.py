@@ -92,8 +92,10 @@ def test_files_of_matlab_that_are_not_read_are_named(tmp_path):
     for name in ("digit69_28x28.mat", "Subject1.mat"):
         with h5py.File(tmp_path / name, "w", userblock_size=512) as file:
             file["dataSet"] = np.ones((3, 4))
-    for call in (lambda: digits69.load(tmp_path),
-                 lambda: read_matrices(tmp_path / "Subject1.mat", ["x"])):  # fmt: skip
+    for call in (
+        lambda: digits69.load(tmp_path),
+        lambda: read_matrices(tmp_path / "Subject1.mat", ["x"]),
+    ):
         with pytest.raises(
             CalcarineError, match=r"saved again by MATLAB as version 7.3; save it wi"
         ):

@@ -16,9 +16,10 @@ def crop(top, bottom, left, right):
     def cut(images):
         side = images.shape[1]
         part = images[
-            :, round(top * side) : side - round(bottom * side),
+            :,
+            round(top * side) : side - round(bottom * side),
             round(left * side) : side - round(right * side),
-        ]  # fmt: skip
+        ]
         return resize_images(np.ascontiguousarray(part), side)
 
     return cut

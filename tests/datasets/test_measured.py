@@ -103,8 +103,12 @@ def test_figures_are_letters_and_shapes_upright(figures):
         return ["".join("#" if cell else "." for cell in row) for row in lit]
 
     assert drawn("shape-06")[2:7] == [
-        "...####...", "...#..#...", "...####...", "...#......", "...####..."
-    ]  # fmt: skip
+        "...####...",
+        "...#..#...",
+        "...####...",
+        "...#......",
+        "...####...",
+    ]
     assert drawn("shape-07")[2:7] == ["...#..#..."] * 4 + ["...####..."]
     assert drawn("shape-02")[1] == "....##...."
     assert set(np.unique(figures.stimuli.images())) == {0, 255}
@@ -143,10 +147,13 @@ def test_truncated_file_is_one_sentence(measured, tmp_path, loader, folder, name
 
 def digit_arrays(**changes):
     arrays = {
-        "fmriTrn": np.ones((90, 3092)), "fmriTest": np.ones((10, 3092)),
-        "stimTrn": np.zeros((90, 784), np.uint8), "stimTest": np.zeros((10, 784), np.uint8),
-        "labelTrn": np.repeat([1, 2], 45)[:, None], "labelTest": np.repeat([1, 2], 5)[:, None],
-    }  # fmt: skip
+        "fmriTrn": np.ones((90, 3092)),
+        "fmriTest": np.ones((10, 3092)),
+        "stimTrn": np.zeros((90, 784), np.uint8),
+        "stimTest": np.zeros((10, 784), np.uint8),
+        "labelTrn": np.repeat([1, 2], 45)[:, None],
+        "labelTest": np.repeat([1, 2], 5)[:, None],
+    }
     merged = {**arrays, **changes}
     return {key: value for key, value in merged.items() if value is not None}
 

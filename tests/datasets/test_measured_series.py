@@ -47,7 +47,10 @@ def test_five_figures_are_told_in_a_run_left_out(measured):
     assert len(found.splits) == 4
     assert not found.simulated
     assert {name: int(mask.sum()) for name, mask in found.rois.items()} == {
-        "V1": 910, "V1d": 577, "V1v": 459}  # fmt: skip
+        "V1": 910,
+        "V1d": 577,
+        "V1v": 459,
+    }
     score, names = accuracy(found)
     assert names == 5
 
@@ -57,10 +60,14 @@ def test_five_figures_are_told_in_a_run_left_out(measured):
 def test_figures_are_those_of_the_other_set_of_the_same_experiment(measured):
     """That one holds them as pixels."""
     here, there = ncc_s2.load(measured), miyawaki_vbcca.load(measured)
-    drawn = {c[0]: here.stimuli.image(k) for k, c in zip(
-        here.stimuli.ids, here.stimuli.categories(), strict=True)}  # fmt: skip
-    shown = {c[0]: there.stimuli.image(k) for k, c in zip(
-        there.stimuli.ids, there.stimuli.categories(), strict=True)}  # fmt: skip
+    drawn = {
+        c[0]: here.stimuli.image(k)
+        for k, c in zip(here.stimuli.ids, here.stimuli.categories(), strict=True)
+    }
+    shown = {
+        c[0]: there.stimuli.image(k)
+        for k, c in zip(there.stimuli.ids, there.stimuli.categories(), strict=True)
+    }
     assert len(drawn) == 5
     for name, picture in drawn.items():
         np.testing.assert_array_equal(picture, shown[name])
@@ -129,8 +136,9 @@ def test_downloads_are_pinned_to_a_commit():
 
 
 @pytest.mark.parametrize("name", SMALL)
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture],
-          deadline=None)  # fmt: skip
+@settings(
+    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(data=st.data())
 def test_damaged_files_are_told_or_read(name, fakes, tmp_path, data):
     folder = tmp_path / name

@@ -155,9 +155,13 @@ def test_regions_are_those_of_the_volumes(made):
     prf = np.asarray(nib.load(files(made).roi("prf-visualrois")).dataobj)[index]
     floc = np.asarray(nib.load(files(made).roi("floc-places")).dataobj)[index]
     for name, labels, values in [
-        ("V1", prf, (1, 2)), ("V2", prf, (3, 4)), ("V3d", prf, (6,)), ("hV4", prf, (7,)),
-        ("PPA", floc, (2,)), ("floc-places", floc, (1, 2, 3)),
-    ]:  # fmt: skip
+        ("V1", prf, (1, 2)),
+        ("V2", prf, (3, 4)),
+        ("V3d", prf, (6,)),
+        ("hV4", prf, (7,)),
+        ("PPA", floc, (2,)),
+        ("floc-places", floc, (1, 2, 3)),
+    ]:
         np.testing.assert_array_equal(found.rois[name], np.isin(labels, values))
     both = nsd.recording(made, mask="V1v + hV4")
     assert len(both.voxels) == np.isin(prf, (1, 7)).sum()
@@ -429,8 +433,10 @@ def test_ridge_finds_the_planted_signal_where_it_was_planted(tmp_path):
     def score(roi):
         """Mean correlation over pixels of predicted and true pictures of the test."""
         train, test = found.train(roi=roi), found.test(roi=roi)
-        y = [np.stack([pictures[key].mean(2).ravel() for key in part.stimulus_ids])
-             for part in (train, test)]  # fmt: skip
+        y = [
+            np.stack([pictures[key].mean(2).ravel() for key in part.stimulus_ids])
+            for part in (train, test)
+        ]
         guess = ridge_cv(train.data, y[0], groups=train.stimulus_ids).predict(test.data)
         return np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(guess.T, y[1].T, strict=True)])
 

@@ -13,8 +13,9 @@ from calcarine.errors import CalcarineError
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
     registry.fake("nsd", root / "hdf5", n_subjects=1, sessions=2, trials=12, picture=8)
-    registry.fake("nsd", root / "nii.gz", n_subjects=1, sessions=2, trials=12, picture=8,
-                  betas="nii.gz")  # fmt: skip
+    registry.fake(
+        "nsd", root / "nii.gz", n_subjects=1, sessions=2, trials=12, picture=8, betas="nii.gz"
+    )
     return root
 
 

@@ -38,8 +38,11 @@ def subjects(tmp_path_factory):
 @pytest.fixture
 def lab(subjects, tmp_path):
     """A copy to be changed."""
-    return Path(shutil.copytree(subjects / "npy", tmp_path / "lab",
-                                ignore=shutil.ignore_patterns("prepared")))  # fmt: skip
+    return Path(
+        shutil.copytree(
+            subjects / "npy", tmp_path / "lab", ignore=shutil.ignore_patterns("prepared")
+        )
+    )
 
 
 def own_trials(lab, shown, sessions, **changes):
@@ -76,8 +79,9 @@ def signal(dataset):
     def pixels(ids):
         return dataset.stimuli.images(ids)[:, ::11, ::11].reshape(len(ids), -1) / 255.0
 
-    ridge = RidgeCV(alphas=ALPHAS).fit(train.data, pixels(train.stimulus_ids),
-                                       groups=train.stimulus_ids)  # fmt: skip
+    ridge = RidgeCV(alphas=ALPHAS).fit(
+        train.data, pixels(train.stimulus_ids), groups=train.stimulus_ids
+    )
     found, truth = ridge.predict(test.data), pixels(test.stimulus_ids)
     both = np.corrcoef(found - found.mean(0), truth - truth.mean(0))[: len(found), len(found) :]
     right = np.diag(both).mean()
@@ -151,10 +155,13 @@ def test_a_check_shows_paths_as_they_are_and_whole(width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("rich.console.Console.is_terminal", width == 80)
     path = "/data/[red]/betas_fithrf/session1.npy"
-    _print_findings("Title", [
-        Finding("betas", "wrong", f"{path} is damaged", "30 trials", "get it again"),
-        Finding("trials", "ok", "90"),
-    ])  # fmt: skip
+    _print_findings(
+        "Title",
+        [
+            Finding("betas", "wrong", f"{path} is damaged", "30 trials", "get it again"),
+            Finding("trials", "ok", "90"),
+        ],
+    )
     shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
     words = " ".join(shown.split())
     assert path in words and "get it again" in words and "30 trials" in words
@@ -302,7 +309,8 @@ def change_trials(**changes):
     def change(lab):
         table = pd.read_csv(lab / "trials.csv", dtype=str)
         table.assign(**{k: f(table) for k, f in changes.items()}).to_csv(
-            lab / "trials.csv", index=False)  # fmt: skip
+            lab / "trials.csv", index=False
+        )
 
     return change
 
@@ -375,29 +383,47 @@ MISTAKES = [
     (None, {"images": "betas"}, "holds no pictures"),
     (None, {"captions": "trials.csv"}, "need the columns id and caption; there are stimulus"),
     (None, {"betas": ["betas/session1.npy"]}, "has 90 trials and the betas session1.npy have"),
-    (None, {"betas": ["betas/session1.npy", "betas/session2.npy"]},
-     "2 files of betas and 3 sessions"),
-    (write("betas/session2.npy", np.zeros((29, 164))), {},
-     r"session2.npy has shape \(29, 164\), and session 2 of the table has 30"),
+    (
+        None,
+        {"betas": ["betas/session1.npy", "betas/session2.npy"]},
+        "2 files of betas and 3 sessions",
+    ),
+    (
+        write("betas/session2.npy", np.zeros((29, 164))),
+        {},
+        r"session2.npy has shape \(29, 164\), and session 2 of the table has 30",
+    ),
     (write("betas/session2.npy", np.zeros((30, 163))), {}, "betas of all sessions must be of the"),
     (write("betas/session2.npy", np.zeros((30, 2, 163))), {}, "or a trial and three axes"),
     (with_nan, {}, "session2.npy: 1 of 164 voxels hold NaN or infinity in session 2; leave them"),
-    (change_trials(stimulus=lambda t: t["stimulus"].where(t.index != 4, "picX")), {},
-     "1 of 78 stimuli have no picture in .*, the first picX; pictures are named as pic0000, pic"),
-    (change_trials(stimulus=lambda t: t["stimulus"].str.upper()), {"test": 0.1, "captions": None},
-     "there is a picture pic[0-9]+: capitals matter"),
-    (change_trials(stimulus=lambda t: t["stimulus"].where(t.index != 4, "")), {},
-     "trial 5 names no stimulus"),
+    (
+        change_trials(stimulus=lambda t: t["stimulus"].where(t.index != 4, "picX")),
+        {},
+        "1 of 78 stimuli have no picture in .*, the first picX; pictures are named as pic0000, pic",
+    ),
+    (
+        change_trials(stimulus=lambda t: t["stimulus"].str.upper()),
+        {"test": 0.1, "captions": None},
+        "there is a picture pic[0-9]+: capitals matter",
+    ),
+    (
+        change_trials(stimulus=lambda t: t["stimulus"].where(t.index != 4, "")),
+        {},
+        "trial 5 names no stimulus",
+    ),
     (change_trials(session=lambda t: np.roll(t["session"], 1)), {}, "do not stand together"),
     (turn_mask, {}, r"different affines, .* \(axes are flipped or swapped\)"),
     (write("trials.csv", "picture,run\na,1\n"), {}, "no column stimulus; it has picture, run"),
-    (write("early.npy", np.full(164, 0.3)), {"rois": {"early": "early.npy"}},
-     "holds 0.3 at .*, which is no whole number"),
+    (
+        write("early.npy", np.full(164, 0.3)),
+        {"rois": {"early": "early.npy"}},
+        "holds 0.3 at .*, which is no whole number",
+    ),
     (write("early.npy", np.ones(9)), {"rois": {"early": "early.npy"}}, r"has shape \(9,\)"),
     (write("early.npy", np.zeros(164)), {"rois": {"e": "early.npy"}}, "Region e has none of"),
     (write("calcarine.yaml", "a: [b"), None, "cannot be read as YAML"),
     (write("calcarine.yaml", "- a"), None, "must hold keys and values"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("change", "keys", "message"), MISTAKES)
@@ -436,10 +462,13 @@ def test_test_stimuli_in_sessions_of_their_own(lab, zscore):
     np.testing.assert_allclose(found.train().data, wanted[:40], atol=1e-4)
     np.testing.assert_allclose(
         found.test().data[0], wanted[found.trials_of(found.splits[0].test[:1])].mean(0), atol=1e-4
-    )  # fmt: skip
-    told = {"session": "session 3 with fewer than two training trials by all training trials",
-            "training": "all sessions z-scored by all training trials",
-            "session-all": "test trials included", "none": "not z-scored"}[zscore]  # fmt: skip
+    )
+    told = {
+        "session": "session 3 with fewer than two training trials by all training trials",
+        "training": "all sessions z-scored by all training trials",
+        "session-all": "test trials included",
+        "none": "not z-scored",
+    }[zscore]
     assert told in findings["z-scoring"].found
     assert told in found.describe()["scaling"]
     assert findings["z-scoring"].status == ("note" if "session" in zscore else "ok")
@@ -456,9 +485,7 @@ def test_other_splits_of_such_a_design_are_scaled_by_their_own_training(lab):
     raw, _ = own_trials(lab, *APART, test={"by": "session"})
     found = own.load(lab)
     # Sessions 1 and 2 show the same stimuli, so they are held out together.
-    assert [split.rule for split in found.splits] == [
-        "session 1+2 held out", "session 3 held out"
-    ]  # fmt: skip
+    assert [split.rule for split in found.splits] == ["session 1+2 held out", "session 3 held out"]
     first = np.array(APART[1]) < 3
     for split, train in zip(found.splits, (~first, first), strict=True):
         mean, scale = raw[train].mean(0), raw[train].std(0)
@@ -497,8 +524,10 @@ def test_folds_of_twenty_stimuli(lab, test, count, rule):
         wanted = zscore_sessions(raw, found.sessions, train)
         np.testing.assert_allclose(found.train(split).data, wanted[train], atol=1e-4)
     if isinstance(test, dict) and test.get("by") == "category":
-        kind = {key: names[0] for key, names in
-                zip(found.stimuli.ids, found.stimuli.categories(), strict=True)}  # fmt: skip
+        kind = {
+            key: names[0]
+            for key, names in zip(found.stimuli.ids, found.stimuli.categories(), strict=True)
+        }
         for split in found.splits:
             assert not {kind[key] for key in split.train} & {kind[key] for key in split.test}
 
@@ -511,17 +540,26 @@ def test_the_check_says_where_a_run_would_refuse_too_few_stimuli(lab):
     assert not any(row.status == "wrong" for row in own.check(lab))
 
 
-@settings(max_examples=25, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     design=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 3)), min_size=2, max_size=24),
-    test=st.sampled_from([
-        "repeated", "leave-one-out", 0.3, {"folds": 3}, {"by": "session"}, {"by": "category"},
-        {"folds": 2, "by": "category"}, "shared.txt",
-    ]),
+    test=st.sampled_from(
+        [
+            "repeated",
+            "leave-one-out",
+            0.3,
+            {"folds": 3},
+            {"by": "session"},
+            {"by": "category"},
+            {"folds": 2, "by": "category"},
+            "shared.txt",
+        ]
+    ),
     zscore=st.sampled_from(["session", "training", "session-all", "none"]),
     region=st.sampled_from(["early", "V1+V2", "a/b", "all"]),
-)  # fmt: skip
+)
 def test_what_passes_the_check_loads_and_what_fails_does_not(lab, design, test, zscore, region):
     ordered = sorted(design, key=lambda trial: trial[1])
     shown, sessions = map(list, zip(*ordered, strict=True))
@@ -546,8 +584,9 @@ def test_numbers_as_ids_must_be_written_as_the_pictures_are(lab):
     names = sorted(pd.read_csv(lab / "trials.csv")["stimulus"].unique())
 
     def number(first, width):
-        change_trials(stimulus=lambda t: [
-            str(names.index(key) + first).zfill(width) for key in t["stimulus"]])(lab)  # fmt: skip
+        change_trials(
+            stimulus=lambda t: [str(names.index(key) + first).zfill(width) for key in t["stimulus"]]
+        )(lab)
 
     number(1, 1)
     with pytest.raises(
@@ -590,13 +629,22 @@ def test_a_split_that_was_saved_for_others_is_told(lab):
         own.load(describe(lab, test="theirs.json"))
 
 
-FILES = st.sampled_from([
-    "calcarine.yaml", "trials.csv", "captions.csv", "shared.txt", "mask.nii.gz", "early.nii.gz",
-    "betas"])  # fmt: skip
+FILES = st.sampled_from(
+    [
+        "calcarine.yaml",
+        "trials.csv",
+        "captions.csv",
+        "shared.txt",
+        "mask.nii.gz",
+        "early.nii.gz",
+        "betas",
+    ]
+)
 
 
-@settings(max_examples=40, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_damaged_files_are_told_or_read(subjects, tmp_path, data):
     form = data.draw(st.sampled_from(["npy", "nii", "h5"]))
@@ -630,19 +678,47 @@ def told_or_read(folder, tmp_path):
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 99) | st.floats() | st.sampled_from(
-        ["", ".", "..", "*", "[", "~", "~x", "a:b", "\0", "mask.nii.gz", "trials.csv", "stimuli",
-         "x.h5:y", "betas/*", "early.nii.gz:k", "repeated", "1.5"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["file", "labels", "early", "fraction", "seed", "derivatives", "a+b"]),
-        inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 99)
+    | st.floats()
+    | st.sampled_from(
+        [
+            "",
+            ".",
+            "..",
+            "*",
+            "[",
+            "~",
+            "~x",
+            "a:b",
+            "\0",
+            "mask.nii.gz",
+            "trials.csv",
+            "stimuli",
+            "x.h5:y",
+            "betas/*",
+            "early.nii.gz:k",
+            "repeated",
+            "1.5",
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["file", "labels", "early", "fraction", "seed", "derivatives", "a+b"]),
+            inner,
+            max_size=3,
+        )
+    ),
     max_leaves=6,
-)  # fmt: skip
+)
 KEYS = st.sampled_from([*own.Description.model_fields, "other", 3])
 
 
-@settings(max_examples=60, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(changes=st.dictionaries(KEYS, VALUES, min_size=1, max_size=3), drop=st.booleans())
 def test_any_description_is_told_or_read(subjects, tmp_path, changes, drop):
     folder = tmp_path / "lab"

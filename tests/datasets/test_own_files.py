@@ -32,8 +32,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def lab(made, tmp_path):
-    return Path(shutil.copytree(made, tmp_path / "lab",
-                                ignore=shutil.ignore_patterns("prepared")))  # fmt: skip
+    return Path(shutil.copytree(made, tmp_path / "lab", ignore=shutil.ignore_patterns("prepared")))
 
 
 def describe(folder, **changes):
@@ -257,8 +256,13 @@ def mgh(values, path):
     nib.save(nib.MGHImage(columns if len(values) > 1 else columns[..., 0], np.eye(4)), path)
 
 
-SURFACES = [(gifti, ".func.gii"), (dscalar, ".dscalar.nii"), (dtseries, ".dtseries.nii"),
-            (mgh, ".mgh"), (mgh, ".mgz")]  # fmt: skip
+SURFACES = [
+    (gifti, ".func.gii"),
+    (dscalar, ".dscalar.nii"),
+    (dtseries, ".dtseries.nii"),
+    (mgh, ".mgh"),
+    (mgh, ".mgz"),
+]
 
 
 @pytest.mark.parametrize(("write", "ending"), SURFACES)
@@ -335,8 +339,9 @@ def test_images_of_a_session_stay_together(lab):
 def test_the_table_may_name_a_file_a_trial(lab, rng):
     images(lab, "lss/{}.nii")
     table = pd.read_csv(lab / "trials.csv")
-    order = np.concatenate([part + 30 * n for n, part in enumerate(
-        rng.permutation(30) for _ in range(3))])  # fmt: skip
+    order = np.concatenate(
+        [part + 30 * n for n, part in enumerate(rng.permutation(30) for _ in range(3))]
+    )
     table["betas"] = [f"lss/{number + 1}.nii" for number in range(N)]
     table.iloc[order].to_csv(lab / "trials.csv", index=False)
     found = own.load(describe(lab, betas=None))
@@ -388,8 +393,9 @@ def resaved(path):
 
 def test_masks_and_atlases_saved_again_are_read_as_they_were(lab):
     affine = nib.load(lab / "mask.nii.gz").affine
-    early, ventral = (np.asarray(nib.load(lab / f"{n}.nii.gz").dataobj, int)
-                      for n in ("early", "ventral"))  # fmt: skip
+    early, ventral = (
+        np.asarray(nib.load(lab / f"{n}.nii.gz").dataobj, int) for n in ("early", "ventral")
+    )
     for top in (7, 2000):
         atlas = (3 * early + top * ventral).astype(np.int16)
         nib.save(nib.Nifti1Image(atlas, affine), lab / "atlas.nii.gz")

@@ -27,12 +27,17 @@ def recording(raw, **changes):
     stimuli = [f"s{i % 8}" for i in range(len(sessions))]
     split = Split("first", tuple(f"s{i}" for i in range(6)), ("s6", "s7"), "by number")
     parts = {
-        "dataset": "toy", "subject": "a", "source": "here", "licence": "none",
+        "dataset": "toy",
+        "subject": "a",
+        "source": "here",
+        "licence": "none",
         "trials": pd.DataFrame({"stimulus": stimuli, "session": sessions}),
         "voxels": pd.DataFrame(np.zeros((VOXELS, 3)), columns=["x", "y", "z"]),
-        "rois": {"left": np.arange(VOXELS) < 4}, "splits": (split,),
-        "read": lambda session: raw[session].copy(), "provenance": {"mask": "m"},
-    }  # fmt: skip
+        "rois": {"left": np.arange(VOXELS) < 4},
+        "splits": (split,),
+        "read": lambda session: raw[session].copy(),
+        "provenance": {"mask": "m"},
+    }
     return Recording(**{**parts, **changes})
 
 

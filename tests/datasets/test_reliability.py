@@ -49,13 +49,17 @@ def toy(data, ids, test, **changes):
     names = sorted(set(ids))
     pictures = np.zeros((len(names), 4, 4, 3), np.uint8)
     parts = {
-        "name": "toy", "subject": "a", "responses": make_responses(data, ids),
+        "name": "toy",
+        "subject": "a",
+        "responses": make_responses(data, ids),
         "voxels": pd.DataFrame(np.zeros((data.shape[1], 3)), columns=["x", "y", "z"]),
         "rois": {"left": np.arange(data.shape[1]) < 3},
         "stimuli": StimulusSet.from_arrays(pictures, names),
         "splits": (Split("main", tuple(n for n in names if n not in test), test, "by hand"),),
-        "simulated": False, "source": "here", "licence": "none",
-    }  # fmt: skip
+        "simulated": False,
+        "source": "here",
+        "licence": "none",
+    }
     return BrainDataset(**{**parts, **changes})
 
 
@@ -134,16 +138,21 @@ def test_taking_equally_many_keeps_most_trials():
     picked, keep = repeats.draw(3, np.random.default_rng(0))
     names = np.array(ids)[repeats.rows]
     assert keep.all() and [sorted(set(names[column])) for column in picked.T] == [
-        ["a"], ["b"], ["c"], ["d"],
-    ]  # fmt: skip
+        ["a"],
+        ["b"],
+        ["c"],
+        ["d"],
+    ]
     assert all(len(set(column)) == 3 for column in picked.T.tolist())
 
 
 @settings(deadline=None, max_examples=25)
 @given(
-    seed=st.integers(0, 10**6), measure=st.sampled_from(sorted(MEASURES)),
-    scale=st.floats(0.01, 1e4), shift=st.floats(-1e3, 1e3),
-)  # fmt: skip
+    seed=st.integers(0, 10**6),
+    measure=st.sampled_from(sorted(MEASURES)),
+    scale=st.floats(0.01, 1e4),
+    shift=st.floats(-1e3, 1e3),
+)
 def test_units_change_nothing_and_averaging_never_lowers(seed, measure, scale, shift):
     rng = np.random.default_rng(seed)
     data, ids = trials(rng, rng.integers(1, 5, size=12), voxels=3)

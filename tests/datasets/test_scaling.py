@@ -34,8 +34,9 @@ def test_scaling_is_numpys_on_the_rows_of_the_plan(design, method, seed):
         rows = rows if rows.sum() >= 2 else train
         wanted = (values[inside] - values[rows].mean(0)) / values[rows].std(0)
         np.testing.assert_allclose(scaled[inside], wanted, atol=1e-4)
-    assert scaling.stimuli == {k for k, t in zip(ids, train, strict=True)
-                               if t or method == "session-all"}  # fmt: skip
+    assert scaling.stimuli == {
+        k for k, t in zip(ids, train, strict=True) if t or method == "session-all"
+    }
     if method != "session-all":
         values[~train] = 1e6
         again, other = scale_sessions(values, sessions, train, ids, method)

@@ -24,8 +24,12 @@ def test_two_way_accuracy_as_a_loop(rng):
     accuracy = two_way_accuracy(scores)
     assert accuracy.shape == (9,)
     for i, found in enumerate(accuracy):
-        won = [(scores[i, i] > s) + 0.5 * (scores[i, i] == s)
-               for j in range(9) if j != i for s in (scores[i, j], scores[j, i])]  # fmt: skip
+        won = [
+            (scores[i, i] > s) + 0.5 * (scores[i, i] == s)
+            for j in range(9)
+            if j != i
+            for s in (scores[i, j], scores[j, i])
+        ]
         assert found == pytest.approx(np.mean(won))
 
 
@@ -56,9 +60,18 @@ def test_sessions_centred_on_few_trials_do_not_make_noise_look_like_signal():
         noise = rng.normal(size=(72, 1500))
         values, scaling = scale_sessions(noise, sessions, train, shown)
         made = BrainDataset(
-            "toy", "a", make_responses(values, shown, sessions), nowhere, {}, pictures, (split,),
-            True, "here", "none", scaling=scaling,
-        )  # fmt: skip
+            "toy",
+            "a",
+            make_responses(values, shown, sessions),
+            nowhere,
+            {},
+            pictures,
+            (split,),
+            True,
+            "here",
+            "none",
+            scaling=scaling,
+        )
         found.append(identify_repeats(made, split).accuracy)
     # Uncorrected, the mean is .64.
     assert abs(np.mean(found) - 0.5) < 0.04
@@ -122,10 +135,17 @@ def test_repeats_of_the_test_alone_are_offered_by_name():
     keep = np.flatnonzero(once | np.isin(shown, own.split().test))
     ids = own.split()
     fewer = datasets.BrainDataset(
-        name="toy", subject="a", responses=own.responses[{"trial": keep}], voxels=own.voxels,
-        rois=own.rois, stimuli=own.stimuli, splits=(Split("main", ids.train, ids.test, "own"),),
-        simulated=True, source="here", licence="none",
-    )  # fmt: skip
+        name="toy",
+        subject="a",
+        responses=own.responses[{"trial": keep}],
+        voxels=own.voxels,
+        rois=own.rois,
+        stimuli=own.stimuli,
+        splits=(Split("main", ids.train, ids.test, "own"),),
+        simulated=True,
+        source="here",
+        licence="none",
+    )
     assert "8 test stimuli were repeated; ask for them by name (--on test)" in str(
         describe_signal(fewer)
     )

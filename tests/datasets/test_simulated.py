@@ -13,8 +13,15 @@ SMALL = {"n_train": 30, "n_test": 6, "n_sessions": 3, "n_early": 20, "n_ventral"
 
 @pytest.fixture(scope="module")
 def subject():
-    return simulated.load(subject="subj01", n_train=300, n_test=40, n_early=200, n_ventral=200,
-                          n_other=60, n_sessions=5)  # fmt: skip
+    return simulated.load(
+        subject="subj01",
+        n_train=300,
+        n_test=40,
+        n_early=200,
+        n_ventral=200,
+        n_other=60,
+        n_sessions=5,
+    )
 
 
 @pytest.fixture(scope="module")

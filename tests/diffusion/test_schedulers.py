@@ -51,9 +51,14 @@ def parts(tiny_stable_diffusion):
 
 def ours(model, z):
     return model.generate(
-        model.embed_text(["a cat"]), [("a", 0)], z,
-        strength=STRENGTH, steps=STEPS, guidance=GUIDANCE, seed=3,
-    )  # fmt: skip
+        model.embed_text(["a cat"]),
+        [("a", 0)],
+        z,
+        strength=STRENGTH,
+        steps=STEPS,
+        guidance=GUIDANCE,
+        seed=3,
+    )
 
 
 def theirs(parts, scheduler, z):
@@ -71,9 +76,14 @@ def theirs(parts, scheduler, z):
         torch.from_numpy(z), noise, timestep
     )
     return pipe(
-        "a cat", image=torch.zeros(1, 3, 64, 64), strength=STRENGTH, num_inference_steps=STEPS,
-        guidance_scale=GUIDANCE, negative_prompt="", output_type="latent",
-    ).images.numpy()  # fmt: skip
+        "a cat",
+        image=torch.zeros(1, 3, 64, 64),
+        strength=STRENGTH,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        negative_prompt="",
+        output_type="latent",
+    ).images.numpy()
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,9 @@ def test_an_activation_is_that_of_the_unet_under_the_text(model, work):
     model.scheduler.set_timesteps(10)
     t = model.scheduler.timesteps[10 - 8 + 3]
     with torch.inference_mode():
-        model.unet(torch.from_numpy(seen.latents[2]), t,
-                   encoder_hidden_states=torch.from_numpy(context))  # fmt: skip
+        model.unet(
+            torch.from_numpy(seen.latents[2]), t, encoder_hidden_states=torch.from_numpy(context)
+        )
     handle.remove()
     np.testing.assert_allclose(seen.activations["mid_block", 3], caught["mid"].numpy(), atol=1e-5)
 

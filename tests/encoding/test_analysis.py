@@ -26,8 +26,13 @@ def world():
             features[f"unet:{block}@0.8:{stage}"] = rng.normal(size=(520, 2, 3, 3)).astype(
                 np.float32
             )
-    listeners = {"early": {"z": 1.0}, "ventral": {"c": 1.0}, "higher": {"zc@0.8": 1.0},
-                 "deep": {"unet:mid_block@0.8:middle": 1.0}, "other": {}}  # fmt: skip
+    listeners = {
+        "early": {"z": 1.0},
+        "ventral": {"c": 1.0},
+        "higher": {"zc@0.8": 1.0},
+        "deep": {"unet:mid_block@0.8:middle": 1.0},
+        "other": {},
+    }
     split = Split("all", stimuli.ids[:400], stimuli.ids[400:], "by number")
     brain = simulate_voxels(stimuli, split, features, listeners, n_voxels=25, n_components=18)
     return brain, features
@@ -44,9 +49,14 @@ def found(world):
     brain, features = world
     ceiling = np.where(brain.rois["other"], 0.0, 50.0)
     return analyse(
-        brain, brain.splits, features, Questions(blocks=BLOCKS), n_boot=200, ceiling=ceiling,
+        brain,
+        brain.splits,
+        features,
+        Questions(blocks=BLOCKS),
+        n_boot=200,
+        ceiling=ceiling,
         n_permutations=100,
-    )  # fmt: skip
+    )
 
 
 def mean(table, column, **wanted):
@@ -70,12 +80,18 @@ def test_the_crossover_over_noise_levels_is_where_it_was_put(found):
     """Voxels that listen to z_c of strength .8, which is .6 z and .8 something of its own."""
     unique = {
         strength: [
-            mean(found.unique, "unique_r2", question="noise", region="higher", space=space,
-                 pair=f"z + zc@{strength}")
+            mean(
+                found.unique,
+                "unique_r2",
+                question="noise",
+                region="higher",
+                space=space,
+                pair=f"z + zc@{strength}",
+            )
             for space in ("z", f"zc@{strength}")
         ]
         for strength in ("0.2", "0.4", "0.6", "0.8")
-    }  # fmt: skip
+    }
     gain = {strength: own - z for strength, (z, own) in unique.items()}
     # The signal is .6 z + .8 own.  At strength s, z_c alone leaves the part of it that is not
     # along sqrt(1 - s^2) z + s own, and z alone leaves .8 own: which is larger crosses nowhere
@@ -130,10 +146,14 @@ def test_folds_are_put_together(world):
     brain, features = world
     ids = brain.stimuli.ids
     folds = [
-        Split(f"f{k}", tuple(i for at, i in enumerate(ids) if at % 4 != k),
-              tuple(i for at, i in enumerate(ids) if at % 4 == k), "by number")
+        Split(
+            f"f{k}",
+            tuple(i for at, i in enumerate(ids) if at % 4 != k),
+            tuple(i for at, i in enumerate(ids) if at % 4 == k),
+            "by number",
+        )
         for k in range(4)
-    ]  # fmt: skip
+    ]
     found = analyse(brain, folds, features, Questions(ask=("latents",)), n_boot=50)
     assert found.facts["test_stimuli"] == 520
     assert mean(found.regions, "r", region="early", space="z") > 0.6
@@ -149,10 +169,19 @@ def test_one_stimulus_left_out_at_a_time_has_no_bias(rng):
     folds = [
         Split(i, tuple(j for j in stimuli.ids if j != i), (i,), "one out") for i in stimuli.ids
     ]
-    features = {"z": rng.normal(size=(24, 3)), "c": rng.normal(size=(24, 3)),
-                "zc@0.8": rng.normal(size=(24, 3))}  # fmt: skip
-    found = analyse(brain, folds, features, Questions(ask=("latents",)), n_boot=10,
-                    alphas=np.array([1.0, 1e3, 1e6]))  # fmt: skip
+    features = {
+        "z": rng.normal(size=(24, 3)),
+        "c": rng.normal(size=(24, 3)),
+        "zc@0.8": rng.normal(size=(24, 3)),
+    }
+    found = analyse(
+        brain,
+        folds,
+        features,
+        Questions(ask=("latents",)),
+        n_boot=10,
+        alphas=np.array([1.0, 1e3, 1e6]),
+    )
     assert np.nanmean(found.voxels["r:z"]) == pytest.approx(0, abs=0.35)
 
 
@@ -205,7 +234,8 @@ def test_stimuli_that_two_splits_test_are_refused(world):
 def test_penalties_that_end_too_soon_are_told(world, grid, ends):
     brain, features = world
     alphas = np.logspace(*grid, 11)
-    found = analyse(brain, brain.splits, features, Questions(ask=("latents",)), n_boot=100,
-                    alphas=alphas)  # fmt: skip
+    found = analyse(
+        brain, brain.splits, features, Questions(ask=("latents",)), n_boot=100, alphas=alphas
+    )
     assert (found.facts["at_edge"]["z"] > 0.5) == ends
     assert set(np.round(np.log10(found.voxels["alpha:z"]), 3)) <= set(np.round(np.log10(alphas), 3))

@@ -17,7 +17,7 @@ from calcarine.encoding import (
     unique_table,
     unique_variance,
     winners,
-)  # fmt: skip
+)
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import StimulusSet
 
@@ -38,10 +38,16 @@ def split_of(found):
 def world():
     rng = np.random.default_rng(3)
     seen = stimuli()
-    spaces = {name: rng.normal(size=(len(seen), 4, 6)).astype(np.float32) for name in
-              ("z", "c", *BLOCKS)}  # fmt: skip
-    listeners = {"early": {"z": 1.0}, "ventral": {"c": 1.0}, "both": {"z": 0.5, "c": 0.5},
-                 **{name: {name: 1.0} for name in BLOCKS}, "none": {}}  # fmt: skip
+    spaces = {
+        name: rng.normal(size=(len(seen), 4, 6)).astype(np.float32) for name in ("z", "c", *BLOCKS)
+    }
+    listeners = {
+        "early": {"z": 1.0},
+        "ventral": {"c": 1.0},
+        "both": {"z": 0.5, "c": 0.5},
+        **{name: {name: 1.0} for name in BLOCKS},
+        "none": {},
+    }
     brain = simulate_voxels(seen, split_of(seen), spaces, listeners, n_voxels=30)
     return brain, spaces, MeanResponses.of(brain)
 
@@ -144,9 +150,12 @@ def test_unique_variance_is_that_of_the_partition(world):
     found = unique_variance(responses, three, brain.stimuli.ids)
     rows = {name: responses.rows(spaces[name], brain.stimuli.ids) for name in BLOCKS}
     other = partition_variance(
-        {n: r[0] for n, r in rows.items()}, responses.train,
-        {n: r[1] for n, r in rows.items()}, responses.test, standardize=False,
-    )  # fmt: skip
+        {n: r[0] for n, r in rows.items()},
+        responses.train,
+        {n: r[1] for n, r in rows.items()},
+        responses.test,
+        standardize=False,
+    )
     np.testing.assert_allclose(found.r2, other.r2, atol=1e-3)
     for row, name in enumerate(other.names):
         np.testing.assert_allclose(found.unique[name], other.unique[row], atol=1e-3)
@@ -160,8 +169,15 @@ def test_at_most_five_percent_of_the_discoveries_are_false():
     spaces = {"z": rng.normal(size=(len(seen), 12)).astype(np.float32)}
     shares, power = [], []
     for seed in range(50):
-        brain = simulate_voxels(seen, split, spaces, {"on": {"z": 1.0}, "off": {}, "dark": {}},
-                                n_voxels=40, ceiling=25.0, seed=seed)  # fmt: skip
+        brain = simulate_voxels(
+            seen,
+            split,
+            spaces,
+            {"on": {"z": 1.0}, "off": {}, "dark": {}},
+            n_voxels=40,
+            ceiling=25.0,
+            seed=seed,
+        )
         found = encode(MeanResponses.of(brain), spaces["z"], seen.ids, alphas=np.logspace(0, 4, 5))
         called, _ = discoveries(correlation_p(found.r, N_TEST), 0.05)
         shares.append(called[~brain.rois["on"]].sum() / max(called.sum(), 1))
@@ -175,9 +191,11 @@ def test_a_shuffled_brain_has_no_significant_region(world):
     brain, spaces, responses = world
     rng = np.random.default_rng(0)
     shuffled = MeanResponses(
-        responses.train[rng.permutation(N_TRAIN)], responses.test[rng.permutation(N_TEST)],
-        responses.train_ids, responses.test_ids,
-    )  # fmt: skip
+        responses.train[rng.permutation(N_TRAIN)],
+        responses.test[rng.permutation(N_TEST)],
+        responses.train_ids,
+        responses.test_ids,
+    )
     for name in ("z", "c"):
         found = encode(shuffled, spaces[name], brain.stimuli.ids)
         called, _ = discoveries(correlation_p(found.r, N_TEST), 0.05)
@@ -193,10 +211,14 @@ def test_region_intervals_are_those_of_a_plain_bootstrap(world):
     columns = np.flatnonzero(brain.rois["early"])
     for _ in range(300):
         rows = rng.integers(N_TEST, size=N_TEST)
-        drawn.append(np.mean([
-            np.corrcoef(found["z"].predicted[rows, v], responses.test[rows, v])[0, 1]
-            for v in columns
-        ]))  # fmt: skip
+        drawn.append(
+            np.mean(
+                [
+                    np.corrcoef(found["z"].predicted[rows, v], responses.test[rows, v])[0, 1]
+                    for v in columns
+                ]
+            )
+        )
     low, high = np.quantile(drawn, [0.025, 0.975])
     row = table.iloc[0]
     assert row.r == pytest.approx(found["z"].r[columns].mean())
@@ -226,11 +248,14 @@ def test_the_winner_is_chosen_inside_the_training_stimuli():
     nothing = np.zeros((1, 3), np.float32)
     scores = {
         name: EncodingScores(
-            r=np.array(tested[name]), r2=np.array(tested[name]), cv_r2=np.array(held_out[name]),
-            alpha=np.ones(3), predicted=nothing,
+            r=np.array(tested[name]),
+            r2=np.array(tested[name]),
+            cv_r2=np.array(held_out[name]),
+            alpha=np.ones(3),
+            predicted=nothing,
         )
         for name in held_out
-    }  # fmt: skip
+    }
     assert winners(scores).tolist() == [0, 1, 0]
     assert winners(scores, np.array([True, False, True])).tolist() == [0, -1, 0]
 

@@ -69,9 +69,15 @@ def test_at_least_twelve_honest_pipelines_are_unusual():
 
 
 INPUTS = {
-    "train": None, "trials": None, "responses": None, "statistics": (), "predictions": (),
-    "choice": None, "selections": (), "others": {},
-}  # fmt: skip
+    "train": None,
+    "trials": None,
+    "responses": None,
+    "statistics": (),
+    "predictions": (),
+    "choice": None,
+    "selections": (),
+    "others": {},
+}
 
 
 @pytest.mark.parametrize(
@@ -131,11 +137,15 @@ def test_pictures_that_collapsed_are_seen_beside_predictions_that_did_not(rng):
 @pytest.mark.parametrize(
     ("written", "how"),
     [
-        ("test-001", "the same id"), ("test-001.png", "ending"), ("TEST-001", "case"),
-        (" test-001 ", "blanks"), ("stimuli/test-001", "folder"), ("test-1", "its number"),
+        ("test-001", "the same id"),
+        ("test-001.png", "ending"),
+        ("TEST-001", "case"),
+        (" test-001 ", "blanks"),
+        ("stimuli/test-001", "folder"),
+        ("test-1", "its number"),
         ("a\\b\\Test-001.JPG", "folder and ending and case"),
     ],
-)  # fmt: skip
+)
 def test_names_are_found_however_they_are_written(written, how):
     assert Names([written, "other"]).find("test-001") == written
     assert Names(["test-001"]).find(written) == "test-001"
@@ -155,12 +165,15 @@ def test_names_of_different_stimuli_stay_different(one, other):
 @pytest.mark.parametrize(
     ("test", "train", "verdict"),
     [
-        ("k1", "K01.png", "failed"), ("k1", "images/k1", "failed"),
-        ("new/k1", "old/k1", "suspicious"), ("test/k1", "train/k1", "passed"),
+        ("k1", "K01.png", "failed"),
+        ("k1", "images/k1", "failed"),
+        ("new/k1", "old/k1", "suspicious"),
+        ("test/k1", "train/k1", "passed"),
         ("test/s1", "train/s1", "passed"),
-        ("cat/001", "dog/001", "passed"), ("k1", "k2", "passed"),
+        ("cat/001", "dog/001", "passed"),
+        ("k1", "k2", "passed"),
     ],
-)  # fmt: skip
+)
 def test_a_leak_by_an_id_that_is_written_otherwise(rng, test, train, verdict):
     bare = _bare(rng)
     trials = Trials(np.array([test, train, "more"]), role=np.array(["test", "train", "train"]))
@@ -180,9 +193,10 @@ def test_a_test_picture_that_the_table_has_in_training_leaks(rng):
 
 def test_pictures_named_otherwise_are_one_picture(rng):
     trials = Trials(
-        np.array(["a", "b"]), role=np.array(["train", "test"]),
+        np.array(["a", "b"]),
+        role=np.array(["train", "test"]),
         picture=np.array(["coco/000000000123.jpg", "123"]),
-    )  # fmt: skip
+    )
     found = audit(replace(_bare(rng), trials=trials), ["split-leaks"]).findings["split-leaks"]
     assert found.verdict == "failed"
 
@@ -241,11 +255,15 @@ def test_detections_are_counted():
 @pytest.mark.parametrize(
     ("kind", "found", "untold", "right"),
     [
-        ("mistake", 10, 0, True), ("mistake", 8, 2, True), ("mistake", 7, 0, False),
-        ("hidden", 0, 10, True), ("hidden", 0, 9, False),
-        ("nothing", 0, 0, True), ("nothing", 1, 0, False),
+        ("mistake", 10, 0, True),
+        ("mistake", 8, 2, True),
+        ("mistake", 7, 0, False),
+        ("hidden", 0, 10, True),
+        ("hidden", 0, 9, False),
+        ("nothing", 0, 0, True),
+        ("nothing", 1, 0, False),
     ],
-)  # fmt: skip
+)
 def test_the_self_test_passes_only_if_mistakes_are_found_and_none_is_made_up(
     kind, found, untold, right
 ):
@@ -277,13 +295,24 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
     truth = PictureSet.of("abcdefghijkl", random_pictures(rng, 12))
     noisy = np.clip(
         np.stack([truth.full(i) for i in range(12)]).astype(int) // 2
-        + random_pictures(rng, 12) // 2, 0, 255,
-    ).astype(np.uint8)  # fmt: skip
+        + random_pictures(rng, 12) // 2,
+        0,
+        255,
+    ).astype(np.uint8)
     found = audit(Material("only pictures", PictureSet.of(truth.ids, noisy), truth))
     told = {name: f.verdict for name, f in found.findings.items()}
-    for name in ("split-leaks", "repeats-over-folds", "near-duplicates", "statistics-from-test",
-                 "choices-on-test", "chosen-stimuli", "best-of-samples", "retrieval", SLOW,
-                 "score-by-distance"):  # fmt: skip
+    for name in (
+        "split-leaks",
+        "repeats-over-folds",
+        "near-duplicates",
+        "statistics-from-test",
+        "choices-on-test",
+        "chosen-stimuli",
+        "best-of-samples",
+        "retrieval",
+        SLOW,
+        "score-by-distance",
+    ):
         assert told[name] == "cannot be told"
     assert told["ignores-the-brain"] == "passed"
     # Half of every pixel is the truth's; the other half is unknown.
@@ -350,8 +379,10 @@ def test_the_weights_of_a_blend_are_told(rng):
     found = audit(material, ["pixel-blends"]).findings["pixel-blends"]
     assert found.verdict == "failed"
     assert found.tables[0].rows[0][:3] == (
-        "the truth + low", "12 of 12", "0.30 (sd 0.00), 0.70 (sd 0.00)",
-    )  # fmt: skip
+        "the truth + low",
+        "12 of 12",
+        "0.30 (sd 0.00), 0.70 (sd 0.00)",
+    )
 
 
 def test_folds_of_a_run_keep_their_own_training_sets(rng):
@@ -431,8 +462,9 @@ def test_similarities_averaged_over_samples_are_an_honest_definition(rng, monkey
 
 def test_pictures_that_nobody_named_are_not_one_picture():
     def look(picture, fold):
-        trials = Trials(stimulus=np.array(list("abcd")), picture=np.array(picture),
-                        fold=np.array(fold))  # fmt: skip
+        trials = Trials(
+            stimulus=np.array(list("abcd")), picture=np.array(picture), fold=np.array(fold)
+        )
         found = audit(replace(_bare(np.random.default_rng(0)), trials=trials), [check])
         return found.findings[check].verdict
 
@@ -455,8 +487,10 @@ def test_repeats_are_known_by_their_ids_whatever_their_pictures_are_called(rng):
 
 def test_numbers_are_read_as_printed_and_found_by_their_definition():
     assert read_numbers("PixCorr .32, SSIM=0.431; 2-way pixels 78.4%") == (
-        Number("PixCorr", 0.32, 2), Number("SSIM", 0.431, 3), Number("2-way pixels", 0.784, 3),
-    )  # fmt: skip
+        Number("PixCorr", 0.32, 2),
+        Number("SSIM", 0.431, 3),
+        Number("2-way pixels", 0.784, 3),
+    )
     for text in ("PixCorr", "0.3", " ", "PixCorr high"):
         with pytest.raises(CalcarineError, match="claimed score"):
             read_numbers(text)

@@ -73,9 +73,22 @@ def run(monkeypatch, folder, *arguments):
 
 def test_all_files_together(claim, monkeypatch):
     found = run(
-        monkeypatch, claim, *CLAIM, "--train", "train", "--ids", "trials.csv", "--responses",
-        "raw.npz", "--predictions", "predictions.npz", "--samples", "samples", "--out", "a.html",
-    )  # fmt: skip
+        monkeypatch,
+        claim,
+        *CLAIM,
+        "--train",
+        "train",
+        "--ids",
+        "trials.csv",
+        "--responses",
+        "raw.npz",
+        "--predictions",
+        "predictions.npz",
+        "--samples",
+        "samples",
+        "--out",
+        "a.html",
+    )
     assert found.exit_code == 1, found.output
     content = json.loads((claim / "a.json").read_text())
     told = {check["name"]: check["verdict"] for check in content["checks"]}
@@ -87,8 +100,9 @@ def test_all_files_together(claim, monkeypatch):
     # Means and scales of four sessions, and the zeros of none: these responses are raw.
     assert scaling["numbers"]["equal to those of training and test"] == 8
     assert [n for n, verdict in told.items() if verdict == "cannot be told"] == [
-        "choices-on-test", "numbers-from-pictures",
-    ]  # fmt: skip
+        "choices-on-test",
+        "numbers-from-pictures",
+    ]
     assert "Means and scales made with test rows" in found.output
     assert "a.html" in found.output and len(content["given"]) == 7
 
@@ -116,17 +130,21 @@ def test_the_table_of_trials_still_counts_beside_responses_with_trials_of_their_
     own = pd.read_csv(claim / "scaled.csv", dtype=str)
     own.drop(columns="role").to_csv(claim / "no-role.csv", index=False)
     material = material_of_folders(
-        claim / "images", claim / "truth", ids=claim / "leak.csv",
+        claim / "images",
+        claim / "truth",
+        ids=claim / "leak.csv",
         responses=claim / "no-role.csv",
-    )  # fmt: skip
+    )
     assert material.trials.role[leak] == "train" and material.trials.fold is not None
     found = audit(material, ["split-leaks"]).findings["split-leaks"]
     assert found.verdict == "failed" and "test-003" in found.sentence
     with pytest.raises(CalcarineError, match=r"leak\.csv and .*scaled\.csv differ in the column r"):
         material_of_folders(
-            claim / "images", claim / "truth", ids=claim / "leak.csv",
+            claim / "images",
+            claim / "truth",
+            ids=claim / "leak.csv",
             responses=claim / "scaled.csv",
-        )  # fmt: skip
+        )
 
 
 def test_a_table_may_write_names_with_their_endings(claim):
@@ -146,10 +164,13 @@ def test_scalers_belong_to_sessions_by_name(claim, tmp_path, rng, names):
     role = np.array(["train"] * 12 + ["test"] * 4)
     train = values[:12]
     arrays = {
-        "responses": values, "stimulus": stimulus, "session": session, "role": role,
+        "responses": values,
+        "stimulus": stimulus,
+        "session": session,
+        "role": role,
         "scaler_sessions": np.array(names[::-1]),
         "scaler_mean": np.stack([train[1::2].mean(0), train[0::2].mean(0)]),
-    }  # fmt: skip
+    }
     np.savez(tmp_path / "r.npz", **arrays)
     _, _, found = read_responses(tmp_path / "r.npz", None)
     for one in found:

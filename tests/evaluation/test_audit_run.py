@@ -21,13 +21,25 @@ from calcarine.linear import load, save
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 OPTIONS = {
-    "n_train": 30, "n_test": 12, "n_early": 60, "n_ventral": 60, "n_other": 5, "n_sessions": 2,
-}  # fmt: skip
+    "n_train": 30,
+    "n_test": 12,
+    "n_early": 60,
+    "n_ventral": 60,
+    "n_other": 5,
+    "n_sessions": 2,
+}
 QUICK = [
-    "split-leaks", "repeats-over-folds", "near-duplicates", "statistics-from-test",
-    "transductive-prediction", "pretraining-on-test", "choices-on-test", "chosen-stimuli",
-    "best-of-samples", "truth-copies",
-]  # fmt: skip
+    "split-leaks",
+    "repeats-over-folds",
+    "near-duplicates",
+    "statistics-from-test",
+    "transductive-prediction",
+    "pretraining-on-test",
+    "choices-on-test",
+    "chosen-stimuli",
+    "best-of-samples",
+    "truth-copies",
+]
 
 
 def experiment(model, *settings):
@@ -35,13 +47,20 @@ def experiment(model, *settings):
         "takagi",
         None,
         [
-            f"dataset.options={json.dumps(OPTIONS)}", f"generation.model={model}",
-            "generation.steps=3", "generation.samples=1", "generation.candidates=2",
-            "ridge.n_alphas=3", "ridge.n_folds=3", "evaluation.n_boot=100",
-            "evaluation.n_permutations=100", "evaluation.ceilings=false", *settings,
+            f"dataset.options={json.dumps(OPTIONS)}",
+            f"generation.model={model}",
+            "generation.steps=3",
+            "generation.samples=1",
+            "generation.candidates=2",
+            "ridge.n_alphas=3",
+            "ridge.n_folds=3",
+            "evaluation.n_boot=100",
+            "evaluation.n_permutations=100",
+            "evaluation.ceilings=false",
+            *settings,
         ],
         name="simulated",
-    )  # fmt: skip
+    )
 
 
 def of_run(path, method=None):
@@ -72,11 +91,18 @@ def test_sessions_scaled_by_test_trials_are_found(rng, method, verdict):
     split = Split("own", tuple(f"s{k}" for k in range(12)), tuple(f"t{k}" for k in range(4)), "by")
     scaled, scaling = scale_sessions(raw, sessions, sessions < 3, ids, method)
     dataset = BrainDataset(
-        "toy", "a", make_responses(scaled, ids, sessions),
-        pd.DataFrame(np.zeros((20, 3)), columns=["x", "y", "z"]), {},
-        StimulusSet.from_arrays(pictures, [*split.train, *split.test]), (split,), True, "here",
-        "none", scaling=scaling,
-    )  # fmt: skip
+        "toy",
+        "a",
+        make_responses(scaled, ids, sessions),
+        pd.DataFrame(np.zeros((20, 3)), columns=["x", "y", "z"]),
+        {},
+        StimulusSet.from_arrays(pictures, [*split.train, *split.test]),
+        (split,),
+        True,
+        "here",
+        "none",
+        scaling=scaling,
+    )
     assert not dataset.rescales(split)
     statistics = list(_by_test_too(dataset, split))
     if verdict is None:

@@ -85,10 +85,12 @@ def test_a_stack_and_a_folder_score_alike(tmp_path, truth, made):
     results = [
         score_folder(tmp_path / a, tmp_path / b, method="m", settings=FAST)
         for a, b in (
-            ("truth", "recon"), ("truth", "recon.pt"), ("truth.npy", "recon"),
+            ("truth", "recon"),
+            ("truth", "recon.pt"),
+            ("truth.npy", "recon"),
             ("truth.npy", "recon.pt"),
         )
-    ]  # fmt: skip
+    ]
     own = [record for record in results[0].records if record["role"] == "method"]
     first = {record["metric"]: (record["value"], record["data"]) for record in own}
     for result in results[1:]:
@@ -105,8 +107,9 @@ def test_score_arrays_takes_tensors_in_any_order(truth, made):
     tensors = score_arrays(
         torch.from_numpy(np.moveaxis(truth, -1, 1).copy()),
         torch.from_numpy(np.moveaxis(made, -1, 2).copy()),
-        n_boot=20, n_permutations=19,
-    )  # fmt: skip
+        n_boot=20,
+        n_permutations=19,
+    )
     assert [r["value"] for r in plain.records] == [r["value"] for r in tensors.records]
 
 
@@ -200,8 +203,11 @@ def test_names_that_mean_the_same_are_paired(tmp_path, truth, made, truths, name
     order = [truths.index(key) for key in found.test.ids]
     np.testing.assert_array_equal(read_all(found)[:, 0], made[order, 0])
     assert (not found.notes) if note is None else (note in found.notes[0])
-    put(tmp_path / "s", [f"{name}_{s}" for name in names for s in range(3)], made.reshape(
-        -1, SIDE, SIDE, 3))  # fmt: skip
+    put(
+        tmp_path / "s",
+        [f"{name}_{s}" for name in names for s in range(3)],
+        made.reshape(-1, SIDE, SIDE, 3),
+    )
     if "by their numbers" not in str(note):
         found = open_folders(tmp_path / "t", tmp_path / "s", None, None)
         np.testing.assert_array_equal(read_all(found), made[order])
@@ -311,8 +317,15 @@ def test_predictions_may_be_one_array(tmp_path, truth, made):
         read_arrays(tmp_path / "p.npy")
     result = CliRunner().invoke(
         app,
-        ["score", "--truth", str(tmp_path / "t"), "--images", str(tmp_path / "m"), "--inputs",
-         str(tmp_path / "p.npz")],
-    )  # fmt: skip
+        [
+            "score",
+            "--truth",
+            str(tmp_path / "t"),
+            "--images",
+            str(tmp_path / "m"),
+            "--inputs",
+            str(tmp_path / "p.npz"),
+        ],
+    )
     assert result.exit_code == 0, result.output
     assert "No metric uses the arrays predictions" in " ".join(result.output.split())

@@ -204,8 +204,12 @@ def test_clip_is_refused_unless_all_of_its_weights_are_there(no_cache):
     from safetensors.torch import load_file, save_file
     from transformers import CLIPConfig, CLIPModel
 
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-             "num_attention_heads": 2}  # fmt: skip
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     whole = CLIPModel(
         CLIPConfig(
             text_config={**small, "vocab_size": 20},

@@ -241,8 +241,9 @@ def test_files_of_one_name_are_two_columns(folders, pictures):
     for name in ("close", "blind"):
         (folders / "runs" / name).mkdir(parents=True)
         paths.append(folders / "runs" / name / "scores.json")
-        result = score_arrays(pictures["truth"], pictures[name], method="z", n_boot=20,
-                              n_permutations=19)  # fmt: skip
+        result = score_arrays(
+            pictures["truth"], pictures[name], method="z", n_boot=20, n_permutations=19
+        )
         write_scores(paths[-1], result)
     found = compare_scores(paths, n_permutations=19)
     assert found.columns == ["z (close/scores)", "z (blind/scores)"]
@@ -258,9 +259,13 @@ def test_a_comparison_that_cannot_be_significant_says_so(tmp_path, pictures, n, 
     paths = []
     for method in ("truth", "blind"):
         found = score_arrays(
-            pictures["truth"][:n], pictures[method][:n], method=method, n_boot=20,
-            n_permutations=19, judge=None,
-        )  # fmt: skip
+            pictures["truth"][:n],
+            pictures[method][:n],
+            method=method,
+            n_boot=20,
+            n_permutations=19,
+            judge=None,
+        )
         paths.append(tmp_path / f"{method}.json")
         write_scores(paths[-1], found)
     found = compare_scores(paths, n_permutations=flips)
@@ -353,9 +358,13 @@ def test_scores_by_networks_of_other_weights_do_not_stand_in_one_row(folders, pi
     for judge in ("scenes", "digits"):
         path = folders / f"{judge}.json"
         result = score_arrays(
-            pictures["truth"], pictures["close"], method=judge, n_boot=20, n_permutations=19,
+            pictures["truth"],
+            pictures["close"],
+            method=judge,
+            n_boot=20,
+            n_permutations=19,
             judge=judge,
-        )  # fmt: skip
+        )
         write_scores(path, result)
         paths.append(path)
     with pytest.raises(CalcarineError, match=r"cannot stand in one table.*weights of judge"):
@@ -464,9 +473,13 @@ def named_files(folders, pictures, names, tag, order=None, old=False, subject=No
     for method, ids in zip(("close", "blind"), names, strict=True):
         rows = np.arange(N) if order is None or method == "close" else np.asarray(order)
         result = score_arrays(
-            pictures["truth"][rows], pictures[method][rows], method=method, ids=ids, n_boot=20,
+            pictures["truth"][rows],
+            pictures[method][rows],
+            method=method,
+            ids=ids,
+            n_boot=20,
             n_permutations=19,
-        )  # fmt: skip
+        )
         paths.append(folders / f"{tag}-{method}.json")
         write_scores(paths[-1], result, subject)
         if old:
@@ -542,7 +555,11 @@ def test_a_comparison_says_where_there_is_no_test_and_why(folders, files, pictur
     mixed = compare_scores([files["close", "a"], small], mix=True)
     assert mixed.tests == [] and any("not comparable" in note for note in mixed.notes)
     more = compare_scores(
-        [files["close", "a"], files["close", "b"], named_files(
-            folders, pictures, (PLAIN, PLAIN), "z")[1]], n_permutations=19,
-    )  # fmt: skip
+        [
+            files["close", "a"],
+            files["close", "b"],
+            named_files(folders, pictures, (PLAIN, PLAIN), "z")[1],
+        ],
+        n_permutations=19,
+    )
     assert more.tests == [] and "are of 2 and 1 subjects" in " ".join(more.notes)

@@ -30,8 +30,11 @@ LABELS = ["six", "nine", "one", "two"]
 CATEGORIES = ["six", "nine"] * (N // 2)
 IDS = [f"stim{i}" for i in range(N)]
 WANG = {
-    "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0,
-}  # fmt: skip
+    "gaussian_weights": True,
+    "sigma": 1.5,
+    "use_sample_covariance": False,
+    "data_range": 1.0,
+}
 FAST = {"n_boot": 50, "n_permutations": 99}
 
 

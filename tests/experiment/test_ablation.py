@@ -30,9 +30,14 @@ AXES = ["visdec.guide.loss.layers=2;4;8", "visdec.roi = early; all", "features.r
 
 def test_one_factor_at_a_time_and_every_combination():
     assert list(varied_rows(AXES)) == [
-        "as set", "guide.loss.layers=2", "guide.loss.layers=4", "guide.loss.layers=8",
-        "roi=early", "roi=all", "features.resize=lanczos",
-    ]  # fmt: skip
+        "as set",
+        "guide.loss.layers=2",
+        "guide.loss.layers=4",
+        "guide.loss.layers=8",
+        "roi=early",
+        "roi=all",
+        "features.resize=lanczos",
+    ]
     grid = product_rows(AXES)
     assert list(grid)[:3] == [
         "as set",

@@ -12,9 +12,12 @@ from calcarine.experiment.workspace import Workspace
 SMALL = [
     "dataset.options={n_train: 60, n_test: 12, n_sessions: 3, n_early: 24, n_ventral: 24, "
     "n_other: 12}",
-    "generation.steps=5", "encoding.ask=[latents, noise]", "encoding.strengths=[0.4]",
-    "encoding.n_boot=100", "encoding.n_permutations=50",
-]  # fmt: skip
+    "generation.steps=5",
+    "encoding.ask=[latents, noise]",
+    "encoding.strengths=[0.4]",
+    "encoding.n_boot=100",
+    "encoding.n_permutations=50",
+]
 
 MINI = ["generation.model=mini"]
 
@@ -89,9 +92,15 @@ def test_penalties_of_decoders_are_not_those_of_encoding(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", ["features.text=categories", "generation.latent_size=40", "evaluation.seed=3",
-                "generation.steps=6", "encoding.roi=early"]
-)  # fmt: skip
+    "setting",
+    [
+        "features.text=categories",
+        "generation.latent_size=40",
+        "evaluation.seed=3",
+        "generation.steps=6",
+        "encoding.roi=early",
+    ],
+)
 def test_the_key_of_encoding_holds_what_it_depends_on_where_nothing_else_does(tmp_path, setting):
     def key(*changes):
         settings = [*SMALL, *MINI, "ridge.when=never", "encoding.when=never", *changes]

@@ -81,10 +81,21 @@ def test_a_command_ends_in_one_sentence(
     monkeypatch.setattr(LatentDiffusion, method, fail)
     options = {"n_train": 24, "n_test": 8, "n_early": 10, "n_ventral": 10, "n_other": 2}
     arguments = [
-        "calcarine", "run", "--preset", "takagi", "--dataset", "simulated",
-        "--out", str(tmp_path / "run"), "--set", f"generation.model={tiny_stable_diffusion}",
-        "--set", f"dataset.options={json.dumps(options)}", "--set", "generation.steps=2",
-    ]  # fmt: skip
+        "calcarine",
+        "run",
+        "--preset",
+        "takagi",
+        "--dataset",
+        "simulated",
+        "--out",
+        str(tmp_path / "run"),
+        "--set",
+        f"generation.model={tiny_stable_diffusion}",
+        "--set",
+        f"dataset.options={json.dumps(options)}",
+        "--set",
+        "generation.steps=2",
+    ]
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit) as stop:
         main()

@@ -396,9 +396,14 @@ def test_a_damaged_decoder_is_one_sentence(run, name, damage):
         tree = json.loads(text)
         text = json.dumps(dict.fromkeys(tree, 3) | {"format": tree.get("format")}).encode()
     file.write_bytes(
-        {"cut": text[:-9], "empty": b"", "list": b"[1]", "numbers": text[:-1] + b"}" * 2,
-         "deep": b"[" * 9000}.get(damage, text)
-    )  # fmt: skip
+        {
+            "cut": text[:-9],
+            "empty": b"",
+            "list": b"[1]",
+            "numbers": text[:-1] + b"}" * 2,
+            "deep": b"[" * 9000,
+        }.get(damage, text)
+    )
     result = CliRunner().invoke(app, ["audit", str(run)])
     assert isinstance(result.exception, CalcarineError), result.exception
 

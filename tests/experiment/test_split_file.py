@@ -12,8 +12,13 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
 
 OPTIONS = {
-    "n_train": 24, "n_test": 12, "n_early": 30, "n_ventral": 30, "n_other": 5, "n_sessions": 3,
-}  # fmt: skip
+    "n_train": 24,
+    "n_test": 12,
+    "n_early": 30,
+    "n_ventral": 30,
+    "n_other": 5,
+    "n_sessions": 3,
+}
 
 
 def experiment(model, split, *settings):

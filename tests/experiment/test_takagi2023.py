@@ -64,9 +64,12 @@ def test_z_is_decoded_from_early_and_c_from_ventral_voxels(tiny_stable_diffusion
 
     sizes = {**SMALL, "n_early": 20, "n_ventral": 30}
     settings = [
-        *QUICK[1:], f"dataset.options={json.dumps(sizes)}",
-        f"generation.model={tiny_stable_diffusion}", "encoding.when=never", "ridge.n_alphas=3",
-    ]  # fmt: skip
+        *QUICK[1:],
+        f"dataset.options={json.dumps(sizes)}",
+        f"generation.model={tiny_stable_diffusion}",
+        "encoding.when=never",
+        "ridge.n_alphas=3",
+    ]
     run = RunDirectory(tmp_path / "run", load_experiment("takagi2023", None, settings))
     work = Workspace(run)
     assert work.roi == {"z": "early", "c": "ventral", "pixels": "early"}

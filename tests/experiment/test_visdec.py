@@ -32,23 +32,44 @@ def image_network(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("vit-mae")
     new_image_autoencoder(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        image_size=32, patch_size=8, decoder_hidden_size=16, decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=2, decoder_intermediate_size=16,
-    ).model.save_pretrained(folder)  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
+        decoder_hidden_size=16,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    ).model.save_pretrained(folder)
     return folder
 
 
 def settings(model, image_network, *more):
-    options = {"n_train": 24, "n_test": 6, "n_sessions": 2, "n_early": 40, "n_ventral": 40,
-               "n_other": 10, "n_repeats": 2}  # fmt: skip
+    options = {
+        "n_train": 24,
+        "n_test": 6,
+        "n_sessions": 2,
+        "n_early": 40,
+        "n_ventral": 40,
+        "n_other": 10,
+        "n_repeats": 2,
+    }
     phases = [
         f"visdec.{phase}.training.{key}={value}"
         for phase in ("pretrain", "guide", "adapt")
         for key, value in {"steps": 3, "batch_size": 8, "warmup_steps": 1}.items()
     ]
-    encoder = {"patch": 16, "dim": 16, "depth": 1, "heads": 2, "decoder_dim": 16,
-               "decoder_depth": 1, "decoder_heads": 2}  # fmt: skip
+    encoder = {
+        "patch": 16,
+        "dim": 16,
+        "depth": 1,
+        "heads": 2,
+        "decoder_dim": 16,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+    }
     return [
         *(f"dataset.options.{key}={value}" for key, value in options.items()),
         f"generation.model={model}",
@@ -320,9 +341,11 @@ def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_
 
     first = place(finished, "pretrain") / "encoder"
     again = experiment(
-        tiny_stable_diffusion, image_network, f"visdec.pretrain.start={first}",
+        tiny_stable_diffusion,
+        image_network,
+        f"visdec.pretrain.start={first}",
         "visdec.guide.when=never",
-    )  # fmt: skip
+    )
     work = Workspace(RunDirectory(tmp_path / "second", again))
     run_stage(work, "pretrain")
     second = work.phase("pretrain", work.splits[0]) / "encoder"
@@ -332,9 +355,11 @@ def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_
     file = _paths(second)[1]
     file.write_text(file.read_text().replace('"unknown": false', '"unknown": true'))
     third = experiment(
-        tiny_stable_diffusion, image_network, f"visdec.pretrain.start={second}",
+        tiny_stable_diffusion,
+        image_network,
+        f"visdec.pretrain.start={second}",
         "visdec.guide.when=never",
-    )  # fmt: skip
+    )
     assert met_test_responses(third.visdec) == "unknown"
 
 
@@ -343,9 +368,11 @@ def test_weights_that_met_the_test_responses_are_refused(
 ):
     start = place(finished, "pretrain") / "encoder"
     again = experiment(
-        tiny_stable_diffusion, image_network, f"visdec.pretrain.start={start}",
+        tiny_stable_diffusion,
+        image_network,
+        f"visdec.pretrain.start={start}",
         "visdec.guide.when=never",
-    )  # fmt: skip
+    )
     run_stage(Workspace(RunDirectory(tmp_path / "fine", again)), "pretrain")
     work = Workspace(RunDirectory(tmp_path / "other", again))
     split = work.dataset.splits[0]
@@ -396,9 +423,13 @@ def test_test_responses_in_the_pool_are_refused_or_stamped(
     with pytest.raises(CalcarineError, match="transductive"):
         experiment(tiny_stable_diffusion, image_network, pool)
     allowed = experiment(
-        tiny_stable_diffusion, image_network, pool, "visdec.allow_transductive=true",
-        "ridge.when=never", "visdec.guide.when=never",
-    )  # fmt: skip
+        tiny_stable_diffusion,
+        image_network,
+        pool,
+        "visdec.allow_transductive=true",
+        "ridge.when=never",
+        "visdec.guide.when=never",
+    )
     run = run_experiment(allowed, tmp_path / "run")
     assert "Transductive:" in (run.path / "report.html").read_text()
     assert "guide" not in run.manifest()["times"]
@@ -409,10 +440,15 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
 
     monkeypatch.setattr(workspace, "load_model", lambda *a, **k: random_class_conditional(True))
     given = [
-        "visdec.model=model.ckpt", "ridge.when=never",
-        "visdec.adapt.sampler=plms", "visdec.adapt.guidance=1", "visdec.adapt.samples=1",
-        "visdec.pretrain.when=never", "visdec.guide.when=never", "visdec.adapt.loss.tokens=5",
-    ]  # fmt: skip
+        "visdec.model=model.ckpt",
+        "ridge.when=never",
+        "visdec.adapt.sampler=plms",
+        "visdec.adapt.guidance=1",
+        "visdec.adapt.samples=1",
+        "visdec.pretrain.when=never",
+        "visdec.guide.when=never",
+        "visdec.adapt.loss.tokens=5",
+    ]
     with pytest.raises(CalcarineError, match="has no text"):
         run_experiment(experiment("nowhere", image_network, *given), tmp_path / "aligned")
     wanted = experiment("nowhere", image_network, *given, "visdec.adapt.loss.align=0")
@@ -442,11 +478,18 @@ def tuned(image_network, tmp_path, monkeypatch):
     file = tmp_path / "tuned.pth"
     torch.save({"model_state_dict": weights}, file)
     given = [
-        "dataset.options.n_other=26", "visdec.roi=other", "visdec.model=model.ckpt",
-        "ridge.when=never", f"visdec.adapt.start={file}", "visdec.pretrain.when=never",
-        "visdec.guide.when=never", "visdec.adapt.guidance=1", "visdec.adapt.samples=1",
-        "visdec.adapt.loss={align: 0, latent: 0}", "visdec.adapt.strength=1",
-    ]  # fmt: skip
+        "dataset.options.n_other=26",
+        "visdec.roi=other",
+        "visdec.model=model.ckpt",
+        "ridge.when=never",
+        f"visdec.adapt.start={file}",
+        "visdec.pretrain.when=never",
+        "visdec.guide.when=never",
+        "visdec.adapt.guidance=1",
+        "visdec.adapt.samples=1",
+        "visdec.adapt.loss={align: 0, latent: 0}",
+        "visdec.adapt.strength=1",
+    ]
     return weights, lambda *more: experiment("nowhere", image_network, *given, *more)
 
 
@@ -505,10 +548,13 @@ def test_learned_positions_of_a_published_encoder_are_kept(
     weights["pos_embed"] = torch.randn(1, n_patches + 1, 16)
     torch.save({"model": weights}, tmp_path / "learned.pth")
     wanted = experiment(
-        tiny_stable_diffusion, image_network, "visdec.pretrain.when=never",
-        "visdec.guide.when=never", f"visdec.pretrain.start={tmp_path / 'learned.pth'}",
+        tiny_stable_diffusion,
+        image_network,
+        "visdec.pretrain.when=never",
+        "visdec.guide.when=never",
+        f"visdec.pretrain.start={tmp_path / 'learned.pth'}",
         "visdec.encoder.embedding=shared",
-    )  # fmt: skip
+    )
     work = Workspace(RunDirectory(tmp_path / "run", wanted))
     run_stage(work, "adapt")
     positions = visdec.conditioning(work, work.splits[0]).conditioner.encoder.positions
@@ -675,9 +721,12 @@ def test_an_ablation_shares_what_is_the_same_and_is_stamped(
 ):
     rows = product_rows(["visdec.pretrain.when=always;never", "visdec.adapt.training.steps=2;3"])
     given = settings(
-        tiny_stable_diffusion, image_network, "visdec.pretrain.pool=[own, test]",
-        "visdec.allow_transductive=true", "visdec.guide.when=never",
-    )  # fmt: skip
+        tiny_stable_diffusion,
+        image_network,
+        "visdec.pretrain.pool=[own, test]",
+        "visdec.allow_transductive=true",
+        "visdec.guide.when=never",
+    )
     table = run_ablation(rows, tmp_path, settings=given, seeds=1)
     # "as set" is one of the four combinations; those with pre-training share it.
     trained = sorted(p.name.split("-")[0] for p in (tmp_path / "trained").iterdir())

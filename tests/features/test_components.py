@@ -33,8 +33,9 @@ def test_on_disk_in_small_blocks_is_as_in_memory(tmp_path, rng, monkeypatch):
     """Strong and weak components alike."""
     values = rng.normal(size=(60, 30)) * np.logspace(0, -4, 30)
     features = (values @ rng.normal(size=(30, 6 * 8 * 8))).reshape(60, 6, 8, 8).astype(np.float32)
-    array = zarr.create_array(store=tmp_path / "a.zarr", shape=features.shape, dtype="float32",
-                              chunks=(16, 2, 8, 8))  # fmt: skip
+    array = zarr.create_array(
+        store=tmp_path / "a.zarr", shape=features.shape, dtype="float32", chunks=(16, 2, 8, 8)
+    )
     array[:] = features
     train = np.arange(60) % 4 > 0
     monkeypatch.setattr(components, "_BLOCK_VALUES", 60 * 200)

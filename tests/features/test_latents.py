@@ -96,9 +96,11 @@ def test_changed_maps_and_labels_are_made_anew(store, model, stimuli):
     options = {"picture": "semantic_map"}
     before = visual_latent(store, model, stimuli, 64, **options)
     changed = StimulusSet.from_arrays(
-        stimuli.images(), categories=["x"] * 5, captions=["a cat"] * 5,
+        stimuli.images(),
+        categories=["x"] * 5,
+        captions=["a cat"] * 5,
         semantic_maps=stimuli.semantic_maps() + 1,
-    )  # fmt: skip
+    )
     assert not np.allclose(visual_latent(store, model, changed, 64, **options), before)
     c = text_conditioning(store, model, stimuli, text="categories")
     assert not np.allclose(text_conditioning(store, model, changed, text="categories"), c)

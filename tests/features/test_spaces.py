@@ -9,8 +9,17 @@ from calcarine.features import weights as weights_module
 from calcarine.features.networks import ImageNetwork, load_network
 from calcarine.stimuli import StimulusSet
 
-NAMES = ["z", "c", "labels", "zc@0.4", "zc@0.8", "zc@0.8:early", "zc@0.8:step1",
-         "unet:mid_block@0.8:late", "unet:down_blocks.0@0.8:early"]  # fmt: skip
+NAMES = [
+    "z",
+    "c",
+    "labels",
+    "zc@0.4",
+    "zc@0.8",
+    "zc@0.8:early",
+    "zc@0.8:step1",
+    "unet:mid_block@0.8:late",
+    "unet:down_blocks.0@0.8:early",
+]
 OPTIONS = {"steps": 5, "guidance": 3.0}
 
 
@@ -56,18 +65,29 @@ def test_one_pass_a_strength_and_none_the_second_time(model, stimuli, tmp_path, 
 
 def test_batches_change_nothing(model, stimuli, tmp_path):
     one, two = (
-        extract_spaces(NAMES, model, stimuli, FeatureStore(tmp_path / str(size)), batch_size=size,
-                       **OPTIONS)
+        extract_spaces(
+            NAMES, model, stimuli, FeatureStore(tmp_path / str(size)), batch_size=size, **OPTIONS
+        )
         for size in (2, 7)
-    )  # fmt: skip
+    )
     for name in NAMES:
         np.testing.assert_allclose(one[name][:], two[name][:], atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "zz", "zc@", "zc@0", "zc@1.5", "zc@1.2.3", "unet:mid_block@0.8", "zc@0.8:soon",
-             "unet:@0.8:late"]
-)  # fmt: skip
+    "name",
+    [
+        "",
+        "zz",
+        "zc@",
+        "zc@0",
+        "zc@1.5",
+        "zc@1.2.3",
+        "unet:mid_block@0.8",
+        "zc@0.8:soon",
+        "unet:@0.8:late",
+    ],
+)
 def test_wrong_names_are_told(name):
     with pytest.raises(CalcarineError, match="There is no feature space"):
         SpaceName.parse(name)
@@ -96,8 +116,9 @@ def test_layers_of_a_network_are_what_it_computes(model, stimuli, tmp_path):
 
     made = network()
     names = ["net:alexnet:features.1", "net:alexnet:classifier.6"]
-    found = extract_spaces(names, model, stimuli, FeatureStore(tmp_path), batch_size=3,
-                           networks=lambda name: made)  # fmt: skip
+    found = extract_spaces(
+        names, model, stimuli, FeatureStore(tmp_path), batch_size=3, networks=lambda name: made
+    )
     pixels = torch.from_numpy(stimuli.images()).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         first = made.module.features[:2](pixels)
@@ -106,8 +127,13 @@ def test_layers_of_a_network_are_what_it_computes(model, stimuli, tmp_path):
     np.testing.assert_allclose(found[names[1]][:], last.numpy(), atol=1e-5)
     assert not made.module.classifier[6]._forward_hooks
     with pytest.raises(CalcarineError, match=r"no layer features\.99; it has features"):
-        extract_spaces(["net:alexnet:features.99"], model, stimuli, FeatureStore(tmp_path),
-                       networks=lambda name: made)  # fmt: skip
+        extract_spaces(
+            ["net:alexnet:features.99"],
+            model,
+            stimuli,
+            FeatureStore(tmp_path),
+            networks=lambda name: made,
+        )
 
 
 def test_weights_come_from_the_cache_or_not_at_all(tmp_path, monkeypatch):

@@ -14,23 +14,82 @@ import yaml
 Mutation = Callable[[bytes, Random], bytes]
 
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 0.5, 1e308, 10**40, float("nan"), float("inf"), "", " ", "x", "1",
-    "é\u200b", "a" * 3000, [], [1], ["x"], [[1]], [None], {}, {"x": 1}, "../x", "/etc/passwd", "\0",
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    0.5,
+    1e308,
+    10**40,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "x",
+    "1",
+    "é\u200b",
+    "a" * 3000,
+    [],
+    [1],
+    ["x"],
+    [[1]],
+    [None],
+    {},
+    {"x": 1},
+    "../x",
+    "/etc/passwd",
+    "\0",
+)
 ODD_NUMBERS = (
-    b"0", b"-1", b"-0.5", b"1e999", b"nan", b"inf", b"-inf", b"99999999999999999999", b"", b"x",
-    b"1,5", b"0x10", b"1e-320", b"2147483648", b"+", b"\xd9\xa3",
-)  # fmt: skip
+    b"0",
+    b"-1",
+    b"-0.5",
+    b"1e999",
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"99999999999999999999",
+    b"",
+    b"x",
+    b"1,5",
+    b"0x10",
+    b"1e-320",
+    b"2147483648",
+    b"+",
+    b"\xd9\xa3",
+)
 ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "cp1252", "utf-8-sig", "cp037", "shift-jis")
 _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 ODD_YAML = (
-    b"2026-13-45", b"0x", b"0b2", b"1:99:99", b"!!python/object:os.system", b"&a [*a]", b"*b",
-    b"{? [a]: b}", b"{? {a: b}: c}", b"<<", b"!!binary x", b"!!int x", b"!!float", b"| ", b"{",
-    b"]", b"!!set {a, b}", b"!!timestamp x", b"~", b".inf", b".nan", b"0o9", b"1_0",
-    b"- - -", b"\"\\x",
-)  # fmt: skip
+    b"2026-13-45",
+    b"0x",
+    b"0b2",
+    b"1:99:99",
+    b"!!python/object:os.system",
+    b"&a [*a]",
+    b"*b",
+    b"{? [a]: b}",
+    b"{? {a: b}: c}",
+    b"<<",
+    b"!!binary x",
+    b"!!int x",
+    b"!!float",
+    b"| ",
+    b"{",
+    b"]",
+    b"!!set {a, b}",
+    b"!!timestamp x",
+    b"~",
+    b".inf",
+    b".nan",
+    b"0o9",
+    b"1_0",
+    b"- - -",
+    b'"\\x',
+)
 
 
 # Any bytes.
@@ -91,8 +150,10 @@ def swap_blocks(data: bytes, rng: Random) -> bytes:
 
 def replace_number(data: bytes, rng: Random) -> bytes:
     numbers = list(_NUMBER.finditer(data))
-    for number in sorted(rng.sample(numbers, min(len(numbers), rng.choice((1, 1, 1, 5)))),
-                         key=lambda found: -found.start()):  # fmt: skip
+    for number in sorted(
+        rng.sample(numbers, min(len(numbers), rng.choice((1, 1, 1, 5)))),
+        key=lambda found: -found.start(),
+    ):
         data = data[: number.start()] + rng.choice(ODD_NUMBERS) + data[number.end() :]
     return data
 
@@ -121,8 +182,20 @@ def change_word(data: bytes, rng: Random) -> bytes:
     if not words:
         return data
     word = rng.choice(words)
-    new = rng.choice((b"", b"nan", b"null", b"\xff\xfe", b'"', b"=1+1", word[0] * 2, word[0][:-1],
-                      word[0].swapcase(), rng.choice(words)[0]))  # fmt: skip
+    new = rng.choice(
+        (
+            b"",
+            b"nan",
+            b"null",
+            b"\xff\xfe",
+            b'"',
+            b"=1+1",
+            word[0] * 2,
+            word[0][:-1],
+            word[0].swapcase(),
+            rng.choice(words)[0],
+        )
+    )
     return data[: word.start()] + new + data[word.end() :]
 
 
@@ -155,13 +228,27 @@ def deep_json(data: bytes, rng: Random) -> bytes:
 
 
 BYTES: tuple[Mutation, ...] = (
-    truncate, empty, flip_bits, flip_bits, set_bytes, set_bytes, zero_range, delete_block,
-    insert_block, duplicate_block, swap_blocks,
-)  # fmt: skip
+    truncate,
+    empty,
+    flip_bits,
+    flip_bits,
+    set_bytes,
+    set_bytes,
+    zero_range,
+    delete_block,
+    insert_block,
+    duplicate_block,
+    swap_blocks,
+)
 TEXT: tuple[Mutation, ...] = (
-    replace_number, replace_number, drop_line, duplicate_line, change_separator, change_word,
+    replace_number,
+    replace_number,
+    drop_line,
+    duplicate_line,
+    change_separator,
+    change_word,
     change_encoding,
-)  # fmt: skip
+)
 JSON: tuple[Mutation, ...] = (change_json,) * 12 + (deep_json,)
 YAML: tuple[Mutation, ...] = (change_yaml,) * 12 + (odd_yaml,) * 4 + (deep_json,)
 

@@ -238,11 +238,21 @@ def build_pictures(folder: Path) -> None:
 
     for number, (suffix, mode) in enumerate(
         (
-            ("png", "RGB"), ("png", "RGBA"), ("png", "P"), ("png", "L"), ("png", "1"),
-            ("jpg", "RGB"), ("jpg", "CMYK"), ("gif", "P"), ("tif", "RGB"), ("bmp", "RGB"),
-            ("webp", "RGB"), ("ppm", "RGB"), ("pgm", "L"),
+            ("png", "RGB"),
+            ("png", "RGBA"),
+            ("png", "P"),
+            ("png", "L"),
+            ("png", "1"),
+            ("jpg", "RGB"),
+            ("jpg", "CMYK"),
+            ("gif", "P"),
+            ("tif", "RGB"),
+            ("bmp", "RGB"),
+            ("webp", "RGB"),
+            ("ppm", "RGB"),
+            ("pgm", "L"),
         )
-    ):  # fmt: skip
+    ):
         picture = Image.fromarray(pictures(1)[0]).convert(mode)
         picture.getexif()[274] = 6
         place = folder / f"{number}.{suffix}"
@@ -333,9 +343,12 @@ def build_claim(folder: Path) -> None:
     values = rng.normal(size=(18, 5))
     np.save(folder / "responses.npy", values)
     np.savez(
-        folder / "responses.npz", responses=values, scaler_sessions=[1, 2],
-        scaler_mean=np.zeros((2, 5)), scaler_scale=np.ones((2, 5)),
-    )  # fmt: skip
+        folder / "responses.npz",
+        responses=values,
+        scaler_sessions=[1, 2],
+        scaler_mean=np.zeros((2, 5)),
+        scaler_scale=np.ones((2, 5)),
+    )
     pd.concat([trials, pd.DataFrame(values).add_prefix("v")], axis=1).to_csv(
         folder / "responses.csv", index=False
     )
@@ -346,8 +359,14 @@ def build_claim(folder: Path) -> None:
     torch.save({k: torch.as_tensor(v) for k, v in arrays.items()}, folder / "predictions.pt")
 
 
-CHECKS = ["split-leaks", "repeats-over-folds", "statistics-from-test", "transductive-prediction",
-          "pretraining-on-test", "dimension-collapse"]  # fmt: skip
+CHECKS = [
+    "split-leaks",
+    "repeats-over-folds",
+    "statistics-from-test",
+    "transductive-prediction",
+    "pretraining-on-test",
+    "dimension-collapse",
+]
 
 
 def audit_claim(folder: Path, responses: str, predictions: str) -> None:
@@ -355,16 +374,25 @@ def audit_claim(folder: Path, responses: str, predictions: str) -> None:
     from calcarine.evaluation.audit.folders import material_of_folders
 
     material = material_of_folders(
-        folder / "images", folder / "truth", ids=folder / "ids.csv",
-        responses=folder / responses, predictions=folder / predictions,
-    )  # fmt: skip
+        folder / "images",
+        folder / "truth",
+        ids=folder / "ids.csv",
+        responses=folder / responses,
+        predictions=folder / predictions,
+    )
     json.dumps(audit(material, CHECKS).content(), allow_nan=False)
 
 
 # A run.
 
-OPTIONS = {"n_train": 24, "n_test": 8, "n_early": 30, "n_ventral": 30, "n_other": 5,
-           "n_sessions": 2}  # fmt: skip
+OPTIONS = {
+    "n_train": 24,
+    "n_test": 8,
+    "n_early": 30,
+    "n_ventral": 30,
+    "n_other": 5,
+    "n_sessions": 2,
+}
 
 
 def model_beside(folder: Path) -> Path:
@@ -379,21 +407,30 @@ def build_run(folder: Path) -> None:
     from calcarine.experiment import load_experiment, run_experiment
 
     settings = [
-        f"dataset.options={json.dumps(OPTIONS)}", f"generation.model={model_beside(folder)}",
-        "generation.steps=2", "generation.samples=1", "generation.candidates=0",
-        "ridge.n_alphas=3", "ridge.n_folds=2", "evaluation.n_boot=100",
-        "evaluation.n_permutations=100", "evaluation.ceilings=false",
-    ]  # fmt: skip
+        f"dataset.options={json.dumps(OPTIONS)}",
+        f"generation.model={model_beside(folder)}",
+        "generation.steps=2",
+        "generation.samples=1",
+        "generation.candidates=0",
+        "ridge.n_alphas=3",
+        "ridge.n_folds=2",
+        "evaluation.n_boot=100",
+        "evaluation.n_permutations=100",
+        "evaluation.ceilings=false",
+    ]
     run_experiment(load_experiment("takagi", None, settings, name="simulated"), folder / "run")
     calcarine("bottleneck", folder / "run", "--ranks", "0,2")
 
 
 def build_encoding(folder: Path) -> None:
     settings = [
-        f"dataset.options={json.dumps(OPTIONS)}", f"generation.model={model_beside(folder)}",
-        "generation.steps=2", "encoding.ask=[latents]", "encoding.n_boot=100",
+        f"dataset.options={json.dumps(OPTIONS)}",
+        f"generation.model={model_beside(folder)}",
+        "generation.steps=2",
+        "encoding.ask=[latents]",
+        "encoding.n_boot=100",
         "encoding.n_permutations=20",
-    ]  # fmt: skip
+    ]
     words = [part for text in settings for part in ("--set", text)]
     calcarine("encode", "--dataset", "simulated", "--out", folder / "run", *words)
 
@@ -404,10 +441,17 @@ def build_visdec(folder: Path) -> None:
 
     images = folder.parent / "vit-mae"
     new_image_autoencoder(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        image_size=32, patch_size=8, decoder_hidden_size=16, decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=2, decoder_intermediate_size=16,
-    ).model.save_pretrained(images)  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
+        decoder_hidden_size=16,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    ).model.save_pretrained(images)
     settings = module_of_tests("experiment/test_visdec.py").settings(model_beside(folder), images)
     run_experiment(load_experiment("visdec-mini", None, settings), folder / "run")
 
@@ -458,8 +502,23 @@ def build_other_run(folder: Path) -> None:
 
 def study_of_run(folder: Path) -> None:
     out = folder / "study"
-    calcarine("study", "make", folder / "run", "--out", out, "--originals", 2, "--raters", 1,
-              "--practice", 1, "--catch", 1, "--size", 32)  # fmt: skip
+    calcarine(
+        "study",
+        "make",
+        folder / "run",
+        "--out",
+        out,
+        "--originals",
+        2,
+        "--raters",
+        1,
+        "--practice",
+        1,
+        "--catch",
+        1,
+        "--size",
+        32,
+    )
 
 
 # Fitted models.
@@ -510,8 +569,16 @@ def build_encoder(folder: Path) -> None:
     from calcarine.networks.storage import new_autoencoder, save_encoder
     from calcarine.networks.training.storage import save_tree
 
-    config = AutoencoderConfig(n_patches=5, patch=4, dim=16, depth=1, heads=2, decoder_dim=12,
-                               decoder_depth=1, decoder_heads=2)  # fmt: skip
+    config = AutoencoderConfig(
+        n_patches=5,
+        patch=4,
+        dim=16,
+        depth=1,
+        heads=2,
+        decoder_dim=12,
+        decoder_depth=1,
+        decoder_heads=2,
+    )
     network = new_autoencoder(config)
     save_encoder(folder / "encoder", network, {"from": "GOD", "epoch": 3})
     state = {"network": network.state_dict(), "step": 3, "history": [{"loss": 0.5}, (1, None)]}
@@ -564,9 +631,16 @@ def build_study(folder: Path) -> None:
     web = module_of_tests("web/conftest.py")
     run = web.make_run(folder.parent / "study-run", 6)
     study = web.Study(
-        web.make_study(web.from_runs([run]), folder / "study", n_originals=2, n_raters=2,
-                       practice=1, catch=1, size=32).path
-    )  # fmt: skip
+        web.make_study(
+            web.from_runs([run]),
+            folder / "study",
+            n_originals=2,
+            n_raters=2,
+            practice=1,
+            catch=1,
+            size=32,
+        ).path
+    )
     for _, token in study.links():
         web.Rater(study, token).finish(web.first)
     with study.connection(write=True) as connection:
@@ -583,19 +657,37 @@ def study(commands: Iterable[str]) -> tuple[Use, ...]:
 
 
 ALL = (
-    *(dataset("own", f"own-{form}", ready=True, weight=0.4, betas=form)
-      for form in ("npy", "nii", "h5")),
+    *(
+        dataset("own", f"own-{form}", ready=True, weight=0.4, betas=form)
+        for form in ("npy", "nii", "h5")
+    ),
     Target("own-mat", build_own_mat, (partial(check, "own"), partial(load, "own"))),
-    Target("own-prepared", build_prepared, (partial(load, "own"), partial(check, "own")),
-           ("prepared/**/*",)),
+    Target(
+        "own-prepared",
+        build_prepared,
+        (partial(load, "own"), partial(check, "own")),
+        ("prepared/**/*",),
+    ),
     dataset("bids", ready=True, weight=0.4),
     dataset("nsd", ready=True, weight=0.3, n_subjects=1, sessions=2, trials=30, picture=16),
-    dataset("nsd", "nsd-nifti", ready=True, weight=0.3, n_subjects=1, sessions=2, trials=30,
-            picture=16, betas="nii.gz"),
+    dataset(
+        "nsd",
+        "nsd-nifti",
+        ready=True,
+        weight=0.3,
+        n_subjects=1,
+        sessions=2,
+        trials=30,
+        picture=16,
+        betas="nii.gz",
+    ),
     dataset("god", people=1, voxels=20, size=8),
     dataset("bold5000", people=["CSI1"], voxels=3, size=12),
-    Target("hcp", partial(fake, "hcp", people=2, grayordinates=300, frames=40),
-           (partial(check, "hcp"), vectors, prepare_hcp)),
+    Target(
+        "hcp",
+        partial(fake, "hcp", people=2, grayordinates=300, frames=40),
+        (partial(check, "hcp"), vectors, prepare_hcp),
+    ),
     *(dataset(name) for name in ("digits69", "miyawaki_vbcca", "ncc_s2", "haxby_slice")),
     Target("features", features, (features,)),
     Target("split", build_split, (read_split,), weight=2),
@@ -605,26 +697,38 @@ ALL = (
     Target("stacks", build_stacks, (read_stacks, score_stacks)),
     Target("scores", build_scores, (compare, partial(compare, mix=True)), weight=3),
     Target(
-        "audit", build_claim,
-        (partial(audit_claim, responses="responses.csv", predictions="predictions.npz"),
-         partial(audit_claim, responses="responses.npz", predictions="predictions.npy"),
-         partial(audit_claim, responses="responses.npy", predictions="predictions.pt")),
+        "audit",
+        build_claim,
+        (
+            partial(audit_claim, responses="responses.csv", predictions="predictions.npz"),
+            partial(audit_claim, responses="responses.npz", predictions="predictions.npy"),
+            partial(audit_claim, responses="responses.npy", predictions="predictions.pt"),
+        ),
         weight=2,
     ),
     Target("run", build_run, (audit_run, score_run), weight=0.4),
     Target("run-report", build_run, (report,), weight=0.2),
     Target("run-continued", build_run, (continue_run, bottleneck), weight=0.15, slow=True),
     Target("encoding", build_encoding, (encode, encoding_report), weight=0.03, slow=True),
-    Target("visdec", build_visdec, (audit_run, continue_run),
-           ("run/networks/**/*", "run/decoder/**/*", "run/.stages/*", "run/*.json", "run/*.yaml"),
-           weight=0.03, slow=True),
+    Target(
+        "visdec",
+        build_visdec,
+        (audit_run, continue_run),
+        ("run/networks/**/*", "run/decoder/**/*", "run/.stages/*", "run/*.json", "run/*.yaml"),
+        weight=0.03,
+        slow=True,
+    ),
     Target("gallery", build_other_run, (gallery, study_of_run), weight=1),
-    Target("ridge", build_ridge, (partial(load_ridge, name="ridge"),
-                                  partial(load_ridge, name="group")), weight=2),
+    Target(
+        "ridge",
+        build_ridge,
+        (partial(load_ridge, name="ridge"), partial(load_ridge, name="group")),
+        weight=2,
+    ),
     Target("latents", build_latents, (load_latents,)),
     Target("encoder", build_encoder, (load_encoder, load_checkpoint), weight=2),
     Target("model", build_model, (load_model,)),
     Target("published", build_published, (load_published,)),
     Target("study", build_study, study(("status", "export", "analyse", "invite"))),
-)  # fmt: skip
+)
 TARGETS = {target.name: target for target in ALL}

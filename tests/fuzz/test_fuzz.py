@@ -43,8 +43,10 @@ class Worker:
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, str(HERE / "worker.py"), str(self.root)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         process = self.process
         print(json.dumps([name, seed]), file=process.stdin, flush=True)
         if not select.select([process.stdout], [], [], HANG)[0]:

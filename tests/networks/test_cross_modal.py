@@ -44,12 +44,19 @@ def image_network(**changes):
     torch.manual_seed(0)
     return new_image_autoencoder(
         **{
-            "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 32, "image_size": 16, "patch_size": 4, "decoder_hidden_size": 16,
-            "decoder_num_hidden_layers": 3, "decoder_num_attention_heads": 2,
-            "decoder_intermediate_size": 16, **changes,
+            "hidden_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "image_size": 16,
+            "patch_size": 4,
+            "decoder_hidden_size": 16,
+            "decoder_num_hidden_layers": 3,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 16,
+            **changes,
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -288,9 +295,17 @@ def adaptation(kind="epsilon", drop=0.0, time=10, align=0.0, contexts=None, late
     stimuli = StimulusVectors(responses(), IDS, 4, trials="mean")
     latents = torch.randn(6, 2, 4, 4, generator=seeded())
     return DiffusionAdaptation(
-        conditioner, Unet(), DDIMScheduler(prediction_type=kind), stimuli, stimuli, latents,
-        latents, AdaptationConfig(drop_condition=drop, align=align, latent=latent), None, contexts,
-    )  # fmt: skip
+        conditioner,
+        Unet(),
+        DDIMScheduler(prediction_type=kind),
+        stimuli,
+        stimuli,
+        latents,
+        latents,
+        AdaptationConfig(drop_condition=drop, align=align, latent=latent),
+        None,
+        contexts,
+    )
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -213,9 +213,11 @@ def test_pretraining_learns_what_vectors_have_in_common():
     x = (rng.standard_normal((96, 3)) @ loads).astype(np.float32)
     torch.manual_seed(0)
     task = ContrastPretraining(
-        FMRIAutoencoder(TINY), patch_vectors(x[:64], 4), patch_vectors(x[64:], 4),
+        FMRIAutoencoder(TINY),
+        patch_vectors(x[:64], 4),
+        patch_vectors(x[64:], 4),
         ContrastConfig(1.0, 0.5, 0.5, mask_ratio=0.5),
-    )  # fmt: skip
+    )
     assert (task.n_train, task.n_validation) == (64, 32)
     rows = torch.arange(32)
     with torch.no_grad():

@@ -51,21 +51,30 @@ def conditioner_in_their_layout(width, time_width):
     }
     for block in range(DEPTH):
         for name, shape in {
-            "norm1.weight": (DIM,), "norm1.bias": (DIM,),
-            "attn.qkv.weight": (3 * DIM, DIM), "attn.qkv.bias": (3 * DIM,),
-            "attn.proj.weight": (DIM, DIM), "attn.proj.bias": (DIM,),
-            "norm2.weight": (DIM,), "norm2.bias": (DIM,),
-            "mlp.fc1.weight": (DIM, DIM), "mlp.fc1.bias": (DIM,),
-            "mlp.fc2.weight": (DIM, DIM), "mlp.fc2.bias": (DIM,),
-        }.items():  # fmt: skip
+            "norm1.weight": (DIM,),
+            "norm1.bias": (DIM,),
+            "attn.qkv.weight": (3 * DIM, DIM),
+            "attn.qkv.bias": (3 * DIM,),
+            "attn.proj.weight": (DIM, DIM),
+            "attn.proj.bias": (DIM,),
+            "norm2.weight": (DIM,),
+            "norm2.bias": (DIM,),
+            "mlp.fc1.weight": (DIM, DIM),
+            "mlp.fc1.bias": (DIM,),
+            "mlp.fc2.weight": (DIM, DIM),
+            "mlp.fc2.bias": (DIM,),
+        }.items():
             shapes[f"mae.blocks.{block}.{name}"] = shape
     found = {STAGE + name: noise(*shape) for name, shape in shapes.items()}
     found[f"{STAGE}mae.pos_embed"] = sine_positions(N, DIM)[None]
     times = {
-        "0.weight": (TOKENS // 2, TOKENS, 1), "0.bias": (TOKENS // 2,),
-        "1.weight": (1, TOKENS // 2, 1), "1.bias": (1,),
-        "2.weight": (time_width, width), "2.bias": (time_width,),
-    }  # fmt: skip
+        "0.weight": (TOKENS // 2, TOKENS, 1),
+        "0.bias": (TOKENS // 2,),
+        "1.weight": (1, TOKENS // 2, 1),
+        "1.bias": (1,),
+        "2.weight": (time_width, width),
+        "2.bias": (time_width,),
+    }
     return found | {TIME + name: noise(*shape) for name, shape in times.items()}
 
 
@@ -108,10 +117,15 @@ def theirs(weights, vectors):
 
     contexts, times = [], []
     for vector in vectors:
-        x = F.conv1d(
-            torch.cat([vector, vector[: -len(vector) % PATCH]])[None, None],
-            s["mae.patch_embed.proj.weight"], s["mae.patch_embed.proj.bias"], stride=PATCH,
-        )[0].T + s["mae.pos_embed"][0, 1:]  # fmt: skip
+        x = (
+            F.conv1d(
+                torch.cat([vector, vector[: -len(vector) % PATCH]])[None, None],
+                s["mae.patch_embed.proj.weight"],
+                s["mae.patch_embed.proj.bias"],
+                stride=PATCH,
+            )[0].T
+            + s["mae.pos_embed"][0, 1:]
+        )
         for block in (f"mae.blocks.{n}" for n in range(DEPTH)):
             q, k, v = (
                 part.reshape(N, HEADS, -1).transpose(0, 1)
@@ -150,8 +164,11 @@ def test_every_tensor_arrives(write, weights, model):
     zeros = {"base", "empty", "empty_time"}
     left = {k: v for k, v in weights.items() if k.startswith((STAGE, TIME))}
     for name in set(ours) - zeros:
-        same = [k for k, v in left.items() if v.numel() == ours[name].numel()
-                and torch.equal(v.flatten(), ours[name].flatten())]  # fmt: skip
+        same = [
+            k
+            for k, v in left.items()
+            if v.numel() == ours[name].numel() and torch.equal(v.flatten(), ours[name].flatten())
+        ]
         assert len(same) == 1, name
         del left[same[0]]
     assert set(left) == {f"{STAGE}mae.mask_token", f"{STAGE}mae.pos_embed"}
@@ -233,9 +250,10 @@ def test_what_is_missing_strange_or_misshapen_is_one_sentence(write, model, weig
     refused("its conditioner|no encoder of voxels", f"{STAGE}mae.patch_embed", STAGE)
     refused("U-Net", f"{UNET}out.2.bias", of_the_unet=True)
     refused(
-        r"U-Net has no weight model\.diffusion_model\.strange\.bias", of_the_unet=True,
+        r"U-Net has no weight model\.diffusion_model\.strange\.bias",
+        of_the_unet=True,
         model__diffusion_model__strange__bias=noise(2),
-    )  # fmt: skip
+    )
     refused(
         "out.2.bias|conv_out.bias", of_the_unet=True, model__diffusion_model__out__2__bias=noise(5)
     )
@@ -244,11 +262,12 @@ def test_what_is_missing_strange_or_misshapen_is_one_sentence(write, model, weig
     changed = weights[key.replace("__", ".")] + 1
     refused("autoencoder in .* is not that of", of_the_unet=True, **{key: changed})
     refused(
-        "contexts of width 24", of_the_unet=True,
+        "contexts of width 24",
+        of_the_unet=True,
         cond_stage_model__dim_mapper__weight=noise(24, DIM),
         cond_stage_model__dim_mapper__bias=noise(24),
         **{f"{TIME}2.weight": noise(model.time_embed_dim, 24)},
-    )  # fmt: skip
+    )
 
 
 def test_an_encoder_alone_belongs_elsewhere(weights, tmp_path):

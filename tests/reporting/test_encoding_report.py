@@ -23,27 +23,54 @@ def run(tmp_path, rng):
         voxels[f"r:{space}"] = rng.uniform(-0.1, 0.9, 50)
         voxels[f"significant:{space}"] = voxels[f"r:{space}"] > 0.3
     voxels["winner:middle"] = rng.integers(-1, 2, 50)
-    rows = [(region, space, 20, 0.5 - 0.1 * at, 0.46 - 0.1 * at, 0.54 - 0.1 * at, "latents")
-            for region in REGIONS for at, space in enumerate(SPACES)]  # fmt: skip
-    regions = pd.DataFrame(rows, columns=["region", "space", "voxels", "r", "low", "high",
-                                          "question"])  # fmt: skip
-    rows = [(region, space, 20, 0.1, 0.05, 0.15, "noise", f"z + zc@{s}")
-            for region in REGIONS for s in (0.4, 0.8) for space in ("z", f"zc@{s}")]  # fmt: skip
-    unique = pd.DataFrame(rows, columns=["region", "space", "voxels", "unique_r2", "low", "high",
-                                         "question", "pair"])  # fmt: skip
+    rows = [
+        (region, space, 20, 0.5 - 0.1 * at, 0.46 - 0.1 * at, 0.54 - 0.1 * at, "latents")
+        for region in REGIONS
+        for at, space in enumerate(SPACES)
+    ]
+    regions = pd.DataFrame(
+        rows, columns=["region", "space", "voxels", "r", "low", "high", "question"]
+    )
+    rows = [
+        (region, space, 20, 0.1, 0.05, 0.15, "noise", f"z + zc@{s}")
+        for region in REGIONS
+        for s in (0.4, 0.8)
+        for space in ("z", f"zc@{s}")
+    ]
+    unique = pd.DataFrame(
+        rows, columns=["region", "space", "voxels", "unique_r2", "low", "high", "question", "pair"]
+    )
     rows = [("early", block, 5, 10, 0.5, "blocks, middle") for block in blocks]
-    winners = pd.DataFrame(rows, columns=["region", "space", "won", "significant", "share",
-                                          "question"])  # fmt: skip
+    winners = pd.DataFrame(
+        rows, columns=["region", "space", "won", "significant", "share", "question"]
+    )
     folder = tmp_path / "encoding"
     folder.mkdir()
-    for name, table in {"voxels": voxels, "regions": regions, "unique": unique,
-                        "winners": winners}.items():  # fmt: skip
+    for name, table in {
+        "voxels": voxels,
+        "regions": regions,
+        "unique": unique,
+        "winners": winners,
+    }.items():
         table.to_parquet(folder / f"{name}.parquet")
-    facts = {"voxels": 50, "test_stimuli": 30, "rate": 0.05, "null": "exact",
-             "significant": dict.fromkeys(SPACES, 30)}  # fmt: skip
-    summary = {"simulated": True, "dataset": "toy <b>", "subject": "s1", "source": "here",
-               "licence": "none", "model": "mini", "splits": "one", "facts": facts,
-               "settings": {"questions": "all"}}  # fmt: skip
+    facts = {
+        "voxels": 50,
+        "test_stimuli": 30,
+        "rate": 0.05,
+        "null": "exact",
+        "significant": dict.fromkeys(SPACES, 30),
+    }
+    summary = {
+        "simulated": True,
+        "dataset": "toy <b>",
+        "subject": "s1",
+        "source": "here",
+        "licence": "none",
+        "model": "mini",
+        "splits": "one",
+        "facts": facts,
+        "settings": {"questions": "all"},
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
     return tmp_path
 
@@ -54,8 +81,10 @@ def test_page_says_what_was_found_and_needs_nothing_else(run):
     assert "early: z wins with mean r 0.500 [0.460, 0.540]" in page
     assert "toy &lt;b&gt;" in page and "toy <b>" not in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
-    assert {p.name for p in (run / "encoding" / "figures").iterdir()} >= {"latents.png",
-                                                                        "noise.png"}  # fmt: skip
+    assert {p.name for p in (run / "encoding" / "figures").iterdir()} >= {
+        "latents.png",
+        "noise.png",
+    }
     turned = (run / "encoding" / "maps" / "surface.html").read_text()
     assert "SIMULATED" in turned and 'src="http' not in turned
     assert not list(run.rglob("*.part"))

@@ -59,9 +59,15 @@ def save(name: str, pixels: np.ndarray, **options: object) -> Callable[[Path], P
 def turned(name: str, orientation: int) -> Callable[[Path], Path]:
     """Stored as a camera does that was held otherwise; EXIF says how to turn it back."""
     stored = {
-        1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1], 5: RGB.transpose(1, 0, 2),
-        6: np.rot90(RGB, 1), 7: RGB[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(RGB, 3),
-    }[orientation]  # fmt: skip
+        1: RGB,
+        2: RGB[:, ::-1],
+        3: RGB[::-1, ::-1],
+        4: RGB[::-1],
+        5: RGB.transpose(1, 0, 2),
+        6: np.rot90(RGB, 1),
+        7: RGB[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(RGB, 3),
+    }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     return save(name, np.ascontiguousarray(stored), exif=exif)
@@ -172,9 +178,16 @@ def _transparent(kind: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "kind",
-    ["RGBA", "LA", "palette", "palette of alphas", "grey key", "grey key of 16 bits",
-     "colour key of 16 bits"],
-)  # fmt: skip
+    [
+        "RGBA",
+        "LA",
+        "palette",
+        "palette of alphas",
+        "grey key",
+        "grey key of 16 bits",
+        "colour key of 16 bits",
+    ],
+)
 def test_what_is_transparent_shows_the_background(kind: str, tmp_path: Path) -> None:
     path = _transparent(kind, tmp_path)
     found = read_picture(path)
@@ -195,9 +208,14 @@ def _bomb(path: Path) -> None:
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     whole = b"IHDR" + head
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + whole + struct.pack(">I", zlib.crc32(whole))
-        + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    )  # fmt: skip
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + whole
+        + struct.pack(">I", zlib.crc32(whole))
+        + struct.pack(">I", 0)
+        + b"IDAT"
+        + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
 
 
 def _animation(path: Path) -> None:
@@ -240,9 +258,13 @@ def test_what_cannot_be_read_right_is_refused(
 def test_the_second_view_of_a_camera_is_no_animation(tmp_path: Path) -> None:
     others = [Image.fromarray(255 - RGB)]
     Image.fromarray(RGB).save(
-        tmp_path / "a.jpg", format="MPO", save_all=True, append_images=others, quality=100,
+        tmp_path / "a.jpg",
+        format="MPO",
+        save_all=True,
+        append_images=others,
+        quality=100,
         subsampling=0,
-    )  # fmt: skip
+    )
     with Image.open(tmp_path / "a.jpg") as image:
         assert image.format == "MPO"
     assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - RGB).mean() < 5

@@ -54,9 +54,10 @@ FORMS = {
         for row in (HEAD, *[(str(n), *row) for n, row in enumerate(ROWS, 1)])
     ).encode(),
     "a separator at the end of lines": joined(end=",\n").encode(),
-    "that of rows only": (PLAIN.splitlines()[0] + "\n" + "".join(
-        line + ",\n" for line in PLAIN.splitlines()[1:])).encode(),
-}  # fmt: skip
+    "that of rows only": (
+        PLAIN.splitlines()[0] + "\n" + "".join(line + ",\n" for line in PLAIN.splitlines()[1:])
+    ).encode(),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)

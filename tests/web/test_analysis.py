@@ -22,9 +22,17 @@ from calcarine.web.study.settings import Comparison, StudySettings
 
 # Fleiss (1971) as in the common textbook example: 14 raters, 10 items, 5 categories.
 FLEISS = [
-    [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
-    [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
-]  # fmt: skip
+    [0, 0, 0, 0, 14],
+    [0, 2, 6, 4, 2],
+    [0, 0, 3, 5, 6],
+    [0, 3, 9, 2, 0],
+    [2, 2, 8, 1, 1],
+    [7, 7, 0, 0, 0],
+    [3, 2, 6, 3, 0],
+    [2, 5, 3, 2, 2],
+    [6, 5, 2, 1, 0],
+    [0, 2, 2, 3, 7],
+]
 # Krippendorff (2011), data with four observers, twelve units and missing values: 0.743.
 _ = math.nan
 KRIPPENDORFF = [
@@ -193,13 +201,26 @@ def simulate(preference, n_raters=6, n_originals=30, seed=0, careless=(), spread
             comparison = settings.comparisons[k] if part == "main" else None
             rows.append(
                 AnswerRow(
-                    f"rater-{rater + 1:02d}", position, part,
+                    f"rater-{rater + 1:02d}",
+                    position,
+                    part,
                     comparison.name if comparison else part,
-                    comparison.kind if comparison else part, f"i{i % n_originals}",
-                    "z_c", "z", f"i{i % n_originals}", left,
-                    "left" if left == chosen else "right", chosen, 900.0, 0.0, 950.0, "key", 1, "",
+                    comparison.kind if comparison else part,
+                    f"i{i % n_originals}",
+                    "z_c",
+                    "z",
+                    f"i{i % n_originals}",
+                    left,
+                    "left" if left == chosen else "right",
+                    chosen,
+                    900.0,
+                    0.0,
+                    950.0,
+                    "key",
+                    1,
+                    "",
                 )
-            )  # fmt: skip
+            )
     per_rater = Counter(row.rater for row in rows)
     return rows, settings, [(name, n, n) for name, n in per_rater.items()]
 

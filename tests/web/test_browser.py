@@ -42,9 +42,11 @@ CONSENT = "I agree <img src=x onerror=alert('consent')>."
 ORIGINAL = "original"
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {
-    "viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True,
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
     "device_scale_factor": 2,
-}  # fmt: skip
+}
 SHOWN = """(before) => {
   const at = (id) => document.getElementById(id);
   for (const id of ["intro", "rest", "done"]) if (!at(id).hidden) return id;
@@ -102,11 +104,31 @@ class Site:
                 Image.new("RGB", (32, 32), colour(n, method)).save(place / f"{stimulus}.png")
         (folder / "consent.txt").write_text(CONSENT)
         calcarine(
-            "study", "make", *given, "--measured", "--out", self.study, "--originals",
-            originals, "--raters", raters, "--practice", easy, "--catch", easy, "--size", 32,
-            "--rest-every", 4, "--title", TITLE, "--question", QUESTION,
-            "--consent", folder / "consent.txt",
-        )  # fmt: skip
+            "study",
+            "make",
+            *given,
+            "--measured",
+            "--out",
+            self.study,
+            "--originals",
+            originals,
+            "--raters",
+            raters,
+            "--practice",
+            easy,
+            "--catch",
+            easy,
+            "--size",
+            32,
+            "--rest-every",
+            4,
+            "--title",
+            TITLE,
+            "--question",
+            QUESTION,
+            "--consent",
+            folder / "consent.txt",
+        )
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

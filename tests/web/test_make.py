@@ -43,9 +43,13 @@ def test_every_comparison_asks_what_its_name_says(make, run):
     study = make(n_originals=4, catch=5, practice=3)
     names = [c.name for c in study.settings.comparisons]
     assert names == [
-        "z_c vs z", "z_c vs c", "z vs c",
-        "identification: z_c", "identification: z", "identification: c",
-    ]  # fmt: skip
+        "z_c vs z",
+        "z_c vs c",
+        "z vs c",
+        "identification: z_c",
+        "identification: z",
+        "identification: c",
+    ]
     asked = questions(study)
     assert Counter(q["part"] for q in asked) == {"main": 24, "practice": 3, "catch": 5}
     source = from_runs([run])
@@ -234,8 +238,10 @@ def test_folders_of_anybody(folders, tmp_path):
     study = make_study(pictures, tmp_path / "s", size=40, practice=0, catch=0, n_raters=1)
     assert study.settings.simulated is None
     assert [c.name for c in study.settings.comparisons] == [
-        "ours vs theirs", "identification: ours", "identification: theirs",
-    ]  # fmt: skip
+        "ours vs theirs",
+        "identification: ours",
+        "identification: theirs",
+    ]
     assert sorted(study.settings.originals) == ["one", "three", "two"]
     for file in study.images.iterdir():
         with Image.open(file) as image:
@@ -288,8 +294,11 @@ def test_several_runs(run_maker, tmp_path):
     two = run_maker(tmp_path / "two", 5, simulated=True, seed=9)
     pictures = from_runs([one, two], ["z", "z_c"])
     assert pictures.pairs == [
-        ("one/z", "one/z_c"), ("one/z", "two/z"), ("one/z_c", "two/z_c"), ("two/z", "two/z_c"),
-    ]  # fmt: skip
+        ("one/z", "one/z_c"),
+        ("one/z", "two/z"),
+        ("one/z_c", "two/z_c"),
+        ("two/z", "two/z_c"),
+    ]
     assert pictures.simulated is True and len(pictures.originals) == 4
     assert list(pictures.left_out.values()) == ["none by one/z, one/z_c"]
     image = two / "reconstructions" / "truth" / "secretpic002.png"

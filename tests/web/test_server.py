@@ -159,11 +159,22 @@ def test_wrong_tokens_get_a_plain_page(raters):
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/../study.sqlite", "/static/%2e%2e/gallery.py", "/static/..%2f..%2fgallery.py",
-        "/static/", "/static", "/images/", "/", "/docs", "/openapi.json", "/redoc", "/r/", "/r",
-        "//etc/passwd", "/static/%00",
+        "/static/../study.sqlite",
+        "/static/%2e%2e/gallery.py",
+        "/static/..%2f..%2fgallery.py",
+        "/static/",
+        "/static",
+        "/images/",
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/redoc",
+        "/r/",
+        "/r",
+        "//etc/passwd",
+        "/static/%00",
     ],
-)  # fmt: skip
+)
 def test_nothing_else_is_served(raters, path):
     reply = raters[0].client.get(path)
     assert reply.status_code == 404 and "not known here" in reply.text
@@ -220,11 +231,19 @@ def test_answers_are_taken_for_the_current_trial_and_once(raters):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"choice": "middle"}, {"choice": ["left"]}, {"client_ms": -1}, {"client_ms": "12"},
-        {"client_ms": 1e12}, {"input": "x'); DROP TABLE answers;--"}, {"extra": 1},
-        {"trial": 5}, {"trial": "x" * 65}, {"trial": ""}, {"paused_ms": None},
+        {"choice": "middle"},
+        {"choice": ["left"]},
+        {"client_ms": -1},
+        {"client_ms": "12"},
+        {"client_ms": 1e12},
+        {"input": "x'); DROP TABLE answers;--"},
+        {"extra": 1},
+        {"trial": 5},
+        {"trial": "x" * 65},
+        {"trial": ""},
+        {"paused_ms": None},
     ],
-)  # fmt: skip
+)
 def test_malformed_answers_change_nothing(raters, changes):
     me = raters[0]
     state = me.begin()

@@ -29,10 +29,31 @@ def test_a_study_from_make_to_analysis(run, tmp_path, rater, first_side):
     consent.write_text("I agree <b>freely</b>.\r\n\r\nSecond part.\n")
     study = tmp_path / "study"
     made = call(
-        "study", "make", run, "--out", study, "--originals", 3, "--raters", 1, "--practice", 1,
-        "--catch", 2, "--size", 32, "--consent", consent, "--compare", "z_c vs z",
-        "--no-identification", "--question", "Which is it?", "--seed", 4,
-    )  # fmt: skip
+        "study",
+        "make",
+        run,
+        "--out",
+        study,
+        "--originals",
+        3,
+        "--raters",
+        1,
+        "--practice",
+        1,
+        "--catch",
+        2,
+        "--size",
+        32,
+        "--consent",
+        consent,
+        "--compare",
+        "z_c vs z",
+        "--no-identification",
+        "--question",
+        "Which is it?",
+        "--seed",
+        4,
+    )
     assert made.exit_code == 0, made.output
     assert "SIMULATED brain" in made.output and "1 practice trials, 3 questions" in made.output
     assert "invite an even number" in made.output

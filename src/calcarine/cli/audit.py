@@ -58,9 +58,14 @@ def audit(
         _selftest(selftest)
         return
     folder_only = {
-        "--truth": truth, "--train": train, "--ids": ids, "--responses": responses,
-        "--predictions": predictions, "--samples": samples, "--other": other or None,
-    }  # fmt: skip
+        "--truth": truth,
+        "--train": train,
+        "--ids": ids,
+        "--responses": responses,
+        "--predictions": predictions,
+        "--samples": samples,
+        "--other": other or None,
+    }
     if run is not None:
         given = [name for name, value in {"--images": images, **folder_only}.items() if value]
         if given:
@@ -76,9 +81,17 @@ def audit(
         from calcarine.evaluation.audit.folders import material_of_folders
 
         material = material_of_folders(
-            images, truth, train=train, ids=ids, responses=responses, predictions=predictions,
-            samples=samples, others=other or (), numbers=numbers, seed=seed,
-        )  # fmt: skip
+            images,
+            truth,
+            train=train,
+            ids=ids,
+            responses=responses,
+            predictions=predictions,
+            samples=samples,
+            others=other or (),
+            numbers=numbers,
+            seed=seed,
+        )
         _audit(material, out or Path("audit.html"))
 
 

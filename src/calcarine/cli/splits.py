@@ -143,9 +143,15 @@ def audit_dataset(
         same = [each for each in other.splits if each.name == chosen.name]
         others[person] = (other.stimuli, (same[0] if same else other.split()).train)
     found = audit_split(
-        chosen, dataset.stimuli, _features(features), others, metric, near, flips=flips,
+        chosen,
+        dataset.stimuli,
+        _features(features),
+        others,
+        metric,
+        near,
+        flips=flips,
         subject=dataset.subject,
-    )  # fmt: skip
+    )
     print(("Simulated data. " if dataset.simulated else "") + found.summary)
     if worst:
         _print_table(_readable(found.worst(worst), bool(others)))
@@ -214,12 +220,15 @@ def _print_made(
         away = nearest_training(split, ids, values, metric)
         rows.append(
             {
-                "split": split.name, "train": str(len(split.train)), "test": str(len(split.test)),
+                "split": split.name,
+                "train": str(len(split.train)),
+                "test": str(len(split.test)),
                 "neither": str(len(ids) - len(split.train) - len(split.test)),
-                "smallest": f"{away.min():.3f}", "median": f"{pd.Series(away).median():.3f}",
+                "smallest": f"{away.min():.3f}",
+                "median": f"{pd.Series(away).median():.3f}",
                 "file": str(file),
             }
-        )  # fmt: skip
+        )
     _print_table(pd.DataFrame(rows))
     print(
         f"smallest and median: {metric} distance in {name} of test stimuli to the nearest "

@@ -81,11 +81,23 @@ def make(
     if consent is not None:
         texts["consent"] = _text(consent)
     study = make_study(
-        pictures, out, title=title, n_originals=originals, n_raters=raters,
-        compare=compare or (), identification=identification, seed=seed, practice=practice,
-        catch=catch, catch_minimum=catch_minimum, finished_minimum=finished_minimum,
-        alpha=alpha, size=size, rest_every=rest_every, **texts,
-    )  # fmt: skip
+        pictures,
+        out,
+        title=title,
+        n_originals=originals,
+        n_raters=raters,
+        compare=compare or (),
+        identification=identification,
+        seed=seed,
+        practice=practice,
+        catch=catch,
+        catch_minimum=catch_minimum,
+        finished_minimum=finished_minimum,
+        alpha=alpha,
+        size=size,
+        rest_every=rest_every,
+        **texts,
+    )
     settings = study.settings
     asked = len(settings.comparisons) * len(settings.originals)
     print(f"{'SIMULATED brain. ' if settings.simulated else ''}Wrote {out}")

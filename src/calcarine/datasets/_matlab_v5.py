@@ -19,11 +19,31 @@ from numpy.typing import NDArray
 __all__ = ["read_v5"]
 
 _MATRIX, _COMPRESSED = 14, 15
-_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
-           13: "u8"}  # fmt: skip
+_STORED = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 _CELL, _STRUCT, _OBJECT = 1, 2, 3
-_NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8",
-            15: "u8"}  # fmt: skip
+_NUMBERS = {
+    6: "f8",
+    7: "f4",
+    8: "i1",
+    9: "u1",
+    10: "i2",
+    11: "u2",
+    12: "i4",
+    13: "u4",
+    14: "i8",
+    15: "u8",
+}
 _COMPLEX, _LOGICAL = 0x0800, 0x0200
 _DEPTH, _CELLS = 5, 64
 
@@ -123,8 +143,10 @@ def _struct(
     if width < 1:
         raise ValueError(f"the struct {own} has field names of {width} bytes")
     text = parts[1][1]
-    names = [text[start : start + width].split(b"\0")[0].decode("latin-1")
-             for start in range(0, len(text), width)]  # fmt: skip
+    names = [
+        text[start : start + width].split(b"\0")[0].decode("latin-1")
+        for start in range(0, len(text), width)
+    ]
     values = parts[2:]
     if not names:
         return

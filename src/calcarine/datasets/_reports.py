@@ -15,9 +15,14 @@ from calcarine.datasets.scaling import ZScore, describe_scaling, scaling_plan
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "collected", "compared", "constant", "matched", "not_finite", "scaling_finding",
+    "collected",
+    "compared",
+    "constant",
+    "matched",
+    "not_finite",
+    "scaling_finding",
     "simulated_note",
-]  # fmt: skip
+]
 
 
 def collected(report: Iterable[Finding], what: str, advice: str) -> list[Finding]:

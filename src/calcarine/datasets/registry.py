@@ -29,17 +29,34 @@ from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "MODULES", "DatasetInfo", "assets", "available", "check", "fake", "info", "load", "prepare",
+    "MODULES",
+    "DatasetInfo",
+    "assets",
+    "available",
+    "check",
+    "fake",
+    "info",
+    "load",
+    "prepare",
     "recognise",
-]  # fmt: skip
+]
 
 MODULES: dict[str, ModuleType] = {
     module.INFO.name: module
     for module in (
-        simulated, digits69, miyawaki_vbcca, ncc_s2, haxby_slice, nsd, god, bold5000, hcp, own,
+        simulated,
+        digits69,
+        miyawaki_vbcca,
+        ncc_s2,
+        haxby_slice,
+        nsd,
+        god,
+        bold5000,
+        hcp,
+        own,
         bids,
     )
-}  # fmt: skip
+}
 """The module of each data set; see `calcarine.datasets.provider`."""
 
 

@@ -44,7 +44,7 @@ __all__ = [
     "scaling_plan",
     "trials_of_source",
     "zscore_sessions",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,8 +339,11 @@ def scale_sessions(
         raise CalcarineError(f"is_train must be boolean, not {train.dtype}.")
     plan = scaling_plan(labels, train, method, who)
     known = np.array(sorted(plan), dtype=np.int64)
-    own = {key: moments(values[trials_of_source(by, labels == key, train)])
-           for key, by in plan.items() if by != "training"}  # fmt: skip
+    own = {
+        key: moments(values[trials_of_source(by, labels == key, train)])
+        for key, by in plan.items()
+        if by != "training"
+    }
     whole = moments(values[train]) if "training" in plan.values() else None
     scaled = np.empty(values.shape, dtype=np.float32)
     mean, scale = np.empty((2, len(known), values.shape[1]))

@@ -143,10 +143,16 @@ def _check_numbers(
     voxels: tuple[int, int, int],
     size: int,
 ) -> None:
-    least = {"n_train": (n_train, 2), "n_test": (n_test, 1), "n_repeats": (n_repeats, 1),
-             "n_sessions": (n_sessions, 1), "size": (size, 16),
-             "n_early": (voxels[0], 0), "n_ventral": (voxels[1], 0),
-             "n_other": (voxels[2], 0)}  # fmt: skip
+    least = {
+        "n_train": (n_train, 2),
+        "n_test": (n_test, 1),
+        "n_repeats": (n_repeats, 1),
+        "n_sessions": (n_sessions, 1),
+        "size": (size, 16),
+        "n_early": (voxels[0], 0),
+        "n_ventral": (voxels[1], 0),
+        "n_other": (voxels[2], 0),
+    }
     for name, (value, lowest) in least.items():
         if value < lowest:
             raise CalcarineError(f"Simulated data needs {name} of at least {lowest}, not {value}.")

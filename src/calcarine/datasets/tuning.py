@@ -261,8 +261,11 @@ def semantic_features(
             colors[row, :, words.index(item.color_name)] += kinds[row, :, KINDS.index(item.kind)]
     values = np.sqrt(np.concatenate([kinds, kinds @ member, grounds, colors], -1) / pixels)
     named = {
-        "kind": KINDS, "supercategory": _SUPERCATEGORIES, "background": BACKGROUNDS, "color": words
-    }  # fmt: skip
+        "kind": KINDS,
+        "supercategory": _SUPERCATEGORIES,
+        "background": BACKGROUNDS,
+        "color": words,
+    }
     names = tuple(name for part in named.values() for name in part)
     groups = tuple(group for group, part in named.items() for _ in part)
     return (values if by_quarter else values[:, 0]).astype(np.float32), names, groups

@@ -108,9 +108,17 @@ def follow(
     watch = _Watch(model.count_steps(steps, strength), latents_at, blocks_at, len(context))
     with watch.listening(modules):
         final = model.generate(
-            context, keys, start, strength=strength, guidance=guidance, steps=steps, seed=seed,
-            batch_size=batch_size, after_step=watch.after_step, empty=empty,
-        )  # fmt: skip
+            context,
+            keys,
+            start,
+            strength=strength,
+            guidance=guidance,
+            steps=steps,
+            seed=seed,
+            batch_size=batch_size,
+            after_step=watch.after_step,
+            empty=empty,
+        )
     return Trajectory(watch.latents, watch.activations, final)
 
 
@@ -170,8 +178,9 @@ class _Watch:
             self._row, self._step = rows.stop, 0
 
 
-def _put(into: dict[Any, NDArray[np.float32]], key: Any, rows: slice, values: torch.Tensor,
-         count: int) -> None:  # fmt: skip
+def _put(
+    into: dict[Any, NDArray[np.float32]], key: Any, rows: slice, values: torch.Tensor, count: int
+) -> None:
     if key not in into:
         into[key] = np.empty((count, *values.shape[1:]), dtype=np.float32)
     into[key][rows] = values.float().cpu().numpy()

@@ -84,8 +84,9 @@ class Questions:
         last = f"zc@{self.strength:g}"
         asked = {"latents": ["z", "c", last]}
         for stage in STAGES:
-            asked[f"blocks, {stage}"] = [f"unet:{block}@{self.strength:g}:{stage}"
-                                         for block in self.blocks]  # fmt: skip
+            asked[f"blocks, {stage}"] = [
+                f"unet:{block}@{self.strength:g}:{stage}" for block in self.blocks
+            ]
         asked = {name: spaces for name, spaces in asked.items() if name.split(",")[0] in self.ask}
         return asked | ({"also": list(self.also)} if self.also else {})
 
@@ -207,8 +208,14 @@ def analyse(
     tables: dict[str, list[pd.DataFrame]] = {"regions": [], "unique": [], "winners": []}
     new: dict[str, NDArray[Any]] = {"voxel": columns}
     known: dict[str, EncodingScores] = {}
-    facts: dict[str, Any] = {"test_stimuli": n_test, "voxels": len(columns), "rate": rate,
-                             "null": null, "significant": {}, "at_edge": {}}  # fmt: skip
+    facts: dict[str, Any] = {
+        "test_stimuli": n_test,
+        "voxels": len(columns),
+        "rate": rate,
+        "null": null,
+        "significant": {},
+        "at_edge": {},
+    }
     for question, spaces in questions.alone().items():
         scores = {}
         for space in spaces:
@@ -298,9 +305,12 @@ class _Fold:
 
     def together(self, pair: tuple[str, str]) -> UniqueVariance:
         return unique_variance(
-            self.responses, {name: self._space(name) for name in pair}, self._ids,
-            alone={name: self.alone(name) for name in pair}, **self._options,
-        )  # fmt: skip
+            self.responses,
+            {name: self._space(name) for name in pair},
+            self._ids,
+            alone={name: self.alone(name) for name in pair},
+            **self._options,
+        )
 
 
 def _joined(folds: Sequence[_Fold]) -> MeanResponses:

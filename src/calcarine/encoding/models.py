@@ -312,9 +312,12 @@ def unique_variance(
                 warnings.simplefilter("ignore", RidgeEdgeWarning)
                 targets, center = responses.targets(columns)
                 fit = group_ridge_cv(
-                    {name: parts[name][0] for name in names}, targets, n_candidates=n_candidates,
-                    **responses.fit_options(n_folds), **options,
-                )  # fmt: skip
+                    {name: parts[name][0] for name in names},
+                    targets,
+                    n_candidates=n_candidates,
+                    **responses.fit_options(n_folds),
+                    **options,
+                )
             guesses.append(fit.predict({name: parts[name][1] for name in names}) + center)
         return np.concatenate(guesses, axis=1).astype(np.float32)
 

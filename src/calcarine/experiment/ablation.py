@@ -39,9 +39,20 @@ _ALONE = (
     "evaluation.audit=false",
 )
 _COLUMNS = [
-    "row", "settings", "metric", "value", "ci_low", "ci_high", "difference", "d_low", "d_high",
-    "seeds", "images", "simulated", "transductive",
-]  # fmt: skip
+    "row",
+    "settings",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "difference",
+    "d_low",
+    "d_high",
+    "seeds",
+    "images",
+    "simulated",
+    "transductive",
+]
 _SIMULATED = "Simulated: the brain was simulated, so no score tells how well measured ones decode."
 _ALLOWED = {
     "yes": "Transductive: rows marked [transductive] were trained on the test responses too, "

@@ -318,10 +318,13 @@ def _predictions(
         most = max(2, _MOST_TARGETS // flat.shape[1])
         made.append(
             Prediction(
-                name, values, flat[test_rows], flat[train[:most]],
+                name,
+                values,
+                flat[test_rows],
+                flat[train[:most]],
                 _again(work, dataset, splits, ids, owner, name),
             )
-        )  # fmt: skip
+        )
     return made
 
 

@@ -45,21 +45,37 @@ def encode_voxels(work: Workspace) -> None:
     passes = {name.split("@")[1].split(":")[0] for name in questions.spaces() if "@" in name}
     with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
         features = extract_spaces(
-            questions.spaces(), work.model, stimuli, work.store, recipe=work.recipe,
-            guidance=generation.guidance, steps=generation.steps, seed=generation.seed,
-            batch_size=generation.batch_size, progress=advance,
-        )  # fmt: skip
+            questions.spaces(),
+            work.model,
+            stimuli,
+            work.store,
+            recipe=work.recipe,
+            guidance=generation.guidance,
+            steps=generation.steps,
+            seed=generation.seed,
+            batch_size=generation.batch_size,
+            progress=advance,
+        )
     fits = sum(len(names) for names in questions.alone().values())
     fits += sum(len(pairs) for pairs in questions.pairs().values())
     with work.progress.track("Encoding models", fits) as advance:
         found = analyse(
-            work.dataset, work.splits, features, questions, roi=config.roi, train=config.train,
-            ceiling=_ceiling(work), rate=config.rate, null=config.null,
-            n_permutations=config.n_permutations, n_folds=config.n_folds, n_boot=config.n_boot,
+            work.dataset,
+            work.splits,
+            features,
+            questions,
+            roi=config.roi,
+            train=config.train,
+            ceiling=_ceiling(work),
+            rate=config.rate,
+            null=config.null,
+            n_permutations=config.n_permutations,
+            n_folds=config.n_folds,
+            n_boot=config.n_boot,
             alphas=np.logspace(config.alpha_min, config.alpha_max, config.n_alphas),
             seed=work.config.evaluation.seed,
             progress=lambda text: advance(1),
-        )  # fmt: skip
+        )
     _write(work, found, questions)
 
 

@@ -345,9 +345,12 @@ class Workspace:
         reconstruct = content_key("reconstruct", *made)
         judge = self.dataset.judge
         evaluate = content_key(
-            "evaluate", reconstruct, evaluation, judge_digest(judge) if judge else None,
+            "evaluate",
+            reconstruct,
+            evaluation,
+            judge_digest(judge) if judge else None,
             *_weights_there(config.evaluation.weights),
-        )  # fmt: skip
+        )
         return {
             "features": features,
             **({"encode": self.encode_key} if config.encoding.when == "always" else {}),

@@ -238,12 +238,19 @@ class _Pass:
         wanted = [
             Space(
                 space.name,
-                {"model": self.model.digest, "stimuli": self.stimuli.digest(), "kind": "trajectory",
-                 "strength": self.strength, "step": at[space], "block": space.block,
-                 "made of": dict(self.made_of), **self.settings},
+                {
+                    "model": self.model.digest,
+                    "stimuli": self.stimuli.digest(),
+                    "kind": "trajectory",
+                    "strength": self.strength,
+                    "step": at[space],
+                    "block": space.block,
+                    "made of": dict(self.made_of),
+                    **self.settings,
+                },
             )
             for space in spaces
-        ]  # fmt: skip
+        ]
         if not all(store.has(space) for space in wanted):
             like = self._follow(slice(0, 1), spaces, at)
             shapes = [_pick(like, space, at[space]).shape[1:] for space in spaces]
@@ -263,10 +270,17 @@ class _Pass:
         blocks = sorted({space.block for space in spaces if space.block is not None})
         keys = [(key, 0) for key in self.stimuli.ids[rows]]
         return follow(
-            self.model, self.c[rows], keys, self.z[rows],
-            latents_at=_steps(at, blocks=False), blocks=blocks, blocks_at=_steps(at, blocks=True),
-            strength=self.strength, batch_size=max(len(keys), 1), **self.settings,
-        )  # fmt: skip
+            self.model,
+            self.c[rows],
+            keys,
+            self.z[rows],
+            latents_at=_steps(at, blocks=False),
+            blocks=blocks,
+            blocks_at=_steps(at, blocks=True),
+            strength=self.strength,
+            batch_size=max(len(keys), 1),
+            **self.settings,
+        )
 
 
 def _steps(at: Mapping[SpaceName, int | None], blocks: bool) -> list[int]:

@@ -79,6 +79,10 @@ class ContrastPretraining(nn.Module):
         first, second = self.autoencoder(twice, masking).chunk(2)
         hidden_first, hidden_second = masking.hidden.chunk(2)
         return contrast_losses(
-            (first, second), truth.values, (hidden_first, hidden_second), truth.valid,
-            self.config, rows,
-        )  # fmt: skip
+            (first, second),
+            truth.values,
+            (hidden_first, hidden_second),
+            truth.valid,
+            self.config,
+            rows,
+        )

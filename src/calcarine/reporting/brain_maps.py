@@ -91,9 +91,10 @@ def save_surface(
     for hemisphere, drawn in placed.items():
         side = "CortexLeft" if hemisphere == "left" else "CortexRight"
         array = nib.gifti.GiftiDataArray(
-            drawn.astype(np.float32), intent="NIFTI_INTENT_NONE",
+            drawn.astype(np.float32),
+            intent="NIFTI_INTENT_NONE",
             meta={"Name": name, "AnatomicalStructurePrimary": side},
-        )  # fmt: skip
+        )
         path = folder / f"{name}-{hemisphere}.func.gii"
         with written_aside(path) as aside:
             aside.write_bytes(nib.gifti.GiftiImage(darrays=[array]).to_bytes())
@@ -168,9 +169,17 @@ def save_interactive(
         both = np.concatenate([_vertex_colours(side, drawn[side], scale) for side in HEMISPHERES])
         coloured[name] = [_hex(colour) for colour in (both[:, :3] * 255).round().astype(int)]
     mesh = go.Mesh3d(
-        x=x, y=y, z=z, i=i, j=j, k=k, vertexcolor=next(iter(coloured.values())), hoverinfo="skip",
-        flatshading=False, lighting={"ambient": 0.7, "diffuse": 0.5, "specular": 0.05},
-    )  # fmt: skip
+        x=x,
+        y=y,
+        z=z,
+        i=i,
+        j=j,
+        k=k,
+        vertexcolor=next(iter(coloured.values())),
+        hoverinfo="skip",
+        flatshading=False,
+        lighting={"ambient": 0.7, "diffuse": 0.5, "specular": 0.05},
+    )
     buttons = [
         {"label": name, "method": "restyle", "args": [{"vertexcolor": [colours]}]}
         for name, colours in coloured.items()
@@ -178,10 +187,17 @@ def save_interactive(
     hidden = {"visible": False}
     figure = go.Figure(mesh)
     figure.update_layout(
-        title=title, margin={"l": 0, "r": 0, "b": 0}, updatemenus=[{"buttons": buttons, "x": 0.2}],
-        scene={"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data",
-               "camera": {"eye": {"x": 0, "y": -1.8, "z": 0.3}}},
-    )  # fmt: skip
+        title=title,
+        margin={"l": 0, "r": 0, "b": 0},
+        updatemenus=[{"buttons": buttons, "x": 0.2}],
+        scene={
+            "xaxis": hidden,
+            "yaxis": hidden,
+            "zaxis": hidden,
+            "aspectmode": "data",
+            "camera": {"eye": {"x": 0, "y": -1.8, "z": 0.3}},
+        },
+    )
     write_text(path, figure.to_html(include_plotlyjs=True, full_html=True))
     return path
 

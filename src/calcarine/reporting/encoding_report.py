@@ -115,17 +115,21 @@ def build_encoding_report(run: Path) -> Path:
         maps = {name: png(figure, 100) for name, figure in figures.items()}
         for name, content in {**plots, **maps}.items():
             write_bytes(run / "encoding" / "figures" / f"{name}.png", content)
-        page = environment().get_template("encoding.html.j2").render(
-            record=record,
-            headings={name: name.replace("-", ", ").capitalize() for name in plots},
-            title=f"Encoding: {record.summary['dataset']}, {record.summary['subject']}",
-            plots={name: data_uri(content) for name, content in plots.items()},
-            maps={name: data_uri(content) for name, content in maps.items()},
-            surface=surface,
-            meanings=_MEANINGS,
-            sentences=_sentences(record),
-            tables=_tables(record),
-        )  # fmt: skip
+        page = (
+            environment()
+            .get_template("encoding.html.j2")
+            .render(
+                record=record,
+                headings={name: name.replace("-", ", ").capitalize() for name in plots},
+                title=f"Encoding: {record.summary['dataset']}, {record.summary['subject']}",
+                plots={name: data_uri(content) for name, content in plots.items()},
+                maps={name: data_uri(content) for name, content in maps.items()},
+                surface=surface,
+                meanings=_MEANINGS,
+                sentences=_sentences(record),
+                tables=_tables(record),
+            )
+        )
     target = run / "encoding.html"
     write_bytes(target, page.encode("utf-8"))
     return target
@@ -147,8 +151,9 @@ def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
 
 def _bars(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
     regions, spaces = table["region"].unique(), table["space"].unique()
-    figure = Figure(figsize=(8.5, 1.1 + 0.16 * len(regions) * (len(spaces) + 1)),
-                    layout="constrained")  # fmt: skip
+    figure = Figure(
+        figsize=(8.5, 1.1 + 0.16 * len(regions) * (len(spaces) + 1)), layout="constrained"
+    )
     axes = figure.subplots()
     for at, space in enumerate(spaces):
         rows = table[table["space"] == space].set_index("region").loc[regions]
@@ -176,8 +181,15 @@ def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
         for at, (label, own) in enumerate((("z", True), ("z_c", False))):
             line = part[(part["space"] == "z") == own].set_index("pair").loc[pairs]
             error = np.abs(line[["low", "high"]].to_numpy().T - line["unique_r2"].to_numpy())
-            axes.errorbar(range(len(pairs)), line["unique_r2"], yerr=error, marker="o", ms=4,
-                          color=_COLOURS[at], label=f"only {label}")  # fmt: skip
+            axes.errorbar(
+                range(len(pairs)),
+                line["unique_r2"],
+                yerr=error,
+                marker="o",
+                ms=4,
+                color=_COLOURS[at],
+                label=f"only {label}",
+            )
         axes.set_title(f"{region} ({int(part['voxels'].iloc[0])})", fontsize=9)
         axes.axhline(0, color="#1c2733", lw=0.8, ls="--")
         names = [pair.split(" + ")[1].removeprefix("zc@").split(":")[-1] for pair in pairs]
@@ -231,11 +243,13 @@ def _map_figure(record: EncodingRecord, name: str, values: Any) -> Figure:
     if name.startswith("winner:"):
         stage = name.removeprefix("winner:")
         table = record.winners[record.winners["question"] == f"blocks, {stage}"]
-        names = tuple(str(space).split("@")[0].removeprefix("unet:") for space in
-                      table["space"].unique())  # fmt: skip
+        names = tuple(
+            str(space).split("@")[0].removeprefix("unet:") for space in table["space"].unique()
+        )
         title = f"Block that wins, {stage} in the denoising"
-        return brain_maps.surface_figure(record.voxels, values, title, record.simulated,
-                                         names=names)  # fmt: skip
+        return brain_maps.surface_figure(
+            record.voxels, values, title, record.simulated, names=names
+        )
     title = f"r of {name.removeprefix('r:')}, significant voxels"
     return brain_maps.surface_figure(record.voxels, values, title, record.simulated)
 
@@ -278,8 +292,15 @@ def _tables(record: EncodingRecord) -> dict[str, list[dict[str, Any]]]:
         r = record.voxels[f"r:{space}"]
         column = f"p_family:{space}"
         family = int((record.voxels[column] <= 0.05).sum()) if column in record.voxels else None
-        rows.append({"space": space, "significant": int(count), "share": count / total,
-                     "median": float(r.median()), "best": float(r.quantile(0.99)),
-                     "family": family})  # fmt: skip
+        rows.append(
+            {
+                "space": space,
+                "significant": int(count),
+                "share": count / total,
+                "median": float(r.median()),
+                "best": float(r.quantile(0.99)),
+                "family": family,
+            }
+        )
     winners = [{str(k): v for k, v in row.items()} for row in record.winners.to_dict("records")]
     return {"spaces": rows, "winners": winners}

@@ -15,8 +15,17 @@ from calcarine.errors import CalcarineError
 __all__ = ["BACKGROUND", "PICTURE_SUFFIXES", "check_picture", "read_label_map", "read_picture"]
 
 PICTURE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
-)  # fmt: skip
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".ppm",
+    ".pgm",
+)
 """Endings of files that are taken for pictures, in lower case."""
 
 BACKGROUND = (128, 128, 128)

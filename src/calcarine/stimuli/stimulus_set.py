@@ -214,9 +214,12 @@ class StimulusSet:
                 f"not {maps.dtype} of shape {maps.shape}."
             )
         source = ArraySource(
-            names, pictures, _texts("captions", captions, count),
-            _texts("categories", categories, count), maps,
-        )  # fmt: skip
+            names,
+            pictures,
+            _texts("captions", captions, count),
+            _texts("categories", categories, count),
+            maps,
+        )
         return cls(names, source, size)
 
     @classmethod
@@ -305,10 +308,14 @@ class StimulusSet:
         _check_ids(names)
         places = {name: int(row) for name, row in zip(names, rows, strict=True)}
         source = Hdf5Source(
-            Path(path), key, places, _lookup("captions", captions, names),
+            Path(path),
+            key,
+            places,
+            _lookup("captions", captions, names),
             _lookup("categories", categories, names),
-            (size, size) if isinstance(size, int) else size, semantic_maps,
-        )  # fmt: skip
+            (size, size) if isinstance(size, int) else size,
+            semantic_maps,
+        )
         return cls(names, source, source.size)
 
     @classmethod

@@ -74,17 +74,28 @@ def _describe(folder: Path, kind: str) -> None:
 def _events(rng: np.random.Generator, names: list[str]) -> pd.DataFrame:
     """A picture every few seconds, some presses of a button."""
     onset = 6.0 + _SPACING * np.arange(len(names)) + rng.choice([0.0, 1.0, 2.0], len(names))
-    pictures = pd.DataFrame({"onset": onset, "duration": 3.0, "trial_type": "picture",
-                             "stim_file": [f"stimuli/{name}.png" for name in names]})  # fmt: skip
-    presses = pd.DataFrame({"onset": onset[2::5] + 1.5, "duration": 0.0, "trial_type": "button",
-                            "stim_file": "n/a"})  # fmt: skip
+    pictures = pd.DataFrame(
+        {
+            "onset": onset,
+            "duration": 3.0,
+            "trial_type": "picture",
+            "stim_file": [f"stimuli/{name}.png" for name in names],
+        }
+    )
+    presses = pd.DataFrame(
+        {"onset": onset[2::5] + 1.5, "duration": 0.0, "trial_type": "button", "stim_file": "n/a"}
+    )
     return pd.concat([pictures, presses]).sort_values("onset", ignore_index=True)
 
 
 def _write_run(
-    rng: np.random.Generator, folder: Path, stem: str, events: pd.DataFrame,
-    amplitudes: NDArray[np.float64], mask: NDArray[np.bool_],
-) -> None:  # fmt: skip
+    rng: np.random.Generator,
+    folder: Path,
+    stem: str,
+    events: pd.DataFrame,
+    amplitudes: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+) -> None:
     """Time series, brain mask, confounds and sidecar of one run."""
     import nibabel as nib
     from nilearn.glm.first_level import compute_regressor

@@ -165,12 +165,14 @@ def _run(bold: Path, raw: Path) -> Run:
         number=number,
         bold=bold,
         events=_events(bold, raw, stem, parts),
-        confounds=_first(bold.parent / f"{stem}_desc-confounds_{kind}.tsv"
-                         for kind in ("timeseries", "regressors")),
+        confounds=_first(
+            bold.parent / f"{stem}_desc-confounds_{kind}.tsv"
+            for kind in ("timeseries", "regressors")
+        ),
         mask=_first([bold.with_name(bold.name.replace(_BOLD, "_desc-brain_mask.nii.gz"))]),
         tr=tr,
         start_time=start_time,
-    )  # fmt: skip
+    )
 
 
 def _events(bold: Path, raw: Path, stem: str, parts: dict[str, str]) -> Path:

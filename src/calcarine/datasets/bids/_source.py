@@ -177,8 +177,9 @@ def _stimulus_column(table: pd.DataFrame, run: Run, about: BidsPart) -> str:
 def _named(events: Sequence[pd.DataFrame], pictures: PictureNames) -> list[pd.DataFrame]:
     """Events of all runs with a column ``stimulus``: ids as the pictures have them."""
     trials = [table["nuisance"] == "" for table in events]
-    names = sorted({name for table, own in zip(events, trials, strict=True)
-                    for name in table.loc[own, "name"]})  # fmt: skip
+    names = sorted(
+        {name for table, own in zip(events, trials, strict=True) for name in table.loc[own, "name"]}
+    )
     ids = {name: pictures.find(name) for name in names}
     unknown = [name for name, key in ids.items() if key is None]
     # Pictures of an array have numbers; a name that none of the known pictures has stays whole.

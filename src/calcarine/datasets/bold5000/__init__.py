@@ -169,9 +169,11 @@ def _split(layout: Layout, subject: str, trials: Trials) -> Split:
     inside = set(test)
     train = [name for name in dict.fromkeys(trials.stimuli) if name not in inside]
     return Split(
-        "repeated113", tuple(train), tuple(test),
+        "repeated113",
+        tuple(train),
+        tuple(test),
         "pictures of repeated_stimuli_113_list.txt are the test, all others training",
-    )  # fmt: skip
+    )
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:

@@ -64,8 +64,15 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
     except CalcarineError as error:
         found.append(Finding("repeated_stimuli_113_list.txt", "missing", str(error), "", _ZIP))
     if not (layout.stimuli / "Image_Labels" / "imagenet_final_labels.txt").is_file():
-        found.append(Finding("Image_Labels/imagenet_final_labels.txt", "note", "not there", "",
-                             f"names ImageNet's categories; in {_ZIP}"))  # fmt: skip
+        found.append(
+            Finding(
+                "Image_Labels/imagenet_final_labels.txt",
+                "note",
+                "not there",
+                "",
+                f"names ImageNet's categories; in {_ZIP}",
+            )
+        )
     return found
 
 
@@ -92,16 +99,24 @@ def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
             yield Finding(name, "wrong", str(error), "", _BETAS)
             continue
         if values.ndim != 2 or len(values) != count:
-            yield Finding(name, "wrong", f"shape {values.shape}", f"{count} trials",
-                          "betas and lists should be of one release and whole")  # fmt: skip
+            yield Finding(
+                name,
+                "wrong",
+                f"shape {values.shape}",
+                f"{count} trials",
+                "betas and lists should be of one release and whole",
+            )
             continue
         sizes[region] = sizes.get(region, 0) + values.shape[1]
         yield from not_finite(name, values, _BETAS)
     told = ", ".join(f"{region} {size}" for region, size in sizes.items())
     yield Finding(
-        f"{who}: voxels", "note", f"{sum(sizes.values())} ({told})", "",
+        f"{who}: voxels",
+        "note",
+        f"{sum(sizes.values())} ({told})",
+        "",
         "published counts are of release 1, so the files decide",
-    )  # fmt: skip
+    )
 
 
 def _stimuli(who: str, layout: Layout, trials: Trials) -> Iterator[Finding]:
@@ -121,7 +136,12 @@ def _stimuli(who: str, layout: Layout, trials: Trials) -> Iterator[Finding]:
     times = Counter(shown)
     spread_of = Counter(times[name] for name in test)
     spread = ", ".join(f"{number} shown {repeat} x" for repeat, number in sorted(spread_of.items()))
-    yield Finding(f"{who}: test pictures", "ok" if test else "wrong", spread or "none", "",
-                  "" if test else "lists and pictures should be of one release")  # fmt: skip
+    yield Finding(
+        f"{who}: test pictures",
+        "ok" if test else "wrong",
+        spread or "none",
+        "",
+        "" if test else "lists and pictures should be of one release",
+    )
     train = ~np.isin(shown, test)
     yield scaling_finding(f"{who}: z-scoring", trials.sessions, [train])

@@ -115,8 +115,7 @@ def _write_pictures(
         # Wider, as high, or higher: centrally cropped they are the same again.
         wide, high = ((0, 0), (4, 0), (0, 4))[row % 3]
         padded = np.pad(picture, ((high, high), (wide, wide), (0, 0)), mode="edge")
-        Image.fromarray(padded).save(root / origin / name, format="JPEG", quality=95,
-                                     subsampling=0)  # fmt: skip
+        Image.fromarray(padded).save(root / origin / name, format="JPEG", quality=95, subsampling=0)
     labels = stimuli / "Image_Labels"
     labels.mkdir()
     lines = [f"n{1440764 + row:08d} {word}, simulated {word}" for row, word in enumerate(_WORDS)]
@@ -144,9 +143,15 @@ def _write_lists(
 
 
 def _write_betas(
-    folder: Path, subject: str, rng: np.random.Generator, features: NDArray[np.float64],
-    shown: NDArray[np.int64], lengths: list[int], default: int, voxels: int | None,
-) -> None:  # fmt: skip
+    folder: Path,
+    subject: str,
+    rng: np.random.Generator,
+    features: NDArray[np.float64],
+    shown: NDArray[np.int64],
+    lengths: list[int],
+    default: int,
+    voxels: int | None,
+) -> None:
     place = folder / "BOLD5000_GLMsingle_ROI_betas" / "py"
     place.mkdir(parents=True, exist_ok=True)
     offset = np.repeat(rng.normal(0, 2, len(lengths)), lengths)

@@ -14,15 +14,30 @@ from calcarine.datasets.provider import DatasetInfo, natural
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "HEMISPHERES", "INFO", "REGIONS", "WHO", "Layout", "Trials", "beta_name", "find_layout",
-    "natural", "read_lines", "read_trials", "repeated_list",
-]  # fmt: skip
+    "HEMISPHERES",
+    "INFO",
+    "REGIONS",
+    "WHO",
+    "Layout",
+    "Trials",
+    "beta_name",
+    "find_layout",
+    "natural",
+    "read_lines",
+    "read_trials",
+    "repeated_list",
+]
 
 WHO = "Data set bold5000"
 REGIONS = ("EarlyVis", "LOC", "OPA", "PPA", "RSC")
 HEMISPHERES = ("LH", "RH")
-_BETAS = ("BOLD5000_GLMsingle_ROI_betas/py", "BOLD5000_GLMsingle_ROI_betas/"
-          "BOLD5000_GLMsingle_ROI_betas/py", "BOLD5000_GLMsingle_ROI_betas", "py", "")  # fmt: skip
+_BETAS = (
+    "BOLD5000_GLMsingle_ROI_betas/py",
+    "BOLD5000_GLMsingle_ROI_betas/BOLD5000_GLMsingle_ROI_betas/py",
+    "BOLD5000_GLMsingle_ROI_betas",
+    "py",
+    "",
+)
 _STIMULI = ("BOLD5000_Stimuli", "BOLD5000_Stimuli/BOLD5000_Stimuli", "")
 _LISTS = "Stimuli_Presentation_Lists"
 

@@ -36,9 +36,19 @@ _BLOCK = 1 << 20
 _LINKS = 40
 _RATIO = 1000
 _DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, struct.error,
-    UnicodeError, ValueError, OverflowError, KeyError, NotImplementedError, RuntimeError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    UnicodeError,
+    ValueError,
+    OverflowError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)

@@ -205,9 +205,10 @@ def _fetch(rows: Sequence[Row], folder: Path, record: DownloadRecord, workers: i
     found = {
         row.asset.path: {"url": row.asset.url, "size": row.have, "sha256": None}
         for row in rows
-        if row.state == "there" and row.asset.members is None
+        if row.state == "there"
+        and row.asset.members is None
         and record.entry(row.asset.path, row.asset.url) is None
-    }  # fmt: skip
+    }
     if found:
         record.put_all(found, "found")
     todo = [row for row in rows if row.is_open]

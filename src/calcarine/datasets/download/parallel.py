@@ -107,10 +107,12 @@ class _Team:
                 self.fail(row, str(error))
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    self.end(DiskFullError(
-                        f"The disk of {self.folder} is full; make room there, and the same command "
-                        "continues."
-                    ))  # fmt: skip
+                    self.end(
+                        DiskFullError(
+                            f"The disk of {self.folder} is full; make room there, and the same "
+                            "command continues."
+                        )
+                    )
                 else:
                     place = error.filename or row.asset.path
                     self.fail(row, f"{place}: {error.strerror or error}.")

@@ -14,9 +14,16 @@ from calcarine.datasets.download.web import Facts
 from calcarine.files import read_json, write_text
 
 __all__ = [
-    "BLOCK", "StoppedError", "digest", "part_of", "partial_size", "read_sidecar", "sidecar_of",
-    "write_block", "write_sidecar",
-]  # fmt: skip
+    "BLOCK",
+    "StoppedError",
+    "digest",
+    "part_of",
+    "partial_size",
+    "read_sidecar",
+    "sidecar_of",
+    "write_block",
+    "write_sidecar",
+]
 
 BLOCK = 1 << 20
 """Bytes that are read and written at once."""

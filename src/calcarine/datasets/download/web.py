@@ -20,9 +20,16 @@ from calcarine.datasets.download.assets import Asset
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "NETWORK_ERRORS", "Facts", "ask", "facts_of", "http_address", "looks_like_page", "new_session",
-    "reason", "retry_after",
-]  # fmt: skip
+    "NETWORK_ERRORS",
+    "Facts",
+    "ask",
+    "facts_of",
+    "http_address",
+    "looks_like_page",
+    "new_session",
+    "reason",
+    "retry_after",
+]
 
 TIMEOUT = (15.0, 60.0)
 """Seconds to wait for a connection, and for the next bytes."""

@@ -121,9 +121,12 @@ def load(
 
 
 def _read(
-    path: Path, folders: list[Path], test: str,
-    arrays: dict[str, NDArray[np.uint8]] | None, first_index: int | None,
-) -> Parts:  # fmt: skip
+    path: Path,
+    folders: list[Path],
+    test: str,
+    arrays: dict[str, NDArray[np.uint8]] | None,
+    first_index: int | None,
+) -> Parts:
     if path.suffix == ".h5":
         return read_official(path, folders, test, first_index)
     if test == "imagery":

@@ -71,8 +71,10 @@ def _official(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> It
     yield compared(f"{name}: perception test trials", counts[2], _KNOWN["trials"])
     yield compared(f"{name}: imagery trials", counts[3], _KNOWN["imagery"])
     names = picture_names(data, folders, kinds)
-    sides = {"train": [n for n, k in zip(names, kinds.tolist(), strict=True) if k == 1],
-             "test": [n for n, k in zip(names, kinds.tolist(), strict=True) if k == 2]}  # fmt: skip
+    sides = {
+        "train": [n for n, k in zip(names, kinds.tolist(), strict=True) if k == 1],
+        "test": [n for n, k in zip(names, kinds.tolist(), strict=True) if k == 2],
+    }
     yield from _shown(name, sides, shown)
     voxel = data.mask("VoxelData") if "VoxelData" in data else data.mask("ROI_VC")
     sizes = {roi: int(mask.sum()) for roi, mask in regions_of(data, voxel).items()}
@@ -99,9 +101,12 @@ def _shown(name: str, sides: dict[str, list[str]], shown: dict[str, set[str]]) -
     both = set(sides["train"]) & set(sides["test"])
     if both:
         yield Finding(
-            f"{name}: pictures in training and test", "wrong", f"{len(both)}, as {min(both)}", "0",
+            f"{name}: pictures in training and test",
+            "wrong",
+            f"{len(both)}, as {min(both)}",
+            "0",
             f"these would leak; {_AGAIN}",
-        )  # fmt: skip
+        )
     classes = [{category(key) for key in sides[side]} - {""} for side in ("train", "test")]
     if all(classes):
         common = len(classes[0] & classes[1])
@@ -112,9 +117,12 @@ def _shown(name: str, sides: dict[str, list[str]], shown: dict[str, set[str]]) -
 def _voxels(name: str, total: int, sizes: dict[str, int]) -> Finding:
     told = ", ".join(f"{roi} {size}" for roi, size in sizes.items())
     return Finding(
-        f"{name}: voxels", "note", f"{total} ({told or 'no regions'})", "",
+        f"{name}: voxels",
+        "note",
+        f"{total} ({told or 'no regions'})",
+        "",
         "published counts of VC differ between sources, so the file decides",
-    )  # fmt: skip
+    )
 
 
 def _values(what: str, values: np.ndarray) -> Finding:  # type: ignore[type-arg]
@@ -141,8 +149,12 @@ def _rearranged(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> 
     listed = picture_list(folders, "train")
     known = len(listed) if listed else None
     base = first_index(index, known, f"arr_3 (training index) of {name}")
-    yield Finding(f"{name}: arr_3, training index", "ok" if base == 0 else "note",
-                  f"begins at {base}", "begins at 0")  # fmt: skip
+    yield Finding(
+        f"{name}: arr_3, training index",
+        "ok" if base == 0 else "note",
+        f"begins at {base}",
+        "begins at 0",
+    )
     if "arr_1" in file and "arr_4" in file:
         yield from _test_trials(file, name)
     elif "arr_2" in file:
@@ -162,14 +174,18 @@ def _test_trials(file: Archive, name: str) -> Iterator[Finding]:
     base = first_index(labels, count, f"arr_4 (test labels) of {name}")
     yield Finding(f"{name}: arr_4, test labels", "ok", f"begin at {base}")
     if len(labels) != len(trials):
-        yield Finding(f"{name}: arr_4, test labels", "wrong", str(len(labels)), str(len(trials)),
-                      _AGAIN)  # fmt: skip
+        yield Finding(
+            f"{name}: arr_4, test labels", "wrong", str(len(labels)), str(len(trials)), _AGAIN
+        )
     elif means is not None and means.shape[1] == trials.shape[1]:
         share = matches(trials, labels.astype(np.int64) - base, means)
         yield Finding(
-            f"{name}: means of arr_1 by arr_4 against arr_2", "ok" if share >= 0.5 else "wrong",
-            f"{share:.0%} alike", "100%", "" if share >= 0.5 else _AGAIN,
-        )  # fmt: skip
+            f"{name}: means of arr_1 by arr_4 against arr_2",
+            "ok" if share >= 0.5 else "wrong",
+            f"{share:.0%} alike",
+            "100%",
+            "" if share >= 0.5 else _AGAIN,
+        )
 
 
 def _pictures(folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Finding]:
@@ -188,11 +204,21 @@ def _array(place: Path, folders: list[Path]) -> Iterator[Finding]:
         yield compared(f"{place.name}: {which}_images", len(images), _KNOWN[which])
         listed = picture_list(folders, which)
         if listed is None:
-            yield Finding(f"list of {which} pictures", "note", "not in the folder", "",
-                          "without a list, pictures have no names")  # fmt: skip
+            yield Finding(
+                f"list of {which} pictures",
+                "note",
+                "not in the folder",
+                "",
+                "without a list, pictures have no names",
+            )
         elif len(listed) != len(images):
-            yield Finding(f"list of {which} pictures", "wrong", str(len(listed)),
-                          str(len(images)), "take the list of these pictures")  # fmt: skip
+            yield Finding(
+                f"list of {which} pictures",
+                "wrong",
+                str(len(listed)),
+                str(len(images)),
+                "take the list of these pictures",
+            )
 
 
 def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[Finding]:
@@ -201,7 +227,12 @@ def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[Finding]:
         lost = sorted(wanted - set(found))
         what = f"{which} picture files"
         if lost:
-            yield Finding(what, "missing", f"{len(lost)} are missing, as {lost[0]}",
-                          str(len(wanted)), ON_REQUEST)  # fmt: skip
+            yield Finding(
+                what,
+                "missing",
+                f"{len(lost)} are missing, as {lost[0]}",
+                str(len(wanted)),
+                ON_REQUEST,
+            )
         else:
             yield compared(what, len(found), _KNOWN[which])

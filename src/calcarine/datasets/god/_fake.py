@@ -19,12 +19,17 @@ __all__ = ["fake"]
 
 _REGIONS = ("V1", "V2", "V3", "V4", "LOC", "FFA", "PPA")
 _DESCRIPTIONS = {
-    "VoxelData": "1 = voxel responses", "stimulus_id": "Picture: synset.number in six digits",
-    "DataType": "1 training, 2 perception test, 3 imagery test", "Session": "Session number",
-    "Run": "Run number", "image_index": "Place of the picture in its list, from 1",
-    "ROI_VC": "1 = visual cortex", "voxel_x": "x in mm", "voxel_y": "y in mm",
+    "VoxelData": "1 = voxel responses",
+    "stimulus_id": "Picture: synset.number in six digits",
+    "DataType": "1 training, 2 perception test, 3 imagery test",
+    "Session": "Session number",
+    "Run": "Run number",
+    "image_index": "Place of the picture in its list, from 1",
+    "ROI_VC": "1 = visual cortex",
+    "voxel_x": "x in mm",
+    "voxel_y": "y in mm",
     "voxel_z": "z in mm",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,9 @@ def _write_pictures(
             for label, picture in rows:
                 # As PNG in all but name's ending: the planted colours stay exact.
                 Image.fromarray(picture).save(place / f"{_file_name(label)}.JPEG", format="PNG")
-        listed = "imagenet_training_label.csv" if half == "training" else (
-            "imagenet_testing_label.csv")  # fmt: skip
+        listed = (
+            "imagenet_training_label.csv" if half == "training" else ("imagenet_testing_label.csv")
+        )
         if pictures != "none":
             lines = [f"{v:.6f},{_file_name(v)}.JPEG" for v in world.labels[own].tolist()]
             (folder / listed).write_text("\n".join(lines) + "\n")
@@ -157,19 +163,24 @@ def _write_subject(
     # Imagery tells a category and no picture.
     labels = np.where(kinds == 3, np.floor(labels), labels)
     index = np.where(shown < world.n_train, shown, shown - world.n_train) + 1.0
-    run = np.concatenate([np.arange(len(part)) // max(1, len(part) // 4) + 1
-                          for part in (train, test, inner)])  # fmt: skip
+    run = np.concatenate(
+        [np.arange(len(part)) // max(1, len(part) // 4) + 1 for part in (train, test, inner)]
+    )
     marks = _marks(rng, n_voxels)
     padded = {key: np.concatenate([mark, np.full(5, np.nan)]) for key, mark in marks.items()}
     write_bdata(
         folder / f"Subject{number}.h5",
         {
-            "VoxelData": brain, "DataType": kinds, "stimulus_id": labels,
-            "image_index": index, "Session": (run + 1) // 2, "Run": run.astype(np.float64),
+            "VoxelData": brain,
+            "DataType": kinds,
+            "stimulus_id": labels,
+            "image_index": index,
+            "Session": (run + 1) // 2,
+            "Run": run.astype(np.float64),
         },
         padded,
         _DESCRIPTIONS,
-    )  # fmt: skip
+    )
     _write_rearranged(folder / f"sbj_{number}.npz", brain, shown, kinds, marks, world, rng)
 
 
@@ -199,5 +210,14 @@ def _write_rearranged(
     means = np.stack([brain[test[labels == row]].mean(0) for row in range(labels.max() + 1)])
     masks = {key[4:]: mark == 1 for key, mark in marks.items() if key.startswith("ROI_")}
     noise = brain[test].std(0)
-    np.savez(path, arr_0=brain[train], arr_1=brain[test], arr_2=means, arr_3=shown[train],
-             arr_4=labels, arr_5=noise, arr_6=1 / noise, **masks)  # fmt: skip
+    np.savez(
+        path,
+        arr_0=brain[train],
+        arr_1=brain[test],
+        arr_2=means,
+        arr_3=shown[train],
+        arr_4=labels,
+        arr_5=noise,
+        arr_6=1 / noise,
+        **masks,
+    )

@@ -16,9 +16,14 @@ from calcarine.files import read_json
 from calcarine.stimuli.tables import read_text
 
 __all__ = [
-    "category", "class_names", "first_index", "names_of", "parse_name", "picture_list",
+    "category",
+    "class_names",
+    "first_index",
+    "names_of",
+    "parse_name",
+    "picture_list",
     "stimulus_name",
-]  # fmt: skip
+]
 
 _NAME = re.compile(r"n(\d{8})_(\d{1,9})(?!\d)")
 _LISTS = {

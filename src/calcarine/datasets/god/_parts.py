@@ -32,7 +32,10 @@ INFO = DatasetInfo(
     licence="as stated at figshare 7387130; the pictures are ImageNet's and under copyright",
     needs_folder=True,
     files=(
-        "Subject[1-5].h5|sbj_[1-5].npz", "images_*.npz", "stimuli/training/*", "stimuli/test/*",
+        "Subject[1-5].h5|sbj_[1-5].npz",
+        "images_*.npz",
+        "stimuli/training/*",
+        "stimuli/test/*",
     ),
     access=ON_REQUEST + ".",
     terms=Terms(
@@ -41,7 +44,7 @@ INFO = DatasetInfo(
         summary="Follow the licence stated on the page and cite Horikawa & Kamitani 2017 "
         "(Nature Communications 8:15037).",
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, eq=False)

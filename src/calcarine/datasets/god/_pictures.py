@@ -173,9 +173,10 @@ def god_stimuli(
         return StimulusSet(ids, source, square)
     images = [
         arrays[side][_row(parts, side, name, arrays[side], place)]
-        for side, names in sides.items() for name in names
+        for side, names in sides.items()
+        for name in names
         if side == "train" or name not in set(sides["train"])
-    ]  # fmt: skip
+    ]
     stack = np.stack(images)
     if size is not None:
         stack = resize_images(stack, size)

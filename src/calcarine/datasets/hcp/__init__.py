@@ -20,9 +20,18 @@ from calcarine.datasets.hcp._prepare import (
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "INFO", "PreparedVectors", "SubjectVectors", "assets", "check", "fake", "load", "prepare",
-    "prepare_vectors", "vectors", "window_means",
-]  # fmt: skip
+    "INFO",
+    "PreparedVectors",
+    "SubjectVectors",
+    "assets",
+    "check",
+    "fake",
+    "load",
+    "prepare",
+    "prepare_vectors",
+    "vectors",
+    "window_means",
+]
 
 
 def load(data: str | Path | None = None, subject: str | None = None) -> NoReturn:

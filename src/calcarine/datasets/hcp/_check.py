@@ -88,9 +88,12 @@ def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
     worst = max(float(abs(values.mean(0)).max()) for values in series.values())
     if worst > 1e-3:
         yield Finding(
-            f"{who}/{path.name}", "note", f"mean over time up to {worst:.2g}", "0",
+            f"{who}/{path.name}",
+            "note",
+            f"mean over time up to {worst:.2g}",
+            "0",
             "it is not normalised over time: prepare it again to be sure",
-        )  # fmt: skip
+        )
 
 
 def _told(frames: int, grayordinates: int, tr: float) -> str:

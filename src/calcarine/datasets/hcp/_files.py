@@ -10,8 +10,16 @@ from calcarine.datasets.provider import DatasetInfo
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "AREAS", "ATLAS_FROM", "ENDING", "INFO", "NPZ", "RUN", "WHO", "find_recordings", "find_stored",
-]  # fmt: skip
+    "AREAS",
+    "ATLAS_FROM",
+    "ENDING",
+    "INFO",
+    "NPZ",
+    "RUN",
+    "WHO",
+    "find_recordings",
+    "find_stored",
+]
 
 WHO = "Data set hcp"
 AREAS = ("V1", "V2", "V3", "V4")
@@ -81,8 +89,10 @@ def find_recordings(
                 f"{WHO}: no file of {run} ends in {wanted}; there are {', '.join(by_ending)}."
             )
         return by_ending.get(wanted, {})
-    needed = {name: {who: path for who, path in files.items() if who not in beside}
-              for name, files in by_ending.items()}  # fmt: skip
+    needed = {
+        name: {who: path for who, path in files.items() if who not in beside}
+        for name, files in by_ending.items()
+    }
     chosen = [name for name, files in needed.items() if files]
     if len(chosen) > 1:
         counts = ", ".join(f"{name} ({len(needed[name])})" for name in chosen)

@@ -36,9 +36,17 @@ __all__ = ["PreparedVectors", "SubjectVectors", "prepare_vectors", "vectors", "w
 # What zipfile raises for damage: of its own, of the methods of packing that a changed byte may
 # name, and for impossible places, names, versions and keys.
 _DAMAGE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, MemoryError,
-    OverflowError, RuntimeError, ValueError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class SubjectVectors(NamedTuple):
@@ -168,9 +176,15 @@ def vectors(
 
 
 def _each(
-    chosen: Sequence[str], stored: dict[str, Path], raw: dict[str, Path], data: str | Path,
-    atlas: str | Path | None, areas: tuple[str, ...], frames: int, scale: str,
-) -> Iterator[SubjectVectors]:  # fmt: skip
+    chosen: Sequence[str],
+    stored: dict[str, Path],
+    raw: dict[str, Path],
+    data: str | Path,
+    atlas: str | Path | None,
+    areas: tuple[str, ...],
+    frames: int,
+    scale: str,
+) -> Iterator[SubjectVectors]:
     for subject in chosen:
         if subject in stored:
             series = read_stored(stored[subject], areas)

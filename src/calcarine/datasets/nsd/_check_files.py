@@ -38,9 +38,12 @@ def check_betas(layout: Layout, trials: pd.DataFrame | None) -> Iterator[Finding
     official = SESSIONS[layout.subject]
     if not there:
         yield Finding(
-            "betas", "missing", "no sessions", f"{official} sessions",
+            "betas",
+            "missing",
+            "no sessions",
+            f"{official} sessions",
             f"get {layout.origin(layout.session(1))} and so on",
-        )  # fmt: skip
+        )
     else:
         yield _sessions(layout, there, official)
     grid = _mask_grid(layout)
@@ -114,9 +117,12 @@ def _ncsnr(layout: Layout, grid: Grid | None) -> Iterator[Finding]:
     shape = read_volume(layout.ncsnr)[0].shape
     fits = grid is None or shape == grid
     yield Finding(
-        "ncsnr.nii.gz", "ok" if fits else "wrong", f"{shape} (X, Y, Z)",
-        f"{grid}" if grid else "", "" if fits else "get the file again",
-    )  # fmt: skip
+        "ncsnr.nii.gz",
+        "ok" if fits else "wrong",
+        f"{shape} (X, Y, Z)",
+        f"{grid}" if grid else "",
+        "" if fits else "get the file again",
+    )
 
 
 def check_masks(layout: Layout) -> Iterator[Finding]:
@@ -146,9 +152,12 @@ def _dims(layout: Layout, found: Grid) -> Finding:
     status: Status = "ok" if found == official else "note"
     if found == official[::-1]:
         return Finding(
-            "volume", "wrong", f"{found} voxels", f"{official} (X, Y, Z)",
+            "volume",
+            "wrong",
+            f"{found} voxels",
+            f"{official} (X, Y, Z)",
             "the axes are in the opposite order: get the masks again",
-        )  # fmt: skip
+        )
     return Finding("volume", status, f"{found} voxels (X, Y, Z)", f"officially {official}")
 
 
@@ -165,9 +174,11 @@ def _labels(layout: Layout, name: str, labels: np.ndarray) -> Iterator[Finding]:
         names = read_label_names(path)
         differs = names != ATLASES[name]
         yield Finding(
-            path.name, "note" if differs else "ok", ", ".join(names.values()),
+            path.name,
+            "note" if differs else "ok",
+            ", ".join(names.values()),
             ", ".join(ATLASES[name].values()) if differs else "",
-        )  # fmt: skip
+        )
     else:
         advice = f"the known names are used; get {layout.origin(path)}"
         yield Finding(path.name, "missing", advice=advice)
@@ -175,9 +186,12 @@ def _labels(layout: Layout, name: str, labels: np.ndarray) -> Iterator[Finding]:
     unknown = sorted(set(np.unique(labels[labels > 0]).tolist()) - set(names))
     if unknown:
         yield Finding(
-            name, "wrong", f"label {unknown[0]} has no name", ", ".join(map(str, names)),
+            name,
+            "wrong",
+            f"label {unknown[0]} has no name",
+            ", ".join(map(str, names)),
             "get the volume and its label table again",
-        )  # fmt: skip
+        )
     else:
         yield Finding(name, "ok", f"{inside} voxels: {sizes}")
 
@@ -200,9 +214,11 @@ def check_pictures(layout: Layout) -> Iterator[Finding]:
         return
     fits = (count, height, width) == (N_IMAGES, PICTURE, PICTURE)
     yield Finding(
-        path.name, "ok" if fits else "note", f"{count} pictures of {height} x {width}",
+        path.name,
+        "ok" if fits else "note",
+        f"{count} pictures of {height} x {width}",
         f"officially {N_IMAGES} of {PICTURE} x {PICTURE}, rows from 0",
-    )  # fmt: skip
+    )
 
 
 def check_captions(layout: Layout) -> Iterator[Finding]:

@@ -91,10 +91,17 @@ def make_plan(
     # A quarter of a side more than the picture, left or right, above or below.
     cuts = np.array([(0, 0, 1, 1), (0, 0, 0, 2), (1, 1, 0, 0), (2, 0, 0, 0)]) / 6
     return Plan(
-        tuple(lengths), n_subjects, done, order, images, common, n_images,
+        tuple(lengths),
+        n_subjects,
+        done,
+        order,
+        images,
+        common,
+        n_images,
         rng.permutation(max(600_000, n_images))[:n_images] + 1,
-        (rng.random(n_images) < 0.2).astype(np.int64), cuts[rng.integers(0, 4, n_images)],
-    )  # fmt: skip
+        (rng.random(n_images) < 0.2).astype(np.int64),
+        cuts[rng.integers(0, 4, n_images)],
+    )
 
 
 def write_tables(layouts: Sequence[Layout], plan: Plan, rng: np.random.Generator) -> None:
@@ -154,15 +161,27 @@ def _responses(layout: Layout, plan: Plan, rng: np.random.Generator) -> pd.DataF
     right = (rng.random(plan.done) < 0.85).astype(int)
     return pd.DataFrame(
         {
-            "SUBJECT": layout.number, "SESSION": session, "RUN": within // per_run + 1,
-            "TRIAL": within % per_run + 1, "73KID": plan.images[layout.number - 1][order - 1],
-            "10KID": order, "TIME": 737000.0 + 7 * session + within * 4 / 86400, "ISOLD": old,
-            "ISCORRECT": right, "RT": np.round(rng.uniform(400, 2500, plan.done), 2),
-            "CHANGEMIND": 0, "MEMORYRECENT": np.nan, "MEMORYFIRST": np.nan, "ISOLDCURRENT": old,
-            "ISCORRECTCURRENT": right, "TOTAL1": 1, "TOTAL2": 0,
-            "BUTTON": np.where(right == old, 2, 1), "MISSINGDATA": 0,
+            "SUBJECT": layout.number,
+            "SESSION": session,
+            "RUN": within // per_run + 1,
+            "TRIAL": within % per_run + 1,
+            "73KID": plan.images[layout.number - 1][order - 1],
+            "10KID": order,
+            "TIME": 737000.0 + 7 * session + within * 4 / 86400,
+            "ISOLD": old,
+            "ISCORRECT": right,
+            "RT": np.round(rng.uniform(400, 2500, plan.done), 2),
+            "CHANGEMIND": 0,
+            "MEMORYRECENT": np.nan,
+            "MEMORYFIRST": np.nan,
+            "ISOLDCURRENT": old,
+            "ISCORRECTCURRENT": right,
+            "TOTAL1": 1,
+            "TOTAL2": 0,
+            "BUTTON": np.where(right == old, 2, 1),
+            "MISSINGDATA": 0,
         }
-    )  # fmt: skip
+    )
 
 
 def write_coco(layout: Layout, plan: Plan, drawn: Mapping[int, RenderedScene], side: int) -> None:
@@ -224,9 +243,15 @@ def _objects(
                 "counts": counts if form == 1 else compress_runs(counts),
             }
         found.append(
-            {"image_id": image, "category_id": kind + 1, "segmentation": shape,
-             "area": int(whole.sum()), "iscrowd": int(form == 1), "bbox": [0, 0, *size[::-1]]}
-        )  # fmt: skip
+            {
+                "image_id": image,
+                "category_id": kind + 1,
+                "segmentation": shape,
+                "area": int(whole.sum()),
+                "iscrowd": int(form == 1),
+                "bbox": [0, 0, *size[::-1]],
+            }
+        )
     return found
 
 

@@ -123,8 +123,9 @@ def _label(
     _label_retinotopic(volumes["prf-visualrois"], sheet[:early], height)
     for atlas in ATLASES:
         if atlas.startswith("floc-"):
-            _label_patches(volumes[atlas], np.concatenate([ventral, lateral]), len(ATLASES[atlas]),
-                           rng)  # fmt: skip
+            _label_patches(
+                volumes[atlas], np.concatenate([ventral, lateral]), len(ATLASES[atlas]), rng
+            )
     return {name: volume.reshape(dims) for name, volume in volumes.items()}
 
 

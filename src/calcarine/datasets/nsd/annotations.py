@@ -158,9 +158,10 @@ def _read_pictures(
         split = info["cocoSplit"].iloc[image]
         if split not in COCO_SPLITS:
             raise wrong(
-                path, f"has cocoSplit {str(split)[:40]} for picture {image} (from 0) and should "
+                path,
+                f"has cocoSplit {str(split)[:40]} for picture {image} (from 0) and should "
                 f"have {' or '.join(COCO_SPLITS)}.",
-            )  # fmt: skip
+            )
         box = info["cropBox"].iloc[image] if "cropBox" in info.columns else "(0, 0, 0, 0)"
         found[split, int(numbers[image])] = (stimulus_id(image), _parts(path, image, box))
     return found

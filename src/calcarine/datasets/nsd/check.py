@@ -184,10 +184,11 @@ def _check_counts(layout: Layout, trials: pd.DataFrame) -> Iterator[Finding]:
     official = SESSIONS[layout.subject]
     trials_of = trials.groupby("session").size()
     yield Finding(
-        "sessions in responses", "ok" if len(trials_of) == official else "note",
+        "sessions in responses",
+        "ok" if len(trials_of) == official else "note",
         f"{len(trials_of)} of {trials_of.min()} to {trials_of.max()} trials",
         f"{official} of 750 trials",
-    )  # fmt: skip
+    )
 
 
 def _compare_count(what: str, found: int, official: int) -> Finding:

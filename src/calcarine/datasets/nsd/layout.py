@@ -24,10 +24,15 @@ BETAS_PER_PERCENT = 300.0
 SUBJECTS = tuple(f"subj{number:02d}" for number in range(1, 9))
 SESSIONS = dict(zip(SUBJECTS, (40, 40, 32, 30, 40, 32, 40, 30), strict=True))
 DIMS = {
-    "subj01": (81, 104, 83), "subj02": (82, 106, 84), "subj03": (81, 106, 82),
-    "subj04": (85, 99, 80), "subj05": (79, 97, 78), "subj06": (85, 113, 83),
-    "subj07": (78, 95, 81), "subj08": (80, 103, 78),
-}  # fmt: skip
+    "subj01": (81, 104, 83),
+    "subj02": (82, 106, 84),
+    "subj03": (81, 106, 82),
+    "subj04": (85, 99, 80),
+    "subj05": (79, 97, 78),
+    "subj06": (85, 113, 83),
+    "subj07": (78, 95, 81),
+    "subj08": (80, 103, 78),
+}
 """Voxels along X, Y and Z in `SPACE`."""
 NSDGENERAL = dict(
     zip(SUBJECTS, (15724, 14278, 15226, 13153, 13039, 17907, 12682, 14386), strict=True)
@@ -38,15 +43,20 @@ TAKAGI_SESSIONS, TAKAGI_TEST, TAKAGI_TRAIN = 37, 982, 8859
 
 ATLASES: dict[str, dict[int, str]] = {
     "streams": {
-        1: "early", 2: "midventral", 3: "midlateral", 4: "midparietal",
-        5: "ventral", 6: "lateral", 7: "parietal",
+        1: "early",
+        2: "midventral",
+        3: "midlateral",
+        4: "midparietal",
+        5: "ventral",
+        6: "lateral",
+        7: "parietal",
     },
     "prf-visualrois": {1: "V1v", 2: "V1d", 3: "V2v", 4: "V2d", 5: "V3v", 6: "V3d", 7: "hV4"},
     "floc-faces": {1: "OFA", 2: "FFA-1", 3: "FFA-2", 4: "mTL-faces", 5: "aTL-faces"},
     "floc-bodies": {1: "EBA", 2: "FBA-1", 3: "FBA-2", 4: "mTL-bodies"},
     "floc-places": {1: "OPA", 2: "PPA", 3: "RSC"},
     "floc-words": {1: "OWFA", 2: "VWFA-1", 3: "VWFA-2", 4: "mfs-words", 5: "mTL-words"},
-}  # fmt: skip
+}
 """Label volumes and the names of their labels, for when a label table is missing."""
 JOINED = {"V1": ("V1v", "V1d"), "V2": ("V2v", "V2d"), "V3": ("V3v", "V3d")}
 """Areas whose ventral and dorsal parts have labels of their own."""
@@ -62,7 +72,8 @@ INFO = DatasetInfo(
     licence="NSD terms and conditions: research and teaching, no redistribution",
     needs_folder=True,
     files=(
-        "nsddata_betas", "nsddata/experiments/nsd/nsd_expdesign.mat",
+        "nsddata_betas",
+        "nsddata/experiments/nsd/nsd_expdesign.mat",
         "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     ),
     access="Fill in the NSD Data Access Agreement, then the files can be downloaded without an "
@@ -75,15 +86,21 @@ INFO = DatasetInfo(
         "out who the subjects are.",
     ),
     options=(
-        ("mask", "voxels: nsdgeneral (default), brain, an atlas (streams, prf-visualrois) or a "
-         "region (early, V1, PPA), several joined by +; regions are cut to it"),
-        ("sessions", "how many from the first on, or a list; those on disk by default; 37 gives "
-         "the paper's 982 test and 8,859 training pictures (24,980 trials)"),
+        (
+            "mask",
+            "voxels: nsdgeneral (default), brain, an atlas (streams, prf-visualrois) or a "
+            "region (early, V1, PPA), several joined by +; regions are cut to it",
+        ),
+        (
+            "sessions",
+            "how many from the first on, or a list; those on disk by default; 37 gives "
+            "the paper's 982 test and 8,859 training pictures (24,980 trials)",
+        ),
         ("zscore", "session (default) or none"),
         ("captions", "true: must be there; false: left out; where they are by default"),
         ("size", "side of the pictures in pixels; 425 as stored by default"),
     ),
-)  # fmt: skip
+)
 
 _SESSION_NAME = re.compile(r"betas_session(\d{2,})\.(hdf5|nii\.gz)")
 

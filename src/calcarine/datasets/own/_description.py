@@ -14,9 +14,15 @@ from calcarine.datasets.scaling import ZScore
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "LEAVE_ONE_OUT", "Atlas", "BidsPart", "Description", "Folds", "Fraction", "read_description",
+    "LEAVE_ONE_OUT",
+    "Atlas",
+    "BidsPart",
+    "Description",
+    "Folds",
+    "Fraction",
+    "read_description",
     "validated",
-]  # fmt: skip
+]
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FILE = "calcarine.yaml"

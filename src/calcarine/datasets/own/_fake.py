@@ -121,9 +121,12 @@ def write_own(root: Path, full_size: bool, seed: int, betas: str) -> None:
 
 
 def _write_betas(
-    root: Path, values: NDArray[np.float32], sessions: NDArray[np.int64],
-    mask: NDArray[np.bool_], betas: str,
-) -> str:  # fmt: skip
+    root: Path,
+    values: NDArray[np.float32],
+    sessions: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+    betas: str,
+) -> str:
     """Files in one of three forms; returns what the description says of them."""
     (root / "betas").mkdir()
     if betas == "h5":

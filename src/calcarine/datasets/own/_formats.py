@@ -179,8 +179,10 @@ def _about_npz(path: Path, key: str, what: str) -> About:
         chosen = _choose(names, path, key, what)
         with zipfile.ZipFile(path) as archive, archive.open(f"{names[chosen]}.npy") as member:
             version = np.lib.format.read_magic(member)
-            read = {(1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
             shape, _, dtype = read(member)
     if dtype.hasobject:
         raise ValueError(f"{chosen} holds Python objects, which are not read")
@@ -217,9 +219,16 @@ def _about_hdf5(path: Path, key: str, what: str) -> About:
         reverse = writer == "matlab"
         shape = tuple(int(size) for size in array.shape)
         return About(
-            chosen, shape[::-1] if reverse else shape, array.dtype, None, "", _ends(len(shape)),
-            name in _GLMSINGLE, writer, reverse,
-        )  # fmt: skip
+            chosen,
+            shape[::-1] if reverse else shape,
+            array.dtype,
+            None,
+            "",
+            _ends(len(shape)),
+            name in _GLMSINGLE,
+            writer,
+            reverse,
+        )
 
 
 def _choose(arrays: Mapping[str, Any], path: Path, key: str, what: str) -> str:
@@ -262,9 +271,16 @@ def _about_image(path: Path) -> About:
         raise ValueError(f"its affine or its shape {shape} is senseless")
     surface = ending(path) in (".mgz", ".mgh") and shape[1:3] == (1, 1)
     return About(
-        "", shape, dtype, None if surface else affine, "", (len(shape) - 1,), True,
-        at_once=ending(path) in (".nii.gz", ".mgz"), scaling=scaling_of(image),
-    )  # fmt: skip
+        "",
+        shape,
+        dtype,
+        None if surface else affine,
+        "",
+        (len(shape) - 1,),
+        True,
+        at_once=ending(path) in (".nii.gz", ".mgz"),
+        scaling=scaling_of(image),
+    )
 
 
 def _grayordinates(image: Any) -> str:
@@ -286,9 +302,7 @@ def _grayordinates(image: Any) -> str:
 
 def _about_gifti(path: Path) -> About:
     values, hemisphere = _gifti(path)
-    return About(
-        "", values.shape, values.dtype, space=hemisphere, trial_axes=(0,), at_once=True
-    )  # fmt: skip
+    return About("", values.shape, values.dtype, space=hemisphere, trial_axes=(0,), at_once=True)
 
 
 def _gifti(path: Path) -> tuple[NDArray[Any], str]:

@@ -24,9 +24,10 @@ def files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
-            Path(place, name) for name in names
+            Path(place, name)
+            for name in names
             if name.lower().endswith(tuple(endings)) and not name.startswith(".")
-        ]  # fmt: skip
+        ]
     return sorted(found, key=lambda path: [natural(part) for part in path.parts])
 
 

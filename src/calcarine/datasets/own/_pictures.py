@@ -72,9 +72,12 @@ def stimulus_set(
     if place is not None and place.is_dir():
         found = _shown_files(place, shown)
         source = FolderSource(
-            found, {}, _filled(texts, shown), _filled(categories, shown),
+            found,
+            {},
+            _filled(texts, shown),
+            _filled(categories, shown),
             None if size is None else (size, size),
-        )  # fmt: skip
+        )
         return StimulusSet(shown, source, source.size)
     (file,) = ArrayFile.open_all(root, images, "images")
     names = {str(first_image + row): row for row in range(file.shape[0])} if file.shape else {}
@@ -100,9 +103,13 @@ class PictureArray:
     """
 
     def __init__(
-        self, file: ArrayFile, rows: Mapping[str, int], captions: Texts, categories: Texts,
+        self,
+        file: ArrayFile,
+        rows: Mapping[str, int],
+        captions: Texts,
+        categories: Texts,
         size: int | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         shape = file.shape
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
             raise CalcarineError(
@@ -278,8 +285,11 @@ def _record_captions(tree: Any, path: Path) -> dict[str, tuple[str, ...]]:
     records = tree["annotations"] if whole else tree
     found: dict[str, tuple[str, ...]] = {}
     try:
-        names = {image["id"]: str(image["file_name"]) for image in tree.get("images", ())} if (
-            whole) else {}  # fmt: skip
+        names = (
+            {image["id"]: str(image["file_name"]) for image in tree.get("images", ())}
+            if (whole)
+            else {}
+        )
         for record in records:
             number = record["image_id"] if "image_id" in record else record["id"]
             _add(found, names.get(number, str(number)), [str(record["caption"]).strip()])
@@ -319,8 +329,12 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
     for key in shown:
         places = by_name.get(meant.get(key, key), [])
         # A path that is named whole comes before equal names in folders below.
-        exact = [path for path in places if path.relative_to(folder).with_suffix("").as_posix()
-                 == key or path.relative_to(folder).as_posix() == key]  # fmt: skip
+        exact = [
+            path
+            for path in places
+            if path.relative_to(folder).with_suffix("").as_posix() == key
+            or path.relative_to(folder).as_posix() == key
+        ]
         places = exact or places
         if len(places) > 1:
             first, second = (path.relative_to(folder).as_posix() for path in places[:2])

@@ -69,9 +69,17 @@ class OwnSubject:
             about.trials["session"].to_numpy(dtype=np.int64),
         )
         return BrainDataset(
-            about.dataset, about.subject, trials, about.voxels, dict(about.rois), self.stimuli(),
-            about.splits, self._simulated(), about.source, about.licence,
-        )  # fmt: skip
+            about.dataset,
+            about.subject,
+            trials,
+            about.voxels,
+            dict(about.rois),
+            self.stimuli(),
+            about.splits,
+            self._simulated(),
+            about.source,
+            about.licence,
+        )
 
     def load(self, size: int | None, prepared: str | Path | None) -> BrainDataset:
         """Prepare what is not prepared yet, and join it with the stimuli.

@@ -52,8 +52,9 @@ def read_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
     tables = [_one_table(path) for path in listed]
     whole = pd.concat(tables, ignore_index=True)
     for name in ("session", "betas"):
-        lacking = [path for path, table in zip(listed, tables, strict=True)
-                   if name not in table.columns]  # fmt: skip
+        lacking = [
+            path for path, table in zip(listed, tables, strict=True) if name not in table.columns
+        ]
         if name in whole.columns and lacking:
             raise CalcarineError(f"{lacking[0]} has no column {name}, and other tables have one.")
     if len(tables) > 1:

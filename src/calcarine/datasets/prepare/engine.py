@@ -125,8 +125,11 @@ class Recording:
 
     def key(self) -> str:
         """Hash of everything that decides the prepared responses."""
-        text = json.dumps([self.dataset, self.subject, self.zscore, dict(self.provenance)],
-                          sort_keys=True, default=str)  # fmt: skip
+        text = json.dumps(
+            [self.dataset, self.subject, self.zscore, dict(self.provenance)],
+            sort_keys=True,
+            default=str,
+        )
         total = hashlib.sha256(text.encode())
         total.update(self.trials[["stimulus", "session"]].to_csv(index=False).encode())
         total.update(self.voxels.to_csv(index=False).encode())

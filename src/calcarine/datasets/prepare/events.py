@@ -197,14 +197,21 @@ def _check_times(own: pd.DataFrame, times: Floats, tr: float, run: object) -> No
 
 
 def _designs(
-    own: pd.DataFrame, times: Floats, hrf: str, drift: str, high_pass: float, order: int,
+    own: pd.DataFrame,
+    times: Floats,
+    hrf: str,
+    drift: str,
+    high_pass: float,
+    order: int,
     extra: Floats,
-) -> tuple[Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats]:
     """Regressors of the trials, and an orthonormal basis of all else in the model."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
-    names = [f"trial{row:06d}" if not text else f"other {text}"
-             for row, text in enumerate(own["nuisance"])]  # fmt: skip
+    names = [
+        f"trial{row:06d}" if not text else f"other {text}"
+        for row, text in enumerate(own["nuisance"])
+    ]
     paradigm = pd.DataFrame(
         {
             "onset": own["onset"].to_numpy(float),
@@ -282,9 +289,14 @@ def _separate(gram: Floats, products: Floats) -> Floats:
 
 
 def _window_means(
-    data: Floats, nuisance: Floats, own: pd.DataFrame, times: Floats, delay: float,
-    baseline: str, run: object,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    data: Floats,
+    nuisance: Floats,
+    own: pd.DataFrame,
+    times: Floats,
+    delay: float,
+    baseline: str,
+    run: object,
+) -> tuple[Floats, Floats]:
     """Means of the trials' windows above the baseline, and the baseline itself."""
     onset, duration = own["onset"].to_numpy(float), own["duration"].to_numpy(float)
     # Half a millisecond, for onsets that were rounded when they were written.

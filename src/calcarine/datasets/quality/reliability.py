@@ -20,9 +20,14 @@ from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "Reliability", "ceiling_from_ncsnr", "explainable_variance", "ncsnr", "noise_ceiling",
-    "reliability", "split_half",
-]  # fmt: skip
+    "Reliability",
+    "ceiling_from_ncsnr",
+    "explainable_variance",
+    "ncsnr",
+    "noise_ceiling",
+    "reliability",
+    "split_half",
+]
 
 FloatArray = NDArray[np.float64]
 Averaged = int | Mapping[int, int]

@@ -148,10 +148,15 @@ def describe_signal(
         rows = tuple(_unknown(name, int(dataset.roi_mask(name).sum()), on) for name in names)
         side = "training" if on == "train" else "test"
         return SignalReport(
-            who, dataset.simulated, on, None, _nothing_basis(dataset, chosen, on), rows,
+            who,
+            dataset.simulated,
+            on,
+            None,
+            _nothing_basis(dataset, chosen, on),
+            rows,
             f"How much of the responses is signal cannot be told: at least two {side} stimuli "
             "must have been shown twice. Decoding may work all the same; only the test will tell.",
-        )  # fmt: skip
+        )
     found = reliability(dataset, chosen, "+".join(names), on=on, n_boot=n_boot, seed=seed)
     rows = tuple(_row(dataset, chosen, name, found, seed) for name in names)
     return SignalReport(
@@ -172,10 +177,22 @@ def _row(
     accuracy_low, accuracy_high = told.interval() if told else (None, None)
     more = {count: told.with_repeats(count) for count in MORE_REPEATS} if told else {}
     row = SignalRow(
-        name, int(mask.sum()), median, low, high, share, float(best), float(top),
-        told.half if told else None, told.accuracy if told else None, accuracy_low, accuracy_high,
-        more, verdict, "",
-    )  # fmt: skip
+        name,
+        int(mask.sum()),
+        median,
+        low,
+        high,
+        share,
+        float(best),
+        float(top),
+        told.half if told else None,
+        told.accuracy if told else None,
+        accuracy_low,
+        accuracy_high,
+        more,
+        verdict,
+        "",
+    )
     return SignalRow(**{**asdict(row), "sentence": _sentence(row)})
 
 
@@ -211,9 +228,22 @@ def _sentence(row: SignalRow) -> str:
 def _unknown(name: str, voxels: int, on: str) -> SignalRow:
     side = "training" if on == "train" else "test"
     return SignalRow(
-        name, voxels, None, None, None, None, None, None, None, None, None, None, {}, "unknown",
+        name,
+        voxels,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        {},
+        "unknown",
         f"cannot be told ({voxels} voxels): no {side} stimulus was shown twice.",
-    )  # fmt: skip
+    )
 
 
 def _nothing_basis(dataset: BrainDataset, split: Split, on: str) -> str:

@@ -12,8 +12,14 @@ from calcarine.stimuli.images import resize_images
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = [
-    "METRICS", "Metric", "clusters", "mahalanobis", "nearest", "pixel_features", "prepared",
-]  # fmt: skip
+    "METRICS",
+    "Metric",
+    "clusters",
+    "mahalanobis",
+    "nearest",
+    "pixel_features",
+    "prepared",
+]
 
 FloatArray = NDArray[np.float64]
 Metric = Literal["correlation", "cosine", "euclidean"]

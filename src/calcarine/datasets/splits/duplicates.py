@@ -17,8 +17,13 @@ from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = [
-    "ALIKE", "HASH_LIMIT", "Features", "SplitAudit", "audit_split", "nearest_training",
-]  # fmt: skip
+    "ALIKE",
+    "HASH_LIMIT",
+    "Features",
+    "SplitAudit",
+    "audit_split",
+    "nearest_training",
+]
 
 HASH_LIMIT = 18
 """Most bits of 128 in which hashes of one picture differ after small changes."""

@@ -26,9 +26,12 @@ from calcarine.datasets.splits.pool import (
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "category_holdout", "cluster_holdout", "minimum_distance", "out_of_distribution",
+    "category_holdout",
+    "cluster_holdout",
+    "minimum_distance",
+    "out_of_distribution",
     "random_split",
-]  # fmt: skip
+]
 
 
 def random_split(

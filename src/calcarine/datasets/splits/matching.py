@@ -45,9 +45,15 @@ _DRAWN, _USUAL, _CLOSER = 100, 0.98, 0.5
 # Training pictures of which so many are each other's copies, such as turned gratings, tell nothing.
 _ALL_ALIKE = 0.98
 _HOW = (
-    "in other colours", "turned left", "turned around", "turned right",
-    "mirrored", "mirrored and turned left", "upside down", "mirrored and turned right",
-)  # fmt: skip
+    "in other colours",
+    "turned left",
+    "turned around",
+    "turned right",
+    "mirrored",
+    "mirrored and turned left",
+    "upside down",
+    "mirrored and turned right",
+)
 _LIGHT = np.array([0.299, 0.587, 0.114], np.float32)
 
 

@@ -77,8 +77,9 @@ class Audit:
             f"suspicious: {counts['suspicious']}, cannot be told: {counts['cannot be told']}."
         )
         if counts["failed"]:
-            titles = [CHECKS[name].title for name, f in self.findings.items()
-                      if f.verdict == "failed"]  # fmt: skip
+            titles = [
+                CHECKS[name].title for name, f in self.findings.items() if f.verdict == "failed"
+            ]
             return f"Not as claimed: {'; '.join(titles)}. {rest}"
         if counts["suspicious"]:
             return f"No check failed, but there are open questions. {rest}"

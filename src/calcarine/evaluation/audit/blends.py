@@ -84,10 +84,11 @@ class PixelBlends(Check):
             for parts, group in sorted(kinds.items(), key=lambda item: -len(item[1]))
         )
         table = Table(
-            ("blend of", "pictures", "weights", "left over (grey values)"), rows,
+            ("blend of", "pictures", "weights", "left over (grey values)"),
+            rows,
             "Least squares over all pixels, or over means of blocks where it says coarse; what is "
             "left over is no more than rounding.",
-        )  # fmt: skip
+        )
         tables = (table,) if rows else ()
         with_truth = sum(len(group) for parts, group in kinds.items() if parts[0] in _TRUTHS)
         found["blends with the truth"] = with_truth

@@ -52,8 +52,10 @@ class BestOfSamples(Check):
                 return Finding("passed", fact)
             return untold(
                 f"{material.recon.samples} samples of each stimulus are here, and none is named "
-                "as chosen." if material.recon.samples > 1 else "The other samples are not here."
-            )  # fmt: skip
+                "as chosen."
+                if material.recon.samples > 1
+                else "The other samples are not here."
+            )
         count = choice.samples.samples
         if count < 2:
             return untold("There is one sample of each stimulus.")
@@ -73,11 +75,13 @@ class BestOfSamples(Check):
         worst = int(np.argmin(adjusted))
         name, hits, n, low, high = rows[worst]
         numbers = {
-            "stimuli": n, "samples of each": count, "share by chance": 1 / count,
+            "stimuli": n,
+            "samples of each": count,
+            "share by chance": 1 / count,
             "share in which the chosen is the best by the truth": hits / n,
             "its interval": f"{low:.2f} to {high:.2f}",
             "exact p, Holm over measures": float(adjusted[worst]),
-        }  # fmt: skip
+        }
         table = Table(
             ("measure", "chosen is the best", "share", "interval", "p (Holm)"),
             tuple(

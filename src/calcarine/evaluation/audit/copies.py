@@ -122,8 +122,10 @@ def measure(material: Material) -> Measures:
     left = curve_left((material.truth.full(row), material.recon.full(row)) for row in rows)
     if left is not None:
         found["curve"] = left
-    apart = [(cosine, cosine**2 - amplitude, amplitude - cosine)
-             for cosine, amplitude in phases(truth, recon)]  # fmt: skip
+    apart = [
+        (cosine, cosine**2 - amplitude, amplitude - cosine)
+        for cosine, amplitude in phases(truth, recon)
+    ]
     if apart:
         found["phase"] = max((a for cosine, a, _ in apart if cosine >= PHASE), default=-np.inf)
         found["amplitude"] = max(b for _, _, b in apart)
@@ -148,8 +150,9 @@ def _by_region(truth: FloatArray, recon: FloatArray) -> dict[str, Any]:
     found: dict[str, Any] = {}
     share, error = cell_shares(truth, recon)
     if np.isfinite(share).sum() >= 4:
-        ratios = np.maximum(share / max(np.nanmedian(share), 1e-9),
-                            error / max(np.nanmedian(error), 1e-9))  # fmt: skip
+        ratios = np.maximum(
+            share / max(np.nanmedian(share), 1e-9), error / max(np.nanmedian(error), 1e-9)
+        )
         ratios = np.where(share <= COPIED, ratios, np.inf)
         if np.isfinite(ratios).any():
             place = int(np.nanargmin(ratios))

@@ -158,10 +158,11 @@ def _choice(truth: Path, samples: Path, shown: PictureSet) -> Choice:
     for row, key in enumerate(shown.ids):
         own = shown.full(row)
         same = [
-            s for s in range(everything.samples)
+            s
+            for s in range(everything.samples)
             if everything.full(row, s).shape == own.shape
             and np.array_equal(everything.full(row, s), own)
-        ]  # fmt: skip
+        ]
         if not same:
             raise CalcarineError(
                 f"The reconstruction of {key!r} is none of its samples in {samples}; give the "
@@ -182,8 +183,9 @@ def _columns(table: pd.DataFrame) -> dict[str, Any]:
 def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
     """Trials of a table's columns; those that are not there are unknown."""
     texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
-    found: dict[str, Any] = {name: texts[name] for name in ("stimulus", "role", "fold", "picture")
-                             if name in texts}  # fmt: skip
+    found: dict[str, Any] = {
+        name: texts[name] for name in ("stimulus", "role", "fold", "picture") if name in texts
+    }
     if "role" in found:
         lower = np.char.lower(np.char.strip(found["role"]))
         found["role"] = np.asarray([_ROLES.get(role, role) for role in lower.tolist()], str)
@@ -279,8 +281,11 @@ def _scalers(
     if train is None or test is None:
         raise CalcarineError(f"{path} has a scaler, but no trial has the role train or test.")
     width = values.shape[1]
-    stored = {name: np.atleast_2d(arrays[f"scaler_{name}"]).astype(np.float64)
-              for name in ("mean", "scale") if f"scaler_{name}" in arrays}  # fmt: skip
+    stored = {
+        name: np.atleast_2d(arrays[f"scaler_{name}"]).astype(np.float64)
+        for name in ("mean", "scale")
+        if f"scaler_{name}" in arrays
+    }
     sessions = arrays.get("scaler_sessions")
     rows = 1 if sessions is None else len(sessions)
     for name, array in stored.items():

@@ -50,10 +50,14 @@ class ScoreByDistance(Check):
             low, high = bootstrap_interval(score[part], _BOOT, seed=material.seed)
             intervals.append((low, high))
             rows.append(
-                (f"{name} third", str(len(part)),
-                 f"{distance[part].min():.3f} to {distance[part].max():.3f}",
-                 f"{score[part].mean():.3f}", f"{low:.3f} to {high:.3f}")
-            )  # fmt: skip
+                (
+                    f"{name} third",
+                    str(len(part)),
+                    f"{distance[part].min():.3f} to {distance[part].max():.3f}",
+                    f"{score[part].mean():.3f}",
+                    f"{low:.3f} to {high:.3f}",
+                )
+            )
         slope, low, high = _slope(distance, score, material.seed)
         overall = bootstrap_interval(score, _BOOT, seed=material.seed)
         numbers = {
@@ -70,14 +74,18 @@ class ScoreByDistance(Check):
         )
         if overall[0] <= _CHANCE:
             return Finding(
-                "cannot be told", "The score is not above chance, so there is nothing to divide.",
-                numbers, (table,),
-            )  # fmt: skip
+                "cannot be told",
+                "The score is not above chance, so there is nothing to divide.",
+                numbers,
+                (table,),
+            )
         if intervals[2][0] > _CHANCE:
             return Finding(
-                "passed", "In the farthest third the score is still above chance.", numbers,
+                "passed",
+                "In the farthest third the score is still above chance.",
+                numbers,
                 (table,),
-            )  # fmt: skip
+            )
         if high < 0:
             return Finding(
                 "suspicious",
@@ -146,17 +154,27 @@ class DimensionCollapse(Check):
             reach = share_inside(truth, values, values.mean(axis=0), 0.99)
             best = None if train is None else share_inside(truth, train, train.mean(axis=0), 1.0)
             rows.append(
-                (name, f"{made:.1f}", f"{wanted:.1f}", f"{reach:.0%}",
-                 "unknown" if best is None else f"{best:.0%}")
-            )  # fmt: skip
+                (
+                    name,
+                    f"{made:.1f}",
+                    f"{wanted:.1f}",
+                    f"{reach:.0%}",
+                    "unknown" if best is None else f"{best:.0%}",
+                )
+            )
             if made < max(_FEW_DIMENSIONS * wanted, min(2.0, 0.5 * wanted)):
                 collapsed.append(name)
         table = Table(
-            ("features", "effective rank, predicted", "true", "true variance the predictions "
-             "span", "the training targets span"),
+            (
+                "features",
+                "effective rank, predicted",
+                "true",
+                "true variance the predictions span",
+                "the training targets span",
+            ),
             tuple(rows),
             "Effective rank: the exponential of the entropy of the spectrum.",
-        )  # fmt: skip
+        )
         verdict: Verdict = "suspicious" if collapsed else "passed"
         sentence = (
             f"Predictions of {', '.join(collapsed)} span a tenth of the dimensions of the truth or "

@@ -149,9 +149,10 @@ def retrieves(seed: int) -> Material:
 
 
 @plant(
-    "nothing; half of the test has neighbours in training", "",
+    "nothing; half of the test has neighbours in training",
+    "",
     allowed=("near-duplicates", "score-by-distance"),
-)  # fmt: skip
+)
 def with_neighbours(seed: int) -> Material:
     """A test set that is easier than it looks may be flagged as that."""
     return Toy(seed, neighbours=True).material()

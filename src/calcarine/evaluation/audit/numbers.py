@@ -137,8 +137,9 @@ def _of_protocol(protocol: str, metric: Metric, similarity: bool) -> Definition 
     if isinstance(metric, Identification) and type(metric) is Identification and pixels:
         direction, ties = metric.direction or "image", metric.ties
         measure, finish = _identification(metric.recipe, direction, ties)
-        return Definition("identification", metric.name, protocol, measure, finish=finish,
-                          averaged=similarity)  # fmt: skip
+        return Definition(
+            "identification", metric.name, protocol, measure, finish=finish, averaged=similarity
+        )
     if isinstance(metric, PixelContest) and metric.ways == 2 and metric.measured_by == "pcc":
         measure, finish = _identification(metric.recipe, "reconstruction", "failure")
         return Definition("identification", metric.name, protocol, measure, finish=finish)
@@ -157,9 +158,11 @@ def _variants() -> Iterator[Definition]:
         "ssim", "SSIM with a flat window of 7, own size", "", _structure(native, "uniform")
     )
     yield Definition(
-        "ssim", "SSIM, own size, with the range of values taken for 2", "",
+        "ssim",
+        "SSIM, own size, with the range of values taken for 2",
+        "",
         _structure(native, "uniform", 2.0),
-    )  # fmt: skip
+    )
     yield Definition("mse", "squared error, own size", "", _squared(native), lower=True)
 
 

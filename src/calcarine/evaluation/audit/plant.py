@@ -101,8 +101,9 @@ def rounded(images: Array) -> Array:
 
 def both(material: Material) -> tuple[Array, Array]:
     """Truths and reconstructions as float arrays of shape (n, height, width, 3)."""
-    truth, recon = (stack(side)[:, 0].astype(np.float64)
-                    for side in (material.truth, material.recon))  # fmt: skip
+    truth, recon = (
+        stack(side)[:, 0].astype(np.float64) for side in (material.truth, material.recon)
+    )
     return truth, recon
 
 

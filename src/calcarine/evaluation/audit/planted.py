@@ -206,12 +206,18 @@ def best_stimuli(seed: int) -> Material:
     material = toy.material()
     rows = np.sort(np.argsort(-material.identification)[: toy.n_test // 2])
     ids = [toy.test_ids[row] for row in rows]
-    truth, recon = (PictureSet.of(ids, stack(side)[rows, 0])
-                    for side in (material.truth, material.recon))  # fmt: skip
+    truth, recon = (
+        PictureSet.of(ids, stack(side)[rows, 0]) for side in (material.truth, material.recon)
+    )
     return replace(
-        material, truth=truth, recon=recon, choice=None, predictions=(), others={},
+        material,
+        truth=truth,
+        recon=recon,
+        choice=None,
+        predictions=(),
+        others={},
         numbers=claimed(truth, recon),
-    )  # fmt: skip
+    )
 
 
 @plant("best of 5 by pixel correlation", "best-of-samples")

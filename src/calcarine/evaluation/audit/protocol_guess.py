@@ -68,10 +68,11 @@ class NumbersFromPictures(Check):
                 protocols.append({v.definition.protocol for v in fits if v.honest})
             rows += _rows(number, fits, own)
         table = Table(
-            ("claimed", "by the pictures", "definition", "how"), tuple(rows),
+            ("claimed", "by the pictures", "definition", "how"),
+            tuple(rows),
             "Definitions that give the claimed number as it is rounded, or, where there is none, "
             "the nearest.",
-        )  # fmt: skip
+        )
         return _finding(verdicts, protocols, table, len(values))
 
 
@@ -193,9 +194,11 @@ def _finding(
     if common:
         names = " or ".join(sorted(common))
         return Finding(
-            "passed", f"The pictures give the claimed numbers by the protocol {names}.", numbers,
+            "passed",
+            f"The pictures give the claimed numbers by the protocol {names}.",
+            numbers,
             (table,),
-        )  # fmt: skip
+        )
     if any(protocols) and len(protocols) > 1 and all(p - {""} for p in protocols):
         return Finding(
             "suspicious",

@@ -152,18 +152,20 @@ class RepeatsOverFolds(Check):
         keys = _shown_keys(trials)
         counts = np.unique(keys, return_counts=True)[1]
         numbers = {
-            "trials": len(keys), "stimuli": len(counts),
+            "trials": len(keys),
+            "stimuli": len(counts),
             "stimuli shown more than once": int((counts > 1).sum()),
-        }  # fmt: skip
+        }
         if counts.max() == 1:
             return Finding(
                 "passed", "Every stimulus was shown once, so no repeats can straddle.", numbers
             )
         if trials.fold is None:
             return Finding(
-                "cannot be told", "Stimuli were repeated, and nobody says what the folds were.",
+                "cannot be told",
+                "Stimuli were repeated, and nobody says what the folds were.",
                 numbers,
-            )  # fmt: skip
+            )
         inside = trials.fold != ""
         if not inside.any():
             return Finding(
@@ -285,11 +287,14 @@ class NearDuplicates(Check):
             table = Table(
                 ("in test", "in training", "how"),
                 tuple(
-                    (material.truth.ids[row], material.train.ids[column],
-                     how.removeprefix(", ") or "with small changes at most")
+                    (
+                        material.truth.ids[row],
+                        material.train.ids[column],
+                        how.removeprefix(", ") or "with small changes at most",
+                    )
                     for row, column, how in hits[:_MOST]
                 ),
-            )  # fmt: skip
+            )
             return Finding(
                 "failed",
                 f"{len(hits)} of {len(material)} test pictures ({low:.0%} to {high:.0%} of such "
@@ -426,9 +431,10 @@ class PretrainingOnTest(Check):
         }
         if used:
             return Finding(
-                "failed", f"{used} of {int(test.sum())} test responses were in pre-training.",
+                "failed",
+                f"{used} of {int(test.sum())} test responses were in pre-training.",
                 numbers,
-            )  # fmt: skip
+            )
         return Finding(
             "passed", "By the table given, no test response was in pre-training.", numbers
         )

@@ -73,9 +73,11 @@ class StatisticsFromTest(Check):
             )
         if "passed" in verdicts:
             return Finding(
-                "passed", "What could be recognised was made from training alone.", numbers,
+                "passed",
+                "What could be recognised was made from training alone.",
+                numbers,
                 (table,),
-            )  # fmt: skip
+            )
         return Finding(
             "cannot be told",
             "Means and scales are neither those of training nor those of all rows.",

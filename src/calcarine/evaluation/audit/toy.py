@@ -78,9 +78,11 @@ class Toy:
 
     def _respond(self, rng: np.random.Generator) -> None:
         stimuli = np.concatenate(
-            [np.repeat(np.arange(self.n_train), 2), np.repeat(np.arange(self.n_test), 3)
-             + self.n_train]
-        )  # fmt: skip
+            [
+                np.repeat(np.arange(self.n_train), 2),
+                np.repeat(np.arange(self.n_test), 3) + self.n_train,
+            ]
+        )
         self.shown = rng.permutation(stimuli)
         self.session = np.sort(np.arange(len(self.shown)) % SESSIONS)
         weights = rng.standard_normal((LATENTS, VOXELS)) / np.sqrt(LATENTS)
