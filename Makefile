@@ -25,8 +25,8 @@ MINIMUM := $(addprefix tests/, \
   datasets/test_bids.py datasets/test_dataset_registry.py datasets/test_god.py \
   datasets/test_hcp.py datasets/test_nsd.py datasets/test_own.py datasets/test_prepare.py \
   diffusion experiment/test_takagi2023.py features linear/test_cluster.py \
-  linear/test_estimators.py networks/test_published.py networks/training reporting stimuli \
-  web/test_analysis.py web/test_server.py)
+  linear/test_estimators.py visdec/test_published.py training reporting stimuli \
+  study/test_analysis.py study/test_server.py)
 
 test-minimum: .venv-minimum/installed
 	.venv-minimum/bin/python -m pytest -n 2 --dist loadfile $(MINIMUM)

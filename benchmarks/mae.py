@@ -153,7 +153,7 @@ def plain_network(config: Any) -> Any:
     from timm.models.vision_transformer import Block
     from torch import nn
 
-    from calcarine.networks.patches import sine_positions
+    from calcarine.visdec.patches import sine_positions
 
     norm = partial(nn.LayerNorm, eps=1e-6)
 
@@ -290,10 +290,10 @@ def our_task(options: argparse.Namespace) -> Any:
     """What the first phase trains, on simulated vectors: a few patterns and noise."""
     import numpy as np
 
-    from calcarine.networks.fmri_autoencoder import AutoencoderConfig
-    from calcarine.networks.patches import patch_vectors
-    from calcarine.networks.pretraining import ContrastPretraining
-    from calcarine.networks.storage import new_autoencoder
+    from calcarine.visdec.encoder_storage import new_autoencoder
+    from calcarine.visdec.fmri_autoencoder import AutoencoderConfig
+    from calcarine.visdec.patches import patch_vectors
+    from calcarine.visdec.pretraining import ContrastPretraining
 
     shape = AutoencoderConfig(
         n_patches=options.length // PATCH,
@@ -315,7 +315,7 @@ def our_task(options: argparse.Namespace) -> Any:
 
 
 def our_training(options: argparse.Namespace, steps: int) -> Any:
-    from calcarine.networks.training import TrainingConfig
+    from calcarine.training import TrainingConfig
 
     return TrainingConfig(
         steps=steps,
@@ -330,7 +330,7 @@ def our_training(options: argparse.Namespace, steps: int) -> Any:
 
 def compile_blocks(network: Any) -> int:
     """Compile every block in place; those of one shape share what is compiled."""
-    from calcarine.networks.blocks import Block
+    from calcarine.visdec.transformer_blocks import Block
 
     blocks = [module for module in network.modules() if isinstance(module, Block)]
     for block in blocks:
@@ -348,8 +348,8 @@ def train_watched(
     """
     from lightning.pytorch.callbacks import Callback
 
-    from calcarine.networks.training.loop import Steps, TrainingModule
-    from calcarine.networks.training.trainer import make_trainer, quiet
+    from calcarine.training.loop import Steps, TrainingModule
+    from calcarine.training.trainer import make_trainer, quiet
 
     clock, seen = Clock(config.accelerator != "cpu"), []
 
@@ -398,7 +398,7 @@ def drawn(task: Any, config: Any, step: int) -> tuple[Any, Any]:
     """Vectors and noise of our training step, for the other side."""
     import torch
 
-    from calcarine.networks.training import StepBatches, make_generator
+    from calcarine.training import StepBatches, make_generator
 
     rows = StepBatches(task.n_train, config.batch_size, config.seed).chunk(step, 0, 1)
     truth = task._train.rows(rows)
@@ -410,7 +410,7 @@ def answers(options: argparse.Namespace) -> dict[str, Any]:
     """Losses and gradients of both sides on the first batch, in float32."""
     import torch
 
-    from calcarine.networks.training import StepBatches, make_generator
+    from calcarine.training import StepBatches, make_generator
 
     begin(options)
     config, task = our_training(options, 1), our_task(options)
@@ -451,7 +451,7 @@ def answers(options: argparse.Namespace) -> dict[str, Any]:
 
 def turns(options: argparse.Namespace) -> dict[str, Any]:
     """Steps of both sides in turn, on the same vectors with the same maskings."""
-    from calcarine.networks.training import learning_rate
+    from calcarine.training import learning_rate
 
     begin(options)
     task = our_task(options)

@@ -113,12 +113,12 @@ def apart(phase: int, options: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-# -- the phases, as calcarine.decoding.contrast_attend_diffuse sets them up ------------------------
+# -- the phases, as calcarine.visdec.phases sets them up ------------------------
 
 
 def fmri_autoencoder(tiny: bool, decoder_depth: int) -> Any:
-    from calcarine.networks.fmri_autoencoder import AutoencoderConfig
-    from calcarine.networks.storage import new_autoencoder
+    from calcarine.visdec.encoder_storage import new_autoencoder
+    from calcarine.visdec.fmri_autoencoder import AutoencoderConfig
 
     small = {"dim": 32, "depth": 2, "heads": 4, "decoder_dim": 16, "decoder_heads": 4}
     shape = AutoencoderConfig(
@@ -143,8 +143,8 @@ def stimulus_vectors(tiny: bool) -> Any:
     """Two trials of each stimulus."""
     import numpy as np
 
-    from calcarine.datasets import Responses
-    from calcarine.networks.pairs import StimulusVectors
+    from calcarine.brain import Responses
+    from calcarine.visdec.pairs import StimulusVectors
 
     ids = tuple(f"stimulus-{i}" for i in range(STIMULI))
     responses = Responses(
@@ -154,8 +154,8 @@ def stimulus_vectors(tiny: bool) -> Any:
 
 
 def first_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
-    from calcarine.networks.patches import patch_vectors
-    from calcarine.networks.pretraining import ContrastPretraining
+    from calcarine.visdec.patches import patch_vectors
+    from calcarine.visdec.pretraining import ContrastPretraining
 
     train = patch_vectors(vectors(500, tiny))
     task = ContrastPretraining(fmri_autoencoder(tiny, 8), train, patch_vectors(vectors(1, tiny)))
@@ -165,12 +165,12 @@ def first_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
 def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     import torch
 
-    from calcarine.networks.cross_modal import (
+    from calcarine.visdec.cross_modal import (
         CrossModalGuidance,
         CrossModalNetwork,
         GuidanceConfig,
     )
-    from calcarine.networks.image_autoencoder import ImageAutoencoder, new_image_autoencoder
+    from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
 
     small = {
         "hidden_size": 32,
@@ -205,8 +205,8 @@ def third_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
         freeze_except,
         trainable_parts,
     )
-    from calcarine.networks.adaptation import AdaptationConfig, DiffusionAdaptation
-    from calcarine.networks.conditioner import Conditioner
+    from calcarine.visdec.conditioner import Conditioner
+    from calcarine.visdec.finetuning import AdaptationConfig, DiffusionAdaptation
 
     model = random_class_conditional(tiny=tiny, seed=SEED)
     stimuli, config = stimulus_vectors(tiny), AdaptationConfig(tokens=77)
@@ -238,7 +238,7 @@ def run_phase(phase: int, options: argparse.Namespace) -> dict[str, Any]:
     """Some true training steps, and what they cost."""
     import torch
 
-    from calcarine.networks.training import TrainingConfig
+    from calcarine.training import TrainingConfig
 
     begin(options)
     torch.manual_seed(SEED)

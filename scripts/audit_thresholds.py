@@ -3,7 +3,7 @@
 python scripts/audit_thresholds.py 20
 
 prints, for each pipeline of the self-test and over so many seeds, the extremes of the measures that
-`calcarine.evaluation.audit.copies` compares with its thresholds. Honest pipelines must stay on one
+`calcarine.audit.truth_copies` compares with its thresholds. Honest pipelines must stay on one
 side of them, with room. The data are simulated.
 """
 
@@ -13,7 +13,8 @@ import sys
 
 import numpy as np
 
-from calcarine.evaluation.audit.copies import (
+from calcarine.audit.selftest import PLANTED
+from calcarine.audit.truth_copies import (
     CELL,
     COPIED,
     CURVE,
@@ -25,7 +26,6 @@ from calcarine.evaluation.audit.copies import (
     SHARE,
     measure,
 )
-from calcarine.evaluation.audit.selftest import PLANTED
 
 LOW = {"rise": RISE, "fine": FINE, "curve": CURVE, "region": REGION}
 HIGH = {"phase": LESS, "amplitude": MORE, "cells": SHARE}

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mini import pool
 
 from calcarine.diffusion import LatentDiffusion
-from calcarine.evaluation.networks import load_judge
+from calcarine.evaluation.judges import load_judge
 from calcarine.stimuli import scenes
 
 BLUR = 0.8

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import zscore
 
-from calcarine.datasets import BrainDataset, Split
+from calcarine.brain import BrainDataset, Split
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import (

@@ -31,9 +31,9 @@ from typing import Any
 
 import httpx
 
-from calcarine.web.study.make import make_study
-from calcarine.web.study.sources import from_runs
-from calcarine.web.study.store import Study
+from calcarine.study.make import make_study
+from calcarine.study.sources import from_runs
+from calcarine.study.store import Study
 
 TESTS = Path(__file__).parents[1] / "tests" / "web"
 PARTS = runpy.run_path(str(TESTS / "conftest.py"))

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from calcarine.datasets import Responses
+from calcarine.brain import Responses
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.diffusion import Autoencoder

@@ -23,9 +23,9 @@ from mini import pool
 from mini.training import train
 from train_mini import N_GENERATOR, N_HELD_OUT, bf16, digit_pool, draw
 
-from calcarine.networks.image_autoencoder import MINI, ImageAutoencoder, new_image_autoencoder
-from calcarine.networks.losses import reconstruction_loss
-from calcarine.networks.masking import Masking, draw_masking
+from calcarine.visdec.image_autoencoder import MINI, ImageAutoencoder, new_image_autoencoder
+from calcarine.visdec.losses import reconstruction_loss
+from calcarine.visdec.masking import Masking, draw_masking
 
 RATIO, BATCH, DIGITS = 0.75, 96, 12
 CONFIG = {

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.linear_model import RidgeCV
 
+from calcarine.brain.scaling import zscore_sessions
 from calcarine.datasets import bold5000, registry
-from calcarine.datasets.provider import natural
-from calcarine.datasets.scaling import zscore_sessions
+from calcarine.datasets._find import natural
 from calcarine.errors import CalcarineError
 
 BETAS = "BOLD5000_GLMsingle_ROI_betas/py"

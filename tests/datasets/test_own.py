@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from calcarine.brain import Split
+from calcarine.brain.scaling import zscore_sessions
 from calcarine.cli.datasets import _print_findings
 from calcarine.datasets import own, registry
-from calcarine.datasets.own._description import validated
-from calcarine.datasets.quality.findings import Finding
-from calcarine.datasets.scaling import zscore_sessions
-from calcarine.datasets.splits import Split
+from calcarine.datasets.described.description import validated
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeCV
+from calcarine.quality.findings import Finding
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
 ALPHAS = np.logspace(-1, 5, 13)

@@ -13,10 +13,10 @@ from nibabel import cifti2
 from scipy.io import loadmat, savemat
 
 from calcarine.datasets import own, registry
-from calcarine.datasets._matlab_v5 import read_v5
-from calcarine.datasets.own._files import ArrayFile
-from calcarine.datasets.own._regions import Grid
+from calcarine.datasets.described.array_files import ArrayFile
+from calcarine.datasets.described.regions import Grid
 from calcarine.errors import CalcarineError
+from calcarine.files.matlab_v5 import read_v5
 
 N = 90
 SHAPE = (7, 8, 6)

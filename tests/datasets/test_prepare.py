@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calcarine.brain import Split
+from calcarine.brain.scaling import zscore_sessions
 from calcarine.datasets.prepare import engine
 from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.datasets.prepare.store import PreparedSubject
-from calcarine.datasets.scaling import zscore_sessions
-from calcarine.datasets.splits import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 

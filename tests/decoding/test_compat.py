@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calcarine.datasets import Responses
+from calcarine.brain import Responses
 from calcarine.decoding import LatentRegression
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.linear import load, save

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calcarine.datasets import BrainDataset, Split
-from calcarine.datasets.core import make_responses
+from calcarine.brain import BrainDataset, Split
+from calcarine.brain.dataset import make_responses
 from calcarine.decoding import LatentRegression, PixelRegression, choose_by_brain
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from calcarine.datasets import Responses
+from calcarine.brain import Responses
 from calcarine.decoding import Reconstructor
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.diffusion import Autoencoder, LatentDiffusion

@@ -132,7 +132,7 @@ def test_a_class_conditional_model_is_checked_too(tmp_path):
 
 
 def test_image_autoencoders_are_checked_too(tmp_path):
-    from calcarine.networks.image_autoencoder import MINI, ImageAutoencoder
+    from calcarine.visdec.image_autoencoder import MINI, ImageAutoencoder
 
     shutil.copytree(MINI, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "model.safetensors"

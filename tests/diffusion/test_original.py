@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from calcarine.checkpoints.single_file import convert_once
 from calcarine.diffusion import LatentDiffusion, original
-from calcarine.diffusion.single_file import convert_once
 from calcarine.errors import CalcarineError
 
 RESNET = {

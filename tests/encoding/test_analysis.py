@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from calcarine.datasets import Split
+from calcarine.brain import Split
 from calcarine.encoding import Questions, analyse, permutation_p, simulate_voxels
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import StimulusSet

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 
-from calcarine.datasets import BrainDataset, Split
-from calcarine.datasets.core import make_responses
+from calcarine.brain import BrainDataset, Split
+from calcarine.brain.dataset import make_responses
 from calcarine.encoding import (
     EncodingScores,
     MeanResponses,

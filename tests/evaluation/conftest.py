@@ -49,7 +49,7 @@ def tiny_networks() -> dict[str, nn.Module]:
     """Small random networks with the layers that protocols read, by name."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    from calcarine.evaluation.networks import Judge, JudgeNet
+    from calcarine.evaluation.judges import Judge, JudgeNet
     from calcarine.evaluation.protocols.lpips import PerceptualDistance
 
     torch.manual_seed(0)

@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from calcarine.audit.audit_inputs import Trials
+from calcarine.audit.folders import material_of_folders, read_responses
 from calcarine.cli.main import app
 from calcarine.cli.splits import _features
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.audit.folders import material_of_folders, read_responses
-from calcarine.evaluation.audit.material import Trials
 from calcarine.evaluation.protocols import Settings, score_arrays, score_folder
-from calcarine.evaluation.protocols.arrays import read_arrays, read_stack
+from calcarine.evaluation.protocols.array_files import read_arrays, read_stack
+from calcarine.evaluation.protocols.extra_inputs import in_order
 from calcarine.evaluation.protocols.folders import open_folders
-from calcarine.evaluation.protocols.inputs import in_order
 from calcarine.stimuli import StimulusSet
 
 N, SIDE = 12, 10

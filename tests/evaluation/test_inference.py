@@ -20,7 +20,7 @@ from calcarine.evaluation.inference import (
     matched_majority,
     permuted_statistic,
 )
-from calcarine.evaluation.protocols.metrics_ours import HardIdentification
+from calcarine.evaluation.protocols.metrics_calcarine import HardIdentification
 from calcarine.evaluation.protocols.similarity import (
     correlation_matrix,
     paired_correlation,

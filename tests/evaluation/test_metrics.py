@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from calcarine.errors import CalcarineError
 from calcarine.evaluation import metrics
 from calcarine.evaluation.protocols import score_arrays, similarity
-from calcarine.evaluation.structure import Moments, structure
+from calcarine.evaluation.structural_similarity import Moments, structure
 
 N, S, HEIGHT, WIDTH = 5, 2, 17, 14
 

@@ -12,20 +12,20 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import definitions
-from calcarine.evaluation.protocols.inception_fid import FrechetInception
-from calcarine.evaluation.protocols.lpips import PerceptualDistance
-from calcarine.evaluation.protocols.networks import KINDS, Networks
-from calcarine.evaluation.protocols.preprocess import MEANS, Recipe, tensorflow_resize
-from calcarine.features import weights
-from calcarine.features.networks import run_hooked
-from calcarine.features.weights import (
+from calcarine.checkpoints import network_weights as weights
+from calcarine.checkpoints.network_weights import (
     MissingWeightsError,
     WeightsFile,
     WeightsStore,
     state_digest,
 )
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.protocols import published_definitions as definitions
+from calcarine.evaluation.protocols.inception_fid import FrechetInception
+from calcarine.evaluation.protocols.lpips import PerceptualDistance
+from calcarine.evaluation.protocols.network_features import KINDS, Networks
+from calcarine.evaluation.protocols.preprocess import MEANS, Recipe, tensorflow_resize
+from calcarine.features.image_networks import run_hooked
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (47, 61, 3)).astype(np.uint8)
 

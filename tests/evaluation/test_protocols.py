@@ -25,7 +25,7 @@ from calcarine.evaluation.protocols import (
     register_protocol,
     score_arrays,
 )
-from calcarine.reporting.records import _score
+from calcarine.reporting.run_records import _score
 
 N, S, SIDE = 6, 2, 36
 NAMES = ["brain-diffuser", "calcarine", "mind-vis", "mindeye", "takagi"]

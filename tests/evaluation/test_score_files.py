@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.inference import ALPHA
 from calcarine.evaluation.protocols import Settings, score_arrays, score_folder, write_scores
 from calcarine.evaluation.protocols.compare import compare_scores, concept
 from calcarine.evaluation.protocols.published import (
@@ -20,8 +21,7 @@ from calcarine.evaluation.protocols.published import (
     published_records,
     published_systems,
 )
-from calcarine.evaluation.protocols.table import (
-    ALPHA,
+from calcarine.evaluation.protocols.result_table import (
     comparison_content,
     comparison_table,
     tables,

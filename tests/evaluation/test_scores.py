@@ -14,9 +14,9 @@ from skimage.metrics import structural_similarity
 from calcarine.errors import CalcarineError
 from calcarine.evaluation import metrics
 from calcarine.evaluation.baselines import random_training_image, training_mean
-from calcarine.evaluation.networks import Judge, JudgeNet
+from calcarine.evaluation.judges import Judge, JudgeNet
 from calcarine.evaluation.protocols import Settings, TestSet, score_arrays, score_pictures
-from calcarine.evaluation.protocols.pictures import from_array
+from calcarine.evaluation.protocols.image_stacks import from_array
 from calcarine.evaluation.scores import (
     Evaluation,
     of_leading_protocol,

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment, stages
-from calcarine.experiment.made import Made
 from calcarine.experiment.run_directory import RunDirectory, opened_run
 from calcarine.experiment.workspace import Workspace
-from calcarine.locks import LOCK_NAME, folder_lock
+from calcarine.experiment.written_files import Made
+from calcarine.files.locks import LOCK_NAME, folder_lock
 
 SETTINGS = [
     "dataset.options.n_train=40",
@@ -173,7 +173,8 @@ class holding:  # noqa: N801 - reads as a function
 
     def __enter__(self):
         script = (
-            "import sys, time; from pathlib import Path; from calcarine.locks import folder_lock\n"
+            "import sys, time; from pathlib import Path\n"
+            "from calcarine.files.locks import folder_lock\n"
             "with folder_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(100)"
         )
         self.process = subprocess.Popen(

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from calcarine import datasets
-from calcarine.datasets.splits.makers import random_split
-from calcarine.datasets.splits.pool import shown_stimuli
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
+from calcarine.splits.makers import random_split
+from calcarine.splits.pool import shown_stimuli
 
 OPTIONS = {
     "n_train": 24,

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from calcarine import datasets
+from calcarine.brain.scaling import zscore_sessions
 from calcarine.datasets import registry
-from calcarine.datasets.scaling import zscore_sessions
 from calcarine.decoding import Reconstructor
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment, run_stage, stages
-from calcarine.experiment.progress import Progress
+from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.scoring import missing_networks

@@ -13,18 +13,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from calcarine.decoding.brain_conditioning import BrainConditioning
 from calcarine.diffusion import LatentDiffusion, random_class_conditional
 from calcarine.errors import CalcarineError, LeakageError
-from calcarine.experiment import load_experiment, run_experiment, run_stage, visdec
+from calcarine.experiment import load_experiment, run_experiment, run_stage
+from calcarine.experiment import run_visdec as visdec
 from calcarine.experiment.ablation import run_ablation
 from calcarine.experiment.ablation_rows import product_rows
 from calcarine.experiment.describe import met_test_responses
-from calcarine.experiment.progress import Progress
+from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
-from calcarine.networks.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
-from calcarine.networks.image_autoencoder import new_image_autoencoder
+from calcarine.visdec.brain_conditioning import BrainConditioning
+from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+from calcarine.visdec.image_autoencoder import new_image_autoencoder
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +325,7 @@ def test_other_image_weights_are_another_guidance(finished, image_network):
 def test_what_weights_met_at_a_remove_counts(finished, before, refused):
     from types import SimpleNamespace
 
-    from calcarine.experiment.visdec import _refuse_if_met
+    from calcarine.experiment.run_visdec import _refuse_if_met
 
     split = SimpleNamespace(test=("a",), name="shared")
     about = {"dataset": "other", "subject": "S1", "trained on": ["a"], "met before": before}
@@ -337,7 +338,7 @@ def test_what_weights_met_at_a_remove_counts(finished, before, refused):
 
 def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_network, tmp_path):
     from calcarine.experiment.describe import met_test_responses
-    from calcarine.networks.storage import _paths, read_about
+    from calcarine.visdec.encoder_storage import _paths, read_about
 
     first = place(finished, "pretrain") / "encoder"
     again = experiment(
@@ -385,8 +386,8 @@ def test_weights_that_met_the_test_responses_are_refused(
 
 
 def test_the_audit_knows_what_was_pretrained_on(finished):
-    from calcarine.evaluation.audit import audit
-    from calcarine.experiment.audit import material_of_run
+    from calcarine.audit import audit
+    from calcarine.experiment.run_audit import material_of_run
     from calcarine.experiment.workspace import Workspace
 
     found = audit(material_of_run(Workspace(finished)), ["pretraining-on-test"]).findings
@@ -459,7 +460,7 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
 
 
 # Test modules cannot be imported; these write files in the layout of the authors.
-NETWORKS = Path(__file__).parents[1] / "networks"
+NETWORKS = Path(__file__).parents[1] / "visdec"
 PUBLISHED = runpy.run_path(str(NETWORKS / "test_published_conditioner.py"))
 ENCODER = runpy.run_path(str(NETWORKS / "test_published.py"))
 

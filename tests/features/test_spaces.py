@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
+from calcarine.checkpoints import network_weights as weights_module
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.features import FeatureStore, SpaceName, extract_spaces
 from calcarine.features import spaces as module
-from calcarine.features import weights as weights_module
-from calcarine.features.networks import ImageNetwork, load_network
+from calcarine.features.image_networks import ImageNetwork, load_network
 from calcarine.stimuli import StimulusSet
 
 NAMES = [

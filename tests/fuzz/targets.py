@@ -170,13 +170,13 @@ def features(folder: Path) -> None:
 
 
 def build_split(folder: Path) -> None:
-    from calcarine.datasets.splits.makers import random_split
+    from calcarine.splits.makers import random_split
 
     random_split([f"s{number}" for number in range(20)], 6, 0).split.save(folder / "split.json")
 
 
 def read_split(folder: Path) -> None:
-    from calcarine.datasets.splits.split import Split
+    from calcarine.brain.split import Split
 
     Split.read(folder / "split.json")
 
@@ -263,7 +263,7 @@ def build_pictures(folder: Path) -> None:
 
 def read_pictures(folder: Path) -> None:
     from calcarine.evaluation.protocols.folders import read_folder
-    from calcarine.stimuli.pictures import check_picture, read_picture
+    from calcarine.stimuli.image_files import check_picture, read_picture
 
     for path in sorted(folder.iterdir()):
         check_picture(path)
@@ -272,7 +272,7 @@ def read_pictures(folder: Path) -> None:
 
 
 def read_label_maps(folder: Path) -> None:
-    from calcarine.stimuli.pictures import read_label_map
+    from calcarine.stimuli.image_files import read_label_map
 
     for name in ("2.png", "3.png"):
         read_label_map(folder / name)
@@ -315,7 +315,7 @@ def build_scores(folder: Path) -> None:
 
 def compare(folder: Path, mix: bool = False) -> None:
     from calcarine.evaluation.protocols.compare import compare_scores
-    from calcarine.evaluation.protocols.table import comparison_content, comparison_table
+    from calcarine.evaluation.protocols.result_table import comparison_content, comparison_table
 
     found = compare_scores(
         [folder / "a.json", folder / "b.json"], mix=mix, n_boot=5, n_permutations=19
@@ -370,8 +370,8 @@ CHECKS = [
 
 
 def audit_claim(folder: Path, responses: str, predictions: str) -> None:
-    from calcarine.evaluation.audit import audit
-    from calcarine.evaluation.audit.folders import material_of_folders
+    from calcarine.audit import audit
+    from calcarine.audit.folders import material_of_folders
 
     material = material_of_folders(
         folder / "images",
@@ -437,7 +437,7 @@ def build_encoding(folder: Path) -> None:
 
 def build_visdec(folder: Path) -> None:
     from calcarine.experiment import load_experiment, run_experiment
-    from calcarine.networks.image_autoencoder import new_image_autoencoder
+    from calcarine.visdec.image_autoencoder import new_image_autoencoder
 
     images = folder.parent / "vit-mae"
     new_image_autoencoder(
@@ -479,8 +479,8 @@ def score_run(folder: Path) -> None:
 
 
 def audit_run(folder: Path) -> None:
-    from calcarine.evaluation.audit import audit
-    from calcarine.experiment.audit import material_of_run
+    from calcarine.audit import audit
+    from calcarine.experiment.run_audit import material_of_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
@@ -497,7 +497,7 @@ def gallery(folder: Path) -> None:
 
 
 def build_other_run(folder: Path) -> None:
-    module_of_tests("web/conftest.py").make_run(folder / "run", 4)
+    module_of_tests("study/conftest.py").make_run(folder / "run", 4)
 
 
 def study_of_run(folder: Path) -> None:
@@ -565,9 +565,9 @@ def load_latents(folder: Path) -> None:
 
 
 def build_encoder(folder: Path) -> None:
-    from calcarine.networks.fmri_autoencoder import AutoencoderConfig
-    from calcarine.networks.storage import new_autoencoder, save_encoder
-    from calcarine.networks.training.storage import save_tree
+    from calcarine.training.tensor_trees import save_tree
+    from calcarine.visdec.encoder_storage import new_autoencoder, save_encoder
+    from calcarine.visdec.fmri_autoencoder import AutoencoderConfig
 
     config = AutoencoderConfig(
         n_patches=5,
@@ -586,14 +586,14 @@ def build_encoder(folder: Path) -> None:
 
 
 def load_encoder(folder: Path) -> None:
-    from calcarine.networks import storage
+    from calcarine.visdec import encoder_storage as storage
 
     storage.read_about(folder / "encoder")
     storage.load_encoder(folder / "encoder")
 
 
 def load_checkpoint(folder: Path) -> None:
-    from calcarine.networks.training.storage import load_tree
+    from calcarine.training.tensor_trees import load_tree
 
     load_tree(folder / "checkpoint")
 
@@ -610,7 +610,7 @@ def load_model(folder: Path) -> None:
 
 
 def build_published(folder: Path) -> None:
-    published = module_of_tests("networks/test_published.py")
+    published = module_of_tests("visdec/test_published.py")
     network = published.FMRIAutoencoder(published.TINY).eval()
     weights = published.in_their_layout(network)
     torch.save({"model": weights, "epoch": 139, "config": {"a": 1}}, folder / "new.pt")
@@ -618,7 +618,7 @@ def build_published(folder: Path) -> None:
 
 
 def load_published(folder: Path) -> None:
-    from calcarine.networks.published import load_published_encoder
+    from calcarine.visdec.published_encoder import load_published_encoder
 
     for name in ("new.pt", "safe.safetensors"):
         load_published_encoder(folder / name, heads=2, decoder_heads=3)
@@ -628,11 +628,11 @@ def load_published(folder: Path) -> None:
 
 
 def build_study(folder: Path) -> None:
-    web = module_of_tests("web/conftest.py")
-    run = web.make_run(folder.parent / "study-run", 6)
-    study = web.Study(
-        web.make_study(
-            web.from_runs([run]),
+    study_tests = module_of_tests("study/conftest.py")
+    run = study_tests.make_run(folder.parent / "study-run", 6)
+    study = study_tests.Study(
+        study_tests.make_study(
+            study_tests.from_runs([run]),
             folder / "study",
             n_originals=2,
             n_raters=2,
@@ -642,7 +642,7 @@ def build_study(folder: Path) -> None:
         ).path
     )
     for _, token in study.links():
-        web.Rater(study, token).finish(web.first)
+        study_tests.Rater(study, token).finish(study_tests.first)
     with study.connection(write=True) as connection:
         connection.execute("SELECT 1")
 

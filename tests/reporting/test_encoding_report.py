@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calcarine.datasets.cortex import place_voxels
 from calcarine.errors import CalcarineError
 from calcarine.reporting import brain_maps
 from calcarine.reporting.encoding_report import build_encoding_report, read_encoding
+from calcarine.simulation.cortex import place_voxels
 
 SPACES = ("z", "c", "zc@0.8")
 REGIONS = ("early", "ventral", "other")

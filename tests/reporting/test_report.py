@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from calcarine.errors import CalcarineError
-from calcarine.reporting import build_report, figures, main_figures, picks
-from calcarine.reporting.records import read_run
+from calcarine.reporting import build_report, figures, main_figures
+from calcarine.reporting import shown_stimuli as picks
+from calcarine.reporting.run_records import read_run
 
 MakeRun = Callable[..., Path]
 HOSTILE = "<script>alert(1)"  # the id that the fake run holds
@@ -260,8 +261,8 @@ def test_main_figures_are_lines_of_the_leading_method(fake_run: MakeRun) -> None
 
 
 def test_protocols_and_pools_never_share_a_row() -> None:
-    from calcarine.reporting.records import Score
-    from calcarine.reporting.scores import arrange
+    from calcarine.reporting.run_records import Score
+    from calcarine.reporting.score_tables import arrange
 
     def score(method: str, protocol: str, pool: int) -> Score:
         nothing = float("nan")
@@ -278,8 +279,8 @@ def test_protocols_and_pools_never_share_a_row() -> None:
 def test_a_p_that_could_not_be_significant_is_called_inconclusive() -> None:
     from dataclasses import replace
 
-    from calcarine.reporting.records import Score
-    from calcarine.reporting.scores import p_value
+    from calcarine.reporting.run_records import Score
+    from calcarine.reporting.score_tables import p_value
 
     score = Score("z", "SSIM", "a", *[0.5] * 4, 0.01, 0.2, 0.0, 1.0, 5, None, "method")
     assert p_value(score) == "p = 0.200"
@@ -299,6 +300,6 @@ def test_a_p_that_could_not_be_significant_is_called_inconclusive() -> None:
     ],
 )
 def test_which_way_is_better(metric: str, lower: bool) -> None:
-    from calcarine.reporting.scores import lower_is_better
+    from calcarine.reporting.score_tables import lower_is_better
 
     assert lower_is_better(metric) is lower

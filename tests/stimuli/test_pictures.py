@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calcarine.audit.folders import material_of_folders
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.audit.folders import material_of_folders
 from calcarine.evaluation.protocols import score_folder
 from calcarine.evaluation.protocols.folders import open_folders
-from calcarine.experiment.pictures import read_image
-from calcarine.reporting.pages import small_png
+from calcarine.experiment.reconstructions import read_image
+from calcarine.reporting.html_pages import small_png
 from calcarine.stimuli import StimulusSet, read_picture
-from calcarine.stimuli.pictures import BACKGROUND, check_picture, read_label_map
-from calcarine.web.study.images import load_uniform
+from calcarine.stimuli.image_files import BACKGROUND, check_picture, read_label_map
+from calcarine.study.rater_images import load_uniform
 
 SIDE = 16
 ROWS, COLUMNS = np.mgrid[0:SIDE, 0:SIDE]

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from calcarine.datasets.own._pictures import read_captions, stimulus_set
-from calcarine.datasets.own._split import _listed
-from calcarine.datasets.own._trials import read_trials
+from calcarine.audit.folders import material_of_folders, read_responses
+from calcarine.datasets.described.pictures import read_captions, stimulus_set
+from calcarine.datasets.described.split import _listed
+from calcarine.datasets.described.trials import read_trials
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.audit.folders import material_of_folders, read_responses
 from calcarine.stimuli import StimulusSet
 from calcarine.stimuli.names import match_names
 from calcarine.stimuli.tables import read_rows

@@ -13,7 +13,7 @@ from calcarine.errors import CalcarineError
 from calcarine.files import is_inside
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.audit import Audit, Material
+    from calcarine.audit import Audit, Material
 
 
 def audit(
@@ -78,7 +78,7 @@ def audit(
             )
         if method is not None:
             raise CalcarineError("--method chooses among the methods of a run; give a run.")
-        from calcarine.evaluation.audit.folders import material_of_folders
+        from calcarine.audit.folders import material_of_folders
 
         material = material_of_folders(
             images,
@@ -98,8 +98,8 @@ def audit(
 def _audit_run(
     run: Path, method: str | None, numbers: str | None, seed: int, out: Path | None
 ) -> None:
-    from calcarine.evaluation.audit import read_numbers
-    from calcarine.experiment.audit import material_of_run
+    from calcarine.audit import read_numbers
+    from calcarine.experiment.run_audit import material_of_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
@@ -112,7 +112,7 @@ def _audit_run(
 
 
 def _audit(material: Material, out: Path) -> None:
-    from calcarine.evaluation.audit import audit as look
+    from calcarine.audit import audit as look
     from calcarine.reporting.audit_page import build_audit_page
 
     if out.suffix.lower() not in (".html", ".htm"):
@@ -126,7 +126,7 @@ def _audit(material: Material, out: Path) -> None:
 
 
 def _print_verdicts(found: Audit) -> None:
-    from calcarine.evaluation.audit import CHECKS
+    from calcarine.audit import CHECKS
 
     rows = [(CHECKS[name].title, f.verdict, f.sentence) for name, f in found.findings.items()]
     print_table("", ("check", "verdict", "finding"), rows)
@@ -135,7 +135,7 @@ def _print_verdicts(found: Audit) -> None:
 def _selftest(count: int) -> None:
     import sys
 
-    from calcarine.evaluation.audit.selftest import HEADINGS, detect
+    from calcarine.audit.selftest import HEADINGS, detect
 
     found = detect(range(count), progress=lambda name: print(f"  {name}", file=sys.stderr))
     print_table(f"Made-up data, seeds: {count}", HEADINGS, [each.row() for each in found])

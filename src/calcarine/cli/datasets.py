@@ -64,7 +64,7 @@ def download(
 ) -> None:
     """Download the files that one subject needs, after showing sizes and terms."""
     from calcarine.datasets import registry
-    from calcarine.datasets.download.command import download_dataset
+    from calcarine.download.command import download_dataset
 
     about = registry.info(name)
     offers = hasattr(registry.MODULES[name], "assets")
@@ -81,7 +81,7 @@ def check(
 ) -> None:
     """Say what of a data set is in a folder, what is missing, and where it comes from."""
     from calcarine.datasets import registry
-    from calcarine.datasets.quality.findings import verdict
+    from calcarine.quality.findings import verdict
 
     names = (name,) if name else registry.recognise(folder)
     if not names:
@@ -180,7 +180,7 @@ def dataset_info(
 ) -> None:
     """Say what a data set holds and how much signal there is in it."""
     from calcarine import datasets
-    from calcarine.datasets.quality.signal import describe_signal
+    from calcarine.quality.signal import describe_signal
 
     about = datasets.info(name)
     if about.needs_folder and data is None:

@@ -16,6 +16,7 @@ from calcarine.cli import splits as _splits  # noqa: F401 - registers its comman
 from calcarine.cli.audit import audit
 from calcarine.cli.bottleneck import bottleneck
 from calcarine.cli.datasets import Data, Subject, datasets_app
+from calcarine.cli.one_stage import stage
 from calcarine.cli.score import compare, score
 from calcarine.cli.seeds import seeds
 from calcarine.cli.study import gallery, study_app
@@ -31,8 +32,7 @@ from calcarine.cli.visdec import (
 from calcarine.errors import CalcarineError, memory_that_ran_out
 
 if TYPE_CHECKING:
-    from calcarine.experiment.config import Experiment
-    from calcarine.experiment.workspace import Workspace
+    pass
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -155,14 +155,14 @@ def run(
 
 def _run(experiment: Any, out: Path) -> None:
     from calcarine.experiment import run_experiment
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress_bars import RichProgress
 
     _print_result(run_experiment(experiment, out, RichProgress()).path)
 
 
 def _print_result(path: Path) -> None:
     from calcarine.reporting import main_figures
-    from calcarine.reporting.records import read_audit
+    from calcarine.reporting.run_records import read_audit
 
     for line in main_figures(path):
         print(line)
@@ -173,22 +173,10 @@ def _print_result(path: Path) -> None:
         print(f"Encoding maps: {path / 'encoding.html'}")
 
 
-def _stage(path: Path, name: str, experiment: Experiment | None = None) -> Workspace:
-    from calcarine.experiment import run_stage
-    from calcarine.experiment.progress import RichProgress
-    from calcarine.experiment.run_directory import opened_run
-    from calcarine.experiment.workspace import Workspace
-
-    with opened_run(path, experiment) as run:
-        work = Workspace(run, RichProgress())
-        run_stage(work, name)
-        return work
-
-
 @app.command()
 def features(path: Run) -> None:
     """Extract z and c of all stimuli of a run."""
-    _stage(path, "features")
+    stage(path, "features")
 
 
 @app.command()
@@ -211,32 +199,32 @@ def encode(
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
     else:
         refuse_beside_a_run(settings, dataset, data, subject, out)
-    _stage(path, "encode", experiment)
+    stage(path, "encode", experiment)
     print(f"Maps and figures: {path / 'encoding.html'}")
 
 
 @app.command()
 def fit(path: Run) -> None:
     """Fit the decoders of a run."""
-    _stage(path, "fit")
+    stage(path, "fit")
 
 
 @app.command()
 def reconstruct(path: Run) -> None:
     """Make the pictures of a run."""
-    _stage(path, "reconstruct")
+    stage(path, "reconstruct")
 
 
 @app.command()
 def evaluate(path: Run) -> None:
     """Score the pictures of a run."""
-    _stage(path, "evaluate")
+    stage(path, "evaluate")
 
 
 @app.command()
 def report(path: Run) -> None:
     """Write the report of a run."""
-    _stage(path, "report")
+    stage(path, "report")
     _print_result(path)
 
 

@@ -43,7 +43,7 @@ def score(
 ) -> None:
     """Score a folder of reconstructions by the field's protocols."""
     from calcarine.evaluation.protocols import PROTOCOLS, Settings, score_folder, write_scores
-    from calcarine.evaluation.protocols.arrays import read_arrays
+    from calcarine.evaluation.protocols.array_files import read_arrays
 
     if sampled is not None and sampled < 1:
         raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
@@ -82,7 +82,7 @@ def score(
 def _nobody_changes(run: Path | None, out: Path | None) -> AbstractContextManager[object]:
     """Let no other command change a run's pictures while they are scored."""
     from calcarine.files import is_inside
-    from calcarine.locks import folder_lock
+    from calcarine.files.locks import folder_lock
 
     if run is None or not run.is_dir():
         return nullcontext()
@@ -114,7 +114,7 @@ def compare(
     """Compare methods and papers, if their scores may stand in one table."""
     from calcarine.evaluation.protocols.compare import compare_scores
     from calcarine.evaluation.protocols.published import published_systems
-    from calcarine.evaluation.protocols.table import comparison_content, comparison_table
+    from calcarine.evaluation.protocols.result_table import comparison_content, comparison_table
 
     if list_published:
         print("\n".join(published_systems()))
@@ -134,7 +134,7 @@ def compare(
 
 
 def _print_scores(result: Any) -> None:
-    from calcarine.evaluation.protocols.table import HEADINGS, tables
+    from calcarine.evaluation.protocols.result_table import HEADINGS, tables
 
     for title, rows, closing in tables(result.records):
         print_table(title, HEADINGS, rows)

@@ -14,8 +14,8 @@ from calcarine.errors import CalcarineError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calcarine.datasets import BrainDataset
-    from calcarine.datasets.splits.pool import MadeSplit
+    from calcarine.brain import BrainDataset
+    from calcarine.splits.pool import MadeSplit
     from calcarine.stimuli import StimulusSet
 
 RULES = ("random", "minimum-distance", "cluster", "category", "out-of-distribution")
@@ -73,9 +73,9 @@ def split_dataset(
 ) -> None:
     """Split a data set's stimuli by a rule, with random partners of the same sizes."""
     from calcarine import datasets
-    from calcarine.datasets.splits import makers
-    from calcarine.datasets.splits.files import save_splits
-    from calcarine.datasets.splits.pool import shown_stimuli
+    from calcarine.splits import makers
+    from calcarine.splits.pool import shown_stimuli
+    from calcarine.splits.split_files import save_splits
 
     if rule not in RULES:
         raise CalcarineError(f"There is no rule {rule}; there are {', '.join(RULES)}.")
@@ -129,9 +129,9 @@ def audit_dataset(
 ) -> None:
     """Look for test pictures that training has seen, or nearly; exit with 1 if there are any."""
     from calcarine import datasets
-    from calcarine.datasets.splits.duplicates import audit_split
-    from calcarine.datasets.splits.files import find_split
     from calcarine.files import write_text
+    from calcarine.splits.duplicates import audit_split
+    from calcarine.splits.split_files import find_split
 
     options = options_from(settings)
     people = list(subject or [])
@@ -164,8 +164,8 @@ def audit_dataset(
 
 def _features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], Any]:
     """Give the function that makes, or reads, the features of some stimuli."""
-    from calcarine.datasets.splits.distances import pixel_features
-    from calcarine.evaluation.protocols.arrays import ARRAY_SUFFIXES
+    from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES
+    from calcarine.splits.distances import pixel_features
 
     if space == "pixels":
         return pixel_features
@@ -188,7 +188,7 @@ def _latents(stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
 
 
 def _rows(path: Path, stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
-    from calcarine.evaluation.protocols.arrays import read_stack
+    from calcarine.evaluation.protocols.array_files import read_stack
 
     values = read_stack(path, "features")
     if values.dtype.kind not in "iuf" or values.ndim < 2 or len(values) != len(stimuli):
@@ -211,7 +211,7 @@ def _print_made(
 ) -> None:
     import pandas as pd
 
-    from calcarine.datasets.splits.duplicates import nearest_training
+    from calcarine.splits.duplicates import nearest_training
 
     ids, values, metric, name = space
     print(("Simulated data. " if dataset.simulated else "") + f"Rule: {made.split.rule}.")

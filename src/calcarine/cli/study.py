@@ -62,8 +62,8 @@ def make(
     ] = None,
 ) -> None:
     """Make a study of runs, or of folders of pictures with the same names."""
-    from calcarine.web.study.make import make_study
-    from calcarine.web.study.sources import from_folders, from_runs
+    from calcarine.study.make import make_study
+    from calcarine.study.sources import from_folders, from_runs
 
     if bool(runs) == bool(folder):
         raise CalcarineError("Say what to rate: run folders, or --folder NAME=DIR; not both.")
@@ -119,7 +119,7 @@ def invite(
     url: Annotated[str, typer.Option(help="What links begin with.")] = "http://127.0.0.1:8765",
 ) -> None:
     """Add raters and print their links; a running server takes them at once."""
-    from calcarine.web.study.store import Study
+    from calcarine.study.store import Study
 
     for name, token in Study(study).invite(n):
         print(f"{name}  {url.rstrip('/')}/r/{token}")
@@ -133,8 +133,8 @@ def serve(
     url: Annotated[str | None, typer.Option(help="What links begin with, behind a proxy.")] = None,
 ) -> None:
     """Serve the study and print the link of each rater."""
-    from calcarine.web.study.serve import serve as serve_study
-    from calcarine.web.study.store import Study
+    from calcarine.study.serve import serve as serve_study
+    from calcarine.study.store import Study
 
     serve_study(Study(study), host, port, url)
 
@@ -142,8 +142,8 @@ def serve(
 @study_app.command()
 def status(study: Folder) -> None:
     """Show how far each rater is."""
-    from calcarine.web.study.session import progress
-    from calcarine.web.study.store import Study
+    from calcarine.study.session import progress
+    from calcarine.study.store import Study
 
     for name, answered, total in progress(Study(study)):
         print(f"{name}  {answered} of {total}")
@@ -154,8 +154,8 @@ def export(
     study: Folder, out: Annotated[Path, typer.Option(help="CSV file.")] = Path("answers.csv")
 ) -> None:
     """Write one line an answer, with the truth beside it."""
-    from calcarine.web.study.answers import export_answers
-    from calcarine.web.study.store import Study
+    from calcarine.study.answers import export_answers
+    from calcarine.study.store import Study
 
     print(f"Wrote {export_answers(Study(study), out)} answers to {out}")
 
@@ -169,9 +169,9 @@ def analyse(
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
     """Test what is preferred, by the rules that were fixed when the study was made."""
-    from calcarine.web.study.analyse import analyse as analyse_study
-    from calcarine.web.study.analysis_page import table_lines, write_analysis
-    from calcarine.web.study.store import Study
+    from calcarine.study.analyse import analyse as analyse_study
+    from calcarine.study.analysis_page import table_lines, write_analysis
+    from calcarine.study.store import Study
 
     analysis = analyse_study(Study(study), seed)
     written, page = write_analysis(analysis, out or study)
@@ -193,8 +193,8 @@ def gallery(
 ) -> None:
     """Write a page to browse every test picture of a run beside its reconstructions."""
     from calcarine.files import is_inside
-    from calcarine.locks import folder_lock
-    from calcarine.web.gallery import build_gallery
+    from calcarine.files.locks import folder_lock
+    from calcarine.reporting.gallery import build_gallery
 
     if not path.is_dir():
         raise CalcarineError(f"There is no run at {path}; make one with 'calcarine run'.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calcarine.cli.datasets import Data, Subject
+from calcarine.cli.one_stage import stage
 from calcarine.errors import CalcarineError
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def pretrain(
     settings: Settings = None,
 ) -> None:
     """Vis-Dec, first phase: contrastive masked pre-training on fMRI without labels."""
-    from calcarine.cli.main import _stage
     from calcarine.experiment import load_experiment
 
     settings = with_flags(settings, allow_transductive)
@@ -67,23 +67,19 @@ def pretrain(
         path = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
     else:
         refuse_beside_a_run(settings, dataset, data, subject, out)
-    _tell_weights(_stage(path, "pretrain", experiment), "pretrain")
+    _tell_weights(stage(path, "pretrain", experiment), "pretrain")
     print(f"Next: calcarine guide {path}")
 
 
 def guide(path: Run) -> None:
     """Vis-Dec, second phase: pictures guide the fMRI encoder."""
-    from calcarine.cli.main import _stage
-
-    _tell_weights(_stage(path, "guide"), "guide")
+    _tell_weights(stage(path, "guide"), "guide")
     print(f"Next: calcarine adapt {path}")
 
 
 def adapt(path: Run) -> None:
     """Vis-Dec, third phase: the diffusion model learns to listen to the fMRI encoder."""
-    from calcarine.cli.main import _stage
-
-    _tell_weights(_stage(path, "adapt"), "adapt")
+    _tell_weights(stage(path, "adapt"), "adapt")
     print(f"Next: calcarine run {path}")
 
 
@@ -125,7 +121,7 @@ def ablate(
     from calcarine.cli.table import print_table
     from calcarine.experiment.ablation import run_ablation
     from calcarine.experiment.ablation_rows import paper_rows, product_rows, varied_rows
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress_bars import RichProgress
 
     if product and not vary:
         raise CalcarineError("--product combines values; give them by --vary KEY=V1;V2.")

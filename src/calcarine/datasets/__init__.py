@@ -1,7 +1,5 @@
-"""Responses of brains to stimuli: one module a data set, behind one registry."""
+"""Readers of data sets: one module or package a data set, behind one registry."""
 
-from calcarine.datasets.core import BrainDataset, Responses
-from calcarine.datasets.registry import DatasetInfo, available, info, load
-from calcarine.datasets.splits import Split
+from calcarine.datasets.registry import available, info, load
 
-__all__ = ["BrainDataset", "DatasetInfo", "Responses", "Split", "available", "info", "load"]
+__all__ = ["available", "info", "load"]

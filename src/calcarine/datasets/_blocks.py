@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.info import DatasetInfo
+from calcarine.brain.split import Split
 from calcarine.datasets._small import sentence
-from calcarine.datasets.core import BrainDataset, make_responses
 from calcarine.datasets.prepare.events import Drift, Method, trial_betas
-from calcarine.datasets.provider import DatasetInfo
-from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 

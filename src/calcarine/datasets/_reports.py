@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.datasets.provider import is_simulated
-from calcarine.datasets.quality.findings import Finding
-from calcarine.datasets.scaling import ZScore, describe_scaling, scaling_plan
+from calcarine.brain.scaling import ZScore, describe_scaling, scaling_plan
+from calcarine.datasets._find import is_simulated
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = [
     "collected",
@@ -70,7 +70,7 @@ def scaling_finding(
     what
         Of the finding.
     sessions, trains, zscore
-        See `calcarine.datasets.scaling.describe_scaling`.
+        See `calcarine.brain.scaling.describe_scaling`.
 
     Raises
     ------

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.info import DatasetInfo, pick_subject
+from calcarine.datasets._find import find_file
 from calcarine.datasets._reports import simulated_note
-from calcarine.datasets.core import BrainDataset
-from calcarine.datasets.download.assets import Asset
-from calcarine.datasets.provider import DatasetInfo, find_file, pick_subject
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = ["check_small", "nowhere", "on_github", "planted", "sentence", "small_assets", "upright"]
 
@@ -33,7 +34,7 @@ def check_small(
     Parameters
     ----------
     info, data, subject
-        See `calcarine.datasets.provider`.
+        See `calcarine.brain.info`.
     sizes
         Bytes of the official files that `load` needs.
     load

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from calcarine.datasets._arrays import reason
 from calcarine.errors import CalcarineError
-from calcarine.hdf5 import open_hdf5
+from calcarine.files.hdf5 import open_hdf5
 
 __all__ = ["BData", "write_bdata"]
 

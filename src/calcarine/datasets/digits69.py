@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.info import DatasetInfo, pick_subject
+from calcarine.brain.split import Split
+from calcarine.datasets._find import find_file, is_simulated, read_mat
 from calcarine.datasets._small import (
     check_small,
     nowhere,
@@ -16,18 +21,8 @@ from calcarine.datasets._small import (
     small_assets,
     upright,
 )
-from calcarine.datasets.core import BrainDataset, make_responses
-from calcarine.datasets.download.assets import Asset
-from calcarine.datasets.provider import (
-    DatasetInfo,
-    find_file,
-    is_simulated,
-    pick_subject,
-    read_mat,
-)
-from calcarine.datasets.quality.findings import Finding
-from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]

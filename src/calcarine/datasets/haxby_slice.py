@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.info import DatasetInfo, pick_subject
 from calcarine.datasets._arrays import reason
 from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, simulated_series
+from calcarine.datasets._find import find_file, is_simulated
 from calcarine.datasets._labels import whole_numbers
 from calcarine.datasets._small import check_small, small_assets
-from calcarine.datasets.core import BrainDataset
-from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.prepare.events import Drift, Method
-from calcarine.datasets.provider import DatasetInfo, find_file, is_simulated, pick_subject
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
 

@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.info import DatasetInfo, pick_subject
 from calcarine.datasets._arrays import reason
 from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, simulated_series
+from calcarine.datasets._find import find_file, is_simulated
 from calcarine.datasets._small import check_small, on_github, small_assets
-from calcarine.datasets.core import BrainDataset
-from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.prepare.events import Drift, Method
-from calcarine.datasets.provider import DatasetInfo, find_file, is_simulated, pick_subject
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
-from calcarine.hdf5 import open_hdf5
+from calcarine.files.hdf5 import open_hdf5
+from calcarine.quality.findings import Finding
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.info import DatasetInfo
 from calcarine.datasets import (
     bids,
     bold5000,
@@ -19,18 +22,14 @@ from calcarine.datasets import (
     ncc_s2,
     nsd,
     own,
-    simulated,
 )
-from calcarine.datasets.core import BrainDataset
-from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.prepare.engine import prepare as run_preparation
-from calcarine.datasets.provider import DatasetInfo
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
+from calcarine.simulation import subject as simulated
 
 __all__ = [
     "MODULES",
-    "DatasetInfo",
     "assets",
     "available",
     "check",
@@ -57,7 +56,7 @@ MODULES: dict[str, ModuleType] = {
         bids,
     )
 }
-"""The module of each data set; see `calcarine.datasets.provider`."""
+"""The module of each data set; see `calcarine.brain.info`."""
 
 
 def available() -> tuple[DatasetInfo, ...]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets import BrainDataset, Split
-from calcarine.datasets.core import group_means
+from calcarine.brain import BrainDataset, Split
+from calcarine.brain.dataset import group_means
 from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.errors import CalcarineError
 from calcarine.features.components import principal_components

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets import BrainDataset, Responses, Split
+from calcarine.brain import BrainDataset, Responses, Split
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.files import read_json, write_text
 from calcarine.linear import RidgeCV, RidgeEdgeWarning

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets import BrainDataset, Split
+from calcarine.brain import BrainDataset, Split
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.stimuli import resize_images

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets import BrainDataset, Split
+from calcarine.brain import BrainDataset, Split
 from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.decoding.reconstruct import Reconstructor
 from calcarine.errors import CalcarineError

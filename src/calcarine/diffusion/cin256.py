@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.checkpoints import check_safetensors
-from calcarine.diffusion.model_folder import check_folder
-from calcarine.diffusion.single_file import (
+from calcarine.checkpoints.single_file import (
     averaged,
     check_weights,
     convert_once,
     digests,
     read_single_file,
 )
+from calcarine.diffusion.model_folder import check_folder
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file, write_text
 
@@ -47,7 +47,7 @@ def converted_folder(file: Path, ema: bool = True, cache: str | Path | None = No
     ema : bool
         Take the averaged weights ``model_ema.*`` of the U-Net where the file has them.
     cache : str or Path, optional
-        See `calcarine.diffusion.single_file.convert_once`.
+        See `calcarine.checkpoints.single_file.convert_once`.
 
     Raises
     ------

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.checkpoints import load_safetensors
+from calcarine.checkpoints.single_file import is_single_file
 from calcarine.diffusion.cin256 import (
     CLASSES,
     build_models,
@@ -27,7 +28,6 @@ from calcarine.diffusion.loading import (
 )
 from calcarine.diffusion.model_folder import digest_folder
 from calcarine.diffusion.schedulers import load_ddim
-from calcarine.diffusion.single_file import is_single_file
 from calcarine.errors import CalcarineError
 
 __all__ = [

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from calcarine.checkpoints import check_loaded
+from calcarine.checkpoints.single_file import is_single_file
 from calcarine.diffusion.model_folder import (
     check_folder,
     download_model,
@@ -19,7 +20,6 @@ from calcarine.diffusion.model_folder import (
 )
 from calcarine.diffusion.original import converted_folder
 from calcarine.diffusion.schedulers import load_ddim
-from calcarine.diffusion.single_file import is_single_file
 from calcarine.diffusion.tokenizer import check_tokenizer, check_words
 from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import read_json

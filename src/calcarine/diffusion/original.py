@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calcarine.diffusion.model_folder import MODEL_FILES, check_folder
-from calcarine.diffusion.single_file import (
+from calcarine.checkpoints.single_file import (
     averaged,
     check_weights,
     convert_once,
     digests,
     read_single_file,
 )
+from calcarine.diffusion.model_folder import MODEL_FILES, check_folder
 from calcarine.diffusion.tokenizer import find_tokenizer
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file, write_text

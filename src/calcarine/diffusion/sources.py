@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from calcarine.checkpoints import check_safetensors
+from calcarine.checkpoints.single_file import is_single_file, read_single_file
 from calcarine.diffusion.cin256 import CLASS_WEIGHT, CLASSES
 from calcarine.diffusion.class_conditional import load_class_conditional
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.latent_diffusion import LatentDiffusion
-from calcarine.diffusion.single_file import is_single_file, read_single_file
 
 
 def load_model(

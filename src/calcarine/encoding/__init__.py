@@ -8,9 +8,9 @@ from calcarine.encoding.models import (
     encode,
     unique_variance,
 )
-from calcarine.encoding.regions import normalised, region_table, unique_table, winners
+from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
-from calcarine.encoding.simulation import simulate_voxels
+from calcarine.simulation.voxels import simulate_voxels
 
 __all__ = [
     "Analysis",

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets import BrainDataset, Split
+from calcarine.brain import BrainDataset, Split
 from calcarine.diffusion.trajectory import STAGES
 from calcarine.encoding.models import (
     EncodingScores,
@@ -30,7 +30,7 @@ from calcarine.encoding.models import (
     explained,
     unique_variance,
 )
-from calcarine.encoding.regions import normalised, region_table, unique_table, winners
+from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
 from calcarine.errors import CalcarineError
 from calcarine.features.components import principal_components

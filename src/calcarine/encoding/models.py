@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets import BrainDataset, Split
-from calcarine.datasets.core import group_means
+from calcarine.brain import BrainDataset, Split
+from calcarine.brain.dataset import group_means
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeEdgeWarning, group_ridge_cv, ridge_cv
 

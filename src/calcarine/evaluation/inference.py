@@ -22,6 +22,9 @@ from calcarine.evaluation.statistics import (
 )
 
 FloatArray = NDArray[np.float64]
+ALPHA = 0.05
+"""Level of significance of all verdicts."""
+
 _EXACT_UP_TO = 300
 _TIE = 1e-9
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import hypergeom, rankdata
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.structure import WINDOW
+from calcarine.evaluation.structural_similarity import WINDOW
 
 FloatArray = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from calcarine.errors import CalcarineError
 from calcarine.files import read_json, write_text, written_aside
-from calcarine.parquet import read_parquet
+from calcarine.files.parquet import read_parquet
 
 Record = dict[str, Any]
 

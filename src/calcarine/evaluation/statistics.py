@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.blocks import blocks
+from calcarine.evaluation.slices import blocks
 
 FloatArray = NDArray[np.float64]
 _EQUAL = 1e-12

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.crossed import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
-from calcarine.experiment.visdec import METHOD
+from calcarine.experiment.run_visdec import METHOD
 from calcarine.files import write_text, written_aside
-from calcarine.locks import folder_lock
+from calcarine.files.locks import folder_lock
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from calcarine.experiment.config import Experiment
-    from calcarine.experiment.progress import Progress
+    from calcarine.experiment.progress_bars import Progress
 
 METRICS = (
     "10-way top-1",
@@ -130,7 +130,7 @@ def run_ablation(
         differences at the same seed and image.
     """
     from calcarine.experiment.config import load_experiment
-    from calcarine.experiment.progress import Progress as Silent
+    from calcarine.experiment.progress_bars import Progress as Silent
     from calcarine.experiment.stages import run_experiment
 
     progress = progress or Silent()

@@ -14,11 +14,11 @@ from pydantic import (
     model_validator,
 )
 
-from calcarine.networks.adaptation import AdaptationConfig
-from calcarine.networks.augment import Augmentation
-from calcarine.networks.cross_modal import GuidanceConfig
-from calcarine.networks.losses import ContrastConfig
-from calcarine.networks.training import TrainingConfig
+from calcarine.training import TrainingConfig
+from calcarine.visdec.augmentation import Augmentation
+from calcarine.visdec.cross_modal import GuidanceConfig
+from calcarine.visdec.finetuning import AdaptationConfig
+from calcarine.visdec.losses import ContrastConfig
 
 When = Literal["always", "never"]
 

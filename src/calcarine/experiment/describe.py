@@ -109,7 +109,7 @@ def _of_scaling(work: Workspace) -> list[str]:
 
 def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
     """Whether the training of Vis-Dec met test responses, as far as can be told."""
-    from calcarine.experiment.visdec import begins_unknown
+    from calcarine.experiment.run_visdec import begins_unknown
 
     start = config.pretrain.start
     if config.transductive or (config.allow_transductive and start):

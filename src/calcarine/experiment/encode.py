@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.quality.reliability import reliability
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import Analysis, Questions, analyse
 from calcarine.errors import CalcarineError
 from calcarine.features import extract_spaces
 from calcarine.files import write_text, written_aside
+from calcarine.quality.reliability import reliability
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from calcarine.datasets import BrainDataset
-from calcarine.datasets.core import make_responses
+from calcarine.brain import BrainDataset
+from calcarine.brain.dataset import make_responses
 from calcarine.errors import CalcarineError
 
 

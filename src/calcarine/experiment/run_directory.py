@@ -19,9 +19,9 @@ import yaml
 from calcarine import __version__
 from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.made import Made
+from calcarine.experiment.written_files import Made
 from calcarine.files import is_part, read_json, remove_parts, space_told, write_text
-from calcarine.locks import LOCK_NAME, folder_lock
+from calcarine.files.locks import LOCK_NAME, folder_lock
 
 _OUTPUTS = {
     "features": (),

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.evaluation import baselines
 from calcarine.evaluation.protocols import Settings, find_protocol
 from calcarine.evaluation.protocols import score_pictures as score
-from calcarine.evaluation.protocols.networks import missing_weights
-from calcarine.evaluation.protocols.pictures import Pictures, from_array
+from calcarine.evaluation.protocols.image_stacks import Pictures, from_array
+from calcarine.evaluation.protocols.network_features import missing_weights
 from calcarine.evaluation.scores import OUR_PROTOCOL, write_evaluation
-from calcarine.experiment.pictures import finished_pictures, predictions
-from calcarine.features.weights import WeightsStore
+from calcarine.experiment.reconstructions import finished_pictures, predictions
 
 if TYPE_CHECKING:
-    from calcarine.datasets import Split
+    from calcarine.brain import Split
     from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 

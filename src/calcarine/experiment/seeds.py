@@ -15,12 +15,12 @@ import numpy as np
 from calcarine.errors import CalcarineError
 from calcarine.experiment.ablation import METRICS
 from calcarine.files import write_text, written_aside
-from calcarine.locks import folder_lock
+from calcarine.files.locks import folder_lock
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calcarine.experiment.progress import Progress
+    from calcarine.experiment.progress_bars import Progress
 
 __all__ = ["HEADINGS", "SeedsTable", "run_seeds"]
 
@@ -78,7 +78,7 @@ def run_seeds(
         images and samples.
     """
     from calcarine.experiment.config import load_experiment
-    from calcarine.experiment.progress import Progress as Silent
+    from calcarine.experiment.progress_bars import Progress as Silent
     from calcarine.experiment.stages import run_experiment
 
     if seeds < 2:

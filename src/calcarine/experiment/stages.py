@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets import Split
+from calcarine.brain import Split
 from calcarine.decoding import (
     LatentRegression,
     PixelRegression,
@@ -22,12 +22,12 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.describe import describe
 from calcarine.experiment.memory import enough_memory
-from calcarine.experiment.progress import Progress
+from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.run_directory import RunDirectory, opened_run
-from calcarine.experiment.visdec import adapt, guide, pretrain
+from calcarine.experiment.run_visdec import adapt, guide, pretrain
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import write_text, written_aside
-from calcarine.locks import folder_lock
+from calcarine.files.locks import folder_lock
 
 
 def features(work: Workspace) -> None:
@@ -52,7 +52,7 @@ def fit(work: Workspace) -> None:
             advance(1)
     if not work.searches:
         return
-    from calcarine.experiment.pictures import reconstructor
+    from calcarine.experiment.reconstructions import reconstructor
 
     search = config.generation.search
     pairs = len(search.strengths) * len(search.guidances)
@@ -104,7 +104,7 @@ def _fit_fold(work: Workspace, split: Split, folder: Path) -> None:
 
 def reconstruct(work: Workspace) -> None:
     """Make the pictures of every fold, method and sample."""
-    from calcarine.experiment.pictures import make_pictures
+    from calcarine.experiment.reconstructions import make_pictures
 
     make_pictures(work)
 
@@ -118,8 +118,8 @@ def evaluate(work: Workspace) -> None:
 
 def audit(work: Workspace) -> None:
     """Say whether the scores are real: audit.html and audit.json."""
-    from calcarine.evaluation.audit import audit as look
-    from calcarine.experiment.audit import material_of_run
+    from calcarine.audit import audit as look
+    from calcarine.experiment.run_audit import material_of_run
     from calcarine.reporting.audit_page import build_audit_page
 
     with work.progress.track("Audit", 1) as advance:
@@ -130,7 +130,7 @@ def audit(work: Workspace) -> None:
 
 def report(work: Workspace) -> None:
     """Write report.html."""
-    from calcarine.experiment.pictures import finished_pictures
+    from calcarine.experiment.reconstructions import finished_pictures
     from calcarine.reporting import build_report
 
     finished_pictures(work)

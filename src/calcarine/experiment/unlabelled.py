@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine import datasets
-from calcarine.datasets import Split
+from calcarine.brain import Split
 from calcarine.errors import CalcarineError
 from calcarine.experiment.config_visdec import PoolConfig
 
 if TYPE_CHECKING:
-    from calcarine.decoding.contrast_attend_diffuse import TrainingStimuli
     from calcarine.experiment.workspace import Workspace
+    from calcarine.visdec.phases import TrainingStimuli
 
 Vectors = NDArray[np.float32]
 
@@ -23,7 +23,7 @@ def unlabelled(
     work: Workspace, split: Split, stimuli: TrainingStimuli
 ) -> tuple[list[Vectors], list[Vectors]]:
     """Unlabelled vectors to train on and to watch, an array for each source and subject."""
-    from calcarine.decoding.brain_conditioning import VoxelScale
+    from calcarine.visdec.brain_conditioning import VoxelScale
 
     train, held_out = [], []
     for part in work.config.visdec.pretrain.pool:
@@ -90,7 +90,7 @@ def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
 
 
 def _rest(work: Workspace, part: PoolConfig) -> Vectors:
-    from calcarine.datasets.simulated_rest import rest_vectors
+    from calcarine.simulation.rest import rest_vectors
 
     config = work.config.dataset
     found = rest_vectors(part.subject or config.subject, part.n, **config.options)

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine import datasets
-from calcarine.datasets import BrainDataset, Split
-from calcarine.datasets.splits.files import find_split
+from calcarine.brain import BrainDataset, Split
 from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
 from calcarine.diffusion.samplers import check_steps
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.networks import judge_digest
+from calcarine.evaluation.judges import judge_digest
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.progress import Progress
+from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory, content_key
 from calcarine.features import FeatureStore, LatentRecipe
 from calcarine.features.latents import without_category
+from calcarine.splits.split_files import find_split
 
 _Model = TypeVar("_Model", bound=ConditionalDiffusion)
 _SEARCH_USES = ("model", "seed", "through_image", "guidance_rescale")
@@ -276,7 +276,7 @@ class Workspace:
     @cached_property
     def _phase_keys(self) -> dict[str, tuple[str, str]]:
         """Keys of stage and training of the phases that are on; each holds those before."""
-        from calcarine.experiment.visdec import made_of
+        from calcarine.experiment.run_visdec import made_of
 
         config, keys = self.config.visdec, {}
         splits = [split.digest() for split in self.splits]

@@ -26,8 +26,8 @@ from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.samplers import check_steps
 from calcarine.diffusion.trajectory import Trajectory, follow, stage_steps
 from calcarine.errors import CalcarineError
+from calcarine.features.image_networks import ImageNetwork, load_network, network_layer
 from calcarine.features.latents import LatentRecipe
-from calcarine.features.networks import ImageNetwork, load_network, network_layer
 from calcarine.features.store import FeatureStore, Space
 from calcarine.stimuli import StimulusSet
 

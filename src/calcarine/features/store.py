@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.features._claims import Claims
-from calcarine.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
+from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
 
 Extract = Callable[[slice], NDArray[np.float32]]
 ExtractMany = Callable[[slice], Mapping[str, NDArray[np.float32]]]

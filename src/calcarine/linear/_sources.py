@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeGuard, cast
 import numpy as np
 import numpy.typing as npt
 
+from calcarine.files.zarr_files import StoredArray
 from calcarine.linear._checks import RidgeError, as_matrix, check_finite
-from calcarine.zarr_files import StoredArray
 
 
 class OnDisk(Protocol):

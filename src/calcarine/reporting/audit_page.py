@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.files import write_text
-from calcarine.reporting.pages import data_uri, environment
+from calcarine.reporting.html_pages import data_uri, environment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from calcarine.evaluation.audit import Audit
+    from calcarine.audit import Audit
 
 PIXELS = 128
 VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "cannot be told": "open"}

@@ -12,7 +12,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.scores import leading_protocol
 from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
-from calcarine.reporting.scores import HEADLINES, number
+from calcarine.reporting.score_tables import HEADLINES, number
 
 HEADINGS = ("method", "metric", "numbers from the brain", "score", "95 % interval", "chance")
 _SHOWN = tuple(name for name in HEADLINES if name != "identification, early layer, fixed image")

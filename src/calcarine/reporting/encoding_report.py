@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from calcarine.errors import CalcarineError, memory_that_ran_out
 from calcarine.files import is_full, read_json, write_bytes
-from calcarine.parquet import read_parquet
+from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
 from calcarine.reporting.figures import mark_simulated, png
-from calcarine.reporting.pages import data_uri, environment
+from calcarine.reporting.html_pages import data_uri, environment
 
 __all__ = ["build_encoding_report", "encoding_figures", "read_encoding"]
 

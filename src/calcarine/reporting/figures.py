@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from calcarine.reporting.picks import Pick
-from calcarine.reporting.records import RunRecord, Score
-from calcarine.reporting.scores import MIDDLE, Group, Row, arrange, names_of_role
-from calcarine.stimuli.pictures import read_picture
+from calcarine.reporting.run_records import RunRecord, Score
+from calcarine.reporting.score_tables import MIDDLE, Group, Row, arrange, names_of_role
+from calcarine.reporting.shown_stimuli import Pick
+from calcarine.stimuli.image_files import read_picture
 
 # Okabe & Ito's colours, told apart by all kinds of colour vision; markers differ as well.
 _KNOWN_STYLES = {

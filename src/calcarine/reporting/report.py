@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.files import write_bytes
-from calcarine.reporting import picks as picking
-from calcarine.reporting import scores as scoring
+from calcarine.reporting import score_tables as scoring
+from calcarine.reporting import shown_stimuli as picking
 from calcarine.reporting.audit_page import VERDICT_CLASSES
-from calcarine.reporting.pages import data_uri, environment, small_png
+from calcarine.reporting.html_pages import data_uri, environment, small_png
 from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
-from calcarine.reporting.records import (
+from calcarine.reporting.run_records import (
     RunRecord,
     main_method,
     read_audit,
@@ -21,7 +21,7 @@ from calcarine.reporting.records import (
 )
 
 if TYPE_CHECKING:
-    from calcarine.reporting.picks import Pick, Quality
+    from calcarine.reporting.shown_stimuli import Pick, Quality
 
 PICTURE_PIXELS = 192
 _MOST_SAMPLES = 8

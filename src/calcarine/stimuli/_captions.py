@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from calcarine.stimuli.scenes import Scene, SceneObject
+    from calcarine.stimuli._scene import Scene, SceneObject
 
 MAX_WORDS = 20
 """Largest number of words in a caption."""

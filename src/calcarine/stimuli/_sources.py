@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
 from calcarine.files import content_missing, is_annexed
-from calcarine.hdf5 import open_hdf5
+from calcarine.files.hdf5 import open_hdf5
 from calcarine.stimuli import scenes
+from calcarine.stimuli.image_files import read_label_map, read_picture
 from calcarine.stimuli.images import resize_images
-from calcarine.stimuli.pictures import read_label_map, read_picture
 
 CACHE_BYTES = 256 * 2**20
 """Drawn pictures kept in memory by one set of scenes."""

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from calcarine.errors import CalcarineError
-from calcarine.parquet import read_parquet
+from calcarine.files.parquet import read_parquet
 from calcarine.stimuli.tables import read_rows, read_text
 
 _COLUMNS = ("id", "file", "caption", "captions", "category", "categories", "semantic_map")

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from calcarine.stimuli.pictures import PICTURE_SUFFIXES
+from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 
 __all__ = ["loose_name", "match_names", "plain_name"]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from calcarine.stimuli import _backgrounds, _captions
 from calcarine.stimuli._drawing import Color, Pen, Pose, pose_bounds, shade
 from calcarine.stimuli._objects import CATALOG
+from calcarine.stimuli._scene import Scene, SceneObject
 
 __all__ = [
     "BACKGROUNDS",
@@ -55,67 +56,6 @@ _GRID = 64
 _MIN_INSIDE = 0.93
 _MIN_VISIBLE = 0.74
 _TRIES = 24
-
-
-@dataclass(frozen=True)
-class SceneObject:
-    """One object of a scene.
-
-    Attributes
-    ----------
-    kind
-        One of `KINDS`.
-    color
-        Main colour, RGB in 0..255.
-    color_name
-        Name of the main colour.
-    x, y
-        Centre, in picture widths from the top left corner.
-    size
-        Longer side, in picture widths.
-    mirror
-        Whether left and right are swapped.
-    rotation
-        Clockwise rotation in degrees.
-    shape
-        Three numbers in [0, 1) whose meaning depends on the kind.
-    depth
-        0 for the rearmost object; objects are drawn in this order.
-    """
-
-    kind: str
-    color: Color
-    color_name: str
-    x: float
-    y: float
-    size: float
-    mirror: bool
-    rotation: float
-    shape: tuple[float, float, float]
-    depth: int
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Complete description of a picture.
-
-    Attributes
-    ----------
-    seed, index
-        Name of the picture.
-    background
-        One of `BACKGROUNDS`.
-    params
-        Numbers in [0, 1) that decide about the details of the background.
-    objects
-        From the rearmost to the frontmost.
-    """
-
-    seed: int
-    index: int
-    background: str
-    params: tuple[float, ...]
-    objects: tuple[SceneObject, ...]
 
 
 @dataclass(frozen=True)

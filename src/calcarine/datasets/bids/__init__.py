@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.info import DatasetInfo
+from calcarine.datasets._find import find_file
 from calcarine.datasets.bids._fake import write_bids
-from calcarine.datasets.bids._layout import subjects_in
-from calcarine.datasets.core import BrainDataset
-from calcarine.datasets.download.assets import Asset
+from calcarine.datasets.described.bids_layout import subjects_in
+from calcarine.datasets.described.check import check_subject
+from calcarine.datasets.described.description import FILE, BidsPart, Description, validated
+from calcarine.datasets.described.subject import OwnSubject, open_subject
 from calcarine.datasets.own import describe
-from calcarine.datasets.own._check import check_subject
-from calcarine.datasets.own._description import FILE, BidsPart, Description, validated
-from calcarine.datasets.own._subject import OwnSubject, open_subject
 from calcarine.datasets.prepare.engine import Recording
-from calcarine.datasets.provider import DatasetInfo, find_file
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
 

@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.info import pick_subject
+from calcarine.brain.scaling import SessionScaling, ZScore, check_zscore, scale_sessions
+from calcarine.brain.split import Split
 from calcarine.datasets._arrays import open_npy
+from calcarine.datasets._find import is_simulated
 from calcarine.datasets.bold5000._check import check
 from calcarine.datasets.bold5000._fake import fake
 from calcarine.datasets.bold5000._layout import (
@@ -25,11 +31,6 @@ from calcarine.datasets.bold5000._layout import (
     repeated_list,
 )
 from calcarine.datasets.bold5000._pictures import bold5000_stimuli
-from calcarine.datasets.core import BrainDataset, make_responses
-from calcarine.datasets.download.assets import Asset
-from calcarine.datasets.provider import is_simulated, pick_subject
-from calcarine.datasets.scaling import SessionScaling, ZScore, check_zscore, scale_sessions
-from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]

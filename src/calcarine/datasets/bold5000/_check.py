@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calcarine.brain.info import pick_subject
 from calcarine.datasets._arrays import open_npy
 from calcarine.datasets._reports import collected, compared, not_finite, scaling_finding
 from calcarine.datasets.bold5000._layout import (
@@ -24,9 +25,8 @@ from calcarine.datasets.bold5000._layout import (
     repeated_list,
 )
 from calcarine.datasets.bold5000._pictures import picture_index
-from calcarine.datasets.provider import pick_subject
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = ["check"]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from calcarine.datasets._planted import draw_pictures, planted_responses
 from calcarine.datasets.bold5000._layout import HEMISPHERES, REGIONS, beta_name
 from calcarine.errors import CalcarineError
+from calcarine.simulation.linear_signal import draw_pictures, planted_responses
 
 __all__ = ["fake"]
 

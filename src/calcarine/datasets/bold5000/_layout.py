@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.provider import DatasetInfo, natural
+from calcarine.brain.info import DatasetInfo
+from calcarine.datasets._find import natural
 from calcarine.errors import CalcarineError
 
 __all__ = [

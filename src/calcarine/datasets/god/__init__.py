@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.assets import Asset
+from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.info import pick_subject
+from calcarine.brain.scaling import SessionScaling, ZScore, scale_sessions, scaling_plan
+from calcarine.brain.split import Split
+from calcarine.datasets._find import is_simulated
 from calcarine.datasets.bdata import BData
-from calcarine.datasets.core import BrainDataset, make_responses
-from calcarine.datasets.download.assets import Asset
 from calcarine.datasets.god._check import check
 from calcarine.datasets.god._fake import fake
 from calcarine.datasets.god._ids import category, stimulus_name
@@ -20,9 +24,6 @@ from calcarine.datasets.god._official import read_official
 from calcarine.datasets.god._parts import INFO, WHO, Parts, find_subject, places
 from calcarine.datasets.god._pictures import find_pictures, god_stimuli, read_pictures
 from calcarine.datasets.god._rearranged import read_rearranged
-from calcarine.datasets.provider import is_simulated, pick_subject
-from calcarine.datasets.scaling import SessionScaling, ZScore, scale_sessions, scaling_plan
-from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
 __all__ = ["INFO", "assets", "check", "columns", "fake", "load", "stimulus_name"]

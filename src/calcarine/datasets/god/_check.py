@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calcarine.brain.info import pick_subject
 from calcarine.datasets._arrays import Archive
 from calcarine.datasets._reports import collected, compared, constant, not_finite
 from calcarine.datasets.bdata import BData
@@ -16,9 +17,8 @@ from calcarine.datasets.god._official import picture_names, regions_of, trial_ty
 from calcarine.datasets.god._parts import INFO, ON_REQUEST, WHO, find_subject, other_forms, places
 from calcarine.datasets.god._pictures import find_pictures, picture_files, read_pictures
 from calcarine.datasets.god._rearranged import matches, regions
-from calcarine.datasets.provider import pick_subject
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = ["check"]
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from calcarine.datasets._planted import draw_pictures, planted_responses
 from calcarine.datasets.bdata import write_bdata
 from calcarine.errors import CalcarineError
+from calcarine.simulation.linear_signal import draw_pictures, planted_responses
 
 __all__ = ["fake"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets.download.assets import Terms
-from calcarine.datasets.provider import DatasetInfo
+from calcarine.brain.assets import Terms
+from calcarine.brain.info import DatasetInfo
 from calcarine.errors import CalcarineError
 
 __all__ = ["INFO", "ON_REQUEST", "WHO", "Parts", "find_subject", "other_forms", "places", "unions"]

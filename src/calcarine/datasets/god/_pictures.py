@@ -12,8 +12,8 @@ from calcarine.datasets.god._ids import category, class_names, parse_name
 from calcarine.datasets.god._parts import ON_REQUEST, WHO, Parts
 from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import FolderSource
+from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 from calcarine.stimuli.images import resize_images
-from calcarine.stimuli.pictures import PICTURE_SUFFIXES
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["AbsentSource", "find_pictures", "god_stimuli", "picture_files", "read_pictures"]

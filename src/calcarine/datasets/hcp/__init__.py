@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from calcarine.datasets.download.assets import Asset
+from calcarine.brain.assets import Asset
 from calcarine.datasets.hcp._check import check
 from calcarine.datasets.hcp._fake import fake
 from calcarine.datasets.hcp._files import INFO, RUN, WHO

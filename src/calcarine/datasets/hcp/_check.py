@@ -12,8 +12,8 @@ from calcarine.datasets.hcp._atlas import CORTEX, COUNTS, areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import Recording
 from calcarine.datasets.hcp._files import ATLAS_FROM, ENDING, INFO, find_recordings, find_stored
 from calcarine.datasets.hcp._prepare import read_stored
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = ["check"]
 

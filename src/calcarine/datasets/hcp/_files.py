@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from calcarine.datasets.provider import DatasetInfo
+from calcarine.brain.info import DatasetInfo
 from calcarine.errors import CalcarineError
 
 __all__ = [

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._arrays import Archive
+from calcarine.datasets._find import is_simulated
 from calcarine.datasets.hcp._atlas import areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import Recording, normalised
 from calcarine.datasets.hcp._files import (
@@ -27,7 +28,6 @@ from calcarine.datasets.hcp._files import (
     find_recordings,
     find_stored,
 )
-from calcarine.datasets.provider import is_simulated
 from calcarine.errors import CalcarineError
 from calcarine.files import write_text, written_aside
 

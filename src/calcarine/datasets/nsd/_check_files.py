@@ -24,9 +24,9 @@ from calcarine.datasets.nsd.layout import (
     TAKAGI_SESSIONS,
     Layout,
 )
-from calcarine.datasets.quality.findings import Finding, Status
 from calcarine.errors import CalcarineError
-from calcarine.hdf5 import open_hdf5
+from calcarine.files.hdf5 import open_hdf5
+from calcarine.quality.findings import Finding, Status
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 Grid = tuple[int, ...]

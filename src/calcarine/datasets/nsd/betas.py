@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets.nsd.files import reading, wrong
 from calcarine.datasets.nsd.layout import BETAS_PER_PERCENT
-from calcarine.hdf5 import open_hdf5
+from calcarine.files.hdf5 import open_hdf5
 
 __all__ = ["SessionShape", "read_session", "session_shape"]
 

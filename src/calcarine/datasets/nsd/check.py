@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.info import pick_subject
 from calcarine.datasets._reports import scaling_finding
 from calcarine.datasets.nsd._check_files import (
     check_betas,
@@ -34,9 +35,8 @@ from calcarine.datasets.nsd.layout import (
     Layout,
     find_layout,
 )
-from calcarine.datasets.provider import pick_subject
-from calcarine.datasets.quality.findings import Finding
 from calcarine.errors import CalcarineError
+from calcarine.quality.findings import Finding
 
 __all__ = ["check"]
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.split import Split
 from calcarine.datasets.nsd.files import integers, read_matrices, read_table, wrong
 from calcarine.datasets.nsd.layout import N_IMAGES, TAKAGI_SESSIONS, Layout
-from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 
 __all__ = ["choose_sessions", "make_splits", "read_stim_info", "read_trials", "stimulus_id"]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from calcarine.datasets.download.assets import Asset
+from calcarine.brain.assets import Asset
+from calcarine.brain.info import pick_subject
 from calcarine.datasets.nsd.design import listed_sessions
 from calcarine.datasets.nsd.layout import (
     ATLASES,
@@ -21,7 +22,6 @@ from calcarine.datasets.nsd.layout import (
     SESSIONS,
     Layout,
 )
-from calcarine.datasets.provider import pick_subject
 from calcarine.errors import CalcarineError
 
 __all__ = ["assets"]

@@ -20,9 +20,9 @@ from calcarine.datasets.nsd.layout import (
     SUBJECTS,
     Layout,
 )
-from calcarine.datasets.tuning import early_features
 from calcarine.errors import CalcarineError
 from calcarine.files import written_aside
+from calcarine.simulation.tuning import early_features
 from calcarine.stimuli.images import resize_images
 from calcarine.stimuli.scenes import BACKGROUNDS, KINDS, RenderedScene, render
 

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets._labels import scaling_of, whole_numbers
-from calcarine.datasets._matlab import is_hdf5
-from calcarine.datasets._matlab_v5 import read_v5
 from calcarine.errors import CalcarineError
+from calcarine.files.matlab import is_hdf5
+from calcarine.files.matlab_v5 import read_v5
 
 _WHO = "Data set nsd: "
 _LARGEST = 2**28  # bytes of one volume, unpacked; the official ones have a few million

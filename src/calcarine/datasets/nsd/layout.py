@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from calcarine.datasets.download.assets import Terms
-from calcarine.datasets.provider import DatasetInfo
+from calcarine.brain.assets import Terms
+from calcarine.brain.info import DatasetInfo
 from calcarine.errors import CalcarineError
 
 BUCKET = "s3://natural-scenes-dataset"

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets.core import BrainDataset
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.info import pick_subject
+from calcarine.brain.scaling import ZScore, check_zscore
+from calcarine.datasets._find import is_simulated
 from calcarine.datasets.nsd.annotations import Annotations, missing_annotations
 from calcarine.datasets.nsd.betas import SessionShape, read_session, session_shape
 from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_trials
@@ -18,8 +21,6 @@ from calcarine.datasets.nsd.files import wrong
 from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, Layout, find_layout
 from calcarine.datasets.nsd.regions import Kept, check_grid, keep_voxels
 from calcarine.datasets.prepare.engine import Recording, prepare
-from calcarine.datasets.provider import is_simulated, pick_subject
-from calcarine.datasets.scaling import ZScore, check_zscore
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 

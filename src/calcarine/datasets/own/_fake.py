@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from calcarine.datasets._planted import draw_pictures
 from calcarine.datasets._small import planted
 from calcarine.errors import CalcarineError
 from calcarine.files import write_text
+from calcarine.simulation.linear_signal import draw_pictures
 
 __all__ = ["AFFINE", "Betas", "Design", "draw_design", "draw_volume", "write_own", "write_stimuli"]
 

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets.prepare.store import PreparedSubject
-from calcarine.datasets.scaling import (
+from calcarine.brain.scaling import (
     Moments,
     Source,
     ZScore,
@@ -25,9 +24,10 @@ from calcarine.datasets.scaling import (
     scaling_plan,
     trials_of_source,
 )
-from calcarine.datasets.splits.split import Split
+from calcarine.brain.split import Split
+from calcarine.datasets.prepare.store import PreparedSubject
 from calcarine.errors import CalcarineError
-from calcarine.locks import folder_lock
+from calcarine.files.locks import folder_lock
 
 __all__ = ["Recording", "prepare"]
 
@@ -62,7 +62,7 @@ class Recording:
         JSON-like: files with sizes, masks and options.  Decides, with trials
         and splits, whether what is on disk is still right.
     zscore
-        See `calcarine.datasets.scaling.ZScore`; ``"none"`` for responses that
+        See `calcarine.brain.scaling.ZScore`; ``"none"`` for responses that
         are scaled already.
     """
 

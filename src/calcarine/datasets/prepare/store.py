@@ -9,7 +9,7 @@ NAME-SUBJECT-KEY/
   sessions/NN.zarr            betas (trial, voxel); mean and scale (voxel,)
 
 The manifest holds the digests of the tables and of itself, and arrays carry checksums (see
-`calcarine.zarr_files`); what earlier versions wrote without them is read as it is.
+`calcarine.files.zarr_files`); what earlier versions wrote without them is read as it is.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from numpy.typing import NDArray
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
+from calcarine.brain.dataset import BrainDataset, with_trials
+from calcarine.brain.scaling import SessionScaling, ZScore
+from calcarine.brain.split import Split
 from calcarine.datasets._arrays import reason
-from calcarine.datasets.core import BrainDataset, with_trials
-from calcarine.datasets.scaling import SessionScaling, ZScore
-from calcarine.datasets.splits.split import Split
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file, read_json, write_text, written_aside
-from calcarine.parquet import read_parquet
+from calcarine.files.parquet import read_parquet
+from calcarine.files.zarr_files import StoredArray, create_array, open_array, problem, seal
 from calcarine.stimuli.stimulus_set import StimulusSet
-from calcarine.zarr_files import StoredArray, create_array, open_array, problem, seal
 
 __all__ = ["PreparedSubject"]
 

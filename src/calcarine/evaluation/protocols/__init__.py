@@ -5,7 +5,6 @@ A new metric or protocol is one class under `register_metric` or `register_proto
 
 from __future__ import annotations
 
-from calcarine.evaluation.protocols.files import ScoreFile, read_scores, write_scores
 from calcarine.evaluation.protocols.folders import score_folder
 from calcarine.evaluation.protocols.metric import METRICS, Metric, register_metric
 from calcarine.evaluation.protocols.protocol import (
@@ -14,7 +13,9 @@ from calcarine.evaluation.protocols.protocol import (
     find_protocol,
     register_protocol,
 )
-from calcarine.evaluation.protocols.score import Settings, TestSet, score_arrays, score_pictures
+from calcarine.evaluation.protocols.score import score_arrays, score_pictures
+from calcarine.evaluation.protocols.score_files import ScoreFile, read_scores, write_scores
+from calcarine.evaluation.protocols.test_set import Settings, TestSet
 
 __all__ = [
     "METRICS",

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.inference import (
+    ALPHA,
     enough,
     hierarchical_bootstrap,
     holm,
     share_of_signs,
     signed_rank_p,
 )
-from calcarine.evaluation.protocols.files import ScoreFile, read_scores
 from calcarine.evaluation.protocols.published import published_records
-from calcarine.evaluation.protocols.table import ALPHA
+from calcarine.evaluation.protocols.score_files import ScoreFile, read_scores
 from calcarine.evaluation.statistics import paired_difference, smallest_p
 
 Record = dict[str, Any]

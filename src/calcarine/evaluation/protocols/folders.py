@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.arrays import ARRAY_SUFFIXES, read_stack
-from calcarine.evaluation.protocols.inputs import in_order
+from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES, read_stack
+from calcarine.evaluation.protocols.extra_inputs import in_order
+from calcarine.evaluation.protocols.image_stacks import Pictures, from_array, from_files
 from calcarine.evaluation.protocols.pairing import originals, paired
-from calcarine.evaluation.protocols.pictures import Pictures, from_array, from_files
 from calcarine.evaluation.protocols.preprocess import as_uint8
-from calcarine.evaluation.protocols.score import Settings, TestSet, floors_of, score_pictures
-from calcarine.parquet import read_parquet
-from calcarine.stimuli.pictures import PICTURE_SUFFIXES, check_picture, read_picture
+from calcarine.evaluation.protocols.score import floors_of, score_pictures
+from calcarine.evaluation.protocols.test_set import Settings, TestSet
+from calcarine.files.parquet import read_parquet
+from calcarine.stimuli.image_files import PICTURE_SUFFIXES, check_picture, read_picture
 
 if TYPE_CHECKING:
     from calcarine.evaluation.scores import Evaluation

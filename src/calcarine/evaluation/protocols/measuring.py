@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calcarine.features.weights import MissingWeightsError
+from calcarine.checkpoints.network_weights import MissingWeightsError
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.bench import Bench
+    from calcarine.evaluation.protocols.cache import Bench
     from calcarine.evaluation.protocols.metric import FloatArray, Metric
     from calcarine.evaluation.protocols.protocol import Protocol
 

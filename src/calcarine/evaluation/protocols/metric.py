@@ -14,7 +14,7 @@ from calcarine.evaluation.register import enter
 from calcarine.evaluation.statistics import PermutationResult, permutation_test
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.bench import Bench
+    from calcarine.evaluation.protocols.cache import Bench
 
 FloatArray = NDArray[np.float64]
 Direction = Literal["image", "reconstruction"]

@@ -22,10 +22,10 @@ from calcarine.evaluation.protocols.similarity import (
     frechet_distance,
     squared_distance_matrix,
 )
-from calcarine.evaluation.structure import Moments, structure
+from calcarine.evaluation.structural_similarity import Moments, structure
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.bench import Bench
+    from calcarine.evaluation.protocols.cache import Bench
 
 # Pixels of all pairs; beyond this, structural similarity of every pair takes minutes.
 MAX_PAIR_PIXELS = 2e9

@@ -14,7 +14,7 @@ from calcarine.evaluation.protocols.metric import Direction, FloatArray, Metric,
 from calcarine.evaluation.protocols.similarity import correlation_matrix, cosine_matrix
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.bench import Bench
+    from calcarine.evaluation.protocols.cache import Bench
 
 
 @register_metric

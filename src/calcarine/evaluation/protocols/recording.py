@@ -14,7 +14,7 @@ from calcarine.evaluation.statistics import bootstrap_interval
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.measuring import Measured
     from calcarine.evaluation.protocols.metric import FloatArray
-    from calcarine.evaluation.protocols.score import Settings, TestSet
+    from calcarine.evaluation.protocols.test_set import Settings, TestSet
     from calcarine.evaluation.statistics import PermutationResult
 
 Record = dict[str, Any]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import calcarine.evaluation.protocols.calcarine_definitions  # noqa: F401 (registers)
+from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import definitions, definitions_ours  # noqa: F401 (registered)
-from calcarine.evaluation.protocols.bench import Bench
-from calcarine.evaluation.protocols.inputs import prepared_inputs
+from calcarine.evaluation.protocols.cache import Bench
+from calcarine.evaluation.protocols.extra_inputs import prepared_inputs
+from calcarine.evaluation.protocols.image_stacks import Pictures, from_array
 from calcarine.evaluation.protocols.measuring import measure
-from calcarine.evaluation.protocols.networks import Networks
-from calcarine.evaluation.protocols.pictures import Pictures, from_array
+from calcarine.evaluation.protocols.network_features import Networks
 from calcarine.evaluation.protocols.protocol import find_protocol
 from calcarine.evaluation.protocols.recording import (
     adjusted,
@@ -25,70 +25,14 @@ from calcarine.evaluation.protocols.recording import (
     record,
     shuffled,
 )
-from calcarine.evaluation.protocols.table import too_few
-from calcarine.evaluation.scores import OUR_PROTOCOL, Evaluation
-from calcarine.features.weights import WeightsStore
+from calcarine.evaluation.protocols.result_table import too_few
+from calcarine.evaluation.protocols.test_set import Settings, TestSet
+from calcarine.evaluation.scores import Evaluation
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to score.
-
-    Parameters
-    ----------
-    protocols : sequence of str
-    weights : path, optional
-        Folder of weights, searched before torch's cache.
-    download : bool
-        Fetch missing weights.
-    networks : mapping of str to network, optional
-        Networks to use instead of the published ones.
-    judge : str, path, Judge or None
-        The package's network for the protocol "calcarine"; without it only pixels are compared.
-    read_classes : sequence of str, optional
-        Classes of the judge that "category read" may answer; all by default.
-    draws : int, optional
-        Estimate expectations over draws by so many draws instead of the closed form.
-    n_boot, n_permutations, seed : int
-        Bootstrap resamples, shuffles, and the seed of both and of draws.
-    batch_size : int
-    """
-
-    protocols: Sequence[str] = (OUR_PROTOCOL,)
-    weights: str | Path | None = None
-    download: bool = False
-    networks: Mapping[str, Any] | None = None
-    judge: Any = "scenes"
-    read_classes: Sequence[str] | None = None
-    draws: int | None = None
-    n_boot: int = 2000
-    n_permutations: int = 2000
-    seed: int = 0
-    batch_size: int = 16
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Pictures of a test set with their names.
-
-    Parameters
-    ----------
-    truth : Pictures
-    ids : sequence of str
-    name : str, optional
-        Of the test set, such as "nsd-982".
-    """
-
-    __test__ = False
-
-    truth: Pictures
-    ids: Sequence[str]
-    name: str | None = None
 
 
 def score_arrays(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
 from calcarine.evaluation import metrics
-from calcarine.evaluation.blocks import blocks
+from calcarine.evaluation.slices import blocks
 
 FloatArray = NDArray[np.float64]
 

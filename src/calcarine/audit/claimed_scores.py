@@ -1,0 +1,234 @@
+"""Claimed numbers: reading them, and every definition that could have given them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from calcarine.audit.audit_inputs import Number
+from calcarine.errors import CalcarineError
+from calcarine.evaluation import metrics
+from calcarine.evaluation.protocols.metrics_common import (
+    Identification,
+    PixelContest,
+    PixelCorrelation,
+    StructuralSimilarity,
+)
+from calcarine.evaluation.protocols.preprocess import Recipe
+from calcarine.evaluation.protocols.protocol import PROTOCOLS
+from calcarine.evaluation.protocols.similarity import correlation_matrix
+from calcarine.evaluation.structural_similarity import Moments, structure
+
+if TYPE_CHECKING:
+    from calcarine.audit.audit_inputs import FloatArray, PictureSet
+    from calcarine.evaluation.protocols.metric import Metric
+
+Family = Literal["pixcorr", "ssim", "mse", "identification", "other"]
+_PRINTED = re.compile(
+    r"^\s*(?P<metric>.+?)[\s=:]+(?P<value>[+-]?\d*\.?\d+)\s*(?P<percent>%?)\s*$", re.ASCII
+)
+
+
+def read_numbers(text: str) -> tuple[Number, ...]:
+    """Claimed scores as they were printed.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"PixCorr .32, SSIM .431, 2-way pixels 78.4%"``.
+
+    Returns
+    -------
+    tuple of Number
+        Per cent become shares; decimals are counted.
+
+    Raises
+    ------
+    CalcarineError
+        If a part is no metric with a number.
+    """
+    found = []
+    for part in filter(str.strip, re.split(r"[,;]", text)):
+        match = _PRINTED.match(part)
+        if match is None:
+            raise CalcarineError(
+                f"'{part.strip()}' is no claimed score; write a metric and its number, as "
+                '"PixCorr .32, SSIM .43".'
+            )
+        printed, percent = match["value"], bool(match["percent"])
+        decimals = len(printed.partition(".")[2])
+        value = float(printed) / (100 if percent else 1)
+        found.append(Number(match["metric"].strip(), value, decimals + 2 * percent))
+    if not found:
+        raise CalcarineError('No claimed score was given; write them as "PixCorr .32, SSIM .43".')
+    return tuple(found)
+
+
+def family_of(metric: str) -> Family:
+    """Which metrics a printed name may mean."""
+    name = re.sub(r"[^a-z0-9]", "", metric.lower())
+    if "ssim" in name or "structuralsimilarity" in name:
+        return "ssim"
+    if name in ("pixcorr", "pixelcorrelation", "pixelwisecorrelation", "pcc", "pixelr", "r"):
+        return "pixcorr"
+    if name in ("mse", "squarederror", "meansquarederror"):
+        return "mse"
+    if "pix" in name and ("way" in name or "ident" in name or "pair" in name):
+        return "identification"
+    return "other"
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """One way to compute a score.
+
+    Parameters
+    ----------
+    family : str
+    name : str
+        In words.
+    protocol : str
+        A protocol's name, or "" for a variant that no protocol uses.
+    measure : callable
+        Called with ground truths and reconstructions and the sample; gives shape (n,), or what
+        `finish` makes that of.
+    lower : bool
+        Whether less is better.
+    finish : callable, optional
+        Makes scores of what was measured.
+    averaged : bool
+        Whether the protocol averages what is measured over samples, not scores.
+    """
+
+    family: Family
+    name: str
+    protocol: str
+    measure: Callable[[PictureSet, PictureSet, int], FloatArray]
+    lower: bool = False
+    finish: Callable[[FloatArray], FloatArray] | None = None
+    averaged: bool = False
+
+    def scores(self, measured: FloatArray) -> FloatArray:
+        """Score of each picture, shape (n,)."""
+        return measured if self.finish is None else self.finish(measured)
+
+
+def definitions(families: set[Family]) -> Iterator[Definition]:
+    """Every definition that needs no network, of the protocols first."""
+    for name, protocol in PROTOCOLS.items():
+        made = protocol()
+        for metric in made.metrics():
+            found = _of_protocol(name, metric, made.samples == "similarity")
+            if found is not None and found.family in families:
+                yield found
+    yield from (variant for variant in _variants() if variant.family in families)
+
+
+def _of_protocol(protocol: str, metric: Metric, similarity: bool) -> Definition | None:
+    if isinstance(metric, PixelCorrelation):
+        return Definition("pixcorr", metric.name, protocol, _correlation(metric.recipe))
+    if isinstance(metric, StructuralSimilarity):
+        return Definition("ssim", metric.name, protocol, _structure(metric.recipe, metric.kind))
+    pixels = not any(network for network, _, _ in metric.wanted())
+    if isinstance(metric, Identification) and type(metric) is Identification and pixels:
+        direction, ties = metric.direction or "image", metric.ties
+        measure, finish = _identification(metric.recipe, direction, ties)
+        return Definition(
+            "identification", metric.name, protocol, measure, finish=finish, averaged=similarity
+        )
+    if isinstance(metric, PixelContest) and metric.ways == 2 and metric.measured_by == "pcc":
+        measure, finish = _identification(metric.recipe, "reconstruction", "failure")
+        return Definition("identification", metric.name, protocol, measure, finish=finish)
+    return None
+
+
+def _variants() -> Iterator[Definition]:
+    native = Recipe("pil", "truth")
+    for size in (224, 256, 425):
+        recipe = Recipe("pil", size)
+        yield Definition("pixcorr", f"pixel correlation at {size}", "", _correlation(recipe))
+        yield Definition("ssim", f"SSIM in two dimensions at {size}", "", _structure(recipe, "2d"))
+        yield Definition("mse", f"squared error at {size}", "", _squared(recipe), lower=True)
+    yield Definition("ssim", "SSIM of columns, own size", "", _structure(native, "columns"))
+    yield Definition(
+        "ssim", "SSIM with a flat window of 7, own size", "", _structure(native, "uniform")
+    )
+    yield Definition(
+        "ssim",
+        "SSIM, own size, with the range of values taken for 2",
+        "",
+        _structure(native, "uniform", 2.0),
+    )
+    yield Definition("mse", "squared error, own size", "", _squared(native), lower=True)
+
+
+Scores = Callable[["PictureSet", "PictureSet", int], "FloatArray"]
+
+
+def _pair(
+    truth: PictureSet, recon: PictureSet, row: int, sample: int, recipe: Recipe
+) -> tuple[FloatArray, FloatArray]:
+    seen, made = truth.read(row, 0), recon.read(row, sample)
+    size = (seen.shape[0], seen.shape[1])
+    both = [
+        np.asarray(recipe.apply(picture, size).permute(1, 2, 0).numpy(), np.float64)
+        for picture in (seen, made)
+    ]
+    return both[0], both[1]
+
+
+def _each(recipe: Recipe, score: Callable[[FloatArray, FloatArray], float]) -> Scores:
+    def scores(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
+        pairs = (_pair(truth, recon, row, sample, recipe) for row in range(len(truth)))
+        return np.asarray([score(*pair) for pair in pairs])
+
+    return scores
+
+
+def _correlation(recipe: Recipe) -> Scores:
+    def score(seen: FloatArray, made: FloatArray) -> float:
+        a, b = seen.ravel() - seen.mean(), made.ravel() - made.mean()
+        below = float(np.linalg.norm(a) * np.linalg.norm(b))
+        return float(a @ b) / below if below > 1e-12 else 0.0
+
+    return _each(recipe, score)
+
+
+def _structure(
+    recipe: Recipe, kind: Literal["2d", "columns", "uniform"], data_range: float = 1.0
+) -> Scores:
+    def score(seen: FloatArray, made: FloatArray) -> float:
+        if min(seen.shape[:2]) < metrics.SSIM_WINDOW:
+            return float("nan")
+        both = [Moments.of(picture @ metrics.GRAY, kind) for picture in (seen, made)]
+        return float(structure(both[0], both[1], data_range))
+
+    return _each(recipe, score)
+
+
+def _squared(recipe: Recipe) -> Scores:
+    return _each(recipe, lambda seen, made: float(np.square(seen - made).mean()))
+
+
+def _identification(
+    recipe: Recipe,
+    direction: Literal["image", "reconstruction"],
+    ties: Literal["half", "failure"],
+) -> tuple[Scores, Callable[[FloatArray], FloatArray]]:
+    """Correlations of all pairs in a sample, and what makes scores of them."""
+
+    def correlations(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
+        pairs = [_pair(truth, recon, row, sample, recipe) for row in range(len(truth))]
+        seen, made = (
+            np.stack([pair[side].ravel().astype(np.float32) for pair in pairs]) for side in (0, 1)
+        )
+        return np.asarray(correlation_matrix(seen, made), np.float64)
+
+    def finish(matrix: FloatArray) -> FloatArray:
+        return np.asarray(np.diagonal(metrics.identification_matrix(matrix, direction, ties)))
+
+    return correlations, finish

@@ -1,0 +1,396 @@
+"""What an audit looks at, from anybody's folders and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calcarine.audit.audit_inputs import (
+    Choice,
+    Material,
+    PictureSet,
+    Prediction,
+    Statistics,
+    Trials,
+)
+from calcarine.audit.claimed_scores import read_numbers
+from calcarine.audit.stimulus_names import Names
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES, read_arrays, read_stack
+from calcarine.evaluation.protocols.extra_inputs import in_order
+from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
+from calcarine.evaluation.protocols.image_stacks import Pictures, from_array
+from calcarine.stimuli.image_files import read_picture
+from calcarine.stimuli.names import match_names
+from calcarine.stimuli.tables import read_rows
+
+COLUMNS = ("stimulus", "role", "session", "fold", "picture", "pretrain")
+_TRUE = {"1", "true", "yes", "1.0"}
+_FALSE = {"0", "false", "no", "0.0", ""}
+_ROLES = {"training": "train", "testing": "test"}
+Arrays = dict[str, NDArray[Any]]
+
+
+def material_of_folders(
+    images: Path,
+    truth: Path,
+    *,
+    train: Path | None = None,
+    ids: Path | None = None,
+    responses: Path | None = None,
+    predictions: Path | None = None,
+    samples: Path | None = None,
+    others: Sequence[Path] = (),
+    numbers: str | None = None,
+    seed: int = 0,
+) -> Material:
+    """Material of a folder of reconstructions and whatever else there is.
+
+    Parameters
+    ----------
+    images, truth : Path
+        Folders of pictures with the same names; samples are ``NAME_0``, ``NAME_1``.  Wherever a
+        folder of pictures is wanted, a stack (.pt, .npy, .npz) may be given.
+    train : Path, optional
+        Folder of the pictures of training.
+    ids : Path, optional
+        CSV with a row for each trial and the column stimulus, and any of role, session, fold,
+        picture and pretrain.
+    responses : Path, optional
+        CSV, .npz, .npy or .pt: see `read_responses`.
+    predictions : Path, optional
+        .npz or .pt with predictions and any of targets, train_targets and ids, or .npy.
+    samples : Path, optional
+        Folder of all samples, where ``images`` holds the chosen ones.
+    others : sequence of Path
+        Folders of other methods' pictures of the same stimuli.
+    numbers : str, optional
+        Claimed scores, such as ``"PixCorr .32, SSIM .43"``.
+    seed : int
+
+    Returns
+    -------
+    Material
+
+    Raises
+    ------
+    CalcarineError
+        If files are missing, unreadable, or do not fit together.
+    """
+    given = [f"reconstructions: {images}", f"ground truths: {truth}"]
+    seen, recon, notes = _pair(truth, images)
+    given += notes
+    found: dict[str, Any] = {}
+    if train is not None:
+        found["train"] = _folder(train)
+        given.append(f"training pictures: {train}")
+    trials = None
+    if ids is not None:
+        trials = trials_of(_columns(_table(ids)), ids)
+        given.append(f"table of trials: {ids}")
+    if responses is not None:
+        own, values, statistics = read_responses(responses, trials)
+        trials = own if trials is None else _merged(trials, own, ids, responses)
+        found |= {"responses": values, "statistics": statistics}
+        given.append(f"responses: {responses}")
+    if predictions is not None:
+        found["predictions"] = _predictions(predictions, seen.ids)
+        given.append(f"predictions: {predictions}")
+    if samples is not None:
+        found["choice"] = _choice(truth, samples, recon)
+        given.append(f"all samples: {samples}")
+    if others:
+        named = {_name(other): _pair(truth, other)[1] for other in others}
+        if len(named) < len(others):
+            raise CalcarineError("Two folders of other methods have one name; rename one of them.")
+        found["others"] = named
+        given.append(f"pictures of {', '.join(named)}")
+    if numbers is not None:
+        found["numbers"] = read_numbers(numbers)
+        given.append(f"claimed numbers: {numbers}")
+    trials = _by_names(trials, seen.ids, found.get("train"))
+    return Material(
+        _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **found
+    )
+
+
+def _pair(truth: Path, images: Path) -> tuple[PictureSet, PictureSet, tuple[str, ...]]:
+    opened = open_folders(truth, images, "own", None)
+    ids = tuple(opened.test.ids)
+    return _as_set(ids, opened.test.truth), _as_set(ids, opened.methods["own"]), opened.notes
+
+
+def _as_set(ids: Sequence[str], pictures: Pictures) -> PictureSet:
+    return PictureSet(ids, pictures.read, pictures.samples)
+
+
+def _name(place: Path) -> str:
+    return (place.stem if is_stack(place) else place.name) or str(place)
+
+
+def _folder(folder: Path) -> PictureSet:
+    if is_stack(folder):
+        stack = from_array(read_stack(folder), f"training pictures {folder}")
+        return _as_set([f"row {row}" for row in range(len(stack))], stack)
+    files = picture_files(folder)
+    if not files:
+        raise CalcarineError(f"{folder} holds no picture: give the folder of training pictures.")
+    stems = [path.stem for path in files]
+    names = stems if len(set(stems)) == len(stems) else [path.name for path in files]
+    return PictureSet(names, lambda row, _: read_picture(files[row]))
+
+
+def _choice(truth: Path, samples: Path, shown: PictureSet) -> Choice:
+    """Which sample is shown, by its pixels."""
+    if shown.samples > 1:
+        raise CalcarineError(
+            "--samples holds all samples, so --images must hold one picture of each stimulus: the "
+            "chosen one."
+        )
+    everything = _pair(truth, samples)[1]
+    chosen = np.empty(len(shown), np.int64)
+    for row, key in enumerate(shown.ids):
+        own = shown.full(row)
+        same = [
+            s
+            for s in range(everything.samples)
+            if everything.full(row, s).shape == own.shape
+            and np.array_equal(everything.full(row, s), own)
+        ]
+        if not same:
+            raise CalcarineError(
+                f"The reconstruction of {key!r} is none of its samples in {samples}; give the "
+                "samples as they were chosen from, in a format without loss."
+            )
+        chosen[row] = same[0]
+    return Choice(everything, chosen)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return read_rows(path, "table", COLUMNS, needed=("stimulus",))
+
+
+def _columns(table: pd.DataFrame) -> dict[str, Any]:
+    return {str(name): table[name].to_numpy() for name in table.columns}
+
+
+def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
+    """Trials of a table's columns; those that are not there are unknown."""
+    texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
+    found: dict[str, Any] = {
+        name: texts[name] for name in ("stimulus", "role", "fold", "picture") if name in texts
+    }
+    if "role" in found:
+        lower = np.char.lower(np.char.strip(found["role"]))
+        found["role"] = np.asarray([_ROLES.get(role, role) for role in lower.tolist()], str)
+    if "session" in texts:
+        try:
+            found["session"] = texts["session"].astype(float).astype(np.int64)
+        except ValueError:
+            found["session"] = np.unique(texts["session"], return_inverse=True)[1]
+    if "pretrain" in texts:
+        lower = np.char.lower(texts["pretrain"])
+        other = sorted(set(lower.tolist()) - _TRUE - _FALSE)
+        if other:
+            raise CalcarineError(f"{where}: pretrain is 0 or 1, not '{other[0]}'.")
+        found["pretrain"] = np.isin(lower, sorted(_TRUE))
+    return Trials(**found)
+
+
+def read_responses(
+    path: Path, trials: Trials | None
+) -> tuple[Trials, NDArray[np.float64], list[Statistics]]:
+    """Responses with their trials and, where it was kept, the scaler.
+
+    Parameters
+    ----------
+    path : Path
+        CSV whose columns are those of `Trials` and, for the rest, voxels; or .npz (.pt; .npy with
+        that array alone) with the array
+        responses (trial, voxel), any column of `Trials`, and scaler_mean and scaler_scale of
+        shape (voxel,), or of shape (session, voxel) with scaler_sessions. With a scaler the
+        responses are those before scaling.
+    trials : Trials, optional
+        From a table, where the file has no column stimulus.
+
+    Returns
+    -------
+    trials : Trials
+    responses : float64 array of shape (trial, voxel)
+    statistics : list of Statistics
+    """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        arrays = read_arrays(path, "responses")
+        if "responses" not in arrays:
+            raise CalcarineError(f"{path} has no array responses of shape (trial, voxel).")
+        columns: Mapping[str, Any] = arrays
+        values = arrays["responses"]
+    else:
+        table = _table(path)
+        arrays, columns = {}, _columns(table)
+        rest = table.drop(columns=[name for name in COLUMNS if name in table])
+        values = _numbers(rest, path)
+    if "stimulus" in columns:
+        trials = trials_of(columns, path)
+    if trials is None:
+        raise CalcarineError(f"{path} has no stimuli; give --ids with a row for each trial.")
+    fits = values.ndim == 2 and values.shape[1] and len(values) == len(trials.stimulus)
+    if not fits or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise CalcarineError(
+            f"{path} has responses of shape {values.shape}, or values that are not finite, for "
+            f"{len(trials.stimulus)} trials; give a row of numbers for each."
+        )
+    values = values.astype(np.float64)
+    return trials, values, _scalers(arrays, values, trials, path)
+
+
+def _numbers(table: pd.DataFrame, path: Path) -> NDArray[np.float64]:
+    try:
+        return table.to_numpy(dtype=np.float64)
+    except ValueError:
+        pass
+    try:
+        # Spreadsheets of many countries write a comma before decimals.
+        return table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True).to_numpy(np.float64)
+    except ValueError:
+        raise CalcarineError(
+            f"{path}: columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
+        ) from None
+
+
+def _session(value: Any) -> str:
+    """Name of a session; 1, 1.0 and "01" are one."""
+    try:
+        return str(int(float(value)))
+    except (ValueError, OverflowError):
+        return str(value)
+
+
+def _scalers(
+    arrays: Arrays, values: NDArray[np.float64], trials: Trials, path: Path
+) -> list[Statistics]:
+    train, test = trials.rows("train"), trials.rows("test")
+    if "scaler_mean" not in arrays:
+        return []
+    if train is None or test is None:
+        raise CalcarineError(f"{path} has a scaler, but no trial has the role train or test.")
+    width = values.shape[1]
+    stored = {
+        name: np.atleast_2d(arrays[f"scaler_{name}"]).astype(np.float64)
+        for name in ("mean", "scale")
+        if f"scaler_{name}" in arrays
+    }
+    sessions = arrays.get("scaler_sessions")
+    rows = 1 if sessions is None else len(sessions)
+    for name, array in stored.items():
+        if array.shape != (rows, width):
+            raise CalcarineError(
+                f"{path}: scaler_{name} has shape {arrays['scaler_' + name].shape}; it needs one "
+                f"value for each of {width} voxels, in a row for each of scaler_sessions if there "
+                "are several."
+            )
+    if sessions is not None and trials.session is None:
+        raise CalcarineError(f"{path} scales sessions, but trials have no column session.")
+    found = []
+    for row in range(rows):
+        inside = np.ones(len(values), bool)
+        label = ""
+        if sessions is not None and trials.session is not None:
+            label = f" of session {sessions[row]}"
+            # Named sessions are numbers in the trials; the file's own names are compared.
+            known = arrays.get("session", trials.session)
+            inside = np.array([_session(s) for s in known]) == _session(sessions[row])
+            if not inside.any():
+                raise CalcarineError(
+                    f"{path}: no trial is{label}, which scaler_sessions names; write it as in the "
+                    "array session."
+                )
+        own, both = values[inside & train], values[inside & (train | test)]
+        if len(own) < 2:
+            raise CalcarineError(f"{path}: the scaler{label} has fewer than two training trials.")
+        unit = both.std(axis=0)
+        unit = np.where(unit > 0, unit, 1.0)
+        if "mean" in stored:
+            found.append(
+                Statistics(f"mean{label}", stored["mean"][row], own.mean(0), both.mean(0), unit)
+            )
+        if "scale" in stored:
+            scale = stored["scale"][row]
+            pairs = [(own.std(0, ddof=d), both.std(0, ddof=d)) for d in (0, 1)]
+            nearest = min(pairs, key=lambda pair: min(np.abs(scale - p).max() for p in pair))
+            found.append(Statistics(f"scale{label}", scale, *nearest, unit))
+    return found
+
+
+def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
+    arrays = read_arrays(path, "predictions")
+    if "predictions" not in arrays:
+        raise CalcarineError(
+            f"{path} has no array predictions of shape (stimulus, features); it has "
+            f"{', '.join(arrays) or 'none'}."
+        )
+    shape = arrays["predictions"].shape
+    arrays = in_order(arrays, ids, skip=("train_targets",))
+    flat = {
+        name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float64)
+        for name in ("predictions", "targets", "train_targets")
+        if name in arrays and arrays[name].ndim >= 2 and arrays[name].dtype.kind in "iuf"
+    }
+    if "predictions" not in flat or len(flat["predictions"]) != len(ids):
+        raise _wrong_rows(path, shape, ids)
+    return (
+        Prediction("features", flat["predictions"], flat.get("targets"), flat.get("train_targets")),
+    )
+
+
+def _wrong_rows(path: Path, shape: tuple[int, ...], ids: Sequence[str]) -> CalcarineError:
+    return CalcarineError(
+        f"{path} has predictions of shape {shape}; it needs a row of numbers for each of the "
+        f"{len(ids)} test stimuli, in the order of the array ids or, without it, of their sorted "
+        "names."
+    )
+
+
+def _merged(trials: Trials, own: Trials, table: Path | None, responses: Path) -> Trials:
+    """Trials of two files row by row: what one of them leaves out, the other says."""
+    if own is trials:
+        return trials
+    found: dict[str, Any] = {}
+    for field in fields(Trials):
+        first, second = getattr(trials, field.name), getattr(own, field.name)
+        found[field.name] = second if first is None else first
+        if first is None or second is None or np.array_equal(first, second):
+            continue
+        raise CalcarineError(
+            f"{table} and {responses} differ in the column {field.name}: give a row for each trial "
+            "in the same order in both, or the column in one of them only."
+        )
+    return Trials(**found)
+
+
+def _by_names(trials: Trials | None, ids: Sequence[str], train: PictureSet | None) -> Trials | None:
+    """Trials whose stimuli are named as the pictures are.
+
+    A table that names some pictures just so is left as it is: another writing may then hide a
+    stimulus, which is for the checks to find.
+    """
+    if trials is None or set(trials.stimulus.tolist()) & set(ids):
+        return trials
+    known = list(dict.fromkeys([*ids, *(() if train is None else train.ids)]))
+    meant = match_names(trials.stimulus.tolist(), known)
+    if not set(meant.values()) & set(ids):
+        named = Names(trials.stimulus.tolist())
+        if any(named.find(key) is not None for key in ids):
+            return trials
+        raise CalcarineError(
+            f"The table of trials names none of the test pictures, such as {ids[0]!r}; its column "
+            "stimulus must hold the names of their files."
+        )
+    names = np.asarray([meant.get(name, name) for name in trials.stimulus.tolist()])
+    return replace(trials, stimulus=names)

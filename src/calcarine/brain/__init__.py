@@ -1,0 +1,9 @@
+"""Responses of a brain to stimuli, how they were recorded, and who trains and who tests."""
+
+from __future__ import annotations
+
+from calcarine.brain.dataset import BrainDataset, Responses
+from calcarine.brain.info import DatasetInfo
+from calcarine.brain.split import Split
+
+__all__ = ["BrainDataset", "DatasetInfo", "Responses", "Split"]

@@ -1,0 +1,21 @@
+"""Reading the weights of others safely: safetensors, weights-only pickles, single files."""
+
+from __future__ import annotations
+
+from calcarine.checkpoints.formats import (
+    WeightsFormat,
+    check_loaded,
+    check_safetensors,
+    file_format,
+    load_safetensors,
+    weights_format,
+)
+
+__all__ = [
+    "WeightsFormat",
+    "check_loaded",
+    "check_safetensors",
+    "file_format",
+    "load_safetensors",
+    "weights_format",
+]

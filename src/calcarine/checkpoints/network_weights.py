@@ -1,0 +1,225 @@
+"""Where the weights of the networks lie, and what to say when they are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calcarine.checkpoints.formats import file_format, load_safetensors
+from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.files import digest_file, written_aside
+
+if TYPE_CHECKING:
+    import torch
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+
+
+class MissingWeightsError(CalcarineError):
+    """The weights of a network are on no disk that was searched."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of weights.
+
+    Parameters
+    ----------
+    file : str
+        Name in a folder of weights and in torch's cache. Where it ends in ``-`` and hexadecimal
+        digits, these begin the SHA-256 of the file.
+    url : str
+        Where its owners offer it.
+    size : str
+        For people, such as "233 MB".
+    """
+
+    file: str
+    url: str
+    size: str
+
+
+def _torchvision(file: str, size: str) -> WeightsFile:
+    return WeightsFile(file, _TORCHVISION + file, size)
+
+
+ALEXNET = _torchvision("alexnet-owt-7be5be79.pth", "233 MB")
+INCEPTION = _torchvision("inception_v3_google-0cc3c7bd.pth", "104 MB")
+EFFICIENTNET_V1 = _torchvision("efficientnet_b1_rwightman-bac287d4.pth", "30 MB")
+EFFICIENTNET_V2 = _torchvision("efficientnet_b1-c27df63c.pth", "30 MB")
+VIT_H_14 = _torchvision("vit_h_14_swag-80465313.pth", "2.4 GB")
+SWAV = WeightsFile(
+    "swav_800ep_pretrain.pth.tar",
+    "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
+    "108 MB",
+)
+FID_INCEPTION = WeightsFile(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+    "95 MB",
+)
+LPIPS = WeightsFile(
+    "lpips_v0.1_alex.pth",
+    "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/alex.pth",
+    "6 kB",
+)
+CLIP_NAME = "openai/clip-vit-large-patch14"
+CLIP_FOLDER = "clip-vit-large-patch14"
+
+
+class WeightsStore:
+    """Finds weights in a folder of the user's, then in the caches of torch and Hugging Face.
+
+    Parameters
+    ----------
+    folder : path, optional
+    download : bool
+        Fetch what is missing, into `folder` or torch's cache. Nothing is fetched without it.
+    """
+
+    def __init__(self, folder: str | Path | None = None, download: bool = False) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.download = download
+        if self.folder is not None and not self.folder.is_dir() and not download:
+            raise CalcarineError(
+                f"there is no folder of weights at {self.folder}: make it, or leave the option out."
+            )
+
+    def find(self, wanted: WeightsFile) -> tuple[Path, str | None]:
+        """Path of a file of weights, and its SHA-256 where its name promises one.
+
+        Raises
+        ------
+        MissingWeightsError
+            If it is nowhere; the sentence names the file and its source.
+        CalcarineError
+            If its content does not fit the hash in its name.
+        """
+        for place in self._places():
+            for path in (place / wanted.file, (place / wanted.file).with_suffix(".safetensors")):
+                if path.is_file():
+                    return path, _checked_hash(path)
+        if not self.download:
+            raise MissingWeightsError(
+                f"the weights {wanted.file} ({wanted.size}) are missing; get them from "
+                f"{wanted.url} and name their folder with --weights (of a run: "
+                "evaluation.weights), or allow --download"
+            )
+        return _fetch(wanted, self._places()[0]), None
+
+    def state(self, wanted: WeightsFile) -> tuple[dict[str, torch.Tensor], str]:
+        """Tensors of a file of weights and its SHA-256; nothing but tensors is unpickled."""
+        path, digest = self.find(wanted)
+        content = _content(path)
+        if content is None:
+            raise CalcarineError(
+                f"{path} is damaged or holds more than weights: get it again from {wanted.url}."
+            )
+        if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+            content = content["state_dict"]
+        return dict(content), digest or digest_file(path)
+
+    def clip(self) -> Path:
+        """Folder of CLIP ViT-L/14 in the format of transformers.
+
+        Raises
+        ------
+        MissingWeightsError
+            If it is nowhere.
+        """
+        for place in self._places():
+            if (place / CLIP_FOLDER / "config.json").is_file():
+                return place / CLIP_FOLDER
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            found = snapshot_download(
+                CLIP_NAME,
+                local_files_only=not self.download,
+                allow_patterns=["config.json", "model.safetensors"],
+            )
+        except (LocalEntryNotFoundError, OSError, ValueError):
+            found = ""
+        if not found or not (Path(found) / "model.safetensors").is_file():
+            raise MissingWeightsError(
+                f"the weights of CLIP ViT-L/14 (1.7 GB) are missing; get config.json and "
+                f"model.safetensors from https://huggingface.co/{CLIP_NAME} into a folder "
+                f"{CLIP_FOLDER} of the one named with --weights, or allow --download"
+            )
+        return Path(found)
+
+    def _places(self) -> list[Path]:
+        import torch
+
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        return [cache] if self.folder is None else [self.folder, cache]
+
+
+def state_digest(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of tensors with their names, in hexadecimal."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.numpy().tobytes())
+    return found.hexdigest()
+
+
+def _content(path: Path) -> Any:
+    """What a file of weights holds, or None where it is damaged or holds more than tensors."""
+    if path.suffix == ".safetensors" or file_format(path) == "safetensors":
+        try:
+            return load_safetensors(path)
+        except CalcarineError:
+            return None
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    # Broken bytes are instructions to the unpickler, and may end in any kind of error.
+    except Exception as error:
+        if memory_that_ran_out(error):
+            raise
+        return None
+
+
+def _promised(name: str) -> str | None:
+    """Beginning of the SHA-256 that the name of a file promises."""
+    match = re.search(r"-([0-9a-f]{8})\.pth$", name)
+    return match[1] if match else None
+
+
+def _checked_hash(path: Path) -> str | None:
+    """SHA-256 of a file whose name promises one; others, which may be large, are not read."""
+    promised = _promised(path.name)
+    if promised is None:
+        return None
+    digest = digest_file(path)
+    if not digest.startswith(promised):
+        raise CalcarineError(
+            f"{path} is damaged or another file, for its content does not fit the hash in its "
+            "name: remove it and get it again."
+        )
+    return digest
+
+
+def _fetch(wanted: WeightsFile, folder: Path) -> Path:
+    import torch
+
+    path = folder / wanted.file
+    try:
+        with written_aside(path) as aside:
+            torch.hub.download_url_to_file(
+                wanted.url, str(aside), _promised(wanted.file), progress=False
+            )
+    except (OSError, RuntimeError) as error:
+        raise MissingWeightsError(
+            f"the weights {wanted.file} could not be fetched from {wanted.url} "
+            f"({type(error).__name__}); look at the connection, or get the file by hand"
+        ) from None
+    return path

@@ -1,0 +1,176 @@
+"""Single files in the original layout: read with weights only, converted once.
+
+Nothing in the file is run: pickles are read by torch's restricted reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from calcarine.checkpoints.formats import file_format, load_safetensors
+from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.files import digest_file
+from calcarine.files.locks import folder_lock
+
+# Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
+_STAND_IN = type(
+    "ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"}
+)
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether ``path`` is a file that may hold a model in the original layout."""
+    return path.is_file() and path.suffix in (".ckpt", ".safetensors")
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``CALCARINE_CACHE``, else ``~/.cache/calcarine``."""
+    return Path(os.environ.get("CALCARINE_CACHE") or Path.home() / ".cache" / "calcarine")
+
+
+def convert_once(
+    parts: Sequence[str], write: Callable[[Path], None], cache: str | Path | None = None
+) -> Path:
+    """Folder of a converted model; made when it is not yet there.
+
+    Parameters
+    ----------
+    parts : sequence of str
+        What decides on the result: digests and settings, whose hash is the folder's name.
+    write : callable
+        Given a folder, fills it with the model.
+    cache : str or Path, optional
+        Where the folder is kept; `cache_folder` by default.
+
+    Notes
+    -----
+    It is written aside and renamed, so that a half-written one is never found. One process
+    converts at a time, and removes what one that was killed left of the same model.
+    """
+    name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
+    final = Path(cache or cache_folder()) / "converted" / name
+    if (final / "model_index.json").exists():
+        return final
+    with folder_lock(final.parent, wait=True):
+        if (final / "model_index.json").exists():  # another process was quicker
+            return final
+        for left in final.parent.glob(f"{name}.part-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=final.parent))
+        try:
+            write(aside)
+            if not final.exists():
+                aside.rename(final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return final
+
+
+def read_single_file(file: Path) -> dict[str, Any]:
+    """Tensors of an original checkpoint by their names, mapped from disk where possible.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is not whole, or reading it would run code.
+    """
+    import torch
+
+    kind = file_format(file)
+    if file.suffix == ".safetensors" or kind == "safetensors":
+        return load_safetensors(file)
+    mapped = zipfile.is_zipfile(file)
+    if kind == "zip" and not mapped:
+        raise CalcarineError(f"{file} is truncated; copy it again.")
+    if kind == "unknown":
+        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.")
+    try:
+        with _named_classes():
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:
+        if memory_that_ran_out(error):
+            raise
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise CalcarineError(
+                f"{file} holds more than weights and reading it could run code, so it is refused; "
+                "get the model as safetensors."
+            ) from error
+        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise CalcarineError(f"{file} holds no weights by name, so it is no diffusion model.")
+    return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+
+
+@contextmanager
+def _named_classes() -> Iterator[None]:
+    """Let a checkpoint name Lightning's callback, and nothing else."""
+    import torch
+
+    try:
+        allowed = torch.serialization.safe_globals([_STAND_IN])
+    except AttributeError:  # before torch 2.5 such a file is refused
+        yield
+        return
+    with allowed:
+        yield
+
+
+def averaged(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The weights with those of the U-Net replaced by their averages, where all have one."""
+    averages = {
+        key: state.get("model_ema." + key.removeprefix("model.").replace(".", ""))
+        for key in state
+        if key.startswith(prefix)
+    }
+    if any(value is None for value in averages.values()):
+        return dict(state)
+    return {**state, **averages}
+
+
+def check_weights(
+    name: str,
+    part: str,
+    found: Mapping[str, Any],
+    expected: Mapping[str, tuple[int, ...]],
+    whose: str,
+    advice: str = "",
+) -> None:
+    """Raise one sentence unless all weights are there and have the shapes that they should have.
+
+    Parameters
+    ----------
+    name : str
+        What was read.
+    part : str
+        Of the model.
+    found, expected : mappings by name
+        Tensors and shapes.
+    whose, advice : str
+        Who has the shapes expected, and what to do, for the sentence.
+    """
+    # Some versions of transformers leave out the prefix that all files have.
+    plain = {key.removeprefix("text_model."): value for key, value in found.items()}
+    wanted = {key.removeprefix("text_model."): shape for key, shape in expected.items()}
+    for key, shape in wanted.items():
+        if plain.get(key) is None:
+            raise CalcarineError(f"{name} lacks the weight {key} of the {part}; copy it again.")
+        if tuple(plain[key].shape) != shape:
+            raise CalcarineError(
+                f"{name} is another model: {key} of its {part} has shape "
+                f"{tuple(plain[key].shape)} where {whose} {shape}{advice}."
+            )
+
+
+def digests(files: Sequence[Path]) -> list[str]:
+    """Names and content hashes of files."""
+    return [f"{file.name}:{digest_file(file)}" for file in files]

@@ -1,1 +1,0 @@
-"""What is there, how good it is, and what that allows."""

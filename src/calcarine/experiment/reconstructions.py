@@ -1,0 +1,271 @@
+"""Making and keeping the pictures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from calcarine.brain import Split
+from calcarine.decoding import Reconstructor, choose_by_brain
+from calcarine.decoding.reconstruct import to_uint8
+from calcarine.errors import CalcarineError
+from calcarine.experiment import run_visdec as visdec
+from calcarine.experiment.run_directory import readable
+from calcarine.files import read_json, written_aside
+from calcarine.stimuli.image_files import read_picture
+
+if TYPE_CHECKING:
+    from calcarine.evaluation.protocols.folders import Folder
+    from calcarine.experiment.workspace import Workspace
+
+CHOSEN = "z_c, chosen by the brain"
+EMPTY_TEXT = "z, empty text"
+FOLDERS = {
+    "z": "z",
+    "c": "c",
+    "z_c": "zc",
+    "direct ridge": "direct",
+    visdec.METHOD: "visdec",
+    CHOSEN: "zc_chosen",
+    EMPTY_TEXT: "z_empty_text",
+    "ceiling z": "ceiling_z",
+    "ceiling c": "ceiling_c",
+    "ceiling z_c": "ceiling_zc",
+}
+# Pictures that are made together, so that an interrupted run repeats whole groups and ends with
+# the very same pictures as an uninterrupted one.
+GROUP = 64
+
+
+@dataclass(frozen=True)
+class _Job:
+    method: str
+    fold: str
+    ids: tuple[str, ...]
+    samples: int
+    make: Callable[[NDArray[np.int64], list[tuple[str, int]]], NDArray[np.float32]]
+
+    def groups(self) -> Iterator[list[tuple[int, int]]]:
+        pairs = [(row, sample) for row in range(len(self.ids)) for sample in range(self.samples)]
+        for start in range(0, len(pairs), GROUP):
+            yield pairs[start : start + GROUP]
+
+
+def make_pictures(work: Workspace) -> None:
+    """Write truth and reconstructions as PNG, then ``index.parquet``; existing ones are kept."""
+    import pandas as pd
+
+    root, made = work.run.reconstructions, work.run.made("reconstruct")
+    jobs = [job for split in work.splits for job in _jobs(work, split)]
+    total = sum(len(job.ids) * job.samples for job in jobs)
+    with work.progress.track("Pictures", total) as advance:
+        for split in work.splits:
+            truth = [root / "truth" / f"{_file_stem(stimulus)}.png" for stimulus in split.test]
+            for file, image in zip(truth, work.dataset.stimuli.images(split.test), strict=True):
+                _save(file, image)
+            made.add(truth)
+        for job in jobs:
+            for group in job.groups():
+                files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
+                if not all(made.holds(file) for file in files):
+                    rows = np.asarray([row for row, _ in group])
+                    keys = [(job.ids[row], sample) for row, sample in group]
+                    for file, image in zip(files, to_uint8(job.make(rows, keys)), strict=True):
+                        _save(file, image)
+                    made.add(files)
+                advance(len(group))
+    entries = [
+        (job.ids[row], job.method, sample, job.fold)
+        for job in jobs
+        for group in job.groups()
+        for row, sample in group
+    ]
+    if work.config.generation.candidates and work.config.ridge.when == "always":
+        entries += _choose(work, root)
+    index = pd.DataFrame(entries, columns=["id", "method", "sample", "fold"])
+    index["file"] = [
+        str(_file(Path("reconstructions"), m, i, s))
+        for m, i, s in zip(index["method"], index["id"], index["sample"], strict=True)
+    ]
+    with written_aside(root / "index.parquet") as aside:
+        index.to_parquet(aside)
+    chosen = [
+        _file(root, CHOSEN, stimulus, 0) for stimulus in index["id"][index["method"] == CHOSEN]
+    ]
+    made.add([root / "index.parquet", *chosen])
+
+
+def finished_pictures(work: Workspace) -> Folder:
+    """The run's pictures, of every test stimulus.
+
+    Raises
+    ------
+    CalcarineError
+        If the index of pictures is damaged, or names other stimuli than those of the test.
+    """
+    from calcarine.evaluation.protocols.folders import open_run
+
+    found = open_run(work.run.path, None, None)
+    wanted = {stimulus for split in work.splits for stimulus in split.test}
+    listed = set(found.test.ids)
+    if listed != wanted:
+        odd = sorted(wanted - listed) or sorted(listed - wanted)
+        what = "lacks" if wanted - listed else "names besides those of the test"
+        file = work.run.reconstructions / "index.parquet"
+        raise CalcarineError(
+            f"{file} {what} {len(odd)} stimuli, the first '{odd[0]}'; delete it and "
+            ".stages/reconstruct.json of the run, then run again."
+        )
+    return found
+
+
+def reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
+    """What makes pictures by the run's settings, some of them changed."""
+    generation = work.config.generation
+    options: dict[str, Any] = {
+        "strength": generation.strength,
+        "guidance": generation.guidance,
+        "steps": generation.steps,
+        "seed": generation.seed,
+        "through_image": generation.through_image,
+        "posterior": work.config.features.posterior,
+        "batch_size": generation.batch_size,
+    }
+    return Reconstructor(work.model, **{**options, **changes})
+
+
+def chosen_settings(work: Workspace, split: Split) -> dict[str, float]:
+    """Strength and guidance that were chosen inside the training data of a fold, if they were."""
+    settings = work.run.decoder / split.name / "settings.json"
+    if not settings.exists():
+        return {}
+    with readable(settings, "fit"):
+        found = read_json(settings)
+        return {name: float(found[name]) for name in ("strength", "guidance")}
+
+
+def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
+    """What ``fit`` predicted for the test stimuli of one fold."""
+    from safetensors.numpy import load_file
+
+    work.run.require("fit", work.keys["fit"])
+    file = work.run.decoder / split.name / "predictions.safetensors"
+    with readable(file, "fit"):
+        return dict(load_file(file))
+
+
+def _jobs(work: Workspace, split: Split) -> list[_Job]:
+    predicted = predictions(work, split)
+    jobs = []
+    if work.config.ridge.when == "always":
+        jobs += _latent_jobs(work, split, predicted)
+    if "direct" in predicted:
+        jobs.append(
+            _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
+        )
+    if work.phase_on("adapt"):
+        jobs.append(_conditioned_job(work, split))
+    return jobs
+
+
+def _conditioned_job(work: Workspace, split: Split) -> _Job:
+    """Vis-Dec: generation under the condition of the test responses."""
+    trained, options = visdec.conditioning(work, split), visdec.sampling(work)
+    responses = work.dataset.test(split, work.config.visdec.roi).data
+    samples = work.config.visdec.adapt.samples
+    return _Job(
+        visdec.METHOD,
+        split.name,
+        split.test,
+        samples,
+        lambda r, k: trained.generate(work.generator, responses[r], k, **options),
+    )
+
+
+def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any]]) -> list[_Job]:
+    """The methods of Takagi & Nishimoto and their ceilings."""
+    config = work.config
+    tool = reconstructor(work, **chosen_settings(work, split))
+    samples = config.generation.samples
+    jobs = [
+        _Job("z", split.name, split.test, 1, lambda r, k: tool.from_z(predicted["z"][r])),
+        _Job("c", split.name, split.test, samples, lambda r, k: tool.from_c(predicted["c"][r], k)),
+        _Job(
+            "z_c",
+            split.name,
+            split.test,
+            max(samples, config.generation.candidates),
+            lambda r, k: tool.from_z_c(predicted["z"][r], predicted["c"][r], k),
+        ),
+    ]
+    if config.generation.z_empty_text:
+        jobs.append(
+            _Job(
+                EMPTY_TEXT,
+                split.name,
+                split.test,
+                samples,
+                lambda r, k: tool.from_z_empty_text(predicted["z"][r], k),
+            )
+        )
+    if config.evaluation.ceilings:
+        rows = work.dataset.stimuli.rows(split.test)
+        z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples
+        jobs += [
+            _Job("ceiling z", split.name, split.test, 1, lambda r, k: tool.from_z(z[r])),
+            _Job("ceiling c", split.name, split.test, n, lambda r, k: tool.from_c(c[r], k)),
+            _Job(
+                "ceiling z_c", split.name, split.test, n, lambda r, k: tool.from_z_c(z[r], c[r], k)
+            ),
+        ]
+    return jobs
+
+
+def _choose(work: Workspace, root: Path) -> list[tuple[str, str, int, str]]:
+    """One sample of z_c per stimulus, chosen by its agreement with the decoded z."""
+    rows = []
+    count = work.config.generation.candidates
+    for split in work.splits:
+        predicted = predictions(work, split)
+        samples = np.stack(
+            [
+                np.stack([read_image(_file(root, "z_c", i, s)) for s in range(count)])
+                for i in split.test
+            ]
+        )
+        best = choose_by_brain(work.model, samples, predicted["z"], predicted["reliability_z"])
+        for stimulus, pictures, sample in zip(split.test, samples, best, strict=True):
+            _save(_file(root, CHOSEN, stimulus, 0), pictures[sample])
+            rows.append((stimulus, CHOSEN, 0, split.name))
+    return rows
+
+
+def _file(root: Path, method: str, stimulus: str, sample: int) -> Path:
+    return root / FOLDERS[method] / f"{_file_stem(stimulus)}_{sample:02d}.png"
+
+
+def _file_stem(stimulus: str) -> str:
+    """The stimulus id as a file name, whatever signs it holds."""
+    return quote(stimulus, safe=" ")
+
+
+def read_image(file: Path) -> NDArray[np.uint8]:
+    """One PNG as uint8 ``(height, width, 3)``."""
+    with readable(file, "reconstruct"):
+        try:
+            return read_picture(file)
+        except CalcarineError as error:
+            # A run's own picture is made again, not saved again.
+            raise ValueError(str(error)) from error
+
+
+def _save(file: Path, image: NDArray[np.uint8]) -> None:
+    with written_aside(file) as aside:
+        Image.fromarray(image).save(aside, format="PNG")

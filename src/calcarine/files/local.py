@@ -1,0 +1,187 @@
+"""Writing files so that a half-written one is never taken for a whole one; reading JSON."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_PART = re.compile(r"\.[0-9a-f]{8}\.part$")
+# Zarr writes a chunk to a part file of its own, which a killed process leaves behind.
+_ZARR_PART = re.compile(r"\.[0-9a-f]{32}\.partial$")
+# A name may have 255 bytes, and the part's own ending takes 14 of them.
+_LONGEST = 240
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a place beside ``path`` to write to, and rename it to ``path`` when all went well.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made when missing.
+
+    Yields
+    ------
+    Path
+        A name that no other process has; removed again if the writing fails, and ``path`` then
+        stays as it was.
+
+    Raises
+    ------
+    OSError
+        If the disk is full it names ``path`` and what is free there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
+    try:
+        yield aside
+        os.replace(aside, path)
+    except Exception as error:
+        aside.unlink(missing_ok=True)  # before the free space is measured
+        if is_full(error):
+            raise no_space(path) from error
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def space_told(place: Path) -> Iterator[None]:
+    """Name ``place`` and what is free there where a full disk's error names no file."""
+    try:
+        yield
+    except Exception as error:
+        if is_full(error) and not getattr(error, "filename", None):
+            raise no_space(place) from error
+        raise
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk, or a user's share of it, is full."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    # Libraries that write by themselves (safetensors, HDF5) have errors of their own.
+    return re.search(r"No space left|os error 28|errno = 28|code: 28", str(error)) is not None
+
+
+def no_space(path: Path) -> OSError:
+    """A full disk's error that names the file and how much is free in its place."""
+    reason = f"No space left on device; {free_space(path)}. Make room, then repeat the command"
+    return OSError(errno.ENOSPC, reason, str(path))
+
+
+def free_space(path: Path) -> str:
+    """How much is free where ``path`` is or would be, in words."""
+    folder = path.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free in {folder}"
+    except OSError:
+        return f"how much is free in {folder} cannot be measured"
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether ``path`` lies in a folder, however both are written."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is one that :func:`written_aside` has not finished."""
+    return _PART.search(path.name) is not None
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what killed processes left half-written below ``folder``.
+
+    Only while nobody else writes there: see :func:`calcarine.files.locks.folder_lock`.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if _PART.search(name) or _ZARR_PART.search(name):
+                Path(root, name).unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all, and to the disk itself."""
+    with written_aside(path) as aside, open(aside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` in UTF-8, whole or not at all, and to the disk itself."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        Text in UTF-8.
+
+    Returns
+    -------
+    object
+        Of any type that JSON has: what a damaged file holds is not known.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or may not be read.
+    ValueError
+        If it is no JSON, also where it is nested too deeply.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+_ANNEX = re.compile(r"^(?P<root>.*)/\.git/(?:modules/.+/)?annex/objects/.+$")
+
+
+def is_annexed(path: Path) -> bool:
+    """Whether a file is a link of git-annex (DataLad) into its own data set.
+
+    Parameters
+    ----------
+    path : Path
+        The content may be missing.
+
+    Returns
+    -------
+    bool
+        True for a link into ``.git/annex/objects`` of a folder above it.
+    """
+    if not path.is_symlink():
+        return False
+    match = _ANNEX.match(path.resolve().as_posix())
+    return match is not None and path.parent.resolve().is_relative_to(match["root"])
+
+
+def content_missing(path: Path) -> str | None:
+    """What to do where a link of git-annex leads to content that is not here; None elsewhere."""
+    if path.exists() or not is_annexed(path):
+        return None
+    return f"the content of {path} is not on this machine; run 'datalad get {path}'"
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

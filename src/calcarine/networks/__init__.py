@@ -1,1 +1,0 @@
-"""Deep networks between brain and pictures, and how they are trained."""

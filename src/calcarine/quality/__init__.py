@@ -1,0 +1,1 @@
+"""How much signal responses have: reliability, noise ceilings and identification."""

@@ -1,0 +1,199 @@
+"""A page to browse a run: every test picture beside its reconstructions by each method."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from calcarine.errors import CalcarineError
+from calcarine.files import write_bytes
+from calcarine.reporting.html_pages import data_uri, environment, small_png
+from calcarine.reporting.run_pictures import RunPictures
+from calcarine.reporting.run_records import RunRecord, read_run
+from calcarine.reporting.score_tables import lower_is_better
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEED = 2023
+_MEGABYTE = 1e6
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class _Shot:
+    name: str
+    content: bytes
+
+
+def build_gallery(
+    run: Path, out: Path, *, samples: int = 1, pixels: int = 256, limit_mb: float = 40
+) -> Path:
+    """Write the gallery of a finished run.
+
+    Parameters
+    ----------
+    run : Path
+        The run directory.
+    out : Path
+        Page to write, ending in ".html".
+    samples : int
+        How many samples of each method are shown: the first ones, whatever they look like.
+    pixels : int
+        Largest side of a picture on the page.
+    limit_mb : float
+        A page that would be larger is written as a folder named as ``out`` without its ending,
+        with ``index.html`` and its pictures beside it.
+
+    Returns
+    -------
+    Path
+        The page: one offline file, or the folder's ``index.html``. Pictures come in random order
+        by a seed that is shown, until the reader sorts them.
+
+    Raises
+    ------
+    CalcarineError
+        If the run is not finished, or the page cannot be written there.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise CalcarineError(f"{out} is no page; give a name that ends in .html.")
+    if out.is_dir():
+        raise CalcarineError(f"{out} is a folder; give the name of a page.")
+    record = read_run(Path(run))
+    shots = _shots(record, samples, pixels)
+    size = sum(len(shot.content) for row in shots.values() for shot in _flat(row)) * 4 / 3
+    if size <= limit_mb * _MEGABYTE:
+        write_bytes(out, _page(record, shots, _embedded).encode("utf-8"))
+        return out
+    folder = out.with_suffix("")
+    if folder.exists() and not (folder / "index.html").is_file():
+        raise CalcarineError(
+            f"The gallery is larger than {limit_mb:g} MB and {folder}, where it would go with its "
+            "pictures, holds something else; give another --out or a larger --limit-mb."
+        )
+    for row in shots.values():
+        for shot in _flat(row):
+            write_bytes(folder / "pictures" / shot.name, shot.content)
+    write_bytes(folder / "index.html", _page(record, shots, _beside).encode("utf-8"))
+    return folder / "index.html"
+
+
+def _embedded(shot: _Shot) -> str:
+    return data_uri(shot.content)
+
+
+def _beside(shot: _Shot) -> str:
+    return f"pictures/{shot.name}"
+
+
+Row = dict[str, list[_Shot]]
+
+
+def _flat(row: Row) -> list[_Shot]:
+    return [shot for shots in row.values() for shot in shots]
+
+
+def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, Row]:
+    """Pictures of every stimulus by method; "seen" first."""
+    files = RunPictures(record)
+    methods = record.picture_methods
+    rows: dict[str, Row] = {}
+    for number, stimulus in enumerate(record.ids):
+        row: Row = {
+            "seen": [_Shot(f"{number:05d}-seen.png", small_png(files.truth(stimulus), pixels))]
+        }
+        for place, method in enumerate(methods):
+            taken = files.samples(stimulus, method)[:samples]
+            paths = [files.picture(stimulus, method, sample) for sample in taken]
+            row[method] = [
+                _Shot(f"{number:05d}-{place}-{order}.png", small_png(path, pixels))
+                for order, path in enumerate(paths)
+                if path is not None
+            ]
+        rows[stimulus] = row
+    return rows
+
+
+def _page(record: RunRecord, shots: dict[str, Row], source: Callable[[_Shot], str]) -> str:
+    script = (_HERE / "static" / "gallery.js").read_text(encoding="utf-8")
+    style = (_HERE / "static" / "gallery.css").read_text(encoding="utf-8")
+    return (
+        environment("calcarine.reporting")
+        .get_template("gallery.html.j2")
+        .render(
+            title=str(record.settings.get("name") or record.folder.resolve().name),
+            record=record,
+            count=len(record.ids),
+            pictures="data:" if source is _embedded else "'self' file:",
+            script=script,
+            style=style,
+            script_hash=_csp_hash(script),
+            style_hash=_csp_hash(style),
+            data=_json(_data(record, shots, source)),
+        )
+    )
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _json(content: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _data(
+    record: RunRecord, shots: dict[str, Row], source: Callable[[_Shot], str]
+) -> dict[str, Any]:
+    per_image = record.per_image[record.per_image["id"].isin(record.ids)]
+    metrics = [str(name) for name in per_image["metric"].unique()]
+    categories = _categories(per_image)
+    scores = _scores(per_image, metrics, record.picture_methods)
+    return {
+        "seed": SEED,
+        "simulated": record.simulated,
+        "methods": record.picture_methods,
+        "metrics": [{"name": name, "lower": lower_is_better(name)} for name in metrics],
+        "items": [
+            {
+                "id": stimulus,
+                "category": categories.get(stimulus),
+                "pictures": {name: [source(shot) for shot in row[name]] for name in row},
+                "scores": scores.get(stimulus, {}),
+            }
+            for stimulus, row in shots.items()
+        ],
+    }
+
+
+def _scores(
+    per_image: pd.DataFrame, metrics: list[str], methods: list[str]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Scores by id and method, in the order of the metrics."""
+    places = {name: place for place, name in enumerate(metrics)}
+    mean = per_image.groupby(["id", "method", "metric"])["value"].mean()
+    found: dict[str, dict[str, list[float | None]]] = {}
+    wanted = set(methods)
+    for key, value in mean.items():
+        stimulus, method, metric = map(str, cast("tuple[str, str, str]", key))
+        if method in wanted and math.isfinite(value):
+            row = found.setdefault(stimulus, {}).setdefault(method, [None] * len(metrics))
+            row[places[metric]] = round(float(value), 4)
+    return found
+
+
+def _categories(per_image: pd.DataFrame) -> dict[str, str]:
+    if "category" not in per_image.columns:
+        return {}
+    known = per_image.dropna(subset=["category"]).drop_duplicates("id")
+    return {str(i): str(c) for i, c in zip(known["id"], known["category"], strict=True)}

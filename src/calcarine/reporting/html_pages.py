@@ -1,0 +1,45 @@
+"""What HTML pages share: templates and pictures inside the file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from calcarine.errors import CalcarineError
+from calcarine.stimuli.image_files import read_picture
+
+
+def environment(package: str = "calcarine.reporting") -> Any:
+    """The templates of a package; undefined names are errors."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def data_uri(content: bytes, kind: str = "image/png") -> str:
+    """Content as an address that needs no file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def small_png(path: Path, pixels: int, *, optimize: bool = False) -> bytes:
+    """A picture of a run as PNG, no side longer than ``pixels``; ``optimize`` for small files."""
+    from PIL import Image
+
+    try:
+        image = Image.fromarray(read_picture(path))
+    except CalcarineError as error:
+        raise CalcarineError(
+            f"{path} is no readable picture; delete it and continue the run with `calcarine run`."
+        ) from error
+    image.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=optimize)
+    return buffer.getvalue()

@@ -1,0 +1,335 @@
+"""What a finished run directory holds, read once and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calcarine.errors import CalcarineError
+from calcarine.evaluation.scores import of_leading_protocol
+from calcarine.files import read_json
+from calcarine.files.parquet import read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHOD_ORDER = (
+    "z",
+    "z, empty text",
+    "c",
+    "z_c",
+    "z_c, chosen by the brain",
+    "vis-dec",
+    "direct ridge",
+)
+# Folder names of reconstructions that differ from the method's name in the scores.
+_FOLDER_TO_METHOD = {
+    "zc": "z_c",
+    "z_empty_text": "z, empty text",
+    "direct": "direct ridge",
+    "visdec": "vis-dec",
+}
+_NUMBERS = (
+    "value",
+    "ci_low",
+    "ci_high",
+    "chance",
+    "p",
+    "p_holm",
+    "p_holm_min",
+    "null_mean",
+    "null_sd",
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of ``metrics/summary.json``; numbers that are missing are NaN."""
+
+    method: str
+    metric: str
+    protocol: str
+    value: float
+    ci_low: float
+    ci_high: float
+    chance: float
+    p: float
+    p_holm: float
+    null_mean: float
+    null_sd: float
+    n: int | None
+    pool: int | None
+    role: str
+    definition: str = ""
+    p_holm_min: float = math.nan
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+        The run directory.
+    settings : dict
+        The resolved configuration, from ``experiment.yaml``.
+    manifest : dict
+        Provenance, from ``manifest.json``.
+    scores : list of Score
+        From ``metrics/summary.json``.
+    per_image : pandas.DataFrame
+        Columns id, method, metric, value, category, of one protocol; ids are strings.
+    index : pandas.DataFrame
+        Columns id, method, sample, file, fold; ids are strings, methods are named as in
+        the scores.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    manifest: dict[str, Any]
+    scores: list[Score]
+    per_image: pd.DataFrame
+    index: pd.DataFrame
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the brain was simulated."""
+        return bool(self.manifest["simulated"])
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the reconstructed stimuli, sorted."""
+        return sorted(set(self.index["id"]))
+
+    @property
+    def picture_methods(self) -> list[str]:
+        """Methods that have reconstructions, in the order of the report."""
+        return order_methods(name for name in self.index["method"].unique() if name != "truth")
+
+    def picture(self, stimulus: str, method: str, sample: int | None = None) -> Path | None:
+        """Return the file of a reconstruction, or None when the method made none.
+
+        Without `sample` it is the first sample, whatever it looks like.
+        """
+        rows = self.index[(self.index["id"] == stimulus) & (self.index["method"] == method)]
+        if sample is not None:
+            rows = rows[rows["sample"] == sample]
+        if rows.empty:
+            return None
+        return self._inside(str(rows.sort_values("sample", kind="stable")["file"].iloc[0]))
+
+    def samples(self, stimulus: str, method: str) -> list[int]:
+        """Return the sample numbers of a reconstruction, ascending."""
+        rows = self.index[(self.index["id"] == stimulus) & (self.index["method"] == method)]
+        return sorted({int(sample) for sample in rows["sample"]})
+
+    def truth(self, stimulus: str) -> Path:
+        """Return the file of the picture that was seen."""
+        rows = self.index[self.index["id"] == stimulus]
+        listed = rows[rows["method"] == "truth"]
+        if not listed.empty:
+            return self._inside(str(listed["file"].iloc[0]))
+        # An id may hold characters a file name cannot; the reconstruction's name tells.
+        stem = Path(str(rows["file"].iloc[0])).stem.rsplit("_", 1)[0]
+        return self._inside(f"reconstructions/truth/{stem}.png")
+
+    def _inside(self, relative: str) -> Path:
+        try:
+            path = (self.folder / relative).resolve()
+            inside = path.is_relative_to(self.folder.resolve())
+        except (OSError, ValueError):  # a name that no file can have
+            inside = False
+        if not inside:
+            raise CalcarineError(
+                f"{self.folder}/reconstructions/index.parquet names {relative!r}, which lies "
+                "outside of the run; correct the index or reconstruct again."
+            )
+        if not path.is_file():
+            raise CalcarineError(
+                f"{path} is missing although the run's index names it; make it again with "
+                "`calcarine run`."
+            )
+        return path
+
+
+def order_methods(names: Iterable[str]) -> list[str]:
+    """Sort method names: the paper's first, then as they come, without doubles."""
+    unique = list(dict.fromkeys(names))
+    known = [name for name in METHOD_ORDER if name in unique]
+    return known + [name for name in unique if name not in METHOD_ORDER]
+
+
+def main_method(names: Iterable[str]) -> str:
+    """Name the method a report leads with: z_c, else z, else Vis-Dec's, else the first."""
+    ordered = order_methods(names)
+    return next((name for name in ("z_c", "z", "vis-dec") if name in ordered), ordered[0])
+
+
+def read_scores(run: Path) -> list[Score]:
+    """Read ``metrics/summary.json``.
+
+    Raises
+    ------
+    CalcarineError
+        When the file is missing, malformed or holds no score of a method.
+    """
+    path = run / "metrics" / "summary.json"
+    raw = _read(path, "calcarine evaluate", run, lambda p: read_json(p))
+    try:
+        scores = [_score(record) for record in raw]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CalcarineError(
+            f"{path} has a record that is no score ({error}); make it again with "
+            f"`calcarine evaluate {run}`."
+        ) from error
+    if not any(score.role == "method" for score in scores):
+        raise CalcarineError(
+            f"{path} holds no score of a method; make it again with `calcarine evaluate {run}`."
+        )
+    return scores
+
+
+def read_audit(run: Path) -> dict[str, Any] | None:
+    """Outcome and findings of ``audit.json``, or None where the run has none.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is malformed.
+    """
+    file = run / "audit.json"
+    if not file.is_file():
+        return None
+
+    def reader(path: Path) -> dict[str, Any]:
+        found = read_json(path)
+        keys = ("title", "verdict", "finding")
+        checks = [{key: _text(check[key]) for key in keys} for check in found["checks"]]
+        return {"outcome": _text(found["outcome"]), "checks": checks}
+
+    return dict(_read(file, "calcarine audit", run, reader))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read a finished run directory.
+
+    Parameters
+    ----------
+    run : Path
+        Directory with ``experiment.yaml``, ``manifest.json``, ``reconstructions/`` and
+        ``metrics/``.
+
+    Raises
+    ------
+    CalcarineError
+        When the run is not finished, or one of its files is malformed.
+    """
+    import yaml
+
+    run = Path(run)
+    if not run.is_dir():
+        raise CalcarineError(f"There is no run at {run}; make one with `calcarine run`.")
+    settings = _read(
+        run / "experiment.yaml",
+        "calcarine run",
+        run,
+        lambda path: yaml.safe_load(path.read_text("utf-8")),
+    )
+    manifest = _read(
+        run / "manifest.json",
+        "calcarine run",
+        run,
+        lambda path: read_json(path),
+    )
+    for name, content in (("experiment.yaml", settings), ("manifest.json", manifest)):
+        if not isinstance(content, dict):
+            raise CalcarineError(
+                f"{run / name} is not a mapping; make it again with `calcarine run {run}`."
+            )
+    if not isinstance(manifest.get("simulated"), bool):
+        raise CalcarineError(
+            f"{run / 'manifest.json'} does not say whether the brain was simulated; "
+            'set "simulated" to true or false there.'
+        )
+    index_path = run / "reconstructions" / "index.parquet"
+    index = _read(index_path, "calcarine run", run, lambda path: _table(path, sample=int))
+    _check_columns(index, index_path, ("id", "method", "sample", "file"), "calcarine run", run)
+    scores = read_scores(run)
+    per_path = run / "metrics" / "per_image.parquet"
+    per_image = _read(per_path, "calcarine evaluate", run, lambda path: _table(path, value=float))
+    _check_columns(
+        per_image, per_path, ("id", "method", "metric", "value"), "calcarine evaluate", run
+    )
+    return RunRecord(
+        folder=run,
+        settings=settings,
+        manifest=manifest,
+        scores=scores,
+        per_image=of_leading_protocol(per_image.assign(id=per_image["id"].astype(str))),
+        index=index.assign(
+            id=index["id"].astype(str),
+            method=index["method"].astype(str).replace(_FOLDER_TO_METHOD),
+        ),
+    )
+
+
+def _read(path: Path, command: str, run: Path, reader: Callable[[Path], Any]) -> Any:
+    if not path.is_file():
+        raise CalcarineError(f"{path} is missing; make it with `{command} {run}`.")
+    try:
+        return reader(path)
+    except Exception as error:  # each reader has its own family of errors
+        raise CalcarineError(
+            f"{path} cannot be read ({type(error).__name__}); make it again with `{command} {run}`."
+        ) from error
+
+
+def _table(path: Path, **kinds: type) -> pd.DataFrame:
+    """A table whose columns are of the given kinds, where it has them."""
+    frame = read_parquet(path)
+    return frame.astype({name: kind for name, kind in kinds.items() if name in frame.columns})
+
+
+def _check_columns(
+    frame: pd.DataFrame, path: Path, wanted: tuple[str, ...], command: str, run: Path
+) -> None:
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing or frame.empty:
+        lack = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
+        raise CalcarineError(f"{path} {lack}; make it again with `{command} {run}`.")
+
+
+def _score(record: dict[str, Any]) -> Score:
+    numbers = {name: _number(record.get(name)) for name in _NUMBERS}
+    role = str(record.get("role", "method"))
+    if role not in ("method", "floor", "ceiling"):
+        raise ValueError(f"unknown role {role!r}")
+    return Score(
+        method=str(record["method"]),
+        metric=str(record["metric"]),
+        protocol=str(record.get("protocol") or ""),
+        n=_count(record.get("n")),
+        pool=_count(record.get("pool")),
+        role=role,
+        definition=str(record.get("definition") or ""),
+        **numbers,
+    )
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _count(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if math.isfinite(number) else None

@@ -1,0 +1,242 @@
+"""Scores arranged for reading: families of metrics, rows, the main figures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from calcarine.evaluation.inference import ALPHA
+from calcarine.evaluation.scores import OUR_PROTOCOL
+from calcarine.reporting.run_records import Score, main_method, order_methods
+
+# Named before anything is scored, so that no figure is chosen for its value.
+HEADLINES = (
+    "pixel correlation",
+    "identification, pixels, fixed image",
+    "identification, early layer, fixed image",
+    "identification, late layer, fixed image",
+    "10-way top-1",
+    "category read",
+)
+_MOST_HEADLINES = 6
+_FEWEST_HEADLINES = 4
+
+LIKENESS, IDENTIFICATION = "Likeness of pixels", "Identification"
+WITHIN, HARD = "Identification within a category", "Identification among hard candidates"
+MIDDLE = "Identification, the middle picture"
+CLASSES, CATEGORIES = "Classification among n", "Categories"
+_CONTESTS = ("identification", "pair-wise")
+_ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
+
+FIXED_IMAGE = (
+    "Fixed image: the picture that was seen is held, and its own reconstruction competes with "
+    "the reconstructions of the other pictures of the pool."
+)
+FIXED_RECONSTRUCTION = (
+    "Fixed reconstruction: the reconstruction is held, and the picture that was seen competes "
+    "with the other pictures of the pool."
+)
+
+
+@dataclass
+class Row:
+    """The scores of one metric under one protocol and pool, by method."""
+
+    metric: str
+    protocol: str
+    pool: int | None
+    cells: dict[str, Score] = field(default_factory=dict)
+
+    @property
+    def chance(self) -> float:
+        """Chance level; NaN when the metric has none."""
+        known = (s.chance for s in self.cells.values() if math.isfinite(s.chance))
+        return next(known, math.nan)
+
+    @property
+    def n(self) -> int | None:
+        """How many pictures were scored."""
+        counts = [score.n for score in self.cells.values() if score.n is not None]
+        return max(counts) if counts else None
+
+    @property
+    def definition(self) -> str:
+        """What is computed, in the protocol's own words, else in ours."""
+        known = (score.definition for score in self.cells.values() if score.definition)
+        return next(known, "") or explain(self.metric)
+
+    def of_role(self, role: str) -> list[Score]:
+        """Scores of methods, floors or ceilings."""
+        return [score for score in self.cells.values() if score.role == role]
+
+
+@dataclass
+class Group:
+    """Rows of one family of metrics under one protocol."""
+
+    family: str
+    protocol: str
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """Family and protocol in one line."""
+        return f"{self.family} ({self.protocol})" if self.protocol else self.family
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the main figures, beside its floor and its ceiling."""
+
+    score: Score
+    floor: Score | None
+    ceiling: Score | None
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value is the better one."""
+    name = metric.lower()
+    if name.startswith(_CONTESTS):  # a share that is won, whatever decides
+        return False
+    return bool(re.search(r"distance|error|\bmse\b|lpips", name))
+
+
+def family(metric: str) -> str:
+    """Name the family of a metric; metrics in no family are on their own scale."""
+    name = metric.lower()
+    if name.startswith("identification within"):
+        return WITHIN
+    if name.startswith(("identification among", "identification, top-1")):
+        return HARD
+    if name.startswith("identification, median"):
+        return MIDDLE
+    if name.startswith(_CONTESTS):
+        return IDENTIFICATION
+    if "-way" in name:
+        return CLASSES
+    if name.startswith("category"):
+        return CATEGORIES
+    if "pixel correlation" in name or "ssim" in name:
+        return LIKENESS
+    return metric
+
+
+def explain(metric: str) -> str:
+    """Say in one sentence what a metric means."""
+    name = metric.lower()
+    if name.startswith("identification"):
+        where = "of the same category" if "within" in name else "of the pool"
+        parts = [part.strip() for part in metric.split(",")]
+        space = parts[1] if len(parts) > 1 else "the compared features"
+        return (
+            f"Share of pairwise contests against the others {where} that the true match wins, "
+            f"judged by the correlation of {_space(space)}."
+        )
+    if match := re.search(r"(\d+)-way top-(\d+)", name):
+        return (
+            f"Share of draws in which a classifier finds the picture's class in the "
+            f"reconstruction among the best {match[2]} of {match[1]} classes."
+        )
+    if name.startswith("category"):
+        return "Share of reconstructions in which a classifier reads the category that was seen."
+    if "ssim" in name:
+        return "Structural similarity of the picture and the reconstruction: 1 is the same image."
+    if "correlation" in name:
+        return "Correlation of the picture's and the reconstruction's values: 1 is the same image."
+    better = "lower" if lower_is_better(metric) else "higher"
+    return f"As the protocol defines it; {better} is better."
+
+
+def arrange(scores: Iterable[Score]) -> list[Group]:
+    """Group scores into rows (protocol, metric, pool) and rows into families.
+
+    Scores of different protocols or pools never share a row or a group.
+    """
+    rows: dict[tuple[str, str, int | None], Row] = {}
+    for score in scores:
+        key = (score.protocol, score.metric, score.pool)
+        row = rows.setdefault(key, Row(score.metric, score.protocol, score.pool))
+        row.cells[score.method] = score
+    groups: dict[tuple[str, str], Group] = {}
+    for row in rows.values():
+        name = family(row.metric)
+        group = groups.setdefault((row.protocol, name), Group(name, row.protocol))
+        group.rows.append(row)
+    return sorted(groups.values(), key=_place)
+
+
+def _place(group: Group) -> tuple[bool, str, int]:
+    known = group.family in _ORDER
+    place = _ORDER.index(group.family) if known else len(_ORDER)
+    return group.protocol != OUR_PROTOCOL, group.protocol, place
+
+
+def names_of_role(scores: Iterable[Score], role: str) -> list[str]:
+    """Names of the methods, floors or ceilings, ordered."""
+    return order_methods(score.method for score in scores if score.role == role)
+
+
+def headlines(scores: list[Score]) -> list[Headline]:
+    """Pick the four to six main figures of the leading method by a fixed list of metrics."""
+    leading = main_method(names_of_role(scores, "method"))
+    rows = [row for group in arrange(scores) for row in group.rows if leading in row.cells]
+    rows.sort(key=lambda row: row.protocol != OUR_PROTOCOL)
+    chosen: list[Row] = []
+    for metric in HEADLINES:
+        chosen += [row for row in rows if row.metric == metric and row not in chosen][:1]
+    for row in rows:
+        if len(chosen) < _FEWEST_HEADLINES and row not in chosen:
+            chosen.append(row)
+    return [_headline(row, leading) for row in chosen[:_MOST_HEADLINES]]
+
+
+def _headline(row: Row, method: str) -> Headline:
+    floors = [score for score in row.of_role("floor") if math.isfinite(score.value)]
+    # The floor that is hardest to beat is the honest one to stand beside.
+    sign = -1 if lower_is_better(row.metric) else 1
+    own = (score for score in row.of_role("ceiling") if score.method == f"ceiling {method}")
+    return Headline(
+        score=row.cells[method],
+        floor=max(floors, key=lambda score: sign * score.value, default=None),
+        ceiling=next(own, None),
+    )
+
+
+def _space(space: str) -> str:
+    return "pixels" if space == "pixels" else f"features ({space} of a vision network)"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number for reading; a missing one is a dash."""
+    if not math.isfinite(value):
+        return "–"
+    if abs(value) >= 1000 or 0 < abs(value) < 10**-digits:
+        return f"{value:.3g}"
+    return f"{value:.{digits}f}"
+
+
+def interval(score: Score) -> str:
+    """Write a score's interval, or nothing when it has none."""
+    if not (math.isfinite(score.ci_low) and math.isfinite(score.ci_high)):
+        return ""
+    return f"[{number(score.ci_low)}, {number(score.ci_high)}]"
+
+
+def adjusted_p(score: Score) -> float:
+    """The p corrected for the metrics of its protocol, or as it is where none was written."""
+    return score.p_holm if math.isfinite(score.p_holm) else score.p
+
+
+def p_value(score: Score) -> str:
+    """Write a score's corrected permutation p, or nothing when there is none.
+
+    A p that could not have been significant, however good the pictures, is inconclusive.
+    """
+    p = adjusted_p(score)
+    if not math.isfinite(p):
+        return ""
+    if p > ALPHA and score.p_holm_min > ALPHA:
+        return f"p = {p:.3f} (inconclusive: perfect pictures would get {score.p_holm_min:.2g})"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -1,0 +1,88 @@
+"""Splits by name or from a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.split import Split
+from calcarine.errors import CalcarineError
+from calcarine.splits.pool import MadeSplit
+
+__all__ = ["find_split", "read_split", "save_splits"]
+
+_NAME = re.compile(r"[\w+=][\w+=. -]*")
+_LONGEST = 100
+
+
+def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
+    """Split of a data set by its name, or from a JSON file that `Split.save` wrote.
+
+    Parameters
+    ----------
+    dataset
+        All stimuli of the split must have been shown in it.
+    wanted
+        A name of a split of the data set, or else a path.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    CalcarineError
+        If it is neither, the file was changed by hand, a stimulus was not
+        shown, or its name could not be the name of a folder.
+    """
+    text = str(wanted)
+    for split in dataset.splits:
+        if split.name == text:
+            return split
+    path = Path(text)
+    if not path.is_file():
+        names = ", ".join(split.name for split in dataset.splits[:5])
+        more = " and others" if len(dataset.splits) > 5 else ""
+        raise CalcarineError(
+            f"{text} is neither a file nor a split of data set {dataset.name}, which has "
+            f"{names}{more}; 'calcarine datasets split' makes files of splits."
+        )
+    return dataset.split(read_split(path))
+
+
+def read_split(path: str | Path) -> Split:
+    """Split from a JSON file, with a name that folders can be named after.
+
+    Raises
+    ------
+    CalcarineError
+        If it cannot be read, was changed by hand, or has another name.
+    """
+    split = Split.read(path)
+    if len(split.name) > _LONGEST or not _NAME.fullmatch(split.name):
+        raise CalcarineError(
+            f"{path}: the split's name '{split.name[:_LONGEST]}' cannot name a folder; use "
+            f"letters, digits, points and hyphens, {_LONGEST} at most."
+        )
+    return split
+
+
+def save_splits(made: MadeSplit, folder: str | Path) -> list[Path]:
+    """Write a split and its partners to files named after them and their hashes.
+
+    Parameters
+    ----------
+    made
+        From one of the makers.
+    folder
+        Made when missing.
+
+    Returns
+    -------
+    list of Path
+        ``NAME-HASH.json`` of the split, then of its partners.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    return [split.save(root / f"{split.name}-{split.digest()[:8]}.json") for split in made.all]

@@ -1,0 +1,178 @@
+"""The results of a study as a table, as JSON and as one page."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from calcarine.files import write_text
+from calcarine.reporting.html_pages import environment
+from calcarine.study.analyse import FEWEST_RATERS, Analysis, ComparisonResult
+
+
+def write_analysis(analysis: Analysis, folder: Path) -> tuple[Path, Path]:
+    """Write ``analysis.json`` and ``analysis.html``.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    folder : Path
+        The study's folder, or another.
+
+    Returns
+    -------
+    json, html : Path
+    """
+    templates = environment("calcarine.study")
+    templates.filters.update(percent=percent, p=p_value, num=number, seconds=seconds)
+    page = templates.get_template("analysis.html.j2").render(
+        analysis=analysis,
+        settings=analysis.settings,
+        groups=_groups(analysis),
+        sentence=_sentence(analysis),
+        out_of_reach=out_of_reach(analysis),
+        fewest_raters=FEWEST_RATERS,
+        provenance=[_flat(entry) for entry in analysis.settings.provenance],
+    )
+    target, html = folder / "analysis.json", folder / "analysis.html"
+    write_text(
+        target, json.dumps(analysis.record(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    write_text(html, page)
+    return target, html
+
+
+def table_lines(analysis: Analysis) -> list[str]:
+    """Give the results as lines of plain text."""
+    width = max([len(result.name) for result in analysis.comparisons] + [10])
+    lines = []
+    if analysis.settings.simulated:
+        lines.append("SIMULATED brain: this says nothing about a human brain.")
+    lines.append(
+        f"{'comparison':{width}}  {'first':>6}  {'95 % interval':>15}  {'p (Holm)':>9}  "
+        f"{'sign p':>8}  {'raters p':>8}  {'kappa':>6}  {'alpha':>6}"
+    )
+    for result in analysis.comparisons:
+        interval = f"[{percent(result.ci_low)}, {percent(result.ci_high)}]"
+        lines.append(
+            f"{result.name:{width}}  {percent(result.proportion):>6}  {interval:>15}  "
+            f"{p_value(result.p_holm):>8}{'*' if result.significant else ' '}  "
+            f"{p_value(result.sign_p_holm):>8}  {p_value(result.p_raters_holm):>8}  "
+            f"{number(result.kappa):>6}  {number(result.alpha):>6}"
+        )
+    lines.append(
+        f"first: share of answers for the first method; in identification, of right answers. "
+        f"*: p < {analysis.settings.alpha:g}. Every p is corrected for "
+        f"{len(analysis.comparisons)} comparisons."
+    )
+    lines += out_of_reach(analysis)
+    lines += [f"Excluded: {rater.rater} ({rater.excluded})." for rater in analysis.excluded]
+    if analysis.unfinished:
+        lines.append(
+            f"Not finished: {', '.join(analysis.unfinished)}. Do not stop a study because an early "
+            "look is significant."
+        )
+    return lines
+
+
+def out_of_reach(analysis: Analysis) -> list[str]:
+    """Sentences on tests that no answers could make significant: too few originals or raters.
+
+    The smallest two-sided p of n signed ranks, or signs, is 2 / 2^n.
+    """
+    tests, alpha = len(analysis.comparisons), analysis.settings.alpha
+    needed = math.floor(1 + math.log2(tests / alpha)) + 1 if tests else 0
+    counts = {
+        "originals": min((result.n_originals for result in analysis.comparisons), default=needed),
+        "raters": min(
+            (result.n_raters for result in analysis.comparisons if result.p_raters is not None),
+            default=needed,
+        ),
+    }
+    return [
+        f"Inconclusive: with {n} {what} and a correction for {tests} comparisons p over {what} is "
+        f"at least {min(1.0, tests * 2.0 ** (1 - n)):.2g}, whatever the answers; at least {needed} "
+        f"{what} would do."
+        for what, n in counts.items()
+        if n < needed
+    ]
+
+
+def percent(value: float) -> str:
+    """0.5 as "50 %"."""
+    return f"{100 * value:.0f} %"
+
+
+def p_value(value: float | None) -> str:
+    """Short p."""
+    if value is None:
+        return "–"
+    if value < 0.001:
+        return f"{value:.0e}" if value >= 1e-99 else "<1e-99"
+    return f"{value:.3f}"
+
+
+def number(value: float | None) -> str:
+    """Two digits after the point, with a true minus sign."""
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def seconds(value: float | None) -> str:
+    """Milliseconds as seconds."""
+    return "–" if value is None else f"{value / 1000:.1f} s"
+
+
+def _sentence(analysis: Analysis) -> str:
+    kept = len(analysis.raters) - len(analysis.excluded)
+    brain = {True: "simulated", False: "measured", None: "not stated to be measured or simulated"}
+    answers = sum(result.n_answers for result in analysis.comparisons)
+    return (
+        f"{answers} answers of {kept} {'rater' if kept == 1 else 'raters'} about "
+        f"{len(analysis.settings.originals)} original pictures; brain activity: "
+        f"{brain[analysis.settings.simulated]}."
+    )
+
+
+def _groups(analysis: Analysis) -> list[dict[str, Any]]:
+    titles = {
+        "method": (
+            "Method against method",
+            "Share of answers for the first-named method. The dashed line is no preference.",
+        ),
+        "identification": (
+            "Identification",
+            "Share of answers that choose the reconstruction of the shown original over that of "
+            "another original. The dashed line is chance.",
+        ),
+    }
+    groups = []
+    for kind, (title, text) in titles.items():
+        results = [result for result in analysis.comparisons if result.kind == kind]
+        if results:
+            groups.append({"title": title, "text": text, "rows": [_row(r) for r in results]})
+    return groups
+
+
+def _row(result: ComparisonResult) -> dict[str, Any]:
+    if not result.significant:
+        reading = "undecided"
+    elif result.kind == "identification":
+        reading = "above chance" if result.proportion > 0.5 else "below chance"
+    else:
+        reading = f"{result.first if result.proportion > 0.5 else result.second} preferred"
+    return {"result": result, "reading": reading}
+
+
+def _flat(entry: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in entry.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            rows.append((f"{prefix}{name}", "yes" if value else "no"))
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            rows.append((f"{prefix}{name}", text))
+    return rows

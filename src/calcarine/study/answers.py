@@ -1,0 +1,151 @@
+"""Answers with the truth beside them, as rows and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from calcarine.errors import CalcarineError
+from calcarine.files import write_text
+from calcarine.study.design import CATCH, MAIN, PRACTICE
+from calcarine.study.store import Study, StudyDatabaseError
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """One answer, unblinded.
+
+    Attributes
+    ----------
+    rater : str
+        Pseudonym.
+    position : int
+        Place of the trial among all of this rater, from 0.
+    part : {"practice", "catch", "main"}
+    comparison, kind : str
+        Name and kind of the comparison; the part for practice and catch trials.
+    original : str
+        Id of the picture above.
+    first, second, second_of : str
+        Methods of the two candidates, and the original that the second one belongs to.
+    first_left : bool
+    choice : {"left", "right"}
+    first_chosen : bool
+        In identification, practice and catch trials this is a right answer.
+    client_ms, paused_ms, server_ms : float
+        Response time and pauses by the page's clock; since the trial was last sent, by the
+        server's clock.
+    input : {"key", "mouse", "touch"}
+    times_shown : int
+        More than 1 when the rater came back to this trial.
+    answered : str
+        Time in UTC.
+    """
+
+    rater: str
+    position: int
+    part: str
+    comparison: str
+    kind: str
+    original: str
+    first: str
+    second: str
+    second_of: str
+    first_left: bool
+    choice: str
+    first_chosen: bool
+    client_ms: float
+    paused_ms: float
+    server_ms: float
+    input: str
+    times_shown: int
+    answered: str
+
+
+_ROWS = """
+SELECT r.name AS rater, t.position, q.part, q.comparison, o.original, f.method AS first,
+       s.method AS second, s.original AS second_of, t.first_left, a.choice, a.client_ms,
+       a.paused_ms, a.server_ms, a.input, coalesce(h.times, 0) AS times_shown, a.answered
+FROM answers a JOIN trials t ON t.id = a.trial JOIN raters r ON r.id = t.rater
+JOIN questions q ON q.id = t.question JOIN images o ON o.id = q.original_image
+JOIN images f ON f.id = q.first_image JOIN images s ON s.id = q.second_image
+LEFT JOIN shown h ON h.trial = t.id
+ORDER BY r.id, t.position
+"""
+
+
+def read_answers(study: Study) -> list[AnswerRow]:
+    """Read every answer, in the order of raters and trials.
+
+    Raises
+    ------
+    StudyDatabaseError
+        If a row holds what no answer can be.
+    """
+    with study.connection() as con:
+        found = con.execute(_ROWS).fetchall()
+    try:
+        return [_row(study, dict(row)) for row in found]
+    except (IndexError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise StudyDatabaseError(study.database, error) from error
+
+
+def _row(study: Study, found: dict[str, Any]) -> AnswerRow:
+    if found["part"] not in (MAIN, CATCH, PRACTICE):
+        raise ValueError(f"{found['part']!r} is no part of a study")
+    for name in ("client_ms", "paused_ms", "server_ms"):
+        if not isinstance(found[name], float):
+            raise TypeError(f"{found[name]!r} is no time")
+    main = found["part"] == MAIN
+    comparison = study.settings.comparisons[found["comparison"]] if main else None
+    left = bool(found["first_left"])
+    found.update(
+        comparison=comparison.name if comparison else found["part"],
+        kind=comparison.kind if comparison else found["part"],
+        first_left=left,
+        first_chosen=(found["choice"] == "left") == left,
+        answered=datetime.fromtimestamp(found["answered"], UTC).isoformat(timespec="milliseconds"),
+    )
+    return AnswerRow(**found)
+
+
+def export_answers(study: Study, out: Path) -> int:
+    """Write one line an answer as CSV.
+
+    Parameters
+    ----------
+    study : Study
+    out : Path
+        Columns are those of `AnswerRow` and ``simulated``.
+
+    Returns
+    -------
+    int
+        How many answers.
+
+    Raises
+    ------
+    CalcarineError
+        If there is no answer yet.
+    """
+    rows = read_answers(study)
+    if not rows:
+        raise CalcarineError(f"{study.path} holds no answers yet; send the links to raters first.")
+    simulated = {True: "yes", False: "no", None: "not said"}[study.settings.simulated]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*(field.name for field in fields(AnswerRow)), "simulated"])
+    for row in rows:
+        writer.writerow([_cell(value) for value in asdict(row).values()] + [simulated])
+    write_text(Path(out), text.getvalue())
+    return len(rows)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return int(value)
+    return round(value, 1) if isinstance(value, float) else value

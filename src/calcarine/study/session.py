@@ -1,0 +1,198 @@
+"""What one rater may see and do: the current trial, and an answer to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from calcarine.study.design import PRACTICE
+from calcarine.study.store import Study
+
+_TRIAL = (
+    "SELECT t.*, q.part, a.choice FROM trials t JOIN questions q ON q.id = t.question "
+    "LEFT JOIN answers a ON a.trial = t.id "
+)
+# The current trial, and the next one whose pictures the page fetches ahead.
+_OPEN = _TRIAL + "WHERE t.rater = ? AND a.trial IS NULL ORDER BY t.position LIMIT 2"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer as the page sends it.
+
+    Attributes
+    ----------
+    trial : str
+        Opaque key of the trial.
+    choice : {"left", "right"}
+    client_ms : float
+        From pictures on the screen to the choice, less pauses, in milliseconds.
+    paused_ms : float
+        Pauses in between, in milliseconds.
+    input : {"key", "mouse", "touch"}
+    """
+
+    trial: str
+    choice: str
+    client_ms: float
+    paused_ms: float
+    input: str
+
+
+class NotOpenError(Exception):
+    """The trial is not the rater's current one; ``known`` says whether it is hers at all."""
+
+    def __init__(self, known: bool) -> None:
+        self.known = known
+
+
+def state(con: sqlite3.Connection, rater: sqlite3.Row) -> dict[str, Any]:
+    """What the page shows now; nothing in it tells what the pictures are.
+
+    Parameters
+    ----------
+    con : sqlite3.Connection
+        In a transaction: that the trial was shown is recorded.
+    rater : sqlite3.Row
+
+    Returns
+    -------
+    dict
+        ``phase`` is "consent", "trial" or "done".
+    """
+    if rater["consented"] is None:
+        return {"phase": "consent"}
+    waiting = con.execute(_OPEN, (rater["id"],)).fetchall()
+    if not waiting:
+        return {"phase": "done"}
+    current = waiting[0]
+    practice = current["part"] == PRACTICE
+    done, total = _progress(con, rater["id"], practice)
+    now = time.time()
+    con.execute(
+        "INSERT INTO shown VALUES (?, ?, ?, 1) "
+        "ON CONFLICT (trial) DO UPDATE SET last = excluded.last, times = times + 1",
+        (current["id"], now, now),
+    )
+    return {
+        "phase": "trial",
+        "practice": practice,
+        "done": done,
+        "total": total,
+        "trial": current["key"],
+        "images": _tokens(current),
+        "ahead": [token for row in waiting[1:] for token in _tokens(row).values()],
+    }
+
+
+def consent(con: sqlite3.Connection, rater: sqlite3.Row) -> None:
+    """Record that the rater agreed; the first time counts."""
+    con.execute(
+        "UPDATE raters SET consented = coalesce(consented, ?) WHERE id = ?",
+        (time.time(), rater["id"]),
+    )
+
+
+def answer(con: sqlite3.Connection, rater: sqlite3.Row, given: Answer) -> dict[str, Any]:
+    """Record an answer to the current trial.
+
+    Parameters
+    ----------
+    con : sqlite3.Connection
+        In a transaction, which is committed before the rater hears of it.
+    rater : sqlite3.Row
+    given : Answer
+
+    Returns
+    -------
+    dict
+        ``recorded``: the side that stands, which is the first one sent; ``feedback`` in
+        practice trials only, else None.
+
+    Raises
+    ------
+    NotOpenError
+        If the trial is not the current one and has no answer.
+    """
+    row = con.execute(
+        _TRIAL + "WHERE t.key = ? AND t.rater = ?", (given.trial, rater["id"])
+    ).fetchone()
+    if row is None or rater["consented"] is None:
+        raise NotOpenError(known=False)
+    recorded = row["choice"]
+    if recorded is None:
+        current = con.execute(_OPEN, (rater["id"],)).fetchone()
+        if current["id"] != row["id"]:
+            raise NotOpenError(known=True)
+        recorded = given.choice
+        _record(con, row["id"], given)
+    right = (recorded == "left") == bool(row["first_left"])
+    feedback = ("right" if right else "wrong") if row["part"] == PRACTICE else None
+    return {"recorded": recorded, "feedback": feedback}
+
+
+def image_file(con: sqlite3.Connection, rater: sqlite3.Row, token: str) -> str | None:
+    """File name of a picture of the rater's current or next trial, else None."""
+    if rater["consented"] is None:
+        return None
+    for row in con.execute(_OPEN, (rater["id"],)).fetchall():
+        for side, value in _tokens(row).items():
+            if value == token:
+                return _file(con, row, side)
+    return None
+
+
+def progress(study: Study) -> list[tuple[str, int, int]]:
+    """Pseudonym, answers and trials of every rater."""
+    with study.connection() as con:
+        return [
+            (row["name"], row["answered"], row["total"])
+            for row in con.execute(
+                "SELECT r.name, count(t.id) AS total, count(a.trial) AS answered FROM raters r "
+                "JOIN trials t ON t.rater = r.id LEFT JOIN answers a ON a.trial = t.id "
+                "GROUP BY r.id ORDER BY r.id"
+            )
+        ]
+
+
+def _record(con: sqlite3.Connection, trial: int, given: Answer) -> None:
+    now = time.time()
+    shown = con.execute("SELECT last FROM shown WHERE trial = ?", (trial,)).fetchone()
+    con.execute(
+        "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            trial,
+            given.choice,
+            given.client_ms,
+            given.paused_ms,
+            1000 * max(0.0, now - (shown["last"] if shown else now)),
+            given.input,
+            now,
+        ),
+    )
+
+
+def _progress(con: sqlite3.Connection, rater: int, practice: bool) -> tuple[int, int]:
+    row = con.execute(
+        "SELECT count(a.trial) AS done, count(*) AS total FROM trials t "
+        "JOIN questions q ON q.id = t.question LEFT JOIN answers a ON a.trial = t.id "
+        "WHERE t.rater = ? AND (q.part = ?) = ?",
+        (rater, PRACTICE, practice),
+    ).fetchone()
+    return row["done"], row["total"]
+
+
+def _tokens(trial: sqlite3.Row) -> dict[str, str]:
+    return {side: trial[f"{side}_token"] for side in ("original", "left", "right")}
+
+
+def _file(con: sqlite3.Connection, trial: sqlite3.Row, side: str) -> str:
+    first = (side == "left") == bool(trial["first_left"])
+    column = "original_image" if side == "original" else f"{'first' if first else 'second'}_image"
+    row = con.execute(
+        f"SELECT i.file FROM questions q JOIN images i ON i.id = q.{column} WHERE q.id = ?",
+        (trial["question"],),
+    ).fetchone()
+    return str(row["file"])

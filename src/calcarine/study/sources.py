@@ -1,0 +1,273 @@
+"""Where a study's pictures come from: run folders, or folders of pictures with the same names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calcarine.errors import CalcarineError
+from calcarine.files import digest_file
+from calcarine.reporting.run_pictures import RunPictures
+from calcarine.stimuli.image_files import PICTURE_SUFFIXES
+from calcarine.stimuli.names import match_names
+
+PAPER_METHODS = ("z_c", "z", "c")
+_BETWEEN = " vs "
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures to be judged.
+
+    Attributes
+    ----------
+    originals : dict of str to Path
+        File of every original that all methods have, by id, sorted.
+    methods : dict of str to dict of str to Path
+        File of every reconstruction, by method and id of the original.
+    pairs : list of (str, str)
+        Methods that are compared unless told otherwise.
+    left_out : dict of str to str
+        Originals that are not used, and why.
+    simulated : bool or None
+    provenance : list of dict
+    """
+
+    originals: dict[str, Path]
+    methods: dict[str, dict[str, Path]]
+    pairs: list[tuple[str, str]]
+    left_out: dict[str, str]
+    simulated: bool | None
+    provenance: list[dict[str, Any]]
+
+
+def from_runs(
+    runs: Sequence[Path], methods: Sequence[str] = (), sample: str = "first", seed: int = 0
+) -> Pictures:
+    """Take originals and reconstructions from finished runs.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Run folders; of several, methods are named "RUN/METHOD" and the same ids must mean the
+        same pictures.
+    methods : sequence of str
+        Methods of each run; z_c, z and c where the run has two of these, else all it has.
+    sample : {"first", "random"}
+        Which sample of a method: the first, or one drawn with ``seed`` for each original.
+        Never one chosen by its look.
+
+    Raises
+    ------
+    CalcarineError
+        If a run is not finished, lacks a method, or shares no originals with the others.
+    """
+    from calcarine.reporting.run_records import read_run
+
+    if sample not in ("first", "random"):
+        raise CalcarineError(f"'{sample}' is no way to take samples; choose first or random.")
+    records = [read_run(Path(run)) for run in runs]
+    files = [RunPictures(record) for record in records]
+    names = _run_names([record.folder for record in records])
+    originals: dict[str, Path] = {}
+    found: dict[str, dict[str, Path]] = {}
+    provenance = []
+    for name, record, own in zip(names, records, files, strict=True):
+        wanted = _methods_of(record.picture_methods, methods, record.folder)
+        rng = np.random.default_rng([seed, 3])
+        for stimulus in record.ids:
+            originals.setdefault(stimulus, own.truth(stimulus))
+        for method in wanted:
+            label = f"{name}/{method}" if len(records) > 1 else method
+            found[label] = {}
+            for stimulus in record.ids:
+                numbers = own.samples(stimulus, method)
+                if not numbers:
+                    continue
+                number = numbers[0] if sample == "first" else numbers[rng.integers(len(numbers))]
+                path = own.picture(stimulus, method, int(number))
+                if path is not None:
+                    found[label][stimulus] = path
+        provenance.append(_run_provenance(name, record, wanted, sample))
+    _refuse_other_originals(originals, records, files, names)
+    said = [record.simulated for record in records]
+    return _complete(originals, found, _run_pairs(names, found), any(said), provenance)
+
+
+def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Pictures:
+    """Take pictures from folders, matched by file name without its ending.
+
+    Names may differ by case and leading zeros where that leaves no doubt.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        "name=DIR"; one must be named "original".
+    simulated : bool, optional
+        Whether the brain was simulated, where that is known.
+
+    Raises
+    ------
+    CalcarineError
+        If a folder is missing, named twice, or holds no pictures.
+    """
+    named: dict[str, Path] = {}
+    for text in folders:
+        name, sign, place = text.partition("=")
+        if not sign or not name.strip() or not place or _BETWEEN in name:
+            raise CalcarineError(f"'{text}' is no folder; write name=DIR, as original=pictures.")
+        if name in named:
+            raise CalcarineError(f"The folder '{name}' is given twice; give each name once.")
+        named[name] = Path(place)
+    if "original" not in named or len(named) < 2:
+        raise CalcarineError(
+            "A study needs --folder original=DIR and at least one folder of reconstructions."
+        )
+    files = {name: _pictures_in(folder) for name, folder in named.items()}
+    provenance = [
+        {"folder": str(folder), "name": name, "digest": _digest_of(files[name])}
+        for name, folder in named.items()
+    ]
+    originals = files.pop("original")
+    for name, own in files.items():
+        meant = match_names(own, list(originals))
+        files[name] = {meant.get(stem, stem): path for stem, path in own.items()}
+    return _complete(originals, files, list(combinations(files, 2)), simulated, provenance)
+
+
+def parse_pair(text: str, methods: Sequence[str]) -> tuple[str, str]:
+    """Read "A vs B"."""
+    first, sign, second = text.partition(_BETWEEN)
+    if not sign or first == second:
+        raise CalcarineError(
+            f"'{text}' is no comparison; write two methods as '{_BETWEEN.join(methods[:2])}'."
+        )
+    for name in (first, second):
+        if name not in methods:
+            raise CalcarineError(
+                f"There is no method '{name}' to compare; there are: {', '.join(methods)}."
+            )
+    return first, second
+
+
+def _run_names(folders: list[Path]) -> list[str]:
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name}-{place}" for place, name in enumerate(names, 1)]
+
+
+def _methods_of(present: list[str], asked: Sequence[str], folder: Path) -> list[str]:
+    missing = [name for name in asked if name not in present]
+    if missing:
+        raise CalcarineError(
+            f"{folder} has no method '{missing[0]}'; it has: {', '.join(present) or 'none'}."
+        )
+    paper = [name for name in PAPER_METHODS if name in present]
+    wanted = list(asked) or (paper if len(paper) > 1 else present)
+    if not wanted:
+        raise CalcarineError(f"{folder} holds no reconstructions; run it again.")
+    return wanted
+
+
+def _run_pairs(names: list[str], found: dict[str, dict[str, Path]]) -> list[tuple[str, str]]:
+    """Methods of the same run, and the same method of different runs."""
+    if len(names) == 1:
+        return list(combinations(found, 2))
+    split = [tuple(label.split("/", 1)) for label in found]
+    return [
+        ("/".join(a), "/".join(b))
+        for a, b in combinations(split, 2)
+        if a[0] == b[0] or a[1] == b[1]
+    ]
+
+
+def _run_provenance(name: str, record: Any, methods: list[str], sample: str) -> dict[str, Any]:
+    index = record.folder / "reconstructions" / "index.parquet"
+    return {
+        "run": name,
+        "folder": str(record.folder),
+        "methods": methods,
+        "sample": sample,
+        "simulated": record.simulated,
+        "index digest": digest_file(index),
+        "digests": record.manifest.get("digests", {}),
+        "dataset": record.manifest.get("dataset", {}),
+    }
+
+
+def _refuse_other_originals(
+    originals: dict[str, Path], records: list[Any], files: list[RunPictures], names: list[str]
+) -> None:
+    from calcarine.study.rater_images import load_uniform
+
+    for name, record, own in zip(names[1:], records[1:], files[1:], strict=True):
+        for stimulus in record.ids:
+            if originals[stimulus] == own.truth(stimulus):
+                continue
+            here, there = (
+                np.asarray(load_uniform(path, 32), float)
+                for path in (originals[stimulus], own.truth(stimulus))
+            )
+            # Runs may keep their originals at different sizes.
+            if np.abs(here - there).mean() > 8:
+                raise CalcarineError(
+                    f"The original '{stimulus}' of {name} is another picture than in {names[0]}; "
+                    "compare runs on the same data set."
+                )
+
+
+def _pictures_in(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise CalcarineError(f"There is no folder {folder}; give one with pictures.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise CalcarineError(
+                f"{folder} holds two pictures named '{path.stem}'; keep one of them."
+            )
+        found[path.stem] = path
+    if not found:
+        raise CalcarineError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+    return found
+
+
+def _digest_of(files: dict[str, Path]) -> str:
+    whole = hashlib.sha256()
+    for name, path in files.items():
+        whole.update(f"{name}\0{digest_file(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def _complete(
+    originals: dict[str, Path],
+    methods: dict[str, dict[str, Path]],
+    pairs: list[tuple[str, str]],
+    simulated: bool | None,
+    provenance: list[dict[str, Any]],
+) -> Pictures:
+    left_out: dict[str, str] = {}
+    kept: dict[str, Path] = {}
+    everything = sorted(set(originals).union(*methods.values()))
+    for name in everything:
+        lacking = [method for method, files in methods.items() if name not in files]
+        if name not in originals:
+            left_out[name] = "no original"
+        elif lacking:
+            left_out[name] = f"none by {', '.join(lacking)}"
+        else:
+            kept[name] = originals[name]
+    if len(kept) < 2:
+        raise CalcarineError(
+            f"Only {len(kept)} of {len(everything)} originals have a picture by every method; "
+            "give folders or runs with the same names."
+        )
+    return Pictures(kept, methods, pairs, left_out, simulated, provenance)

@@ -1,0 +1,149 @@
+"""Lightning's trainer, quiet, with signals that end a training after a whole step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calcarine.errors import CalcarineError
+from calcarine.training.training_config import TrainingConfig
+
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+
+def make_trainer(config: TrainingConfig, folder: Path, keeper: Any, done: int) -> Any:
+    """Lightning's trainer with our checkpoints, which writes nothing of its own accord."""
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.accelerators import CPUAccelerator
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from calcarine.training.callbacks import SafetensorsIO
+
+    plugins: list[Any] = [SafetensorsIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    try:
+        trainer = Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=config.strategy,
+            precision=_PRECISIONS[config.precision],  # type: ignore[arg-type]
+            max_epochs=1,
+            limit_val_batches=0,
+            callbacks=[keeper],
+            plugins=plugins,
+            logger=_loggers(config, folder, done),
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
+        raise CalcarineError(
+            f"Lightning cannot train this way ({' '.join(str(error).split()).rstrip('.')}); "
+            "change accelerator, devices, nodes, strategy, precision or loggers."
+        ) from error
+    if config.precision == "16" and isinstance(trainer.accelerator, CPUAccelerator):
+        raise CalcarineError("A CPU has no training in precision 16; choose bf16 or 32.")
+    return trainer
+
+
+def _loggers(config: TrainingConfig, folder: Path, done: int) -> list[Any]:
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    loggers: list[Any] = []
+    if "tensorboard" in config.loggers:
+        loggers.append(
+            TensorBoardLogger(folder, name="tensorboard", version="", purge_step=done + 1)
+        )
+    if "wandb" in config.loggers:
+        loggers.append(WandbLogger(save_dir=folder, name=folder.name))
+    return loggers
+
+
+def process_rank() -> int:
+    """Rank of this process before a trainer knows it; 0 is the first."""
+    with quiet():
+        from lightning.fabric.utilities import rank_zero
+    return getattr(rank_zero.rank_zero_only, "rank", 0) or 0
+
+
+@contextmanager
+def alone_again(trainer: Any) -> Iterator[None]:
+    """Leave one process of the command where Lightning had started it once for every device.
+
+    The others end here. The first forgets them, so that it can go on by itself and its next
+    training starts others.
+    """
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+    strategy = trainer.strategy
+    environment = getattr(strategy, "cluster_environment", None)
+    started_again = int(os.environ.get("LOCAL_RANK", "0")) > 0
+    by_lightning = isinstance(strategy.launcher, _SubprocessScriptLauncher) and isinstance(
+        environment, LightningEnvironment
+    )
+    before = {name: os.environ.get(name) for name in _SET_BY_LIGHTNING}
+    try:
+        yield
+    except BaseException:
+        if by_lightning and not started_again:
+            # Others may be waiting for this process, which will not come.
+            strategy.launcher.kill(signal.SIGKILL)
+        raise
+    finally:
+        if by_lightning and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+    if by_lightning and started_again:
+        raise SystemExit(0)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's banners, tips and warnings from those who watch the training."""
+    names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch.distributed")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(lightning|torch)\b.*")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def signals_to(receive: Callable[[int, Any], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM received, where this thread may decide that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, receive)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,211 @@
+"""Third phase of Vis-Dec: the diffusion model learns to listen to the brain (section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import ConfigDict
+from torch import nn
+from torch.nn import functional as F
+
+from calcarine.errors import CalcarineError
+from calcarine.visdec.augmentation import Augmentation, augment_vectors
+from calcarine.visdec.conditioner import Condition, Conditioner
+from calcarine.visdec.pairs import StimulusVectors
+from calcarine.visdec.patches import PatchedVectors
+
+__all__ = ["AdaptationConfig", "DiffusionAdaptation"]
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """How the conditioned diffusion model is trained.
+
+    Attributes
+    ----------
+    drop_condition
+        Share of samples that are told nothing, so that guidance is possible (0 in the paper,
+        which samples without guidance).
+    time_condition
+        Also add the condition to the time embedding ("double conditioning").
+    tokens
+        Of the context; those of the model's own text where None (77 in the paper).
+    begin
+        ``"empty"``: contexts begin at that of the empty text, where the model has text;
+        ``"random"``: as in the published code.
+    align
+        Weight of the distance from contexts to the model's own contexts of the stimuli's text, in
+        units of their variance. The denoising loss alone tells a conditioner little and late
+        which context belongs to which response; this tells it at once. 0 in the paper, which uses
+        no text.
+    latent
+        Weight of the distance from a latent that the conditioner tells to the stimulus' own, in
+        units of their variance; sampling may then begin from the told one, noised to a strength,
+        as Takagi & Nishimoto begin from z. 0 in the paper, which begins from noise.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
+
+    drop_condition: float = 0.1
+    time_condition: bool = True
+    tokens: int | None = None
+    begin: Literal["empty", "random"] = "empty"
+    align: float = 0.0
+    latent: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("align", "latent"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise CalcarineError(f"The weight {name} is 0 or more, not {getattr(self, name)}.")
+        if self.tokens is not None and self.tokens < 1:
+            raise CalcarineError(
+                f"tokens is 1 or more, or null for those of the model's text, not {self.tokens}."
+            )
+        if not 0 <= self.drop_condition < 1:
+            raise CalcarineError(
+                f"drop_condition lies between 0 and below 1, not {self.drop_condition}."
+            )
+
+
+class DiffusionAdaptation(nn.Module):
+    """What the third phase trains, and on what.
+
+    Parameters
+    ----------
+    conditioner
+    unet, scheduler
+        Of diffusers; which of the U-Net's weights train is settled before, by
+        :func:`calcarine.diffusion.conditional.freeze_except`.
+    train, validation
+        Vectors of training stimuli.
+    train_latents, validation_latents
+        float32 tensors, shape (stimulus, channels, h, w), on the scale that the U-Net sees.
+    config, augmentation
+    contexts
+        Of training and validation stimuli, each (stimulus, tokens, width); what conditions are
+        aligned with.
+
+    Notes
+    -----
+    The loss is the mean squared error of what the U-Net predicts (noise or velocity) at times
+    drawn evenly over the batch. With ``align`` or ``latent`` it is the part ``diffusion`` of the
+    total; the parts of these names are mean squared distances over the variance in training.
+    """
+
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        unet: Any,
+        scheduler: Any,
+        train: StimulusVectors,
+        validation: StimulusVectors,
+        train_latents: torch.Tensor,
+        validation_latents: torch.Tensor,
+        config: AdaptationConfig | None = None,
+        augmentation: Augmentation | None = None,
+        contexts: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.conditioner, self.unet = conditioner, unet
+        self.config = config or AdaptationConfig()
+        self.augmentation = augmentation or Augmentation()
+        kind = scheduler.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            raise CalcarineError(
+                f"This diffusion model predicts '{kind}'; models that predict noise (epsilon) or "
+                "velocity (v_prediction) can be trained."
+            )
+        self._velocity = kind == "v_prediction"
+        self._alphas = scheduler.alphas_cumprod.float()
+        if (contexts is None) != (self.config.align == 0):
+            raise CalcarineError("Contexts are given where align is above 0, and only there.")
+        told = contexts or (None, None)
+        self._train = train, train_latents, told[0]
+        self._validation = validation, validation_latents, told[1]
+        if contexts is not None:
+            self._spread = _spread(contexts[0])
+            if not self._spread > 0:
+                raise CalcarineError(
+                    "All training stimuli have the same text, so there is nothing to align with; "
+                    "set align to 0."
+                )
+        self._latent_spread = _spread(train_latents)
+        if self.config.latent and not self._latent_spread > 0:
+            raise CalcarineError(
+                "All training stimuli have the same latent, so there is none to tell; set latent "
+                "to 0."
+            )
+
+    @property
+    def n_train(self) -> int:
+        return len(self._train[0])
+
+    @property
+    def n_validation(self) -> int:
+        return len(self._validation[0])
+
+    def training_loss(
+        self, rows: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mean squared error of the U-Net on some training stimuli."""
+        vectors = self._train[0].draw(rows, generator)
+        vectors = augment_vectors(vectors, self.augmentation, generator)
+        return self._loss(vectors, self._train, rows, generator, self.config.drop_condition)
+
+    def validation_loss(
+        self, rows: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The same on validation stimuli, always conditioned."""
+        vectors = self._validation[0].mean(rows)
+        return self._loss(vectors, self._validation, rows, generator, 0.0)
+
+    def _loss(
+        self,
+        vectors: PatchedVectors,
+        targets: tuple[StimulusVectors, torch.Tensor, torch.Tensor | None],
+        rows: torch.Tensor,
+        generator: torch.Generator,
+        drop: float,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        latents, contexts = targets[1][rows], targets[2]
+        n, device = len(latents), self.conditioner.empty.device
+        # One draw shifts evenly spaced times, which makes the loss of a batch less noisy than
+        # times drawn one by one (Kingma et al. 2021).
+        shares = (
+            torch.rand(1, generator=generator) + torch.randperm(n, generator=generator) / n
+        ) % 1
+        times = (shares * len(self._alphas)).long()
+        noise = torch.randn(latents.shape, generator=generator)
+        left_out = torch.rand(n, generator=generator) < drop
+        a = self._alphas[times].view(-1, 1, 1, 1)
+        noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
+        target = a.sqrt() * noise - (1 - a).sqrt() * latents if self._velocity else noise
+        condition = whole = self.conditioner(vectors.to(device))
+        if drop:
+            condition = self.conditioner.without(condition, left_out.to(device))
+        guess = self._guess(noisy.to(device), times.to(device), condition)
+        loss = F.mse_loss(guess.float(), target.to(device))
+        parts = {"diffusion": loss}
+        if contexts is not None:
+            own = contexts[rows].to(device)
+            away = F.mse_loss(whole.context.float(), own) / self._spread
+            parts["align"] = away
+            loss = loss + self.config.align * away
+        if whole.latent is not None and self.config.latent:
+            away = F.mse_loss(whole.latent.float(), latents.to(device)) / self._latent_spread
+            parts["latent"] = away
+            loss = loss + self.config.latent * away
+        return loss, parts if len(parts) > 1 else {}
+
+    def _guess(
+        self, noisy: torch.Tensor, times: torch.Tensor, condition: Condition
+    ) -> torch.Tensor:
+        told = {} if condition.time is None else {"class_labels": condition.time}
+        return self.unet(noisy, times, encoder_hidden_states=condition.context, **told).sample
+
+
+def _spread(targets: torch.Tensor) -> float:
+    """Variance over stimuli, averaged over all that is told of one."""
+    return float(targets.var(0, correction=0).mean())

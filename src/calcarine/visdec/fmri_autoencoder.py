@@ -1,0 +1,201 @@
+"""Masked autoencoder of voxel vectors (Chen et al. 2023; Sun et al. 2023, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from calcarine.errors import CalcarineError
+from calcarine.visdec.masking import Masking, no_masking
+from calcarine.visdec.patches import PatchedVectors, sine_positions
+from calcarine.visdec.transformer_blocks import Block, PatchLinear, initialise
+
+__all__ = ["AutoencoderConfig", "Encoded", "FMRIAutoencoder", "FMRIEncoder"]
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Shape of a masked autoencoder; the defaults are those of MinD-Vis and Vis-Dec.
+
+    Attributes
+    ----------
+    n_patches
+        Patches of the longest vector (262 for the 4,183 vertices of V1 to V4 of HCP).
+    patch
+        Voxels in a patch.
+    dim, depth, heads, mlp_ratio
+        Of the encoder.
+    decoder_dim, decoder_depth, decoder_heads
+        Of the decoder; its mlp_ratio is the encoder's.
+    embedding
+        ``"shared"``: all patches are embedded, and told, by the same weights, as published.
+        ``"own"``: each patch by weights of its own, because a voxel that is third in one patch
+        has nothing in common with the third in another. For vectors of one subject only.
+    """
+
+    n_patches: int = 262
+    patch: int = 16
+    dim: int = 1024
+    depth: int = 24
+    heads: int = 16
+    mlp_ratio: float = 1.0
+    decoder_dim: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    embedding: Literal["shared", "own"] = "shared"
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> AutoencoderConfig:
+        """From what :meth:`to_json` gave."""
+        content = {"embedding": "shared"} | content  # which older ones do not tell
+        known = {field.name for field in fields(cls)}
+        wrong = sorted(set(content) ^ known)
+        if wrong:
+            raise CalcarineError(
+                f"This is no autoencoder's configuration: {', '.join(wrong)} do not agree."
+            )
+        return cls(**content)
+
+
+class Encoded(NamedTuple):
+    """Tokens of shape (batch, 1 + kept, dim), and which are present (None: all)."""
+
+    tokens: torch.Tensor
+    present: torch.Tensor | None
+
+
+class FMRIEncoder(nn.Module):
+    """Class token and visible patches through transformer blocks.
+
+    Parameters
+    ----------
+    config : AutoencoderConfig
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.patch_embed = _of_patches(c, c.patch, c.dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
+        self.blocks = nn.ModuleList([Block(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth)])
+        self.norm = nn.LayerNorm(c.dim, eps=1e-6)
+        self.positions: torch.Tensor
+        self.register_buffer("positions", sine_positions(c.n_patches, c.dim), persistent=False)
+        initialise(self)
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    def forward(
+        self,
+        vectors: PatchedVectors,
+        masking: Masking | None = None,
+        *,
+        class_token: bool = True,
+    ) -> Encoded:
+        """Class token and visible patches, normed.
+
+        Parameters
+        ----------
+        vectors
+            Of at most ``config.n_patches`` patches.
+        masking
+            All patches are seen if left out.
+        class_token
+            False leaves it out, also of what the patches attend to.
+        """
+        if vectors.n_patches > self.config.n_patches:
+            raise CalcarineError(
+                f"The vectors have {vectors.n_patches} patches and the network takes "
+                f"{self.config.n_patches}."
+            )
+        masking = masking or no_masking(vectors.valid)
+        if self.config.embedding == "own":
+            seen = masking.take(self.patch_embed(vectors.values))
+        else:  # patches that are not seen need no embedding
+            seen = self.patch_embed(masking.take(vectors.values))
+        seen = seen + self.positions[1:][masking.visible]
+        tokens, present = seen, masking.present
+        if class_token:
+            start = (self.cls_token + self.positions[0]).expand(len(seen), -1, -1)
+            tokens = torch.cat([start.to(seen.dtype), seen], 1)
+            present = _with_class(masking.present)
+        for block in self.blocks:
+            tokens = block(tokens, present)
+        return Encoded(self.norm(tokens), present)
+
+
+class FMRIAutoencoder(nn.Module):
+    """Encoder of visible patches and decoder of all patches.
+
+    Parameters
+    ----------
+    config : AutoencoderConfig
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.decoder_embed = nn.Linear(c.dim, c.decoder_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_dim))
+        self.decoder_blocks = nn.ModuleList(
+            [Block(c.decoder_dim, c.decoder_heads, c.mlp_ratio) for _ in range(c.decoder_depth)]
+        )
+        self.decoder_norm = nn.LayerNorm(c.decoder_dim, eps=1e-6)
+        self.decoder_pred = _of_patches(c, c.decoder_dim, c.patch)
+        self.decoder_positions: torch.Tensor
+        self.register_buffer(
+            "decoder_positions", sine_positions(c.n_patches, c.decoder_dim), persistent=False
+        )
+        initialise(self)
+        nn.init.normal_(self.mask_token, std=0.02)
+        self.encoder = FMRIEncoder(config)
+
+    @property
+    def decoder_parts(self) -> tuple[nn.Module | nn.Parameter, ...]:
+        """Everything but the encoder."""
+        return (
+            self.decoder_embed,
+            self.mask_token,
+            self.decoder_blocks,
+            self.decoder_norm,
+            self.decoder_pred,
+        )
+
+    def decode(
+        self, tokens: torch.Tensor, vectors: PatchedVectors, masking: Masking | None = None
+    ) -> torch.Tensor:
+        """Guess of all patches, shape (batch, patches, voxels of a patch), from encoded tokens."""
+        masking = masking or no_masking(vectors.valid)
+        known = self.decoder_embed(tokens)
+        batch, n = vectors.valid.shape
+        seen = known[:, 1:]
+        canvas = self.mask_token.to(seen.dtype).expand(batch, n, -1)
+        if masking.present is not None:
+            # What was filled up writes the mask token back, so that it tells nothing.
+            seen = torch.where(masking.present[..., None], seen, canvas[:, : seen.shape[1]])
+        canvas = canvas.scatter(1, masking.visible[..., None].expand_as(seen), seen)
+        x = torch.cat([known[:, :1], canvas], 1) + self.decoder_positions[: n + 1]
+        present = None if bool(vectors.valid.all()) else _with_class(vectors.valid)
+        for block in self.decoder_blocks:
+            x = block(x, present)
+        return self.decoder_pred(self.decoder_norm(x[:, 1:]))
+
+    def forward(self, vectors: PatchedVectors, masking: Masking) -> torch.Tensor:
+        """Guess of all patches from the visible ones."""
+        return self.decode(self.encoder(vectors, masking).tokens, vectors, masking)
+
+
+def _of_patches(config: AutoencoderConfig, before: int, after: int) -> nn.Module:
+    if config.embedding == "own":
+        return PatchLinear(config.n_patches, before, after)
+    return nn.Linear(before, after)
+
+
+def _with_class(present: torch.Tensor | None) -> torch.Tensor | None:
+    return None if present is None else nn.functional.pad(present, (1, 0), value=True)

@@ -1,0 +1,163 @@
+"""Voxel vectors of any length as patches, several subjects in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from calcarine.errors import CalcarineError
+from calcarine.visdec.vectors import pad_to_patches
+
+__all__ = ["PatchedVectors", "join_patched", "patch_vectors", "sine_positions"]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchedVectors:
+    """Voxel vectors cut into patches.
+
+    Attributes
+    ----------
+    values
+        float32 tensor, shape (n, patches, voxels of a patch).
+    valid
+        bool tensor, shape (n, patches): False where a vector has no patch because it is
+        shorter than the longest one.
+    """
+
+    values: torch.Tensor
+    valid: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def n_patches(self) -> int:
+        """Patches of the longest vector."""
+        return int(self.values.shape[1])
+
+    def rows(self, rows: torch.Tensor) -> PatchedVectors:
+        """Some of the vectors."""
+        return PatchedVectors(self.values[rows], self.valid[rows])
+
+    def to(self, device: torch.device) -> PatchedVectors:
+        """The same on another device."""
+        return PatchedVectors(self.values.to(device), self.valid.to(device))
+
+    def flat(self) -> torch.Tensor:
+        """Vectors of shape (n, voxels), 0 where there is no patch."""
+        return (self.values * self.valid[..., None]).flatten(1)
+
+
+def patch_vectors(
+    vectors: ArrayLike, patch: int = 16, n_patches: int | None = None, *, official: bool = False
+) -> PatchedVectors:
+    """Cut the vectors of one subject into patches; the last one is filled with the first voxels.
+
+    Parameters
+    ----------
+    vectors
+        Shape (n, voxels), finite.
+    patch
+        Voxels in a patch (16 in MinD-Vis and Vis-Dec).
+    n_patches
+        Bring to this many patches; the added ones are not valid.
+    official
+        Add a whole patch where the voxels come out even, as the published code does.
+
+    Raises
+    ------
+    CalcarineError
+        If there are fewer voxels than one patch has, a value is not finite, or the vectors are
+        longer than ``n_patches``.
+
+    Notes
+    -----
+    Source: Chen et al. 2023 and Sun et al. 2023, where patches of 16 neighbouring voxels are
+    the tokens of a masked autoencoder.
+    """
+    values = np.asarray(vectors, np.float32)
+    if values.ndim != 2:
+        raise CalcarineError(f"Voxel vectors have two axes, not the shape {values.shape}.")
+    if values.shape[1] < patch:
+        raise CalcarineError(
+            f"Vectors of {values.shape[1]} voxels are shorter than one patch of {patch}; choose a "
+            "smaller patch or a region with more voxels."
+        )
+    broken = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(broken):
+        raise CalcarineError(
+            f"Vector {broken[0]} holds values that are not finite ({len(broken)} such of "
+            f"{len(values)}); leave these voxels or samples out."
+        )
+    padded = pad_to_patches(values, patch, official=official)
+    cut = torch.from_numpy(np.ascontiguousarray(padded)).reshape(len(values), -1, patch)
+    own = cut.shape[1]
+    wanted = own if n_patches is None else n_patches
+    if own > wanted:
+        raise CalcarineError(
+            f"Vectors of {values.shape[1]} voxels make {own} patches of {patch}, and the network "
+            f"takes {wanted}; choose a smaller region."
+        )
+    valid = torch.zeros(len(cut), wanted, dtype=torch.bool)
+    valid[:, :own] = True
+    return PatchedVectors(torch.nn.functional.pad(cut, (0, 0, 0, wanted - own)), valid)
+
+
+def join_patched(
+    sources: Iterable[NDArray[np.float32]], patch: int = 16, n_patches: int | None = None
+) -> PatchedVectors:
+    """Patch the vectors of several subjects, whatever their numbers of voxels, and stack them.
+
+    Parameters
+    ----------
+    sources
+        One array of shape (n, voxels) a subject.
+    n_patches
+        At least this many patches; those of the longest subject otherwise.
+    """
+    cut = [patch_vectors(source, patch) for source in sources if len(source)]
+    if not cut:
+        raise CalcarineError("There are no voxel vectors to train on; name at least one source.")
+    longest = max(part.n_patches for part in cut)
+    wanted = longest if n_patches is None else n_patches
+    if longest > wanted:
+        raise CalcarineError(
+            f"The longest vectors make {longest} patches of {patch}, and the network takes "
+            f"{wanted}; make it longer or choose a smaller region."
+        )
+    return PatchedVectors(
+        torch.cat([_lengthened(part.values, wanted) for part in cut]),
+        torch.cat([_lengthened(part.valid, wanted) for part in cut]),
+    )
+
+
+def _lengthened(tensor: torch.Tensor, wanted: int) -> torch.Tensor:
+    rest = tensor.new_zeros(len(tensor), wanted - tensor.shape[1], *tensor.shape[2:])
+    return torch.cat([tensor, rest], 1)
+
+
+def sine_positions(n: int, width: int) -> torch.Tensor:
+    """Fixed positions of tokens, shape (n + 1, width); the first row, of the class token, is 0.
+
+    Parameters
+    ----------
+    n
+        Patches.
+    width
+        Even.
+
+    Notes
+    -----
+    Sines fill the first half and cosines the second, of ``position / 10000^(2 i / width)``
+    (Vaswani et al. 2017, as masked autoencoders order them: He et al. 2022).
+    """
+    if width % 2:
+        raise CalcarineError(f"Positions need an even width, not {width}.")
+    rates = 1.0 / 10000 ** (np.arange(width // 2, dtype=np.float64) / (width / 2))
+    angles = np.arange(n, dtype=np.float64)[:, None] * rates
+    table = np.concatenate([np.sin(angles), np.cos(angles)], 1)
+    return torch.from_numpy(np.concatenate([np.zeros((1, width)), table]).astype(np.float32))

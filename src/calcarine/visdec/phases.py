@@ -1,0 +1,386 @@
+"""Vis-Dec: contrast, attend, diffuse (Sun et al. 2023).
+
+Each phase is a function that trains in a folder, continues there when it is called again, and
+returns what the next one begins from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.brain import BrainDataset, Responses, Split
+from calcarine.errors import CalcarineError
+from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, lent
+
+if TYPE_CHECKING:
+    import torch
+
+    from calcarine.diffusion.conditional import ConditionalDiffusion
+    from calcarine.training import TrainingConfig
+    from calcarine.visdec.augmentation import Augmentation
+    from calcarine.visdec.conditioner import Conditioner
+    from calcarine.visdec.cross_modal import GuidanceConfig
+    from calcarine.visdec.finetuning import AdaptationConfig
+    from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+    from calcarine.visdec.image_autoencoder import ImageAutoencoder
+    from calcarine.visdec.losses import ContrastConfig
+    from calcarine.visdec.pairs import Trials
+    from calcarine.visdec.patches import PatchedVectors
+    from calcarine.visdec.published_conditioner import PublishedConditioner
+
+_SEED_STEP = 7919
+
+
+@dataclass(frozen=True)
+class TrainingStimuli:
+    """Training responses of one split, with the stimuli that validate.
+
+    Attributes
+    ----------
+    responses : Responses
+        Single trials of training stimuli, scaled.
+    train, validation : tuple of str
+        Which stimuli train and which validate; test stimuli are in neither.
+    scale : VoxelScale
+        From the trials of the stimuli that train.
+    """
+
+    responses: Responses
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    scale: VoxelScale
+
+    @classmethod
+    def of(
+        cls,
+        dataset: BrainDataset,
+        split: Split,
+        roi: str,
+        share: float,
+        seed: int,
+        *,
+        together: bool = False,
+    ) -> TrainingStimuli:
+        """Carve a share of validation stimuli out of the training stimuli of a split.
+
+        ``together``: see :meth:`calcarine.visdec.brain_conditioning.VoxelScale.of`.
+        """
+        from calcarine.training import split_validation
+
+        rows, held_out = split_validation(split.train, share, seed)
+        train = tuple(split.train[i] for i in rows)
+        responses = dataset.train(split, roi)
+        inside = np.isin(responses.stimulus_ids, train)
+        scale = VoxelScale.of(responses.data[inside], together)
+        return cls(
+            replace(responses, data=scale.apply(responses.data)),
+            train,
+            tuple(split.train[i] for i in held_out),
+            scale,
+        )
+
+    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Single trials of some of the stimuli, shape (trial, voxel)."""
+        chosen = set(ids)
+        rows = [i for i, name in enumerate(self.responses.stimulus_ids) if name in chosen]
+        return self.responses.data[rows]
+
+
+def contrast(
+    folder: Path,
+    train: PatchedVectors,
+    validation: PatchedVectors,
+    shape: AutoencoderConfig,
+    training: TrainingConfig,
+    *,
+    config: ContrastConfig | None = None,
+    augmentation: Augmentation | None = None,
+    start: FMRIAutoencoder | None = None,
+    **options: Any,
+) -> FMRIAutoencoder:
+    """First phase: contrastive masked pre-training on unlabelled vectors (section 3.1).
+
+    Parameters
+    ----------
+    folder : Path
+        Of the training; the same folder continues.
+    train, validation : PatchedVectors
+    shape : AutoencoderConfig
+    start : FMRIAutoencoder, optional
+        Weights to begin from; random ones by the training's seed otherwise.
+    **options
+        Of :func:`calcarine.training.train`: provenance, progress, say.
+    """
+    from calcarine.training import train as run
+    from calcarine.visdec.encoder_storage import new_autoencoder
+    from calcarine.visdec.pretraining import ContrastPretraining
+
+    autoencoder = start or new_autoencoder(shape, training.seed)
+    task = ContrastPretraining(autoencoder, train, validation, config, augmentation)
+    run(task, training, folder, **options)
+    return task.autoencoder
+
+
+def attend(
+    folder: Path,
+    autoencoder: FMRIAutoencoder,
+    image: ImageAutoencoder,
+    stimuli: TrainingStimuli,
+    pictures: Callable[[Sequence[str]], NDArray[np.uint8]],
+    training: TrainingConfig,
+    *,
+    config: GuidanceConfig | None = None,
+    augmentation: Augmentation | None = None,
+    decoder_depth: int | None = None,
+    trials: Trials = "random",
+    **options: Any,
+) -> FMRIAutoencoder:
+    """Second phase: an image autoencoder guides the fMRI encoder (section 3.2).
+
+    Parameters
+    ----------
+    autoencoder : FMRIAutoencoder
+        From the first phase.
+    pictures : callable
+        Gives uint8 pictures (n, height, width, 3) of stimuli.
+    decoder_depth : int, optional
+        Blocks of the fMRI decoder that are kept (6 of 8 in the paper).
+    trials : {"one", "mean", "random"}
+        See :class:`calcarine.visdec.pairs.StimulusVectors`.
+    **options
+        As of :func:`contrast`.
+    """
+    import torch
+
+    from calcarine.training import train as run
+    from calcarine.visdec.cross_modal import (
+        CrossModalGuidance,
+        CrossModalNetwork,
+        GuidanceConfig,
+    )
+    from calcarine.visdec.pairs import StimulusVectors
+
+    config = config or GuidanceConfig()
+    _cut_decoder(autoencoder, decoder_depth)
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed + _SEED_STEP)
+        network = CrossModalNetwork(autoencoder, image, config.layers, config.direction)
+    network.freeze_unused(config)
+    patch = autoencoder.config.patch
+    task = CrossModalGuidance(
+        network,
+        StimulusVectors(stimuli.responses, stimuli.train, patch, trials=trials),
+        StimulusVectors(stimuli.responses, stimuli.validation, patch, trials=trials),
+        image.pixels(pictures(stimuli.train)),
+        image.pixels(pictures(stimuli.validation)),
+        config,
+        augmentation,
+    )
+    run(task, training, folder, **options)
+    return network.fmri
+
+
+def _cut_decoder(autoencoder: FMRIAutoencoder, depth: int | None) -> None:
+    if depth is None:
+        return
+    if not 1 <= depth <= autoencoder.config.decoder_depth:
+        raise CalcarineError(
+            f"The fMRI decoder has {autoencoder.config.decoder_depth} blocks, so {depth} of them "
+            "cannot be kept."
+        )
+    autoencoder.decoder_blocks = autoencoder.decoder_blocks[:depth]
+    autoencoder.config = replace(autoencoder.config, decoder_depth=depth)
+
+
+def diffuse(
+    folder: Path,
+    autoencoder: FMRIAutoencoder | PublishedConditioner,
+    model: ConditionalDiffusion,
+    stimuli: TrainingStimuli,
+    latents: Callable[[Sequence[str]], NDArray[np.float32]],
+    training: TrainingConfig | None,
+    *,
+    config: AdaptationConfig | None = None,
+    augmentation: Augmentation | None = None,
+    trials: Trials = "random",
+    contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
+    **options: Any,
+) -> BrainConditioning:
+    """Third phase: the diffusion model learns to listen to the fMRI encoder (section 3.3).
+
+    Trained are the conditioner and, of the U-Net, cross-attention and the norm before it. The
+    model itself is as it was when this returns.
+
+    Parameters
+    ----------
+    autoencoder : FMRIAutoencoder or PublishedConditioner
+        From the second phase, the first, or a new one; or a published model of this phase, from
+        which training goes on.
+    latents : callable
+        Gives latents (n, channels, h, w) of stimuli on the scale that the U-Net sees.
+    training : TrainingConfig or None
+        None takes a published model as it is.
+    contexts : callable, optional
+        Gives contexts (n, tokens, width) of the text of stimuli, for ``config.align``.
+    **options
+        As of :func:`contrast`.
+    """
+    import torch
+
+    from calcarine.diffusion.conditional import freeze_except, trainable_parts
+    from calcarine.training import train as run
+    from calcarine.visdec.finetuning import AdaptationConfig, DiffusionAdaptation
+    from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
+    from calcarine.visdec.pairs import StimulusVectors
+
+    config = config or AdaptationConfig()
+    if config.align and training is not None:
+        check_text(model, config.tokens)
+    if isinstance(autoencoder, FMRIAutoencoder):
+        patch = autoencoder.config.patch
+    else:
+        patch = autoencoder.conditioner.encoder.config.patch
+    shown, held_out = (
+        StimulusVectors(stimuli.responses, ids, patch, trials=trials)
+        for ids in (stimuli.train, stimuli.validation)
+    )
+    conditioner, given = _conditioner(autoencoder, model, shown.n_patches, config, training)
+    if not config.drop_condition:  # nothing would ever train them
+        for parameter in (conditioner.empty, conditioner.empty_time):
+            if parameter is not None:
+                parameter.requires_grad_(False)
+    names = trainable_parts(model.unet)
+    kept = tuple(dict.fromkeys((*names, *given)))
+    with lent(model, kept, config.time_condition):
+        unet = dict(model.unet.named_parameters())
+        for name, weight in given.items():
+            unet[name].data.copy_(weight)
+        if training is not None:
+            freeze_except(model.unet, names)
+            shown_latents = torch.from_numpy(latents(stimuli.train))
+            if conditioner.latent is not None:
+                conditioner.begin_latent_at(shown_latents.mean(0))
+            task = DiffusionAdaptation(
+                conditioner,
+                model.unet,
+                model.scheduler,
+                shown,
+                held_out,
+                shown_latents,
+                torch.from_numpy(latents(stimuli.validation)),
+                config,
+                augmentation,
+                _targets(contexts, stimuli) if config.align else None,
+            )
+            run(task, training, folder, **options)
+        listening = {name: unet[name].detach().clone() for name in kept}
+    return BrainConditioning(conditioner.eval().requires_grad_(False), listening, stimuli.scale)
+
+
+def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
+    """Raise one sentence unless contexts of so many tokens can be aligned with a model's text."""
+    from calcarine.diffusion import LatentDiffusion
+
+    if not isinstance(model, LatentDiffusion):
+        raise CalcarineError(
+            f"The diffusion model {model.name} has no text, so conditions cannot be aligned with "
+            "it; set visdec.adapt.loss.align to 0."
+        )
+    if tokens not in (None, model.context_shape[0]):
+        raise CalcarineError(
+            f"Conditions of {tokens} tokens cannot be aligned with text of "
+            f"{model.context_shape[0]}; leave visdec.adapt.loss.tokens out, or set "
+            "visdec.adapt.loss.align to 0."
+        )
+
+
+def _targets(
+    contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None, stimuli: TrainingStimuli
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contexts that conditions are aligned with, of training and validation stimuli."""
+    import torch
+
+    if contexts is None:
+        raise CalcarineError(
+            "There is no text to align conditions with; set adapt.loss.align to 0."
+        )
+    return torch.from_numpy(contexts(stimuli.train)), torch.from_numpy(contexts(stimuli.validation))
+
+
+def _conditioner(
+    begin: FMRIAutoencoder | PublishedConditioner,
+    model: ConditionalDiffusion,
+    n_patches: int,
+    config: AdaptationConfig,
+    training: TrainingConfig | None,
+) -> tuple[Conditioner, dict[str, torch.Tensor]]:
+    """The conditioner to begin from, and weights that the U-Net begins from."""
+    import torch
+
+    from calcarine.visdec.conditioner import Conditioner
+    from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
+
+    if not isinstance(begin, FMRIAutoencoder):
+        _check_published(begin, n_patches, config)
+        return begin.conditioner, begin.unet_weights(model)
+    if training is None:
+        raise CalcarineError("Only a published conditioner can be taken as it is; train this one.")
+    tokens = config.tokens or getattr(model, "context_shape", (77,))[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed + 2 * _SEED_STEP)
+        conditioner = Conditioner(
+            begin.encoder,
+            n_patches,
+            tokens,
+            model.context_width,
+            model.time_embed_dim if config.time_condition else None,
+            latent_shape=model.latent_shape if config.latent else None,
+        )
+    start = _empty_context(model, tokens) if config.begin == "empty" else None
+    if start is not None:
+        conditioner.begin_at(start)
+    return conditioner, {}
+
+
+def _check_published(begin: PublishedConditioner, n_patches: int, config: AdaptationConfig) -> None:
+    """Raise one sentence where settings or the subject disagree with a published conditioner."""
+    shape, path = begin.conditioner.shape, begin.path
+    if shape["n_patches"] != n_patches:
+        raise CalcarineError(
+            f"{path} listens to {shape['n_patches']} patches of {shape['encoder']['patch']} "
+            f"voxels, and the responses make {n_patches}; take the subject and the region "
+            "(visdec.roi) that it was trained on."
+        )
+    if config.tokens not in (None, shape["tokens"]):
+        raise CalcarineError(
+            f"{path} makes {shape['tokens']} tokens and not the {config.tokens} of "
+            f"visdec.adapt.loss.tokens; set it to {shape['tokens']}."
+        )
+    if config.latent:
+        raise CalcarineError(
+            f"{path} tells no latent, as no published model does; set visdec.adapt.loss.latent to "
+            "0 and visdec.adapt.strength to 1."
+        )
+    if (shape["time_width"] is not None) != config.time_condition:
+        has = "a" if shape["time_width"] else "no"
+        raise CalcarineError(
+            f"{path} makes {has} time condition; set visdec.adapt.loss.time_condition="
+            f"{'true' if shape['time_width'] else 'false'}."
+        )
+
+
+def _empty_context(model: ConditionalDiffusion, tokens: int) -> torch.Tensor | None:
+    """What the model takes for no condition, where it knows that for so many tokens."""
+    import torch
+
+    from calcarine.diffusion import LatentDiffusion
+
+    if isinstance(model, LatentDiffusion) and model.context_shape[0] == tokens:
+        return torch.from_numpy(model.embed_text([""]))
+    return None

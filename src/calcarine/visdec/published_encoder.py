@@ -1,0 +1,353 @@
+"""Published checkpoints of MinD-Vis and Vis-Dec as our own autoencoder.
+
+Nothing in a file is run, so the authors' configuration, a pickled object, is not read; it is
+rebuilt from the shapes of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.nn import functional as F
+
+from calcarine.checkpoints.pickles import read_checkpoint
+from calcarine.errors import CalcarineError
+from calcarine.files import digest_file
+from calcarine.visdec.encoder_storage import (
+    POSITIONS,
+    has_own_positions,
+    new_autoencoder,
+    set_positions,
+)
+from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+from calcarine.visdec.patches import sine_positions
+
+__all__ = ["PublishedEncoder", "interpolated", "load_published_encoder", "named_weights"]
+
+_EMBEDDING = "patch_embed.proj.weight"
+_CONTAINERS = ("model", "model_state_dict", "state_dict")
+_DECODER = "decoder_"
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedEncoder:
+    """What a published file held.
+
+    Attributes
+    ----------
+    autoencoder
+        In float32, on the CPU, ready to predict.
+    config
+        Rebuilt from the shapes, but for the numbers of heads.
+    kind : {"pretrained", "finetuned"}
+        A masked autoencoder, or the encoder within a finetuned latent diffusion model.
+    has_decoder
+        False where the file holds an encoder only; the decoder of ``autoencoder`` is then new and
+        untrained, of the published sizes.
+    epoch
+        Of the training; None where the file does not say.
+    positions : {"sine", "other"}
+        "other" where they are not the fixed sines (learned, or stretched from another length);
+        they are kept, see :func:`calcarine.visdec.encoder_storage.set_positions`.
+    prefix
+        What the names of the encoder's weights begin with in the file.
+    dropped
+        How many weights of the file were left out, by the beginning of their names.
+    digest
+        SHA-256 of the file.
+    names
+        Of the weights that were taken, as the file has them.
+    """
+
+    autoencoder: FMRIAutoencoder
+    config: AutoencoderConfig
+    kind: Literal["pretrained", "finetuned"]
+    has_decoder: bool
+    epoch: int | None
+    positions: Literal["sine", "other"]
+    prefix: str
+    dropped: Mapping[str, int]
+    digest: str
+    names: tuple[str, ...]
+
+
+def load_published_encoder(
+    path: str | Path, *, heads: int = 16, decoder_heads: int = 16, prefix: str | None = None
+) -> PublishedEncoder:
+    """Read a checkpoint of MinD-Vis or Vis-Dec.
+
+    Parameters
+    ----------
+    path : str or Path
+        Either ``{"model": weights, "epoch", "config", ...}`` of a masked autoencoder,
+        ``{"model_state_dict": weights, ...}`` of a finetuned latent diffusion model, the weights
+        alone, or safetensors. Names may begin with ``module.``.
+    heads, decoder_heads
+        Shapes do not tell them; both published systems have 16.
+    prefix
+        Beginning of the encoder's names, such as ``cond_stage_model.mae.``; found by looking for
+        ``patch_embed.proj.weight`` when left out.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is missing, truncated, of a format before torch 1.6 or no such checkpoint, or
+        if weights are missing, of the wrong shape or not finite.
+
+    Notes
+    -----
+    Source: Chen et al. 2023 (MinD-Vis), Sun et al. 2023 (Vis-Dec): the layout of their files.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    container, weights = named_weights(content, path)
+    start = _prefix(weights, path) if prefix is None else prefix
+    own = {
+        key.removeprefix(start): value
+        for key, value in weights.items()
+        if key[: len(start)] == start
+    }
+    has_decoder = any(key.startswith(_DECODER) for key in own)
+    config = _config(own, path, heads, decoder_heads)
+    autoencoder = new_autoencoder(config)
+    expected = _expected(autoencoder, has_decoder)
+    _check(own, expected, path, start)
+    positions = _fill(autoencoder, {key: own[key].float() for key in expected}, own)
+    finetuned = container == "model_state_dict" or start.startswith("cond_stage_model")
+    epoch = content.get("epoch")
+    return PublishedEncoder(
+        autoencoder=autoencoder.eval(),
+        config=config,
+        kind="finetuned" if finetuned else "pretrained",
+        has_decoder=has_decoder,
+        epoch=epoch if type(epoch) is int else None,
+        positions=positions,
+        prefix=start,
+        dropped=_beginnings(set(weights) - {start + key for key in expected}),
+        digest=digest_file(path),
+        names=tuple(start + key for key in expected),
+    )
+
+
+def interpolated(
+    autoencoder: FMRIAutoencoder,
+    n_patches: int,
+    positions: Literal["sine", "interpolate"] = "sine",
+) -> FMRIAutoencoder:
+    """The same weights for vectors of another length.
+
+    Parameters
+    ----------
+    autoencoder
+        Stays as it is.
+    n_patches
+        Patches of the longest vector.
+    positions : {"sine", "interpolate"}
+        Sines computed for the new length, in which a patch keeps its position; or the old
+        positions stretched linearly over the new length, as the published code does.
+
+    Raises
+    ------
+    CalcarineError
+        If sines are asked of a network whose positions are others.
+    """
+    if n_patches < 1 or positions not in ("sine", "interpolate"):
+        raise CalcarineError(
+            f"An encoder takes 1 patch or more, with sine or interpolate positions, not "
+            f"{n_patches} with {positions}."
+        )
+    c = autoencoder.config
+    if c.embedding == "own" and n_patches != c.n_patches:
+        raise CalcarineError(
+            f"The {c.n_patches} patches of this encoder have weights of their own, so there are "
+            f"none for {n_patches} patches; take vectors of the same voxels."
+        )
+    if positions == "sine" and has_own_positions(autoencoder):
+        raise CalcarineError(
+            "The positions of this encoder are not the fixed sines, so those of another length "
+            "cannot be computed; give positions='interpolate'."
+        )
+    other = new_autoencoder(replace(autoencoder.config, n_patches=n_patches))
+    if positions == "interpolate":
+        tables = (autoencoder.encoder.positions, autoencoder.decoder_positions)
+        set_positions(other, *(_stretched(table, n_patches) for table in tables))
+    state = {k: value for k, value in autoencoder.state_dict().items() if k not in POSITIONS}
+    other.load_state_dict(
+        state | {k: value for k, value in other.state_dict().items() if k in POSITIONS}
+    )
+    return other.to(autoencoder.mask_token).train(autoencoder.training)
+
+
+def _stretched(table: torch.Tensor, n: int) -> torch.Tensor:
+    rest = F.interpolate(table[1:].T[None].float(), size=n, mode="linear", align_corners=False)
+    return torch.cat([table[:1].float(), rest[0].T])
+
+
+def named_weights(
+    content: Mapping[str, Any], path: Path
+) -> tuple[str | None, dict[str, torch.Tensor]]:
+    """Which part of the file holds the weights, and the weights."""
+    inside = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
+    named = content if inside is None else content[inside]
+    found = {
+        str(key).removeprefix("module."): value.detach()
+        for key, value in named.items()
+        if isinstance(value, torch.Tensor)
+    }
+    if not found:
+        raise CalcarineError(f"{path} holds no weights by name, so it is no published encoder.")
+    return inside, found
+
+
+def _prefix(weights: Mapping[str, torch.Tensor], path: Path) -> str:
+    """What comes before the name of the patch embedding, of voxels and not of pictures."""
+    starts = [
+        key.removesuffix(_EMBEDDING)
+        for key, value in weights.items()
+        if re.search(rf"(^|\.){re.escape(_EMBEDDING)}$", key) and value.ndim == 3
+    ]
+    if not starts:
+        raise CalcarineError(
+            f"{path} is no encoder of voxels: none of its {len(weights)} weights is a "
+            f"{_EMBEDDING} of three axes."
+        )
+    if len(starts) > 1:
+        raise CalcarineError(
+            f"{path} holds {len(starts)} encoders, named {', '.join(map(repr, starts))}; give one "
+            "of these as prefix."
+        )
+    return starts[0]
+
+
+def _config(
+    own: Mapping[str, torch.Tensor], path: Path, heads: int, decoder_heads: int
+) -> AutoencoderConfig:
+    """The configuration; what a missing weight would tell is as published, for it is told later."""
+    usual = AutoencoderConfig()
+
+    def size(key: str, axis: int, default: int) -> int:
+        found = own[key].shape[axis] if key in own and own[key].ndim > axis else 0
+        return found or default
+
+    def depth(blocks: str) -> int:
+        return len({key.split(".")[1] for key in own if re.match(rf"{blocks}\.\d+\.", key)})
+
+    dim = size(_EMBEDDING, 0, usual.dim)
+    head_width = usual.decoder_dim // usual.decoder_heads
+    decoder_dim = size("decoder_embed.weight", 0, decoder_heads * head_width)
+    for name, width, number in (
+        ("heads", dim, heads),
+        ("decoder_heads", decoder_dim, decoder_heads),
+    ):
+        if number < 1 or width % number:
+            raise CalcarineError(
+                f"{path} has tokens of width {width}, which {number} heads do not divide; give the "
+                f"number it was trained with as {name}."
+            )
+    return AutoencoderConfig(
+        n_patches=max(1, size("pos_embed", 1, usual.n_patches + 1) - 1),
+        patch=size(_EMBEDDING, 2, usual.patch),
+        dim=dim,
+        depth=depth("blocks") or usual.depth,
+        heads=heads,
+        mlp_ratio=_ratio(size("blocks.0.mlp.fc1.weight", 0, dim), dim),
+        decoder_dim=decoder_dim,
+        decoder_depth=depth("decoder_blocks") or usual.decoder_depth,
+        decoder_heads=decoder_heads,
+    )
+
+
+def _ratio(hidden: int, dim: int) -> float:
+    """A ratio that gives ``hidden`` back: division may round down."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _theirs(key: str) -> str:
+    """Published name of one of our weights."""
+    return key.removeprefix("encoder.").replace("patch_embed.", "patch_embed.proj.")
+
+
+def _expected(autoencoder: FMRIAutoencoder, has_decoder: bool) -> dict[str, tuple[int, ...]]:
+    """Published names and shapes of all that the file must hold."""
+    c = autoencoder.config
+    shapes = {
+        _theirs(key): tuple(value.shape)
+        for key, value in autoencoder.state_dict().items()
+        if has_decoder or key.startswith("encoder.")
+    }
+    # Theirs is a convolution over voxels, whose step is its width: the same as a linear layer.
+    shapes[_EMBEDDING] = (c.dim, 1, c.patch)
+    shapes["pos_embed"] = (1, c.n_patches + 1, c.dim)
+    if has_decoder:
+        shapes["decoder_pos_embed"] = (1, c.n_patches + 1, c.decoder_dim)
+    return shapes
+
+
+def _check(
+    own: Mapping[str, torch.Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    path: Path,
+    start: str,
+) -> None:
+    """Raise one sentence unless all weights are there, of the right shape, and finite."""
+    missing = [key for key in expected if key not in own]
+    if missing:
+        raise CalcarineError(
+            f"{path} lacks {start}{missing[0]} ({len(missing)} of {len(expected)} weights are "
+            "missing); copy it again, or take a file with the whole encoder."
+        )
+    for key, shape in expected.items():
+        found = own[key]
+        if tuple(found.shape) != shape:
+            raise CalcarineError(
+                f"{path} is another network: {start}{key} has shape {tuple(found.shape)} where "
+                f"{shape} follows from its other weights."
+            )
+        plain = found.is_floating_point() and found.is_cpu and found.layout is torch.strided
+        if not (plain and bool(torch.isfinite(found.float()).all())):
+            raise CalcarineError(
+                f"{path} holds values of {start}{key} that are no finite numbers; copy it again."
+            )
+
+
+def _fill(
+    autoencoder: FMRIAutoencoder, state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+) -> Literal["sine", "other"]:
+    """Load published weights and positions; which kind the positions are."""
+    tables = [autoencoder.encoder.positions, autoencoder.decoder_positions]
+    same = True
+    for place, key in enumerate(("pos_embed", "decoder_pos_embed")):
+        if key not in state:
+            continue
+        table = state.pop(key)[0]
+        # Sines that were stored in half precision are sines still.
+        allowed = 1e-5 + (torch.finfo(own[key].dtype).eps if own[key].element_size() < 4 else 0.0)
+        sines = sine_positions(len(table) - 1, table.shape[1])
+        if float((table - sines).abs().max()) > allowed:
+            tables[place], same = table, False
+    state[_EMBEDDING] = state[_EMBEDDING].squeeze(1)
+    autoencoder.load_state_dict(
+        {key: state.get(_theirs(key), value) for key, value in autoencoder.state_dict().items()}
+    )
+    if same:
+        return "sine"
+    set_positions(autoencoder, *tables)
+    return "other"
+
+
+def _beginnings(keys: set[str]) -> dict[str, int]:
+    """How many names begin in the same way: with their first two words, or up to a number."""
+    counts: Counter[str] = Counter()
+    for key in keys:
+        words = key.split(".")
+        number = next((place for place, word in enumerate(words) if word.isdigit()), len(words))
+        counts[".".join(words[: max(1, min(2, number, len(words) - 1))])] += 1
+    return dict(sorted(counts.items()))

@@ -1,1 +1,0 @@
-"""Pages for people: the human rating study and the gallery of a run."""

@@ -1,0 +1,224 @@
+"""The command on folders and tables of anybody."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from calcarine.audit import audit
+from calcarine.audit.folders import material_of_folders, read_responses
+from calcarine.audit.toy import Toy
+from calcarine.cli.main import app
+from calcarine.errors import CalcarineError
+
+CLAIM = ("--images", "images", "--truth", "truth")
+
+
+def save(folder, names, images):
+    folder.mkdir(exist_ok=True)
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(folder / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def claim(tmp_path_factory):
+    """A made-up claim as files, honest but for the scaler."""
+    root = tmp_path_factory.mktemp("claim")
+    toy = Toy(11, n_train=60, n_test=16, scale_with_test=True)
+    material = toy.material()
+    samples = material.choice.samples
+    n = len(material)
+    save(root / "truth", material.truth.ids, [material.truth.full(i) for i in range(n)])
+    save(root / "images", material.truth.ids, [material.recon.full(i) for i in range(n)])
+    save(root / "train", material.train.ids, [material.train.full(i) for i in range(60)])
+    save(
+        root / "samples",
+        [f"{key}_{s}" for key in material.truth.ids for s in range(5)],
+        [samples.full(i, s) for i in range(n) for s in range(5)],
+    )
+    trials = toy.trials()
+    table = pd.DataFrame(
+        {name: getattr(trials, name) for name in ("stimulus", "role", "session", "fold")}
+    )
+    table.assign(pretrain=trials.pretrain.astype(int)).to_csv(root / "trials.csv", index=False)
+    pairs = [toy.raw[toy.session == s] for s in range(4)]
+    np.savez(
+        root / "raw.npz",
+        responses=toy.raw,
+        scaler_sessions=np.arange(4),
+        scaler_mean=np.stack([part.mean(0) for part in pairs]),
+        scaler_scale=np.stack([part.std(0, ddof=1) for part in pairs]),
+    )
+    voxels = pd.DataFrame(toy.scaled[:, :6], columns=[f"v{i}" for i in range(6)])
+    pd.concat([table, voxels], axis=1).to_csv(root / "scaled.csv", index=False)
+    (prediction,) = material.predictions
+    order = np.arange(n)[::-1]
+    np.savez(
+        root / "predictions.npz",
+        predictions=prediction.values[order],
+        targets=prediction.truth[order],
+        train_targets=prediction.train,
+        ids=np.array(material.truth.ids)[order],
+    )
+    return root
+
+
+def run(monkeypatch, folder, *arguments):
+    monkeypatch.chdir(folder)
+    return CliRunner().invoke(app, ["audit", *arguments])
+
+
+def test_all_files_together(claim, monkeypatch):
+    found = run(
+        monkeypatch,
+        claim,
+        *CLAIM,
+        "--train",
+        "train",
+        "--ids",
+        "trials.csv",
+        "--responses",
+        "raw.npz",
+        "--predictions",
+        "predictions.npz",
+        "--samples",
+        "samples",
+        "--out",
+        "a.html",
+    )
+    assert found.exit_code == 1, found.output
+    content = json.loads((claim / "a.json").read_text())
+    told = {check["name"]: check["verdict"] for check in content["checks"]}
+    assert [name for name, verdict in told.items() if verdict == "failed"] == [
+        "statistics-from-test"
+    ]
+    assert "suspicious" not in told.values()
+    (scaling,) = [c for c in content["checks"] if c["name"] == "statistics-from-test"]
+    # Means and scales of four sessions, and the zeros of none: these responses are raw.
+    assert scaling["numbers"]["equal to those of training and test"] == 8
+    assert [n for n, verdict in told.items() if verdict == "cannot be told"] == [
+        "choices-on-test",
+        "numbers-from-pictures",
+    ]
+    assert "Means and scales made with test rows" in found.output
+    assert "a.html" in found.output and len(content["given"]) == 7
+
+
+def test_pictures_alone_pass_with_exit_code_0(claim, monkeypatch):
+    found = run(monkeypatch, claim, *CLAIM, "--out", "b.html")
+    assert found.exit_code == 0, found.output
+    assert "cannot be told" in found.output and (claim / "b.html").exists()
+
+
+def test_scaled_responses_in_one_table(claim):
+    material = material_of_folders(
+        claim / "images", claim / "truth", responses=claim / "scaled.csv"
+    )
+    assert material.responses.shape == (len(material.trials.stimulus), 6)
+    assert not material.statistics
+
+
+def test_the_table_of_trials_still_counts_beside_responses_with_trials_of_their_own(claim):
+    """What one file leaves out the other says; where they differ, that is said."""
+    table = pd.read_csv(claim / "trials.csv", dtype=str)
+    leak = table.index[table["stimulus"] == "test-003"][0]
+    table.loc[leak, "role"] = "train"
+    table[["stimulus", "role"]].to_csv(claim / "leak.csv", index=False)
+    own = pd.read_csv(claim / "scaled.csv", dtype=str)
+    own.drop(columns="role").to_csv(claim / "no-role.csv", index=False)
+    material = material_of_folders(
+        claim / "images",
+        claim / "truth",
+        ids=claim / "leak.csv",
+        responses=claim / "no-role.csv",
+    )
+    assert material.trials.role[leak] == "train" and material.trials.fold is not None
+    found = audit(material, ["split-leaks"]).findings["split-leaks"]
+    assert found.verdict == "failed" and "test-003" in found.sentence
+    with pytest.raises(CalcarineError, match=r"leak\.csv and .*scaled\.csv differ in the column r"):
+        material_of_folders(
+            claim / "images",
+            claim / "truth",
+            ids=claim / "leak.csv",
+            responses=claim / "scaled.csv",
+        )
+
+
+def test_a_table_may_write_names_with_their_endings(claim):
+    table = pd.read_csv(claim / "trials.csv", dtype=str)
+    table["stimulus"] += ".png"
+    table.to_csv(claim / "endings.csv", index=False)
+    material = material_of_folders(claim / "images", claim / "truth", ids=claim / "endings.csv")
+    told = audit(material, ["split-leaks", "chosen-stimuli"]).findings
+    assert {found.verdict for found in told.values()} == {"passed"}
+
+
+@pytest.mark.parametrize("names", [("ses-01", "ses-02"), ("1", "2"), (1.0, 2.0)])
+def test_scalers_belong_to_sessions_by_name(claim, tmp_path, rng, names):
+    stimulus = np.array([f"s{i}" for i in range(16)])
+    session = np.array([names[i % 2] for i in range(16)])
+    values = rng.normal(size=(16, 4)) + 9 * (np.arange(16) % 2)[:, None]
+    role = np.array(["train"] * 12 + ["test"] * 4)
+    train = values[:12]
+    arrays = {
+        "responses": values,
+        "stimulus": stimulus,
+        "session": session,
+        "role": role,
+        "scaler_sessions": np.array(names[::-1]),
+        "scaler_mean": np.stack([train[1::2].mean(0), train[0::2].mean(0)]),
+    }
+    np.savez(tmp_path / "r.npz", **arrays)
+    _, _, found = read_responses(tmp_path / "r.npz", None)
+    for one in found:
+        np.testing.assert_allclose(one.stored, one.by_train)
+    np.savez(tmp_path / "r.npz", **{**arrays, "scaler_sessions": np.array(["x", names[0]])})
+    with pytest.raises(CalcarineError, match="no trial is of session x"):
+        read_responses(tmp_path / "r.npz", None)
+
+
+def test_predictions_are_put_in_the_order_of_the_names(claim):
+    material = material_of_folders(
+        claim / "images", claim / "truth", predictions=claim / "predictions.npz"
+    )
+    stored = np.load(claim / "predictions.npz")
+    assert material.predictions[0].values[0] == pytest.approx(stored["predictions"][-1])
+    assert material.predictions[0].train.shape == (60, 24)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "the folder of a run, or --images DIR and --truth DIR"),
+        (("--images", "images"), "the folder of a run"),
+        (("runs/nothing",), "is no run"),
+        (("runs/nothing", "--train", "train"), "leave out --train"),
+        ((*CLAIM, "--method", "z"), "give a run"),
+        ((*CLAIM, "--train", "nowhere"), "no folder nowhere"),
+        ((*CLAIM, "--ids", "nowhere.csv"), "cannot be read"),
+        ((*CLAIM, "--ids", "bad.csv"), "no column stimulus"),
+        ((*CLAIM, "--ids", "strangers.csv"), "names none of the test pictures"),
+        ((*CLAIM, "--ids", "roles.csv"), "train or test, not 'validation'"),
+        ((*CLAIM, "--responses", "raw.npz"), "give --ids"),
+        ((*CLAIM, "--ids", "short.csv", "--responses", "raw.npz"), "a row of numbers for each"),
+        ((*CLAIM, "--responses", "truth/test-000.png"), "cannot be read"),
+        ((*CLAIM, "--predictions", "raw.npz"), "no array predictions"),
+        ((*CLAIM, "--predictions", "trials.csv"), "cannot be read as arrays"),
+        ((*CLAIM, "--samples", "truth"), "none of its samples"),
+        ((*CLAIM, "--other", "truth", "--other", "./truth"), "have one name"),
+        ((*CLAIM, "--numbers", "good"), "is no claimed score"),
+        ((*CLAIM, "--out", "page.pdf"), "end with .html"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(claim, monkeypatch, arguments, said):
+    (claim / "bad.csv").write_text("name,role\na,train\n")
+    (claim / "strangers.csv").write_text("stimulus,role\nsomebody,train\n")
+    (claim / "roles.csv").write_text("stimulus,role\ntest-000,validation\n")
+    (claim / "short.csv").write_text("stimulus,role\ntest-000,test\n")
+    found = run(monkeypatch, claim, *arguments)
+    assert isinstance(found.exception, CalcarineError), found.output
+    assert said in str(found.exception)
+    assert "\n" not in str(found.exception)

@@ -1,0 +1,92 @@
+import errno
+import os
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from calcarine.cli.main import _of_system
+from calcarine.files import is_part, read_json, remove_parts, space_told, write_bytes, written_aside
+from calcarine.files import local as files
+from calcarine.files.parquet import read_parquet
+
+
+def test_two_writers_of_one_file_have_parts_of_their_own(tmp_path):
+    with written_aside(tmp_path / "a.txt") as one, written_aside(tmp_path / "a.txt") as two:
+        assert one != two and is_part(one) and is_part(two)
+        one.write_text("one")
+        two.write_text("two")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "one"
+
+
+def test_a_name_as_long_as_a_disk_allows_can_be_written(tmp_path):
+    write_bytes(tmp_path / ("n" * 255), b"x")
+    assert (tmp_path / ("n" * 255)).read_bytes() == b"x"
+
+
+def test_only_what_was_left_half_written_is_removed(tmp_path):
+    kept = ["a.part", "a.txt", "b.0123456789.part", "a.h5.part.json", "c.partial"]
+    left = ["a.txt.0123abcd.part", f"0.{'ab' * 16}.partial"]
+    for name in [*kept, *left]:
+        place = tmp_path / "deep" / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("")
+    remove_parts(tmp_path)
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError('IoError(Os { code: 28, kind: StorageFull, message: "No space left" })'),
+    ],
+)
+def test_a_full_disk_names_the_file_its_place_and_what_is_free(tmp_path, monkeypatch, error):
+    usage = SimpleNamespace(free=1_234_567)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
+    wanted = pytest.raises(OSError, match=r"1\.2 MB are free in ")
+    with wanted as caught, written_aside(tmp_path / "new" / "a.bin"):
+        raise error
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "new" / "a.bin")
+    said = _of_system(caught.value)
+    assert str(tmp_path / "new" / "a.bin") in said and "Make room" in said
+    with pytest.raises(OSError, match=f"free in {tmp_path}"), space_told(tmp_path / "zarr"):
+        raise error
+
+
+def test_an_error_of_a_full_disk_without_a_file_names_places():
+    said = _of_system(OSError(errno.ENOSPC, "No space left on device"))
+    assert f"free in {os.getcwd()}" in said and "make room" in said
+    assert _of_system(OSError(5, "Input/output error")) == "Input/output error"
+
+
+def test_other_errors_stay_as_they_are(tmp_path):
+    with pytest.raises(ZeroDivisionError), written_aside(tmp_path / "a"):
+        raise ZeroDivisionError
+    with pytest.raises(PermissionError), space_told(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", "elsewhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"\xff\xfe1\0"])
+def test_what_is_no_json_is_one_kind_of_error(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_parquet_table_is_read_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.parquet"
+    table = pd.DataFrame({"id": ["abcdefgh", "secondid"], "n": [1, 2]}, index=["u", "v"])
+    table.to_parquet(path, compression=None)
+    pd.testing.assert_frame_equal(read_parquet(path), table)
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"secondid", b"second\xff\xfe"), whole[:50], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged or no Parquet"):
+            read_parquet(path)
+    with pytest.raises(FileNotFoundError):
+        read_parquet(tmp_path / "missing.parquet")
