@@ -168,7 +168,7 @@ def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     from calcarine.visdec.cross_modal import (
         CrossModalGuidance,
         CrossModalNetwork,
-        GuidanceConfig,
+        GuidanceLoss,
     )
     from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
 
@@ -187,7 +187,7 @@ def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     # The defaults of transformers are ViT-base with 8 decoder blocks at 224 px.
     made = new_image_autoencoder(norm_pix_loss=True, **(small if tiny else {}))
     image = ImageAutoencoder(made.model, 2 if tiny else 6)
-    config = GuidanceConfig()
+    config = GuidanceLoss()
     network = CrossModalNetwork(fmri_autoencoder(tiny, 6), image, config.layers, config.direction)
     stimuli = stimulus_vectors(tiny)
     side = int(image.model.config.image_size)
@@ -206,10 +206,10 @@ def third_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
         trainable_parts,
     )
     from calcarine.visdec.conditioner import Conditioner
-    from calcarine.visdec.finetuning import AdaptationConfig, DiffusionAdaptation
+    from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuneLoss
 
     model = random_class_conditional(tiny=tiny, seed=SEED)
-    stimuli, config = stimulus_vectors(tiny), AdaptationConfig(tokens=77)
+    stimuli, config = stimulus_vectors(tiny), FinetuneLoss(tokens=77)
     conditioner = Conditioner(
         fmri_autoencoder(tiny, 1).encoder,
         stimuli.n_patches,
@@ -221,7 +221,7 @@ def third_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     freeze_except(model.unet, trainable_parts(model.unet))
     draw = torch.Generator().manual_seed(SEED)
     latents = torch.randn(STIMULI, *model.latent_shape, generator=draw)
-    task = DiffusionAdaptation(
+    task = DiffusionFinetuning(
         conditioner, model.unet, model.scheduler, stimuli, stimuli, latents, latents, config
     )
     return task, {"lr": 5.3e-5, "clip": 0.5, "schedule": "constant"}

@@ -20,8 +20,8 @@ from calcarine.brain import BrainDataset, Split
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import (
+    AnalysisPlan,
     MeanResponses,
-    Questions,
     analyse,
     correlation_p,
     discoveries,
@@ -57,7 +57,7 @@ def main() -> None:
     stimuli = StimulusSet.from_scenes(7, range(options.stimuli), model.image_size)
     cut = int(options.stimuli * 0.8)
     split = Split("by number", stimuli.ids[:cut], stimuli.ids[cut:], "the first four fifths train")
-    questions = Questions(strengths=STRENGTHS, blocks=blocks)
+    questions = AnalysisPlan(strengths=STRENGTHS, blocks=blocks)
     features = extract_spaces(
         questions.spaces(),
         model,

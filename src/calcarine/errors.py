@@ -16,7 +16,7 @@ class LeakageError(CalcarineError):
     """Test data was about to reach a fit."""
 
 
-def memory_that_ran_out(error: BaseException) -> Literal["GPU", "machine"] | None:
+def out_of_memory(error: BaseException) -> Literal["GPU", "machine"] | None:
     """Whose memory ran out, if that is what an error says.
 
     Parameters

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 from calcarine.audit import (
     CHECKS,
     VERDICTS,
+    AuditInputs,
     Check,
-    Choice,
-    Material,
-    Number,
+    ClaimedScore,
+    FitStatistics,
     PictureSet,
     Prediction,
-    Statistics,
-    Trials,
+    SampleChoice,
+    TrialTable,
     audit,
     checks,
     read_numbers,
@@ -32,7 +32,7 @@ from calcarine.audit.intervals import at_least, share
 from calcarine.audit.sample_choice import likeness
 from calcarine.audit.selftest import PLANTED, Detection, detect
 from calcarine.audit.stimulus_names import Names, canonical, difference
-from calcarine.audit.toy import Toy, claimed
+from calcarine.audit.toy import ToyStudy, claimed
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols import score_arrays
@@ -52,7 +52,7 @@ def random_pictures(rng, n, side=32):
 def test_every_planted_mistake_is_found(planted, monkeypatch):
     if planted.check == SLOW:  # one protocol is enough, and all take a minute
         monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
-    wanted = {"cannot be told"} if planted.hidden else {"failed", "suspicious"}
+    wanted = {"inconclusive"} if planted.hidden else {"failed", "suspicious"}
     for seed in (101,) if planted.check == SLOW else (101, 102):
         assert audit(planted.make(seed), [planted.check]).findings[planted.check].verdict in wanted
 
@@ -99,11 +99,11 @@ def test_more_evidence_never_takes_a_flag_back(name):
     planted = next(each for each in LEAKS if each.name == name)
     whole = planted.make(101)
     for order in (list(INPUTS), list(INPUTS)[::-1]):
-        material, was = replace(whole, **INPUTS), False
+        inputs, was = replace(whole, **INPUTS), False
         for added in ["", *order]:
             if added:
-                material = replace(material, **{added: getattr(whole, added)})
-            verdict = audit(material, [planted.check]).findings[planted.check].verdict
+                inputs = replace(inputs, **{added: getattr(whole, added)})
+            verdict = audit(inputs, [planted.check]).findings[planted.check].verdict
             flagged = verdict in ("failed", "suspicious")
             assert flagged or not was, (added, verdict)
             was = was or flagged
@@ -112,24 +112,24 @@ def test_more_evidence_never_takes_a_flag_back(name):
 
 def test_a_prediction_that_can_be_made_again_is_asked_for_its_moments_too():
     """A rule that brings every batch to the targets' moments may give one row what it gave all."""
-    toy = Toy(3)
-    (each,) = toy.material().predictions
+    toy = ToyStudy(3)
+    (each,) = toy.inputs().predictions
     values = each.values - each.values.mean(0)
     values = values / values.std(0) * each.truth.std(0) + each.truth.mean(0)
     for again in (None, lambda rows: values[rows]):
         changed = Prediction("latents", values, each.truth, each.train, again)
-        found = audit(replace(toy.material(), predictions=[changed]), ["transductive-prediction"])
+        found = audit(replace(toy.inputs(), predictions=[changed]), ["transductive-prediction"])
         assert found.findings["transductive-prediction"].verdict == "failed"
 
 
 def test_pictures_that_collapsed_are_seen_beside_predictions_that_did_not(rng):
-    material = Toy(3).material()
-    one, two = (material.recon.full(row).astype(float) for row in (0, 1))
-    share = rng.random(len(material))
+    inputs = ToyStudy(3).inputs()
+    one, two = (inputs.recon.full(row).astype(float) for row in (0, 1))
+    share = rng.random(len(inputs))
     images = np.stack([np.rint(s * one + (1 - s) * two) for s in share]).astype(np.uint8)
-    recon = PictureSet.of(material.truth.ids, images)
-    for predictions in ((), material.predictions):
-        changed = replace(material, recon=recon, predictions=predictions)
+    recon = PictureSet.of(inputs.truth.ids, images)
+    for predictions in ((), inputs.predictions):
+        changed = replace(inputs, recon=recon, predictions=predictions)
         found = audit(changed, ["dimension-collapse"]).findings["dimension-collapse"]
         assert found.verdict == "suspicious"
 
@@ -176,7 +176,7 @@ def test_names_of_different_stimuli_stay_different(one, other):
 )
 def test_a_leak_by_an_id_that_is_written_otherwise(rng, test, train, verdict):
     bare = _bare(rng)
-    trials = Trials(np.array([test, train, "more"]), role=np.array(["test", "train", "train"]))
+    trials = TrialTable(np.array([test, train, "more"]), role=np.array(["test", "train", "train"]))
     found = audit(replace(bare, trials=trials), ["split-leaks"]).findings["split-leaks"]
     assert found.verdict == verdict
     if verdict == "failed":
@@ -186,13 +186,13 @@ def test_a_leak_by_an_id_that_is_written_otherwise(rng, test, train, verdict):
 def test_a_test_picture_that_the_table_has_in_training_leaks(rng):
     """Also where the table lists no test trial of it."""
     bare = _bare(rng)
-    trials = Trials(np.array(["s3", "s99"]), role=np.array(["train", "test"]))
+    trials = TrialTable(np.array(["s3", "s99"]), role=np.array(["train", "test"]))
     found = audit(replace(bare, trials=trials), ["split-leaks"]).findings["split-leaks"]
     assert found.verdict == "failed" and "s3" in found.sentence
 
 
 def test_pictures_named_otherwise_are_one_picture(rng):
-    trials = Trials(
+    trials = TrialTable(
         np.array(["a", "b"]),
         role=np.array(["train", "test"]),
         picture=np.array(["coco/000000000123.jpg", "123"]),
@@ -205,7 +205,7 @@ def test_test_stimuli_without_a_reconstruction_are_counted(rng):
     bare = _bare(rng)
     names = [*bare.truth.ids, "s98", "s99.png", "S99"]
     for kept, verdict in ((12, "passed"), (15, "suspicious")):
-        trials = Trials(np.array(names[:kept]), role=np.full(kept, "test"))
+        trials = TrialTable(np.array(names[:kept]), role=np.full(kept, "test"))
         found = audit(replace(bare, trials=trials), ["chosen-stimuli"]).findings["chosen-stimuli"]
         assert found.verdict == verdict
     assert found.numbers["test stimuli without a reconstruction"] == 2
@@ -213,7 +213,7 @@ def test_test_stimuli_without_a_reconstruction_are_counted(rng):
 
 def test_stimuli_of_one_common_light_are_not_taken_for_a_leak(rng):
     """Where every truth has one mean and contrast, a decoder may know both."""
-    material = Toy(4).material()
+    inputs = ToyStudy(4).inputs()
 
     def equal(side):
         images = np.stack([side.full(row).astype(float) for row in range(len(side))])
@@ -221,7 +221,7 @@ def test_stimuli_of_one_common_light_are_not_taken_for_a_leak(rng):
         images = 128 + 30 * images / images.std((1, 2), keepdims=True)
         return PictureSet.of(side.ids, np.rint(np.clip(images, 0, 255)).astype(np.uint8))
 
-    changed = replace(material, truth=equal(material.truth), recon=equal(material.recon))
+    changed = replace(inputs, truth=equal(inputs.truth), recon=equal(inputs.recon))
     found = audit(changed, ["transductive-prediction"]).findings["transductive-prediction"]
     assert found.verdict == "passed"
 
@@ -229,10 +229,10 @@ def test_stimuli_of_one_common_light_are_not_taken_for_a_leak(rng):
 def test_few_pictures_that_follow_the_brain_are_retrieval_and_not_ignorance(rng):
     """Without the training pictures, sharing them is what shows it."""
     planted = next(each for each in LEAKS if each.check == "retrieval")
-    material = planted.make(1)
+    inputs = planted.make(1)
     names = ["ignores-the-brain", "retrieval"]
-    for train, verdict in ((material.train, "failed"), (None, "suspicious")):
-        told = audit(replace(material, train=train), names).findings
+    for train, verdict in ((inputs.train, "failed"), (None, "suspicious")):
+        told = audit(replace(inputs, train=train), names).findings
         assert told["retrieval"].verdict == verdict
         assert told["ignores-the-brain"].verdict == "passed"
 
@@ -248,12 +248,12 @@ def test_every_check_is_the_target_of_a_planted_mistake():
 def test_detections_are_counted():
     planted = [each for each in PLANTED if each.check == "repeats-over-folds"]
     (found,) = detect(range(2), planted)
-    assert (found.n, found.found, found.untold, found.right) == (2, 2, 0, True)
+    assert (found.n, found.found, found.inconclusive, found.right) == (2, 2, 0, True)
     assert found.row()[2] == "2 of 2"
 
 
 @pytest.mark.parametrize(
-    ("kind", "found", "untold", "right"),
+    ("kind", "found", "inconclusive", "right"),
     [
         ("mistake", 10, 0, True),
         ("mistake", 8, 2, True),
@@ -265,11 +265,11 @@ def test_detections_are_counted():
     ],
 )
 def test_the_self_test_passes_only_if_mistakes_are_found_and_none_is_made_up(
-    kind, found, untold, right
+    kind, found, inconclusive, right
 ):
     hidden = kind == "hidden"
     planted = next(p for p in (CLEAN if kind == "nothing" else LEAKS) if p.hidden == hidden)
-    assert Detection(planted, 10, found, untold, {}).right is right
+    assert Detection(planted, 10, found, inconclusive, {}).right is right
 
 
 def test_one_wrong_row_of_the_self_test_ends_with_exit_code_1(monkeypatch):
@@ -299,7 +299,7 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
         0,
         255,
     ).astype(np.uint8)
-    found = audit(Material("only pictures", PictureSet.of(truth.ids, noisy), truth))
+    found = audit(AuditInputs("only pictures", PictureSet.of(truth.ids, noisy), truth))
     told = {name: f.verdict for name, f in found.findings.items()}
     for name in (
         "split-leaks",
@@ -313,7 +313,7 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
         SLOW,
         "score-by-distance",
     ):
-        assert told[name] == "cannot be told"
+        assert told[name] == "inconclusive"
     assert told["ignores-the-brain"] == "passed"
     # Half of every pixel is the truth's; the other half is unknown.
     assert told["pixel-blends"] == "suspicious"
@@ -329,30 +329,30 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
         assert {"name", "title", "question", "numbers", "tables"} <= check.keys()
         for table in check["tables"]:
             assert all(len(row) == len(table["columns"]) for row in table["rows"])
-    again = audit(found.material).content()
+    again = audit(found.inputs).content()
     assert again == found.content()
 
 
 def statistics(stored, train, both):
     unit = both.std(0)
-    return Statistics("mean", stored, train.mean(0), both.mean(0), unit)
+    return FitStatistics("mean", stored, train.mean(0), both.mean(0), unit)
 
 
 @pytest.mark.parametrize(
-    ("which", "verdict"), [("train", "passed"), ("both", "failed"), ("other", "cannot be told")]
+    ("which", "verdict"), [("train", "passed"), ("both", "failed"), ("other", "inconclusive")]
 )
 def test_a_stored_mean_tells_whose_it_is(rng, which, verdict):
     train, test = rng.normal(3, 2, (50, 7)), rng.normal(3, 2, (20, 7))
     both = np.concatenate([train, test])
     stored = {"train": train, "both": both, "other": test}[which].mean(0).astype(np.float32)
-    material = replace(_bare(rng), statistics=[statistics(stored.astype(np.float64), train, both)])
-    found = audit(material, ["statistics-from-test"])
+    inputs = replace(_bare(rng), statistics=[statistics(stored.astype(np.float64), train, both)])
+    found = audit(inputs, ["statistics-from-test"])
     assert found.findings["statistics-from-test"].verdict == verdict
 
 
 def _bare(rng, n=12):
     ids = [f"s{i}" for i in range(n)]
-    return Material("bare", *(PictureSet.of(ids, random_pictures(rng, n)) for _ in range(2)))
+    return AuditInputs("bare", *(PictureSet.of(ids, random_pictures(rng, n)) for _ in range(2)))
 
 
 def test_a_prediction_that_needs_the_others_is_found_by_asking_for_it_alone(rng):
@@ -375,8 +375,8 @@ def test_the_weights_of_a_blend_are_told(rng):
     truth, low = (PictureSet.of(ids, random_pictures(rng, 12)) for _ in range(2))
     mixed = np.stack([0.3 * truth.full(i) + 0.7 * low.full(i) for i in range(12)])
     recon = PictureSet.of(ids, np.rint(mixed).astype(np.uint8))
-    material = Material("mixed", recon, truth, others={"low": low})
-    found = audit(material, ["pixel-blends"]).findings["pixel-blends"]
+    inputs = AuditInputs("mixed", recon, truth, others={"low": low})
+    found = audit(inputs, ["pixel-blends"]).findings["pixel-blends"]
     assert found.verdict == "failed"
     assert found.tables[0].rows[0][:3] == (
         "the truth + low",
@@ -393,8 +393,8 @@ def test_folds_of_a_run_keep_their_own_training_sets(rng):
     names = ["split-leaks", "near-duplicates", "retrieval"]
     recon = PictureSet.of(ids, random_pictures(rng, 12))
     for allowed, verdict in ((~np.eye(12, dtype=bool), "passed"), (None, "failed")):
-        material = Material("folds", recon, everything, train=everything, allowed=allowed)
-        told = {name: f.verdict for name, f in audit(material, names).findings.items()}
+        inputs = AuditInputs("folds", recon, everything, train=everything, allowed=allowed)
+        told = {name: f.verdict for name, f in audit(inputs, names).findings.items()}
         assert told["split-leaks"] == told["near-duplicates"] == verdict
         assert told["retrieval"] == "passed"
 
@@ -404,18 +404,18 @@ def test_a_blind_rule_that_chooses_otherwise_fails(rng):
     samples = PictureSet.of(ids, rng.integers(0, 256, (12, 3, 32, 32, 3), dtype=np.uint8))
     bare, chosen = _bare(rng), np.arange(12) % 3
     for blind, verdict in ((chosen, "passed"), ((chosen + 1) % 3, "failed")):
-        material = replace(bare, choice=Choice(samples, chosen, blind))
-        found = audit(material, ["best-of-samples"]).findings["best-of-samples"]
+        inputs = replace(bare, choice=SampleChoice(samples, chosen, blind))
+        found = audit(inputs, ["best-of-samples"]).findings["best-of-samples"]
         assert found.verdict == verdict
 
 
 def test_a_choice_that_is_often_but_not_always_the_best_is_only_suspicious(rng):
-    material = Toy(6).material()
-    samples = material.choice.samples
-    best = likeness(material, material.choice)["pixel correlation"].argmax(axis=1)
+    inputs = ToyStudy(6).inputs()
+    samples = inputs.choice.samples
+    best = likeness(inputs, inputs.choice)["pixel correlation"].argmax(axis=1)
     mixed = np.where(rng.random(len(best)) < 0.5, best, rng.integers(5, size=len(best)))
     for chosen, verdict in ((mixed, "suspicious"), (best, "failed")):
-        changed = replace(material, choice=Choice(samples, chosen))
+        changed = replace(inputs, choice=SampleChoice(samples, chosen))
         found = audit(changed, ["best-of-samples"]).findings["best-of-samples"]
         assert found.verdict == verdict
 
@@ -427,7 +427,7 @@ def test_samples_that_are_alike_leave_nothing_to_pick(rng):
     alike = np.repeat(pictures[:, :1], 3, axis=1)
     half = np.concatenate([alike[:6], pictures[6:]])
     for samples, hits in ((alike, None), (half, "of 6")):
-        choice = Choice(PictureSet.of(ids, samples), np.zeros(12, int))
+        choice = SampleChoice(PictureSet.of(ids, samples), np.zeros(12, int))
         found = audit(replace(bare, choice=choice), ["best-of-samples"]).findings["best-of-samples"]
         assert found.verdict == "passed"
         rows = [row for table in found.tables for row in table.rows]
@@ -436,10 +436,10 @@ def test_samples_that_are_alike_leave_nothing_to_pick(rng):
 
 def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(monkeypatch):
     monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
-    material = Toy(5, n_test=12).material()
+    inputs = ToyStudy(5, n_test=12).inputs()
     for change, verdict in ((0.05, "failed"), (-0.05, "suspicious"), (0.0, "passed")):
-        numbers = [replace(n, value=n.value + change) for n in material.numbers]
-        found = audit(replace(material, numbers=numbers), [SLOW]).findings[SLOW]
+        numbers = [replace(n, value=n.value + change) for n in inputs.numbers]
+        found = audit(replace(inputs, numbers=numbers), [SLOW]).findings[SLOW]
         assert found.verdict == verdict
 
 
@@ -453,16 +453,16 @@ def test_similarities_averaged_over_samples_are_an_honest_definition(rng, monkey
     value = next(r["value"] for r in scored if r["metric"] == metric)
     ids = [str(i) for i in range(16)]
     pictures = PictureSet.of(ids, recon), PictureSet.of(ids, truth)
-    number = Number("identification pixels", round(value, 3), 3)
-    material = Material("honest", *pictures, numbers=(number,))
-    found = audit(material, [SLOW]).findings[SLOW]
+    number = ClaimedScore("identification pixels", round(value, 3), 3)
+    inputs = AuditInputs("honest", *pictures, numbers=(number,))
+    found = audit(inputs, [SLOW]).findings[SLOW]
     assert found.verdict == "passed", found.sentence
     assert "similarities averaged over samples" in {row[3] for row in found.tables[0].rows}
 
 
 def test_pictures_that_nobody_named_are_not_one_picture():
     def look(picture, fold):
-        trials = Trials(
+        trials = TrialTable(
             stimulus=np.array(list("abcd")), picture=np.array(picture), fold=np.array(fold)
         )
         found = audit(replace(_bare(np.random.default_rng(0)), trials=trials), [check])
@@ -480,27 +480,27 @@ def test_repeats_are_known_by_their_ids_whatever_their_pictures_are_called(rng):
     for ids in (["a", "a", "b", "b"], ["a", "A.png", "b", "b"]):
         for picture in (None, np.array(["1", "2", "3", "4"])):
             for fold, verdict in (("0101", "failed"), ("0011", "passed")):
-                trials = Trials(np.array(ids), picture=picture, fold=np.array(list(fold)))
+                trials = TrialTable(np.array(ids), picture=picture, fold=np.array(list(fold)))
                 found = audit(replace(_bare(rng), trials=trials), [check]).findings[check]
                 assert found.verdict == verdict, (ids, picture, fold)
 
 
 def test_numbers_are_read_as_printed_and_found_by_their_definition():
     assert read_numbers("PixCorr .32, SSIM=0.431; 2-way pixels 78.4%") == (
-        Number("PixCorr", 0.32, 2),
-        Number("SSIM", 0.431, 3),
-        Number("2-way pixels", 0.784, 3),
+        ClaimedScore("PixCorr", 0.32, 2),
+        ClaimedScore("SSIM", 0.431, 3),
+        ClaimedScore("2-way pixels", 0.784, 3),
     )
     for text in ("PixCorr", "0.3", " ", "PixCorr high"):
         with pytest.raises(CalcarineError, match="claimed score"):
             read_numbers(text)
-    toy = Toy(5, n_test=12)
-    material = toy.material()
-    found = audit(material, [SLOW]).findings[SLOW]
+    toy = ToyStudy(5, n_test=12)
+    inputs = toy.inputs()
+    found = audit(inputs, [SLOW]).findings[SLOW]
     assert found.verdict == "passed" and "calcarine" in found.sentence
     named = {row[2] for row in found.tables[0].rows}
     assert "pixel correlation (calcarine)" in named and "SSIM (calcarine)" in named
-    assert claimed(material.truth, material.recon) == material.numbers
+    assert claimed(inputs.truth, inputs.recon) == inputs.numbers
 
 
 def test_effective_rank_and_span_have_closed_forms(rng):
@@ -534,5 +534,5 @@ def test_mistakes_of_the_caller_are_told_in_one_sentence(rng):
     with pytest.raises(CalcarineError, match="not finite"):
         Prediction("z", np.full((3, 2), np.nan))
     with pytest.raises(CalcarineError, match="train or test, not 'val'"):
-        toy = Toy(0)
+        toy = ToyStudy(0)
         toy.trials(role=np.full(len(toy.shown), "val"))

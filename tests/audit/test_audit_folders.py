@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from calcarine.audit import audit
-from calcarine.audit.folders import material_of_folders, read_responses
-from calcarine.audit.toy import Toy
+from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.toy import ToyStudy
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 
@@ -27,16 +27,16 @@ def save(folder, names, images):
 def claim(tmp_path_factory):
     """A made-up claim as files, honest but for the scaler."""
     root = tmp_path_factory.mktemp("claim")
-    toy = Toy(11, n_train=60, n_test=16, scale_with_test=True)
-    material = toy.material()
-    samples = material.choice.samples
-    n = len(material)
-    save(root / "truth", material.truth.ids, [material.truth.full(i) for i in range(n)])
-    save(root / "images", material.truth.ids, [material.recon.full(i) for i in range(n)])
-    save(root / "train", material.train.ids, [material.train.full(i) for i in range(60)])
+    toy = ToyStudy(11, n_train=60, n_test=16, scale_with_test=True)
+    inputs = toy.inputs()
+    samples = inputs.choice.samples
+    n = len(inputs)
+    save(root / "truth", inputs.truth.ids, [inputs.truth.full(i) for i in range(n)])
+    save(root / "images", inputs.truth.ids, [inputs.recon.full(i) for i in range(n)])
+    save(root / "train", inputs.train.ids, [inputs.train.full(i) for i in range(60)])
     save(
         root / "samples",
-        [f"{key}_{s}" for key in material.truth.ids for s in range(5)],
+        [f"{key}_{s}" for key in inputs.truth.ids for s in range(5)],
         [samples.full(i, s) for i in range(n) for s in range(5)],
     )
     trials = toy.trials()
@@ -54,14 +54,14 @@ def claim(tmp_path_factory):
     )
     voxels = pd.DataFrame(toy.scaled[:, :6], columns=[f"v{i}" for i in range(6)])
     pd.concat([table, voxels], axis=1).to_csv(root / "scaled.csv", index=False)
-    (prediction,) = material.predictions
+    (prediction,) = inputs.predictions
     order = np.arange(n)[::-1]
     np.savez(
         root / "predictions.npz",
         predictions=prediction.values[order],
         targets=prediction.truth[order],
         train_targets=prediction.train,
-        ids=np.array(material.truth.ids)[order],
+        ids=np.array(inputs.truth.ids)[order],
     )
     return root
 
@@ -99,7 +99,7 @@ def test_all_files_together(claim, monkeypatch):
     (scaling,) = [c for c in content["checks"] if c["name"] == "statistics-from-test"]
     # Means and scales of four sessions, and the zeros of none: these responses are raw.
     assert scaling["numbers"]["equal to those of training and test"] == 8
-    assert [n for n, verdict in told.items() if verdict == "cannot be told"] == [
+    assert [n for n, verdict in told.items() if verdict == "inconclusive"] == [
         "choices-on-test",
         "numbers-from-pictures",
     ]
@@ -110,15 +110,13 @@ def test_all_files_together(claim, monkeypatch):
 def test_pictures_alone_pass_with_exit_code_0(claim, monkeypatch):
     found = run(monkeypatch, claim, *CLAIM, "--out", "b.html")
     assert found.exit_code == 0, found.output
-    assert "cannot be told" in found.output and (claim / "b.html").exists()
+    assert "inconclusive" in found.output and (claim / "b.html").exists()
 
 
 def test_scaled_responses_in_one_table(claim):
-    material = material_of_folders(
-        claim / "images", claim / "truth", responses=claim / "scaled.csv"
-    )
-    assert material.responses.shape == (len(material.trials.stimulus), 6)
-    assert not material.statistics
+    inputs = inputs_from_folders(claim / "images", claim / "truth", responses=claim / "scaled.csv")
+    assert inputs.responses.shape == (len(inputs.trials.stimulus), 6)
+    assert not inputs.statistics
 
 
 def test_the_table_of_trials_still_counts_beside_responses_with_trials_of_their_own(claim):
@@ -129,17 +127,17 @@ def test_the_table_of_trials_still_counts_beside_responses_with_trials_of_their_
     table[["stimulus", "role"]].to_csv(claim / "leak.csv", index=False)
     own = pd.read_csv(claim / "scaled.csv", dtype=str)
     own.drop(columns="role").to_csv(claim / "no-role.csv", index=False)
-    material = material_of_folders(
+    inputs = inputs_from_folders(
         claim / "images",
         claim / "truth",
         ids=claim / "leak.csv",
         responses=claim / "no-role.csv",
     )
-    assert material.trials.role[leak] == "train" and material.trials.fold is not None
-    found = audit(material, ["split-leaks"]).findings["split-leaks"]
+    assert inputs.trials.role[leak] == "train" and inputs.trials.fold is not None
+    found = audit(inputs, ["split-leaks"]).findings["split-leaks"]
     assert found.verdict == "failed" and "test-003" in found.sentence
     with pytest.raises(CalcarineError, match=r"leak\.csv and .*scaled\.csv differ in the column r"):
-        material_of_folders(
+        inputs_from_folders(
             claim / "images",
             claim / "truth",
             ids=claim / "leak.csv",
@@ -151,8 +149,8 @@ def test_a_table_may_write_names_with_their_endings(claim):
     table = pd.read_csv(claim / "trials.csv", dtype=str)
     table["stimulus"] += ".png"
     table.to_csv(claim / "endings.csv", index=False)
-    material = material_of_folders(claim / "images", claim / "truth", ids=claim / "endings.csv")
-    told = audit(material, ["split-leaks", "chosen-stimuli"]).findings
+    inputs = inputs_from_folders(claim / "images", claim / "truth", ids=claim / "endings.csv")
+    told = audit(inputs, ["split-leaks", "chosen-stimuli"]).findings
     assert {found.verdict for found in told.values()} == {"passed"}
 
 
@@ -181,12 +179,12 @@ def test_scalers_belong_to_sessions_by_name(claim, tmp_path, rng, names):
 
 
 def test_predictions_are_put_in_the_order_of_the_names(claim):
-    material = material_of_folders(
+    inputs = inputs_from_folders(
         claim / "images", claim / "truth", predictions=claim / "predictions.npz"
     )
     stored = np.load(claim / "predictions.npz")
-    assert material.predictions[0].values[0] == pytest.approx(stored["predictions"][-1])
-    assert material.predictions[0].train.shape == (60, 24)
+    assert inputs.predictions[0].values[0] == pytest.approx(stored["predictions"][-1])
+    assert inputs.predictions[0].train.shape == (60, 24)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calcarine.audit import Material, PictureSet, audit
+from calcarine.audit import AuditInputs, PictureSet, audit
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.dataset import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.reconstructions import CHOSEN
-from calcarine.experiment.run_audit import _by_test_too, material_of_run
+from calcarine.experiment.run_audit import _by_test_too, inputs_from_run
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear import load, save
@@ -64,7 +64,7 @@ def experiment(model, *settings):
 
 
 def of_run(path, method=None):
-    return material_of_run(Workspace(RunDirectory(path)), method)
+    return inputs_from_run(Workspace(RunDirectory(path)), method)
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def test_sessions_scaled_by_test_trials_are_found(rng, method, verdict):
         assert not statistics
         return
     pair = (PictureSet.of(split.test, pictures[12:]) for _ in range(2))
-    material = Material("toy", *pair, statistics=statistics)
-    found = audit(material, ["statistics-from-test"]).findings["statistics-from-test"]
+    inputs = AuditInputs("toy", *pair, statistics=statistics)
+    found = audit(inputs, ["statistics-from-test"]).findings["statistics-from-test"]
     assert found.verdict == verdict
     assert found.numbers["equal to those of training and test"] == 1
 
@@ -125,9 +125,9 @@ def test_an_honest_run_passes(finished):
 
 
 def test_scores_of_a_run_come_from_its_pictures(finished):
-    material = of_run(finished, "direct ridge")
-    found = audit(material, ["numbers-from-pictures"]).findings["numbers-from-pictures"]
-    assert len(material.numbers) == 2 and found.verdict == "passed"
+    inputs = of_run(finished, "direct ridge")
+    found = audit(inputs, ["numbers-from-pictures"]).findings["numbers-from-pictures"]
+    assert len(inputs.numbers) == 2 and found.verdict == "passed"
     assert "calcarine" in found.sentence
 
 
@@ -193,10 +193,10 @@ def test_an_index_that_lacks_test_stimuli_is_one_sentence(copy):
 
 def test_a_choice_that_the_rule_does_not_make_is_found(copy):
     folder = copy / "reconstructions"
-    material = of_run(copy)
+    inputs = of_run(copy)
     row = 3
-    other = 1 - int(material.choice.chosen[row])
-    stem = material.truth.ids[row]
+    other = 1 - int(inputs.choice.chosen[row])
+    stem = inputs.truth.ids[row]
     shutil.copy(folder / "zc" / f"{stem}_{other:02d}.png", folder / "zc_chosen" / f"{stem}_00.png")
     assert verdicts(copy, ["best-of-samples"]) == {"best-of-samples": "failed"}
 

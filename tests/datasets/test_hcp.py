@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from calcarine.cli.datasets import datasets_app
 from calcarine.datasets import hcp, registry
-from calcarine.datasets.hcp._cifti import Recording, normalised
+from calcarine.datasets.hcp._cifti import CiftiRecording, normalised
 from calcarine.errors import CalcarineError
 from calcarine.visdec.vectors import pad_to_patches
 
@@ -158,7 +158,7 @@ def test_integers_with_a_scale_are_read_in_their_unit(tmp_path):
     image.nifti_header.set_slope_inter(0.5, 3)
     image.to_filename(tmp_path / "x.dtseries.nii")
     wanted = nibabel.load(tmp_path / "x.dtseries.nii").get_fdata()
-    found = Recording.open(tmp_path / "x.dtseries.nii")
+    found = CiftiRecording.open(tmp_path / "x.dtseries.nii")
     assert (found.frames, found.tr) == (7, 0.72)
     np.testing.assert_allclose(found.read(np.array([0, 3, 4])), wanted[:, [0, 3, 4]], rtol=1e-6)
 

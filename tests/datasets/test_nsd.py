@@ -13,7 +13,7 @@ from scipy.io import loadmat, savemat
 
 from calcarine.datasets import nsd, registry
 from calcarine.datasets.nsd.betas import read_session, session_shape
-from calcarine.datasets.nsd.layout import Layout
+from calcarine.datasets.nsd.layout import NSDLayout
 from calcarine.datasets.prepare.engine import prepare
 from calcarine.errors import CalcarineError
 from calcarine.linear import ridge_cv
@@ -35,7 +35,7 @@ def folder(made, tmp_path):
 
 
 def files(folder, subject="subj01"):
-    return Layout(folder, subject)
+    return NSDLayout(folder, subject)
 
 
 def edit_table(path, change, separator="\t"):

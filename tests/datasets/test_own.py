@@ -20,7 +20,7 @@ from calcarine.datasets import own, registry
 from calcarine.datasets.described.description import validated
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeCV
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
 ALPHAS = np.logspace(-1, 5, 13)
@@ -158,8 +158,8 @@ def test_a_check_shows_paths_as_they_are_and_whole(width, monkeypatch, capsys):
     _print_findings(
         "Title",
         [
-            Finding("betas", "wrong", f"{path} is damaged", "30 trials", "get it again"),
-            Finding("trials", "ok", "90"),
+            CheckResult("betas", "wrong", f"{path} is damaged", "30 trials", "get it again"),
+            CheckResult("trials", "ok", "90"),
         ],
     )
     shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)

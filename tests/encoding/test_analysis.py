@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from calcarine.brain import Split
-from calcarine.encoding import Questions, analyse, permutation_p, simulate_voxels
+from calcarine.encoding import AnalysisPlan, analyse, permutation_p, simulate_voxels
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import StimulusSet
 
@@ -41,7 +41,7 @@ def world():
 def test_permutations_that_cannot_be_significant_are_refused(world):
     brain, features = world
     with pytest.raises(CalcarineError, match="0 or at least 19"):
-        analyse(brain, brain.splits, features, Questions(blocks=BLOCKS), n_permutations=18)
+        analyse(brain, brain.splits, features, AnalysisPlan(blocks=BLOCKS), n_permutations=18)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def found(world):
         brain,
         brain.splits,
         features,
-        Questions(blocks=BLOCKS),
+        AnalysisPlan(blocks=BLOCKS),
         n_boot=200,
         ceiling=ceiling,
         n_permutations=100,
@@ -154,7 +154,7 @@ def test_folds_are_put_together(world):
         )
         for k in range(4)
     ]
-    found = analyse(brain, folds, features, Questions(ask=("latents",)), n_boot=50)
+    found = analyse(brain, folds, features, AnalysisPlan(ask=("latents",)), n_boot=50)
     assert found.facts["test_stimuli"] == 520
     assert mean(found.regions, "r", region="early", space="z") > 0.6
     assert abs(mean(found.regions, "r", region="other", space="z")) < 0.05
@@ -178,7 +178,7 @@ def test_one_stimulus_left_out_at_a_time_has_no_bias(rng):
         brain,
         folds,
         features,
-        Questions(ask=("latents",)),
+        AnalysisPlan(ask=("latents",)),
         n_boot=10,
         alphas=np.array([1.0, 1e3, 1e6]),
     )
@@ -189,7 +189,7 @@ def test_wide_features_are_reduced_by_training_stimuli(world):
     brain, features = world
     wide = {name: np.repeat(values, 10, axis=1) for name, values in features.items()}
     one = analyse(
-        brain, brain.splits, wide, Questions(ask=("latents",), n_components=12), n_boot=10
+        brain, brain.splits, wide, AnalysisPlan(ask=("latents",), n_components=12), n_boot=10
     )
     assert mean(one.regions, "r", region="early", space="z") > 0.6
 
@@ -202,7 +202,7 @@ def test_test_stimuli_reach_no_principal_component(world):
     for name in ("z", "c", "zc@0.8"):
         changed[name] = features[name].copy()
         changed[name][~train] = changed[name][~train][:, ::-1] * 50
-    questions = Questions(ask=("latents",), n_components=5)
+    questions = AnalysisPlan(ask=("latents",), n_components=5)
     before, after = (
         analyse(brain, brain.splits, made, questions, n_boot=10) for made in (features, changed)
     )
@@ -214,20 +214,22 @@ def test_test_stimuli_reach_no_principal_component(world):
 def test_mistakes_are_told(world):
     brain, features = world
     with pytest.raises(CalcarineError, match="no encoding question colours"):
-        Questions(ask=("colours",))
+        AnalysisPlan(ask=("colours",))
     with pytest.raises(CalcarineError, match="needs names of blocks"):
-        Questions(ask=("blocks",))
+        AnalysisPlan(ask=("blocks",))
     with pytest.raises(CalcarineError, match=r"features of zc@0\.8 are missing"):
-        analyse(brain, brain.splits, {k: features[k] for k in ("z", "c")}, Questions(("latents",)))
+        analyse(
+            brain, brain.splits, {k: features[k] for k in ("z", "c")}, AnalysisPlan(("latents",))
+        )
     with pytest.raises(CalcarineError, match="at least one split"):
-        analyse(brain, [], features, Questions(("latents",)))
+        analyse(brain, [], features, AnalysisPlan(("latents",)))
 
 
 def test_stimuli_that_two_splits_test_are_refused(world):
     brain, features = world
     again = Split("again", brain.splits[0].train, brain.splits[0].test, "the same once more")
     with pytest.raises(CalcarineError, match=r"test the same stimuli.*dataset\.split"):
-        analyse(brain, [*brain.splits, again], features, Questions(ask=("latents",)))
+        analyse(brain, [*brain.splits, again], features, AnalysisPlan(ask=("latents",)))
 
 
 @pytest.mark.parametrize(("grid", "ends"), [((-2, 8), False), ((-6, 0), True)])
@@ -235,7 +237,7 @@ def test_penalties_that_end_too_soon_are_told(world, grid, ends):
     brain, features = world
     alphas = np.logspace(*grid, 11)
     found = analyse(
-        brain, brain.splits, features, Questions(ask=("latents",)), n_boot=100, alphas=alphas
+        brain, brain.splits, features, AnalysisPlan(ask=("latents",)), n_boot=100, alphas=alphas
     )
     assert (found.facts["at_edge"]["z"] > 0.5) == ends
     assert set(np.round(np.log10(found.voxels["alpha:z"]), 3)) <= set(np.round(np.log10(alphas), 3))

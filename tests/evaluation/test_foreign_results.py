@@ -8,19 +8,19 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from calcarine.audit.audit_inputs import Trials
-from calcarine.audit.folders import material_of_folders, read_responses
+from calcarine.audit.audit_inputs import TrialTable
+from calcarine.audit.folders import inputs_from_folders, read_responses
 from calcarine.cli.main import app
 from calcarine.cli.splits import _features
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import Settings, score_arrays, score_folder
+from calcarine.evaluation.protocols import ScoreSettings, score_arrays, score_folder
 from calcarine.evaluation.protocols.array_files import read_arrays, read_stack
 from calcarine.evaluation.protocols.extra_inputs import in_order
 from calcarine.evaluation.protocols.folders import open_folders
 from calcarine.stimuli import StimulusSet
 
 N, SIDE = 12, 10
-FAST = Settings(n_boot=20, n_permutations=19)
+FAST = ScoreSettings(n_boot=20, n_permutations=19)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_stacks_are_read_in_any_order_of_channels(tmp_path, truth, made, kind, e
     as_bytes = pictures if pictures.dtype == np.uint8 else np.rint(pictures * 255)
     np.testing.assert_array_equal(as_bytes, wanted)
     assert list(found.methods) == ["made"] and found.test.ids == [str(i) for i in range(N)]
-    material = material_of_folders(tmp_path / f"made.{end}", tmp_path / f"truth.{end}")
+    material = inputs_from_folders(tmp_path / f"made.{end}", tmp_path / f"truth.{end}")
     np.testing.assert_array_equal(material.recon.full(3), made[3, 0])
 
 
@@ -160,7 +160,7 @@ def test_files_that_are_no_stacks_are_one_sentence(tmp_path, truth):
     (tmp_path / "text.pt").write_text("no tensor")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:200])
     torch.save({"a": 1}, tmp_path / "dict.pt")
-    torch.save(Settings(), tmp_path / "object.pt")
+    torch.save(ScoreSettings(), tmp_path / "object.pt")
     for name, message in (
         ("two.npz", r"holds 2 \(a, b\)"),
         ("objects.npy", "Python objects"),
@@ -288,7 +288,7 @@ def test_features_and_responses_may_be_in_any_of_these_files(tmp_path):
     np.savez(tmp_path / "v.npz", responses=values)
     torch.save(torch.from_numpy(values), tmp_path / "v.pt")
     stimuli = StimulusSet.from_arrays(np.zeros((4, 6, 6, 3), np.uint8), list("abcd"))
-    trials = Trials(stimulus=np.array(list("abcd")))
+    trials = TrialTable(stimulus=np.array(list("abcd")))
     for name in ("v.npy", "v.npz", "v.pt"):
         rows = _features(str(tmp_path / name))(stimuli, ("d", "b"))
         np.testing.assert_array_equal(rows, values[[3, 1]])
@@ -307,12 +307,12 @@ def test_predictions_may_be_one_array(tmp_path, truth, made):
     np.savez(tmp_path / "p.npz", predictions=values, ids=np.arange(N))
     torch.save(torch.from_numpy(values), tmp_path / "p.pt")
     for name in ("p.npy", "p.npz", "p.pt"):
-        found = material_of_folders(tmp_path / "m", tmp_path / "t", predictions=tmp_path / name)
+        found = inputs_from_folders(tmp_path / "m", tmp_path / "t", predictions=tmp_path / name)
         order = [int(key) for key in found.truth.ids]
         np.testing.assert_array_equal(found.predictions[0].values, values[order])
     np.savez(tmp_path / "o.npz", predictions=values, ids=np.array(PLAIN, object))
     with pytest.raises(CalcarineError, match=r"o.npz: the array 'ids' holds Python objects"):
-        material_of_folders(tmp_path / "m", tmp_path / "t", predictions=tmp_path / "o.npz")
+        inputs_from_folders(tmp_path / "m", tmp_path / "t", predictions=tmp_path / "o.npz")
     with pytest.raises(CalcarineError, match=r"one array without a name, of shape \(12, 5\)"):
         read_arrays(tmp_path / "p.npy")
     result = CliRunner().invoke(

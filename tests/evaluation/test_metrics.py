@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from calcarine.errors import CalcarineError
 from calcarine.evaluation import metrics
 from calcarine.evaluation.protocols import score_arrays, similarity
-from calcarine.evaluation.structural_similarity import Moments, structure
+from calcarine.evaluation.structural_similarity import LocalMoments, structure
 
 N, S, HEIGHT, WIDTH = 5, 2, 17, 14
 
@@ -38,7 +38,7 @@ def pixel_correlations(truth: np.ndarray, recon: np.ndarray) -> np.ndarray:
 def ssims(truth: np.ndarray, recon: np.ndarray, kind: str = "2d") -> np.ndarray:
     """All pairs at once, averaged over samples."""
     x, y = (
-        Moments.of((p / 255 if p.dtype == np.uint8 else p) @ metrics.GRAY, kind)
+        LocalMoments.of((p / 255 if p.dtype == np.uint8 else p) @ metrics.GRAY, kind)
         for p in (truth[:, None, None], recon[None])
     )
     return structure(x, y).mean(axis=2)
@@ -105,7 +105,7 @@ def test_ssim_equals_scikit_image(pictures, kind):
     for i, j in itertools.product(range(N), repeat=2):
         expected = np.mean([reference_ssim(truth[i], sample, kind) for sample in recon[j]])
         assert matrix[i, j] == pytest.approx(expected, abs=1e-9)
-    x, y = (Moments.of(p / 255 @ metrics.GRAY, kind) for p in (truth, recon[:, 0]))
+    x, y = (LocalMoments.of(p / 255 @ metrics.GRAY, kind) for p in (truth, recon[:, 0]))
     own = ssims(truth, recon[:, :1], kind)
     np.testing.assert_allclose(structure(x, y), np.diagonal(own), atol=1e-13)
 

@@ -24,7 +24,7 @@ from calcarine.evaluation.protocols import published_definitions as definitions
 from calcarine.evaluation.protocols.inception_fid import FrechetInception
 from calcarine.evaluation.protocols.lpips import PerceptualDistance
 from calcarine.evaluation.protocols.network_features import KINDS, Networks
-from calcarine.evaluation.protocols.preprocess import MEANS, Recipe, tensorflow_resize
+from calcarine.evaluation.protocols.preprocess import MEANS, Preprocessing, tensorflow_resize
 from calcarine.features.image_networks import run_hooked
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (47, 61, 3)).astype(np.uint8)
@@ -42,7 +42,7 @@ def test_pillow_recipes_are_torchvisions_bit_by_bit(size, normalise):
                 transforms.Normalize(*MEANS[normalise]),
             ]
         )
-        recipe = Recipe("pil", None, (size,), 20, mode, normalise)
+        recipe = Preprocessing("pil", None, (size,), 20, mode, normalise)
         assert torch.equal(recipe.apply(PICTURE, (0, 0)), chain(Image.fromarray(PICTURE)))
 
 
@@ -56,7 +56,7 @@ def test_tensor_recipes_are_torchvisions_without_antialiasing(size):
             transforms.Normalize(*MEANS["imagenet"]),
         ]
     )
-    recipe = Recipe("tensor", sizes=((256, 256), size), normalise="imagenet")
+    recipe = Preprocessing("tensor", sizes=((256, 256), size), normalise="imagenet")
     ours = recipe.apply(PICTURE, (0, 0))
     assert torch.equal(ours, chain(Image.fromarray(PICTURE)))
     if size < 256:
@@ -168,7 +168,7 @@ def test_weights_are_read_from_the_folder_and_known_by_their_hash(no_cache, monk
     with pytest.raises(CalcarineError, match="does not fit the hash"):
         WeightsStore(no_cache).state(wanted)
     plain = WeightsFile("plain.pth", "https://example.org/plain.pth", "1 kB")
-    torch.save({"trap": Recipe()}, no_cache / "plain.pth")
+    torch.save({"trap": Preprocessing()}, no_cache / "plain.pth")
     with pytest.raises(CalcarineError, match="more than weights"):
         WeightsStore(no_cache).state(plain)
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.inference import ALPHA
-from calcarine.evaluation.protocols import Settings, score_arrays, score_folder, write_scores
+from calcarine.evaluation.protocols import ScoreSettings, score_arrays, score_folder, write_scores
 from calcarine.evaluation.protocols.compare import compare_scores, concept
 from calcarine.evaluation.protocols.published import (
     CONFIDENCE,
@@ -29,7 +29,7 @@ from calcarine.evaluation.protocols.result_table import (
 )
 
 N = 12
-FAST = Settings(n_boot=20, n_permutations=99)
+FAST = ScoreSettings(n_boot=20, n_permutations=99)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def folder_scores(folders, images, **settings):
     return score_folder(
         folders / "truth",
         folders / images,
-        settings=Settings(**{"n_boot": 20, "n_permutations": 99} | settings),
+        settings=ScoreSettings(**{"n_boot": 20, "n_permutations": 99} | settings),
     )
 
 

@@ -15,7 +15,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation import metrics
 from calcarine.evaluation.baselines import random_training_image, training_mean
 from calcarine.evaluation.judges import Judge, JudgeNet
-from calcarine.evaluation.protocols import Settings, TestSet, score_arrays, score_pictures
+from calcarine.evaluation.protocols import ScoreSettings, TestSet, score_arrays, score_pictures
 from calcarine.evaluation.protocols.image_stacks import from_array
 from calcarine.evaluation.scores import (
     Evaluation,
@@ -44,7 +44,7 @@ def score(truth, methods, *, floors=None, ids=IDS, categories=None, protocols=("
         {name: from_array(images, name) for name, images in methods.items()},
         floors={name: from_array(images, name) for name, images in (floors or {}).items()},
         categories=categories,
-        settings=Settings(protocols=protocols, **({"judge": None} | FAST | k)),
+        settings=ScoreSettings(protocols=protocols, **({"judge": None} | FAST | k)),
     )
 
 

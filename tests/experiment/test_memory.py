@@ -7,7 +7,7 @@ import torch
 
 from calcarine.cli import main
 from calcarine.diffusion import LatentDiffusion
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.memory import enough_memory
 from calcarine.experiment.run_directory import RunDirectory
@@ -37,8 +37,8 @@ def wrapped(error):
 @pytest.mark.parametrize("error", [*GPU, *MACHINE, *OTHER], ids=lambda e: str(e)[:30])
 def test_whose_memory_ran_out(error):
     expected = "GPU" if error in GPU else "machine" if error in MACHINE else None
-    assert memory_that_ran_out(error) == expected
-    assert memory_that_ran_out(wrapped(error)) == expected
+    assert out_of_memory(error) == expected
+    assert out_of_memory(wrapped(error)) == expected
 
 
 @pytest.mark.parametrize("error", GPU, ids=lambda e: str(e)[:30])

@@ -18,7 +18,7 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment, stages
 from calcarine.experiment.run_directory import RunDirectory, opened_run
 from calcarine.experiment.workspace import Workspace
-from calcarine.experiment.written_files import Made
+from calcarine.experiment.written_files import WrittenFiles
 from calcarine.files.locks import LOCK_NAME, folder_lock
 
 SETTINGS = [
@@ -251,11 +251,13 @@ def test_half_a_line_of_what_was_made_hides_no_other(tmp_path):
     file = tmp_path / "a.png"
     file.write_text("a")
     (tmp_path / ".stages").mkdir()
-    Made(tmp_path, "s", "k").add([file])
+    WrittenFiles(tmp_path, "s", "k").add([file])
     listed = tmp_path / ".stages" / "s.made"
     listed.write_text(listed.read_text() + '\n["b.png", "12')
-    Made(tmp_path, "s", "k").add([file])
-    assert Made(tmp_path, "s", "k").holds(file) and not Made(tmp_path, "s", "other").holds(file)
+    WrittenFiles(tmp_path, "s", "k").add([file])
+    assert WrittenFiles(tmp_path, "s", "k").holds(file) and not WrittenFiles(
+        tmp_path, "s", "other"
+    ).holds(file)
 
 
 def test_what_a_finished_stage_made_is_listed_the_same_interrupted_or_not(tmp_path):

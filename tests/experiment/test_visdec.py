@@ -387,10 +387,10 @@ def test_weights_that_met_the_test_responses_are_refused(
 
 def test_the_audit_knows_what_was_pretrained_on(finished):
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import material_of_run
+    from calcarine.experiment.run_audit import inputs_from_run
     from calcarine.experiment.workspace import Workspace
 
-    found = audit(material_of_run(Workspace(finished)), ["pretraining-on-test"]).findings
+    found = audit(inputs_from_run(Workspace(finished)), ["pretraining-on-test"]).findings
     assert found["pretraining-on-test"].verdict == "passed"
     assert "own, rest" in found["pretraining-on-test"].sentence
 

@@ -3,7 +3,7 @@ import pytest
 
 from calcarine.features import FeatureStore
 from calcarine.features._claims import Claims
-from calcarine.features.store import Space
+from calcarine.features.store import FeatureSpace
 
 
 def test_an_array_is_extracted_once_and_keyed_by_provenance(tmp_path):
@@ -123,7 +123,7 @@ def _two_killed_after_rename(folder, number):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         os.rename = rename
-        FeatureStore(folder).get_many([Space("a"), Space("b")], 8, _two, chunk=4)
+        FeatureStore(folder).get_many([FeatureSpace("a"), FeatureSpace("b")], 8, _two, chunk=4)
 
     one = mp.get_context("fork").Process(target=work)
     one.start()
@@ -145,7 +145,9 @@ def test_a_process_killed_while_it_gives_arrays_their_names_leaves_nothing_behin
         def never(rows):
             raise AssertionError("all was extracted")
 
-        found = FeatureStore(folder).get_many([Space("a"), Space("b")], 8, never, chunk=4)
+        found = FeatureStore(folder).get_many(
+            [FeatureSpace("a"), FeatureSpace("b")], 8, never, chunk=4
+        )
         for name, sign in (("a", 1), ("b", -1)):
             assert found[name][:].tolist() == [sign * (n + 1) for n in range(8)]
         assert {left.suffix for left in folder.iterdir()} == {".zarr"}
@@ -158,7 +160,9 @@ def test_an_array_that_is_deleted_is_extracted_again_whatever_a_killed_process_l
     assert _two_killed_after_rename(tmp_path, 2)
     for final in tmp_path.glob("*.zarr"):
         shutil.rmtree(final)
-    found = FeatureStore(tmp_path).get_many([Space("a"), Space("b")], 8, _two, chunk=4)
+    found = FeatureStore(tmp_path).get_many(
+        [FeatureSpace("a"), FeatureSpace("b")], 8, _two, chunk=4
+    )
     assert found["a"][:].tolist() == list(range(1, 9))
 
 
@@ -182,7 +186,7 @@ def _empty(path):
 
 def test_arrays_made_together_are_extracted_once(tmp_path):
     store, calls = FeatureStore(tmp_path), []
-    spaces = [Space("a", {"k": 1}, (3,)), Space("b@0.8:late", {"k": 2}, (2, 2))]
+    spaces = [FeatureSpace("a", {"k": 1}, (3,)), FeatureSpace("b@0.8:late", {"k": 2}, (2, 2))]
 
     def extract(rows):
         calls.append(rows.start)
@@ -197,7 +201,7 @@ def test_arrays_made_together_are_extracted_once(tmp_path):
 
 def test_what_is_there_may_be_asked_for_beside_what_is_missing(tmp_path):
     store = FeatureStore(tmp_path)
-    old, new = Space("a", {}, (1,)), Space("b", {}, (1,))
+    old, new = FeatureSpace("a", {}, (1,)), FeatureSpace("b", {}, (1,))
 
     def extract(rows):
         values = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]

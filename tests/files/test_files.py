@@ -6,14 +6,21 @@ import pandas as pd
 import pytest
 
 from calcarine.cli.main import _of_system
-from calcarine.files import is_part, read_json, remove_parts, space_told, write_bytes, written_aside
+from calcarine.files import (
+    atomic_write,
+    explain_full_disk,
+    is_partial_file,
+    read_json,
+    remove_partial_files,
+    write_bytes,
+)
 from calcarine.files import local as files
 from calcarine.files.parquet import read_parquet
 
 
 def test_two_writers_of_one_file_have_parts_of_their_own(tmp_path):
-    with written_aside(tmp_path / "a.txt") as one, written_aside(tmp_path / "a.txt") as two:
-        assert one != two and is_part(one) and is_part(two)
+    with atomic_write(tmp_path / "a.txt") as one, atomic_write(tmp_path / "a.txt") as two:
+        assert one != two and is_partial_file(one) and is_partial_file(two)
         one.write_text("one")
         two.write_text("two")
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
@@ -32,7 +39,7 @@ def test_only_what_was_left_half_written_is_removed(tmp_path):
         place = tmp_path / "deep" / name
         place.parent.mkdir(exist_ok=True)
         place.write_text("")
-    remove_parts(tmp_path)
+    remove_partial_files(tmp_path)
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == sorted(kept)
 
 
@@ -48,13 +55,13 @@ def test_a_full_disk_names_the_file_its_place_and_what_is_free(tmp_path, monkeyp
     usage = SimpleNamespace(free=1_234_567)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     wanted = pytest.raises(OSError, match=r"1\.2 MB are free in ")
-    with wanted as caught, written_aside(tmp_path / "new" / "a.bin"):
+    with wanted as caught, atomic_write(tmp_path / "new" / "a.bin"):
         raise error
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == str(tmp_path / "new" / "a.bin")
     said = _of_system(caught.value)
     assert str(tmp_path / "new" / "a.bin") in said and "Make room" in said
-    with pytest.raises(OSError, match=f"free in {tmp_path}"), space_told(tmp_path / "zarr"):
+    with pytest.raises(OSError, match=f"free in {tmp_path}"), explain_full_disk(tmp_path / "zarr"):
         raise error
 
 
@@ -65,9 +72,9 @@ def test_an_error_of_a_full_disk_without_a_file_names_places():
 
 
 def test_other_errors_stay_as_they_are(tmp_path):
-    with pytest.raises(ZeroDivisionError), written_aside(tmp_path / "a"):
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "a"):
         raise ZeroDivisionError
-    with pytest.raises(PermissionError), space_told(tmp_path):
+    with pytest.raises(PermissionError), explain_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", "elsewhere")
 
 

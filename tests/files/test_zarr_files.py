@@ -14,7 +14,6 @@ from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.datasets.prepare.store import PreparedSubject
 from calcarine.errors import CalcarineError
 from calcarine.features import FeatureStore
-from calcarine.features.store import Space
 from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
 from calcarine.linear import RidgeCV
 
@@ -42,7 +41,7 @@ def features(folder, **changes):
         rng = np.random.default_rng(rows.start)
         return {"z": rng.normal(size=(rows.stop - rows.start, 50)).astype(np.float32)}
 
-    return FeatureStore(folder).get_many([Space("z", {}, (50,))], 40, extract, 8)["z"]
+    return FeatureStore(folder).get_many([FeatureSpace("z", {}, (50,))], 40, extract, 8)["z"]
 
 
 def flip(path, rng):
@@ -175,7 +174,7 @@ def test_what_earlier_versions_wrote_is_read(tmp_path):
     assert not store.missing()
     np.testing.assert_array_equal(store.responses().values, wanted[0])
     np.testing.assert_array_equal(store.scaling().mean, wanted[1])
-    old = tmp_path / "f" / f"{Space('z', {}, (50,)).key()}.zarr"
+    old = tmp_path / "f" / f"{FeatureSpace('z', {}, (50,)).key()}.zarr"
     zarr.create_array(store=str(old), data=np.ones((40, 50), np.float32), chunks=(8, 50))
     assert features(tmp_path / "f")[:].sum() == 40 * 50
     (old / "zarr.json").write_text("")

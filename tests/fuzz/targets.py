@@ -371,9 +371,9 @@ CHECKS = [
 
 def audit_claim(folder: Path, responses: str, predictions: str) -> None:
     from calcarine.audit import audit
-    from calcarine.audit.folders import material_of_folders
+    from calcarine.audit.folders import inputs_from_folders
 
-    material = material_of_folders(
+    material = inputs_from_folders(
         folder / "images",
         folder / "truth",
         ids=folder / "ids.csv",
@@ -480,12 +480,12 @@ def score_run(folder: Path) -> None:
 
 def audit_run(folder: Path) -> None:
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import material_of_run
+    from calcarine.experiment.run_audit import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
     with opened_run(folder / "run", writes=False) as opened:
-        audit(material_of_run(Workspace(opened), None, (), 0), CHECKS)
+        audit(inputs_from_run(Workspace(opened), None, (), 0), CHECKS)
 
 
 def continue_run(folder: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calcarine import datasets
+from calcarine import brain, datasets
 from calcarine.brain import Split
 from calcarine.brain.dataset import BrainDataset, make_responses
 from calcarine.brain.scaling import scale_sessions
@@ -134,7 +134,7 @@ def test_repeats_of_the_test_alone_are_offered_by_name():
     once = own.responses.coords["repeat"].values == 0
     keep = np.flatnonzero(once | np.isin(shown, own.split().test))
     ids = own.split()
-    fewer = datasets.BrainDataset(
+    fewer = brain.BrainDataset(
         name="toy",
         subject="a",
         responses=own.responses[{"trial": keep}],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calcarine.audit.folders import material_of_folders
+from calcarine.audit.folders import inputs_from_folders
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols import score_folder
 from calcarine.evaluation.protocols.folders import open_folders
@@ -126,7 +126,7 @@ def test_everything_reads_a_picture_alike(
         for stem in ("p", "q"):
             (folder / f"{stem}{path.suffix}").write_bytes(path.read_bytes())
     scored = open_folders(*folders, None, None)
-    audited = material_of_folders(folders[1], folders[0])
+    audited = inputs_from_folders(folders[1], folders[0])
     for found in (
         read_picture(path),
         StimulusSet.from_folder(tmp_path, "t.csv").images()[0],

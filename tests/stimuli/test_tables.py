@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from calcarine.audit.folders import material_of_folders, read_responses
+from calcarine.audit.folders import inputs_from_folders, read_responses
 from calcarine.datasets.described.pictures import read_captions, stimulus_set
 from calcarine.datasets.described.split import _listed
 from calcarine.datasets.described.trials import read_trials
@@ -128,7 +128,7 @@ def test_the_audit_reads_the_same_tables(tmp_path: Path, form: str) -> None:
     for name in ("truth", "recon"):
         pictures(tmp_path / name, ["s02", "s03"])
     (tmp_path / "t.csv").write_bytes(FORMS[form])
-    found = material_of_folders(tmp_path / "recon", tmp_path / "truth", ids=tmp_path / "t.csv")
+    found = inputs_from_folders(tmp_path / "recon", tmp_path / "truth", ids=tmp_path / "t.csv")
     assert found.trials is not None and found.trials.role is not None
     assert found.trials.role.tolist() == ["train", "test", "test"]
 
@@ -142,7 +142,7 @@ def test_names_and_roles_of_trials_may_be_written_otherwise(tmp_path: Path, way:
         f"{written.format(n)},{role}\n" for n, role in ((1, "Training"), (2, "TEST "), (3, "Test"))
     )
     (tmp_path / "t.csv").write_text("stimulus,role\n" + rows)
-    found = material_of_folders(tmp_path / "recon", tmp_path / "truth", ids=tmp_path / "t.csv")
+    found = inputs_from_folders(tmp_path / "recon", tmp_path / "truth", ids=tmp_path / "t.csv")
     assert found.trials is not None and found.trials.role is not None
     assert found.trials.role.tolist() == ["train", "test", "test"]
     assert found.trials.stimulus.tolist()[1:] == ["s2", "s3"]

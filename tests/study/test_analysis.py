@@ -18,7 +18,7 @@ from calcarine.study.analysis_page import p_value, table_lines, write_analysis
 from calcarine.study.answers import AnswerRow, export_answers, read_answers
 from calcarine.study.design import foils
 from calcarine.study.preference import crossed_interval, means, sign_test_p
-from calcarine.study.settings import Comparison, StudySettings
+from calcarine.study.settings import MethodPair, StudySettings
 
 # Fleiss (1971) as in the common textbook example: 14 raters, 10 items, 5 categories.
 FLEISS = [
@@ -175,11 +175,11 @@ def test_interval_and_means_pass_over_missing_answers(rng):
 
 def settings_of(n_originals, **changes):
     comparisons = [
-        Comparison(name=f"{a} vs {b}", kind="method", first=a, second=b)
+        MethodPair(name=f"{a} vs {b}", kind="method", first=a, second=b)
         for a, b in (("z_c", "z"), ("z_c", "c"))
     ]
     comparisons.append(
-        Comparison(name="identification: z_c", kind="identification", first="z_c", second="z_c")
+        MethodPair(name="identification: z_c", kind="identification", first="z_c", second="z_c")
     )
     originals = tuple(f"i{k}" for k in range(n_originals))
     return StudySettings(title="t", comparisons=comparisons, originals=originals, **changes)

@@ -11,8 +11,8 @@ import torch
 from calcarine.brain import Responses
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.visdec.conditioner import Conditioner
-from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork, GuidanceConfig
-from calcarine.visdec.finetuning import AdaptationConfig, DiffusionAdaptation
+from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork, GuidanceLoss
+from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuneLoss
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
 from calcarine.visdec.masking import draw_masking, no_masking
@@ -74,7 +74,7 @@ def guidance(network, **config):
     pixels = torch.randn(6, 3, 16, 16, generator=seeded())
     stimuli = StimulusVectors(responses(), IDS, 4)
     return CrossModalGuidance(
-        network, stimuli, stimuli, pixels, pixels, GuidanceConfig(layers=2, **config)
+        network, stimuli, stimuli, pixels, pixels, GuidanceLoss(layers=2, **config)
     )
 
 
@@ -264,7 +264,7 @@ def test_a_side_can_be_left_out(network, config, named):
 )
 def test_wrong_guidance_is_told(wrong):
     with pytest.raises(CalcarineError, match=r"layers|gamma"):
-        GuidanceConfig(**wrong)
+        GuidanceLoss(**wrong)
 
 
 # -- diffusion
@@ -294,7 +294,7 @@ def adaptation(kind="epsilon", drop=0.0, time=10, align=0.0, contexts=None, late
     conditioner = Conditioner(FMRIAutoencoder(TINY).encoder, 5, 3, 6, time, latent_shape=shape)
     stimuli = StimulusVectors(responses(), IDS, 4, trials="mean")
     latents = torch.randn(6, 2, 4, 4, generator=seeded())
-    return DiffusionAdaptation(
+    return DiffusionFinetuning(
         conditioner,
         Unet(),
         DDIMScheduler(prediction_type=kind),
@@ -302,7 +302,7 @@ def adaptation(kind="epsilon", drop=0.0, time=10, align=0.0, contexts=None, late
         stimuli,
         latents,
         latents,
-        AdaptationConfig(drop_condition=drop, align=align, latent=latent),
+        FinetuneLoss(drop_condition=drop, align=align, latent=latent),
         None,
         contexts,
     )
@@ -391,7 +391,7 @@ def test_alignment_needs_texts_that_differ():
     with pytest.raises(CalcarineError, match="the same text"):
         adaptation(align=1.0, contexts=(same, same))
     with pytest.raises(CalcarineError, match="align is 0 or more"):
-        AdaptationConfig(align=-1.0)
+        FinetuneLoss(align=-1.0)
 
 
 def test_the_loss_reaches_the_whole_conditioner():
@@ -423,4 +423,4 @@ def test_a_model_that_predicts_pictures_is_refused():
     with pytest.raises(CalcarineError, match="'sample'"):
         adaptation("sample")
     with pytest.raises(CalcarineError, match="drop_condition"):
-        dataclasses.replace(AdaptationConfig(), drop_condition=1.0)
+        dataclasses.replace(FinetuneLoss(), drop_condition=1.0)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from calcarine.errors import CalcarineError
 from calcarine.visdec.augmentation import Augmentation, augment_vectors
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
-from calcarine.visdec.losses import ContrastConfig
+from calcarine.visdec.losses import ContrastLoss
 from calcarine.visdec.masking import draw_masking, no_masking
 from calcarine.visdec.patches import PatchedVectors, join_patched, patch_vectors, sine_positions
 from calcarine.visdec.pretraining import ContrastPretraining
@@ -216,7 +216,7 @@ def test_pretraining_learns_what_vectors_have_in_common():
         FMRIAutoencoder(TINY),
         patch_vectors(x[:64], 4),
         patch_vectors(x[64:], 4),
-        ContrastConfig(1.0, 0.5, 0.5, mask_ratio=0.5),
+        ContrastLoss(1.0, 0.5, 0.5, mask_ratio=0.5),
     )
     assert (task.n_train, task.n_validation) == (64, 32)
     rows = torch.arange(32)

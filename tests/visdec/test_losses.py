@@ -10,7 +10,7 @@ import torch
 
 from calcarine.errors import CalcarineError
 from calcarine.visdec.losses import (
-    ContrastConfig,
+    ContrastLoss,
     contrast_losses,
     cross_contrast,
     reconstruction_loss,
@@ -79,7 +79,7 @@ def test_contrasts_are_their_formulas(batch, form, temperature):
 @pytest.mark.parametrize("form", ["paper", "code"])
 def test_the_total_weighs_each_loss_and_leaves_missing_patches_out(batch, form):
     truth, first, second, valid, hidden = batch
-    config = ContrastConfig(0.7, 0.6, 0.3, form=form)
+    config = ContrastLoss(0.7, 0.6, 0.3, form=form)
     total, parts = contrast_losses((first, second), truth, tuple(hidden), valid, config)
     a, b, x = ((v * valid[..., None]).flatten(1) for v in (first, second, truth))
     told = [slow_reconstruction(g, truth, h) for g, h in zip((first, second), hidden, strict=True)]
@@ -120,7 +120,7 @@ def test_a_vector_drawn_twice_is_no_negative_of_itself(batch):
 def test_a_weight_of_zero_removes_the_gradient_of_its_loss(batch):
     truth, first, second, valid, hidden = batch
     first = first.clone().requires_grad_()
-    config = ContrastConfig(0.0, 0.0, 1.0)
+    config = ContrastLoss(0.0, 0.0, 1.0)
     total, _ = contrast_losses((first, second), truth, tuple(hidden), valid, config)
     (gradient,) = torch.autograd.grad(total, first)
     alone = cross_contrast(*((x * valid[..., None]).flatten(1) for x in (first, second)))
@@ -138,4 +138,4 @@ def test_a_weight_of_zero_removes_the_gradient_of_its_loss(batch):
 )
 def test_wrong_settings_are_told(wrong, word):
     with pytest.raises(CalcarineError, match=word):
-        ContrastConfig(**wrong)
+        ContrastLoss(**wrong)

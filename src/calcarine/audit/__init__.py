@@ -1,6 +1,6 @@
 """Whether a claimed decoding score is real: checks of anybody's reconstructions.
 
-`audit` asks every registered check about a `Material`. What is not given cannot be checked, and
+`audit` asks every registered check about a `AuditInputs`. What is not given cannot be checked, and
 each check says what would settle it. A new check is one class under `register_check`.
 """
 
@@ -8,35 +8,35 @@ from __future__ import annotations
 
 from calcarine.audit.audit import Audit, audit, checks
 from calcarine.audit.audit_inputs import (
-    Choice,
-    Material,
-    Number,
+    AuditInputs,
+    ClaimedScore,
+    FitStatistics,
     PictureSet,
     Prediction,
+    SampleChoice,
     Selection,
-    Statistics,
-    Trials,
+    TrialTable,
 )
 from calcarine.audit.check import CHECKS, Check, register_check
 from calcarine.audit.claimed_scores import read_numbers
-from calcarine.audit.findings import VERDICTS, Finding, Shown, Table
+from calcarine.audit.findings import VERDICTS, EvidenceImage, EvidenceTable, Finding
 
 __all__ = [
     "CHECKS",
     "VERDICTS",
     "Audit",
+    "AuditInputs",
     "Check",
-    "Choice",
+    "ClaimedScore",
+    "EvidenceImage",
+    "EvidenceTable",
     "Finding",
-    "Material",
-    "Number",
+    "FitStatistics",
     "PictureSet",
     "Prediction",
+    "SampleChoice",
     "Selection",
-    "Shown",
-    "Statistics",
-    "Table",
-    "Trials",
+    "TrialTable",
     "audit",
     "checks",
     "read_numbers",

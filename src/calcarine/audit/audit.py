@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from calcarine.audit.audit_inputs import Material
+from calcarine.audit.audit_inputs import AuditInputs
 from calcarine.audit.check import CHECKS, Check
 from calcarine.audit.findings import VERDICTS, Finding, Verdict
 from calcarine.errors import CalcarineError
@@ -43,12 +43,12 @@ class Audit:
 
     Parameters
     ----------
-    material : Material
+    inputs : AuditInputs
     findings : dict of str to Finding
         By the name of the check, in order.
     """
 
-    material: Material
+    inputs: AuditInputs
     findings: dict[str, Finding]
 
     def count(self, verdict: Verdict) -> int:
@@ -66,7 +66,7 @@ class Audit:
         counts = {verdict: self.count(verdict) for verdict in VERDICTS}
         rest = (
             f"Of {len(self.findings)} checks {counts['passed']} passed, {counts['failed']} failed; "
-            f"suspicious: {counts['suspicious']}, cannot be told: {counts['cannot be told']}."
+            f"suspicious: {counts['suspicious']}, inconclusive: {counts['inconclusive']}."
         )
         if counts["failed"]:
             titles = [
@@ -83,16 +83,16 @@ class Audit:
         """Everything but the pictures, ready for JSON."""
         from calcarine import __version__
 
-        material = self.material
+        inputs = self.inputs
         return {
             "format": FORMAT,
             "calcarine": __version__,
-            "title": material.title,
-            "simulated": material.simulated,
-            "n_test": len(material),
-            "n_train": None if material.train is None else len(material.train),
-            "samples": material.recon.samples,
-            "given": list(material.given),
+            "title": inputs.title,
+            "simulated": inputs.simulated,
+            "n_test": len(inputs),
+            "n_train": None if inputs.train is None else len(inputs.train),
+            "samples": inputs.recon.samples,
+            "given": list(inputs.given),
             "outcome": self.sentence,
             "verdicts": {verdict: self.count(verdict) for verdict in VERDICTS},
             "checks": [
@@ -123,7 +123,7 @@ class Audit:
 
 
 def audit(
-    material: Material,
+    inputs: AuditInputs,
     only: Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Audit:
@@ -131,7 +131,7 @@ def audit(
 
     Parameters
     ----------
-    material : Material
+    inputs : AuditInputs
     only : sequence of str, optional
         Names of checks; all by default.
     progress : callable, optional
@@ -155,8 +155,8 @@ def audit(
         check: Check = CHECKS[name]()
         if progress is not None:
             progress(check.title)
-        found[name] = check.look(material)
-    return Audit(material, found)
+        found[name] = check.look(inputs)
+    return Audit(inputs, found)
 
 
 def checks() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.findings import Shown
+from calcarine.audit.findings import EvidenceImage
 from calcarine.audit.views import SIDE, SPACES, pixels, rows
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols.preprocess import as_uint8
@@ -54,9 +54,9 @@ class PictureSet:
         """One picture at its own size."""
         return as_uint8(self.read(row, sample))
 
-    def shown(self, row: int, role: str) -> Shown:
+    def shown(self, row: int, role: str) -> EvidenceImage:
         """One picture as evidence, with its role and its name below it."""
-        return Shown(self.full(row), f"{role}: {self.ids[row]}")
+        return EvidenceImage(self.full(row), f"{role}: {self.ids[row]}")
 
     @cached_property
     def small(self) -> NDArray[np.uint8]:
@@ -87,7 +87,7 @@ class PictureSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Trials:
+class TrialTable:
     """A row for each trial; columns that are not known are None.
 
     Parameters
@@ -136,7 +136,7 @@ class Trials:
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class FitStatistics:
     """Stored means or scales, and what they would be from training alone and from all rows.
 
     Parameters
@@ -198,7 +198,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Number:
+class ClaimedScore:
     """A claimed score as it was printed.
 
     Parameters
@@ -217,7 +217,7 @@ class Number:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class SampleChoice:
     """Samples of which one was chosen for each stimulus.
 
     Parameters
@@ -254,7 +254,7 @@ class Selection:
 
 
 @dataclass(eq=False)
-class Material:
+class AuditInputs:
     """Everything that is known of a claim.
 
     Parameters
@@ -267,18 +267,18 @@ class Material:
         Pictures of training.
     allowed : bool array of shape (n, m), optional
         Whether a training picture was in training for a test stimulus; all are by default.
-    trials : Trials, optional
+    trials : TrialTable, optional
     responses : float array of shape (trial, voxel), optional
         As the decoder got them.
-    statistics : sequence of Statistics
+    statistics : sequence of FitStatistics
         Stored scalers and decoders against training and all.
     predictions : sequence of Prediction
-    choice : Choice, optional
+    choice : SampleChoice, optional
     selections : sequence of Selection
         Penalties, voxels and repeats, made again without the test.
     others : mapping of str to PictureSet
         Other methods' pictures of the same stimuli.
-    numbers : sequence of Number
+    numbers : sequence of ClaimedScore
         Claimed scores.
     facts : mapping of str to str
         What is known of how it was made, by the name of the check that may use it.
@@ -292,14 +292,14 @@ class Material:
     truth: PictureSet
     train: PictureSet | None = None
     allowed: NDArray[np.bool_] | None = None
-    trials: Trials | None = None
+    trials: TrialTable | None = None
     responses: NDArray[Any] | None = None
-    statistics: Sequence[Statistics] = ()
+    statistics: Sequence[FitStatistics] = ()
     predictions: Sequence[Prediction] = ()
-    choice: Choice | None = None
+    choice: SampleChoice | None = None
     selections: Sequence[Selection] = ()
     others: Mapping[str, PictureSet] = field(default_factory=dict)
-    numbers: Sequence[Number] = ()
+    numbers: Sequence[ClaimedScore] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     simulated: bool | None = None
     seed: int = 0

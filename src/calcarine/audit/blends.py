@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.check import Check, register_check, untold
-from calcarine.audit.findings import Finding, Shown, Table
+from calcarine.audit.check import Check, inconclusive, register_check
+from calcarine.audit.findings import EvidenceImage, EvidenceTable, Finding
 from calcarine.audit.intervals import share
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import FloatArray, Material
+    from calcarine.audit.audit_inputs import AuditInputs, FloatArray
 
 # Rounding to whole grey values leaves about .4 of them; compression a little more.
 _ROUNDING = 1.5
@@ -59,15 +59,15 @@ class PixelBlends(Check):
         "them low-level and 'blurry' ones."
     )
 
-    def look(self, material: Material) -> Finding:
-        fits = [_best_fit(material, row, train) for row, train in _neighbours(material)]
+    def look(self, inputs: AuditInputs) -> Finding:
+        fits = [_best_fit(inputs, row, train) for row, train in _neighbours(inputs)]
         kinds: dict[tuple[str, ...], list[_Fit]] = {}
         for fit in fits:
             if fit is not None:
                 kinds.setdefault(fit.parts, []).append(fit)
-        n = len(material)
+        n = len(inputs)
         found: dict[str, object] = {"reconstructions": n}
-        detail = _Detail.of(material)
+        detail = _Detail.of(inputs)
         if detail is not None:
             found["finest detail of the truth in the reconstruction, mean slope"] = detail.finest
             found["its deviation over pictures"] = detail.spread
@@ -77,7 +77,7 @@ class PixelBlends(Check):
             (" + ".join(parts), f"{len(group)} of {n}", *_weights(group))
             for parts, group in sorted(kinds.items(), key=lambda item: -len(item[1]))
         )
-        table = Table(
+        table = EvidenceTable(
             ("blend of", "pictures", "weights", "left over (grey values)"),
             rows,
             "Least squares over all pixels, or over means of blocks where it says coarse; what is "
@@ -130,21 +130,21 @@ def _weights(group: list[_Fit]) -> tuple[str, str]:
     return weights, f"{np.mean([fit.rms for fit in group]):.2f}"
 
 
-def _neighbours(material: Material) -> Iterator[tuple[int, list[int]]]:
+def _neighbours(inputs: AuditInputs) -> Iterator[tuple[int, list[int]]]:
     """For each reconstruction, the training pictures that may be parts of it."""
     from calcarine.audit.views import pixels, rows
 
-    n = len(material)
-    if material.train is None:
+    n = len(inputs)
+    if inputs.train is None:
         yield from ((row, []) for row in range(n))
         return
-    own = pixels(material.recon.small)
-    sides = (material.truth, *material.others.values())
+    own = pixels(inputs.recon.small)
+    sides = (inputs.truth, *inputs.others.values())
     targets = [rows(own), *(rows(_without(own, pixels(side.small))) for side in sides)]
-    first = _most_alike(material, targets)
+    first = _most_alike(inputs, targets)
     # What is left after the most alike training picture leads to the second one.
-    left = _without(own, pixels(material.train.small[first[0]]))
-    first.append(_most_alike(material, [rows(left)])[0])
+    left = _without(own, pixels(inputs.train.small[first[0]]))
+    first.append(_most_alike(inputs, [rows(left)])[0])
     for row in range(n):
         yield row, list(dict.fromkeys(int(found[row]) for found in first))
 
@@ -158,14 +158,14 @@ def _without(values: FloatArray, other: FloatArray) -> FloatArray:
     return np.asarray(values - weight[:, None] * other)
 
 
-def _most_alike(material: Material, targets: list[FloatArray]) -> list[NDArray[np.int64]]:
+def _most_alike(inputs: AuditInputs, targets: list[FloatArray]) -> list[NDArray[np.int64]]:
     from calcarine.audit.views import pixels, rows
 
-    assert material.train is not None
+    assert inputs.train is not None
     best = [np.full(len(t), -1.0) for t in targets]
     place = [np.zeros(len(t), np.int64) for t in targets]
-    for start in range(0, len(material.train), _BLOCK):
-        part = rows(pixels(material.train.small[start : start + _BLOCK]))
+    for start in range(0, len(inputs.train), _BLOCK):
+        part = rows(pixels(inputs.train.small[start : start + _BLOCK]))
         for target, value, where in zip(targets, best, place, strict=True):
             found = np.abs(target @ part.T)
             which = found.argmax(axis=1)
@@ -175,16 +175,16 @@ def _most_alike(material: Material, targets: list[FloatArray]) -> list[NDArray[n
     return place
 
 
-def _best_fit(material: Material, row: int, train: list[int]) -> _Fit | None:
+def _best_fit(inputs: AuditInputs, row: int, train: list[int]) -> _Fit | None:
     """The blend of fewest parts that leaves no more than rounding, or None.
 
     Blends with the truth come first: what else is given must not hide them.
     """
-    own = material.recon.small[row]
-    parts = [(_TRUTH, material.truth.small[row])]
-    parts += [(name, side.small[row]) for name, side in material.others.items()]
-    if material.train is not None:
-        parts += [(_TRAIN, material.train.small[column]) for column in train]
+    own = inputs.recon.small[row]
+    parts = [(_TRUTH, inputs.truth.small[row])]
+    parts += [(name, side.small[row]) for name, side in inputs.others.items()]
+    if inputs.train is not None:
+        parts += [(_TRAIN, inputs.train.small[column]) for column in train]
     names = [name for name, _ in parts]
     pictures = [picture for _, picture in parts]
     flat = [np.asarray(picture, np.float64).ravel() for picture in (own, *pictures)]
@@ -263,17 +263,17 @@ class _Detail:
     spread: float
 
     @classmethod
-    def of(cls, material: Material) -> _Detail | None:
+    def of(cls, inputs: AuditInputs) -> _Detail | None:
         from calcarine.audit.spectra import octave_slopes
 
         def grey(row: int) -> tuple[FloatArray, FloatArray]:
             seen, made = (
                 np.asarray(side.full(row).mean(axis=2, dtype=np.float64))
-                for side in (material.truth, material.recon)
+                for side in (inputs.truth, inputs.recon)
             )
             return seen, made
 
-        slopes = octave_slopes(grey, len(material))
+        slopes = octave_slopes(grey, len(inputs))
         if slopes is None:
             return None
         coarse, fine, finest = slopes.mean(axis=0)
@@ -293,7 +293,7 @@ class _Detail:
 
 
 @register_check
-class Retrieval(Check):
+class RetrievedImages(Check):
     """Training pictures shown as reconstructions."""
 
     name = "retrieval"
@@ -301,19 +301,19 @@ class Retrieval(Check):
     question = "Are reconstructions pictures of the training set?"
     settle = "The training pictures, and those of any gallery that was searched (--train DIR)."
 
-    def look(self, material: Material) -> Finding:
+    def look(self, inputs: AuditInputs) -> Finding:
         from calcarine.audit.views import pixels
 
-        shared = _shared(material)
-        if material.train is None:
-            return _of_shared(material, shared) or untold("The training pictures are not here.")
-        r, place = material.nearest_train(material.recon)
-        own, other = pixels(material.recon.small), pixels(material.train.small[place])
+        shared = _shared(inputs)
+        if inputs.train is None:
+            return _of_shared(inputs, shared) or inconclusive("The training pictures are not here.")
+        r, place = inputs.nearest_train(inputs.recon)
+        own, other = pixels(inputs.recon.small), pixels(inputs.train.small[place])
         left = np.sqrt(np.square(_without(own, other)).mean(axis=1))
         copies = np.flatnonzero((r >= _COPY_R) & (left <= _COPY_RMS) & (own.std(axis=1) > 1))
-        known = set(material.train.digests)
-        exact = sum(digest in known for digest in material.recon.digests)
-        hits, n = len(copies), len(material)
+        known = set(inputs.train.digests)
+        exact = sum(digest in known for digest in inputs.recon.digests)
+        hits, n = len(copies), len(inputs)
         low, high = share(hits, n)
         found = {
             "reconstructions": n,
@@ -324,14 +324,14 @@ class Retrieval(Check):
         }
         pictures = tuple(
             (
-                material.truth.shown(row, "seen"),
-                Shown(material.recon.full(row), "reconstruction"),
-                material.train.shown(place[row], "training"),
+                inputs.truth.shown(row, "seen"),
+                EvidenceImage(inputs.recon.full(row), "reconstruction"),
+                inputs.train.shown(place[row], "training"),
             )
             for row in copies[:4]
         )
         if not hits:
-            return _of_shared(material, shared) or Finding(
+            return _of_shared(inputs, shared) or Finding(
                 "passed", "No reconstruction is a training picture.", found
             )
         return Finding(
@@ -343,21 +343,21 @@ class Retrieval(Check):
         )
 
 
-def _shared(material: Material) -> int:
+def _shared(inputs: AuditInputs) -> int:
     """Stimuli whose reconstruction a stimulus with another picture has too."""
     seen: dict[str, set[str]] = {}
-    pairs = list(zip(material.recon.digests, material.truth.digests, strict=True))
+    pairs = list(zip(inputs.recon.digests, inputs.truth.digests, strict=True))
     for made, truth in pairs:
         seen.setdefault(made, set()).add(truth)
     return sum(len(seen[made]) > 1 for made, _ in pairs)
 
 
-def _of_shared(material: Material, shared: int) -> Finding | None:
-    if shared <= _SHARED * len(material):
+def _of_shared(inputs: AuditInputs, shared: int) -> Finding | None:
+    if shared <= _SHARED * len(inputs):
         return None
     return Finding(
         "suspicious",
-        f"{shared} of {len(material)} stimuli have a reconstruction that is, pixel by pixel, "
+        f"{shared} of {len(inputs)} stimuli have a reconstruction that is, pixel by pixel, "
         "another stimulus's too: they are chosen among few pictures, which are not all here.",
-        {"reconstructions": len(material), "that another stimulus has too": shared},
+        {"reconstructions": len(inputs), "that another stimulus has too": shared},
     )

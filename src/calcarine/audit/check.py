@@ -9,7 +9,7 @@ from calcarine.audit.findings import Finding
 from calcarine.evaluation.register import enter
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import Material
+    from calcarine.audit.audit_inputs import AuditInputs
 
 
 class Check(ABC):
@@ -33,7 +33,7 @@ class Check(ABC):
     settle: ClassVar[str]
 
     @abstractmethod
-    def look(self, material: Material) -> Finding:
+    def look(self, inputs: AuditInputs) -> Finding:
         """Answer the question from what is there."""
 
 
@@ -47,6 +47,6 @@ def register_check(check: _C) -> _C:
     return check
 
 
-def untold(lacking: str) -> Finding:
+def inconclusive(lacking: str) -> Finding:
     """The finding of a check that lacks what it needs."""
-    return Finding("cannot be told", lacking)
+    return Finding("inconclusive", lacking)

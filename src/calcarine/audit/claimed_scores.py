@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from calcarine.audit.audit_inputs import Number
+from calcarine.audit.audit_inputs import ClaimedScore
 from calcarine.errors import CalcarineError
 from calcarine.evaluation import metrics
 from calcarine.evaluation.protocols.metrics_common import (
@@ -18,10 +18,10 @@ from calcarine.evaluation.protocols.metrics_common import (
     PixelCorrelation,
     StructuralSimilarity,
 )
-from calcarine.evaluation.protocols.preprocess import Recipe
+from calcarine.evaluation.protocols.preprocess import Preprocessing
 from calcarine.evaluation.protocols.protocol import PROTOCOLS
 from calcarine.evaluation.protocols.similarity import correlation_matrix
-from calcarine.evaluation.structural_similarity import Moments, structure
+from calcarine.evaluation.structural_similarity import LocalMoments, structure
 
 if TYPE_CHECKING:
     from calcarine.audit.audit_inputs import FloatArray, PictureSet
@@ -33,7 +33,7 @@ _PRINTED = re.compile(
 )
 
 
-def read_numbers(text: str) -> tuple[Number, ...]:
+def read_numbers(text: str) -> tuple[ClaimedScore, ...]:
     """Claimed scores as they were printed.
 
     Parameters
@@ -43,7 +43,7 @@ def read_numbers(text: str) -> tuple[Number, ...]:
 
     Returns
     -------
-    tuple of Number
+    tuple of ClaimedScore
         Per cent become shares; decimals are counted.
 
     Raises
@@ -62,7 +62,7 @@ def read_numbers(text: str) -> tuple[Number, ...]:
         printed, percent = match["value"], bool(match["percent"])
         decimals = len(printed.partition(".")[2])
         value = float(printed) / (100 if percent else 1)
-        found.append(Number(match["metric"].strip(), value, decimals + 2 * percent))
+        found.append(ClaimedScore(match["metric"].strip(), value, decimals + 2 * percent))
     if not found:
         raise CalcarineError('No claimed score was given; write them as "PixCorr .32, SSIM .43".')
     return tuple(found)
@@ -147,9 +147,9 @@ def _of_protocol(protocol: str, metric: Metric, similarity: bool) -> Definition 
 
 
 def _variants() -> Iterator[Definition]:
-    native = Recipe("pil", "truth")
+    native = Preprocessing("pil", "truth")
     for size in (224, 256, 425):
-        recipe = Recipe("pil", size)
+        recipe = Preprocessing("pil", size)
         yield Definition("pixcorr", f"pixel correlation at {size}", "", _correlation(recipe))
         yield Definition("ssim", f"SSIM in two dimensions at {size}", "", _structure(recipe, "2d"))
         yield Definition("mse", f"squared error at {size}", "", _squared(recipe), lower=True)
@@ -170,7 +170,7 @@ Scores = Callable[["PictureSet", "PictureSet", int], "FloatArray"]
 
 
 def _pair(
-    truth: PictureSet, recon: PictureSet, row: int, sample: int, recipe: Recipe
+    truth: PictureSet, recon: PictureSet, row: int, sample: int, recipe: Preprocessing
 ) -> tuple[FloatArray, FloatArray]:
     seen, made = truth.read(row, 0), recon.read(row, sample)
     size = (seen.shape[0], seen.shape[1])
@@ -181,7 +181,7 @@ def _pair(
     return both[0], both[1]
 
 
-def _each(recipe: Recipe, score: Callable[[FloatArray, FloatArray], float]) -> Scores:
+def _each(recipe: Preprocessing, score: Callable[[FloatArray, FloatArray], float]) -> Scores:
     def scores(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
         pairs = (_pair(truth, recon, row, sample, recipe) for row in range(len(truth)))
         return np.asarray([score(*pair) for pair in pairs])
@@ -189,7 +189,7 @@ def _each(recipe: Recipe, score: Callable[[FloatArray, FloatArray], float]) -> S
     return scores
 
 
-def _correlation(recipe: Recipe) -> Scores:
+def _correlation(recipe: Preprocessing) -> Scores:
     def score(seen: FloatArray, made: FloatArray) -> float:
         a, b = seen.ravel() - seen.mean(), made.ravel() - made.mean()
         below = float(np.linalg.norm(a) * np.linalg.norm(b))
@@ -199,23 +199,23 @@ def _correlation(recipe: Recipe) -> Scores:
 
 
 def _structure(
-    recipe: Recipe, kind: Literal["2d", "columns", "uniform"], data_range: float = 1.0
+    recipe: Preprocessing, kind: Literal["2d", "columns", "uniform"], data_range: float = 1.0
 ) -> Scores:
     def score(seen: FloatArray, made: FloatArray) -> float:
         if min(seen.shape[:2]) < metrics.SSIM_WINDOW:
             return float("nan")
-        both = [Moments.of(picture @ metrics.GRAY, kind) for picture in (seen, made)]
+        both = [LocalMoments.of(picture @ metrics.GRAY, kind) for picture in (seen, made)]
         return float(structure(both[0], both[1], data_range))
 
     return _each(recipe, score)
 
 
-def _squared(recipe: Recipe) -> Scores:
+def _squared(recipe: Preprocessing) -> Scores:
     return _each(recipe, lambda seen, made: float(np.square(seen - made).mean()))
 
 
 def _identification(
-    recipe: Recipe,
+    recipe: Preprocessing,
     direction: Literal["image", "reconstruction"],
     ties: Literal["half", "failure"],
 ) -> tuple[Scores, Callable[[FloatArray], FloatArray]]:

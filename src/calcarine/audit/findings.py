@@ -8,14 +8,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Verdict = Literal["passed", "failed", "suspicious", "cannot be told"]
+Verdict = Literal["passed", "failed", "suspicious", "inconclusive"]
 
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True)
-class Table:
+class EvidenceTable:
     """A small table of evidence.
 
     Parameters
@@ -31,7 +31,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class EvidenceImage:
     """A picture of evidence with what stands below it.
 
     Parameters
@@ -50,21 +50,21 @@ class Finding:
 
     Parameters
     ----------
-    verdict : {"passed", "failed", "suspicious", "cannot be told"}
+    verdict : {"passed", "failed", "suspicious", "inconclusive"}
     sentence : str
         What was found, in one or two sentences.
     numbers : dict of str to float, int, str or None
         The evidence in numbers, by what they are.
-    tables : tuple of Table
-    pictures : tuple of tuple of Shown
+    tables : tuple of EvidenceTable
+    pictures : tuple of tuple of EvidenceImage
         Rows of pictures.
     """
 
     verdict: Verdict
     sentence: str
     numbers: dict[str, Any] = field(default_factory=dict)
-    tables: tuple[Table, ...] = ()
-    pictures: tuple[tuple[Shown, ...], ...] = ()
+    tables: tuple[EvidenceTable, ...] = ()
+    pictures: tuple[tuple[EvidenceImage, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.audit.audit_inputs import (
-    Choice,
-    Material,
+    AuditInputs,
+    FitStatistics,
     PictureSet,
     Prediction,
-    Statistics,
-    Trials,
+    SampleChoice,
+    TrialTable,
 )
 from calcarine.audit.claimed_scores import read_numbers
 from calcarine.audit.stimulus_names import Names
@@ -25,7 +25,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES, read_arrays, read_stack
 from calcarine.evaluation.protocols.extra_inputs import in_order
 from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
-from calcarine.evaluation.protocols.image_stacks import Pictures, from_array
+from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array
 from calcarine.stimuli.image_files import read_picture
 from calcarine.stimuli.names import match_names
 from calcarine.stimuli.tables import read_rows
@@ -37,7 +37,7 @@ _ROLES = {"training": "train", "testing": "test"}
 Arrays = dict[str, NDArray[Any]]
 
 
-def material_of_folders(
+def inputs_from_folders(
     images: Path,
     truth: Path,
     *,
@@ -49,7 +49,7 @@ def material_of_folders(
     others: Sequence[Path] = (),
     numbers: str | None = None,
     seed: int = 0,
-) -> Material:
+) -> AuditInputs:
     """Material of a folder of reconstructions and whatever else there is.
 
     Parameters
@@ -115,7 +115,7 @@ def material_of_folders(
         found["numbers"] = read_numbers(numbers)
         given.append(f"claimed numbers: {numbers}")
     trials = _by_names(trials, seen.ids, found.get("train"))
-    return Material(
+    return AuditInputs(
         _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **found
     )
 
@@ -126,7 +126,7 @@ def _pair(truth: Path, images: Path) -> tuple[PictureSet, PictureSet, tuple[str,
     return _as_set(ids, opened.test.truth), _as_set(ids, opened.methods["own"]), opened.notes
 
 
-def _as_set(ids: Sequence[str], pictures: Pictures) -> PictureSet:
+def _as_set(ids: Sequence[str], pictures: ImageStack) -> PictureSet:
     return PictureSet(ids, pictures.read, pictures.samples)
 
 
@@ -146,7 +146,7 @@ def _folder(folder: Path) -> PictureSet:
     return PictureSet(names, lambda row, _: read_picture(files[row]))
 
 
-def _choice(truth: Path, samples: Path, shown: PictureSet) -> Choice:
+def _choice(truth: Path, samples: Path, shown: PictureSet) -> SampleChoice:
     """Which sample is shown, by its pixels."""
     if shown.samples > 1:
         raise CalcarineError(
@@ -169,7 +169,7 @@ def _choice(truth: Path, samples: Path, shown: PictureSet) -> Choice:
                 "samples as they were chosen from, in a format without loss."
             )
         chosen[row] = same[0]
-    return Choice(everything, chosen)
+    return SampleChoice(everything, chosen)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -180,7 +180,7 @@ def _columns(table: pd.DataFrame) -> dict[str, Any]:
     return {str(name): table[name].to_numpy() for name in table.columns}
 
 
-def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
+def trials_of(columns: Mapping[str, Any], where: Path) -> TrialTable:
     """Trials of a table's columns; those that are not there are unknown."""
     texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
     found: dict[str, Any] = {
@@ -200,30 +200,30 @@ def trials_of(columns: Mapping[str, Any], where: Path) -> Trials:
         if other:
             raise CalcarineError(f"{where}: pretrain is 0 or 1, not '{other[0]}'.")
         found["pretrain"] = np.isin(lower, sorted(_TRUE))
-    return Trials(**found)
+    return TrialTable(**found)
 
 
 def read_responses(
-    path: Path, trials: Trials | None
-) -> tuple[Trials, NDArray[np.float64], list[Statistics]]:
+    path: Path, trials: TrialTable | None
+) -> tuple[TrialTable, NDArray[np.float64], list[FitStatistics]]:
     """Responses with their trials and, where it was kept, the scaler.
 
     Parameters
     ----------
     path : Path
-        CSV whose columns are those of `Trials` and, for the rest, voxels; or .npz (.pt; .npy with
-        that array alone) with the array
-        responses (trial, voxel), any column of `Trials`, and scaler_mean and scaler_scale of
+        CSV whose columns are those of `TrialTable` and, for the rest, voxels; or .npz (.pt; .npy
+        with that array alone) with the array
+        responses (trial, voxel), any column of `TrialTable`, and scaler_mean and scaler_scale of
         shape (voxel,), or of shape (session, voxel) with scaler_sessions. With a scaler the
         responses are those before scaling.
-    trials : Trials, optional
+    trials : TrialTable, optional
         From a table, where the file has no column stimulus.
 
     Returns
     -------
-    trials : Trials
+    trials : TrialTable
     responses : float64 array of shape (trial, voxel)
-    statistics : list of Statistics
+    statistics : list of FitStatistics
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         arrays = read_arrays(path, "responses")
@@ -273,8 +273,8 @@ def _session(value: Any) -> str:
 
 
 def _scalers(
-    arrays: Arrays, values: NDArray[np.float64], trials: Trials, path: Path
-) -> list[Statistics]:
+    arrays: Arrays, values: NDArray[np.float64], trials: TrialTable, path: Path
+) -> list[FitStatistics]:
     train, test = trials.rows("train"), trials.rows("test")
     if "scaler_mean" not in arrays:
         return []
@@ -318,13 +318,13 @@ def _scalers(
         unit = np.where(unit > 0, unit, 1.0)
         if "mean" in stored:
             found.append(
-                Statistics(f"mean{label}", stored["mean"][row], own.mean(0), both.mean(0), unit)
+                FitStatistics(f"mean{label}", stored["mean"][row], own.mean(0), both.mean(0), unit)
             )
         if "scale" in stored:
             scale = stored["scale"][row]
             pairs = [(own.std(0, ddof=d), both.std(0, ddof=d)) for d in (0, 1)]
             nearest = min(pairs, key=lambda pair: min(np.abs(scale - p).max() for p in pair))
-            found.append(Statistics(f"scale{label}", scale, *nearest, unit))
+            found.append(FitStatistics(f"scale{label}", scale, *nearest, unit))
     return found
 
 
@@ -357,12 +357,12 @@ def _wrong_rows(path: Path, shape: tuple[int, ...], ids: Sequence[str]) -> Calca
     )
 
 
-def _merged(trials: Trials, own: Trials, table: Path | None, responses: Path) -> Trials:
+def _merged(trials: TrialTable, own: TrialTable, table: Path | None, responses: Path) -> TrialTable:
     """Trials of two files row by row: what one of them leaves out, the other says."""
     if own is trials:
         return trials
     found: dict[str, Any] = {}
-    for field in fields(Trials):
+    for field in fields(TrialTable):
         first, second = getattr(trials, field.name), getattr(own, field.name)
         found[field.name] = second if first is None else first
         if first is None or second is None or np.array_equal(first, second):
@@ -371,10 +371,12 @@ def _merged(trials: Trials, own: Trials, table: Path | None, responses: Path) ->
             f"{table} and {responses} differ in the column {field.name}: give a row for each trial "
             "in the same order in both, or the column in one of them only."
         )
-    return Trials(**found)
+    return TrialTable(**found)
 
 
-def _by_names(trials: Trials | None, ids: Sequence[str], train: PictureSet | None) -> Trials | None:
+def _by_names(
+    trials: TrialTable | None, ids: Sequence[str], train: PictureSet | None
+) -> TrialTable | None:
     """Trials whose stimuli are named as the pictures are.
 
     A table that names some pictures just so is left as it is: another writing may then hide a

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calcarine.audit.check import Check, register_check, untold
-from calcarine.audit.findings import Finding, Table, Verdict
+from calcarine.audit.check import Check, inconclusive, register_check
+from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 from calcarine.evaluation.statistics import bootstrap_interval
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import FloatArray, Material
+    from calcarine.audit.audit_inputs import AuditInputs, FloatArray
 
 _FEWEST = 12
 _CHANCE = 0.5
@@ -31,17 +31,17 @@ class ScoreByDistance(Check):
         "makes such splits, with random partners of the same sizes."
     )
 
-    def look(self, material: Material) -> Finding:
-        if material.train is None:
-            return untold("The training pictures are not here.")
-        if len(material) < _FEWEST:
-            return untold(f"{len(material)} test stimuli are too few to divide into thirds.")
-        distance = 1 - material.nearest_train(material.truth)[0]
-        score = material.identification
+    def look(self, inputs: AuditInputs) -> Finding:
+        if inputs.train is None:
+            return inconclusive("The training pictures are not here.")
+        if len(inputs) < _FEWEST:
+            return inconclusive(f"{len(inputs)} test stimuli are too few to divide into thirds.")
+        distance = 1 - inputs.nearest_train(inputs.truth)[0]
+        score = inputs.identification
         thirds = np.array_split(np.argsort(distance, kind="stable"), 3)
         rows, intervals = [], []
         for name, part in zip(("nearest", "middle", "farthest"), thirds, strict=True):
-            low, high = bootstrap_interval(score[part], _BOOT, seed=material.seed)
+            low, high = bootstrap_interval(score[part], _BOOT, seed=inputs.seed)
             intervals.append((low, high))
             rows.append(
                 (
@@ -52,8 +52,8 @@ class ScoreByDistance(Check):
                     f"{low:.3f} to {high:.3f}",
                 )
             )
-        slope, low, high = _slope(distance, score, material.seed)
-        overall = bootstrap_interval(score, _BOOT, seed=material.seed)
+        slope, low, high = _slope(distance, score, inputs.seed)
+        overall = bootstrap_interval(score, _BOOT, seed=inputs.seed)
         numbers = {
             "two-way identification in pixels and layout": float(score.mean()),
             "its interval": f"{overall[0]:.3f} to {overall[1]:.3f}",
@@ -61,14 +61,14 @@ class ScoreByDistance(Check):
             "change per standard deviation of distance": slope,
             "interval of the change": f"{low:.3f} to {high:.3f}",
         }
-        table = Table(
+        table = EvidenceTable(
             ("test stimuli", "how many", "distance (1 - r)", "identification", "interval"),
             tuple(rows),
             "Chance is .5; distance is that of pixels to the nearest training picture.",
         )
         if overall[0] <= _CHANCE:
             return Finding(
-                "cannot be told",
+                "inconclusive",
                 "The score is not above chance, so there is nothing to divide.",
                 numbers,
                 (table,),
@@ -89,7 +89,7 @@ class ScoreByDistance(Check):
                 (table,),
             )
         return Finding(
-            "cannot be told",
+            "inconclusive",
             "In the farthest third the score is not clearly above chance, and the stimuli are too "
             "few to say that distance is the reason.",
             numbers,
@@ -121,24 +121,24 @@ class DimensionCollapse(Check):
     question = "Do predictions span as many dimensions as what they predict?"
     settle = "Predicted and true features of the test and those of training (--predictions)."
 
-    def look(self, material: Material) -> Finding:
+    def look(self, inputs: AuditInputs) -> Finding:
         from calcarine.audit.views import layout
 
         sides = [
             (each.name, each.values, each.truth, each.train)
-            for each in material.predictions
+            for each in inputs.predictions
             if each.truth is not None
         ]
         sides.append(
             (
                 "pictures' layout",
-                layout(material.recon.small),
-                layout(material.truth.small),
-                None if material.train is None else layout(material.train.small),
+                layout(inputs.recon.small),
+                layout(inputs.truth.small),
+                None if inputs.train is None else layout(inputs.train.small),
             )
         )
-        if len(material) < _FEWEST:
-            return untold(f"{len(material)} test stimuli are too few to count dimensions.")
+        if len(inputs) < _FEWEST:
+            return inconclusive(f"{len(inputs)} test stimuli are too few to count dimensions.")
         rows, numbers, collapsed = [], {}, []
         for name, values, truth, train in sides:
             assert truth is not None
@@ -158,7 +158,7 @@ class DimensionCollapse(Check):
             )
             if made < max(_FEW_DIMENSIONS * wanted, min(2.0, 0.5 * wanted)):
                 collapsed.append(name)
-        table = Table(
+        table = EvidenceTable(
             (
                 "features",
                 "effective rank, predicted",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from calcarine.audit.audit_inputs import Material, PictureSet
+from calcarine.audit.audit_inputs import AuditInputs, PictureSet
 from calcarine.audit.plant import (
     as_jpeg,
     both,
@@ -17,135 +17,134 @@ from calcarine.audit.plant import (
     shown_as,
     stack,
 )
-from calcarine.audit.toy import SAMPLES, Array, Toy, of_components
+from calcarine.audit.toy import SAMPLES, Array, ToyStudy, of_components
 from calcarine.stimuli import resize_images
 
 
 @plant("nothing", "", numbers=True)
-def clean(seed: int) -> Material:
+def clean(seed: int) -> AuditInputs:
     """The honest pipeline, which shows the first sample."""
-    return Toy(seed).material()
+    return ToyStudy(seed).inputs()
 
 
 @plant("nothing; a noisy brain", "", numbers=True)
-def noisy(seed: int) -> Material:
+def noisy(seed: int) -> AuditInputs:
     """The honest pipeline with little signal."""
-    return Toy(seed, noise=5.0).material()
+    return ToyStudy(seed, noise=5.0).inputs()
 
 
 @plant("nothing; the brain chooses among the samples", "", numbers=True)
-def chosen_by_brain(seed: int) -> Material:
+def chosen_by_brain(seed: int) -> AuditInputs:
     """Honest, and harder: the rule sees the predicted latents and never the truth."""
-    toy = Toy(seed)
-    material = toy.material()
-    assert material.choice is not None
-    images = stack(material.choice.samples)
+    toy = ToyStudy(seed)
+    inputs = toy.inputs()
+    assert inputs.choice is not None
+    images = stack(inputs.choice.samples)
     middle = toy.predict(np.arange(toy.n_test)) @ toy.fields
     flat = images.reshape(len(images), SAMPLES, -1).astype(np.float64)
     away = np.square((flat - 128) / 36 - middle[:, None] / np.sqrt(len(toy.fields))).sum(axis=2)
-    return show(material, away.argmin(axis=1), blind=away.argmin(axis=1))
+    return show(inputs, away.argmin(axis=1), blind=away.argmin(axis=1))
 
 
 @plant("nothing; blurry means of the prediction", "")
-def blurry(seed: int) -> Material:
+def blurry(seed: int) -> AuditInputs:
     """No detail is invented."""
-    material = Toy(seed).material()
-    return shown_as(material, stack(material.others["low-level"])[:, 0])
+    inputs = ToyStudy(seed).inputs()
+    return shown_as(inputs, stack(inputs.others["low-level"])[:, 0])
 
 
 @plant("nothing; five samples averaged", "")
-def averaged(seed: int) -> Material:
+def averaged(seed: int) -> AuditInputs:
     """The mean of samples that were drawn from one prediction."""
-    material = Toy(seed).material()
-    assert material.choice is not None
-    return shown_as(material, rounded(stack(material.choice.samples).mean(axis=1)))
+    inputs = ToyStudy(seed).inputs()
+    assert inputs.choice is not None
+    return shown_as(inputs, rounded(stack(inputs.choice.samples).mean(axis=1)))
 
 
 @plant("nothing; a very good decoder", "")
-def good(seed: int) -> Material:
+def good(seed: int) -> AuditInputs:
     """Little noise and many training stimuli; the means, which are nearer than samples."""
-    material = Toy(seed, noise=0.15, n_train=300).material()
-    return shown_as(material, stack(material.others["low-level"])[:, 0])
+    inputs = ToyStudy(seed, noise=0.15, n_train=300).inputs()
+    return shown_as(inputs, stack(inputs.others["low-level"])[:, 0])
 
 
 @plant("nothing; a very good decoder to the finest detail, with noise", "")
-def good_and_noisy(seed: int) -> Material:
+def good_and_noisy(seed: int) -> AuditInputs:
     """Correlation falls from .98 at coarse scales to .9 at fine ones."""
-    material = Toy(seed).material()
-    return shown_as(material, rounded(_with_noise(both(material)[0], seed)))
+    inputs = ToyStudy(seed).inputs()
+    return shown_as(inputs, rounded(_with_noise(both(inputs)[0], seed)))
 
 
 @plant("nothing; the truth's detail in white noise", "")
-def white_noise(seed: int) -> Material:
+def white_noise(seed: int) -> AuditInputs:
     """A decoder whose only error is noise of its own in each pixel."""
-    material = Toy(seed).material()
-    truth = both(material)[0]
+    inputs = ToyStudy(seed).inputs()
+    truth = both(inputs)[0]
     noise = np.random.default_rng([seed, 3]).standard_normal(truth.shape)
-    return shown_as(material, rounded(truth + 9 * noise))
+    return shown_as(inputs, rounded(truth + 9 * noise))
 
 
 @plant("nothing; 5 test stimuli", "")
-def few_test(seed: int) -> Material:
+def few_test(seed: int) -> AuditInputs:
     """Most statistics have little to go by."""
-    return Toy(seed, n_test=5).material()
+    return ToyStudy(seed, n_test=5).inputs()
 
 
 @plant("nothing; 30 training stimuli", "")
-def few_train(seed: int) -> Material:
+def few_train(seed: int) -> AuditInputs:
     """A weak decoder."""
-    return Toy(seed, n_train=30).material()
+    return ToyStudy(seed, n_train=30).inputs()
 
 
 @plant("nothing; grey pictures", "")
-def grey(seed: int) -> Material:
+def grey(seed: int) -> AuditInputs:
     """Stimuli and reconstructions without colour."""
-    material = Toy(seed).material()
-    assert material.train is not None
+    inputs = ToyStudy(seed).inputs()
+    assert inputs.train is not None
     truth, train = (
-        PictureSet.of(side.ids, _grey(stack(side)[:, 0]))
-        for side in (material.truth, material.train)
+        PictureSet.of(side.ids, _grey(stack(side)[:, 0])) for side in (inputs.truth, inputs.train)
     )
-    changed = replace(material, truth=truth, train=train, others={}, choice=None)
-    return shown_as(changed, _grey(stack(material.recon)[:, 0]))
+    changed = replace(inputs, truth=truth, train=train, others={}, choice=None)
+    return shown_as(changed, _grey(stack(inputs.recon)[:, 0]))
 
 
 @plant("nothing; predictions of 6 components", "")
-def six_components(seed: int) -> Material:
+def six_components(seed: int) -> AuditInputs:
     """Fewer than the stimuli have, as decoders of principal components predict."""
-    return Toy(seed, change_predictions=of_components(6)).material()
+    return ToyStudy(seed, change_predictions=of_components(6)).inputs()
 
 
 @plant("nothing; two methods of one's own averaged", "")
-def two_methods(seed: int) -> Material:
+def two_methods(seed: int) -> AuditInputs:
     """Two decoders of other samples; neither is given."""
-    material = Toy(seed).material()
-    assert material.choice is not None
-    samples = stack(material.choice.samples).astype(np.float64)
-    low = stack(material.others["low-level"])[:, 0].astype(np.float64)
+    inputs = ToyStudy(seed).inputs()
+    assert inputs.choice is not None
+    samples = stack(inputs.choice.samples).astype(np.float64)
+    low = stack(inputs.others["low-level"])[:, 0].astype(np.float64)
     mixed = rounded((samples[:, 1] + (samples[:, 2] + low) / 2) / 2)
-    return replace(shown_as(material, mixed), others={})
+    return replace(shown_as(inputs, mixed), others={})
 
 
 @plant("nothing; reconstructions of another size", "")
-def resized(seed: int) -> Material:
+def resized(seed: int) -> AuditInputs:
     """Drawn at 48 pixels, seen at 32."""
-    material = Toy(seed).material()
-    return shown_as(material, resize_images(stack(material.recon)[:, 0], 48))
+    inputs = ToyStudy(seed).inputs()
+    return shown_as(inputs, resize_images(stack(inputs.recon)[:, 0], 48))
 
 
 @plant("nothing; reconstructions saved as JPEG", "")
-def compressed(seed: int) -> Material:
+def compressed(seed: int) -> AuditInputs:
     """With loss, at quality 60."""
-    material = Toy(seed).material()
-    return shown_as(material, as_jpeg(stack(material.recon)[:, 0], 60))
+    inputs = ToyStudy(seed).inputs()
+    return shown_as(inputs, as_jpeg(stack(inputs.recon)[:, 0], 60))
 
 
 @plant("nothing; training pictures are retrieved, as is said", "", allowed=("retrieval",))
-def retrieves(seed: int) -> Material:
+def retrieves(seed: int) -> AuditInputs:
     """A method that may be flagged as what it is, and as nothing else."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     values = toy.predict(np.arange(toy.n_test))
-    return shown_as(toy.material(), nearest_training_pictures(toy, values))
+    return shown_as(toy.inputs(), nearest_training_pictures(toy, values))
 
 
 @plant(
@@ -153,9 +152,9 @@ def retrieves(seed: int) -> Material:
     "",
     allowed=("near-duplicates", "score-by-distance"),
 )
-def with_neighbours(seed: int) -> Material:
+def with_neighbours(seed: int) -> AuditInputs:
     """A test set that is easier than it looks may be flagged as that."""
-    return Toy(seed, neighbours=True).material()
+    return ToyStudy(seed, neighbours=True).inputs()
 
 
 def _grey(images: Array) -> Array:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from calcarine.audit.audit_inputs import Choice, Material, PictureSet
-from calcarine.audit.toy import Array, Toy, claimed
+from calcarine.audit.audit_inputs import AuditInputs, PictureSet, SampleChoice
+from calcarine.audit.toy import Array, ToyStudy, claimed
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Planted:
     check : str
         Which must flag it; "" where there is nothing to flag.
     make : callable
-        Called with a seed; gives the material of the claim.
+        Called with a seed; gives the inputs of the claim.
     hidden : bool
-        Whether it cannot be seen from what is given, so that "cannot be told" is right.
+        Whether it cannot be seen from what is given, so that "inconclusive" is right.
     allowed : tuple of str
         Of an honest pipeline: checks that may flag it, as documented.
     numbers : bool
@@ -35,14 +35,14 @@ class Planted:
 
     name: str
     check: str
-    make: Callable[[int], Material]
+    make: Callable[[int], AuditInputs]
     hidden: bool = False
     allowed: tuple[str, ...] = ()
     numbers: bool = False
 
 
 PLANTED: list[Planted] = []
-Make = Callable[[int], Material]
+Make = Callable[[int], AuditInputs]
 
 
 def plant(
@@ -52,7 +52,7 @@ def plant(
     allowed: tuple[str, ...] = (),
     numbers: bool = False,
 ) -> Callable[[Make], Make]:
-    """Register a function that makes the material of a claim."""
+    """Register a function that makes the inputs of a claim."""
 
     def keep(make: Make) -> Make:
         PLANTED.append(Planted(name, check, make, hidden, allowed, numbers))
@@ -68,27 +68,27 @@ def stack(pictures: PictureSet) -> Array:
     )
 
 
-def show(material: Material, chosen: Array, blind: Array | None = None) -> Material:
+def show(inputs: AuditInputs, chosen: Array, blind: Array | None = None) -> AuditInputs:
     """The claim with the chosen samples as reconstructions."""
-    assert material.choice is not None
-    samples = material.choice.samples
+    assert inputs.choice is not None
+    samples = inputs.choice.samples
     images = np.stack([samples.full(row, int(s)) for row, s in enumerate(chosen)])
-    return replace(shown_as(material, images), choice=Choice(samples, chosen, blind))
+    return replace(shown_as(inputs, images), choice=SampleChoice(samples, chosen, blind))
 
 
-def shown_as(material: Material, images: Array) -> Material:
+def shown_as(inputs: AuditInputs, images: Array) -> AuditInputs:
     """The claim with other reconstructions, and the numbers that these give."""
-    recon = PictureSet.of(material.truth.ids, images)
-    return replace(material, recon=recon, choice=None, numbers=claimed(material.truth, recon))
+    recon = PictureSet.of(inputs.truth.ids, images)
+    return replace(inputs, recon=recon, choice=None, numbers=claimed(inputs.truth, recon))
 
 
-def blend(material: Material, most: PictureSet, rest: PictureSet) -> Material:
+def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInputs:
     """Three quarters of one set of pictures and a quarter of another."""
     images = 0.75 * stack(most)[:, 0].astype(np.float64) + 0.25 * stack(rest)[:, 0]
-    return shown_as(material, np.rint(images).astype(np.uint8))
+    return shown_as(inputs, np.rint(images).astype(np.uint8))
 
 
-def with_pictures(toy: Toy, extra: Array) -> PictureSet:
+def with_pictures(toy: ToyStudy, extra: Array) -> PictureSet:
     """The training pictures and some more."""
     ids = [*toy.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
     return PictureSet.of(ids, np.concatenate([toy.images[: toy.n_train], extra]))
@@ -99,11 +99,9 @@ def rounded(images: Array) -> Array:
     return np.rint(np.clip(images, 0, 255)).astype(np.uint8)
 
 
-def both(material: Material) -> tuple[Array, Array]:
+def both(inputs: AuditInputs) -> tuple[Array, Array]:
     """Truths and reconstructions as float arrays of shape (n, height, width, 3)."""
-    truth, recon = (
-        stack(side)[:, 0].astype(np.float64) for side in (material.truth, material.recon)
-    )
+    truth, recon = (stack(side)[:, 0].astype(np.float64) for side in (inputs.truth, inputs.recon))
     return truth, recon
 
 
@@ -117,7 +115,7 @@ def as_jpeg(images: Array, quality: int) -> Array:
     return np.stack(found)
 
 
-def nearest_training_pictures(toy: Toy, values: Array) -> Array:
+def nearest_training_pictures(toy: ToyStudy, values: Array) -> Array:
     """For each prediction the training picture whose latents are nearest."""
     away = np.square(values[:, None] - toy.latents[None, : toy.n_train]).sum(axis=2)
     return np.asarray(toy.images[: toy.n_train][away.argmin(axis=1)])

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from calcarine.audit.audit_inputs import Material, PictureSet
+from calcarine.audit.audit_inputs import AuditInputs, PictureSet
 from calcarine.audit.plant import (
     as_jpeg,
     both,
@@ -18,153 +18,153 @@ from calcarine.audit.plant import (
     shown_as,
     stack,
 )
-from calcarine.audit.toy import Array, Toy
+from calcarine.audit.toy import Array, ToyStudy
 
 _LIGHT = np.array([0.299, 0.587, 0.114])
 
 
 @plant("the truth, blurred", "truth-copies")
-def blurred(seed: int) -> Material:
+def blurred(seed: int) -> AuditInputs:
     """By a Gaussian of two pixels."""
-    material = Toy(seed).material()
-    return shown_as(material, rounded(gaussian_filter(both(material)[0], (0, 2, 2, 0))))
+    inputs = ToyStudy(seed).inputs()
+    return shown_as(inputs, rounded(gaussian_filter(both(inputs)[0], (0, 2, 2, 0))))
 
 
 @plant("the truth at 8 x 8 pixels", "truth-copies")
-def at_8(seed: int) -> Material:
+def at_8(seed: int) -> AuditInputs:
     """Made larger again."""
-    material = Toy(seed).material()
+    inputs = ToyStudy(seed).inputs()
     made = []
-    for image in stack(material.truth)[:, 0]:
+    for image in stack(inputs.truth)[:, 0]:
         small = Image.fromarray(image).resize((8, 8), Image.Resampling.BOX)
         made.append(np.asarray(small.resize(image.shape[:2], Image.Resampling.BICUBIC)))
-    return shown_as(material, np.stack(made))
+    return shown_as(inputs, np.stack(made))
 
 
 @plant("the truth with another contrast curve", "truth-copies")
-def curved(seed: int) -> Material:
+def curved(seed: int) -> AuditInputs:
     """A gamma of .6."""
-    material = Toy(seed).material()
-    return shown_as(material, rounded(255 * (both(material)[0] / 255) ** 0.6))
+    inputs = ToyStudy(seed).inputs()
+    return shown_as(inputs, rounded(255 * (both(inputs)[0] / 255) ** 0.6))
 
 
 @plant("the truth's low frequencies in honest pictures", "truth-copies")
-def low_frequencies(seed: int) -> Material:
+def low_frequencies(seed: int) -> AuditInputs:
     """Up to four cycles per picture."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
-    return shown_as(material, rounded(recon + _low(truth, 4) - _low(recon, 4)))
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
+    return shown_as(inputs, rounded(recon + _low(truth, 4) - _low(recon, 4)))
 
 
 @plant("the truth's high frequencies in honest pictures", "truth-copies")
-def high_frequencies(seed: int) -> Material:
+def high_frequencies(seed: int) -> AuditInputs:
     """The decoder gives what is coarse."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
     low = [gaussian_filter(each, (0, 2, 2, 0)) for each in (truth, recon)]
-    return shown_as(material, rounded(low[1] + truth - low[0]))
+    return shown_as(inputs, rounded(low[1] + truth - low[0]))
 
 
 @plant("a tenth of the truth in low frequencies of retrieved pictures", "pixel-blends")
-def tenth_in_low_frequencies(seed: int) -> Material:
+def tenth_in_low_frequencies(seed: int) -> AuditInputs:
     """Up to four cycles per picture."""
-    toy = Toy(seed)
-    material = toy.material()
+    toy = ToyStudy(seed)
+    inputs = toy.inputs()
     near = nearest_training_pictures(toy, toy.predict(np.arange(toy.n_test))).astype(np.float64)
-    truth = both(material)[0]
-    return shown_as(material, rounded(near + 0.1 * (_low(truth, 4) - _low(near, 4))))
+    truth = both(inputs)[0]
+    return shown_as(inputs, rounded(near + 0.1 * (_low(truth, 4) - _low(near, 4))))
 
 
 @plant("the truth's lightness under decoded colours", "truth-copies")
-def lightness(seed: int) -> Material:
+def lightness(seed: int) -> AuditInputs:
     """Each pixel is as light as in the truth."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
-    return shown_as(material, rounded(recon + ((truth - recon) @ _LIGHT)[..., None]))
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
+    return shown_as(inputs, rounded(recon + ((truth - recon) @ _LIGHT)[..., None]))
 
 
 @plant("a quarter of the truth pasted in", "truth-copies")
-def quarter(seed: int) -> Material:
+def quarter(seed: int) -> AuditInputs:
     """The upper left one."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
     recon[:, :16, :16] = truth[:, :16, :16]
-    return shown_as(material, rounded(recon))
+    return shown_as(inputs, rounded(recon))
 
 
 @plant("the same, anywhere in each picture", "truth-copies")
-def quarter_anywhere(seed: int) -> Material:
+def quarter_anywhere(seed: int) -> AuditInputs:
     """At a place of its own."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
     for row, (y, x) in enumerate(np.random.default_rng(seed).integers(0, 17, (len(recon), 2))):
         recon[row, y : y + 16, x : x + 16] = truth[row, y : y + 16, x : x + 16]
-    return shown_as(material, rounded(recon))
+    return shown_as(inputs, rounded(recon))
 
 
 @plant("the same, blurred", "truth-copies")
-def quarter_blurred(seed: int) -> Material:
+def quarter_blurred(seed: int) -> AuditInputs:
     """The upper left one, without its detail."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
     recon[:, :16, :16] = gaussian_filter(truth, (0, 1.5, 1.5, 0))[:, :16, :16]
-    return shown_as(material, rounded(recon))
+    return shown_as(inputs, rounded(recon))
 
 
 @plant("the truth's phases with decoded amplitudes", "truth-copies")
-def phases(seed: int) -> Material:
+def phases(seed: int) -> AuditInputs:
     """Of the Fourier transform."""
-    material = Toy(seed).material()
-    truth, recon = (np.fft.fft2(each, axes=(1, 2)) for each in both(material))
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = (np.fft.fft2(each, axes=(1, 2)) for each in both(inputs))
     made = np.abs(recon) * np.exp(1j * np.angle(truth))
-    return shown_as(material, rounded(np.fft.ifft2(made, axes=(1, 2)).real))
+    return shown_as(inputs, rounded(np.fft.ifft2(made, axes=(1, 2)).real))
 
 
 @plant("the truth's amplitudes with decoded phases", "truth-copies")
-def amplitudes(seed: int) -> Material:
+def amplitudes(seed: int) -> AuditInputs:
     """Of the Fourier transform."""
-    material = Toy(seed).material()
-    truth, recon = (np.fft.fft2(each, axes=(1, 2)) for each in both(material))
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = (np.fft.fft2(each, axes=(1, 2)) for each in both(inputs))
     made = np.abs(truth) * np.exp(1j * np.angle(recon))
-    return shown_as(material, rounded(np.fft.ifft2(made, axes=(1, 2)).real))
+    return shown_as(inputs, rounded(np.fft.ifft2(made, axes=(1, 2)).real))
 
 
 @plant("the truth's histogram, beside honest predictions", "transductive-prediction")
-def histogram(seed: int) -> Material:
+def histogram(seed: int) -> AuditInputs:
     """Grey values of each colour are those of the truth, in the decoded order."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
     noise = 0.01 * np.random.default_rng(seed).random(recon.shape)
-    return shown_as(material, rounded(_sorted_as(recon + noise, truth)))
+    return shown_as(inputs, rounded(_sorted_as(recon + noise, truth)))
 
 
 @plant("the truth's mean colours, beside honest predictions", "transductive-prediction")
-def mean_colours(seed: int) -> Material:
+def mean_colours(seed: int) -> AuditInputs:
     """Contrast is decoded."""
-    material = Toy(seed).material()
-    truth, recon = (each - 128 for each in both(material))
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = (each - 128 for each in both(inputs))
     means = [each.mean(axis=(1, 2), keepdims=True) for each in (truth, recon)]
-    return shown_as(material, rounded(128 + recon - means[1] + means[0]))
+    return shown_as(inputs, rounded(128 + recon - means[1] + means[0]))
 
 
 @plant("a quarter of the truth blended in, then a curve and JPEG", "pixel-blends")
-def blended_and_compressed(seed: int) -> Material:
+def blended_and_compressed(seed: int) -> AuditInputs:
     """The other part is unknown."""
-    material = Toy(seed).material()
-    truth, recon = both(material)
+    inputs = ToyStudy(seed).inputs()
+    truth, recon = both(inputs)
     mixed = rounded(255 * ((0.75 * recon + 0.25 * truth) / 255) ** 0.8)
-    return replace(shown_as(material, as_jpeg(mixed, 90)), others={})
+    return replace(shown_as(inputs, as_jpeg(mixed, 90)), others={})
 
 
 @plant("the same without, and the blend is given as another method too", "pixel-blends")
-def blended_and_repeated(seed: int) -> Material:
+def blended_and_repeated(seed: int) -> AuditInputs:
     """What else is given must not hide it."""
-    material = Toy(seed).material()
-    truth = both(material)[0]
-    low = stack(material.others["low-level"])[:, 0]
-    found = shown_as(material, rounded(0.75 * low + 0.25 * truth))
-    again = PictureSet.of(material.truth.ids, stack(found.recon)[:, 0])
-    return replace(found, others={"again": again, **material.others})
+    inputs = ToyStudy(seed).inputs()
+    truth = both(inputs)[0]
+    low = stack(inputs.others["low-level"])[:, 0]
+    found = shown_as(inputs, rounded(0.75 * low + 0.25 * truth))
+    again = PictureSet.of(inputs.truth.ids, stack(found.recon)[:, 0])
+    return replace(found, others={"again": again, **inputs.others})
 
 
 def _low(images: Array, most: float) -> Array:

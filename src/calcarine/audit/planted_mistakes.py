@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from calcarine.audit.audit_inputs import Material, Number, PictureSet, Prediction
+from calcarine.audit.audit_inputs import AuditInputs, ClaimedScore, PictureSet, Prediction
 from calcarine.audit.plant import (
     blend,
     nearest_training_pictures,
@@ -19,26 +19,26 @@ from calcarine.audit.plant import (
     with_pictures,
 )
 from calcarine.audit.sample_choice import likeness
-from calcarine.audit.toy import SIDE, Array, Toy, claimed, of_components
+from calcarine.audit.toy import SIDE, Array, ToyStudy, claimed, of_components
 from calcarine.stimuli import resize_images
 
 
 @plant("test stimuli in training, by their ids", "split-leaks")
-def same_ids(seed: int) -> Material:
+def same_ids(seed: int) -> AuditInputs:
     """Two trials of two test stimuli count as training."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     trials = toy.trials()
     assert trials.role is not None
     role = trials.role.copy()
     for key in toy.test_ids[:2]:
         role[np.flatnonzero(trials.stimulus == key)[0]] = "train"
-    return replace(toy.material(), trials=toy.trials(role=role), train=None)
+    return replace(toy.inputs(), trials=toy.trials(role=role), train=None)
 
 
 @plant("the same, ids with another ending, case, blank or folder", "split-leaks")
-def ids_written_otherwise(seed: int) -> Material:
+def ids_written_otherwise(seed: int) -> AuditInputs:
     """Four test stimuli count as training, each under its id in another spelling."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     trials = toy.trials()
     assert trials.role is not None
     role, stimulus = trials.role.copy(), trials.stimulus.astype(object)
@@ -48,80 +48,80 @@ def ids_written_otherwise(seed: int) -> Material:
         row = np.flatnonzero(trials.stimulus == key)[0]
         role[row], stimulus[row] = "train", other
     changed = toy.trials(role=role, stimulus=stimulus.astype(str))
-    return replace(toy.material(), trials=changed, train=None)
+    return replace(toy.inputs(), trials=changed, train=None)
 
 
 @plant("test pictures in training under other ids", "split-leaks")
-def same_pictures(seed: int) -> Material:
+def same_pictures(seed: int) -> AuditInputs:
     """Training has two of the test pictures, under new names."""
-    toy = Toy(seed)
-    material = toy.material()
+    toy = ToyStudy(seed)
+    inputs = toy.inputs()
     extra = toy.images[toy.n_train : toy.n_train + 2]
-    return replace(material, train=with_pictures(toy, extra))
+    return replace(inputs, train=with_pictures(toy, extra))
 
 
 @plant("changed copies of test pictures in training", "near-duplicates")
-def near_copies(seed: int) -> Material:
+def near_copies(seed: int) -> AuditInputs:
     """Two test pictures in training, smaller, brighter and compressed."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     changed = []
     for picture in toy.images[toy.n_train : toy.n_train + 2]:
         small = Image.fromarray(picture).resize((SIDE - 4, SIDE - 4)).resize((SIDE, SIDE))
         changed.append(np.clip(np.asarray(small) * 1.06 + 6, 0, 255).astype(np.uint8))
-    return replace(toy.material(), train=with_pictures(toy, np.stack(changed)))
+    return replace(toy.inputs(), train=with_pictures(toy, np.stack(changed)))
 
 
 @plant("the same, mirrored, turned or upside down", "near-duplicates")
-def turned_copies(seed: int) -> Material:
+def turned_copies(seed: int) -> AuditInputs:
     """One test picture each in training."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     a, b, c = toy.images[toy.n_train : toy.n_train + 3]
     changed = np.stack([a[:, ::-1], np.rot90(b), c[::-1]])
-    return replace(toy.material(), train=with_pictures(toy, changed))
+    return replace(toy.inputs(), train=with_pictures(toy, changed))
 
 
 @plant("the same, grey, with exchanged colours or more contrast", "near-duplicates")
-def recoloured_copies(seed: int) -> Material:
+def recoloured_copies(seed: int) -> AuditInputs:
     """One test picture each in training."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     a, b, c = toy.images[toy.n_train : toy.n_train + 3].astype(np.float64)
     grey = np.repeat((a @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
     curve = 255 * (c / 255) ** 1.6
     changed = rounded(np.stack([grey, b[..., [2, 0, 1]], curve]))
-    return replace(toy.material(), train=with_pictures(toy, changed))
+    return replace(toy.inputs(), train=with_pictures(toy, changed))
 
 
 @plant("the same, cropped", "near-duplicates")
-def cropped_copies(seed: int) -> Material:
+def cropped_copies(seed: int) -> AuditInputs:
     """Three pixels a side of one, a fifth on the left of another, five a side of a third."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     a, b, c = toy.images[toy.n_train : toy.n_train + 3]
     cut = [a[3:-3, 3:-3], b[:, SIDE // 5 :], c[5:-5, 5:-5]]
     changed = np.concatenate([resize_images(each[None], SIDE) for each in cut])
-    return replace(toy.material(), train=with_pictures(toy, changed))
+    return replace(toy.inputs(), train=with_pictures(toy, changed))
 
 
 @plant("repeats of a stimulus over folds", "repeats-over-folds")
-def repeats(seed: int) -> Material:
+def repeats(seed: int) -> AuditInputs:
     """Folds of successive trials."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     fold = (np.arange(len(toy.shown)) * 5 // len(toy.shown)).astype(str)
-    return replace(toy.material(), trials=toy.trials(fold=fold))
+    return replace(toy.inputs(), trials=toy.trials(fold=fold))
 
 
 @plant("scaler fitted on test trials too", "statistics-from-test")
-def scaler(seed: int) -> Material:
+def scaler(seed: int) -> AuditInputs:
     """The stored scaler is there."""
-    return Toy(seed, scale_with_test=True).material()
+    return ToyStudy(seed, scale_with_test=True).inputs()
 
 
 @plant("the same, and the scaler was not kept", "statistics-from-test")
-def scaler_gone(seed: int) -> Material:
+def scaler_gone(seed: int) -> AuditInputs:
     """Only the scaled responses are there."""
-    return replace(Toy(seed, scale_with_test=True).material(), statistics=())
+    return replace(ToyStudy(seed, scale_with_test=True).inputs(), statistics=())
 
 
-def _normalised(values: Array, toy: Toy) -> Array:
+def _normalised(values: Array, toy: ToyStudy) -> Array:
     spread = values.std(axis=0) if len(values) > 1 else np.ones(values.shape[1])
     train = toy.latents[: toy.n_train]
     unit = (values - values.mean(axis=0)) / spread
@@ -129,88 +129,88 @@ def _normalised(values: Array, toy: Toy) -> Array:
 
 
 @plant("test predictions z-scored by each other", "transductive-prediction")
-def zscored(seed: int) -> Material:
+def zscored(seed: int) -> AuditInputs:
     """And brought to the mean and deviation of training, as Brain-Diffuser does."""
-    return Toy(seed, change_predictions=_normalised).material()
+    return ToyStudy(seed, change_predictions=_normalised).inputs()
 
 
 @plant("the same, with the decoder at hand", "transductive-prediction")
-def zscored_callable(seed: int) -> Material:
+def zscored_callable(seed: int) -> AuditInputs:
     """The audit may ask for single predictions."""
-    toy = Toy(seed, change_predictions=_normalised)
-    material = toy.material()
+    toy = ToyStudy(seed, change_predictions=_normalised)
+    inputs = toy.inputs()
     found = [
         Prediction(each.name, each.values, each.truth, each.train, toy.predict)
-        for each in material.predictions
+        for each in inputs.predictions
     ]
-    return replace(material, predictions=found)
+    return replace(inputs, predictions=found)
 
 
 @plant("test fMRI in pre-training, told in the table", "pretraining-on-test")
-def pretrained(seed: int) -> Material:
+def pretrained(seed: int) -> AuditInputs:
     """Components of the responses are learned from all trials."""
-    toy = Toy(seed, components_with_test=True)
-    return replace(toy.material(), trials=toy.trials(pretrain=np.ones(len(toy.shown), bool)))
+    toy = ToyStudy(seed, components_with_test=True)
+    return replace(toy.inputs(), trials=toy.trials(pretrain=np.ones(len(toy.shown), bool)))
 
 
 @plant("the same, and nobody tells", "pretraining-on-test", hidden=True)
-def pretrained_untold(seed: int) -> Material:
+def pretrained_untold(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    toy = Toy(seed, components_with_test=True)
-    return replace(toy.material(), trials=toy.trials(pretrain=None))
+    toy = ToyStudy(seed, components_with_test=True)
+    return replace(toy.inputs(), trials=toy.trials(pretrain=None))
 
 
 @plant("penalties chosen on the test, known", "choices-on-test")
-def penalties_on_test(seed: int) -> Material:
+def penalties_on_test(seed: int) -> AuditInputs:
     """One for each target, by its error on the test."""
-    toy = Toy(seed, chosen_on_test="penalties")
-    return replace(toy.material(), selections=toy.selections())
+    toy = ToyStudy(seed, chosen_on_test="penalties")
+    return replace(toy.inputs(), selections=toy.selections())
 
 
 @plant("the same, and nobody tells", "choices-on-test", hidden=True)
-def penalties_on_test_unknown(seed: int) -> Material:
+def penalties_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    return Toy(seed, chosen_on_test="penalties").material()
+    return ToyStudy(seed, chosen_on_test="penalties").inputs()
 
 
 @plant("voxels chosen by test responses, known", "choices-on-test")
-def voxels_on_test(seed: int) -> Material:
+def voxels_on_test(seed: int) -> AuditInputs:
     """Those that correlate best with the test's latents."""
-    toy = Toy(seed, chosen_on_test="voxels")
-    return replace(toy.material(), selections=toy.selections())
+    toy = ToyStudy(seed, chosen_on_test="voxels")
+    return replace(toy.inputs(), selections=toy.selections())
 
 
 @plant("the same, and nobody tells", "choices-on-test", hidden=True)
-def voxels_on_test_unknown(seed: int) -> Material:
+def voxels_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    return Toy(seed, chosen_on_test="voxels").material()
+    return ToyStudy(seed, chosen_on_test="voxels").inputs()
 
 
 @plant("only the best predicted repeat counts, known", "choices-on-test")
-def repeats_on_test(seed: int) -> Material:
+def repeats_on_test(seed: int) -> AuditInputs:
     """Of three of each test stimulus."""
-    toy = Toy(seed, chosen_on_test="repeats")
-    return replace(toy.material(), selections=toy.selections())
+    toy = ToyStudy(seed, chosen_on_test="repeats")
+    return replace(toy.inputs(), selections=toy.selections())
 
 
 @plant("the same, and nobody tells", "choices-on-test", hidden=True)
-def repeats_on_test_unknown(seed: int) -> Material:
+def repeats_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    return Toy(seed, chosen_on_test="repeats").material()
+    return ToyStudy(seed, chosen_on_test="repeats").inputs()
 
 
 @plant("score on the best 20 of 40 test stimuli", "chosen-stimuli")
-def best_stimuli(seed: int) -> Material:
+def best_stimuli(seed: int) -> AuditInputs:
     """The table of trials names all 40."""
-    toy = Toy(seed)
-    material = toy.material()
-    rows = np.sort(np.argsort(-material.identification)[: toy.n_test // 2])
+    toy = ToyStudy(seed)
+    inputs = toy.inputs()
+    rows = np.sort(np.argsort(-inputs.identification)[: toy.n_test // 2])
     ids = [toy.test_ids[row] for row in rows]
     truth, recon = (
-        PictureSet.of(ids, stack(side)[rows, 0]) for side in (material.truth, material.recon)
+        PictureSet.of(ids, stack(side)[rows, 0]) for side in (inputs.truth, inputs.recon)
     )
     return replace(
-        material,
+        inputs,
         truth=truth,
         recon=recon,
         choice=None,
@@ -221,100 +221,98 @@ def best_stimuli(seed: int) -> Material:
 
 
 @plant("best of 5 by pixel correlation", "best-of-samples")
-def best_by_pixels(seed: int) -> Material:
+def best_by_pixels(seed: int) -> AuditInputs:
     """The truth picks."""
     return _picked(seed, "pixel correlation")
 
 
 @plant("best of 5 by SSIM", "best-of-samples")
-def best_by_structure(seed: int) -> Material:
+def best_by_structure(seed: int) -> AuditInputs:
     """The truth picks, by another measure."""
     return _picked(seed, "SSIM")
 
 
-def _picked(seed: int, measure: str) -> Material:
-    material = Toy(seed).material()
-    assert material.choice is not None
-    return show(material, likeness(material, material.choice)[measure].argmax(axis=1))
+def _picked(seed: int, measure: str) -> AuditInputs:
+    inputs = ToyStudy(seed).inputs()
+    assert inputs.choice is not None
+    return show(inputs, likeness(inputs, inputs.choice)[measure].argmax(axis=1))
 
 
 @plant("score of the best of 5, all samples shown", "numbers-from-pictures")
-def best_score(seed: int) -> Material:
+def best_score(seed: int) -> AuditInputs:
     """Numbers are means of the best samples."""
-    material = Toy(seed, n_test=16).material()
-    assert material.choice is not None
-    samples = material.choice.samples
-    numbers = claimed(material.truth, samples, best=True)
-    return replace(material, recon=samples, choice=None, numbers=numbers)
+    inputs = ToyStudy(seed, n_test=16).inputs()
+    assert inputs.choice is not None
+    samples = inputs.choice.samples
+    numbers = claimed(inputs.truth, samples, best=True)
+    return replace(inputs, recon=samples, choice=None, numbers=numbers)
 
 
 @plant("score raised by .03", "numbers-from-pictures")
-def raised(seed: int) -> Material:
+def raised(seed: int) -> AuditInputs:
     """Nobody knows how."""
-    material = Toy(seed, n_test=16).material()
-    numbers = [Number(each.metric, each.value + 0.03, 3) for each in material.numbers]
-    return replace(material, numbers=numbers)
+    inputs = ToyStudy(seed, n_test=16).inputs()
+    numbers = [ClaimedScore(each.metric, each.value + 0.03, 3) for each in inputs.numbers]
+    return replace(inputs, numbers=numbers)
 
 
 @plant("a quarter of the truth blended in, other part known", "pixel-blends")
-def blended(seed: int) -> Material:
+def blended(seed: int) -> AuditInputs:
     """With the low-level picture of the same method."""
-    material = Toy(seed).material()
-    return blend(material, material.others["low-level"], material.truth)
+    inputs = ToyStudy(seed).inputs()
+    return blend(inputs, inputs.others["low-level"], inputs.truth)
 
 
 @plant("the same, other part unknown", "pixel-blends")
-def blended_unknown(seed: int) -> Material:
+def blended_unknown(seed: int) -> AuditInputs:
     """With a sample that is not given."""
-    material = Toy(seed).material()
-    return replace(blend(material, material.recon, material.truth), others={})
+    inputs = ToyStudy(seed).inputs()
+    return replace(blend(inputs, inputs.recon, inputs.truth), others={})
 
 
 @plant("a quarter of a low-level method blended in", "pixel-blends")
-def blended_methods(seed: int) -> Material:
+def blended_methods(seed: int) -> AuditInputs:
     """No leak, but a step that must be named; both parts are given."""
-    material = Toy(seed).material()
-    mixed = blend(material, material.recon, material.others["low-level"])
-    return replace(mixed, others={**material.others, "refined": material.recon})
+    inputs = ToyStudy(seed).inputs()
+    mixed = blend(inputs, inputs.recon, inputs.others["low-level"])
+    return replace(mixed, others={**inputs.others, "refined": inputs.recon})
 
 
 @plant("training pictures shown", "retrieval")
-def retrieved(seed: int) -> Material:
+def retrieved(seed: int) -> AuditInputs:
     """The one whose latents are nearest to the prediction."""
-    toy = Toy(seed)
+    toy = ToyStudy(seed)
     values = toy.predict(np.arange(toy.n_test))
-    return shown_as(toy.material(), nearest_training_pictures(toy, values))
+    return shown_as(toy.inputs(), nearest_training_pictures(toy, values))
 
 
 @plant("only neighbours of training are decoded", "score-by-distance")
-def neighbours(seed: int) -> Material:
+def neighbours(seed: int) -> AuditInputs:
     """Of the other half, the prediction is another stimulus's."""
-    toy = Toy(seed, neighbours=True, n_test=60)
+    toy = ToyStudy(seed, neighbours=True, n_test=60)
     values = toy.predict(np.arange(toy.n_test))
     half = toy.n_test // 2
     values[half:] = np.random.default_rng(seed).permutation(values[half:])
-    return shown_as(toy.material(), toy.draw(values, np.random.default_rng(seed), 36.0))
+    return shown_as(toy.inputs(), toy.draw(values, np.random.default_rng(seed), 36.0))
 
 
 @plant("predictions of 2 dimensions", "dimension-collapse")
-def collapsed(seed: int) -> Material:
+def collapsed(seed: int) -> AuditInputs:
     """All but the leading two are lost."""
-    return Toy(seed, change_predictions=of_components(2)).material()
+    return ToyStudy(seed, change_predictions=of_components(2)).inputs()
 
 
 @plant("brain activity shuffled", "ignores-the-brain")
-def shuffled(seed: int) -> Material:
+def shuffled(seed: int) -> AuditInputs:
     """Each reconstruction is another stimulus's."""
-    material = Toy(seed).material()
-    order = np.roll(np.random.default_rng(seed).permutation(len(material)), 1)
-    images = np.stack([material.recon.full(int(row)) for row in order])
-    return shown_as(material, images)
+    inputs = ToyStudy(seed).inputs()
+    order = np.roll(np.random.default_rng(seed).permutation(len(inputs)), 1)
+    images = np.stack([inputs.recon.full(int(row)) for row in order])
+    return shown_as(inputs, images)
 
 
 @plant("five pictures for all stimuli", "ignores-the-brain")
-def few_pictures(seed: int) -> Material:
+def few_pictures(seed: int) -> AuditInputs:
     """The generator knows no more."""
-    material = Toy(seed).material()
-    return shown_as(
-        material, np.stack([material.recon.full(row % 5) for row in range(len(material))])
-    )
+    inputs = ToyStudy(seed).inputs()
+    return shown_as(inputs, np.stack([inputs.recon.full(row % 5) for row in range(len(inputs))]))

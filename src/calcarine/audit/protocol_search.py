@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calcarine.audit.check import Check, register_check, untold
+from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.claimed_scores import Definition, Family, definitions, family_of
-from calcarine.audit.findings import Finding, Table, Verdict
+from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import Material, Number, PictureSet
+    from calcarine.audit.audit_inputs import AuditInputs, ClaimedScore, PictureSet
 
 _BEST = "the best sample of each stimulus by its own score"
 _BLURRY = 0.25
@@ -38,16 +38,18 @@ class NumbersFromPictures(Check):
         "computed from, and the name of the protocol; those of networks: calcarine score."
     )
 
-    def look(self, material: Material) -> Finding:
-        if not material.numbers:
-            return untold("No claimed number was given.")
-        wanted = {number: family_of(number.metric) for number in material.numbers}
+    def look(self, inputs: AuditInputs) -> Finding:
+        if not inputs.numbers:
+            return inconclusive("No claimed number was given.")
+        wanted = {number: family_of(number.metric) for number in inputs.numbers}
         families = set(wanted.values()) - {"other"}
         if not families:
-            return untold("All claimed numbers are of networks, which this check does not run.")
-        values = _all_values(families, material, protocols=True)
+            return inconclusive(
+                "All claimed numbers are of networks, which this check does not run."
+            )
+        values = _all_values(families, inputs, protocols=True)
         if not all(_explained(n, f, values) for n, f in wanted.items() if f != "other"):
-            values += _all_values(families, material, protocols=False)
+            values += _all_values(families, inputs, protocols=False)
         rows: list[tuple[str, ...]] = []
         verdicts: list[Verdict] = []
         protocols: list[set[str]] = []
@@ -61,7 +63,7 @@ class NumbersFromPictures(Check):
             if verdicts[-1] == "passed":
                 protocols.append({v.definition.protocol for v in fits if v.honest})
             rows += _rows(number, fits, own)
-        table = Table(
+        table = EvidenceTable(
             ("claimed", "by the pictures", "definition", "how"),
             tuple(rows),
             "Definitions that give the claimed number as it is rounded, or, where there is none, "
@@ -70,26 +72,26 @@ class NumbersFromPictures(Check):
         return _finding(verdicts, protocols, table, len(values))
 
 
-def _all_values(families: set[Family], material: Material, protocols: bool) -> list[_Value]:
+def _all_values(families: set[Family], inputs: AuditInputs, protocols: bool) -> list[_Value]:
     """Of the protocols' definitions, or of the variants that no protocol uses."""
     return [
         value
         for definition in definitions(families)
         if bool(definition.protocol) == protocols
-        for value in _values(definition, material)
+        for value in _values(definition, inputs)
         if np.isfinite(value.value)
     ]
 
 
-def _explained(number: Number, family: Family, values: list[_Value]) -> bool:
+def _explained(number: ClaimedScore, family: Family, values: list[_Value]) -> bool:
     return any(
         value.honest and value.definition.family == family and _fits(number, value.value)
         for value in values
     )
 
 
-def _values(definition: Definition, material: Material) -> list[_Value]:
-    truth, recon = material.truth, material.recon
+def _values(definition: Definition, inputs: AuditInputs) -> list[_Value]:
+    truth, recon = inputs.truth, inputs.recon
     measured = [definition.measure(truth, recon, sample) for sample in range(recon.samples)]
     each = np.stack([definition.scores(values) for values in measured], axis=1)
     best = each.min(axis=1) if definition.lower else each.max(axis=1)
@@ -100,7 +102,7 @@ def _values(definition: Definition, material: Material) -> list[_Value]:
             value = float(definition.scores(np.mean(measured, axis=0)).mean())
             found.append(_Value(definition, "similarities averaged over samples", value, True))
         found.append(_Value(definition, _BEST, float(best.mean()), False))
-    for name, other in material.others.items():
+    for name, other in inputs.others.items():
         if definition.protocol == "mindeye":
             made = _blend(recon, other)
             if made is not None:
@@ -122,11 +124,11 @@ def _blend(recon: PictureSet, other: PictureSet) -> PictureSet | None:
     return PictureSet(recon.ids, read)
 
 
-def _fits(number: Number, value: float) -> bool:
+def _fits(number: ClaimedScore, value: float) -> bool:
     return abs(value - number.value) <= 0.5 * 10.0**-number.decimals + 1e-6
 
 
-def _verdict(number: Number, fits: list[_Value], own: list[_Value]) -> Verdict:
+def _verdict(number: ClaimedScore, fits: list[_Value], own: list[_Value]) -> Verdict:
     if any(value.honest for value in fits):
         return "passed"
     if any(value.how == _BEST for value in fits):
@@ -139,7 +141,7 @@ def _verdict(number: Number, fits: list[_Value], own: list[_Value]) -> Verdict:
     return "failed" if beyond else "suspicious"
 
 
-def _rows(number: Number, fits: list[_Value], own: list[_Value]) -> list[tuple[str, ...]]:
+def _rows(number: ClaimedScore, fits: list[_Value], own: list[_Value]) -> list[tuple[str, ...]]:
     shown = fits or sorted(own, key=lambda value: abs(value.value - number.value))[:1]
     return [
         (
@@ -154,7 +156,7 @@ def _rows(number: Number, fits: list[_Value], own: list[_Value]) -> list[tuple[s
 
 
 def _finding(
-    verdicts: list[Verdict], protocols: list[set[str]], table: Table, tried: int
+    verdicts: list[Verdict], protocols: list[set[str]], table: EvidenceTable, tried: int
 ) -> Finding:
     numbers = {
         "numbers recomputed": len(verdicts),
@@ -162,7 +164,7 @@ def _finding(
         "values compared": tried,
     }
     if not verdicts:
-        return Finding("cannot be told", "None could be recomputed.", numbers, (table,))
+        return Finding("inconclusive", "None could be recomputed.", numbers, (table,))
     if "failed" in verdicts:
         picked = any(row[3] == _BEST for row in table.rows)
         return Finding(

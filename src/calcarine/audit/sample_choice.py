@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.check import Check, register_check, untold
-from calcarine.audit.findings import Finding, Shown, Table
+from calcarine.audit.check import Check, inconclusive, register_check
+from calcarine.audit.findings import EvidenceImage, EvidenceTable, Finding
 from calcarine.audit.intervals import at_least, share
 from calcarine.evaluation.inference import holm
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import Choice, FloatArray, Material
+    from calcarine.audit.audit_inputs import AuditInputs, FloatArray, SampleChoice
 
 _SURE = 0.8
 _P = 0.001
@@ -38,23 +38,23 @@ class BestOfSamples(Check):
         "the mean score over all samples beside that of the chosen."
     )
 
-    def look(self, material: Material) -> Finding:
-        choice = material.choice
+    def look(self, inputs: AuditInputs) -> Finding:
+        choice = inputs.choice
         if choice is None:
-            fact = material.facts.get(self.name)
+            fact = inputs.facts.get(self.name)
             if fact:
                 return Finding("passed", fact)
-            return untold(
-                f"{material.recon.samples} samples of each stimulus are here, and none is named "
+            return inconclusive(
+                f"{inputs.recon.samples} samples of each stimulus are here, and none is named "
                 "as chosen."
-                if material.recon.samples > 1
+                if inputs.recon.samples > 1
                 else "The other samples are not here."
             )
         count = choice.samples.samples
         if count < 2:
-            return untold("There is one sample of each stimulus.")
+            return inconclusive("There is one sample of each stimulus.")
         rows, p_values = [], []
-        for name, scores in likeness(material, choice).items():
+        for name, scores in likeness(inputs, choice).items():
             # Where several samples are the best, to show one of them was no choice by likeness.
             best = np.isclose(scores, scores.max(axis=1, keepdims=True), rtol=1e-9, atol=0)
             decided = best.sum(axis=1) == 1
@@ -76,7 +76,7 @@ class BestOfSamples(Check):
             "its interval": f"{low:.2f} to {high:.2f}",
             "exact p, Holm over measures": float(adjusted[worst]),
         }
-        table = Table(
+        table = EvidenceTable(
             ("measure", "chosen is the best", "share", "interval", "p (Holm)"),
             tuple(
                 (
@@ -116,7 +116,7 @@ class BestOfSamples(Check):
         )
 
     @staticmethod
-    def _blind(choice: Choice, numbers: dict[str, object], table: Table) -> Finding:
+    def _blind(choice: SampleChoice, numbers: dict[str, object], table: EvidenceTable) -> Finding:
         assert choice.blind is not None
         same = float(np.mean(choice.blind == choice.chosen))
         numbers["share that the rule chooses again without the truth"] = same
@@ -137,13 +137,13 @@ class BestOfSamples(Check):
         )
 
 
-def likeness(material: Material, choice: Choice) -> dict[str, FloatArray]:
+def likeness(inputs: AuditInputs, choice: SampleChoice) -> dict[str, FloatArray]:
     """Likeness of every sample to its truth.
 
     Parameters
     ----------
-    material : Material
-    choice : Choice
+    inputs : AuditInputs
+    choice : SampleChoice
 
     Returns
     -------
@@ -152,19 +152,19 @@ def likeness(material: Material, choice: Choice) -> dict[str, FloatArray]:
     """
     from calcarine.audit.views import layout, pixels, rows
     from calcarine.evaluation.metrics import GRAY
-    from calcarine.evaluation.structural_similarity import Moments, structure
+    from calcarine.evaluation.structural_similarity import LocalMoments, structure
 
     names = ("pixel correlation", "correlation of the layout", "squared error", "SSIM")
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-    truth = material.truth.small
+    truth = inputs.truth.small
     gray = GRAY / 255
-    moments = Moments.of(truth @ gray, "2d")
+    moments = LocalMoments.of(truth @ gray, "2d")
     for sample in range(choice.samples.samples):
         made = choice.samples.small_sample(sample)
         for name, make in ((names[0], pixels), (names[1], layout)):
             found[name].append((rows(make(truth)) * rows(make(made))).sum(axis=1))
         found[names[2]].append(-np.square(pixels(truth) - pixels(made)).sum(axis=1))
-        found[names[3]].append(structure(moments, Moments.of(made @ gray, "2d")))
+        found[names[3]].append(structure(moments, LocalMoments.of(made @ gray, "2d")))
     return {name: np.stack(columns, axis=1) for name, columns in found.items()}
 
 
@@ -180,44 +180,44 @@ class IgnoresTheBrain(Check):
         "features of a network: calcarine score --protocol mindeye."
     )
 
-    def look(self, material: Material) -> Finding:
+    def look(self, inputs: AuditInputs) -> Finding:
         from calcarine.evaluation.statistics import bootstrap_interval, permutation_test
 
-        rows, spaces = [], dict(material.similarity)
+        rows, spaces = [], dict(inputs.similarity)
         p_values = [
-            permutation_test(matrix, _PERMUTATIONS, material.seed).p for matrix in spaces.values()
+            permutation_test(matrix, _PERMUTATIONS, inputs.seed).p for matrix in spaces.values()
         ]
         if min(holm(p_values)) > 0.05:
-            name, matrix = _by_judge(material)
+            name, matrix = _by_judge(inputs)
             spaces[name] = matrix
-            p_values.append(permutation_test(matrix, _PERMUTATIONS, material.seed).p)
+            p_values.append(permutation_test(matrix, _PERMUTATIONS, inputs.seed).p)
         adjusted = holm(p_values)
         for (name, matrix), p in zip(spaces.items(), adjusted, strict=True):
             own, other = float(np.diagonal(matrix).mean()), _others(matrix)
             rows.append((name, f"{own:.3f}", f"{other:.3f}", f"{p:.2g}"))
-        twins = _twins(material)
+        twins = _twins(inputs)
         numbers = {
-            "stimuli": len(material),
+            "stimuli": len(inputs),
             "permutation p, smallest after Holm": float(adjusted.min()),
             "stimuli whose reconstruction another stimulus has too": len(twins),
         }
-        table = Table(("space", "r with its own", "r with others", "p (Holm)"), tuple(rows))
-        found = (numbers, (table,), _shown(material, twins))
-        share = len(twins) / len(material)
+        table = EvidenceTable(("space", "r with its own", "r with others", "p (Holm)"), tuple(rows))
+        found = (numbers, (table,), _shown(inputs, twins))
+        share = len(twins) / len(inputs)
         # A few pictures that fit very well make a mean significant; most stimuli must fit.
-        chance = _above_chance(material)
+        chance = _above_chance(inputs)
         related = adjusted.min() <= 0.05 and chance <= _RELATED
         if share > 0.05 and not related:
             return Finding(
                 "failed" if share > 0.5 and chance > _UNRELATED else "suspicious",
-                f"{len(twins)} of {len(material)} stimuli have a reconstruction that is, pixel by "
+                f"{len(twins)} of {len(inputs)} stimuli have a reconstruction that is, pixel by "
                 "pixel, another stimulus's too, and it is not shown that the brain chose it.",
                 *found,
             )
         if share > 0.05:
             return Finding(
                 "passed",
-                f"{len(twins)} of {len(material)} stimuli share a reconstruction with another, and "
+                f"{len(twins)} of {len(inputs)} stimuli share a reconstruction with another, and "
                 "reconstructions resemble their own stimuli far more than shuffled ones (p = "
                 f"{adjusted.min():.2g}): the brain chooses among few pictures.",
                 *found,
@@ -229,30 +229,28 @@ class IgnoresTheBrain(Check):
                 f"{adjusted.min():.2g}).",
                 *found,
             )
-        if len(material) < _FEWEST:
-            return Finding(
-                "cannot be told", f"{len(material)} stimuli are too few to tell.", *found
-            )
-        high = bootstrap_interval(material.identification, seed=material.seed)[1]
+        if len(inputs) < _FEWEST:
+            return Finding("inconclusive", f"{len(inputs)} stimuli are too few to tell.", *found)
+        high = bootstrap_interval(inputs.identification, seed=inputs.seed)[1]
         if high > _WORTH:
             return Finding(
                 "suspicious",
-                f"Reconstructions of {len(material)} stimuli are not shown to be more like their "
+                f"Reconstructions of {len(inputs)} stimuli are not shown to be more like their "
                 "own than like shuffled ones; a small likeness is not excluded.",
                 *found,
             )
         return Finding(
             "failed",
-            f"Reconstructions of {len(material)} stimuli are no more like their own than like "
+            f"Reconstructions of {len(inputs)} stimuli are no more like their own than like "
             "shuffled ones, in pixels, layout or the features of the package's own network.",
             *found,
         )
 
 
-def _above_chance(material: Material) -> float:
+def _above_chance(inputs: AuditInputs) -> float:
     """Exact p that no more stimuli than chance has it beat half of the others."""
-    n = int((material.identification != 0.5).sum())
-    return at_least(int((material.identification > 0.5).sum()), n, 0.5)
+    n = int((inputs.identification != 0.5).sum())
+    return at_least(int((inputs.identification > 0.5).sum()), n, 0.5)
 
 
 def _others(matrix: FloatArray) -> float:
@@ -260,26 +258,26 @@ def _others(matrix: FloatArray) -> float:
     return float((matrix.sum() - np.trace(matrix)) / (n * (n - 1)))
 
 
-def _by_judge(material: Material) -> tuple[str, FloatArray]:
+def _by_judge(inputs: AuditInputs) -> tuple[str, FloatArray]:
     from calcarine.audit.views import rows
     from calcarine.evaluation.judges import load_judge
 
     judge = load_judge("scenes")
     truth, made = (
         np.asarray(judge.read(side.small).layers["late"], np.float64).reshape(len(side), -1)
-        for side in (material.truth, material.recon)
+        for side in (inputs.truth, inputs.recon)
     )
     return "late layer of the package's network", rows(truth) @ rows(made).T
 
 
-def _twins(material: Material) -> list[tuple[int, int]]:
+def _twins(inputs: AuditInputs) -> list[tuple[int, int]]:
     """Pairs of stimuli with one reconstruction and different pictures."""
     first: dict[str, int] = {}
     found = []
     shared = set()
-    for row, digest in enumerate(material.recon.digests):
+    for row, digest in enumerate(inputs.recon.digests):
         other = first.setdefault(digest, row)
-        if other != row and material.truth.digests[other] != material.truth.digests[row]:
+        if other != row and inputs.truth.digests[other] != inputs.truth.digests[row]:
             if other not in shared:
                 found.append((other, row))
             found.append((row, other))
@@ -287,12 +285,14 @@ def _twins(material: Material) -> list[tuple[int, int]]:
     return found
 
 
-def _shown(material: Material, twins: list[tuple[int, int]]) -> tuple[tuple[Shown, ...], ...]:
+def _shown(
+    inputs: AuditInputs, twins: list[tuple[int, int]]
+) -> tuple[tuple[EvidenceImage, ...], ...]:
     return tuple(
         (
-            material.truth.shown(a, "seen"),
-            material.truth.shown(b, "seen"),
-            Shown(material.recon.full(a), "one reconstruction for both"),
+            inputs.truth.shown(a, "seen"),
+            inputs.truth.shown(b, "seen"),
+            EvidenceImage(inputs.recon.full(a), "one reconstruction for both"),
         )
         for a, b in twins[::2][:3]
     )

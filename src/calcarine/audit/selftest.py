@@ -29,7 +29,7 @@ class Detection:
     found : int
         Times that the check for it failed or was suspicious; of an honest pipeline, times that
         any check was that may not flag it.
-    untold : int
+    inconclusive : int
         Times that the check said it cannot be told.
     also : dict of str to int
         Other checks that failed or were suspicious, with how often.
@@ -38,7 +38,7 @@ class Detection:
     planted: Planted
     n: int
     found: int
-    untold: int
+    inconclusive: int
     also: dict[str, int]
 
     @property
@@ -51,7 +51,7 @@ class Detection:
         if not self.planted.check:
             return self.found == 0
         if self.planted.hidden:
-            return self.untold == self.n
+            return self.inconclusive == self.n
         return self.found >= _MOST * self.n
 
     def row(self) -> tuple[str, str, str, str, str]:
@@ -59,7 +59,7 @@ class Detection:
         low, high = share(self.found, self.n)
         told = f"{self.found} of {self.n}"
         if self.planted.hidden:
-            told += f"; cannot be told: {self.untold} of {self.n}"
+            told += f"; inconclusive: {self.inconclusive} of {self.n}"
         also = ", ".join(f"{name} {times}" for name, times in self.also.items())
         allowed = " and ".join(self.planted.allowed)
         asked = self.planted.check or (f"any but {allowed}" if allowed else "any")
@@ -104,16 +104,16 @@ def detect(
     for each in PLANTED if planted is None else planted:
         if progress is not None:
             progress(each.name)
-        hits = untold = 0
+        hits = inconclusive = 0
         also: dict[str, int] = dict.fromkeys(checks(), 0)
         for seed in seeds:
             findings = audit(each.make(seed), _asked(each)).findings
             flagged = [name for name, f in findings.items() if f.verdict in FLAGS]
             wrong = set(flagged) - set(each.allowed)
             hits += each.check in flagged if each.check else bool(wrong)
-            untold += bool(each.check) and findings[each.check].verdict == "cannot be told"
+            inconclusive += bool(each.check) and findings[each.check].verdict == "inconclusive"
             for name in flagged:
                 also[name] += name != each.check
         others = {name: times for name, times in also.items() if times}
-        found.append(Detection(each, len(seeds), int(hits), int(untold), others))
+        found.append(Detection(each, len(seeds), int(hits), int(inconclusive), others))
     return found

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.check import Check, register_check, untold
-from calcarine.audit.findings import Finding, Table
+from calcarine.audit.check import Check, inconclusive, register_check
+from calcarine.audit.findings import EvidenceTable, Finding
 from calcarine.audit.intervals import share
 from calcarine.audit.stimulus_names import Names, canonical, difference
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import Material, Trials
+    from calcarine.audit.audit_inputs import AuditInputs, TrialTable
 
 _MOST = 6
 # Rounding may choose a neighbour on a flat curve of penalties.
@@ -32,13 +32,13 @@ class SplitLeaks(Check):
         "several ids show one picture (as NSD's 73k ids and COCO's); or the training pictures."
     )
 
-    def look(self, material: Material) -> Finding:
+    def look(self, inputs: AuditInputs) -> Finding:
         leaks: list[tuple[str, str, str]] = []
         elsewhere: list[tuple[str, str, str]] = []
         looked: dict[str, int] = {}
-        trials = material.trials
+        trials = inputs.trials
         if trials is not None and (train := trials.rows("train")) is not None:
-            own = _test_names(material, trials)
+            own = _test_names(inputs, trials)
             if own:
                 known = Names(trials.stimulus[train].tolist())
                 leaks += _shared(own, known) + _same_shown(trials, train)
@@ -49,17 +49,21 @@ class SplitLeaks(Check):
                 ]
                 looked["training stimuli"] = len(known.exact)
                 looked["test stimuli"] = len(own)
-        if material.train is not None:
-            looked["training pictures"] = len(material.train)
-            looked["test pictures"] = len(material)
-            leaks += [(own, other, "the very same pixels") for own, other in _same_pixels(material)]
+        if inputs.train is not None:
+            looked["training pictures"] = len(inputs.train)
+            looked["test pictures"] = len(inputs)
+            leaks += [(own, other, "the very same pixels") for own, other in _same_pixels(inputs)]
         if not looked:
-            return untold("Neither a table of trials with roles nor the training pictures is here.")
+            return inconclusive(
+                "Neither a table of trials with roles nor the training pictures is here."
+            )
         leaks = list(dict.fromkeys(leaks))
         found = {**looked, "stimuli on both sides": len({own for own, _, _ in leaks})}
         if not leaks and not elsewhere:
             return Finding("passed", "No stimulus of the test is in training.", found)
-        table = Table(("in test", "in training", "how"), tuple((leaks or elsewhere)[:_MOST]))
+        table = EvidenceTable(
+            ("in test", "in training", "how"), tuple((leaks or elsewhere)[:_MOST])
+        )
         if not leaks:
             return Finding(
                 "suspicious",
@@ -79,14 +83,14 @@ class SplitLeaks(Check):
         )
 
 
-def _test_names(material: Material, trials: Trials) -> list[str]:
+def _test_names(inputs: AuditInputs, trials: TrialTable) -> list[str]:
     """Test stimuli of the table and, unless folds differ in what they train on, of the pictures."""
     test = trials.rows("test")
     named: list[str] = [] if test is None else trials.stimulus[test].tolist()
-    if material.allowed is None:
+    if inputs.allowed is None:
         # The table's own name of a picture, which may say its side, goes before that of its file.
         known = Names(named)
-        named.extend(key for key in material.truth.ids if known.find(key) is None)
+        named.extend(key for key in inputs.truth.ids if known.find(key) is None)
     return list(dict.fromkeys(named))
 
 
@@ -95,7 +99,7 @@ def _shared(own: list[str], known: Names) -> list[tuple[str, str, str]]:
     return [(key, other, difference(key, other)) for key, other in found]
 
 
-def _same_shown(trials: Trials, train: NDArray[np.bool_]) -> list[tuple[str, str, str]]:
+def _same_shown(trials: TrialTable, train: NDArray[np.bool_]) -> list[tuple[str, str, str]]:
     """Test stimuli whose picture, by its name, training shows under another id."""
     test = trials.rows("test")
     if trials.picture is None or test is None:
@@ -117,16 +121,16 @@ def _same_shown(trials: Trials, train: NDArray[np.bool_]) -> list[tuple[str, str
     ]
 
 
-def _same_pixels(material: Material) -> list[tuple[str, str]]:
-    assert material.train is not None
+def _same_pixels(inputs: AuditInputs) -> list[tuple[str, str]]:
+    assert inputs.train is not None
     places: dict[str, list[int]] = {}
-    for column, digest in enumerate(material.train.digests):
+    for column, digest in enumerate(inputs.train.digests):
         places.setdefault(digest, []).append(column)
     found = []
-    for row, digest in enumerate(material.truth.digests):
+    for row, digest in enumerate(inputs.truth.digests):
         for column in places.get(digest, ()):
-            if material.allowed is None or material.allowed[row, column]:
-                found.append((material.truth.ids[row], material.train.ids[column]))
+            if inputs.allowed is None or inputs.allowed[row, column]:
+                found.append((inputs.truth.ids[row], inputs.train.ids[column]))
                 break
     return found
 
@@ -140,10 +144,10 @@ class RepeatsOverFolds(Check):
     question = "Do repeats of one stimulus lie in different folds of a cross-validation?"
     settle = "A table of trials with the columns stimulus and fold."
 
-    def look(self, material: Material) -> Finding:
-        trials = material.trials
+    def look(self, inputs: AuditInputs) -> Finding:
+        trials = inputs.trials
         if trials is None:
-            return untold("There is no table of trials.")
+            return inconclusive("There is no table of trials.")
         keys = _shown_keys(trials)
         counts = np.unique(keys, return_counts=True)[1]
         numbers = {
@@ -157,14 +161,14 @@ class RepeatsOverFolds(Check):
             )
         if trials.fold is None:
             return Finding(
-                "cannot be told",
+                "inconclusive",
                 "Stimuli were repeated, and nobody says what the folds were.",
                 numbers,
             )
         inside = trials.fold != ""
         if not inside.any():
             return Finding(
-                "cannot be told", "Stimuli were repeated, and the column fold is empty.", numbers
+                "inconclusive", "Stimuli were repeated, and the column fold is empty.", numbers
             )
         pairs = set(zip(keys[inside].tolist(), trials.fold[inside].tolist(), strict=True))
         owners = [key for key, _ in pairs]
@@ -190,7 +194,7 @@ class RepeatsOverFolds(Check):
         )
 
 
-def _shown_keys(trials: Trials) -> NDArray[np.str_]:
+def _shown_keys(trials: TrialTable) -> NDArray[np.str_]:
     """What each trial showed: one key where ids, or names of pictures, mean the same."""
     meant = canonical(trials.stimulus.tolist())
     keys = [meant[name] for name in trials.stimulus.tolist()]
@@ -225,17 +229,17 @@ class ChosenStimuli(Check):
         "reconstructions of all of them; or who chose these, and by what, before any was scored."
     )
 
-    def look(self, material: Material) -> Finding:
-        trials = material.trials
+    def look(self, inputs: AuditInputs) -> Finding:
+        trials = inputs.trials
         test = None if trials is None else trials.rows("test")
         if trials is None or test is None:
-            return untold("No table of trials says which stimuli the test set has.")
+            return inconclusive("No table of trials says which stimuli the test set has.")
         named = list(dict.fromkeys(canonical(trials.stimulus[test].tolist()).values()))
-        shown = Names(material.truth.ids)
+        shown = Names(inputs.truth.ids)
         missing = [name for name in named if shown.find(name) is None]
         numbers = {
             "test stimuli in the table": len(named),
-            "reconstructed stimuli": len(material),
+            "reconstructed stimuli": len(inputs),
             "test stimuli without a reconstruction": len(missing),
         }
         if not missing:
@@ -258,33 +262,33 @@ class NearDuplicates(Check):
     question = "Does training hold pictures that are, or nearly are, those of the test?"
     settle = "The training pictures of all subjects the model was trained on (--train DIR)."
 
-    def look(self, material: Material) -> Finding:
-        if material.train is None:
-            return untold("The training pictures are not here.")
-        hits, undecided = _with_changed(material, _alike(material))
-        best = material.nearest_train(material.truth)[0]
-        among = _among_themselves(material)
+    def look(self, inputs: AuditInputs) -> Finding:
+        if inputs.train is None:
+            return inconclusive("The training pictures are not here.")
+        hits, undecided = _with_changed(inputs, _alike(inputs))
+        best = inputs.nearest_train(inputs.truth)[0]
+        among = _among_themselves(inputs)
         p = _drawn_nearer(best, among)
         numbers = {
-            "test pictures": len(material),
-            "training pictures": len(material.train),
+            "test pictures": len(inputs),
+            "training pictures": len(inputs.train),
             "test pictures that training holds": len(hits),
             "correlation with the nearest training picture, median": float(np.median(best)),
             "the same among training pictures, median": float(np.median(among)),
             "p that test pictures lie no nearer than training pictures do": p,
         }
         shown = tuple(
-            (material.truth.shown(row, "test"), material.train.shown(column, "training"))
+            (inputs.truth.shown(row, "test"), inputs.train.shown(column, "training"))
             for row, column, _ in hits[:_MOST]
         )
         if hits:
-            low, high = share(len(hits), len(material))
-            table = Table(
+            low, high = share(len(hits), len(inputs))
+            table = EvidenceTable(
                 ("in test", "in training", "how"),
                 tuple(
                     (
-                        material.truth.ids[row],
-                        material.train.ids[column],
+                        inputs.truth.ids[row],
+                        inputs.train.ids[column],
                         how.removeprefix(", ") or "with small changes at most",
                     )
                     for row, column, how in hits[:_MOST]
@@ -292,9 +296,9 @@ class NearDuplicates(Check):
             )
             return Finding(
                 "failed",
-                f"{len(hits)} of {len(material)} test pictures ({low:.0%} to {high:.0%} of such "
+                f"{len(hits)} of {len(inputs)} test pictures ({low:.0%} to {high:.0%} of such "
                 f"pictures) are in training as the same picture, the first "
-                f"{material.truth.ids[hits[0][0]]}{hits[0][2]}.",
+                f"{inputs.truth.ids[hits[0][0]]}{hits[0][2]}.",
                 numbers,
                 (table,),
                 pictures=shown,
@@ -302,7 +306,7 @@ class NearDuplicates(Check):
         unsure = ""
         if undecided:
             unsure = (
-                f" (Test pictures that are there {' or '.join(undecided)} cannot be told: many "
+                f" (Test pictures that are there {' or '.join(undecided)} inconclusive: many "
                 "training pictures are such copies of each other.)"
             )
         if p < 0.001:
@@ -322,38 +326,36 @@ class NearDuplicates(Check):
 
 
 def _with_changed(
-    material: Material, hits: list[tuple[int, int]]
+    inputs: AuditInputs, hits: list[tuple[int, int]]
 ) -> tuple[list[tuple[int, int, str]], tuple[str, ...]]:
     """And those that are there turned, in other colours or cropped; and what cannot be told."""
     from calcarine.splits.matching import same_pictures
 
-    assert material.train is not None
+    assert inputs.train is not None
     found = {row: (row, column, "") for row, column in hits}
-    matches = same_pictures(
-        material.truth.small, material.train.small, material.allowed, material.seed
-    )
+    matches = same_pictures(inputs.truth.small, inputs.train.small, inputs.allowed, inputs.seed)
     for each in matches.pairs:
         found.setdefault(each.row, (each.row, each.column, f", {each.how}"))
     return [found[row] for row in sorted(found)], matches.undecided
 
 
-def _alike(material: Material) -> list[tuple[int, int]]:
+def _alike(inputs: AuditInputs) -> list[tuple[int, int]]:
     """Rows of test pictures, and columns of the same pictures in training."""
     from calcarine.brain import Split
     from calcarine.splits.duplicates import audit_split
     from calcarine.stimuli import StimulusSet
 
-    assert material.train is not None
-    test, train = material.truth.stimuli("test/"), material.train.stimuli("train/")
+    assert inputs.train is not None
+    test, train = inputs.truth.stimuli("test/"), inputs.train.stimuli("train/")
     both = StimulusSet.joined([test, train])
     place = {key: column for column, key in enumerate(train.ids)}
     groups: dict[bytes, list[int]] = {}
     for row in range(len(test)):
-        key = b"" if material.allowed is None else material.allowed[row].tobytes()
+        key = b"" if inputs.allowed is None else inputs.allowed[row].tobytes()
         groups.setdefault(key, []).append(row)
     hits = []
     for members in groups.values():
-        columns = range(len(train)) if material.allowed is None else _columns(material, members[0])
+        columns = range(len(train)) if inputs.allowed is None else _columns(inputs, members[0])
         split = Split(
             "audit", tuple(train.ids[c] for c in columns), tuple(test.ids[r] for r in members), ""
         )
@@ -365,24 +367,24 @@ def _alike(material: Material) -> list[tuple[int, int]]:
     return sorted(hits)
 
 
-def _columns(material: Material, row: int) -> list[int]:
-    assert material.allowed is not None
-    return [int(column) for column in np.flatnonzero(material.allowed[row])]
+def _columns(inputs: AuditInputs, row: int) -> list[int]:
+    assert inputs.allowed is not None
+    return [int(column) for column in np.flatnonzero(inputs.allowed[row])]
 
 
-def _among_themselves(material: Material, most: int = 500) -> NDArray[np.float64]:
+def _among_themselves(inputs: AuditInputs, most: int = 500) -> NDArray[np.float64]:
     """Correlation of training pictures with the most alike of the others."""
     from calcarine.audit.views import pixels, rows
 
-    assert material.train is not None
-    rng = np.random.default_rng(material.seed)
-    count = len(material.train)
+    assert inputs.train is not None
+    rng = np.random.default_rng(inputs.seed)
+    count = len(inputs.train)
     chosen = rng.permutation(count)[:most]
-    own = rows(pixels(material.train.small[chosen]))
+    own = rows(pixels(inputs.train.small[chosen]))
     best = np.full(len(chosen), -1.0)
     for start in range(0, count, 2048):
         part = np.arange(start, min(count, start + 2048))
-        found = own @ rows(pixels(material.train.small[part])).T
+        found = own @ rows(pixels(inputs.train.small[part])).T
         found[chosen[:, None] == part[None]] = -1.0
         best = np.maximum(best, found.max(axis=1))
     return best
@@ -408,14 +410,14 @@ class PretrainingOnTest(Check):
         "was used in any training, labelled or not), signed by those who trained."
     )
 
-    def look(self, material: Material) -> Finding:
-        trials = material.trials
-        fact = material.facts.get(self.name)
+    def look(self, inputs: AuditInputs) -> Finding:
+        trials = inputs.trials
+        fact = inputs.facts.get(self.name)
         test = None if trials is None else trials.rows("test")
         if trials is None or trials.pretrain is None or test is None:
             if fact:
                 return Finding("passed", fact)
-            return untold(
+            return inconclusive(
                 "Nothing says which responses a pre-training had, and no output could tell."
             )
         used = int((trials.pretrain & test).sum())
@@ -447,17 +449,17 @@ class ChoicesOnTest(Check):
         "responses; of a run of calcarine the audit does that."
     )
 
-    def look(self, material: Material) -> Finding:
-        if not material.selections:
-            return untold(
+    def look(self, inputs: AuditInputs) -> Finding:
+        if not inputs.selections:
+            return inconclusive(
                 "Nothing says how penalties, voxels and repeats were chosen, and no output shows "
                 "it."
             )
         numbers = {
             f"{each.name} that come out again without the test": f"{each.same} of {each.n}"
-            for each in material.selections
+            for each in inputs.selections
         }
-        other = [each for each in material.selections if each.same < _AGAIN * each.n]
+        other = [each for each in inputs.selections if each.same < _AGAIN * each.n]
         if other:
             said = ", ".join(f"{each.n - each.same} of {each.n} {each.name}" for each in other)
             return Finding(
@@ -466,7 +468,7 @@ class ChoicesOnTest(Check):
                 numbers,
             )
         made = "Made again without the test, the same choices come out."
-        if not any(each.name.startswith("penalties") for each in material.selections):
+        if not any(each.name.startswith("penalties") for each in inputs.selections):
             made = (
                 "Voxels and repeats come out again without the test. Penalties and weights were "
                 "not made again: the fit is too large to be repeated here."

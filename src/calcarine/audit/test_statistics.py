@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.check import Check, register_check, untold
-from calcarine.audit.findings import Finding, Table, Verdict
+from calcarine.audit.check import Check, inconclusive, register_check
+from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import FloatArray, Material, Prediction, Statistics
+    from calcarine.audit.audit_inputs import AuditInputs, FitStatistics, FloatArray, Prediction
 
 # Rounding of float32 in units of a voxel's standard deviation.
 _EQUAL = 2e-4
@@ -35,17 +35,19 @@ class StatisticsFromTest(Check):
         "scaler_mean and scaler_scale."
     )
 
-    def look(self, material: Material) -> Finding:
-        found = list(material.statistics) + _implied(material)
+    def look(self, inputs: AuditInputs) -> Finding:
+        found = list(inputs.statistics) + _implied(inputs)
         if not found:
-            return untold("There are no responses with roles, and no stored means and scales.")
+            return inconclusive(
+                "There are no responses with roles, and no stored means and scales."
+            )
         rows, verdicts = [], []
         for each in found:
             to_train, to_all = _away(each, each.by_train), _away(each, each.by_all)
             verdict = _which(to_train, to_all)
             verdicts.append(verdict)
             rows.append((each.name, f"{to_train:.1e}", f"{to_all:.1e}", verdict))
-        table = Table(
+        table = EvidenceTable(
             ("what", "from training alone", "from training and test", ""),
             tuple(rows[:12]),
             "Largest difference between what was stored and what these rows give, in standard "
@@ -73,14 +75,14 @@ class StatisticsFromTest(Check):
                 (table,),
             )
         return Finding(
-            "cannot be told",
+            "inconclusive",
             "Means and scales are neither those of training nor those of all rows.",
             numbers,
             (table,),
         )
 
 
-def _away(each: Statistics, other: FloatArray) -> float:
+def _away(each: FitStatistics, other: FloatArray) -> float:
     return float(np.max(np.abs(each.stored - other) / each.unit))
 
 
@@ -89,14 +91,14 @@ def _which(to_train: float, to_all: float) -> Verdict:
         return "passed"
     if to_all <= _EQUAL < to_train / 3:
         return "failed"
-    return "cannot be told"
+    return "inconclusive"
 
 
-def _implied(material: Material) -> list[Statistics]:
+def _implied(inputs: AuditInputs) -> list[FitStatistics]:
     """Responses that came scaled: rows whose mean is 0 (and deviation 1) are those that made it."""
-    from calcarine.audit.audit_inputs import Statistics
+    from calcarine.audit.audit_inputs import FitStatistics
 
-    trials, values = material.trials, material.responses
+    trials, values = inputs.trials, inputs.responses
     if trials is None or values is None:
         return []
     train, test = trials.rows("train"), trials.rows("test")
@@ -112,11 +114,11 @@ def _implied(material: Material) -> list[Statistics]:
             continue
         unit = _spread(both.astype(np.float64))
         by_train, by_all = own.mean(0, dtype=np.float64), both.mean(0, dtype=np.float64)
-        each = Statistics(
+        each = FitStatistics(
             f"mean of {name} (the responses' zero)", np.zeros_like(unit), by_train, by_all, unit
         )
         # A zero that is nobody's mean only says that these responses were not centred like this.
-        if _which(_away(each, by_train), _away(each, by_all)) != "cannot be told":
+        if _which(_away(each, by_train), _away(each, by_all)) != "inconclusive":
             found.append(each)
     return found
 
@@ -138,24 +140,24 @@ class TransductivePrediction(Check):
         "targets of training (--predictions)."
     )
 
-    def look(self, material: Material) -> Finding:
+    def look(self, inputs: AuditInputs) -> Finding:
         numbers: dict[str, float] = {}
-        said = [_colours(material, numbers)]
-        for each in material.predictions:
+        said = [_colours(inputs, numbers)]
+        for each in inputs.predictions:
             if each.again is not None:
                 said.append(_changes(each, numbers))
             said.append(_moments(each, numbers))
-        for verdict in ("failed", "suspicious", "passed", "cannot be told"):
+        for verdict in ("failed", "suspicious", "passed", "inconclusive"):
             texts = [text for found, text in said if found == verdict]
             if texts:
                 return Finding(verdict, " ".join(texts), numbers)  # type: ignore[arg-type]
         raise AssertionError("the pictures have a verdict")
 
 
-def _colours(material: Material, numbers: dict[str, float]) -> tuple[Verdict, str]:
+def _colours(inputs: AuditInputs, numbers: dict[str, float]) -> tuple[Verdict, str]:
     """Light and contrast that are taken from the truth, asked of pictures whatever else is here."""
-    moments = [_moments_of(side.small) for side in (material.recon, material.truth)]
-    away = _coarse_difference(material), _difference(material)
+    moments = [_moments_of(side.small) for side in (inputs.recon, inputs.truth)]
+    away = _coarse_difference(inputs), _difference(inputs)
     for place, name in enumerate(_MATCHED):
         own, seen = (each[place] for each in moments)
         equal = _equal_share(own, seen)
@@ -169,8 +171,8 @@ def _colours(material: Material, numbers: dict[str, float]) -> tuple[Verdict, st
                 "each colour, which no decoder could know.",
             )
     return (
-        "cannot be told",
-        ("" if material.predictions else "Predictions are not here. ")
+        "inconclusive",
+        ("" if inputs.predictions else "Predictions are not here. ")
         + "The pictures' light and contrast, at least, are not those of the truth to the last "
         "digit.",
     )
@@ -185,17 +187,17 @@ def _equal_share(own: FloatArray, seen: FloatArray) -> float:
     return float((np.abs(own - seen) < _EQUAL_GREY).all(axis=1).mean())
 
 
-def _coarse_difference(material: Material) -> float:
+def _coarse_difference(inputs: AuditInputs) -> float:
     """Grey values by which 8 x 8 means of pictures and truths differ, median over pictures."""
     from calcarine.audit.views import layout
 
-    left = layout(material.recon.small) - layout(material.truth.small)
+    left = layout(inputs.recon.small) - layout(inputs.truth.small)
     return float(np.median(np.sqrt(np.square(left).mean(axis=1))))
 
 
-def _difference(material: Material) -> float:
+def _difference(inputs: AuditInputs) -> float:
     """Grey values by which pictures and truths differ, median over pictures."""
-    left = material.recon.small.astype(np.float64) - material.truth.small
+    left = inputs.recon.small.astype(np.float64) - inputs.truth.small
     return float(np.median(np.sqrt(np.square(left).mean(axis=(1, 2, 3)))))
 
 
@@ -231,7 +233,7 @@ def _moments(each: Prediction, numbers: dict[str, float]) -> tuple[Verdict, str]
     """Means and deviations over the test set that equal those of targets mark a normalisation."""
     values = each.values
     if len(values) < 4:
-        return "cannot be told", f"There are too few predictions of {each.name}."
+        return "inconclusive", f"There are too few predictions of {each.name}."
     share = 0.0
     whose = ""
     sources = {"the true targets of the test": each.truth, "the training targets": each.train}
@@ -252,7 +254,7 @@ def _moments(each: Prediction, numbers: dict[str, float]) -> tuple[Verdict, str]
             f"mean and deviation of {whose}: test predictions were normalised by each other.",
         )
     if each.truth is None and each.train is None:
-        return "cannot be told", f"The targets of {each.name} are not here to compare with."
+        return "inconclusive", f"The targets of {each.name} are not here to compare with."
     return (
         "passed",
         f"Means and deviations of {each.name} over the test set are nobody else's: no sign of a "

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from calcarine.audit.audit_inputs import (
-    Choice,
-    Material,
-    Number,
+    AuditInputs,
+    ClaimedScore,
+    FitStatistics,
     PictureSet,
     Prediction,
+    SampleChoice,
     Selection,
-    Statistics,
-    Trials,
+    TrialTable,
 )
 
 Array = NDArray[Any]
@@ -32,8 +32,8 @@ PENALTY = 60.0
 
 
 @dataclass
-class Toy:
-    """One made-up experiment; its parts can be changed before `material` is asked for.
+class ToyStudy:
+    """One made-up experiment; its parts can be changed before `inputs` is asked for.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Toy:
     scale_with_test: bool = False
     components_with_test: bool = False
     chosen_on_test: Literal["", "penalties", "voxels", "repeats"] = ""
-    change_predictions: Callable[[Array, Toy], Array] | None = None
+    change_predictions: Callable[[Array, ToyStudy], Array] | None = None
 
     def __post_init__(self) -> None:
         rng = self.rng = np.random.default_rng([self.seed, 7])
@@ -119,7 +119,7 @@ class Toy:
             for what, stored, make in (("mean", mean, np.mean), ("scale", scale, np.std)):
                 by_train, by_all = (np.asarray(make(rows, axis=0)) for rows in (train, both))
                 name = f"{what} of session {session}"
-                found.append(Statistics(name, stored, by_train, by_all, unit))
+                found.append(FitStatistics(name, stored, by_train, by_all, unit))
         self.statistics = found
         return values
 
@@ -201,7 +201,7 @@ class Toy:
         found = self.decoder(self.test_responses[rows])
         return found if self.change_predictions is None else self.change_predictions(found, self)
 
-    def trials(self, **columns: Any) -> Trials:
+    def trials(self, **columns: Any) -> TrialTable:
         """The honest table of trials, with changed columns."""
         names = np.array(self.train_ids + self.test_ids)
         found: dict[str, Any] = {
@@ -212,9 +212,9 @@ class Toy:
             "picture": np.array([f"p{i}" for i in range(len(names))])[self.shown],
             "pretrain": self.is_train,
         }
-        return Trials(**{**found, **columns})
+        return TrialTable(**{**found, **columns})
 
-    def material(self) -> Material:
+    def inputs(self) -> AuditInputs:
         """The honest claim, with everything that an audit can use."""
         rng = np.random.default_rng([self.seed, 8])
         values = self.predict(np.arange(self.n_test))
@@ -230,7 +230,7 @@ class Toy:
         test = PictureSet.of(self.test_ids, self.images[self.n_train :])
         everything = PictureSet.of(self.test_ids, samples)
         _ = self.scaled
-        return Material(
+        return AuditInputs(
             title="made-up pipeline",
             recon=PictureSet.of(self.test_ids, samples[:, 0]),
             truth=test,
@@ -243,7 +243,7 @@ class Toy:
                     "latents", values, self.latents[self.n_train :], self.latents[: self.n_train]
                 ),
             ),
-            choice=Choice(everything, np.zeros(self.n_test, np.int64)),
+            choice=SampleChoice(everything, np.zeros(self.n_test, np.int64)),
             others={"low-level": PictureSet.of(self.test_ids, low)},
             numbers=claimed(test, PictureSet.of(self.test_ids, samples[:, 0])),
             simulated=True,
@@ -252,10 +252,10 @@ class Toy:
         )
 
 
-def of_components(count: int) -> Callable[[Array, Toy], Array]:
+def of_components(count: int) -> Callable[[Array, ToyStudy], Array]:
     """A change of predictions to those of the leading principal components of training."""
 
-    def leading(values: Array, toy: Toy) -> Array:
+    def leading(values: Array, toy: ToyStudy) -> Array:
         train = toy.latents[: toy.n_train]
         axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:count]
         return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
@@ -263,7 +263,7 @@ def of_components(count: int) -> Callable[[Array, Toy], Array]:
     return leading
 
 
-def claimed(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[Number, ...]:
+def claimed(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[ClaimedScore, ...]:
     """PixCorr and SSIM of the protocol "calcarine" as a paper would print them."""
     from calcarine.audit.claimed_scores import definitions
 
@@ -274,5 +274,5 @@ def claimed(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[N
                 [definition.measure(truth, recon, s) for s in range(recon.samples)], axis=1
             )
             value = float((each.max(axis=1) if best else each[:, 0]).mean())
-            found.append(Number(definition.family, round(value, 3), 3))
+            found.append(ClaimedScore(definition.family, round(value, 3), 3))
     return tuple(found)

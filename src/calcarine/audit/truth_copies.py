@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.check import Check, register_check, untold
-from calcarine.audit.findings import Finding, Table, Verdict
+from calcarine.audit.check import Check, inconclusive, register_check
+from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 from calcarine.audit.spectra import (
     Band,
     FloatArray,
@@ -23,7 +23,7 @@ from calcarine.audit.spectra import (
 )
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import Material
+    from calcarine.audit.audit_inputs import AuditInputs
 
 _FEWEST = 4
 # Pictures whose full size is read for the curve of grey values.
@@ -99,21 +99,21 @@ class Measures:
         return {text: values[name] for name, text in names.items() if np.isfinite(values[name])}
 
 
-def measure(material: Material) -> Measures:
+def measure(inputs: AuditInputs) -> Measures:
     """Measure everything that has a threshold.
 
     Parameters
     ----------
-    material : Material
+    inputs : AuditInputs
 
     Returns
     -------
     Measures
     """
-    truth, recon = opponent(material.truth.small), opponent(material.recon.small)
+    truth, recon = opponent(inputs.truth.small), opponent(inputs.recon.small)
     found: dict[str, Any] = {**_by_scale(bands(truth, recon)), **_by_region(truth, recon)}
-    rows = np.linspace(0, len(material) - 1, min(len(material), _READ)).astype(int)
-    left = curve_left((material.truth.full(row), material.recon.full(row)) for row in rows)
+    rows = np.linspace(0, len(inputs) - 1, min(len(inputs), _READ)).astype(int)
+    left = curve_left((inputs.truth.full(row), inputs.recon.full(row)) for row in rows)
     if left is not None:
         found["curve"] = left
     apart = [
@@ -226,13 +226,15 @@ class TruthCopies(Check):
         "it cannot reach."
     )
 
-    def look(self, material: Material) -> Finding:
-        if len(material) < _FEWEST:
-            return untold(f"{len(material)} test stimuli are too few for a comparison of scales.")
-        found = measure(material)
+    def look(self, inputs: AuditInputs) -> Finding:
+        if len(inputs) < _FEWEST:
+            return inconclusive(
+                f"{len(inputs)} test stimuli are too few for a comparison of scales."
+            )
+        found = measure(inputs)
         said = reasons(found)
-        numbers: dict[str, object] = {"reconstructions": len(material), **found.numbers()}
-        table = _table(material)
+        numbers: dict[str, object] = {"reconstructions": len(inputs), **found.numbers()}
+        table = _table(inputs)
         if not said:
             return Finding(
                 "passed",
@@ -251,8 +253,8 @@ class TruthCopies(Check):
         )
 
 
-def _table(material: Material) -> Table:
-    truth, recon = opponent(material.truth.small), opponent(material.recon.small)
+def _table(inputs: AuditInputs) -> EvidenceTable:
+    truth, recon = opponent(inputs.truth.small), opponent(inputs.recon.small)
     octaves = [each for each in bands(truth, recon) if each[0].transform == "cosine"]
     rows = tuple(
         (
@@ -265,7 +267,7 @@ def _table(material: Material) -> Table:
         for each in octaves
         for band in each
     )
-    return Table(
+    return EvidenceTable(
         ("cycles per picture", "channel", "power of the truth", "error", "share unexplained"),
         rows,
         "Mean of a squared coefficient of the cosine transform, in grey values, and what the best "

@@ -31,7 +31,7 @@ subject; ``"session-all"``: all its trials, test trials included;
 Source = Literal["session", "training", "session-all"]
 
 __all__ = [
-    "Moments",
+    "SessionMoments",
     "SessionScaling",
     "Source",
     "ZScore",
@@ -101,7 +101,7 @@ class SessionScaling:
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class SessionMoments:
     """Number, mean and sum of squared deviations of trials.
 
     Attributes
@@ -116,7 +116,7 @@ class Moments:
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: SessionMoments) -> SessionMoments:
         """Moments of both groups of trials together (Chan et al. 1979, eq. 2.1)."""
         if not self.count or not other.count:
             return self if self.count else other
@@ -124,10 +124,10 @@ class Moments:
         step = other.mean - self.mean
         mean = self.mean + step * (other.count / count)
         squares = self.squares + other.squares + step**2 * (self.count * other.count / count)
-        return Moments(count, mean, squares)
+        return SessionMoments(count, mean, squares)
 
 
-def moments(values: NDArray[np.generic]) -> Moments:
+def moments(values: NDArray[np.generic]) -> SessionMoments:
     """Moments of trials, shape (trial, voxel); there may be none."""
     mean, squares = np.zeros((2, values.shape[1]))
     for start in range(0, values.shape[1] if len(values) else 0, _COLUMNS):
@@ -136,15 +136,15 @@ def moments(values: NDArray[np.generic]) -> Moments:
         mean[columns] = part.mean(0)
         part -= mean[columns]
         squares[columns] = np.einsum("ij,ij->j", part, part)
-    return Moments(len(values), mean, squares)
+    return SessionMoments(len(values), mean, squares)
 
 
-def pooled_moments(parts: Iterable[Moments]) -> Moments:
+def pooled_moments(parts: Iterable[SessionMoments]) -> SessionMoments:
     """Moments of several groups of trials together; at least one group."""
-    return reduce(Moments.__add__, parts)
+    return reduce(SessionMoments.__add__, parts)
 
 
-def mean_and_scale(known: Moments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mean_and_scale(known: SessionMoments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and SD of every voxel; the scale of a constant voxel is 1."""
     spread = np.sqrt(known.squares / known.count)
     # Rounding leaves a constant voxel a spread just above zero.

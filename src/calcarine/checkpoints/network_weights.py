@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.checkpoints.formats import file_format, load_safetensors
-from calcarine.errors import CalcarineError, memory_that_ran_out
-from calcarine.files import digest_file, written_aside
+from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.files import atomic_write, digest_file
 
 if TYPE_CHECKING:
     import torch
@@ -183,7 +183,7 @@ def _content(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     # Broken bytes are instructions to the unpickler, and may end in any kind of error.
     except Exception as error:
-        if memory_that_ran_out(error):
+        if out_of_memory(error):
             raise
         return None
 
@@ -213,7 +213,7 @@ def _fetch(wanted: WeightsFile, folder: Path) -> Path:
 
     path = folder / wanted.file
     try:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             torch.hub.download_url_to_file(
                 wanted.url, str(aside), _promised(wanted.file), progress=False
             )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from calcarine.checkpoints.formats import file_format, load_safetensors
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 
 __all__ = ["read_checkpoint"]
 
@@ -68,7 +68,7 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        if memory_that_ran_out(error):
+        if out_of_memory(error):
             raise
         if any(sign in str(error) for sign in ("weights_only", "Weights only", "Unsupported")):
             raise CalcarineError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.checkpoints.formats import file_format, load_safetensors
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.files import digest_file
 from calcarine.files.locks import folder_lock
 
@@ -96,7 +96,7 @@ def read_single_file(file: Path) -> dict[str, Any]:
         with _named_classes():
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
-        if memory_that_ran_out(error):
+        if out_of_memory(error):
             raise
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise CalcarineError(

@@ -13,7 +13,7 @@ from calcarine.errors import CalcarineError
 from calcarine.files import is_inside
 
 if TYPE_CHECKING:
-    from calcarine.audit import Audit, Material
+    from calcarine.audit import Audit, AuditInputs
 
 
 def audit(
@@ -78,9 +78,9 @@ def audit(
             )
         if method is not None:
             raise CalcarineError("--method chooses among the methods of a run; give a run.")
-        from calcarine.audit.folders import material_of_folders
+        from calcarine.audit.folders import inputs_from_folders
 
-        material = material_of_folders(
+        material = inputs_from_folders(
             images,
             truth,
             train=train,
@@ -99,7 +99,7 @@ def _audit_run(
     run: Path, method: str | None, numbers: str | None, seed: int, out: Path | None
 ) -> None:
     from calcarine.audit import read_numbers
-    from calcarine.experiment.run_audit import material_of_run
+    from calcarine.experiment.run_audit import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
@@ -108,10 +108,10 @@ def _audit_run(
     name = "audit" if method is None else f"audit-{re.sub('[^a-z0-9]+', '-', method.lower())}"
     page = out or run / f"{name}.html"
     with opened_run(run, writes=is_inside(page, run)) as opened:
-        _audit(material_of_run(Workspace(opened), method, claimed, seed), page)
+        _audit(inputs_from_run(Workspace(opened), method, claimed, seed), page)
 
 
-def _audit(material: Material, out: Path) -> None:
+def _audit(material: AuditInputs, out: Path) -> None:
     from calcarine.audit import audit as look
     from calcarine.reporting.audit_page import build_audit_page
 

@@ -29,7 +29,7 @@ from calcarine.cli.visdec import (
     refuse_beside_a_run,
     with_flags,
 )
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 
 if TYPE_CHECKING:
     pass
@@ -73,7 +73,7 @@ def main() -> None:
         print(f"calcarine: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except (MemoryError, RuntimeError) as error:
-        whose = memory_that_ran_out(error)
+        whose = out_of_memory(error)
         if whose is None:
             raise
         print(

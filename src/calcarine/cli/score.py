@@ -42,7 +42,7 @@ def score(
     batch_size: Annotated[int, typer.Option(help="Changes no score.", min=1)] = 16,
 ) -> None:
     """Score a folder of reconstructions by the field's protocols."""
-    from calcarine.evaluation.protocols import PROTOCOLS, Settings, score_folder, write_scores
+    from calcarine.evaluation.protocols import PROTOCOLS, ScoreSettings, score_folder, write_scores
     from calcarine.evaluation.protocols.array_files import read_arrays
 
     if sampled is not None and sampled < 1:
@@ -50,7 +50,7 @@ def score(
     names = protocol or ["calcarine"]
     with _nobody_changes(run, out):
         own_judge, samples = _as_in_the_run(run)
-        settings = Settings(
+        settings = ScoreSettings(
             protocols=sorted(PROTOCOLS) if names == ["all"] else names,
             weights=weights,
             download=download,

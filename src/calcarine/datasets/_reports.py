@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from calcarine.brain.scaling import ZScore, describe_scaling, scaling_plan
 from calcarine.datasets._find import is_simulated
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = [
     "collected",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-def collected(report: Iterable[Finding], what: str, advice: str) -> list[Finding]:
+def collected(report: Iterable[CheckResult], what: str, advice: str) -> list[CheckResult]:
     """All findings of a report; an error that stops it becomes the last one.
 
     Parameters
@@ -35,34 +35,34 @@ def collected(report: Iterable[Finding], what: str, advice: str) -> list[Finding
     what, advice
         Of the finding that an error becomes.
     """
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     try:
         for finding in report:
             found.append(finding)  # noqa: PERF402 -- what came before an error stays
     except CalcarineError as error:
-        found.append(Finding(what, "wrong", str(error), "", advice))
+        found.append(CheckResult(what, "wrong", str(error), "", advice))
     return found
 
 
-def compared(what: str, number: float, known: float) -> Finding:
+def compared(what: str, number: float, known: float) -> CheckResult:
     """A count against the published one; another count is worth a note."""
     return _against(what, f"{number:g}", f"{known:g}", abs(number - known) < 1e-6, "published")
 
 
-def matched(what: str, found: str, known: str, whose: str) -> Finding:
+def matched(what: str, found: str, known: str, whose: str) -> CheckResult:
     """What was found, in words, against what is known; another is worth a note."""
     return _against(what, found, known, found == known, whose)
 
 
-def _against(what: str, found: str, known: str, same: bool, whose: str) -> Finding:
+def _against(what: str, found: str, known: str, same: bool, whose: str) -> CheckResult:
     if same:
-        return Finding(what, "ok", found, known)
-    return Finding(what, "note", found, known, f"other than {whose}: a part of it?")
+        return CheckResult(what, "ok", found, known)
+    return CheckResult(what, "note", found, known, f"other than {whose}: a part of it?")
 
 
 def scaling_finding(
     what: str, sessions: ArrayLike, trains: Sequence[NDArray[np.bool_]], zscore: ZScore = "session"
-) -> Finding:
+) -> CheckResult:
     """By which trials sessions are scaled, a note where not by their own training trials.
 
     Parameters
@@ -80,19 +80,21 @@ def scaling_finding(
     found = describe_scaling(zscore, sessions, trains)
     if zscore == "session-all":
         advice = "Test responses give means and scales; the audit of a run says so."
-        return Finding(what, "note", found, "", advice)
+        return CheckResult(what, "note", found, "", advice)
     plans = [scaling_plan(sessions, train, zscore) for train in trains]
     if zscore == "session" and any("training" in plan.values() for plan in plans):
-        return Finding(what, "note", found, "", "docs/own-data.md shows other settings of zscore.")
-    return Finding(what, "ok", found)
+        return CheckResult(
+            what, "note", found, "", "docs/own-data.md shows other settings of zscore."
+        )
+    return CheckResult(what, "ok", found)
 
 
-def not_finite(what: str, values: NDArray[Any], advice: str) -> list[Finding]:
+def not_finite(what: str, values: NDArray[Any], advice: str) -> list[CheckResult]:
     """A finding if voxels, the columns of ``values``, hold NaN or infinity."""
     lost = int((~np.isfinite(values)).any(0).sum())
     if not lost:
         return []
-    return [Finding(what, "wrong", f"{lost} voxels with NaN or infinity", "none", advice)]
+    return [CheckResult(what, "wrong", f"{lost} voxels with NaN or infinity", "none", advice)]
 
 
 def constant(values: NDArray[Any]) -> int:
@@ -100,8 +102,8 @@ def constant(values: NDArray[Any]) -> int:
     return int((values.max(0) == values.min(0)).sum())
 
 
-def simulated_note(place: Path) -> list[Finding]:
+def simulated_note(place: Path) -> list[CheckResult]:
     """A note if the data root, or that of a file, was written by ``fake``."""
     if not is_simulated(place):
         return []
-    return [Finding("SIMULATED.txt", "note", "simulated content, nothing measured")]
+    return [CheckResult("SIMULATED.txt", "note", "simulated content, nothing measured")]

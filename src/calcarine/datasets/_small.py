@@ -16,7 +16,7 @@ from calcarine.brain.info import DatasetInfo, pick_subject
 from calcarine.datasets._find import find_file
 from calcarine.datasets._reports import simulated_note
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["check_small", "nowhere", "on_github", "planted", "sentence", "small_assets", "upright"]
 
@@ -28,7 +28,7 @@ def check_small(
     sizes: Mapping[str, int],
     load: Callable[[str | Path, str | None], BrainDataset],
     expected: Mapping[str, str],
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Findings on a set that is read whole.
 
     Parameters
@@ -51,24 +51,26 @@ def check_small(
         found = load(data, subject)
     except CalcarineError as error:
         advice = f"Get the files again from {info.source}."
-        return [*findings, Finding("content", "wrong", str(error), "", advice)]
+        return [*findings, CheckResult("content", "wrong", str(error), "", advice)]
     facts = _facts(found)
     for what, wanted in expected.items():
         same = facts[what] == wanted
-        findings.append(Finding(what, "ok" if same else "note", facts[what], wanted))
+        findings.append(CheckResult(what, "ok" if same else "note", facts[what], wanted))
     low, high = float(found.responses.min()), float(found.responses.max())
-    findings.append(Finding("responses", "ok", f"{low:.4g} to {high:.4g}"))
+    findings.append(CheckResult("responses", "ok", f"{low:.4g} to {high:.4g}"))
     return findings
 
 
-def _file(info: DatasetInfo, data: str | Path, name: str, size: int) -> Finding:
+def _file(info: DatasetInfo, data: str | Path, name: str, size: int) -> CheckResult:
     try:
         path = find_file(info, data, name)
     except CalcarineError:
-        return Finding(name, "missing", "", f"{size:,} bytes", f"It is from {info.source}.")
+        return CheckResult(name, "missing", "", f"{size:,} bytes", f"It is from {info.source}.")
     found = path.stat().st_size
     # Files that were written anew have another size and may still be right.
-    return Finding(name, "ok" if found == size else "note", f"{found:,} bytes", f"{size:,} bytes")
+    return CheckResult(
+        name, "ok" if found == size else "note", f"{found:,} bytes", f"{size:,} bytes"
+    )
 
 
 def _facts(dataset: BrainDataset) -> dict[str, str]:

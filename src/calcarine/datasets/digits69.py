@@ -22,7 +22,7 @@ from calcarine.datasets._small import (
     upright,
 )
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
@@ -110,7 +110,7 @@ def load(
     )
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Say whether the file is there and holds what is known of it."""
     expected = {
         "trials": "100",

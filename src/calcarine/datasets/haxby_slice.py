@@ -20,7 +20,7 @@ from calcarine.datasets._labels import whole_numbers
 from calcarine.datasets._small import check_small, small_assets
 from calcarine.datasets.prepare.events import Drift, Method
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
 
@@ -136,7 +136,7 @@ def load(
     )
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Say whether the files are there and hold what is known of them."""
     expected = {
         "trials": "96",

@@ -21,7 +21,7 @@ from calcarine.datasets._small import check_small, on_github, small_assets
 from calcarine.datasets.prepare.events import Drift, Method
 from calcarine.errors import CalcarineError
 from calcarine.files.hdf5 import open_hdf5
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
 
@@ -116,7 +116,7 @@ def load(
     )
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Say whether the file is there and holds what is known of it."""
     expected = {
         "trials": "40",

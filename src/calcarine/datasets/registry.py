@@ -25,7 +25,7 @@ from calcarine.datasets import (
 )
 from calcarine.datasets.prepare.engine import prepare as run_preparation
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 from calcarine.simulation import subject as simulated
 
 __all__ = [
@@ -188,7 +188,7 @@ def fake(
     _call(name, "fake", options, folder=root, full_size=full_size, seed=seed)
 
 
-def check(name: str, data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(name: str, data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Say what of a data set is in a folder and whether it is as it should be.
 
     Raises
@@ -198,9 +198,9 @@ def check(name: str, data: str | Path, subject: str | None = None) -> list[Findi
     """
     _check_options(name, "check", {})
     try:
-        found: list[Finding] = _call(name, "check", {}, data=data, subject=subject)
+        found: list[CheckResult] = _call(name, "check", {}, data=data, subject=subject)
     except CalcarineError as error:
-        return [Finding("files", "missing", "nothing that can be checked", advice=str(error))]
+        return [CheckResult("files", "missing", "nothing that can be checked", advice=str(error))]
     return found
 
 

@@ -15,7 +15,7 @@ from calcarine.checkpoints import check_safetensors, load_safetensors
 from calcarine.diffusion.loading import load_autoencoder
 from calcarine.diffusion.model_folder import download
 from calcarine.diffusion.noise import gaussian_noise
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.files import digest_file, read_json
 
 Progress = Callable[[int], None]
@@ -82,7 +82,7 @@ class Autoencoder:
         try:
             vae = _taesd(*own) if files == own else load_autoencoder(folder, torch.float32)
         except (RuntimeError, ValueError, OSError, KeyError) as error:
-            if memory_that_ran_out(error):
+            if out_of_memory(error):
                 raise
             raise CalcarineError(
                 f"The weights in {folder} are not those of an autoencoder; copy them again."

@@ -21,7 +21,7 @@ from calcarine.diffusion.model_folder import (
 from calcarine.diffusion.original import converted_folder
 from calcarine.diffusion.schedulers import load_ddim
 from calcarine.diffusion.tokenizer import check_tokenizer, check_words
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.files import read_json
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
@@ -154,7 +154,7 @@ def told_in_a_sentence(place: Path) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:
-        if memory_that_ran_out(error):
+        if out_of_memory(error):
             raise
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__

@@ -11,7 +11,7 @@ from calcarine.brain.assets import Asset, Terms
 from calcarine.brain.info import DatasetInfo
 from calcarine.download.download_record import RECORD_NAME, DownloadRecord
 from calcarine.download.parallel import fetch_all
-from calcarine.download.plan import Row, ask_sizes, find_damaged, survey
+from calcarine.download.plan import PlannedFile, ask_sizes, find_damaged, survey
 from calcarine.download.progress import Lines, human, progress_for
 from calcarine.errors import CalcarineError
 from calcarine.files.locks import folder_lock
@@ -105,7 +105,7 @@ def _terms(info: DatasetInfo) -> Terms:
     return info.terms or Terms(f"Licence of {info.title}", info.source, info.licence)
 
 
-def _show(info: DatasetInfo, rows: Sequence[Row], folder: Path) -> None:
+def _show(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -122,13 +122,13 @@ def _show(info: DatasetInfo, rows: Sequence[Row], folder: Path) -> None:
     print(_sum(rows, folder))
 
 
-def _size(row: Row) -> str:
+def _size(row: PlannedFile) -> str:
     if row.size is None:
         return "?"
     return human(row.size) if row.sure else f"~{human(row.size)}"
 
 
-def _sum(rows: Sequence[Row], folder: Path) -> str:
+def _sum(rows: Sequence[PlannedFile], folder: Path) -> str:
     files = "1 file" if len(rows) == 1 else f"{len(rows)} files"
     known = [row for row in rows if row.size is not None]
     about = "" if all(row.sure for row in known) else "~"
@@ -150,7 +150,7 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def _check_room(todo: Sequence[Row], folder: Path) -> None:
+def _check_room(todo: Sequence[PlannedFile], folder: Path) -> None:
     need, free = sum(row.need for row in todo if row.sure), _free(folder)
     if need > free:
         raise CalcarineError(
@@ -194,14 +194,14 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _verify(rows: Sequence[Row], folder: Path, record: DownloadRecord) -> set[str]:
+def _verify(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord) -> set[str]:
     damaged, checked, unknown = find_damaged(rows, folder, record, Lines())
     more = f"; of {unknown} no hash is known" if unknown else ""
     print(f"Read {checked} files: {checked - len(damaged)} are whole, {len(damaged)} not{more}.")
     return damaged
 
 
-def _fetch(rows: Sequence[Row], folder: Path, record: DownloadRecord, workers: int) -> None:
+def _fetch(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord, workers: int) -> None:
     found = {
         row.asset.path: {"url": row.asset.url, "size": row.have, "sha256": None}
         for row in rows
@@ -225,7 +225,7 @@ def _fetch(rows: Sequence[Row], folder: Path, record: DownloadRecord, workers: i
         )
 
 
-def _close(info: DatasetInfo, rows: Sequence[Row], folder: Path) -> None:
+def _close(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
     blocked = [row.asset.path for row in rows if row.state == "in the way"]
     if blocked:
         raise CalcarineError(

@@ -12,7 +12,7 @@ from calcarine.brain.assets import Asset
 from calcarine.download.archives import extract
 from calcarine.download.download_record import DownloadRecord
 from calcarine.download.parts import StoppedError, digest
-from calcarine.download.plan import Row
+from calcarine.download.plan import PlannedFile
 from calcarine.download.progress import Watcher
 from calcarine.download.transfer import DiskFullError, Retries, fetch
 from calcarine.errors import CalcarineError
@@ -23,7 +23,7 @@ _GRACE = 2.0
 
 
 def fetch_all(
-    rows: Sequence[Row],
+    rows: Sequence[PlannedFile],
     folder: Path,
     record: DownloadRecord,
     watcher: Watcher,
@@ -86,7 +86,7 @@ class _Team:
         self, folder: Path, record: DownloadRecord, watcher: Watcher, retries: Retries | None
     ) -> None:
         self.folder, self.record, self.watcher, self.retries = folder, record, watcher, retries
-        self.todo: queue.SimpleQueue[Row] = queue.SimpleQueue()
+        self.todo: queue.SimpleQueue[PlannedFile] = queue.SimpleQueue()
         self.stop = threading.Event()
         self.failures: dict[str, str] = {}
         self.fatal: list[BaseException] = []
@@ -123,11 +123,11 @@ class _Team:
         self.fatal.append(error)
         self.stop.set()
 
-    def fail(self, row: Row, why: str) -> None:
+    def fail(self, row: PlannedFile, why: str) -> None:
         self.failures[row.asset.path] = why
         self.watcher.say(why)
 
-    def bring(self, row: Row) -> None:
+    def bring(self, row: PlannedFile) -> None:
         asset, path = row.asset, row.asset.path
         if row.state != "to unpack":
             got = fetch(asset, self.folder, self.watcher, self.retries, self.stop)

@@ -27,7 +27,7 @@ from calcarine.download.web import (
 )
 from calcarine.errors import CalcarineError
 
-__all__ = ["Answer", "Row", "ask_sizes", "find_damaged", "survey"]
+__all__ = ["PlannedFile", "SizeReply", "ask_sizes", "find_damaged", "survey"]
 
 _QUICK = (5.0, 10.0)
 
@@ -35,7 +35,7 @@ State = Literal["there", "to unpack", "begun", "missing", "in the way"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class SizeReply:
     """What a server says of the size of a file, or why it does not."""
 
     size: int | None = None
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlannedFile:
     """One file of a download.
 
     Attributes
@@ -84,7 +84,7 @@ class Row:
 
 def ask_sizes(
     assets: Sequence[Asset], record: DownloadRecord, workers: int = 8
-) -> dict[str, Answer]:
+) -> dict[str, SizeReply]:
     """Ask the servers how large the files are whose size is not known.
 
     Parameters
@@ -106,11 +106,11 @@ def ask_sizes(
     lock = threading.Lock()
     local = threading.local()
 
-    def one(asset: Asset) -> Answer:
+    def one(asset: Asset) -> SizeReply:
         host = urlsplit(http_address(asset.url)).netloc
         with lock:
             if host in silent:
-                return Answer()
+                return SizeReply()
         if not hasattr(local, "session"):
             local.session = new_session()
         try:
@@ -118,26 +118,26 @@ def ask_sizes(
         except NETWORK_ERRORS:
             with lock:
                 silent.add(host)
-            return Answer()
+            return SizeReply()
         except CalcarineError as error:
-            return Answer(problem=str(error))
+            return SizeReply(problem=str(error))
 
     todo = [a for a in assets if not a.exact and record.entry(a.path, a.url) is None]
     with ThreadPoolExecutor(workers) as pool:
         return {asset.url: answer for asset, answer in zip(todo, pool.map(one, todo), strict=True)}
 
 
-def _size_of(session: requests.Session, asset: Asset) -> Answer:
+def _size_of(session: requests.Session, asset: Asset) -> SizeReply:
     status, facts = _question(session, "HEAD", asset)
     if status in (400, 403, 405, 501) or (status == 200 and facts.size is None):
         # Some servers sign addresses for GET alone; one byte tells the size as well.
         status, facts = _question(session, "GET", asset)
     if status not in (200, 206):
         problem = "" if status >= 500 or status == 429 else f"the server says HTTP {status}"
-        return Answer(problem=problem)
+        return SizeReply(problem=problem)
     if looks_like_page(asset.path, facts.kind):
-        return Answer(problem="the server sends a web page")
-    return Answer(facts.size)
+        return SizeReply(problem="the server sends a web page")
+    return SizeReply(facts.size)
 
 
 def _question(session: requests.Session, method: str, asset: Asset) -> tuple[int, Facts]:
@@ -150,9 +150,9 @@ def survey(
     assets: Sequence[Asset],
     folder: Path,
     record: DownloadRecord,
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, SizeReply],
     damaged: Collection[str] = (),
-) -> list[Row]:
+) -> list[PlannedFile]:
     """Tell of each file whether it is there; asks no server and reads no content.
 
     Parameters
@@ -164,33 +164,39 @@ def survey(
     damaged
         Paths of files whose content was found to be wrong.
     """
-    return [_row(each, folder, record, answers.get(each.url, Answer()), damaged) for each in assets]
+    return [
+        _row(each, folder, record, answers.get(each.url, SizeReply()), damaged) for each in assets
+    ]
 
 
 def _row(
-    asset: Asset, folder: Path, record: DownloadRecord, answer: Answer, damaged: Collection[str]
-) -> Row:
+    asset: Asset, folder: Path, record: DownloadRecord, answer: SizeReply, damaged: Collection[str]
+) -> PlannedFile:
     entry = record.entry(asset.path, asset.url) or {}
     known = asset.size if asset.exact else entry.get("size", answer.size)
     size, sure = (asset.size, False) if known is None else (known, True)
     target = folder / asset.path
     bad = asset.path in damaged
     if asset.members is not None and _is_unpacked(asset, folder, record) and not bad:
-        return Row(asset, size, sure, "there", size or 0, "unpacked")
+        return PlannedFile(asset, size, sure, "there", size or 0, "unpacked")
     if target.is_file() and not bad:
         here = target.stat().st_size
         if not sure or here == size:
             state: State = "there" if asset.members is None else "to unpack"
-            return Row(asset, here, True, state, here, "" if sure else "its size is not checked")
+            return PlannedFile(
+                asset, here, True, state, here, "" if sure else "its size is not checked"
+            )
     note = ""
     if target.exists():
         if not entry:
             found = "damaged" if bad else f"{target.stat().st_size} bytes"
             note = f"another file has this name ({found}); move it away"
-            return Row(asset, size, sure, "in the way", 0, note)
+            return PlannedFile(asset, size, sure, "in the way", 0, note)
         note = "damaged, is fetched again"
     part = partial_size(asset, folder)
-    return Row(asset, size, sure, "begun" if part else "missing", part, answer.problem or note)
+    return PlannedFile(
+        asset, size, sure, "begun" if part else "missing", part, answer.problem or note
+    )
 
 
 def _is_unpacked(asset: Asset, folder: Path, record: DownloadRecord) -> bool:
@@ -207,7 +213,7 @@ def _is_unpacked(asset: Asset, folder: Path, record: DownloadRecord) -> bool:
 
 
 def find_damaged(
-    rows: Sequence[Row], folder: Path, record: DownloadRecord, watcher: Watcher
+    rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord, watcher: Watcher
 ) -> tuple[set[str], int, int]:
     """Read the files that are there and compare their hashes.
 

@@ -1,6 +1,6 @@
 """Voxel-wise encoding: which parts of a diffusion model explain which parts of the brain."""
 
-from calcarine.encoding.analysis import Analysis, Questions, analyse
+from calcarine.encoding.analysis import Analysis, AnalysisPlan, analyse
 from calcarine.encoding.models import (
     EncodingScores,
     MeanResponses,
@@ -14,9 +14,9 @@ from calcarine.simulation.voxels import simulate_voxels
 
 __all__ = [
     "Analysis",
+    "AnalysisPlan",
     "EncodingScores",
     "MeanResponses",
-    "Questions",
     "UniqueVariance",
     "analyse",
     "correlation_p",

@@ -35,14 +35,14 @@ from calcarine.encoding.significance import correlation_p, discoveries, permutat
 from calcarine.errors import CalcarineError
 from calcarine.features.components import principal_components
 
-__all__ = ["QUESTIONS", "Analysis", "Questions", "analyse"]
+__all__ = ["QUESTIONS", "Analysis", "AnalysisPlan", "analyse"]
 
 QUESTIONS = ("latents", "noise", "stages", "blocks")
 Question = Literal["latents", "noise", "stages", "blocks"]
 
 
 @dataclass(frozen=True)
-class Questions:
+class AnalysisPlan:
     """What to ask, and of which feature spaces.
 
     Attributes
@@ -139,7 +139,7 @@ def analyse(
     dataset: BrainDataset,
     splits: Sequence[Split],
     features: Mapping[str, Any],
-    questions: Questions,
+    questions: AnalysisPlan,
     *,
     roi: str = "all",
     train: TrainOn = "means",
@@ -269,7 +269,7 @@ class _Fold:
         split: Split,
         roi: str,
         features: Mapping[str, Any],
-        questions: Questions,
+        questions: AnalysisPlan,
         n_folds: int,
         alphas: NDArray[np.float64] | None,
         train: TrainOn,

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from calcarine.errors import CalcarineError
-from calcarine.files import read_json, write_text, written_aside
+from calcarine.files import atomic_write, read_json, write_text
 from calcarine.files.parquet import read_parquet
 
 Record = dict[str, Any]
@@ -88,7 +88,7 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
     order = ("method", "protocol", "metric", "role")
     records = sorted(evaluation.records, key=lambda row: [str(row[name]) for name in order])
     rounded = [{key: _rounded(value) for key, value in row.items()} for row in records]
-    with written_aside(folder / PER_IMAGE_NAME) as aside:
+    with atomic_write(folder / PER_IMAGE_NAME) as aside:
         evaluation.per_image.to_parquet(aside)
     for name, content in ((NOTES_NAME, evaluation.notes), (SUMMARY_NAME, rounded)):
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

@@ -19,7 +19,7 @@ _UNIFORM = np.full(7, 1 / 7)
 
 
 @dataclass(frozen=True)
-class Moments:
+class LocalMoments:
     """Images with the local means and variances that their structural similarity needs.
 
     Parameters
@@ -36,22 +36,22 @@ class Moments:
     kind: Kind
 
     @classmethod
-    def of(cls, images: FloatArray, kind: Kind) -> Moments:
+    def of(cls, images: FloatArray, kind: Kind) -> LocalMoments:
         """Compute them."""
         mean = _smooth(images, kind)
         return cls(images, mean, _sample(kind) * (_smooth(images * images, kind) - mean**2), kind)
 
-    def part(self, rows: slice) -> Moments:
+    def part(self, rows: slice) -> LocalMoments:
         """Some of the images."""
-        return Moments(self.images[rows], self.mean[rows], self.variance[rows], self.kind)
+        return LocalMoments(self.images[rows], self.mean[rows], self.variance[rows], self.kind)
 
 
-def structure(x: Moments, y: Moments, data_range: float = 1.0) -> FloatArray:
+def structure(x: LocalMoments, y: LocalMoments, data_range: float = 1.0) -> FloatArray:
     """Structural similarity of images (Wang et al. 2004).
 
     Parameters
     ----------
-    x, y : Moments
+    x, y : LocalMoments
         Of one kind; axes before the last two broadcast.
     data_range : float
         Largest possible value.

@@ -15,7 +15,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.crossed import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.run_visdec import METHOD
-from calcarine.files import write_text, written_aside
+from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _table(
 
 
 def _write(table: AblationTable, out: Path) -> None:
-    with written_aside(out / "ablation.csv") as aside:
+    with atomic_write(out / "ablation.csv") as aside:
         table.scores.to_csv(aside, index=False)
     records = json.loads(table.scores.to_json(orient="records"))
     first = records[0]

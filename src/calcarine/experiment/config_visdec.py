@@ -16,9 +16,9 @@ from pydantic import (
 
 from calcarine.training import TrainingConfig
 from calcarine.visdec.augmentation import Augmentation
-from calcarine.visdec.cross_modal import GuidanceConfig
-from calcarine.visdec.finetuning import AdaptationConfig
-from calcarine.visdec.losses import ContrastConfig
+from calcarine.visdec.cross_modal import GuidanceLoss
+from calcarine.visdec.finetuning import FinetuneLoss
+from calcarine.visdec.losses import ContrastLoss
 
 When = Literal["always", "never"]
 
@@ -75,7 +75,7 @@ class PretrainConfig(_Part):
     when: When = "always"
     start: str | None = Field(None, description="published or own weights to begin from")
     pool: list[PoolConfig] = Field([PoolConfig()], min_length=1)
-    loss: ContrastConfig = ContrastConfig()
+    loss: ContrastLoss = ContrastLoss()
     augmentation: Augmentation = Augmentation()
     training: TrainingConfig = TrainingConfig()
 
@@ -97,7 +97,7 @@ class GuideConfig(_Part):
     image_autoencoder: str = "mini"
     image_decoder_depth: int | None = Field(None, ge=1)
     fmri_decoder_depth: int | None = Field(None, ge=1)
-    loss: GuidanceConfig = GuidanceConfig()
+    loss: GuidanceLoss = GuidanceLoss()
     augmentation: Augmentation = Augmentation()
     trials: Literal["one", "mean", "random"] = "random"
     training: TrainingConfig = TrainingConfig()
@@ -108,7 +108,7 @@ class AdaptConfig(_Part):
 
     when: When = Field("always", description="'never' takes the published start as it is")
     start: str | None = Field(None, description="published fine-tuned model to begin from")
-    loss: AdaptationConfig = AdaptationConfig()
+    loss: FinetuneLoss = FinetuneLoss()
     augmentation: Augmentation = Augmentation()
     trials: Literal["one", "mean", "random"] = "random"
     training: TrainingConfig = TrainingConfig()

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion.trajectory import block_names
-from calcarine.encoding import Analysis, Questions, analyse
+from calcarine.encoding import Analysis, AnalysisPlan, analyse
 from calcarine.errors import CalcarineError
 from calcarine.features import extract_spaces
-from calcarine.files import write_text, written_aside
+from calcarine.files import atomic_write, write_text
 from calcarine.quality.reliability import reliability
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def encode_voxels(work: Workspace) -> None:
     `calcarine.encoding.Analysis`) and, last, summary.json.
     """
     config, generation = work.config.encoding, work.config.generation
-    questions = Questions(
+    questions = AnalysisPlan(
         ask=tuple(config.ask),
         strengths=tuple(config.strengths),
         strength=generation.strength,
@@ -95,11 +95,11 @@ def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
     return np.asarray(found.values, dtype=np.float64)
 
 
-def _write(work: Workspace, found: Analysis, questions: Questions) -> None:
+def _write(work: Workspace, found: Analysis, questions: AnalysisPlan) -> None:
     config = work.config.encoding
     folder = work.run.path / "encoding"
     for name in ("voxels", "regions", "unique", "winners"):
-        with written_aside(folder / f"{name}.parquet") as aside:
+        with atomic_write(folder / f"{name}.parquet") as aside:
             getattr(found, name).to_parquet(aside)
     settings: dict[str, Any] = {
         "questions": ", ".join(questions.ask),

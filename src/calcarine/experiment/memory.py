@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment.config import Experiment
 
 _TRAININGS = ("pretrain", "guide", "adapt")
@@ -34,7 +34,7 @@ def enough_memory(config: Experiment, stage: str) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:
-        whose = memory_that_ran_out(error)
+        whose = out_of_memory(error)
         if whose is None:
             raise
         raise CalcarineError(

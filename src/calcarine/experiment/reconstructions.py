@@ -18,11 +18,11 @@ from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError
 from calcarine.experiment import run_visdec as visdec
 from calcarine.experiment.run_directory import readable
-from calcarine.files import read_json, written_aside
+from calcarine.files import atomic_write, read_json
 from calcarine.stimuli.image_files import read_picture
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.folders import Folder
+    from calcarine.evaluation.protocols.folders import ImageFolder
     from calcarine.experiment.workspace import Workspace
 
 CHOSEN = "z_c, chosen by the brain"
@@ -94,7 +94,7 @@ def make_pictures(work: Workspace) -> None:
         str(_file(Path("reconstructions"), m, i, s))
         for m, i, s in zip(index["method"], index["id"], index["sample"], strict=True)
     ]
-    with written_aside(root / "index.parquet") as aside:
+    with atomic_write(root / "index.parquet") as aside:
         index.to_parquet(aside)
     chosen = [
         _file(root, CHOSEN, stimulus, 0) for stimulus in index["id"][index["method"] == CHOSEN]
@@ -102,7 +102,7 @@ def make_pictures(work: Workspace) -> None:
     made.add([root / "index.parquet", *chosen])
 
 
-def finished_pictures(work: Workspace) -> Folder:
+def finished_pictures(work: Workspace) -> ImageFolder:
     """The run's pictures, of every test stimulus.
 
     Raises
@@ -267,5 +267,5 @@ def read_image(file: Path) -> NDArray[np.uint8]:
 
 
 def _save(file: Path, image: NDArray[np.uint8]) -> None:
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         Image.fromarray(image).save(aside, format="PNG")

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.audit import (
-    Choice,
-    Material,
-    Number,
+    AuditInputs,
+    ClaimedScore,
+    FitStatistics,
     PictureSet,
     Prediction,
+    SampleChoice,
     Selection,
-    Statistics,
-    Trials,
+    TrialTable,
 )
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.scaling import scale_sessions
@@ -47,12 +47,12 @@ _COLUMNS = 32
 _MOST_WORK = 2e11
 
 
-def material_of_run(
+def inputs_from_run(
     work: Workspace,
     method: str | None = None,
-    numbers: Sequence[Number] = (),
+    numbers: Sequence[ClaimedScore] = (),
     seed: int = 0,
-) -> Material:
+) -> AuditInputs:
     """Pictures, splits, responses and decoders of a run.
 
     Parameters
@@ -61,7 +61,7 @@ def material_of_run(
         Of the run; its pictures must be made.
     method : str, optional
         Which pictures; z_c, or the first there are, by default.
-    numbers : sequence of Number
+    numbers : sequence of ClaimedScore
         Claimed scores; those of the run by default.
     seed : int
 
@@ -104,7 +104,7 @@ def material_of_run(
     decoded = work.config.ridge.when == "always"
     if choice is None:
         facts["best-of-samples"] = "All samples are scored, and none was chosen."
-    return Material(
+    return AuditInputs(
         title=f"{work.config.name}: {chosen_method}",
         recon=sets[chosen_method],
         truth=PictureSet(ids, opened.test.truth.read),
@@ -157,7 +157,9 @@ def _allowed(
     return train, allowed
 
 
-def _as_read(work: Workspace, dataset: BrainDataset, split: Split) -> tuple[NDArray[Any], Trials]:
+def _as_read(
+    work: Workspace, dataset: BrainDataset, split: Split
+) -> tuple[NDArray[Any], TrialTable]:
     """Single trials of the first fold as its decoders read them, with roles and inner folds."""
     step = max(1, -(-dataset.n_trials * dataset.n_voxels // _MOST_RESPONSES))
     columns = np.arange(0, dataset.n_voxels, step)
@@ -170,7 +172,7 @@ def _as_read(work: Workspace, dataset: BrainDataset, split: Split) -> tuple[NDAr
     fold = np.full(len(shown), "", dtype=object)
     fold[train] = _inner_folds(work, shown[train]).astype(str)
     kept = train | test
-    trials = Trials(
+    trials = TrialTable(
         stimulus=shown[kept],
         role=np.where(train, "train", "test")[kept],
         session=sessions[kept],
@@ -180,7 +182,7 @@ def _as_read(work: Workspace, dataset: BrainDataset, split: Split) -> tuple[NDAr
     return values[kept], trials
 
 
-def _pretraining(work: Workspace, trials: Trials) -> tuple[dict[str, str], Trials]:
+def _pretraining(work: Workspace, trials: TrialTable) -> tuple[dict[str, str], TrialTable]:
     """What is known of responses in pre-training: a fact, or which trials were in it."""
     config = work.config.visdec
     if not work.phase_on("adapt"):
@@ -207,7 +209,7 @@ def _inner_folds(work: Workspace, shown: NDArray[Any]) -> NDArray[np.int64]:
 
 def _statistics(
     work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
-) -> Iterator[Statistics]:
+) -> Iterator[FitStatistics]:
     """Means that decoders stored, and those of their rows of training and of all."""
     shown = np.array(dataset.trial_stimuli)
     for split in splits:
@@ -218,7 +220,7 @@ def _statistics(
             by_train = train.data.mean(0, dtype=np.float64)
             total = by_train * len(train) + times @ test.data.astype(np.float64)
             ridge = regression.ridge_[name]
-            yield Statistics(
+            yield FitStatistics(
                 f"mean stored by the decoder of {name}, {split.name}",
                 np.asarray(ridge.x_mean_, np.float64),
                 by_train,
@@ -227,7 +229,7 @@ def _statistics(
             )
 
 
-def _by_test_too(dataset: BrainDataset, split: Split) -> Iterator[Statistics]:
+def _by_test_too(dataset: BrainDataset, split: Split) -> Iterator[FitStatistics]:
     """Means of sessions that were scaled by all their trials, test trials included."""
     if dataset.scaling is None or dataset.scaling.method != "session-all":
         return
@@ -242,7 +244,7 @@ def _by_test_too(dataset: BrainDataset, split: Split) -> Iterator[Statistics]:
         own = inside & train
         if own.sum() == inside.sum():
             continue
-        yield Statistics(
+        yield FitStatistics(
             f"mean by which session {session} was centred",
             dataset.scaling.mean[row, columns],
             raw[own].mean(0) if own.sum() >= 2 else by_all_training,
@@ -366,7 +368,9 @@ def _again(
     return again
 
 
-def _choice(work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequence[str]) -> Choice:
+def _choice(
+    work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequence[str]
+) -> SampleChoice:
     """Which samples are shown, and which the rule chooses when it is applied again."""
     count = min(samples.samples, work.config.generation.candidates)
     place = {key: row for row, key in enumerate(ids)}
@@ -379,10 +383,10 @@ def _choice(work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequen
             chosen[row] = same[0] if same else -1
         found = _stored_predictions(work, split, ("z", "reliability_z"))
         blind[rows] = choose_by_brain(work.model, stack, found["z"], found["reliability_z"])
-    return Choice(PictureSet(ids, samples.read, count), chosen, blind)
+    return SampleChoice(PictureSet(ids, samples.read, count), chosen, blind)
 
 
-def _scores(path: Path, method: str) -> tuple[Number, ...]:
+def _scores(path: Path, method: str) -> tuple[ClaimedScore, ...]:
     """Scores of the run that need no network, under one protocol: a name may be in several."""
     from calcarine.evaluation.scores import leading_protocol
     from calcarine.reporting.run_records import read_scores
@@ -393,7 +397,7 @@ def _scores(path: Path, method: str) -> tuple[Number, ...]:
         return ()
     leading = leading_protocol(score.protocol for score in scores)
     return tuple(
-        Number(score.metric, score.value, 4)
+        ClaimedScore(score.metric, score.value, 4)
         for score in scores
         if (score.method, score.protocol) == (method, leading)
         and score.metric in ("pixel correlation", "SSIM")

@@ -17,10 +17,16 @@ from typing import Any
 import yaml
 
 from calcarine import __version__
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.written_files import Made
-from calcarine.files import is_part, read_json, remove_parts, space_told, write_text
+from calcarine.experiment.written_files import WrittenFiles
+from calcarine.files import (
+    explain_full_disk,
+    is_partial_file,
+    read_json,
+    remove_partial_files,
+    write_text,
+)
 from calcarine.files.locks import LOCK_NAME, folder_lock
 
 _OUTPUTS = {
@@ -82,9 +88,9 @@ class RunDirectory:
         CalcarineError
             If another process works here.
         """
-        with folder_lock(self.path, writes=writes) as taken, space_told(self.path):
+        with folder_lock(self.path, writes=writes) as taken, explain_full_disk(self.path):
             if taken:
-                remove_parts(self.path)
+                remove_partial_files(self.path)
             yield
 
     @property
@@ -130,9 +136,9 @@ class RunDirectory:
             elif target.exists():
                 target.unlink()
 
-    def made(self, stage: str) -> Made:
+    def made(self, stage: str) -> WrittenFiles:
         """What ``stage`` has written so far."""
-        return Made(self.path, stage, self._state(stage).get("key"))
+        return WrittenFiles(self.path, stage, self._state(stage).get("key"))
 
     def finish(self, stage: str, key: str) -> None:
         """Mark ``stage`` as whole.
@@ -206,9 +212,9 @@ def opened_run(
     """
     path = Path(path)
     _experiment_of(path, experiment)  # what is refused leaves no folder and no lock
-    with folder_lock(path, writes=writes) as taken, space_told(path):
+    with folder_lock(path, writes=writes) as taken, explain_full_disk(path):
         if taken:
-            remove_parts(path)
+            remove_partial_files(path)
         yield RunDirectory(path, experiment)
 
 
@@ -234,7 +240,7 @@ def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
 
 
 def _is_empty(path: Path) -> bool:
-    return all(file.name == LOCK_NAME or is_part(file) for file in path.iterdir())
+    return all(file.name == LOCK_NAME or is_partial_file(file) for file in path.iterdir())
 
 
 def _as_yaml(experiment: Experiment) -> str:
@@ -257,7 +263,7 @@ def readable(file: Path, stage: str) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:
-        if memory_that_ran_out(error):
+        if out_of_memory(error):
             raise
         raise CalcarineError(
             f"{file} is missing or broken; delete it and .stages/{stage}.json of the run, then "

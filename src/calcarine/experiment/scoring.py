@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.evaluation import baselines
-from calcarine.evaluation.protocols import Settings, find_protocol
+from calcarine.evaluation.protocols import ScoreSettings, find_protocol
 from calcarine.evaluation.protocols import score_pictures as score
-from calcarine.evaluation.protocols.image_stacks import Pictures, from_array
+from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array
 from calcarine.evaluation.protocols.network_features import missing_weights
 from calcarine.evaluation.scores import OUR_PROTOCOL, write_evaluation
 from calcarine.experiment.reconstructions import finished_pictures, predictions
@@ -34,7 +34,7 @@ def score_pictures(work: Workspace) -> None:
     ids, methods = opened.test.ids, dict(opened.methods)
     if "z_c" in methods:  # candidates beyond the samples are only there to be chosen from
         made = methods["z_c"]
-        methods["z_c"] = Pictures(len(made), work.config.generation.samples, made.read)
+        methods["z_c"] = ImageStack(len(made), work.config.generation.samples, made.read)
     if config.ceilings:
         truth = dataset.stimuli.images(ids)
         blurred = baselines.blurred_truth(truth, _BLUR * truth.shape[2])
@@ -89,13 +89,13 @@ def missing_networks(experiment: Experiment, out: Path) -> str | None:
     )
 
 
-def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, Settings]:
+def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, ScoreSettings]:
     """Main category of each stimulus, where all have one, and how a run scores."""
     config, dataset = work.config.evaluation, work.dataset
     found = dataset.stimuli.categories(ids)
     # Pictures without a category are no category.
     categories = [names[0] for names in found] if all(found) else None
-    settings = Settings(
+    settings = ScoreSettings(
         protocols=config.protocols,
         weights=config.weights,
         judge=dataset.judge,
@@ -107,7 +107,7 @@ def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, S
     return categories, settings
 
 
-def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, Pictures]:
+def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, ImageStack]:
     """Pictures that took no drawing, fold by fold: two without the brain, one looked up by it."""
     by_fold: dict[str, list[NDArray[np.uint8]]] = {}
     for split in work.splits:

@@ -14,7 +14,7 @@ import numpy as np
 
 from calcarine.errors import CalcarineError
 from calcarine.experiment.ablation import METRICS
-from calcarine.files import write_text, written_aside
+from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _table(tables: dict[int, pd.DataFrame], simulated: bool) -> SeedsTable:
 
 
 def _write(table: SeedsTable, out: Path, seeds: list[int], simulated: bool) -> None:
-    with written_aside(out / "seeds.csv") as aside:
+    with atomic_write(out / "seeds.csv") as aside:
         table.scores.to_csv(aside, index=False)
     content = {
         "seeds": seeds,

@@ -26,7 +26,7 @@ from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.run_directory import RunDirectory, opened_run
 from calcarine.experiment.run_visdec import adapt, guide, pretrain
 from calcarine.experiment.workspace import Workspace
-from calcarine.files import write_text, written_aside
+from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
 
 
@@ -98,7 +98,7 @@ def _fit_fold(work: Workspace, split: Split, folder: Path) -> None:
         predicted["direct"] = pixels.predict(work.dataset, split)
         summary["direct ridge"] = asdict(pixels.summary_)
     _write_json(folder / "summary.json", summary)
-    with written_aside(folder / "predictions.safetensors") as aside:
+    with atomic_write(folder / "predictions.safetensors") as aside:
         save_file(predicted, aside)
 
 
@@ -119,11 +119,11 @@ def evaluate(work: Workspace) -> None:
 def audit(work: Workspace) -> None:
     """Say whether the scores are real: audit.html and audit.json."""
     from calcarine.audit import audit as look
-    from calcarine.experiment.run_audit import material_of_run
+    from calcarine.experiment.run_audit import inputs_from_run
     from calcarine.reporting.audit_page import build_audit_page
 
     with work.progress.track("Audit", 1) as advance:
-        found = look(material_of_run(work))
+        found = look(inputs_from_run(work))
         build_audit_page(found, work.run.path / "audit.html")
         advance(1)
 

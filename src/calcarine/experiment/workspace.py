@@ -22,7 +22,7 @@ from calcarine.experiment.config import Experiment
 from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory, content_key
-from calcarine.features import FeatureStore, LatentRecipe
+from calcarine.features import FeatureStore, LatentSettings
 from calcarine.features.latents import without_category
 from calcarine.splits.split_files import find_split
 
@@ -141,10 +141,10 @@ class Workspace:
         }
 
     @cached_property
-    def recipe(self) -> LatentRecipe:
+    def recipe(self) -> LatentSettings:
         """How z and c of the stimuli are made."""
         config = self.config.features
-        return LatentRecipe(
+        return LatentSettings(
             size=self.latent_size,
             posterior=config.posterior,
             picture=config.picture,
@@ -200,10 +200,10 @@ class Workspace:
         return found
 
     @property
-    def generator_recipe(self) -> LatentRecipe:
+    def generator_recipe(self) -> LatentSettings:
         """How latents and contexts of the generator are made."""
         features = self.config.features
-        return LatentRecipe(
+        return LatentSettings(
             size=self.generator.image_size,
             resize=features.resize,
             text=features.text,

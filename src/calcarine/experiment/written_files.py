@@ -9,10 +9,10 @@ from pathlib import Path
 from calcarine.errors import CalcarineError
 from calcarine.files import digest_file, write_text
 
-__all__ = ["Made"]
+__all__ = ["WrittenFiles"]
 
 
-class Made:
+class WrittenFiles:
     """Files that one stage wrote under one key, with their SHA-256.
 
     A run's lock keeps two commands apart where the file system has locks. Where it has none, a

@@ -1,13 +1,13 @@
 """Feature spaces of stimuli and the store that keeps them."""
 
 from calcarine.features.components import principal_components
-from calcarine.features.latents import LatentRecipe, text_conditioning, visual_latent
+from calcarine.features.latents import LatentSettings, text_conditioning, visual_latent
 from calcarine.features.spaces import SpaceName, extract_spaces
 from calcarine.features.store import FeatureStore
 
 __all__ = [
     "FeatureStore",
-    "LatentRecipe",
+    "LatentSettings",
     "SpaceName",
     "extract_spaces",
     "principal_components",

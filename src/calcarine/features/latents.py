@@ -25,7 +25,7 @@ Text = Literal["captions", "categories"]
 
 
 @dataclass(frozen=True)
-class LatentRecipe:
+class LatentSettings:
     """What z and c are made of, so that everything in a run makes them alike.
 
     Attributes

@@ -27,8 +27,8 @@ from calcarine.diffusion.samplers import check_steps
 from calcarine.diffusion.trajectory import Trajectory, follow, stage_steps
 from calcarine.errors import CalcarineError
 from calcarine.features.image_networks import ImageNetwork, load_network, network_layer
-from calcarine.features.latents import LatentRecipe
-from calcarine.features.store import FeatureStore, Space
+from calcarine.features.latents import LatentSettings
+from calcarine.features.store import FeatureSpace, FeatureStore
 from calcarine.stimuli import StimulusSet
 
 __all__ = ["SpaceName", "extract_spaces"]
@@ -107,7 +107,7 @@ def extract_spaces(
     stimuli: StimulusSet,
     store: FeatureStore,
     *,
-    recipe: LatentRecipe | None = None,
+    recipe: LatentSettings | None = None,
     guidance: float = 5.0,
     steps: int = 50,
     seed: int = 42,
@@ -143,7 +143,7 @@ def extract_spaces(
         from one pass.
     """
     parsed = [SpaceName.parse(name) for name in dict.fromkeys(names)]
-    recipe = recipe or LatentRecipe()
+    recipe = recipe or LatentSettings()
     found: dict[str, Any] = {}
     moving = [space for space in parsed if space.strength is not None]
     for space in moving:
@@ -193,7 +193,7 @@ def _layer(
         return {space.name: network_layer(network, layer, stimuli.images(stimuli.ids[rows]))}
 
     made_of = {"network": network.digest, "stimuli": stimuli.digest(), "layer": layer}
-    wanted = Space(space.name, made_of)
+    wanted = FeatureSpace(space.name, made_of)
     if not store.has(wanted):
         wanted = replace(wanted, shape=extract(slice(0, 1))[space.name].shape[1:])
     return store.get_many([wanted], len(stimuli), extract, batch_size)
@@ -236,7 +236,7 @@ class _Pass:
                     "from 0."
                 )
         wanted = [
-            Space(
+            FeatureSpace(
                 space.name,
                 {
                     "model": self.model.digest,

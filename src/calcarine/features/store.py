@@ -27,7 +27,7 @@ _REMOVED = re.compile(r"\.(part|zarr)\.\d+$")  # see _remove
 
 
 @dataclass(frozen=True)
-class Space:
+class FeatureSpace:
     """What one array of a store will hold.
 
     Attributes
@@ -70,7 +70,7 @@ class FeatureStore:
 
     def key(self, space: str, provenance: Mapping[str, Any]) -> str:
         """Name of the array that ``provenance`` leads to."""
-        return Space(space, provenance).key()
+        return FeatureSpace(space, provenance).key()
 
     def get(
         self,
@@ -105,7 +105,7 @@ class FeatureStore:
         An interrupted extraction continues at the chunk where it stopped; the array gets its
         final name only when it is whole.
         """
-        wanted = Space(space, provenance, shape)
+        wanted = FeatureSpace(space, provenance, shape)
         for last in (False, True):
             found = self.get_many([wanted], count, lambda rows: {space: extract(rows)}, chunk)
             try:
@@ -117,13 +117,13 @@ class FeatureStore:
         raise AssertionError
 
     def get_many(
-        self, spaces: list[Space], count: int, extract: ExtractMany, chunk: int = 64
+        self, spaces: list[FeatureSpace], count: int, extract: ExtractMany, chunk: int = 64
     ) -> dict[str, Any]:
         """Arrays that are extracted together, as zarr arrays that are read on demand.
 
         Parameters
         ----------
-        spaces : list of Space
+        spaces : list of FeatureSpace
             With different names.
         count : int
             Number of stimuli n.
@@ -154,15 +154,15 @@ class FeatureStore:
             for space in spaces
         }
 
-    def has(self, space: Space) -> bool:
+    def has(self, space: FeatureSpace) -> bool:
         """Whether an array is there, whole as far as can be seen without reading all of it."""
         final = self._final(space)
         return final.exists() and problem(final) is None
 
-    def _final(self, space: Space) -> Path:
+    def _final(self, space: FeatureSpace) -> Path:
         return self.folder / f"{space.key()}.zarr"
 
-    def _part(self, spaces: list[Space]) -> Path:
+    def _part(self, spaces: list[FeatureSpace]) -> Path:
         """Folder that arrays which belong together share until they are whole together.
 
         It is named by all that were asked for, so that a process which was killed after it had
@@ -171,7 +171,7 @@ class FeatureStore:
         together = hashlib.sha256(json.dumps([space.key() for space in spaces]).encode())
         return self.folder / f"{spaces[0].key()}-{together.hexdigest()[:8]}.part"
 
-    def _sweep(self, spaces: list[Space]) -> None:
+    def _sweep(self, spaces: list[FeatureSpace]) -> None:
         """Remove what killed processes left of arrays that are whole."""
         with suppress(OSError):  # a disk that cannot be written to
             _remove(self._part(spaces))
@@ -181,8 +181,8 @@ class FeatureStore:
 
     def _extract(
         self,
-        asked: list[Space],
-        spaces: list[Space],
+        asked: list[FeatureSpace],
+        spaces: list[FeatureSpace],
         count: int,
         extract: ExtractMany,
         chunk: int,
@@ -222,7 +222,7 @@ class FeatureStore:
             told.write_text(str(chunk))
             return chunk
 
-    def _open(self, part: Path, space: Space, count: int, chunk: int, claims: Claims) -> Any:
+    def _open(self, part: Path, space: FeatureSpace, count: int, chunk: int, claims: Claims) -> Any:
         """The array of one space, begun anew (with all claims on it) where it is damaged."""
         import zarr
 

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from calcarine.files.local import (
+    atomic_write,
     content_missing,
     digest_file,
+    explain_full_disk,
     free_space,
     is_annexed,
     is_full,
     is_inside,
-    is_part,
+    is_partial_file,
     no_space,
     read_json,
-    remove_parts,
-    space_told,
+    remove_partial_files,
     write_bytes,
     write_text,
-    written_aside,
 )
 
 __all__ = [
+    "atomic_write",
     "content_missing",
     "digest_file",
+    "explain_full_disk",
     "free_space",
     "is_annexed",
     "is_full",
     "is_inside",
-    "is_part",
+    "is_partial_file",
     "no_space",
     "read_json",
-    "remove_parts",
-    "space_told",
+    "remove_partial_files",
     "write_bytes",
     "write_text",
-    "written_aside",
 ]

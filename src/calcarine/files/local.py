@@ -23,7 +23,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a place beside ``path`` to write to, and rename it to ``path`` when all went well.
 
     Parameters
@@ -57,7 +57,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def space_told(place: Path) -> Iterator[None]:
+def explain_full_disk(place: Path) -> Iterator[None]:
     """Name ``place`` and what is free there where a full disk's error names no file."""
     try:
         yield
@@ -97,12 +97,12 @@ def is_inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def is_part(path: Path) -> bool:
-    """Whether a file is one that :func:`written_aside` has not finished."""
+def is_partial_file(path: Path) -> bool:
+    """Whether a file is one that :func:`atomic_write` has not finished."""
     return _PART.search(path.name) is not None
 
 
-def remove_parts(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Delete what killed processes left half-written below ``folder``.
 
     Only while nobody else writes there: see :func:`calcarine.files.locks.folder_lock`.
@@ -115,7 +115,7 @@ def remove_parts(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all, and to the disk itself."""
-    with written_aside(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as aside, open(aside, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

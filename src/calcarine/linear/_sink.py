@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.files import is_part, read_json, write_bytes, write_text
+from calcarine.files import is_partial_file, read_json, write_bytes, write_text
 from calcarine.linear._checks import FloatArray, RidgeError
 from calcarine.linear._sources import Matrix, release
 from calcarine.linear._targets import Answer
@@ -212,7 +212,7 @@ def _claim(folder: Path, key: str) -> None:
                 f"{folder} holds a fit of other data or settings; choose another out, or "
                 "delete that folder."
             )
-    elif any(not is_part(file) for file in folder.iterdir()):
+    elif any(not is_partial_file(file) for file in folder.iterdir()):
         raise RidgeError(f"{folder} is not empty and holds no fit; choose another out.")
     else:
         write_text(about, json.dumps({"key": key}))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "verdict"]
+__all__ = ["CheckResult", "verdict"]
 
 Status = Literal["ok", "note", "missing", "wrong"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One row of a check.
 
     Attributes
@@ -37,7 +37,7 @@ class Finding:
     advice: str = ""
 
 
-def verdict(findings: Sequence[Finding]) -> str:
+def verdict(findings: Sequence[CheckResult]) -> str:
     """One sentence that sums up."""
     count = {status: sum(f.status == status for f in findings) for status in ("missing", "wrong")}
     if not any(count.values()):

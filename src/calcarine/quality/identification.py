@@ -12,7 +12,7 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
 from calcarine.quality.repeats import Repeats, trial_blocks, trials_of
 
-__all__ = ["Identification", "identify_repeats", "two_way_accuracy"]
+__all__ = ["RepeatIdentification", "identify_repeats", "two_way_accuracy"]
 
 FloatArray = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ _MOST_STIMULI = 400
 
 
 @dataclass(frozen=True, eq=False)
-class Identification:
+class RepeatIdentification:
     """Two-way identification of stimuli by half of their repeats from the other half.
 
     Attributes
@@ -107,7 +107,7 @@ def identify_repeats(
     on: str = "train",
     seed: int = 0,
     megabytes: int = 256,
-) -> Identification | None:
+) -> RepeatIdentification | None:
     """Tell stimuli by the mean over half of their repeats from that over the other half.
 
     Parameters
@@ -154,7 +154,7 @@ def identify_repeats(
     own = [np.diagonal(each).mean() for each in scores]
     pairs = len(stimuli) * (len(stimuli) - 1)
     others = [(each.sum() - np.trace(each)) / pairs for each in scores]
-    return Identification(half, accuracy, float(np.mean(own) - np.mean(others)))
+    return RepeatIdentification(half, accuracy, float(np.mean(own) - np.mean(others)))
 
 
 def without_sessions(scores: FloatArray, together: FloatArray) -> FloatArray:

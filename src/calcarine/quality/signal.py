@@ -10,7 +10,7 @@ import numpy as np
 
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
-from calcarine.quality.identification import Identification, identify_repeats
+from calcarine.quality.identification import RepeatIdentification, identify_repeats
 from calcarine.quality.reliability import Reliability, reliability
 from calcarine.quality.repeats import Repeats, trials_of
 
@@ -154,7 +154,7 @@ def describe_signal(
             None,
             _nothing_basis(dataset, chosen, on),
             rows,
-            f"How much of the responses is signal cannot be told: at least two {side} stimuli "
+            f"How much of the responses is signal inconclusive: at least two {side} stimuli "
             "must have been shown twice. Decoding may work all the same; only the test will tell.",
         )
     found = reliability(dataset, chosen, "+".join(names), on=on, n_boot=n_boot, seed=seed)
@@ -196,7 +196,7 @@ def _row(
     return SignalRow(**{**asdict(row), "sentence": _sentence(row)})
 
 
-def _verdict(told: Identification | None, ceiling_low: float) -> str:
+def _verdict(told: RepeatIdentification | None, ceiling_low: float) -> str:
     if told is None:
         return "weak" if ceiling_low > 0 else "none"
     if told.interval()[0] <= 0.5:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from calcarine.audit import Audit
 
 PIXELS = 128
-VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "cannot be told": "open"}
+VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "inconclusive": "open"}
 
 
 def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text, written_aside
+from calcarine.files import atomic_write, write_text
 
 __all__ = [
     "has_surface",
@@ -96,7 +96,7 @@ def save_surface(
             meta={"Name": name, "AnatomicalStructurePrimary": side},
         )
         path = folder / f"{name}-{hemisphere}.func.gii"
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes(nib.gifti.GiftiImage(darrays=[array]).to_bytes())
         files.append(path)
     return files
@@ -130,7 +130,7 @@ def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[A
     volume = np.full(grid.max(0) + 1, np.nan, dtype=np.float32)
     volume[tuple(grid.T)] = np.asarray(values, dtype=np.float32)
     path = folder / f"{name}.nii.gz"
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         # nibabel tells the format by the name.
         image = nib.Nifti1Image(volume, affine)
         aside.write_bytes(_gzipped(image.to_bytes()))

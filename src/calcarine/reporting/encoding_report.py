@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.files import is_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
@@ -85,7 +85,7 @@ def _whole(run: Path) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:  # tables and mappings of any shape
-        if memory_that_ran_out(error) or is_full(error):
+        if out_of_memory(error) or is_full(error):
             raise
         raise CalcarineError(
             f"{run} has no whole encoding analysis ({type(error).__name__}); delete "

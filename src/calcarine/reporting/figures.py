@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from calcarine.reporting.run_records import RunRecord, Score
-from calcarine.reporting.score_tables import MIDDLE, Group, Row, arrange, names_of_role
+from calcarine.reporting.score_tables import MIDDLE, Group, ScoreRow, arrange, names_of_role
 from calcarine.reporting.shown_stimuli import Pick
 from calcarine.stimuli.image_files import read_picture
 
@@ -194,7 +194,7 @@ def _panel(
         label.set_parse_math(False)
 
 
-def _grey_marks(axes: Axes, row: Row, centre: float, slots: float) -> None:
+def _grey_marks(axes: Axes, row: ScoreRow, centre: float, slots: float) -> None:
     for role, marker in (("floor", "<"), ("ceiling", ">")):
         values = [score.value for score in row.of_role(role)]
         if values:
@@ -221,7 +221,7 @@ def _point(axes: Axes, score: Score, height: float, style: tuple[str, str]) -> N
     )
 
 
-def _row_label(row: Row) -> str:
+def _row_label(row: ScoreRow) -> str:
     name = row.metric
     for family in ("identification within category, ", "identification, "):
         name = name.removeprefix(family)

@@ -94,20 +94,20 @@ def _beside(shot: _Shot) -> str:
     return f"pictures/{shot.name}"
 
 
-Row = dict[str, list[_Shot]]
+ScoreRow = dict[str, list[_Shot]]
 
 
-def _flat(row: Row) -> list[_Shot]:
+def _flat(row: ScoreRow) -> list[_Shot]:
     return [shot for shots in row.values() for shot in shots]
 
 
-def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, Row]:
+def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, ScoreRow]:
     """Pictures of every stimulus by method; "seen" first."""
     files = RunPictures(record)
     methods = record.picture_methods
-    rows: dict[str, Row] = {}
+    rows: dict[str, ScoreRow] = {}
     for number, stimulus in enumerate(record.ids):
-        row: Row = {
+        row: ScoreRow = {
             "seen": [_Shot(f"{number:05d}-seen.png", small_png(files.truth(stimulus), pixels))]
         }
         for place, method in enumerate(methods):
@@ -122,7 +122,7 @@ def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, Row]:
     return rows
 
 
-def _page(record: RunRecord, shots: dict[str, Row], source: Callable[[_Shot], str]) -> str:
+def _page(record: RunRecord, shots: dict[str, ScoreRow], source: Callable[[_Shot], str]) -> str:
     script = (_HERE / "static" / "gallery.js").read_text(encoding="utf-8")
     style = (_HERE / "static" / "gallery.css").read_text(encoding="utf-8")
     return (
@@ -153,7 +153,7 @@ def _json(content: Any) -> str:
 
 
 def _data(
-    record: RunRecord, shots: dict[str, Row], source: Callable[[_Shot], str]
+    record: RunRecord, shots: dict[str, ScoreRow], source: Callable[[_Shot], str]
 ) -> dict[str, Any]:
     per_image = record.per_image[record.per_image["id"].isin(record.ids)]
     metrics = [str(name) for name in per_image["metric"].unique()]

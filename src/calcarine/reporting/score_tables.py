@@ -41,7 +41,7 @@ FIXED_RECONSTRUCTION = (
 
 
 @dataclass
-class Row:
+class ScoreRow:
     """The scores of one metric under one protocol and pool, by method."""
 
     metric: str
@@ -78,7 +78,7 @@ class Group:
 
     family: str
     protocol: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ScoreRow] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -154,10 +154,10 @@ def arrange(scores: Iterable[Score]) -> list[Group]:
 
     Scores of different protocols or pools never share a row or a group.
     """
-    rows: dict[tuple[str, str, int | None], Row] = {}
+    rows: dict[tuple[str, str, int | None], ScoreRow] = {}
     for score in scores:
         key = (score.protocol, score.metric, score.pool)
-        row = rows.setdefault(key, Row(score.metric, score.protocol, score.pool))
+        row = rows.setdefault(key, ScoreRow(score.metric, score.protocol, score.pool))
         row.cells[score.method] = score
     groups: dict[tuple[str, str], Group] = {}
     for row in rows.values():
@@ -183,7 +183,7 @@ def headlines(scores: list[Score]) -> list[Headline]:
     leading = main_method(names_of_role(scores, "method"))
     rows = [row for group in arrange(scores) for row in group.rows if leading in row.cells]
     rows.sort(key=lambda row: row.protocol != OUR_PROTOCOL)
-    chosen: list[Row] = []
+    chosen: list[ScoreRow] = []
     for metric in HEADLINES:
         chosen += [row for row in rows if row.metric == metric and row not in chosen][:1]
     for row in rows:
@@ -192,7 +192,7 @@ def headlines(scores: list[Score]) -> list[Headline]:
     return [_headline(row, leading) for row in chosen[:_MOST_HEADLINES]]
 
 
-def _headline(row: Row, method: str) -> Headline:
+def _headline(row: ScoreRow, method: str) -> Headline:
     floors = [score for score in row.of_role("floor") if math.isfinite(score.value)]
     # The floor that is hardest to beat is the honest one to stand beside.
     sign = -1 if lower_is_better(row.metric) else 1

@@ -16,7 +16,7 @@ from calcarine.study import agreement, preference
 from calcarine.study.answers import AnswerRow, read_answers
 from calcarine.study.design import CATCH, MAIN
 from calcarine.study.session import progress
-from calcarine.study.settings import Comparison, StudySettings
+from calcarine.study.settings import MethodPair, StudySettings
 from calcarine.study.store import Study
 
 # With fewer raters no outcome of a signed-rank test reaches p = .05.
@@ -91,7 +91,7 @@ class ComparisonResult:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class StudyAnalysis:
     """All results of a study; `record` is what ``analysis.json`` holds."""
 
     settings: StudySettings
@@ -128,7 +128,7 @@ class Analysis:
         }
 
 
-def analyse(study: Study, seed: int = 0) -> Analysis:
+def analyse(study: Study, seed: int = 0) -> StudyAnalysis:
     """Analyse the answers of a study by the rules that were fixed when it was made.
 
     Parameters
@@ -151,7 +151,7 @@ def analyse_rows(
     settings: StudySettings,
     trials: Sequence[tuple[str, int, int]],
     seed: int = 0,
-) -> Analysis:
+) -> StudyAnalysis:
     """Analyse answers; ``trials`` holds (rater, answers, trials) of everybody invited."""
     begun = [entry for entry in trials if entry[1]]
     if not any(row.part == MAIN for row in rows):
@@ -169,7 +169,7 @@ def analyse_rows(
         result = _compare(comparison, own, kept, settings, seed)
         if result is not None:
             results.append(result)
-    return Analysis(settings, raters, _corrected(results, settings.alpha), seed)
+    return StudyAnalysis(settings, raters, _corrected(results, settings.alpha), seed)
 
 
 def _judge(
@@ -201,7 +201,7 @@ def _judge(
 
 
 def _compare(
-    comparison: Comparison,
+    comparison: MethodPair,
     rows: Sequence[AnswerRow],
     kept: set[str],
     settings: StudySettings,

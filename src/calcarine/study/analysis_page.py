@@ -9,15 +9,15 @@ from typing import Any
 
 from calcarine.files import write_text
 from calcarine.reporting.html_pages import environment
-from calcarine.study.analyse import FEWEST_RATERS, Analysis, ComparisonResult
+from calcarine.study.analyse import FEWEST_RATERS, ComparisonResult, StudyAnalysis
 
 
-def write_analysis(analysis: Analysis, folder: Path) -> tuple[Path, Path]:
+def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
     """Write ``analysis.json`` and ``analysis.html``.
 
     Parameters
     ----------
-    analysis : Analysis
+    analysis : StudyAnalysis
     folder : Path
         The study's folder, or another.
 
@@ -44,7 +44,7 @@ def write_analysis(analysis: Analysis, folder: Path) -> tuple[Path, Path]:
     return target, html
 
 
-def table_lines(analysis: Analysis) -> list[str]:
+def table_lines(analysis: StudyAnalysis) -> list[str]:
     """Give the results as lines of plain text."""
     width = max([len(result.name) for result in analysis.comparisons] + [10])
     lines = []
@@ -77,7 +77,7 @@ def table_lines(analysis: Analysis) -> list[str]:
     return lines
 
 
-def out_of_reach(analysis: Analysis) -> list[str]:
+def out_of_reach(analysis: StudyAnalysis) -> list[str]:
     """Sentences on tests that no answers could make significant: too few originals or raters.
 
     The smallest two-sided p of n signed ranks, or signs, is 2 / 2^n.
@@ -124,7 +124,7 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value / 1000:.1f} s"
 
 
-def _sentence(analysis: Analysis) -> str:
+def _sentence(analysis: StudyAnalysis) -> str:
     kept = len(analysis.raters) - len(analysis.excluded)
     brain = {True: "simulated", False: "measured", None: "not stated to be measured or simulated"}
     answers = sum(result.n_answers for result in analysis.comparisons)
@@ -135,7 +135,7 @@ def _sentence(analysis: Analysis) -> str:
     )
 
 
-def _groups(analysis: Analysis) -> list[dict[str, Any]]:
+def _groups(analysis: StudyAnalysis) -> list[dict[str, Any]]:
     titles = {
         "method": (
             "Method against method",

@@ -151,7 +151,7 @@ def build_app(
     def _answer(token: str, given: GivenAnswer, request: Request) -> dict[str, Any]:
         with door.opened(token, request, write=True) as (con, rater):
             try:
-                said = session.answer(con, rater, session.Answer(**given.model_dump()))
+                said = session.answer(con, rater, session.RaterAnswer(**given.model_dump()))
             except session.NotOpenError as error:
                 words = ("This question is not open", "Reload the page to go on.")
                 raise ProblemError(409 if error.known else 404, words, page=False) from None

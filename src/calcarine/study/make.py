@@ -19,8 +19,8 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes, write_text
 from calcarine.study.design import CATCH, MAIN, PRACTICE, foils
 from calcarine.study.rater_images import blurred, dithered, encode, load_uniform
-from calcarine.study.settings import Comparison, StudySettings
-from calcarine.study.sources import Pictures, parse_pair
+from calcarine.study.settings import MethodPair, StudySettings
+from calcarine.study.sources import StudyImages, parse_pair
 from calcarine.study.store import Study, check_raters, create_database
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ORIGINAL, BLURRED, DITHERED = "original", "original, blurred", "original, dither
 
 
 def make_study(
-    pictures: Pictures,
+    pictures: StudyImages,
     out: Path,
     *,
     title: str = "Which picture is more alike?",
@@ -47,7 +47,7 @@ def make_study(
 
     Parameters
     ----------
-    pictures : Pictures
+    pictures : StudyImages
         Originals and reconstructions.
     out : Path
         A folder that does not exist yet, or is empty.
@@ -123,20 +123,20 @@ def _settings(**fields: Any) -> StudySettings:
 
 
 def _comparisons(
-    pictures: Pictures, compare: Sequence[str], identification: bool
-) -> list[Comparison]:
+    pictures: StudyImages, compare: Sequence[str], identification: bool
+) -> list[MethodPair]:
     methods = list(pictures.methods)
     pairs = [parse_pair(text, methods) for text in compare] or pictures.pairs
     if len({frozenset(pair) for pair in pairs}) < len(pairs):
         raise CalcarineError("A comparison is given twice; give each pair of methods once.")
     found = [
-        Comparison(name=f"{first} vs {second}", kind="method", first=first, second=second)
+        MethodPair(name=f"{first} vs {second}", kind="method", first=first, second=second)
         for first, second in pairs
     ]
     used = [name for name in methods if not compare or any(name in pair for pair in pairs)]
     if identification:
         found += [
-            Comparison(
+            MethodPair(
                 name=f"identification: {name}", kind="identification", first=name, second=name
             )
             for name in used
@@ -152,7 +152,7 @@ def _comparisons(
 class _Maker:
     """Reads pictures once, writes each under a random name, and keeps what is what."""
 
-    pictures: Pictures
+    pictures: StudyImages
     size: int
     encoded: dict[tuple[str, str], bytes] = field(default_factory=dict)
     ids: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -235,7 +235,7 @@ class _Maker:
         )
         self.ids[original, method] = int(cursor.lastrowid or 0)
 
-    def _refuse_equal(self, comparison: Comparison, originals: Sequence[str]) -> None:
+    def _refuse_equal(self, comparison: MethodPair, originals: Sequence[str]) -> None:
         if comparison.kind == "method" and all(
             self.bytes_of(name, comparison.first) == self.bytes_of(name, comparison.second)
             for name in originals

@@ -19,7 +19,7 @@ _OPEN = _TRIAL + "WHERE t.rater = ? AND a.trial IS NULL ORDER BY t.position LIMI
 
 
 @dataclass(frozen=True)
-class Answer:
+class RaterAnswer:
     """One answer as the page sends it.
 
     Attributes
@@ -95,7 +95,7 @@ def consent(con: sqlite3.Connection, rater: sqlite3.Row) -> None:
     )
 
 
-def answer(con: sqlite3.Connection, rater: sqlite3.Row, given: Answer) -> dict[str, Any]:
+def answer(con: sqlite3.Connection, rater: sqlite3.Row, given: RaterAnswer) -> dict[str, Any]:
     """Record an answer to the current trial.
 
     Parameters
@@ -103,7 +103,7 @@ def answer(con: sqlite3.Connection, rater: sqlite3.Row, given: Answer) -> dict[s
     con : sqlite3.Connection
         In a transaction, which is committed before the rater hears of it.
     rater : sqlite3.Row
-    given : Answer
+    given : RaterAnswer
 
     Returns
     -------
@@ -157,7 +157,7 @@ def progress(study: Study) -> list[tuple[str, int, int]]:
         ]
 
 
-def _record(con: sqlite3.Connection, trial: int, given: Answer) -> None:
+def _record(con: sqlite3.Connection, trial: int, given: RaterAnswer) -> None:
     now = time.time()
     shown = con.execute("SELECT last FROM shown WHERE trial = ?", (trial,)).fetchone()
     con.execute(

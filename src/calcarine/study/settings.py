@@ -14,7 +14,7 @@ CONSENT = (
 )
 
 
-class Comparison(BaseModel):
+class MethodPair(BaseModel):
     """One question that is asked about every original.
 
     Attributes
@@ -64,7 +64,7 @@ class StudySettings(BaseModel):
     rest_every: int = Field(40, ge=1)
     alpha: float = Field(0.01, gt=0, lt=1)
     simulated: bool | None = None
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[MethodPair, ...]
     originals: tuple[str, ...]
     left_out: dict[str, str] = {}
     provenance: tuple[dict[str, Any], ...] = ()

@@ -22,7 +22,7 @@ _BETWEEN = " vs "
 
 
 @dataclass(frozen=True)
-class Pictures:
+class StudyImages:
     """Pictures to be judged.
 
     Attributes
@@ -49,7 +49,7 @@ class Pictures:
 
 def from_runs(
     runs: Sequence[Path], methods: Sequence[str] = (), sample: str = "first", seed: int = 0
-) -> Pictures:
+) -> StudyImages:
     """Take originals and reconstructions from finished runs.
 
     Parameters
@@ -100,7 +100,7 @@ def from_runs(
     return _complete(originals, found, _run_pairs(names, found), any(said), provenance)
 
 
-def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Pictures:
+def from_folders(folders: Sequence[str], simulated: bool | None = None) -> StudyImages:
     """Take pictures from folders, matched by file name without its ending.
 
     Names may differ by case and leading zeros where that leaves no doubt.
@@ -253,7 +253,7 @@ def _complete(
     pairs: list[tuple[str, str]],
     simulated: bool | None,
     provenance: list[dict[str, Any]],
-) -> Pictures:
+) -> StudyImages:
     left_out: dict[str, str] = {}
     kept: dict[str, Path] = {}
     everything = sorted(set(originals).union(*methods.values()))
@@ -270,4 +270,4 @@ def _complete(
             f"Only {len(kept)} of {len(everything)} originals have a picture by every method; "
             "give folders or runs with the same names."
         )
-    return Pictures(kept, methods, pairs, left_out, simulated, provenance)
+    return StudyImages(kept, methods, pairs, left_out, simulated, provenance)

@@ -39,7 +39,7 @@ class SafetensorsIO(CheckpointIO):
             Path(path).with_suffix(suffix).unlink(missing_ok=True)
 
 
-class Keeper(Callback):
+class CheckpointCallback(Callback):
     """After every step: log, validate, save, and stop when that was asked for."""
 
     def __init__(self, folder: TrainingFolder, progress: Callable[[int], None] | None) -> None:

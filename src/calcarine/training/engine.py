@@ -124,11 +124,11 @@ def _fit(
     checkpoint: Path | None,
     done: int,
 ) -> None:
-    from calcarine.training.callbacks import Keeper
+    from calcarine.training.callbacks import CheckpointCallback
     from calcarine.training.loop import Steps, TrainingModule
 
     module = TrainingModule(task, config, place.identity)
-    trainer = make_trainer(config, place.path, Keeper(place, progress), done)
+    trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
     with alone_again(trainer), signals_to(module.receive):
         try:
             trainer.fit(module, train_dataloaders=Steps(done, config.steps), ckpt_path=checkpoint)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 
 from calcarine.errors import CalcarineError
-from calcarine.files import free_space, write_bytes, written_aside
+from calcarine.files import atomic_write, free_space, write_bytes
 
 FORMAT = "calcarine-tree-1"
 """Name and version of the layout, written into the JSON."""
@@ -162,7 +162,7 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> str:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
-    with written_aside(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as aside, open(aside, "wb") as file:
         for piece in (len(text).to_bytes(8, "little"), text):
             digest.update(piece)
             file.write(piece)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.files import read_json
 
 if TYPE_CHECKING:
@@ -161,13 +161,13 @@ class BrainConditioning:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        from calcarine.files import write_text, written_aside
+        from calcarine.files import atomic_write, write_text
 
         state = {f"conditioner.{k}": v for k, v in self.conditioner.state_dict().items()}
         state |= {f"unet.{k}": v for k, v in self.listening.items()}
         state |= {f"voxels.{k}": torch.from_numpy(v) for k, v in vars(self.scale).items()}
         try:
-            with written_aside(folder / "conditioning.safetensors") as aside:
+            with atomic_write(folder / "conditioning.safetensors") as aside:
                 save_file({k: v.contiguous().cpu() for k, v in state.items()}, aside)
         except SafetensorError as error:
             raise CalcarineError(
@@ -197,7 +197,7 @@ class BrainConditioning:
             conditioner.load_state_dict(own)
             scale = VoxelScale(state["voxels.mean"].numpy(), state["voxels.scale"].numpy())
         except Exception as error:
-            if memory_that_ran_out(error):
+            if out_of_memory(error):
                 raise
             raise CalcarineError(
                 f"{folder} holds no trained conditioning, or a broken one; train it again."

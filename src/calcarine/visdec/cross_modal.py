@@ -19,11 +19,11 @@ from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
 from calcarine.visdec.transformer_blocks import CrossBlock, initialise
 
-__all__ = ["CrossModalGuidance", "CrossModalNetwork", "GuidanceConfig"]
+__all__ = ["CrossModalGuidance", "CrossModalNetwork", "GuidanceLoss"]
 
 
 @dataclass(frozen=True)
-class GuidanceConfig:
+class GuidanceLoss:
     """Weights, maskings and depth; the defaults are the paper's best (its Table 2, row 14).
 
     Attributes
@@ -68,7 +68,7 @@ class CrossModalNetwork(nn.Module):
     fmri, image
         Autoencoders; the body of the image's is frozen.
     layers, direction
-        See :class:`GuidanceConfig`.
+        See :class:`GuidanceLoss`.
 
     Notes
     -----
@@ -97,7 +97,7 @@ class CrossModalNetwork(nn.Module):
             nn.init.zeros_(back.weight)
             nn.init.zeros_(back.bias)
 
-    def freeze_unused(self, config: GuidanceConfig) -> None:
+    def freeze_unused(self, config: GuidanceLoss) -> None:
         """Take the gradients from a side whose loss has no weight, for it would get none."""
         fmri = (self.fmri_cross, self.fmri_back, *self.fmri.decoder_parts)
         image = (self.image_cross, self.image_back, self.image.model.decoder)
@@ -155,12 +155,12 @@ class CrossModalGuidance(nn.Module):
         validation: StimulusVectors,
         train_pixels: torch.Tensor,
         validation_pixels: torch.Tensor,
-        config: GuidanceConfig | None = None,
+        config: GuidanceLoss | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.config = config or GuidanceConfig()
+        self.config = config or GuidanceLoss()
         self.augmentation = augmentation or Augmentation()
         self._train, self._validation = (train, train_pixels), (validation, validation_pixels)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from calcarine.checkpoints import load_safetensors
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file, read_json, write_text, written_aside
+from calcarine.files import atomic_write, digest_file, read_json, write_text
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 
 __all__ = [
@@ -73,7 +73,7 @@ def save_encoder(folder: str | Path, autoencoder: FMRIAutoencoder, about: dict[s
             "lists and dictionaries."
         ) from error
     try:
-        with written_aside(weights) as aside:
+        with atomic_write(weights) as aside:
             save_file(state, aside, {"format": "pt"})
             digest = digest_file(aside)
         content = {"format": FORMAT, "sha256": _digest(config, digest), "config": config}

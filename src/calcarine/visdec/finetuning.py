@@ -16,11 +16,11 @@ from calcarine.visdec.conditioner import Condition, Conditioner
 from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
 
-__all__ = ["AdaptationConfig", "DiffusionAdaptation"]
+__all__ = ["DiffusionFinetuning", "FinetuneLoss"]
 
 
 @dataclass(frozen=True)
-class AdaptationConfig:
+class FinetuneLoss:
     """How the conditioned diffusion model is trained.
 
     Attributes
@@ -69,7 +69,7 @@ class AdaptationConfig:
             )
 
 
-class DiffusionAdaptation(nn.Module):
+class DiffusionFinetuning(nn.Module):
     """What the third phase trains, and on what.
 
     Parameters
@@ -103,13 +103,13 @@ class DiffusionAdaptation(nn.Module):
         validation: StimulusVectors,
         train_latents: torch.Tensor,
         validation_latents: torch.Tensor,
-        config: AdaptationConfig | None = None,
+        config: FinetuneLoss | None = None,
         augmentation: Augmentation | None = None,
         contexts: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.conditioner, self.unet = conditioner, unet
-        self.config = config or AdaptationConfig()
+        self.config = config or FinetuneLoss()
         self.augmentation = augmentation or Augmentation()
         kind = scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):

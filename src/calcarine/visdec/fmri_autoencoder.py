@@ -11,7 +11,7 @@ from torch import nn
 from calcarine.errors import CalcarineError
 from calcarine.visdec.masking import Masking, no_masking
 from calcarine.visdec.patches import PatchedVectors, sine_positions
-from calcarine.visdec.transformer_blocks import Block, PatchLinear, initialise
+from calcarine.visdec.transformer_blocks import PatchLinear, TransformerBlock, initialise
 
 __all__ = ["AutoencoderConfig", "Encoded", "FMRIAutoencoder", "FMRIEncoder"]
 
@@ -84,7 +84,9 @@ class FMRIEncoder(nn.Module):
         self.config = c = config
         self.patch_embed = _of_patches(c, c.patch, c.dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
-        self.blocks = nn.ModuleList([Block(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth)])
+        self.blocks = nn.ModuleList(
+            [TransformerBlock(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth)]
+        )
         self.norm = nn.LayerNorm(c.dim, eps=1e-6)
         self.positions: torch.Tensor
         self.register_buffer("positions", sine_positions(c.n_patches, c.dim), persistent=False)
@@ -144,7 +146,10 @@ class FMRIAutoencoder(nn.Module):
         self.decoder_embed = nn.Linear(c.dim, c.decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_dim))
         self.decoder_blocks = nn.ModuleList(
-            [Block(c.decoder_dim, c.decoder_heads, c.mlp_ratio) for _ in range(c.decoder_depth)]
+            [
+                TransformerBlock(c.decoder_dim, c.decoder_heads, c.mlp_ratio)
+                for _ in range(c.decoder_depth)
+            ]
         )
         self.decoder_norm = nn.LayerNorm(c.decoder_dim, eps=1e-6)
         self.decoder_pred = _of_patches(c, c.decoder_dim, c.patch)

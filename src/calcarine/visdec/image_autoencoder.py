@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calcarine.checkpoints import check_loaded
-from calcarine.errors import CalcarineError, memory_that_ran_out
+from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.stimuli import resize_images
 from calcarine.visdec.masking import Masking
 
@@ -78,7 +78,7 @@ class ImageAutoencoder(nn.Module):
                 ignore_mismatched_sizes=True,  # they are in the info, and refused below
             )
         except Exception as error:
-            if memory_that_ran_out(error):
+            if out_of_memory(error):
                 raise
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CalcarineError(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "ContrastConfig",
+    "ContrastLoss",
     "check_mask",
     "contrast_losses",
     "cosine_scores",
@@ -23,7 +23,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class ContrastConfig:
+class ContrastLoss:
     """Weights of the three losses and how the contrasts are formed.
 
     Attributes
@@ -150,7 +150,7 @@ def contrast_losses(
     truth: torch.Tensor,
     hidden: tuple[torch.Tensor, torch.Tensor],
     valid: torch.Tensor,
-    config: ContrastConfig,
+    config: ContrastLoss,
     rows: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """All losses of one batch.

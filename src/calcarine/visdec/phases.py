@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from calcarine.training import TrainingConfig
     from calcarine.visdec.augmentation import Augmentation
     from calcarine.visdec.conditioner import Conditioner
-    from calcarine.visdec.cross_modal import GuidanceConfig
-    from calcarine.visdec.finetuning import AdaptationConfig
+    from calcarine.visdec.cross_modal import GuidanceLoss
+    from calcarine.visdec.finetuning import FinetuneLoss
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
-    from calcarine.visdec.losses import ContrastConfig
+    from calcarine.visdec.losses import ContrastLoss
     from calcarine.visdec.pairs import Trials
     from calcarine.visdec.patches import PatchedVectors
     from calcarine.visdec.published_conditioner import PublishedConditioner
@@ -99,7 +99,7 @@ def contrast(
     shape: AutoencoderConfig,
     training: TrainingConfig,
     *,
-    config: ContrastConfig | None = None,
+    config: ContrastLoss | None = None,
     augmentation: Augmentation | None = None,
     start: FMRIAutoencoder | None = None,
     **options: Any,
@@ -135,7 +135,7 @@ def attend(
     pictures: Callable[[Sequence[str]], NDArray[np.uint8]],
     training: TrainingConfig,
     *,
-    config: GuidanceConfig | None = None,
+    config: GuidanceLoss | None = None,
     augmentation: Augmentation | None = None,
     decoder_depth: int | None = None,
     trials: Trials = "random",
@@ -162,11 +162,11 @@ def attend(
     from calcarine.visdec.cross_modal import (
         CrossModalGuidance,
         CrossModalNetwork,
-        GuidanceConfig,
+        GuidanceLoss,
     )
     from calcarine.visdec.pairs import StimulusVectors
 
-    config = config or GuidanceConfig()
+    config = config or GuidanceLoss()
     _cut_decoder(autoencoder, decoder_depth)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed + _SEED_STEP)
@@ -206,7 +206,7 @@ def diffuse(
     latents: Callable[[Sequence[str]], NDArray[np.float32]],
     training: TrainingConfig | None,
     *,
-    config: AdaptationConfig | None = None,
+    config: FinetuneLoss | None = None,
     augmentation: Augmentation | None = None,
     trials: Trials = "random",
     contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
@@ -235,11 +235,11 @@ def diffuse(
 
     from calcarine.diffusion.conditional import freeze_except, trainable_parts
     from calcarine.training import train as run
-    from calcarine.visdec.finetuning import AdaptationConfig, DiffusionAdaptation
+    from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuneLoss
     from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
     from calcarine.visdec.pairs import StimulusVectors
 
-    config = config or AdaptationConfig()
+    config = config or FinetuneLoss()
     if config.align and training is not None:
         check_text(model, config.tokens)
     if isinstance(autoencoder, FMRIAutoencoder):
@@ -266,7 +266,7 @@ def diffuse(
             shown_latents = torch.from_numpy(latents(stimuli.train))
             if conditioner.latent is not None:
                 conditioner.begin_latent_at(shown_latents.mean(0))
-            task = DiffusionAdaptation(
+            task = DiffusionFinetuning(
                 conditioner,
                 model.unet,
                 model.scheduler,
@@ -317,7 +317,7 @@ def _conditioner(
     begin: FMRIAutoencoder | PublishedConditioner,
     model: ConditionalDiffusion,
     n_patches: int,
-    config: AdaptationConfig,
+    config: FinetuneLoss,
     training: TrainingConfig | None,
 ) -> tuple[Conditioner, dict[str, torch.Tensor]]:
     """The conditioner to begin from, and weights that the U-Net begins from."""
@@ -348,7 +348,7 @@ def _conditioner(
     return conditioner, {}
 
 
-def _check_published(begin: PublishedConditioner, n_patches: int, config: AdaptationConfig) -> None:
+def _check_published(begin: PublishedConditioner, n_patches: int, config: FinetuneLoss) -> None:
     """Raise one sentence where settings or the subject disagree with a published conditioner."""
     shape, path = begin.conditioner.shape, begin.path
     if shape["n_patches"] != n_patches:

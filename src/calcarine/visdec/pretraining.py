@@ -7,7 +7,7 @@ from torch import nn
 
 from calcarine.visdec.augmentation import Augmentation, augment_vectors
 from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
-from calcarine.visdec.losses import ContrastConfig, contrast_losses
+from calcarine.visdec.losses import ContrastLoss, contrast_losses
 from calcarine.visdec.masking import draw_masking
 from calcarine.visdec.patches import PatchedVectors
 
@@ -32,12 +32,12 @@ class ContrastPretraining(nn.Module):
         autoencoder: FMRIAutoencoder,
         train: PatchedVectors,
         validation: PatchedVectors,
-        config: ContrastConfig | None = None,
+        config: ContrastLoss | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
-        self.config = config or ContrastConfig()
+        self.config = config or ContrastLoss()
         self.augmentation = augmentation or Augmentation()
         self._train, self._validation = train, validation
 

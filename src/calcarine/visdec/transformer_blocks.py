@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
 
-__all__ = ["Attention", "Block", "CrossBlock", "Mlp", "PatchLinear", "initialise"]
+__all__ = ["Attention", "CrossBlock", "Mlp", "PatchLinear", "TransformerBlock", "initialise"]
 
 
 class Attention(nn.Module):
@@ -92,7 +92,7 @@ class PatchLinear(nn.Module):
         return torch.einsum("bpi,pio->bpo", x, self.weight[:n]) + self.bias[:n]
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Pre-norm transformer block.
 
     Parameters

@@ -19,7 +19,7 @@ from calcarine.datasets.described.subject import OwnSubject, open_subject
 from calcarine.datasets.own import describe
 from calcarine.datasets.prepare.engine import Recording
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
 
@@ -141,14 +141,14 @@ _RECORDING = _LOAD.replace(
 recording.__signature__ = _RECORDING  # type: ignore[attr-defined]
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Say what the derivatives and the description hold, without preparing anything."""
     try:
         description, root = _describe(data, subject, {})
     except CalcarineError as error:
         there = (Path(data) / _ABOUT).exists()
         advice = "docs/own-data.md shows how."
-        return [Finding("derivatives", "wrong" if there else "missing", str(error), "", advice)]
+        return [CheckResult("derivatives", "wrong" if there else "missing", str(error), "", advice)]
     return check_subject(INFO, description, root)
 
 

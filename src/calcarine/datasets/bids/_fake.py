@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calcarine.datasets._small import planted
 from calcarine.datasets.own._fake import (
     AFFINE,
-    Design,
+    FakeDesign,
     draw_volume,
     write_masks,
     write_stimuli,
@@ -43,7 +43,7 @@ def write_bids(root: Path, full_size: bool, seed: int) -> None:
     """Raw events, fMRIPrep-like derivatives, pictures, regions and a description."""
     rng = np.random.default_rng(seed)
     sessions, runs, length = (10, 10, 60) if full_size else (2, 2, 16)
-    design = Design(rng, sessions, runs * length, 128 if full_size else 24)
+    design = FakeDesign(rng, sessions, runs * length, 128 if full_size else 24)
     masks = draw_volume(rng, full_size)
     count = int(masks["mask"].sum())
     amplitudes = 0.3 + 1.5 * planted(rng, design.features[design.shown], count, 0.3)

@@ -23,8 +23,8 @@ from calcarine.datasets.bold5000._layout import (
     INFO,
     REGIONS,
     WHO,
-    Layout,
-    Trials,
+    BOLD5000Layout,
+    TrialList,
     beta_name,
     find_layout,
     read_trials,
@@ -110,7 +110,7 @@ def load(
 
 
 def _betas(
-    layout: Layout, subject: str, trials: Trials
+    layout: BOLD5000Layout, subject: str, trials: TrialList
 ) -> tuple[NDArray[np.float32], pd.DataFrame]:
     """Betas of all regions side by side, and whose columns are whose."""
     parts, rows = [], []
@@ -158,7 +158,7 @@ def _rois(voxels: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     return {name: np.asarray(mask, dtype=np.bool_) for name, mask in found.items() if mask.any()}
 
 
-def _split(layout: Layout, subject: str, trials: Trials) -> Split:
+def _split(layout: BOLD5000Layout, subject: str, trials: TrialList) -> Split:
     shown = set(trials.stimuli)
     listed = repeated_list(layout)
     test = [name for name in listed if name in shown]

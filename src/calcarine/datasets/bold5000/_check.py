@@ -17,8 +17,8 @@ from calcarine.datasets.bold5000._layout import (
     INFO,
     REGIONS,
     WHO,
-    Layout,
-    Trials,
+    BOLD5000Layout,
+    TrialList,
     beta_name,
     find_layout,
     read_trials,
@@ -26,7 +26,7 @@ from calcarine.datasets.bold5000._layout import (
 )
 from calcarine.datasets.bold5000._pictures import picture_index
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["check"]
 
@@ -36,7 +36,7 @@ _TRIALS = {"CSI1": 5254, "CSI2": 5254, "CSI3": 5254, "CSI4": 3108}
 _SESSIONS = {"CSI1": 15, "CSI2": 15, "CSI3": 15, "CSI4": 9}
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Compare what is in the folder with what is known of BOLD5000.
 
     Parameters
@@ -48,24 +48,24 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
     Returns
     -------
-    list of Finding
+    list of CheckResult
     """
     chosen = pick_subject(INFO, subject) if subject else None
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     try:
         layout = find_layout(data)
     except CalcarineError as error:
-        return [Finding("BOLD5000 folders", "missing", str(error), "", INFO.access)]
+        return [CheckResult("BOLD5000 folders", "missing", str(error), "", INFO.access)]
     here = [who for who in INFO.subjects if any(layout.betas.glob(f"{who}_GLMbetas-*.npy"))]
     for who in [chosen] if chosen else here:
         found += collected(_subject(who, layout), who, f"get it again: {_ZIP}")
     try:
         found.append(compared("repeated_stimuli_113_list.txt", len(repeated_list(layout)), 113))
     except CalcarineError as error:
-        found.append(Finding("repeated_stimuli_113_list.txt", "missing", str(error), "", _ZIP))
+        found.append(CheckResult("repeated_stimuli_113_list.txt", "missing", str(error), "", _ZIP))
     if not (layout.stimuli / "Image_Labels" / "imagenet_final_labels.txt").is_file():
         found.append(
-            Finding(
+            CheckResult(
                 "Image_Labels/imagenet_final_labels.txt",
                 "note",
                 "not there",
@@ -76,7 +76,7 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
     return found
 
 
-def _subject(who: str, layout: Layout) -> Iterator[Finding]:
+def _subject(who: str, layout: BOLD5000Layout) -> Iterator[CheckResult]:
     trials = read_trials(layout, who)
     count, sessions = len(trials.stimuli), len(np.unique(trials.sessions))
     yield compared(f"{who}: trials in presentation lists", count, _TRIALS[who])
@@ -85,21 +85,21 @@ def _subject(who: str, layout: Layout) -> Iterator[Finding]:
     yield from _stimuli(who, layout, trials)
 
 
-def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
+def _betas(who: str, layout: BOLD5000Layout, count: int) -> Iterator[CheckResult]:
     sizes: dict[str, int] = {}
     for region, side in product(REGIONS, HEMISPHERES):
         name = beta_name(who, side, region)
         path = layout.betas / name
         if not path.is_file():
-            yield Finding(name, "missing", "", "", _BETAS)
+            yield CheckResult(name, "missing", "", "", _BETAS)
             continue
         try:
             values = open_npy(path, WHO, INFO.source)
         except CalcarineError as error:
-            yield Finding(name, "wrong", str(error), "", _BETAS)
+            yield CheckResult(name, "wrong", str(error), "", _BETAS)
             continue
         if values.ndim != 2 or len(values) != count:
-            yield Finding(
+            yield CheckResult(
                 name,
                 "wrong",
                 f"shape {values.shape}",
@@ -110,7 +110,7 @@ def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
         sizes[region] = sizes.get(region, 0) + values.shape[1]
         yield from not_finite(name, values, _BETAS)
     told = ", ".join(f"{region} {size}" for region, size in sizes.items())
-    yield Finding(
+    yield CheckResult(
         f"{who}: voxels",
         "note",
         f"{sum(sizes.values())} ({told})",
@@ -119,16 +119,16 @@ def _betas(who: str, layout: Layout, count: int) -> Iterator[Finding]:
     )
 
 
-def _stimuli(who: str, layout: Layout, trials: Trials) -> Iterator[Finding]:
+def _stimuli(who: str, layout: BOLD5000Layout, trials: TrialList) -> Iterator[CheckResult]:
     shown = trials.stimuli
     distinct = set(shown)
     index = picture_index(layout)
     lost = sorted(name for name in distinct if name.lower() not in index)
     if lost:
         told = f"{len(lost)} of {len(distinct)}, as {lost[0]}"
-        yield Finding(f"{who}: pictures", "missing", told, str(len(distinct)), _ZIP)
+        yield CheckResult(f"{who}: pictures", "missing", told, str(len(distinct)), _ZIP)
     else:
-        yield Finding(f"{who}: pictures", "ok", str(len(distinct)))
+        yield CheckResult(f"{who}: pictures", "ok", str(len(distinct)))
     try:
         test = [name for name in repeated_list(layout) if name in distinct]
     except CalcarineError:
@@ -136,7 +136,7 @@ def _stimuli(who: str, layout: Layout, trials: Trials) -> Iterator[Finding]:
     times = Counter(shown)
     spread_of = Counter(times[name] for name in test)
     spread = ", ".join(f"{number} shown {repeat} x" for repeat, number in sorted(spread_of.items()))
-    yield Finding(
+    yield CheckResult(
         f"{who}: test pictures",
         "ok" if test else "wrong",
         spread or "none",

@@ -19,8 +19,8 @@ __all__ = [
     "INFO",
     "REGIONS",
     "WHO",
-    "Layout",
-    "Trials",
+    "BOLD5000Layout",
+    "TrialList",
     "beta_name",
     "find_layout",
     "natural",
@@ -62,7 +62,7 @@ INFO = DatasetInfo(
 
 
 @dataclass(frozen=True)
-class Layout:
+class BOLD5000Layout:
     """Folders of one copy of the data set.
 
     Attributes
@@ -78,7 +78,7 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Trials:
+class TrialList:
     """What a subject was shown, in order of presentation.
 
     Attributes
@@ -102,7 +102,7 @@ def beta_name(subject: str, hemisphere: str, region: str) -> str:
     return f"{subject}_GLMbetas-TYPED-FITHRF-GLMDENOISE-RR_allses_{hemisphere}{region}.npy"
 
 
-def find_layout(data: str | Path | None) -> Layout:
+def find_layout(data: str | Path | None) -> BOLD5000Layout:
     """Find the folders, each a level deeper or higher than in the release if need be.
 
     Raises
@@ -126,7 +126,7 @@ def find_layout(data: str | Path | None) -> Layout:
             f"{WHO}: there is no folder {_LISTS} in {Path(data)}; unpack BOLD5000_Stimuli.zip of "
             f"{INFO.source} there."
         )
-    return Layout(*betas, stimuli[1])
+    return BOLD5000Layout(*betas, stimuli[1])
 
 
 def _first(
@@ -150,7 +150,7 @@ def read_lines(path: Path) -> list[str]:
         ) from error
 
 
-def read_trials(layout: Layout, subject: str) -> Trials:
+def read_trials(layout: BOLD5000Layout, subject: str) -> TrialList:
     """Join a subject's presentation lists: sessions and runs in the order of their numbers.
 
     Raises
@@ -180,7 +180,7 @@ def read_trials(layout: Layout, subject: str) -> Trials:
             f"{WHO}: there are no presentation lists in {root}/{subject}_sess01 and so on; unpack "
             f"BOLD5000_Stimuli.zip of {INFO.source}."
         )
-    return Trials(
+    return TrialList(
         stimuli=[name.removeprefix("rep_") for name in names],
         sessions=np.array(sessions, dtype=np.int64),
         runs=np.array(runs, dtype=np.int64),
@@ -194,7 +194,7 @@ def _run_files(place: Path) -> Sequence[Path]:
     return named or files
 
 
-def repeated_list(layout: Layout) -> list[str]:
+def repeated_list(layout: BOLD5000Layout) -> list[str]:
     """File names of the pictures that were shown repeatedly: the test.
 
     Raises

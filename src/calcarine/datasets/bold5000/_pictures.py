@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from calcarine.datasets.bold5000._layout import INFO, WHO, Layout, read_lines
+from calcarine.datasets.bold5000._layout import INFO, WHO, BOLD5000Layout, read_lines
 from calcarine.errors import CalcarineError
 from calcarine.stimuli._sources import FolderSource
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -15,7 +15,7 @@ __all__ = ["bold5000_stimuli", "picture_index"]
 _SETS = ("Scene", "COCO", "ImageNet")
 
 
-def picture_index(layout: Layout) -> dict[str, tuple[str, Path]]:
+def picture_index(layout: BOLD5000Layout) -> dict[str, tuple[str, Path]]:
     """Set and file of each presented picture, by its file name in lower case."""
     root = layout.stimuli / "Scene_Stimuli" / "Presented_Stimuli"
     found: dict[str, tuple[str, Path]] = {}
@@ -27,7 +27,7 @@ def picture_index(layout: Layout) -> dict[str, tuple[str, Path]]:
     return found
 
 
-def bold5000_stimuli(layout: Layout, names: Sequence[str], size: int) -> StimulusSet:
+def bold5000_stimuli(layout: BOLD5000Layout, names: Sequence[str], size: int) -> StimulusSet:
     """Pictures by their file names, cropped centrally and brought to one size.
 
     Categories: for scenes the word in the file name; for ImageNet the words
@@ -62,7 +62,7 @@ def _categories(name: str, origin: str, words: dict[str, tuple[str, ...]]) -> tu
     return ()
 
 
-def _imagenet_words(layout: Layout) -> dict[str, tuple[str, ...]]:
+def _imagenet_words(layout: BOLD5000Layout) -> dict[str, tuple[str, ...]]:
     path = layout.stimuli / "Image_Labels" / "imagenet_final_labels.txt"
     if not path.is_file():
         return {}

@@ -13,7 +13,7 @@ from calcarine.datasets._reports import scaling_finding, simulated_note
 from calcarine.datasets.described.description import Description
 from calcarine.datasets.described.subject import OwnSubject, open_subject
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["check_subject"]
 
@@ -22,7 +22,7 @@ _LEAST = 2
 """Fewest stimuli that a run decodes from, and that it scores."""
 
 
-def check_subject(info: DatasetInfo, description: Description, root: Path) -> list[Finding]:
+def check_subject(info: DatasetInfo, description: Description, root: Path) -> list[CheckResult]:
     """Findings on a described subject; reads betas and pictures.
 
     Parameters
@@ -30,48 +30,57 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
     info, description, root
         See `open_subject`.
     """
-    findings = [Finding("description", "ok", f"{description.name}, subject {description.subject}")]
+    findings = [
+        CheckResult("description", "ok", f"{description.name}, subject {description.subject}")
+    ]
     findings += simulated_note(root)
     try:
         subject = open_subject(info, description, root)
     except CalcarineError as error:
         advice = "Mend it in the description or in the file."
         lost = "does not exist" in str(error)
-        return [*findings, Finding("files", "missing" if lost else "wrong", str(error), "", advice)]
+        return [
+            *findings,
+            CheckResult("files", "missing" if lost else "wrong", str(error), "", advice),
+        ]
     for part in (_trials, _voxels, _split, _scaling, _responses, _pictures):
         findings += _told(part, subject)
     return findings
 
 
-def _told(part: Callable[[OwnSubject], list[Finding]], subject: OwnSubject) -> list[Finding]:
+def _told(
+    part: Callable[[OwnSubject], list[CheckResult]], subject: OwnSubject
+) -> list[CheckResult]:
     try:
         return part(subject)
     except CalcarineError as error:
         what = part.__name__.removeprefix("_")
-        return [Finding(what, "wrong", str(error), "", "Mend the file or the description.")]
+        return [CheckResult(what, "wrong", str(error), "", "Mend the file or the description.")]
 
 
-def _trials(subject: OwnSubject) -> list[Finding]:
+def _trials(subject: OwnSubject) -> list[CheckResult]:
     trials = subject.recording.trials
     times = Counter(Counter(trials["stimulus"]).values())
     shown = ", ".join(f"{times[n]} shown {n} x" for n in sorted(times))
     found = f"{len(trials)} trials in {trials['session'].nunique()} sessions"
-    rows = [Finding("trials", "ok", found), Finding("stimuli", "ok", shown)]
-    return rows + [Finding("left out", "note", note) for note in subject.notes]
+    rows = [CheckResult("trials", "ok", found), CheckResult("stimuli", "ok", shown)]
+    return rows + [CheckResult("left out", "note", note) for note in subject.notes]
 
 
-def _voxels(subject: OwnSubject) -> list[Finding]:
-    rows = [Finding("voxels", "ok", str(len(subject.recording.voxels)))]
+def _voxels(subject: OwnSubject) -> list[CheckResult]:
+    rows = [CheckResult("voxels", "ok", str(len(subject.recording.voxels)))]
     if np.isnan(subject.recording.voxels.to_numpy()).any():
-        rows.append(Finding("places of voxels", "note", "unknown", "", "A NIfTI mask tells them."))
+        rows.append(
+            CheckResult("places of voxels", "note", "unknown", "", "A NIfTI mask tells them.")
+        )
     for name, mask in subject.recording.rois.items():
         count = int(mask.sum())
         few = count < _FEW_VOXELS
-        rows.append(Finding(f"region {name}", "note" if few else "ok", f"{count} voxels"))
+        rows.append(CheckResult(f"region {name}", "note" if few else "ok", f"{count} voxels"))
     return rows
 
 
-def _split(subject: OwnSubject) -> list[Finding]:
+def _split(subject: OwnSubject) -> list[CheckResult]:
     splits = subject.without_responses().splits
     train = min(len(split.train) for split in splits)
     test = sum(len(split.test) for split in splits)
@@ -82,15 +91,15 @@ def _split(subject: OwnSubject) -> list[Finding]:
         found = f"{len(splits)} folds with {told} of {test} stimuli in test ({splits[0].rule}, ...)"
     if train < _LEAST or test < _LEAST:
         advice = f"A run needs {_LEAST} stimuli for training and {_LEAST} to score; change test."
-        return [Finding("split", "wrong", found, "", advice)]
+        return [CheckResult("split", "wrong", found, "", advice)]
     if test < _FEW_TEST:
         return [
-            Finding("split", "note", found, "", "Scores of so few stimuli have wide intervals.")
+            CheckResult("split", "note", found, "", "Scores of so few stimuli have wide intervals.")
         ]
-    return [Finding("split", "ok", found)]
+    return [CheckResult("split", "ok", found)]
 
 
-def _scaling(subject: OwnSubject) -> list[Finding]:
+def _scaling(subject: OwnSubject) -> list[CheckResult]:
     """By which trials the sessions of each split are scaled."""
     about = subject.recording
     about.check()
@@ -99,13 +108,13 @@ def _scaling(subject: OwnSubject) -> list[Finding]:
     return [scaling_finding("z-scoring", sessions, trains, about.zscore)]
 
 
-def _responses(subject: OwnSubject) -> list[Finding]:
+def _responses(subject: OwnSubject) -> list[CheckResult]:
     """Responses of every session, so that nothing is refused later; nothing is kept."""
     sessions = [int(number) for number in subject.recording.trials["session"].unique()]
     return [row for session in sessions for row in _session(subject, session)]
 
 
-def _session(subject: OwnSubject, session: int) -> list[Finding]:
+def _session(subject: OwnSubject, session: int) -> list[CheckResult]:
     about = subject.recording
     values = about.read(session)
     spread = values.std(0, dtype=np.float64)
@@ -113,18 +122,20 @@ def _session(subject: OwnSubject, session: int) -> list[Finding]:
     flat, median = int((spread == 0).sum()), float(np.median(spread))
     if flat:
         advice = "They carry nothing; leave them out of the mask."
-        return [Finding(what, "note", f"{found}, {flat} constant voxels", "", advice)]
+        return [CheckResult(what, "note", f"{found}, {flat} constant voxels", "", advice)]
     if median > _WIDE and about.zscore == "none":
         advice = "Percent signal change is a few units; set scale, or zscore: session."
-        return [Finding(what, "note", f"{found}, median SD {median:.3g}", "", advice)]
-    return [Finding(what, "ok", found)]
+        return [CheckResult(what, "note", f"{found}, median SD {median:.3g}", "", advice)]
+    return [CheckResult(what, "ok", found)]
 
 
-def _pictures(subject: OwnSubject) -> list[Finding]:
+def _pictures(subject: OwnSubject) -> list[CheckResult]:
     stimuli = subject.stimuli()
     for key in stimuli.ids:
         stimuli.image(key)
-    rows = [Finding("pictures", "ok", f"{len(stimuli)} of {stimuli.size[0]} x {stimuli.size[1]}")]
+    rows = [
+        CheckResult("pictures", "ok", f"{len(stimuli)} of {stimuli.size[0]} x {stimuli.size[1]}")
+    ]
     without = sum(not texts for texts in stimuli.captions())
     if without:
         found = f"{without} stimuli have none"
@@ -135,7 +146,7 @@ def _pictures(subject: OwnSubject) -> list[Finding]:
         if nameless:
             found += f", and {nameless} have no category"
             advice += " Those without get the empty text."
-        rows.append(Finding("captions", "note", found, "", advice))
+        rows.append(CheckResult("captions", "note", found, "", advice))
     else:
-        rows.append(Finding("captions", "ok", "every stimulus has some"))
+        rows.append(CheckResult("captions", "ok", "every stimulus has some"))
     return rows

@@ -18,7 +18,7 @@ from calcarine.datasets.god._parts import INFO, ON_REQUEST, WHO, find_subject, o
 from calcarine.datasets.god._pictures import find_pictures, picture_files, read_pictures
 from calcarine.datasets.god._rearranged import matches, regions
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["check"]
 
@@ -26,7 +26,7 @@ _AGAIN = f"get it again from {INFO.source}"
 _KNOWN = {"train": 1200, "test": 50, "repeats": 35, "trials": 1750, "imagery": 500}
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Compare what is in the folder with what is known of GOD.
 
     Parameters
@@ -38,10 +38,10 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
     Returns
     -------
-    list of Finding
+    list of CheckResult
     """
     wanted = [pick_subject(INFO, subject)] if subject else list(INFO.subjects)
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     shown: dict[str, set[str]] = {}
     folders = places(data)
     files = 0
@@ -56,15 +56,15 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
     if not files:
         names = " or ".join(INFO.files[0].split("|"))
         there = other_forms(data).strip(" ()")
-        found.append(Finding(names, "missing", there, advice=f"get it from {INFO.source}"))
+        found.append(CheckResult(names, "missing", there, advice=f"get it from {INFO.source}"))
     found += collected(_pictures(folders, shown), "pictures", _AGAIN)
     return found
 
 
-def _official(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Finding]:
+def _official(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> Iterator[CheckResult]:
     data = BData.open(path)
     name = path.name
-    yield Finding(name, "ok", f"{data.shape[0]} trials, {data.shape[1]} columns, {data.dtype}")
+    yield CheckResult(name, "ok", f"{data.shape[0]} trials, {data.shape[1]} columns, {data.dtype}")
     kinds = trial_types(data)
     counts = Counter(kinds.tolist())
     yield compared(f"{name}: training trials", counts[1], _KNOWN["train"])
@@ -83,24 +83,26 @@ def _official(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> It
     yield _values(f"{name}: responses", values)
     for key in ("Session", "Run"):
         if key not in data:
-            yield Finding(f"{name}: {key}", "note", "not in the file", "", "not needed")
+            yield CheckResult(f"{name}: {key}", "note", "not in the file", "", "not needed")
     if not all(f"voxel_{axis}" in data for axis in "xyz"):
-        yield Finding(f"{name}: voxel_x, voxel_y, voxel_z", "note", "not in the file")
+        yield CheckResult(f"{name}: voxel_x, voxel_y, voxel_z", "note", "not in the file")
 
 
-def _shown(name: str, sides: dict[str, list[str]], shown: dict[str, set[str]]) -> Iterator[Finding]:
+def _shown(
+    name: str, sides: dict[str, list[str]], shown: dict[str, set[str]]
+) -> Iterator[CheckResult]:
     for side, keys in sides.items():
         shown.setdefault(side, set()).update(keys)
         yield compared(f"{name}: {side} pictures", len(set(keys)), _KNOWN[side])
     repeats = set(Counter(sides["test"]).values())
     told = ", ".join(map(str, sorted(repeats)))
     right = repeats == {_KNOWN["repeats"]}
-    yield Finding(
+    yield CheckResult(
         f"{name}: repeats of test pictures", "ok" if right else "note", told, str(_KNOWN["repeats"])
     )
     both = set(sides["train"]) & set(sides["test"])
     if both:
-        yield Finding(
+        yield CheckResult(
             f"{name}: pictures in training and test",
             "wrong",
             f"{len(both)}, as {min(both)}",
@@ -111,12 +113,12 @@ def _shown(name: str, sides: dict[str, list[str]], shown: dict[str, set[str]]) -
     if all(classes):
         common = len(classes[0] & classes[1])
         what = f"{name}: categories in training and test"
-        yield Finding(what, "note" if common else "ok", str(common), "0")
+        yield CheckResult(what, "note" if common else "ok", str(common), "0")
 
 
-def _voxels(name: str, total: int, sizes: dict[str, int]) -> Finding:
+def _voxels(name: str, total: int, sizes: dict[str, int]) -> CheckResult:
     told = ", ".join(f"{roi} {size}" for roi, size in sizes.items())
-    return Finding(
+    return CheckResult(
         f"{name}: voxels",
         "note",
         f"{total} ({told or 'no regions'})",
@@ -125,18 +127,20 @@ def _voxels(name: str, total: int, sizes: dict[str, int]) -> Finding:
     )
 
 
-def _values(what: str, values: np.ndarray) -> Finding:  # type: ignore[type-arg]
+def _values(what: str, values: np.ndarray) -> CheckResult:  # type: ignore[type-arg]
     lost = not_finite(what, values, _AGAIN)
     if lost:
         return lost[0]
     if not values.size:
-        return Finding(what, "wrong", "none", "", _AGAIN)
+        return CheckResult(what, "wrong", "none", "", _AGAIN)
     still = constant(values)
     told = f"from {values.min():.3g} to {values.max():.3g}, {still} constant voxels"
-    return Finding(what, "note" if still else "ok", told)
+    return CheckResult(what, "note" if still else "ok", told)
 
 
-def _rearranged(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Finding]:
+def _rearranged(
+    path: Path, folders: list[Path], shown: dict[str, set[str]]
+) -> Iterator[CheckResult]:
     file = Archive(path, WHO, INFO.source)
     name = path.name
     with np.errstate(over="ignore", invalid="ignore"):
@@ -149,7 +153,7 @@ def _rearranged(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> 
     listed = picture_list(folders, "train")
     known = len(listed) if listed else None
     base = first_index(index, known, f"arr_3 (training index) of {name}")
-    yield Finding(
+    yield CheckResult(
         f"{name}: arr_3, training index",
         "ok" if base == 0 else "note",
         f"begins at {base}",
@@ -159,12 +163,12 @@ def _rearranged(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> 
         yield from _test_trials(file, name)
     elif "arr_2" in file:
         means = file.array("arr_2", 2)
-        yield Finding(f"{name}: arr_1, test trials", "note", f"only {len(means)} means (arr_2)")
+        yield CheckResult(f"{name}: arr_1, test trials", "note", f"only {len(means)} means (arr_2)")
     else:
-        yield Finding(f"{name}: arr_1, test trials", "missing", advice=_AGAIN)
+        yield CheckResult(f"{name}: arr_1, test trials", "missing", advice=_AGAIN)
 
 
-def _test_trials(file: Archive, name: str) -> Iterator[Finding]:
+def _test_trials(file: Archive, name: str) -> Iterator[CheckResult]:
     with np.errstate(over="ignore", invalid="ignore"):
         trials, labels = file.array("arr_1", 2).astype(np.float32), file.array("arr_4", 1)
         means = file.array("arr_2", 2).astype(np.float32) if "arr_2" in file else None
@@ -172,14 +176,14 @@ def _test_trials(file: Archive, name: str) -> Iterator[Finding]:
     yield _values(f"{name}: arr_1, responses", trials)
     count = len(means) if means is not None else None
     base = first_index(labels, count, f"arr_4 (test labels) of {name}")
-    yield Finding(f"{name}: arr_4, test labels", "ok", f"begin at {base}")
+    yield CheckResult(f"{name}: arr_4, test labels", "ok", f"begin at {base}")
     if len(labels) != len(trials):
-        yield Finding(
+        yield CheckResult(
             f"{name}: arr_4, test labels", "wrong", str(len(labels)), str(len(trials)), _AGAIN
         )
     elif means is not None and means.shape[1] == trials.shape[1]:
         share = matches(trials, labels.astype(np.int64) - base, means)
-        yield Finding(
+        yield CheckResult(
             f"{name}: means of arr_1 by arr_4 against arr_2",
             "ok" if share >= 0.5 else "wrong",
             f"{share:.0%} alike",
@@ -188,23 +192,25 @@ def _test_trials(file: Archive, name: str) -> Iterator[Finding]:
         )
 
 
-def _pictures(folders: list[Path], shown: dict[str, set[str]]) -> Iterator[Finding]:
+def _pictures(folders: list[Path], shown: dict[str, set[str]]) -> Iterator[CheckResult]:
     place = find_pictures(folders, None)
     if place is None:
-        yield Finding("pictures", "missing", "", "stimuli/training and stimuli/test", ON_REQUEST)
+        yield CheckResult(
+            "pictures", "missing", "", "stimuli/training and stimuli/test", ON_REQUEST
+        )
         return
     yield from _array(place, folders) if place.is_file() else _files(place, shown)
 
 
-def _array(place: Path, folders: list[Path]) -> Iterator[Finding]:
+def _array(place: Path, folders: list[Path]) -> Iterator[CheckResult]:
     arrays = read_pictures(place)
     height, width = arrays["train"].shape[1:3]
-    yield Finding(place.name, "ok", f"{height} x {width} pixels")
+    yield CheckResult(place.name, "ok", f"{height} x {width} pixels")
     for which, images in arrays.items():
         yield compared(f"{place.name}: {which}_images", len(images), _KNOWN[which])
         listed = picture_list(folders, which)
         if listed is None:
-            yield Finding(
+            yield CheckResult(
                 f"list of {which} pictures",
                 "note",
                 "not in the folder",
@@ -212,7 +218,7 @@ def _array(place: Path, folders: list[Path]) -> Iterator[Finding]:
                 "without a list, pictures have no names",
             )
         elif len(listed) != len(images):
-            yield Finding(
+            yield CheckResult(
                 f"list of {which} pictures",
                 "wrong",
                 str(len(listed)),
@@ -221,13 +227,13 @@ def _array(place: Path, folders: list[Path]) -> Iterator[Finding]:
             )
 
 
-def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[Finding]:
+def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[CheckResult]:
     for which, found in picture_files(place).items():
         wanted = shown.get(which, set())
         lost = sorted(wanted - set(found))
         what = f"{which} picture files"
         if lost:
-            yield Finding(
+            yield CheckResult(
                 what,
                 "missing",
                 f"{len(lost)} are missing, as {lost[0]}",

@@ -9,11 +9,11 @@ import numpy as np
 
 from calcarine.datasets._reports import collected, constant, matched
 from calcarine.datasets.hcp._atlas import CORTEX, COUNTS, areas_of, find_atlas
-from calcarine.datasets.hcp._cifti import Recording
+from calcarine.datasets.hcp._cifti import CiftiRecording
 from calcarine.datasets.hcp._files import ATLAS_FROM, ENDING, INFO, find_recordings, find_stored
 from calcarine.datasets.hcp._prepare import read_stored
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["check"]
 
@@ -21,7 +21,7 @@ _FRAMES, _GRAYORDINATES, _TR = 1200, 91282, 0.72
 _AGAIN = f"get it again from {INFO.source}"
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Compare what is in the folder with what is known of HCP.
 
     Parameters
@@ -33,22 +33,24 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
     Returns
     -------
-    list of Finding
+    list of CheckResult
     """
     stored = find_stored(data)
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     try:
         raw = find_recordings(data)
     except CalcarineError as error:
-        found.append(Finding("endings of names", "note", str(error), ENDING, f"checked: {ENDING}"))
+        found.append(
+            CheckResult("endings of names", "note", str(error), ENDING, f"checked: {ENDING}")
+        )
         raw = find_recordings(data, ending=ENDING)
     atlas: Path | None = None
     if raw:
         try:
             atlas = find_atlas(data, None)
-            found.append(Finding(atlas.name, "ok"))
+            found.append(CheckResult(atlas.name, "ok"))
         except CalcarineError:
-            found.append(Finding("mmp_1.0.npz", "missing", "", "Glasser map", ATLAS_FROM))
+            found.append(CheckResult("mmp_1.0.npz", "missing", "", "Glasser map", ATLAS_FROM))
     for files, report in ((raw, _recording), (stored, _stored)):
         for who, path in files.items():
             if subject in (None, who):
@@ -56,15 +58,15 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
     total = sum(1 for who in {*raw, *stored} if subject in (None, who))
     if total:
         told = f"{total} of 1096 that have this run"
-        found.append(Finding("subjects", "note", told, "", "120 samples come of each"))
+        found.append(CheckResult("subjects", "note", told, "", "120 samples come of each"))
     else:
         what = f"files of subject {subject}" if subject else "files of subjects"
-        found.append(Finding(what, "missing", "", "", INFO.access))
+        found.append(CheckResult(what, "missing", "", "", INFO.access))
     return found
 
 
-def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
-    recording = Recording.open(path)
+def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult]:
+    recording = CiftiRecording.open(path)
     count = len(recording.brain)
     known = _told(_FRAMES, CORTEX if count == CORTEX else _GRAYORDINATES, _TR)
     found = _told(recording.frames, count, recording.tr)
@@ -77,17 +79,17 @@ def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
         known, found = f"{known}; {_areas(COUNTS)}", f"{found}; {_areas(sizes)}"
     yield matched(who, found, known, "HCP's")
     if still:
-        yield Finding(who, "note", f"{still} constant vertices", "none", "they become 0")
+        yield CheckResult(who, "note", f"{still} constant vertices", "none", "they become 0")
 
 
-def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[Finding]:
+def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult]:
     series = read_stored(path)
     frames = len(series["V1"])
     found = f"{frames} frames; {_areas({a: v.shape[1] for a, v in series.items()})}"
     yield matched(f"{who}/{path.name}", found, f"{_FRAMES} frames; {_areas(COUNTS)}", "HCP's")
     worst = max(float(abs(values.mean(0)).max()) for values in series.values())
     if worst > 1e-3:
-        yield Finding(
+        yield CheckResult(
             f"{who}/{path.name}",
             "note",
             f"mean over time up to {worst:.2g}",

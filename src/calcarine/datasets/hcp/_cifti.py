@@ -13,14 +13,14 @@ from calcarine.datasets._arrays import reason
 from calcarine.datasets.hcp._files import INFO, WHO
 from calcarine.errors import CalcarineError
 
-__all__ = ["Recording", "normalised"]
+__all__ = ["CiftiRecording", "normalised"]
 
 # Grayordinates between two wanted ones are read along where skipping would cost more.
 _GAP = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class CiftiRecording:
     """A dense time series (``.dtseries.nii``) that stays on disk.
 
     Attributes
@@ -44,7 +44,7 @@ class Recording:
     data: Any
 
     @classmethod
-    def open(cls, path: Path) -> Recording:
+    def open(cls, path: Path) -> CiftiRecording:
         """Read the header.
 
         Raises

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from calcarine.datasets._arrays import Archive
 from calcarine.datasets._find import is_simulated
 from calcarine.datasets.hcp._atlas import areas_of, find_atlas
-from calcarine.datasets.hcp._cifti import Recording, normalised
+from calcarine.datasets.hcp._cifti import CiftiRecording, normalised
 from calcarine.datasets.hcp._files import (
     AREAS,
     INFO,
@@ -29,7 +29,7 @@ from calcarine.datasets.hcp._files import (
     find_stored,
 )
 from calcarine.errors import CalcarineError
-from calcarine.files import write_text, written_aside
+from calcarine.files import atomic_write, write_text
 
 __all__ = ["PreparedVectors", "SubjectVectors", "prepare_vectors", "vectors", "window_means"]
 
@@ -220,7 +220,7 @@ def _chosen(data: str | Path, subjects: Sequence[str] | None, known: set[str]) -
 
 def _series(path: Path, atlas: Path, areas: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Normalised time series of each area, shape (frame, vertex)."""
-    recording = Recording.open(path)
+    recording = CiftiRecording.open(path)
     places = areas_of(atlas, recording.brain)
     union = np.unique(np.concatenate([places[area] for area in areas]))
     series = normalised(recording.read(union))
@@ -336,5 +336,5 @@ def _whole(path: Path) -> bool:
 
 
 def _write(path: Path, series: dict[str, NDArray[np.float32]]) -> None:
-    with written_aside(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as aside, open(aside, "wb") as file:
         np.savez(file, **series)  # type: ignore[arg-type]

@@ -22,22 +22,22 @@ from calcarine.datasets.nsd.layout import (
     PICTURE,
     SESSIONS,
     TAKAGI_SESSIONS,
-    Layout,
+    NSDLayout,
 )
 from calcarine.errors import CalcarineError
 from calcarine.files.hdf5 import open_hdf5
-from calcarine.quality.findings import Finding, Status
+from calcarine.quality.findings import CheckResult, Status
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 Grid = tuple[int, ...]
 
 
-def check_betas(layout: Layout, trials: pd.DataFrame | None) -> Iterator[Finding]:
+def check_betas(layout: NSDLayout, trials: pd.DataFrame | None) -> Iterator[CheckResult]:
     """Sessions that are there, their shapes, and the noise ceiling."""
     there = layout.sessions()
     official = SESSIONS[layout.subject]
     if not there:
-        yield Finding(
+        yield CheckResult(
             "betas",
             "missing",
             "no sessions",
@@ -55,31 +55,33 @@ def check_betas(layout: Layout, trials: pd.DataFrame | None) -> Iterator[Finding
     for number in there:
         problem = _session_problem(layout, number, grid, lengths)
         if problem:
-            yield Finding(layout.session(number).name, "wrong", problem, "", "get the file again")
+            yield CheckResult(
+                layout.session(number).name, "wrong", problem, "", "get the file again"
+            )
         else:
             good.append(number)
     if good:
         known = "the same as masks and responses" if grid and lengths else ""
-        yield Finding("betas' shapes", "ok", f"{len(good)} sessions fit", known)
+        yield CheckResult("betas' shapes", "ok", f"{len(good)} sessions fit", known)
     yield from _ncsnr(layout, grid)
 
 
-def _sessions(layout: Layout, there: tuple[int, ...], official: int) -> Finding:
+def _sessions(layout: NSDLayout, there: tuple[int, ...], official: int) -> CheckResult:
     missing = sorted(set(range(1, official + 1)) - set(there))
     found = f"{len(there)} sessions, {there[0]} to {there[-1]}"
     expected = f"{official} officially; Takagi & Nishimoto used 1 to {TAKAGI_SESSIONS}"
     if not missing:
-        return Finding("betas", "ok", found, expected)
+        return CheckResult("betas", "ok", found, expected)
     advice = f"the first that is not here: {layout.origin(layout.session(missing[0]))}"
     # Nobody scans session 4 without 3: a gap is a file that got lost, and its trials would too.
     gaps = [number for number in missing if number < there[-1]]
     if gaps:
         lost = ", ".join(map(str, gaps))
-        return Finding("betas", "missing", f"{found}, without {lost}", expected, advice)
-    return Finding("betas", "note", found, expected, advice)
+        return CheckResult("betas", "missing", f"{found}, without {lost}", expected, advice)
+    return CheckResult("betas", "note", found, expected, advice)
 
 
-def _mask_grid(layout: Layout) -> Grid | None:
+def _mask_grid(layout: NSDLayout) -> Grid | None:
     for path in (layout.roi("nsdgeneral"), layout.roi("streams"), layout.brainmask):
         try:
             if path.is_file():
@@ -90,7 +92,7 @@ def _mask_grid(layout: Layout) -> Grid | None:
 
 
 def _session_problem(
-    layout: Layout, number: int, grid: Grid | None, lengths: dict[int, int]
+    layout: NSDLayout, number: int, grid: Grid | None, lengths: dict[int, int]
 ) -> str:
     try:
         shape = session_shape(layout.session(number))
@@ -104,7 +106,7 @@ def _session_problem(
     return ""
 
 
-def _ncsnr(layout: Layout, grid: Grid | None) -> Iterator[Finding]:
+def _ncsnr(layout: NSDLayout, grid: Grid | None) -> Iterator[CheckResult]:
     if not layout.ncsnr.is_file():
         others = [path.name for path in layout.betas.glob("*ncsnr*")]
         advice = (
@@ -112,11 +114,11 @@ def _ncsnr(layout: Layout, grid: Grid | None) -> Iterator[Finding]:
             if others
             else f"get {layout.origin(layout.ncsnr)}"
         )
-        yield Finding("ncsnr.nii.gz", "missing", ", ".join(others), "noise ceilings", advice)
+        yield CheckResult("ncsnr.nii.gz", "missing", ", ".join(others), "noise ceilings", advice)
         return
     shape = read_volume(layout.ncsnr)[0].shape
     fits = grid is None or shape == grid
-    yield Finding(
+    yield CheckResult(
         "ncsnr.nii.gz",
         "ok" if fits else "wrong",
         f"{shape} (X, Y, Z)",
@@ -125,55 +127,55 @@ def _ncsnr(layout: Layout, grid: Grid | None) -> Iterator[Finding]:
     )
 
 
-def check_masks(layout: Layout) -> Iterator[Finding]:
+def check_masks(layout: NSDLayout) -> Iterator[CheckResult]:
     """Masks and atlases with their label tables, their shapes and sizes."""
     grid: Grid | None = None
     for name in ("nsdgeneral", *ATLASES, "brainmask"):
         path = layout.brainmask if name == "brainmask" else layout.roi(name)
         if not path.is_file():
-            yield Finding(path.name, "missing", advice=f"get {layout.origin(path)}")
+            yield CheckResult(path.name, "missing", advice=f"get {layout.origin(path)}")
             continue
         try:
             labels = read_labels(path)[0]
         except CalcarineError as error:
-            yield Finding(path.name, "wrong", told(error), "", "get the file again")
+            yield CheckResult(path.name, "wrong", told(error), "", "get the file again")
             continue
         if grid is None:
             grid = labels.shape
             yield _dims(layout, labels.shape)
         if labels.shape != grid:
             text = f"{labels.shape} voxels (X, Y, Z)"
-            yield Finding(path.name, "wrong", text, f"{grid}", "get the file again")
+            yield CheckResult(path.name, "wrong", text, f"{grid}", "get the file again")
         yield from _labels(layout, name, labels)
 
 
-def _dims(layout: Layout, found: Grid) -> Finding:
+def _dims(layout: NSDLayout, found: Grid) -> CheckResult:
     official = DIMS[layout.subject]
     status: Status = "ok" if found == official else "note"
     if found == official[::-1]:
-        return Finding(
+        return CheckResult(
             "volume",
             "wrong",
             f"{found} voxels",
             f"{official} (X, Y, Z)",
             "the axes are in the opposite order: get the masks again",
         )
-    return Finding("volume", status, f"{found} voxels (X, Y, Z)", f"officially {official}")
+    return CheckResult("volume", status, f"{found} voxels (X, Y, Z)", f"officially {official}")
 
 
-def _labels(layout: Layout, name: str, labels: np.ndarray) -> Iterator[Finding]:
+def _labels(layout: NSDLayout, name: str, labels: np.ndarray) -> Iterator[CheckResult]:
     inside = int((labels > 0).sum())
     if name not in ATLASES:
         official = NSDGENERAL[layout.subject] if name == "nsdgeneral" else None
         status: Status = "ok" if official in (None, inside) else "note"
         text = f"officially {official}" if official else ""
-        yield Finding(name, status, f"{inside} voxels", text)
+        yield CheckResult(name, status, f"{inside} voxels", text)
         return
     path, names = layout.labels(name), ATLASES[name]
     if path.is_file():
         names = read_label_names(path)
         differs = names != ATLASES[name]
-        yield Finding(
+        yield CheckResult(
             path.name,
             "note" if differs else "ok",
             ", ".join(names.values()),
@@ -181,11 +183,11 @@ def _labels(layout: Layout, name: str, labels: np.ndarray) -> Iterator[Finding]:
         )
     else:
         advice = f"the known names are used; get {layout.origin(path)}"
-        yield Finding(path.name, "missing", advice=advice)
+        yield CheckResult(path.name, "missing", advice=advice)
     sizes = ", ".join(f"{known} {int((labels == value).sum())}" for value, known in names.items())
     unknown = sorted(set(np.unique(labels[labels > 0]).tolist()) - set(names))
     if unknown:
-        yield Finding(
+        yield CheckResult(
             name,
             "wrong",
             f"label {unknown[0]} has no name",
@@ -193,14 +195,14 @@ def _labels(layout: Layout, name: str, labels: np.ndarray) -> Iterator[Finding]:
             "get the volume and its label table again",
         )
     else:
-        yield Finding(name, "ok", f"{inside} voxels: {sizes}")
+        yield CheckResult(name, "ok", f"{inside} voxels: {sizes}")
 
 
-def check_pictures(layout: Layout) -> Iterator[Finding]:
+def check_pictures(layout: NSDLayout) -> Iterator[CheckResult]:
     """The file of pictures."""
     path = layout.stimuli
     if not path.is_file():
-        yield Finding(path.name, "missing", advice=f"get {layout.origin(path)}")
+        yield CheckResult(path.name, "missing", advice=f"get {layout.origin(path)}")
         return
     pictures = StimulusSet.from_hdf5(path, "imgBrick", [0], ["first"])
     pictures.image("first")
@@ -210,10 +212,10 @@ def check_pictures(layout: Layout) -> Iterator[Finding]:
     listed = len(read_stim_info(layout)) if layout.stim_info.is_file() else 0
     if listed > count:
         text = f"{listed} as in {layout.stim_info.name}"
-        yield Finding(path.name, "wrong", f"{count} pictures", text, "get the file again")
+        yield CheckResult(path.name, "wrong", f"{count} pictures", text, "get the file again")
         return
     fits = (count, height, width) == (N_IMAGES, PICTURE, PICTURE)
-    yield Finding(
+    yield CheckResult(
         path.name,
         "ok" if fits else "note",
         f"{count} pictures of {height} x {width}",
@@ -221,18 +223,18 @@ def check_pictures(layout: Layout) -> Iterator[Finding]:
     )
 
 
-def check_captions(layout: Layout) -> Iterator[Finding]:
+def check_captions(layout: NSDLayout) -> Iterator[CheckResult]:
     """COCO's files; captions are read, the large files of objects only begun."""
     for kind, split in product(("captions", "instances"), COCO_SPLITS):
         path = layout.annotations(kind, split)
         if not path.is_file():
             advice = f"get {layout.origin(path)} and unpack it to {path.parent}"
-            yield Finding(path.name, "missing", "", f"COCO's {kind}", advice)
+            yield CheckResult(path.name, "missing", "", f"COCO's {kind}", advice)
             continue
         try:
-            yield Finding(path.name, "ok", _content(path, kind))
+            yield CheckResult(path.name, "ok", _content(path, kind))
         except CalcarineError as error:
-            yield Finding(path.name, "wrong", told(error), "", f"get {layout.origin(path)}")
+            yield CheckResult(path.name, "wrong", told(error), "", f"get {layout.origin(path)}")
     if layout.stim_info.is_file() and layout.annotations("captions", COCO_SPLITS[0]).is_file():
         # Reads columns of the table of pictures that nothing else does.
         Annotations(layout, [0], (1, 1)).captions("nsd-00000")

@@ -18,9 +18,9 @@ from calcarine.datasets.nsd.layout import (
     N_SHARED,
     SESSION_TRIALS,
     SUBJECTS,
-    Layout,
+    NSDLayout,
 )
-from calcarine.files import write_text, written_aside
+from calcarine.files import atomic_write, write_text
 from calcarine.stimuli.scenes import BACKGROUNDS, KINDS, SUPERCATEGORY, RenderedScene
 
 Numbers = NDArray[np.int64]
@@ -28,7 +28,7 @@ _REPEATS, _RUNS = 3, 12
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class FakePlan:
     """Design of the experiment; pictures and their order count from 1, as in the official file.
 
     Attributes
@@ -71,7 +71,7 @@ class Plan:
 
 def make_plan(
     lengths: Sequence[int], n_subjects: int, full_size: bool, rng: np.random.Generator
-) -> Plan:
+) -> FakePlan:
     """Plan an experiment: every picture three times, some for all subjects."""
     if full_size:
         n_images, own, shared = N_IMAGES, N_PER_SUBJECT, N_SHARED
@@ -90,7 +90,7 @@ def make_plan(
     images = np.hstack([np.tile(common, (len(SUBJECTS), 1)), rest])
     # A quarter of a side more than the picture, left or right, above or below.
     cuts = np.array([(0, 0, 1, 1), (0, 0, 0, 2), (1, 1, 0, 0), (2, 0, 0, 0)]) / 6
-    return Plan(
+    return FakePlan(
         tuple(lengths),
         n_subjects,
         done,
@@ -104,11 +104,11 @@ def make_plan(
     )
 
 
-def write_tables(layouts: Sequence[Layout], plan: Plan, rng: np.random.Generator) -> None:
+def write_tables(layouts: Sequence[NSDLayout], plan: FakePlan, rng: np.random.Generator) -> None:
     """Write the design, the table of pictures and each subject's responses."""
     from scipy.io import savemat
 
-    with written_aside(layouts[0].expdesign) as aside, open(aside, "wb") as file:
+    with atomic_write(layouts[0].expdesign) as aside, open(aside, "wb") as file:
         savemat(
             file,
             {
@@ -118,14 +118,14 @@ def write_tables(layouts: Sequence[Layout], plan: Plan, rng: np.random.Generator
             },
             do_compression=False,
         )
-    with written_aside(layouts[0].stim_info) as aside:
+    with atomic_write(layouts[0].stim_info) as aside:
         _stim_info(plan).to_csv(aside)
     for layout in layouts:
-        with written_aside(layout.responses) as aside:
+        with atomic_write(layout.responses) as aside:
             _responses(layout, plan, rng).to_csv(aside, sep="\t", index=False)
 
 
-def _stim_info(plan: Plan) -> pd.DataFrame:
+def _stim_info(plan: FakePlan) -> pd.DataFrame:
     index = np.arange(plan.n_images)
     columns: dict[str, Any] = {
         "cocoId": plan.coco_ids,
@@ -148,7 +148,7 @@ def _stim_info(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _responses(layout: Layout, plan: Plan, rng: np.random.Generator) -> pd.DataFrame:
+def _responses(layout: NSDLayout, plan: FakePlan, rng: np.random.Generator) -> pd.DataFrame:
     lengths = list(plan.lengths)
     while sum(lengths) < plan.done:
         lengths.append(min(SESSION_TRIALS, plan.done - sum(lengths)))
@@ -184,7 +184,9 @@ def _responses(layout: Layout, plan: Plan, rng: np.random.Generator) -> pd.DataF
     )
 
 
-def write_coco(layout: Layout, plan: Plan, drawn: Mapping[int, RenderedScene], side: int) -> None:
+def write_coco(
+    layout: NSDLayout, plan: FakePlan, drawn: Mapping[int, RenderedScene], side: int
+) -> None:
     """Write captions and objects of the drawn pictures, and of some that nobody saw."""
     other = max(600_000, plan.n_images) + 1
     for number, split in enumerate(COCO_SPLITS):

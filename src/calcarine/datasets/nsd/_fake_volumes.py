@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.nsd.layout import ATLASES, Layout
+from calcarine.datasets.nsd.layout import ATLASES, NSDLayout
 from calcarine.files import write_bytes, write_text
 
 _VOXEL = 1.8  # mm
@@ -148,7 +148,7 @@ def _label_patches(
         volume[members[start : start + size]] = value
 
 
-def write_volumes(layout: Layout, brain: Brain, amplitude: NDArray[np.float32]) -> None:
+def write_volumes(layout: NSDLayout, brain: Brain, amplitude: NDArray[np.float32]) -> None:
     """Write masks, atlases, their label tables and the signal-to-noise ratio.
 
     Parameters

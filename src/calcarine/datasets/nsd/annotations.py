@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from calcarine.datasets.nsd.coco_maps import CATEGORIES, Crop, Instance, run_lengths, semantic_map
 from calcarine.datasets.nsd.design import read_stim_info, stimulus_id
 from calcarine.datasets.nsd.files import integers, reading, wrong
-from calcarine.datasets.nsd.layout import COCO_SPLITS, Layout
+from calcarine.datasets.nsd.layout import COCO_SPLITS, NSDLayout
 
 __all__ = ["Annotations", "elements", "missing_annotations"]
 
@@ -42,7 +42,7 @@ class Annotations:
         Height and width of semantic maps.
     """
 
-    def __init__(self, layout: Layout, images: Sequence[int], size: tuple[int, int]) -> None:
+    def __init__(self, layout: NSDLayout, images: Sequence[int], size: tuple[int, int]) -> None:
         self._layout, self._size = layout, size
         self._images = [int(image) for image in images]
         self._lock = threading.RLock()
@@ -130,13 +130,13 @@ class Annotations:
         return objects, crops, names
 
 
-def missing_annotations(layout: Layout, kind: str) -> list[Path]:
+def missing_annotations(layout: NSDLayout, kind: str) -> list[Path]:
     """Files of ``captions`` or ``instances`` that are not there."""
     paths = [layout.annotations(kind, split) for split in COCO_SPLITS]
     return [path for path in paths if not path.is_file()]
 
 
-def _there(layout: Layout, kind: str) -> Iterator[tuple[str, Path]]:
+def _there(layout: NSDLayout, kind: str) -> Iterator[tuple[str, Path]]:
     for split in COCO_SPLITS:
         path = layout.annotations(kind, split)
         if path.is_file():
@@ -144,7 +144,7 @@ def _there(layout: Layout, kind: str) -> Iterator[tuple[str, Path]]:
 
 
 def _read_pictures(
-    layout: Layout, images: Sequence[int]
+    layout: NSDLayout, images: Sequence[int]
 ) -> dict[tuple[str, int], tuple[str, tuple[float, ...]]]:
     path, info = layout.stim_info, read_stim_info(layout)
     for column in ("cocoId", "cocoSplit"):

@@ -32,16 +32,16 @@ from calcarine.datasets.nsd.layout import (
     TAKAGI_SUBJECTS,
     TAKAGI_TEST,
     TAKAGI_TRAIN,
-    Layout,
+    NSDLayout,
     find_layout,
 )
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["check"]
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Check the files of one subject, or of every subject in the folder.
 
     Parameters
@@ -53,7 +53,7 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
 
     Returns
     -------
-    list of Finding
+    list of CheckResult
         Damaged files are findings too, not errors.
 
     Raises
@@ -64,23 +64,23 @@ def check(data: str | Path, subject: str | None = None) -> list[Finding]:
     """
     layout = find_layout(data, pick_subject(INFO, subject))
     names = [subject] if subject else _present(layout) or [SUBJECTS[0]]
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     for name in names:
-        own = Layout(layout.root, name)
+        own = NSDLayout(layout.root, name)
         trials = _guarded(own.responses.name, partial(check_design, own), found, name)
         _guarded("masks", partial(check_masks, own), found, name)
         _guarded("betas", partial(check_betas, own, trials), found, name)
-    first = Layout(layout.root, names[0])
+    first = NSDLayout(layout.root, names[0])
     _guarded("pictures", partial(check_pictures, first), found)
     _guarded("captions", partial(check_captions, first), found)
     return found
 
 
-def _present(layout: Layout) -> list[str]:
+def _present(layout: NSDLayout) -> list[str]:
     return [
         name
         for name in SUBJECTS
-        for own in [Layout(layout.root, name)]
+        for own in [NSDLayout(layout.root, name)]
         if own.betas.is_dir() or own.responses.is_file()
     ]
 
@@ -88,7 +88,7 @@ def _present(layout: Layout) -> list[str]:
 def _guarded(
     what: str,
     steps: Callable[[], Iterator[Any]],
-    found: list[Finding],
+    found: list[CheckResult],
     subject: str = "",
 ) -> pd.DataFrame | None:
     """Collect findings; an error ends this part of the check and is a finding itself."""
@@ -100,33 +100,37 @@ def _guarded(
                 table = each
             else:
                 found.append(
-                    Finding(label + each.what, each.status, each.found, each.expected, each.advice)
+                    CheckResult(
+                        label + each.what, each.status, each.found, each.expected, each.advice
+                    )
                 )
     except CalcarineError as error:
-        found.append(Finding(label + what, "wrong", told(error), "", "get the file again"))
+        found.append(CheckResult(label + what, "wrong", told(error), "", "get the file again"))
     return table
 
 
-def check_design(layout: Layout) -> Iterator[Finding | pd.DataFrame]:
+def check_design(layout: NSDLayout) -> Iterator[CheckResult | pd.DataFrame]:
     """Tables of trials and pictures; hands out the trials when all agree."""
     complete = True
     for path in (layout.expdesign, layout.stim_info, layout.responses):
         if path.is_file():
-            yield Finding(path.name, "ok", "is there")
+            yield CheckResult(path.name, "ok", "is there")
         else:
             complete = complete and path == layout.stim_info
-            yield Finding(path.name, "missing", advice=f"get {layout.origin(path)}")
+            yield CheckResult(path.name, "missing", advice=f"get {layout.origin(path)}")
     yield from _check_ranges(layout)
     if not complete:
         return
     trials = read_trials(layout)
     agree = "responses, expdesign" + (" and stim info" if layout.stim_info.is_file() else "")
-    yield Finding("trials", "ok", f"{len(trials)} trials: {agree} agree", "the same in every file")
+    yield CheckResult(
+        "trials", "ok", f"{len(trials)} trials: {agree} agree", "the same in every file"
+    )
     yield from _check_counts(layout, trials)
     yield trials
 
 
-def _check_ranges(layout: Layout) -> Iterator[Finding]:
+def _check_ranges(layout: NSDLayout) -> Iterator[CheckResult]:
     """Whether numbers count from where they should; a table that cannot be read says so itself."""
     if layout.responses.is_file():
         path = layout.responses
@@ -141,7 +145,7 @@ def _check_ranges(layout: Layout) -> Iterator[Finding]:
         yield _counted("nsdId", integers(path, read_table(path, ",", ("nsdId",)), "nsdId"), 0)
 
 
-def _counted(name: str, values: NDArray[np.int64], start: int, last: int = 0) -> Finding:
+def _counted(name: str, values: NDArray[np.int64], start: int, last: int = 0) -> CheckResult:
     low, high = int(values.min()), int(values.max())
     last = last or N_IMAGES - 1 + start
     good = start <= low and high <= last
@@ -149,10 +153,12 @@ def _counted(name: str, values: NDArray[np.int64], start: int, last: int = 0) ->
     good = good and (start == 1 or low == 0)
     advice = "" if good else f"{name} counts from {start}: get the file again"
     expected = f"{start} to {last}, counting from {start}"
-    return Finding(f"{name} range", "ok" if good else "wrong", f"{low} to {high}", expected, advice)
+    return CheckResult(
+        f"{name} range", "ok" if good else "wrong", f"{low} to {high}", expected, advice
+    )
 
 
-def _check_counts(layout: Layout, trials: pd.DataFrame) -> Iterator[Finding]:
+def _check_counts(layout: NSDLayout, trials: pd.DataFrame) -> Iterator[CheckResult]:
     there = layout.sessions()
     if layout.stim_info.is_file():
         yield _compare_count("pictures in stim info", len(read_stim_info(layout)), N_IMAGES)
@@ -161,7 +167,7 @@ def _check_counts(layout: Layout, trials: pd.DataFrame) -> Iterator[Finding]:
         return
     times = own["image"].value_counts().value_counts().sort_index()
     shown = ", ".join(f"{count} shown {number} x" for number, count in times.items())
-    yield Finding("pictures seen", "ok", f"{own['image'].nunique()}: {shown}", "3 x in all")
+    yield CheckResult("pictures seen", "ok", f"{own['image'].nunique()}: {shown}", "3 x in all")
     split = make_splits(own, there)[0]
     train = own["stimulus"].isin(split.train).to_numpy()
     yield scaling_finding("z-scoring", own["session"].to_numpy(), [train])
@@ -169,7 +175,7 @@ def _check_counts(layout: Layout, trials: pd.DataFrame) -> Iterator[Finding]:
     if whole:
         yield _compare_count("test pictures (shared)", len(split.test), N_SHARED)
     else:
-        yield Finding(
+        yield CheckResult(
             "test pictures (shared)", "ok", str(len(split.test)), f"{N_SHARED} in 40 sessions"
         )
     if set(range(1, TAKAGI_SESSIONS + 1)) <= set(there) and layout.subject in TAKAGI_SUBJECTS:
@@ -183,7 +189,7 @@ def _check_counts(layout: Layout, trials: pd.DataFrame) -> Iterator[Finding]:
             yield _compare_count(f"{side} pictures (takagi2023)", number, official)
     official = SESSIONS[layout.subject]
     trials_of = trials.groupby("session").size()
-    yield Finding(
+    yield CheckResult(
         "sessions in responses",
         "ok" if len(trials_of) == official else "note",
         f"{len(trials_of)} of {trials_of.min()} to {trials_of.max()} trials",
@@ -191,7 +197,7 @@ def _check_counts(layout: Layout, trials: pd.DataFrame) -> Iterator[Finding]:
     )
 
 
-def _compare_count(what: str, found: int, official: int) -> Finding:
-    return Finding(
+def _compare_count(what: str, found: int, official: int) -> CheckResult:
+    return CheckResult(
         what, "ok" if found == official else "note", str(found), f"officially {official}"
     )

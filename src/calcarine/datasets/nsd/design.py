@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain.split import Split
 from calcarine.datasets.nsd.files import integers, read_matrices, read_table, wrong
-from calcarine.datasets.nsd.layout import N_IMAGES, TAKAGI_SESSIONS, Layout
+from calcarine.datasets.nsd.layout import N_IMAGES, TAKAGI_SESSIONS, NSDLayout
 from calcarine.errors import CalcarineError
 
 __all__ = ["choose_sessions", "make_splits", "read_stim_info", "read_trials", "stimulus_id"]
@@ -48,7 +48,7 @@ class Expdesign:
     shared: Numbers
 
 
-def read_expdesign(layout: Layout) -> Expdesign:
+def read_expdesign(layout: NSDLayout) -> Expdesign:
     """Read ``nsd_expdesign.mat`` and check that all of it counts from 1."""
     path = layout.need(layout.expdesign)
     found = read_matrices(path, ("masterordering", "subjectim", "sharedix"))
@@ -76,7 +76,7 @@ def read_expdesign(layout: Layout) -> Expdesign:
     return design
 
 
-def read_stim_info(layout: Layout) -> pd.DataFrame:
+def read_stim_info(layout: NSDLayout) -> pd.DataFrame:
     """Read the table of pictures: one row a picture, numbered from 0."""
     path = layout.need(layout.stim_info)
     table = read_table(path, ",", ("nsdId",))
@@ -94,7 +94,7 @@ def read_stim_info(layout: Layout) -> pd.DataFrame:
     return table
 
 
-def read_trials(layout: Layout) -> pd.DataFrame:
+def read_trials(layout: NSDLayout) -> pd.DataFrame:
     """Read every trial of a subject, compared between the files.
 
     Returns
@@ -136,7 +136,7 @@ def read_trials(layout: Layout) -> pd.DataFrame:
     )
 
 
-def _check_sessions(layout: Layout, sessions: Numbers) -> None:
+def _check_sessions(layout: NSDLayout, sessions: Numbers) -> None:
     steps = np.diff(np.concatenate([[0], sessions]))
     bad = np.flatnonzero((steps < 0) | (steps > 1))
     if len(bad) or sessions[0] != 1:
@@ -150,7 +150,7 @@ def _check_sessions(layout: Layout, sessions: Numbers) -> None:
 
 
 def _compare_design(
-    layout: Layout, table: pd.DataFrame, ids: Numbers, design: Expdesign
+    layout: NSDLayout, table: pd.DataFrame, ids: Numbers, design: Expdesign
 ) -> NDArray[np.bool_]:
     """Compare responses.tsv with the design; tell which trials show shared pictures."""
     names = f"{layout.responses.name} of {layout.subject}"
@@ -178,7 +178,7 @@ def _compare_design(
     return shared
 
 
-def _compare(found: Numbers, wanted: Numbers, what: str, names: str, layout: Layout) -> None:
+def _compare(found: Numbers, wanted: Numbers, what: str, names: str, layout: NSDLayout) -> None:
     bad = np.flatnonzero(found != wanted)
     if not len(bad):
         return
@@ -195,7 +195,7 @@ def _compare(found: Numbers, wanted: Numbers, what: str, names: str, layout: Lay
     )
 
 
-def _compare_info(layout: Layout, images: Numbers, info: pd.DataFrame, shared: Numbers) -> None:
+def _compare_info(layout: NSDLayout, images: Numbers, info: pd.DataFrame, shared: Numbers) -> None:
     """Compare with the table of pictures, which numbers pictures from 0 and trials from 1."""
     path, rows = layout.stim_info, np.arange(len(info))
     if "shared1000" in info.columns:
@@ -244,7 +244,7 @@ def listed_sessions(sessions: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def choose_sessions(
-    layout: Layout, trials: pd.DataFrame, sessions: int | Sequence[int] | None
+    layout: NSDLayout, trials: pd.DataFrame, sessions: int | Sequence[int] | None
 ) -> tuple[int, ...]:
     """Sessions to use: those on disk, the first so many, or a list.
 

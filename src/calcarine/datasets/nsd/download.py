@@ -20,7 +20,7 @@ from calcarine.datasets.nsd.layout import (
     PICTURE,
     SESSION_TRIALS,
     SESSIONS,
-    Layout,
+    NSDLayout,
 )
 from calcarine.errors import CalcarineError
 
@@ -56,14 +56,14 @@ def assets(
     if betas not in ("hdf5", "nii.gz"):
         raise CalcarineError(f"Data set nsd: betas come as hdf5 or nii.gz, not {betas}.")
     names = [pick_subject(INFO, name) for name in (subjects or INFO.subjects[:1])]
-    layout = Layout(Path(), names[0])
+    layout = NSDLayout(Path(), names[0])
     found = [
         _official(layout.expdesign, 2_000_000),
         _official(layout.stim_info, 20_000_000),
         *(_official(layout.labels(atlas), 200) for atlas in ATLASES),
     ]
     for name in dict.fromkeys(names):
-        found += _of_subject(Layout(Path(), name), sessions, betas)
+        found += _of_subject(NSDLayout(Path(), name), sessions, betas)
     if images:
         found.append(_official(layout.stimuli, N_IMAGES * PICTURE * PICTURE * 3))
     if captions:
@@ -81,7 +81,7 @@ def assets(
     return found
 
 
-def _of_subject(layout: Layout, sessions: int | Sequence[int] | None, betas: str) -> list[Asset]:
+def _of_subject(layout: NSDLayout, sessions: int | Sequence[int] | None, betas: str) -> list[Asset]:
     last = SESSIONS[layout.subject]
     numbers = listed_sessions(last if sessions is None else sessions)
     if not numbers or numbers[0] < 1 or numbers[-1] > last:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.nsd._fake_tables import Plan, make_plan, write_coco, write_tables
+from calcarine.datasets.nsd._fake_tables import FakePlan, make_plan, write_coco, write_tables
 from calcarine.datasets.nsd._fake_volumes import Brain, make_brain, write_volumes
 from calcarine.datasets.nsd.layout import (
     BETAS_PER_PERCENT,
@@ -18,10 +18,10 @@ from calcarine.datasets.nsd.layout import (
     PICTURE,
     SESSION_TRIALS,
     SUBJECTS,
-    Layout,
+    NSDLayout,
 )
 from calcarine.errors import CalcarineError
-from calcarine.files import written_aside
+from calcarine.files import atomic_write
 from calcarine.simulation.tuning import early_features
 from calcarine.stimuli.images import resize_images
 from calcarine.stimuli.scenes import BACKGROUNDS, KINDS, RenderedScene, render
@@ -93,7 +93,7 @@ def fake(
     plan = make_plan(lengths, count, full_size, rng)
     side = PICTURE if full_size else (picture or 32)
     drawn = _draw(plan, side // _ENLARGED if full_size else side, images, seed)
-    layouts = [Layout(root, name) for name in SUBJECTS[:count]]
+    layouts = [NSDLayout(root, name) for name in SUBJECTS[:count]]
     _write_pictures(layouts[0], plan, drawn, side)
     write_coco(layouts[0], plan, drawn, side)
     write_tables(layouts, plan, rng)
@@ -102,17 +102,19 @@ def fake(
         _write_subject(layout, plan, features, full_size, betas, seed)
 
 
-def _draw(plan: Plan, side: int, images: int | None, seed: int) -> dict[int, RenderedScene]:
+def _draw(plan: FakePlan, side: int, images: int | None, seed: int) -> dict[int, RenderedScene]:
     """Scenes by the number of the picture, from 0, in order of first presentation."""
     shown = dict.fromkeys(int(image) for row in range(plan.n_subjects) for image in plan.shown(row))
     chosen = list(shown)[: len(shown) if images is None else images]
     return {image: render(seed, image, side) for image in chosen}
 
 
-def _write_pictures(layout: Layout, plan: Plan, drawn: dict[int, RenderedScene], side: int) -> None:
+def _write_pictures(
+    layout: NSDLayout, plan: FakePlan, drawn: dict[int, RenderedScene], side: int
+) -> None:
     import h5py
 
-    with written_aside(layout.stimuli) as aside, h5py.File(aside, "w") as file:
+    with atomic_write(layout.stimuli) as aside, h5py.File(aside, "w") as file:
         shape = (plan.n_images, side, side, 3)
         brick = file.create_dataset("imgBrick", shape, np.uint8, chunks=(1, *shape[1:]))
         for image in sorted(drawn):
@@ -151,8 +153,8 @@ def _early(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _write_subject(
-    layout: Layout,
-    plan: Plan,
+    layout: NSDLayout,
+    plan: FakePlan,
     features: tuple[dict[int, int], NDArray[np.float32], int],
     full_size: bool,
     betas: str,
@@ -210,7 +212,7 @@ def _tiles(brain: Brain, rng: np.random.Generator) -> NDArray[np.int16]:
 
 
 def _write_session(
-    layout: Layout,
+    layout: NSDLayout,
     session: int,
     brain: Brain,
     pool: NDArray[np.int16],
@@ -227,7 +229,7 @@ def _write_session(
         volume[brain.places] = inside[row]
         return volume.reshape(grid)
 
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         if betas == "hdf5":
             import h5py
 

@@ -106,7 +106,7 @@ _SESSION_NAME = re.compile(r"betas_session(\d{2,})\.(hdf5|nii\.gz)")
 
 
 @dataclass(frozen=True)
-class Layout:
+class NSDLayout:
     """Paths of one subject's files.
 
     Attributes
@@ -207,7 +207,7 @@ class Layout:
         return path
 
 
-def find_layout(data: str | Path | None, subject: str) -> Layout:
+def find_layout(data: str | Path | None, subject: str) -> NSDLayout:
     """Find the data set in a folder or in its subfolder ``nsd``."""
     if data is None:
         raise CalcarineError(
@@ -215,7 +215,7 @@ def find_layout(data: str | Path | None, subject: str) -> Layout:
         )
     for root in (Path(data), Path(data) / INFO.name):
         if (root / "nsddata_betas").is_dir() or (root / "nsddata").is_dir():
-            return Layout(root, subject)
+            return NSDLayout(root, subject)
     raise CalcarineError(
         f"Data set nsd: {data} holds neither nsddata nor nsddata_betas; give the folder above "
         f"them, or get them from {INFO.source}."

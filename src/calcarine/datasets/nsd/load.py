@@ -18,7 +18,7 @@ from calcarine.datasets.nsd.annotations import Annotations, missing_annotations
 from calcarine.datasets.nsd.betas import SessionShape, read_session, session_shape
 from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_trials
 from calcarine.datasets.nsd.files import wrong
-from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, Layout, find_layout
+from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, NSDLayout, find_layout
 from calcarine.datasets.nsd.regions import Kept, check_grid, keep_voxels
 from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.errors import CalcarineError
@@ -100,7 +100,9 @@ def recording(
     )
 
 
-def _checked_shape(layout: Layout, session: int, trials: pd.DataFrame, kept: Kept) -> SessionShape:
+def _checked_shape(
+    layout: NSDLayout, session: int, trials: pd.DataFrame, kept: Kept
+) -> SessionShape:
     path = layout.session(session)
     shape = session_shape(path)
     check_grid(path, shape.grid[::-1], kept.grid[::-1], "the masks")
@@ -114,7 +116,7 @@ def _checked_shape(layout: Layout, session: int, trials: pd.DataFrame, kept: Kep
     return shape
 
 
-def _provenance(layout: Layout, sessions: Sequence[int], mask: str) -> dict[str, Any]:
+def _provenance(layout: NSDLayout, sessions: Sequence[int], mask: str) -> dict[str, Any]:
     paths = [layout.session(number) for number in sessions]
     return {
         "betas": BETAS,
@@ -131,7 +133,7 @@ def _stamp(path: Path) -> list[int]:
     return [about.st_size, about.st_mtime_ns]
 
 
-def _simulated(data: str | Path | None, layout: Layout) -> bool:
+def _simulated(data: str | Path | None, layout: NSDLayout) -> bool:
     return is_simulated(layout.root) or (data is not None and is_simulated(data))
 
 
@@ -184,7 +186,7 @@ def load(
 
 
 def _stimuli(
-    layout: Layout,
+    layout: NSDLayout,
     trials: pd.DataFrame,
     size: int | tuple[int, int] | None,
     captions: bool | None,

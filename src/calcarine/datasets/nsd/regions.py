@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets.nsd.files import read_label_names, read_labels, read_volume, wrong
-from calcarine.datasets.nsd.layout import ATLASES, JOINED, Layout
+from calcarine.datasets.nsd.layout import ATLASES, JOINED, NSDLayout
 from calcarine.errors import CalcarineError
 
 __all__ = ["Kept", "check_grid", "keep_voxels", "label_names", "read_masks"]
@@ -41,7 +41,7 @@ class Kept:
     grid: tuple[int, int, int]
 
 
-def label_names(layout: Layout, atlas: str) -> dict[int, str]:
+def label_names(layout: NSDLayout, atlas: str) -> dict[int, str]:
     """Names of an atlas's labels: from its table, or the known ones where that is missing."""
     path = layout.labels(atlas)
     return read_label_names(path) if path.is_file() else dict(ATLASES[atlas])
@@ -73,7 +73,7 @@ class _Volumes:
         self.masks[name] = mask
 
 
-def read_masks(layout: Layout) -> tuple[dict[str, Mask], NDArray[np.float64]]:
+def read_masks(layout: NSDLayout) -> tuple[dict[str, Mask], NDArray[np.float64]]:
     """Every mask and region of which there is a file.
 
     Returns
@@ -104,7 +104,7 @@ def read_masks(layout: Layout) -> tuple[dict[str, Mask], NDArray[np.float64]]:
     return volumes.masks, volumes.affine
 
 
-def keep_voxels(layout: Layout, mask: str) -> Kept:
+def keep_voxels(layout: NSDLayout, mask: str) -> Kept:
     """Voxels of a mask with their places and regions.
 
     Parameters
@@ -132,7 +132,7 @@ def keep_voxels(layout: Layout, mask: str) -> Kept:
     return Kept(voxels, rois, places, grid)
 
 
-def _chosen(layout: Layout, masks: dict[str, Mask], mask: str) -> Mask:
+def _chosen(layout: NSDLayout, masks: dict[str, Mask], mask: str) -> Mask:
     files = {"nsdgeneral": layout.roi("nsdgeneral"), "brain": layout.brainmask}
     parts = [part.strip() for part in str(mask).split("+")]
     for part in parts:

@@ -15,7 +15,7 @@ from calcarine.datasets.described.subject import OwnSubject, open_subject
 from calcarine.datasets.own._fake import Betas, write_own
 from calcarine.datasets.prepare.engine import Recording
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import Finding
+from calcarine.quality.findings import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
 
@@ -75,14 +75,16 @@ def recording(data: str | Path, subject: str | None = None) -> Recording:
     return _open(data, subject).recording
 
 
-def check(data: str | Path, subject: str | None = None) -> list[Finding]:
+def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """Say what the description and its files hold, without preparing anything."""
     try:
         description, path = describe(data, subject)
     except CalcarineError as error:
         missing = Path(data).is_dir() and not any(Path(data).glob("*.yaml"))
         advice = "docs/own-data.md shows ten lines."
-        return [Finding("description", "missing" if missing else "wrong", str(error), "", advice)]
+        return [
+            CheckResult("description", "missing" if missing else "wrong", str(error), "", advice)
+        ]
     return check_subject(INFO, description, path.parent)
 
 

@@ -15,7 +15,15 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_text
 from calcarine.simulation.linear_signal import draw_pictures
 
-__all__ = ["AFFINE", "Betas", "Design", "draw_design", "draw_volume", "write_own", "write_stimuli"]
+__all__ = [
+    "AFFINE",
+    "Betas",
+    "FakeDesign",
+    "draw_design",
+    "draw_volume",
+    "write_own",
+    "write_stimuli",
+]
 
 Betas = Literal["npy", "nii", "h5"]
 
@@ -34,7 +42,7 @@ test: shared.txt
 """
 
 
-class Design:
+class FakeDesign:
     """Pictures, and which is shown when.
 
     Attributes
@@ -64,9 +72,9 @@ class Design:
         self.test = self.ids[:repeated]
 
 
-def draw_design(rng: np.random.Generator, full_size: bool) -> Design:
+def draw_design(rng: np.random.Generator, full_size: bool) -> FakeDesign:
     """Ten sessions of 300 trials, or three of 30."""
-    return Design(rng, 10, 300, 128) if full_size else Design(rng, 3, 30, 24)
+    return FakeDesign(rng, 10, 300, 128) if full_size else FakeDesign(rng, 3, 30, 24)
 
 
 def draw_volume(rng: np.random.Generator, full_size: bool) -> dict[str, NDArray[np.bool_]]:
@@ -80,7 +88,7 @@ def draw_volume(rng: np.random.Generator, full_size: bool) -> dict[str, NDArray[
     return {"mask": mask, "early": early, "ventral": ventral}
 
 
-def write_stimuli(root: Path, design: Design) -> None:
+def write_stimuli(root: Path, design: FakeDesign) -> None:
     """Pictures, captions and the list of test stimuli."""
     folder = root / "stimuli"
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.scaling import (
-    Moments,
+    SessionMoments,
     Source,
     ZScore,
     mean_and_scale,
@@ -264,10 +264,10 @@ def _read(recording: Recording, session: int) -> NDArray[np.float32]:
 
 def _of_training(
     recording: Recording, train: NDArray[np.bool_], sessions: NDArray[np.int64], workers: int
-) -> Moments:
+) -> SessionMoments:
     """Mean and spread of all training trials, a session in memory at a time and worker."""
 
-    def one(session: int) -> Moments:
+    def one(session: int) -> SessionMoments:
         return moments(_read(recording, session)[train[sessions == session]])
 
     # In the order of sessions, so that the number of workers changes no digit.

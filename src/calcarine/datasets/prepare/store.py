@@ -37,7 +37,7 @@ from calcarine.brain.scaling import SessionScaling, ZScore
 from calcarine.brain.split import Split
 from calcarine.datasets._arrays import reason
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file, read_json, write_text, written_aside
+from calcarine.files import atomic_write, digest_file, read_json, write_text
 from calcarine.files.parquet import read_parquet
 from calcarine.files.zarr_files import StoredArray, create_array, open_array, problem, seal
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -104,7 +104,7 @@ class PreparedSubject:
             "rois": pd.DataFrame(dict(rois), index=range(len(voxels)), dtype=bool),
         }
         for name, table in tables.items():
-            with written_aside(path / f"{name}.parquet") as aside:
+            with atomic_write(path / f"{name}.parquet") as aside:
                 table.to_parquet(aside)
         for split in splits:
             split.save(path / "splits" / f"{split.name}.json")

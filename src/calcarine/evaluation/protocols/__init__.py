@@ -15,7 +15,7 @@ from calcarine.evaluation.protocols.protocol import (
 )
 from calcarine.evaluation.protocols.score import score_arrays, score_pictures
 from calcarine.evaluation.protocols.score_files import ScoreFile, read_scores, write_scores
-from calcarine.evaluation.protocols.test_set import Settings, TestSet
+from calcarine.evaluation.protocols.test_set import ScoreSettings, TestSet
 
 __all__ = [
     "METRICS",
@@ -23,7 +23,7 @@ __all__ = [
     "Metric",
     "Protocol",
     "ScoreFile",
-    "Settings",
+    "ScoreSettings",
     "TestSet",
     "find_protocol",
     "read_scores",

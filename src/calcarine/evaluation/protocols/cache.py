@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.preprocess import Recipe
+from calcarine.evaluation.protocols.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.image_stacks import Picture, Pictures
+    from calcarine.evaluation.protocols.image_stacks import ImageStack, Picture
     from calcarine.evaluation.protocols.network_features import Networks
 
 Side = Literal["truth", "recon"]
@@ -22,17 +22,17 @@ Side = Literal["truth", "recon"]
 _IN_MEMORY = 256 * 2**20
 
 
-class Bench:
+class FeatureCache:
     """What metrics measure with: pictures, networks and the features made of them.
 
     Parameters
     ----------
-    truth, recon : Pictures
+    truth, recon : ImageStack
         The same number of images; one ground truth, any number of samples.
     networks : Networks
     batch_size : int
         Pictures that pass through a network together; it changes no score.
-    blurry : Pictures, optional
+    blurry : ImageStack, optional
         Low-level reconstructions, blended in where a protocol says so.
     inputs : mapping of str to array, optional
         Arrays other than pictures, such as embeddings, betas and categories; first axis: images.
@@ -47,19 +47,19 @@ class Bench:
 
     def __init__(
         self,
-        truth: Pictures,
-        recon: Pictures,
+        truth: ImageStack,
+        recon: ImageStack,
         networks: Networks,
         batch_size: int,
         folder: Path,
-        blurry: Pictures | None = None,
+        blurry: ImageStack | None = None,
         inputs: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self.n = len(truth)
         self.samples = recon.samples
         self.inputs = dict(inputs or {})
         self.digests: dict[str, str] = {}
-        self._sides: dict[Side, Pictures] = {"truth": truth, "recon": recon}
+        self._sides: dict[Side, ImageStack] = {"truth": truth, "recon": recon}
         self._networks, self._batch, self._folder, self._blurry = (
             networks,
             batch_size,
@@ -68,10 +68,10 @@ class Bench:
         )
         height, width = truth.read(0, 0).shape[:2]
         self.truth_size = (height, width)
-        self._layers: dict[tuple[str, Recipe], list[str]] = {}
-        self._kept: dict[tuple[Side, int, str, Recipe, str], NDArray[np.float32]] = {}
+        self._layers: dict[tuple[str, Preprocessing], list[str]] = {}
+        self._kept: dict[tuple[Side, int, str, Preprocessing, str], NDArray[np.float32]] = {}
 
-    def plan(self, wanted: Iterable[tuple[str, Recipe, str]]) -> None:
+    def plan(self, wanted: Iterable[tuple[str, Preprocessing, str]]) -> None:
         """Tell which layers will be asked for, so that one pass of a network gives them all."""
         self._layers = {}
         for network, recipe, layer in wanted:
@@ -83,14 +83,16 @@ class Bench:
         """Load a network, or raise what keeps it from being loaded."""
         self.digests[network] = self._networks.get(network)[1]
 
-    def picture(self, side: Side, i: int, sample: int, recipe: Recipe) -> NDArray[np.float32]:
+    def picture(
+        self, side: Side, i: int, sample: int, recipe: Preprocessing
+    ) -> NDArray[np.float32]:
         """One prepared picture, shape (height, width, 3), without a network."""
         image, low = self._raw(side, i, sample, recipe)
         prepared = recipe.apply(image, self.truth_size, low)
         return np.asarray(prepared.permute(1, 2, 0).numpy(), np.float32)
 
     def features(
-        self, side: Side, sample: int, network: str, recipe: Recipe, layer: str
+        self, side: Side, sample: int, network: str, recipe: Preprocessing, layer: str
     ) -> NDArray[np.float32]:
         """Features of all images, shape (n, features); "" as network gives the pixels.
 
@@ -116,7 +118,7 @@ class Bench:
                     Path(str(found.filename)).unlink(missing_ok=True)
 
     def _read(
-        self, side: Side, sample: int, network: str, recipe: Recipe, layers: list[str]
+        self, side: Side, sample: int, network: str, recipe: Preprocessing, layers: list[str]
     ) -> None:
         if network:
             self.require(network)
@@ -140,7 +142,7 @@ class Bench:
     def _batch_of(
         self,
         network: str,
-        recipe: Recipe,
+        recipe: Preprocessing,
         layers: list[str],
         pairs: list[tuple[Picture, Picture | None]],
     ) -> dict[str, NDArray[np.float32]]:
@@ -151,7 +153,7 @@ class Bench:
         return dict.fromkeys(layers, flat)
 
     def _raw(
-        self, side: Side, i: int, sample: int, recipe: Recipe
+        self, side: Side, i: int, sample: int, recipe: Preprocessing
     ) -> tuple[Picture, Picture | None]:
         image = self._sides[side].read(i, sample)
         if side == "truth" or self._blurry is None or recipe.kind != "tensor":

@@ -18,7 +18,7 @@ from calcarine.evaluation.protocols.metrics_common import (
     PixelCorrelation,
     StructuralSimilarity,
 )
-from calcarine.evaluation.protocols.preprocess import Recipe
+from calcarine.evaluation.protocols.preprocess import Preprocessing
 from calcarine.evaluation.protocols.protocol import Protocol, register_protocol
 from calcarine.evaluation.protocols.published_definitions import MEAN_R, SSIM_2D, TWO_WAY
 
@@ -42,11 +42,11 @@ class Calcarine(Protocol):
 
     def metrics(self) -> tuple[Metric, ...]:
         """Likeness, identification of several kinds, and classes."""
-        native = Recipe("pil", "truth")
+        native = Preprocessing("pil", "truth")
         spaces = (
             ("pixels", PIXELS, "pixels", native),
             *(
-                (f"{layer} layer", "judge", layer, Recipe())
+                (f"{layer} layer", "judge", layer, Preprocessing())
                 for layer in ("early", "middle", "late")
             ),
         )
@@ -81,7 +81,7 @@ class Calcarine(Protocol):
         return (*likeness, *identified, *ways, read)
 
     def _identification(
-        self, space: str, network: str, layer: str, recipe: Recipe
+        self, space: str, network: str, layer: str, recipe: Preprocessing
     ) -> tuple[Metric, ...]:
         both: tuple[Direction, ...] = ("image", "reconstruction")
         where = (network, layer, recipe)

@@ -86,7 +86,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScoreComparison:
     """A table of methods.
 
     Parameters
@@ -115,7 +115,7 @@ def compare_scores(
     n_boot: int = 2000,
     n_permutations: int = 2000,
     seed: int = 0,
-) -> Comparison:
+) -> ScoreComparison:
     """Put methods beside each other.
 
     Parameters
@@ -153,7 +153,7 @@ def compare_scores(
     notes: list[str] = []
     rows = _mixed_rows(columns) if mix else _strict_rows(columns, notes)
     tests = _tests(columns, notes, n_boot, n_permutations, seed)
-    return Comparison([column.name for column in columns], rows, tests, notes)
+    return ScoreComparison([column.name for column in columns], rows, tests, notes)
 
 
 def concept(metric: str) -> str:

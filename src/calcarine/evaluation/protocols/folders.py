@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES, read_stack
 from calcarine.evaluation.protocols.extra_inputs import in_order
-from calcarine.evaluation.protocols.image_stacks import Pictures, from_array, from_files
+from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array, from_files
 from calcarine.evaluation.protocols.pairing import originals, paired
 from calcarine.evaluation.protocols.preprocess import as_uint8
 from calcarine.evaluation.protocols.score import floors_of, score_pictures
-from calcarine.evaluation.protocols.test_set import Settings, TestSet
+from calcarine.evaluation.protocols.test_set import ScoreSettings, TestSet
 from calcarine.files.parquet import read_parquet
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES, check_picture, read_picture
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Folder:
+class ImageFolder:
     """A test set and the sets of reconstructions that belong to it."""
 
     test: TestSet
-    methods: dict[str, Pictures]
+    methods: dict[str, ImageStack]
     notes: tuple[str, ...] = ()
 
 
@@ -47,7 +47,7 @@ def score_folder(
     blurry: str | Path | None = None,
     inputs: Mapping[str, NDArray[Any]] | None = None,
     samples: Mapping[str, int] | None = None,
-    settings: Settings | None = None,
+    settings: ScoreSettings | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score a folder of reconstructions against a folder of ground truths.
@@ -74,7 +74,7 @@ def score_folder(
         names (numbers where names are 0 to n - 1).
     samples : mapping of str to int, optional
         Of a run: how many samples of a method count; all by default.
-    settings : Settings
+    settings : ScoreSettings
     progress : callable, optional
         Called with the name of what is done next.
 
@@ -87,7 +87,7 @@ def score_folder(
     CalcarineError
         If pictures are missing, unreadable, or do not pair.
     """
-    settings = settings or Settings()
+    settings = settings or ScoreSettings()
     if run is not None:
         if truth is not None or images is not None or blurry is not None:
             raise CalcarineError("give the folder of a run, or --truth and --images, not both.")
@@ -124,7 +124,9 @@ def score_folder(
     return replace(result, notes=[*notes, *result.notes])
 
 
-def open_folders(truth: Path, images: Path, method: str | None, test_set: str | None) -> Folder:
+def open_folders(
+    truth: Path, images: Path, method: str | None, test_set: str | None
+) -> ImageFolder:
     """Pair the pictures of two folders by name, or of stacks by their order.
 
     Parameters
@@ -168,7 +170,7 @@ def open_folders(truth: Path, images: Path, method: str | None, test_set: str | 
         notes = notes + more
     if not is_stack(truth):
         _check_readable([wanted[key] for key in ids])
-    return Folder(TestSet(truths, ids, test_set), {name: made}, tuple(notes))
+    return ImageFolder(TestSet(truths, ids, test_set), {name: made}, tuple(notes))
 
 
 def is_stack(path: Path) -> bool:
@@ -186,7 +188,7 @@ def _ground_truths(truth: Path, images: Path) -> tuple[dict[str, Path], list[str
     return originals(files, truth)
 
 
-def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[Pictures, list[str]]:
+def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[ImageStack, list[str]]:
     files = _by_stem(images)
     found = paired(ids, files, images)
     made = found.made
@@ -205,7 +207,7 @@ def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[Pictures, list
     return from_files(paths), found.notes
 
 
-def _rows(stack: Pictures, ids: Sequence[str], truth: Path, images: Path) -> Pictures:
+def _rows(stack: ImageStack, ids: Sequence[str], truth: Path, images: Path) -> ImageStack:
     """Pictures of a stack in the order of the ground truths, whose names are its rows."""
     if len(stack) != len(ids):
         raise CalcarineError(
@@ -218,7 +220,7 @@ def _rows(stack: Pictures, ids: Sequence[str], truth: Path, images: Path) -> Pic
             f"The rows of {images} have no names, and the pictures of {truth} are not named 0 to "
             f"{len(ids) - 1}, such as {ids[0]!r}; give both as stacks or both as folders."
         )
-    return Pictures(len(ids), stack.samples, lambda i, s: stack.read(places[ids[i]], s))
+    return ImageStack(len(ids), stack.samples, lambda i, s: stack.read(places[ids[i]], s))
 
 
 def open_run(
@@ -226,7 +228,7 @@ def open_run(
     method: str | None,
     test_set: str | None,
     samples: Mapping[str, int] | None = None,
-) -> Folder:
+) -> ImageFolder:
     """Pictures of a finished run, every method or one of them.
 
     Raises
@@ -263,7 +265,7 @@ def open_run(
         files = [[made[i][key] for key in sorted(made[i])[:most]] for i in ids]
         _check_readable([file for row in files for file in row])
         methods[name] = from_files(files)
-    return Folder(TestSet(from_files(truths), ids, test_set), methods)
+    return ImageFolder(TestSet(from_files(truths), ids, test_set), methods)
 
 
 def read_folder(folder: Path) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ Picture = NDArray[Any]
 _CHANNELS = (1, 3)
 
 
-class Pictures:
+class ImageStack:
     """n pictures with the same number of samples each.
 
     Parameters
@@ -53,7 +53,7 @@ class Pictures:
         return hashlib.sha256(b"".join(each)).hexdigest()
 
 
-def from_array(images: Any, what: str) -> Pictures:
+def from_array(images: Any, what: str) -> ImageStack:
     """Pictures of an array or tensor.
 
     Parameters
@@ -89,12 +89,12 @@ def from_array(images: Any, what: str) -> Pictures:
         picture = _levels(picture)
         return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
 
-    return Pictures(len(array), samples, read)
+    return ImageStack(len(array), samples, read)
 
 
-def from_files(files: Sequence[Sequence[Path]]) -> Pictures:
+def from_files(files: Sequence[Sequence[Path]]) -> ImageStack:
     """Pictures of files, one list of samples each; a file is opened when it is needed."""
-    return Pictures(len(files), len(files[0]), lambda i, s: read_picture(files[i][s]))
+    return ImageStack(len(files), len(files[0]), lambda i, s: read_picture(files[i][s]))
 
 
 def _channels_first(shape: tuple[int, ...], what: str) -> bool:

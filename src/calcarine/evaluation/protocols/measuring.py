@@ -10,7 +10,7 @@ import numpy as np
 from calcarine.checkpoints.network_weights import MissingWeightsError
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.cache import Bench
+    from calcarine.evaluation.protocols.cache import FeatureCache
     from calcarine.evaluation.protocols.metric import FloatArray, Metric
     from calcarine.evaluation.protocols.protocol import Protocol
 
@@ -25,12 +25,12 @@ class Measured:
     digests: dict[str, str] = field(default_factory=dict)
 
 
-def measure(bench: Bench, protocol: Protocol, notes: list[str]) -> list[Measured]:
+def measure(bench: FeatureCache, protocol: Protocol, notes: list[str]) -> list[Measured]:
     """Compute every metric of a protocol that can be computed; say of the others why not.
 
     Parameters
     ----------
-    bench : Bench
+    bench : FeatureCache
     protocol : Protocol
     notes : list of str
         Sentences are added to it.
@@ -66,7 +66,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _measure_group(
-    bench: Bench, protocol: Protocol, group: list[Metric], refused: dict[str, list[str]]
+    bench: FeatureCache, protocol: Protocol, group: list[Metric], refused: dict[str, list[str]]
 ) -> list[Measured]:
     """Metrics that share a pass of a network, sample by sample, so that one sample is kept."""
     ready: list[Metric] = []
@@ -101,7 +101,7 @@ def _measure_group(
     ]
 
 
-def _absent(bench: Bench, metric: Metric) -> str | None:
+def _absent(bench: FeatureCache, metric: Metric) -> str | None:
     lacking = [
         name
         for name in metric.needs
@@ -110,7 +110,7 @@ def _absent(bench: Bench, metric: Metric) -> str | None:
     return (metric.lacking or f"there is no {lacking[0]}") if lacking else None
 
 
-def _refusal(bench: Bench, metric: Metric) -> str | None:
+def _refusal(bench: FeatureCache, metric: Metric) -> str | None:
     try:
         for network in {w[0] for w in metric.wanted() if w[0]}:
             bench.require(network)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.evaluation.protocols.preprocess import Recipe
+from calcarine.evaluation.protocols.preprocess import Preprocessing
 from calcarine.evaluation.register import enter
 from calcarine.evaluation.statistics import PermutationResult, permutation_test
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.cache import Bench
+    from calcarine.evaluation.protocols.cache import FeatureCache
 
 FloatArray = NDArray[np.float64]
 Direction = Literal["image", "reconstruction"]
@@ -64,15 +64,15 @@ class Metric(ABC):
         """The score of a perfect reconstruction."""
         return self.limits[1] if self.higher_is_better else self.limits[0]
 
-    def wanted(self) -> list[tuple[str, Recipe, str]]:
+    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
         """Network, recipe and layer of the features that are used; "" is no network."""
         return []
 
-    def refusal(self, bench: Bench) -> str | None:
+    def refusal(self, bench: FeatureCache) -> str | None:
         """Why this metric cannot be computed here, or None."""
         return None
 
-    def fitted(self, bench: Bench) -> Metric:
+    def fitted(self, bench: FeatureCache) -> Metric:
         """Give this metric what it must know of the bench."""
         return self
 
@@ -89,7 +89,7 @@ class Metric(ABC):
         return None
 
     @abstractmethod
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Measure one sample of every image."""
 
     def finish(self, measured: FloatArray) -> FloatArray:

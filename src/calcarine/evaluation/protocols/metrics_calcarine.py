@@ -16,7 +16,7 @@ from calcarine.evaluation.inference import (
 )
 from calcarine.evaluation.protocols.metric import FloatArray, Metric, register_metric
 from calcarine.evaluation.protocols.metrics_common import Identification
-from calcarine.evaluation.protocols.preprocess import PLAIN, Recipe
+from calcarine.evaluation.protocols.preprocess import PLAIN, Preprocessing
 from calcarine.evaluation.protocols.similarity import correlation_matrix
 from calcarine.evaluation.statistics import (
     PermutationResult,
@@ -26,7 +26,7 @@ from calcarine.evaluation.statistics import (
 )
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.cache import Bench
+    from calcarine.evaluation.protocols.cache import FeatureCache
 
 
 @register_metric
@@ -51,7 +51,7 @@ class HardIdentification(Identification):
     def pool(self, n: int) -> int | None:
         return min(self.neighbours, n - 1) + 1
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Correlations of truths with reconstructions, and of truths; shape (2, n, n)."""
         truth = bench.features("truth", 0, self.network, self.recipe, self.layer)
         return np.stack([super().measure(bench, sample), correlation_matrix(truth, truth)])
@@ -135,13 +135,13 @@ class GroupIdentification(Identification):
     inputs: ClassVar[tuple[str, ...]] = ("groups",)
     lacking: ClassVar[str] = "no categories that would do were given"
 
-    def fitted(self, bench: Bench) -> Metric:
+    def fitted(self, bench: FeatureCache) -> Metric:
         return replace(self, smallest=int(np.bincount(bench.inputs["groups"]).min()))
 
     def pool(self, n: int) -> int | None:
         return self.smallest
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Correlations, NaN across categories; shape (n, n)."""
         found = super().measure(bench, sample)
         groups = bench.inputs["groups"]
@@ -168,23 +168,23 @@ class CategoryRead(Metric):
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : Preprocessing
     classes : int, optional
         How many the judge may answer, known once it has been asked.
     share : float
         Of all orders of the images, those that change no category, known once the categories are.
     """
 
-    recipe: Recipe = PLAIN
+    recipe: Preprocessing = PLAIN
     classes: int | None = None
     share: float = 0.0
     inputs: ClassVar[tuple[str, ...]] = ("labels", "readable")
     lacking: ClassVar[str] = "no categories that would do were given"
 
-    def wanted(self) -> list[tuple[str, Recipe, str]]:
+    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
         return [("judge", self.recipe, "probabilities")]
 
-    def fitted(self, bench: Bench) -> Metric:
+    def fitted(self, bench: FeatureCache) -> Metric:
         sizes = np.unique(bench.inputs["labels"], return_counts=True)[1]
         share = share_of_orders([int(sizes.sum())]) / share_of_orders(sizes.tolist())
         return replace(self, classes=bench.inputs["readable"].shape[1], share=share)
@@ -195,7 +195,7 @@ class CategoryRead(Metric):
     def pool(self, n: int) -> int | None:
         return self.classes
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Hits, shape (n, n)."""
         probabilities = bench.features("recon", sample, *self.wanted()[0])[:, None]
         readable = np.asarray(bench.inputs["readable"])[0]

@@ -16,16 +16,16 @@ from calcarine.evaluation.protocols.metric import (
     Metric,
     register_metric,
 )
-from calcarine.evaluation.protocols.preprocess import PLAIN, Recipe
+from calcarine.evaluation.protocols.preprocess import PLAIN, Preprocessing
 from calcarine.evaluation.protocols.similarity import (
     correlation_matrix,
     frechet_distance,
     squared_distance_matrix,
 )
-from calcarine.evaluation.structural_similarity import Moments, structure
+from calcarine.evaluation.structural_similarity import LocalMoments, structure
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.cache import Bench
+    from calcarine.evaluation.protocols.cache import FeatureCache
 
 # Pixels of all pairs; beyond this, structural similarity of every pair takes minutes.
 MAX_PAIR_PIXELS = 2e9
@@ -40,17 +40,17 @@ class _Correlating(Metric):
     network : str
         "" for the pixels themselves.
     layer : str
-    recipe : Recipe
+    recipe : Preprocessing
     """
 
     network: str = PIXELS
     layer: str = "pixels"
-    recipe: Recipe = PLAIN
+    recipe: Preprocessing = PLAIN
 
-    def wanted(self) -> list[tuple[str, Recipe, str]]:
+    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
         return [(self.network, self.recipe, self.layer)]
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Correlations, shape (n, n)."""
         what = (self.network, self.recipe, self.layer)
         return correlation_matrix(
@@ -114,21 +114,21 @@ class StructuralSimilarity(Metric):
     Parameters
     ----------
     kind : {"2d", "columns"}
-    recipe : Recipe
+    recipe : Preprocessing
     """
 
     kind: Literal["2d", "columns"] = "2d"
-    recipe: Recipe = PLAIN
+    recipe: Preprocessing = PLAIN
     limits: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
-    def refusal(self, bench: Bench) -> str | None:
+    def refusal(self, bench: FeatureCache) -> str | None:
         height, width = bench.picture("truth", 0, 0, self.recipe).shape[:2]
         short = height if self.kind == "columns" else min(height, width)
         if short < metrics.SSIM_WINDOW:
             return f"the pictures are smaller than its window of {metrics.SSIM_WINDOW} pixels"
         return None
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Similarities, of all pairs where these are few enough, else shape (n,)."""
         size = bench.picture("truth", 0, 0, self.recipe).shape[:2]
         if float(bench.n) ** 2 * size[0] * size[1] > MAX_PAIR_PIXELS:
@@ -140,8 +140,10 @@ class StructuralSimilarity(Metric):
         made = _stacked([self._gray(bench, "recon", i, sample) for i in range(bench.n)])
         return np.stack([_rows(self._gray(bench, "truth", i, 0), made) for i in range(bench.n)])
 
-    def _gray(self, bench: Bench, side: Literal["truth", "recon"], i: int, s: int) -> Moments:
-        return Moments.of(
+    def _gray(
+        self, bench: FeatureCache, side: Literal["truth", "recon"], i: int, s: int
+    ) -> LocalMoments:
+        return LocalMoments.of(
             bench.picture(side, i, s, self.recipe).astype(np.float64) @ metrics.GRAY, self.kind
         )
 
@@ -158,15 +160,15 @@ class PixelContest(Metric):
     ways : int
         Candidates in a contest, all drawn contests taken into account in closed form; 2 gives the
         pair-wise score.
-    recipe : Recipe
+    recipe : Preprocessing
     """
 
     measured_by: Literal["mse", "pcc", "ssim", "psm"] = "mse"
     ways: int = 2
-    recipe: Recipe = PLAIN
+    recipe: Preprocessing = PLAIN
     direction: Direction | None = "reconstruction"
 
-    def wanted(self) -> list[tuple[str, Recipe, str]]:
+    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
         if self.measured_by == "psm":
             return [("lpips", self.recipe, "weighted")]
         return [] if self.measured_by == "ssim" else [(PIXELS, self.recipe, "pixels")]
@@ -177,7 +179,7 @@ class PixelContest(Metric):
     def pool(self, n: int) -> int | None:
         return n if self.ways == 2 else self.ways
 
-    def refusal(self, bench: Bench) -> str | None:
+    def refusal(self, bench: FeatureCache) -> str | None:
         if self.ways > bench.n:
             return f"a contest of {self.ways} needs as many pictures, and there are {bench.n}"
         height, width = bench.picture("truth", 0, 0, self.recipe).shape[:2]
@@ -186,7 +188,7 @@ class PixelContest(Metric):
             return f"every pair of {bench.n} pictures of this size would take hours"
         return None
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Likeness of all pairs, higher for more alike, shape (n, n)."""
         if self.measured_by == "ssim":
             return self._structure(bench, sample)
@@ -207,10 +209,10 @@ class PixelContest(Metric):
         wins: FloatArray = hypergeom.pmf(self.ways - 1, rivals, beaten, self.ways - 1)
         return wins
 
-    def _structure(self, bench: Bench, sample: int) -> FloatArray:
-        def channels(side: Literal["truth", "recon"], i: int, s: int) -> Moments:
+    def _structure(self, bench: FeatureCache, sample: int) -> FloatArray:
+        def channels(side: Literal["truth", "recon"], i: int, s: int) -> LocalMoments:
             picture = bench.picture(side, i, s, self.recipe).astype(np.float64)
-            return Moments.of(np.moveaxis(np.rint(picture * 255), -1, 0), "uniform")
+            return LocalMoments.of(np.moveaxis(np.rint(picture * 255), -1, 0), "uniform")
 
         made = _stacked([channels("recon", i, sample) for i in range(bench.n)])
         rows = [_rows(channels("truth", i, 0), made, 255.0) for i in range(bench.n)]
@@ -226,15 +228,15 @@ class FrechetInceptionDistance(Metric):
     ----------
     width : {64, 2048}
         Features of Inception 2015; 64 are not comparable with the usual 2048.
-    recipe : Recipe
+    recipe : Preprocessing
     """
 
     width: Literal[64, 2048] = 64
-    recipe: Recipe = PLAIN
+    recipe: Preprocessing = PLAIN
     limits: ClassVar[tuple[float, float]] = (0.0, np.inf)
     higher_is_better: ClassVar[bool] = False
 
-    def wanted(self) -> list[tuple[str, Recipe, str]]:
+    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
         return [("fid", self.recipe, str(self.width))]
 
     def caveat(self, n: int) -> str | None:
@@ -245,7 +247,7 @@ class FrechetInceptionDistance(Metric):
             "it only with sets of as many pictures."
         )
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """The distance, one number."""
         truth, recon = (bench.features(side, sample, *self.wanted()[0]) for side in _BOTH)
         return np.asarray(frechet_distance(truth, recon))
@@ -259,7 +261,7 @@ class NWayTopK(Metric):
     Parameters
     ----------
     network, layer : str
-    recipe : Recipe
+    recipe : Preprocessing
     n_way, k : int
     draws : int, optional
         Estimate by so many draws, as the field's code does, instead of the closed form.
@@ -269,13 +271,13 @@ class NWayTopK(Metric):
 
     network: str = "vit_h_14"
     layer: str = "logits"
-    recipe: Recipe = PLAIN
+    recipe: Preprocessing = PLAIN
     n_way: int = 50
     k: int = 1
     draws: int | None = None
     seed: int = 0
 
-    def wanted(self) -> list[tuple[str, Recipe, str]]:
+    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
         return [(self.network, self.recipe, self.layer)]
 
     def chance(self, n: int) -> float | None:
@@ -284,13 +286,13 @@ class NWayTopK(Metric):
     def pool(self, n: int) -> int | None:
         return self.n_way
 
-    def refusal(self, bench: Bench) -> str | None:
+    def refusal(self, bench: FeatureCache) -> str | None:
         classes = bench.features("truth", 0, *self.wanted()[0]).shape[1]
         if self.n_way > classes:
             return f"the network knows {classes} classes"
         return None
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Probabilities of success, shape (n, n)."""
         truth, recon = (bench.features(side, sample, *self.wanted()[0]) for side in _BOTH)
         if self.draws is None:
@@ -315,15 +317,15 @@ _BOTH: tuple[Literal["truth"], Literal["recon"]] = ("truth", "recon")
 _CACHE_BYTES = 2**20
 
 
-def _stacked(each: list[Moments]) -> Moments:
+def _stacked(each: list[LocalMoments]) -> LocalMoments:
     images, mean, variance = (
         np.stack([getattr(moments, name) for moments in each])
         for name in ("images", "mean", "variance")
     )
-    return Moments(images, mean, variance, each[0].kind)
+    return LocalMoments(images, mean, variance, each[0].kind)
 
 
-def _rows(x: Moments, made: Moments, data_range: float = 1.0) -> FloatArray:
+def _rows(x: LocalMoments, made: LocalMoments, data_range: float = 1.0) -> FloatArray:
     """Similarity of one picture with many, in parts that stay in the processor's cache."""
     step = max(1, _CACHE_BYTES // x.images.nbytes)
     parts = [

@@ -14,7 +14,7 @@ from calcarine.evaluation.protocols.metric import Direction, FloatArray, Metric,
 from calcarine.evaluation.protocols.similarity import correlation_matrix, cosine_matrix
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.cache import Bench
+    from calcarine.evaluation.protocols.cache import FeatureCache
 
 
 @register_metric
@@ -49,7 +49,7 @@ class Retrieval(Metric):
     def pool(self, n: int) -> int | None:
         return min(self.largest_pool, n)
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Cosine similarities, shape (n, n); row: image, column: brain."""
         images, brains = (two_dimensional(bench, name) for name in self.inputs)
         return cosine_matrix(images, brains)
@@ -111,13 +111,13 @@ class BrainCorrelation(Metric):
     def needs(self) -> tuple[str, ...]:
         return (f"betas_{self.region}", f"predicted_betas_{self.region}")
 
-    def measure(self, bench: Bench, sample: int) -> FloatArray:
+    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
         """Correlations, shape (n, n)."""
         betas, predicted = (two_dimensional(bench, name) for name in self.needs)
         return correlation_matrix(betas, predicted)
 
 
-def two_dimensional(bench: Bench, name: str) -> NDArray[Any]:
+def two_dimensional(bench: FeatureCache, name: str) -> NDArray[Any]:
     """An input as (n, features), or one sentence that says why not."""
     found = np.asarray(bench.inputs[name])
     if found.ndim < 2 or len(found) != bench.n or found.dtype.kind not in "fiu":

@@ -13,7 +13,7 @@ from calcarine.checkpoints import check_loaded
 from calcarine.checkpoints import network_weights as files
 from calcarine.checkpoints.network_weights import MissingWeightsError, WeightsStore, state_digest
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.preprocess import Picture, Recipe, as_uint8
+from calcarine.evaluation.protocols.preprocess import Picture, Preprocessing, as_uint8
 from calcarine.features.image_networks import run_hooked
 from calcarine.files import digest_file
 
@@ -112,7 +112,7 @@ class Networks:
         self,
         name: str,
         pictures: Sequence[Pair],
-        recipe: Recipe,
+        recipe: Preprocessing,
         layers: Sequence[str],
         truth_size: tuple[int, int],
     ) -> Features:
@@ -122,7 +122,7 @@ class Networks:
         ----------
         name : str
         pictures : sequence of (picture, blurry picture or None)
-        recipe : Recipe
+        recipe : Preprocessing
         layers : sequence of str
         truth_size : (int, int)
 

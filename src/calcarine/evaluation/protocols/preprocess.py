@@ -27,7 +27,7 @@ BLURRY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preprocessing:
     """Steps from a picture to a tensor, in this order.
 
     Parameters
@@ -103,7 +103,9 @@ class Recipe:
                     x[None], size=wanted, mode=self.interpolation, align_corners=False
                 )[0]
             if step == 0 and blurry is not None:
-                first = Recipe("tensor", sizes=self.sizes[:1], interpolation=self.interpolation)
+                first = Preprocessing(
+                    "tensor", sizes=self.sizes[:1], interpolation=self.interpolation
+                )
                 low = first.apply(blurry, (0, 0))
                 x = (1 - BLURRY_SHARE) * x + BLURRY_SHARE * low
         return x
@@ -117,7 +119,7 @@ class Recipe:
         return (x - mean) / std
 
 
-PLAIN = Recipe()
+PLAIN = Preprocessing()
 
 
 def output_size(size: tuple[int, int], wanted: int | tuple[int, int]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from calcarine.evaluation.protocols.metrics_common import (
     StructuralSimilarity,
 )
 from calcarine.evaluation.protocols.metrics_signals import BrainCorrelation, Retrieval
-from calcarine.evaluation.protocols.preprocess import Recipe
+from calcarine.evaluation.protocols.preprocess import Preprocessing
 from calcarine.evaluation.protocols.protocol import Protocol, register_protocol
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _DISTANCE = "Mean over images of 1 - r of {space}."
 
 
 def _two_way(
-    space: str, network: str, layer: str, recipe: Recipe, direction: Direction
+    space: str, network: str, layer: str, recipe: Preprocessing, direction: Direction
 ) -> Identification:
     text = TWO_WAY[direction].format(space=f"{network} {layer}")
     name = f"identification, {space}, fixed {direction}"
@@ -48,7 +48,7 @@ def _two_way(
 
 
 def _at_425(
-    name: str, definition: str, kind: Literal["2d", "columns"], recipe: Recipe
+    name: str, definition: str, kind: Literal["2d", "columns"], recipe: Preprocessing
 ) -> tuple[Metric, Metric]:
     """Pixel correlation and structural similarity of pictures of 425 pixels."""
     return (
@@ -57,7 +57,9 @@ def _at_425(
     )
 
 
-def _four_spaces(alexnet: Recipe, inception: Recipe, clip: Recipe) -> tuple[Metric, ...]:
+def _four_spaces(
+    alexnet: Preprocessing, inception: Preprocessing, clip: Preprocessing
+) -> tuple[Metric, ...]:
     """Identification in the four spaces that most papers report; the reconstruction is fixed."""
     spaces = (
         ("AlexNet(2)", "alexnet", "features.4", alexnet),
@@ -68,7 +70,7 @@ def _four_spaces(alexnet: Recipe, inception: Recipe, clip: Recipe) -> tuple[Metr
     return tuple(_two_way(*space, direction="reconstruction") for space in spaces)
 
 
-def _distance(name: str, network: str, recipe: Recipe) -> CorrelationDistance:
+def _distance(name: str, network: str, recipe: Preprocessing) -> CorrelationDistance:
     text = _DISTANCE.format(space=f"{network} avgpool")
     return CorrelationDistance(f"{name} distance", text, None, network, "avgpool", recipe)
 
@@ -90,11 +92,11 @@ class MindEye(Protocol):
         """PixCorr, SSIM, six networks, retrieval and brain correlation."""
         to = (256, 256)
 
-        def recipe(size: int, normalise: Literal["imagenet", "clip"] = "imagenet") -> Recipe:
-            return Recipe("tensor", sizes=(to, size), normalise=normalise)
+        def recipe(size: int, normalise: Literal["imagenet", "clip"] = "imagenet") -> Preprocessing:
+            return Preprocessing("tensor", sizes=(to, size), normalise=normalise)
 
         return (
-            *_at_425("SSIM, 2d", SSIM_2D, "2d", Recipe("tensor", sizes=(to, 425))),
+            *_at_425("SSIM, 2d", SSIM_2D, "2d", Preprocessing("tensor", sizes=(to, 425))),
             *_four_spaces(recipe(256), recipe(342), recipe(224, "clip")),
             _distance("EffNet-B (IMAGENET1K_V2)", "efficientnet_b1 V2", recipe(255)),
             _distance("SwAV", "swav", recipe(224)),
@@ -143,10 +145,10 @@ class BrainDiffuser(Protocol):
 
     def metrics(self) -> tuple[Metric, ...]:
         """PixCorr, SSIM and six networks."""
-        small = Recipe("pil", sizes=((224, 224),), normalise="imagenet")
-        clip = Recipe("pil", sizes=((224, 224),), normalise="clip")
+        small = Preprocessing("pil", sizes=((224, 224),), normalise="imagenet")
+        clip = Preprocessing("pil", sizes=((224, 224),), normalise="clip")
         return (
-            *_at_425("SSIM, columns", SSIM_COLUMNS, "columns", Recipe("pil", base=425)),
+            *_at_425("SSIM, columns", SSIM_COLUMNS, "columns", Preprocessing("pil", base=425)),
             *_four_spaces(small, small, clip),
             _distance("EffNet-B (IMAGENET1K_V1)", "efficientnet_b1 V1", small),
             _distance("SwAV", "swav", small),
@@ -168,8 +170,10 @@ class Takagi(Protocol):
 
     def metrics(self) -> tuple[Metric, ...]:
         """Two-way identification in seven layers."""
-        cnn = Recipe("pil", sizes=(299,), crop=299, normalise="imagenet")
-        clip = Recipe("pil", sizes=(224,), crop=224, interpolation="bicubic", normalise="clip")
+        cnn = Preprocessing("pil", sizes=(299,), crop=299, normalise="imagenet")
+        clip = Preprocessing(
+            "pil", sizes=(224,), crop=224, interpolation="bicubic", normalise="clip"
+        )
         spaces = (
             ("Inception v3", "inception", "avgpool", cnn),
             ("AlexNet features.5", "alexnet", "features.5", cnn),
@@ -196,9 +200,11 @@ class MindVis(Protocol):
 
     def metrics(self) -> tuple[Metric, ...]:
         """n-way top-k, four pair-wise scores and two FIDs."""
-        vit = Recipe("pil", 256, (518,), crop=518, interpolation="bicubic", normalise="imagenet")
-        plain = Recipe("pil", 256)
-        lpips = Recipe("pil", 256, normalise="half")
+        vit = Preprocessing(
+            "pil", 256, (518,), crop=518, interpolation="bicubic", normalise="imagenet"
+        )
+        plain = Preprocessing("pil", 256)
+        lpips = Preprocessing("pil", 256, normalise="half")
         ways = tuple(
             NWayTopK(
                 f"{n}-way top-{k}",
@@ -236,7 +242,7 @@ class MindVis(Protocol):
                 f"Frechet distance of {width} features of Inception 2015 of the two sets of "
                 "pictures; which picture belongs to which reconstruction plays no part.",
                 width=width,
-                recipe=Recipe("tf1", 256),
+                recipe=Preprocessing("tf1", 256),
             )
             for width in widths
         )

@@ -14,7 +14,7 @@ from calcarine.evaluation.statistics import bootstrap_interval
 if TYPE_CHECKING:
     from calcarine.evaluation.protocols.measuring import Measured
     from calcarine.evaluation.protocols.metric import FloatArray
-    from calcarine.evaluation.protocols.test_set import Settings, TestSet
+    from calcarine.evaluation.protocols.test_set import ScoreSettings, TestSet
     from calcarine.evaluation.statistics import PermutationResult
 
 Record = dict[str, Any]
@@ -28,7 +28,7 @@ def record(
     test: TestSet,
     digest: str,
     samples: int,
-    settings: Settings,
+    settings: ScoreSettings,
 ) -> tuple[Record, PermutationResult | None]:
     """One metric of one set of pictures, and the scores of a shuffled brain where there are any."""
     metric, n = found.metric, len(test.ids)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from calcarine.evaluation.inference import ALPHA, enough
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.compare import Comparison
+    from calcarine.evaluation.protocols.compare import ScoreComparison
 
 Record = dict[str, Any]
 HEADINGS = ("metric", "score", "95 % over images", "chance", "shuffled", "n", "pool", "verdict")
@@ -153,13 +153,13 @@ def tables(
 
 
 def comparison_table(
-    found: Comparison,
+    found: ScoreComparison,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
     """A comparison for reading.
 
     Parameters
     ----------
-    found : Comparison
+    found : ScoreComparison
 
     Returns
     -------
@@ -202,7 +202,7 @@ def comparison_table(
     return ("metric", *found.columns), rows, footnotes
 
 
-def comparison_content(found: Comparison) -> dict[str, Any]:
+def comparison_content(found: ScoreComparison) -> dict[str, Any]:
     """A comparison as JSON can hold it."""
     rows = [
         {

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import calcarine.evaluation.protocols.calcarine_definitions  # noqa: F401 (registers)
 from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.cache import Bench
+from calcarine.evaluation.protocols.cache import FeatureCache
 from calcarine.evaluation.protocols.extra_inputs import prepared_inputs
-from calcarine.evaluation.protocols.image_stacks import Pictures, from_array
+from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array
 from calcarine.evaluation.protocols.measuring import measure
 from calcarine.evaluation.protocols.network_features import Networks
 from calcarine.evaluation.protocols.protocol import find_protocol
@@ -26,7 +26,7 @@ from calcarine.evaluation.protocols.recording import (
     shuffled,
 )
 from calcarine.evaluation.protocols.result_table import too_few
-from calcarine.evaluation.protocols.test_set import Settings, TestSet
+from calcarine.evaluation.protocols.test_set import ScoreSettings, TestSet
 from calcarine.evaluation.scores import Evaluation
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def score_arrays(
         ``image_embeddings`` and ``brain_embeddings`` (n, ...), ``betas_REGION`` and
         ``predicted_betas_REGION`` (n, voxels).
     **settings
-        Fields of `Settings`.
+        Fields of `ScoreSettings`.
 
     Returns
     -------
@@ -92,19 +92,19 @@ def score_arrays(
         blurry=low,
         categories=categories,
         inputs=inputs,
-        settings=Settings(**settings),
+        settings=ScoreSettings(**settings),
     )
 
 
 def score_pictures(
     test: TestSet,
-    methods: Mapping[str, Pictures],
+    methods: Mapping[str, ImageStack],
     *,
-    floors: Mapping[str, Pictures] | None = None,
-    blurry: Pictures | None = None,
+    floors: Mapping[str, ImageStack] | None = None,
+    blurry: ImageStack | None = None,
     categories: Sequence[str] | None = None,
     inputs: Mapping[str, NDArray[Any]] | None = None,
-    settings: Settings | None = None,
+    settings: ScoreSettings | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score sets of pictures under protocols; see `score_arrays`.
@@ -112,11 +112,11 @@ def score_pictures(
     Parameters
     ----------
     test : TestSet
-    methods, floors : mapping of str to Pictures
+    methods, floors : mapping of str to ImageStack
         In the order of the test set. A name that begins with "ceiling" marks a ceiling.
     blurry, categories, inputs
         As in `score_arrays`.
-    settings : Settings
+    settings : ScoreSettings
     progress : callable, optional
         Called with the name of what is done next.
 
@@ -126,7 +126,7 @@ def score_pictures(
     """
     import pandas as pd
 
-    settings = settings or Settings()
+    settings = settings or ScoreSettings()
     _check(test, methods, floors or {}, blurry)
     chosen = [
         find_protocol(name)(settings.draws, settings.seed)
@@ -149,7 +149,7 @@ def score_pictures(
                 progress(f"{protocol.name}: {name}")
             low = blurry if protocol.blends and role == "method" else None
             with tempfile.TemporaryDirectory(prefix="calcarine-") as folder:
-                bench = Bench(
+                bench = FeatureCache(
                     test.truth,
                     pictures,
                     networks,
@@ -184,7 +184,7 @@ def score_pictures(
 
 def floors_of(
     train: NDArray[np.uint8] | None, ids: Sequence[str], seed: int
-) -> dict[str, Pictures]:
+) -> dict[str, ImageStack]:
     """Mean and random pictures of the training images, where there are any."""
     from calcarine.evaluation.baselines import random_training_image, training_mean
 
@@ -204,9 +204,9 @@ def _role(name: str) -> str:
 
 def _check(
     test: TestSet,
-    methods: Mapping[str, Pictures],
-    floors: Mapping[str, Pictures],
-    blurry: Pictures | None,
+    methods: Mapping[str, ImageStack],
+    floors: Mapping[str, ImageStack],
+    blurry: ImageStack | None,
 ) -> None:
     n = len(test.truth)
     if n < 2:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calcarine.evaluation.protocols.image_stacks import Pictures
+from calcarine.evaluation.protocols.image_stacks import ImageStack
 from calcarine.evaluation.scores import OUR_PROTOCOL
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoreSettings:
     """How to score.
 
     Parameters
@@ -54,7 +54,7 @@ class TestSet:
 
     Parameters
     ----------
-    truth : Pictures
+    truth : ImageStack
     ids : sequence of str
     name : str, optional
         Of the test set, such as "nsd-982".
@@ -62,6 +62,6 @@ class TestSet:
 
     __test__ = False
 
-    truth: Pictures
+    truth: ImageStack
     ids: Sequence[str]
     name: str | None = None
