@@ -13,6 +13,7 @@ from calcarine.brain import Split
 from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.datasets.prepare.store import PreparedSubject
 from calcarine.errors import CalcarineError
+from calcarine.features.store import FeatureSpace, FeatureStore
 from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
 from calcarine.linear import RidgeCV
 
