@@ -28,7 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calcarine.brain.assets import Terms
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def pick_subject(info: DatasetInfo, subject: str | None) -> str:
     if subject is None:
         return info.subjects[0]
     if subject not in info.subjects:
-        raise CalcarineError(
+        raise SettingError(
             f"Data set {info.name} has no subject {subject}; it has {', '.join(info.subjects)}."
         )
     return subject

@@ -24,7 +24,7 @@ from calcarine.datasets import (
     own,
 )
 from calcarine.datasets.prepare.engine import prepare as run_preparation
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, MissingFileError, SettingError
 from calcarine.quality.findings import CheckResult
 from calcarine.simulation import subject as simulated
 
@@ -73,7 +73,7 @@ def info(name: str) -> DatasetInfo:
         If there is none of that name, listing those there are.
     """
     if name not in MODULES:
-        raise CalcarineError(f"There is no data set {name}; there are {', '.join(MODULES)}.")
+        raise SettingError(f"There is no data set {name}; there are {', '.join(MODULES)}.")
     found: DatasetInfo = MODULES[name].INFO
     return found
 
@@ -179,7 +179,7 @@ def fake(
     root = Path(folder)
     _check_options(name, "fake", options)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise CalcarineError(f"{root} is not empty; give a new folder for simulated files.")
+        raise SettingError(f"{root} is not empty; give a new folder for simulated files.")
     root.mkdir(parents=True, exist_ok=True)
     (root / "SIMULATED.txt").write_text(
         f"These files have the layout of {info(name).title}.\nTheir content was made by a "
@@ -208,7 +208,7 @@ def recognise(folder: str | Path) -> tuple[str, ...]:
     """Names of the data sets whose first file, or the folder of it, is in a folder."""
     root = Path(folder)
     if not root.exists():
-        raise CalcarineError(f"{root} does not exist; give the folder of a data set.")
+        raise MissingFileError(f"{root} does not exist; give the folder of a data set.")
     return tuple(
         about.name
         for about in available()
@@ -234,7 +234,7 @@ def _call(name: str, function: str, options: dict[str, Any], **arguments: Any) -
     except CalcarineError:
         raise
     except (TypeError, ValueError) as error:
-        raise CalcarineError(f"An option of data set {name} is wrong: {error}.") from error
+        raise SettingError(f"An option of data set {name} is wrong: {error}.") from error
 
 
 def _check_options(name: str, function: str, options: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ def _check_options(name: str, function: str, options: dict[str, Any]) -> None:
     if called is None:
         why = "it is simulated" if about.simulated else "its files are small and read as they are"
         what = {"recording": "prepare", "assets": "download"}.get(function, function)
-        raise CalcarineError(f"Data set {name} has nothing to {what}: {why}.")
+        raise SettingError(f"Data set {name} has nothing to {what}: {why}.")
     parameters = inspect.signature(called).parameters
     fixed = (
         ("data", "subject", "subjects", "folder", "full_size", "seed", "workers", "progress")
@@ -253,6 +253,6 @@ def _check_options(name: str, function: str, options: dict[str, Any]) -> None:
     known = [key for key in parameters if key not in fixed]
     for key in options:
         if key not in known:
-            raise CalcarineError(
+            raise SettingError(
                 f"Data set {name} has no option {key}; it has {', '.join(known) or 'none'}."
             )
