@@ -6,6 +6,8 @@ about a missing file is also a `FileNotFoundError`, so you can catch the kind th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Literal
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "MissingWeightsError",
     "SettingError",
     "ShapeError",
+    "did_you_mean",
     "out_of_memory",
 ]
 
@@ -52,6 +55,31 @@ class DamagedFileError(CalcarineError):
 
 class LeakageError(CalcarineError):
     """Test data was about to reach a fit."""
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """Return a question that suggests the most similar known name.
+
+    Parameters
+    ----------
+    name : object
+        The name that does not exist.
+    known : iterable of object
+        The names that do.
+
+    Returns
+    -------
+    str
+        Begins with a space, to follow a sentence; empty if no name is similar.
+
+    Examples
+    --------
+    >>> did_you_mean("v1", ["V1", "V2"])
+    ' Did you mean V1?'
+    """
+    names = {str(each).lower(): str(each) for each in known}
+    close = get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    return f" Did you mean {names[close[0]]}?" if close else ""
 
 
 def out_of_memory(error: BaseException) -> Literal["GPU", "machine"] | None:
