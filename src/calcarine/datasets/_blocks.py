@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
+from calcarine.brain.responses import make_responses
 from calcarine.brain.split import Split
 from calcarine.datasets._small import sentence
 from calcarine.datasets.prepare.events import Drift, Method, trial_betas

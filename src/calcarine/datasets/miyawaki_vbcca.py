@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain.assets import Asset
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo, pick_subject
+from calcarine.brain.responses import make_responses
 from calcarine.brain.split import Split
 from calcarine.datasets._find import find_file, is_simulated, read_mat
 from calcarine.datasets._small import (

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from calcarine.brain.dataset import BrainDataset, with_trials
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.responses import with_trials
 from calcarine.brain.scaling import SessionScaling, ZScore
 from calcarine.brain.split import Split
 from calcarine.datasets._arrays import reason
