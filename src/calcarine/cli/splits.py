@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from calcarine.brain import BrainDataset
-    from calcarine.splits.pool import MadeSplit
+    from calcarine.splits.stimulus_pool import SplitWithPartners
     from calcarine.stimuli import StimulusSet
 
 RULES = ("random", "minimum-distance", "cluster", "category", "out-of-distribution")
@@ -73,9 +73,9 @@ def split_dataset(
 ) -> None:
     """Split a data set's stimuli by a rule, with random partners of the same sizes."""
     from calcarine import datasets
-    from calcarine.splits import makers
-    from calcarine.splits.pool import shown_stimuli
+    from calcarine.splits import split_rules
     from calcarine.splits.split_files import save_splits
+    from calcarine.splits.stimulus_pool import shown_stimuli
 
     if rule not in RULES:
         raise CalcarineError(f"There is no rule {rule}; there are {', '.join(RULES)}.")
@@ -86,19 +86,25 @@ def split_dataset(
     values = _features(features)(dataset.stimuli, ids)
     spaced = {**common, "test_size": size, "metric": metric, "space": features}
     if rule == "random":
-        made = makers.random_split(ids, size, **common)
+        made = split_rules.random_split(ids, size, **common)
     elif rule == "minimum-distance":
         if tau is None and quantile is None:
             quantile = 0.5
-        made = makers.minimum_distance(ids, values, tau, quantile, **spaced)
+        made = split_rules.minimum_distance(ids, values, tau, quantile, **spaced)
     elif rule == "cluster":
-        made = makers.cluster_holdout(ids, values, clusters, method=method or "kmeans", **spaced)  # type: ignore[arg-type]
+        made = split_rules.cluster_holdout(
+            ids,
+            values,
+            clusters,
+            method=method or "kmeans",  # type: ignore[arg-type]
+            **spaced,
+        )
     elif rule == "category":
         held = _held(categories)
         shown = dataset.stimuli.categories(ids)
-        made = makers.category_holdout(ids, shown, held, match, **common)  # type: ignore[arg-type]
+        made = split_rules.category_holdout(ids, shown, held, match, **common)  # type: ignore[arg-type]
     else:
-        made = makers.out_of_distribution(ids, values, method=method or "neighbours", **spaced)  # type: ignore[arg-type]
+        made = split_rules.out_of_distribution(ids, values, method=method or "neighbours", **spaced)  # type: ignore[arg-type]
     files = save_splits(made, out)
     _print_made(dataset, made, files, (ids, values, metric, features))
 
@@ -130,7 +136,7 @@ def audit_dataset(
     """Look for test pictures that training has seen, or nearly; exit with 1 if there are any."""
     from calcarine import datasets
     from calcarine.files import write_text
-    from calcarine.splits.duplicates import audit_split
+    from calcarine.splits.duplicate_audit import audit_split
     from calcarine.splits.split_files import find_split
 
     options = options_from(settings)
@@ -165,7 +171,7 @@ def audit_dataset(
 def _features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], Any]:
     """Give the function that makes, or reads, the features of some stimuli."""
     from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES
-    from calcarine.splits.distances import pixel_features
+    from calcarine.splits.feature_distances import pixel_features
 
     if space == "pixels":
         return pixel_features
@@ -207,11 +213,14 @@ def _held(text: str | None) -> int | list[str]:
 
 
 def _print_made(
-    dataset: BrainDataset, made: MadeSplit, files: list[Path], space: tuple[Any, Any, str, str]
+    dataset: BrainDataset,
+    made: SplitWithPartners,
+    files: list[Path],
+    space: tuple[Any, Any, str, str],
 ) -> None:
     import pandas as pd
 
-    from calcarine.splits.duplicates import nearest_training
+    from calcarine.splits.duplicate_audit import nearest_training
 
     ids, values, metric, name = space
     print(("Simulated data. " if dataset.simulated else "") + f"Rule: {made.split.rule}.")

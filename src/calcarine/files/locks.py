@@ -1,4 +1,4 @@
-"""One process at a time works in a folder."""
+"""Locks of folders: one process at a time works in a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.errors import CalcarineError
-from calcarine.files.local import read_json
+from calcarine.files.local_files import read_json
 
 __all__ = ["LOCK_NAME", "folder_lock"]
 
@@ -101,7 +101,7 @@ def _leave(path: Path) -> None:
 
 
 def _take(folder: Path, path: Path, wait: bool, writes: bool) -> int | None:
-    """Open and lock the file; None where there can be no lock."""
+    """Open and lock the file; return None if there can be no lock."""
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def _take(folder: Path, path: Path, wait: bool, writes: bool) -> int | None:
 
 
 def _lock(handle: int, wait: bool) -> bool:
-    """Lock an open file, or say that another process holds it."""
+    """Lock an open file; return False if another process holds the lock."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -166,7 +166,7 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 def _write(handle: int) -> None:
-    """Say who works here."""
+    """Write which process holds the lock."""
     command = shlex.join(["calcarine", *sys.argv[1:]])
     about = {
         "pid": os.getpid(),
@@ -186,7 +186,7 @@ def _release(path: Path, handle: int) -> None:
 
 
 def _who(folder: Path, path: Path) -> str:
-    """Who works in a folder, in one sentence."""
+    """Describe in one sentence which process works in a folder."""
     about = _read(path)
     command = f": {about['command']}" if about.get("command") else ""
     return (
@@ -197,7 +197,7 @@ def _who(folder: Path, path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Content of a lock; empty where it cannot be read."""
+    """Read the content of a lock; empty if it cannot be read."""
     for _ in range(20):  # its maker may be between locking and writing it
         try:
             content = read_json(path)

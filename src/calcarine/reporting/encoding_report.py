@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from calcarine.errors import CalcarineError, out_of_memory
-from calcarine.files import is_full, read_json, write_bytes
+from calcarine.files import is_disk_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
 from calcarine.reporting.figures import mark_simulated, png
@@ -85,7 +85,7 @@ def _whole(run: Path) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:  # tables and mappings of any shape
-        if out_of_memory(error) or is_full(error):
+        if out_of_memory(error) or is_disk_full(error):
             raise
         raise CalcarineError(
             f"{run} has no whole encoding analysis ({type(error).__name__}); delete "
