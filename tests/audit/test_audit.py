@@ -21,21 +21,21 @@ from calcarine.audit import (
     audit,
     checks,
     read_numbers,
-    selftest,
 )
-from calcarine.audit import protocol_search as protocol_guess
-from calcarine.audit.audit import ORDER
+from calcarine.audit.binomial import at_least, share
 from calcarine.audit.check import register_check
+from calcarine.audit.checks import claimed_numbers as protocol_guess
+from calcarine.audit.checks.generalisation import effective_rank, share_inside
+from calcarine.audit.checks.sample_choice import likeness
 from calcarine.audit.claimed_scores import definitions
-from calcarine.audit.generalisation import effective_rank, share_inside
-from calcarine.audit.intervals import at_least, share
-from calcarine.audit.sample_choice import likeness
+from calcarine.audit.runner import ORDER
 from calcarine.audit.selftest import PLANTED, Detection, detect
+from calcarine.audit.selftest import detection as selftest
+from calcarine.audit.selftest.simulated_study import ToyStudy, claimed
 from calcarine.audit.stimulus_names import Names, canonical, difference
-from calcarine.audit.toy import ToyStudy, claimed
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import score_arrays
+from calcarine.evaluation.scoring.score import score_arrays
 from calcarine.reporting.audit_page import build_audit_page
 
 SLOW = "numbers-from-pictures"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from calcarine.audit import audit
 from calcarine.audit.folders import inputs_from_folders, read_responses
-from calcarine.audit.toy import ToyStudy
+from calcarine.audit.selftest.simulated_study import ToyStudy
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 

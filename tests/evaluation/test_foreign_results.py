@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from calcarine.audit.audit_inputs import TrialTable
 from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.inputs import TrialTable
 from calcarine.cli.main import app
 from calcarine.cli.splits import _features
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import ScoreSettings, score_arrays, score_folder
-from calcarine.evaluation.protocols.array_files import read_arrays, read_stack
-from calcarine.evaluation.protocols.extra_inputs import in_order
-from calcarine.evaluation.protocols.folders import open_folders
+from calcarine.evaluation.inputs.array_files import in_order, read_arrays, read_stack
+from calcarine.evaluation.inputs.folders import open_folders
+from calcarine.evaluation.scoring.score import score_arrays, score_folder
+from calcarine.evaluation.scoring.settings import ScoreSettings
 from calcarine.stimuli import StimulusSet
 
 N, SIDE = 12, 10

@@ -20,11 +20,11 @@ from calcarine.checkpoints.network_weights import (
     state_digest,
 )
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import published_definitions as definitions
-from calcarine.evaluation.protocols.inception_fid import FrechetInception
-from calcarine.evaluation.protocols.lpips import PerceptualDistance
-from calcarine.evaluation.protocols.network_features import KINDS, Networks
-from calcarine.evaluation.protocols.preprocess import MEANS, Preprocessing, tensorflow_resize
+from calcarine.evaluation.networks.feature_networks import KINDS, Networks
+from calcarine.evaluation.networks.inception_fid import FrechetInception
+from calcarine.evaluation.networks.lpips import PerceptualDistance
+from calcarine.evaluation.networks.preprocessing import MEANS, Preprocessing, tensorflow_resize
+from calcarine.evaluation.protocols import definitions
 from calcarine.features.image_networks import run_hooked
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (47, 61, 3)).astype(np.uint8)

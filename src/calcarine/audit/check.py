@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from calcarine.audit.findings import Finding
-from calcarine.evaluation.register import enter
+from calcarine.evaluation.registry import enter
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import AuditInputs
+    from calcarine.audit.inputs import AuditInputs
 
 
 class Check(ABC):

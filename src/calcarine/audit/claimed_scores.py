@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from calcarine.audit.audit_inputs import ClaimedScore
+from calcarine.audit.inputs import ClaimedScore
 from calcarine.errors import CalcarineError
-from calcarine.evaluation import metrics
-from calcarine.evaluation.protocols.metrics_common import (
+from calcarine.evaluation.metrics import matrices
+from calcarine.evaluation.metrics.image_metrics import (
     Identification,
     PixelContest,
     PixelCorrelation,
     StructuralSimilarity,
 )
-from calcarine.evaluation.protocols.preprocess import Preprocessing
+from calcarine.evaluation.metrics.similarity import correlation_matrix
+from calcarine.evaluation.metrics.structural_similarity import LocalMoments, structure
+from calcarine.evaluation.networks.preprocessing import Preprocessing
 from calcarine.evaluation.protocols.protocol import PROTOCOLS
-from calcarine.evaluation.protocols.similarity import correlation_matrix
-from calcarine.evaluation.structural_similarity import LocalMoments, structure
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import FloatArray, PictureSet
-    from calcarine.evaluation.protocols.metric import Metric
+    from calcarine.audit.inputs import FloatArray, PictureSet
+    from calcarine.evaluation.metrics.metric import Metric
 
 Family = Literal["pixcorr", "ssim", "mse", "identification", "other"]
 _PRINTED = re.compile(
@@ -202,9 +202,9 @@ def _structure(
     recipe: Preprocessing, kind: Literal["2d", "columns", "uniform"], data_range: float = 1.0
 ) -> Scores:
     def score(seen: FloatArray, made: FloatArray) -> float:
-        if min(seen.shape[:2]) < metrics.SSIM_WINDOW:
+        if min(seen.shape[:2]) < matrices.SSIM_WINDOW:
             return float("nan")
-        both = [LocalMoments.of(picture @ metrics.GRAY, kind) for picture in (seen, made)]
+        both = [LocalMoments.of(picture @ matrices.GRAY, kind) for picture in (seen, made)]
         return float(structure(both[0], both[1], data_range))
 
     return _each(recipe, score)
@@ -229,6 +229,6 @@ def _identification(
         return np.asarray(correlation_matrix(seen, made), np.float64)
 
     def finish(matrix: FloatArray) -> FloatArray:
-        return np.asarray(np.diagonal(metrics.identification_matrix(matrix, direction, ties)))
+        return np.asarray(np.diagonal(matrices.identification_matrix(matrix, direction, ties)))
 
     return correlations, finish

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.audit.audit_inputs import (
+from calcarine.audit.claimed_scores import read_numbers
+from calcarine.audit.inputs import (
     AuditInputs,
     FitStatistics,
     PictureSet,
@@ -19,13 +20,16 @@ from calcarine.audit.audit_inputs import (
     SampleChoice,
     TrialTable,
 )
-from calcarine.audit.claimed_scores import read_numbers
 from calcarine.audit.stimulus_names import Names
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES, read_arrays, read_stack
-from calcarine.evaluation.protocols.extra_inputs import in_order
-from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
-from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array
+from calcarine.evaluation.inputs.array_files import (
+    ARRAY_SUFFIXES,
+    in_order,
+    read_arrays,
+    read_stack,
+)
+from calcarine.evaluation.inputs.folders import is_stack, open_folders, picture_files
+from calcarine.evaluation.inputs.image_stacks import ImageStack, from_array
 from calcarine.stimuli.image_files import read_picture
 from calcarine.stimuli.names import match_names
 from calcarine.stimuli.tables import read_rows

@@ -388,7 +388,7 @@ def _choice(
 
 def _scores(path: Path, method: str) -> tuple[ClaimedScore, ...]:
     """Scores of the run that need no network, under one protocol: a name may be in several."""
-    from calcarine.evaluation.scores import leading_protocol
+    from calcarine.evaluation.results.evaluation import leading_protocol
     from calcarine.reporting.run_records import read_scores
 
     try:

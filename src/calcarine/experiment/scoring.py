@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.evaluation import baselines
-from calcarine.evaluation.protocols import ScoreSettings, find_protocol
-from calcarine.evaluation.protocols import score_pictures as score
-from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array
-from calcarine.evaluation.protocols.network_features import missing_weights
-from calcarine.evaluation.scores import OUR_PROTOCOL, write_evaluation
+from calcarine.evaluation.inputs.image_stacks import ImageStack, from_array
+from calcarine.evaluation.networks.feature_networks import missing_weights
+from calcarine.evaluation.protocols import find_protocol
+from calcarine.evaluation.results.evaluation import OUR_PROTOCOL, write_evaluation
+from calcarine.evaluation.scoring.score import score_pictures as score
+from calcarine.evaluation.scoring.settings import ScoreSettings
 from calcarine.experiment.reconstructions import finished_pictures, predictions
 
 if TYPE_CHECKING:

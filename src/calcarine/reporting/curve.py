@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.scores import leading_protocol
+from calcarine.evaluation.results.evaluation import leading_protocol
 from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
 from calcarine.reporting.score_tables import HEADLINES, number

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.scores import of_leading_protocol
+from calcarine.evaluation.results.evaluation import of_leading_protocol
 from calcarine.files import read_json
 from calcarine.files.parquet import read_parquet
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from calcarine.evaluation.inference import ALPHA
-from calcarine.evaluation.scores import OUR_PROTOCOL
+from calcarine.evaluation.results.evaluation import OUR_PROTOCOL
+from calcarine.evaluation.statistics.significance import ALPHA
 from calcarine.reporting.run_records import Score, main_method, order_methods
 
 # Named before anything is scored, so that no figure is chosen for its value.

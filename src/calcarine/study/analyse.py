@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.inference import holm, signed_rank_p
+from calcarine.evaluation.statistics.significance import holm, signed_rank_p
 from calcarine.study import agreement, preference
 from calcarine.study.answers import AnswerRow, read_answers
 from calcarine.study.design import CATCH, MAIN

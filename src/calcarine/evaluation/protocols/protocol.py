@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.register import enter
+from calcarine.evaluation.registry import enter
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.metric import Metric
+    from calcarine.evaluation.metrics.metric import Metric
 
 
 class Protocol(ABC):
