@@ -25,7 +25,7 @@ from calcarine.audit.checks.truth_copies import (
     SHARE,
     measure,
 )
-from calcarine.audit.selftest import PLANTED
+from calcarine.audit.selftest import CASES
 
 LOW = {"rise": RISE, "fine": FINE, "curve": CURVE, "region": REGION}
 HIGH = {"phase": LESS, "amplitude": MORE, "cells": SHARE}
@@ -34,7 +34,7 @@ HIGH = {"phase": LESS, "amplitude": MORE, "cells": SHARE}
 def main(count: int) -> None:
     """Print one row a pipeline: the value nearest to the threshold over all seeds."""
     print(f"thresholds: {LOW | HIGH}; copied share {COPIED}, detail in a region {CELL}")
-    for planted in PLANTED:
+    for planted in CASES:
         if planted.check not in ("", "truth-copies"):
             continue
         found = [measure(planted.make(seed)) for seed in range(count)]

@@ -30,7 +30,7 @@ from calcarine.evaluation.statistics.permutation import (
     share_of_orders,
     smallest_p,
 )
-from calcarine.evaluation.statistics.significance import enough, holm, paired_difference
+from calcarine.evaluation.statistics.significance import holm, paired_difference, required_size
 
 
 def null_features(seed: int, n: int = 12, width: int = 5):
@@ -218,7 +218,7 @@ def test_as_many_images_and_shuffles_as_are_asked_for_are_enough(n, shuffles, te
     def corrected(images, draws):
         return tests * smallest_p(draws, share_of_orders([images]))
 
-    images, draws = enough(n, shuffles, tests)
+    images, draws = required_size(n, shuffles, tests)
     assert images >= n and draws >= shuffles
     assert corrected(images, draws) <= 0.05 + 1e-9
     if images > n:

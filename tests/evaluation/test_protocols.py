@@ -440,9 +440,9 @@ def test_a_blurry_picture_is_blended_and_named(world, tiny_networks):
 def test_a_new_metric_and_protocol_are_a_class_each(world):
     @register_metric
     class Brightness(Metric):
-        def measure(self, bench, sample):
+        def measure(self, cache, sample):
             one, two = (
-                np.asarray([bench._sides[side].read(i, 0).mean() for i in range(bench.n)])
+                np.asarray([cache._sides[side].read(i, 0).mean() for i in range(cache.n)])
                 for side in ("truth", "recon")
             )
             return 1 - np.abs(one[:, None] - two[None]) / 255

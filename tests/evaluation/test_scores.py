@@ -18,9 +18,9 @@ from calcarine.evaluation.metrics import matrices
 from calcarine.evaluation.networks.judges import Judge, JudgeNet
 from calcarine.evaluation.results.evaluation import (
     Evaluation,
-    of_leading_protocol,
     read_evaluation,
     read_summary,
+    select_main_protocol,
     write_evaluation,
 )
 from calcarine.evaluation.scoring.score import score_arrays, score_pictures
@@ -230,13 +230,13 @@ def test_protocols_stand_side_by_side_and_one_leads(images):
     assert {record["protocol"] for record in both.records} == {"mindeye", "calcarine"}
     twice = both.per_image[both.per_image["metric"] == "pixel correlation"]
     assert len(twice) == 2 * N
-    leading = of_leading_protocol(both.per_image)
+    leading = select_main_protocol(both.per_image)
     assert (
         set(leading["protocol"]) == {"calcarine"}
         and not leading[["metric", "id"]].duplicated().any()
     )
     one = score_arrays(images["truth"], images["close"], protocols=["mindeye"], **FAST)
-    assert set(of_leading_protocol(one.per_image)["protocol"]) == {"mindeye"}
+    assert set(select_main_protocol(one.per_image)["protocol"]) == {"mindeye"}
 
 
 def test_written_scores_come_back(full, tmp_path):

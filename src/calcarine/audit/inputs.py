@@ -65,12 +65,12 @@ class PictureSet:
 
     def small_sample(self, sample: int) -> NDArray[np.uint8]:
         """Copies of one sample of each picture."""
-        found = np.empty((len(self), SIDE, SIDE, 3), np.uint8)
+        result = np.empty((len(self), SIDE, SIDE, 3), np.uint8)
         for row in range(len(self)):
             picture = self.full(row, sample)
             same = picture.shape[:2] == (SIDE, SIDE)
-            found[row] = picture if same else resize_images(picture[None], SIDE)[0]
-        return found
+            result[row] = picture if same else resize_images(picture[None], SIDE)[0]
+        return result
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
@@ -131,8 +131,8 @@ class TrialTable:
         """Which trials have a role; None where roles are unknown or nobody has it."""
         if self.role is None:
             return None
-        found = np.asarray(self.role == role)
-        return found if found.any() else None
+        result = np.asarray(self.role == role)
+        return result if result.any() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class Prediction:
     truth : float array of shape (n, d), optional
     train : float array of shape (m, d), optional
         Targets of training.
-    again : callable, optional
+    predict : callable, optional
         Called with rows; predicts these alone.
     """
 
@@ -174,7 +174,7 @@ class Prediction:
     values: NDArray[Any]
     truth: NDArray[Any] | None = None
     train: NDArray[Any] | None = None
-    again: Callable[[NDArray[np.int64]], NDArray[Any]] | None = None
+    predict: Callable[[NDArray[np.int64]], NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.values)
@@ -183,14 +183,14 @@ class Prediction:
                 f"Predictions {self.name} have shape {shape} or values that are not finite; give "
                 "one row of numbers for each test stimulus."
             )
-        for what, other, wanted in (
+        for what, other, required in (
             ("true targets", self.truth, shape[0]),
             ("training targets", self.train, None),
         ):
             if other is None:
                 continue
             fits = np.ndim(other) == 2 and np.shape(other)[1] == shape[1]
-            if not fits or wanted not in (None, len(other)) or not np.isfinite(other).all():
+            if not fits or required not in (None, len(other)) or not np.isfinite(other).all():
                 raise CalcarineError(
                     f"The {what} of {self.name} have shape {np.shape(other)} or values that are "
                     f"not finite; predictions have shape {shape}."
@@ -198,7 +198,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class ClaimedScore:
+class ReportedScore:
     """A claimed score as it was printed.
 
     Parameters
@@ -231,7 +231,7 @@ class SampleChoice:
 
     samples: PictureSet
     chosen: NDArray[np.int64]
-    blind: NDArray[np.int64] | None = None
+    reapplied: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class AuditInputs:
         Penalties, voxels and repeats, made again without the test.
     others : mapping of str to PictureSet
         Other methods' pictures of the same stimuli.
-    numbers : sequence of ClaimedScore
+    numbers : sequence of ReportedScore
         Claimed scores.
     facts : mapping of str to str
         What is known of how it was made, by the name of the check that may use it.
@@ -299,7 +299,7 @@ class AuditInputs:
     choice: SampleChoice | None = None
     selections: Sequence[Selection] = ()
     others: Mapping[str, PictureSet] = field(default_factory=dict)
-    numbers: Sequence[ClaimedScore] = ()
+    numbers: Sequence[ReportedScore] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     simulated: bool | None = None
     seed: int = 0
@@ -313,9 +313,9 @@ class AuditInputs:
                 )
         if len(self.truth) < 2:
             raise CalcarineError("An audit needs at least two test pictures; give more.")
-        wanted = (len(self.truth), 0 if self.train is None else len(self.train))
-        if self.allowed is not None and self.allowed.shape != wanted:
-            raise CalcarineError(f"allowed has shape {self.allowed.shape}, not {wanted}.")
+        required = (len(self.truth), 0 if self.train is None else len(self.train))
+        if self.allowed is not None and self.allowed.shape != required:
+            raise CalcarineError(f"allowed has shape {self.allowed.shape}, not {required}.")
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -343,11 +343,11 @@ class AuditInputs:
         best, place = np.full(len(own), -2.0), np.zeros(len(own), np.int64)
         for start in range(0, len(self.train), _BLOCK):
             part = slice(start, start + _BLOCK)
-            found = own @ rows(pixels(self.train.small[part])).T
+            result = own @ rows(pixels(self.train.small[part])).T
             if self.allowed is not None:
-                found[~self.allowed[:, part]] = -2.0
-            which = found.argmax(axis=1)
-            value = found[np.arange(len(found)), which]
+                result[~self.allowed[:, part]] = -2.0
+            which = result.argmax(axis=1)
+            value = result[np.arange(len(result)), which]
             better = value > best
             best[better], place[better] = value[better], start + which[better]
         return best, place

@@ -54,7 +54,7 @@ class Audit:
 
     def count(self, verdict: Verdict) -> int:
         """How many checks ended so."""
-        return sum(found.verdict == verdict for found in self.findings.values())
+        return sum(result.verdict == verdict for result in self.findings.values())
 
     @property
     def failed(self) -> bool:
@@ -101,20 +101,20 @@ class Audit:
                     "name": name,
                     "title": CHECKS[name].title,
                     "question": CHECKS[name].question,
-                    "verdict": found.verdict,
-                    "finding": found.sentence,
-                    "numbers": {key: _plain(value) for key, value in found.numbers.items()},
+                    "verdict": result.verdict,
+                    "finding": result.sentence,
+                    "numbers": {key: _plain(value) for key, value in result.numbers.items()},
                     "tables": [
                         {
                             "caption": table.caption,
                             "columns": list(table.columns),
                             "rows": [list(row) for row in table.rows],
                         }
-                        for table in found.tables
+                        for table in result.tables
                     ],
-                    "settle": CHECKS[name].settle,
+                    "settle": CHECKS[name].evidence_needed,
                 }
-                for name, found in self.findings.items()
+                for name, result in self.findings.items()
             ],
         }
 
@@ -151,13 +151,13 @@ def audit(
     unknown = [name for name in names if name not in CHECKS]
     if unknown:
         raise CalcarineError(f"There is no check {unknown[0]!r}; there are: {', '.join(checks())}.")
-    found = {}
+    result = {}
     for name in names:
         check: Check = CHECKS[name]()
         if progress is not None:
             progress(check.title)
-        found[name] = check.look(inputs)
-    return Audit(inputs, found)
+        result[name] = check.run(inputs)
+    return Audit(inputs, result)
 
 
 def checks() -> list[str]:

@@ -189,9 +189,9 @@ def _met(experiment: Experiment) -> str:
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
-    from calcarine.evaluation.results.evaluation import of_leading_protocol, read_evaluation
+    from calcarine.evaluation.results.evaluation import read_evaluation, select_main_protocol
 
-    table = of_leading_protocol(read_evaluation(folder).per_image)
+    table = select_main_protocol(read_evaluation(folder).per_image)
     return table[table["method"] == METHOD].set_index(["metric", "id"])["value"].to_frame()
 
 

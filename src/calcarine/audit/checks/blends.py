@@ -54,25 +54,25 @@ class PixelBlends(Check):
     name = "pixel-blends"
     title = "Pixel blends"
     question = "Are reconstructions fixed blends of other pictures, the truth among them?"
-    settle = (
+    evidence_needed = (
         "The pictures before any blending, and those of the other methods (--other DIR), among "
         "them low-level and 'blurry' ones."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         fits = [_best_fit(inputs, row, train) for row, train in _neighbours(inputs)]
         kinds: dict[tuple[str, ...], list[_Fit]] = {}
         for fit in fits:
             if fit is not None:
                 kinds.setdefault(fit.parts, []).append(fit)
         n = len(inputs)
-        found: dict[str, object] = {"reconstructions": n}
+        result: dict[str, object] = {"reconstructions": n}
         detail = _Detail.of(inputs)
         if detail is not None:
-            found["finest detail of the truth in the reconstruction, mean slope"] = detail.finest
-            found["its deviation over pictures"] = detail.spread
-            found["slope of the next coarser detail"] = detail.fine
-            found["slope of coarse layout"] = detail.coarse
+            result["finest detail of the truth in the reconstruction, mean slope"] = detail.finest
+            result["its deviation over pictures"] = detail.spread
+            result["slope of the next coarser detail"] = detail.fine
+            result["slope of coarse layout"] = detail.coarse
         rows = tuple(
             (" + ".join(parts), f"{len(group)} of {n}", *_weights(group))
             for parts, group in sorted(kinds.items(), key=lambda item: -len(item[1]))
@@ -85,15 +85,15 @@ class PixelBlends(Check):
         )
         tables = (table,) if rows else ()
         with_truth = sum(len(group) for parts, group in kinds.items() if parts[0] in _TRUTHS)
-        found["blends with the truth"] = with_truth
+        result["blends with the truth"] = with_truth
         blends = {p: len(g) for p, g in kinds.items() if p[0] not in _TRUTHS and len(p) == 2}
-        found["blends of other pictures"] = sum(blends.values())
+        result["blends of other pictures"] = sum(blends.values())
         if with_truth > 0.05 * n:
             return Finding(
                 "failed",
                 f"{with_truth} of {n} reconstructions are, up to rounding, made with the pixels of "
                 "the truth.",
-                found,
+                result,
                 tables,
             )
         if blends and sum(blends.values()) > 0.05 * n:
@@ -102,7 +102,7 @@ class PixelBlends(Check):
                 "suspicious",
                 f"{blends[most]} of {n} reconstructions are fixed blends of {' and '.join(most)}. "
                 "That is no leak, but a step that must be named: it lifts low-level scores.",
-                found,
+                result,
                 tables,
             )
         if detail is not None and detail.blended:
@@ -111,14 +111,14 @@ class PixelBlends(Check):
                 f"Every reconstruction holds the finest detail of its truth with nearly the same "
                 f"weight ({detail.finest:.2f}, deviation {detail.spread:.2f}), as a blend with the "
                 "truth would.",
-                found,
+                result,
                 tables,
             )
         return Finding(
             "passed",
             "No reconstruction is a blend of two of the pictures that are here, and none holds "
             "the truth's finest detail with a fixed weight.",
-            found,
+            result,
             tables,
         )
 
@@ -143,10 +143,10 @@ def _neighbours(inputs: AuditInputs) -> Iterator[tuple[int, list[int]]]:
     targets = [rows(own), *(rows(_without(own, pixels(side.small))) for side in sides)]
     first = _most_alike(inputs, targets)
     # What is left after the most alike training picture leads to the second one.
-    left = _without(own, pixels(inputs.train.small[first[0]]))
-    first.append(_most_alike(inputs, [rows(left)])[0])
+    residual = _without(own, pixels(inputs.train.small[first[0]]))
+    first.append(_most_alike(inputs, [rows(residual)])[0])
     for row in range(n):
-        yield row, list(dict.fromkeys(int(found[row]) for found in first))
+        yield row, list(dict.fromkeys(int(result[row]) for result in first))
 
 
 def _without(values: FloatArray, other: FloatArray) -> FloatArray:
@@ -167,9 +167,9 @@ def _most_alike(inputs: AuditInputs, targets: list[FloatArray]) -> list[NDArray[
     for start in range(0, len(inputs.train), _BLOCK):
         part = rows(pixels(inputs.train.small[start : start + _BLOCK]))
         for target, value, where in zip(targets, best, place, strict=True):
-            found = np.abs(target @ part.T)
-            which = found.argmax(axis=1)
-            top = found[np.arange(len(found)), which]
+            result = np.abs(target @ part.T)
+            which = result.argmax(axis=1)
+            top = result[np.arange(len(result)), which]
             better = top > value
             value[better], where[better] = top[better], start + which[better]
     return place
@@ -245,8 +245,8 @@ def _fit(
     design = np.stack([*columns, np.ones_like(own)], axis=1)
     gram = design.T @ design
     weights = np.linalg.lstsq(gram, design.T @ own, rcond=None)[0]
-    left = own - design @ weights
-    square = float(left @ left)
+    residual = own - design @ weights
+    square = float(residual @ residual)
     rms = float(np.sqrt(square / len(own)))
     if rms > rounding or (np.isfinite(rounding) and square > (1 - _EXPLAINED) * total):
         return None
@@ -299,9 +299,11 @@ class RetrievedImages(Check):
     name = "retrieval"
     title = "Retrieval instead of reconstruction"
     question = "Are reconstructions pictures of the training set?"
-    settle = "The training pictures, and those of any gallery that was searched (--train DIR)."
+    evidence_needed = (
+        "The training pictures, and those of any gallery that was searched (--train DIR)."
+    )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         from calcarine.audit.picture_features import pixels
 
         shared = _shared(inputs)
@@ -309,13 +311,13 @@ class RetrievedImages(Check):
             return _of_shared(inputs, shared) or inconclusive("The training pictures are not here.")
         r, place = inputs.nearest_train(inputs.recon)
         own, other = pixels(inputs.recon.small), pixels(inputs.train.small[place])
-        left = np.sqrt(np.square(_without(own, other)).mean(axis=1))
-        copies = np.flatnonzero((r >= _COPY_R) & (left <= _COPY_RMS) & (own.std(axis=1) > 1))
+        residual = np.sqrt(np.square(_without(own, other)).mean(axis=1))
+        copies = np.flatnonzero((r >= _COPY_R) & (residual <= _COPY_RMS) & (own.std(axis=1) > 1))
         known = set(inputs.train.digests)
         exact = sum(digest in known for digest in inputs.recon.digests)
         hits, n = len(copies), len(inputs)
         low, high = share(hits, n)
-        found = {
+        result = {
             "reconstructions": n,
             "that are a training picture": hits,
             "interval of the share": f"{low:.2f} to {high:.2f}",
@@ -332,13 +334,13 @@ class RetrievedImages(Check):
         )
         if not hits:
             return _of_shared(inputs, shared) or Finding(
-                "passed", "No reconstruction is a training picture.", found
+                "passed", "No reconstruction is a training picture.", result
             )
         return Finding(
             "failed" if hits > 0.2 * n else "suspicious",
             f"{hits} of {n} reconstructions are pictures of the training set: what is scored is "
             "choosing among known pictures.",
-            found,
+            result,
             pictures=pictures,
         )
 

@@ -17,12 +17,12 @@ class PretrainingOnTest(Check):
     name = "pretraining-on-test"
     title = "Test responses in pre-training"
     question = "Did test responses reach any training, if only one that needs no pictures?"
-    settle = (
+    evidence_needed = (
         "Outputs cannot show it. A table of trials with a column pretrain (1 where the response "
         "was used in any training, labelled or not), signed by those who trained."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         trials = inputs.trials
         fact = inputs.facts.get(self.name)
         test = None if trials is None else trials.rows("test")
@@ -56,12 +56,12 @@ class ChoicesOnTest(Check):
     name = "choices-on-test"
     title = "Choices made by the test score"
     question = "Were penalties, voxels or repeats chosen by how well the test comes out?"
-    settle = (
+    evidence_needed = (
         "Outputs cannot show it. The code that fitted the decoder, run again without test "
         "responses; of a run of calcarine the audit does that."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         if not inputs.selections:
             return inconclusive(
                 "Nothing says how penalties, voxels and repeats were chosen, and no output shows "
@@ -73,10 +73,10 @@ class ChoicesOnTest(Check):
         }
         other = [each for each in inputs.selections if each.same < _AGAIN * each.n]
         if other:
-            said = ", ".join(f"{each.n - each.same} of {each.n} {each.name}" for each in other)
+            sentences = ", ".join(f"{each.n - each.same} of {each.n} {each.name}" for each in other)
             return Finding(
                 "failed",
-                f"Made again without the test, other choices come out: {said}.",
+                f"Made again without the test, other choices come out: {sentences}.",
                 numbers,
             )
         made = "Made again without the test, the same choices come out."

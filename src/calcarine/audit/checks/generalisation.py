@@ -26,12 +26,12 @@ class ScoreByDistance(Check):
     name = "score-by-distance"
     title = "Score against distance to training"
     question = "Does the score hold for test stimuli that are far from all training stimuli?"
-    settle = (
+    evidence_needed = (
         "More test stimuli far from training: calcarine datasets split --rule minimum-distance "
         "makes such splits, with random partners of the same sizes."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         if inputs.train is None:
             return inconclusive("The training pictures are not here.")
         if len(inputs) < _FEWEST:
@@ -119,9 +119,11 @@ class DimensionCollapse(Check):
     name = "dimension-collapse"
     title = "Collapse of output dimensions"
     question = "Do predictions span as many dimensions as what they predict?"
-    settle = "Predicted and true features of the test and those of training (--predictions)."
+    evidence_needed = (
+        "Predicted and true features of the test and those of training (--predictions)."
+    )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         from calcarine.audit.picture_features import layout
 
         sides = [
@@ -142,21 +144,21 @@ class DimensionCollapse(Check):
         rows, numbers, collapsed = [], {}, []
         for name, values, truth, train in sides:
             assert truth is not None
-            made, wanted = effective_rank(values), effective_rank(truth)
+            made, required = effective_rank(values), effective_rank(truth)
             numbers[f"effective rank of predicted {name}"] = made
-            numbers[f"effective rank of true {name}"] = wanted
+            numbers[f"effective rank of true {name}"] = required
             reach = share_inside(truth, values, values.mean(axis=0), 0.99)
             best = None if train is None else share_inside(truth, train, train.mean(axis=0), 1.0)
             rows.append(
                 (
                     name,
                     f"{made:.1f}",
-                    f"{wanted:.1f}",
+                    f"{required:.1f}",
                     f"{reach:.0%}",
                     "unknown" if best is None else f"{best:.0%}",
                 )
             )
-            if made < max(_FEW_DIMENSIONS * wanted, min(2.0, 0.5 * wanted)):
+            if made < max(_FEW_DIMENSIONS * required, min(2.0, 0.5 * required)):
                 collapsed.append(name)
         table = EvidenceTable(
             (
@@ -220,9 +222,9 @@ def share_inside(truth: FloatArray, span: FloatArray, centre: FloatArray, varian
         return 0.0
     held = np.cumsum(spread**2) / np.sum(spread**2)
     used = axes[: int(np.searchsorted(held, min(variance, 1 - 1e-9))) + 1]
-    left = truth - centre
-    total = float(np.square(left).sum())
-    return float(np.square(left @ used.T).sum()) / total if total > 0 else 0.0
+    residual = truth - centre
+    total = float(np.square(residual).sum())
+    return float(np.square(residual @ used.T).sum()) / total if total > 0 else 0.0
 
 
 def _singular(values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -20,9 +20,11 @@ class NearDuplicates(Check):
     name = "near-duplicates"
     title = "Near-duplicates between training and test"
     question = "Does training hold pictures that are, or nearly are, those of the test?"
-    settle = "The training pictures of all subjects the model was trained on (--train DIR)."
+    evidence_needed = (
+        "The training pictures of all subjects the model was trained on (--train DIR)."
+    )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         if inputs.train is None:
             return inconclusive("The training pictures are not here.")
         hits, undecided = _with_changed(inputs, _alike(inputs))
@@ -92,11 +94,11 @@ def _with_changed(
     from calcarine.splits.matching import same_pictures
 
     assert inputs.train is not None
-    found = {row: (row, column, "") for row, column in hits}
+    result = {row: (row, column, "") for row, column in hits}
     matches = same_pictures(inputs.truth.small, inputs.train.small, inputs.allowed, inputs.seed)
     for each in matches.pairs:
-        found.setdefault(each.row, (each.row, each.column, f", {each.how}"))
-    return [found[row] for row in sorted(found)], matches.undecided
+        result.setdefault(each.row, (each.row, each.column, f", {each.how}"))
+    return [result[row] for row in sorted(result)], matches.undecided
 
 
 def _alike(inputs: AuditInputs) -> list[tuple[int, int]]:
@@ -144,9 +146,9 @@ def _among_themselves(inputs: AuditInputs, most: int = 500) -> NDArray[np.float6
     best = np.full(len(chosen), -1.0)
     for start in range(0, count, 2048):
         part = np.arange(start, min(count, start + 2048))
-        found = own @ rows(pixels(inputs.train.small[part])).T
-        found[chosen[:, None] == part[None]] = -1.0
-        best = np.maximum(best, found.max(axis=1))
+        result = own @ rows(pixels(inputs.train.small[part])).T
+        result[chosen[:, None] == part[None]] = -1.0
+        best = np.maximum(best, result.max(axis=1))
     return best
 
 

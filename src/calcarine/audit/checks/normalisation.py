@@ -30,19 +30,19 @@ class StatisticsFromTest(Check):
     name = "statistics-from-test"
     title = "Means and scales made with test rows"
     question = "Were responses centred or scaled with means and deviations that test rows entered?"
-    settle = (
+    evidence_needed = (
         "The responses with the role of each trial; better, those before scaling with the stored "
         "scaler_mean and scaler_scale."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
-        found = list(inputs.statistics) + _implied(inputs)
-        if not found:
+    def run(self, inputs: AuditInputs) -> Finding:
+        result = list(inputs.statistics) + _implied(inputs)
+        if not result:
             return inconclusive(
                 "There are no responses with roles, and no stored means and scales."
             )
         rows, verdicts = [], []
-        for each in found:
+        for each in result:
             to_train, to_all = _away(each, each.by_train), _away(each, each.by_all)
             verdict = _which(to_train, to_all)
             verdicts.append(verdict)
@@ -55,7 +55,7 @@ class StatisticsFromTest(Check):
         )
         leaks = verdicts.count("failed")
         numbers = {
-            "means and scales looked at": len(found),
+            "means and scales looked at": len(result),
             "equal to those of training alone": verdicts.count("passed"),
             "equal to those of training and test": leaks,
         }
@@ -63,7 +63,7 @@ class StatisticsFromTest(Check):
             first = rows[verdicts.index("failed")][0]
             return Finding(
                 "failed",
-                f"{leaks} of {len(found)} were made with test rows, the first the {first}.",
+                f"{leaks} of {len(result)} were made with test rows, the first the {first}.",
                 numbers,
                 (table,),
             )
@@ -107,7 +107,7 @@ def _implied(inputs: AuditInputs) -> list[FitStatistics]:
     blocks = [("all sessions", np.ones(len(train), bool))]
     if trials.session is not None and len(np.unique(trials.session)) > 1:
         blocks += [(f"session {s}", trials.session == s) for s in np.unique(trials.session)]
-    found = []
+    result = []
     for name, inside in blocks:
         own, both = values[inside & train], values[inside & (train | test)]
         if len(own) < 3 or len(both) == len(own):
@@ -119,8 +119,8 @@ def _implied(inputs: AuditInputs) -> list[FitStatistics]:
         )
         # A zero that is nobody's mean only says that these responses were not centred like this.
         if _which(_away(each, by_train), _away(each, by_all)) != "inconclusive":
-            found.append(each)
-    return found
+            result.append(each)
+    return result
 
 
 def _spread(values: NDArray[np.float64]) -> FloatArray:
@@ -135,20 +135,20 @@ class TransductivePrediction(Check):
     name = "transductive-prediction"
     title = "Predictions that use other test stimuli"
     question = "Does the prediction for one test stimulus change when the others are left out?"
-    settle = (
+    evidence_needed = (
         "Predict a few test stimuli alone and compare; or give the predicted features with the "
         "targets of training (--predictions)."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         numbers: dict[str, float] = {}
-        said = [_colours(inputs, numbers)]
+        sentences = [_colours(inputs, numbers)]
         for each in inputs.predictions:
-            if each.again is not None:
-                said.append(_changes(each, numbers))
-            said.append(_moments(each, numbers))
+            if each.predict is not None:
+                sentences.append(_changes(each, numbers))
+            sentences.append(_moments(each, numbers))
         for verdict in ("failed", "suspicious", "passed", "inconclusive"):
-            texts = [text for found, text in said if found == verdict]
+            texts = [text for result, text in sentences if result == verdict]
             if texts:
                 return Finding(verdict, " ".join(texts), numbers)  # type: ignore[arg-type]
         raise AssertionError("the pictures have a verdict")
@@ -191,14 +191,14 @@ def _coarse_difference(inputs: AuditInputs) -> float:
     """Grey values by which 8 x 8 means of pictures and truths differ, median over pictures."""
     from calcarine.audit.picture_features import layout
 
-    left = layout(inputs.recon.small) - layout(inputs.truth.small)
-    return float(np.median(np.sqrt(np.square(left).mean(axis=1))))
+    residual = layout(inputs.recon.small) - layout(inputs.truth.small)
+    return float(np.median(np.sqrt(np.square(residual).mean(axis=1))))
 
 
 def _difference(inputs: AuditInputs) -> float:
     """Grey values by which pictures and truths differ, median over pictures."""
-    left = inputs.recon.small.astype(np.float64) - inputs.truth.small
-    return float(np.median(np.sqrt(np.square(left).mean(axis=(1, 2, 3)))))
+    residual = inputs.recon.small.astype(np.float64) - inputs.truth.small
+    return float(np.median(np.sqrt(np.square(residual).mean(axis=(1, 2, 3)))))
 
 
 def _closer_than_noise(place: int, own: FloatArray, seen: FloatArray, away: float) -> bool:
@@ -214,14 +214,14 @@ def _closer_than_noise(place: int, own: FloatArray, seen: FloatArray, away: floa
 
 def _changes(each: Prediction, numbers: dict[str, float]) -> tuple[Verdict, str]:
     """Predict single rows, and half of the rows, and compare."""
-    assert each.again is not None
+    assert each.predict is not None
     n = len(each.values)
     spread = max(float(each.values.std()), 1e-12)
     single = sorted({0, n // 3, n - 1})
     tries = [np.array([row]) for row in single] + [np.arange(0, n, 2)]
     change = 0.0
     for chosen in tries:
-        again = np.asarray(each.again(chosen), np.float64).reshape(len(chosen), -1)
+        again = np.asarray(each.predict(chosen), np.float64).reshape(len(chosen), -1)
         change = max(change, float(np.abs(again - each.values[chosen]).max()) / spread)
     numbers[f"largest change of {each.name} when others are left out, in deviations"] = change
     if change > _LARGEST_CHANGE:
@@ -235,23 +235,23 @@ def _moments(each: Prediction, numbers: dict[str, float]) -> tuple[Verdict, str]
     if len(values) < 4:
         return "inconclusive", f"There are too few predictions of {each.name}."
     share = 0.0
-    whose = ""
+    source = ""
     sources = {"the true targets of the test": each.truth, "the training targets": each.train}
     for name, other in sources.items():
         if other is not None:
             equal = max(_equal_moments(values, other, d0, d1) for d0 in (0, 1) for d1 in (0, 1))
             numbers[f"dimensions of {each.name} with mean and deviation of {name}"] = equal
             if equal > share:
-                share, whose = equal, name
+                share, source = equal, name
     unit = max(_equal_moments(values, None, ddof, 0) for ddof in (0, 1))
     numbers[f"dimensions of {each.name} with mean 0 and one common deviation"] = unit
     if unit > share:
-        share, whose = unit, "a z-score"
+        share, source = unit, "a z-score"
     if share > _MOST:
         return (
             "failed",
             f"Over the test set, {share:.0%} of the dimensions of {each.name} have exactly the "
-            f"mean and deviation of {whose}: test predictions were normalised by each other.",
+            f"mean and deviation of {source}: test predictions were normalised by each other.",
         )
     if each.truth is None and each.train is None:
         return "inconclusive", f"The targets of {each.name} are not here to compare with."
@@ -269,9 +269,9 @@ def _equal_moments(values: FloatArray, other: FloatArray | None, d0: int, d1: in
         return 0.0
     if other is None:
         wanted_mean = np.zeros_like(mean)
-        wanted = np.full_like(spread, float(np.median(spread[alive])))
+        required = np.full_like(spread, float(np.median(spread[alive])))
     else:
-        wanted_mean, wanted = other.mean(axis=0), other.std(axis=0, ddof=d1)
-    unit = np.maximum(wanted, 1e-12)
-    equal = (np.abs(mean - wanted_mean) < 1e-3 * unit) & (np.abs(spread - wanted) < 1e-3 * unit)
+        wanted_mean, required = other.mean(axis=0), other.std(axis=0, ddof=d1)
+    unit = np.maximum(required, 1e-12)
+    equal = (np.abs(mean - wanted_mean) < 1e-3 * unit) & (np.abs(spread - required) < 1e-3 * unit)
     return float(equal[alive].mean())

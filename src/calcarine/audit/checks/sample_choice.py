@@ -33,12 +33,12 @@ class BestOfSamples(Check):
     name = "best-of-samples"
     title = "Best of several samples, picked by the truth"
     question = "Was the sample that is shown or scored picked because it looks like the truth?"
-    settle = (
+    evidence_needed = (
         "All samples (--samples DIR with NAME_0, NAME_1, ...), the rule that chose among them, and "
         "the mean score over all samples beside that of the chosen."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         choice = inputs.choice
         if choice is None:
             fact = inputs.facts.get(self.name)
@@ -89,8 +89,8 @@ class BestOfSamples(Check):
                 for (measure, times, of, a, b), p in zip(rows, adjusted, strict=True)
             ),
         )
-        if choice.blind is not None:
-            return self._blind(choice, numbers, table)
+        if choice.reapplied is not None:
+            return self._check_rule(choice, numbers, table)
         if adjusted[worst] >= _P:
             return Finding(
                 "passed",
@@ -116,9 +116,11 @@ class BestOfSamples(Check):
         )
 
     @staticmethod
-    def _blind(choice: SampleChoice, numbers: dict[str, object], table: EvidenceTable) -> Finding:
-        assert choice.blind is not None
-        same = float(np.mean(choice.blind == choice.chosen))
+    def _check_rule(
+        choice: SampleChoice, numbers: dict[str, object], table: EvidenceTable
+    ) -> Finding:
+        assert choice.reapplied is not None
+        same = float(np.mean(choice.reapplied == choice.chosen))
         numbers["share that the rule chooses again without the truth"] = same
         if same == 1:
             return Finding(
@@ -155,17 +157,17 @@ def likeness(inputs: AuditInputs, choice: SampleChoice) -> dict[str, FloatArray]
     from calcarine.evaluation.metrics.structural_similarity import LocalMoments, structure
 
     names = ("pixel correlation", "correlation of the layout", "squared error", "SSIM")
-    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    result: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     truth = inputs.truth.small
     gray = GRAY / 255
     moments = LocalMoments.of(truth @ gray, "2d")
     for sample in range(choice.samples.samples):
         made = choice.samples.small_sample(sample)
         for name, make in ((names[0], pixels), (names[1], layout)):
-            found[name].append((rows(make(truth)) * rows(make(made))).sum(axis=1))
-        found[names[2]].append(-np.square(pixels(truth) - pixels(made)).sum(axis=1))
-        found[names[3]].append(structure(moments, LocalMoments.of(made @ gray, "2d")))
-    return {name: np.stack(columns, axis=1) for name, columns in found.items()}
+            result[name].append((rows(make(truth)) * rows(make(made))).sum(axis=1))
+        result[names[2]].append(-np.square(pixels(truth) - pixels(made)).sum(axis=1))
+        result[names[3]].append(structure(moments, LocalMoments.of(made @ gray, "2d")))
+    return {name: np.stack(columns, axis=1) for name, columns in result.items()}
 
 
 @register_check
@@ -175,12 +177,12 @@ class IgnoresTheBrain(Check):
     name = "ignores-the-brain"
     title = "The generator ignores the brain"
     question = "Do reconstructions resemble their own stimulus more than another one's?"
-    settle = (
+    evidence_needed = (
         "More test stimuli; the same score for reconstructions from shuffled brain activity; "
         "features of a network: calcarine score --protocol mindeye."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         from calcarine.evaluation.statistics.intervals import bootstrap_interval
         from calcarine.evaluation.statistics.permutation import permutation_test
 
@@ -203,7 +205,7 @@ class IgnoresTheBrain(Check):
             "stimuli whose reconstruction another stimulus has too": len(twins),
         }
         table = EvidenceTable(("space", "r with its own", "r with others", "p (Holm)"), tuple(rows))
-        found = (numbers, (table,), _shown(inputs, twins))
+        result = (numbers, (table,), _shown(inputs, twins))
         share = len(twins) / len(inputs)
         # A few pictures that fit very well make a mean significant; most stimuli must fit.
         chance = _above_chance(inputs)
@@ -213,7 +215,7 @@ class IgnoresTheBrain(Check):
                 "failed" if share > 0.5 and chance > _UNRELATED else "suspicious",
                 f"{len(twins)} of {len(inputs)} stimuli have a reconstruction that is, pixel by "
                 "pixel, another stimulus's too, and it is not shown that the brain chose it.",
-                *found,
+                *result,
             )
         if share > 0.05:
             return Finding(
@@ -221,30 +223,30 @@ class IgnoresTheBrain(Check):
                 f"{len(twins)} of {len(inputs)} stimuli share a reconstruction with another, and "
                 "reconstructions resemble their own stimuli far more than shuffled ones (p = "
                 f"{adjusted.min():.2g}): the brain chooses among few pictures.",
-                *found,
+                *result,
             )
         if adjusted.min() <= 0.05:
             return Finding(
                 "passed",
                 "Reconstructions resemble their own stimuli more than shuffled ones (p = "
                 f"{adjusted.min():.2g}).",
-                *found,
+                *result,
             )
         if len(inputs) < _FEWEST:
-            return Finding("inconclusive", f"{len(inputs)} stimuli are too few to tell.", *found)
+            return Finding("inconclusive", f"{len(inputs)} stimuli are too few to tell.", *result)
         high = bootstrap_interval(inputs.identification, seed=inputs.seed)[1]
         if high > _WORTH:
             return Finding(
                 "suspicious",
                 f"Reconstructions of {len(inputs)} stimuli are not shown to be more like their "
                 "own than like shuffled ones; a small likeness is not excluded.",
-                *found,
+                *result,
             )
         return Finding(
             "failed",
             f"Reconstructions of {len(inputs)} stimuli are no more like their own than like "
             "shuffled ones, in pixels, layout or the features of the package's own network.",
-            *found,
+            *result,
         )
 
 
@@ -274,16 +276,16 @@ def _by_judge(inputs: AuditInputs) -> tuple[str, FloatArray]:
 def _twins(inputs: AuditInputs) -> list[tuple[int, int]]:
     """Pairs of stimuli with one reconstruction and different pictures."""
     first: dict[str, int] = {}
-    found = []
+    result = []
     shared = set()
     for row, digest in enumerate(inputs.recon.digests):
         other = first.setdefault(digest, row)
         if other != row and inputs.truth.digests[other] != inputs.truth.digests[row]:
             if other not in shared:
-                found.append((other, row))
-            found.append((row, other))
+                result.append((other, row))
+            result.append((row, other))
             shared |= {row, other}
-    return found
+    return result
 
 
 def _shown(

@@ -77,13 +77,13 @@ def bands(truth: FloatArray, recon: FloatArray) -> list[list[Band]]:
     -------
     list of list of Band
     """
-    found = []
+    result = []
     for name, transform in (("cosine", _cosine), ("Fourier", _fourier)):
         t, radius = transform(truth)
         r, _ = transform(recon)
         ring = np.floor(radius).astype(np.int64)
         for place, channel in enumerate(CHANNELS):
-            left, power = _left(t[..., place], r[..., place], ring)
+            residual, power = _left(t[..., place], r[..., place], ring)
             octaves = []
             for low, high in itertools.pairwise(_EDGES):
                 inside = (ring >= low) & (ring < high)
@@ -91,26 +91,26 @@ def bands(truth: FloatArray, recon: FloatArray) -> list[list[Band]]:
                 if strength > _ALIVE:
                     # Half: coefficients of the Fourier transform come in pairs.
                     degrees = len(truth) * inside.sum() / 2
-                    error = float(left[inside].mean())
+                    error = float(residual[inside].mean())
                     octaves.append(Band(low, high, channel, name, strength, error, degrees))
             if octaves:
-                found.append(octaves)
-    return found
+                result.append(octaves)
+    return result
 
 
 def _cosine(values: FloatArray) -> tuple[NDArray[Any], FloatArray]:
     from scipy.fft import dctn
 
     side = values.shape[1]
-    found = dctn(values, axes=(1, 2), norm="ortho").reshape(len(values), -1, 3)
-    return found, np.hypot(*np.mgrid[:side, :side]).ravel()
+    result = dctn(values, axes=(1, 2), norm="ortho").reshape(len(values), -1, 3)
+    return result, np.hypot(*np.mgrid[:side, :side]).ravel()
 
 
 def _fourier(values: FloatArray) -> tuple[NDArray[Any], FloatArray]:
     side = values.shape[1]
-    found = np.fft.fft2(values, axes=(1, 2), norm="ortho").reshape(len(values), -1, 3)
+    result = np.fft.fft2(values, axes=(1, 2), norm="ortho").reshape(len(values), -1, 3)
     cycles = np.fft.fftfreq(side) * side
-    return found, 2 * np.hypot(*np.meshgrid(cycles, cycles)).ravel()
+    return result, 2 * np.hypot(*np.meshgrid(cycles, cycles)).ravel()
 
 
 def _left(
@@ -120,8 +120,8 @@ def _left(
     both = np.bincount(ring, (np.conj(r) * t).real.sum(axis=0))
     own = np.bincount(ring, np.square(np.abs(r)).sum(axis=0))
     gain = both / np.maximum(own, 1e-9)
-    left = np.square(np.abs(t - gain[ring] * r)).mean(axis=0)
-    return left, np.square(np.abs(t)).mean(axis=0)
+    residual = np.square(np.abs(t - gain[ring] * r)).mean(axis=0)
+    return residual, np.square(np.abs(t)).mean(axis=0)
 
 
 def rise(octaves: list[Band]) -> tuple[float, Band] | None:
@@ -145,12 +145,12 @@ def rise(octaves: list[Band]) -> tuple[float, Band] | None:
     """
     from scipy.stats import chi2
 
-    found: list[tuple[float, Band]] = []
+    result: list[tuple[float, Band]] = []
     for place, band in enumerate(octaves[:-1]):
         finer = max(other.error for other in octaves[place + 1 :])
         limit = band.degrees / chi2.ppf(0.001, band.degrees)
-        found.append((band.error * limit / max(finer, 1e-9), band))
-    return min(found, key=lambda each: each[0]) if found else None
+        result.append((band.error * limit / max(finer, 1e-9), band))
+    return min(result, key=lambda each: each[0]) if result else None
 
 
 def phases(truth: FloatArray, recon: FloatArray) -> list[tuple[float, float]]:
@@ -172,14 +172,14 @@ def phases(truth: FloatArray, recon: FloatArray) -> list[tuple[float, float]]:
     cosine = (np.conj(t) * r).real / size
     logs = [np.log(np.abs(each) + 1) for each in (t, r)]
     a, b = (each - each.mean(axis=0) for each in logs)
-    found = []
+    result = []
     for low, high in ((8, 16), (16, 32)):
         inside = (radius >= low) & (radius < high)
         if min(np.square(np.abs(each[:, inside])).mean() for each in (t, r)) > _ALIVE:
             below = np.sqrt(np.square(a[:, inside]).sum() * np.square(b[:, inside]).sum())
             both = (a[:, inside] * b[:, inside]).sum()
-            found.append((float(cosine[:, inside].mean()), float(both / max(below, 1e-9))))
-    return found
+            result.append((float(cosine[:, inside].mean()), float(both / max(below, 1e-9))))
+    return result
 
 
 def cell_shares(truth: FloatArray, recon: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -24,15 +24,15 @@ class SplitLeaks(Check):
     name = "split-leaks"
     title = "Stimuli on both sides of the split"
     question = "Is any stimulus, or the same picture under another id, in training and in test?"
-    settle = (
+    evidence_needed = (
         "A table of trials with the columns stimulus and role (train or test), and picture where "
         "several ids show one picture (as NSD's 73k ids and COCO's); or the training pictures."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         leaks: list[tuple[str, str, str]] = []
         elsewhere: list[tuple[str, str, str]] = []
-        looked: dict[str, int] = {}
+        counts: dict[str, int] = {}
         trials = inputs.trials
         if trials is not None and (train := trials.rows("train")) is not None:
             own = _test_names(inputs, trials)
@@ -44,20 +44,20 @@ class SplitLeaks(Check):
                     for key in own
                     if known.find(key) is None and (other := known.elsewhere(key)) is not None
                 ]
-                looked["training stimuli"] = len(known.exact)
-                looked["test stimuli"] = len(own)
+                counts["training stimuli"] = len(known.exact)
+                counts["test stimuli"] = len(own)
         if inputs.train is not None:
-            looked["training pictures"] = len(inputs.train)
-            looked["test pictures"] = len(inputs)
+            counts["training pictures"] = len(inputs.train)
+            counts["test pictures"] = len(inputs)
             leaks += [(own, other, "the very same pixels") for own, other in _same_pixels(inputs)]
-        if not looked:
+        if not counts:
             return inconclusive(
                 "Neither a table of trials with roles nor the training pictures is here."
             )
         leaks = list(dict.fromkeys(leaks))
-        found = {**looked, "stimuli on both sides": len({own for own, _, _ in leaks})}
+        result = {**counts, "stimuli on both sides": len({own for own, _, _ in leaks})}
         if not leaks and not elsewhere:
-            return Finding("passed", "No stimulus of the test is in training.", found)
+            return Finding("passed", "No stimulus of the test is in training.", result)
         table = EvidenceTable(
             ("in test", "in training", "how"), tuple((leaks or elsewhere)[:_MOST])
         )
@@ -66,16 +66,16 @@ class SplitLeaks(Check):
                 "suspicious",
                 f"{len(elsewhere)} test stimuli have the name of a training stimulus in another "
                 f"folder, the first {elsewhere[0][0]} that of {elsewhere[0][1]}.",
-                found,
+                result,
                 (table,),
             )
         first, other, how = leaks[0]
         written = f", as {other}: {how}" if "but for" in how else ""
         return Finding(
             "failed",
-            f"{found['stimuli on both sides']} test stimuli are in training too, the first "
+            f"{result['stimuli on both sides']} test stimuli are in training too, the first "
             f"{first}{written}.",
-            found,
+            result,
             (table,),
         )
 
@@ -92,8 +92,8 @@ def _test_names(inputs: AuditInputs, trials: TrialTable) -> list[str]:
 
 
 def _shared(own: list[str], known: Names) -> list[tuple[str, str, str]]:
-    found = [(key, other) for key in own if (other := known.find(key)) is not None]
-    return [(key, other, difference(key, other)) for key, other in found]
+    result = [(key, other) for key in own if (other := known.find(key)) is not None]
+    return [(key, other, difference(key, other)) for key, other in result]
 
 
 def _same_shown(trials: TrialTable, train: NDArray[np.bool_]) -> list[tuple[str, str, str]]:
@@ -106,14 +106,14 @@ def _same_shown(trials: TrialTable, train: NDArray[np.bool_]) -> list[tuple[str,
     shown = dict(zip(trials.picture[train].tolist(), trials.stimulus[train].tolist(), strict=True))
     known = Names(shown)
     pairs = zip(trials.picture[test].tolist(), trials.stimulus[test].tolist(), strict=True)
-    found = [
+    result = [
         (key, picture, other)
         for picture, key in dict.fromkeys(pairs)
         if (other := known.find(picture)) is not None
     ]
     return [
         (key, shown[other], f"both show picture {picture}")
-        for key, picture, other in found
+        for key, picture, other in result
         if key != shown[other]
     ]
 
@@ -123,13 +123,13 @@ def _same_pixels(inputs: AuditInputs) -> list[tuple[str, str]]:
     places: dict[str, list[int]] = {}
     for column, digest in enumerate(inputs.train.digests):
         places.setdefault(digest, []).append(column)
-    found = []
+    result = []
     for row, digest in enumerate(inputs.truth.digests):
         for column in places.get(digest, ()):
             if inputs.allowed is None or inputs.allowed[row, column]:
-                found.append((inputs.truth.ids[row], inputs.train.ids[column]))
+                result.append((inputs.truth.ids[row], inputs.train.ids[column]))
                 break
-    return found
+    return result
 
 
 @register_check
@@ -139,9 +139,9 @@ class RepeatsOverFolds(Check):
     name = "repeats-over-folds"
     title = "Repeats of a stimulus over folds"
     question = "Do repeats of one stimulus lie in different folds of a cross-validation?"
-    settle = "A table of trials with the columns stimulus and fold."
+    evidence_needed = "A table of trials with the columns stimulus and fold."
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         trials = inputs.trials
         if trials is None:
             return inconclusive("There is no table of trials.")
@@ -221,12 +221,12 @@ class ChosenStimuli(Check):
     name = "chosen-stimuli"
     title = "Score on a chosen part of the test set"
     question = "Is there a reconstruction of every test stimulus?"
-    settle = (
+    evidence_needed = (
         "A table of trials with the columns stimulus and role that names all test stimuli, and the "
         "reconstructions of all of them; or who chose these, and by what, before any was scored."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         trials = inputs.trials
         test = None if trials is None else trials.rows("test")
         if trials is None or test is None:

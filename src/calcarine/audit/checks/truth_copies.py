@@ -111,37 +111,37 @@ def measure(inputs: AuditInputs) -> Measures:
     Measures
     """
     truth, recon = opponent(inputs.truth.small), opponent(inputs.recon.small)
-    found: dict[str, Any] = {**_by_scale(bands(truth, recon)), **_by_region(truth, recon)}
+    result: dict[str, Any] = {**_by_scale(bands(truth, recon)), **_by_region(truth, recon)}
     rows = np.linspace(0, len(inputs) - 1, min(len(inputs), _READ)).astype(int)
-    left = curve_left((inputs.truth.full(row), inputs.recon.full(row)) for row in rows)
-    if left is not None:
-        found["curve"] = left
+    residual = curve_left((inputs.truth.full(row), inputs.recon.full(row)) for row in rows)
+    if residual is not None:
+        result["curve"] = residual
     apart = [
         (cosine, cosine**2 - amplitude, amplitude - cosine)
         for cosine, amplitude in phases(truth, recon)
     ]
     if apart:
-        found["phase"] = max((a for cosine, a, _ in apart if cosine >= PHASE), default=-np.inf)
-        found["amplitude"] = max(b for _, _, b in apart)
-    return Measures(**found)
+        result["phase"] = max((a for cosine, a, _ in apart if cosine >= PHASE), default=-np.inf)
+        result["amplitude"] = max(b for _, _, b in apart)
+    return Measures(**result)
 
 
 def _by_scale(measured: list[list[Band]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     rises = [each for octaves in measured if (each := rise(octaves)) is not None]
     near = [each for each in rises if each[1].share <= COPIED] or rises
     if near:
         ratio, band = min(near, key=lambda each: each[0])
-        found |= {"rise": ratio, "rise_share": band.share, "band": band}
+        result |= {"rise": ratio, "rise_share": band.share, "band": band}
     finest = [octaves[-1] for octaves in measured if octaves[-1].high == 32]
     if finest:
         best = min(finest, key=lambda band: band.share)
-        found |= {"fine": best.share, "fine_band": best}
-    return found
+        result |= {"fine": best.share, "fine_band": best}
+    return result
 
 
 def _by_region(truth: FloatArray, recon: FloatArray) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     share, error = cell_shares(truth, recon)
     if np.isfinite(share).sum() >= 4:
         ratios = np.maximum(
@@ -150,11 +150,11 @@ def _by_region(truth: FloatArray, recon: FloatArray) -> dict[str, Any]:
         ratios = np.where(share <= COPIED, ratios, np.inf)
         if np.isfinite(ratios).any():
             place = int(np.nanargmin(ratios))
-            found |= {"region": float(ratios[place]), "region_share": float(share[place])}
+            result |= {"region": float(ratios[place]), "region_share": float(share[place])}
     own = _one_region(detail_cells(truth, recon))
     # A region that another truth shares, such as a frame or a background, says nothing.
     other = max(_one_region(detail_cells(truth, recon, shift)).mean() for shift in (1, 2))
-    return {**found, "cells": max(0.0, float(own.mean() - other))}
+    return {**result, "cells": max(0.0, float(own.mean() - other))}
 
 
 def _one_region(cells: FloatArray) -> NDArray[np.bool_]:
@@ -164,7 +164,7 @@ def _one_region(cells: FloatArray) -> NDArray[np.bool_]:
     return known & (np.nanmax(filled, axis=1) >= CELL) & (np.nanmedian(filled, axis=1) <= REST)
 
 
-def reasons(found: Measures) -> list[tuple[Verdict, str]]:
+def reasons(result: Measures) -> list[tuple[Verdict, str]]:
     """What speaks for a copy, each with the verdict that it deserves.
 
     Parameters
@@ -175,40 +175,41 @@ def reasons(found: Measures) -> list[tuple[Verdict, str]]:
     -------
     list of (verdict, str)
     """
-    said: list[tuple[Verdict, str]] = []
+    sentences: list[tuple[Verdict, str]] = []
 
     def say(sure: bool, text: str) -> None:
-        said.append(("failed" if sure else "suspicious", text))
+        sentences.append(("failed" if sure else "suspicious", text))
 
-    if found.rise <= RISE and found.rise_share <= COPIED:
+    if result.rise <= RISE and result.rise_share <= COPIED:
         say(
-            found.rise <= RISE / 2,
-            f"at {found.band} one filter turns them into the truth but for {found.rise_share:.1%}, "
-            "and the error rises towards finer scales; errors of decoders fall",
+            result.rise <= RISE / 2,
+            f"at {result.band} a linear filter predicts the ground truth from them up to "
+            f"{result.rise_share:.1%} of its power, and the error rises towards finer scales, whereas "
+            "the error of decoders falls",
         )
-    if found.fine <= FINE:
+    if result.fine <= FINE:
         say(
-            found.fine <= FINE / 2,
-            f"at {found.fine_band} they hold the truth's detail but for {found.fine:.1%}",
+            result.fine <= FINE / 2,
+            f"at {result.fine_band} they hold the truth's detail but for {result.fine:.1%}",
         )
-    if found.curve <= CURVE:
+    if result.curve <= CURVE:
         say(True, "a curve turns the truth's grey values into theirs")
-    if found.phase >= LESS:
+    if result.phase >= LESS:
         say(False, "they have the truth's phases with amplitudes of their own")
-    if found.amplitude >= MORE:
+    if result.amplitude >= MORE:
         say(False, "they have the truth's amplitudes with phases of their own")
-    if found.region <= REGION and found.region_share <= COPIED:
+    if result.region <= REGION and result.region_share <= COPIED:
         say(
-            found.region <= REGION / 2,
-            f"in one region {1 - found.region_share:.1%} of the truth is in them, much more than "
+            result.region <= REGION / 2,
+            f"in one region {1 - result.region_share:.1%} of the truth is in them, much more than "
             "elsewhere",
         )
-    if found.cells >= SHARE:
+    if result.cells >= SHARE:
         say(
-            found.cells >= 0.5,
-            f"{found.cells:.0%} of them hold the truth's detail in one region alone",
+            result.cells >= 0.5,
+            f"{result.cells:.0%} of them hold the truth's detail in one region alone",
         )
-    return said
+    return sentences
 
 
 @register_check
@@ -221,21 +222,21 @@ class TruthCopies(Check):
         "Do reconstructions know more of their own truth, at one scale, in one region or in all, "
         "than a decoder could?"
     )
-    settle = (
+    evidence_needed = (
         "The code that made the pictures, run by another person on a test stimulus whose picture "
         "it cannot reach."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         if len(inputs) < _FEWEST:
             return inconclusive(
                 f"{len(inputs)} test stimuli are too few for a comparison of scales."
             )
-        found = measure(inputs)
-        said = reasons(found)
-        numbers: dict[str, object] = {"reconstructions": len(inputs), **found.numbers()}
+        result = measure(inputs)
+        sentences = reasons(result)
+        numbers: dict[str, object] = {"reconstructions": len(inputs), **result.numbers()}
         table = _table(inputs)
-        if not said:
+        if not sentences:
             return Finding(
                 "passed",
                 "Errors fall from coarse to fine scales as those of decoders do, and no scale, "
@@ -243,8 +244,8 @@ class TruthCopies(Check):
                 numbers,
                 (table,),
             )
-        verdict: Verdict = "failed" if any(v == "failed" for v, _ in said) else "suspicious"
-        sentence = "; ".join(text for _, text in said)
+        verdict: Verdict = "failed" if any(v == "failed" for v, _ in sentences) else "suspicious"
+        sentence = "; ".join(text for _, text in sentences)
         return Finding(
             verdict,
             f"Reconstructions hold parts of their truth: {sentence}.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calcarine.audit.selftest.cases import PLANTED, Planted
+from calcarine.audit.selftest.cases import CASES, SelfTestCase
 from calcarine.audit.selftest.detection import HEADINGS, Detection, detect
 
-__all__ = ["HEADINGS", "PLANTED", "Detection", "Planted", "detect"]
+__all__ = ["CASES", "HEADINGS", "Detection", "SelfTestCase", "detect"]

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from calcarine.audit.inputs import AuditInputs, PictureSet, SampleChoice
-from calcarine.audit.selftest.simulated_study import Array, ToyStudy, claimed
+from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy, reported
 
 
 @dataclass(frozen=True)
-class Planted:
+class SelfTestCase:
     """A mistake, or an honest pipeline.
 
     Parameters
@@ -41,11 +41,11 @@ class Planted:
     numbers: bool = False
 
 
-PLANTED: list[Planted] = []
+CASES: list[SelfTestCase] = []
 Make = Callable[[int], AuditInputs]
 
 
-def plant(
+def register_case(
     name: str,
     check: str,
     hidden: bool = False,
@@ -55,7 +55,7 @@ def plant(
     """Register a function that makes the inputs of a claim."""
 
     def keep(make: Make) -> Make:
-        PLANTED.append(Planted(name, check, make, hidden, allowed, numbers))
+        CASES.append(SelfTestCase(name, check, make, hidden, allowed, numbers))
         return make
 
     return keep
@@ -68,18 +68,18 @@ def stack(pictures: PictureSet) -> Array:
     )
 
 
-def show(inputs: AuditInputs, chosen: Array, blind: Array | None = None) -> AuditInputs:
+def show(inputs: AuditInputs, chosen: Array, reapplied: Array | None = None) -> AuditInputs:
     """The claim with the chosen samples as reconstructions."""
     assert inputs.choice is not None
     samples = inputs.choice.samples
     images = np.stack([samples.full(row, int(s)) for row, s in enumerate(chosen)])
-    return replace(shown_as(inputs, images), choice=SampleChoice(samples, chosen, blind))
+    return replace(shown_as(inputs, images), choice=SampleChoice(samples, chosen, reapplied))
 
 
 def shown_as(inputs: AuditInputs, images: Array) -> AuditInputs:
     """The claim with other reconstructions, and the numbers that these give."""
     recon = PictureSet.of(inputs.truth.ids, images)
-    return replace(inputs, recon=recon, choice=None, numbers=claimed(inputs.truth, recon))
+    return replace(inputs, recon=recon, choice=None, numbers=reported(inputs.truth, recon))
 
 
 def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInputs:
@@ -88,7 +88,7 @@ def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInput
     return shown_as(inputs, np.rint(images).astype(np.uint8))
 
 
-def with_pictures(toy: ToyStudy, extra: Array) -> PictureSet:
+def with_pictures(toy: SimulatedStudy, extra: Array) -> PictureSet:
     """The training pictures and some more."""
     ids = [*toy.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
     return PictureSet.of(ids, np.concatenate([toy.images[: toy.n_train], extra]))
@@ -107,15 +107,15 @@ def both(inputs: AuditInputs) -> tuple[Array, Array]:
 
 def as_jpeg(images: Array, quality: int) -> Array:
     """Pictures as they come back from a file with loss."""
-    found = []
+    result = []
     for image in images:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-        found.append(np.asarray(Image.open(buffer)))
-    return np.stack(found)
+        result.append(np.asarray(Image.open(buffer)))
+    return np.stack(result)
 
 
-def nearest_training_pictures(toy: ToyStudy, values: Array) -> Array:
+def nearest_training_pictures(toy: SimulatedStudy, values: Array) -> Array:
     """For each prediction the training picture whose latents are nearest."""
     away = np.square(values[:, None] - toy.latents[None, : toy.n_train]).sum(axis=2)
     return np.asarray(toy.images[: toy.n_train][away.argmin(axis=1)])

@@ -9,7 +9,7 @@ import calcarine.audit.selftest.injected_copies
 import calcarine.audit.selftest.injected_errors  # noqa: F401 (they register)
 from calcarine.audit.binomial import share
 from calcarine.audit.runner import audit, checks
-from calcarine.audit.selftest.cases import PLANTED, Planted
+from calcarine.audit.selftest.cases import CASES, SelfTestCase
 
 FLAGS = ("failed", "suspicious")
 # What "most seeds" means: some checks are tests on few stimuli, which luck can hide.
@@ -22,10 +22,10 @@ class Detection:
 
     Parameters
     ----------
-    planted : Planted
+    planted : SelfTestCase
     n : int
         Seeds.
-    found : int
+    flagged : int
         Times that the check for it failed or was suspicious; of an honest pipeline, times that
         any check was that may not flag it.
     inconclusive : int
@@ -34,9 +34,9 @@ class Detection:
         Other checks that failed or were suspicious, with how often.
     """
 
-    planted: Planted
+    case: SelfTestCase
     n: int
-    found: int
+    flagged: int
     inconclusive: int
     also: dict[str, int]
 
@@ -47,34 +47,34 @@ class Detection:
         A mistake is found in at least three of four seeds, one that no output shows is never
         judged, and an honest pipeline is never flagged.
         """
-        if not self.planted.check:
-            return self.found == 0
-        if self.planted.hidden:
+        if not self.case.check:
+            return self.flagged == 0
+        if self.case.hidden:
             return self.inconclusive == self.n
-        return self.found >= _MOST * self.n
+        return self.flagged >= _MOST * self.n
 
     def row(self) -> tuple[str, str, str, str, str]:
         """For a table: mistake, check, how often, interval, and what else was flagged."""
-        low, high = share(self.found, self.n)
-        told = f"{self.found} of {self.n}"
-        if self.planted.hidden:
-            told += f"; inconclusive: {self.inconclusive} of {self.n}"
+        low, high = share(self.flagged, self.n)
+        text = f"{self.flagged} of {self.n}"
+        if self.case.hidden:
+            text += f"; inconclusive: {self.inconclusive} of {self.n}"
         also = ", ".join(f"{name} {times}" for name, times in self.also.items())
-        allowed = " and ".join(self.planted.allowed)
-        asked = self.planted.check or (f"any but {allowed}" if allowed else "any")
+        allowed = " and ".join(self.case.allowed)
+        requested = self.case.check or (f"any but {allowed}" if allowed else "any")
         return (
-            self.planted.name,
-            asked,
-            told,
+            self.case.name,
+            requested,
+            text,
             f"{low:.0%} to {high:.0%}",
             also,
         )
 
 
-def _asked(planted: Planted) -> list[str]:
+def _asked(case: SelfTestCase) -> list[str]:
     """All checks, the slow one of claimed numbers only where it is at stake."""
     slow = "numbers-from-pictures"
-    return [name for name in checks() if name != slow or planted.numbers or planted.check == slow]
+    return [name for name in checks() if name != slow or case.numbers or case.check == slow]
 
 
 HEADINGS = ("planted", "check", "flagged", "95 % interval", "other checks that flagged")
@@ -82,7 +82,7 @@ HEADINGS = ("planted", "check", "flagged", "95 % interval", "other checks that f
 
 def detect(
     seeds: Sequence[int],
-    planted: Sequence[Planted] | None = None,
+    case: Sequence[SelfTestCase] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Detection]:
     """Plant each mistake with each seed and audit the outcome.
@@ -90,7 +90,7 @@ def detect(
     Parameters
     ----------
     seeds : sequence of int
-    planted : sequence of Planted, optional
+    planted : sequence of SelfTestCase, optional
         All by default.
     progress : callable, optional
         Called with the name of each mistake.
@@ -99,8 +99,8 @@ def detect(
     -------
     list of Detection
     """
-    found = []
-    for each in PLANTED if planted is None else planted:
+    result = []
+    for each in CASES if case is None else case:
         if progress is not None:
             progress(each.name)
         hits = inconclusive = 0
@@ -114,5 +114,5 @@ def detect(
             for name in flagged:
                 also[name] += name != each.check
         others = {name: times for name, times in also.items() if times}
-        found.append(Detection(each, len(seeds), int(hits), int(inconclusive), others))
-    return found
+        result.append(Detection(each, len(seeds), int(hits), int(inconclusive), others))
+    return result

@@ -17,10 +17,10 @@ from scipy.ndimage import gaussian_filter
 
 from calcarine.audit.inputs import (
     AuditInputs,
-    ClaimedScore,
     FitStatistics,
     PictureSet,
     Prediction,
+    ReportedScore,
     SampleChoice,
     Selection,
     TrialTable,
@@ -32,7 +32,7 @@ PENALTY = 60.0
 
 
 @dataclass
-class ToyStudy:
+class SimulatedStudy:
     """One made-up experiment; its parts can be changed before `inputs` is asked for.
 
     Parameters
@@ -59,7 +59,7 @@ class ToyStudy:
     scale_with_test: bool = False
     components_with_test: bool = False
     chosen_on_test: Literal["", "penalties", "voxels", "repeats"] = ""
-    change_predictions: Callable[[Array, ToyStudy], Array] | None = None
+    change_predictions: Callable[[Array, SimulatedStudy], Array] | None = None
 
     def __post_init__(self) -> None:
         rng = self.rng = np.random.default_rng([self.seed, 7])
@@ -108,7 +108,7 @@ class ToyStudy:
     def scaled(self) -> Array:
         """Responses z-scored by session; sets ``statistics`` too."""
         values = np.empty_like(self.raw)
-        found = []
+        result = []
         for session in range(SESSIONS):
             inside = self.session == session
             train, both = self.raw[inside & self.is_train], self.raw[inside]
@@ -119,8 +119,8 @@ class ToyStudy:
             for what, stored, make in (("mean", mean, np.mean), ("scale", scale, np.std)):
                 by_train, by_all = (np.asarray(make(rows, axis=0)) for rows in (train, both))
                 name = f"{what} of session {session}"
-                found.append(FitStatistics(name, stored, by_train, by_all, unit))
-        self.statistics = found
+                result.append(FitStatistics(name, stored, by_train, by_all, unit))
+        self.statistics = result
         return values
 
     @cached_property
@@ -198,13 +198,13 @@ class ToyStudy:
 
     def predict(self, rows: Array) -> Array:
         """Latents of some test stimuli, predicted from these alone."""
-        found = self.decoder(self.test_responses[rows])
-        return found if self.change_predictions is None else self.change_predictions(found, self)
+        result = self.decoder(self.test_responses[rows])
+        return result if self.change_predictions is None else self.change_predictions(result, self)
 
     def trials(self, **columns: Any) -> TrialTable:
         """The honest table of trials, with changed columns."""
         names = np.array(self.train_ids + self.test_ids)
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "stimulus": names[self.shown],
             "role": np.where(self.is_train, "train", "test"),
             "session": self.session,
@@ -212,7 +212,7 @@ class ToyStudy:
             "picture": np.array([f"p{i}" for i in range(len(names))])[self.shown],
             "pretrain": self.is_train,
         }
-        return TrialTable(**{**found, **columns})
+        return TrialTable(**{**result, **columns})
 
     def inputs(self) -> AuditInputs:
         """The honest claim, with everything that an audit can use."""
@@ -245,17 +245,17 @@ class ToyStudy:
             ),
             choice=SampleChoice(everything, np.zeros(self.n_test, np.int64)),
             others={"low-level": PictureSet.of(self.test_ids, low)},
-            numbers=claimed(test, PictureSet.of(self.test_ids, samples[:, 0])),
+            numbers=reported(test, PictureSet.of(self.test_ids, samples[:, 0])),
             simulated=True,
             seed=self.seed,
             given=("everything, made up",),
         )
 
 
-def of_components(count: int) -> Callable[[Array, ToyStudy], Array]:
+def of_components(count: int) -> Callable[[Array, SimulatedStudy], Array]:
     """A change of predictions to those of the leading principal components of training."""
 
-    def leading(values: Array, toy: ToyStudy) -> Array:
+    def leading(values: Array, toy: SimulatedStudy) -> Array:
         train = toy.latents[: toy.n_train]
         axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:count]
         return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
@@ -263,16 +263,16 @@ def of_components(count: int) -> Callable[[Array, ToyStudy], Array]:
     return leading
 
 
-def claimed(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[ClaimedScore, ...]:
+def reported(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[ReportedScore, ...]:
     """PixCorr and SSIM of the protocol "calcarine" as a paper would print them."""
-    from calcarine.audit.claimed_scores import definitions
+    from calcarine.audit.reported_scores import definitions
 
-    found = []
+    result = []
     for definition in definitions({"pixcorr", "ssim"}):
         if definition.protocol == "calcarine":
             each = np.stack(
                 [definition.measure(truth, recon, s) for s in range(recon.samples)], axis=1
             )
             value = float((each.max(axis=1) if best else each[:, 0]).mean())
-            found.append(ClaimedScore(definition.family, round(value, 3), 3))
-    return tuple(found)
+            result.append(ReportedScore(definition.family, round(value, 3), 3))
+    return tuple(result)

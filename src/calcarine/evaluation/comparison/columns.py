@@ -38,11 +38,11 @@ class ImageScores:
     def by(self, content: bool) -> dict[str, float]:
         """Score of each image by its content or its id; equal pictures get their mean."""
         keys = self.pictures if content and self.pictures is not None else self.ids
-        found: dict[str, list[float]] = {}
+        result: dict[str, list[float]] = {}
         for key, value in zip(keys, self.values, strict=True):
-            found.setdefault(key, []).append(value)
+            result.setdefault(key, []).append(value)
         # Sorted, so that what images are called and their order change no test.
-        return {key: float(np.mean(found[key])) for key in (sorted(found) if content else found)}
+        return {key: float(np.mean(result[key])) for key in (sorted(result) if content else result)}
 
 
 @dataclass
@@ -68,20 +68,20 @@ class Column:
 
 def differences(record: Record, other: Record) -> tuple[str, ...]:
     """In what two scores cannot be compared, in words; empty where they can."""
-    found = []
+    result = []
     if record["protocol"] != other["protocol"] or record["protocol"] is None:
-        found.append(f"protocol {record['protocol'] or 'not known'}")
+        result.append(f"protocol {record['protocol'] or 'not known'}")
     if record["metric"] != other["metric"]:
-        found.append(record["metric"])
+        result.append(record["metric"])
     if record["pool"] != other["pool"]:
-        found.append(f"pool {record['pool'] or 'not known'}")
+        result.append(f"pool {record['pool'] or 'not known'}")
     if not _same_test_set(record, other):
-        found.append(f"test set {record['test_set'] or 'without a name'}")
+        result.append(f"test set {record['test_set'] or 'without a name'}")
     # A published score does not say which weights it was made with.
     weights, others = record.get("networks") or {}, other.get("networks") or {}
-    unlike = [name for name in weights if weights[name] != others.get(name, weights[name])]
-    found += [f"weights of {name}" for name in unlike]
-    return tuple(found)
+    differing = [name for name in weights if weights[name] != others.get(name, weights[name])]
+    result += [f"weights of {name}" for name in differing]
+    return tuple(result)
 
 
 def _same_test_set(a: Record, b: Record) -> bool:
@@ -119,10 +119,10 @@ def read_columns(files: Sequence[ScoreFile], n_boot: int, seed: int) -> list[Col
             parts.setdefault(method, []).append((file, records))
     columns = []
     labels = _labels([file.path for file in files])
-    for method, found in parts.items():
-        subjects = [file.subject for file, _ in found]
-        together = None not in subjects and len(set(subjects)) == len(found)
-        groups = [found] if together or len(found) == 1 else [[part] for part in found]
+    for method, result in parts.items():
+        subjects = [file.subject for file, _ in result]
+        together = None not in subjects and len(set(subjects)) == len(result)
+        groups = [result] if together or len(result) == 1 else [[part] for part in result]
         for group in groups:
             name = method if len(groups) == 1 else f"{method} ({labels[group[0][0].path]})"
             group.sort(key=lambda part: part[0].subject or "")
@@ -134,9 +134,9 @@ def _labels(paths: Sequence[Path]) -> dict[Path, str]:
     """Names of files, with as many of their folders as tell them apart."""
     whole = {path: path.resolve().with_suffix("").parts for path in paths}
     for depth in range(1, max(map(len, whole.values()), default=0) + 1):
-        found = {path: "/".join(parts[-depth:]) for path, parts in whole.items()}
-        if len(set(found.values())) == len(found):
-            return found
+        result = {path: "/".join(parts[-depth:]) for path, parts in whole.items()}
+        if len(set(result.values())) == len(result):
+            return result
     return {path: str(path) for path in paths}
 
 
@@ -152,10 +152,10 @@ def _column(
         for record in records:
             key = (record["protocol"], record["metric"])
             first = column.records.setdefault(key, dict(record))
-            unlike = [d for d in differences(record, first) if not d.startswith("test set")]
-            if unlike:
+            differing = [d for d in differences(record, first) if not d.startswith("test set")]
+            if differing:
                 raise CalcarineError(
-                    f"the subjects of {method!r} were scored differently ({unlike[0]} in "
+                    f"the subjects of {method!r} were scored differently ({differing[0]} in "
                     f"{file.path}): score them alike, or give them different method names."
                 )
             values = file.per_image.get(method, {}).get(record["protocol"], {}).get(key[1])
@@ -175,7 +175,7 @@ def _column(
 def _joined(
     record: Record, scores: list[ImageScores], subjects: int, n_boot: int, seed: int
 ) -> Record:
-    values = [np.asarray(found.values) for found in scores]
+    values = [np.asarray(matches.values) for matches in scores]
     result = hierarchical_bootstrap(values, n_boot, seed=seed)
     return record | {
         "value": result.value,

@@ -110,12 +110,12 @@ def concept(metric: str) -> str:
 def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dict[str, Cell]]]:
     common = set.intersection(*({key[0] for key in column.records} for column in columns))
     if not common or None in common:
-        told = "; ".join(
+        text = "; ".join(
             f"{column.name}: " + ", ".join(sorted({k[0] or "not known" for k in column.records}))
             for column in columns
         )
         raise CalcarineError(
-            f"these scores have no protocol in common ({told}): score all of them by one "
+            f"these scores have no protocol in common ({text}): score all of them by one "
             "protocol, or give --mix to see them side by side, marked."
         )
     rest = sorted({str(key[0]) for column in columns for key in column.records} - common)
@@ -132,11 +132,11 @@ def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dic
             if record is None:
                 continue
             first = first or record
-            unlike = differences(record, first)
-            if unlike:
+            differing = differences(record, first)
+            if differing:
                 raise CalcarineError(
                     f"{column.name} and {first['method']} cannot stand in one table, for "
-                    f"{key[1]!r} differs ({unlike[0]}): score them alike, "
+                    f"{key[1]!r} differs ({differing[0]}): score them alike, "
                     "name the test set with --test-set, or give --mix."
                 )
             cells[column.name] = Cell(record)

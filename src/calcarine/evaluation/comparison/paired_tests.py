@@ -12,9 +12,9 @@ from calcarine.evaluation.statistics.intervals import hierarchical_bootstrap
 from calcarine.evaluation.statistics.permutation import smallest_p
 from calcarine.evaluation.statistics.significance import (
     ALPHA,
-    enough,
     holm,
     paired_difference,
+    required_size,
     share_of_signs,
     signed_rank_p,
 )
@@ -37,7 +37,7 @@ def paired_tests(
     list of dict
         See `ScoreComparison`.
     """
-    found = []
+    matches = []
     bare = [column.name for column in columns if not column.scores]
     if bare:
         notes.append(f"{', '.join(bare)}: not tested, for there are no scores of single images.")
@@ -57,7 +57,7 @@ def paired_tests(
                 untested.setdefault(result, []).append(key[1])
                 continue
             head = {"protocol": key[0], "metric": key[1], "a": a.name, "b": b.name}
-            found.append(head | result)
+            matches.append(head | result)
         notes += [
             f"{a.name} and {b.name} are not tested on {_some(metrics)}: {why}."
             for why, metrics in untested.items()
@@ -67,28 +67,30 @@ def paired_tests(
                 f"{a.name} and {b.name} are paired by the names of images, for files of an older "
                 "version do not record what the images are; score again to pair by content."
             )
-    for protocol in {test["protocol"] for test in found}:
-        family = [test for test in found if test["protocol"] == protocol]
+    for protocol in {test["protocol"] for test in matches}:
+        family = [test for test in matches if test["protocol"] == protocol]
         for name in ("p", "p_signed_rank"):
             for test, p in zip(family, holm([test[name] for test in family]), strict=True):
                 test[f"{name}_holm"] = float(p)
-        notes += _too_few(protocol, family, n_permutations)
-    return found
+        notes += _sample_size_notes(protocol, family, n_permutations)
+    return matches
 
 
-def _too_few(protocol: str, family: list[dict[str, Any]], n_permutations: int) -> list[str]:
+def _sample_size_notes(
+    protocol: str, family: list[dict[str, Any]], n_permutations: int
+) -> list[str]:
     """Say it where no difference, however clear, could have been significant."""
     n, tests = max(test["n"] for test in family), len(family)
     least = tests * smallest_p(n_permutations, share_of_signs(n))
     if least <= ALPHA:
         return []
-    images, flips = enough(n, n_permutations, tests, ALPHA, share_of_signs)
-    wanted = [f"at least {images} images"] if images > n else []
-    wanted += [f"at least {flips} sign flips"] if flips > n_permutations else []
+    images, flips = required_size(n, n_permutations, tests, ALPHA, share_of_signs)
+    required = [f"at least {images} images"] if images > n else []
+    required += [f"at least {flips} sign flips"] if flips > n_permutations else []
     return [
         f"Tests of {protocol} are inconclusive: with {n} images, {n_permutations} sign flips and a "
         f"correction for {tests} tests p is at least {min(1.0, least):.2g} for any difference; use "
-        f"{' and '.join(wanted)}."
+        f"{' and '.join(required)}."
     ]
 
 
@@ -110,8 +112,8 @@ def _why_no_test(key: Key, a: Column, b: Column) -> str | None:
         return "medians are not tested"
     if key not in a.scores or key not in b.scores:
         return "it has no scores of single images"
-    unlike = differences(a.records[key], b.records[key])
-    return f"the scores are not comparable ({', '.join(unlike)})" if unlike else None
+    differing = differences(a.records[key], b.records[key])
+    return f"the scores are not comparable ({', '.join(differing)})" if differing else None
 
 
 def _some(names: list[str]) -> str:

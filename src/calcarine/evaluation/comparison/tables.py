@@ -9,7 +9,7 @@ from calcarine.evaluation.results.tables import number, p_text
 
 
 def comparison_table(
-    found: ScoreComparison,
+    result: ScoreComparison,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
     """A comparison for reading.
 
@@ -26,9 +26,9 @@ def comparison_table(
     marks: dict[str, str] = {}
     rows = []
     doubtful = False
-    for metric, by_column in found.rows:
+    for metric, by_column in result.rows:
         texts = [metric]
-        for name in found.columns:
+        for name in result.columns:
             cell = by_column.get(name)
             if cell is None:
                 texts.append("–")
@@ -47,18 +47,18 @@ def comparison_table(
     footnotes = [f"({letter}) not comparable: {what}." for what, letter in marks.items()]
     if doubtful:
         footnotes.append("? not compared with the paper: do not quote.")
-    footnotes += found.notes
+    footnotes += result.notes
     footnotes += [
         f"{t['metric']} ({t['protocol']}): {t['a']} less {t['b']} is {t['difference']:+.3f} "
         f"[{t['ci_low']:+.3f}, {t['ci_high']:+.3f}], {p_text(t['p_holm'])} after Holm "
         f"(signed ranks: {p_text(t['p_signed_rank_holm'])}), "
         f"{t['n']} images."
-        for t in found.tests
+        for t in result.tests
     ]
-    return ("metric", *found.columns), rows, footnotes
+    return ("metric", *result.columns), rows, footnotes
 
 
-def comparison_content(found: ScoreComparison) -> dict[str, Any]:
+def comparison_content(result: ScoreComparison) -> dict[str, Any]:
     """A comparison as JSON can hold it."""
     rows = [
         {
@@ -68,9 +68,9 @@ def comparison_content(found: ScoreComparison) -> dict[str, Any]:
                 for name, cell in by_column.items()
             },
         }
-        for metric, by_column in found.rows
+        for metric, by_column in result.rows
     ]
-    return {"columns": found.columns, "rows": rows, "tests": found.tests, "notes": found.notes}
+    return {"columns": result.columns, "rows": rows, "tests": result.tests, "notes": result.notes}
 
 
 def _letter(index: int) -> str:

@@ -44,15 +44,15 @@ def read_arrays(path: str | Path, name: str | None = None) -> dict[str, NDArray[
     path = Path(path)
     if not path.is_file():
         raise CalcarineError(f"There is no file {path}; check its name.")
-    found = _torch(path) if path.suffix.lower() in _TORCH else _numpy(path)
-    if isinstance(found, dict):
-        return found
+    result = _torch(path) if path.suffix.lower() in _TORCH else _numpy(path)
+    if isinstance(result, dict):
+        return result
     if name is None:
         raise CalcarineError(
-            f"{path} holds one array without a name, of shape {found.shape}; write it with "
+            f"{path} holds one array without a name, of shape {result.shape}; write it with "
             "its name, such as numpy.savez(FILE, image_embeddings=array)."
         )
-    return {name: found}
+    return {name: result}
 
 
 def read_stack(path: str | Path, what: str = "pictures") -> NDArray[Any]:
@@ -109,22 +109,22 @@ def _of_tensor(tensor: Any) -> NDArray[Any]:
 def _numpy(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
     try:
         try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            result = np.load(path, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
             raise _objects(path, "it", error) from None
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {name: _member(path, found, name) for name in found.files}
+        if isinstance(result, np.ndarray):
+            return result
+        with result:
+            return {name: _member(path, result, name) for name in result.files}
     except CalcarineError:
         raise
     except Exception as error:  # damaged archives raise errors of many kinds
         raise _broken(path, error) from None
 
 
-def _member(path: Path, found: Any, name: str) -> NDArray[Any]:
+def _member(path: Path, result: Any, name: str) -> NDArray[Any]:
     try:
-        return np.asarray(found[name])
+        return np.asarray(result[name])
     except ValueError as error:
         raise _objects(path, f"the array {name!r}", error) from None
 
@@ -177,7 +177,7 @@ def _torch(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
     )
 
 
-def in_order(
+def align_rows(
     arrays: Mapping[str, NDArray[Any]], ids: Sequence[str], skip: Sequence[str] = ()
 ) -> dict[str, NDArray[Any]]:
     """Rows of arrays in the order of the stimuli.
@@ -202,12 +202,12 @@ def in_order(
     CalcarineError
         If ``ids`` do not name every stimulus once, or the order is not clear without them.
     """
-    found = {name: array for name, array in arrays.items() if name != "ids"}
-    own = {n for n, array in found.items() if array.ndim and len(array) == len(ids)} - set(skip)
+    result = {name: array for name, array in arrays.items() if name != "ids"}
+    own = {n for n, array in result.items() if array.ndim and len(array) == len(ids)} - set(skip)
     if not own:
-        return found
+        return result
     order = _named_rows(arrays["ids"], ids) if "ids" in arrays else _sorted_rows(ids)
-    return {name: array[order] if name in own else array for name, array in found.items()}
+    return {name: array[order] if name in own else array for name, array in result.items()}
 
 
 def _named_rows(names: NDArray[Any], ids: Sequence[str]) -> list[int]:
@@ -229,7 +229,8 @@ def _sorted_rows(ids: Sequence[str]) -> list[int]:
         return numbers
     by_text = sorted(range(len(ids)), key=lambda row: ids[row])
     by_number = sorted(
-        range(len(ids)), key=lambda row: re.sub(r"\d+", lambda found: found[0].zfill(20), ids[row])
+        range(len(ids)),
+        key=lambda row: re.sub(r"\d+", lambda result: result[0].zfill(20), ids[row]),
     )
     if by_text != by_number:
         raise CalcarineError(

@@ -20,7 +20,7 @@ from calcarine.evaluation.inputs.image_stacks import (
     from_array,
     from_files,
 )
-from calcarine.evaluation.inputs.pairing import originals, paired
+from calcarine.evaluation.inputs.pairing import ground_truth_files, pair_files
 from calcarine.files.parquet import read_parquet
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES, check_picture, read_picture
 
@@ -69,9 +69,9 @@ def open_folders(
             )
         ids = [str(row) for row in range(len(truths))]
     else:
-        wanted, notes = _ground_truths(truth, images)
-        ids = sorted(wanted)
-        truths = from_files([[wanted[key]] for key in ids])
+        required, notes = _ground_truths(truth, images)
+        ids = sorted(required)
+        truths = from_files([[required[key]] for key in ids])
     if len(ids) < 2:
         raise CalcarineError(
             f"{truth} holds {len(ids)} picture to score, and at least 2 are needed: add pictures."
@@ -82,7 +82,7 @@ def open_folders(
         made, more = _pair(ids, truth, images)
         notes = notes + more
     if not is_stack(truth):
-        _check_readable([wanted[key] for key in ids])
+        _check_readable([required[key] for key in ids])
     return ImageFolder(TestSet(truths, ids, test_set), {name: made}, tuple(notes))
 
 
@@ -94,21 +94,21 @@ def is_stack(path: Path) -> bool:
 def _ground_truths(truth: Path, images: Path) -> tuple[dict[str, Path], list[str]]:
     files = _by_stem(truth)
     if not images.is_dir():
-        return originals(files, truth)
+        return ground_truth_files(files, truth)
     same = truth.resolve() == images.resolve()
     if not same and set(files) <= set(_by_stem(images)):
         return files, []
-    return originals(files, truth)
+    return ground_truth_files(files, truth)
 
 
 def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[ImageStack, list[str]]:
     files = _by_stem(images)
-    found = paired(ids, files, images)
-    made = found.made
+    result = pair_files(ids, files, images)
+    made = result.made
     absent = [name for name in ids if not made[name]]
     for names, problem, mend in (
         (absent, f"no picture in {images}", "make them, or remove them from the ground truths"),
-        (found.strangers, f"no ground truth in {truth}", "remove or rename them"),
+        (result.unmatched, f"no ground truth in {truth}", "remove or rename them"),
     ):
         if names:
             owner = "ground truths have" if names is absent else f"pictures of {images} have"
@@ -117,7 +117,7 @@ def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[ImageStack, li
     _check_samples(ids, made, images)
     paths = [[made[name][key] for key in sorted(made[name])] for name in ids]
     _check_readable([path for row in paths for path in row])
-    return from_files(paths), found.notes
+    return from_files(paths), result.notes
 
 
 def _rows(stack: ImageStack, ids: Sequence[str], truth: Path, images: Path) -> ImageStack:
@@ -223,14 +223,14 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     for path in picture_files(folder):
-        if path.stem in found:
+        if path.stem in result:
             raise CalcarineError(
-                f"{folder} holds both {found[path.stem].name} and {path.name}: keep one of them."
+                f"{folder} holds both {result[path.stem].name} and {path.name}: keep one of them."
             )
-        found[path.stem] = path
-    return found
+        result[path.stem] = path
+    return result
 
 
 def _check_samples(ids: Sequence[str], made: Mapping[str, Mapping[int, Path]], where: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.names import loose_name
 
-__all__ = ["Paired", "originals", "paired"]
+__all__ = ["PairedFiles", "ground_truth_files", "pair_files"]
 
 _SAMPLE = re.compile(r"^(?P<name>.+)_(?:sample-?|s)?(?P<number>\d+)$")
 # Takagi & Nishimoto's code writes 00000_org.png beside 00000_000.png, 00000_001.png.
@@ -21,7 +21,7 @@ _COPY = re.compile(r"^test(?P<name>\d+)-(?P<number>\d+)$")
 
 
 @dataclass
-class Paired:
+class PairedFiles:
     """Files by the name of their ground truth.
 
     Parameters
@@ -35,11 +35,13 @@ class Paired:
     """
 
     made: dict[str, dict[int, Path]]
-    strangers: list[str] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def originals(files: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], list[str]]:
+def ground_truth_files(
+    files: Mapping[str, Path], folder: Path
+) -> tuple[dict[str, Path], list[str]]:
     """Ground truths of a folder, which may hold reconstructions beside them.
 
     Parameters
@@ -59,7 +61,7 @@ def originals(files: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path],
         for name, path in files.items()
         if name.endswith(_ORIGINAL) and name != _ORIGINAL
     }
-    copies = {name: found for name in files if (found := _COPY.match(name))}
+    copies = {name: result for name in files if (result := _COPY.match(name))}
     form = f"NAME{_ORIGINAL}"
     if files and len(copies) == len(files):
         form = "testN-0"
@@ -73,7 +75,7 @@ def originals(files: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path],
     return marked, [f"Ground truths are the {len(marked)} files {form} of {folder}."]
 
 
-def paired(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> Paired:
+def pair_files(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> PairedFiles:
     """Give each file to its ground truth.
 
     Parameters
@@ -94,7 +96,7 @@ def paired(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> Paire
     CalcarineError
         If two files are the same sample of a ground truth.
     """
-    result = Paired({name: {} for name in ids})
+    result = PairedFiles({name: {} for name in ids})
     loose = _loose(ids)
     left_out, spelled = [], []
     for stem, path in sorted(files.items()):
@@ -105,7 +107,7 @@ def paired(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> Paire
             if name is not None and number is not None:
                 spelled.append((stem, name))
         if name is None:
-            result.strangers.append(stem)
+            result.unmatched.append(stem)
         elif number is None:
             left_out.append(stem)
         elif number in result.made[name]:
@@ -125,7 +127,7 @@ def paired(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> Paire
             f"{len(left_out)} files of {folder}, such as {left_out[0]!r}, are ground truths by "
             "their names and are left out."
         )
-    if result.strangers and not any(result.made.values()):
+    if result.unmatched and not any(result.made.values()):
         return _by_number(ids, files, folder) or result
     return result
 
@@ -156,12 +158,12 @@ def _loose(ids: Sequence[str]) -> dict[str, str]:
     return {loose_name(name): name for name in ids if times[loose_name(name)] == 1}
 
 
-def _by_number(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> Paired | None:
+def _by_number(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> PairedFiles | None:
     """Pair names such as gt_0 and recon_0, where each side is one form around a number."""
     truths, made = _numbers(ids), _numbers(list(files))
     if truths is None or made is None or set(truths) != set(made):
         return None
-    result = Paired({name: {-1: files[made[number]]} for number, name in truths.items()})
+    result = PairedFiles({name: {-1: files[made[number]]} for number, name in truths.items()})
     first = min(truths)
     result.notes.append(
         f"Names of {folder} were paired with the ground truths by their numbers, such as "
@@ -173,6 +175,6 @@ def _by_number(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> P
 def _numbers(names: Sequence[str]) -> dict[int, str] | None:
     """Names by the one number in each, if the text around it is the same in all of them."""
     parts = [re.fullmatch(r"(\D*)(\d+)(\D*)", name) for name in names]
-    found = {int(part[2]): name for part, name in zip(parts, names, strict=True) if part}
+    result = {int(part[2]): name for part, name in zip(parts, names, strict=True) if part}
     around = {(part[1], part[3]) for part in parts if part}
-    return found if len(found) == len(names) and len(around) == 1 else None
+    return result if len(result) == len(names) and len(around) == 1 else None

@@ -40,7 +40,7 @@ class Retrieval(Metric):
     draws: int | None = None
     seed: int = 0
     inputs: ClassVar[tuple[str, ...]] = ("image_embeddings", "brain_embeddings")
-    lacking: ClassVar[str] = "no image_embeddings and brain_embeddings were given"
+    missing_message: ClassVar[str] = "no image_embeddings and brain_embeddings were given"
     uses_pictures: ClassVar[bool] = False
 
     def chance(self, n: int) -> float | None:
@@ -49,16 +49,16 @@ class Retrieval(Metric):
     def pool(self, n: int) -> int | None:
         return min(self.largest_pool, n)
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Cosine similarities, shape (n, n); row: image, column: brain."""
-        images, brains = (two_dimensional(bench, name) for name in self.inputs)
+        images, brains = (two_dimensional(cache, name) for name in self.inputs)
         return cosine_matrix(images, brains)
 
     def finish(self, measured: FloatArray) -> FloatArray:
         scores = measured if self.direction == "image" else measured.T
         n, pool = len(scores), min(self.largest_pool, len(scores))
         if self.draws is not None:
-            found = self._drawn(scores, pool)
+            result = self._drawn(scores, pool)
         else:
             # Competitors of an entry are the others of its row; a tie is lost.
             ordered = np.sort(scores, axis=1)
@@ -68,8 +68,8 @@ class Retrieval(Metric):
                     for o, row in zip(ordered, scores, strict=True)
                 ]
             )
-            found = hypergeom.pmf(0, n - 1, better, pool - 1)
-        return found if self.direction == "image" else found.T
+            result = hypergeom.pmf(0, n - 1, better, pool - 1)
+        return result if self.direction == "image" else result.T
 
     def _drawn(self, scores: FloatArray, pool: int) -> FloatArray:
         """Mean over random pools; only the diagonal is scored, the rest is NaN."""
@@ -86,9 +86,9 @@ class Retrieval(Metric):
                 f"{self.draws} random pools of {pool} leave images out: draw more or use the "
                 "closed form."
             )
-        found = np.full(scores.shape, np.nan)
-        np.fill_diagonal(found, wins / times)
-        return found
+        result = np.full(scores.shape, np.nan)
+        np.fill_diagonal(result, wins / times)
+        return result
 
 
 @register_metric
@@ -104,25 +104,25 @@ class BrainCorrelation(Metric):
 
     region: str = "nsdgeneral"
     limits: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    lacking: ClassVar[str] = "no betas_REGION and predicted_betas_REGION were given"
+    missing_message: ClassVar[str] = "no betas_REGION and predicted_betas_REGION were given"
     uses_pictures: ClassVar[bool] = False
 
     @property
     def needs(self) -> tuple[str, ...]:
         return (f"betas_{self.region}", f"predicted_betas_{self.region}")
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Correlations, shape (n, n)."""
-        betas, predicted = (two_dimensional(bench, name) for name in self.needs)
+        betas, predicted = (two_dimensional(cache, name) for name in self.needs)
         return correlation_matrix(betas, predicted)
 
 
-def two_dimensional(bench: FeatureCache, name: str) -> NDArray[Any]:
+def two_dimensional(cache: FeatureCache, name: str) -> NDArray[Any]:
     """An input as (n, features), or one sentence that says why not."""
-    found = np.asarray(bench.inputs[name])
-    if found.ndim < 2 or len(found) != bench.n or found.dtype.kind not in "fiu":
+    result = np.asarray(cache.inputs[name])
+    if result.ndim < 2 or len(result) != cache.n or result.dtype.kind not in "fiu":
         raise CalcarineError(
-            f"{name} has shape {found.shape} and type {found.dtype}: give numbers of shape "
-            f"({bench.n}, features), in the order of the images."
+            f"{name} has shape {result.shape} and type {result.dtype}: give numbers of shape "
+            f"({cache.n}, features), in the order of the images."
         )
-    return found.reshape(len(found), -1).astype(np.float64)
+    return result.reshape(len(result), -1).astype(np.float64)

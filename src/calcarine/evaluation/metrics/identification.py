@@ -49,10 +49,10 @@ class HardIdentification(Identification):
     def pool(self, n: int) -> int | None:
         return min(self.neighbours, n - 1) + 1
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Correlations of truths with reconstructions, and of truths; shape (2, n, n)."""
-        truth = bench.features("truth", 0, self.network, self.recipe, self.layer)
-        return np.stack([super().measure(bench, sample), correlation_matrix(truth, truth)])
+        truth = cache.features("truth", 0, self.network, self.preprocessing, self.layer)
+        return np.stack([super().measure(cache, sample), correlation_matrix(truth, truth)])
 
     def finish(self, measured: FloatArray) -> FloatArray:
         own = np.arange(measured.shape[1])
@@ -131,19 +131,19 @@ class GroupIdentification(Identification):
 
     smallest: int | None = None
     inputs: ClassVar[tuple[str, ...]] = ("groups",)
-    lacking: ClassVar[str] = "no categories that would do were given"
+    missing_message: ClassVar[str] = "no categories that would do were given"
 
-    def fitted(self, bench: FeatureCache) -> Metric:
-        return replace(self, smallest=int(np.bincount(bench.inputs["groups"]).min()))
+    def configured(self, cache: FeatureCache) -> Metric:
+        return replace(self, smallest=int(np.bincount(cache.inputs["groups"]).min()))
 
     def pool(self, n: int) -> int | None:
         return self.smallest
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Correlations, NaN across categories; shape (n, n)."""
-        found = super().measure(bench, sample)
-        groups = bench.inputs["groups"]
-        return np.where(groups[:, None] == groups[None], found, np.nan)
+        result = super().measure(cache, sample)
+        groups = cache.inputs["groups"]
+        return np.where(groups[:, None] == groups[None], result, np.nan)
 
     def finish(self, measured: FloatArray) -> FloatArray:
         together = np.isfinite(measured)
@@ -173,19 +173,19 @@ class CategoryRead(Metric):
         Of all orders of the images, those that change no category, known once the categories are.
     """
 
-    recipe: Preprocessing = PLAIN
+    preprocessing: Preprocessing = PLAIN
     classes: int | None = None
     share: float = 0.0
     inputs: ClassVar[tuple[str, ...]] = ("labels", "readable")
-    lacking: ClassVar[str] = "no categories that would do were given"
+    missing_message: ClassVar[str] = "no categories that would do were given"
 
-    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
-        return [("judge", self.recipe, "probabilities")]
+    def required_features(self) -> list[tuple[str, Preprocessing, str]]:
+        return [("judge", self.preprocessing, "probabilities")]
 
-    def fitted(self, bench: FeatureCache) -> Metric:
-        sizes = np.unique(bench.inputs["labels"], return_counts=True)[1]
+    def configured(self, cache: FeatureCache) -> Metric:
+        sizes = np.unique(cache.inputs["labels"], return_counts=True)[1]
         share = share_of_orders([int(sizes.sum())]) / share_of_orders(sizes.tolist())
-        return replace(self, classes=bench.inputs["readable"].shape[1], share=share)
+        return replace(self, classes=cache.inputs["readable"].shape[1], share=share)
 
     def chance(self, n: int) -> float | None:
         return None if self.classes is None else 1 / self.classes
@@ -193,11 +193,11 @@ class CategoryRead(Metric):
     def pool(self, n: int) -> int | None:
         return self.classes
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Hits, shape (n, n)."""
-        probabilities = bench.features("recon", sample, *self.wanted()[0])[:, None]
-        readable = np.asarray(bench.inputs["readable"])[0]
-        return matrices.label_matrix(bench.inputs["labels"], probabilities, readable)
+        probabilities = cache.features("recon", sample, *self.required_features()[0])[:, None]
+        readable = np.asarray(cache.inputs["readable"])[0]
+        return matrices.label_matrix(cache.inputs["labels"], probabilities, readable)
 
     def null(
         self, scores: FloatArray, measured: FloatArray, n_permutations: int, seed: int

@@ -45,16 +45,16 @@ class _Correlating(Metric):
 
     network: str = PIXELS
     layer: str = "pixels"
-    recipe: Preprocessing = PLAIN
+    preprocessing: Preprocessing = PLAIN
 
-    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
-        return [(self.network, self.recipe, self.layer)]
+    def required_features(self) -> list[tuple[str, Preprocessing, str]]:
+        return [(self.network, self.preprocessing, self.layer)]
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Correlations, shape (n, n)."""
-        what = (self.network, self.recipe, self.layer)
+        what = (self.network, self.preprocessing, self.layer)
         return correlation_matrix(
-            bench.features("truth", sample, *what), bench.features("recon", sample, *what)
+            cache.features("truth", sample, *what), cache.features("recon", sample, *what)
         )
 
 
@@ -118,33 +118,34 @@ class StructuralSimilarity(Metric):
     """
 
     kind: Literal["2d", "columns"] = "2d"
-    recipe: Preprocessing = PLAIN
+    preprocessing: Preprocessing = PLAIN
     limits: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
-    def refusal(self, bench: FeatureCache) -> str | None:
-        height, width = bench.picture("truth", 0, 0, self.recipe).shape[:2]
+    def unavailable(self, cache: FeatureCache) -> str | None:
+        height, width = cache.picture("truth", 0, 0, self.preprocessing).shape[:2]
         short = height if self.kind == "columns" else min(height, width)
         if short < matrices.SSIM_WINDOW:
             return f"the pictures are smaller than its window of {matrices.SSIM_WINDOW} pixels"
         return None
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Similarities, of all pairs where these are few enough, else shape (n,)."""
-        size = bench.picture("truth", 0, 0, self.recipe).shape[:2]
-        if float(bench.n) ** 2 * size[0] * size[1] > MAX_PAIR_PIXELS:
+        size = cache.picture("truth", 0, 0, self.preprocessing).shape[:2]
+        if float(cache.n) ** 2 * size[0] * size[1] > MAX_PAIR_PIXELS:
             own = [
-                structure(self._gray(bench, "truth", i, 0), self._gray(bench, "recon", i, sample))
-                for i in range(bench.n)
+                structure(self._gray(cache, "truth", i, 0), self._gray(cache, "recon", i, sample))
+                for i in range(cache.n)
             ]
             return np.asarray(own)
-        made = _stacked([self._gray(bench, "recon", i, sample) for i in range(bench.n)])
-        return np.stack([_rows(self._gray(bench, "truth", i, 0), made) for i in range(bench.n)])
+        made = _stacked([self._gray(cache, "recon", i, sample) for i in range(cache.n)])
+        return np.stack([_rows(self._gray(cache, "truth", i, 0), made) for i in range(cache.n)])
 
     def _gray(
-        self, bench: FeatureCache, side: Literal["truth", "recon"], i: int, s: int
+        self, cache: FeatureCache, side: Literal["truth", "recon"], i: int, s: int
     ) -> LocalMoments:
         return LocalMoments.of(
-            bench.picture(side, i, s, self.recipe).astype(np.float64) @ matrices.GRAY, self.kind
+            cache.picture(side, i, s, self.preprocessing).astype(np.float64) @ matrices.GRAY,
+            self.kind,
         )
 
 
@@ -165,13 +166,13 @@ class PixelContest(Metric):
 
     measured_by: Literal["mse", "pcc", "ssim", "psm"] = "mse"
     ways: int = 2
-    recipe: Preprocessing = PLAIN
+    preprocessing: Preprocessing = PLAIN
     direction: Direction | None = "reconstruction"
 
-    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
+    def required_features(self) -> list[tuple[str, Preprocessing, str]]:
         if self.measured_by == "psm":
-            return [("lpips", self.recipe, "weighted")]
-        return [] if self.measured_by == "ssim" else [(PIXELS, self.recipe, "pixels")]
+            return [("lpips", self.preprocessing, "weighted")]
+        return [] if self.measured_by == "ssim" else [(PIXELS, self.preprocessing, "pixels")]
 
     def chance(self, n: int) -> float | None:
         return 1 / self.ways
@@ -179,21 +180,21 @@ class PixelContest(Metric):
     def pool(self, n: int) -> int | None:
         return n if self.ways == 2 else self.ways
 
-    def refusal(self, bench: FeatureCache) -> str | None:
-        if self.ways > bench.n:
-            return f"a contest of {self.ways} needs as many pictures, and there are {bench.n}"
-        height, width = bench.picture("truth", 0, 0, self.recipe).shape[:2]
-        pairs = 3.0 * bench.n**2 * height * width
+    def unavailable(self, cache: FeatureCache) -> str | None:
+        if self.ways > cache.n:
+            return f"a contest of {self.ways} needs as many pictures, and there are {cache.n}"
+        height, width = cache.picture("truth", 0, 0, self.preprocessing).shape[:2]
+        pairs = 3.0 * cache.n**2 * height * width
         if self.measured_by == "ssim" and pairs > 2 * MAX_PAIR_PIXELS:
-            return f"every pair of {bench.n} pictures of this size would take hours"
+            return f"every pair of {cache.n} pictures of this size would take hours"
         return None
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Likeness of all pairs, higher for more alike, shape (n, n)."""
         if self.measured_by == "ssim":
-            return self._structure(bench, sample)
-        what = self.wanted()[0]
-        truth, recon = bench.features("truth", 0, *what), bench.features("recon", sample, *what)
+            return self._structure(cache, sample)
+        what = self.required_features()[0]
+        truth, recon = cache.features("truth", 0, *what), cache.features("recon", sample, *what)
         if self.measured_by == "pcc":
             return correlation_matrix(truth, recon)
         # Differences below a billionth are ties, so errors must not be smaller than that.
@@ -209,13 +210,13 @@ class PixelContest(Metric):
         wins: FloatArray = hypergeom.pmf(self.ways - 1, rivals, beaten, self.ways - 1)
         return wins
 
-    def _structure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def _structure(self, cache: FeatureCache, sample: int) -> FloatArray:
         def channels(side: Literal["truth", "recon"], i: int, s: int) -> LocalMoments:
-            picture = bench.picture(side, i, s, self.recipe).astype(np.float64)
+            picture = cache.picture(side, i, s, self.preprocessing).astype(np.float64)
             return LocalMoments.of(np.moveaxis(np.rint(picture * 255), -1, 0), "uniform")
 
-        made = _stacked([channels("recon", i, sample) for i in range(bench.n)])
-        rows = [_rows(channels("truth", i, 0), made, 255.0) for i in range(bench.n)]
+        made = _stacked([channels("recon", i, sample) for i in range(cache.n)])
+        rows = [_rows(channels("truth", i, 0), made, 255.0) for i in range(cache.n)]
         return np.stack(rows).mean(axis=2)
 
 
@@ -232,14 +233,14 @@ class FrechetInceptionDistance(Metric):
     """
 
     width: Literal[64, 2048] = 64
-    recipe: Preprocessing = PLAIN
+    preprocessing: Preprocessing = PLAIN
     limits: ClassVar[tuple[float, float]] = (0.0, np.inf)
     higher_is_better: ClassVar[bool] = False
 
-    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
-        return [("fid", self.recipe, str(self.width))]
+    def required_features(self) -> list[tuple[str, Preprocessing, str]]:
+        return [("fid", self.preprocessing, str(self.width))]
 
-    def caveat(self, n: int) -> str | None:
+    def warning(self, n: int) -> str | None:
         if n > self.width:
             return None
         return (
@@ -247,9 +248,11 @@ class FrechetInceptionDistance(Metric):
             "it only with sets of as many pictures."
         )
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """The distance, one number."""
-        truth, recon = (bench.features(side, sample, *self.wanted()[0]) for side in _BOTH)
+        truth, recon = (
+            cache.features(side, sample, *self.required_features()[0]) for side in _BOTH
+        )
         return np.asarray(frechet_distance(truth, recon))
 
 
@@ -271,14 +274,14 @@ class NWayTopK(Metric):
 
     network: str = "vit_h_14"
     layer: str = "logits"
-    recipe: Preprocessing = PLAIN
+    preprocessing: Preprocessing = PLAIN
     n_way: int = 50
     k: int = 1
     draws: int | None = None
     seed: int = 0
 
-    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
-        return [(self.network, self.recipe, self.layer)]
+    def required_features(self) -> list[tuple[str, Preprocessing, str]]:
+        return [(self.network, self.preprocessing, self.layer)]
 
     def chance(self, n: int) -> float | None:
         return self.k / self.n_way
@@ -286,15 +289,17 @@ class NWayTopK(Metric):
     def pool(self, n: int) -> int | None:
         return self.n_way
 
-    def refusal(self, bench: FeatureCache) -> str | None:
-        classes = bench.features("truth", 0, *self.wanted()[0]).shape[1]
+    def unavailable(self, cache: FeatureCache) -> str | None:
+        classes = cache.features("truth", 0, *self.required_features()[0]).shape[1]
         if self.n_way > classes:
             return f"the network knows {classes} classes"
         return None
 
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Probabilities of success, shape (n, n)."""
-        truth, recon = (bench.features(side, sample, *self.wanted()[0]) for side in _BOTH)
+        truth, recon = (
+            cache.features(side, sample, *self.required_features()[0]) for side in _BOTH
+        )
         if self.draws is None:
             return matrices.n_way_top_k_matrix(truth, recon[:, None], self.n_way, self.k)
         return matrices.n_way_top_k_sampled(

@@ -183,17 +183,17 @@ def label_matrix(
     CalcarineError
         If a label cannot be read, or shapes do not fit.
     """
-    wanted = np.asarray(labels, np.int64)
-    _check_pairing(wanted, recon_probabilities, "probabilities", None)
+    required = np.asarray(labels, np.int64)
+    _check_pairing(required, recon_probabilities, "probabilities", None)
     n_classes = recon_probabilities.shape[2]
     allowed = np.unique(np.arange(n_classes) if classes is None else np.asarray(classes, np.int64))
-    if not set(allowed) <= set(range(n_classes)) or not np.isin(wanted, allowed).all():
+    if not set(allowed) <= set(range(n_classes)) or not np.isin(required, allowed).all():
         raise CalcarineError(
             f"a label or class index is outside the {n_classes} classes that can be read: "
             "name every label that occurs among the classes."
         )
     read = allowed[recon_probabilities[..., allowed].argmax(axis=2)]
-    hits: FloatArray = (wanted[:, None, None] == read[None]).mean(axis=2)
+    hits: FloatArray = (required[:, None, None] == read[None]).mean(axis=2)
     return hits
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.evaluation.networks.preprocessing import Preprocessing
-from calcarine.evaluation.registry import enter
+from calcarine.evaluation.registry import register_class
 from calcarine.evaluation.statistics.permutation import PermutationResult, permutation_test
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Metric(ABC):
     # Arrays other than pictures, by name.
     inputs: ClassVar[tuple[str, ...]] = ()
     # What to say where one of these is missing.
-    lacking: ClassVar[str] = ""
+    missing_message: ClassVar[str] = ""
     # Whether pictures of the test set are needed at all, and each sample has a score of its own.
     uses_pictures: ClassVar[bool] = True
     direction: Direction | None = None
@@ -56,7 +56,9 @@ class Metric(ABC):
     @property
     def needs(self) -> tuple[str, ...]:
         """What must be there beside the pictures: networks and arrays."""
-        networks = tuple(f"network {name}" for name in dict.fromkeys(w[0] for w in self.wanted()))
+        networks = tuple(
+            f"network {name}" for name in dict.fromkeys(w[0] for w in self.required_features())
+        )
         return tuple(n for n in networks if n != "network ") + self.inputs
 
     @property
@@ -64,19 +66,19 @@ class Metric(ABC):
         """The score of a perfect reconstruction."""
         return self.limits[1] if self.higher_is_better else self.limits[0]
 
-    def wanted(self) -> list[tuple[str, Preprocessing, str]]:
+    def required_features(self) -> list[tuple[str, Preprocessing, str]]:
         """Network, recipe and layer of the features that are used; "" is no network."""
         return []
 
-    def refusal(self, bench: FeatureCache) -> str | None:
+    def unavailable(self, cache: FeatureCache) -> str | None:
         """Why this metric cannot be computed here, or None."""
         return None
 
-    def fitted(self, bench: FeatureCache) -> Metric:
-        """Give this metric what it must know of the bench."""
+    def configured(self, cache: FeatureCache) -> Metric:
+        """Give this metric what it must know of the cache."""
         return self
 
-    def caveat(self, n: int) -> str | None:
+    def warning(self, n: int) -> str | None:
         """What a reader must know of the score of n images, or None."""
         return None
 
@@ -89,7 +91,7 @@ class Metric(ABC):
         return None
 
     @abstractmethod
-    def measure(self, bench: FeatureCache, sample: int) -> FloatArray:
+    def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
         """Measure one sample of every image."""
 
     def finish(self, measured: FloatArray) -> FloatArray:
@@ -115,5 +117,5 @@ _M = TypeVar("_M", bound=type[Metric])
 
 def register_metric(metric: _M) -> _M:
     """Class decorator that makes a metric known under the name of its class."""
-    enter(METRICS, "metrics", metric.__name__, metric)
+    register_class(METRICS, "metrics", metric.__name__, metric)
     return metric

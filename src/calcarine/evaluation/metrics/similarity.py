@@ -79,9 +79,9 @@ def squared_distance_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatAr
     n, width = truth.shape
     matrix = np.zeros((n, n))
     for block in blocks(width, _BLOCK):
-        left, right = truth[:, block].astype(np.float64), recon[:, block].astype(np.float64)
-        squares = np.square(left).sum(1)[:, None] + np.square(right).sum(1)[None]
-        matrix += squares - 2 * (left @ right.T)
+        residual, right = truth[:, block].astype(np.float64), recon[:, block].astype(np.float64)
+        squares = np.square(residual).sum(1)[:, None] + np.square(right).sum(1)[None]
+        matrix += squares - 2 * (residual @ right.T)
     own = np.arange(n)
     matrix[own, own] = [
         np.square(truth[i].astype(np.float64) - recon[i].astype(np.float64)).sum() for i in own
@@ -91,12 +91,12 @@ def squared_distance_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatAr
 
 def cosine_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
     """Cosine similarity of every row of `truth` with every row of `recon`."""
-    left, right = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (truth, recon))
-    lengths = np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1)
+    residual, right = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (truth, recon))
+    lengths = np.linalg.norm(residual, axis=1), np.linalg.norm(right, axis=1)
     if not (np.isfinite(lengths[0]).all() and np.isfinite(lengths[1]).all()):
         raise CalcarineError("embeddings contain NaN or infinity: make them again.")
     inverse = [1 / np.where(length == 0, 1, length) for length in lengths]
-    matrix: FloatArray = (left * inverse[0][:, None]) @ (right * inverse[1][:, None]).T
+    matrix: FloatArray = (residual * inverse[0][:, None]) @ (right * inverse[1][:, None]).T
     return matrix
 
 
@@ -122,11 +122,11 @@ def frechet_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
     """
     if len(x) < 2 or len(y) < 2:
         raise CalcarineError("a Frechet distance needs at least two images on each side: add some.")
-    left, right = (np.asarray(z, np.float64) for z in (x, y))
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+    residual, right = (np.asarray(z, np.float64) for z in (x, y))
+    if not (np.isfinite(residual).all() and np.isfinite(right).all()):
         raise CalcarineError(matrices.NOT_FINITE)
-    mean = left.mean(0) - right.mean(0)
-    roots = [(z - z.mean(0)).T / np.sqrt(len(z) - 1) for z in (left, right)]
+    mean = residual.mean(0) - right.mean(0)
+    roots = [(z - z.mean(0)).T / np.sqrt(len(z) - 1) for z in (residual, right)]
     spread = sum(float(np.square(root).sum()) for root in roots)
     # With more images than features, a square triangle has the same covariance.
     small = [_triangle(r) if r.shape[1] > r.shape[0] else r for r in roots]
@@ -172,9 +172,9 @@ def _product(
         matrix *= scales[1][1][None]
         return matrix
     for block in blocks(truth.shape[1], _BLOCK):
-        left = _standardised(truth[:, block], scales[0], dtype)
+        residual = _standardised(truth[:, block], scales[0], dtype)
         right = _standardised(recon[:, block], scales[1], dtype)
-        matrix += left @ right.T
+        matrix += residual @ right.T
     return matrix
 
 
@@ -185,10 +185,10 @@ def _plain(x: NDArray[Any], scale: _Scales) -> bool:
 
 
 def _standardised(x: NDArray[Any], scales: _Scales, dtype: Any) -> NDArray[Any]:
-    found = x.astype(np.float64)
-    found -= scales[0][:, None]
-    found *= scales[1][:, None]
-    return found.astype(dtype, copy=False)
+    result = x.astype(np.float64)
+    result -= scales[0][:, None]
+    result *= scales[1][:, None]
+    return result.astype(dtype, copy=False)
 
 
 def _refined(
@@ -216,13 +216,13 @@ def _exact(
     columns: NDArray[np.int64],
 ) -> FloatArray:
     """Correlations of chosen pairs in double precision."""
-    found = np.empty(len(rows))
+    result = np.empty(len(rows))
 
     def fill(part: slice) -> None:
         i, j = rows[part], columns[part]
-        left = _standardised(truth[i], (scales[0][0][i], scales[0][1][i]), np.float64)
+        residual = _standardised(truth[i], (scales[0][0][i], scales[0][1][i]), np.float64)
         right = _standardised(recon[j], (scales[1][0][j], scales[1][1][j]), np.float64)
-        found[part] = np.einsum("ij,ij->i", left, right)
+        result[part] = np.einsum("ij,ij->i", residual, right)
 
     _in_threads(fill, blocks(len(rows), _ROWS_BYTES // (8 * truth.shape[1])))
-    return found
+    return result

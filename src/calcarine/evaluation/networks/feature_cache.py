@@ -71,11 +71,11 @@ class FeatureCache:
         self._layers: dict[tuple[str, Preprocessing], list[str]] = {}
         self._kept: dict[tuple[Side, int, str, Preprocessing, str], NDArray[np.float32]] = {}
 
-    def plan(self, wanted: Iterable[tuple[str, Preprocessing, str]]) -> None:
+    def plan(self, required: Iterable[tuple[str, Preprocessing, str]]) -> None:
         """Tell which layers will be asked for, so that one pass of a network gives them all."""
         self._layers = {}
-        for network, recipe, layer in wanted:
-            layers = self._layers.setdefault((network, recipe), [])
+        for network, preprocessing, layer in required:
+            layers = self._layers.setdefault((network, preprocessing), [])
             if layer not in layers:
                 layers.append(layer)
 
@@ -84,15 +84,15 @@ class FeatureCache:
         self.digests[network] = self._networks.get(network)[1]
 
     def picture(
-        self, side: Side, i: int, sample: int, recipe: Preprocessing
+        self, side: Side, i: int, sample: int, preprocessing: Preprocessing
     ) -> NDArray[np.float32]:
         """One prepared picture, shape (height, width, 3), without a network."""
-        image, low = self._raw(side, i, sample, recipe)
-        prepared = recipe.apply(image, self.truth_size, low)
+        image, low = self._raw(side, i, sample, preprocessing)
+        prepared = preprocessing.apply(image, self.truth_size, low)
         return np.asarray(prepared.permute(1, 2, 0).numpy(), np.float32)
 
     def features(
-        self, side: Side, sample: int, network: str, recipe: Preprocessing, layer: str
+        self, side: Side, sample: int, network: str, preprocessing: Preprocessing, layer: str
     ) -> NDArray[np.float32]:
         """Features of all images, shape (n, features); "" as network gives the pixels.
 
@@ -103,22 +103,22 @@ class FeatureCache:
             not.
         """
         sample = 0 if side == "truth" else sample
-        key = (side, sample, network, recipe, layer)
+        key = (side, sample, network, preprocessing, layer)
         if key not in self._kept:
-            layers = self._layers.get((network, recipe), [layer])
-            self._read(side, sample, network, recipe, [*dict.fromkeys([*layers, layer])])
+            layers = self._layers.get((network, preprocessing), [layer])
+            self._read(side, sample, network, preprocessing, [*dict.fromkeys([*layers, layer])])
         return self._kept[key]
 
     def forget(self, side: Side | None = None) -> None:
         """Drop features that are not needed any more."""
         for key in list(self._kept):
             if side is None or key[0] == side:
-                found = self._kept.pop(key)
-                if isinstance(found, np.memmap):
-                    Path(str(found.filename)).unlink(missing_ok=True)
+                result = self._kept.pop(key)
+                if isinstance(result, np.memmap):
+                    Path(str(result.filename)).unlink(missing_ok=True)
 
     def _read(
-        self, side: Side, sample: int, network: str, recipe: Preprocessing, layers: list[str]
+        self, side: Side, sample: int, network: str, preprocessing: Preprocessing, layers: list[str]
     ) -> None:
         if network:
             self.require(network)
@@ -126,37 +126,37 @@ class FeatureCache:
         step = self._batch if network else 1
         for start in range(0, self.n, step):
             rows = range(start, min(self.n, start + step))
-            pairs = [self._raw(side, i, sample, recipe) for i in rows]
-            for layer, found in self._batch_of(network, recipe, layers, pairs).items():
+            pairs = [self._raw(side, i, sample, preprocessing) for i in rows]
+            for layer, result in self._batch_of(network, preprocessing, layers, pairs).items():
                 if layer not in arrays:
-                    arrays[layer] = self._array(found.shape[1])
-                if found.shape[1] != arrays[layer].shape[1]:
+                    arrays[layer] = self._array(result.shape[1])
+                if result.shape[1] != arrays[layer].shape[1]:
                     raise CalcarineError(
                         f"image {start + 1} of the {_SIDES[side]} has another size than those "
                         "before it: give all images one size."
                     )
-                arrays[layer][rows.start : rows.stop] = found
+                arrays[layer][rows.start : rows.stop] = result
         for layer in layers:
-            self._kept[side, sample, network, recipe, layer] = arrays[layer]
+            self._kept[side, sample, network, preprocessing, layer] = arrays[layer]
 
     def _batch_of(
         self,
         network: str,
-        recipe: Preprocessing,
+        preprocessing: Preprocessing,
         layers: list[str],
         pairs: list[tuple[Picture, Picture | None]],
     ) -> dict[str, NDArray[np.float32]]:
         if network:
-            return self._networks.read(network, pairs, recipe, layers, self.truth_size)
-        prepared = [recipe.apply(image, self.truth_size, low) for image, low in pairs]
+            return self._networks.read(network, pairs, preprocessing, layers, self.truth_size)
+        prepared = [preprocessing.apply(image, self.truth_size, low) for image, low in pairs]
         flat = np.stack([x.permute(1, 2, 0).reshape(-1).numpy() for x in prepared])
         return dict.fromkeys(layers, flat)
 
     def _raw(
-        self, side: Side, i: int, sample: int, recipe: Preprocessing
+        self, side: Side, i: int, sample: int, preprocessing: Preprocessing
     ) -> tuple[Picture, Picture | None]:
         image = self._sides[side].read(i, sample)
-        if side == "truth" or self._blurry is None or recipe.kind != "tensor":
+        if side == "truth" or self._blurry is None or preprocessing.kind != "tensor":
             return image, None
         return image, self._blurry.read(i, min(sample, self._blurry.samples - 1))
 

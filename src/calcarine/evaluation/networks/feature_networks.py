@@ -94,7 +94,7 @@ class Networks:
 
     def _cheap(self) -> dict[str, Loaded]:
         """Networks to keep beside a new one: only the judge, so that one large one is in memory."""
-        return {name: found for name, found in self._loaded.items() if name == "judge"}
+        return {name: result for name, result in self._loaded.items() if name == "judge"}
 
     def _load(self, name: str) -> Loaded:
         import torch
@@ -113,7 +113,7 @@ class Networks:
         self,
         name: str,
         pictures: Sequence[Pair],
-        recipe: Preprocessing,
+        preprocessing: Preprocessing,
         layers: Sequence[str],
         truth_size: tuple[int, int],
     ) -> Features:
@@ -136,11 +136,11 @@ class Networks:
         network, _ = self.get(name)
         if name == "judge":
             return _read_judge(network, [picture for picture, _ in pictures], layers)
-        inputs = torch.stack([recipe.apply(x, truth_size, low) for x, low in pictures])
+        inputs = torch.stack([preprocessing.apply(x, truth_size, low) for x, low in pictures])
         device = next(network.parameters()).device
         with torch.inference_mode():
-            found = KINDS[name].run(network, inputs.to(device), layers)
-        return {key: found[key].flatten(1).float().cpu().numpy() for key in layers}
+            result = KINDS[name].run(network, inputs.to(device), layers)
+        return {key: result[key].flatten(1).float().cpu().numpy() for key in layers}
 
 
 def _run_clip(network: Any, inputs: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -161,8 +161,8 @@ def _run_classes(
 
 
 def _run_fid(network: Any, inputs: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = network.features(inputs, "2048" in layers)
-    return found
+    result: dict[str, torch.Tensor] = network.features(inputs, "2048" in layers)
+    return result
 
 
 def _run_lpips(
@@ -172,14 +172,14 @@ def _run_lpips(
 
 
 def _build(
-    builder: str, wanted: WeightsFile, rename: str = "", strict: bool = True, **settings: Any
+    builder: str, required: WeightsFile, rename: str = "", strict: bool = True, **settings: Any
 ) -> Callable[[WeightsStore], Loaded]:
     def load(store: WeightsStore) -> Loaded:
         import torchvision
 
-        state, digest = store.state(wanted)
+        state, digest = store.state(required)
         network = getattr(torchvision.models, builder)(weights=None, **settings)
-        fill(network, {k.removeprefix(rename): v for k, v in state.items()}, wanted, strict)
+        fill(network, {k.removeprefix(rename): v for k, v in state.items()}, required, strict)
         return network, digest
 
     return load
@@ -188,7 +188,7 @@ def _build(
 def fill(
     network: torch.nn.Module,
     state: dict[str, torch.Tensor],
-    wanted: WeightsFile,
+    required: WeightsFile,
     strict: bool = True,
 ) -> None:
     """Put weights into a network, or say in one sentence that they are another network's."""
@@ -202,8 +202,8 @@ def fill(
     extra = [name for name in unexpected if not name.startswith("AuxLogits.")]
     if absent or (strict and extra):
         raise CalcarineError(
-            f"the weights {wanted.file} do not fit the network they are for: get them again from "
-            f"{wanted.url}."
+            f"the weights {required.file} do not fit the network they are for: get them again from "
+            f"{required.url}."
         )
 
 
@@ -255,8 +255,8 @@ def _load_judge(judge: Any) -> Loaded:
 
     if judge is None:
         raise MissingWeightsError("no judge network reads pictures of this kind")
-    found = judge if isinstance(judge, Judge) else load_judge(judge)
-    return found, state_digest(found.net.state_dict())
+    result = judge if isinstance(judge, Judge) else load_judge(judge)
+    return result, state_digest(result.net.state_dict())
 
 
 def _read_judge(judge: Any, pictures: Sequence[Picture], layers: Sequence[str]) -> Features:
@@ -265,8 +265,8 @@ def _read_judge(judge: Any, pictures: Sequence[Picture], layers: Sequence[str]) 
 
     small = [resize_images(as_uint8(picture)[None], JUDGE_SIZE)[0] for picture in pictures]
     reading = judge.read(np.stack(small))
-    found = dict(reading.layers, probabilities=reading.probabilities)
-    return {name: found[name] for name in layers}
+    result = dict(reading.layers, probabilities=reading.probabilities)
+    return {name: result[name] for name in layers}
 
 
 # What each network is read from; CLIP has a folder.
@@ -289,8 +289,8 @@ def missing_weights(networks: Iterable[str], store: WeightsStore) -> list[str]:
         try:
             if name == "clip":
                 store.clip()
-            for wanted in _FILES.get(name, ()):
-                store.find(wanted)
+            for required in _FILES.get(name, ()):
+                store.find(required)
         except MissingWeightsError:
             absent.append(KINDS[name].title)
     return absent

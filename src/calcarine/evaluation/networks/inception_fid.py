@@ -72,11 +72,11 @@ class FrechetInception(Inception3):
         """Prepared images (n, 3, 299, 299) to "64" and, if `wide`, "2048"."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.maxpool1(x)
-        found = {"64": x.mean((2, 3))}
+        result = {"64": x.mean((2, 3))}
         if not wide:
-            return found
+            return result
         x = self.maxpool2(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"):
             block: nn.Module = getattr(self, f"Mixed_{name}")
             x = block(x)
-        return found | {"2048": x.mean((2, 3))}
+        return result | {"2048": x.mean((2, 3))}

@@ -224,13 +224,13 @@ def _weights_path(name: str | Path) -> Path:
             f"there is no judge {str(name)!r}: choose {' or '.join(JUDGE_NAMES)}, or give a folder "
             "that holds a judge."
         )
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) != 1:
+    result = sorted(folder.glob("*.safetensors"))
+    if len(result) != 1:
         raise CalcarineError(
-            f"the folder {folder} holds {len(found)} .safetensors files, but a judge is exactly "
+            f"the folder {folder} holds {len(result)} .safetensors files, but a judge is exactly "
             "one: give a folder with one judge."
         )
-    return found[0]
+    return result[0]
 
 
 def _new_net(path: Path) -> JudgeNet:

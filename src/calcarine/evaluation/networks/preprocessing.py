@@ -87,9 +87,9 @@ class Preprocessing:
             if (image.height, image.width) != (height, width):
                 image = image.resize((width, height), _PIL[self.interpolation])
         if self.crop is not None:
-            left = round((image.width - self.crop) / 2)
+            residual = round((image.width - self.crop) / 2)
             top = round((image.height - self.crop) / 2)
-            image = image.crop((left, top, left + self.crop, top + self.crop))
+            image = image.crop((residual, top, residual + self.crop, top + self.crop))
         return np.asarray(image)
 
     def _by_torch(self, picture: Picture, blurry: Picture | None) -> torch.Tensor:
@@ -97,10 +97,10 @@ class Preprocessing:
 
         x = _float_tensor(picture)
         for step, size in enumerate(self.sizes):
-            wanted = output_size((x.shape[-2], x.shape[-1]), size)
-            if tuple(x.shape[-2:]) != wanted:
+            required = output_size((x.shape[-2], x.shape[-1]), size)
+            if tuple(x.shape[-2:]) != required:
                 x = torch.nn.functional.interpolate(
-                    x[None], size=wanted, mode=self.interpolation, align_corners=False
+                    x[None], size=required, mode=self.interpolation, align_corners=False
                 )[0]
             if step == 0 and blurry is not None:
                 first = Preprocessing(
@@ -122,14 +122,14 @@ class Preprocessing:
 PLAIN = Preprocessing()
 
 
-def output_size(size: tuple[int, int], wanted: int | tuple[int, int]) -> tuple[int, int]:
+def output_size(size: tuple[int, int], required: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width after a resize; an int is the shorter side, and the longer one follows."""
-    if not isinstance(wanted, int):
-        return wanted
+    if not isinstance(required, int):
+        return required
     height, width = size
     if height <= width:
-        return wanted, int(wanted * width / height)
-    return int(wanted * height / width), wanted
+        return required, int(required * width / height)
+    return int(required * height / width), required
 
 
 def resize_picture(picture: Picture, size: tuple[int, int]) -> Picture:

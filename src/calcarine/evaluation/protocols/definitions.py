@@ -48,20 +48,24 @@ _DISTANCE = "Mean over images of 1 - r of {space}."
 
 
 def _two_way(
-    space: str, network: str, layer: str, recipe: Preprocessing, direction: Direction
+    space: str, network: str, layer: str, preprocessing: Preprocessing, direction: Direction
 ) -> Identification:
     text = TWO_WAY[direction].format(space=f"{network} {layer}")
     name = f"identification, {space}, fixed {direction}"
-    return Identification(name, text, direction, network, layer, recipe)
+    return Identification(name, text, direction, network, layer, preprocessing)
 
 
 def _at_425(
-    name: str, definition: str, kind: Literal["2d", "columns"], recipe: Preprocessing
+    name: str, definition: str, kind: Literal["2d", "columns"], preprocessing: Preprocessing
 ) -> tuple[Metric, Metric]:
     """Pixel correlation and structural similarity of pictures of 425 pixels."""
     return (
-        PixelCorrelation("pixel correlation", MEAN_R.format(size="3 x 425 x 425"), recipe=recipe),
-        StructuralSimilarity(name, definition.format(size="425 x 425"), kind=kind, recipe=recipe),
+        PixelCorrelation(
+            "pixel correlation", MEAN_R.format(size="3 x 425 x 425"), preprocessing=preprocessing
+        ),
+        StructuralSimilarity(
+            name, definition.format(size="425 x 425"), kind=kind, preprocessing=preprocessing
+        ),
     )
 
 
@@ -78,9 +82,9 @@ def _four_spaces(
     return tuple(_two_way(*space, direction="reconstruction") for space in spaces)
 
 
-def _distance(name: str, network: str, recipe: Preprocessing) -> CorrelationDistance:
+def _distance(name: str, network: str, preprocessing: Preprocessing) -> CorrelationDistance:
     text = _DISTANCE.format(space=f"{network} avgpool")
-    return CorrelationDistance(f"{name} distance", text, None, network, "avgpool", recipe)
+    return CorrelationDistance(f"{name} distance", text, None, network, "avgpool", preprocessing)
 
 
 @register_protocol
@@ -100,14 +104,16 @@ class MindEye(Protocol):
         """PixCorr, SSIM, six networks, retrieval and brain correlation."""
         to = (256, 256)
 
-        def recipe(size: int, normalise: Literal["imagenet", "clip"] = "imagenet") -> Preprocessing:
+        def preprocessing(
+            size: int, normalise: Literal["imagenet", "clip"] = "imagenet"
+        ) -> Preprocessing:
             return Preprocessing("tensor", sizes=(to, size), normalise=normalise)
 
         return (
             *_at_425("SSIM, 2d", SSIM_2D, "2d", Preprocessing("tensor", sizes=(to, 425))),
-            *_four_spaces(recipe(256), recipe(342), recipe(224, "clip")),
-            _distance("EffNet-B (IMAGENET1K_V2)", "efficientnet_b1 V2", recipe(255)),
-            _distance("SwAV", "swav", recipe(224)),
+            *_four_spaces(preprocessing(256), preprocessing(342), preprocessing(224, "clip")),
+            _distance("EffNet-B (IMAGENET1K_V2)", "efficientnet_b1 V2", preprocessing(255)),
+            _distance("SwAV", "swav", preprocessing(224)),
             *self._signals(),
         )
 
@@ -219,7 +225,7 @@ class MindVis(Protocol):
                 f"Probability that the class ViT-H/14 reads from the picture is among the {k} "
                 f"most probable of {n} for the reconstruction, {n - 1} of them drawn at random"
                 + (f"; estimated by {self.draws} draws." if self.draws else "; closed form."),
-                recipe=vit,
+                preprocessing=vit,
                 n_way=n,
                 k=k,
                 draws=self.draws,
@@ -239,7 +245,7 @@ class MindVis(Protocol):
                 f"Share of the other pictures that are less like the reconstruction than its own, "
                 f"by {long}; a tie is lost.",
                 measured_by=short,
-                recipe=lpips if short == "psm" else plain,
+                preprocessing=lpips if short == "psm" else plain,
             )
             for short, long in measures
         )
@@ -250,7 +256,7 @@ class MindVis(Protocol):
                 f"Frechet distance of {width} features of Inception 2015 of the two sets of "
                 "pictures; which picture belongs to which reconstruction plays no part.",
                 width=width,
-                recipe=Preprocessing("tf1", 256),
+                preprocessing=Preprocessing("tf1", 256),
             )
             for width in widths
         )
@@ -285,10 +291,10 @@ class Calcarine(Protocol):
             PixelCorrelation(
                 "pixel correlation",
                 MEAN_R.format(size="the truth's"),
-                recipe=native,
+                preprocessing=native,
             ),
             StructuralSimilarity(
-                "SSIM", SSIM_2D.format(size="the truth's size"), kind="2d", recipe=native
+                "SSIM", SSIM_2D.format(size="the truth's size"), kind="2d", preprocessing=native
             ),
         )
         identified = tuple(metric for space in spaces for metric in self._identification(*space))
@@ -312,20 +318,20 @@ class Calcarine(Protocol):
         return (*likeness, *identified, *ways, read)
 
     def _identification(
-        self, space: str, network: str, layer: str, recipe: Preprocessing
+        self, space: str, network: str, layer: str, preprocessing: Preprocessing
     ) -> tuple[Metric, ...]:
         both: tuple[Direction, ...] = ("image", "reconstruction")
-        where = (network, layer, recipe)
+        where = (network, layer, preprocessing)
         half: Literal["half"] = "half"
-        found: list[Metric] = []
+        result: list[Metric] = []
         for direction in both:
             rule = TWO_WAY[direction].format(space=space).replace("is lost", "counts a half")
-            found.append(
+            result.append(
                 Identification(
                     f"identification, {space}, fixed {direction}", rule, direction, *where, half
                 )
             )
-            found.append(
+            result.append(
                 GroupIdentification(
                     f"identification within category, {space}, fixed {direction}",
                     f"{rule} Only pictures of the same category compete.",
@@ -334,7 +340,7 @@ class Calcarine(Protocol):
                     half,
                 )
             )
-        found.append(
+        result.append(
             HardIdentification(
                 f"identification among the 10 nearest, {space}, fixed image",
                 "Share of the 10 pictures most like the picture whose reconstructions correlate "
@@ -344,7 +350,7 @@ class Calcarine(Protocol):
                 half,
             )
         )
-        found.append(
+        result.append(
             RankPercentile(
                 f"identification, median rank, {space}, fixed image",
                 "Share of the other reconstructions that the right one beats, of the middle image, "
@@ -354,7 +360,7 @@ class Calcarine(Protocol):
                 half,
             )
         )
-        found.append(
+        result.append(
             TopOne(
                 f"identification, top-1 of the pool, {space}, fixed image",
                 f"Share of images whose right reconstruction correlates most, in {space}.",
@@ -362,4 +368,4 @@ class Calcarine(Protocol):
                 *where,
             )
         )
-        return tuple(found)
+        return tuple(result)

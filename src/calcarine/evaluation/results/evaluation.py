@@ -19,7 +19,7 @@ Record = dict[str, Any]
 SUMMARY_NAME = "summary.json"
 NOTES_NAME = "notes.json"
 PER_IMAGE_NAME = "per_image.parquet"
-OUR_PROTOCOL = "calcarine"
+DEFAULT_PROTOCOL = "calcarine"
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,20 @@ class Evaluation:
     pictures: dict[str, str] = field(default_factory=dict)
 
 
-def leading_protocol(known: Iterable[str]) -> str:
+def main_protocol(known: Iterable[str]) -> str:
     """Ours, or the first where ours was not asked for; "" of none.
 
     A metric may have the same name under several protocols; one of them must be meant.
     """
     names = list(dict.fromkeys(known))
-    return OUR_PROTOCOL if OUR_PROTOCOL in names else next(iter(names), "")
+    return DEFAULT_PROTOCOL if DEFAULT_PROTOCOL in names else next(iter(names), "")
 
 
-def of_leading_protocol(per_image: pd.DataFrame) -> pd.DataFrame:
+def select_main_protocol(per_image: pd.DataFrame) -> pd.DataFrame:
     """Rows of the leading protocol."""
     if "protocol" not in per_image.columns or per_image.empty:
         return per_image
-    return per_image[per_image["protocol"] == leading_protocol(per_image["protocol"])]
+    return per_image[per_image["protocol"] == main_protocol(per_image["protocol"])]
 
 
 def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
@@ -88,8 +88,8 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
     order = ("method", "protocol", "metric", "role")
     records = sorted(evaluation.records, key=lambda row: [str(row[name]) for name in order])
     rounded = [{key: _rounded(value) for key, value in row.items()} for row in records]
-    with atomic_write(folder / PER_IMAGE_NAME) as aside:
-        evaluation.per_image.to_parquet(aside)
+    with atomic_write(folder / PER_IMAGE_NAME) as temporary:
+        evaluation.per_image.to_parquet(temporary)
     for name, content in ((NOTES_NAME, evaluation.notes), (SUMMARY_NAME, rounded)):
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         write_text(folder / name, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from calcarine.evaluation.statistics.significance import ALPHA, enough
+from calcarine.evaluation.statistics.significance import ALPHA, required_size
 
 if TYPE_CHECKING:
     pass
@@ -43,7 +43,7 @@ def verdict(record: Record) -> str:
         return "not tested"
     if p <= ALPHA:
         return f"better than a shuffled brain, {p_text(p)}"
-    if _out_of_reach(record):
+    if _cannot_be_significant(record):
         return f"inconclusive: perfect pictures would get p = {record['p_holm_min']:.2g}"
     return f"no better than a shuffled brain, {p_text(p)}"
 
@@ -66,16 +66,16 @@ def cells(record: Record) -> tuple[str, ...]:
 
 
 def conclusion(records: Iterable[Record]) -> str | None:
-    """One sentence on a method that is nowhere better than a shuffled brain, else None.
+    """Return a sentence if no score of a method is better than a shuffled brain, else None.
 
-    Where even perfect pictures could not have been significant, it says that instead; `too_few`
-    has the numbers.
+    If not even perfect reconstructions could have been significant, the sentence says so;
+    `sample_size_note` gives the numbers.
     """
     tested = [record for record in records if record.get("p_holm") is not None]
     if not tested or any(record["p_holm"] <= ALPHA for record in tested):
         return None
     method = tested[0]["method"]
-    if all(_out_of_reach(record) for record in tested):
+    if all(_cannot_be_significant(record) for record in tested):
         return (
             f"{method}: inconclusive; here even perfect pictures would be no better than a "
             "shuffled brain."
@@ -86,7 +86,7 @@ def conclusion(records: Iterable[Record]) -> str | None:
     )
 
 
-def too_few(records: Iterable[Record]) -> str | None:
+def sample_size_note(records: Iterable[Record]) -> str | None:
     """How many images or shuffles would do where no pictures could be significant.
 
     Parameters
@@ -100,24 +100,24 @@ def too_few(records: Iterable[Record]) -> str | None:
         None where some metric can tell.
     """
     tested = [record for record in records if record.get("p_holm") is not None]
-    if not tested or not all(_out_of_reach(record) for record in tested):
+    if not tested or not all(_cannot_be_significant(record) for record in tested):
         return None
     n, shuffles = tested[0]["n"], tested[0]["n_permutations"]
-    images, draws = enough(n, shuffles, len(tested), ALPHA)
-    wanted = []
+    images, draws = required_size(n, shuffles, len(tested), ALPHA)
+    required = []
     if images > n:
-        wanted.append(f"at least {images} images")
+        required.append(f"at least {images} images")
     if draws > shuffles:
-        wanted.append(f"at least {draws} shuffles")
+        required.append(f"at least {draws} shuffles")
     least = min(record["p_holm_min"] for record in tested)
     return (
         f"{tested[0]['protocol']} cannot show that pictures are better than a shuffled brain: with "
         f"{n} images, {shuffles} shuffles and a correction for {len(tested)} metrics even perfect "
-        f"pictures get p = {least:.2g}, above {ALPHA:g}; use {' and '.join(wanted)}."
+        f"pictures get p = {least:.2g}, above {ALPHA:g}; use {' and '.join(required)}."
     )
 
 
-def _out_of_reach(record: Record) -> bool:
+def _cannot_be_significant(record: Record) -> bool:
     least = record.get("p_holm_min")
     return least is not None and least > ALPHA
 
@@ -141,12 +141,12 @@ def tables(
         if not record["method"].startswith("shuffled brain"):
             key = (record["protocol"], record["method"], record["role"])
             groups.setdefault(key, []).append(record)
-    found = []
+    result = []
     for (protocol, method, role), rows in groups.items():
         kind = "" if role == "method" else f", a {role}"
         samples = max((row["samples"] or 1) for row in rows)
         several = f", mean of {samples} samples" if samples > 1 else ""
         title = f"protocol {protocol}: {method}{kind}{several}"
         closing = conclusion(rows) if role == "method" else None
-        found.append((title, [cells(row) for row in rows], closing))
-    return found
+        result.append((title, [cells(row) for row in rows], closing))
+    return result

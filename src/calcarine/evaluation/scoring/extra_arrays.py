@@ -17,20 +17,20 @@ _KNOWN = re.compile(r"(image|brain)_embeddings|(predicted_)?betas_.+")
 
 
 @dataclass
-class Inputs:
+class ExtraArrays:
     """Arrays by name, and notes on those that cannot be used."""
 
-    found: dict[str, NDArray[Any]] = field(default_factory=dict)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def prepared_inputs(
+def prepare_arrays(
     inputs: Mapping[str, NDArray[Any]] | None,
     categories: Sequence[str] | None,
     n: int,
     judge: Any,
     read_classes: Sequence[str] | None = None,
-) -> Inputs:
+) -> ExtraArrays:
     """Check arrays, and turn categories into groups and labels of the judge.
 
     Parameters
@@ -53,16 +53,16 @@ def prepared_inputs(
         If an array or the categories are not one for each image, or the judge does not know a
         class.
     """
-    result = Inputs(dict(inputs or {}))
-    unknown = [name for name in result.found if not _KNOWN.fullmatch(name)]
+    result = ExtraArrays(dict(inputs or {}))
+    unknown = [name for name in result.arrays if not _KNOWN.fullmatch(name)]
     for name in unknown:
-        del result.found[name]
+        del result.arrays[name]
     if unknown:
         result.notes.append(
             f"No metric uses the arrays {', '.join(unknown)}; known are image_embeddings, "
             "brain_embeddings, betas_REGION and predicted_betas_REGION."
         )
-    for name, array in result.found.items():
+    for name, array in result.arrays.items():
         if len(array) != n:
             raise CalcarineError(
                 f"{name} has {len(array)} rows for {n} images: give one row for each image."
@@ -80,7 +80,7 @@ def prepared_inputs(
     return result
 
 
-def _groups(names: list[str], result: Inputs) -> None:
+def _groups(names: list[str], result: ExtraArrays) -> None:
     codes = np.unique(np.asarray(names), return_inverse=True)[1]
     counts = np.bincount(codes)
     if len(counts) > MAX_GROUPS or counts.min() < MIN_GROUP:
@@ -89,21 +89,21 @@ def _groups(names: list[str], result: Inputs) -> None:
             f"{MAX_GROUPS} categories with at least {MIN_GROUP} images each."
         )
         return
-    result.found["groups"] = codes
+    result.arrays["groups"] = codes
 
 
 def _labels(
-    names: list[str], judge: Any, read_classes: Sequence[str] | None, result: Inputs
+    names: list[str], judge: Any, read_classes: Sequence[str] | None, result: ExtraArrays
 ) -> None:
     from calcarine.evaluation.networks.judges import Judge, load_judge
 
     labels = (judge if isinstance(judge, Judge) else load_judge(judge)).labels
     place = {label: index for index, label in enumerate(labels)}
     allowed = list(labels) if read_classes is None else [str(name) for name in read_classes]
-    strange = [name for name in allowed if name not in place]
-    if strange:
+    unknown = [name for name in allowed if name not in place]
+    if unknown:
         raise CalcarineError(
-            f"the judge does not know the class {strange[0]!r} of read_classes: choose among "
+            f"the judge does not know the class {unknown[0]!r} of read_classes: choose among "
             f"{', '.join(labels)}."
         )
     unread = sorted(set(names) - set(allowed))
@@ -113,5 +113,5 @@ def _labels(
         )
         return
     readable = np.unique([place[name] for name in allowed])
-    result.found["labels"] = np.asarray([place[name] for name in names])
-    result.found["readable"] = np.broadcast_to(readable, (len(names), len(readable)))
+    result.arrays["labels"] = np.asarray([place[name] for name in names])
+    result.arrays["readable"] = np.broadcast_to(readable, (len(names), len(readable)))

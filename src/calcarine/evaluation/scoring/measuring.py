@@ -25,7 +25,7 @@ class Measured:
     digests: dict[str, str] = field(default_factory=dict)
 
 
-def measure(bench: FeatureCache, protocol: Protocol, notes: list[str]) -> list[Measured]:
+def measure(cache: FeatureCache, protocol: Protocol, notes: list[str]) -> list[Measured]:
     """Compute every metric of a protocol that can be computed; say of the others why not.
 
     Parameters
@@ -44,20 +44,24 @@ def measure(bench: FeatureCache, protocol: Protocol, notes: list[str]) -> list[M
     refused: dict[str, list[str]] = {}
     order = protocol.metrics()
     for metric in order:
-        key = tuple((network, recipe) for network, recipe, _ in metric.wanted())
+        key = tuple(
+            (network, preprocessing) for network, preprocessing, _ in metric.required_features()
+        )
         groups.setdefault(key, []).append(metric)
-    found: dict[str, Measured] = {}
+    result: dict[str, Measured] = {}
     for group in groups.values():
-        bench.plan(w for metric in group if not _absent(bench, metric) for w in metric.wanted())
-        for measured in _measure_group(bench, protocol, group, refused):
-            found[measured.metric.name] = measured
-        bench.forget()
+        cache.plan(
+            w for metric in group if not _absent(cache, metric) for w in metric.required_features()
+        )
+        for measured in _measure_group(cache, protocol, group, refused):
+            result[measured.metric.name] = measured
+        cache.forget()
     notes += [
         f"{protocol.name} leaves out {_listed(names)}: {reason.rstrip('.')}."
         for reason, names in refused.items()
     ]
-    kept = [found[metric.name] for metric in order if metric.name in found]
-    notes += [caveat for m in kept if (caveat := m.metric.caveat(bench.n)) is not None]
+    kept = [result[metric.name] for metric in order if metric.name in result]
+    notes += [warning for m in kept if (warning := m.metric.warning(cache.n)) is not None]
     return kept
 
 
@@ -66,27 +70,27 @@ def _listed(names: list[str]) -> str:
 
 
 def _measure_group(
-    bench: FeatureCache, protocol: Protocol, group: list[Metric], refused: dict[str, list[str]]
+    cache: FeatureCache, protocol: Protocol, group: list[Metric], refused: dict[str, list[str]]
 ) -> list[Measured]:
     """Metrics that share a pass of a network, sample by sample, so that one sample is kept."""
     ready: list[Metric] = []
     for metric in group:
-        reason = _absent(bench, metric) or _refusal(bench, metric)
+        reason = _absent(cache, metric) or _unavailable(cache, metric)
         if reason is None:
-            ready.append(metric.fitted(bench))
+            ready.append(metric.configured(cache))
         else:
             refused.setdefault(reason, []).append(metric.name)
     raw: dict[str, FloatArray] = {}
     done: dict[str, FloatArray] = {}
-    for sample in range(bench.samples):
+    for sample in range(cache.samples):
         for metric in [m for m in ready if sample == 0 or m.uses_pictures]:
-            value = metric.measure(bench, sample)
-            share = 1 / bench.samples if metric.uses_pictures else 1.0
+            value = metric.measure(cache, sample)
+            share = 1 / cache.samples if metric.uses_pictures else 1.0
             raw[metric.name] = raw.get(metric.name, 0.0) + value * share
             if protocol.samples == "score":
                 finished = metric.finish(value)
                 done[metric.name] = done.get(metric.name, 0.0) + finished * share
-        bench.forget("recon")
+        cache.forget("recon")
     for metric in ready:
         if protocol.samples == "similarity":
             done[metric.name] = metric.finish(raw[metric.name])
@@ -95,25 +99,25 @@ def _measure_group(
             metric,
             np.asarray(done[metric.name]),
             raw[metric.name],
-            {w[0]: bench.digests[w[0]] for w in metric.wanted() if w[0]},
+            {w[0]: cache.digests[w[0]] for w in metric.required_features() if w[0]},
         )
         for metric in ready
     ]
 
 
-def _absent(bench: FeatureCache, metric: Metric) -> str | None:
-    lacking = [
+def _absent(cache: FeatureCache, metric: Metric) -> str | None:
+    missing = [
         name
         for name in metric.needs
-        if not name.startswith("network ") and name not in bench.inputs
+        if not name.startswith("network ") and name not in cache.inputs
     ]
-    return (metric.lacking or f"there is no {lacking[0]}") if lacking else None
+    return (metric.missing_message or f"there is no {missing[0]}") if missing else None
 
 
-def _refusal(bench: FeatureCache, metric: Metric) -> str | None:
+def _unavailable(cache: FeatureCache, metric: Metric) -> str | None:
     try:
-        for network in {w[0] for w in metric.wanted() if w[0]}:
-            bench.require(network)
-        return metric.refusal(bench)
+        for network in {w[0] for w in metric.required_features() if w[0]}:
+            cache.require(network)
+        return metric.unavailable(cache)
     except MissingWeightsError as error:
         return str(error)

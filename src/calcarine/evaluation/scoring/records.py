@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 
 def record(
-    found: Measured,
+    result: Measured,
     method: str,
     role: str,
     label: str,
@@ -32,13 +32,15 @@ def record(
     settings: ScoreSettings,
 ) -> tuple[Record, PermutationResult | None]:
     """One metric of one set of pictures, and the scores of a shuffled brain where there are any."""
-    metric, n = found.metric, len(test.ids)
-    null = metric.null(found.scores, found.measurement, settings.n_permutations, settings.seed)
+    metric, n = result.metric, len(test.ids)
+    null = metric.null(result.scores, result.measurement, settings.n_permutations, settings.seed)
     low = high = None
-    value = float(found.scores) if found.scores.ndim == 0 else metric.summarise(_own(found.scores))
-    if found.scores.ndim:
+    value = (
+        float(result.scores) if result.scores.ndim == 0 else metric.summarise(_own(result.scores))
+    )
+    if result.scores.ndim:
         interval = bootstrap_median if metric.summary == "median" else bootstrap_interval
-        low, high = interval(_own(found.scores), settings.n_boot, seed=settings.seed)
+        low, high = interval(_own(result.scores), settings.n_boot, seed=settings.seed)
     row = {
         "method": method,
         "role": role,
@@ -64,7 +66,7 @@ def record(
         "samples": samples if metric.uses_pictures else None,
         "test_set": test.name,
         "data": digest,
-        "networks": found.digests,
+        "networks": result.digests,
     }
     return row, null
 
@@ -100,21 +102,21 @@ def shuffled(row: Record, null: PermutationResult) -> Record:
 
 
 def per_image(
-    found: Measured,
+    result: Measured,
     method: str,
     label: str,
     ids: Sequence[str],
     categories: Sequence[str] | None,
 ) -> pd.DataFrame:
     """Scores of every image; empty where only the whole set has a score."""
-    if found.scores.ndim == 0:
+    if result.scores.ndim == 0:
         return pd.DataFrame()
     return pd.DataFrame(
         {
             "id": list(ids),
             "method": method,
-            "metric": found.metric.name,
-            "value": _own(found.scores).copy(),
+            "metric": result.metric.name,
+            "value": _own(result.scores).copy(),
             "category": pd.Series(categories, index=range(len(ids)), dtype="object"),
             "protocol": label,
         }

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 import calcarine.evaluation.protocols.definitions  # noqa: F401 (registers the protocols)
 from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.inputs.array_files import in_order
+from calcarine.evaluation.inputs.array_files import align_rows
 from calcarine.evaluation.inputs.folders import open_folders, open_run, read_folder
 from calcarine.evaluation.inputs.image_stacks import ImageStack, TestSet, from_array
 from calcarine.evaluation.networks.feature_cache import FeatureCache
 from calcarine.evaluation.networks.feature_networks import Networks
 from calcarine.evaluation.protocols.protocol import find_protocol
 from calcarine.evaluation.results.evaluation import Evaluation
-from calcarine.evaluation.results.tables import too_few
-from calcarine.evaluation.scoring.extra_arrays import prepared_inputs
+from calcarine.evaluation.results.tables import sample_size_note
+from calcarine.evaluation.scoring.extra_arrays import prepare_arrays
 from calcarine.evaluation.scoring.measuring import measure
 from calcarine.evaluation.scoring.records import (
     adjusted,
@@ -138,7 +138,7 @@ def score_pictures(
     networks = Networks(
         WeightsStore(settings.weights, settings.download), settings.networks, settings.judge
     )
-    arrays = prepared_inputs(
+    arrays = prepare_arrays(
         inputs, categories, len(test.ids), settings.judge, settings.read_classes
     )
     digest, notes = test.truth.digest(), list(arrays.notes)
@@ -152,17 +152,17 @@ def score_pictures(
                 progress(f"{protocol.name}: {name}")
             low = blurry if protocol.blends and role == "method" else None
             with tempfile.TemporaryDirectory(prefix="calcarine-") as folder:
-                bench = FeatureCache(
+                cache = FeatureCache(
                     test.truth,
                     pictures,
                     networks,
                     settings.batch_size,
                     Path(folder),
                     low,
-                    arrays.found,
+                    arrays.arrays,
                 )
-                measured = measure(bench, protocol, notes)
-                bench.forget()
+                measured = measure(cache, protocol, notes)
+                cache.forget()
             label = protocol.name if low is None else f"{protocol.name}, a quarter blurry"
             rows = [
                 record(m, name, role, label, test, digest, pictures.samples, settings)
@@ -170,7 +170,7 @@ def score_pictures(
             ]
             records += adjusted([row for row, _ in rows])
             if role == "method":
-                notes += filter(None, [too_few(row for row, _ in rows)])
+                notes += filter(None, [sample_size_note(row for row, _ in rows)])
                 records += [shuffled(row, null) for row, null in rows if null is not None]
             tables += [per_image(m, name, label, test.ids, categories) for m in measured]
     if not records:
@@ -178,9 +178,9 @@ def score_pictures(
             "nothing could be scored, for "
             + (notes[0] if notes else "the protocols have no metric.")
         )
-    found = [table for table in tables if len(table)]
+    result = [table for table in tables if len(table)]
     empty = pd.DataFrame(columns=["id", "method", "metric", "value", "category", "protocol"])
-    table = pd.concat(found, ignore_index=True) if found else empty
+    table = pd.concat(result, ignore_index=True) if result else empty
     contents = dict(zip(test.ids, test.truth.digests, strict=True))
     return Evaluation(records, table, list(dict.fromkeys(notes)), contents)
 
@@ -289,33 +289,33 @@ def score_folder(
     if run is not None:
         if truth is not None or images is not None or blurry is not None:
             raise CalcarineError("give the folder of a run, or --truth and --images, not both.")
-        found = open_run(Path(run), method, test_set, samples)
+        matches = open_run(Path(run), method, test_set, samples)
     elif truth is None or images is None:
         raise CalcarineError(
             "say what to score: --truth DIR and --images DIR, or the folder of a run."
         )
     else:
-        found = open_folders(Path(truth), Path(images), method, test_set)
-    ids = found.test.ids
-    notes = list(found.notes)
+        matches = open_folders(Path(truth), Path(images), method, test_set)
+    ids = matches.test.ids
+    notes = list(matches.notes)
     low = None
     if blurry is not None and truth is not None:
         other = open_folders(Path(truth), Path(blurry), "blurry", test_set)
         low = other.methods["blurry"]
         notes += [note for note in other.notes if note not in notes]
-    kinds = None
+    groups = None
     if categories is not None:
         absent = [name for name in ids if name not in categories]
         if absent:
             raise CalcarineError(f"{absent[0]!r} has no category: give every image one.")
-        kinds = [categories[name] for name in ids]
+        groups = [categories[name] for name in ids]
     result = score_pictures(
-        found.test,
-        found.methods,
+        matches.test,
+        matches.methods,
         floors=floors_of(None if train is None else read_folder(Path(train)), ids, settings.seed),
         blurry=low,
-        categories=kinds,
-        inputs=None if inputs is None else in_order(inputs, ids),
+        categories=groups,
+        inputs=None if inputs is None else align_rows(inputs, ids),
         settings=settings,
         progress=progress,
     )

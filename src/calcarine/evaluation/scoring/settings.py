@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calcarine.evaluation.results.evaluation import OUR_PROTOCOL
+from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ScoreSettings:
     batch_size : int
     """
 
-    protocols: Sequence[str] = (OUR_PROTOCOL,)
+    protocols: Sequence[str] = (DEFAULT_PROTOCOL,)
     weights: str | Path | None = None
     download: bool = False
     networks: Mapping[str, Any] | None = None

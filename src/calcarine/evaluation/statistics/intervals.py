@@ -74,18 +74,18 @@ def _variances(
     """Parts of the variance of the mean, and the degrees of freedom of each."""
     seeds, images = table.shape
     by_seed, by_image = table.mean(1), table.mean(0)
-    left, freedom = 0.0, (seeds - 1) * (images - 1)
+    residual, freedom = 0.0, (seeds - 1) * (images - 1)
     if freedom:
         rest = table - by_seed[:, None] - by_image + table.mean()
-        left = float((rest**2).sum()) / freedom
+        residual = float((rest**2).sum()) / freedom
     parts = []
     if seeds > 1:
         between = float(by_seed.var(ddof=1)) / seeds, seeds - 1
-        least = left / (seeds * images), freedom
+        least = residual / (seeds * images), freedom
         parts.append(max(between, least, key=lambda part: math.sqrt(part[0]) * _t(part[1], level)))
     if images > 1:
         # What is left is in the means of seeds already; counted twice it would widen.
-        own = float(by_image.var(ddof=1)) - left / seeds
+        own = float(by_image.var(ddof=1)) - residual / seeds
         parts.append((max(0.0, own) / images, images - 1))
     return parts
 
@@ -136,11 +136,11 @@ def bootstrap_interval(
     if not 0 < level < 1:
         raise CalcarineError(f"level of the interval is {level}: choose it between 0 and 1.")
     rng = np.random.default_rng(seed)
-    found = np.empty(n_boot)
+    result = np.empty(n_boot)
     for rows in chunks(n_boot, len(values)):
         drawn = rng.integers(len(values), size=(rows.stop - rows.start, len(values)))
-        found[rows] = statistic(values[drawn], axis=1)
-    return percentiles(found, level)
+        result[rows] = statistic(values[drawn], axis=1)
+    return percentiles(result, level)
 
 
 def percentiles(values: FloatArray, level: float) -> tuple[float, float]:

@@ -105,7 +105,7 @@ def share_of_signs(n: int) -> float:
     return float(2.0 ** (1 - n))
 
 
-def enough(
+def required_size(
     n: int,
     n_permutations: int,
     tests: int,
@@ -143,12 +143,14 @@ def enough(
     >>> enough(5, 2000, tests=24, share=share_of_signs)
     (11, 2000)
     """
-    wanted = alpha / tests
+    required = alpha / tests
     images = n
-    while 2 * share(images) > wanted and smallest_p(n_permutations, share(images)) > wanted:
+    while 2 * share(images) > required and smallest_p(n_permutations, share(images)) > required:
         images += 1
     least = share(images)
-    shuffles = math.ceil((1 - wanted) / (wanted - least)) if least < wanted else n_permutations
+    shuffles = (
+        math.ceil((1 - required) / (required - least)) if least < required else n_permutations
+    )
     return images, max(shuffles, n_permutations)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calcarine.audit.check import Check, inconclusive, register_check
-from calcarine.audit.claimed_scores import Definition, Family, definitions, family_of
 from calcarine.audit.findings import EvidenceTable, Finding, Verdict
+from calcarine.audit.reported_scores import Definition, Family, definitions, family_of
 
 if TYPE_CHECKING:
-    from calcarine.audit.inputs import AuditInputs, ClaimedScore, PictureSet
+    from calcarine.audit.inputs import AuditInputs, PictureSet, ReportedScore
 
 _BEST = "the best sample of each stimulus by its own score"
 _BLURRY = 0.25
@@ -23,7 +23,7 @@ class _Value:
     definition: Definition
     how: str
     value: float
-    honest: bool
+    valid: bool
 
 
 @register_check
@@ -33,27 +33,27 @@ class NumbersFromPictures(Check):
     name = "numbers-from-pictures"
     title = "Which metric protocol gave the numbers"
     question = "Do the pictures give the claimed numbers, and by whose definition of the metrics?"
-    settle = (
+    evidence_needed = (
         'The claimed numbers (--numbers "PixCorr .32, SSIM .43"), the pictures they were '
         "computed from, and the name of the protocol; those of networks: calcarine score."
     )
 
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         if not inputs.numbers:
             return inconclusive("No claimed number was given.")
-        wanted = {number: family_of(number.metric) for number in inputs.numbers}
-        families = set(wanted.values()) - {"other"}
+        required = {number: family_of(number.metric) for number in inputs.numbers}
+        families = set(required.values()) - {"other"}
         if not families:
             return inconclusive(
                 "All claimed numbers are of networks, which this check does not run."
             )
         values = _all_values(families, inputs, protocols=True)
-        if not all(_explained(n, f, values) for n, f in wanted.items() if f != "other"):
+        if not all(_explained(n, f, values) for n, f in required.items() if f != "other"):
             values += _all_values(families, inputs, protocols=False)
         rows: list[tuple[str, ...]] = []
         verdicts: list[Verdict] = []
         protocols: list[set[str]] = []
-        for number, family in wanted.items():
+        for number, family in required.items():
             own = [value for value in values if value.definition.family == family]
             if family == "other" or not own:
                 rows.append((str(number), "not recomputed", "", "needs a network"))
@@ -61,7 +61,7 @@ class NumbersFromPictures(Check):
             fits = [value for value in own if _fits(number, value.value)]
             verdicts.append(_verdict(number, fits, own))
             if verdicts[-1] == "passed":
-                protocols.append({v.definition.protocol for v in fits if v.honest})
+                protocols.append({v.definition.protocol for v in fits if v.valid})
             rows += _rows(number, fits, own)
         table = EvidenceTable(
             ("claimed", "by the pictures", "definition", "how"),
@@ -83,9 +83,9 @@ def _all_values(families: set[Family], inputs: AuditInputs, protocols: bool) -> 
     ]
 
 
-def _explained(number: ClaimedScore, family: Family, values: list[_Value]) -> bool:
+def _explained(number: ReportedScore, family: Family, values: list[_Value]) -> bool:
     return any(
-        value.honest and value.definition.family == family and _fits(number, value.value)
+        value.valid and value.definition.family == family and _fits(number, value.value)
         for value in values
     )
 
@@ -95,20 +95,20 @@ def _values(definition: Definition, inputs: AuditInputs) -> list[_Value]:
     measured = [definition.measure(truth, recon, sample) for sample in range(recon.samples)]
     each = np.stack([definition.scores(values) for values in measured], axis=1)
     best = each.min(axis=1) if definition.lower else each.max(axis=1)
-    found = [_Value(definition, "", float(each.mean()), True)]
+    result = [_Value(definition, "", float(each.mean()), True)]
     if recon.samples > 1:
-        found.append(_Value(definition, "first sample", float(each[:, 0].mean()), True))
+        result.append(_Value(definition, "first sample", float(each[:, 0].mean()), True))
         if definition.averaged:
             value = float(definition.scores(np.mean(measured, axis=0)).mean())
-            found.append(_Value(definition, "similarities averaged over samples", value, True))
-        found.append(_Value(definition, _BEST, float(best.mean()), False))
+            result.append(_Value(definition, "similarities averaged over samples", value, True))
+        result.append(_Value(definition, _BEST, float(best.mean()), False))
     for name, other in inputs.others.items():
         if definition.protocol == "mindeye":
             made = _blend(recon, other)
             if made is not None:
                 value = float(definition.scores(definition.measure(truth, made, 0)).mean())
-                found.append(_Value(definition, f"a quarter of {name} blended in", value, False))
-    return found
+                result.append(_Value(definition, f"a quarter of {name} blended in", value, False))
+    return result
 
 
 def _blend(recon: PictureSet, other: PictureSet) -> PictureSet | None:
@@ -124,24 +124,24 @@ def _blend(recon: PictureSet, other: PictureSet) -> PictureSet | None:
     return PictureSet(recon.ids, read)
 
 
-def _fits(number: ClaimedScore, value: float) -> bool:
+def _fits(number: ReportedScore, value: float) -> bool:
     return abs(value - number.value) <= 0.5 * 10.0**-number.decimals + 1e-6
 
 
-def _verdict(number: ClaimedScore, fits: list[_Value], own: list[_Value]) -> Verdict:
-    if any(value.honest for value in fits):
+def _verdict(number: ReportedScore, fits: list[_Value], own: list[_Value]) -> Verdict:
+    if any(value.valid for value in fits):
         return "passed"
     if any(value.how == _BEST for value in fits):
         return "failed"
     if fits:
         return "suspicious"
-    honest = [value.value for value in own if value.honest]
+    valid = [value.value for value in own if value.valid]
     lower = own[0].definition.lower
-    beyond = number.value < min(honest) if lower else number.value > max(honest)
+    beyond = number.value < min(valid) if lower else number.value > max(valid)
     return "failed" if beyond else "suspicious"
 
 
-def _rows(number: ClaimedScore, fits: list[_Value], own: list[_Value]) -> list[tuple[str, ...]]:
+def _rows(number: ReportedScore, fits: list[_Value], own: list[_Value]) -> list[tuple[str, ...]]:
     shown = fits or sorted(own, key=lambda value: abs(value.value - number.value))[:1]
     return [
         (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from calcarine.audit.inputs import ClaimedScore
+from calcarine.audit.inputs import ReportedScore
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.metrics import matrices
 from calcarine.evaluation.metrics.image_metrics import (
@@ -33,7 +33,7 @@ _PRINTED = re.compile(
 )
 
 
-def read_numbers(text: str) -> tuple[ClaimedScore, ...]:
+def read_numbers(text: str) -> tuple[ReportedScore, ...]:
     """Claimed scores as they were printed.
 
     Parameters
@@ -43,7 +43,7 @@ def read_numbers(text: str) -> tuple[ClaimedScore, ...]:
 
     Returns
     -------
-    tuple of ClaimedScore
+    tuple of ReportedScore
         Per cent become shares; decimals are counted.
 
     Raises
@@ -51,7 +51,7 @@ def read_numbers(text: str) -> tuple[ClaimedScore, ...]:
     CalcarineError
         If a part is no metric with a number.
     """
-    found = []
+    result = []
     for part in filter(str.strip, re.split(r"[,;]", text)):
         match = _PRINTED.match(part)
         if match is None:
@@ -62,10 +62,10 @@ def read_numbers(text: str) -> tuple[ClaimedScore, ...]:
         printed, percent = match["value"], bool(match["percent"])
         decimals = len(printed.partition(".")[2])
         value = float(printed) / (100 if percent else 1)
-        found.append(ClaimedScore(match["metric"].strip(), value, decimals + 2 * percent))
-    if not found:
+        result.append(ReportedScore(match["metric"].strip(), value, decimals + 2 * percent))
+    if not result:
         raise CalcarineError('No claimed score was given; write them as "PixCorr .32, SSIM .43".')
-    return tuple(found)
+    return tuple(result)
 
 
 def family_of(metric: str) -> Family:
@@ -122,26 +122,28 @@ def definitions(families: set[Family]) -> Iterator[Definition]:
     for name, protocol in PROTOCOLS.items():
         made = protocol()
         for metric in made.metrics():
-            found = _of_protocol(name, metric, made.samples == "similarity")
-            if found is not None and found.family in families:
-                yield found
+            result = _of_protocol(name, metric, made.samples == "similarity")
+            if result is not None and result.family in families:
+                yield result
     yield from (variant for variant in _variants() if variant.family in families)
 
 
 def _of_protocol(protocol: str, metric: Metric, similarity: bool) -> Definition | None:
     if isinstance(metric, PixelCorrelation):
-        return Definition("pixcorr", metric.name, protocol, _correlation(metric.recipe))
+        return Definition("pixcorr", metric.name, protocol, _correlation(metric.preprocessing))
     if isinstance(metric, StructuralSimilarity):
-        return Definition("ssim", metric.name, protocol, _structure(metric.recipe, metric.kind))
-    pixels = not any(network for network, _, _ in metric.wanted())
+        return Definition(
+            "ssim", metric.name, protocol, _structure(metric.preprocessing, metric.kind)
+        )
+    pixels = not any(network for network, _, _ in metric.required_features())
     if isinstance(metric, Identification) and type(metric) is Identification and pixels:
         direction, ties = metric.direction or "image", metric.ties
-        measure, finish = _identification(metric.recipe, direction, ties)
+        measure, finish = _identification(metric.preprocessing, direction, ties)
         return Definition(
             "identification", metric.name, protocol, measure, finish=finish, averaged=similarity
         )
     if isinstance(metric, PixelContest) and metric.ways == 2 and metric.measured_by == "pcc":
-        measure, finish = _identification(metric.recipe, "reconstruction", "failure")
+        measure, finish = _identification(metric.preprocessing, "reconstruction", "failure")
         return Definition("identification", metric.name, protocol, measure, finish=finish)
     return None
 
@@ -149,10 +151,12 @@ def _of_protocol(protocol: str, metric: Metric, similarity: bool) -> Definition 
 def _variants() -> Iterator[Definition]:
     native = Preprocessing("pil", "truth")
     for size in (224, 256, 425):
-        recipe = Preprocessing("pil", size)
-        yield Definition("pixcorr", f"pixel correlation at {size}", "", _correlation(recipe))
-        yield Definition("ssim", f"SSIM in two dimensions at {size}", "", _structure(recipe, "2d"))
-        yield Definition("mse", f"squared error at {size}", "", _squared(recipe), lower=True)
+        preprocessing = Preprocessing("pil", size)
+        yield Definition("pixcorr", f"pixel correlation at {size}", "", _correlation(preprocessing))
+        yield Definition(
+            "ssim", f"SSIM in two dimensions at {size}", "", _structure(preprocessing, "2d")
+        )
+        yield Definition("mse", f"squared error at {size}", "", _squared(preprocessing), lower=True)
     yield Definition("ssim", "SSIM of columns, own size", "", _structure(native, "columns"))
     yield Definition(
         "ssim", "SSIM with a flat window of 7, own size", "", _structure(native, "uniform")
@@ -170,36 +174,36 @@ Scores = Callable[["PictureSet", "PictureSet", int], "FloatArray"]
 
 
 def _pair(
-    truth: PictureSet, recon: PictureSet, row: int, sample: int, recipe: Preprocessing
+    truth: PictureSet, recon: PictureSet, row: int, sample: int, preprocessing: Preprocessing
 ) -> tuple[FloatArray, FloatArray]:
     seen, made = truth.read(row, 0), recon.read(row, sample)
     size = (seen.shape[0], seen.shape[1])
     both = [
-        np.asarray(recipe.apply(picture, size).permute(1, 2, 0).numpy(), np.float64)
+        np.asarray(preprocessing.apply(picture, size).permute(1, 2, 0).numpy(), np.float64)
         for picture in (seen, made)
     ]
     return both[0], both[1]
 
 
-def _each(recipe: Preprocessing, score: Callable[[FloatArray, FloatArray], float]) -> Scores:
+def _each(preprocessing: Preprocessing, score: Callable[[FloatArray, FloatArray], float]) -> Scores:
     def scores(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
-        pairs = (_pair(truth, recon, row, sample, recipe) for row in range(len(truth)))
+        pairs = (_pair(truth, recon, row, sample, preprocessing) for row in range(len(truth)))
         return np.asarray([score(*pair) for pair in pairs])
 
     return scores
 
 
-def _correlation(recipe: Preprocessing) -> Scores:
+def _correlation(preprocessing: Preprocessing) -> Scores:
     def score(seen: FloatArray, made: FloatArray) -> float:
         a, b = seen.ravel() - seen.mean(), made.ravel() - made.mean()
         below = float(np.linalg.norm(a) * np.linalg.norm(b))
         return float(a @ b) / below if below > 1e-12 else 0.0
 
-    return _each(recipe, score)
+    return _each(preprocessing, score)
 
 
 def _structure(
-    recipe: Preprocessing, kind: Literal["2d", "columns", "uniform"], data_range: float = 1.0
+    preprocessing: Preprocessing, kind: Literal["2d", "columns", "uniform"], data_range: float = 1.0
 ) -> Scores:
     def score(seen: FloatArray, made: FloatArray) -> float:
         if min(seen.shape[:2]) < matrices.SSIM_WINDOW:
@@ -207,22 +211,22 @@ def _structure(
         both = [LocalMoments.of(picture @ matrices.GRAY, kind) for picture in (seen, made)]
         return float(structure(both[0], both[1], data_range))
 
-    return _each(recipe, score)
+    return _each(preprocessing, score)
 
 
-def _squared(recipe: Preprocessing) -> Scores:
-    return _each(recipe, lambda seen, made: float(np.square(seen - made).mean()))
+def _squared(preprocessing: Preprocessing) -> Scores:
+    return _each(preprocessing, lambda seen, made: float(np.square(seen - made).mean()))
 
 
 def _identification(
-    recipe: Preprocessing,
+    preprocessing: Preprocessing,
     direction: Literal["image", "reconstruction"],
     ties: Literal["half", "failure"],
 ) -> tuple[Scores, Callable[[FloatArray], FloatArray]]:
     """Correlations of all pairs in a sample, and what makes scores of them."""
 
     def correlations(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
-        pairs = [_pair(truth, recon, row, sample, recipe) for row in range(len(truth))]
+        pairs = [_pair(truth, recon, row, sample, preprocessing) for row in range(len(truth))]
         seen, made = (
             np.stack([pair[side].ravel().astype(np.float32) for pair in pairs]) for side in (0, 1)
         )
