@@ -48,7 +48,7 @@ def make(folder: Path, sessions: int) -> None:
     from calcarine.datasets import registry
 
     if not folder.exists() or not any(folder.iterdir()):
-        registry.fake("nsd", folder, full_size=True, sessions=sessions, images=20)
+        registry.write_fake_dataset("nsd", folder, full_size=True, sessions=sessions, images=20)
     files = layout(folder)
     real = [n for n in files.sessions() if not files.session(n).is_symlink()]
     for number in range(1, OFFICIAL + 1):

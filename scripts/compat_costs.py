@@ -138,7 +138,7 @@ def main() -> None:
     parts: list[dict[str, dict[tuple[str, str], np.ndarray]]] = []
     fitted: dict[str, dict[str, Any]] = {}
     for subject in options.subjects:
-        dataset = datasets.load("simulated", None, subject, **world)
+        dataset = datasets.load_dataset("simulated", None, subject, **world)
         parts.append({})
         with tempfile.TemporaryDirectory() as folder:
             for name, (preset, settings) in VARIANTS.items():

@@ -13,13 +13,8 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from calcarine.checkpoints import network_weights as weights
-from calcarine.checkpoints.network_weights import (
-    MissingWeightsError,
-    WeightsFile,
-    WeightsStore,
-    state_digest,
-)
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints.network_weights import WeightsFile, WeightsStore, state_digest
+from calcarine.errors import CalcarineError, MissingWeightsError
 from calcarine.evaluation.networks.feature_networks import KINDS, Networks
 from calcarine.evaluation.networks.inception_fid import FrechetInception
 from calcarine.evaluation.networks.lpips import PerceptualDistance

@@ -85,7 +85,7 @@ def fake(name: str, folder: Path, **options: Any) -> None:
     from calcarine.datasets import registry
 
     folder.rmdir()
-    registry.fake(name, folder, **options)
+    registry.write_fake_dataset(name, folder, **options)
 
 
 def check(name: str, folder: Path) -> None:
@@ -95,7 +95,7 @@ def check(name: str, folder: Path) -> None:
 def load(name: str, folder: Path, **options: Any) -> None:
     from calcarine.datasets import registry
 
-    found = registry.load(name, folder, **options)
+    found = registry.load_dataset(name, folder, **options)
     finite(found.responses.values)
     finite(found.test().data)
     found.stimuli.images(found.stimuli.ids[:3])
@@ -105,7 +105,7 @@ def load(name: str, folder: Path, **options: Any) -> None:
 def prepare(name: str, folder: Path, **options: Any) -> None:
     from calcarine.datasets import registry
 
-    registry.prepare(name, folder, workers=1, **options)
+    registry.prepare_dataset(name, folder, workers=1, **options)
 
 
 def dataset(
@@ -150,7 +150,7 @@ def vectors(folder: Path) -> None:
 def prepare_hcp(folder: Path) -> None:
     from calcarine.datasets import registry
 
-    registry.prepare("hcp", folder, workers=1)
+    registry.prepare_dataset("hcp", folder, workers=1)
 
 
 # Features, splits, settings.
@@ -548,7 +548,7 @@ def build_latents(folder: Path) -> None:
     from calcarine import datasets
     from calcarine.decoding import LatentRegression
 
-    found = datasets.load("simulated", **OPTIONS)
+    found = datasets.load_dataset("simulated", **OPTIONS)
     rng = np.random.default_rng(0)
     n = len(found.stimuli.ids)
     z, c = rng.normal(size=(n, 2, 2, 2)), rng.normal(size=(n, 3, 2))

@@ -48,7 +48,7 @@ def describe(work: Workspace) -> None:
                 found = read_json(folder / "settings.json")
                 chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
             decoder[split.name] = read_json(folder / "summary.json")
-    info = datasets.info(dataset.name)
+    info = datasets.dataset_info(dataset.name)
     told = [*_of_models(work), *read_evaluation(run.metrics).notes]
     if work.phase_on("adapt"):
         told = [*_of_visdec(work), *told]

@@ -77,7 +77,7 @@ def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
         who = None if part.subject is None else [part.subject]
         folder = str(part.data)  # check_pools has looked
         return [found.vectors for found in hcp.vectors(folder, who, scale="scalar")]
-    other = datasets.load(str(part.name), part.data, part.subject)
+    other = datasets.load_dataset(str(part.name), part.data, part.subject)
     if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
         raise CalcarineError(
             "The pool names the very subject that is decoded, whose test responses must not be "

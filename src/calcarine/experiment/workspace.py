@@ -56,7 +56,7 @@ class Workspace:
         config = self.config.dataset
         self.progress.say(f"Reading the data set {config.name}")
         data = Path(config.data) if config.data else None
-        found = datasets.load(config.name, data, config.subject, **config.options)
+        found = datasets.load_dataset(config.name, data, config.subject, **config.options)
         return found if config.zscore_sessions else without_session_scaling(found)
 
     @cached_property

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from calcarine.checkpoints import check_loaded
 from calcarine.checkpoints import network_weights as files
-from calcarine.checkpoints.network_weights import MissingWeightsError, WeightsStore, state_digest
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints.network_weights import WeightsStore, state_digest
+from calcarine.errors import CalcarineError, MissingWeightsError
 from calcarine.evaluation.inputs.image_stacks import as_uint8
 from calcarine.evaluation.networks.preprocessing import Picture, Preprocessing
 from calcarine.features.image_networks import run_hooked

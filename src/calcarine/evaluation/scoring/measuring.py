@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calcarine.checkpoints.network_weights import MissingWeightsError
+from calcarine.errors import MissingWeightsError
 
 if TYPE_CHECKING:
     from calcarine.evaluation.metrics.metric import FloatArray, Metric
