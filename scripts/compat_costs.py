@@ -25,8 +25,9 @@ from calcarine import datasets
 from calcarine.decoding import LatentRegression, Reconstructor
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.diffusion import LatentDiffusion
-from calcarine.evaluation.protocols import score_arrays
-from calcarine.evaluation.statistics import bootstrap_interval, paired_difference
+from calcarine.evaluation.scoring.score import score_arrays
+from calcarine.evaluation.statistics.intervals import bootstrap_interval
+from calcarine.evaluation.statistics.significance import paired_difference
 from calcarine.experiment import load_experiment
 from calcarine.experiment.config import PRESETS
 from calcarine.experiment.raw_sessions import without_session_scaling

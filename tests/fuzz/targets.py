@@ -262,7 +262,7 @@ def build_pictures(folder: Path) -> None:
 
 
 def read_pictures(folder: Path) -> None:
-    from calcarine.evaluation.protocols.folders import read_folder
+    from calcarine.evaluation.inputs.folders import read_folder
     from calcarine.stimuli.image_files import check_picture, read_picture
 
     for path in sorted(folder.iterdir()):
@@ -288,14 +288,15 @@ def build_stacks(folder: Path) -> None:
 
 
 def read_stacks(folder: Path) -> None:
-    from calcarine.evaluation.protocols.folders import read_folder
+    from calcarine.evaluation.inputs.folders import read_folder
 
     for path in sorted(folder.iterdir()):
         read_folder(path)
 
 
 def score_stacks(folder: Path) -> None:
-    from calcarine.evaluation.protocols import Settings, score_folder
+    from calcarine.evaluation.protocols import Settings
+    from calcarine.evaluation.scoring.score import score_folder
 
     settings = Settings(n_boot=5, n_permutations=19)
     for other in ("b.npz", "c.npz", "d.pt", "e.pt"):
@@ -303,7 +304,8 @@ def score_stacks(folder: Path) -> None:
 
 
 def build_scores(folder: Path) -> None:
-    from calcarine.evaluation.protocols import score_arrays, write_scores
+    from calcarine.evaluation.results.score_files import write_scores
+    from calcarine.evaluation.scoring.score import score_arrays
 
     for name, seed in (("a", 1), ("b", 2)):
         near = (pictures().astype(int) + pictures(seed=seed)) // 2
@@ -314,8 +316,8 @@ def build_scores(folder: Path) -> None:
 
 
 def compare(folder: Path, mix: bool = False) -> None:
-    from calcarine.evaluation.protocols.compare import compare_scores
-    from calcarine.evaluation.protocols.result_table import comparison_content, comparison_table
+    from calcarine.evaluation.comparison.compare import compare_scores
+    from calcarine.evaluation.comparison.tables import comparison_content, comparison_table
 
     found = compare_scores(
         [folder / "a.json", folder / "b.json"], mix=mix, n_boot=5, n_permutations=19

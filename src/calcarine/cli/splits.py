@@ -164,7 +164,7 @@ def audit_dataset(
 
 def _features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], Any]:
     """Give the function that makes, or reads, the features of some stimuli."""
-    from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES
+    from calcarine.evaluation.inputs.array_files import ARRAY_SUFFIXES
     from calcarine.splits.distances import pixel_features
 
     if space == "pixels":
@@ -188,7 +188,7 @@ def _latents(stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
 
 
 def _rows(path: Path, stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
-    from calcarine.evaluation.protocols.array_files import read_stack
+    from calcarine.evaluation.inputs.array_files import read_stack
 
     values = read_stack(path, "features")
     if values.dtype.kind not in "iuf" or values.ndim < 2 or len(values) != len(stimuli):

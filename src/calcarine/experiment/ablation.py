@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.crossed import crossed_interval
+from calcarine.evaluation.statistics.intervals import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.run_visdec import METHOD
 from calcarine.files import atomic_write, write_text
@@ -125,9 +125,8 @@ def run_ablation(
     Returns
     -------
     AblationTable
-        Intervals (95 %) are over seeds and images
-        (:func:`calcarine.evaluation.crossed.crossed_interval`); those of a difference are of
-        differences at the same seed and image.
+        Intervals (95 %) are over seeds and images (:func:`calcarine.evaluation.crossed_interval`);
+        those of a difference are of differences at the same seed and image.
     """
     from calcarine.experiment.config import load_experiment
     from calcarine.experiment.progress_bars import Progress as Silent
@@ -190,9 +189,9 @@ def _met(experiment: Experiment) -> str:
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
-    from calcarine.evaluation.scores import of_leading_protocol, read_evaluation
+    from calcarine.evaluation.results.evaluation import read_evaluation, select_main_protocol
 
-    table = of_leading_protocol(read_evaluation(folder).per_image)
+    table = select_main_protocol(read_evaluation(folder).per_image)
     return table[table["method"] == METHOD].set_index(["metric", "id"])["value"].to_frame()
 
 

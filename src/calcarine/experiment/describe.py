@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from calcarine import datasets
-from calcarine.evaluation.scores import read_evaluation
+from calcarine.evaluation.results.evaluation import read_evaluation
 from calcarine.experiment.config_visdec import VisDecConfig
 from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.workspace import Workspace

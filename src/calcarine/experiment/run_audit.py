@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from calcarine.audit import (
     AuditInputs,
-    ClaimedScore,
     FitStatistics,
     PictureSet,
     Prediction,
+    ReportedScore,
     SampleChoice,
     Selection,
     TrialTable,
@@ -50,7 +50,7 @@ _MOST_WORK = 2e11
 def inputs_from_run(
     work: Workspace,
     method: str | None = None,
-    numbers: Sequence[ClaimedScore] = (),
+    numbers: Sequence[ReportedScore] = (),
     seed: int = 0,
 ) -> AuditInputs:
     """Pictures, splits, responses and decoders of a run.
@@ -61,7 +61,7 @@ def inputs_from_run(
         Of the run; its pictures must be made.
     method : str, optional
         Which pictures; z_c, or the first there are, by default.
-    numbers : sequence of ClaimedScore
+    numbers : sequence of ReportedScore
         Claimed scores; those of the run by default.
     seed : int
 
@@ -374,7 +374,7 @@ def _choice(
     """Which samples are shown, and which the rule chooses when it is applied again."""
     count = min(samples.samples, work.config.generation.candidates)
     place = {key: row for row, key in enumerate(ids)}
-    chosen, blind = np.full(len(ids), -1), np.empty(len(ids), np.int64)
+    chosen, reapplied = np.full(len(ids), -1), np.empty(len(ids), np.int64)
     for split in work.splits:
         rows = [place[key] for key in split.test]
         stack = np.stack([np.stack([samples.full(r, s) for s in range(count)]) for r in rows])
@@ -382,22 +382,22 @@ def _choice(
             same = [s for s in range(count) if np.array_equal(pictures[s], shown.full(row))]
             chosen[row] = same[0] if same else -1
         found = _stored_predictions(work, split, ("z", "reliability_z"))
-        blind[rows] = choose_by_brain(work.model, stack, found["z"], found["reliability_z"])
-    return SampleChoice(PictureSet(ids, samples.read, count), chosen, blind)
+        reapplied[rows] = choose_by_brain(work.model, stack, found["z"], found["reliability_z"])
+    return SampleChoice(PictureSet(ids, samples.read, count), chosen, reapplied)
 
 
-def _scores(path: Path, method: str) -> tuple[ClaimedScore, ...]:
+def _scores(path: Path, method: str) -> tuple[ReportedScore, ...]:
     """Scores of the run that need no network, under one protocol: a name may be in several."""
-    from calcarine.evaluation.scores import leading_protocol
+    from calcarine.evaluation.results.evaluation import main_protocol
     from calcarine.reporting.run_records import read_scores
 
     try:
         scores = read_scores(path)
     except CalcarineError:
         return ()
-    leading = leading_protocol(score.protocol for score in scores)
+    leading = main_protocol(score.protocol for score in scores)
     return tuple(
-        ClaimedScore(score.metric, score.value, 4)
+        ReportedScore(score.metric, score.value, 4)
         for score in scores
         if (score.method, score.protocol) == (method, leading)
         and score.metric in ("pixel correlation", "SSIM")

@@ -17,7 +17,7 @@ from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
 from calcarine.diffusion.samplers import check_steps
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.judges import judge_digest
+from calcarine.evaluation.networks.judges import judge_digest
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.raw_sessions import without_session_scaling
