@@ -527,12 +527,12 @@ def study_of_run(folder: Path) -> None:
 
 
 def build_ridge(folder: Path) -> None:
-    from calcarine.linear import GroupRidgeCV, RidgeCV, save
+    from calcarine.linear import BandedRidgeCV, RidgeCV, save
 
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 6)), rng.normal(size=(20, 3))
     save(RidgeCV(alphas=[1.0, 10.0], cv=3).fit(X, Y), folder / "ridge")
-    groups = GroupRidgeCV([0, 0, 0, 1, 1, 1], alphas=[1.0, 10.0], n_candidates=2)
+    groups = BandedRidgeCV([0, 0, 0, 1, 1, 1], alphas=[1.0, 10.0], n_candidates=2)
     save(groups.fit(X, Y), folder / "group")
 
 

@@ -1,4 +1,4 @@
-"""Which weightings of the spaces group ridge tries, and for which targets."""
+"""Which weightings of the spaces banded ridge tries, and for which targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import scipy.linalg
 from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
-from calcarine.linear._group_machines import GroupPlan, Machine, Space, Targets
+from calcarine.linear._banded_solvers import GroupPlan, Machine, Space, Targets
 from calcarine.linear._scores import best_penalty
 
 _EPS = float(np.finfo(np.float64).eps)

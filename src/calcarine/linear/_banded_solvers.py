@@ -1,4 +1,4 @@
-"""Cross-validation of group ridge for one weighting of the spaces at a time."""
+"""Cross-validation of banded ridge for one weighting of the spaces at a time."""
 
 from __future__ import annotations
 

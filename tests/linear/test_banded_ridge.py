@@ -1,4 +1,4 @@
-"""Group ridge against the closed form, scikit-learn, himalaya and its own invariances."""
+"""Banded ridge against the closed form, scikit-learn, himalaya and its own invariances."""
 
 import warnings
 
@@ -17,9 +17,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from calcarine.errors import CalcarineError
 from calcarine.linear import (
-    GroupRidgeCV,
+    BandedRidgeCV,
     RidgeEdgeWarning,
-    group_ridge_cv,
+    banded_ridge_cv,
     grouped_folds,
     partition_variance,
     ridge_cv,
@@ -74,7 +74,7 @@ def refitted(Xs, Y, penalties, folds, fit_intercept=True):
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 def test_agrees_with_the_normal_equations(widths, fit_intercept, standardize, solver):
     Xs, Y, groups = make_data(widths=widths)
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         Xs,
         Y,
         alphas=[7.0],
@@ -102,7 +102,7 @@ def test_agrees_with_the_normal_equations(widths, fit_intercept, standardize, so
 def test_choice_is_the_best_of_all_refits(solver, score):
     """Every gamma with every alpha, as if fitted anew for every fold."""
     Xs, Y, groups = make_data()
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         Xs, Y, alphas=ALPHAS, gammas=GAMMAS, groups=groups, solver=solver, score=score
     )
     folds = grouped_folds(groups, 5)
@@ -133,7 +133,7 @@ def test_choice_is_the_best_of_all_refits(solver, score):
 def test_agrees_with_scikit_learn_on_scaled_columns(widths):
     """Ridge on columns times the root of gamma, at what the search has chosen."""
     Xs, Y, groups = make_data(widths=widths)
-    result = group_ridge_cv(Xs, Y, alphas=ALPHAS, groups=groups, n_candidates=10)
+    result = banded_ridge_cv(Xs, Y, alphas=ALPHAS, groups=groups, n_candidates=10)
     for j in range(Y.shape[1]):
         Z = np.concatenate(
             [Z * np.sqrt(g) for Z, g in zip(scaled(Xs), result.gamma[:, j], strict=True)], axis=1
@@ -153,7 +153,7 @@ def test_agrees_with_scikit_learn_on_scaled_columns(widths):
 def test_one_space_is_ridge(width, score):
     Xs, Y, groups = make_data(widths=(width,))
     options = {"alphas": ALPHAS, "groups": groups, "score": score}
-    result, oracle = group_ridge_cv(Xs, Y, **options), ridge_cv(Xs[0], Y, **options)
+    result, oracle = banded_ridge_cv(Xs, Y, **options), ridge_cv(Xs[0], Y, **options)
     np.testing.assert_array_equal(result.alpha, oracle.alpha)
     np.testing.assert_array_equal(result.gamma, np.ones((1, 6)))
     np.testing.assert_allclose(result.predict(Xs), oracle.predict(Xs[0]), rtol=1e-8)
@@ -163,7 +163,7 @@ def test_one_space_is_ridge(width, score):
 def test_fixed_solution_is_that_of_himalaya():
     Xs, Y, groups = make_data()
     Zs = [Z - Z.mean(axis=0) for Z in scaled(Xs)]
-    result = group_ridge_cv(Xs, Y, alphas=[20.0], gammas=GAMMAS[:1], groups=groups)
+    result = banded_ridge_cv(Xs, Y, alphas=[20.0], gammas=GAMMAS[:1], groups=groups)
     theirs = HimalayaGroupRidgeCV(
         groups="input",
         cv=3,
@@ -192,17 +192,17 @@ def test_search_finds_what_fifty_random_draws_find():
         for j in range(12)
     ]
     expected = r2_score(Y, np.concatenate(guesses, axis=1), multioutput="raw_values")
-    result = group_ridge_cv(Xs, Y, alphas=ALPHAS, groups=groups)
+    result = banded_ridge_cv(Xs, Y, alphas=ALPHAS, groups=groups)
     assert len(result.candidates) <= 48
     assert result.cv_scores.mean() >= expected.mean()
     assert (result.cv_scores >= expected - 0.01).all()
 
 
 def test_targets_find_their_space():
-    """Against much noise in the other spaces, group ridge predicts new rows better than ridge."""
+    """Against much noise in the other spaces, banded ridge predicts new rows better than ridge."""
     Xs, Y, groups = make_data(210, (30, 40, 20), 9, seed=5, noise=0.5)
     fit, test = slice(0, 120), slice(120, 210)
-    result = group_ridge_cv([X[fit] for X in Xs], Y[fit], alphas=ALPHAS, groups=groups[fit])
+    result = banded_ridge_cv([X[fit] for X in Xs], Y[fit], alphas=ALPHAS, groups=groups[fit])
     plain = ridge_cv(np.concatenate(Xs, axis=1)[fit], Y[fit], alphas=ALPHAS, groups=groups[fit])
     np.testing.assert_array_equal(result.gamma.argmax(axis=0), np.arange(9) % 3)
     ours = r2_score(Y[test], result.predict([X[test] for X in Xs]))
@@ -212,28 +212,28 @@ def test_targets_find_their_space():
 def test_more_candidates_go_on_from_fewer():
     Xs, Y, groups = make_data()
     options = {"alphas": ALPHAS, "groups": groups}
-    few = group_ridge_cv(Xs, Y, n_candidates=8, **options)
-    many = group_ridge_cv(Xs, Y, n_candidates=20, **options)
+    few = banded_ridge_cv(Xs, Y, n_candidates=8, **options)
+    many = banded_ridge_cv(Xs, Y, n_candidates=20, **options)
     assert 8 == len(few.candidates) < len(many.candidates) <= 20
     np.testing.assert_array_equal(many.candidates[:8], few.candidates)
     assert (many.cv_scores >= few.cv_scores).all()
     assert many.cv_scores.mean() > few.cv_scores.mean()
     np.testing.assert_allclose(few.candidates[1:4].max(axis=1), 1.0)
-    one = group_ridge_cv(Xs, Y, n_candidates=1, **options)
+    one = banded_ridge_cv(Xs, Y, n_candidates=1, **options)
     assert one.candidates.shape == (1, 3)
 
 
 def test_blocks_names_and_single_precision_change_little():
     Xs, Y, groups = make_data()
     options = {"alphas": ALPHAS, "groups": groups, "n_candidates": 6}
-    whole = group_ridge_cv(Xs, Y, **options)
-    blocks = group_ridge_cv(Xs, Y, block_size=4, **options)
+    whole = banded_ridge_cv(Xs, Y, **options)
+    blocks = banded_ridge_cv(Xs, Y, block_size=4, **options)
     np.testing.assert_allclose(blocks.predict(Xs), whole.predict(Xs), rtol=1e-9)
     named = dict(zip("abc", Xs, strict=True))
-    result = group_ridge_cv(named, Y, **options)
+    result = banded_ridge_cv(named, Y, **options)
     assert (result.names, whole.names) == (("a", "b", "c"), ("0", "1", "2"))
     np.testing.assert_array_equal(result.predict(dict(reversed(named.items()))), whole.predict(Xs))
-    single = group_ridge_cv(Xs, Y.astype("f4"), dtype="float32", **options)
+    single = banded_ridge_cv(Xs, Y.astype("f4"), dtype="float32", **options)
     assert {coef.dtype for coef in single.coefs} == {np.dtype("f4")}
     np.testing.assert_allclose(single.cv_scores, whole.cv_scores, atol=1e-3)
     parts = whole.predict_spaces(Xs)
@@ -253,7 +253,7 @@ def test_scaling_a_space_changes_nothing_when_standardised(seed, scale, flip, sh
     factor = -scale if flip else scale
     moved = [Xs[0], (Xs[1] + shift) * factor]
     options = {"alphas": [1.0, 10.0, 100.0], "groups": groups, "gammas": [[0.3, 0.7], [1, 0]]}
-    a, b = group_ridge_cv(Xs, Y, **options), group_ridge_cv(moved, Y, **options)
+    a, b = banded_ridge_cv(Xs, Y, **options), banded_ridge_cv(moved, Y, **options)
     np.testing.assert_allclose(b.cv_scores, a.cv_scores, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(b.predict(moved), a.predict(Xs), rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(b.coefs[1] * factor, a.coefs[1], rtol=1e-6, atol=1e-8)
@@ -264,8 +264,8 @@ def test_scaling_a_space_changes_nothing_when_standardised(seed, scale, flip, sh
 def test_permuted_spaces_give_permuted_results(seed, order):
     Xs, Y, groups = make_data(45, (4, 6, 3), 3, seed=seed)
     options = {"alphas": ALPHAS, "groups": groups, "n_candidates": 7}
-    a = group_ridge_cv(Xs, Y, **options)
-    b = group_ridge_cv([Xs[s] for s in order], Y, **options)
+    a = banded_ridge_cv(Xs, Y, **options)
+    b = banded_ridge_cv([Xs[s] for s in order], Y, **options)
     np.testing.assert_allclose(b.candidates, a.candidates[:, order], rtol=1e-9)
     np.testing.assert_allclose(b.cv_scores, a.cv_scores, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(b.gamma, a.gamma[order], rtol=1e-9)
@@ -276,7 +276,7 @@ def test_permuted_spaces_give_permuted_results(seed, order):
 @given(seed=st.integers(0, 2**31), fit_intercept=st.booleans(), offset=st.floats(-5, 5))
 def test_shares_sum_to_the_r2(seed, fit_intercept, offset):
     Xs, Y, groups = make_data(45, (4, 6, 3), 3, seed=seed)
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         Xs, Y, alphas=ALPHAS, groups=groups, n_candidates=6, fit_intercept=fit_intercept
     )
     test, Y_test, _ = make_data(30, (4, 6, 3), 3, seed=seed + 1)
@@ -289,7 +289,7 @@ def test_shares_sum_to_the_r2(seed, fit_intercept, offset):
 def test_shares_are_those_of_himalaya():
     Xs, Y, groups = make_data()
     Xs, Y = [X - X.mean(axis=0) for X in Xs], Y - Y.mean(axis=0)
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         Xs, Y, alphas=ALPHAS, groups=groups, n_candidates=6, fit_intercept=False
     )
     theirs = r2_score_split(Y, result.predict_spaces(Xs))
@@ -305,7 +305,7 @@ def test_variance_partition_tells_the_spaces_apart():
     options = {"alphas": ALPHAS, "groups": groups[fit], "n_candidates": 8}
     parts = partition_variance(train, Y[fit], fresh, Y[test], **options)
     assert parts.names == ("edges", "words", "faces")
-    full = group_ridge_cv(train, Y[fit], **options)
+    full = banded_ridge_cv(train, Y[fit], **options)
     expected = r2_score(Y[test], full.predict(fresh), multioutput="raw_values")
     np.testing.assert_allclose(parts.r2, expected, rtol=1e-9)
     np.testing.assert_allclose(parts.shares.sum(axis=0), expected, rtol=1e-9)
@@ -313,7 +313,7 @@ def test_variance_partition_tells_the_spaces_apart():
     np.testing.assert_array_equal(parts.shares.argmax(axis=0), own)
     np.testing.assert_array_equal(parts.unique.argmax(axis=0), own)
     assert (parts.unique[own, np.arange(6)] > 0.4).all()
-    without = group_ridge_cv([Xs[0][fit], Xs[2][fit]], Y[fit], **options)
+    without = banded_ridge_cv([Xs[0][fit], Xs[2][fit]], Y[fit], **options)
     rest = r2_score(Y[test], without.predict([Xs[0][test], Xs[2][test]]), multioutput="raw_values")
     np.testing.assert_allclose(parts.unique[1], expected - rest, atol=1e-3)
     again = partition_variance(train, Y[fit], fresh, Y[test], result=full, **options)
@@ -345,18 +345,18 @@ def test_hard_columns(solver):
     Xs.append(np.full((90, 2), 0.1))
     Y[:, 4] = -2.2
     options = {"alphas": ALPHAS, "groups": groups, "n_candidates": 9, "solver": solver}
-    result = group_ridge_cv(Xs, Y, **options)
+    result = banded_ridge_cv(Xs, Y, **options)
     assert not result.coefs[0][2].any() and not result.coefs[3].any() and not result.gamma[3].any()
     assert np.isinf(result.penalties[3]).all()
     np.testing.assert_allclose(result.coefs[1][3], result.coefs[1][2], rtol=1e-6, atol=1e-10)
     assert result.cv_scores[4] == 0
     np.testing.assert_allclose(result.predict(Xs)[:, 4], -2.2, rtol=1e-13)
-    bare = group_ridge_cv(Xs[:3], Y, **options)
+    bare = banded_ridge_cv(Xs[:3], Y, **options)
     np.testing.assert_allclose(result.predict(Xs), bare.predict(Xs[:3]), rtol=1e-9)
 
 
 def test_nothing_varies():
-    result = group_ridge_cv([np.ones((20, 2)), np.zeros((20, 1))], np.arange(20.0), alphas=[1.0])
+    result = banded_ridge_cv([np.ones((20, 2)), np.zeros((20, 1))], np.arange(20.0), alphas=[1.0])
     np.testing.assert_allclose(result.predict([np.ones((3, 2)), np.zeros((3, 1))]), 9.5)
     np.testing.assert_allclose(result.gamma.sum(axis=0), 1.0)
     assert result.cv_scores[0] < 0
@@ -369,11 +369,11 @@ def test_scales_ten_orders_apart(widths, standardize):
     Xs, Y, groups = make_data(90, widths, 2, seed=1, noise=0.3)
     Y[:, 0] += 2 * Xs[0][:, 0] / Xs[0][:, 0].std()
     Xs = [Xs[0] * 1e-5, Xs[1] * 1e5]
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         Xs, Y, alphas=np.logspace(-12, 12, 49), groups=groups, standardize=standardize
     )
     for s in range(2):
-        alone = group_ridge_cv(
+        alone = banded_ridge_cv(
             Xs[s : s + 1],
             Y,
             alphas=np.logspace(-14, 14, 57),
@@ -392,14 +392,14 @@ def test_extreme_shapes_and_penalties(n, width, solver, dtype):
     rng = np.random.default_rng(0)
     Xs = [rng.normal(size=(n, width)) for _ in range(2)]
     y = Xs[0][:, 0] + 0.1 * rng.normal(size=n)
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         Xs, y, alphas=np.logspace(-30, 30, 21), solver=solver, dtype=dtype, n_candidates=6
     )
     assert result.coefs[0].shape == (width, 1)
     assert np.isfinite(np.concatenate(result.coefs)).all()
     assert result.cv_scores[0] > (0.9 if n == 150 else -0.5)
     guess = refitted(scaled(Xs), y[:, None], np.full(2, 2.0), grouped_folds(None, 5, n_rows=n))
-    fixed = group_ridge_cv(Xs, y, alphas=[1.0], gammas=[[0.5, 0.5]], solver=solver, dtype=dtype)
+    fixed = banded_ridge_cv(Xs, y, alphas=[1.0], gammas=[[0.5, 0.5]], solver=solver, dtype=dtype)
     expected = r2_score(y, guess[:, 0])
     np.testing.assert_allclose(
         fixed.cv_scores[0], expected, rtol=1e-4 if dtype[-1] == "2" else 1e-9
@@ -408,23 +408,23 @@ def test_extreme_shapes_and_penalties(n, width, solver, dtype):
 
 def test_solver_is_chosen_by_shape():
     Xs, Y, _ = make_data()
-    assert group_ridge_cv(Xs, Y, alphas=[1.0], n_candidates=1).solver == "primal"
+    assert banded_ridge_cv(Xs, Y, alphas=[1.0], n_candidates=1).solver == "primal"
     assert (
-        group_ridge_cv([X[:20] for X in Xs], Y[:20], alphas=[1.0], n_candidates=1).solver == "dual"
+        banded_ridge_cv([X[:20] for X in Xs], Y[:20], alphas=[1.0], n_candidates=1).solver == "dual"
     )
 
 
 def test_edges_warn_in_one_sentence():
     Xs, Y, groups = make_data(noise=0.01)
     with pytest.warns(RidgeEdgeWarning, match=r"100.0% chose the lowest") as caught:
-        group_ridge_cv(Xs, Y, alphas=[1e3, 1e4], groups=groups, n_candidates=4)
+        banded_ridge_cv(Xs, Y, alphas=[1e3, 1e4], groups=groups, n_candidates=4)
     assert "widen alphas" in str(caught[0].message) and "\n" not in str(caught[0].message)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        group_ridge_cv(Xs, Y, alphas=[1.0], groups=groups, n_candidates=4)
+        banded_ridge_cv(Xs, Y, alphas=[1.0], groups=groups, n_candidates=4)
         Xs, Y, groups = make_data()
-        group_ridge_cv(Xs, Y, alphas=np.logspace(-6, 8, 29), groups=groups, n_candidates=4)
+        banded_ridge_cv(Xs, Y, alphas=np.logspace(-6, 8, 29), groups=groups, n_candidates=4)
 
 
 def _spoil(matrix, place):
@@ -468,13 +468,13 @@ def test_unusable_input_is_told():
     ]
     for arguments, options, message in cases:
         with pytest.raises(CalcarineError, match=message) as caught:
-            group_ridge_cv(*arguments, **options)
+            banded_ridge_cv(*arguments, **options)
         assert "\n" not in str(caught.value)
 
 
 def test_unusable_test_data_are_told():
     Xs, Y, groups = make_data()
-    result = group_ridge_cv(Xs, Y, alphas=[1.0], groups=groups, n_candidates=1)
+    result = banded_ridge_cv(Xs, Y, alphas=[1.0], groups=groups, n_candidates=1)
     cases = [
         (lambda: result.predict(Xs[:2]), "Xs has 2 spaces but the fit had 3"),
         (lambda: result.predict(dict(zip("abc", Xs, strict=True))), r"Xs has the spaces \['a'"),
@@ -491,7 +491,7 @@ def test_unusable_test_data_are_told():
         assert "\n" not in str(caught.value)
 
 
-@parametrize_with_checks([GroupRidgeCV(), GroupRidgeCV(scoring="correlation", n_folds=3)])
+@parametrize_with_checks([BandedRidgeCV(), BandedRidgeCV(scoring="correlation", n_folds=3)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -503,8 +503,8 @@ def test_estimator_is_the_function():
     labels = np.repeat(["b", "c", "a"], [6, 9, 4])
     order = rng.permutation(19)
     X = pd.DataFrame(np.concatenate(Xs, axis=1)[:, order], columns=[f"x{i}" for i in range(19)])
-    model = GroupRidgeCV(labels[order], alphas=ALPHAS, n_candidates=6).fit(X, Y, groups)
-    result = group_ridge_cv([Xs[2], Xs[0], Xs[1]], Y, alphas=ALPHAS, groups=groups, n_candidates=6)
+    model = BandedRidgeCV(labels[order], alphas=ALPHAS, n_candidates=6).fit(X, Y, groups)
+    result = banded_ridge_cv([Xs[2], Xs[0], Xs[1]], Y, alphas=ALPHAS, groups=groups, n_candidates=6)
     assert model.space_names_.tolist() == ["a", "b", "c"]
     np.testing.assert_allclose(model.gamma_, result.gamma, rtol=1e-9)
     np.testing.assert_allclose(model.predict(X), result.predict([Xs[2], Xs[0], Xs[1]]), rtol=1e-8)
@@ -512,7 +512,7 @@ def test_estimator_is_the_function():
     np.testing.assert_allclose(model.x_mean_, X.to_numpy().mean(axis=0), rtol=1e-10)
     np.testing.assert_allclose(X.to_numpy() @ model.coef_.T + model.intercept_, model.predict(X))
     assert model.score(X, Y) == pytest.approx(r2_score(Y, result.predict([Xs[2], Xs[0], Xs[1]])))
-    vector = GroupRidgeCV(labels[order], alphas=ALPHAS, n_candidates=6).fit(X, Y[:, 0], groups)
+    vector = BandedRidgeCV(labels[order], alphas=ALPHAS, n_candidates=6).fit(X, Y[:, 0], groups)
     assert vector.coef_.shape == (19,) and vector.gamma_.shape == (3,)
     assert np.ndim(vector.alpha_) == np.ndim(vector.intercept_) == 0
     assert vector.predict(X).shape == (90,)
@@ -522,15 +522,15 @@ def test_estimator_mistakes_are_told():
     Xs, Y, groups = make_data()
     X = np.concatenate(Xs, axis=1)
     with pytest.raises(CalcarineError, match="not fitted") as caught:
-        GroupRidgeCV().predict(X)
+        BandedRidgeCV().predict(X)
     assert isinstance(caught.value, NotFittedError)
     with pytest.raises(CalcarineError, match="target y is None"):
-        GroupRidgeCV().fit(X, None)
+        BandedRidgeCV().fit(X, None)
     with pytest.raises(CalcarineError, match=r"shape \(18,\) but X has 19 columns"):
-        GroupRidgeCV(np.zeros(18)).fit(X, Y, groups)
+        BandedRidgeCV(np.zeros(18)).fit(X, Y, groups)
     with pytest.raises(CalcarineError, match="feature_groups holds NaN"):
-        GroupRidgeCV(np.full(19, np.nan)).fit(X, Y, groups)
+        BandedRidgeCV(np.full(19, np.nan)).fit(X, Y, groups)
     with pytest.raises(CalcarineError, match="mixes kinds"):
-        GroupRidgeCV(np.array(["a", 1] * 9 + ["b"], dtype=object)).fit(X, Y, groups)
+        BandedRidgeCV(np.array(["a", 1] * 9 + ["b"], dtype=object)).fit(X, Y, groups)
     with pytest.raises(CalcarineError, match=r"X holds NaN.*row 7 column 3"):
-        GroupRidgeCV().fit(_spoil(X, (7, 3)), Y, groups)
+        BandedRidgeCV().fit(_spoil(X, (7, 3)), Y, groups)

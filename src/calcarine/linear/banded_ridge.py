@@ -30,6 +30,8 @@ import numpy.typing as npt
 
 from calcarine.linear._arguments import check_cv
 from calcarine.linear._arrays import one_pool
+from calcarine.linear._banded_search import search
+from calcarine.linear._banded_solvers import Dual, GroupPlan, Machine, Primal, Space, Targets
 from calcarine.linear._checks import (
     FloatArray,
     RidgeError,
@@ -41,8 +43,6 @@ from calcarine.linear._checks import (
     check_finite,
 )
 from calcarine.linear._edges import edge_fractions, warn_at_edges
-from calcarine.linear._group_machines import Dual, GroupPlan, Machine, Primal, Space, Targets
-from calcarine.linear._group_search import search
 from calcarine.linear._predict import predict_linear
 from calcarine.linear._weights import check_trained, check_weights
 from calcarine.linear.folds import fold_numbers
@@ -61,8 +61,8 @@ _CANDIDATES = 16
 
 
 @dataclass(frozen=True)
-class GroupRidgeResult:
-    """Weights of a group ridge fit in the units of each space, with what was chosen.
+class BandedRidgeResult:
+    """Weights of a banded ridge fit in the units of each space, with what was chosen.
 
     S is the number of spaces, p_s the columns of space s, t the number of targets.
 
@@ -177,7 +177,7 @@ class GroupRidgeResult:
 
 
 @one_pool
-def group_ridge_cv(
+def banded_ridge_cv(
     Xs: Spaces,
     Y: npt.ArrayLike,
     *,
@@ -195,8 +195,8 @@ def group_ridge_cv(
     random_state: int | None = 0,
     dtype: npt.DTypeLike = "float64",
     block_size: int = 1024,
-) -> GroupRidgeResult:
-    """Fit group ridge, choosing the penalty of each space and target by grouped cross-validation.
+) -> BandedRidgeResult:
+    """Fit banded ridge, choosing the penalty of each space and target by grouped cross-validation.
 
     Columns are scaled once, over all rows given. Means are those of the training rows in every
     fold, so held-out scores are exactly those of refitting without the fold.
@@ -252,7 +252,7 @@ def group_ridge_cv(
 
     Returns
     -------
-    GroupRidgeResult
+    BandedRidgeResult
 
     Warns
     -----
@@ -336,7 +336,7 @@ def group_ridge_cv(
     with np.errstate(divide="ignore"):
         penalties = alpha / gamma
     shift = sum(space.scaler.mean @ coef for space, coef in zip(spaces, coefs, strict=True))
-    return GroupRidgeResult(
+    return BandedRidgeResult(
         names=tuple(Xs) if isinstance(Xs, Mapping) else tuple(map(str, range(len(spaces)))),
         coefs=coefs,
         intercept=(targets.mean - shift).astype(plan.dtype),
@@ -391,7 +391,7 @@ def _check_spaces(Xs: Spaces) -> tuple[list[str], list[npt.NDArray[Any]]]:
 def _check_positive(alphas: npt.ArrayLike) -> npt.NDArray[np.float64]:
     values = check_alphas(alphas)
     if values[0] == 0:
-        raise RidgeError("alphas holds 0; group ridge needs penalties above 0.")
+        raise RidgeError("alphas holds 0; banded ridge needs penalties above 0.")
     return values
 
 

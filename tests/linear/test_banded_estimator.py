@@ -1,4 +1,4 @@
-"""The group ridge estimator: predictions and scores by space, and its files."""
+"""The banded ridge estimator: predictions and scores by space, and its files."""
 
 import json
 
@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import GroupRidgeCV, RidgeCV, group_ridge_cv, load, save
+from calcarine.linear import BandedRidgeCV, RidgeCV, banded_ridge_cv, load, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
 
@@ -29,10 +29,10 @@ def make_data(n=60, p=15, t=4, seed=0, shift=100.0):
 @pytest.fixture(scope="module")
 def fitted():
     X, Y = make_data()
-    return GroupRidgeCV(LABELS, alphas=ALPHAS, n_candidates=6).fit(X, Y)
+    return BandedRidgeCV(LABELS, alphas=ALPHAS, n_candidates=6).fit(X, Y)
 
 
-@parametrize_with_checks([GroupRidgeCV(alphas=[0.1, 1.0, 10.0], cv=KFold(3), standardize=False)])
+@parametrize_with_checks([BandedRidgeCV(alphas=[0.1, 1.0, 10.0], cv=KFold(3), standardize=False)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -42,7 +42,7 @@ def test_scikit_learn_checks(estimator, check):
 def test_predictions_of_the_spaces_sum_to_the_prediction(target, fit_intercept):
     X, Y = make_data(shift=3)
     y = Y[:, target]
-    model = GroupRidgeCV(LABELS, alphas=ALPHAS, n_candidates=6, fit_intercept=fit_intercept)
+    model = BandedRidgeCV(LABELS, alphas=ALPHAS, n_candidates=6, fit_intercept=fit_intercept)
     model.fit(X, y)
     parts = model.predict(X, split=True)
     assert parts.shape == (3, *y.shape)
@@ -61,7 +61,7 @@ def test_scores_of_the_spaces_sum_to_the_r2(target, weigh):
     test, Y_test = make_data(30, seed=1)
     y, y_test = Y[:, target], Y_test[:, target] + 0.5
     weights = np.random.default_rng(2).integers(0, 4, 30) if weigh else None
-    model = GroupRidgeCV(LABELS, alphas=ALPHAS, n_candidates=6).fit(X, y)
+    model = BandedRidgeCV(LABELS, alphas=ALPHAS, n_candidates=6).fit(X, y)
     shares = model.score(test, y_test, weights, split=True)
     expected = r2_score(
         y_test, model.predict(test), sample_weight=weights, multioutput="raw_values"
@@ -82,9 +82,9 @@ def test_splits_are_those_of_himalaya():
     numbers = np.unique(LABELS, return_inverse=True)[1]
     options = {"n_iter": gammas, "alphas": np.array([5.0]), "progress_bar": False}
     theirs = HimalayaGroupRidgeCV(groups=numbers, cv=KFold(3), solver_params=options).fit(X, Y)
-    ours = GroupRidgeCV(LABELS, alphas=[5.0], fit_intercept=False, standardize=False).fit(X, Y)
+    ours = BandedRidgeCV(LABELS, alphas=[5.0], fit_intercept=False, standardize=False).fit(X, Y)
     # The search chooses gammas of its own; both are given the same solution.
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         [X[:, numbers == s] for s in range(3)],
         Y,
         alphas=[5.0],
@@ -115,7 +115,7 @@ def test_choices_are_those_of_himalaya_with_its_own_loss():
     theirs = HimalayaGroupRidgeCV(
         groups=numbers, cv=KFold(4), fit_intercept=True, solver_params=options
     ).fit(X, Y)
-    result = group_ridge_cv(
+    result = banded_ridge_cv(
         [X[:, numbers == s] for s in range(3)],
         Y,
         alphas=ALPHAS,
@@ -130,8 +130,8 @@ def test_choices_are_those_of_himalaya_with_its_own_loss():
 def test_splits_that_do_not_fit_are_refused(fitted):
     X, Y = make_data()
     for call, message in [
-        (lambda: GroupRidgeCV().predict(X, split=True), "not fitted"),
-        (lambda: GroupRidgeCV().score(X, Y, split=True), "not fitted"),
+        (lambda: BandedRidgeCV().predict(X, split=True), "not fitted"),
+        (lambda: BandedRidgeCV().score(X, Y, split=True), "not fitted"),
         (lambda: fitted.predict(X[:, 1:], split=True), "14 features"),
         (lambda: fitted.score(X, Y[:, 1:], split=True), "y has 3 targets but the fit had 4"),
         (lambda: fitted.score(X, Y[1:], split=True), "X has 60 rows but y has 59"),
@@ -151,11 +151,11 @@ def test_splits_that_do_not_fit_are_refused(fitted):
 def test_round_trip(labels, target, tmp_path):
     X, Y = make_data()
     frame = pd.DataFrame(X, columns=[f"voxel{i}" for i in range(15)])
-    model = GroupRidgeCV(labels, alphas=ALPHAS, n_candidates=np.int64(6), dtype="float32")
+    model = BandedRidgeCV(labels, alphas=ALPHAS, n_candidates=np.int64(6), dtype="float32")
     model.fit(frame, Y[:, target])
     for stem in save(model, tmp_path / "model"):
         loaded = load(stem)
-        assert isinstance(loaded, GroupRidgeCV)
+        assert isinstance(loaded, BandedRidgeCV)
         assert set(vars(loaded)) == set(vars(model))
         for name in (name for name in vars(model) if name.endswith("_")):
             assert np.shape(getattr(loaded, name)) == np.shape(getattr(model, name))
@@ -170,7 +170,7 @@ def test_round_trip(labels, target, tmp_path):
 def test_the_penalty_of_a_space_without_weight_comes_back(tmp_path):
     X, Y = make_data()
     X[:, LABELS == "it"] = 1.0
-    model = GroupRidgeCV(LABELS, alphas=ALPHAS).fit(X, Y)
+    model = BandedRidgeCV(LABELS, alphas=ALPHAS).fit(X, Y)
     assert np.isinf(model.penalties_).any()
     save(model, tmp_path / "model")
     np.testing.assert_array_equal(load(tmp_path / "model").penalties_, model.penalties_)
@@ -182,7 +182,7 @@ def test_the_penalty_of_a_space_without_weight_comes_back(tmp_path):
         ({"format": "calcarine-ridge-2"}, "params are not those of RidgeCV"),
         ({"space_names": ["a"]}, "its spaces do not match"),
         ({"solver": "svd"}, "solver is unknown"),
-        ({"params": {}}, "params are not those of GroupRidgeCV"),
+        ({"params": {}}, "params are not those of BandedRidgeCV"),
     ],
 )
 def test_edited_descriptions_are_noticed(fitted, change, message, tmp_path):
@@ -197,7 +197,7 @@ def test_edited_descriptions_are_noticed(fitted, change, message, tmp_path):
     [("gamma_", np.nan), ("penalties_", np.nan), ("coef_", np.inf), ("column_spaces_", 3)],
 )
 def test_spoiled_weights_are_noticed(name, value, tmp_path):
-    model = GroupRidgeCV(LABELS, alphas=ALPHAS, n_candidates=3).fit(*make_data())
+    model = BandedRidgeCV(LABELS, alphas=ALPHAS, n_candidates=3).fit(*make_data())
     getattr(model, name)[..., 0] = value
     save(model, tmp_path / "model")
     with pytest.raises(CalcarineError, match=r"wrong shape|does not have"):
@@ -206,6 +206,6 @@ def test_spoiled_weights_are_noticed(name, value, tmp_path):
 
 def test_other_things_are_not_saved(tmp_path):
     with pytest.raises(CalcarineError, match="not fitted"):
-        save(GroupRidgeCV(), tmp_path / "model")
-    with pytest.raises(CalcarineError, match="Only a RidgeCV or a GroupRidgeCV"):
+        save(BandedRidgeCV(), tmp_path / "model")
+    with pytest.raises(CalcarineError, match="Only a RidgeCV or a BandedRidgeCV"):
         save(RidgeCV, tmp_path / "model")

@@ -84,7 +84,7 @@ class Spectral:
 
 
 @dataclass
-class Banded:
+class BlockTridiagonal:
     """Block tridiagonal matrix of ``n_blocks`` square blocks.
 
     Attributes
@@ -229,7 +229,7 @@ class Banded:
         return (largest + alpha) / smallest if np.isfinite(smallest) and smallest > 0 else np.inf
 
 
-Solver = Spectral | Banded
+Solver = Spectral | BlockTridiagonal
 
 
 def factor_values(size: int) -> int:
@@ -252,7 +252,7 @@ def factorize(gram: Array, ops: Ops, columns: int = 0) -> tuple[Array, Solver]:
     Returns
     -------
     basis : array, shape (p, p)
-    solver : Spectral or Banded
+    solver : Spectral or BlockTridiagonal
     """
     if _by_eigenvectors(gram.shape[0], columns if ops.device == "cpu" else 0):
         eigen, vectors = ops.eigh(gram)
@@ -264,7 +264,7 @@ def _by_eigenvectors(size: int, columns: int) -> bool:
     return size <= _SMALL or columns * SUBSTITUTION > _EIGENVECTORS * size**2
 
 
-def _band(a: Array, ops: Ops) -> tuple[Array, Banded]:
+def _band(a: Array, ops: Ops) -> tuple[Array, BlockTridiagonal]:
     """Reduce a symmetric matrix to block tridiagonal form by block Householder reflections.
 
     The trailing matrix is kept up to date in its lower triangle only, slab by slab, and each slab
@@ -310,7 +310,9 @@ def _band(a: Array, ops: Ops) -> tuple[Array, Banded]:
         av = av @ t
         y = av - v @ (t.T @ (v.T @ av)) / 2
         pending = _beside(v, y, ops), _beside(y, v, ops)
-    return _product(reflectors, size, slab, buffer, a, ops), Banded(diagonal, below, size, ops)
+    return _product(reflectors, size, slab, buffer, a, ops), BlockTridiagonal(
+        diagonal, below, size, ops
+    )
 
 
 def _product(

@@ -6,10 +6,10 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from calcarine.linear import _factor
+from calcarine.linear import _solvers
 from calcarine.linear._arrays import TorchOps, WithoutThreads, ops_for
 from calcarine.linear._checks import RidgeError
-from calcarine.linear._factor import Banded, Spectral, factorize
+from calcarine.linear._solvers import BlockTridiagonal, Spectral, factorize
 
 DEVICES = ["cpu", "torch:cpu"]
 SIZES = [1, 63, 64, 65, 128, 129, 200]
@@ -43,7 +43,7 @@ def matrix(size, spectrum="ordinary", seed=0):
 def band(gram, device="cpu", dtype="float64"):
     """Basis and solver of the band, whatever the size, and the operations."""
     ops = ops_for(device)
-    return *_factor._band(ops.put(gram.copy(), np.dtype(dtype)), ops), ops
+    return *_solvers._band(ops.put(gram.copy(), np.dtype(dtype)), ops), ops
 
 
 def dense(solver):
@@ -131,7 +131,7 @@ def test_already_banded_and_zero_matrices(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_small_matrices_go_by_eigenvectors(device):
-    gram, eigen = matrix(_factor._SMALL)
+    gram, eigen = matrix(_solvers._SMALL)
     ops = ops_for(device)
     basis, solver = factorize(ops.put(gram.copy(), np.dtype(float)), ops)
     assert isinstance(solver, Spectral)
@@ -141,19 +141,19 @@ def test_small_matrices_go_by_eigenvectors(device):
     b = np.ones((len(gram), 2))
     solved = ops.get(basis @ solver.solve(basis.T @ ops.put(b, np.dtype(float)), 3.0))
     np.testing.assert_allclose(solved, np.linalg.solve(gram + 3 * np.eye(len(gram)), b), rtol=1e-9)
-    larger, _ = matrix(_factor._SMALL + 1)
-    assert isinstance(factorize(ops.put(larger, np.dtype(float)), ops)[1], Banded)
+    larger, _ = matrix(_solvers._SMALL + 1)
+    assert isinstance(factorize(ops.put(larger, np.dtype(float)), ops)[1], BlockTridiagonal)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_larger_matrices_go_by_eigenvectors_for_very_many_columns(device):
-    gram, _ = matrix(_factor._SMALL + 1)
+    gram, _ = matrix(_solvers._SMALL + 1)
     ops = ops_for(device)
     kinds = [
         type(factorize(ops.put(gram.copy(), np.dtype(float)), ops, columns)[1])
         for columns in (0, 1000, 2000, 10**6)
     ]
-    assert kinds == [Banded, Banded, Spectral, Spectral]
+    assert kinds == [BlockTridiagonal, BlockTridiagonal, Spectral, Spectral]
 
 
 @pytest.mark.parametrize("device", DEVICES)
