@@ -71,13 +71,13 @@ def test_the_data_set_of_a_file_is_kept(tmp_path):
 
 
 def test_who_names_a_strength_gets_it():
-    assert load_experiment("takagi").generation.search.when == "auto"
+    assert load_experiment("takagi").generation.search.enabled == "auto"
     named = load_experiment("takagi", None, ["generation.strength=0.6"])
-    assert named.generation.search.when == "never"
+    assert not named.generation.search.enabled
     asked = load_experiment(
-        "takagi", None, ["generation.search.when=always", "generation.strength=0.6"]
+        "takagi", None, ["generation.search.enabled=true", "generation.strength=0.6"]
     )
-    assert asked.generation.search.when == "always"
+    assert asked.generation.search.enabled
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n- 2", "\x00"])
@@ -147,10 +147,10 @@ def test_content_key_depends_on_every_part():
 def test_a_strength_that_leaves_no_step_is_refused_before_the_run():
     with pytest.raises(CalcarineError, match=r"of 20 steps strength 0\.01 leaves none"):
         load_experiment("takagi", None, ["generation.strength=0.01", "generation.steps=20"])
-    settings = ["encoding.when=always", "generation.steps=4"]
+    settings = ["encoding.enabled=true", "generation.steps=4"]
     with pytest.raises(CalcarineError, match=r"strength 0\.2 leaves none \(encoding\.strengths\)"):
         load_experiment("takagi", None, settings)
-    load_experiment("takagi", None, [*settings, "encoding.ask=[latents]"])
+    load_experiment("takagi", None, [*settings, "encoding.analyses=[latents]"])
     zero = load_experiment("takagi", None, ["generation.strength=0", "generation.steps=1"])
     assert zero.generation.strength == 0
 
@@ -159,7 +159,7 @@ def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusio
     from calcarine.experiment.workspace import Workspace
 
     settings = [
-        "generation.search.when=always",
+        "generation.search.enabled=true",
         "generation.search.steps=4",
         "dataset.options={n_train: 24, n_test: 8, n_early: 10, n_ventral: 10, n_other: 2}",
         f"generation.model={tiny_stable_diffusion}",

@@ -52,7 +52,7 @@ def test_whose_memory_ran_out(error):
         ("evaluate", ("generation.precision", "CUDA_VISIBLE_DEVICES")),
         ("pretrain", ("visdec.pretrain.training.batch_size (now 64)", "training.precision")),
         ("guide", ("visdec.guide.training.batch_size", "visdec.guide.training.precision")),
-        ("adapt", ("visdec.adapt.training.batch_size", "visdec.adapt.training.precision")),
+        ("finetune", ("visdec.finetune.training.batch_size", "visdec.finetune.training.precision")),
     ],
 )
 def test_the_sentence_names_the_settings_of_the_stage(error, stage, names):

@@ -35,7 +35,7 @@ QUICK = [
     "generation.latent_size=40",
     "evaluation.n_boot=200",
     "evaluation.n_permutations=200",
-    "encoding.ask=[latents]",
+    "encoding.analyses=[latents]",
 ]
 
 
@@ -67,7 +67,7 @@ def test_z_is_decoded_from_early_and_c_from_ventral_voxels(tiny_stable_diffusion
         *QUICK[1:],
         f"dataset.options={json.dumps(sizes)}",
         f"generation.model={tiny_stable_diffusion}",
-        "encoding.when=never",
+        "encoding.enabled=false",
         "ridge.n_alphas=3",
     ]
     run = RunDirectory(tmp_path / "run", load_experiment("takagi2023", None, settings))
@@ -101,7 +101,7 @@ def test_compat_has_the_choices_of_the_published_code():
     for experiment in (sound, compat):
         made = experiment.generation
         assert (made.strength, made.guidance, made.steps, made.samples) == (0.8, 5.0, 50, 5)
-        assert made.search.when == "never" and experiment.features.resize == "lanczos"
+        assert not made.search.enabled and experiment.features.resize == "lanczos"
     assert sound.ridge.intercept and sound.ridge.grouped and sound.ridge.alphas is None
     assert not compat.ridge.intercept and not compat.ridge.grouped
     assert compat.ridge.alphas == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
@@ -206,7 +206,7 @@ def test_settings_that_a_run_has_are_not_those_of_the_preset_today(tmp_path):
     """A run that was made before the preset took the paper's data stays what it is."""
     run = RunDirectory(tmp_path / "run", load_experiment("takagi2023", name="nsd"))
     old = run.experiment.model_dump(mode="json")
-    old["dataset"]["options"], old["encoding"] = {}, {"when": "always"}
+    old["dataset"]["options"], old["encoding"] = {}, {"enabled": True}
     (run.path / "experiment.yaml").write_text(json.dumps(old))
     again = load_experiment(None, run.path / "experiment.yaml", [])
     assert again.dataset.options == {} and again.encoding.train == "means"
@@ -288,7 +288,7 @@ def test_other_seeds_by_one_command(tiny_stable_diffusion, tmp_path, monkeypatch
         row["sd"], np.std(values, ddof=1)
     )
     plain = load_experiment(
-        "takagi2023", None, [*settings, "encoding.when=never", "generation.seed=43"]
+        "takagi2023", None, [*settings, "encoding.enabled=false", "generation.seed=43"]
     )
     alone = run_experiment(plain, tmp_path / "alone")
     assert (alone.metrics / "summary.json").read_text() == (

@@ -427,7 +427,7 @@ def build_encoding(folder: Path) -> None:
         f"dataset.options={json.dumps(OPTIONS)}",
         f"generation.model={model_beside(folder)}",
         "generation.steps=2",
-        "encoding.ask=[latents]",
+        "encoding.analyses=[latents]",
         "encoding.n_boot=100",
         "encoding.n_permutations=20",
     ]

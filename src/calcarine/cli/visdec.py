@@ -74,12 +74,12 @@ def pretrain(
 def guide(path: Run) -> None:
     """Vis-Dec, second phase: pictures guide the fMRI encoder."""
     _tell_weights(stage(path, "guide"), "guide")
-    print(f"Next: calcarine adapt {path}")
+    print(f"Next: calcarine finetune {path}")
 
 
-def adapt(path: Run) -> None:
+def finetune(path: Run) -> None:
     """Vis-Dec, third phase: the diffusion model learns to listen to the fMRI encoder."""
-    _tell_weights(stage(path, "adapt"), "adapt")
+    _tell_weights(stage(path, "finetune"), "finetune")
     print(f"Next: calcarine run {path}")
 
 

@@ -33,7 +33,7 @@ METRICS = (
 )
 # An ablation compares trainings; decoders by ridge and ceilings are the same in all of its rows.
 _ALONE = (
-    "ridge.when=never",
+    "ridge.enabled=false",
     "evaluation.direct_ridge=false",
     "evaluation.ceilings=false",
     "evaluation.audit=false",
@@ -177,7 +177,7 @@ def _refuse_its_own(settings: Sequence[str]) -> None:
 
 
 def _seed_settings(seed: int) -> tuple[str, ...]:
-    keys = [f"visdec.{phase}.training.seed" for phase in ("pretrain", "guide", "adapt")]
+    keys = [f"visdec.{phase}.training.seed" for phase in ("pretrain", "guide", "finetune")]
     return (*(f"{key}={2022 + seed}" for key in keys), f"generation.seed={42 + seed}")
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment.config import Experiment
 
-_TRAININGS = ("pretrain", "guide", "adapt")
+_TRAININGS = ("pretrain", "guide", "finetune")
 _WITH_PICTURES = ("features", "encode", "fit", "reconstruct")
 
 

@@ -101,7 +101,7 @@ def inputs_from_run(
     if everything is not None and CHOSEN in sets:
         choice = _choice(work, everything, sets[CHOSEN], ids)
     facts, trials = _pretraining(work, trials)
-    decoded = work.config.ridge.when == "always"
+    decoded = work.config.ridge.enabled
     if choice is None:
         facts["best-of-samples"] = "All samples are scored, and none was chosen."
     return AuditInputs(
@@ -185,7 +185,7 @@ def _as_read(
 def _pretraining(work: Workspace, trials: TrialTable) -> tuple[dict[str, str], TrialTable]:
     """What is known of responses in pre-training: a fact, or which trials were in it."""
     config = work.config.visdec
-    if not work.phase_on("adapt"):
+    if not work.phase_on("finetune"):
         return {"pretraining-on-test": _NO_PRETRAINING}, trials
     met = met_test_responses(config)
     if met == "yes":

@@ -74,7 +74,7 @@ def bottleneck_curve(
     CalcarineError
         If the run has no ridge decoders, or a rank or a method is none.
     """
-    if work.config.ridge.when != "always":
+    if not work.config.ridge.enabled:
         raise CalcarineError(f"{work.run.path} has no ridge decoders, so no bottleneck to narrow.")
     strange = [name for name in methods if name not in METHODS]
     if strange or not methods or any(rank < 0 for rank in ranks):

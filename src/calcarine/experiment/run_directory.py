@@ -36,7 +36,7 @@ _OUTPUTS = {
     # Trainings lie in folders named by what they are; a changed setting loses none.
     "pretrain": (),
     "guide": (),
-    "adapt": (),
+    "finetune": (),
     "reconstruct": ("reconstructions",),
     "evaluate": ("metrics", "bottleneck/curve.json"),
     "audit": ("audit.html", "audit.json"),

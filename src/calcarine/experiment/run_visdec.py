@@ -1,4 +1,4 @@
-"""The stages of Vis-Dec: pretrain, guide, adapt."""
+"""The stages of Vis-Dec: pretrain, guide, finetune."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def pretrain(work: Workspace) -> None:
     """First phase for every split, on vectors without stimuli."""
     from calcarine.visdec.encoder_storage import save_encoder
     from calcarine.visdec.patches import join_patched
-    from calcarine.visdec.phases import contrast
+    from calcarine.visdec.phases import pretrain
 
     config = work.config.visdec
     if work.phase_on("guide"):
         _image_autoencoder(work)  # what cannot be loaded is told before hours of training
     total = config.pretrain.training.steps * len(work.splits)
-    with work.progress.track("Contrast", total) as advance:
+    with work.progress.track("Pretrain", total) as advance:
         for split in work.splits:
             folder = work.phase("pretrain", split)
             stimuli = _stimuli(work, split)
             train, held_out = unlabelled(work, split, stimuli)
             shape = _shape(work, [*train, *held_out, stimuli.responses.data])
             patch = config.encoder.patch
-            autoencoder = contrast(
+            autoencoder = pretrain(
                 folder,
                 join_patched(train, patch, shape.n_patches),
                 join_patched(held_out, patch, shape.n_patches),
@@ -58,14 +58,14 @@ def pretrain(work: Workspace) -> None:
 def guide(work: Workspace) -> None:
     """Second phase for every split, on training responses and their pictures."""
     from calcarine.visdec.encoder_storage import save_encoder
-    from calcarine.visdec.phases import attend
+    from calcarine.visdec.phases import guide
 
     config = work.config.visdec.guide
     total = config.training.steps * len(work.splits)
-    with work.progress.track("Attend", total) as advance:
+    with work.progress.track("Guide", total) as advance:
         for split in work.splits:
             folder = work.phase("guide", split)
-            autoencoder = attend(
+            autoencoder = guide(
                 folder,
                 _before(work, "guide", split),
                 _image_autoencoder(work),
@@ -83,23 +83,23 @@ def guide(work: Workspace) -> None:
             save_encoder(folder / "encoder", autoencoder, _about(work, "guide", split))
 
 
-def adapt(work: Workspace) -> None:
+def finetune(work: Workspace) -> None:
     """Third phase for every split: the diffusion model listens to the encoder."""
-    from calcarine.visdec.phases import diffuse
+    from calcarine.visdec.phases import finetune
 
-    config = work.config.visdec.adapt
-    training = config.training if config.when == "always" else None
+    config = work.config.visdec.finetune
+    training = config.training if config.enabled else None
     if training is not None:
         _ = work.generator_latents  # takes long and shows its own progress
         if config.loss.align:
             _ = work.generator_contexts
     total = 0 if training is None else training.steps * len(work.splits)
-    with work.progress.track("Diffuse", total) as advance:
+    with work.progress.track("Finetune", total) as advance:
         for split in work.splits:
-            folder = work.phase("adapt", split)
-            diffuse(
+            folder = work.phase("finetune", split)
+            finetune(
                 folder,
-                _published(work) or _before(work, "adapt", split),
+                _published(work) or _before(work, "finetune", split),
                 work.generator,
                 _stimuli(work, split),
                 lambda ids: work.generator_latents[work.dataset.stimuli.rows(ids)],
@@ -108,28 +108,28 @@ def adapt(work: Workspace) -> None:
                 augmentation=config.augmentation,
                 trials=config.trials,
                 contexts=lambda ids: work.generator_contexts[work.dataset.stimuli.rows(ids)],
-                provenance=_provenance(work, "adapt", split),
+                provenance=_provenance(work, "finetune", split),
                 progress=advance,
                 say=work.progress.say,
             ).save(folder)
 
 
 def conditioning(work: Workspace, split: Split) -> BrainConditioning:
-    """What ``adapt`` trained for a split."""
+    """What ``finetune`` trained for a split."""
     from calcarine.visdec.brain_conditioning import BrainConditioning
 
-    work.run.require("adapt", work.keys["adapt"])
-    return BrainConditioning.load(work.phase("adapt", split))
+    work.run.require("finetune", work.keys["finetune"])
+    return BrainConditioning.load(work.phase("finetune", split))
 
 
 def sampling(work: Workspace) -> dict[str, Any]:
     """How pictures are made of conditions."""
-    adapt, generation = work.config.visdec.adapt, work.config.generation
+    finetune, generation = work.config.visdec.finetune, work.config.generation
     return {
-        "strength": adapt.strength,
-        "guidance": adapt.guidance,
-        "steps": adapt.steps,
-        "sampler": adapt.sampler,
+        "strength": finetune.strength,
+        "guidance": finetune.guidance,
+        "steps": finetune.steps,
+        "sampler": finetune.sampler,
         "seed": generation.seed,
         "batch_size": generation.batch_size,
     }
@@ -156,7 +156,7 @@ def _published(work: Workspace) -> PublishedConditioner | None:
     """The published fine-tuned model that the third phase begins from, if there is one."""
     from calcarine.visdec.published_conditioner import load_published_conditioner
 
-    start = work.config.visdec.adapt.start
+    start = work.config.visdec.finetune.start
     return None if start is None else load_published_conditioner(start)
 
 
@@ -164,7 +164,7 @@ def _before(work: Workspace, phase: str, split: Split) -> FMRIAutoencoder:
     """What the phases before ``phase`` gave: the last that is on, or a new network."""
     from calcarine.visdec.encoder_storage import load_encoder, new_autoencoder
 
-    order = ["pretrain", "guide", "adapt"]
+    order = ["pretrain", "guide", "finetune"]
     for earlier in reversed(order[: order.index(phase)]):
         if work.phase_on(earlier):
             work.run.require(earlier, work.keys[earlier])
@@ -190,12 +190,12 @@ def made_of(work: Workspace, phase: str) -> list[Any]:
     config = work.config.visdec
     # Named only where it is not the usual, so that older trainings keep their keys.
     scale = [] if config.scale == "voxel" else [config.scale]
-    if phase == "adapt":
-        start, found = config.adapt.start, []
+    if phase == "finetune":
+        start, found = config.finetune.start, []
         if start is not None:
-            found = [_content(Path(start)), config.adapt.when]
-        if config.adapt.when == "always" and config.adapt.loss.align:
-            check_text(work.generator, config.adapt.loss.tokens)  # before anything is trained
+            found = [_content(Path(start)), config.finetune.enabled]
+        if config.finetune.enabled and config.finetune.loss.align:
+            check_text(work.generator, config.finetune.loss.tokens)  # before anything is trained
             text = work.config.features.text
             found += [text, source_digests(work.dataset.stimuli, text=text)]
         made = [work.generator.digest, work.config.features.resize, _first(work, phase)]
@@ -213,7 +213,7 @@ def made_of(work: Workspace, phase: str) -> list[Any]:
 
 def _first(work: Workspace, phase: str) -> Any:
     """Weights that a phase begins from if it is the first one that is on."""
-    order = ["pretrain", "guide", "adapt"]
+    order = ["pretrain", "guide", "finetune"]
     start = work.config.visdec.pretrain.start
     before = any(work.phase_on(name) for name in order[: order.index(phase)])
     return None if before or start is None else [start, _content(Path(start))]

@@ -85,7 +85,7 @@ def run_seeds(
         raise CalcarineError(f"{seeds} seeds have no spread; choose 2 or more.")
     progress = progress or Silent()
     # Encoding asks another question, and its answer does not depend on pictures.
-    chosen = [*settings, "encoding.when=never"]
+    chosen = [*settings, "encoding.enabled=false"]
     first = load_experiment(preset, file, chosen, **dataset).generation.seed
     tables: dict[int, pd.DataFrame] = {}
     simulated = False

@@ -24,7 +24,7 @@ from calcarine.experiment.describe import describe
 from calcarine.experiment.memory import enough_memory
 from calcarine.experiment.progress_bars import Progress
 from calcarine.experiment.run_directory import RunDirectory, opened_run
-from calcarine.experiment.run_visdec import adapt, guide, pretrain
+from calcarine.experiment.run_visdec import finetune, guide, pretrain
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
@@ -85,7 +85,7 @@ def _fit_fold(work: Workspace, split: Split, folder: Path) -> None:
 
     predicted: dict[str, NDArray[Any]] = {}
     summary = {}
-    if work.config.ridge.when == "always":
+    if work.config.ridge.enabled:
         regression = LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options)
         regression.fit(work.dataset, split, work.z, work.c).save(folder)
         found = regression.predict(work.dataset, split)
@@ -153,7 +153,7 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
     "fit": fit,
     "pretrain": pretrain,
     "guide": guide,
-    "adapt": adapt,
+    "finetune": finetune,
     "reconstruct": reconstruct,
     "evaluate": evaluate,
     "audit": audit,

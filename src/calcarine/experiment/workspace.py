@@ -230,9 +230,9 @@ class Workspace:
     def phase_on(self, name: str) -> bool:
         """Whether a phase of Vis-Dec is part of the run."""
         config = self.config.visdec
-        if config.when == "never":
+        if not config.enabled:
             return False
-        return name == "adapt" or getattr(config, name).when == "always"
+        return name == "finetune" or getattr(config, name).enabled
 
     def phase(self, name: str, split: Split) -> Path:
         """Folder in which a phase is trained for a split, named by what is trained."""
@@ -254,13 +254,13 @@ class Workspace:
     @property
     def searches(self) -> bool:
         """Whether strength and guidance are chosen inside the training data."""
-        if self.config.ridge.when == "never":
+        if not self.config.ridge.enabled:
             return False
         search = self.config.generation.search
         enough = min(len(split.train) for split in self.splits) >= 2 * search.n_stimuli
         searches = enough and len(self.splits) > 1
-        if search.when != "auto":
-            searches = search.when == "always"
+        if search.enabled != "auto":
+            searches = search.enabled
         if searches:
             for steps in (search.steps, self.config.generation.steps):
                 for strength in search.strengths:
@@ -271,7 +271,7 @@ class Workspace:
     def needs_text_model(self) -> bool:
         """Whether z and c of the stimuli are made; Vis-Dec alone does not need them."""
         config = self.config
-        return "always" in (config.ridge.when, config.encoding.when)
+        return config.ridge.enabled or config.encoding.enabled
 
     @cached_property
     def _phase_keys(self) -> dict[str, tuple[str, str]]:
@@ -284,10 +284,10 @@ class Workspace:
             self.dataset.digest(), splits, config.roi, config.validation, config.seed
         )
         before = content_key(before, _without_later(config.encoder.model_dump()))
-        for name in ("pretrain", "guide", "adapt"):
+        for name in ("pretrain", "guide", "finetune"):
             if self.phase_on(name):
                 part = getattr(config, name)
-                own = part.model_dump(mode="json", exclude={"training", "when", *_SAMPLING})
+                own = part.model_dump(mode="json", exclude={"training", "enabled", *_SAMPLING})
                 own = _without_later(own)
                 parts = (name, before, own, part.training.identity, made_of(self, name))
                 before = content_key(*parts, part.training.steps)
@@ -308,7 +308,7 @@ class Workspace:
         return content_key(
             "encode",
             self._features_key,
-            _without_later(self.config.encoding.model_dump(mode="json", exclude={"when"})),
+            _without_later(self.config.encoding.model_dump(mode="json", exclude={"enabled"})),
             {k: generation[k] for k in _Z_C_SETTINGS},
             [split.digest() for split in self.splits],
             self.config.evaluation.seed,
@@ -341,7 +341,12 @@ class Workspace:
         evaluation = config.evaluation.model_dump(mode="json", exclude={"audit"})
         parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
         phases = {name: key for name, (key, _) in self._phase_keys.items()}
-        made = (fit, generation, parts, *([phases["adapt"], _sampling(config)] if phases else []))
+        made = (
+            fit,
+            generation,
+            parts,
+            *([phases["finetune"], _sampling(config)] if phases else []),
+        )
         reconstruct = content_key("reconstruct", *made)
         judge = self.dataset.judge
         evaluate = content_key(
@@ -353,7 +358,7 @@ class Workspace:
         )
         return {
             "features": features,
-            **({"encode": self.encode_key} if config.encoding.when == "always" else {}),
+            **({"encode": self.encode_key} if config.encoding.enabled else {}),
             "fit": fit,
             **phases,
             "reconstruct": reconstruct,
@@ -376,7 +381,7 @@ _SAMPLING = {"strength", "guidance", "sampler", "steps", "samples"}
 
 
 def _sampling(config: Experiment) -> dict[str, Any]:
-    return _without_later(config.visdec.adapt.model_dump(include=_SAMPLING))
+    return _without_later(config.visdec.finetune.model_dump(include=_SAMPLING))
 
 
 _LATER = {"train": "means", "embedding": "shared", "align": 0.0, "latent": 0.0, "strength": 1.0}
