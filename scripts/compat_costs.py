@@ -29,7 +29,7 @@ from calcarine.evaluation.protocols import score_arrays
 from calcarine.evaluation.statistics import bootstrap_interval, paired_difference
 from calcarine.experiment import load_experiment
 from calcarine.experiment.config import PRESETS
-from calcarine.experiment.raw_sessions import without_session_scaling
+from calcarine.experiment.session_scaling import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.stages import Workspace
 from calcarine.features import FeatureStore

@@ -14,7 +14,7 @@ from calcarine.brain.scaling import scale_sessions
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.reconstructions import CHOSEN
-from calcarine.experiment.run_audit import _by_test_too, inputs_from_run
+from calcarine.experiment.run_audit_inputs import _by_test_too, inputs_from_run
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear import load, save

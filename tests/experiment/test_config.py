@@ -2,9 +2,10 @@ import pytest
 import yaml
 
 from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment
+from calcarine.experiment import STAGES, load_experiment
 from calcarine.experiment.config import PRESETS
-from calcarine.experiment.run_directory import RunDirectory, content_key
+from calcarine.experiment.keys import content_key
+from calcarine.experiment.run_directory import RunDirectory
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -34,7 +35,10 @@ def test_another_data_set_drops_the_options_of_the_preset():
     ("setting", "told"),
     [
         ("generation.strenght=1", "no setting 'generation.strenght'; did you mean strength"),
-        ("generation.search.wen=never", "no setting 'generation.search.wen'; did you mean when"),
+        (
+            "generation.search.enabld=false",
+            "no setting 'generation.search.enabld'; did you mean enabled",
+        ),
         ("colour=1", "no setting 'colour'; there are .*dataset"),
         ("generation.strength=2", "generation.strength"),
         ("generation.strength", "key=value"),
@@ -127,7 +131,10 @@ def test_a_changed_key_clears_only_its_own_stage(tmp_path):
     run.finish("fit", "a")
     assert not run.begin("fit", "a")
     assert run.begin("reconstruct", "b") and (run.reconstructions / "x").exists()
-    assert run.begin("reconstruct", "c") and not run.reconstructions.exists()
+    assert (
+        run.begin("reconstruct", "c", STAGES["reconstruct"].stale)
+        and not run.reconstructions.exists()
+    )
     assert (run.decoder / "x").exists()
     with pytest.raises(CalcarineError, match="calcarine reconstruct"):
         run.require("reconstruct", "c")
@@ -156,6 +163,7 @@ def test_a_strength_that_leaves_no_step_is_refused_before_the_run():
 
 
 def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusion):
+    from calcarine.experiment.runner import check_experiment
     from calcarine.experiment.workspace import Workspace
 
     settings = [
@@ -166,7 +174,7 @@ def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusio
     ]
     work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
     with pytest.raises(CalcarineError, match=r"leaves none \(generation\.search\.strengths\)"):
-        _ = work.keys
+        check_experiment(work)
 
 
 @pytest.mark.parametrize("value", ["2026-13-45", "!!timestamp x", "!!int x", "[" * 1500])

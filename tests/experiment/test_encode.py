@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 
 from calcarine.cli.main import app
 from calcarine.experiment import load_experiment, run_stage
+from calcarine.experiment.keys import encode_key
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 
@@ -85,7 +87,8 @@ def test_more_questions_continue_with_the_features_there_are(tmp_path):
 def test_penalties_of_decoders_are_not_those_of_encoding(tmp_path):
     def key(*changes):
         experiment = load_experiment("takagi2023-compat", None, [*SMALL, *MINI, *changes])
-        return Workspace(RunDirectory(tmp_path / str(len(changes)), experiment)).encode_key
+        work = Workspace(RunDirectory(tmp_path / str(len(changes)), experiment))
+        return encode_key(experiment, replace(work.digests, latents=work.latents_digest), {})
 
     assert key() == key("ridge.alphas=[1, 2]")
     assert key() != key("encoding.alpha_max=9")
@@ -105,7 +108,8 @@ def test_the_key_of_encoding_holds_what_it_depends_on_where_nothing_else_does(tm
     def key(*changes):
         settings = [*SMALL, *MINI, "ridge.enabled=false", "encoding.enabled=false", *changes]
         experiment = load_experiment("visdec2023", None, settings, name="simulated")
-        return Workspace(RunDirectory(tmp_path / str(len(changes)), experiment)).encode_key
+        work = Workspace(RunDirectory(tmp_path / str(len(changes)), experiment))
+        return encode_key(experiment, replace(work.digests, latents=work.latents_digest), {})
 
     assert key() != key(setting)
 

@@ -13,11 +13,12 @@ from calcarine.decoding import Reconstructor
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment, run_stage, stages
-from calcarine.experiment.progress_bars import Progress
-from calcarine.experiment.raw_sessions import without_session_scaling
+from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.scoring import missing_networks
 from calcarine.experiment.seeds import run_seeds
+from calcarine.experiment.session_scaling import without_session_scaling
+from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
 
 SMALL = {
@@ -123,7 +124,7 @@ def test_one_division_under_two_names_is_one_fold(tmp_path):
     told = {"name": "nsd", "data": tmp_path / "f", "subject": "subj01"}
     experiment = load_experiment("takagi", None, settings, **told)
     work = Workspace(RunDirectory(tmp_path / "a", experiment))
-    assert len(work.dataset.splits) == 2 and len(work.splits) == 1 and not work.searches
+    assert len(work.dataset.splits) == 2 and len(work.splits) == 1
     experiment = load_experiment("takagi", None, [*settings, "dataset.split=takagi2023"], **told)
     work = Workspace(RunDirectory(tmp_path / "b", experiment))
     assert [split.name for split in work.splits] == ["takagi2023"]
@@ -158,7 +159,8 @@ def test_a_changed_setting_changes_the_keys_that_depend_on_it(
     setting, stage, tiny_stable_diffusion, tmp_path, plain_keys
 ):
     settings = [*QUICK[:3], f"generation.model={tiny_stable_diffusion}", setting]
-    keys = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings))).keys
+    work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
+    keys = run_keys(work)
     changed = {name for name, key in keys.items() if key != plain_keys[name]}
     assert {"fit", "reconstruct", "evaluate", "report"} <= changed
     assert ("features" in changed) == (stage == "features")
@@ -168,7 +170,8 @@ def test_a_changed_setting_changes_the_keys_that_depend_on_it(
 def plain_keys(tiny_stable_diffusion, tmp_path_factory):
     settings = [*QUICK[:3], f"generation.model={tiny_stable_diffusion}"]
     out = tmp_path_factory.mktemp("plain")
-    return Workspace(RunDirectory(out / "r", load_experiment("takagi", None, settings))).keys
+    work = Workspace(RunDirectory(out / "r", load_experiment("takagi", None, settings)))
+    return run_keys(work)
 
 
 def test_half_precision_needs_a_gpu(tiny_stable_diffusion, tmp_path):

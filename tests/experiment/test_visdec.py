@@ -16,12 +16,15 @@ from safetensors.torch import load_file
 from calcarine.diffusion import LatentDiffusion, random_class_conditional
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.experiment import load_experiment, run_experiment, run_stage
-from calcarine.experiment import run_visdec as visdec
+from calcarine.experiment import visdec_training as visdec
 from calcarine.experiment.ablation import run_ablation
 from calcarine.experiment.ablation_rows import product_rows
-from calcarine.experiment.describe import met_test_responses
-from calcarine.experiment.progress_bars import Progress
+from calcarine.experiment.keys import training_key
+from calcarine.experiment.manifest import met_test_responses
+from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.runner import check_experiment
+from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
 from calcarine.visdec.brain_conditioning import BrainConditioning
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
@@ -163,7 +166,7 @@ def test_the_scale_of_responses_does_not_matter(finished, tmp_path):
         run_stage(work, stage)
     split = work.splits[0]
     told = [
-        visdec.conditioning(w, split).condition(w.dataset.test(split).data)
+        visdec.load_conditioning(w, split).condition(w.dataset.test(split).data)
         for w in (work, Workspace(finished))
     ]
     assert told[0].keys() == {"context", "time", "latent"}
@@ -230,9 +233,9 @@ def test_the_text_counts_where_conditions_are_aligned_with_it(
 ):
     def key(*changes):
         wanted = experiment(tiny_stable_diffusion, image_network, "ridge.enabled=false", *changes)
-        return Workspace(RunDirectory(tmp_path / "-".join(changes), wanted)).training_keys[
-            "finetune"
-        ]
+        work = Workspace(RunDirectory(tmp_path / "-".join(changes), wanted))
+        check_experiment(work)
+        return training_key(work.config, work.digests, "finetune")
 
     other = "features.text=categories"
     assert key() != key(other)
@@ -295,19 +298,19 @@ def test_a_setting_changes_the_trainings_that_depend_on_it(
     finished, tiny_stable_diffusion, image_network, tmp_path, setting, changed
 ):
     wanted = experiment(tiny_stable_diffusion, image_network, setting)
-    keys = Workspace(RunDirectory(tmp_path / "run", wanted)).keys
-    old = Workspace(finished).keys
+    keys = run_keys(Workspace(RunDirectory(tmp_path / "run", wanted)))
+    old = run_keys(Workspace(finished))
     phases = ("pretrain", "guide", "finetune")
     assert {phase for phase in phases if keys[phase] != old[phase]} == changed
 
 
 def test_other_image_weights_are_another_guidance(finished, image_network):
-    old = Workspace(finished).keys
+    old = run_keys(Workspace(finished))
     file = image_network / "model.safetensors"
     content = file.read_bytes()
     try:
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        new = Workspace(finished).keys
+        new = run_keys(Workspace(finished))
     finally:
         file.write_bytes(content)
     assert new["pretrain"] == old["pretrain"]
@@ -327,7 +330,7 @@ def test_other_image_weights_are_another_guidance(finished, image_network):
 def test_what_weights_met_at_a_remove_counts(finished, before, refused):
     from types import SimpleNamespace
 
-    from calcarine.experiment.run_visdec import _refuse_if_met
+    from calcarine.experiment.visdec_weights import _refuse_if_met
 
     split = SimpleNamespace(test=("a",), name="shared")
     about = {"dataset": "other", "subject": "S1", "trained on": ["a"], "met before": before}
@@ -339,7 +342,7 @@ def test_what_weights_met_at_a_remove_counts(finished, before, refused):
 
 
 def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_network, tmp_path):
-    from calcarine.experiment.describe import met_test_responses
+    from calcarine.experiment.manifest import met_test_responses
     from calcarine.visdec.encoder_storage import _paths, read_about
 
     first = place(finished, "pretrain") / "encoder"
@@ -351,7 +354,7 @@ def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_
     )
     work = Workspace(RunDirectory(tmp_path / "second", again))
     run_stage(work, "pretrain")
-    second = work.phase("pretrain", work.splits[0]) / "encoder"
+    second = visdec.training_folder(work, "pretrain", work.splits[0]) / "encoder"
     told = read_about(second)
     assert told["met before"][-1]["trained on"] == read_about(first)["trained on"]
     assert not told["unknown"] and met_test_responses(again.visdec) == "no"
@@ -389,7 +392,7 @@ def test_weights_that_met_the_test_responses_are_refused(
 
 def test_the_audit_knows_what_was_pretrained_on(finished):
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.workspace import Workspace
 
     found = audit(inputs_from_run(Workspace(finished)), ["pretraining-on-test"]).findings
@@ -503,12 +506,12 @@ def test_a_published_model_of_the_last_phase_is_taken_as_it_is(tuned, tmp_path):
     assert "cannot be known" in (run.path / "report.html").read_text()
     work = Workspace(run)
     (split,) = work.splits
-    shown = visdec._stimuli(work, split).train
+    shown = visdec.training_stimuli(work, split).train
     training = work.dataset.train(split, "other")
     values = training.data[np.isin(training.stimulus_ids, shown)]
     test = work.dataset.test(split, "other").data
     scaled = torch.from_numpy(((test - values.mean()) / values.std()).astype(np.float32))
-    found = visdec.conditioning(work, split).condition(test)
+    found = visdec.load_conditioning(work, split).condition(test)
     expected = PUBLISHED["theirs"](weights, scaled)
     for ours, theirs in zip((found["context"], found["time"]), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -519,18 +522,14 @@ def test_a_published_model_of_the_last_phase_is_trained_on(tuned, tmp_path):
     run = RunDirectory(tmp_path / "run", wanted())
     work = Workspace(run)
     run_stage(work, "finetune")
-    trained = visdec.conditioning(work, work.splits[0])
+    trained = visdec.load_conditioning(work, work.splits[0])
     ours = trained.conditioner.to_width.weight
     old = weights["cond_stage_model.dim_mapper.weight"]
     assert 0 < (ours - old).abs().max() < 0.05
     before = dict(random_class_conditional(True).unet.named_parameters())
     assert any(not torch.equal(before[k], v) for k, v in trained.listening.items())
-    assert (
-        work.keys["finetune"]
-        != Workspace(
-            RunDirectory(tmp_path / "other", wanted("visdec.finetune.enabled=false"))
-        ).keys["finetune"]
-    )
+    as_it_is = RunDirectory(tmp_path / "other", wanted("visdec.finetune.enabled=false"))
+    assert run_keys(work)["finetune"] != run_keys(Workspace(as_it_is))["finetune"]
     told = "visdec.finetune.loss.latent=1"
     with pytest.raises(CalcarineError, match="tells no latent"):
         run_stage(Workspace(RunDirectory(tmp_path / "latent", wanted(told))), "finetune")
@@ -560,7 +559,7 @@ def test_learned_positions_of_a_published_encoder_are_kept(
     )
     work = Workspace(RunDirectory(tmp_path / "run", wanted))
     run_stage(work, "finetune")
-    positions = visdec.conditioning(work, work.splits[0]).conditioner.encoder.positions
+    positions = visdec.load_conditioning(work, work.splits[0]).conditioner.encoder.positions
     assert positions.shape == (7, 16)  # 90 voxels
     table = weights["pos_embed"][0]
     if n_patches == 6:
@@ -672,7 +671,7 @@ def test_pools_that_cannot_be_are_told_before_the_first_stage(
     assert work.dataset.simulated
     work.config.dataset.name = "god"
     with pytest.raises(CalcarineError, match=r"The pool '(rest|hcp|dataset)'"):
-        _ = work.keys
+        check_experiment(work)
 
 
 @pytest.mark.parametrize(
@@ -702,7 +701,7 @@ def test_runs_that_share_trainings_do_not_go_on_from_each_other(
         wanted = experiment(tiny_stable_diffusion, image_network, *changes)
         run = RunDirectory(tmp_path / f"{schedule}-{steps}", wanted)
         work = Workspace(run, trained=trained)
-        return work.phase("finetune", work.splits[0]).parent.name
+        return visdec.training_folder(work, "finetune", work.splits[0]).parent.name
 
     shared = tmp_path / "trained"
     assert folder(5, "constant", None) == folder(10, "constant", None)
@@ -750,25 +749,13 @@ def test_an_ablation_shares_what_is_the_same_and_is_stamped(
     written = pd.read_csv(tmp_path / "ablation.csv")
     assert len(written) == len(table.scores) and written["simulated"].all()
     assert written.groupby("row")["transductive"].first().to_dict() == {
-        name: "allowed" if "never" in name else "yes" for name in rows
+        name: "allowed" if "false" in name else "yes" for name in rows
     }
     same = written["row"].isin(["as set", "pretrain.enabled=true, finetune.training.steps=3"])
     assert not written[same][["difference", "d_low", "d_high"]].to_numpy().any()
     told = json.loads((tmp_path / "ablation.json").read_text())
     assert told["simulated"] is True and told["transductive"] == ["allowed", "yes"]
     assert told["notes"] == table.notes and len(told["scores"]) == len(written)
-
-
-def test_settings_that_are_not_used_do_not_change_what_is_written():
-    told = load_experiment("visdec-mini").model_dump(mode="json")["visdec"]["finetune"]
-    assert "start" not in told and told["guidance"] == 2
-    changes = [
-        "visdec.finetune.start=c.pth",
-        "visdec.pretrain.enabled=false",
-        "visdec.guide.enabled=false",
-    ]
-    told = load_experiment("visdec2023", None, changes).model_dump(mode="json")
-    assert told["visdec"]["finetune"]["start"] == "c.pth"
 
 
 def test_a_published_start_is_told_and_nothing_more_than_is_known(tmp_path):

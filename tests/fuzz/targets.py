@@ -480,7 +480,7 @@ def score_run(folder: Path) -> None:
 
 def audit_run(folder: Path) -> None:
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 

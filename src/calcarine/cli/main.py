@@ -155,7 +155,7 @@ def run(
 
 def _run(experiment: Any, out: Path) -> None:
     from calcarine.experiment import run_experiment
-    from calcarine.experiment.progress_bars import RichProgress
+    from calcarine.experiment.progress import RichProgress
 
     _print_result(run_experiment(experiment, out, RichProgress()).path)
 

@@ -158,8 +158,9 @@ class EncodingConfig(_Part):
     def _permutations_can_be_significant(self) -> EncodingConfig:
         if self.n_permutations and (1 + self.n_permutations) * self.fdr_alpha < 1:
             raise ValueError(
-                f"with {self.n_permutations} permutations no p can be as low as {self.fdr_alpha:g}; "
-                f"set n_permutations to 0 or at least {math.ceil(1 / self.fdr_alpha) - 1}"
+                f"with {self.n_permutations} permutations no p can be as low as "
+                f"{self.fdr_alpha:g}; set n_permutations to 0 or at least "
+                f"{math.ceil(1 / self.fdr_alpha) - 1}"
             )
         return self
 
@@ -177,6 +178,26 @@ class Experiment(_Part):
     evaluation: EvaluationConfig = EvaluationConfig()
     encoding: EncodingConfig = EncodingConfig()
     visdec: VisDecConfig = VisDecConfig()
+
+    @property
+    def makes_latents(self) -> bool:
+        """Whether z and c of the stimuli are made; Vis-Dec alone does not need them."""
+        return self.ridge.enabled or self.encoding.enabled
+
+    def chooses_settings(self, n_train: Sequence[int]) -> bool:
+        """Whether strength and guidance are chosen inside the training data.
+
+        Parameters
+        ----------
+        n_train : sequence of int
+            Number of training stimuli of each split.
+        """
+        search = self.generation.search
+        if not self.ridge.enabled:
+            return False
+        if search.enabled == "auto":
+            return len(n_train) > 1 and min(n_train) >= 2 * search.n_stimuli
+        return search.enabled
 
     @model_validator(mode="after")
     def _encodes_denoised_latents(self) -> Experiment:

@@ -9,8 +9,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -19,6 +17,9 @@ from calcarine.visdec.augmentation import Augmentation
 from calcarine.visdec.cross_modal import GuidanceLoss
 from calcarine.visdec.finetuning import FinetuneLoss
 from calcarine.visdec.losses import ContrastLoss
+
+PHASES = ("pretrain", "guide", "finetune")
+"""Phases of Vis-Dec, in their order."""
 
 
 class _Part(BaseModel):
@@ -118,11 +119,10 @@ class FinetuneConfig(_Part):
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
 
-    @model_serializer(mode="wrap")
-    def _without_no_start(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A start that is not there is not told, so that older trainings keep their keys."""
-        told = handler(self)
-        return {key: value for key, value in told.items() if (key, value) != ("start", None)}
+    @property
+    def aligned(self) -> bool:
+        """Whether training also draws conditions to the text of stimuli."""
+        return self.enabled and self.loss.align > 0
 
     @model_validator(mode="after")
     def _is_trained_or_given(self) -> FinetuneConfig:
@@ -176,6 +176,16 @@ class VisDecConfig(_Part):
     pretrain: PretrainConfig = PretrainConfig()
     guide: GuideConfig = GuideConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+
+    def runs(self, phase: str) -> bool:
+        """Whether a phase is part of the run.
+
+        The last phase is part of every run with Vis-Dec: without training it takes a published
+        model as it is.
+        """
+        if not self.enabled:
+            return False
+        return phase == "finetune" or bool(getattr(self, phase).enabled)
 
     @property
     def transductive(self) -> bool:

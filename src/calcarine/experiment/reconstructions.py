@@ -16,8 +16,8 @@ from calcarine.brain import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError
-from calcarine.experiment import run_visdec as visdec
 from calcarine.experiment.run_directory import readable
+from calcarine.experiment.visdec_training import METHOD, load_conditioning, sampling_options
 from calcarine.files import atomic_write, read_json
 from calcarine.stimuli.image_files import read_picture
 
@@ -32,7 +32,7 @@ FOLDERS = {
     "c": "c",
     "z_c": "z_c",
     "direct ridge": "direct",
-    visdec.METHOD: "visdec",
+    METHOD: "visdec",
     CHOSEN: "z_c_chosen",
     EMPTY_TEXT: "z_empty_text",
     "ceiling z": "ceiling_z",
@@ -155,7 +155,6 @@ def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
     """What ``fit`` predicted for the test stimuli of one fold."""
     from safetensors.numpy import load_file
 
-    work.run.require("fit", work.keys["fit"])
     file = work.run.decoder / split.name / "predictions.safetensors"
     with readable(file, "fit"):
         return dict(load_file(file))
@@ -170,18 +169,18 @@ def _jobs(work: Workspace, split: Split) -> list[_Job]:
         jobs.append(
             _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
         )
-    if work.phase_on("finetune"):
+    if work.config.visdec.runs("finetune"):
         jobs.append(_conditioned_job(work, split))
     return jobs
 
 
 def _conditioned_job(work: Workspace, split: Split) -> _Job:
     """Vis-Dec: generation under the condition of the test responses."""
-    trained, options = visdec.conditioning(work, split), visdec.sampling(work)
+    trained, options = load_conditioning(work, split), sampling_options(work)
     responses = work.dataset.test(split, work.config.visdec.roi).data
     samples = work.config.visdec.finetune.samples
     return _Job(
-        visdec.METHOD,
+        METHOD,
         split.name,
         split.test,
         samples,

@@ -50,7 +50,7 @@ def describe(work: Workspace) -> None:
             decoder[split.name] = read_json(folder / "summary.json")
     info = datasets.info(dataset.name)
     told = [*_of_models(work), *read_evaluation(run.metrics).notes]
-    if work.phase_on("finetune"):
+    if work.config.visdec.runs("finetune"):
         told = [*_of_visdec(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     with readable(run.decoder, "fit"):
@@ -109,12 +109,12 @@ def _of_scaling(work: Workspace) -> list[str]:
 
 def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
     """Whether the training of Vis-Dec met test responses, as far as can be told."""
-    from calcarine.experiment.run_visdec import begins_unknown
+    from calcarine.experiment.visdec_weights import unknown_history
 
     start = config.pretrain.start
     if config.transductive or (config.allow_transductive and start):
         return "yes"
-    published = config.finetune.start is not None or begins_unknown(start)
+    published = config.finetune.start is not None or unknown_history(start)
     return "unknown" if published else "no"
 
 
@@ -133,16 +133,16 @@ def _of_visdec(work: Workspace) -> list[str]:
 def _of_models(work: Workspace) -> list[str]:
     """Notes on how the models were read, and on the text that they were given."""
     found = []
-    if work.needs_text_model:
+    if work.config.makes_latents:
         found += [*work.model.notes, *work.text_notes]
-    if work.phase_on("finetune"):
+    if work.config.visdec.runs("finetune"):
         found += work.generator.notes
     return list(dict.fromkeys(found))
 
 
 def _models(work: Workspace) -> dict[str, str]:
-    found = {"model": work.model.digest} if work.needs_text_model else {}
-    if work.phase_on("finetune"):
+    found = {"model": work.model.digest} if work.config.makes_latents else {}
+    if work.config.visdec.runs("finetune"):
         found["vis-dec model"] = work.generator.digest
     return found
 
