@@ -10,6 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from calcarine.audit import (  # noqa: F401 (they register their checks)
+    blends,
+    generalisation,
+    protocol_search,
+    sample_choice,
+    split_checks,
+    test_statistics,
+    truth_copies,
+)
 from calcarine.audit.audit_inputs import AuditInputs
 from calcarine.audit.check import CHECKS, Check
 from calcarine.audit.findings import VERDICTS, Finding, Verdict
