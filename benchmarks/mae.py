@@ -330,7 +330,7 @@ def our_training(options: argparse.Namespace, steps: int) -> Any:
 
 def compile_blocks(network: Any) -> int:
     """Compile every block in place; those of one shape share what is compiled."""
-    from calcarine.visdec.transformer_blocks import Block
+    from calcarine.visdec.transformer_blocks import TransformerBlock
 
     blocks = [module for module in network.modules() if isinstance(module, Block)]
     for block in blocks:

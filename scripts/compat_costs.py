@@ -30,8 +30,8 @@ from calcarine.evaluation.statistics.intervals import bootstrap_interval
 from calcarine.evaluation.statistics.significance import paired_difference
 from calcarine.experiment import load_experiment
 from calcarine.experiment.config import PRESETS
-from calcarine.experiment.raw_sessions import without_session_scaling
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.session_scaling import without_session_scaling
 from calcarine.experiment.stages import Workspace
 from calcarine.features import FeatureStore
 

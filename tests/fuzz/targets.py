@@ -295,7 +295,7 @@ def read_stacks(folder: Path) -> None:
 
 
 def score_stacks(folder: Path) -> None:
-    from calcarine.evaluation.protocols import Settings
+    from calcarine.evaluation.protocols import ScoreSettings
     from calcarine.evaluation.scoring.score import score_folder
 
     settings = Settings(n_boot=5, n_permutations=19)
@@ -429,7 +429,7 @@ def build_encoding(folder: Path) -> None:
         f"dataset.options={json.dumps(OPTIONS)}",
         f"generation.model={model_beside(folder)}",
         "generation.steps=2",
-        "encoding.ask=[latents]",
+        "encoding.analyses=[latents]",
         "encoding.n_boot=100",
         "encoding.n_permutations=20",
     ]
@@ -482,7 +482,7 @@ def score_run(folder: Path) -> None:
 
 def audit_run(folder: Path) -> None:
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 

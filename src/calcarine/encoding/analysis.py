@@ -81,7 +81,7 @@ class AnalysisPlan:
 
     def alone(self) -> dict[str, list[str]]:
         """Feature spaces that are fitted alone, by the question that compares them."""
-        last = f"zc@{self.strength:g}"
+        last = f"z_c@{self.strength:g}"
         asked = {"latents": ["z", "c", last]}
         for stage in STAGES:
             asked[f"blocks, {stage}"] = [
@@ -93,8 +93,8 @@ class AnalysisPlan:
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
         """Pairs of feature spaces that are fitted together, by question."""
         asked = {
-            "noise": [("z", f"zc@{strength:g}") for strength in self.strengths],
-            "stages": [("z", f"zc@{self.strength:g}:{stage}") for stage in STAGES],
+            "noise": [("z", f"z_c@{strength:g}") for strength in self.strengths],
+            "stages": [("z", f"z_c@{self.strength:g}:{stage}") for stage in STAGES],
         }
         return {name: spaces for name, spaces in asked.items() if name in self.ask}
 

@@ -192,7 +192,7 @@ def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
             )
         axes.set_title(f"{region} ({int(part['voxels'].iloc[0])})", fontsize=9)
         axes.axhline(0, color="#1c2733", lw=0.8, ls="--")
-        names = [pair.split(" + ")[1].removeprefix("zc@").split(":")[-1] for pair in pairs]
+        names = [pair.split(" + ")[1].removeprefix("z_c@").split(":")[-1] for pair in pairs]
         axes.set_xticks(range(len(pairs)), names, fontsize=8)
     panels.flat[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)

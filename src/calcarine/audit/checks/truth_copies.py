@@ -184,8 +184,8 @@ def reasons(result: Measures) -> list[tuple[Verdict, str]]:
         say(
             result.rise <= RISE / 2,
             f"at {result.band} a linear filter predicts the ground truth from them up to "
-            f"{result.rise_share:.1%} of its power, and the error rises towards finer scales, whereas "
-            "the error of decoders falls",
+            f"{result.rise_share:.1%} of its power, and the error rises towards finer scales, "
+            "whereas the error of decoders falls",
         )
     if result.fine <= FINE:
         say(

@@ -1,4 +1,4 @@
-from calcarine.experiment.describe import _of_decoders
+from calcarine.experiment.manifest import _of_decoders
 
 
 def test_warnings_of_folds_are_one_note_a_target():

@@ -25,7 +25,7 @@ from calcarine.brain.scaling import scale_sessions
 from calcarine.decoding import LatentRegression, choose_by_brain
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.errors import CalcarineError
-from calcarine.experiment.describe import met_test_responses
+from calcarine.experiment.manifest import met_test_responses
 from calcarine.experiment.reconstructions import CHOSEN, finished_pictures
 from calcarine.experiment.run_directory import readable
 from calcarine.experiment.workspace import Workspace
@@ -101,7 +101,7 @@ def inputs_from_run(
     if everything is not None and CHOSEN in sets:
         choice = _choice(work, everything, sets[CHOSEN], ids)
     facts, trials = _pretraining(work, trials)
-    decoded = work.config.ridge.when == "always"
+    decoded = work.config.ridge.enabled
     if choice is None:
         facts["best-of-samples"] = "All samples are scored, and none was chosen."
     return AuditInputs(
@@ -185,7 +185,7 @@ def _as_read(
 def _pretraining(work: Workspace, trials: TrialTable) -> tuple[dict[str, str], TrialTable]:
     """What is known of responses in pre-training: a fact, or which trials were in it."""
     config = work.config.visdec
-    if not work.phase_on("adapt"):
+    if not work.config.visdec.runs("finetune"):
         return {"pretraining-on-test": _NO_PRETRAINING}, trials
     met = met_test_responses(config)
     if met == "yes":
@@ -193,7 +193,7 @@ def _pretraining(work: Workspace, trials: TrialTable) -> tuple[dict[str, str], T
     if met == "unknown":
         return {}, trials
     pool = "the pool " + ", ".join(part.source for part in config.pretrain.pool)
-    told = pool if work.phase_on("pretrain") else "no unlabelled vectors"
+    told = pool if config.runs("pretrain") else "no unlabelled vectors"
     return {"pretraining-on-test": _PRETRAINING.format(pool=told)}, trials
 
 

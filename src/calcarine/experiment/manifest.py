@@ -25,7 +25,7 @@ UNKNOWN = (
 )
 ALIGNED = (
     "Vis-Dec learned from the text of training stimuli beside their pictures "
-    "(visdec.adapt.loss.align), which the paper's does not."
+    "(visdec.finetune.loss.align), which the paper's does not."
 )
 OWN_WEIGHTS = (
     "Each patch of Vis-Dec's encoder has weights of its own (visdec.encoder.embedding); in the "
@@ -33,7 +33,7 @@ OWN_WEIGHTS = (
 )
 FROM_LATENT = (
     "Vis-Dec's sampling began from a latent that the encoder tells, noised to strength {:g} "
-    "(visdec.adapt.strength); the paper's begins from noise."
+    "(visdec.finetune.strength); the paper's begins from noise."
 )
 
 
@@ -50,7 +50,7 @@ def describe(work: Workspace) -> None:
             decoder[split.name] = read_json(folder / "summary.json")
     info = datasets.dataset_info(dataset.name)
     told = [*_of_models(work), *read_evaluation(run.metrics).notes]
-    if work.phase_on("adapt"):
+    if work.config.visdec.runs("finetune"):
         told = [*_of_visdec(work), *told]
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     with readable(run.decoder, "fit"):
@@ -109,40 +109,40 @@ def _of_scaling(work: Workspace) -> list[str]:
 
 def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
     """Whether the training of Vis-Dec met test responses, as far as can be told."""
-    from calcarine.experiment.run_visdec import begins_unknown
+    from calcarine.experiment.visdec_weights import unknown_history
 
     start = config.pretrain.start
     if config.transductive or (config.allow_transductive and start):
         return "yes"
-    published = config.adapt.start is not None or begins_unknown(start)
+    published = config.finetune.start is not None or unknown_history(start)
     return "unknown" if published else "no"
 
 
 def _of_visdec(work: Workspace) -> list[str]:
     """Notes on what the encoder may have met before, and on what the paper has not."""
     told: dict[str, list[str]] = {"yes": [TRANSDUCTIVE], "unknown": [UNKNOWN], "no": []}
-    config, adapt = work.config.visdec, work.config.visdec.adapt
+    config, finetune = work.config.visdec, work.config.visdec.finetune
     found = told[met_test_responses(config)]
-    aligned = adapt.when == "always" and adapt.loss.align
+    aligned = finetune.enabled and finetune.loss.align
     found += [OWN_WEIGHTS] if config.encoder.embedding == "own" else []
     found += [ALIGNED] if aligned else []
-    found += [FROM_LATENT.format(adapt.strength)] if adapt.strength < 1 else []
+    found += [FROM_LATENT.format(finetune.strength)] if finetune.strength < 1 else []
     return found
 
 
 def _of_models(work: Workspace) -> list[str]:
     """Notes on how the models were read, and on the text that they were given."""
     found = []
-    if work.needs_text_model:
+    if work.config.makes_latents:
         found += [*work.model.notes, *work.text_notes]
-    if work.phase_on("adapt"):
+    if work.config.visdec.runs("finetune"):
         found += work.generator.notes
     return list(dict.fromkeys(found))
 
 
 def _models(work: Workspace) -> dict[str, str]:
-    found = {"model": work.model.digest} if work.needs_text_model else {}
-    if work.phase_on("adapt"):
+    found = {"model": work.model.digest} if work.config.makes_latents else {}
+    if work.config.visdec.runs("finetune"):
         found["vis-dec model"] = work.generator.digest
     return found
 

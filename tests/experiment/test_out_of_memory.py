@@ -8,9 +8,10 @@ import torch
 from calcarine.cli import main
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError, out_of_memory
-from calcarine.experiment import load_experiment, run_stage
-from calcarine.experiment.memory import enough_memory
+from calcarine.experiment import STAGES, load_experiment, run_stage
+from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
 
 GPU = [
@@ -52,11 +53,14 @@ def test_whose_memory_ran_out(error):
         ("evaluate", ("generation.precision", "CUDA_VISIBLE_DEVICES")),
         ("pretrain", ("visdec.pretrain.training.batch_size (now 64)", "training.precision")),
         ("guide", ("visdec.guide.training.batch_size", "visdec.guide.training.precision")),
-        ("adapt", ("visdec.adapt.training.batch_size", "visdec.adapt.training.precision")),
+        ("finetune", ("visdec.finetune.training.batch_size", "visdec.finetune.training.precision")),
     ],
 )
 def test_the_sentence_names_the_settings_of_the_stage(error, stage, names):
-    with pytest.raises(CalcarineError) as told, enough_memory(load_experiment("demo"), stage):
+    with (
+        pytest.raises(CalcarineError) as told,
+        explain_memory(load_experiment("demo"), STAGES[stage]),
+    ):
         raise error
     for name in names:
         assert name in str(told.value)
@@ -64,10 +68,10 @@ def test_the_sentence_names_the_settings_of_the_stage(error, stage, names):
 
 def test_what_cannot_help_is_not_advised():
     config = load_experiment("demo", None, ["generation.batch_size=1"])
-    with pytest.raises(CalcarineError) as told, enough_memory(config, "reconstruct"):
+    with pytest.raises(CalcarineError) as told, explain_memory(config, STAGES["reconstruct"]):
         raise MemoryError
     assert "batch_size" not in str(told.value) and "precision" not in str(told.value)
-    with pytest.raises(RuntimeError, match="other"), enough_memory(config, "reconstruct"):
+    with pytest.raises(RuntimeError, match="other"), explain_memory(config, STAGES["reconstruct"]):
         raise RuntimeError("other")
 
 
@@ -132,4 +136,4 @@ def test_the_batch_size_of_generation_is_that_of_features(
     other = Workspace(
         RunDirectory(tmp_path / "other", load_experiment("takagi", None, settings[:2]))
     )
-    assert other.keys["features"] == work.keys["features"]
+    assert run_keys(other)["features"] == run_keys(work)["features"]

@@ -34,11 +34,11 @@ def encode_voxels(work: Workspace) -> None:
     """
     config, generation = work.config.encoding, work.config.generation
     questions = AnalysisPlan(
-        ask=tuple(config.ask),
+        ask=tuple(config.analyses),
         strengths=tuple(config.strengths),
         strength=generation.strength,
         blocks=tuple(config.blocks or _usual_blocks(block_names(work.model))),
-        also=tuple(config.also),
+        also=tuple(config.extra_feature_spaces),
         n_components=config.n_components,
     )
     stimuli = work.dataset.stimuli
@@ -67,8 +67,8 @@ def encode_voxels(work: Workspace) -> None:
             roi=config.roi,
             train=config.train,
             ceiling=_ceiling(work),
-            rate=config.rate,
-            null=config.null,
+            rate=config.fdr_alpha,
+            null=config.null_distribution,
             n_permutations=config.n_permutations,
             n_folds=config.n_folds,
             n_boot=config.n_boot,

@@ -16,9 +16,11 @@ from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.inputs.image_stacks import TestSet, from_array
 from calcarine.evaluation.scoring.score import score_pictures
+from calcarine.experiment.keys import content_key
 from calcarine.experiment.reconstructions import chosen_settings, predictions, reconstructor
-from calcarine.experiment.run_directory import content_key, readable
+from calcarine.experiment.run_directory import readable
 from calcarine.experiment.scoring import scoring_of
+from calcarine.experiment.stages import run_keys
 from calcarine.files import read_json, write_text
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def bottleneck_curve(
     CalcarineError
         If the run has no ridge decoders, or a rank or a method is none.
     """
-    if work.config.ridge.when != "always":
+    if not work.config.ridge.enabled:
         raise CalcarineError(f"{work.run.path} has no ridge decoders, so no bottleneck to narrow.")
     strange = [name for name in methods if name not in METHODS]
     if strange or not methods or any(rank < 0 for rank in ranks):
@@ -82,6 +84,9 @@ def bottleneck_curve(
             f"The methods are some of {', '.join(METHODS)}, and ranks are 0 or more; got "
             f"{', '.join(methods) or 'none'} and {', '.join(map(str, ranks))}."
         )
+    keys = run_keys(work)
+    work.run.require("fit", keys["fit"])
+    key = content_key(keys["reconstruct"], keys["evaluate"])
     methods = tuple(dict.fromkeys(methods))
     folds = [_fold(work, split, max(ranks, default=0)) for split in work.splits]
     whole = max(max(r.n_directions_ for r in fold.reductions.values()) for fold in folds)
@@ -92,7 +97,7 @@ def bottleneck_curve(
     with work.progress.track("Bottleneck", len(wanted) * len(methods)) as advance:
         for method in methods:
             for rank in wanted:
-                records += _scored(work, test, folds, method, rank, rank == whole)
+                records += _scored(work, key, test, folds, method, rank, rank == whole)
                 advance(1)
     write_text(work.run.path / FOLDER / "curve.json", json.dumps(records, indent=1) + "\n")
     return records
@@ -108,9 +113,15 @@ def _fold(work: Workspace, split: Split, most: int) -> _Fold:
 
 
 def _scored(
-    work: Workspace, test: TestSet, folds: Sequence[_Fold], method: str, rank: int, whole: bool
+    work: Workspace,
+    key: str,
+    test: TestSet,
+    folds: Sequence[_Fold],
+    method: str,
+    rank: int,
+    whole: bool,
 ) -> list[dict[str, Any]]:
-    key = content_key(work.keys["reconstruct"], work.keys["evaluate"], method, rank, whole)
+    key = content_key(key, method, rank, whole)
     file = work.run.path / FOLDER / f"{method}-{rank}-{key[:12]}.json"
     if file.exists():
         with readable(file, "evaluate"):
