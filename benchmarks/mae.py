@@ -332,7 +332,7 @@ def compile_blocks(network: Any) -> int:
     """Compile every block in place; those of one shape share what is compiled."""
     from calcarine.visdec.transformer_blocks import TransformerBlock
 
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    blocks = [module for module in network.modules() if isinstance(module, TransformerBlock)]
     for block in blocks:
         block.compile(dynamic=False)
     return len(blocks)

@@ -314,7 +314,7 @@ def test_a_run_is_scored_as_it_scored_itself(tmp_path, pictures, monkeypatch):
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
     index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
     seen = []
-    from calcarine.evaluation.inputs import folders as of_folders
+    from calcarine.evaluation.scoring import score as of_folders
 
     def stop(*given, **options):
         seen.append((given, options))

@@ -295,10 +295,10 @@ def read_stacks(folder: Path) -> None:
 
 
 def score_stacks(folder: Path) -> None:
-    from calcarine.evaluation.protocols import ScoreSettings
     from calcarine.evaluation.scoring.score import score_folder
+    from calcarine.evaluation.scoring.settings import ScoreSettings
 
-    settings = Settings(n_boot=5, n_permutations=19)
+    settings = ScoreSettings(n_boot=5, n_permutations=19)
     for other in ("b.npz", "c.npz", "d.pt", "e.pt"):
         score_folder(folder / "a.npy", folder / other, settings=settings)
 
