@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYTHON = "3.11"
-TORCH = ("filelock>=3.13", "fsspec>=2024.2", "networkx>=3.2", "sympy>=1.13.3")
+TORCH = ("fsspec>=2024.2", "networkx>=3.2", "sympy>=1.13.3")
 TESTS = (
     "himalaya",
     "httpx",
@@ -28,7 +28,6 @@ TESTS = (
     "pytest",
     "pytest-xdist",
     "scikit-image",
-    "tensorboard",
 )
 _SHARED = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia")
 
@@ -51,7 +50,7 @@ def compile_requirements(target: Path) -> None:
             "--python-version",
             PYTHON,
             "--extra",
-            "cluster",
+            "all",
             "--override",
             str(without),
             "--no-annotate",

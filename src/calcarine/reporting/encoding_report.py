@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import CalcarineError, MissingExtraError, need_extra, out_of_memory
 from calcarine.files import is_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
@@ -235,6 +236,11 @@ def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
     if not turned or not brain_maps.has_surface(voxels):
         return figures, None
     title = "r of significant voxels" + (" (SIMULATED brain)" if record.simulated else "")
+    try:
+        need_extra("maps", "plotly")
+    except MissingExtraError as error:
+        warnings.warn(f"The interactive map is left out. {error}", stacklevel=2)
+        return figures, None
     page = brain_maps.save_interactive(folder / "surface.html", voxels, turned, title)
     return figures, page.relative_to(record.folder).as_posix()
 
