@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import group_means
+from calcarine.brain.responses import group_means
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, ridge_cv
 
