@@ -161,10 +161,10 @@ def _run(experiment: Any, out: Path) -> None:
 
 
 def _print_result(path: Path) -> None:
-    from calcarine.reporting import main_figures
+    from calcarine.reporting import headline_scores
     from calcarine.reporting.run_records import read_audit
 
-    for line in main_figures(path):
+    for line in headline_scores(path):
         print(line)
     if (audit := read_audit(path)) is not None:
         print(f"Audit: {audit['outcome']}")

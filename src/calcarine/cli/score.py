@@ -43,7 +43,7 @@ def score(
 ) -> None:
     """Score a folder of reconstructions by the field's protocols."""
     from calcarine.evaluation.inputs.array_files import read_arrays
-    from calcarine.evaluation.protocols import PROTOCOLS
+    from calcarine.evaluation.protocols.catalogue import list_protocols
     from calcarine.evaluation.results.score_files import write_scores
     from calcarine.evaluation.scoring.score import score_folder
     from calcarine.evaluation.scoring.settings import ScoreSettings
@@ -54,7 +54,7 @@ def score(
     with _nobody_changes(run, out):
         own_judge, samples = _as_in_the_run(run)
         settings = ScoreSettings(
-            protocols=sorted(PROTOCOLS) if names == ["all"] else names,
+            protocols=list_protocols() if names == ["all"] else names,
             weights=weights,
             download=download,
             judge=judge or own_judge,

@@ -133,7 +133,7 @@ def serve(
     url: Annotated[str | None, typer.Option(help="What links begin with, behind a proxy.")] = None,
 ) -> None:
     """Serve the study and print the link of each rater."""
-    from calcarine.study.serve import serve as serve_study
+    from calcarine.study.server import serve as serve_study
     from calcarine.study.store import Study
 
     serve_study(Study(study), host, port, url)
@@ -169,7 +169,7 @@ def analyse(
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
     """Test what is preferred, by the rules that were fixed when the study was made."""
-    from calcarine.study.analyse import analyse as analyse_study
+    from calcarine.study.analysis import analyse as analyse_study
     from calcarine.study.analysis_page import table_lines, write_analysis
     from calcarine.study.store import Study
 
