@@ -104,7 +104,7 @@ def test_the_flag_is_the_setting(command, monkeypatch, tmp_path):
         raise CalcarineError("seen")
 
     monkeypatch.setattr(experiment, "load_experiment", stop)
-    monkeypatch.setattr("calcarine.experiment.config.load_experiment", stop)
+    monkeypatch.setattr("calcarine.experiment.load_config.load_experiment", stop)
     words = [command, "--preset", "visdec-mini", "--out", str(tmp_path)]
     for more in ([], ["--allow-transductive"], ["--set", "visdec.allow_transductive=true"]):
         with pytest.raises(CalcarineError, match="seen"):

@@ -1,4 +1,4 @@
-"""Commands ``calcarine score`` and ``calcarine compare``: thin; they parse, call and print."""
+"""Commands ``calcarine score`` and ``calcarine compare``."""
 
 from __future__ import annotations
 
@@ -13,35 +13,58 @@ from calcarine.errors import CalcarineError
 
 Protocols = Annotated[
     list[str] | None,
-    typer.Option("--protocol", help="May be given often: see docs/protocols.md; or 'all'."),
+    typer.Option(
+        "--protocol", help="Protocol of scoring, or all; repeatable. See docs/protocols.md."
+    ),
 ]
 
 
 def score(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run, if it is one.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Pictures seen: folder, .pt, .npy.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Reconstructions, likewise.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Output folder of a run, if you score one.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Pictures that were seen: a folder, .pt or .npy.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Reconstructions: a folder, .pt or .npy.")
+    ] = None,
     protocol: Protocols = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of networks' weights.")] = None,
-    download: Annotated[bool, typer.Option(help="Fetch weights that are missing.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File for the scores, JSON.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the networks' weights.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download weights that are missing.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
     method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Whose brain it was.")] = None,
-    test_set: Annotated[str | None, typer.Option(help="Its name, such as nsd-982.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Subject, as written into the scores.")
+    ] = None,
+    test_set: Annotated[
+        str | None, typer.Option(help="Name of the test set, for example nsd-982.")
+    ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="scenes, digits, or a judge's folder; the run's own, else scenes."),
+        typer.Option(
+            help="Network that reads the pictures: scenes, digits or a folder; by default that of "
+            "the run, or scenes."
+        ),
     ] = None,
     train: Annotated[Path | None, typer.Option(help="Training pictures, for floors.")] = None,
-    blurry: Annotated[Path | None, typer.Option(help="Low-level pictures for mindeye.")] = None,
-    inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas, .npz or .pt.")] = None,
-    sampled: Annotated[int | None, typer.Option(help="Draws instead of closed forms.")] = None,
-    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples.", min=1)] = 2000,
-    n_permutations: Annotated[int, typer.Option(help="Shuffles.", min=1)] = 2000,
-    seed: Annotated[int, typer.Option(help="Of resamples, shuffles and draws.", min=0)] = 0,
-    batch_size: Annotated[int, typer.Option(help="Changes no score.", min=1)] = 16,
+    blurry: Annotated[
+        Path | None, typer.Option(help="Low-level pictures, for the protocol mindeye.")
+    ] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas (.npz or .pt).")] = None,
+    sampled: Annotated[
+        int | None, typer.Option(help="Number of draws, in place of closed forms.")
+    ] = None,
+    n_boot: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=1)] = 2000,
+    n_permutations: Annotated[int, typer.Option(help="Number of shuffles.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of resamples, shuffles and draws.", min=0)] = 0,
+    batch_size: Annotated[
+        int, typer.Option(help="Pictures that are processed at once; changes no score.", min=1)
+    ] = 16,
 ) -> None:
-    """Score a folder of reconstructions by the field's protocols."""
+    """Score reconstructions by the field's protocols."""
     from calcarine.evaluation.protocols import PROTOCOLS, ScoreSettings, score_folder, write_scores
     from calcarine.evaluation.protocols.array_files import read_arrays
 
@@ -102,16 +125,26 @@ def _as_in_the_run(run: Path | None) -> tuple[str | None, dict[str, int]]:
 
 
 def compare(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files of 'score --out'.")] = None,
-    published: Annotated[
-        list[str] | None, typer.Option(help="A published system; may be given often.")
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="JSON files that 'score --out' wrote.")
     ] = None,
-    mix: Annotated[bool, typer.Option(help="Other protocols, pools, test sets; marked.")] = False,
-    list_published: Annotated[bool, typer.Option(help="Show the published systems.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File for the table, JSON.")] = None,
-    seed: Annotated[int, typer.Option(help="Of resamples and sign flips.", min=0)] = 0,
+    published: Annotated[
+        list[str] | None, typer.Option(help="A published system; repeatable.")
+    ] = None,
+    mix: Annotated[
+        bool,
+        typer.Option(
+            "--mix",
+            help="Allow scores of other protocols, pools and test sets; marked in the table.",
+        ),
+    ] = False,
+    list_published: Annotated[
+        bool, typer.Option("--list-published", help="List the published systems.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the table.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of resamples and sign flips.", min=0)] = 0,
 ) -> None:
-    """Compare methods and papers, if their scores may stand in one table."""
+    """Compare methods and papers, where their scores are comparable."""
     from calcarine.evaluation.protocols.compare import compare_scores
     from calcarine.evaluation.protocols.published import published_systems
     from calcarine.evaluation.protocols.result_table import comparison_content, comparison_table
