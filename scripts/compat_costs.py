@@ -25,8 +25,9 @@ from calcarine import datasets
 from calcarine.decoding import LatentRegression, Reconstructor
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.diffusion import LatentDiffusion
-from calcarine.evaluation.protocols import score_arrays
-from calcarine.evaluation.statistics import bootstrap_interval, paired_difference
+from calcarine.evaluation.scoring.score import score_arrays
+from calcarine.evaluation.statistics.intervals import bootstrap_interval
+from calcarine.evaluation.statistics.significance import paired_difference
 from calcarine.experiment import load_experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.experiment.run_directory import RunDirectory
@@ -137,7 +138,7 @@ def main() -> None:
     parts: list[dict[str, dict[tuple[str, str], np.ndarray]]] = []
     fitted: dict[str, dict[str, Any]] = {}
     for subject in options.subjects:
-        dataset = datasets.load("simulated", None, subject, **world)
+        dataset = datasets.load_dataset("simulated", None, subject, **world)
         parts.append({})
         with tempfile.TemporaryDirectory() as folder:
             for name, (preset, settings) in VARIANTS.items():

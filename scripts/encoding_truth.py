@@ -28,7 +28,7 @@ from calcarine.encoding import (
     encode,
     simulate_voxels,
 )
-from calcarine.evaluation.inference import holm
+from calcarine.evaluation.statistics.significance import holm
 from calcarine.features import FeatureStore, extract_spaces
 from calcarine.stimuli import StimulusSet
 

@@ -20,7 +20,7 @@ SMALL = "{n_train: 40, n_test: 8, n_sessions: 2, n_early: 12, n_ventral: 12, n_o
 @pytest.fixture(scope="module")
 def stimuli():
     options = {"n_train": 10, "n_test": 4, "n_early": 4, "n_ventral": 4, "n_other": 2}
-    return datasets.load("simulated", **options).stimuli
+    return datasets.load_dataset("simulated", **options).stimuli
 
 
 @pytest.fixture

@@ -119,7 +119,9 @@ def test_compat_leaves_sessions_as_they_are_in_every_data_set(name):
 
 
 def test_one_division_under_two_names_is_one_fold(tmp_path):
-    registry.fake("nsd", tmp_path / "f", sessions=37, trials=8, n_subjects=1, picture=8)
+    registry.write_fake_dataset(
+        "nsd", tmp_path / "f", sessions=37, trials=8, n_subjects=1, picture=8
+    )
     settings = ["dataset.options={sessions: 37}", "generation.model=mini"]
     told = {"name": "nsd", "data": tmp_path / "f", "subject": "subj01"}
     experiment = load_experiment("takagi", None, settings, **told)
@@ -131,7 +133,7 @@ def test_one_division_under_two_names_is_one_fold(tmp_path):
 
 
 def test_scaling_of_sessions_is_taken_back():
-    scaled = datasets.load("simulated", **SMALL)
+    scaled = datasets.load_dataset("simulated", **SMALL)
     raw = without_session_scaling(scaled)
     assert raw.scaling is None and not np.allclose(raw.responses, scaled.responses)
     train = np.isin(raw.trial_stimuli, raw.splits[0].train)
@@ -221,10 +223,12 @@ def test_settings_that_a_run_has_are_not_those_of_the_preset_today(tmp_path):
 
 
 def test_the_papers_regions_are_not_cut_by_nsdgeneral(tmp_path):
-    registry.fake("nsd", tmp_path / "f", sessions=1, trials=30, n_subjects=1, picture=8)
+    registry.write_fake_dataset(
+        "nsd", tmp_path / "f", sessions=1, trials=30, n_subjects=1, picture=8
+    )
     sizes = {}
     for mask in ("nsdgeneral", "streams", "brain+streams"):
-        found = datasets.load("nsd", tmp_path / "f", "subj01", mask=mask)
+        found = datasets.load_dataset("nsd", tmp_path / "f", "subj01", mask=mask)
         sizes[mask] = [int(found.roi_mask(name).sum()) for name in ("early", "ventral")]
     assert sizes["streams"] == sizes["brain+streams"]
     assert sizes["nsdgeneral"][1] < sizes["streams"][1]

@@ -65,8 +65,11 @@ def score(
     ] = 16,
 ) -> None:
     """Score reconstructions by the field's protocols."""
-    from calcarine.evaluation.protocols import PROTOCOLS, ScoreSettings, score_folder, write_scores
-    from calcarine.evaluation.protocols.array_files import read_arrays
+    from calcarine.evaluation.inputs.array_files import read_arrays
+    from calcarine.evaluation.protocols import PROTOCOLS
+    from calcarine.evaluation.results.score_files import write_scores
+    from calcarine.evaluation.scoring.score import score_folder
+    from calcarine.evaluation.scoring.settings import ScoreSettings
 
     if sampled is not None and sampled < 1:
         raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
@@ -145,9 +148,9 @@ def compare(
     seed: Annotated[int, typer.Option(help="Seed of resamples and sign flips.", min=0)] = 0,
 ) -> None:
     """Compare methods and papers, where their scores are comparable."""
-    from calcarine.evaluation.protocols.compare import compare_scores
-    from calcarine.evaluation.protocols.published import published_systems
-    from calcarine.evaluation.protocols.result_table import comparison_content, comparison_table
+    from calcarine.evaluation.comparison.compare import compare_scores
+    from calcarine.evaluation.comparison.published import published_systems
+    from calcarine.evaluation.comparison.tables import comparison_content, comparison_table
 
     if list_published:
         print("\n".join(published_systems()))
@@ -167,7 +170,7 @@ def compare(
 
 
 def _print_scores(result: Any) -> None:
-    from calcarine.evaluation.protocols.result_table import HEADINGS, tables
+    from calcarine.evaluation.results.tables import HEADINGS, tables
 
     for title, rows, closing in tables(result.records):
         print_table(title, HEADINGS, rows)

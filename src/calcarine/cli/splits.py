@@ -90,7 +90,7 @@ def split_dataset(
     from calcarine.experiment.dataset_splits import split_data_set
     from calcarine.splits.split_files import save_splits
 
-    dataset = datasets.load(name, data, subject, **options_from(settings))
+    dataset = datasets.load_dataset(name, data, subject, **options_from(settings))
     made, ids, values = split_data_set(
         dataset,
         rule,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.crossed import crossed_interval
+from calcarine.evaluation.statistics.intervals import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.config_visdec import PHASES
 from calcarine.experiment.progress import Progress
@@ -128,9 +128,9 @@ def run_ablation(
     Returns
     -------
     AblationTable
-        Intervals (95 %) are over seeds and images
-        (:func:`calcarine.evaluation.crossed.crossed_interval`). The interval of a difference is
-        over differences at the same seed and image.
+        Intervals (95 %) are over seeds and images, by
+        :func:`calcarine.evaluation.statistics.intervals.crossed_interval`. The interval of a
+        difference is over differences at the same seed and image.
     """
     from calcarine.experiment.load_config import load_experiment
     from calcarine.experiment.runner import run_experiment
@@ -192,9 +192,9 @@ def _use_of_test(experiment: Experiment) -> str:
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
-    from calcarine.evaluation.scores import of_leading_protocol, read_evaluation
+    from calcarine.evaluation.results.evaluation import read_evaluation, select_main_protocol
 
-    table = of_leading_protocol(read_evaluation(folder).per_image)
+    table = select_main_protocol(read_evaluation(folder).per_image)
     return table[table["method"] == METHOD].set_index(["metric", "id"])["value"].to_frame()
 
 

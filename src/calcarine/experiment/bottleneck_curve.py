@@ -14,8 +14,8 @@ from calcarine.decoding import LatentRegression
 from calcarine.decoding.bottleneck import Bottleneck
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import TestSet, score_pictures
-from calcarine.evaluation.protocols.image_stacks import from_array
+from calcarine.evaluation.inputs.image_stacks import TestSet, from_array
+from calcarine.evaluation.scoring.score import score_pictures
 from calcarine.experiment.keys import content_key
 from calcarine.experiment.reconstructions import chosen_settings, predictions, reconstructor
 from calcarine.experiment.run_directory import readable

@@ -144,11 +144,11 @@ def audit_data_set_split(
     from calcarine.splits.duplicates import audit_split
     from calcarine.splits.split_files import find_split
 
-    dataset = datasets.load(name, data, subjects[0] if subjects else None, **options)
+    dataset = datasets.load_dataset(name, data, subjects[0] if subjects else None, **options)
     chosen = dataset.split() if split is None else find_split(dataset, split)
     others: dict[str, tuple[StimulusSet, tuple[str, ...]]] = {}
     for subject in subjects[1:]:
-        other = datasets.load(name, data, subject, **options)
+        other = datasets.load_dataset(name, data, subject, **options)
         same = [each for each in other.splits if each.name == chosen.name]
         others[subject] = (other.stimuli, (same[0] if same else other.split()).train)
     audit = audit_split(
@@ -178,7 +178,7 @@ def stimulus_features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], An
     CalcarineError
         If it is none of these.
     """
-    from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES
+    from calcarine.evaluation.inputs.array_files import ARRAY_SUFFIXES
     from calcarine.splits.distances import pixel_features
 
     if space == "pixels":
@@ -202,7 +202,7 @@ def _latents(stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
 
 
 def _rows(path: Path, stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
-    from calcarine.evaluation.protocols.array_files import read_stack
+    from calcarine.evaluation.inputs.array_files import read_stack
 
     values = read_stack(path, "features")
     if values.dtype.kind not in "iuf" or values.ndim < 2 or len(values) != len(stimuli):

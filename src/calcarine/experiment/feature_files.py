@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.array_files import read_arrays
+from calcarine.evaluation.inputs.array_files import read_arrays
 from calcarine.files import read_json
 from calcarine.stimuli import StimulusSet
 from calcarine.stimuli.tables import read_rows

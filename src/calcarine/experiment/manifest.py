@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from calcarine import datasets
-from calcarine.evaluation.scores import read_evaluation
+from calcarine.evaluation.results.evaluation import read_evaluation
 from calcarine.experiment.config_visdec import VisDecConfig
 from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.workspace import Workspace
@@ -107,7 +107,7 @@ def _data_facts(work: Workspace) -> dict[str, Any]:
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     return {
         "name": dataset.name,
-        "title": datasets.info(dataset.name).title,
+        "title": datasets.dataset_info(dataset.name).title,
         "subject": dataset.subject,
         "source": dataset.source,
         "licence": dataset.licence,

@@ -100,7 +100,7 @@ def _of_source(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]
         subjects = None if part.subject is None else [part.subject]
         folder = str(part.data)  # check_pools has refused None
         return [subject.vectors for subject in hcp.vectors(folder, subjects, scale="scalar")]
-    other = datasets.load(str(part.name), part.data, part.subject)
+    other = datasets.load_dataset(str(part.name), part.data, part.subject)
     if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
         raise CalcarineError(
             "The pool names the very subject that is decoded, and its test responses must not be "

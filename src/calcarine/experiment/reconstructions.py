@@ -22,7 +22,7 @@ from calcarine.files import atomic_write, read_json
 from calcarine.stimuli.image_files import read_picture
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.folders import ImageFolder
+    from calcarine.evaluation.inputs.folders import ImageFolder
     from calcarine.experiment.workspace import Workspace
 
 __all__ = [
@@ -126,7 +126,7 @@ def finished_pictures(work: Workspace) -> ImageFolder:
     CalcarineError
         If the index of pictures is damaged, or does not name the test stimuli.
     """
-    from calcarine.evaluation.protocols.folders import open_run
+    from calcarine.evaluation.inputs.folders import open_run
 
     pictures = open_run(work.run.path, None, None)
     wanted = {stimulus for split in work.splits for stimulus in split.test}

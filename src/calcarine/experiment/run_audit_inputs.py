@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit import (
-    AuditInputs,
-    ClaimedScore,
-    PictureSet,
-    SampleChoice,
-    TrialTable,
-)
+from calcarine.audit import AuditInputs, PictureSet, ReportedScore, SampleChoice, TrialTable
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.scaling import scale_sessions
 from calcarine.decoding import choose_by_brain
@@ -49,7 +43,7 @@ _PRETRAINING = (
 def inputs_from_run(
     work: Workspace,
     method: str | None = None,
-    numbers: Sequence[ClaimedScore] = (),
+    numbers: Sequence[ReportedScore] = (),
     seed: int = 0,
 ) -> AuditInputs:
     """Return pictures, splits, responses and decoders of a run.
@@ -60,7 +54,7 @@ def inputs_from_run(
         Workspace of a run with finished pictures.
     method : str, optional
         Method to audit; by default z_c, or the first one without it.
-    numbers : sequence of ClaimedScore
+    numbers : sequence of ReportedScore
         Claimed scores; by default those of the run.
     seed : int
         Seed of shuffles and resamples.
@@ -145,7 +139,7 @@ def _check_index(path: Path, splits: Sequence[Split], ids: Sequence[str]) -> Non
 def _allowed(
     splits: Sequence[Split], ids: Sequence[str]
 ) -> tuple[tuple[str, ...], NDArray[np.bool_] | None]:
-    """Return all training stimuli, and which test stimuli each may serve where splits differ."""
+    """Return all training stimuli, and which of them each test stimulus had where splits differ."""
     if len(splits) == 1:
         return splits[0].train, None
     train = tuple(dict.fromkeys(key for split in splits for key in split.train))
@@ -213,7 +207,7 @@ def _choice(
     """Return which samples are shown, and which the rule chooses when it is applied again."""
     count = min(samples.samples, work.config.generation.candidates)
     place = {key: row for row, key in enumerate(ids)}
-    chosen, blind = np.full(len(ids), -1), np.empty(len(ids), np.int64)
+    chosen, reapplied = np.full(len(ids), -1), np.empty(len(ids), np.int64)
     for split in work.splits:
         rows = [place[key] for key in split.test]
         stack = np.stack([np.stack([samples.full(r, s) for s in range(count)]) for r in rows])
@@ -221,22 +215,22 @@ def _choice(
             same = [s for s in range(count) if np.array_equal(pictures[s], shown.full(row))]
             chosen[row] = same[0] if same else -1
         latents = stored_predictions(work, split, ("z", "reliability_z"))
-        blind[rows] = choose_by_brain(work.model, stack, latents["z"], latents["reliability_z"])
-    return SampleChoice(PictureSet(ids, samples.read, count), chosen, blind)
+        reapplied[rows] = choose_by_brain(work.model, stack, latents["z"], latents["reliability_z"])
+    return SampleChoice(PictureSet(ids, samples.read, count), chosen, reapplied)
 
 
-def _scores(path: Path, method: str) -> tuple[ClaimedScore, ...]:
+def _scores(path: Path, method: str) -> tuple[ReportedScore, ...]:
     """Return scores of the run that need no network, under its leading protocol."""
-    from calcarine.evaluation.scores import leading_protocol
+    from calcarine.evaluation.results.evaluation import main_protocol
     from calcarine.reporting.run_records import read_scores
 
     try:
         scores = read_scores(path)
     except CalcarineError:
         return ()
-    leading = leading_protocol(score.protocol for score in scores)
+    leading = main_protocol(score.protocol for score in scores)
     return tuple(
-        ClaimedScore(score.metric, score.value, 4)
+        ReportedScore(score.metric, score.value, 4)
         for score in scores
         if (score.method, score.protocol) == (method, leading)
         and score.metric in ("pixel correlation", "SSIM")

@@ -49,7 +49,7 @@ def run_experiment(
     """
     from calcarine.experiment.scoring import missing_networks
 
-    datasets.info(experiment.dataset.name)  # an unknown name is an error before anything else
+    datasets.dataset_info(experiment.dataset.name)  # refuses an unknown name
     # Unknown protocols and missing weights are reported before hours of work.
     missing = missing_networks(experiment, out)
     if missing is not None:
@@ -82,7 +82,7 @@ def start_run(experiment: Experiment, out: Path) -> RunDirectory:
     CalcarineError
         If there is no such data set, or the folder holds something else.
     """
-    datasets.info(experiment.dataset.name)
+    datasets.dataset_info(experiment.dataset.name)
     return RunDirectory(out, experiment)
 
 

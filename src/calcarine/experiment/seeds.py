@@ -132,7 +132,7 @@ def _link(source: str, target: str) -> None:
 def _scores_of(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
-    from calcarine.evaluation.scores import read_summary
+    from calcarine.evaluation.results.evaluation import read_summary
 
     rows = [row for row in read_summary(folder) if row["role"] == "method"]
     return pd.DataFrame(rows)[["method", "protocol", "metric", "value"]]

@@ -16,7 +16,7 @@ from calcarine.brain import BrainDataset, Split
 from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.judges import judge_digest
+from calcarine.evaluation.networks.judges import judge_digest
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.digests import Digests, digest_content, file_sizes
 from calcarine.experiment.progress import Progress
@@ -58,7 +58,7 @@ class Workspace:
         config = self.config.dataset
         self.progress.say(f"Reading the data set {config.name}")
         data = Path(config.data) if config.data else None
-        dataset = datasets.load(config.name, data, config.subject, **config.options)
+        dataset = datasets.load_dataset(config.name, data, config.subject, **config.options)
         return dataset if config.zscore_sessions else without_session_scaling(dataset)
 
     @cached_property
