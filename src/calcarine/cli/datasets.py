@@ -167,15 +167,15 @@ def prepare(
         print(f"\r{done} of {total} {unit}", end="", flush=True)
 
     unit = "subjects" if name == "hcp" else "sessions"
-    found = registry.prepare_dataset(
+    prepared = registry.prepare_dataset(
         name, data, subject, out, workers, shown, **options_from(settings)
     )
-    if not hasattr(found, "trials"):
-        print(f"\n{found.summary}\nPrepared: {found.path}")
+    if not hasattr(prepared, "trials"):
+        print(f"\n{prepared.summary}\nPrepared: {prepared.path}")
         return
-    voxels = ", ".join(f"{roi} {int(mask.sum())}" for roi, mask in found.rois.items())
-    print(f"\n{len(found.trials)} trials, {len(found.voxels)} voxels ({voxels})")
-    print(f"Prepared: {found.path}")
+    voxels = ", ".join(f"{roi} {int(mask.sum())}" for roi, mask in prepared.rois.items())
+    print(f"\n{len(prepared.trials)} trials, {len(prepared.voxels)} voxels ({voxels})")
+    print(f"Prepared: {prepared.path}")
 
 
 @datasets_app.command("info")

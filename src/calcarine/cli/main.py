@@ -95,13 +95,13 @@ def main() -> None:
         print(f"calcarine: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except (MemoryError, RuntimeError) as error:
-        whose = out_of_memory(error)
-        if whose is None:
+        device = out_of_memory(error)
+        if device is None:
             raise
         print(
-            f"calcarine: The memory of this {whose} is too small; in a run, lower "
+            f"calcarine: The memory of this {device} is too small; in a run, lower "
             "generation.batch_size or set generation.precision to float16 (GPUs only), else use "
-            f"a {whose} with more.",
+            f"a {device} with more.",
             file=sys.stderr,
         )
         raise SystemExit(2) from None

@@ -72,10 +72,10 @@ def score(
     from calcarine.evaluation.scoring.settings import ScoreSettings
 
     if sampled is not None and sampled < 1:
-        raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
+        raise CalcarineError(f"--sampled is {sampled}; choose at least 1, for example 1000.")
     names = protocol or ["calcarine"]
-    with _nobody_changes(run, out):
-        own_judge, samples = _as_in_the_run(run)
+    with _lock(run, out):
+        own_judge, samples = _as_in_run(run)
         settings = ScoreSettings(
             protocols=sorted(PROTOCOLS) if names == ["all"] else names,
             weights=weights,
@@ -105,8 +105,8 @@ def score(
             print(f"Wrote {out}")
 
 
-def _nobody_changes(run: Path | None, out: Path | None) -> AbstractContextManager[object]:
-    """Let no other command change a run's pictures while they are scored."""
+def _lock(run: Path | None, out: Path | None) -> AbstractContextManager[object]:
+    """Lock a run, so that no other command changes its pictures while they are scored."""
     from calcarine.files import is_inside
     from calcarine.files.locks import folder_lock
 
@@ -115,16 +115,16 @@ def _nobody_changes(run: Path | None, out: Path | None) -> AbstractContextManage
     return folder_lock(run, writes=out is not None and is_inside(out, run))
 
 
-def _as_in_the_run(run: Path | None) -> tuple[str | None, dict[str, int]]:
-    """Judge of a run's pictures, and how many samples of z_c the run's own scores are of."""
+def _as_in_run(run: Path | None) -> tuple[str | None, dict[str, int]]:
+    """Return the judge of a run's pictures, and how many samples of z_c the run itself scores."""
     if run is None or not (run / "experiment.yaml").is_file():
         return "scenes", {}
     from calcarine.experiment.run_directory import RunDirectory
 
-    found = RunDirectory(run)
-    # Candidates beyond the samples are only there to be chosen from.
-    samples = {"z_c": found.experiment.generation.samples}
-    return found.manifest().get("judge", "scenes"), samples
+    opened = RunDirectory(run)
+    # Candidates beyond the samples serve only the choice among them.
+    samples = {"z_c": opened.experiment.generation.samples}
+    return opened.manifest().get("judge", "scenes"), samples
 
 
 def compare(
@@ -155,8 +155,8 @@ def compare(
     if list_published:
         print("\n".join(published_systems()))
         return
-    found = compare_scores(files or [], published or [], mix=mix, seed=seed)
-    headings, rows, footnotes = comparison_table(found)
+    comparison = compare_scores(files or [], published or [], mix=mix, seed=seed)
+    headings, rows, footnotes = comparison_table(comparison)
     print_table("", headings, rows)
     for line in footnotes:
         print(line)
@@ -165,7 +165,9 @@ def compare(
 
         from calcarine.files import write_text
 
-        write_text(out, json.dumps(comparison_content(found), indent=1, allow_nan=False) + "\n")
+        write_text(
+            out, json.dumps(comparison_content(comparison), indent=1, allow_nan=False) + "\n"
+        )
         print(f"Wrote {out}")
 
 

@@ -84,7 +84,7 @@ def inputs_from_run(
         name: PictureSet(ids, pictures.read, pictures.samples)
         for name, pictures in opened.methods.items()
     }
-    # Candidates beyond the samples are only there to be chosen from; scores leave them out.
+    # Candidates beyond the samples serve only the choice among them; scores leave them out.
     everything = sets.get("z_c")
     if everything is not None:
         scored = min(everything.samples, work.config.generation.samples)

@@ -35,7 +35,7 @@ def score_pictures(work: Workspace) -> None:
     config, dataset = work.config.evaluation, work.dataset
     opened = finished_pictures(work)
     ids, methods = opened.test.ids, dict(opened.methods)
-    if "z_c" in methods:  # candidates beyond the samples are only there to be chosen from
+    if "z_c" in methods:  # candidates beyond the samples serve only the choice
         made = methods["z_c"]
         methods["z_c"] = ImageStack(len(made), work.config.generation.samples, made.read)
     if config.ceilings:
