@@ -32,7 +32,7 @@ from calcarine.experiment import load_experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.session_scaling import without_session_scaling
-from calcarine.experiment.stages import Workspace
+from calcarine.experiment.workspace import Workspace
 from calcarine.features import FeatureStore
 
 SOUND, COMPAT = "takagi2023", "takagi2023-compat"

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from calcarine import __version__
+from calcarine.cli._options import complete_preset, complete_setting
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.experiment import STAGES
@@ -52,6 +53,21 @@ def test_the_schema_is_written_to_a_file(tmp_path):
     assert json.loads(call("settings", "--json-schema")) == json.loads(file.read_text())
     with pytest.raises(CalcarineError, match="add --json-schema"):
         CliRunner().invoke(app, ["settings", "--out", str(file)], catch_exceptions=False)
+
+
+def test_the_shell_completes_presets_and_settings():
+    assert complete_preset("visdec") == ["visdec2023", "visdec-mini"]
+    assert "generation.steps" in complete_setting("generation.st")
+    for words, expected in (
+        ("calcarine run --preset de", "demo"),
+        ("calcarine settings ridge.n_f", "ridge.n_folds"),
+        ("calcarine run --set ridge.n_f", "ridge.n_folds="),
+    ):
+        shell = {"_CALCARINE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
+        if "settings" in words:
+            shell["COMP_CWORD"] = "2"
+        result = CliRunner().invoke(app, [], prog_name="calcarine", env=shell)
+        assert expected in result.output.split(), result.output
 
 
 def test_presets_are_listed_with_their_purpose():

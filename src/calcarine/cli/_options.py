@@ -22,10 +22,31 @@ __all__ = [
     "Settings",
     "SubjectName",
     "Transductive",
+    "complete_preset",
+    "complete_setting",
     "options_from",
     "refuse_with_a_run",
     "with_flags",
 ]
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Return the presets that begin with a text, for the shell."""
+    from calcarine.experiment.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_setting(incomplete: str) -> list[str]:
+    """Return the keys of settings that begin with a text, for the shell."""
+    from calcarine.experiment.settings_table import all_settings
+
+    return [setting.key for setting in all_settings() if setting.key.startswith(incomplete)]
+
+
+def _complete_assignment(incomplete: str) -> list[str]:
+    return [f"{key}=" for key in complete_setting(incomplete) if "[]" not in key]
+
 
 Run = Annotated[Path, typer.Argument(help="Output folder of a run.", metavar="RUN")]
 OptionalRun = Annotated[
@@ -36,7 +57,12 @@ ExperimentFile = Annotated[
     typer.Argument(help="YAML file of an experiment, or the folder of a run to resume."),
 ]
 PresetName = Annotated[
-    str | None, typer.Option("--preset", help="Named settings; 'calcarine presets' lists them.")
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Named settings; 'calcarine presets' lists them.",
+        autocompletion=complete_preset,
+    ),
 ]
 DatasetName = Annotated[
     str | None, typer.Option("--dataset", help="Data set; 'calcarine datasets list' shows them.")
@@ -58,6 +84,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Change a setting; repeatable. 'calcarine settings' lists them.",
+        autocompletion=_complete_assignment,
     ),
 ]
 DatasetOptions = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calcarine.cli._options import PresetName
+from calcarine.cli._options import PresetName, complete_setting
 from calcarine.cli.table import print_table
 
 __all__ = ["presets", "settings"]
@@ -18,7 +18,8 @@ def settings(
         str | None,
         typer.Argument(
             help="A section such as generation, or a setting such as generation.steps; by default "
-            "all settings."
+            "all settings.",
+            autocompletion=complete_setting,
         ),
     ] = None,
     preset: PresetName = None,
