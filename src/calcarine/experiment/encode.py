@@ -33,37 +33,37 @@ def encode_voxels(work: Workspace) -> None:
     `calcarine.encoding.Analysis`) and, last, summary.json.
     """
     config, generation = work.config.encoding, work.config.generation
-    questions = AnalysisPlan(
-        ask=tuple(config.ask),
+    plan = AnalysisPlan(
+        analyses=tuple(config.ask),
         strengths=tuple(config.strengths),
         strength=generation.strength,
         blocks=tuple(config.blocks or _usual_blocks(block_names(work.model))),
-        also=tuple(config.also),
+        extra_spaces=tuple(config.also),
         n_components=config.n_components,
     )
     stimuli = work.dataset.stimuli
-    passes = {name.split("@")[1].split(":")[0] for name in questions.spaces() if "@" in name}
+    passes = {name.split("@")[1].split(":")[0] for name in plan.spaces() if "@" in name}
     with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
         features = extract_spaces(
-            questions.spaces(),
+            plan.spaces(),
             work.model,
             stimuli,
             work.store,
-            recipe=work.recipe,
+            latents=work.recipe,
             guidance=generation.guidance,
             steps=generation.steps,
             seed=generation.seed,
             batch_size=generation.batch_size,
             progress=advance,
         )
-    fits = sum(len(names) for names in questions.alone().values())
-    fits += sum(len(pairs) for pairs in questions.pairs().values())
+    fits = sum(len(names) for names in plan.alone().values())
+    fits += sum(len(pairs) for pairs in plan.pairs().values())
     with work.progress.track("Encoding models", fits) as advance:
         found = analyse(
             work.dataset,
             work.splits,
             features,
-            questions,
+            plan,
             roi=config.roi,
             train=config.train,
             ceiling=_ceiling(work),
@@ -76,7 +76,7 @@ def encode_voxels(work: Workspace) -> None:
             seed=work.config.evaluation.seed,
             progress=lambda text: advance(1),
         )
-    _write(work, found, questions)
+    _write(work, found, plan)
 
 
 def _usual_blocks(names: tuple[str, ...]) -> list[str]:
@@ -95,18 +95,18 @@ def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
     return np.asarray(found.values, dtype=np.float64)
 
 
-def _write(work: Workspace, found: Analysis, questions: AnalysisPlan) -> None:
+def _write(work: Workspace, found: Analysis, plan: AnalysisPlan) -> None:
     config = work.config.encoding
     folder = work.run.path / "encoding"
     for name in ("voxels", "regions", "unique", "winners"):
         with atomic_write(folder / f"{name}.parquet") as aside:
             getattr(found, name).to_parquet(aside)
     settings: dict[str, Any] = {
-        "questions": ", ".join(questions.ask),
-        "noise levels": ", ".join(f"{s:g}" for s in questions.strengths),
-        "strength of the other questions": questions.strength,
-        "blocks": ", ".join(questions.blocks),
-        "components": questions.n_components,
+        "questions": ", ".join(plan.analyses),
+        "noise levels": ", ".join(f"{s:g}" for s in plan.strengths),
+        "strength of the other questions": plan.strength,
+        "blocks": ", ".join(plan.blocks),
+        "components": plan.n_components,
         "guidance": work.config.generation.guidance,
         "steps": work.config.generation.steps,
         "region": config.roi,

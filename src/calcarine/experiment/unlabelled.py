@@ -34,7 +34,7 @@ def unlabelled(
         for measured in _foreign(work, split, part):
             own = part.source == "test"
             together = work.config.visdec.scale == "all"
-            scale = stimuli.scale if own else VoxelScale.of(measured, together)
+            scale = stimuli.scale if own else VoxelScale.from_vectors(measured, together)
             vectors = scale.apply(measured)
             # The end of a recording, for neighbours in time are alike.
             last = max(1, round(work.config.visdec.validation * len(vectors)))
