@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 # Strings, because `calcarine` lies below every sub-package; `__init__.pyi` repeats them for
 # editors and type checkers.
 _SOURCES = {
-    "BandedRidgeCV": "calcarine.linear:GroupRidgeCV",
+    "BandedRidgeCV": "calcarine.linear",
     "BrainDataset": "calcarine.brain",
     "LatentDiffusion": "calcarine.diffusion",
     "LatentRegression": "calcarine.decoding",
@@ -28,7 +28,7 @@ _SOURCES = {
     "Split": "calcarine.brain",
     "StimulusSet": "calcarine.stimuli",
     "encode": "calcarine.encoding",
-    "load_dataset": "calcarine.datasets:load",
+    "load_dataset": "calcarine.datasets",
     "run_experiment": "calcarine.experiment",
     "score": "calcarine._front",
     "show": "calcarine.reporting.picture_grid",

@@ -13,7 +13,7 @@ from calcarine.stimuli import StimulusSet
 
 if TYPE_CHECKING:
     from calcarine.audit import Audit, AuditInputs
-    from calcarine.evaluation.scores import Evaluation
+    from calcarine.evaluation.results.evaluation import Evaluation
     from calcarine.experiment.run_directory import RunDirectory
 
 __all__ = ["audit", "score"]
@@ -48,7 +48,7 @@ def score(
         for a run.
     protocols : str or sequence of str, optional
         Names of protocols, such as "takagi"; "calcarine" by default. See
-        `calcarine.evaluation.protocols.PROTOCOLS`.
+        `calcarine.evaluation.protocols`.
     method : str, optional
         Name of the reconstructions in the result. Of a run, the one method to score.
     ids : sequence of str, optional
@@ -61,13 +61,13 @@ def score(
         Low-level reconstructions for the protocol "mindeye".
     inputs : mapping of str to array, optional
         Embeddings or responses for protocols that use them; see
-        `calcarine.evaluation.protocols.score_arrays`.
+        `calcarine.evaluation.scoring.score.score_arrays`.
     test_set : str, optional
         Name of the test set, such as "nsd-982".
     progress : callable, optional
         Receives the name of each step; for folders and runs.
     **settings
-        Fields of `calcarine.evaluation.protocols.ScoreSettings`, such as ``n_boot`` and
+        Fields of `calcarine.evaluation.scoring.settings.ScoreSettings`, such as ``n_boot`` and
         ``weights``.
 
     Returns
@@ -107,7 +107,8 @@ def score(
     options |= {"categories": categories, "train": train, "method": method, "progress": progress}
     if truth is None:
         return _score_run(place, options, settings)
-    from calcarine.evaluation.protocols import ScoreSettings, score_folder
+    from calcarine.evaluation.scoring.score import score_folder
+    from calcarine.evaluation.scoring.settings import ScoreSettings
 
     seen = _folder(truth)
     if seen is None:
@@ -124,7 +125,7 @@ def _score_arrays(
     options: dict[str, Any],
     settings: dict[str, Any],
 ) -> Evaluation:
-    from calcarine.evaluation.protocols import score_arrays
+    from calcarine.evaluation.scoring.score import score_arrays
 
     if truth is None:
         raise CalcarineError(
@@ -148,7 +149,8 @@ def _score_arrays(
 def _score_run(run: Path, options: dict[str, Any], settings: dict[str, Any]) -> Evaluation:
     from contextlib import nullcontext
 
-    from calcarine.evaluation.protocols import ScoreSettings, score_folder
+    from calcarine.evaluation.scoring.score import score_folder
+    from calcarine.evaluation.scoring.settings import ScoreSettings
     from calcarine.experiment.run_directory import RunDirectory
     from calcarine.files.locks import folder_lock
 
@@ -246,7 +248,7 @@ def _audit_run(
 ) -> Audit:
     from calcarine.audit import audit as run_checks
     from calcarine.audit import read_numbers
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 

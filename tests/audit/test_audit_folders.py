@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from calcarine.audit import audit
 from calcarine.audit.folders import inputs_from_folders, read_responses
-from calcarine.audit.toy import ToyStudy
+from calcarine.audit.selftest.simulated_study import SimulatedStudy
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 
@@ -27,7 +27,7 @@ def save(folder, names, images):
 def claim(tmp_path_factory):
     """A made-up claim as files, honest but for the scaler."""
     root = tmp_path_factory.mktemp("claim")
-    toy = ToyStudy(11, n_train=60, n_test=16, scale_with_test=True)
+    toy = SimulatedStudy(11, n_train=60, n_test=16, scale_with_test=True)
     inputs = toy.inputs()
     samples = inputs.choice.samples
     n = len(inputs)

@@ -18,10 +18,10 @@ def world():
     z, own, c = rng.normal(size=(3, len(stimuli), 12)).astype(np.float32)
     features = {"z": z, "c": c}
     for strength in (0.2, 0.4, 0.6, 0.8):
-        features[f"zc@{strength}"] = np.sqrt(1 - strength**2) * z + strength * own
+        features[f"z_c@{strength}"] = np.sqrt(1 - strength**2) * z + strength * own
     for at, stage in enumerate(STAGES):
         share = (at + 1) / 3
-        features[f"zc@0.8:{stage}"] = (1 - share) * z + share * own
+        features[f"z_c@0.8:{stage}"] = (1 - share) * z + share * own
         for block in BLOCKS:
             features[f"unet:{block}@0.8:{stage}"] = rng.normal(size=(520, 2, 3, 3)).astype(
                 np.float32
@@ -29,7 +29,7 @@ def world():
     listeners = {
         "early": {"z": 1.0},
         "ventral": {"c": 1.0},
-        "higher": {"zc@0.8": 1.0},
+        "higher": {"z_c@0.8": 1.0},
         "deep": {"unet:mid_block@0.8:middle": 1.0},
         "other": {},
     }
@@ -67,10 +67,10 @@ def mean(table, column, **wanted):
 
 
 def test_z_wins_early_and_c_ventrally(found):
-    for region, best in (("early", "z"), ("ventral", "c"), ("higher", "zc@0.8")):
+    for region, best in (("early", "z"), ("ventral", "c"), ("higher", "z_c@0.8")):
         scores = {
             space: mean(found.regions, "r", question="latents", region=region, space=space)
-            for space in ("z", "c", "zc@0.8")
+            for space in ("z", "c", "z_c@0.8")
         }
         assert max(scores, key=scores.get) == best
         assert scores[best] > 0.55
@@ -86,9 +86,9 @@ def test_the_crossover_over_noise_levels_is_where_it_was_put(found):
                 question="noise",
                 region="higher",
                 space=space,
-                pair=f"z + zc@{strength}",
+                pair=f"z + z_c@{strength}",
             )
-            for space in ("z", f"zc@{strength}")
+            for space in ("z", f"z_c@{strength}")
         ]
         for strength in ("0.2", "0.4", "0.6", "0.8")
     }
@@ -115,7 +115,7 @@ def test_the_winning_block_is_recovered(found):
 
 def test_voxels_without_signal_are_rarely_called(found):
     dark = slice(100, 125)
-    for space in ("z", "c", "zc@0.8"):
+    for space in ("z", "c", "z_c@0.8"):
         assert found.voxels[f"significant:{space}"][dark].sum() <= 3
         assert found.voxels[f"normalised:{space}"][dark].isna().all()
     assert found.facts["significant"]["z"] >= 24
@@ -172,7 +172,7 @@ def test_one_stimulus_left_out_at_a_time_has_no_bias(rng):
     features = {
         "z": rng.normal(size=(24, 3)),
         "c": rng.normal(size=(24, 3)),
-        "zc@0.8": rng.normal(size=(24, 3)),
+        "z_c@0.8": rng.normal(size=(24, 3)),
     }
     found = analyse(
         brain,
@@ -199,7 +199,7 @@ def test_test_stimuli_reach_no_principal_component(world):
     brain, features = world
     train = np.isin(brain.stimuli.ids, brain.splits[0].train)
     changed = {}
-    for name in ("z", "c", "zc@0.8"):
+    for name in ("z", "c", "z_c@0.8"):
         changed[name] = features[name].copy()
         changed[name][~train] = changed[name][~train][:, ::-1] * 50
     questions = AnalysisPlan(analyses=("latents",), n_components=5)
@@ -217,7 +217,7 @@ def test_mistakes_are_told(world):
         AnalysisPlan(analyses=("colours",))
     with pytest.raises(CalcarineError, match="needs names of blocks"):
         AnalysisPlan(analyses=("blocks",))
-    with pytest.raises(CalcarineError, match=r"features of zc@0\.8 are missing"):
+    with pytest.raises(CalcarineError, match=r"features of z_c@0\.8 are missing"):
         analyse(
             brain, brain.splits, {k: features[k] for k in ("z", "c")}, AnalysisPlan(("latents",))
         )

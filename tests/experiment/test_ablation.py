@@ -160,9 +160,9 @@ def test_a_metric_that_a_row_lacks_is_said(rng):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("visdec.adapt.training.seed=1;2", "--seeds"),
+        ("visdec.finetune.training.seed=1;2", "--seeds"),
         ("generation.seed=7", "--seeds"),
-        ("ridge.when=always", "sets 'ridge.when' itself"),
+        ("ridge.enabled=true", "sets 'ridge.enabled' itself"),
     ],
 )
 def test_settings_that_an_ablation_gives_itself_are_refused(tmp_path, setting, told):

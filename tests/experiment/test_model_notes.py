@@ -10,8 +10,8 @@ from diffusers import PNDMScheduler
 
 from calcarine.diffusion.conditional import ModelNote
 from calcarine.experiment import load_experiment
-from calcarine.experiment.describe import _of_models
-from calcarine.experiment.progress_bars import Progress
+from calcarine.experiment.manifest import _of_models
+from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 from calcarine.stimuli import StimulusSet

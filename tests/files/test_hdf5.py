@@ -33,7 +33,7 @@ def test_bdata(tmp_path):
 
 
 def test_figures(tmp_path):
-    registry.fake("ncc_s2", tmp_path)
+    registry.write_fake_dataset("ncc_s2", tmp_path)
     path = next(tmp_path.glob("*.mat"))
     ncc_s2.load(tmp_path)
     elsewhere(path, "D/data")
@@ -88,7 +88,7 @@ def test_what_is_not_reached_by_name_is_searched_too(tmp_path):
 
 
 def test_files_of_matlab_that_are_not_read_are_named(tmp_path):
-    registry.fake("digits69", tmp_path)
+    registry.write_fake_dataset("digits69", tmp_path)
     for name in ("digit69_28x28.mat", "Subject1.mat"):
         with h5py.File(tmp_path / name, "w", userblock_size=512) as file:
             file["dataSet"] = np.ones((3, 4))

@@ -34,7 +34,7 @@ FUNCTIONS = {
 
 @pytest.fixture(scope="module")
 def subject():
-    return datasets.load("simulated", None, "subj02")
+    return datasets.load_dataset("simulated", None, "subj02")
 
 
 def trials(rng, times, voxels=7, signal=1.0):

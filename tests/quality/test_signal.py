@@ -16,7 +16,9 @@ SMALL = {"n_train": 80, "n_test": 8, "n_early": 90, "n_ventral": 40, "n_other": 
 
 
 def load(**changes):
-    return datasets.load("simulated", None, "subj07", **{**SMALL, "n_sessions": 4, **changes})
+    return datasets.load_dataset(
+        "simulated", None, "subj07", **{**SMALL, "n_sessions": 4, **changes}
+    )
 
 
 def test_two_way_accuracy_as_a_loop(rng):

@@ -62,7 +62,7 @@ def test_differences_are_paired(scores_around: PerImage) -> None:
     assert pattern is not None and pattern.verdict == AS_PAPER
     first = pattern.readings[0]
     assert first.best == "z" and first.clear
-    assert first.claims[0].difference == pytest.approx(0.3)
+    assert first.comparisons[0].difference == pytest.approx(0.3)
 
 
 def test_one_level_alone_does_not_make_the_pattern(scores_around: PerImage) -> None:

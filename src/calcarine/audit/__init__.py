@@ -6,20 +6,20 @@ each check says what would settle it. A new check is one class under `register_c
 
 from __future__ import annotations
 
-from calcarine.audit.audit import Audit, audit, checks
-from calcarine.audit.audit_inputs import (
+from calcarine.audit.check import CHECKS, Check, register_check
+from calcarine.audit.findings import VERDICTS, EvidenceImage, EvidenceTable, Finding
+from calcarine.audit.inputs import (
     AuditInputs,
-    ClaimedScore,
     FitStatistics,
     PictureSet,
     Prediction,
+    ReportedScore,
     SampleChoice,
     Selection,
     TrialTable,
 )
-from calcarine.audit.check import CHECKS, Check, register_check
-from calcarine.audit.claimed_scores import read_numbers
-from calcarine.audit.findings import VERDICTS, EvidenceImage, EvidenceTable, Finding
+from calcarine.audit.reported_scores import read_numbers
+from calcarine.audit.runner import Audit, audit, checks
 
 __all__ = [
     "CHECKS",
@@ -27,13 +27,13 @@ __all__ = [
     "Audit",
     "AuditInputs",
     "Check",
-    "ClaimedScore",
     "EvidenceImage",
     "EvidenceTable",
     "Finding",
     "FitStatistics",
     "PictureSet",
     "Prediction",
+    "ReportedScore",
     "SampleChoice",
     "Selection",
     "TrialTable",

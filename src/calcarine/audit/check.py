@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from calcarine.audit.findings import Finding
-from calcarine.evaluation.register import enter
+from calcarine.evaluation.registry import register_class
 
 if TYPE_CHECKING:
-    from calcarine.audit.audit_inputs import AuditInputs
+    from calcarine.audit.inputs import AuditInputs
 
 
 class Check(ABC):
@@ -30,10 +30,10 @@ class Check(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     question: ClassVar[str]
-    settle: ClassVar[str]
+    evidence_needed: ClassVar[str]
 
     @abstractmethod
-    def look(self, inputs: AuditInputs) -> Finding:
+    def run(self, inputs: AuditInputs) -> Finding:
         """Answer the question from what is there."""
 
 
@@ -43,10 +43,10 @@ _C = TypeVar("_C", bound=type[Check])
 
 def register_check(check: _C) -> _C:
     """Class decorator that makes a check known under its name."""
-    enter(CHECKS, "checks", check.name, check)
+    register_class(CHECKS, "checks", check.name, check)
     return check
 
 
-def inconclusive(lacking: str) -> Finding:
+def inconclusive(missing: str) -> Finding:
     """The finding of a check that lacks what it needs."""
-    return Finding("inconclusive", lacking)
+    return Finding("inconclusive", missing)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.audit.audit_inputs import (
+from calcarine.audit.inputs import (
     AuditInputs,
     FitStatistics,
     PictureSet,
@@ -19,13 +19,17 @@ from calcarine.audit.audit_inputs import (
     SampleChoice,
     TrialTable,
 )
-from calcarine.audit.claimed_scores import read_numbers
+from calcarine.audit.reported_scores import read_numbers
 from calcarine.audit.stimulus_names import Names
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES, read_arrays, read_stack
-from calcarine.evaluation.protocols.extra_inputs import in_order
-from calcarine.evaluation.protocols.folders import is_stack, open_folders, picture_files
-from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array
+from calcarine.evaluation.inputs.array_files import (
+    ARRAY_SUFFIXES,
+    align_rows,
+    read_arrays,
+    read_stack,
+)
+from calcarine.evaluation.inputs.folders import is_stack, open_folders, picture_files
+from calcarine.evaluation.inputs.image_stacks import ImageStack, from_array
 from calcarine.stimuli.image_files import read_picture
 from calcarine.stimuli.names import match_names
 from calcarine.stimuli.tables import read_rows
@@ -86,9 +90,9 @@ def inputs_from_folders(
     given = [f"reconstructions: {images}", f"ground truths: {truth}"]
     seen, recon, notes = _pair(truth, images)
     given += notes
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if train is not None:
-        found["train"] = _folder(train)
+        result["train"] = _folder(train)
         given.append(f"training pictures: {train}")
     trials = None
     if ids is not None:
@@ -97,26 +101,26 @@ def inputs_from_folders(
     if responses is not None:
         own, values, statistics = read_responses(responses, trials)
         trials = own if trials is None else _merged(trials, own, ids, responses)
-        found |= {"responses": values, "statistics": statistics}
+        result |= {"responses": values, "statistics": statistics}
         given.append(f"responses: {responses}")
     if predictions is not None:
-        found["predictions"] = _predictions(predictions, seen.ids)
+        result["predictions"] = _predictions(predictions, seen.ids)
         given.append(f"predictions: {predictions}")
     if samples is not None:
-        found["choice"] = _choice(truth, samples, recon)
+        result["choice"] = _choice(truth, samples, recon)
         given.append(f"all samples: {samples}")
     if others:
         named = {_name(other): _pair(truth, other)[1] for other in others}
         if len(named) < len(others):
             raise CalcarineError("Two folders of other methods have one name; rename one of them.")
-        found["others"] = named
+        result["others"] = named
         given.append(f"pictures of {', '.join(named)}")
     if numbers is not None:
-        found["numbers"] = read_numbers(numbers)
+        result["numbers"] = read_numbers(numbers)
         given.append(f"claimed numbers: {numbers}")
-    trials = _by_names(trials, seen.ids, found.get("train"))
+    trials = _by_names(trials, seen.ids, result.get("train"))
     return AuditInputs(
-        _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **found
+        _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **result
     )
 
 
@@ -183,24 +187,24 @@ def _columns(table: pd.DataFrame) -> dict[str, Any]:
 def trials_of(columns: Mapping[str, Any], where: Path) -> TrialTable:
     """Trials of a table's columns; those that are not there are unknown."""
     texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         name: texts[name] for name in ("stimulus", "role", "fold", "picture") if name in texts
     }
-    if "role" in found:
-        lower = np.char.lower(np.char.strip(found["role"]))
-        found["role"] = np.asarray([_ROLES.get(role, role) for role in lower.tolist()], str)
+    if "role" in result:
+        lower = np.char.lower(np.char.strip(result["role"]))
+        result["role"] = np.asarray([_ROLES.get(role, role) for role in lower.tolist()], str)
     if "session" in texts:
         try:
-            found["session"] = texts["session"].astype(float).astype(np.int64)
+            result["session"] = texts["session"].astype(float).astype(np.int64)
         except ValueError:
-            found["session"] = np.unique(texts["session"], return_inverse=True)[1]
+            result["session"] = np.unique(texts["session"], return_inverse=True)[1]
     if "pretrain" in texts:
         lower = np.char.lower(texts["pretrain"])
         other = sorted(set(lower.tolist()) - _TRUE - _FALSE)
         if other:
             raise CalcarineError(f"{where}: pretrain is 0 or 1, not '{other[0]}'.")
-        found["pretrain"] = np.isin(lower, sorted(_TRUE))
-    return TrialTable(**found)
+        result["pretrain"] = np.isin(lower, sorted(_TRUE))
+    return TrialTable(**result)
 
 
 def read_responses(
@@ -297,7 +301,7 @@ def _scalers(
             )
     if sessions is not None and trials.session is None:
         raise CalcarineError(f"{path} scales sessions, but trials have no column session.")
-    found = []
+    result = []
     for row in range(rows):
         inside = np.ones(len(values), bool)
         label = ""
@@ -317,15 +321,15 @@ def _scalers(
         unit = both.std(axis=0)
         unit = np.where(unit > 0, unit, 1.0)
         if "mean" in stored:
-            found.append(
+            result.append(
                 FitStatistics(f"mean{label}", stored["mean"][row], own.mean(0), both.mean(0), unit)
             )
         if "scale" in stored:
             scale = stored["scale"][row]
             pairs = [(own.std(0, ddof=d), both.std(0, ddof=d)) for d in (0, 1)]
             nearest = min(pairs, key=lambda pair: min(np.abs(scale - p).max() for p in pair))
-            found.append(FitStatistics(f"scale{label}", scale, *nearest, unit))
-    return found
+            result.append(FitStatistics(f"scale{label}", scale, *nearest, unit))
+    return result
 
 
 def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
@@ -336,7 +340,7 @@ def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
             f"{', '.join(arrays) or 'none'}."
         )
     shape = arrays["predictions"].shape
-    arrays = in_order(arrays, ids, skip=("train_targets",))
+    arrays = align_rows(arrays, ids, skip=("train_targets",))
     flat = {
         name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float64)
         for name in ("predictions", "targets", "train_targets")
@@ -361,17 +365,17 @@ def _merged(trials: TrialTable, own: TrialTable, table: Path | None, responses: 
     """Trials of two files row by row: what one of them leaves out, the other says."""
     if own is trials:
         return trials
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for field in fields(TrialTable):
         first, second = getattr(trials, field.name), getattr(own, field.name)
-        found[field.name] = second if first is None else first
+        result[field.name] = second if first is None else first
         if first is None or second is None or np.array_equal(first, second):
             continue
         raise CalcarineError(
             f"{table} and {responses} differ in the column {field.name}: give a row for each trial "
             "in the same order in both, or the column in one of them only."
         )
-    return TrialTable(**found)
+    return TrialTable(**result)
 
 
 def _by_names(

@@ -110,25 +110,25 @@ def difference(name: str, other: str) -> str:
     """
     if name == other:
         return "the same id"
-    found = []
+    result = []
     ends = [text.replace("\\", "/").rsplit("/", 1) for text in (name.strip(), other.strip())]
     if (ends[0][0] if len(ends[0]) > 1 else "") != (ends[1][0] if len(ends[1]) > 1 else ""):
-        found.append("folder")
+        result.append("folder")
     own, its = (end[-1] for end in ends)
     endings = [m.group() if (m := _ENDING.search(text.casefold())) else "" for text in (own, its)]
     if endings[0] != endings[1]:
-        found.append("ending")
+        result.append("ending")
     own, its = (
         text[: len(text) - len(ending)] for text, ending in zip((own, its), endings, strict=True)
     )
     bare = ["".join(text.split()) for text in (own, its)]
     if name != name.strip() or other != other.strip() or (bare[0], bare[1]) != (own, its):
-        found.append("blanks")
+        result.append("blanks")
     if bare[0] != bare[1] and bare[0].casefold() == bare[1].casefold():
-        found.append("case")
+        result.append("case")
     elif bare[0].casefold() != bare[1].casefold():
-        found.append("how its number is written")
-    return f"the same id but for {' and '.join(found) or 'how it is written'}"
+        result.append("how its number is written")
+    return f"the same id but for {' and '.join(result) or 'how it is written'}"
 
 
 def canonical(names: Iterable[str]) -> dict[str, str]:
@@ -144,11 +144,11 @@ def canonical(names: Iterable[str]) -> dict[str, str]:
     """
     unique = list(dict.fromkeys(names))
     first: dict[tuple[str, ...], str] = {}
-    found = {}
+    result = {}
     # The shortest path first: longer ones end with it.
     for name in sorted(unique, key=lambda each: len(plain(each))):
         own = plain(name)
         ends = [own[-length:] for length in range(1, len(own) + 1)]
         key = next((end for end in ends if end in first), own)
-        found[name] = first.setdefault(key, name)
-    return found
+        result[name] = first.setdefault(key, name)
+    return result

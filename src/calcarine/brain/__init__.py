@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calcarine.brain.dataset import BrainDataset, Responses
-from calcarine.brain.info import DatasetInfo
+from calcarine.brain.info import DatasetInfo, DatasetReader
 from calcarine.brain.split import Split
 
-__all__ = ["BrainDataset", "DatasetInfo", "Responses", "Split"]
+__all__ = ["BrainDataset", "DatasetInfo", "DatasetReader", "Responses", "Split"]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calcarine.brain.scaling import SessionScaling, describe_scaling, scale_sessions
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["BrainDataset", "Responses", "group_means", "make_responses", "with_trials"]
@@ -50,12 +50,12 @@ class Responses:
     def __post_init__(self) -> None:
         rows = len(self.stimulus_ids)
         if self.data.ndim != 2 or len(self.data) != rows or self.sessions.shape != (rows,):
-            raise CalcarineError(
+            raise ShapeError(
                 f"Responses of shape {self.data.shape} do not fit {rows} stimulus ids and "
                 f"sessions of shape {self.sessions.shape}."
             )
         if self.role not in ("train", "test"):
-            raise CalcarineError(f"The role of responses is train or test, not {self.role}.")
+            raise SettingError(f"The role of responses is train or test, not {self.role}.")
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
@@ -122,10 +122,10 @@ class BrainDataset:
         self._check_trials()
         self._check_splits()
         if self.truth and not self.simulated:
-            raise CalcarineError(f"{self._who} is measured, so nobody knows its truth; leave it.")
+            raise SettingError(f"{self._who} is measured, so nobody knows its truth; leave it.")
         self._check_scaling()
         if self.judge not in _JUDGES:
-            raise CalcarineError(f"{self._who}: judge is scenes, digits or None, not {self.judge}.")
+            raise SettingError(f"{self._who}: judge is scenes, digits or None, not {self.judge}.")
 
     @property
     def _who(self) -> str:
@@ -153,15 +153,15 @@ class BrainDataset:
 
     def _check_responses(self) -> None:
         if self.responses.dims != ("trial", "voxel"):
-            raise CalcarineError(
+            raise ShapeError(
                 f"{self._who}: responses need dimensions (trial, voxel), not {self.responses.dims}."
             )
         for name in ("stimulus", "session", "repeat"):
             coord = self.responses.coords.get(name)
             if coord is None or coord.dims != ("trial",):
-                raise CalcarineError(f"{self._who}: trials have no coordinate {name}; add it.")
+                raise ShapeError(f"{self._who}: trials have no coordinate {name}; add it.")
         if not np.issubdtype(self.responses.dtype, np.floating):
-            raise CalcarineError(
+            raise ShapeError(
                 f"{self._who}: responses are {self.responses.dtype}; make them floating-point."
             )
         if isinstance(self.responses.variable._data, np.ndarray):
@@ -169,21 +169,21 @@ class BrainDataset:
 
     def _check_voxels(self) -> None:
         if len(self.voxels) != self.n_voxels:
-            raise CalcarineError(
+            raise ShapeError(
                 f"{self._who}: the voxel table has {len(self.voxels)} rows for "
                 f"{self.n_voxels} voxels of responses."
             )
         missing = [name for name in ("x", "y", "z") if name not in self.voxels.columns]
         if missing:
-            raise CalcarineError(f"{self._who}: the voxel table has no column {missing[0]}.")
+            raise ShapeError(f"{self._who}: the voxel table has no column {missing[0]}.")
         for name, mask in self.rois.items():
             if mask.dtype != np.bool_ or mask.shape != (self.n_voxels,):
-                raise CalcarineError(
+                raise ShapeError(
                     f"{self._who}: ROI {name} must be boolean of shape ({self.n_voxels},), "
                     f"not {mask.dtype} of shape {mask.shape}."
                 )
             if "+" in name:
-                raise CalcarineError(f"{self._who}: the ROI name {name} may not hold a plus.")
+                raise SettingError(f"{self._who}: the ROI name {name} may not hold a plus.")
 
     def _check_trials(self) -> None:
         unknown = [key for key in self.trial_stimuli if key not in self.stimuli]
@@ -202,11 +202,11 @@ class BrainDataset:
 
     def _check_splits(self) -> None:
         if not self.splits:
-            raise CalcarineError(f"{self._who} has no split; give at least one.")
+            raise SettingError(f"{self._who} has no split; give at least one.")
         names = Counter(split.name for split in self.splits)
         for name, times in names.items():
             if times > 1:
-                raise CalcarineError(f"{self._who} has {times} splits named {name}; rename one.")
+                raise SettingError(f"{self._who} has {times} splits named {name}; rename one.")
         shown = frozenset(self.trial_stimuli)
         for split in self.splits:
             self._check_shown(split, shown)
@@ -214,7 +214,7 @@ class BrainDataset:
     def _check_shown(self, split: Split, shown: frozenset[str]) -> None:
         for key in (*split.train, *split.test):
             if key not in shown:
-                raise CalcarineError(
+                raise SettingError(
                     f"{self._who}: stimulus {key} of split {split.name} was shown in no trial; "
                     "make the split from the stimuli of this subject."
                 )
@@ -224,7 +224,7 @@ class BrainDataset:
             return
         width = self.scaling.mean.shape[1]
         if width != self.n_voxels:
-            raise CalcarineError(
+            raise ShapeError(
                 f"{self._who}: the scaling is for {width} voxels and there are {self.n_voxels}."
             )
         if not np.isin(self.sessions, self.scaling.sessions).all():
@@ -248,7 +248,7 @@ class BrainDataset:
             if split.name == name:
                 return split
         known = ", ".join(split.name for split in self.splits)
-        raise CalcarineError(f"{self._who} has no split {name}; it has {known}.")
+        raise SettingError(f"{self._who} has no split {name}; it has {known}.")
 
     def roi_mask(self, name: str = "all") -> NDArray[np.bool_]:
         """Voxels of a region.
@@ -276,11 +276,11 @@ class BrainDataset:
                 mask[:] = True
             else:
                 known = ", ".join(dict.fromkeys(["all", *self.rois]))
-                raise CalcarineError(
+                raise SettingError(
                     f"{self._who} has no ROI {part or 'of an empty name'}; it has {known}."
                 )
         if not mask.any():
-            raise CalcarineError(f"{self._who}: ROI {name} has no voxels; choose another.")
+            raise SettingError(f"{self._who}: ROI {name} has no voxels; choose another.")
         return mask
 
     def train(self, split: str | Split | None = None, roi: str = "all") -> Responses:
@@ -469,7 +469,7 @@ def make_responses(
     count = len(stimulus_ids)
     numbers = np.zeros(count, np.int64) if sessions is None else np.asarray(sessions, np.int64)
     if values.ndim != 2 or len(values) != count or numbers.shape != (count,):
-        raise CalcarineError(
+        raise ShapeError(
             f"Responses of shape {values.shape} do not fit {count} stimulus ids and "
             f"{numbers.size} sessions; give one of each per trial."
         )

@@ -8,7 +8,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from calcarine.errors import CalcarineError, LeakageError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    LeakageError,
+    MissingFileError,
+    SettingError,
+)
 from calcarine.files import write_text
 
 __all__ = ["Split"]
@@ -55,10 +61,10 @@ class Split:
             )
         for side, keys in (("train", self.train), ("test", self.test)):
             if not keys:
-                raise CalcarineError(f"Split {self.name} has no {side} stimuli; give some.")
+                raise SettingError(f"Split {self.name} has no {side} stimuli; give some.")
             twice = [key for key, times in Counter(keys).items() if times > 1]
             if twice:
-                raise CalcarineError(
+                raise SettingError(
                     f"Split {self.name} lists {twice[0]} twice in {side}; list each stimulus once."
                 )
 
@@ -94,17 +100,19 @@ class Split:
             name, rule, seed = found["name"], found["rule"], found["seed"]
             train, test = found["train"], found["test"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"This is not a saved split ({error}); it needs name, rule, seed, train and test."
             ) from error
         for keys in (train, test):
             if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-                raise CalcarineError("A saved split needs lists of stimulus ids as train and test.")
+                raise DamagedFileError(
+                    "A saved split needs lists of stimulus ids as train and test."
+                )
         if not (seed is None or (isinstance(seed, int) and not isinstance(seed, bool))):
-            raise CalcarineError(f"The seed of a saved split is a whole number, not {seed!r}.")
+            raise DamagedFileError(f"The seed of a saved split is a whole number, not {seed!r}.")
         split = cls(str(name), tuple(train), tuple(test), str(rule), seed)
         if found.get("sha256", split.digest()) != split.digest():
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"Split {name} was changed after it was saved: its hash is no longer that of its "
                 "ids; take the original file, or delete sha256 to make it a split of your own."
             )
@@ -128,7 +136,8 @@ class Split:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
-            raise CalcarineError(f"The split {path} cannot be read: {reason}.") from error
+            kind = MissingFileError if isinstance(error, FileNotFoundError) else DamagedFileError
+            raise kind(f"The split {path} cannot be read: {reason}.") from error
         try:
             return cls.from_json(text)
         except CalcarineError as error:

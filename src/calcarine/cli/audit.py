@@ -99,7 +99,7 @@ def _audit_run(
     run: Path, method: str | None, numbers: str | None, seed: int, out: Path | None
 ) -> None:
     from calcarine.audit import read_numbers
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 

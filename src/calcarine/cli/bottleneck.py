@@ -21,8 +21,8 @@ def bottleneck(
     ] = None,
 ) -> None:
     """Decode a run through fewer dimensions of the brain, to see how many its scores need."""
-    from calcarine.experiment.progress_bars import RichProgress
-    from calcarine.experiment.run_bottleneck import RANKS, bottleneck_curve
+    from calcarine.experiment.bottleneck_curve import RANKS, bottleneck_curve
+    from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
     from calcarine.reporting import build_report

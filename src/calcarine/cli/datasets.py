@@ -44,7 +44,7 @@ def list_datasets() -> None:
     """Show the data sets that calcarine can read."""
     from calcarine import datasets
 
-    for info in datasets.available():
+    for info in datasets.list_datasets():
         kind = "simulated" if info.simulated else "measured"
         print(f"{info.name:16} {kind:10} {info.title}")
 
@@ -66,9 +66,9 @@ def download(
     from calcarine.datasets import registry
     from calcarine.download.command import download_dataset
 
-    about = registry.info(name)
-    offers = hasattr(registry.MODULES[name], "assets")
-    wanted = registry.assets(name, subject, **options_from(settings)) if offers else []
+    about = registry.dataset_info(name)
+    offers = hasattr(registry.find_reader(name), "assets")
+    wanted = registry.list_assets(name, subject, **options_from(settings)) if offers else []
     folder = to or Path("data") / name
     download_dataset(about, wanted, folder, accept_terms, dry_run, workers, verify)
 
@@ -83,17 +83,17 @@ def check(
     from calcarine.datasets import registry
     from calcarine.quality.findings import verdict
 
-    names = (name,) if name else registry.recognise(folder)
+    names = (name,) if name else registry.recognise_datasets(folder)
     if not names:
-        known = ", ".join(info.name for info in registry.available() if info.needs_folder)
+        known = ", ".join(info.name for info in registry.list_datasets() if info.needs_folder)
         raise CalcarineError(
             f"{folder} holds no data set that can be told by its files; say which one it should "
             f"be with --name ({known})."
         )
     failed = False
     for each in names:
-        findings = registry.check(each, folder, subject)
-        _print_findings(registry.info(each).title, findings)
+        findings = registry.check_dataset(each, folder, subject)
+        _print_findings(registry.dataset_info(each).title, findings)
         print(verdict(findings))
         failed |= any(finding.status in ("missing", "wrong") for finding in findings)
     if failed:
@@ -138,7 +138,9 @@ def fake(
     """Write files in a data set's layout with simulated content."""
     from calcarine.datasets import registry
 
-    registry.fake(name, folder, full_size=full_size, seed=seed, **options_from(settings))
+    registry.write_fake_dataset(
+        name, folder, full_size=full_size, seed=seed, **options_from(settings)
+    )
     print(f"Wrote simulated files in the layout of {name} to {folder}.")
     print(f"Try: calcarine datasets check {folder}")
 
@@ -159,7 +161,9 @@ def prepare(
         print(f"\r{done} of {total} {unit}", end="", flush=True)
 
     unit = "subjects" if name == "hcp" else "sessions"
-    found = registry.prepare(name, data, subject, out, workers, shown, **options_from(settings))
+    found = registry.prepare_dataset(
+        name, data, subject, out, workers, shown, **options_from(settings)
+    )
     if not hasattr(found, "trials"):
         print(f"\n{found.summary}\nPrepared: {found.path}")
         return
@@ -182,7 +186,7 @@ def dataset_info(
     from calcarine import datasets
     from calcarine.quality.signal import describe_signal
 
-    about = datasets.info(name)
+    about = datasets.dataset_info(name)
     if about.needs_folder and data is None:
         print(f"{about.title}\nsource       {about.source}\nlicence      {about.licence}")
         if about.terms is not None:
@@ -195,7 +199,7 @@ def dataset_info(
             print(f"{'':12} In a run: --set dataset.options.NAME=VALUE.")
         print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
         return
-    dataset = datasets.load(name, data, subject, **options_from(settings))
+    dataset = datasets.load_dataset(name, data, subject, **options_from(settings))
     for key, value in dataset.describe().items():
         print(f"{key:12} {_shown(key, value)}")
     print(f"\n{describe_signal(dataset, on=on)}")

@@ -23,7 +23,7 @@ from calcarine.cli.study import gallery, study_app
 from calcarine.cli.visdec import (
     Transductive,
     ablate,
-    adapt,
+    finetune,
     guide,
     pretrain,
     refuse_beside_a_run,
@@ -50,7 +50,7 @@ app.command()(audit)
 app.command()(bottleneck)
 app.add_typer(study_app, name="study")
 app.command()(gallery)
-for _command in (pretrain, guide, adapt, ablate, seeds):
+for _command in (pretrain, guide, finetune, ablate, seeds):
     app.command()(_command)
 
 Settings = Annotated[
@@ -155,7 +155,7 @@ def run(
 
 def _run(experiment: Any, out: Path) -> None:
     from calcarine.experiment import run_experiment
-    from calcarine.experiment.progress_bars import RichProgress
+    from calcarine.experiment.progress import RichProgress
 
     _print_result(run_experiment(experiment, out, RichProgress()).path)
 

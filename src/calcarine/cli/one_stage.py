@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def stage(path: Path, name: str, experiment: Experiment | None = None) -> Workspace:
     """Open a run, or begin one, and run one of its stages."""
     from calcarine.experiment import run_stage
-    from calcarine.experiment.progress_bars import RichProgress
+    from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 

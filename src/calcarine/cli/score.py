@@ -42,8 +42,11 @@ def score(
     batch_size: Annotated[int, typer.Option(help="Changes no score.", min=1)] = 16,
 ) -> None:
     """Score a folder of reconstructions by the field's protocols."""
-    from calcarine.evaluation.protocols import PROTOCOLS, ScoreSettings, score_folder, write_scores
-    from calcarine.evaluation.protocols.array_files import read_arrays
+    from calcarine.evaluation.inputs.array_files import read_arrays
+    from calcarine.evaluation.protocols import PROTOCOLS
+    from calcarine.evaluation.results.score_files import write_scores
+    from calcarine.evaluation.scoring.score import score_folder
+    from calcarine.evaluation.scoring.settings import ScoreSettings
 
     if sampled is not None and sampled < 1:
         raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
@@ -112,9 +115,9 @@ def compare(
     seed: Annotated[int, typer.Option(help="Of resamples and sign flips.", min=0)] = 0,
 ) -> None:
     """Compare methods and papers, if their scores may stand in one table."""
-    from calcarine.evaluation.protocols.compare import compare_scores
-    from calcarine.evaluation.protocols.published import published_systems
-    from calcarine.evaluation.protocols.result_table import comparison_content, comparison_table
+    from calcarine.evaluation.comparison.compare import compare_scores
+    from calcarine.evaluation.comparison.published import published_systems
+    from calcarine.evaluation.comparison.tables import comparison_content, comparison_table
 
     if list_published:
         print("\n".join(published_systems()))
@@ -134,7 +137,7 @@ def compare(
 
 
 def _print_scores(result: Any) -> None:
-    from calcarine.evaluation.protocols.result_table import HEADINGS, tables
+    from calcarine.evaluation.results.tables import HEADINGS, tables
 
     for title, rows, closing in tables(result.records):
         print_table(title, HEADINGS, rows)

@@ -26,7 +26,7 @@ def seeds(
 ) -> None:
     """Run an experiment with several seeds of the noise, and show how scores spread."""
     from calcarine.cli.table import print_table
-    from calcarine.experiment.progress_bars import RichProgress
+    from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.seeds import HEADINGS, run_seeds
 
     if file is None and preset is None:

@@ -80,7 +80,7 @@ def split_dataset(
     if rule not in RULES:
         raise CalcarineError(f"There is no rule {rule}; there are {', '.join(RULES)}.")
     size: int | float = int(test_size) if test_size >= 1 and test_size.is_integer() else test_size
-    dataset = datasets.load(name, data, subject, **options_from(settings))
+    dataset = datasets.load_dataset(name, data, subject, **options_from(settings))
     ids = shown_stimuli(dataset)
     common: dict[str, Any] = {"seed": seed, "n_partners": partners}
     values = _features(features)(dataset.stimuli, ids)
@@ -135,11 +135,11 @@ def audit_dataset(
 
     options = options_from(settings)
     people = list(subject or [])
-    dataset = datasets.load(name, data, people[0] if people else None, **options)
+    dataset = datasets.load_dataset(name, data, people[0] if people else None, **options)
     chosen = dataset.split() if split is None else find_split(dataset, split)
     others: dict[str, tuple[StimulusSet, tuple[str, ...]]] = {}
     for person in people[1:]:
-        other = datasets.load(name, data, person, **options)
+        other = datasets.load_dataset(name, data, person, **options)
         same = [each for each in other.splits if each.name == chosen.name]
         others[person] = (other.stimuli, (same[0] if same else other.split()).train)
     found = audit_split(
@@ -164,7 +164,7 @@ def audit_dataset(
 
 def _features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], Any]:
     """Give the function that makes, or reads, the features of some stimuli."""
-    from calcarine.evaluation.protocols.array_files import ARRAY_SUFFIXES
+    from calcarine.evaluation.inputs.array_files import ARRAY_SUFFIXES
     from calcarine.splits.distances import pixel_features
 
     if space == "pixels":
@@ -188,7 +188,7 @@ def _latents(stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
 
 
 def _rows(path: Path, stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
-    from calcarine.evaluation.protocols.array_files import read_stack
+    from calcarine.evaluation.inputs.array_files import read_stack
 
     values = read_stack(path, "features")
     if values.dtype.kind not in "iuf" or values.ndim < 2 or len(values) != len(stimuli):

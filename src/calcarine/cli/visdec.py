@@ -74,18 +74,20 @@ def pretrain(
 def guide(path: Run) -> None:
     """Vis-Dec, second phase: pictures guide the fMRI encoder."""
     _tell_weights(stage(path, "guide"), "guide")
-    print(f"Next: calcarine adapt {path}")
+    print(f"Next: calcarine finetune {path}")
 
 
-def adapt(path: Run) -> None:
+def finetune(path: Run) -> None:
     """Vis-Dec, third phase: the diffusion model learns to listen to the fMRI encoder."""
-    _tell_weights(stage(path, "adapt"), "adapt")
+    _tell_weights(stage(path, "finetune"), "finetune")
     print(f"Next: calcarine run {path}")
 
 
 def _tell_weights(work: Workspace, phase: str) -> None:
+    from calcarine.experiment.visdec_training import training_folder
+
     for split in work.splits:
-        folder = work.phase(phase, split)
+        folder = training_folder(work, phase, split)
         encoder = folder / "encoder"  # what visdec.pretrain.start takes
         print(f"Weights: {encoder if encoder.exists() else folder}")
 
@@ -121,7 +123,7 @@ def ablate(
     from calcarine.cli.table import print_table
     from calcarine.experiment.ablation import run_ablation
     from calcarine.experiment.ablation_rows import paper_rows, product_rows, varied_rows
-    from calcarine.experiment.progress_bars import RichProgress
+    from calcarine.experiment.progress import RichProgress
 
     if product and not vary:
         raise CalcarineError("--product combines values; give them by --vary KEY=V1;V2.")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError
 
 __all__ = ["Archive", "open_npy", "reason"]
 
@@ -36,7 +36,7 @@ def open_npy(path: Path, who: str, source: str) -> NDArray[Any]:
                 f"its header tells {found.shape} of {found.dtype} and its size no such"
             )
     except Exception as error:  # numpy meets a damaged header with errors of many kinds
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{who}: {path} cannot be read as an array of numbers ({reason(error)}); get it again "
             f"from {source}."
         ) from error
@@ -62,7 +62,7 @@ class Archive:
 
     def _damaged(self, name: str, error: BaseException) -> CalcarineError:
         what = f"{name} in {self.path}" if name else f"{self.path}"
-        return CalcarineError(
+        return DamagedFileError(
             f"{self._who}: {what} cannot be read ({reason(error)}); get it again from "
             f"{self._source}."
         )
@@ -88,7 +88,7 @@ class Archive:
             If it is missing, damaged or of another kind.
         """
         if name not in self.names:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{self._who}: {self.path} has no {name}; it has "
                 f"{', '.join(self.names[:12]) or 'nothing'}, and the right file is from "
                 f"{self._source}."
@@ -99,7 +99,7 @@ class Archive:
         except Exception as error:
             raise self._damaged(name, error) from error
         if found.ndim != ndim or found.dtype.kind not in kinds:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{self._who}: {name} in {self.path} is {found.dtype} of shape {found.shape} and "
                 f"should have {ndim} dimensions of numbers; the right file is from {self._source}."
             )

@@ -20,7 +20,7 @@ from calcarine.brain.info import DatasetInfo
 from calcarine.brain.split import Split
 from calcarine.datasets._small import sentence
 from calcarine.datasets.prepare.events import Drift, Method, trial_betas
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["BlockSeries", "LeaveOut", "block_dataset", "label_blocks", "simulated_series"]
@@ -116,7 +116,7 @@ def block_dataset(
     blocks = label_blocks(series.labels, series.runs, series.tr, rest)
     unknown = sorted(set(blocks["label"]) - set(pictures))
     if unknown or blocks.empty:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {info.name}: volumes are labelled {unknown[0] if unknown else 'rest only'}; "
             f"known are {', '.join(pictures)}, and the right file is from {info.source}."
         )
@@ -151,7 +151,7 @@ def _splits(
     shown: Mapping[str, tuple[str, int]], leave_out: str, info: DatasetInfo
 ) -> tuple[Split, ...]:
     if leave_out not in ("run", "category"):
-        raise CalcarineError(
+        raise SettingError(
             f"Data set {info.name}: leave_out is run or category, not {leave_out!r}."
         )
     by_run = leave_out == "run"

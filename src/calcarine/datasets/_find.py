@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError
 from calcarine.files.matlab import is_hdf5
 from calcarine.files.matlab_v5 import read_v5
 
@@ -40,14 +40,14 @@ def is_simulated(folder: str | Path) -> bool:
 def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
     """Find a data set's file in the folder or in its subfolder of the data set's name."""
     if folder is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"Data set {info.name} needs the folder that holds {name}; it is from {info.source}."
         )
     root = Path(folder)
     for path in (root / name, root / info.name / name):
         if path.is_file():
             return path
-    raise CalcarineError(
+    raise MissingFileError(
         f"Data set {info.name}: there is no {name} in {root}; get it from {info.source}."
     )
 
@@ -57,14 +57,14 @@ def read_mat(
 ) -> dict[str, NDArray[np.generic]]:
     """Numeric arrays of a MATLAB file (version 5 to 7.2), checked for their shapes."""
     if is_hdf5(path):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {info.name}: {path} was saved again by MATLAB as version 7.3; save it with "
             f"-v7, or get it again from {info.source}."
         )
     try:
         found, _ = read_v5(path)
     except Exception as error:  # a damaged file makes numpy and zlib raise errors of many kinds
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {info.name}: {path} is damaged or no MATLAB file "
             f"({' '.join(str(error).split()) or type(error).__name__}); get it again from "
             f"{info.source}."
@@ -74,7 +74,7 @@ def read_mat(
         value = found.get(key)
         if value is None or value.shape != shape or value.dtype.kind not in "uif":
             was = "missing" if value is None else f"{value.dtype} of shape {value.shape}"
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"Data set {info.name}: {key} in {path} is {was} and should be numbers of shape "
                 f"{shape}; the right file is from {info.source}."
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 
 __all__ = ["scaling_of", "whole_numbers"]
 
@@ -75,7 +75,7 @@ def whole_numbers(
             if scaling is not None
             else ""
         )
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The {what} {path} holds {numbers[first]:.6g} at ({place}), which is no whole number"
             f"{kept}; {int(wrong.sum())} of {numbers.size} values are none: threshold a map of "
             "fractions to 0 and 1, and resample labels by nearest neighbour."

@@ -21,7 +21,7 @@ from calcarine.datasets._small import (
     small_assets,
     upright,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.quality.findings import CheckResult
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -88,7 +88,7 @@ def load(
     )
     labels = np.concatenate([arrays["labelTrn"], arrays["labelTest"]]).ravel().astype(int)
     if set(labels.tolist()) != set(_NAMES):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set digits69: labels in {path} are {sorted(set(labels.tolist()))} and should "
             f"be 1 (six) and 2 (nine); the right file is from {INFO.source}."
         )

@@ -19,7 +19,7 @@ from calcarine.datasets._find import find_file, is_simulated
 from calcarine.datasets._labels import whole_numbers
 from calcarine.datasets._small import check_small, small_assets
 from calcarine.datasets.prepare.events import Drift, Method
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.quality.findings import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
@@ -111,7 +111,7 @@ def load(
     mask, _ = _volume(find_file(INFO, data, _MASK), 3)
     inside = whole_numbers(mask, find_file(INFO, data, _MASK), "mask") > 0
     if bold.shape[:3] != mask.shape or bold.shape[3] != len(labels) or not inside.any():
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {INFO.name}: {_BOLD} of shape {bold.shape}, {_MASK} of shape {mask.shape} "
             f"with {int(inside.sum())} voxels and {len(labels)} lines of {_LABELS} do not fit; "
             f"the right files are from {INFO.source}."
@@ -194,12 +194,12 @@ def _labels(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         names = tuple(name for name, _ in rows)
         runs = np.array([int(run) for _, run in rows], np.int64) + 1
     except (OSError, ValueError, OverflowError) as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {INFO.name}: lines of {path} should be a category and a run, as 'face 0'; "
             f"get it again from {INFO.source}."
         ) from error
     if not rows or (np.diff(runs) < 0).any() or runs[0] < 1:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {INFO.name}: the runs in {path} are not in order; get it again from "
             f"{INFO.source}."
         )
@@ -216,7 +216,7 @@ def _volume(path: Path, ndim: int) -> tuple[NDArray[np.float32], NDArray[np.floa
         if values.ndim != ndim or not np.isfinite(values).all() or not np.isfinite(affine).all():
             raise ValueError(f"shape {values.shape}, or values that are not finite")
     except Exception as error:  # nibabel and gzip meet damage with errors of many kinds
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {INFO.name}: {path} is damaged or no such volume ({reason(error)}); get it "
             f"again from {INFO.source}."
         ) from error

@@ -21,7 +21,7 @@ from calcarine.datasets._small import (
     small_assets,
     upright,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.quality.findings import CheckResult
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -89,7 +89,7 @@ def load(data: str | Path | None = None, subject: str | None = None) -> BrainDat
     figures, owner = _figures(arrays["I2"])
     counts = np.bincount(owner)
     if len(figures) != len(_SHAPES) or set(counts.tolist()) != {_TRIALS // len(_SHAPES)}:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set miyawaki_vbcca: {path} has {len(figures)} figures and should have ten shown "
             f"eight times each; the right file is from {INFO.source}."
         )

@@ -19,7 +19,7 @@ from calcarine.datasets._blocks import BlockSeries, LeaveOut, block_dataset, sim
 from calcarine.datasets._find import find_file, is_simulated
 from calcarine.datasets._small import check_small, on_github, small_assets
 from calcarine.datasets.prepare.events import Drift, Method
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.files.hdf5 import open_hdf5
 from calcarine.quality.findings import CheckResult
 
@@ -195,7 +195,7 @@ def _read(path: Path) -> tuple[BlockSeries, NDArray[np.float64], dict[str, NDArr
     except CalcarineError:
         raise
     except Exception as error:  # h5py meets damage with errors of many kinds
-        raise CalcarineError(
+        raise DamagedFileError(
             f"Data set {INFO.name}: {path} is damaged or not this file ({reason(error)}); get it "
             f"again from {INFO.source}."
         ) from error

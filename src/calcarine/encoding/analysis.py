@@ -55,7 +55,7 @@ class AnalysisPlan:
         Noise level of the other questions.
     blocks
         Of the U-Net, see `calcarine.diffusion.trajectory.block_names`.
-    extra_spaces
+    extra_feature_spaces
         Further feature spaces that are fitted alone.
     n_components
         Wider spaces are reduced to so many principal components of the
@@ -66,7 +66,7 @@ class AnalysisPlan:
     strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
     strength: float = 0.8
     blocks: tuple[str, ...] = ()
-    extra_spaces: tuple[str, ...] = ()
+    extra_feature_spaces: tuple[str, ...] = ()
     n_components: int = 6400
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class AnalysisPlan:
 
     def alone(self) -> dict[str, list[str]]:
         """Feature spaces that are fitted alone, by the question that compares them."""
-        last = f"zc@{self.strength:g}"
+        last = f"z_c@{self.strength:g}"
         asked = {"latents": ["z", "c", last]}
         for stage in STAGES:
             asked[f"blocks, {stage}"] = [
@@ -90,13 +90,15 @@ class AnalysisPlan:
         asked = {
             name: spaces for name, spaces in asked.items() if name.split(",")[0] in self.analyses
         }
-        return asked | ({"also": list(self.extra_spaces)} if self.extra_spaces else {})
+        return asked | (
+            {"also": list(self.extra_feature_spaces)} if self.extra_feature_spaces else {}
+        )
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
         """Pairs of feature spaces that are fitted together, by question."""
         asked = {
-            "noise": [("z", f"zc@{strength:g}") for strength in self.strengths],
-            "stages": [("z", f"zc@{self.strength:g}:{stage}") for stage in STAGES],
+            "noise": [("z", f"z_c@{strength:g}") for strength in self.strengths],
+            "stages": [("z", f"z_c@{self.strength:g}:{stage}") for stage in STAGES],
         }
         return {name: spaces for name, spaces in asked.items() if name in self.analyses}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.dataset import group_means
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeEdgeWarning, group_ridge_cv, ridge_cv
+from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, ridge_cv
 
 __all__ = [
     "EncodingScores",
@@ -290,7 +290,7 @@ def unique_variance(
     alphas, n_folds, block
         As in `encode`.
     n_candidates
-        Of `calcarine.linear.group_ridge_cv`.
+        Of `calcarine.linear.banded_ridge_cv`.
 
     Returns
     -------
@@ -311,7 +311,7 @@ def unique_variance(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RidgeEdgeWarning)
                 targets, center = responses.targets(columns)
-                fit = group_ridge_cv(
+                fit = banded_ridge_cv(
                     {name: parts[name][0] for name in names},
                     targets,
                     n_candidates=n_candidates,

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.crossed import crossed_interval
+from calcarine.evaluation.statistics.intervals import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
-from calcarine.experiment.run_visdec import METHOD
+from calcarine.experiment.config_visdec import PHASES
+from calcarine.experiment.visdec_training import METHOD
 from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from calcarine.experiment.config import Experiment
-    from calcarine.experiment.progress_bars import Progress
+    from calcarine.experiment.progress import Progress
 
 METRICS = (
     "10-way top-1",
@@ -33,7 +34,7 @@ METRICS = (
 )
 # An ablation compares trainings; decoders by ridge and ceilings are the same in all of its rows.
 _ALONE = (
-    "ridge.when=never",
+    "ridge.enabled=false",
     "evaluation.direct_ridge=false",
     "evaluation.ceilings=false",
     "evaluation.audit=false",
@@ -125,13 +126,12 @@ def run_ablation(
     Returns
     -------
     AblationTable
-        Intervals (95 %) are over seeds and images
-        (:func:`calcarine.evaluation.crossed.crossed_interval`); those of a difference are of
-        differences at the same seed and image.
+        Intervals (95 %) are over seeds and images (:func:`calcarine.evaluation.crossed_interval`);
+        those of a difference are of differences at the same seed and image.
     """
     from calcarine.experiment.config import load_experiment
-    from calcarine.experiment.progress_bars import Progress as Silent
-    from calcarine.experiment.stages import run_experiment
+    from calcarine.experiment.progress import Progress as Silent
+    from calcarine.experiment.runner import run_experiment
 
     progress = progress or Silent()
     chosen, folders = chosen_rows(rows, only, seeds, max_rows), row_folders(rows)
@@ -177,22 +177,22 @@ def _refuse_its_own(settings: Sequence[str]) -> None:
 
 
 def _seed_settings(seed: int) -> tuple[str, ...]:
-    keys = [f"visdec.{phase}.training.seed" for phase in ("pretrain", "guide", "adapt")]
+    keys = [f"visdec.{phase}.training.seed" for phase in PHASES]
     return (*(f"{key}={2022 + seed}" for key in keys), f"generation.seed={42 + seed}")
 
 
 def _met(experiment: Experiment) -> str:
     """Whether a row's training met test responses: "yes", "unknown", "allowed" (but no) or "no"."""
-    from calcarine.experiment.describe import met_test_responses
+    from calcarine.experiment.manifest import met_test_responses
 
     met = met_test_responses(experiment.visdec)
     return "allowed" if met == "no" and experiment.visdec.allow_transductive else met
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
-    from calcarine.evaluation.scores import of_leading_protocol, read_evaluation
+    from calcarine.evaluation.results.evaluation import read_evaluation, select_main_protocol
 
-    table = of_leading_protocol(read_evaluation(folder).per_image)
+    table = select_main_protocol(read_evaluation(folder).per_image)
     return table[table["method"] == METHOD].set_index(["metric", "id"])["value"].to_frame()
 
 

@@ -19,14 +19,14 @@ _LONGEST = 100
 
 def paper_rows() -> Rows:
     """The rows of the paper's kind, and what this project adds to the paper left out."""
-    loss, guide, adapt = "visdec.pretrain.loss", "visdec.guide.loss", "visdec.adapt.loss"
-    scratch = ("visdec.pretrain.when=never", "visdec.pretrain.start=null")
-    from_noise = (f"{adapt}.latent=0", "visdec.adapt.strength=1")
+    loss, guide, finetune = "visdec.pretrain.loss", "visdec.guide.loss", "visdec.finetune.loss"
+    scratch = ("visdec.pretrain.enabled=false", "visdec.pretrain.start=null")
+    from_noise = (f"{finetune}.latent=0", "visdec.finetune.strength=1")
     return {
         BASE: (),
-        "from scratch, no guidance": (*scratch, "visdec.guide.when=never"),
+        "from scratch, no guidance": (*scratch, "visdec.guide.enabled=false"),
         "no pre-training": scratch,
-        "no guidance": ("visdec.guide.when=never",),
+        "no guidance": ("visdec.guide.enabled=false",),
         "no contrast": (f"{loss}.self_contrast=0", f"{loss}.cross_contrast=0"),
         "no self-contrast": (f"{loss}.self_contrast=0",),
         "no cross-contrast": (f"{loss}.cross_contrast=0",),
@@ -41,9 +41,9 @@ def paper_rows() -> Rows:
         "2 cross-attention blocks": (f"{guide}.layers=2",),
         "4 cross-attention blocks": (f"{guide}.layers=4",),
         "8 cross-attention blocks": (f"{guide}.layers=8",),
-        "not aligned with text": (f"{adapt}.align=0",),
+        "not aligned with text": (f"{finetune}.align=0",),
         "from noise": from_noise,
-        "from noise, not aligned with text": (*from_noise, f"{adapt}.align=0"),
+        "from noise, not aligned with text": (*from_noise, f"{finetune}.align=0"),
         "patches share weights": ("visdec.encoder.embedding=shared",),
     }
 

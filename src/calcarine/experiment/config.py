@@ -66,7 +66,7 @@ class RidgeConfig(_Part):
     alpha_max: float = 8.0
     n_alphas: int = Field(21, ge=2, le=200)
     n_folds: int = Field(5, ge=2)
-    when: Literal["always", "never"] = Field("always", description="decode z and c by ridge")
+    enabled: bool = Field(True, description="decode z and c by ridge")
     alphas: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=1)
     intercept: bool = True
     grouped: bool = Field(True, description="False lets repeats of a stimulus straddle folds")
@@ -75,7 +75,7 @@ class RidgeConfig(_Part):
 class SearchConfig(_Part):
     """Choosing strength and guidance inside the training data of each fold."""
 
-    when: Literal["auto", "always", "never"] = "auto"
+    enabled: bool | Literal["auto"] = "auto"
     strengths: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
     guidances: list[Annotated[float, Field(ge=0)]] = Field([1.0, 2.0, 5.0], min_length=1)
     n_stimuli: int = Field(30, ge=5)
@@ -131,8 +131,8 @@ class EvaluationConfig(_Part):
 class EncodingConfig(_Part):
     """Voxel-wise encoding (Takagi & Nishimoto 2023, section 3.4)."""
 
-    when: Literal["never", "always"] = "never"
-    ask: list[Literal["latents", "noise", "stages", "blocks"]] = Field(
+    enabled: bool = False
+    analyses: list[Literal["latents", "noise", "stages", "blocks"]] = Field(
         ["latents", "noise", "stages", "blocks"], min_length=1
     )
     roi: str = "all"
@@ -141,23 +141,26 @@ class EncodingConfig(_Part):
     )
     strengths: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
     blocks: list[str] | None = Field(None, description="of the U-Net; two down, mid, two up")
-    also: list[str] = Field(default_factory=list, description="further feature spaces")
+    extra_feature_spaces: list[str] = Field(
+        default_factory=list, description="further feature spaces"
+    )
     n_components: int = Field(6400, ge=1)
     alpha_min: float = Field(-2.0, description="log10 of the smallest penalty")
     alpha_max: float = Field(8.0, description="log10 of the largest")
     n_alphas: int = Field(21, ge=1)
     n_folds: int = Field(5, ge=2, description="over training stimuli, to choose penalties")
-    rate: float = Field(0.05, gt=0, lt=1, description="of false discoveries over voxels")
-    null: Literal["exact", "simulated"] = "exact"
+    fdr_alpha: float = Field(0.05, gt=0, lt=1, description="of false discoveries over voxels")
+    null_distribution: Literal["exact", "simulated"] = "exact"
     n_permutations: int = Field(0, ge=0)
     n_boot: int = Field(1000, ge=100)
 
     @model_validator(mode="after")
     def _permutations_can_be_significant(self) -> EncodingConfig:
-        if self.n_permutations and (1 + self.n_permutations) * self.rate < 1:
+        if self.n_permutations and (1 + self.n_permutations) * self.fdr_alpha < 1:
             raise ValueError(
-                f"with {self.n_permutations} permutations no p can be as low as {self.rate:g}; set "
-                f"n_permutations to 0 or at least {math.ceil(1 / self.rate) - 1}"
+                f"with {self.n_permutations} permutations no p can be as low as "
+                f"{self.fdr_alpha:g}; set n_permutations to 0 or at least "
+                f"{math.ceil(1 / self.fdr_alpha) - 1}"
             )
         return self
 
@@ -176,9 +179,29 @@ class Experiment(_Part):
     encoding: EncodingConfig = EncodingConfig()
     visdec: VisDecConfig = VisDecConfig()
 
+    @property
+    def makes_latents(self) -> bool:
+        """Whether z and c of the stimuli are made; Vis-Dec alone does not need them."""
+        return self.ridge.enabled or self.encoding.enabled
+
+    def chooses_settings(self, n_train: Sequence[int]) -> bool:
+        """Whether strength and guidance are chosen inside the training data.
+
+        Parameters
+        ----------
+        n_train : sequence of int
+            Number of training stimuli of each split.
+        """
+        search = self.generation.search
+        if not self.ridge.enabled:
+            return False
+        if search.enabled == "auto":
+            return len(n_train) > 1 and min(n_train) >= 2 * search.n_stimuli
+        return search.enabled
+
     @model_validator(mode="after")
     def _encodes_denoised_latents(self) -> Experiment:
-        if self.encoding.when == "always" and "noise" in self.encoding.ask:
+        if self.encoding.enabled and "noise" in self.encoding.analyses:
             for strength in self.encoding.strengths:
                 check_denoises(self.generation.steps, strength, "encoding.strengths")
         return self
@@ -191,7 +214,7 @@ _PAPER: dict[str, Any] = {
     "steps": 50,
     "samples": 5,
     "z_empty_text": True,
-    "search": {"when": "never"},
+    "search": {"enabled": False},
 }
 # What the paper took of its data set: regions of `streams` uncut by nsdgeneral, sessions 1 to 37,
 # the whole brain where voxels are encoded, and the identification by networks.
@@ -222,9 +245,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "name": "takagi2023",
         "features": {"resize": "lanczos"},
         "generation": {**_PAPER, "candidates": 5},
-        "encoding": {"when": "always", "train": "trials"},
+        "encoding": {"enabled": True, "train": "trials"},
     },
-    "encoding": {"name": "encoding", "encoding": {"when": "always"}},
+    "encoding": {"name": "encoding", "encoding": {"enabled": True}},
     "takagi2023-compat": {
         "name": "takagi2023-compat",
         "dataset": {"zscore_sessions": False},
@@ -238,19 +261,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "visdec2023": {
         "name": "visdec2023",
-        "ridge": {"when": "never"},
+        "ridge": {"enabled": False},
         "visdec": config_visdec.PAPER,
     },
     "visdec-mini": {
         "name": "visdec-mini",
         "dataset": _SIMULATED,
-        "generation": {"samples": 2, "steps": 30, "search": {"when": "never"}},
+        "generation": {"samples": 2, "steps": 30, "search": {"enabled": False}},
         "visdec": config_visdec.MINI,
     },
     "demo": {
         "name": "demo",
         "dataset": _SIMULATED,
-        "generation": {"samples": 2, "steps": 30, "search": {"when": "never"}},
+        "generation": {"samples": 2, "steps": 30, "search": {"enabled": False}},
         "evaluation": {"ceiling_samples": 1},
     },
 }
@@ -288,7 +311,7 @@ def load_experiment(
         wanted = _merge(wanted, _setting(setting))
         if setting.startswith(("generation.strength=", "generation.guidance=")):
             # Who names a strength wants that strength, not one chosen inside the training data.
-            wanted = _merge({"generation": {"search": {"when": "never"}}}, wanted)
+            wanted = _merge({"generation": {"search": {"enabled": False}}}, wanted)
     tree = wanted
     if preset is not None:
         if not isinstance(preset, str) or preset not in PRESETS:

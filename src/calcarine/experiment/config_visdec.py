@@ -9,8 +9,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -20,7 +18,8 @@ from calcarine.visdec.cross_modal import GuidanceLoss
 from calcarine.visdec.finetuning import FinetuneLoss
 from calcarine.visdec.losses import ContrastLoss
 
-When = Literal["always", "never"]
+PHASES = ("pretrain", "guide", "finetune")
+"""Phases of Vis-Dec, in their order."""
 
 
 class _Part(BaseModel):
@@ -72,7 +71,7 @@ class EncoderConfig(_Part):
 class PretrainConfig(_Part):
     """First phase: contrast."""
 
-    when: When = "always"
+    enabled: bool = True
     start: str | None = Field(None, description="published or own weights to begin from")
     pool: list[PoolConfig] = Field([PoolConfig()], min_length=1)
     loss: ContrastLoss = ContrastLoss()
@@ -93,7 +92,7 @@ class PretrainConfig(_Part):
 class GuideConfig(_Part):
     """Second phase: attend."""
 
-    when: When = "always"
+    enabled: bool = True
     image_autoencoder: str = "mini"
     image_decoder_depth: int | None = Field(None, ge=1)
     fmri_decoder_depth: int | None = Field(None, ge=1)
@@ -103,10 +102,10 @@ class GuideConfig(_Part):
     training: TrainingConfig = TrainingConfig()
 
 
-class AdaptConfig(_Part):
+class FinetuneConfig(_Part):
     """Third phase: diffuse."""
 
-    when: When = Field("always", description="'never' takes the published start as it is")
+    enabled: bool = Field(True, description="false takes the published start as it is")
     start: str | None = Field(None, description="published fine-tuned model to begin from")
     loss: FinetuneLoss = FinetuneLoss()
     augmentation: Augmentation = Augmentation()
@@ -120,25 +119,26 @@ class AdaptConfig(_Part):
     steps: int = Field(50, ge=1, le=1000)
     samples: int = Field(5, ge=1)
 
-    @model_serializer(mode="wrap")
-    def _without_no_start(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A start that is not there is not told, so that older trainings keep their keys."""
-        told = handler(self)
-        return {key: value for key, value in told.items() if (key, value) != ("start", None)}
+    @property
+    def aligned(self) -> bool:
+        """Whether training also draws conditions to the text of stimuli."""
+        return self.enabled and self.loss.align > 0
 
     @model_validator(mode="after")
-    def _is_trained_or_given(self) -> AdaptConfig:
-        if self.when == "never" and self.start is None:
-            raise ValueError("without training there must be a published model: give adapt.start")
-        if self.when == "never" and self.guidance != 1:
+    def _is_trained_or_given(self) -> FinetuneConfig:
+        if not self.enabled and self.start is None:
+            raise ValueError(
+                "without training there must be a published model: give finetune.start"
+            )
+        if not self.enabled and self.guidance != 1:
             raise ValueError(
                 "published models were trained under conditions alone, so they cannot be guided; "
-                "set adapt.guidance to 1, or train on with adapt.when=always"
+                "set finetune.guidance to 1, or train on with finetune.enabled=true"
             )
         return self
 
     @model_validator(mode="after")
-    def _has_a_latent(self) -> AdaptConfig:
+    def _has_a_latent(self) -> FinetuneConfig:
         if int(self.steps * self.strength) < 1:
             raise ValueError(
                 f"of {self.steps} steps strength {self.strength:g} leaves none; raise one of them"
@@ -151,7 +151,7 @@ class AdaptConfig(_Part):
         return self
 
     @model_validator(mode="after")
-    def _can_be_guided(self) -> AdaptConfig:
+    def _can_be_guided(self) -> FinetuneConfig:
         if self.guidance != 1 and not self.loss.drop_condition:
             raise ValueError(
                 "guidance needs a model that was also trained without condition; raise "
@@ -161,9 +161,9 @@ class AdaptConfig(_Part):
 
 
 class VisDecConfig(_Part):
-    """Contrast, attend, diffuse."""
+    """pretrain, guide, finetune."""
 
-    when: When = "never"
+    enabled: bool = False
     model: str | None = Field(None, description="diffusion model; that of generation by default")
     roi: str = "all"
     validation: float = Field(0.1, gt=0, lt=1, description="share of training stimuli")
@@ -175,28 +175,37 @@ class VisDecConfig(_Part):
     encoder: EncoderConfig = EncoderConfig()
     pretrain: PretrainConfig = PretrainConfig()
     guide: GuideConfig = GuideConfig()
-    adapt: AdaptConfig = AdaptConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+
+    def runs(self, phase: str) -> bool:
+        """Whether a phase is part of the run.
+
+        The last phase is part of every run with Vis-Dec: without training it takes a published
+        model as it is.
+        """
+        if not self.enabled:
+            return False
+        return phase == "finetune" or bool(getattr(self, phase).enabled)
 
     @property
     def transductive(self) -> bool:
         """Whether test responses reach the pre-training."""
-        return self.pretrain.when == "always" and any(
-            part.source == "test" for part in self.pretrain.pool
-        )
+        return self.pretrain.enabled and any(part.source == "test" for part in self.pretrain.pool)
 
     @model_validator(mode="after")
     def _begins_once(self) -> VisDecConfig:
-        before = self.pretrain.start or "always" in (self.pretrain.when, self.guide.when)
-        if self.adapt.start and before:
+        before = self.pretrain.start or (self.pretrain.enabled or self.guide.enabled)
+        if self.finetune.start and before:
             raise ValueError(
-                "adapt.start has an encoder of its own, so nothing is trained before; set "
-                "visdec.pretrain.when=never and visdec.guide.when=never, without pretrain.start"
+                "finetune.start has an encoder of its own, so nothing is trained before; set "
+                "visdec.pretrain.enabled=false and visdec.guide.enabled=false, and leave "
+                "pretrain.start out"
             )
         return self
 
     @model_validator(mode="after")
     def _of_one_subject(self) -> VisDecConfig:
-        if self.encoder.embedding == "own" and self.pretrain.when == "always":
+        if self.encoder.embedding == "own" and self.pretrain.enabled:
             strange = [p.source for p in self.pretrain.pool if p.source in ("hcp", "dataset")]
             if strange:
                 raise ValueError(
@@ -217,7 +226,7 @@ class VisDecConfig(_Part):
 
 
 PAPER: dict[str, Any] = {
-    "when": "always",
+    "enabled": True,
     "model": "model.ckpt",
     "pretrain": {
         "pool": ["own"],
@@ -243,7 +252,7 @@ PAPER: dict[str, Any] = {
             "precision": "16",
         },
     },
-    "adapt": {
+    "finetune": {
         "loss": {"drop_condition": 0.0, "tokens": 77, "begin": "random"},
         "training": {
             "steps": 105_000,
@@ -261,7 +270,7 @@ PAPER: dict[str, Any] = {
 """Settings of the paper and its documented command (140, 60 and 700 epochs)."""
 
 MINI: dict[str, Any] = {
-    "when": "always",
+    "enabled": True,
     "encoder": {
         "patch": 32,
         "dim": 128,
@@ -293,7 +302,7 @@ MINI: dict[str, Any] = {
             "validate_every": 50,
         },
     },
-    "adapt": {
+    "finetune": {
         "loss": {"align": 1.0, "latent": 1.0},
         "augmentation": {"noise": 0.2, "drop": 0.1},
         "training": {

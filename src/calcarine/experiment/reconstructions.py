@@ -16,13 +16,13 @@ from calcarine.brain import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError
-from calcarine.experiment import run_visdec as visdec
 from calcarine.experiment.run_directory import readable
+from calcarine.experiment.visdec_training import METHOD, load_conditioning, sampling_options
 from calcarine.files import atomic_write, read_json
 from calcarine.stimuli.image_files import read_picture
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.folders import ImageFolder
+    from calcarine.evaluation.inputs.folders import ImageFolder
     from calcarine.experiment.workspace import Workspace
 
 CHOSEN = "z_c, chosen by the brain"
@@ -30,14 +30,14 @@ EMPTY_TEXT = "z, empty text"
 FOLDERS = {
     "z": "z",
     "c": "c",
-    "z_c": "zc",
+    "z_c": "z_c",
     "direct ridge": "direct",
-    visdec.METHOD: "visdec",
-    CHOSEN: "zc_chosen",
+    METHOD: "visdec",
+    CHOSEN: "z_c_chosen",
     EMPTY_TEXT: "z_empty_text",
     "ceiling z": "ceiling_z",
     "ceiling c": "ceiling_c",
-    "ceiling z_c": "ceiling_zc",
+    "ceiling z_c": "ceiling_z_c",
 }
 # Pictures that are made together, so that an interrupted run repeats whole groups and ends with
 # the very same pictures as an uninterrupted one.
@@ -87,7 +87,7 @@ def make_pictures(work: Workspace) -> None:
         for group in job.groups()
         for row, sample in group
     ]
-    if work.config.generation.candidates and work.config.ridge.when == "always":
+    if work.config.generation.candidates and work.config.ridge.enabled:
         entries += _choose(work, root)
     index = pd.DataFrame(entries, columns=["id", "method", "sample", "fold"])
     index["file"] = [
@@ -110,7 +110,7 @@ def finished_pictures(work: Workspace) -> ImageFolder:
     CalcarineError
         If the index of pictures is damaged, or names other stimuli than those of the test.
     """
-    from calcarine.evaluation.protocols.folders import open_run
+    from calcarine.evaluation.inputs.folders import open_run
 
     found = open_run(work.run.path, None, None)
     wanted = {stimulus for split in work.splits for stimulus in split.test}
@@ -155,7 +155,6 @@ def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
     """What ``fit`` predicted for the test stimuli of one fold."""
     from safetensors.numpy import load_file
 
-    work.run.require("fit", work.keys["fit"])
     file = work.run.decoder / split.name / "predictions.safetensors"
     with readable(file, "fit"):
         return dict(load_file(file))
@@ -164,24 +163,24 @@ def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
 def _jobs(work: Workspace, split: Split) -> list[_Job]:
     predicted = predictions(work, split)
     jobs = []
-    if work.config.ridge.when == "always":
+    if work.config.ridge.enabled:
         jobs += _latent_jobs(work, split, predicted)
     if "direct" in predicted:
         jobs.append(
             _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
         )
-    if work.phase_on("adapt"):
+    if work.config.visdec.runs("finetune"):
         jobs.append(_conditioned_job(work, split))
     return jobs
 
 
 def _conditioned_job(work: Workspace, split: Split) -> _Job:
     """Vis-Dec: generation under the condition of the test responses."""
-    trained, options = visdec.conditioning(work, split), visdec.sampling(work)
+    trained, options = load_conditioning(work, split), sampling_options(work)
     responses = work.dataset.test(split, work.config.visdec.roi).data
-    samples = work.config.visdec.adapt.samples
+    samples = work.config.visdec.finetune.samples
     return _Job(
-        visdec.METHOD,
+        METHOD,
         split.name,
         split.test,
         samples,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +18,7 @@ import yaml
 from calcarine import __version__
 from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.written_files import WrittenFiles
+from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.files import (
     explain_full_disk,
     is_partial_file,
@@ -28,22 +27,6 @@ from calcarine.files import (
     write_text,
 )
 from calcarine.files.locks import LOCK_NAME, folder_lock
-
-_OUTPUTS = {
-    "features": (),
-    "encode": ("encoding", "encoding.html"),
-    "fit": ("decoder",),
-    # Trainings lie in folders named by what they are; a changed setting loses none.
-    "pretrain": (),
-    "guide": (),
-    "adapt": (),
-    "reconstruct": ("reconstructions",),
-    "evaluate": ("metrics", "bottleneck/curve.json"),
-    "audit": ("audit.html", "audit.json"),
-    "report": ("figures", "report.html"),
-}
-# Goes with it even where it is left out from now on; the report would show what old scores gave.
-_WITH = {"evaluate": ("audit",)}
 
 
 class RunDirectory:
@@ -109,27 +92,43 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics"
 
-    def begin(self, stage: str, key: str) -> bool:
-        """Whether ``stage`` still has work to do; what a changed setting made stale is removed."""
+    def begin(self, stage: str, key: str, stale: Mapping[str, Sequence[str]] | None = None) -> bool:
+        """Begin or resume a stage.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the stage.
+        key : str
+            What the stage depends on; see :mod:`calcarine.experiment.keys`.
+        stale : mapping of str to sequence of str, optional
+            Stages, and the files and folders of each, that are removed when the key has changed.
+
+        Returns
+        -------
+        bool
+            Whether the stage has work to do.
+        """
         state = self._state(stage)
         if state.get("key") == key:
             return not state.get("done", False)
-        for stale in (stage, *_WITH.get(stage, ())):
-            self._remove(stale)
+        for name, outputs in {stage: (), **(stale or {})}.items():
+            self._remove(name, outputs)
         marker = self._marker(stage)
         marker.parent.mkdir(exist_ok=True)
         write_text(marker, json.dumps({"key": key, "done": False}))
         return True
 
-    def _remove(self, stage: str) -> None:
+    def _remove(self, stage: str, outputs: Sequence[str]) -> None:
         """Forget a stage and delete what it wrote."""
         # The marker first: half-removed outputs must not look whole.
-        self._marker(stage).unlink(missing_ok=True)
+        marker = self._marker(stage)
+        marker.unlink(missing_ok=True)
         times = self.manifest().get("times", {})
         if times.pop(stage, None) is not None:
             self.update_manifest(times=times)
-        self._marker(stage).with_suffix(".made").unlink(missing_ok=True)
-        for name in _OUTPUTS[stage]:
+        marker.with_suffix(".made").unlink(missing_ok=True)
+        for name in outputs:
             target = self.path / name
             if target.is_dir():
                 shutil.rmtree(target)
@@ -291,12 +290,6 @@ def _refuse_another(path: Path, old: Experiment, new: Experiment) -> None:
                 f"{path} belongs to another experiment ({what} '{before}', not '{now}'); "
                 "give another output folder."
             )
-
-
-def content_key(*parts: Any) -> str:
-    """Hash of anything that JSON can hold."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def environment() -> dict[str, Any]:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.evaluation import baselines
-from calcarine.evaluation.protocols import ScoreSettings, find_protocol
-from calcarine.evaluation.protocols import score_pictures as score
-from calcarine.evaluation.protocols.image_stacks import ImageStack, from_array
-from calcarine.evaluation.protocols.network_features import missing_weights
-from calcarine.evaluation.scores import OUR_PROTOCOL, write_evaluation
+from calcarine.evaluation.inputs.image_stacks import ImageStack, from_array
+from calcarine.evaluation.networks.feature_networks import missing_weights
+from calcarine.evaluation.protocols import find_protocol
+from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL, write_evaluation
+from calcarine.evaluation.scoring.score import score_pictures as score
+from calcarine.evaluation.scoring.settings import ScoreSettings
 from calcarine.experiment.reconstructions import finished_pictures, predictions
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ def missing_networks(experiment: Experiment, out: Path) -> str | None:
     protocols = [find_protocol(name)() for name in config.protocols]
     # Ours is scored in every run by what there is; only what was asked for is missed.
     used = {
-        wanted[0]: protocol.name
+        feature[0]: protocol.name
         for protocol in protocols
-        if protocol.name != OUR_PROTOCOL
+        if protocol.name != DEFAULT_PROTOCOL
         for metric in protocol.metrics()
-        for wanted in metric.wanted()
-        if wanted[0] not in (None, "judge")
+        for feature in metric.required_features()
+        if feature[0] not in (None, "judge")
     }
     if not used:
         return None

@@ -20,7 +20,7 @@ from calcarine.files.locks import folder_lock
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calcarine.experiment.progress_bars import Progress
+    from calcarine.experiment.progress import Progress
 
 __all__ = ["HEADINGS", "SeedsTable", "run_seeds"]
 
@@ -78,14 +78,14 @@ def run_seeds(
         images and samples.
     """
     from calcarine.experiment.config import load_experiment
-    from calcarine.experiment.progress_bars import Progress as Silent
-    from calcarine.experiment.stages import run_experiment
+    from calcarine.experiment.progress import Progress as Silent
+    from calcarine.experiment.runner import run_experiment
 
     if seeds < 2:
         raise CalcarineError(f"{seeds} seeds have no spread; choose 2 or more.")
     progress = progress or Silent()
     # Encoding asks another question, and its answer does not depend on pictures.
-    chosen = [*settings, "encoding.when=never"]
+    chosen = [*settings, "encoding.enabled=false"]
     first = load_experiment(preset, file, chosen, **dataset).generation.seed
     tables: dict[int, pd.DataFrame] = {}
     simulated = False
@@ -132,7 +132,7 @@ def _link(source: str, target: str) -> None:
 def _scores_of(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
-    from calcarine.evaluation.scores import read_summary
+    from calcarine.evaluation.results.evaluation import read_summary
 
     rows = [row for row in read_summary(folder) if row["role"] == "method"]
     return pd.DataFrame(rows)[["method", "protocol", "metric", "value"]]

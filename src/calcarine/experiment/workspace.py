@@ -15,20 +15,18 @@ from calcarine import datasets
 from calcarine.brain import BrainDataset, Split
 from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
-from calcarine.diffusion.samplers import check_steps
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.judges import judge_digest
+from calcarine.evaluation.networks.judges import judge_digest
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.progress_bars import Progress
-from calcarine.experiment.raw_sessions import without_session_scaling
-from calcarine.experiment.run_directory import RunDirectory, content_key
+from calcarine.experiment.digests import Digests, digest_content, file_sizes
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.session_scaling import without_session_scaling
 from calcarine.features import FeatureStore, LatentSettings
-from calcarine.features.latents import without_category
+from calcarine.features.latents import source_digests, without_category
 from calcarine.splits.split_files import find_split
 
 _Model = TypeVar("_Model", bound=ConditionalDiffusion)
-_SEARCH_USES = ("model", "seed", "through_image", "guidance_rescale")
-_Z_C_SETTINGS = ("strength", "guidance", "guidance_rescale", "steps", "seed")
 
 
 class Workspace:
@@ -56,7 +54,7 @@ class Workspace:
         config = self.config.dataset
         self.progress.say(f"Reading the data set {config.name}")
         data = Path(config.data) if config.data else None
-        found = datasets.load(config.name, data, config.subject, **config.options)
+        found = datasets.load_dataset(config.name, data, config.subject, **config.options)
         return found if config.zscore_sessions else without_session_scaling(found)
 
     @cached_property
@@ -221,171 +219,54 @@ class Workspace:
     @cached_property
     def generator_contexts(self) -> NDArray[np.float32]:
         """Contexts of the text of all stimuli, of a generator that has text."""
-        assert isinstance(self.generator, LatentDiffusion)  # visdec.made_of has looked
+        assert isinstance(self.generator, LatentDiffusion)  # the stage has checked it
         with self.progress.track("Contexts", len(self.dataset.stimuli)) as advance:
             return self.generator_recipe.c(
                 self.store, self.generator, self.dataset.stimuli, advance
             )
 
-    def phase_on(self, name: str) -> bool:
-        """Whether a phase of Vis-Dec is part of the run."""
-        config = self.config.visdec
-        if config.when == "never":
-            return False
-        return name == "adapt" or getattr(config, name).when == "always"
-
-    def phase(self, name: str, split: Split) -> Path:
-        """Folder in which a phase is trained for a split, named by what is trained."""
-        key = self.training_keys[name]
-        training = getattr(self.config.visdec, name).training
-        if self.trained is not None and "steps" not in training.identity:
-            # In one run more steps go on from fewer; of several runs each keeps its own.
-            key = content_key(key, training.steps)
-        return (self.trained or self.run.networks) / f"{name}-{key[:12]}" / split.name
+    # -- digests
 
     @cached_property
-    def training_keys(self) -> dict[str, str]:
-        """What a training of each phase is.
-
-        Unlike the key of its stage it leaves out a number of steps that may be raised later.
-        """
-        return {name: key for name, (_, key) in self._phase_keys.items()}
-
-    @property
-    def searches(self) -> bool:
-        """Whether strength and guidance are chosen inside the training data."""
-        if self.config.ridge.when == "never":
-            return False
-        search = self.config.generation.search
-        enough = min(len(split.train) for split in self.splits) >= 2 * search.n_stimuli
-        searches = enough and len(self.splits) > 1
-        if search.when != "auto":
-            searches = search.when == "always"
-        if searches:
-            for steps in (search.steps, self.config.generation.steps):
-                for strength in search.strengths:
-                    check_steps(steps, strength, "generation.search.strengths")
-        return searches
-
-    @property
-    def needs_text_model(self) -> bool:
-        """Whether z and c of the stimuli are made; Vis-Dec alone does not need them."""
-        config = self.config
-        return "always" in (config.ridge.when, config.encoding.when)
+    def latents_digest(self) -> list[Any]:
+        """The diffusion model, and how z and c of the stimuli are made with it."""
+        return [self.model.digest, self.recipe.provenance(self.dataset.stimuli)]
 
     @cached_property
-    def _phase_keys(self) -> dict[str, tuple[str, str]]:
-        """Keys of stage and training of the phases that are on; each holds those before."""
-        from calcarine.experiment.run_visdec import made_of
-
-        config, keys = self.config.visdec, {}
-        splits = [split.digest() for split in self.splits]
-        before = content_key(
-            self.dataset.digest(), splits, config.roi, config.validation, config.seed
-        )
-        before = content_key(before, _without_later(config.encoder.model_dump()))
-        for name in ("pretrain", "guide", "adapt"):
-            if self.phase_on(name):
-                part = getattr(config, name)
-                own = part.model_dump(mode="json", exclude={"training", "when", *_SAMPLING})
-                own = _without_later(own)
-                parts = (name, before, own, part.training.identity, made_of(self, name))
-                before = content_key(*parts, part.training.steps)
-                keys[name] = before, content_key(*parts)
-        return keys
-
-    # A stage's key holds its settings and the key of the stage before.
-
-    @cached_property
-    def _features_key(self) -> str:
-        made_of = self.recipe.provenance(self.dataset.stimuli)
-        return content_key("features", self.dataset.digest(), self.model.digest, made_of)
-
-    @cached_property
-    def encode_key(self) -> str:
-        """Key of the encoding stage, which may be asked of a run that has no use of z and c."""
-        generation = self.config.generation.model_dump(mode="json")
-        return content_key(
-            "encode",
-            self._features_key,
-            _without_later(self.config.encoding.model_dump(mode="json", exclude={"when"})),
-            {k: generation[k] for k in _Z_C_SETTINGS},
-            [split.digest() for split in self.splits],
-            self.config.evaluation.seed,
+    def digests(self) -> Digests:
+        """Content of all that the settings refer to, for the keys of the stages."""
+        config, judge = self.config, self.dataset.judge
+        regions = self.roi  # mistakes in the data before the slow model
+        visdec, finetune = config.visdec, config.visdec.finetune
+        aligned = visdec.enabled and finetune.aligned
+        return Digests(
+            dataset=self.dataset.digest(),
+            splits=tuple(split.digest() for split in self.splits),
+            n_train=tuple(len(split.train) for split in self.splits),
+            regions=regions,
+            latents=self.latents_digest if config.makes_latents else None,
+            generator=self.generator.digest if visdec.enabled else None,
+            texts=source_digests(self.dataset.stimuli, text=config.features.text)
+            if aligned
+            else {},
+            contents=self._contents(),
+            judge=judge_digest(judge) if judge else None,
+            metric_weights=file_sizes(config.evaluation.weights),
         )
 
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        config, generation = self.config, self.config.generation.model_dump(mode="json")
-        generation.pop("batch_size")
-        if not generation["z_empty_text"]:  # came later; older runs keep their keys
-            generation.pop("z_empty_text")
-        search = generation.pop("search")
-        if len({stimulus for split in self.splits for stimulus in split.test}) < 2:
-            raise CalcarineError(
-                "There are fewer than two test stimuli, too few to score; use more test stimuli "
-                "or more folds (dataset.folds)."
-            )
-        data, roi = self.dataset.digest(), self.roi  # mistakes in the data before the slow model
-        features = self._features_key if self.needs_text_model else content_key("features", data)
-        splits = [split.digest() for split in self.splits]
-        fit = content_key(
-            "fit",
-            features,
-            roi,
-            config.ridge.model_dump(),
-            splits,
-            (search, {k: generation[k] for k in _SEARCH_USES}) if self.searches else None,
-            config.evaluation.direct_ridge,
-        )
-        evaluation = config.evaluation.model_dump(mode="json", exclude={"audit"})
-        parts = {"ceilings": evaluation.pop("ceilings"), "n": evaluation.pop("ceiling_samples")}
-        phases = {name: key for name, (key, _) in self._phase_keys.items()}
-        made = (fit, generation, parts, *([phases["adapt"], _sampling(config)] if phases else []))
-        reconstruct = content_key("reconstruct", *made)
-        judge = self.dataset.judge
-        evaluate = content_key(
-            "evaluate",
-            reconstruct,
-            evaluation,
-            judge_digest(judge) if judge else None,
-            *_weights_there(config.evaluation.weights),
-        )
-        return {
-            "features": features,
-            **({"encode": self.encode_key} if config.encoding.when == "always" else {}),
-            "fit": fit,
-            **phases,
-            "reconstruct": reconstruct,
-            "evaluate": evaluate,
-            **({"audit": content_key("audit", evaluate)} if config.evaluation.audit else {}),
-            "report": content_key("report", evaluate, config.evaluation.audit),
+    def _contents(self) -> dict[str, Any]:
+        """Content of files and folders that the settings of enabled phases name."""
+        visdec = self.config.visdec
+        if not visdec.enabled:
+            return {}
+        named = {
+            name: Path(name) for name in (visdec.pretrain.start, visdec.finetune.start) if name
         }
+        if visdec.runs("pretrain"):
+            named |= {part.data: Path(part.data) for part in visdec.pretrain.pool if part.data}
+        if visdec.runs("guide"):
+            from calcarine.visdec.image_autoencoder import MINI
 
-
-def _weights_there(folder: str | None) -> list[tuple[str, int]]:
-    """Names and sizes of weights, so that those that were missing are used once they are there."""
-    if folder is None:
-        return []
-    place = Path(folder)
-    found = (file for file in place.rglob("*") if file.is_file())
-    return sorted((str(file.relative_to(place)), file.stat().st_size) for file in found)
-
-
-_SAMPLING = {"strength", "guidance", "sampler", "steps", "samples"}
-
-
-def _sampling(config: Experiment) -> dict[str, Any]:
-    return _without_later(config.visdec.adapt.model_dump(include=_SAMPLING))
-
-
-_LATER = {"train": "means", "embedding": "shared", "align": 0.0, "latent": 0.0, "strength": 1.0}
-
-
-def _without_later(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without settings that came later and change nothing, so that older trainings go on."""
-    return {
-        key: _without_later(value) if isinstance(value, dict) else value
-        for key, value in settings.items()
-        if key not in _LATER or value != _LATER[key]
-    }
+            source = visdec.guide.image_autoencoder
+            named[source] = MINI if source == "mini" else Path(source)
+        return {name: digest_content(place) for name, place in named.items()}

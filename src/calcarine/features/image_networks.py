@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.checkpoints.network_weights import MissingWeightsError, WeightsFile, WeightsStore
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints.network_weights import WeightsFile, WeightsStore
+from calcarine.errors import CalcarineError, MissingWeightsError
 
 __all__ = ["ImageNetwork", "load_network", "network_layer", "run_hooked"]
 

@@ -4,8 +4,8 @@
 ``z``                    latent of the picture (posterior mode)
 ``c``                    mean text state of the captions
 ``labels``               which categories the picture shows, 0 or 1 for each
-``zc@0.6``               z noised to strength 0.6 and denoised under c
-``zc@0.8:early``         the same on the way: after the step in the middle of the
+``z_c@0.6``               z noised to strength 0.6 and denoised under c
+``z_c@0.8:early``         the same on the way: after the step in the middle of the
                          early, middle or late third; ``:step7`` after step 7
 ``unet:mid_block@0.8:late``  output of a block of the U-Net during such a step
 ``net:alexnet:features.5``   layer of an image network of torchvision
@@ -34,7 +34,7 @@ from calcarine.stimuli import StimulusSet
 __all__ = ["SpaceName", "extract_spaces"]
 
 _ON_THE_WAY = re.compile(
-    r"(?:zc|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
+    r"(?:z_c|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
 )
 _NETWORK = re.compile(r"net:(?P<network>\w+):(?P<layer>[\w.]+)")
 _PLAIN = ("z", "c", "labels")
@@ -86,7 +86,7 @@ class SpaceName:
             strength = -1.0
         if not found or not 0 < strength <= 1 or (found["block"] and not found["when"]):
             raise CalcarineError(
-                f"There is no feature space {name}; write z, c, labels, zc@0.6, zc@0.8:early, "
+                f"There is no feature space {name}; write z, c, labels, z_c@0.6, z_c@0.8:early, "
                 "unet:mid_block@0.8:late or net:alexnet:features.5, with a strength above 0 and at "
                 "most 1."
             )

@@ -32,10 +32,10 @@ def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
     page, json : Path
     """
     content = audit.content()
-    for check, found in zip(content["checks"], audit.findings.values(), strict=True):
+    for check, result in zip(content["checks"], audit.findings.values(), strict=True):
         check["pictures"] = [
             [(data_uri(_png(shown.picture)), shown.caption) for shown in row]
-            for row in found.pictures
+            for row in result.pictures
         ]
         check["numbers"] = [(key, _plain(value)) for key, value in check["numbers"].items()]
     page = (
@@ -44,9 +44,9 @@ def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
         .render(audit=content, classes=VERDICT_CLASSES, failed=audit.failed, pixels=PIXELS)
     )
     write_text(path, page)
-    beside = path.with_suffix(".json")
-    audit.write(beside)
-    return path, beside
+    json_path = path.with_suffix(".json")
+    audit.write(json_path)
+    return path, json_path
 
 
 def _png(picture: NDArray[Any]) -> bytes:

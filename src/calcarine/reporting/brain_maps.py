@@ -46,7 +46,7 @@ def on_surface(
 
     NaN where there is none; of categories that are as frequent, the first.
     """
-    found = {}
+    result = {}
     for hemisphere in HEMISPHERES:
         size = len(_mesh("sphere", hemisphere)[0])
         inside = (voxels["hemisphere"] == hemisphere).to_numpy() & np.isfinite(values)
@@ -55,12 +55,12 @@ def on_surface(
             number = values[inside].astype(np.int64)
             votes = np.zeros((size, number.max(initial=0) + 1))
             np.add.at(votes, (vertex, number), 1)
-            found[hemisphere] = np.where(votes.any(1), votes.argmax(1), np.nan)
+            result[hemisphere] = np.where(votes.any(1), votes.argmax(1), np.nan)
             continue
         count = np.bincount(vertex, minlength=size)
         total = np.bincount(vertex, weights=values[inside], minlength=size)
-        found[hemisphere] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return found
+        result[hemisphere] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return result
 
 
 def save_surface(
@@ -96,8 +96,8 @@ def save_surface(
             meta={"Name": name, "AnatomicalStructurePrimary": side},
         )
         path = folder / f"{name}-{hemisphere}.func.gii"
-        with atomic_write(path) as aside:
-            aside.write_bytes(nib.gifti.GiftiImage(darrays=[array]).to_bytes())
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(nib.gifti.GiftiImage(darrays=[array]).to_bytes())
         files.append(path)
     return files
 
@@ -130,10 +130,10 @@ def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[A
     volume = np.full(grid.max(0) + 1, np.nan, dtype=np.float32)
     volume[tuple(grid.T)] = np.asarray(values, dtype=np.float32)
     path = folder / f"{name}.nii.gz"
-    with atomic_write(path) as aside:
+    with atomic_write(path) as temporary:
         # nibabel tells the format by the name.
         image = nib.Nifti1Image(volume, affine)
-        aside.write_bytes(_gzipped(image.to_bytes()))
+        temporary.write_bytes(_gzipped(image.to_bytes()))
     return path
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.scores import leading_protocol
+from calcarine.evaluation.results.evaluation import main_protocol
 from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
 from calcarine.reporting.score_tables import HEADLINES, number
@@ -31,12 +31,12 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         return []
     try:
         records = read_json(file)
-        leading = leading_protocol(row["protocol"] for row in records)
+        leading = main_protocol(row["protocol"] for row in records)
         own = [r for r in records if r["protocol"] == leading]
         shown = _metrics(own)
-        found = [r for r in own if r["metric"] in shown]
-        curve_rows(found)  # so that what is no number is refused here
-        return found
+        result = [r for r in own if r["metric"] in shown]
+        curve_rows(result)  # so that what is no number is refused here
+        return result
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CalcarineError(
             f"{file} cannot be read; make it again with `calcarine bottleneck {run}`."

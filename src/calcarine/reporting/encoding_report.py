@@ -137,16 +137,16 @@ def build_encoding_report(run: Path) -> Path:
 
 def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
     """Draw the region figures, one for each question that was asked."""
-    found = {}
+    result = {}
     if not record.regions.empty:
         for question, table in record.regions.groupby("question", sort=False):
             name = str(question).replace(", ", "-")
-            found[name] = _bars(table, f"{question}: mean r over voxels", record.simulated)
+            result[name] = _bars(table, f"{question}: mean r over voxels", record.simulated)
     for question, table in (
         record.unique.groupby("question", sort=False) if len(record.unique) else ()
     ):
-        found[str(question)] = _lines(table, f"{question}: unique r2", record.simulated)
-    return found
+        result[str(question)] = _lines(table, f"{question}: unique r2", record.simulated)
+    return result
 
 
 def _bars(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
@@ -192,7 +192,7 @@ def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
             )
         axes.set_title(f"{region} ({int(part['voxels'].iloc[0])})", fontsize=9)
         axes.axhline(0, color="#1c2733", lw=0.8, ls="--")
-        names = [pair.split(" + ")[1].removeprefix("zc@").split(":")[-1] for pair in pairs]
+        names = [pair.split(" + ")[1].removeprefix("z_c@").split(":")[-1] for pair in pairs]
         axes.set_xticks(range(len(pairs)), names, fontsize=8)
     panels.flat[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
@@ -256,14 +256,14 @@ def _map_figure(record: EncodingRecord, name: str, values: Any) -> Figure:
 
 def _sentences(record: EncodingRecord) -> list[str]:
     facts = record.summary["facts"]
-    said = [
+    sentences = [
         f"{facts['voxels']:,} voxels, {facts['test_stimuli']} test stimuli; false discovery rate "
         f"at most {facts['rate']:.0%} over voxels, one-sided p from the {facts['null']} null of r."
     ]
     ends = {name: share for name, share in facts.get("at_edge", {}).items() if share > _EDGE_SHARE}
     if ends:
         space, share = max(ends.items(), key=lambda item: item[1])
-        said.append(
+        sentences.append(
             f"Of the voxels that {space} predicts, {share:.0%} chose the smallest or the largest "
             f"penalty ({len(ends)} such spaces); a wider grid may predict better "
             "(encoding.alpha_min, encoding.alpha_max)."
@@ -276,12 +276,12 @@ def _sentences(record: EncodingRecord) -> list[str]:
             second = part.sort_values("r", ascending=False).iloc[1]
             clear = best["low"] > second["high"]
             verb = "wins" if clear else "is ahead, within the intervals,"
-            said.append(
+            sentences.append(
                 f"{region}: {best['space']} {verb} with mean r {best['r']:.3f} "
                 f"[{best['low']:.3f}, {best['high']:.3f}], then {second['space']} with "
                 f"{second['r']:.3f} [{second['low']:.3f}, {second['high']:.3f}]."
             )
-    return said
+    return sentences
 
 
 def _tables(record: EncodingRecord) -> dict[str, list[dict[str, Any]]]:

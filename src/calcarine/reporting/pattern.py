@@ -25,14 +25,14 @@ METHODS = ("z", "c", "z_c")
 N_BOOT = 2000
 _SEED = 2023
 # (level, expected winner, expected loser)
-_CLAIMS = {
+_EXPECTED = {
     "look": (("z", "c"), ("z_c", "c")),
     "meaning": (("c", "z"), ("z_c", "z")),
 }
 
 
 @dataclass(frozen=True)
-class Claim:
+class PairedComparison:
     """One paired comparison on one metric; positive differences favour `better`."""
 
     better: str
@@ -44,7 +44,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Reading:
+class MetricPattern:
     """z, c and z_c on one metric."""
 
     level: str
@@ -53,7 +53,7 @@ class Reading:
     means: dict[str, float]
     best: str
     clear: bool
-    claims: tuple[Claim, ...]
+    comparisons: tuple[PairedComparison, ...]
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ class Pattern:
     """The whole reading: one verdict a level, and all comparisons behind it."""
 
     verdicts: dict[str, str]
-    readings: tuple[Reading, ...]
+    readings: tuple[MetricPattern, ...]
 
     @property
     def verdict(self) -> str:
         """The verdict over both levels; undecided when a level was not measured."""
-        found = list(self.verdicts.values())
-        if set(self.verdicts) != set(_CLAIMS) and NOT_AS_PAPER not in found:
+        result = list(self.verdicts.values())
+        if set(self.verdicts) != set(_EXPECTED) and NOT_AS_PAPER not in result:
             return UNDECIDED
-        return _combine(found)
+        return _combine(result)
 
 
 def level(metric: str) -> str | None:
@@ -135,11 +135,11 @@ def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
     if not readings:
         return None
     verdicts = {
-        name: _combine([c.verdict for r in readings if r.level == name for c in r.claims])
-        for name in _CLAIMS
+        name: _combine([c.verdict for r in readings if r.level == name for c in r.comparisons])
+        for name in _EXPECTED
         if any(reading.level == name for reading in readings)
     }
-    readings.sort(key=lambda reading: list(_CLAIMS).index(reading.level))
+    readings.sort(key=lambda reading: list(_EXPECTED).index(reading.level))
     return Pattern(verdicts, tuple(readings))
 
 
@@ -152,21 +152,21 @@ def _table(per_image: pd.DataFrame, metric: str) -> pd.DataFrame | None:
     return table if len(table) > 1 else None
 
 
-def _read_metric(where: str, metric: str, table: pd.DataFrame) -> Reading:
+def _read_metric(where: str, metric: str, table: pd.DataFrame) -> MetricPattern:
     sign = -1 if lower_is_better(metric) else 1
     means = {name: float(table[name].mean()) for name in METHODS}
     ranked = sorted(METHODS, key=lambda name: -sign * means[name])
     values = {name: sign * table[name].to_numpy(dtype=float) for name in METHODS}
     low, _ = paired_interval(values[ranked[0]] - values[ranked[1]])
-    claims = tuple(_claim(better, worse, values) for better, worse in _CLAIMS[where])
-    return Reading(where, metric, len(table), means, ranked[0], low > 0, claims)
+    comparisons = tuple(_compare(better, worse, values) for better, worse in _EXPECTED[where])
+    return MetricPattern(where, metric, len(table), means, ranked[0], low > 0, comparisons)
 
 
-def _claim(better: str, worse: str, values: dict[str, NDArray[np.float64]]) -> Claim:
+def _compare(better: str, worse: str, values: dict[str, NDArray[np.float64]]) -> PairedComparison:
     difference = values[better] - values[worse]
     low, high = paired_interval(difference)
     verdict = AS_PAPER if low > 0 else NOT_AS_PAPER if high < 0 else UNDECIDED
-    return Claim(better, worse, float(difference.mean()), low, high, verdict)
+    return PairedComparison(better, worse, float(difference.mean()), low, high, verdict)
 
 
 def _combine(verdicts: list[str]) -> str:

@@ -269,7 +269,7 @@ def _duration(seconds: float) -> str:
 
 def _limits(record: RunRecord) -> list[str]:
     person = _mapping(record.manifest, "dataset").get("subject") or "one person"
-    said = [
+    sentences = [
         f"These figures rest on {len(record.ids)} pictures and one person ({person}). The "
         "intervals tell how they would vary over other pictures, not over other people.",
         "Every p is corrected for the number of metrics of its protocol (Holm), not for the number "
@@ -280,12 +280,12 @@ def _limits(record: RunRecord) -> list[str]:
         "protocols must not be compared.",
     ]
     if record.simulated:
-        said.insert(
+        sentences.insert(
             0,
             "The brain was simulated. The figures show that the method works on data built to "
             "its assumptions; they are no evidence about a human brain.",
         )
-    return said
+    return sentences
 
 
 def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
@@ -296,7 +296,7 @@ def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
 def _in_use(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings without those of parts that were left out."""
     return {
-        name: {"when": "never"} if isinstance(v, dict) and v.get("when") == "never" else v
+        name: {"enabled": False} if isinstance(v, dict) and v.get("enabled") is False else v
         for name, v in settings.items()
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.scores import of_leading_protocol
+from calcarine.evaluation.results.evaluation import select_main_protocol
 from calcarine.files import read_json
 from calcarine.files.parquet import read_parquet
 
@@ -27,7 +27,6 @@ METHOD_ORDER = (
 )
 # Folder names of reconstructions that differ from the method's name in the scores.
 _FOLDER_TO_METHOD = {
-    "zc": "z_c",
     "z_empty_text": "z, empty text",
     "direct": "direct ridge",
     "visdec": "vis-dec",
@@ -206,10 +205,10 @@ def read_audit(run: Path) -> dict[str, Any] | None:
         return None
 
     def reader(path: Path) -> dict[str, Any]:
-        found = read_json(path)
+        result = read_json(path)
         keys = ("title", "verdict", "finding")
-        checks = [{key: _text(check[key]) for key in keys} for check in found["checks"]]
-        return {"outcome": _text(found["outcome"]), "checks": checks}
+        checks = [{key: _text(check[key]) for key in keys} for check in result["checks"]]
+        return {"outcome": _text(result["outcome"]), "checks": checks}
 
     return dict(_read(file, "calcarine audit", run, reader))
 
@@ -275,7 +274,7 @@ def read_run(run: Path) -> RunRecord:
         settings=settings,
         manifest=manifest,
         scores=scores,
-        per_image=of_leading_protocol(per_image.assign(id=per_image["id"].astype(str))),
+        per_image=select_main_protocol(per_image.assign(id=per_image["id"].astype(str))),
         index=index.assign(
             id=index["id"].astype(str),
             method=index["method"].astype(str).replace(_FOLDER_TO_METHOD),
@@ -301,9 +300,9 @@ def _table(path: Path, **kinds: type) -> pd.DataFrame:
 
 
 def _check_columns(
-    frame: pd.DataFrame, path: Path, wanted: tuple[str, ...], command: str, run: Path
+    frame: pd.DataFrame, path: Path, required: tuple[str, ...], command: str, run: Path
 ) -> None:
-    missing = [name for name in wanted if name not in frame.columns]
+    missing = [name for name in required if name not in frame.columns]
     if missing or frame.empty:
         lack = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise CalcarineError(f"{path} {lack}; make it again with `{command} {run}`.")

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from calcarine.evaluation.inference import ALPHA
-from calcarine.evaluation.scores import OUR_PROTOCOL
+from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
+from calcarine.evaluation.statistics.significance import ALPHA
 from calcarine.reporting.run_records import Score, main_method, order_methods
 
 # Named before anything is scored, so that no figure is chosen for its value.
@@ -170,7 +170,7 @@ def arrange(scores: Iterable[Score]) -> list[Group]:
 def _place(group: Group) -> tuple[bool, str, int]:
     known = group.family in _ORDER
     place = _ORDER.index(group.family) if known else len(_ORDER)
-    return group.protocol != OUR_PROTOCOL, group.protocol, place
+    return group.protocol != DEFAULT_PROTOCOL, group.protocol, place
 
 
 def names_of_role(scores: Iterable[Score], role: str) -> list[str]:
@@ -182,7 +182,7 @@ def headlines(scores: list[Score]) -> list[Headline]:
     """Pick the four to six main figures of the leading method by a fixed list of metrics."""
     leading = main_method(names_of_role(scores, "method"))
     rows = [row for group in arrange(scores) for row in group.rows if leading in row.cells]
-    rows.sort(key=lambda row: row.protocol != OUR_PROTOCOL)
+    rows.sort(key=lambda row: row.protocol != DEFAULT_PROTOCOL)
     chosen: list[ScoreRow] = []
     for metric in HEADLINES:
         chosen += [row for row in rows if row.metric == metric and row not in chosen][:1]

@@ -17,7 +17,7 @@ from calcarine.brain.dataset import BrainDataset, make_responses
 from calcarine.brain.info import DatasetInfo, pick_subject
 from calcarine.brain.scaling import scale_sessions
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.simulation import tuning
 from calcarine.simulation.cortex import place_voxels
 from calcarine.stimuli import scenes
@@ -155,11 +155,11 @@ def _check_numbers(
     }
     for name, (value, lowest) in least.items():
         if value < lowest:
-            raise CalcarineError(f"Simulated data needs {name} of at least {lowest}, not {value}.")
+            raise SettingError(f"Simulated data needs {name} of at least {lowest}, not {value}.")
     if sum(voxels) == 0:
-        raise CalcarineError("Simulated data needs voxels; raise n_early, n_ventral or n_other.")
+        raise SettingError("Simulated data needs voxels; raise n_early, n_ventral or n_other.")
     if n_train * n_repeats < 2 * n_sessions:
-        raise CalcarineError(
+        raise SettingError(
             f"{n_train * n_repeats} training trials are too few for {n_sessions} sessions; "
             "raise n_train or lower n_sessions."
         )

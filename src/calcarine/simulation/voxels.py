@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.dataset import make_responses
 from calcarine.brain.scaling import scale_sessions
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.simulation.subject import noise_levels
 from calcarine.stimuli import StimulusSet
 
@@ -71,7 +71,7 @@ def simulate_voxels(
         columns = slice(at * n_voxels, (at + 1) * n_voxels)
         for name, share in mixture.items():
             if name not in scores:
-                raise CalcarineError(f"There is no feature space {name} to listen to.")
+                raise SettingError(f"There is no feature space {name} to listen to.")
             drive = scores[name] @ rng.normal(size=(scores[name].shape[1], n_voxels))
             drive -= drive[train].mean(0)
             signal[:, columns] += np.sqrt(share) * drive / drive[train].std(0)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import MissingFileError, SettingError, ShapeError
 from calcarine.stimuli._sources import (
     ArraySource,
     FolderSource,
@@ -136,7 +136,7 @@ class StimulusSet:
         for row, key in enumerate(chosen):
             found = self._source.semantic_map(key)
             if found is None:
-                raise CalcarineError(
+                raise SettingError(
                     f"Stimulus {key} has no semantic map; choose a data set that has them, "
                     "or add a column semantic_map to its table."
                 )
@@ -162,10 +162,10 @@ class StimulusSet:
         if ids is None:
             return self._ids
         if isinstance(ids, str):
-            raise CalcarineError(f"Give a list of stimulus ids, such as ['{ids}'], not one text.")
+            raise SettingError(f"Give a list of stimulus ids, such as ['{ids}'], not one text.")
         for key in ids:
             if key not in self._rows:
-                raise CalcarineError(
+                raise SettingError(
                     f"Stimulus {key} is not in this set of {len(self)} stimuli"
                     + (f", which begins with {self._ids[0]}." if self._ids else ".")
                 )
@@ -200,7 +200,7 @@ class StimulusSet:
         """
         pictures = np.asarray(images)
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-            raise CalcarineError(
+            raise ShapeError(
                 f"Stimulus images must be uint8 of shape (n, height, width, 3), "
                 f"not {pictures.dtype} of shape {pictures.shape}."
             )
@@ -209,7 +209,7 @@ class StimulusSet:
         _check_length("ids", len(names), count)
         maps = None if semantic_maps is None else np.asarray(semantic_maps)
         if maps is not None and (maps.dtype != np.uint8 or maps.shape != pictures.shape[:3]):
-            raise CalcarineError(
+            raise ShapeError(
                 f"Semantic maps must be uint8 of shape {pictures.shape[:3]}, "
                 f"not {maps.dtype} of shape {maps.shape}."
             )
@@ -250,7 +250,7 @@ class StimulusSet:
         """
         root = Path(folder)
         if not root.is_dir():
-            raise CalcarineError(f"The stimulus folder {root} does not exist; check the path.")
+            raise MissingFileError(f"The stimulus folder {root} does not exist; check the path.")
         path = Path(table)
         records = read_table(path if path.is_file() else root / path).to_dict("records")
         rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in records]
@@ -336,7 +336,7 @@ class StimulusSet:
         """
         places = [(seed, int(index)) for index in indices]
         if seed < 0 or size < 1 or any(index < 0 for _, index in places):
-            raise CalcarineError("Scenes need a seed and indices of at least 0 and a size above 0.")
+            raise SettingError("Scenes need a seed and indices of at least 0 and a size above 0.")
         ids = tuple(f"scene-{seed}-{index:05d}" for _, index in places)
         return cls(ids, SceneSource(dict(zip(ids, places, strict=True)), size), (size, size))
 
@@ -345,7 +345,7 @@ class StimulusSet:
         """Make one set of the stimuli of several sets of one size, in order."""
         sizes = {part.size for part in sets}
         if len(sizes) != 1:
-            raise CalcarineError(f"Only sets of one size can be joined, not {sorted(sizes)}.")
+            raise ShapeError(f"Only sets of one size can be joined, not {sorted(sizes)}.")
         ids = [key for part in sets for key in part.ids]
         _check_ids(tuple(ids))
         sources = {key: part._source for part in sets for key in part.ids}
@@ -355,14 +355,14 @@ class StimulusSet:
 def _check_ids(ids: tuple[str, ...]) -> None:
     for key, times in Counter(ids).items():
         if not key:
-            raise CalcarineError("A stimulus has an empty id; name every stimulus.")
+            raise SettingError("A stimulus has an empty id; name every stimulus.")
         if times > 1:
-            raise CalcarineError(f"Stimulus id {key} occurs {times} times; ids must be unique.")
+            raise SettingError(f"Stimulus id {key} occurs {times} times; ids must be unique.")
 
 
 def _check_length(what: str, found: int, wanted: int) -> None:
     if found != wanted:
-        raise CalcarineError(f"There are {found} {what} for {wanted} stimuli; give one each.")
+        raise ShapeError(f"There are {found} {what} for {wanted} stimuli; give one each.")
 
 
 def _texts(what: str, texts: Texts | None, count: int) -> list[tuple[str, ...]]:

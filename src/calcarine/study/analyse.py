@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.inference import holm, signed_rank_p
+from calcarine.evaluation.statistics.significance import holm, signed_rank_p
 from calcarine.study import agreement, preference
 from calcarine.study.answers import AnswerRow, read_answers
 from calcarine.study.design import CATCH, MAIN
@@ -156,7 +156,7 @@ def analyse_rows(
     begun = [entry for entry in trials if entry[1]]
     if not any(row.part == MAIN for row in rows):
         raise CalcarineError("The study holds no answers to analyse yet; send the links to raters.")
-    raters = [_judge(name, total, rows, settings) for name, _, total in begun]
+    raters = [_rater_result(name, total, rows, settings) for name, _, total in begun]
     kept = {rater.rater for rater in raters if not rater.excluded}
     if not kept:
         raise CalcarineError(
@@ -172,7 +172,7 @@ def analyse_rows(
     return StudyAnalysis(settings, raters, _corrected(results, settings.alpha), seed)
 
 
-def _judge(
+def _rater_result(
     name: str, total: int, rows: Sequence[AnswerRow], settings: StudySettings
 ) -> RaterResult:
     own = [row for row in rows if row.rater == name]

@@ -123,7 +123,7 @@ class BrainConditioning:
         if strength < 1 and start is None:
             raise CalcarineError(
                 "Sampling below strength 1 begins from a latent, and this conditioning tells none; "
-                "train it with adapt.loss.latent above 0, or set adapt.strength to 1."
+                "train it with finetune.loss.latent above 0, or set finetune.strength to 1."
             )
         batch_size = int(options.get("batch_size", 32))
         with restored_unet(model, tuple(self.unet_weights), time is not None):

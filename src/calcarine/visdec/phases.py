@@ -1,4 +1,4 @@
-"""Vis-Dec: contrast, attend, diffuse (Sun et al. 2023).
+"""Vis-Dec: pretrain, guide, finetune (Sun et al. 2023).
 
 Each phase is a function that trains in a folder, continues there when it is called again, and
 returns what the next one begins from.
@@ -92,7 +92,7 @@ class TrainingStimuli:
         return self.responses.data[rows]
 
 
-def contrast(
+def pretrain(
     folder: Path,
     train: PatchedVectors,
     validation: PatchedVectors,
@@ -127,7 +127,7 @@ def contrast(
     return task.autoencoder
 
 
-def attend(
+def guide(
     folder: Path,
     autoencoder: FMRIAutoencoder,
     image: ImageAutoencoder,
@@ -154,7 +154,7 @@ def attend(
     trials : {"one", "mean", "random"}
         See :class:`calcarine.visdec.pairs.StimulusVectors`.
     **options
-        As of :func:`contrast`.
+        As of :func:`pretrain`.
     """
     import torch
 
@@ -198,7 +198,7 @@ def _cut_decoder(autoencoder: FMRIAutoencoder, depth: int | None) -> None:
     autoencoder.config = replace(autoencoder.config, decoder_depth=depth)
 
 
-def diffuse(
+def finetune(
     folder: Path,
     autoencoder: FMRIAutoencoder | PublishedConditioner,
     model: ConditionalDiffusion,
@@ -229,7 +229,7 @@ def diffuse(
     contexts : callable, optional
         Gives contexts (n, tokens, width) of the text of stimuli, for ``config.align``.
     **options
-        As of :func:`contrast`.
+        As of :func:`pretrain`.
     """
     import torch
 
@@ -290,13 +290,13 @@ def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
     if not isinstance(model, LatentDiffusion):
         raise CalcarineError(
             f"The diffusion model {model.name} has no text, so conditions cannot be aligned with "
-            "it; set visdec.adapt.loss.align to 0."
+            "it; set visdec.finetune.loss.align to 0."
         )
     if tokens not in (None, model.context_shape[0]):
         raise CalcarineError(
             f"Conditions of {tokens} tokens cannot be aligned with text of "
-            f"{model.context_shape[0]}; leave visdec.adapt.loss.tokens out, or set "
-            "visdec.adapt.loss.align to 0."
+            f"{model.context_shape[0]}; leave visdec.finetune.loss.tokens out, or set "
+            "visdec.finetune.loss.align to 0."
         )
 
 
@@ -308,7 +308,7 @@ def _targets(
 
     if contexts is None:
         raise CalcarineError(
-            "There is no text to align conditions with; set adapt.loss.align to 0."
+            "There is no text to align conditions with; set finetune.loss.align to 0."
         )
     return torch.from_numpy(contexts(stimuli.train)), torch.from_numpy(contexts(stimuli.validation))
 
@@ -360,17 +360,17 @@ def _check_published(begin: PublishedConditioner, n_patches: int, config: Finetu
     if config.tokens not in (None, shape["tokens"]):
         raise CalcarineError(
             f"{path} makes {shape['tokens']} tokens and not the {config.tokens} of "
-            f"visdec.adapt.loss.tokens; set it to {shape['tokens']}."
+            f"visdec.finetune.loss.tokens; set it to {shape['tokens']}."
         )
     if config.latent:
         raise CalcarineError(
-            f"{path} tells no latent, as no published model does; set visdec.adapt.loss.latent to "
-            "0 and visdec.adapt.strength to 1."
+            f"{path} tells no latent, as no published model does; set visdec.finetune.loss.latent "
+            "to 0 and visdec.finetune.strength to 1."
         )
     if (shape["time_width"] is not None) != config.time_condition:
         has = "a" if shape["time_width"] else "no"
         raise CalcarineError(
-            f"{path} makes {has} time condition; set visdec.adapt.loss.time_condition="
+            f"{path} makes {has} time condition; set visdec.finetune.loss.time_condition="
             f"{'true' if shape['time_width'] else 'false'}."
         )
 

@@ -23,7 +23,7 @@ from calcarine.datasets.described.regions import read_rois, voxel_table
 from calcarine.datasets.described.split import make_splits
 from calcarine.datasets.described.trial_source import TrialSource
 from calcarine.datasets.prepare.engine import Recording, prepare
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["OwnSubject", "open_subject"]
@@ -96,7 +96,7 @@ class OwnSubject:
         try:
             store = prepare(self.recording, place)
         except OSError as error:
-            raise CalcarineError(
+            raise SettingError(
                 f"The prepared subject cannot be written to {place} ({error.strerror or error}); "
                 "say another folder with the option prepared."
             ) from error

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calcarine.datasets._small import planted
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.files import write_text
 from calcarine.simulation.linear_signal import draw_pictures
 
@@ -112,7 +112,7 @@ def write_masks(root: Path, masks: dict[str, NDArray[np.bool_]]) -> None:
 def write_own(root: Path, full_size: bool, seed: int, betas: str) -> None:
     """Raw files and the YAML that describes them."""
     if betas not in get_args(Betas):
-        raise CalcarineError(f"Simulated betas are {', '.join(get_args(Betas))}, not {betas!r}.")
+        raise SettingError(f"Simulated betas are {', '.join(get_args(Betas))}, not {betas!r}.")
     rng = np.random.default_rng(seed)
     design, masks = draw_design(rng, full_size), draw_volume(rng, full_size)
     count = int(masks["mask"].sum())

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.register import enter
+from calcarine.evaluation.registry import register_class
 
 if TYPE_CHECKING:
-    from calcarine.evaluation.protocols.metric import Metric
+    from calcarine.evaluation.metrics.metric import Metric
 
 
 class Protocol(ABC):
@@ -48,7 +48,7 @@ _P = TypeVar("_P", bound=type[Protocol])
 
 def register_protocol(protocol: _P) -> _P:
     """Class decorator that makes a protocol known under its name."""
-    enter(PROTOCOLS, "protocols", protocol.name, protocol)
+    register_class(PROTOCOLS, "protocols", protocol.name, protocol)
     return protocol
 
 
