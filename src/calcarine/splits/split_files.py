@@ -74,7 +74,7 @@ def save_splits(made: SplitWithPartners, folder: str | Path) -> list[Path]:
     Parameters
     ----------
     made
-        From one of the makers.
+        From a function of `calcarine.splits.split_rules`.
     folder
         Made when missing.
 
