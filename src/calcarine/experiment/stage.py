@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from calcarine.experiment.digests import Digests
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["Stage"]
+__all__ = ["PHASES", "Stage"]
+
+PHASES = ("pretrain", "guide", "finetune")
+"""The stages that train Vis-Dec, in their order."""
 
 
 def _nothing(work: Workspace) -> None:
