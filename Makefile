@@ -9,13 +9,17 @@ SCRIPTS := bin
 endif
 BIN := .venv/$(SCRIPTS)
 
-.PHONY: demo test fuzz test-minimum check clean
+.PHONY: demo test coverage fuzz test-minimum check clean
 
 demo: .venv/installed
 	$(BIN)/calcarine demo --out runs/demo
 
 test: .venv/test-installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# All tests, with the share of lines that they run.
+coverage: .venv/test-installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 # The tests on damaged files with many more of them, other ones each time.
 FUZZ ?= 10000

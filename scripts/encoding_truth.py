@@ -160,7 +160,7 @@ def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[
     asked = table[(table["question"] == "noise") & (table["region"] == "drifting")]
     columns = np.flatnonzero(brain.rois["drifting"])
     train = np.isin(brain.stimuli.ids, brain.splits[0].train)
-    signal = brain.truth["signal"][:, columns].astype(np.float32)
+    signal = brain.ground_truth["signal"][:, columns].astype(np.float32)
     clean = MeanResponses(
         signal[train],
         signal[~train],
@@ -211,7 +211,9 @@ def false_discoveries(stimuli, split, features, options) -> dict:
             ceiling=30.0,
             seed=100 + seed,
         )
-        scores = encode(MeanResponses.of(brain), features["z"], stimuli.ids, alphas=ALPHAS)
+        scores = encode(
+            MeanResponses.from_dataset(brain), features["z"], stimuli.ids, alphas=ALPHAS
+        )
         called, _ = discoveries(correlation_p(scores.r, len(split.test)), 0.05)
         shares.append(called[~brain.rois["on"]].sum() / max(called.sum(), 1))
         power.append(called[brain.rois["on"]].mean())
@@ -235,7 +237,7 @@ def false_discoveries(stimuli, split, features, options) -> dict:
 def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
     """Significant voxels, and p of each area's mean r, where responses belong to other stimuli."""
     rng = np.random.default_rng(seed)
-    whole = MeanResponses.of(brain)
+    whole = MeanResponses.from_dataset(brain)
     null = MeanResponses(
         whole.train[rng.permutation(len(whole.train))],
         whole.test[rng.permutation(len(whole.test))],

@@ -5,9 +5,9 @@
     python scripts/minimum_versions.py --share-torch .venv .venv-minimum
 
 The first two write, for Python 3.11 or another, the lowest version of each direct dependency, and
-versions of all others that go with them. The last lets an environment use the torch and torchvision of another one: their old
-builds are gigabytes. (That torch 2.6 reads original checkpoints and published weights, and that 2.5
-does not read all of them, was tried by hand.)
+versions of all others that go with them. The last lets an environment use the torch and torchvision
+of another one: their old builds are gigabytes. (That torch 2.6 reads original checkpoints and
+published weights, and that 2.5 does not read all of them, was tried by hand.)
 """
 
 from __future__ import annotations

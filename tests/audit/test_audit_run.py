@@ -9,7 +9,7 @@ import pytest
 
 from calcarine.audit import AuditInputs, PictureSet, audit
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_stage

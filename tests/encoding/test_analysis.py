@@ -154,7 +154,7 @@ def test_folds_are_put_together(world):
         )
         for k in range(4)
     ]
-    found = analyse(brain, folds, features, AnalysisPlan(ask=("latents",)), n_boot=50)
+    found = analyse(brain, folds, features, AnalysisPlan(analyses=("latents",)), n_boot=50)
     assert found.facts["test_stimuli"] == 520
     assert mean(found.regions, "r", region="early", space="z") > 0.6
     assert abs(mean(found.regions, "r", region="other", space="z")) < 0.05
@@ -178,7 +178,7 @@ def test_one_stimulus_left_out_at_a_time_has_no_bias(rng):
         brain,
         folds,
         features,
-        AnalysisPlan(ask=("latents",)),
+        AnalysisPlan(analyses=("latents",)),
         n_boot=10,
         alphas=np.array([1.0, 1e3, 1e6]),
     )
@@ -189,7 +189,7 @@ def test_wide_features_are_reduced_by_training_stimuli(world):
     brain, features = world
     wide = {name: np.repeat(values, 10, axis=1) for name, values in features.items()}
     one = analyse(
-        brain, brain.splits, wide, AnalysisPlan(ask=("latents",), n_components=12), n_boot=10
+        brain, brain.splits, wide, AnalysisPlan(analyses=("latents",), n_components=12), n_boot=10
     )
     assert mean(one.regions, "r", region="early", space="z") > 0.6
 
@@ -202,7 +202,7 @@ def test_test_stimuli_reach_no_principal_component(world):
     for name in ("z", "c", "z_c@0.8"):
         changed[name] = features[name].copy()
         changed[name][~train] = changed[name][~train][:, ::-1] * 50
-    questions = AnalysisPlan(ask=("latents",), n_components=5)
+    questions = AnalysisPlan(analyses=("latents",), n_components=5)
     before, after = (
         analyse(brain, brain.splits, made, questions, n_boot=10) for made in (features, changed)
     )
@@ -214,9 +214,9 @@ def test_test_stimuli_reach_no_principal_component(world):
 def test_mistakes_are_told(world):
     brain, features = world
     with pytest.raises(CalcarineError, match="no encoding question colours"):
-        AnalysisPlan(ask=("colours",))
+        AnalysisPlan(analyses=("colours",))
     with pytest.raises(CalcarineError, match="needs names of blocks"):
-        AnalysisPlan(ask=("blocks",))
+        AnalysisPlan(analyses=("blocks",))
     with pytest.raises(CalcarineError, match=r"features of z_c@0\.8 are missing"):
         analyse(
             brain, brain.splits, {k: features[k] for k in ("z", "c")}, AnalysisPlan(("latents",))
@@ -229,7 +229,7 @@ def test_stimuli_that_two_splits_test_are_refused(world):
     brain, features = world
     again = Split("again", brain.splits[0].train, brain.splits[0].test, "the same once more")
     with pytest.raises(CalcarineError, match=r"test the same stimuli.*dataset\.split"):
-        analyse(brain, [*brain.splits, again], features, AnalysisPlan(ask=("latents",)))
+        analyse(brain, [*brain.splits, again], features, AnalysisPlan(analyses=("latents",)))
 
 
 @pytest.mark.parametrize(("grid", "ends"), [((-2, 8), False), ((-6, 0), True)])
@@ -237,7 +237,12 @@ def test_penalties_that_end_too_soon_are_told(world, grid, ends):
     brain, features = world
     alphas = np.logspace(*grid, 11)
     found = analyse(
-        brain, brain.splits, features, AnalysisPlan(ask=("latents",)), n_boot=100, alphas=alphas
+        brain,
+        brain.splits,
+        features,
+        AnalysisPlan(analyses=("latents",)),
+        n_boot=100,
+        alphas=alphas,
     )
     assert (found.facts["at_edge"]["z"] > 0.5) == ends
     assert set(np.round(np.log10(found.voxels["alpha:z"]), 3)) <= set(np.round(np.log10(alphas), 3))

@@ -527,7 +527,7 @@ def test_a_published_model_of_the_last_phase_is_trained_on(tuned, tmp_path):
     old = weights["cond_stage_model.dim_mapper.weight"]
     assert 0 < (ours - old).abs().max() < 0.05
     before = dict(random_class_conditional(True).unet.named_parameters())
-    assert any(not torch.equal(before[k], v) for k, v in trained.listening.items())
+    assert any(not torch.equal(before[k], v) for k, v in trained.unet_weights.items())
     as_it_is = RunDirectory(tmp_path / "other", wanted("visdec.finetune.enabled=false"))
     assert run_keys(work)["finetune"] != run_keys(Workspace(as_it_is))["finetune"]
     told = "visdec.finetune.loss.latent=1"
@@ -603,7 +603,7 @@ def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
 def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusion):
     model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
     old = dict(model.unet.named_parameters())
-    trained = BrainConditioning.load(place(finished, "finetune")).listening
+    trained = BrainConditioning.load(place(finished, "finetune")).unet_weights
     assert all(".attn2." in name or ".norm2." in name for name in trained)
     assert all("transformer_blocks" in name for name in trained)
     assert any(not torch.equal(old[name], weight) for name, weight in trained.items())

@@ -47,11 +47,11 @@ def test_every_space_is_what_generation_gives(model, stimuli, tmp_path):
 
 def test_one_pass_a_strength_and_none_the_second_time(model, stimuli, tmp_path, monkeypatch):
     calls = []
-    follow = module.follow
+    record_trajectory = module.record_trajectory
 
     def counted(*args, **options):
         calls.append((options["strength"], len(args[2])))
-        return follow(*args, **options)
+        return record_trajectory(*args, **options)
 
     monkeypatch.setattr(module, "follow", counted)
     store = FeatureStore(tmp_path)

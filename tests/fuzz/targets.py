@@ -605,7 +605,7 @@ def build_model(folder: Path) -> None:
 
 
 def load_model(folder: Path) -> None:
-    from calcarine.diffusion.sources import load_model
+    from calcarine.diffusion.generators import load_model
 
     model = load_model(folder / "model", "cpu")
     finite(model.embed_text(["a cat", "two dogs"]))

@@ -66,7 +66,7 @@ def score(
 ) -> None:
     """Score reconstructions by the field's protocols."""
     from calcarine.evaluation.inputs.array_files import read_arrays
-    from calcarine.evaluation.protocols import PROTOCOLS
+    from calcarine.evaluation.protocols.catalogue import list_protocols
     from calcarine.evaluation.results.score_files import write_scores
     from calcarine.evaluation.scoring.score import score_folder
     from calcarine.evaluation.scoring.settings import ScoreSettings
@@ -77,7 +77,7 @@ def score(
     with _lock(run, out):
         own_judge, samples = _as_in_run(run)
         settings = ScoreSettings(
-            protocols=sorted(PROTOCOLS) if names == ["all"] else names,
+            protocols=list_protocols() if names == ["all"] else names,
             weights=weights,
             download=download,
             judge=judge or own_judge,

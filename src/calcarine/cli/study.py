@@ -149,7 +149,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the study and print the link of each rater."""
-    from calcarine.study.serve import serve as serve_study
+    from calcarine.study.server import serve as serve_study
     from calcarine.study.store import Study
 
     serve_study(Study(study), host, port, url)
@@ -185,7 +185,7 @@ def analyse(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
     """Test which pictures raters prefer, by the rules fixed when the study was made."""
-    from calcarine.study.analyse import analyse as analyse_study
+    from calcarine.study.analysis import analyse as analyse_study
     from calcarine.study.analysis_page import table_lines, write_analysis
     from calcarine.study.store import Study
 

@@ -35,11 +35,11 @@ def encode_voxels(work: Workspace) -> None:
     """
     config = work.config.encoding
     plan = AnalysisPlan(
-        ask=tuple(config.analyses),
+        analyses=tuple(config.analyses),
         strengths=tuple(config.strengths),
         strength=work.config.generation.strength,
         blocks=tuple(config.blocks or _default_blocks(block_names(work.model))),
-        also=config.extra_names,
+        extra_feature_spaces=config.extra_names,
         n_components=config.n_components,
     )
     features = _features(work, plan)
@@ -112,7 +112,7 @@ def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan) -> None:
         with atomic_write(folder / f"{name}.parquet") as partial:
             getattr(analysis, name).to_parquet(partial)
     settings: dict[str, Any] = {
-        "analyses": ", ".join(plan.ask),
+        "analyses": ", ".join(plan.analyses),
         "noise levels": ", ".join(f"{s:g}" for s in plan.strengths),
         "strength of the other analyses": plan.strength,
         "blocks": ", ".join(plan.blocks),

@@ -49,7 +49,7 @@ def unlabelled(
         for measured in _of_source(work, split, part):
             own = part.source == "test"
             together = work.config.visdec.scale == "all"
-            scale = stimuli.scale if own else VoxelScale.of(measured, together)
+            scale = stimuli.scale if own else VoxelScale.from_vectors(measured, together)
             vectors = scale.apply(measured)
             # The end of a recording validates: neighbours in time are alike.
             last = max(1, round(work.config.visdec.validation * len(vectors)))

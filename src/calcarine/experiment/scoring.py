@@ -13,7 +13,7 @@ from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.evaluation import baselines
 from calcarine.evaluation.inputs.image_stacks import ImageStack, from_array
 from calcarine.evaluation.networks.feature_networks import missing_weights
-from calcarine.evaluation.protocols import find_protocol
+from calcarine.evaluation.protocols.catalogue import find_protocol
 from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL, write_evaluation
 from calcarine.evaluation.scoring.score import score_pictures as score
 from calcarine.evaluation.scoring.settings import ScoreSettings

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from calcarine.brain import BrainDataset
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.errors import CalcarineError
 
 __all__ = ["without_session_scaling"]

@@ -181,7 +181,7 @@ def training_stimuli(work: Workspace, split: Split) -> TrainingStimuli:
 
     config = work.config.visdec
     together = config.scale == "all"
-    return TrainingStimuli.of(
+    return TrainingStimuli.from_dataset(
         work.dataset, split, config.roi, config.validation, config.seed, together=together
     )
 

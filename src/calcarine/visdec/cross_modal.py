@@ -63,7 +63,7 @@ class CrossModalNetwork(nn.Module):
             for part in parts if not weight else ():
                 part.requires_grad_(False)
 
-    def tell_fmri(
+    def predict_fmri(
         self, vectors: PatchedVectors, pixels: torch.Tensor, ratio: float, draw: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Guess of all fMRI patches from a part of them and the whole picture; what was hidden."""
@@ -72,10 +72,10 @@ class CrossModalNetwork(nn.Module):
         support = self.image.encode(pixels, self._whole(pixels))
         x = self.to_image(own.tokens)
         for block in self.fmri_cross:
-            x = block(x, support, own.present)
+            x = block(x, support, own.mask)
         return self.fmri.decode(own.tokens + self.fmri_back(x), vectors, masking), masking.hidden
 
-    def tell_image(
+    def predict_image(
         self, vectors: PatchedVectors, pixels: torch.Tensor, ratio: float, draw: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Guess of all picture patches from a part of them and the whole fMRI; what was hidden."""
@@ -85,7 +85,7 @@ class CrossModalNetwork(nn.Module):
         told = self.to_image(support.tokens)
         x = own
         for block in self.image_cross:
-            x = block(x, told, None, support.present)
+            x = block(x, told, None, support.mask)
         return self.image.decode(own + self.image_back(x), masking), masking.hidden
 
     def _whole(self, pixels: torch.Tensor):  # type: ignore[no-untyped-def]
@@ -161,11 +161,11 @@ class CrossModalGuidance(nn.Module):
         total = torch.zeros((), device=device)
         # A side whose weight is 0 is not computed: that is how the ablation leaves it out.
         if c.gamma_fmri:
-            guess, hidden = network.tell_fmri(seen, pixels, c.fmri_mask, generator)
+            guess, hidden = network.predict_fmri(seen, pixels, c.fmri_mask, generator)
             parts["fmri"] = reconstruction_loss(guess.float(), truth.values, hidden)
             total = total + c.gamma_fmri * parts["fmri"]
         if c.gamma_image:
-            guess, hidden = network.tell_image(seen, pixels, c.image_mask, generator)
+            guess, hidden = network.predict_image(seen, pixels, c.image_mask, generator)
             target = network.image.patches(pixels)
             parts["image"] = reconstruction_loss(guess.float(), target, hidden)
             total = total + c.gamma_image * parts["image"]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
 from calcarine.visdec.augmentation import augment_vectors
-from calcarine.visdec.conditioner import Condition, Conditioner
+from calcarine.visdec.conditioner import Conditioner, ConditionerOutput
 from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
 from calcarine.visdec.settings import Augmentation, FinetuneLoss
@@ -149,7 +149,7 @@ class DiffusionFinetuning(nn.Module):
         return loss, parts if len(parts) > 1 else {}
 
     def _guess(
-        self, noisy: torch.Tensor, times: torch.Tensor, condition: Condition
+        self, noisy: torch.Tensor, times: torch.Tensor, condition: ConditionerOutput
     ) -> torch.Tensor:
         told = {} if condition.time is None else {"class_labels": condition.time}
         return self.unet(noisy, times, encoder_hidden_states=condition.context, **told).sample

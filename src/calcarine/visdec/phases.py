@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Responses, Split
 from calcarine.errors import CalcarineError
-from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, lent
+from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, restored_unet
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class TrainingStimuli:
     scale: VoxelScale
 
     @classmethod
-    def of(
+    def from_dataset(
         cls,
         dataset: BrainDataset,
         split: Split,
@@ -66,7 +66,7 @@ class TrainingStimuli:
     ) -> TrainingStimuli:
         """Carve a share of validation stimuli out of the training stimuli of a split.
 
-        ``together``: see :meth:`calcarine.visdec.brain_conditioning.VoxelScale.of`.
+        ``together``: see :meth:`calcarine.visdec.brain_conditioning.VoxelScale.from_vectors`.
         """
         from calcarine.training import split_validation
 
@@ -74,7 +74,7 @@ class TrainingStimuli:
         train = tuple(split.train[i] for i in rows)
         responses = dataset.train(split, roi)
         inside = np.isin(responses.stimulus_ids, train)
-        scale = VoxelScale.of(responses.data[inside], together)
+        scale = VoxelScale.from_vectors(responses.data[inside], together)
         return cls(
             replace(responses, data=scale.apply(responses.data)),
             train,
@@ -252,7 +252,7 @@ def finetune(
                 parameter.requires_grad_(False)
     names = trainable_parts(model.unet)
     kept = tuple(dict.fromkeys((*names, *given)))
-    with lent(model, kept, config.time_condition):
+    with restored_unet(model, kept, config.time_condition):
         unet = dict(model.unet.named_parameters())
         for name, weight in given.items():
             unet[name].data.copy_(weight)
@@ -260,7 +260,7 @@ def finetune(
             freeze_except(model.unet, names)
             shown_latents = torch.from_numpy(latents(stimuli.train))
             if conditioner.latent is not None:
-                conditioner.begin_latent_at(shown_latents.mean(0))
+                conditioner.start_from_latent(shown_latents.mean(0))
             task = DiffusionFinetuning(
                 conditioner,
                 model.unet,
@@ -274,8 +274,8 @@ def finetune(
                 _targets(contexts, stimuli) if config.align else None,
             )
             run(task, training, folder, **options)
-        listening = {name: unet[name].detach().clone() for name in kept}
-    return BrainConditioning(conditioner.eval().requires_grad_(False), listening, stimuli.scale)
+        unet_weights = {name: unet[name].detach().clone() for name in kept}
+    return BrainConditioning(conditioner.eval().requires_grad_(False), unet_weights, stimuli.scale)
 
 
 def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
@@ -339,7 +339,7 @@ def _conditioner(
         )
     start = _empty_context(model, tokens) if config.begin == "empty" else None
     if start is not None:
-        conditioner.begin_at(start)
+        conditioner.start_from_context(start)
     return conditioner, {}
 
 
