@@ -103,7 +103,7 @@ def test_all_files_together(claim, monkeypatch):
         "choices-on-test",
         "numbers-from-pictures",
     ]
-    assert "Means and scales made with test rows" in found.output
+    assert "Means and scales computed with test rows" in found.output
     assert "a.html" in found.output and len(content["given"]) == 7
 
 

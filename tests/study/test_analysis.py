@@ -318,7 +318,7 @@ def test_nobody_left_is_told():
     rows, settings, trials = simulate((0.5,) * 3, n_raters=2, careless=(0, 1), seed=3)
     with pytest.raises(CalcarineError, match="All 2 raters with answers are excluded"):
         analyse_rows(rows, settings, trials)
-    with pytest.raises(CalcarineError, match="no answers to analyse yet"):
+    with pytest.raises(CalcarineError, match="has no answers yet"):
         analyse_rows([], settings, [("rater-01", 0, 98)])
 
 
@@ -334,7 +334,7 @@ def test_from_answers_over_http_to_the_page(make, rater, first_side, tmp_path):
         right = better <= worse or truth["part"] != "main"
         return own if right else {"left": "right", "right": "left"}[own]
 
-    with pytest.raises(CalcarineError, match="holds no answers yet"):
+    with pytest.raises(CalcarineError, match="has no answers yet"):
         export_answers(study, tmp_path / "a.csv")
     for token in tokens[:2]:
         rater(study, token).finish(prefers_z_c)

@@ -118,7 +118,7 @@ def test_rules_cannot_be_changed_afterwards(make):
     with pytest.raises(CalcarineError, match="changed after the study was made"):
         Study(study.path)
     file.write_text("{")
-    with pytest.raises(CalcarineError, match="cannot be read as a study"):
+    with pytest.raises(CalcarineError, match="is damaged"):
         Study(study.path)
 
 
@@ -165,7 +165,7 @@ def test_a_study_where_nothing_can_be_written_or_that_is_held_says_so(make):
     study = make()
     busy = sqlite3.OperationalError("database is locked")
     for code, words in (
-        (sqlite3.SQLITE_BUSY, "another program holds it"),
+        (sqlite3.SQLITE_BUSY, "another program is using it"),
         (sqlite3.SQLITE_FULL, "MB are free in"),
         (sqlite3.SQLITE_READONLY, "copy the whole folder"),
     ):

@@ -149,7 +149,7 @@ def test_wrong_tokens_get_a_plain_page(raters):
         for path in ("", "/state", "/images/x"):
             reply = me.client.get(f"/r/{text}{path}")
             assert reply.status_code == 404, text
-            assert "This link is not known here" in reply.text and "<h1>" in reply.text
+            assert "This link is not valid" in reply.text and "<h1>" in reply.text
     assert me.client.post("/r/x/answers", json={}).status_code in (404, 422)
     with me.study.connection() as con:
         assert find_rater(con, token)["name"] == "rater-01"
@@ -177,7 +177,7 @@ def test_wrong_tokens_get_a_plain_page(raters):
 )
 def test_nothing_else_is_served(raters, path):
     reply = raters[0].client.get(path)
-    assert reply.status_code == 404 and "not known here" in reply.text
+    assert reply.status_code == 404 and "This link is not valid" in reply.text
 
 
 def test_images_are_served_for_the_own_open_trials_only(raters):
@@ -248,7 +248,7 @@ def test_malformed_answers_change_nothing(raters, changes):
     me = raters[0]
     state = me.begin()
     reply = me.answer(**{"trial": state["trial"], "choice": "left", **changes})
-    assert reply.status_code == 422 and "This is no answer" in reply.json()["error"]
+    assert reply.status_code == 422 and "The answer is not valid" in reply.json()["error"]
     assert answers(me.study) == {}
 
 
@@ -265,7 +265,9 @@ def test_json_deeper_than_any_answer_is_told_as_what_it_is(raters):
     me.begin()
     for body in (b"[" * 4000, b'{"a":' * 800, b"[" * 2000 + b"]" * 2000):
         reply = me.client.post(me.base + "/answers", content=body)
-        assert reply.status_code in (400, 422) and "This is no answer" in reply.json()["error"]
+        assert (
+            reply.status_code in (400, 422) and "The answer is not valid" in reply.json()["error"]
+        )
 
 
 def test_in_no_trial_are_two_pictures_the_same(make, rater):
@@ -464,7 +466,7 @@ def test_addresses(make, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(CalcarineError, match="choose another with --host or --port"):
+        with pytest.raises(CalcarineError, match="choose another --host or --port"):
             serve(study, port=taken.getsockname()[1])
 
 

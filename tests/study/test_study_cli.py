@@ -100,10 +100,10 @@ def test_gallery(run, tmp_path):
         (["make", "RUN", "--out", "S", "--consent", "EMPTY"], "is empty"),
         (["make", "RUN", "--out", "S", "--consent", "none.txt"], "No such file"),
         (["make", "--folder", "original=RUN", "--folder", "a=RUN", "--out", "S"], "no pictures"),
-        (["serve", "RUN"], "is no study"),
-        (["invite", "nowhere"], "is no study"),
-        (["export", "nowhere"], "is no study"),
-        (["analyse", "nowhere"], "is no study"),
+        (["serve", "RUN"], "is not a study"),
+        (["invite", "nowhere"], "is not a study"),
+        (["export", "nowhere"], "is not a study"),
+        (["analyse", "nowhere"], "is not a study"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(run, tmp_path, monkeypatch, capsys, words, sentence):

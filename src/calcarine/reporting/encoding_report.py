@@ -274,8 +274,8 @@ def _sentences(record: EncodingRecord) -> list[str]:
         space, share = max(ends.items(), key=lambda item: item[1])
         sentences.append(
             f"For {space}, {share:.0%} of the predicted voxels have the smallest or the largest "
-            f"penalty of the grid (feature spaces with this problem: {len(ends)}). A wider grid may "
-            "predict better (settings encoding.alpha_min and encoding.alpha_max)."
+            f"penalty of the grid (feature spaces with this problem: {len(ends)}). A wider grid "
+            "may predict better (settings encoding.alpha_min and encoding.alpha_max)."
         )
     table = record.regions
     if not table.empty and "latents" in set(table["question"]):

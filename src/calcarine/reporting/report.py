@@ -287,8 +287,8 @@ def _limits(record: RunRecord) -> list[str]:
     if record.simulated:
         sentences.insert(
             0,
-            "The brain was simulated. The scores show that the method works on data that fulfil its "
-            "assumptions; they are no evidence about a human brain.",
+            "The brain was simulated. The scores show that the method works on data that fulfil "
+            "its assumptions; they are no evidence about a human brain.",
         )
     return sentences
 

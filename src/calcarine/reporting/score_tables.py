@@ -31,8 +31,8 @@ _CONTESTS = ("identification", "pair-wise")
 _ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
 
 FIXED_IMAGE = (
-    "Fixed image: the stimulus is compared with its own reconstruction and with the reconstructions "
-    "of the other stimuli in the pool."
+    "Fixed image: the stimulus is compared with its own reconstruction and with the "
+    "reconstructions of the other stimuli in the pool."
 )
 FIXED_RECONSTRUCTION = (
     "Fixed reconstruction: the reconstruction is compared with its own stimulus and with the other "

@@ -1,4 +1,4 @@
-"""Making a study folder: pictures, questions, raters."""
+"""Make a study folder with pictures, questions and raters."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def make_study(
     pictures : StudyImages
         Originals and reconstructions.
     out : Path
-        A folder that does not exist yet, or is empty.
+        A new or empty folder.
     title : str
-        Headline of the raters' page.
+        Title of the page for raters.
     n_originals : int
-        How many originals, drawn with ``seed``; all where there are fewer.
+        Number of originals, drawn with ``seed``; all if there are fewer.
     n_raters : int
-        Invitations to begin with. An even number balances sides and order exactly.
+        Number of invited raters; an even number balances sides and order exactly.
     compare : sequence of str
-        Comparisons as "A vs B"; by default those that the pictures name.
+        Comparisons as "A vs B"; by default those in ``pictures``.
     identification : bool
-        Whether each method's reconstruction is also set against that of another original.
+        Whether reconstructions are also compared with those of another original.
     seed : int
-        Seed of everything random but the tokens.
+        Seed of all random choices except the tokens.
     **rules
         Other fields of `StudySettings`.
 
@@ -73,7 +73,7 @@ def make_study(
     Raises
     ------
     CalcarineError
-        If the folder is not empty, a picture cannot be read, or there is nothing to compare.
+        If the folder is not empty, a picture cannot be read, or there are no comparisons.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -118,7 +118,7 @@ def _settings(**fields: Any) -> StudySettings:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise CalcarineError(
-            f"The study's setting '{place}' cannot be {first['input']!r}: {first['msg']}."
+            f"The setting '{place}' of the study cannot be {first['input']!r}: {first['msg']}."
         ) from error
 
 
@@ -143,14 +143,14 @@ def _comparisons(
         ]
     if not result:
         raise CalcarineError(
-            "There is nothing to compare; give two methods or leave identification on."
+            "There is nothing to compare; give two methods or keep identification."
         )
     return result
 
 
 @dataclass
 class _StudyWriter:
-    """Reads pictures once, writes each under a random name, and keeps what is what."""
+    """Reads pictures once, writes each under a random name, and records which is which."""
 
     pictures: StudyImages
     size: int
@@ -160,9 +160,9 @@ class _StudyWriter:
     def choose(
         self, n: int, n_spare: int, seed: int
     ) -> tuple[list[str], list[str], dict[str, str]]:
-        """Draw originals, and others for practice and catch trials; doubles are passed over."""
+        """Draw originals, and others for practice and catch trials; duplicates are skipped."""
         if n < 2:
-            raise CalcarineError(f"A study of {n} originals is none; choose at least 2.")
+            raise CalcarineError(f"A study cannot have {n} originals; choose at least 2.")
         names = sorted(self.pictures.originals)
         order = np.random.default_rng([seed, _STREAM_ORIGINALS]).permutation(len(names))
         seen: dict[str, str] = {}
@@ -207,7 +207,7 @@ class _StudyWriter:
         try:
             con.execute("BEGIN IMMEDIATE")
             required = sorted({picture for question in questions for picture in question[3:]})
-            # Written in random order, so that times and numbers of files tell nothing.
+            # Written in random order, so that file times and numbers reveal nothing.
             for place in np.random.default_rng(secrets.randbits(64)).permutation(len(required)):
                 self._write_image(folder, con, *required[place])
             con.executemany(
@@ -270,14 +270,14 @@ def _questions(settings: StudySettings) -> list[Question]:
 
 
 def _easy(settings: StudySettings, spare: list[str]) -> list[Question]:
-    """Questions with a plain answer: an original, dithered or blurred, against another picture."""
+    """Make questions with an obvious answer: the original, changed slightly, or another picture."""
     rng = np.random.default_rng([settings.seed, _STREAM_OTHERS])
     methods = sorted({c.first for c in settings.comparisons})
     pool = list(spare) if len(spare) >= 2 else list(settings.originals)
     result: list[Question] = []
     for part, count in ((PRACTICE, settings.practice), (CATCH, settings.catch)):
         for item in range(count):
-            # Neighbours in a shuffled pool: never the same original twice in a question.
+            # Neighbours in a shuffled pool are never the same original.
             if 2 * len(result) % len(pool) < 2:
                 rng.shuffle(pool)
             name = pool[2 * len(result) % len(pool)]
