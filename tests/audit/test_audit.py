@@ -24,7 +24,7 @@ from calcarine.audit import (
 )
 from calcarine.audit.binomial import at_least, share
 from calcarine.audit.check import register_check
-from calcarine.audit.checks import reported_numbers as protocol_guess
+from calcarine.audit.checks import reported_numbers
 from calcarine.audit.checks.generalisation import effective_rank, share_inside
 from calcarine.audit.checks.sample_choice import likeness
 from calcarine.audit.reported_scores import definitions
@@ -50,7 +50,7 @@ def random_pictures(rng, n, side=32):
 @pytest.mark.parametrize("case", LEAKS, ids=lambda case: case.name)
 def test_every_injected_error_is_found(case, monkeypatch):
     if case.check == SLOW:  # one protocol is enough, and all take a minute
-        monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
+        monkeypatch.setattr(reported_numbers, "definitions", _of_one_protocol)
     wanted = {"inconclusive"} if case.undetectable else {"failed", "suspicious"}
     for seed in (101,) if case.check == SLOW else (101, 102):
         assert audit(case.make(seed), [case.check]).findings[case.check].verdict in wanted
@@ -111,13 +111,13 @@ def test_more_evidence_never_takes_a_flag_back(name):
 
 def test_a_prediction_that_can_be_made_again_is_asked_for_its_moments_too():
     """A rule that brings every batch to the targets' moments may give one row what it gave all."""
-    toy = SimulatedStudy(3)
-    (each,) = toy.inputs().predictions
+    study = SimulatedStudy(3)
+    (each,) = study.inputs().predictions
     values = each.values - each.values.mean(0)
     values = values / values.std(0) * each.truth.std(0) + each.truth.mean(0)
     for again in (None, lambda rows: values[rows]):
         changed = Prediction("latents", values, each.truth, each.train, again)
-        found = audit(replace(toy.inputs(), predictions=[changed]), ["transductive-prediction"])
+        found = audit(replace(study.inputs(), predictions=[changed]), ["transductive-prediction"])
         assert found.findings["transductive-prediction"].verdict == "failed"
 
 
@@ -438,7 +438,7 @@ def test_samples_that_are_alike_leave_nothing_to_pick(rng):
 
 
 def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(monkeypatch):
-    monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
+    monkeypatch.setattr(reported_numbers, "definitions", _of_one_protocol)
     inputs = SimulatedStudy(5, n_test=12).inputs()
     for change, verdict in ((0.05, "failed"), (-0.05, "suspicious"), (0.0, "passed")):
         numbers = [replace(n, value=n.value + change) for n in inputs.numbers]
@@ -447,7 +447,7 @@ def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(m
 
 
 def test_similarities_averaged_over_samples_are_a_valid_definition(rng, monkeypatch):
-    monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
+    monkeypatch.setattr(reported_numbers, "definitions", _of_one_protocol)
     truth = random_pictures(rng, 16)
     noise = rng.integers(0, 256, (16, 5, *truth.shape[1:]))
     recon = (truth[:, None] * 0.02 + noise * 0.98).astype(np.uint8)
@@ -497,8 +497,8 @@ def test_numbers_are_read_as_printed_and_found_by_their_definition():
     for text in ("PixCorr", "0.3", " ", "PixCorr high"):
         with pytest.raises(CalcarineError, match=r"PixCorr \.32, SSIM \.43"):
             read_numbers(text)
-    toy = SimulatedStudy(5, n_test=12)
-    inputs = toy.inputs()
+    study = SimulatedStudy(5, n_test=12)
+    inputs = study.inputs()
     found = audit(inputs, [SLOW]).findings[SLOW]
     assert found.verdict == "passed" and "calcarine" in found.sentence
     named = {row[2] for row in found.tables[0].rows}
@@ -537,8 +537,8 @@ def test_mistakes_of_the_caller_are_told_in_one_sentence(rng):
     with pytest.raises(CalcarineError, match="not finite"):
         Prediction("z", np.full((3, 2), np.nan))
     with pytest.raises(CalcarineError, match="train or test, not 'val'"):
-        toy = SimulatedStudy(0)
-        toy.trials(role=np.full(len(toy.shown), "val"))
+        study = SimulatedStudy(0)
+        study.trials(role=np.full(len(study.shown), "val"))
 
 
 @pytest.mark.parametrize("seed", [58, 64, 71])

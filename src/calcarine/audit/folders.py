@@ -21,7 +21,7 @@ from calcarine.audit.inputs import (
 )
 from calcarine.audit.reported_scores import read_numbers
 from calcarine.audit.stimulus_names import Names
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, MissingFileError, SettingError, ShapeError
 from calcarine.evaluation.inputs.array_files import (
     ARRAY_SUFFIXES,
     align_rows,
@@ -146,7 +146,7 @@ def _folder(folder: Path) -> PictureSet:
         return _as_set([f"row {row}" for row in range(len(stack))], stack)
     files = picture_files(folder)
     if not files:
-        raise CalcarineError(f"{folder} has no pictures; give the folder of training pictures.")
+        raise MissingFileError(f"{folder} has no pictures; give the folder of training pictures.")
     stems = [path.stem for path in files]
     names = stems if len(set(stems)) == len(stems) else [path.name for path in files]
     return PictureSet(names, lambda row, _: read_picture(files[row]))
@@ -170,7 +170,7 @@ def _choice(truth: Path, samples: Path, shown: PictureSet) -> SampleChoice:
             and np.array_equal(everything.full(row, s), own)
         ]
         if not same:
-            raise CalcarineError(
+            raise SettingError(
                 f"The reconstruction of {key!r} equals none of its samples in {samples}; give the "
                 "original samples in a lossless format."
             )
@@ -234,9 +234,7 @@ def read_responses(
     if path.suffix.lower() in ARRAY_SUFFIXES:
         arrays = read_arrays(path, "responses")
         if "responses" not in arrays:
-            raise CalcarineError(
-                f"{path} has no array responses; store one of shape (trial, voxel)."
-            )
+            raise ShapeError(f"{path} has no array responses; store one of shape (trial, voxel).")
         columns: Mapping[str, Any] = arrays
         values = arrays["responses"]
     else:
@@ -247,12 +245,12 @@ def read_responses(
     if "stimulus" in columns:
         trials = trials_of(columns, path)
     if trials is None:
-        raise CalcarineError(
+        raise SettingError(
             f"{path} has no column stimulus; give --ids with one row for each trial."
         )
     fits = values.ndim == 2 and values.shape[1] and len(values) == len(trials.stimulus)
     if not fits or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise CalcarineError(
+        raise ShapeError(
             f"{path} has responses of shape {values.shape}, or values that are not finite, for "
             f"{len(trials.stimulus)} trials; give one row of finite numbers for each trial."
         )
@@ -303,7 +301,7 @@ def _scalers(
     rows = 1 if sessions is None else len(sessions)
     for name, array in stored.items():
         if array.shape != (rows, width):
-            raise CalcarineError(
+            raise ShapeError(
                 f"{path}: scaler_{name} has shape {arrays['scaler_' + name].shape}; give one value "
                 f"for each of {width} voxels, and one row for each entry of scaler_sessions."
             )
@@ -327,7 +325,7 @@ def _scalers(
                 )
         own, both = values[inside & train], values[inside & (train | test)]
         if len(own) < 2:
-            raise CalcarineError(
+            raise SettingError(
                 f"{path}: the scaler{label} has fewer than two training trials; give more trials."
             )
         unit = both.std(axis=0)
@@ -347,7 +345,7 @@ def _scalers(
 def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
     arrays = read_arrays(path, "predictions")
     if "predictions" not in arrays:
-        raise CalcarineError(
+        raise ShapeError(
             f"{path} has no array predictions of shape (stimulus, features), only "
             f"{', '.join(arrays) or 'no array'}; rename or add it."
         )
@@ -382,7 +380,7 @@ def _merged(trials: TrialTable, own: TrialTable, table: Path | None, responses: 
         result[field.name] = second if first is None else first
         if first is None or second is None or np.array_equal(first, second):
             continue
-        raise CalcarineError(
+        raise SettingError(
             f"{table} and {responses} differ in the column {field.name}; give the trials in the "
             "same order in both files, or the column in only one of them."
         )

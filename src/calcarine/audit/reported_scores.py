@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from calcarine.audit.inputs import ReportedScore
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.evaluation.metrics import matrices
 from calcarine.evaluation.metrics.image_metrics import (
     Identification,
@@ -61,7 +61,7 @@ def read_numbers(text: str) -> tuple[ReportedScore, ...]:
     for part in filter(str.strip, re.split(r"[,;]", text)):
         match = _PRINTED.match(part)
         if match is None:
-            raise CalcarineError(
+            raise SettingError(
                 f"'{part.strip()}' is not a metric with a number; write scores like "
                 '"PixCorr .32, SSIM .43".'
             )
@@ -70,7 +70,7 @@ def read_numbers(text: str) -> tuple[ReportedScore, ...]:
         value = float(printed) / (100 if percent else 1)
         result.append(ReportedScore(match["metric"].strip(), value, decimals + 2 * percent))
     if not result:
-        raise CalcarineError('No score is given; write scores like "PixCorr .32, SSIM .43".')
+        raise SettingError('No score is given; write scores like "PixCorr .32, SSIM .43".')
     return tuple(result)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.evaluation.results.evaluation import main_protocol
 from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
@@ -38,7 +38,7 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         curve_rows(result)  # raises if a value is not a number
         return result
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{file} cannot be read; make it again with `calcarine bottleneck {run}`."
         ) from error
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import CalcarineError, DamagedFileError, out_of_memory
 from calcarine.files import is_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
@@ -95,7 +95,7 @@ def _whole(run: Path) -> Iterator[None]:
     except Exception as error:  # tables and mappings of any shape
         if out_of_memory(error) or is_full(error):
             raise
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The encoding analysis of {run} is incomplete or damaged ({type(error).__name__}); "
             f"delete {run / '.stages' / 'encode.json'} if it exists, and run 'calcarine encode "
             f"{run}'."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calcarine import __version__
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.files import write_bytes, write_text
 from calcarine.study.design import CATCH, MAIN, PRACTICE, foils
 from calcarine.study.rater_images import blurred, dithered, encode, load_uniform
@@ -77,7 +77,7 @@ def make_study(
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CalcarineError(f"{out} exists already; give a new folder for the study.")
+        raise SettingError(f"{out} exists already; give a new folder for the study.")
     comparisons = _comparisons(pictures, compare, identification)
     _settings(title=title, comparisons=tuple(comparisons), originals=(), **rules)
     check_raters(n_raters)
@@ -117,7 +117,7 @@ def _settings(**fields: Any) -> StudySettings:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise CalcarineError(
+        raise SettingError(
             f"The setting '{place}' of the study cannot be {first['input']!r}: {first['msg']}."
         ) from error
 
@@ -128,7 +128,7 @@ def _comparisons(
     methods = list(pictures.methods)
     pairs = [parse_pair(text, methods) for text in compare] or pictures.pairs
     if len({frozenset(pair) for pair in pairs}) < len(pairs):
-        raise CalcarineError("A comparison is given twice; give each pair of methods once.")
+        raise SettingError("A comparison is given twice; give each pair of methods once.")
     result = [
         MethodPair(name=f"{first} vs {second}", kind="method", first=first, second=second)
         for first, second in pairs
@@ -142,9 +142,7 @@ def _comparisons(
             for name in used
         ]
     if not result:
-        raise CalcarineError(
-            "There is nothing to compare; give two methods or keep identification."
-        )
+        raise SettingError("There is nothing to compare; give two methods or keep identification.")
     return result
 
 
@@ -162,7 +160,7 @@ class _StudyWriter:
     ) -> tuple[list[str], list[str], dict[str, str]]:
         """Draw originals, and others for practice and catch trials; duplicates are skipped."""
         if n < 2:
-            raise CalcarineError(f"A study cannot have {n} originals; choose at least 2.")
+            raise SettingError(f"A study cannot have {n} originals; choose at least 2.")
         names = sorted(self.pictures.originals)
         order = np.random.default_rng([seed, _STREAM_ORIGINALS]).permutation(len(names))
         seen: dict[str, str] = {}
@@ -179,7 +177,7 @@ class _StudyWriter:
             seen[digest] = name
             kept.append(name)
         if len(kept) < 2:
-            raise CalcarineError("All originals are the same picture; give originals that differ.")
+            raise SettingError("All originals are the same picture; give originals that differ.")
         return kept[:n], kept[n:], duplicates
 
     def bytes_of(self, original: str, method: str) -> bytes:

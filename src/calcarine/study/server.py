@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 if TYPE_CHECKING:
     from calcarine.study.store import Study
@@ -93,6 +93,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen()  # so that links work as soon as they are printed
         return listening
     except (OSError, OverflowError) as error:
-        raise CalcarineError(
+        raise SettingError(
             f"Cannot listen on {host}, port {port} ({error}); choose another --host or --port."
         ) from error

@@ -42,7 +42,7 @@ class RaterAnswer:
 
 
 class NotOpenError(Exception):
-    """The trial is not the current one of the rater; ``known`` tells if it belongs to the rater."""
+    """The trial is not the current one of the rater; ``known``: whether it belongs to the rater."""
 
     def __init__(self, known: bool) -> None:
         self.known = known

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, MissingFileError, SettingError
 from calcarine.files import digest_file
 from calcarine.reporting.run_pictures import RunPictures
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
@@ -77,7 +77,7 @@ def from_runs(
     from calcarine.reporting.run_records import read_run
 
     if sample not in ("first", "random"):
-        raise CalcarineError(f"The sample cannot be '{sample}'; choose first or random.")
+        raise SettingError(f"The sample cannot be '{sample}'; choose first or random.")
     records = [read_run(Path(run)) for run in runs]
     files = [RunPictures(record) for record in records]
     names = _run_names([record.folder for record in records])
@@ -131,14 +131,14 @@ def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Study
     for text in folders:
         name, sign, place = text.partition("=")
         if not sign or not name.strip() or not place or _BETWEEN in name:
-            raise CalcarineError(
+            raise SettingError(
                 f"'{text}' is not a named folder; write name=DIR, for example original=pictures."
             )
         if name in named:
-            raise CalcarineError(f"The folder '{name}' is given twice; give each name once.")
+            raise SettingError(f"The folder '{name}' is given twice; give each name once.")
         named[name] = Path(place)
     if "original" not in named or len(named) < 2:
-        raise CalcarineError(
+        raise SettingError(
             "A study needs --folder original=DIR and at least one folder of reconstructions."
         )
     files = {name: _pictures_in(folder) for name, folder in named.items()}
@@ -157,12 +157,12 @@ def parse_pair(text: str, methods: Sequence[str]) -> tuple[str, str]:
     """Parse a comparison "A vs B"."""
     first, sign, second = text.partition(_BETWEEN)
     if not sign or first == second:
-        raise CalcarineError(
+        raise SettingError(
             f"'{text}' is not a comparison; write two methods as '{_BETWEEN.join(methods[:2])}'."
         )
     for name in (first, second):
         if name not in methods:
-            raise CalcarineError(
+            raise SettingError(
                 f"There is no method '{name}' to compare; there are: {', '.join(methods)}."
             )
     return first, second
@@ -237,7 +237,7 @@ def _refuse_other_originals(
 
 def _pictures_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise CalcarineError(f"There is no folder {folder}; give a folder of pictures.")
+        raise MissingFileError(f"There is no folder {folder}; give a folder of pictures.")
     result: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
@@ -248,7 +248,7 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
             )
         result[path.stem] = path
     if not result:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{folder} has no pictures; give a folder of pictures ({', '.join(PICTURE_SUFFIXES)})."
         )
     return result
@@ -280,7 +280,7 @@ def _complete(
         else:
             kept[name] = originals[name]
     if len(kept) < 2:
-        raise CalcarineError(
+        raise SettingError(
             f"Only {len(kept)} of {len(everything)} originals have a picture by every method; "
             "give folders or runs with the same names."
         )

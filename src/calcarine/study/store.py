@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 from calcarine.files import free_space, read_json
 from calcarine.study.design import CATCH, MAIN, PRACTICE, PlannedTrial, plan_trials
 from calcarine.study.settings import StudySettings
@@ -107,7 +107,7 @@ class Study:
             sentences = read_json(self.path / "study.json")
             self.settings = StudySettings.model_validate(fixed)
         except (TypeError, ValueError, RecursionError) as error:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"The study {self.path} is damaged ({type(error).__name__}); restore study.sqlite "
                 "and study.json from a backup."
             ) from error
@@ -257,7 +257,7 @@ class Study:
 def check_raters(n: int) -> None:
     """Raise if ``n`` raters cannot be invited at once."""
     if not 1 <= n <= 1000:
-        raise CalcarineError(f"{n} raters cannot be invited; choose between 1 and 1000.")
+        raise SettingError(f"{n} raters cannot be invited; choose between 1 and 1000.")
 
 
 def connect(database: Path) -> sqlite3.Connection:

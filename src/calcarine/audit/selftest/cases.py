@@ -87,10 +87,10 @@ def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInput
     return shown_as(inputs, np.rint(images).astype(np.uint8))
 
 
-def with_pictures(toy: SimulatedStudy, extra: Array) -> PictureSet:
+def with_pictures(study: SimulatedStudy, extra: Array) -> PictureSet:
     """Return the training pictures and additional ones."""
-    ids = [*toy.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
-    return PictureSet.of(ids, np.concatenate([toy.images[: toy.n_train], extra]))
+    ids = [*study.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
+    return PictureSet.of(ids, np.concatenate([study.images[: study.n_train], extra]))
 
 
 def rounded(images: Array) -> Array:
@@ -114,7 +114,7 @@ def as_jpeg(images: Array, quality: int) -> Array:
     return np.stack(result)
 
 
-def nearest_training_pictures(toy: SimulatedStudy, values: Array) -> Array:
+def nearest_training_pictures(study: SimulatedStudy, values: Array) -> Array:
     """Return for each prediction the training picture with the nearest latents."""
-    away = np.square(values[:, None] - toy.latents[None, : toy.n_train]).sum(axis=2)
-    return np.asarray(toy.images[: toy.n_train][away.argmin(axis=1)])
+    away = np.square(values[:, None] - study.latents[None, : study.n_train]).sum(axis=2)
+    return np.asarray(study.images[: study.n_train][away.argmin(axis=1)])

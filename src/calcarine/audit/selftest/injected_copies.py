@@ -68,9 +68,11 @@ def high_frequencies(seed: int) -> AuditInputs:
 @register_case("10 % ground truth in low frequencies of retrieved pictures", "pixel-blends")
 def tenth_in_low_frequencies(seed: int) -> AuditInputs:
     """Up to four cycles per picture."""
-    toy = SimulatedStudy(seed)
-    inputs = toy.inputs()
-    near = nearest_training_pictures(toy, toy.predict(np.arange(toy.n_test))).astype(np.float64)
+    study = SimulatedStudy(seed)
+    inputs = study.inputs()
+    near = nearest_training_pictures(study, study.predict(np.arange(study.n_test))).astype(
+        np.float64
+    )
     truth = both(inputs)[0]
     return shown_as(inputs, rounded(near + 0.1 * (_low(truth, 4) - _low(near, 4))))
 

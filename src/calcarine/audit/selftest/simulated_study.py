@@ -255,8 +255,8 @@ class SimulatedStudy:
 def of_components(count: int) -> Callable[[Array, SimulatedStudy], Array]:
     """Return a change of predictions that keeps the leading principal components of training."""
 
-    def leading(values: Array, toy: SimulatedStudy) -> Array:
-        train = toy.latents[: toy.n_train]
+    def leading(values: Array, study: SimulatedStudy) -> Array:
+        train = study.latents[: study.n_train]
         axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:count]
         return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
 
