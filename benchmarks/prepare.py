@@ -38,9 +38,9 @@ TARGET_SPEED, TARGET_MEMORY = 0.6, 2.0
 
 
 def layout(folder: Path):
-    from calcarine.datasets.nsd.layout import Layout
+    from calcarine.datasets.nsd.layout import NSDLayout
 
-    return Layout(folder, SUBJECT)
+    return NSDLayout(folder, SUBJECT)
 
 
 def make(folder: Path, sessions: int) -> None:

@@ -351,7 +351,7 @@ def banded(repeats: int, shrink: float) -> dict:
     from sklearn.metrics import r2_score
     from sklearn.model_selection import PredefinedSplit
 
-    from calcarine.linear import group_ridge_cv, grouped_folds
+    from calcarine.linear import banded_ridge_cv, grouped_folds
 
     n, p, t = (max(40, int(size / shrink)) for size in (1000, 400, 500))
     alphas = np.logspace(0, 6, 13)
@@ -359,7 +359,7 @@ def banded(repeats: int, shrink: float) -> dict:
     warm_up()
 
     def ours(xs, y, fresh):
-        result = group_ridge_cv(xs, y, alphas=alphas, dtype="float32")
+        result = banded_ridge_cv(xs, y, alphas=alphas, dtype="float32")
         return result.predict(fresh)
 
     def theirs(xs, y, fresh):

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.decoding import LatentRegression, PixelRegression, choose_by_brain
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError, LeakageError
-from calcarine.linear import GroupRidgeCV, save
+from calcarine.linear import BandedRidgeCV, save
 from calcarine.stimuli import StimulusSet, resize_images
 
 N, REPEATS, VOXELS = 30, 2, 25
@@ -88,9 +88,9 @@ def test_save_and_load_predict_the_same(world, tmp_path):
     for name, values in fitted.predict(dataset, split).items():
         assert np.array_equal(values, loaded.predict(dataset, split)[name])
     assert loaded.summary_ == fitted.summary_
-    other = GroupRidgeCV(alphas=[1.0]).fit(np.eye(6), np.arange(6.0))
+    other = BandedRidgeCV(alphas=[1.0]).fit(np.eye(6), np.arange(6.0))
     save(other, tmp_path / "z")
-    with pytest.raises(CalcarineError, match="holds a GroupRidgeCV"):
+    with pytest.raises(CalcarineError, match="holds a BandedRidgeCV"):
         LatentRegression.load(tmp_path)
     (tmp_path / "latents.json").unlink()
     with pytest.raises(CalcarineError, match="no decoder"):

@@ -139,15 +139,15 @@ def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):
         for folder, picture, sample in (
             ("truth", pictures["truth"][i], None),
             ("z", pictures["blind"][i], 0),
-            ("zc", pictures["close"][i, 0], 0),
-            ("zc", pictures["close"][i, 1], 1),
+            ("z_c", pictures["close"][i, 0], 0),
+            ("z_c", pictures["close"][i, 1], 1),
         ):
             name = f"a%2F{i}.png" if sample is None else f"a%2F{i}_{sample:02}.png"
             path = tmp_path / "reconstructions" / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             save(path, picture)
             if sample is not None:
-                method = {"z": "z", "zc": "z_c"}[folder]
+                method = folder
                 rows.append((f"a/{i}", method, sample, str(path.relative_to(tmp_path))))
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
     index.to_parquet(tmp_path / "reconstructions" / "index.parquet")

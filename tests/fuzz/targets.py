@@ -295,10 +295,10 @@ def read_stacks(folder: Path) -> None:
 
 
 def score_stacks(folder: Path) -> None:
-    from calcarine.evaluation.protocols import Settings
     from calcarine.evaluation.scoring.score import score_folder
+    from calcarine.evaluation.scoring.settings import ScoreSettings
 
-    settings = Settings(n_boot=5, n_permutations=19)
+    settings = ScoreSettings(n_boot=5, n_permutations=19)
     for other in ("b.npz", "c.npz", "d.pt", "e.pt"):
         score_folder(folder / "a.npy", folder / other, settings=settings)
 
@@ -429,7 +429,7 @@ def build_encoding(folder: Path) -> None:
         f"dataset.options={json.dumps(OPTIONS)}",
         f"generation.model={model_beside(folder)}",
         "generation.steps=2",
-        "encoding.ask=[latents]",
+        "encoding.analyses=[latents]",
         "encoding.n_boot=100",
         "encoding.n_permutations=20",
     ]
@@ -482,7 +482,7 @@ def score_run(folder: Path) -> None:
 
 def audit_run(folder: Path) -> None:
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
@@ -527,12 +527,12 @@ def study_of_run(folder: Path) -> None:
 
 
 def build_ridge(folder: Path) -> None:
-    from calcarine.linear import GroupRidgeCV, RidgeCV, save
+    from calcarine.linear import BandedRidgeCV, RidgeCV, save
 
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 6)), rng.normal(size=(20, 3))
     save(RidgeCV(alphas=[1.0, 10.0], cv=3).fit(X, Y), folder / "ridge")
-    groups = GroupRidgeCV([0, 0, 0, 1, 1, 1], alphas=[1.0, 10.0], n_candidates=2)
+    groups = BandedRidgeCV([0, 0, 0, 1, 1, 1], alphas=[1.0, 10.0], n_candidates=2)
     save(groups.fit(X, Y), folder / "group")
 
 
@@ -605,7 +605,7 @@ def build_model(folder: Path) -> None:
 
 
 def load_model(folder: Path) -> None:
-    from calcarine.diffusion.sources import load_model
+    from calcarine.diffusion.generators import load_model
 
     model = load_model(folder / "model", "cpu")
     finite(model.embed_text(["a cat", "two dogs"]))

@@ -19,7 +19,7 @@ from sklearn.model_selection import (
 from sklearn.preprocessing import StandardScaler
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import GroupRidgeCV, RidgeCV, _factor, group_ridge_cv, load, ridge_cv, save
+from calcarine.linear import BandedRidgeCV, RidgeCV, _solvers, banded_ridge_cv, load, ridge_cv, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
 
@@ -37,8 +37,8 @@ def by_ridge(*args, **options):
     return ridge_cv(*args, alphas=ALPHAS, **options)
 
 
-def by_group_ridge(X, Y, **options):
-    return group_ridge_cv([X[:, :3], X[:, 3:]], Y, alphas=ALPHAS, n_candidates=4, **options)
+def by_banded_ridge(X, Y, **options):
+    return banded_ridge_cv([X[:, :3], X[:, 3:]], Y, alphas=ALPHAS, n_candidates=4, **options)
 
 
 def pooled_r2(X, Y, splits, alpha):
@@ -71,11 +71,11 @@ def test_held_out_scores_are_those_of_these_folds(cv):
     np.testing.assert_array_equal(result.alpha, ALPHAS[expected.argmax(axis=0)])
     again = ridge_cv(X, Y, alphas=ALPHAS, cv=iter(list(splits)))
     np.testing.assert_array_equal(again.coef, result.coef)
-    one = group_ridge_cv([X], Y, alphas=ALPHAS, cv=cv)
+    one = banded_ridge_cv([X], Y, alphas=ALPHAS, cv=cv)
     np.testing.assert_allclose(one.cv_scores, expected.max(axis=0), rtol=1e-8)
 
 
-@pytest.mark.parametrize("fit", [by_ridge, by_group_ridge])
+@pytest.mark.parametrize("fit", [by_ridge, by_banded_ridge])
 @pytest.mark.parametrize("number", [3, np.int64(3)])
 def test_a_number_is_that_many_folds_over_groups(fit, number):
     X, Y = make_data()
@@ -84,7 +84,7 @@ def test_a_number_is_that_many_folds_over_groups(fit, number):
     np.testing.assert_array_equal(given.cv_scores, expected.cv_scores)
 
 
-@pytest.mark.parametrize("fit", [by_ridge, by_group_ridge])
+@pytest.mark.parametrize("fit", [by_ridge, by_banded_ridge])
 def test_splitters_are_given_the_groups(fit):
     X, Y = make_data()
     for cv in (GroupKFold(4), LeaveOneGroupOut()):
@@ -106,7 +106,7 @@ def test_a_splitter_may_look_at_a_single_target():
     np.testing.assert_array_equal(model.coef_, RidgeCV(ALPHAS, cv=folds).fit(X, y).coef_)
 
 
-@pytest.mark.parametrize("fit", [by_ridge, by_group_ridge])
+@pytest.mark.parametrize("fit", [by_ridge, by_banded_ridge])
 @pytest.mark.parametrize(
     ("cv", "message"),
     [
@@ -145,7 +145,7 @@ def test_folds_that_cannot_be_used_are_refused(fit, cv, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("estimator", [RidgeCV, GroupRidgeCV])
+@pytest.mark.parametrize("estimator", [RidgeCV, BandedRidgeCV])
 def test_groups_and_weights_are_routed(estimator):
     """Through a grid search, whose folds are of groups, to folds of groups, weighted."""
     X, Y = make_data()
@@ -208,13 +208,13 @@ def test_factors_of_many_penalties_are_not_all_kept(monkeypatch):
     """Each would take as much memory as the basis of hundreds of columns."""
     kept = []
 
-    def spy(self, alpha, cholesky=_factor.Banded._cholesky):
+    def spy(self, alpha, cholesky=_solvers.BlockTridiagonal._cholesky):
         factors = cholesky(self, alpha)
         kept.append(len(self._cache))
         return factors
 
-    monkeypatch.setattr(_factor.Banded, "_cholesky", spy)
-    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
+    monkeypatch.setattr(_solvers.BlockTridiagonal, "_cholesky", spy)
+    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(100, 70)), rng.normal(size=(100, 110))
     alphas = rng.permutation(110) + 1.0
@@ -238,7 +238,7 @@ def test_fixed_penalties_that_cannot_be_used_are_refused(options, message):
         ridge_cv(*make_data(), cv="fixed", **options)
 
 
-@pytest.mark.parametrize("estimator", [RidgeCV, GroupRidgeCV])
+@pytest.mark.parametrize("estimator", [RidgeCV, BandedRidgeCV])
 @pytest.mark.parametrize(
     "cv",
     [

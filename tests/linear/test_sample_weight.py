@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import _forms, _prepare, group_ridge_cv, ridge_cv
+from calcarine.linear import _forms, _prepare, banded_ridge_cv, ridge_cv
 from calcarine.linear._precision import DOUBLE
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
@@ -295,7 +295,7 @@ def test_equal_weights_change_nothing_but_the_meaning_of_a_penalty():
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("standardize", [True, False])
 @pytest.mark.parametrize("score", ["r2", "correlation"])
-def test_weighted_group_ridge_is_that_of_refitting(sizes, fit_intercept, standardize, score):
+def test_weighted_banded_ridge_is_that_of_refitting(sizes, fit_intercept, standardize, score):
     X, Y, folds, weights = make_data(p=sum(sizes))
     weights = weights * np.random.default_rng(1).uniform(0.5, 2, len(weights))
     options = {"fit_intercept": fit_intercept, "standardize": standardize}
@@ -303,7 +303,7 @@ def test_weighted_group_ridge_is_that_of_refitting(sizes, fit_intercept, standar
     scale = weighted_std(X, weights) if standardize else np.ones(X.shape[1])
     scaled = X / scale * np.repeat(gamma, sizes) ** 0.5
     for alpha in (0.5, 50.0):
-        result = group_ridge_cv(
+        result = banded_ridge_cv(
             spaces,
             Y,
             alphas=[alpha],
@@ -333,7 +333,7 @@ def test_weighted_group_ridge_is_that_of_refitting(sizes, fit_intercept, standar
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 @pytest.mark.parametrize("score", ["r2", "correlation"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_group_ridge_takes_a_whole_weight_for_so_many_rows(solver, score, dtype):
+def test_banded_ridge_takes_a_whole_weight_for_so_many_rows(solver, score, dtype):
     X, Y, folds, weights = make_data()
     often = weights.astype(int)
     options = {"alphas": ALPHAS, "solver": solver, "score": score, "dtype": dtype}
@@ -341,7 +341,7 @@ def test_group_ridge_takes_a_whole_weight_for_so_many_rows(solver, score, dtype)
 
     def fit(X, Y, folds, weights):
         spaces = np.split(X, [2, 4], axis=1)
-        return group_ridge_cv(
+        return banded_ridge_cv(
             spaces, Y, cv=PredefinedSplit(folds), sample_weight=weights, **options
         )
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import RidgeCV as SklearnRidgeCV
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeCV, RidgeError, _factor, _forms, _prepare, load, ridge_cv, save
+from calcarine.linear import RidgeCV, RidgeError, _forms, _prepare, _solvers, load, ridge_cv, save
 from calcarine.linear._forms import Forms
 
 ALPHAS = np.logspace(-1, 4, 11)
@@ -85,7 +85,7 @@ def test_gcv_agrees_with_the_hat_matrix(shape, solver, options):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gcv_by_singular_values_and_banded_factors(shape, monkeypatch):
+def test_gcv_by_singular_values_and_block_tridiagonal_factors(shape, monkeypatch):
     X, Y = make_data(*shape)
     X[:, 1] = X[:, 0]
     alphas = np.concatenate([[1e-13], ALPHAS])
@@ -93,7 +93,7 @@ def test_gcv_by_singular_values_and_banded_factors(shape, monkeypatch):
     assert result.solver == "svd"
     table = gcv_by_hat_matrix(scaled(X), Y, ALPHAS)
     np.testing.assert_allclose(result.cv_curve[1:], table.mean(axis=1), rtol=1e-8)
-    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
+    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
     for solver in ("primal", "dual"):
         banded = ridge_cv(X, Y, alphas=ALPHAS, cv="gcv", solver=solver)
         check_choice(banded, table)
@@ -114,7 +114,7 @@ def test_gcv_does_not_hang_on_the_unit_of_x(size):
 def test_eigenvectors_for_many_targets_change_nothing(shape, options, monkeypatch):
     X, Y, groups = simulated(*shape, t=1500)
     kinds = []
-    factorize = _factor.factorize
+    factorize = _solvers.factorize
 
     def noted(*given):
         found = factorize(*given)
@@ -124,9 +124,9 @@ def test_eigenvectors_for_many_targets_change_nothing(shape, options, monkeypatc
     monkeypatch.setattr(_prepare, "factorize", noted)
     by_vectors = ridge_cv(X, Y, groups=groups, **options)
     assert kinds[-1] == "Spectral"
-    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
+    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
     by_band = ridge_cv(X, Y, groups=groups, **options)
-    assert kinds[-1] == "Banded"
+    assert kinds[-1] == "BlockTridiagonal"
     single = "dtype" in options
     np.testing.assert_allclose(
         by_band.cv_scores, by_vectors.cv_scores, atol=1e-4 if single else 1e-9
@@ -207,7 +207,7 @@ def test_logo_equals_explicit_refits(shape, solver, grouping, fit_intercept):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_logo_by_singular_values_and_banded_factors(shape, monkeypatch):
+def test_logo_by_singular_values_and_block_tridiagonal_factors(shape, monkeypatch):
     X, Y = make_data(*shape)
     X[:, 1] = X[:, 0]
     groups = GROUPINGS["unequal"](shape[0])
@@ -217,7 +217,7 @@ def test_logo_by_singular_values_and_banded_factors(shape, monkeypatch):
     assert result.solver == "svd"
     table = r2(refit_without_each_group(scaled(X), Y, groups, ALPHAS), Y)
     np.testing.assert_allclose(result.cv_curve[1:], table.mean(axis=1), rtol=1e-8)
-    monkeypatch.setattr(_factor, "_by_eigenvectors", lambda size, columns: False)
+    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
     for solver in ("primal", "dual"):
         check_choice(ridge_cv(X, Y, alphas=ALPHAS, cv="logo", groups=groups, solver=solver), table)
 

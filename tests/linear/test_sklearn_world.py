@@ -10,11 +10,11 @@ from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.linear_model import Ridge
 from sklearn.linear_model import RidgeCV as SklearnRidgeCV
 
-from calcarine.linear import GroupRidgeCV, RidgeCV, load
+from calcarine.linear import BandedRidgeCV, RidgeCV, load
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
 
-ESTIMATORS = [RidgeCV, GroupRidgeCV]
+ESTIMATORS = [RidgeCV, BandedRidgeCV]
 
 
 def make_data(n=60, p=12, t=3, seed=0):
@@ -53,7 +53,7 @@ def test_coef_is_that_of_scikit_learn(estimator, alpha, fit_intercept, target):
 def test_coef_of_columns_that_are_scattered_over_spaces(n):
     X, Y = make_data(n)
     labels = np.tile(["b", "a", "c"], 4)
-    model = GroupRidgeCV(labels, alphas=[1.0], n_candidates=1, standardize=False).fit(X, Y)
+    model = BandedRidgeCV(labels, alphas=[1.0], n_candidates=1, standardize=False).fit(X, Y)
     scale = np.sqrt(model.gamma_[np.searchsorted(model.space_names_, labels)])
     for target in range(3):
         theirs = Ridge(model.alpha_[target]).fit(X * scale[:, target], Y[:, target])

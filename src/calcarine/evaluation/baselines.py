@@ -107,7 +107,7 @@ def nearest_training_image(
     known = _centred(train_features)
     known /= np.maximum(np.linalg.norm(known, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     best = np.argmax(_centred(decoded) @ known.T, axis=1)
-    return train_images[best][:, None]
+    return np.asarray(train_images[best][:, None])
 
 
 def blurred_truth(truth: Images, sigma: float) -> Images:

@@ -3,19 +3,19 @@
 from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
 from calcarine.linear._edges import RidgeEdgeWarning
 from calcarine.linear._predict import predict_linear
+from calcarine.linear.banded_ridge import BandedRidgeResult, banded_ridge_cv
 from calcarine.linear.delays import Delayer
-from calcarine.linear.estimators import GroupRidgeCV, RidgeCV
+from calcarine.linear.estimators import BandedRidgeCV, RidgeCV
 from calcarine.linear.folds import grouped_folds
-from calcarine.linear.group_ridge import GroupRidgeResult, group_ridge_cv
 from calcarine.linear.ridge import DEFAULT_ALPHAS, RidgeResult, ridge_cv
 from calcarine.linear.storage import load, save
 from calcarine.linear.variance import VariancePartition, partition_variance, split_r2
 
 __all__ = [
     "DEFAULT_ALPHAS",
+    "BandedRidgeCV",
+    "BandedRidgeResult",
     "Delayer",
-    "GroupRidgeCV",
-    "GroupRidgeResult",
     "RidgeCV",
     "RidgeEdgeWarning",
     "RidgeError",
@@ -23,7 +23,7 @@ __all__ = [
     "RidgeResult",
     "RidgeTypeError",
     "VariancePartition",
-    "group_ridge_cv",
+    "banded_ridge_cv",
     "grouped_folds",
     "load",
     "partition_variance",

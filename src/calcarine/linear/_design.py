@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from calcarine.linear._arrays import Array, Ops, dtype_of
 from calcarine.linear._checks import FloatArray, check_finite
-from calcarine.linear._factor import Solver
 from calcarine.linear._forms import Forms
 from calcarine.linear._precision import DOUBLE
+from calcarine.linear._solvers import Solver
 from calcarine.linear._sources import Matrix, release, row_chunks
 from calcarine.linear._weights import count_rows, weighted
 
@@ -83,7 +83,7 @@ class System:
         What `left` makes of a target that is 1 in every training row.
     right : array, shape (m, r)
         Held-out rows, or for the fit on all rows the map to weights (m = p).
-    solver : Spectral or Banded
+    solver : Spectral or BlockTridiagonal
     held : ndarray
         The held-out trials; empty for the fit on all rows.
     rounding : float

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._arrays import Array, Ops
-from calcarine.linear._factor import SUBSTITUTION, factor_values
+from calcarine.linear._solvers import SUBSTITUTION, factor_values
 from calcarine.linear._weights import count_rows
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from calcarine.linear._arrays import Array, Ops, dtype_of
 from calcarine.linear._checks import FloatArray
 from calcarine.linear._design import Design, Moments, Plan, Runner, Scaler, System
-from calcarine.linear._factor import Solver, Spectral, factor_values, factorize
 from calcarine.linear._forms import Forms, projections
 from calcarine.linear._precision import (
     DOUBLE,
@@ -28,6 +27,7 @@ from calcarine.linear._precision import (
     measure_primal,
     representable,
 )
+from calcarine.linear._solvers import Solver, Spectral, factor_values, factorize
 from calcarine.linear._sources import CHUNK_VALUES, row_chunks
 from calcarine.linear._weights import weighted
 

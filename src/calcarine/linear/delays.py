@@ -38,7 +38,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     See Also
     --------
-    calcarine.linear.GroupRidgeCV : One penalty per feature space; label the delayed columns by
+    calcarine.linear.BandedRidgeCV : One penalty per feature space; label the delayed columns by
         ``numpy.tile(feature_groups, len(delays))``.
 
     Notes

@@ -17,7 +17,7 @@ from calcarine.linear._checks import (
 )
 from calcarine.linear._predict import predict_linear
 from calcarine.linear._weights import check_weights
-from calcarine.linear.group_ridge import group_ridge_cv
+from calcarine.linear.banded_ridge import banded_ridge_cv
 from calcarine.linear.ridge import DEFAULT_ALPHAS, ridge_cv
 from calcarine.linear.variance import product_measure
 
@@ -186,8 +186,8 @@ class RidgeCV(_Linear):
         return self
 
 
-class GroupRidgeCV(_Linear):
-    """Group ridge regression with cross-validated penalties per space and target.
+class BandedRidgeCV(_Linear):
+    """Banded ridge regression with cross-validated penalties per space and target.
 
     Parameters
     ----------
@@ -197,9 +197,9 @@ class GroupRidgeCV(_Linear):
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
     cv, n_folds, n_candidates, fit_intercept, standardize, solver, random_state, dtype, block_size
-        As in `calcarine.linear.group_ridge_cv`. `cv` takes splitters of scikit-learn too.
+        As in `calcarine.linear.banded_ridge_cv`. `cv` takes splitters of scikit-learn too.
     scoring : {"r2", "correlation"}
-        What chooses the penalties; ``score`` in `calcarine.linear.group_ridge_cv`.
+        What chooses the penalties; ``score`` in `calcarine.linear.banded_ridge_cv`.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class GroupRidgeCV(_Linear):
 
     See Also
     --------
-    calcarine.linear.group_ridge_cv : The function underneath, with every detail.
+    calcarine.linear.banded_ridge_cv : The function underneath, with every detail.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class GroupRidgeCV(_Linear):
         y: npt.ArrayLike,
         groups: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
-    ) -> GroupRidgeCV:
+    ) -> BandedRidgeCV:
         """Fit on all rows, choosing penalties by folds over whole groups.
 
         Parameters
@@ -277,22 +277,22 @@ class GroupRidgeCV(_Linear):
 
         Returns
         -------
-        GroupRidgeCV
+        BandedRidgeCV
             Itself.
 
         Raises
         ------
         RidgeError
-            As in `calcarine.linear.group_ridge_cv`, and when `feature_groups` does not label every
+            As in `calcarine.linear.banded_ridge_cv`, and when `feature_groups` does not label every
             column.
         """
         if y is None:
-            raise RidgeError("GroupRidgeCV requires y to be passed, but the target y is None.")
+            raise RidgeError("BandedRidgeCV requires y to be passed, but the target y is None.")
         x = _validated(self, X, reset=True, ensure_min_samples=2)
         targets = _checked_targets(y)
         check_finite(x, "X")
         names, space_of_column = _column_spaces(self.feature_groups, x.shape[1])
-        result = group_ridge_cv(
+        result = banded_ridge_cv(
             [x[:, space_of_column == s] for s in range(len(names))],
             targets,
             alphas=DEFAULT_ALPHAS if self.alphas is None else self.alphas,

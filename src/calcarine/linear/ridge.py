@@ -40,12 +40,12 @@ from calcarine.linear._checks import (
 from calcarine.linear._decompose import Demand, check_room, decompose
 from calcarine.linear._design import Design, Plan, Runner, Scaler, fit_scaler
 from calcarine.linear._edges import edge_fractions, warn_at_edges
-from calcarine.linear._factor import BLOCK
 from calcarine.linear._leave_out import group_numbers, leave_out_bytes
 from calcarine.linear._predict import predict_linear
 from calcarine.linear._runner import runner_for
 from calcarine.linear._scores import best_penalty
 from calcarine.linear._sink import Memory, fit_key, open_sink
+from calcarine.linear._solvers import BLOCK
 from calcarine.linear._sources import Matrix, in_memory, read_columns, release
 from calcarine.linear._targets import Choice, solve_block, weigh_block
 from calcarine.linear._weights import check_trained, check_weights

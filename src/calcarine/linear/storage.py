@@ -21,13 +21,13 @@ from sklearn.model_selection import BaseCrossValidator
 from calcarine.checkpoints import weights_format
 from calcarine.errors import CalcarineError
 from calcarine.files import write_bytes
-from calcarine.linear.estimators import GroupRidgeCV, RidgeCV, by_column, check_fitted
+from calcarine.linear.estimators import BandedRidgeCV, RidgeCV, by_column, check_fitted
 from calcarine.linear.folds import is_splitter
 
 FORMAT = "calcarine-ridge-2"
 """Name and version of the layout of a `RidgeCV`, written into the JSON."""
-GROUP_FORMAT = "calcarine-group-ridge-1"
-"""The same of a `GroupRidgeCV`."""
+BANDED_FORMAT = "calcarine-banded-ridge-1"
+"""The same of a `BandedRidgeCV`."""
 
 _COMMON = {
     "coef_": "pt",  # whatever the orientation of the attribute, which is a view
@@ -45,7 +45,7 @@ _PER_TARGET = ("intercept_", "alpha_", "best_score_", "gamma_", "penalties_")
 class _Layout:
     """What a kind of estimator has on disk: axes of its tensors by name, and its solvers."""
 
-    kind: type[RidgeCV] | type[GroupRidgeCV]
+    kind: type[RidgeCV] | type[BandedRidgeCV]
     shapes: dict[str, str]
     solvers: tuple[str, ...]
 
@@ -54,15 +54,15 @@ _LAYOUTS = {
     FORMAT: _Layout(
         RidgeCV, {**_COMMON, "alphas_": "a", "cv_curve_": "a"}, ("primal", "dual", "svd")
     ),
-    GROUP_FORMAT: _Layout(
-        GroupRidgeCV,
+    BANDED_FORMAT: _Layout(
+        BandedRidgeCV,
         {**_COMMON, "gamma_": "st", "penalties_": "st", "column_spaces_": "p"},
         ("primal", "dual"),
     ),
 }
 
 
-def save(estimator: RidgeCV | GroupRidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
+def save(estimator: RidgeCV | BandedRidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write a fitted estimator to ``stem.safetensors`` and ``stem.json``.
 
     Each file is written beside its place and renamed into it. The JSON comes last and holds the
@@ -70,7 +70,7 @@ def save(estimator: RidgeCV | GroupRidgeCV, stem: str | os.PathLike[str]) -> tup
 
     Parameters
     ----------
-    estimator : RidgeCV or GroupRidgeCV
+    estimator : RidgeCV or BandedRidgeCV
         Fitted. A `cv` that is a splitter of scikit-learn is written by name and settings, and
         one that is a list of folds as their row numbers.
     stem : path-like
@@ -84,13 +84,13 @@ def save(estimator: RidgeCV | GroupRidgeCV, stem: str | os.PathLike[str]) -> tup
     Raises
     ------
     CalcarineError
-        When the estimator is no fitted `RidgeCV` or `GroupRidgeCV`, has a setting that JSON cannot
+        When the estimator is no fitted `RidgeCV` or `BandedRidgeCV`, has a setting that JSON cannot
         hold, or the place cannot be written.
     """
-    if not isinstance(estimator, RidgeCV | GroupRidgeCV):
+    if not isinstance(estimator, RidgeCV | BandedRidgeCV):
         raise CalcarineError(
-            f"Only a RidgeCV or a GroupRidgeCV can be saved here, not a {type(estimator).__name__};"
-            " pass a fitted one."
+            f"Only a RidgeCV or a BandedRidgeCV can be saved here, not a "
+            f"{type(estimator).__name__}; pass a fitted one."
         )
     check_fitted(estimator)
     weights_path, json_path = _paths(stem)
@@ -114,7 +114,7 @@ def save(estimator: RidgeCV | GroupRidgeCV, stem: str | os.PathLike[str]) -> tup
     return weights_path, json_path
 
 
-def load(stem: str | os.PathLike[str]) -> RidgeCV | GroupRidgeCV:
+def load(stem: str | os.PathLike[str]) -> RidgeCV | BandedRidgeCV:
     """Read an estimator that `save` wrote.
 
     Parameters
@@ -124,7 +124,7 @@ def load(stem: str | os.PathLike[str]) -> RidgeCV | GroupRidgeCV:
 
     Returns
     -------
-    RidgeCV or GroupRidgeCV
+    RidgeCV or BandedRidgeCV
         Fitted, predicting what the saved one did.
 
     Raises
@@ -154,11 +154,11 @@ def _paths(stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     return Path(base + ".safetensors"), Path(base + ".json")
 
 
-def _format_of(estimator: RidgeCV | GroupRidgeCV) -> str:
+def _format_of(estimator: RidgeCV | BandedRidgeCV) -> str:
     return next(name for name, layout in _LAYOUTS.items() if isinstance(estimator, layout.kind))
 
 
-def _tensors(estimator: RidgeCV | GroupRidgeCV) -> dict[str, npt.NDArray[Any]]:
+def _tensors(estimator: RidgeCV | BandedRidgeCV) -> dict[str, npt.NDArray[Any]]:
     names = _LAYOUTS[_format_of(estimator)].shapes
     tensors = {name: np.asarray(getattr(estimator, name)) for name in names}
     tensors["coef_"] = by_column(estimator)
@@ -169,7 +169,7 @@ def _tensors(estimator: RidgeCV | GroupRidgeCV) -> dict[str, npt.NDArray[Any]]:
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
-def _description(estimator: RidgeCV | GroupRidgeCV, weights: bytes) -> dict[str, Any]:
+def _description(estimator: RidgeCV | BandedRidgeCV, weights: bytes) -> dict[str, Any]:
     names = getattr(estimator, "feature_names_in_", None)
     about = {
         "format": _format_of(estimator),
@@ -285,7 +285,7 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 def _rebuild(
     about: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], path: Path
-) -> RidgeCV | GroupRidgeCV:
+) -> RidgeCV | BandedRidgeCV:
     layout = _LAYOUTS[about["format"]]
     params, names = about.get("params"), about.get("feature_names")
     if not isinstance(params, dict) or set(params) != set(layout.kind().get_params()):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from calcarine.linear._checks import FloatArray, RidgeError, as_matrix, check_finite
 from calcarine.linear._design import constant_columns
-from calcarine.linear.group_ridge import GroupRidgeResult, Spaces, group_ridge_cv
+from calcarine.linear.banded_ridge import BandedRidgeResult, Spaces, banded_ridge_cv
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class VariancePartition:
         Product measure of each space; sums to `r2` over the spaces. See `split_r2`.
     unique : ndarray, shape (S, t)
         `r2` minus that of the model refitted without the space, its penalties chosen anew.
-    result : GroupRidgeResult
+    result : BandedRidgeResult
         The full model.
     """
 
@@ -36,11 +36,11 @@ class VariancePartition:
     r2: npt.NDArray[np.float64]
     shares: npt.NDArray[np.float64]
     unique: npt.NDArray[np.float64]
-    result: GroupRidgeResult
+    result: BandedRidgeResult
 
 
 def split_r2(
-    result: GroupRidgeResult, Xs_test: Spaces, Y_test: npt.ArrayLike
+    result: BandedRidgeResult, Xs_test: Spaces, Y_test: npt.ArrayLike
 ) -> npt.NDArray[np.float64]:
     r"""Divide the r2 on test rows over the spaces by the product measure.
 
@@ -51,7 +51,7 @@ def split_r2(
 
     Parameters
     ----------
-    result : GroupRidgeResult
+    result : BandedRidgeResult
     Xs_test : list or dict of array-like, each of shape (m, p_s)
     Y_test : array-like, shape (m, t) or (m,)
 
@@ -120,7 +120,7 @@ def partition_variance(
     Xs_test: Spaces,
     Y_test: npt.ArrayLike,
     *,
-    result: GroupRidgeResult | None = None,
+    result: BandedRidgeResult | None = None,
     **options: Any,
 ) -> VariancePartition:
     """Fit the model and the models without each space, and compare them on test rows.
@@ -135,10 +135,10 @@ def partition_variance(
         The same spaces for rows that no fit has seen.
     Y_test : array-like, shape (m, t) or (m,)
         Their targets.
-    result : GroupRidgeResult, optional
+    result : BandedRidgeResult, optional
         The full model, if already fitted on these data with these options.
     **options
-        Passed to `group_ridge_cv` for every fit; `gammas` cannot be given, as each fit searches
+        Passed to `banded_ridge_cv` for every fit; `gammas` cannot be given, as each fit searches
         its own.
 
     Returns
@@ -148,7 +148,7 @@ def partition_variance(
     Raises
     ------
     RidgeError
-        As in `group_ridge_cv`, and when test data do not match.
+        As in `banded_ridge_cv`, and when test data do not match.
 
     Notes
     -----
@@ -157,7 +157,7 @@ def partition_variance(
     """
     if "gammas" in options:
         raise RidgeError("gammas cannot be fixed here; leave it out, each fit searches its own.")
-    full = group_ridge_cv(Xs, Y, **options) if result is None else result
+    full = banded_ridge_cv(Xs, Y, **options) if result is None else result
     y = _check_test_targets(Y_test, len(full.y_mean))
     shares = split_r2(full, Xs_test, y)
     r2 = _r2(y, full.predict(Xs_test))
@@ -166,7 +166,7 @@ def partition_variance(
         if len(full.names) == 1:
             guess: FloatArray = np.broadcast_to(full.y_mean, y.shape)
         else:
-            without = group_ridge_cv(_drop(Xs, s, name), Y, **options)
+            without = banded_ridge_cv(_drop(Xs, s, name), Y, **options)
             guess = without.predict(_drop(Xs_test, s, name))
         unique[s] = r2 - _r2(y, guess)
     return VariancePartition(full.names, r2, shares, unique, full)

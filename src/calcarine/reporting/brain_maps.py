@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, need_extra
 from calcarine.files import atomic_write, write_text
 
 __all__ = [
@@ -156,6 +156,7 @@ def save_interactive(
     title
         Title of the page.
     """
+    need_extra("maps", "plotly")
     import plotly.graph_objects as go
 
     points, faces = zip(*(_mesh("infl", side) for side in HEMISPHERES), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.errors import CalcarineError, DamagedFileError, out_of_memory
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingExtraError,
+    need_extra,
+    out_of_memory,
+)
 from calcarine.files import is_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
@@ -200,7 +207,7 @@ def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
             )
         axes.set_title(f"{region} ({int(part['voxels'].iloc[0])})", fontsize=9)
         axes.axhline(0, color="#1c2733", lw=0.8, ls="--")
-        names = [pair.split(" + ")[1].removeprefix("zc@").split(":")[-1] for pair in pairs]
+        names = [pair.split(" + ")[1].removeprefix("z_c@").split(":")[-1] for pair in pairs]
         axes.set_xticks(range(len(pairs)), names, fontsize=8)
     panels.flat[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
@@ -243,6 +250,11 @@ def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
     if not turned or not brain_maps.has_surface(voxels):
         return figures, None
     title = "r of significant voxels" + (" (SIMULATED brain)" if record.simulated else "")
+    try:
+        need_extra("maps", "plotly")
+    except MissingExtraError as error:
+        warnings.warn(f"The interactive map is left out. {error}", stacklevel=2)
+        return figures, None
     page = brain_maps.save_interactive(folder / "surface.html", voxels, turned, title)
     return figures, page.relative_to(record.folder).as_posix()
 

@@ -127,7 +127,7 @@ def _page(
 ) -> str:
     script = (_HERE / "static" / "gallery.js").read_text(encoding="utf-8")
     style = (_HERE / "static" / "gallery.css").read_text(encoding="utf-8")
-    return (
+    return str(
         environment("calcarine.reporting")
         .get_template("gallery.html.j2")
         .render(

@@ -301,7 +301,7 @@ def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
 def _in_use(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without those of parts that are not enabled."""
     return {
-        name: {"when": "never"} if isinstance(v, dict) and v.get("when") == "never" else v
+        name: {"enabled": False} if isinstance(v, dict) and v.get("enabled") is False else v
         for name, v in settings.items()
     }
 

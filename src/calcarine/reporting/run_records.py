@@ -27,7 +27,6 @@ METHOD_ORDER = (
 )
 # Folder names of reconstructions that differ from the names of the methods.
 _FOLDER_TO_METHOD = {
-    "zc": "z_c",
     "z_empty_text": "z, empty text",
     "direct": "direct ridge",
     "visdec": "vis-dec",

@@ -84,4 +84,4 @@ def krippendorff_alpha(table: ArrayLike) -> float:
     by_chance = float((category * (category - 1)).sum() / (total - 1))
     if by_chance == total:
         return math.nan
-    return 1 - (total - agreeing) / (total - by_chance)
+    return float(1 - (total - agreeing) / (total - by_chance))

@@ -154,7 +154,7 @@ class TransductivePrediction(Check):
         for verdict in ("failed", "suspicious", "passed", "inconclusive"):
             texts = [text for result, text in sentences if result == verdict]
             if texts:
-                return Finding(verdict, " ".join(texts), numbers)  # type: ignore[arg-type]
+                return Finding(verdict, " ".join(texts), numbers)
         raise AssertionError("the pictures have a verdict")
 
 

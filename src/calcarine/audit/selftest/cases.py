@@ -95,7 +95,7 @@ def with_pictures(study: SimulatedStudy, extra: Array) -> PictureSet:
 
 def rounded(images: Array) -> Array:
     """Return grey values rounded and clipped to 0 to 255."""
-    return np.rint(np.clip(images, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(images, 0, 255)), np.uint8)
 
 
 def both(inputs: AuditInputs) -> tuple[Array, Array]:

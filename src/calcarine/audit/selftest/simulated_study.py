@@ -97,7 +97,7 @@ class SimulatedStudy:
         smooth = (latents @ self.fields / np.sqrt(LATENTS)).reshape(-1, SIDE, SIDE, 3)
         detail = gaussian_filter(rng.standard_normal(smooth.shape), (0, 0.7, 0.7, 0))
         detail /= detail.std()
-        return np.rint(np.clip(128 + contrast * smooth + 14 * detail, 0, 255)).astype(np.uint8)
+        return np.asarray(np.rint(np.clip(128 + contrast * smooth + 14 * detail, 0, 255)), np.uint8)
 
     @property
     def is_train(self) -> NDArray[np.bool_]:
@@ -121,7 +121,7 @@ class SimulatedStudy:
                 name = f"{what} of session {session}"
                 result.append(FitStatistics(name, stored, by_train, by_all, unit))
         self.statistics = result
-        return values
+        return np.asarray(values)
 
     @cached_property
     def decoder(self) -> Callable[[Array], Array]:

@@ -165,7 +165,7 @@ def as_uint8(picture: Picture) -> NDArray[np.uint8]:
             "A picture has values that are not finite; compute it again, in float32 if it was "
             "computed in float16."
         )
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(picture, 0, 1) * 255), np.uint8)
 
 
 @dataclass(frozen=True)

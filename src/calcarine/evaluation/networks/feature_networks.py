@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from calcarine.checkpoints import check_loaded
 from calcarine.checkpoints import network_weights as files
 from calcarine.checkpoints.network_weights import WeightsStore, state_digest
-from calcarine.errors import CalcarineError, DamagedFileError, MissingWeightsError, SettingError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingWeightsError,
+    SettingError,
+    need_extra,
+)
 from calcarine.evaluation.inputs.image_stacks import as_uint8
 from calcarine.evaluation.networks.preprocessing import Picture, Preprocessing
 from calcarine.features.image_networks import run_hooked
@@ -176,6 +182,7 @@ def _build(
     builder: str, required: WeightsFile, rename: str = "", strict: bool = True, **settings: Any
 ) -> Callable[[WeightsStore], Loaded]:
     def load(store: WeightsStore) -> Loaded:
+        need_extra("metrics", "torchvision")
         import torchvision
 
         state, digest = store.state(required)
@@ -231,6 +238,7 @@ def _load_clip(store: WeightsStore) -> Loaded:
 
 
 def _load_fid(store: WeightsStore) -> Loaded:
+    need_extra("metrics", "torchvision")
     from calcarine.evaluation.networks.inception_fid import FrechetInception
 
     state, digest = store.state(files.FID_INCEPTION)
@@ -240,6 +248,7 @@ def _load_fid(store: WeightsStore) -> Loaded:
 
 
 def _load_lpips(store: WeightsStore) -> Loaded:
+    need_extra("metrics", "torchvision")
     import torchvision
 
     from calcarine.evaluation.networks.lpips import PerceptualDistance
