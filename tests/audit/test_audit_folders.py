@@ -9,8 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from calcarine.audit import audit
-from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.folders import inputs_from_folders
 from calcarine.audit.selftest.simulated_study import SimulatedStudy
+from calcarine.audit.trial_files import read_responses
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 

@@ -17,6 +17,17 @@ from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.evaluation.inputs.image_stacks import as_uint8
 from calcarine.stimuli import StimulusSet, resize_images
 
+__all__ = [
+    "AuditInputs",
+    "FitStatistics",
+    "PictureSet",
+    "Prediction",
+    "ReportedScore",
+    "SampleChoice",
+    "Selection",
+    "TrialTable",
+]
+
 FloatArray = NDArray[np.float64]
 Read = Callable[[int, int], NDArray[Any]]
 _BLOCK = 2048

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["SIDE", "SPACES", "layout", "pixels", "rows", "shrunk"]
+
 FloatArray = NDArray[np.float64]
 SIDE = 64
 """Side in pixels of the small copies."""

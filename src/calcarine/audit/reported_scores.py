@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from calcarine.audit.inputs import FloatArray, PictureSet
     from calcarine.evaluation.metrics.metric import Metric
 
+__all__ = ["Definition", "definitions", "family_of", "read_numbers"]
+
 Family = Literal["pixcorr", "ssim", "mse", "identification", "other"]
 _PRINTED = re.compile(
     r"^\s*(?P<metric>.+?)[\s=:]+(?P<value>[+-]?\d*\.?\d+)\s*(?P<percent>%?)\s*$", re.ASCII

@@ -12,6 +12,8 @@ from scipy.ndimage import gaussian_filter
 
 from calcarine.errors import ShapeError
 
+__all__ = ["blurred_truth", "nearest_training_image", "random_training_image", "training_mean"]
+
 Images = NDArray[np.uint8]
 
 

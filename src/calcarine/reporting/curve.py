@@ -14,6 +14,8 @@ from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
 from calcarine.reporting.score_tables import HEADLINES, number
 
+__all__ = ["HEADINGS", "curve_figure", "curve_rows", "read_curve"]
+
 HEADINGS = ("method", "metric", "dimensions", "score", "95 % interval", "chance")
 _SHOWN = tuple(name for name in HEADLINES if name != "identification, early layer, fixed image")
 

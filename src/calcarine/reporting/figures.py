@@ -19,6 +19,8 @@ from calcarine.reporting.score_tables import MIDDLE, Group, ScoreRow, arrange, n
 from calcarine.reporting.shown_stimuli import Pick
 from calcarine.stimuli.image_files import read_picture
 
+__all__ = ["INK", "mark_simulated", "method_styles", "png", "scores_figure", "sheet_figure"]
+
 # Colours of Okabe & Ito, which are distinguishable with any colour vision; markers differ as well.
 _KNOWN_STYLES = {
     "z": ("#0072B2", "o"),

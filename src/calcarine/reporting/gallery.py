@@ -21,6 +21,8 @@ from calcarine.reporting.score_tables import lower_is_better
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["SEED", "build_gallery"]
+
 SEED = 2023
 _MEGABYTE = 1e6
 _HERE = Path(__file__).parent

@@ -10,6 +10,8 @@ from typing import Any
 from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.stimuli.image_files import read_picture
 
+__all__ = ["data_uri", "environment", "small_png"]
+
 
 def environment(package: str = "calcarine.reporting") -> Any:
     """Return the template environment of a package; undefined names are errors."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from calcarine.errors import DamagedFileError
 from calcarine.reporting.run_records import RunRecord
 
+__all__ = ["RunPictures"]
+
 
 class RunPictures:
     """Files of a run's pictures.

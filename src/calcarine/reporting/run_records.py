@@ -16,6 +16,17 @@ from calcarine.files.parquet import read_parquet
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = [
+    "METHOD_ORDER",
+    "RunRecord",
+    "Score",
+    "main_method",
+    "order_methods",
+    "read_audit",
+    "read_run",
+    "read_scores",
+]
+
 METHOD_ORDER = (
     "z",
     "z, empty text",

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = ["counts", "fleiss_kappa", "krippendorff_alpha"]
+
 
 def counts(ratings: ArrayLike) -> NDArray[np.float64]:
     """Count how often each category was given to each item.

@@ -19,6 +19,15 @@ from calcarine.study.session import progress
 from calcarine.study.settings import MethodPair, StudySettings
 from calcarine.study.store import Study
 
+__all__ = [
+    "FEWEST_RATERS",
+    "ComparisonResult",
+    "RaterResult",
+    "StudyAnalysis",
+    "analyse",
+    "analyse_rows",
+]
+
 # With fewer raters, no result of a signed-rank test reaches p = .05.
 FEWEST_RATERS = 6
 

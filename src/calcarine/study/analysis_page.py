@@ -11,6 +11,16 @@ from calcarine.files import write_text
 from calcarine.reporting.html_pages import environment
 from calcarine.study.analysis import FEWEST_RATERS, ComparisonResult, StudyAnalysis
 
+__all__ = [
+    "number",
+    "p_value",
+    "percent",
+    "seconds",
+    "table_lines",
+    "unreachable_tests",
+    "write_analysis",
+]
+
 
 def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
     """Write ``analysis.json`` and ``analysis.html``.

@@ -14,6 +14,8 @@ from calcarine.files import write_text
 from calcarine.study.design import CATCH, MAIN, PRACTICE
 from calcarine.study.store import Study, StudyDatabaseError
 
+__all__ = ["AnswerRow", "export_answers", "read_answers"]
+
 
 @dataclass(frozen=True)
 class AnswerRow:

@@ -21,6 +21,16 @@ from calcarine.study.guard import Guard, RateLimit
 from calcarine.study.rater_images import padded
 from calcarine.study.store import Study, StudyDatabaseError, find_rater
 
+__all__ = [
+    "NOT_KEPT",
+    "NO_ANSWER",
+    "TOO_MANY",
+    "UNKNOWN",
+    "GivenAnswer",
+    "ProblemError",
+    "build_app",
+]
+
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {"rate.js": "text/javascript; charset=utf-8", "rate.css": "text/css; charset=utf-8"}
 _ROOM = 64  # random bytes that are added to the largest picture

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["CATCH", "MAIN", "PRACTICE", "PlannedTrial", "foils", "plan_trials"]
+
 # Independent streams of random numbers.
 _STREAM_FOILS = 1
 _STREAM_RATERS = 2

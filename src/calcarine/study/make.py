@@ -26,6 +26,8 @@ from calcarine.study.store import Study, check_raters, create_database
 if TYPE_CHECKING:
     import sqlite3
 
+__all__ = ["BLURRED", "DITHERED", "ORIGINAL", "make_study"]
+
 _STREAM_ORIGINALS = 4
 _STREAM_OTHERS = 5
 ORIGINAL, BLURRED, DITHERED = "original", "original, blurred", "original, dithered"

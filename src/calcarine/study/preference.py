@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = ["crossed_interval", "means", "sign_test_p"]
+
 FloatArray = NDArray[np.float64]
 _TIE = 1e-9
 

@@ -14,6 +14,8 @@ from calcarine.stimuli.image_files import BACKGROUND, read_picture
 if TYPE_CHECKING:
     from PIL import Image
 
+__all__ = ["blurred", "dithered", "encode", "load_uniform", "padded"]
+
 _HEAD = 33  # signature and IHDR
 _CHUNK = 12  # length, name and checksum of a chunk
 _BLUR = 1 / 64  # radius of the slight blur, as a share of the side

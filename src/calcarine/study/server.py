@@ -12,6 +12,8 @@ from calcarine.errors import SettingError, need_extra
 if TYPE_CHECKING:
     from calcarine.study.store import Study
 
+__all__ = ["base_url", "is_loopback", "link_lines", "serve"]
+
 
 def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | None = None) -> None:
     """Serve a study and print the links of its raters.

@@ -10,6 +10,8 @@ from typing import Any
 from calcarine.study.design import PRACTICE
 from calcarine.study.store import Study
 
+__all__ = ["NotOpenError", "RaterAnswer", "answer", "consent", "image_file", "progress", "state"]
+
 _TRIAL = (
     "SELECT t.*, q.part, a.choice FROM trials t JOIN questions q ON q.id = t.question "
     "LEFT JOIN answers a ON a.trial = t.id "

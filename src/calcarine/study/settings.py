@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+__all__ = ["CONSENT", "QUESTION", "MethodPair", "StudySettings"]
+
 QUESTION = "Which of the two pictures is more like the original?"
 CONSENT = (
     "Participation is voluntary. You can stop at any time by closing the page, without giving a "

@@ -17,6 +17,8 @@ from calcarine.reporting.run_pictures import RunPictures
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 from calcarine.stimuli.names import match_names
 
+__all__ = ["PAPER_METHODS", "StudyImages", "from_folders", "from_runs", "parse_pair"]
+
 PAPER_METHODS = ("z_c", "z", "c")
 _BETWEEN = " vs "
 

@@ -19,6 +19,17 @@ from calcarine.files import free_space, read_json
 from calcarine.study.design import CATCH, MAIN, PRACTICE, PlannedTrial, plan_trials
 from calcarine.study.settings import StudySettings
 
+__all__ = [
+    "Study",
+    "StudyDatabaseError",
+    "check_raters",
+    "connect",
+    "connect_new",
+    "create_database",
+    "find_rater",
+    "token_hash",
+]
+
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE images (

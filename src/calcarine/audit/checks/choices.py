@@ -6,6 +6,8 @@ from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import Finding
 from calcarine.audit.inputs import AuditInputs
 
+__all__ = ["ChoicesOnTest", "PretrainingOnTest"]
+
 # On a flat curve of penalties, rounding can select a neighbouring penalty.
 _AGAIN = 0.9
 

@@ -13,6 +13,8 @@ from calcarine.evaluation.statistics.intervals import bootstrap_interval
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FloatArray
 
+__all__ = ["DimensionCollapse", "ScoreByDistance", "effective_rank", "share_inside"]
+
 _FEWEST = 12
 _CHANCE = 0.5
 _FEW_DIMENSIONS = 0.1

@@ -10,6 +10,8 @@ from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import EvidenceTable, Finding
 from calcarine.audit.inputs import AuditInputs
 
+__all__ = ["NearDuplicates"]
+
 _MOST = 6
 
 

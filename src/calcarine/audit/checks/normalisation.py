@@ -13,6 +13,8 @@ from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FitStatistics, FloatArray, Prediction
 
+__all__ = ["StatisticsFromTest", "TransductivePrediction"]
+
 # Rounding of float32, in standard deviations of a voxel.
 _EQUAL = 2e-4
 # Smallest share of dimensions with equal means and scales that counts as a match.

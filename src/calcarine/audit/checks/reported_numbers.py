@@ -15,6 +15,8 @@ from calcarine.audit.reported_scores import Definition, Family, definitions, fam
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, PictureSet, ReportedScore
 
+__all__ = ["NumbersFromPictures"]
+
 _BEST = "best sample of each stimulus by this score"
 _BLURRY = 0.25
 

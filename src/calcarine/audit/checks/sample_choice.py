@@ -15,6 +15,8 @@ from calcarine.evaluation.statistics.significance import holm
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FloatArray, SampleChoice
 
+__all__ = ["BestOfSamples", "IgnoresTheBrain", "likeness"]
+
 _SURE = 0.8
 _P = 0.001
 _PERMUTATIONS = 1999

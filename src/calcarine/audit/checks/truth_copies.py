@@ -25,6 +25,24 @@ from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs
 
+__all__ = [
+    "CELL",
+    "COPIED",
+    "CURVE",
+    "FINE",
+    "LESS",
+    "MORE",
+    "PHASE",
+    "REGION",
+    "REST",
+    "RISE",
+    "SHARE",
+    "Measures",
+    "TruthCopies",
+    "measure",
+    "reasons",
+]
+
 _FEWEST = 4
 # Number of pictures that are read at full size for the grey-value curve.
 _READ = 30

@@ -12,6 +12,21 @@ from PIL import Image
 from calcarine.audit.inputs import AuditInputs, PictureSet, SampleChoice
 from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy, reported
 
+__all__ = [
+    "CASES",
+    "SelfTestCase",
+    "as_jpeg",
+    "blend",
+    "both",
+    "nearest_training_pictures",
+    "register_case",
+    "rounded",
+    "show",
+    "shown_as",
+    "stack",
+    "with_pictures",
+]
+
 
 @dataclass(frozen=True)
 class SelfTestCase:

@@ -20,6 +20,25 @@ from calcarine.audit.selftest.cases import (
 )
 from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy
 
+__all__ = [
+    "amplitudes",
+    "at_8",
+    "blended_and_compressed",
+    "blended_and_repeated",
+    "blurred",
+    "curved",
+    "high_frequencies",
+    "histogram",
+    "lightness",
+    "low_frequencies",
+    "mean_colours",
+    "phases",
+    "quarter",
+    "quarter_anywhere",
+    "quarter_blurred",
+    "tenth_in_low_frequencies",
+]
+
 _LIGHT = np.array([0.299, 0.587, 0.114])
 
 

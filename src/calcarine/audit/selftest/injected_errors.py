@@ -28,6 +28,42 @@ from calcarine.audit.selftest.simulated_study import (
 )
 from calcarine.stimuli import resize_images
 
+__all__ = [
+    "best_by_pixels",
+    "best_by_structure",
+    "best_score",
+    "best_stimuli",
+    "blended",
+    "blended_methods",
+    "blended_unknown",
+    "collapsed",
+    "cropped_copies",
+    "few_pictures",
+    "ids_written_otherwise",
+    "near_copies",
+    "neighbours",
+    "penalties_on_test",
+    "penalties_on_test_unknown",
+    "pretrained",
+    "pretrained_unreported",
+    "raised",
+    "recoloured_copies",
+    "repeats",
+    "repeats_on_test",
+    "repeats_on_test_unknown",
+    "retrieved",
+    "same_ids",
+    "same_pictures",
+    "scaler",
+    "scaler_gone",
+    "shuffled",
+    "turned_copies",
+    "voxels_on_test",
+    "voxels_on_test_unknown",
+    "zscored",
+    "zscored_callable",
+]
+
 
 @register_case("test stimuli in training, same ids", "split-leaks")
 def same_ids(seed: int) -> AuditInputs:

@@ -26,6 +26,18 @@ from calcarine.audit.inputs import (
     TrialTable,
 )
 
+__all__ = [
+    "LATENTS",
+    "PENALTY",
+    "SAMPLES",
+    "SESSIONS",
+    "SIDE",
+    "VOXELS",
+    "SimulatedStudy",
+    "of_components",
+    "reported",
+]
+
 Array = NDArray[Any]
 SIDE, LATENTS, VOXELS, SESSIONS, SAMPLES = 32, 24, 150, 4, 5
 PENALTY = 60.0

@@ -20,6 +20,26 @@ from calcarine.audit.selftest.cases import (
 from calcarine.audit.selftest.simulated_study import SAMPLES, Array, SimulatedStudy, of_components
 from calcarine.stimuli import resize_images
 
+__all__ = [
+    "averaged",
+    "blurry",
+    "chosen_by_brain",
+    "clean",
+    "compressed",
+    "few_test",
+    "few_train",
+    "good",
+    "good_and_noisy",
+    "grey",
+    "noisy",
+    "resized",
+    "retrieves",
+    "six_components",
+    "two_methods",
+    "white_noise",
+    "with_neighbours",
+]
+
 
 @register_case("valid: baseline", "", numbers=True)
 def clean(seed: int) -> AuditInputs:

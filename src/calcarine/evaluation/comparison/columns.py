@@ -13,6 +13,8 @@ from calcarine.errors import SettingError
 from calcarine.evaluation.results.score_files import ScoreFile
 from calcarine.evaluation.statistics.intervals import hierarchical_bootstrap
 
+__all__ = ["Column", "ImageScores", "differences", "read_columns"]
+
 Record = dict[str, Any]
 
 

@@ -17,6 +17,8 @@ from calcarine.evaluation.comparison.paired_tests import paired_tests
 from calcarine.evaluation.comparison.published import published_records
 from calcarine.evaluation.results.score_files import read_scores
 
+__all__ = ["Cell", "ScoreComparison", "compare_scores", "concept"]
+
 FloatArray = NDArray[np.float64]
 
 

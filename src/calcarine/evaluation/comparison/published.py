@@ -9,6 +9,8 @@ from typing import Any
 
 from calcarine.errors import SettingError
 
+__all__ = ["CONFIDENCE", "published_records", "published_systems"]
+
 Record = dict[str, Any]
 # How well a number is verified.
 CONFIDENCE = {

@@ -33,6 +33,8 @@ from calcarine.stimuli.image_files import PICTURE_SUFFIXES, check_picture, read_
 if TYPE_CHECKING:
     pass
 
+__all__ = ["ImageFolder", "is_stack", "open_folders", "open_run", "picture_files", "read_folder"]
+
 
 @dataclass(frozen=True)
 class ImageFolder:

@@ -16,6 +16,8 @@ from calcarine.errors import SettingError, ShapeError
 from calcarine.evaluation.inputs.array_files import as_array
 from calcarine.stimuli.image_files import read_picture
 
+__all__ = ["ImageStack", "TestSet", "as_uint8", "from_array", "from_files"]
+
 Picture = NDArray[Any]
 _CHANNELS = (1, 3)
 

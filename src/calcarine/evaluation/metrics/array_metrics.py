@@ -16,6 +16,8 @@ from calcarine.evaluation.metrics.similarity import correlation_matrix, cosine_m
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
 
+__all__ = ["BrainCorrelation", "Retrieval", "two_dimensional"]
+
 
 @register_metric
 @dataclass(frozen=True)

@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
     from calcarine.evaluation.statistics.permutation import PermutationResult
 
+__all__ = [
+    "MAX_PAIR_PIXELS",
+    "CorrelationDistance",
+    "FrechetInceptionDistance",
+    "Identification",
+    "NWayTopK",
+    "PixelContest",
+    "PixelCorrelation",
+    "StructuralSimilarity",
+]
+
 # Number of pixels of all pairs above which SSIM of all pairs takes minutes.
 MAX_PAIR_PIXELS = 2e9
 

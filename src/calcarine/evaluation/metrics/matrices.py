@@ -18,6 +18,18 @@ from scipy.stats import hypergeom, rankdata
 from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.evaluation.metrics.structural_similarity import WINDOW
 
+__all__ = [
+    "GRAY",
+    "NOT_FINITE",
+    "SSIM_WINDOW",
+    "TIE_TOLERANCE",
+    "centre",
+    "identification_matrix",
+    "label_matrix",
+    "n_way_top_k_matrix",
+    "n_way_top_k_sampled",
+]
+
 FloatArray = NDArray[np.float64]
 
 SSIM_WINDOW = WINDOW

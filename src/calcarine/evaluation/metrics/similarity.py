@@ -14,6 +14,14 @@ from calcarine.errors import CalcarineError, ShapeError
 from calcarine.evaluation.metrics import matrices
 from calcarine.evaluation.slices import blocks
 
+__all__ = [
+    "correlation_matrix",
+    "cosine_matrix",
+    "frechet_distance",
+    "paired_correlation",
+    "squared_distance_matrix",
+]
+
 FloatArray = NDArray[np.float64]
 
 _BLOCK = 8192

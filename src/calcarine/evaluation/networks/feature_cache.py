@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from calcarine.evaluation.inputs.image_stacks import ImageStack, Picture
     from calcarine.evaluation.networks.feature_networks import Networks
 
+__all__ = ["FeatureCache"]
+
 Side = Literal["truth", "recon"]
 # Larger feature arrays are stored in a temporary file.
 _IN_MEMORY = 256 * 2**20

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from calcarine.checkpoints.network_weights import WeightsFile
 
+__all__ = ["KINDS", "NetworkKind", "Networks", "fill", "missing_weights"]
+
 Features = dict[str, NDArray[np.float32]]
 Pair = tuple[Picture, Picture | None]
 Loaded = tuple[Any, str]

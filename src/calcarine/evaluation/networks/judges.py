@@ -27,6 +27,17 @@ from calcarine.errors import (
 from calcarine.files import read_json
 from calcarine.stimuli.images import resize_images
 
+__all__ = [
+    "JUDGE_NAMES",
+    "JUDGE_SIZE",
+    "LAYERS",
+    "Judge",
+    "JudgeNet",
+    "JudgeReading",
+    "judge_digest",
+    "load_judge",
+]
+
 JUDGE_SIZE = 64
 JUDGE_NAMES = ("scenes", "digits")
 _JUDGES = Path(__file__).parent / "judge_weights"

@@ -7,6 +7,8 @@ from torch import nn
 
 from calcarine.errors import DamagedFileError
 
+__all__ = ["PerceptualDistance"]
+
 # ReLUs of AlexNet's five convolutions.
 _LAYERS = (1, 4, 7, 9, 11)
 _WIDTHS = (64, 192, 384, 256, 256)

@@ -14,6 +14,8 @@ from calcarine.files import read_json, write_text
 if TYPE_CHECKING:
     from calcarine.evaluation.results.evaluation import Evaluation
 
+__all__ = ["FORMAT", "ScoreFile", "read_scores", "write_scores"]
+
 FORMAT = "calcarine scores 1"
 PerImage = dict[str, dict[str, dict[str, list[float]]]]
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from calcarine.errors import SettingError, ShapeError
 
+__all__ = ["MAX_GROUPS", "MIN_GROUP", "ExtraArrays", "prepare_arrays"]
+
 MIN_GROUP, MAX_GROUPS = 5, 10
 _KNOWN = re.compile(r"(image|brain)_embeddings|(predicted_)?betas_.+")
 

@@ -34,6 +34,8 @@ from calcarine.evaluation.scoring.settings import ScoreSettings
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["floors_of", "score_arrays", "score_folder", "score_pictures"]
+
 Record = dict[str, Any]
 
 

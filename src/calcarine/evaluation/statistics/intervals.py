@@ -13,6 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from calcarine.errors import SettingError, ShapeError
 from calcarine.evaluation.slices import blocks
 
+__all__ = [
+    "HierarchicalResult",
+    "bootstrap_interval",
+    "bootstrap_median",
+    "check_positive",
+    "check_scores",
+    "chunks",
+    "crossed_interval",
+    "hierarchical_bootstrap",
+    "percentiles",
+]
+
 FloatArray = NDArray[np.float64]
 
 

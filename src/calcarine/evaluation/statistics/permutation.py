@@ -17,6 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 from calcarine.errors import CalcarineError, ShapeError
 from calcarine.evaluation.statistics.intervals import check_positive, chunks
 
+__all__ = [
+    "PermutationResult",
+    "matched_majority",
+    "permutation_of",
+    "permutation_result",
+    "permutation_test",
+    "permuted_statistic",
+    "share_of_orders",
+    "smallest_p",
+]
+
 FloatArray = NDArray[np.float64]
 _EQUAL = 1e-12
 

@@ -21,6 +21,16 @@ from calcarine.evaluation.statistics.permutation import (
     smallest_p,
 )
 
+__all__ = [
+    "ALPHA",
+    "PairedResult",
+    "holm",
+    "paired_difference",
+    "required_size",
+    "share_of_signs",
+    "signed_rank_p",
+]
+
 FloatArray = NDArray[np.float64]
 ALPHA = 0.05
 """Significance level of all verdicts."""
