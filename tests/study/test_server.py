@@ -292,7 +292,7 @@ def test_a_database_that_is_damaged_while_it_is_served_promises_nothing(raters, 
         file.unlink()
     for reply in (me.get("/state"), me.answer(state["trial"], "left")):
         assert reply.status_code == 503
-        assert "not kept" in reply.json()["error"] and "safe" not in reply.json()["error"]
+        assert "was not saved" in reply.json()["error"] and "safe" not in reply.json()["error"]
     page = me.get()
     assert page.status_code == 503 and page.headers["content-type"].startswith("text/html")
     assert "calcarine: " in capsys.readouterr().err
@@ -476,5 +476,5 @@ def test_an_open_address_is_warned_about(make, capsys, monkeypatch):
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     serve(make(), "0.0.0.0", 0, "https://lab.example/")
     said = capsys.readouterr()
-    assert said.err.startswith("Warning: at 0.0.0.0 other machines can reach this server")
+    assert said.err.startswith("Warning: other machines can reach this server at 0.0.0.0")
     assert "https://lab.example/r/" in said.out

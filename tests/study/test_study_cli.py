@@ -94,8 +94,11 @@ def test_gallery(run, tmp_path):
         (["make", "RUN", "--out", "S", "--sample", "best"], "choose first or random"),
         (["make", "RUN", "--out", "S", "--originals", "1"], "choose at least 2"),
         (["make", "RUN", "--out", "S", "--raters", "0"], "choose between 1 and 1000"),
-        (["make", "RUN", "--out", "S", "--catch-minimum", "2"], "'catch_minimum' cannot be 2.0"),
-        (["make", "RUN", "--out", "S", "--size", "5"], "'size' cannot be 5"),
+        (
+            ["make", "RUN", "--out", "S", "--catch-minimum", "2"],
+            "'catch_minimum' of the study cannot be 2.0",
+        ),
+        (["make", "RUN", "--out", "S", "--size", "5"], "'size' of the study cannot be 5"),
         (["make", "RUN", "--out", "S", "--simulated"], "A run records whether"),
         (["make", "RUN", "--out", "S", "--consent", "EMPTY"], "is empty"),
         (["make", "RUN", "--out", "S", "--consent", "none.txt"], "No such file"),

@@ -86,7 +86,7 @@ def high_frequencies(seed: int) -> AuditInputs:
 
 @register_case("10 % ground truth in low frequencies of retrieved pictures", "pixel-blends")
 def tenth_in_low_frequencies(seed: int) -> AuditInputs:
-    """Up to four cycles per picture."""
+    """The blend is limited to four cycles per picture."""
     study = SimulatedStudy(seed)
     inputs = study.inputs()
     near = nearest_training_pictures(study, study.predict(np.arange(study.n_test))).astype(

@@ -115,7 +115,7 @@ def near_copies(seed: int) -> AuditInputs:
 
 @register_case("test pictures in training, mirrored or rotated", "near-duplicates")
 def turned_copies(seed: int) -> AuditInputs:
-    """One test picture each in training."""
+    """Training contains one test picture with each change."""
     study = SimulatedStudy(seed)
     a, b, c = study.images[study.n_train : study.n_train + 3]
     changed = np.stack([a[:, ::-1], np.rot90(b), c[::-1]])
@@ -124,7 +124,7 @@ def turned_copies(seed: int) -> AuditInputs:
 
 @register_case("test pictures in training, recoloured", "near-duplicates")
 def recoloured_copies(seed: int) -> AuditInputs:
-    """One test picture each in training."""
+    """Training contains one test picture with each change."""
     study = SimulatedStudy(seed)
     a, b, c = study.images[study.n_train : study.n_train + 3].astype(np.float64)
     grey = np.repeat((a @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
@@ -153,7 +153,7 @@ def repeats(seed: int) -> AuditInputs:
 
 @register_case("scaler fitted with test trials", "statistics-from-test")
 def scaler(seed: int) -> AuditInputs:
-    """The stored scaler is there."""
+    """The stored scaler is given."""
     return SimulatedStudy(seed, scale_with_test=True).inputs()
 
 
