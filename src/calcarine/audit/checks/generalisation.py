@@ -121,7 +121,7 @@ class DimensionCollapse(Check):
     title = "Collapse of the predictions' dimensions"
     question = "Do predictions vary in about as many dimensions as their targets?"
     evidence_needed = (
-        "Predicted and true features of the test and those of training (--predictions)."
+        "Predicted features, and the target features of test and training (--predictions)."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:

@@ -167,7 +167,7 @@ def _colours(inputs: AuditInputs, numbers: dict[str, float]) -> tuple[Verdict, s
     for place, name in enumerate(_MATCHED):
         own, seen = (each[place] for each in moments)
         equal = _equal_share(own, seen)
-        numbers[f"reconstructions with the {name} of their ground truth in each colour"] = equal
+        numbers[f"share of reconstructions with the {name} of their ground truth"] = equal
         # If all stimuli share a mean or contrast, a match is not informative.
         common = max(_equal_share(own, np.roll(seen, shift, axis=0)) for shift in (1, 2))
         if equal > _MOST and common < 0.5 and _closer_than_noise(place, own, seen, away[place]):
