@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
 from calcarine.linear._banded_solvers import GroupPlan, Machine, Space, Targets
-from calcarine.linear._scores import best_penalty
+from calcarine.linear._cross_validation import best_penalty
 
 _EPS = float(np.finfo(np.float64).eps)
 _COARSE = 3

@@ -11,9 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from calcarine.linear._checks import FloatArray
-from calcarine.linear._design import Scaler, constant_columns, fit_scaler
-from calcarine.linear._weights import Root, weighted
+from calcarine.linear._scaling import (
+    ColumnScaler,
+    RootWeights,
+    constant_columns,
+    fit_scaler,
+    weighted,
+)
+from calcarine.linear._validation import FloatArray
 
 _FLOOR = {"float64": 1e-12, "float32": 1e-5}
 """Smallest penalty, as a part of the largest eigenvalue, that survives rounding."""
@@ -35,7 +40,7 @@ class GroupPlan:
     dtype: np.dtype[Any]
     block_size: int
     seed: int | None
-    root: Root | None = None
+    root: RootWeights | None = None
     """Roots of the sample weights, trials sorted by fold."""
 
     def blocks(self, rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
@@ -54,7 +59,7 @@ class Space:
     """
 
     values: FloatArray
-    scaler: Scaler
+    scaler: ColumnScaler
     size: float
     mark: float
 
@@ -89,7 +94,7 @@ class Space:
         """Turn weights (p, t) on `values` into weights on the columns as they were given."""
         root = np.sqrt(self.size) if self.size > 0 else 1.0
         unscaled = coef / (root * self.scaler.scale)[:, None]
-        unscaled[self.scaler.dead] = 0.0
+        unscaled[self.scaler.constant] = 0.0
         return np.asarray(unscaled)
 
 

@@ -28,23 +28,23 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._arguments import check_cv
-from calcarine.linear._arrays import one_pool
+from calcarine.linear._backends import one_pool
 from calcarine.linear._banded_search import search
 from calcarine.linear._banded_solvers import Dual, GroupPlan, Machine, Primal, Space, Targets
-from calcarine.linear._checks import (
+from calcarine.linear._results import edge_fractions, predict_linear, warn_at_edges
+from calcarine.linear._validation import (
     FloatArray,
     RidgeError,
     as_matrix,
     check_alphas,
     check_choice,
     check_count,
+    check_cv,
     check_dtype,
     check_finite,
+    check_trained,
+    check_weights,
 )
-from calcarine.linear._edges import edge_fractions, warn_at_edges
-from calcarine.linear._predict import predict_linear
-from calcarine.linear._weights import check_trained, check_weights
 from calcarine.linear.folds import fold_numbers
 from calcarine.linear.ridge import DEFAULT_ALPHAS
 

@@ -9,7 +9,12 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
-from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError, check_finite
+from calcarine.linear._validation import (
+    RidgeError,
+    RidgeNotFittedError,
+    RidgeTypeError,
+    check_finite,
+)
 from calcarine.linear.folds import check_labels, unique_labels
 
 

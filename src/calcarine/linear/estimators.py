@@ -9,14 +9,14 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_array, validate_data
 
-from calcarine.linear._checks import (
+from calcarine.linear._results import predict_linear
+from calcarine.linear._validation import (
     RidgeError,
     RidgeNotFittedError,
     RidgeTypeError,
     check_finite,
+    check_weights,
 )
-from calcarine.linear._predict import predict_linear
-from calcarine.linear._weights import check_weights
 from calcarine.linear.banded_ridge import banded_ridge_cv
 from calcarine.linear.ridge import DEFAULT_ALPHAS, ridge_cv
 from calcarine.linear.variance import product_measure

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._checks import RidgeError, check_count
+from calcarine.linear._validation import RidgeError, check_count
 
 
 def grouped_folds(
@@ -219,6 +219,22 @@ def _check_whole(fold_of_row: npt.NDArray[np.intp], labels: npt.NDArray[Any]) ->
             f"cv splits group {labels[split[0]]} over folds, so that repeats of a stimulus stand "
             "in training and test; use GroupKFold or another splitter that keeps groups whole."
         )
+
+
+def group_numbers(groups: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.intp]:
+    """Return groups as whole numbers from 0; without groups every row is its own group.
+
+    Raises
+    ------
+    RidgeError
+        When there are fewer than two groups, one is missing, or there is not one per row.
+    """
+    labels = np.arange(n_rows) if groups is None else check_labels(groups, n_rows)
+    ids, numbers, _ = unique_labels(labels)
+    if len(ids) < 2:
+        kind = "X has one row" if groups is None else "groups holds one group"
+        raise RidgeError(f"{kind} only; leaving it out leaves nothing to fit.")
+    return numbers
 
 
 def check_labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:

@@ -89,8 +89,8 @@ def save(estimator: RidgeCV | BandedRidgeCV, stem: str | os.PathLike[str]) -> tu
     """
     if not isinstance(estimator, RidgeCV | BandedRidgeCV):
         raise CalcarineError(
-            f"Only a RidgeCV or a BandedRidgeCV can be saved here, not a {type(estimator).__name__};"
-            " pass a fitted one."
+            f"Only a RidgeCV or a BandedRidgeCV can be saved, not a {type(estimator).__name__}; "
+            "pass a fitted one."
         )
     check_fitted(estimator)
     weights_path, json_path = _paths(stem)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._checks import FloatArray, RidgeError, as_matrix, check_finite
-from calcarine.linear._design import constant_columns
+from calcarine.linear._scaling import constant_columns
+from calcarine.linear._validation import FloatArray, RidgeError, as_matrix, check_finite
 from calcarine.linear.banded_ridge import BandedRidgeResult, Spaces, banded_ridge_cv
 
 
