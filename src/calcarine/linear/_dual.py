@@ -38,7 +38,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass
-class _FitOnAllRows:
+class _DualFitOnAllRows:
     """Decomposes the kernel of all rows; see `FullFit`."""
 
     trials: ScaledTrials
@@ -98,7 +98,7 @@ def decompose_dual(trials: ScaledTrials) -> DecomposedPredictors | None:
                 trials.target_rows,
             )
         folds.append(fold)
-    full = decompose_all_rows(_FitOnAllRows(trials, kernel, len(folds)), folds, settings)
+    full = decompose_all_rows(_DualFitOnAllRows(trials, kernel, len(folds)), folds, settings)
     return None if full is None else trials.decomposed("dual", folds, full, [])
 
 

@@ -68,7 +68,7 @@ class _FoldSums:
 
 
 @dataclass
-class _FitOnAllRows:
+class _PrimalFitOnAllRows:
     """Decomposes the Gram matrix of all rows; see `FullFit`.
 
     `measured` is the number of folds that were measured before: 0 or 1.
@@ -115,7 +115,9 @@ def decompose_primal(trials: ScaledTrials) -> DecomposedPredictors | None:
     if decomposed is None:
         return None
     folds, measured = decomposed
-    full = decompose_all_rows(_FitOnAllRows(trials, sums, folds, measured), folds, trials.settings)
+    full = decompose_all_rows(
+        _PrimalFitOnAllRows(trials, sums, folds, measured), folds, trials.settings
+    )
     return None if full is None else trials.decomposed("primal", folds, full, sums.summed_rows)
 
 

@@ -1,9 +1,10 @@
-"""Prediction, warnings and printing that the results of all ridge fits share."""
+"""The result of a ridge fit: prediction, warnings about penalties, and printing."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -145,3 +146,83 @@ def html_summary(name: str, facts: Sequence[tuple[str, str]]) -> str:
         f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>" for label, value in facts
     )
     return f"<table><caption>{escape(name)}</caption><tbody>{rows}</tbody></table>"
+
+
+@dataclass(frozen=True, repr=False)
+class RidgeResult:
+    """Weights of a ridge fit in the units of X, with the chosen penalties and their scores.
+
+    Attributes
+    ----------
+    coef : ndarray, shape (p, t)
+        Weights on the *unscaled* columns of X; ``X @ coef + intercept`` predicts.
+    intercept : ndarray, shape (t,)
+        Zeros without an intercept.
+    alpha : ndarray, shape (t,)
+        Chosen penalty of each target.
+    cv_scores : ndarray, shape (t,)
+        Held-out score of each target at its `alpha`; 0 for a constant target, NaN for fixed
+        penalties.
+    cv_curve : ndarray, shape (n_alphas,)
+        Held-out score of each of `alphas`, mean over targets. NaN for fixed penalties, and for
+        penalties that ``search="local"`` tried for some targets only, because means over different
+        targets are not comparable.
+    alphas : ndarray, shape (n_alphas,)
+        Penalties tried, ascending.
+    x_mean, x_scale : ndarray, shape (p,)
+        Mean and scale of the columns (0 and 1 without centring and standardisation).
+    y_mean : ndarray, shape (t,)
+        Mean of each target over the rows of the fit (0 without an intercept).
+    solver : {"primal", "dual", "svd"}
+        What was decomposed: the p x p or the n x n Gram matrix or, for penalties too small for a
+        Gram matrix, X itself.
+    precision : {"float32", "float64"}
+        Precision in which the weights were computed. It is "float64" where "float32" was given but
+        would have lost too many digits.
+    edge_fraction_low, edge_fraction_high : float
+        Share of the targets with a held-out r2 above 0 that chose the lowest or the highest
+        penalty; 0 when only one penalty was tried.
+    """
+
+    coef: FloatArray
+    intercept: FloatArray
+    alpha: npt.NDArray[np.float64]
+    cv_scores: npt.NDArray[np.float64]
+    cv_curve: npt.NDArray[np.float64]
+    alphas: npt.NDArray[np.float64]
+    x_mean: npt.NDArray[np.float64]
+    x_scale: npt.NDArray[np.float64]
+    y_mean: npt.NDArray[np.float64]
+    solver: str
+    edge_fraction_low: float
+    edge_fraction_high: float
+    precision: str = "float64"
+
+    def predict(self, X: npt.ArrayLike) -> FloatArray:
+        """Predict the targets of the rows of X; see `predict_linear`.
+
+        Parameters
+        ----------
+        X : array-like, shape (m, p)
+
+        Returns
+        -------
+        ndarray, shape (m, t)
+            In float64.
+        """
+        return predict_linear(X, self.coef, self.x_mean, self.y_mean)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        p, t = self.coef.shape
+        return [
+            ("weights", f"{p} predictors x {t} targets, {self.coef.dtype}"),
+            ("penalties", f"{len(self.alphas)} tried, chosen {range_of(self.alpha)}"),
+            ("median held-out score", median_score(self.cv_scores)),
+            ("solver", self.solver),
+        ]
+
+    def __repr__(self) -> str:
+        return text_summary("RidgeResult", self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_summary("RidgeResult", self._facts())

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_array, validate_data
 
 from calcarine.errors import CalcarineError
 
@@ -331,3 +333,23 @@ def check_fixed(
             "alpha_per applies to penalties that are chosen; leave it out with cv='fixed'."
         )
     return penalties, np.searchsorted(penalties, np.broadcast_to(values, n_targets))
+
+
+def validate_features(estimator: BaseEstimator, X: Any, **options: Any) -> npt.NDArray[Any]:
+    """Check X as scikit-learn does, including feature names, but not whether values are finite."""
+    try:
+        return np.asarray(validate_data(estimator, X, ensure_all_finite=False, **options))
+    except TypeError as error:
+        raise RidgeTypeError(str(error)) from error
+    except ValueError as error:
+        raise RidgeError(str(error)) from error
+
+
+def validate_targets(y: Any) -> npt.NDArray[Any]:
+    """Check y as scikit-learn does, but not whether values are finite."""
+    try:
+        return np.asarray(check_array(y, ensure_2d=False, ensure_all_finite=False, input_name="y"))
+    except TypeError as error:
+        raise RidgeTypeError(str(error)) from error
+    except ValueError as error:
+        raise RidgeError(str(error)) from error

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -37,11 +36,7 @@ from calcarine.linear._io import (
     read_columns,
     release,
 )
-from calcarine.linear._results import (
-    edge_fractions,
-    predict_linear,
-    warn_at_edges,
-)
+from calcarine.linear._results import RidgeResult, edge_fractions, warn_at_edges
 from calcarine.linear._scaling import ColumnScaler, fit_scaler
 from calcarine.linear._validation import FloatArray
 
@@ -58,71 +53,6 @@ if TYPE_CHECKING:
 
 _STREAMED = 50_000
 """Number of targets for which `iter_ridge_cv` counts the memory of targets and weights."""
-
-
-@dataclass(frozen=True)
-class RidgeResult:
-    """Weights of a ridge fit in the units of X, with what the cross-validation found.
-
-    Attributes
-    ----------
-    coef : ndarray, shape (p, t)
-        Weights on the *unscaled* columns of X; ``X @ coef + intercept`` predicts.
-    intercept : ndarray, shape (t,)
-        Zeros without an intercept.
-    alpha : ndarray, shape (t,)
-        Chosen penalty of each target.
-    cv_scores : ndarray, shape (t,)
-        Held-out score of each target at its `alpha`; 0 for a constant target, NaN for fixed
-        penalties.
-    cv_curve : ndarray, shape (n_alphas,)
-        Held-out score of each of `alphas`, mean over targets. NaN where search="local" tried a
-        penalty for some targets only: their mean would not compare with that of others; and for
-        fixed penalties.
-    alphas : ndarray, shape (n_alphas,)
-        Penalties tried, ascending.
-    x_mean, x_scale : ndarray, shape (p,)
-        Mean and scale by which the columns were standardised (0 and 1 where they were not).
-    y_mean : ndarray, shape (t,)
-        Mean of each target over the rows of the fit (0 without an intercept).
-    solver : {"primal", "dual", "svd"}
-        Whether the p x p or the n x n Gram matrix was decomposed, or X itself, for penalties too
-        small for a Gram matrix.
-    precision : {"float32", "float64"}
-        Precision of the products behind the weights; float64 also where float32 was asked for
-        and would have lost digits, even beside Gram matrices in float64.
-    edge_fraction_low, edge_fraction_high : float
-        Share of the targets with a held-out r2 above 0 that chose the lowest or highest penalty;
-        0 when only one penalty was tried.
-    """
-
-    coef: FloatArray
-    intercept: FloatArray
-    alpha: npt.NDArray[np.float64]
-    cv_scores: npt.NDArray[np.float64]
-    cv_curve: npt.NDArray[np.float64]
-    alphas: npt.NDArray[np.float64]
-    x_mean: npt.NDArray[np.float64]
-    x_scale: npt.NDArray[np.float64]
-    y_mean: npt.NDArray[np.float64]
-    solver: str
-    edge_fraction_low: float
-    edge_fraction_high: float
-    precision: str = "float64"
-
-    def predict(self, X: npt.ArrayLike) -> FloatArray:
-        """Predict the targets of the rows of X; see `predict_linear`.
-
-        Parameters
-        ----------
-        X : array-like, shape (m, p)
-
-        Returns
-        -------
-        ndarray, shape (m, t)
-            In float64.
-        """
-        return predict_linear(X, self.coef, self.x_mean, self.y_mean)
 
 
 @one_pool
@@ -157,77 +87,80 @@ def ridge_cv(
     Parameters
     ----------
     X : array-like, shape (n, p)
-        Predictors, one row per trial (responses for a decoder, features for an encoding model).
+        Predictors, one row per trial: responses for a decoder, features for an encoding model.
         A zarr array, HDF5 data set or memory map is read in chunks of rows, once for the means and
         once for each precision that is tried.
     Y : array-like, shape (n, t) or (n,)
-        Targets; on disk they are read a block of columns at a time, once if each target has its
-        own penalty and twice if not.
+        Targets. From disk they are read in blocks of columns, once if each target has its own
+        penalty and twice otherwise.
     alphas : array-like, shape (n_alphas,)
-        Penalties to try, on the standardised columns if `standardize`. Zero means least squares
-        of minimal norm. With ``cv="fixed"``, the penalty of all targets or one for each, shape
-        (t,).
+        Penalties to try; they apply to the standardised columns if `standardize`. Zero means least
+        squares of minimal norm. With ``cv="fixed"``, the penalty of all targets or one for each,
+        shape (t,).
     groups : array-like, shape (n,), optional
-        Stimulus id of each trial; a group is never split over folds. Without it every row is a
-        group of its own, or with `target_rows` all rows of one target row are.
+        Stimulus id of each trial; a group is never split over folds. By default every row is a
+        group of its own or, with `target_rows`, all trials of one row of Y are a group.
     sample_weight : array-like, shape (n,), optional
-        How much each trial counts, 0 or more. Squared errors are multiplied by it, in the fit and
-        where folds are held out, and means and standard deviations are weighted: a weight of 2
-        is the trial twice, in one fold. Generalised cross-validation takes weights as precisions,
-        not as numbers of trials.
+        Weight of each trial, 0 or more. It multiplies squared errors, in the fit and in held-out
+        folds, and it weights means and standard deviations: a weight of 2 equals the same trial
+        twice in one fold. Generalised cross-validation takes weights as precisions, not as numbers
+        of trials.
     cv : {"kfold", "logo", "gcv", "fixed"}, int, splitter or iterable
-        How penalties are compared: exact K-fold over groups; exact leave-one-group-out;
-        generalised cross-validation, which needs no folds and knows no groups, so that
-        it chooses too small a penalty when stimuli repeat; or not at all, with the penalties given
-        ("fixed"). A whole number is "kfold" with that many folds. A splitter of scikit-learn, or
-        an iterable of (train, test) row numbers, gives the folds itself: every row must be held
-        out once and be trained on in all other folds, and with `groups` no group may be split.
+        How penalties are compared. "kfold" is exact K-fold over groups, and "logo" is exact
+        leave-one-group-out. "gcv" is generalised cross-validation, which needs no folds; it
+        ignores groups, so it chooses too small a penalty when stimuli repeat. "fixed" uses the
+        given penalties. An int is "kfold" with that many folds. A splitter of scikit-learn, or an
+        iterable of (train, test) row numbers, defines the folds: every row must be held out once
+        and be trained on in all other folds, and with `groups` no group may be split.
     n_folds : int
         Number of folds for "kfold", see `calcarine.linear.grouped_folds`.
     search : {"full", "local"}
-        For K-fold. "local" tries the penalties around the one that generalised cross-validation
-        points to, until both neighbours of the best are worse. It finds the same penalty wherever
-        the curve has a single peak, with fewer products; targets that are hardly predicted
-        may have several. It needs ``alpha_per="target"``.
+        For K-fold. "local" starts at the penalty that generalised cross-validation chooses and
+        tries its neighbours until both neighbours of the best are worse. It is faster, and finds
+        the same penalty wherever the curve has a single peak; curves of targets that are hardly
+        predictable may have several. It needs ``alpha_per="target"``.
     fit_intercept : bool
         Centre the columns and the targets.
     standardize : bool
         Divide each column by its standard deviation (ddof 0).
     alpha_per : {"target", "all"} or array-like, shape (t,)
-        One penalty per target, one for all by the mean score over targets, or one for each group
-        of targets that share a label. Of equal scores the larger penalty wins.
+        One penalty per target, one for all targets by their mean score, or one for each group of
+        targets that share a label. Of equal scores the larger penalty is chosen.
     score : {"r2", "correlation"}
         "r2" is 1 - (sum of squared held-out residuals over all folds) / (sum of squares of Y about
-        its mean). "correlation" (K-fold only) is Pearson's between held-out predictions and
-        targets, both centred within each fold and then pooled: the means of the folds differ from
-        each other in opposite directions in prediction and truth, which would bias it downwards.
+        its mean). "correlation" (K-fold only) is Pearson's correlation of held-out predictions and
+        targets, both centred within each fold and then pooled. Without this centring it would be
+        biased downwards: a fold with a high mean of the targets is predicted from a low mean of
+        the others.
     solver : {"auto", "primal", "dual"}
-        "auto" is dual when the smallest training set, of a fold or of the whole fit, has fewer rows
-        than there are columns: the primal Gram matrix of that fold would be singular. Both give
-        the same weights up to rounding.
+        "primal" decomposes X'X, "dual" decomposes XX'. "auto" is dual when the smallest training
+        set has fewer rows than there are columns, because its X'X would be singular. Both give the
+        same weights up to rounding.
     dtype : {"auto", "float32", "float64"}
-        Precision of the products and the weights; "auto" is float32 for X in float32 or less.
-        Means and sums are float64 always, and so are decompositions that float32 is not enough
-        for: for the weights, to predict to about 1e-4; for the folds, to rank penalties. Products
-        with targets follow where that is not enough, and singular values where float64 is not.
+        Precision of products and weights; "auto" is float32 for X in float32 or less. Means and
+        sums are always float64. Decompositions are float64 where float32 is not enough: for the
+        weights, to predict with a relative error of about 1e-4; for the folds, to rank penalties.
+        If that is still not enough, the whole fit is computed in float64, and then by singular
+        values.
     target_rows : array-like of int, shape (n,), optional
-        Row of Y that belongs to each trial, for Y with one row per stimulus. Repeats of a stimulus
-        then cost nothing in the products with Y.
+        Row of Y of each trial, for Y with one row per stimulus. Repeats of a stimulus then cost
+        nothing in products with Y.
     block_size : int, optional
-        Largest number of targets handled at once; 1,024 by default, more where trials are few.
+        Largest number of targets that are solved at once; by default 1,024, and more if there are
+        few trials.
     memory : float, optional
-        Bytes that the fit may take beside X, Y and what it returns (in each process, with
-        `client`). Blocks of targets are made as small as that asks for; a scaled X and its
+        Bytes that the fit may take in addition to X, Y and the result; with `client`, in each
+        process. Blocks of targets are made smaller to fit. A scaled copy of X and its
         decompositions must fit.
     device : str
-        "cpu", or a CUDA device by torch.
+        "cpu", or a CUDA device such as "cuda", which needs torch.
     out : path-like, optional
-        Folder for the weights; they go to disk block by block, and a fit that is called again
-        with the same arguments after an interruption goes on where it stopped. Blocks of another
-        size are solved again.
+        Folder for the weights, which are written block by block. After an interruption, call the
+        fit again with the same arguments and it resumes. Blocks of another size are solved
+        again.
     client : dask.distributed.Client, optional
-        Moments, decompositions and blocks of targets are computed on its workers; the loss of a
-        worker changes nothing. Needs ``calcarine[cluster]``.
+        Compute on the workers of this Dask cluster. The loss of a worker does not change the
+        result. Needs ``calcarine[cluster]``.
 
     Returns
     -------
@@ -237,22 +170,34 @@ def ridge_cv(
     Warns
     -----
     RidgeEdgeWarning
-        When over 5 % of the targets with a held-out r2 above 0 chose an end of `alphas`. Targets
-        without signal choose the highest penalty rightly and are not counted.
+        When more than 5 % of the targets with a held-out r2 above 0 choose the lowest or highest
+        of `alphas`. Targets without signal are not counted: the highest penalty is right for
+        them.
 
     Raises
     ------
     RidgeError
-        A `CalcarineError`: values that are not finite (row and column are named), shapes that do
-        not match, fewer groups than folds, folds that do not divide the rows or split a group, a
-        negative penalty or weight, an unknown setting, too little `memory`, an `out` that holds
-        another fit or has no room, or a closed `client`.
+        When a value is not finite (the message names row and column), shapes do not match, there
+        are fewer groups than folds, folds are not a partition of the rows or split a group, a
+        penalty or weight is negative, a setting is unknown, `memory` is too small, `out` holds
+        another fit or has no room, or `client` is closed.
 
     Notes
     -----
-    A column that does not vary gets zero weight, unless both `fit_intercept` and `standardize` are
-    False: that is plain ridge on X as it is, where a constant column may be the caller's own
-    intercept.
+    A constant column gets weight 0, unless both `fit_intercept` and `standardize` are False: then
+    X is used as it is, and a constant column may be your own intercept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import ridge_cv
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 5))
+    >>> Y = X @ rng.normal(size=(5, 3)) + rng.normal(size=(60, 3))
+    >>> stimulus = np.arange(60) // 2  # two trials of each stimulus
+    >>> result = ridge_cv(X, Y, groups=stimulus, alphas=[0.1, 1.0, 10.0, 100.0])
+    >>> result.coef.shape, result.predict(X[:2]).shape
+    ((5, 3), (2, 3))
     """
     inputs = check_inputs(
         X,
