@@ -48,8 +48,8 @@ def simulated(n: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 
 
 def ours(n: int, width: int) -> dict[str, float]:
-    from calcarine.evaluation.metrics import identification_matrix
-    from calcarine.evaluation.protocols.similarity import correlation_matrix
+    from calcarine.evaluation.metrics.matrices import identification_matrix
+    from calcarine.evaluation.metrics.similarity import correlation_matrix
 
     truth, recon = simulated(n, width)
     clock, processor = time.perf_counter(), time.process_time()
@@ -78,7 +78,7 @@ def product(n: int, width: int) -> dict[str, float]:
 
 def loop(n: int, width: int, subset: int) -> dict[str, float | bool]:
     """The double loop on some images, and whether contests come out alike."""
-    from calcarine.evaluation.protocols.similarity import correlation_matrix
+    from calcarine.evaluation.metrics.similarity import correlation_matrix
 
     truth, recon = simulated(subset, width)
     clock, processor = time.perf_counter(), time.process_time()
@@ -109,7 +109,7 @@ def loop(n: int, width: int, subset: int) -> dict[str, float | bool]:
 
 def n_way(images: int = 40, classes: int = 1000, draws: int = 1000) -> dict[str, float]:
     """Closed form against draws, in standard errors of the draws."""
-    from calcarine.evaluation.metrics import n_way_top_k_matrix, n_way_top_k_sampled
+    from calcarine.evaluation.metrics.matrices import n_way_top_k_matrix, n_way_top_k_sampled
 
     rng = np.random.default_rng(0)
     truth = rng.standard_normal((images, classes))

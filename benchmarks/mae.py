@@ -330,9 +330,9 @@ def our_training(options: argparse.Namespace, steps: int) -> Any:
 
 def compile_blocks(network: Any) -> int:
     """Compile every block in place; those of one shape share what is compiled."""
-    from calcarine.visdec.transformer_blocks import Block
+    from calcarine.visdec.transformer_blocks import TransformerBlock
 
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    blocks = [module for module in network.modules() if isinstance(module, TransformerBlock)]
     for block in blocks:
         block.compile(dynamic=False)
     return len(blocks)

@@ -38,9 +38,9 @@ TARGET_SPEED, TARGET_MEMORY = 0.6, 2.0
 
 
 def layout(folder: Path):
-    from calcarine.datasets.nsd.layout import Layout
+    from calcarine.datasets.nsd.layout import NSDLayout
 
-    return Layout(folder, SUBJECT)
+    return NSDLayout(folder, SUBJECT)
 
 
 def make(folder: Path, sessions: int) -> None:
@@ -48,7 +48,7 @@ def make(folder: Path, sessions: int) -> None:
     from calcarine.datasets import registry
 
     if not folder.exists() or not any(folder.iterdir()):
-        registry.fake("nsd", folder, full_size=True, sessions=sessions, images=20)
+        registry.write_fake_dataset("nsd", folder, full_size=True, sessions=sessions, images=20)
     files = layout(folder)
     real = [n for n in files.sessions() if not files.session(n).is_symlink()]
     for number in range(1, OFFICIAL + 1):

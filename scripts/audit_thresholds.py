@@ -2,9 +2,9 @@
 
 python scripts/audit_thresholds.py 20
 
-prints, for each pipeline of the self-test and over so many seeds, the extremes of the measures that
-`calcarine.audit.truth_copies` compares with its thresholds. Honest pipelines must stay on one
-side of them, with room. The data are simulated.
+prints, for each pipeline of the self-test and over so many seeds, the extremes of the measures
+that `calcarine.audit.checks.truth_copies` compares with its thresholds. Valid pipelines must stay
+well on one side of them. The data are simulated.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import sys
 
 import numpy as np
 
-from calcarine.audit.selftest import PLANTED
-from calcarine.audit.truth_copies import (
+from calcarine.audit.checks.truth_copies import (
     CELL,
     COPIED,
     CURVE,
@@ -26,6 +25,7 @@ from calcarine.audit.truth_copies import (
     SHARE,
     measure,
 )
+from calcarine.audit.selftest import CASES
 
 LOW = {"rise": RISE, "fine": FINE, "curve": CURVE, "region": REGION}
 HIGH = {"phase": LESS, "amplitude": MORE, "cells": SHARE}
@@ -34,7 +34,7 @@ HIGH = {"phase": LESS, "amplitude": MORE, "cells": SHARE}
 def main(count: int) -> None:
     """Print one row a pipeline: the value nearest to the threshold over all seeds."""
     print(f"thresholds: {LOW | HIGH}; copied share {COPIED}, detail in a region {CELL}")
-    for planted in PLANTED:
+    for planted in CASES:
         if planted.check not in ("", "truth-copies"):
             continue
         found = [measure(planted.make(seed)) for seed in range(count)]

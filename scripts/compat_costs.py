@@ -25,17 +25,18 @@ from calcarine import datasets
 from calcarine.decoding import LatentRegression, Reconstructor
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.diffusion import LatentDiffusion
-from calcarine.evaluation.protocols import score_arrays
-from calcarine.evaluation.statistics import bootstrap_interval, paired_difference
+from calcarine.evaluation.scoring.score import score_arrays
+from calcarine.evaluation.statistics.intervals import bootstrap_interval
+from calcarine.evaluation.statistics.significance import paired_difference
 from calcarine.experiment import load_experiment
-from calcarine.experiment.config import PRESETS
-from calcarine.experiment.raw_sessions import without_session_scaling
+from calcarine.experiment.presets import PRESETS
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.stages import Workspace
+from calcarine.experiment.session_scaling import without_session_scaling
+from calcarine.experiment.workspace import Workspace
 from calcarine.features import FeatureStore
 
 SOUND, COMPAT = "takagi2023", "takagi2023-compat"
-ALPHAS = json.dumps(PRESETS[COMPAT]["ridge"]["alphas"])
+ALPHAS = json.dumps(PRESETS[COMPAT].settings["ridge"]["alphas"])
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     SOUND: (SOUND, []),
     "no intercept": (SOUND, ["ridge.intercept=false"]),
@@ -137,7 +138,7 @@ def main() -> None:
     parts: list[dict[str, dict[tuple[str, str], np.ndarray]]] = []
     fitted: dict[str, dict[str, Any]] = {}
     for subject in options.subjects:
-        dataset = datasets.load("simulated", None, subject, **world)
+        dataset = datasets.load_dataset("simulated", None, subject, **world)
         parts.append({})
         with tempfile.TemporaryDirectory() as folder:
             for name, (preset, settings) in VARIANTS.items():

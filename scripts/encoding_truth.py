@@ -28,7 +28,7 @@ from calcarine.encoding import (
     encode,
     simulate_voxels,
 )
-from calcarine.evaluation.inference import holm
+from calcarine.evaluation.statistics.significance import holm
 from calcarine.features import FeatureStore, extract_spaces
 from calcarine.stimuli import StimulusSet
 
@@ -71,7 +71,7 @@ def main() -> None:
     listeners = {
         "early": {"z": 1.0},
         "ventral": {"c": 1.0},
-        "drifting": {"zc@0.6": 1.0},
+        "drifting": {"z_c@0.6": 1.0},
         **{block: {f"unet:{block}@0.8:middle": 1.0} for block in blocks},
         "silent": {},
     }
@@ -119,12 +119,12 @@ def tell(rows: dict[str, list[dict]], n_voxels: int) -> None:
     print("  strength   only z                  only z_c                z_c less z, noise-free")
     for strength, row in means("crossover", ["strength"]).iterrows():
         print(
-            f"  {strength:<9g}  {span(row, 'only_z'):22}  {span(row, 'only_zc'):22}  "
+            f"  {strength:<9g}  {span(row, 'only_z'):22}  {span(row, 'only_z_c'):22}  "
             f"{row['truth']:+.3f}"
         )
     table = pd.DataFrame(rows["crossover"])
-    right = (table["only_zc"] > table["only_z"]) == (table["truth"] > 0)
-    ahead = (table["only_zc"] - table["only_z"]).groupby(table["brain"]).idxmax()
+    right = (table["only_z_c"] > table["only_z"]) == (table["truth"] > 0)
+    ahead = (table["only_z_c"] - table["only_z"]).groupby(table["brain"]).idxmax()
     put = table.groupby("brain")["truth"].idxmax()
     print(
         f"  the sign is that of the truth in {right.sum()} of {len(right)}; z_c is ahead most "
@@ -160,7 +160,7 @@ def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[
     asked = table[(table["question"] == "noise") & (table["region"] == "drifting")]
     columns = np.flatnonzero(brain.rois["drifting"])
     train = np.isin(brain.stimuli.ids, brain.splits[0].train)
-    signal = brain.truth["signal"][:, columns].astype(np.float32)
+    signal = brain.ground_truth["signal"][:, columns].astype(np.float32)
     clean = MeanResponses(
         signal[train],
         signal[~train],
@@ -169,14 +169,14 @@ def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[
     )
     alone = {
         name: encode(clean, features[name], brain.stimuli.ids, alphas=ALPHAS).r2.mean()
-        for name in ("z", *(f"zc@{s:g}" for s in STRENGTHS))
+        for name in ("z", *(f"z_c@{s:g}" for s in STRENGTHS))
     }
     rows = []
     for s in STRENGTHS:
-        own = f"zc@{s:g}"
+        own = f"z_c@{s:g}"
         part = asked[asked["pair"] == f"z + {own}"].set_index("space")
         row = {"strength": s, "truth": float(alone[own] - alone["z"])}
-        for name, space in (("only_z", "z"), ("only_zc", own)):
+        for name, space in (("only_z", "z"), ("only_z_c", own)):
             told = part.loc[space]
             row |= {
                 name: float(told.unique_r2),
@@ -211,7 +211,9 @@ def false_discoveries(stimuli, split, features, options) -> dict:
             ceiling=30.0,
             seed=100 + seed,
         )
-        scores = encode(MeanResponses.of(brain), features["z"], stimuli.ids, alphas=ALPHAS)
+        scores = encode(
+            MeanResponses.from_dataset(brain), features["z"], stimuli.ids, alphas=ALPHAS
+        )
         called, _ = discoveries(correlation_p(scores.r, len(split.test)), 0.05)
         shares.append(called[~brain.rois["on"]].sum() / max(called.sum(), 1))
         power.append(called[brain.rois["on"]].mean())
@@ -235,7 +237,7 @@ def false_discoveries(stimuli, split, features, options) -> dict:
 def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
     """Significant voxels, and p of each area's mean r, where responses belong to other stimuli."""
     rng = np.random.default_rng(seed)
-    whole = MeanResponses.of(brain)
+    whole = MeanResponses.from_dataset(brain)
     null = MeanResponses(
         whole.train[rng.permutation(len(whole.train))],
         whole.test[rng.permutation(len(whole.test))],
@@ -244,7 +246,7 @@ def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
     )
     orders = [rng.permutation(len(null.test)) for _ in range(2000)]
     rows = []
-    for name in ("z", "c", "zc@0.8"):
+    for name in ("z", "c", "z_c@0.8"):
         scores = encode(null, features[name], brain.stimuli.ids, alphas=ALPHAS)
         called, _ = discoveries(correlation_p(scores.r, len(whole.test)), 0.05)
         told, heard = zscore(scores.predicted, axis=0), zscore(null.test, axis=0)

@@ -57,8 +57,8 @@ WORKLOADS = {
         "--preset=takagi",
         *SMALL,
         "generation.candidates=2",
-        "encoding.when=always",
-        "encoding.ask=[latents, noise]",
+        "encoding.enabled=true",
+        "encoding.analyses=[latents, noise]",
         "encoding.strengths=[0.4]",
         "encoding.n_alphas=3",
         "encoding.n_folds=2",
@@ -70,10 +70,10 @@ WORKLOADS = {
         "visdec.pretrain.pool=[own]",
         "visdec.encoder={patch: 16, dim: 16, depth: 1, heads: 2, decoder_dim: 16, "
         "decoder_depth: 1, decoder_heads: 2}",
-        "visdec.adapt.steps=2",
+        "visdec.finetune.steps=2",
         *(
             f"visdec.{phase}.training.{setting}"
-            for phase in ("pretrain", "guide", "adapt")
+            for phase in ("pretrain", "guide", "finetune")
             for setting in ("steps=4", "batch_size=8", "warmup_steps=1", "save_every_steps=1")
         ),
     ),
@@ -81,7 +81,7 @@ WORKLOADS = {
         "--preset=takagi",
         *SMALL,
         "generation.candidates=2",
-        "generation.search={when: always, strengths: [0.4, 0.8], guidances: [1, 5], "
+        "generation.search={enabled: true, strengths: [0.4, 0.8], guidances: [1, 5], "
         "n_stimuli: 5, steps: 3}",
     ),
 }

@@ -20,7 +20,7 @@ from calcarine.linear import RidgeCV, RidgeEdgeWarning
 
 
 def pixel_correlation(name: str, data: Path) -> str:
-    dataset = datasets.load(name, data)
+    dataset = datasets.load_dataset(name, data)
     found, floor = [], []
     for split in dataset.splits:
         train, test = dataset.train(split), dataset.test(split)
@@ -38,7 +38,7 @@ def pixel_correlation(name: str, data: Path) -> str:
 
 
 def category_accuracy(name: str, data: Path) -> str:
-    dataset = datasets.load(name, data)
+    dataset = datasets.load_dataset(name, data)
     right = []
     for split in dataset.splits:
         train, test = dataset.train(split), dataset.test(split)

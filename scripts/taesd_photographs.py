@@ -28,7 +28,7 @@ from calcarine.brain import Responses
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.diffusion import Autoencoder
-from calcarine.evaluation.statistics import bootstrap_interval
+from calcarine.evaluation.statistics.intervals import bootstrap_interval
 from calcarine.stimuli import resize_images
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "retina")

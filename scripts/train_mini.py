@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mini import pool
 from mini.training import train
 
-from calcarine.evaluation.judges import JudgeNet
+from calcarine.evaluation.networks.judges import JudgeNet
 from calcarine.stimuli import scenes
 
 PACKAGE = Path(__file__).parents[1] / "src" / "calcarine"
@@ -594,7 +594,7 @@ def export_judges(options: argparse.Namespace) -> None:
     """Write the judges as fp16 safetensors and JSON."""
     from safetensors.torch import save_file
 
-    folder = PACKAGE / "evaluation" / "judge_weights"
+    folder = PACKAGE / "evaluation" / "networks" / "judge_weights"
     folder.mkdir(parents=True, exist_ok=True)
     for name, labels, widths in (
         ("scenes", list(scenes.KINDS), (32, 64, 128)),

@@ -1,28 +1,124 @@
-"""Errors that are the user's to mend: one sentence each, what, where and how."""
+"""Errors that you can mend: each message says what is wrong, where, and how to mend it.
+
+All of them are a `CalcarineError`.  An error about a value is also a `ValueError`, and an error
+about a missing file is also a `FileNotFoundError`, so you can catch the kind that you expect.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Literal
+
+__all__ = [
+    "CalcarineError",
+    "DamagedFileError",
+    "LeakageError",
+    "MissingExtraError",
+    "MissingFileError",
+    "MissingWeightsError",
+    "SettingError",
+    "ShapeError",
+    "did_you_mean",
+    "need_extra",
+    "out_of_memory",
+]
 
 _OF_GPU = ("ALLOC_FAILED", "OUT OF MEMORY", "OUT_OF_MEMORY", "OUTOFMEMORYERROR")
 _OF_CPU = ("DEFAULTCPUALLOCATOR", "CAN'T ALLOCATE MEMORY", "CANNOT ALLOCATE MEMORY")
 
 
 class CalcarineError(Exception):
-    """A mistake in the input, told in one sentence; the command line exits with 2."""
+    """Base class of every error that you can mend: its message says what, where and how.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+class SettingError(CalcarineError, ValueError):
+    """An argument, an option or a name has a value that does not exist or does not fit."""
+
+
+class ShapeError(CalcarineError, ValueError):
+    """An array has the wrong shape, the wrong type or the wrong number of rows."""
+
+
+class MissingFileError(CalcarineError, FileNotFoundError):
+    """A file or folder that is needed does not exist."""
+
+
+class MissingWeightsError(MissingFileError):
+    """The weights of a network are in none of the folders that were searched."""
+
+
+class MissingExtraError(CalcarineError, ImportError):
+    """A package that only some functions need is not installed."""
+
+
+class DamagedFileError(CalcarineError):
+    """A file is incomplete, unsafe to read, or does not hold what it should."""
 
 
 class LeakageError(CalcarineError):
     """Test data was about to reach a fit."""
 
 
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """Return a question that suggests the most similar known name.
+
+    Parameters
+    ----------
+    name : object
+        The name that does not exist.
+    known : iterable of object
+        The names that do.
+
+    Returns
+    -------
+    str
+        Begins with a space, to follow a sentence; empty if no name is similar.
+
+    Examples
+    --------
+    >>> did_you_mean("v1", ["V1", "V2"])
+    ' Did you mean V1?'
+    """
+    names = {str(each).lower(): str(each) for each in known}
+    close = get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    return f" Did you mean {names[close[0]]}?" if close else ""
+
+
+def need_extra(extra: str, *modules: str) -> None:
+    """Raise one sentence if packages of an optional extra are not installed.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra in calcarine's package metadata.
+    *modules : str
+        Modules that are about to be imported.
+
+    Raises
+    ------
+    MissingExtraError
+        If a module cannot be found.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"This needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            f"installed; run: pip install 'calcarine[{extra}]'"
+        )
+
+
 def out_of_memory(error: BaseException) -> Literal["GPU", "machine"] | None:
-    """Whose memory ran out, if that is what an error says.
+    """Return which memory ran out, if the error reports that a memory ran out.
 
     Parameters
     ----------
     error : BaseException
-        Also one that wraps the cause in another error.
+        The error; its causes are searched too.
 
     Returns
     -------

@@ -12,60 +12,60 @@ from calcarine.audit import (
     VERDICTS,
     AuditInputs,
     Check,
-    ClaimedScore,
     FitStatistics,
     PictureSet,
     Prediction,
+    ReportedScore,
     SampleChoice,
     TrialTable,
     audit,
-    checks,
+    list_checks,
     read_numbers,
-    selftest,
 )
-from calcarine.audit import protocol_search as protocol_guess
-from calcarine.audit.audit import ORDER
+from calcarine.audit.binomial import at_least, share
 from calcarine.audit.check import register_check
-from calcarine.audit.claimed_scores import definitions
-from calcarine.audit.generalisation import effective_rank, share_inside
-from calcarine.audit.intervals import at_least, share
-from calcarine.audit.sample_choice import likeness
-from calcarine.audit.selftest import PLANTED, Detection, detect
+from calcarine.audit.checks import reported_numbers as protocol_guess
+from calcarine.audit.checks.generalisation import effective_rank, share_inside
+from calcarine.audit.checks.sample_choice import likeness
+from calcarine.audit.reported_scores import definitions
+from calcarine.audit.runner import ORDER
+from calcarine.audit.selftest import CASES, Detection, detect
+from calcarine.audit.selftest import detection as selftest
+from calcarine.audit.selftest.simulated_study import SimulatedStudy, reported
 from calcarine.audit.stimulus_names import Names, canonical, difference
-from calcarine.audit.toy import ToyStudy, claimed
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import score_arrays
+from calcarine.evaluation.scoring.score import score_arrays
 from calcarine.reporting.audit_page import build_audit_page
 
 SLOW = "numbers-from-pictures"
 QUICK = [name for name in ORDER if name != SLOW]
-LEAKS = [each for each in PLANTED if each.check]
-CLEAN = [each for each in PLANTED if not each.check]
+LEAKS = [each for each in CASES if each.check]
+CLEAN = [each for each in CASES if not each.check]
 
 
 def random_pictures(rng, n, side=32):
     return rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("planted", LEAKS, ids=lambda planted: planted.name)
-def test_every_planted_mistake_is_found(planted, monkeypatch):
-    if planted.check == SLOW:  # one protocol is enough, and all take a minute
+@pytest.mark.parametrize("case", LEAKS, ids=lambda case: case.name)
+def test_every_planted_mistake_is_found(case, monkeypatch):
+    if case.check == SLOW:  # one protocol is enough, and all take a minute
         monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
-    wanted = {"inconclusive"} if planted.hidden else {"failed", "suspicious"}
-    for seed in (101,) if planted.check == SLOW else (101, 102):
-        assert audit(planted.make(seed), [planted.check]).findings[planted.check].verdict in wanted
+    wanted = {"inconclusive"} if case.undetectable else {"failed", "suspicious"}
+    for seed in (101,) if case.check == SLOW else (101, 102):
+        assert audit(case.make(seed), [case.check]).findings[case.check].verdict in wanted
 
 
-@pytest.mark.parametrize("planted", CLEAN, ids=lambda planted: planted.name)
-def test_honest_pipelines_are_flagged_by_no_check_but_those_that_may(planted):
-    found = audit(planted.make(201), QUICK).findings
+@pytest.mark.parametrize("case", CLEAN, ids=lambda case: case.name)
+def test_honest_pipelines_are_flagged_by_no_check_but_those_that_may(case):
+    found = audit(case.make(201), QUICK).findings
     flagged = {name for name, each in found.items() if each.verdict in ("failed", "suspicious")}
-    assert flagged <= set(planted.allowed), [found[name].sentence for name in flagged]
+    assert flagged <= set(case.allowed), [found[name].sentence for name in flagged]
 
 
 def test_at_least_twelve_honest_pipelines_are_unusual():
-    assert sum(not planted.numbers for planted in CLEAN) >= 12
+    assert sum(not case.numbers for case in CLEAN) >= 12
 
 
 INPUTS = {
@@ -83,27 +83,27 @@ INPUTS = {
 @pytest.mark.parametrize(
     "name",
     [
-        "the truth's histogram, beside honest predictions",
-        "the truth at 8 x 8 pixels",
-        "a quarter of the truth blended in, other part known",
-        "the same without, and the blend is given as another method too",
-        "test predictions z-scored by each other",
-        "repeats of a stimulus over folds",
-        "scaler fitted on test trials too",
-        "score on the best 20 of 40 test stimuli",
+        "histogram of the ground truth, valid predictions",
+        "ground truth at 8 x 8 pixels",
+        "25 % ground truth blended in, other part given",
+        "25 % ground truth blended in, blend given as another method",
+        "test predictions z-scored over the test set",
+        "repeats of a stimulus in several folds",
+        "scaler fitted with test trials",
+        "score of the best 20 of 40 test stimuli",
         "brain activity shuffled",
     ],
 )
 def test_more_evidence_never_takes_a_flag_back(name):
     """Each input is added to what flagged already, in two orders."""
-    planted = next(each for each in LEAKS if each.name == name)
-    whole = planted.make(101)
+    case = next(each for each in LEAKS if each.name == name)
+    whole = case.make(101)
     for order in (list(INPUTS), list(INPUTS)[::-1]):
         inputs, was = replace(whole, **INPUTS), False
         for added in ["", *order]:
             if added:
                 inputs = replace(inputs, **{added: getattr(whole, added)})
-            verdict = audit(inputs, [planted.check]).findings[planted.check].verdict
+            verdict = audit(inputs, [case.check]).findings[case.check].verdict
             flagged = verdict in ("failed", "suspicious")
             assert flagged or not was, (added, verdict)
             was = was or flagged
@@ -112,7 +112,7 @@ def test_more_evidence_never_takes_a_flag_back(name):
 
 def test_a_prediction_that_can_be_made_again_is_asked_for_its_moments_too():
     """A rule that brings every batch to the targets' moments may give one row what it gave all."""
-    toy = ToyStudy(3)
+    toy = SimulatedStudy(3)
     (each,) = toy.inputs().predictions
     values = each.values - each.values.mean(0)
     values = values / values.std(0) * each.truth.std(0) + each.truth.mean(0)
@@ -123,7 +123,7 @@ def test_a_prediction_that_can_be_made_again_is_asked_for_its_moments_too():
 
 
 def test_pictures_that_collapsed_are_seen_beside_predictions_that_did_not(rng):
-    inputs = ToyStudy(3).inputs()
+    inputs = SimulatedStudy(3).inputs()
     one, two = (inputs.recon.full(row).astype(float) for row in (0, 1))
     share = rng.random(len(inputs))
     images = np.stack([np.rint(s * one + (1 - s) * two) for s in share]).astype(np.uint8)
@@ -213,7 +213,7 @@ def test_test_stimuli_without_a_reconstruction_are_counted(rng):
 
 def test_stimuli_of_one_common_light_are_not_taken_for_a_leak(rng):
     """Where every truth has one mean and contrast, a decoder may know both."""
-    inputs = ToyStudy(4).inputs()
+    inputs = SimulatedStudy(4).inputs()
 
     def equal(side):
         images = np.stack([side.full(row).astype(float) for row in range(len(side))])
@@ -228,8 +228,8 @@ def test_stimuli_of_one_common_light_are_not_taken_for_a_leak(rng):
 
 def test_few_pictures_that_follow_the_brain_are_retrieval_and_not_ignorance(rng):
     """Without the training pictures, sharing them is what shows it."""
-    planted = next(each for each in LEAKS if each.check == "retrieval")
-    inputs = planted.make(1)
+    case = next(each for each in LEAKS if each.check == "retrieval")
+    inputs = case.make(1)
     names = ["ignores-the-brain", "retrieval"]
     for train, verdict in ((inputs.train, "failed"), (None, "suspicious")):
         told = audit(replace(inputs, train=train), names).findings
@@ -246,9 +246,9 @@ def test_every_check_is_the_target_of_a_planted_mistake():
 
 
 def test_detections_are_counted():
-    planted = [each for each in PLANTED if each.check == "repeats-over-folds"]
-    (found,) = detect(range(2), planted)
-    assert (found.n, found.found, found.inconclusive, found.right) == (2, 2, 0, True)
+    case = [each for each in CASES if each.check == "repeats-over-folds"]
+    (found,) = detect(range(2), case)
+    assert (found.n, found.flagged, found.inconclusive, found.right) == (2, 2, 0, True)
     assert found.row()[2] == "2 of 2"
 
 
@@ -258,8 +258,8 @@ def test_detections_are_counted():
         ("mistake", 10, 0, True),
         ("mistake", 8, 2, True),
         ("mistake", 7, 0, False),
-        ("hidden", 0, 10, True),
-        ("hidden", 0, 9, False),
+        ("undetectable", 0, 10, True),
+        ("undetectable", 0, 9, False),
         ("nothing", 0, 0, True),
         ("nothing", 1, 0, False),
     ],
@@ -267,15 +267,17 @@ def test_detections_are_counted():
 def test_the_self_test_passes_only_if_mistakes_are_found_and_none_is_made_up(
     kind, found, inconclusive, right
 ):
-    hidden = kind == "hidden"
-    planted = next(p for p in (CLEAN if kind == "nothing" else LEAKS) if p.hidden == hidden)
-    assert Detection(planted, 10, found, inconclusive, {}).right is right
+    undetectable = kind == "undetectable"
+    case = next(
+        p for p in (CLEAN if kind == "nothing" else LEAKS) if p.undetectable == undetectable
+    )
+    assert Detection(case, 10, found, inconclusive, {}).right is right
 
 
 def test_one_wrong_row_of_the_self_test_ends_with_exit_code_1(monkeypatch):
-    planted = next(p for p in PLANTED if p.check == "split-leaks")
+    case = next(p for p in CASES if p.check == "split-leaks")
     for found, code in ((2, 0), (1, 1)):
-        rows = [Detection(planted, 2, 2, 0, {}), Detection(planted, 2, found, 0, {})]
+        rows = [Detection(case, 2, 2, 0, {}), Detection(case, 2, found, 0, {})]
         monkeypatch.setattr(selftest, "detect", lambda seeds, progress, rows=rows: rows)
         assert CliRunner().invoke(app, ["audit", "--selftest", "2"]).exit_code == code
 
@@ -283,7 +285,7 @@ def test_one_wrong_row_of_the_self_test_ends_with_exit_code_1(monkeypatch):
 def test_checks_are_whole_and_a_new_one_is_one_class():
     for name, check in CHECKS.items():
         assert check.name == name and check.title
-        assert check.question.endswith("?") and check.settle.endswith((".", "mindeye."))
+        assert check.question.endswith("?") and check.evidence_needed.endswith((".", "mindeye."))
     with pytest.raises(ValueError, match="two checks"):
 
         @register_check
@@ -323,7 +325,7 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
     assert "http" not in text.replace("http-equiv", "") and "What would settle it" in text
     assert content["format"] == "calcarine audit 1"
     assert list(content["verdicts"]) == list(VERDICTS)
-    assert sum(content["verdicts"].values()) == len(content["checks"]) == len(checks())
+    assert sum(content["verdicts"].values()) == len(content["checks"]) == len(list_checks())
     for check in content["checks"]:
         assert check["verdict"] in VERDICTS and check["settle"] and check["finding"]
         assert {"name", "title", "question", "numbers", "tables"} <= check.keys()
@@ -365,7 +367,7 @@ def test_a_prediction_that_needs_the_others_is_found_by_asking_for_it_alone(rng)
         return honest(rows) - 0.01 * honest(rows).mean(0)
 
     for predict, verdict in ((honest, "passed"), (by_batch, "failed")):
-        each = Prediction("latents", predict(np.arange(12)), again=predict)
+        each = Prediction("latents", predict(np.arange(12)), predict=predict)
         found = audit(replace(_bare(rng), predictions=[each]), ["transductive-prediction"])
         assert found.findings["transductive-prediction"].verdict == verdict
 
@@ -403,14 +405,14 @@ def test_a_blind_rule_that_chooses_otherwise_fails(rng):
     ids = [f"s{i}" for i in range(12)]
     samples = PictureSet.of(ids, rng.integers(0, 256, (12, 3, 32, 32, 3), dtype=np.uint8))
     bare, chosen = _bare(rng), np.arange(12) % 3
-    for blind, verdict in ((chosen, "passed"), ((chosen + 1) % 3, "failed")):
-        inputs = replace(bare, choice=SampleChoice(samples, chosen, blind))
+    for reapplied, verdict in ((chosen, "passed"), ((chosen + 1) % 3, "failed")):
+        inputs = replace(bare, choice=SampleChoice(samples, chosen, reapplied))
         found = audit(inputs, ["best-of-samples"]).findings["best-of-samples"]
         assert found.verdict == verdict
 
 
 def test_a_choice_that_is_often_but_not_always_the_best_is_only_suspicious(rng):
-    inputs = ToyStudy(6).inputs()
+    inputs = SimulatedStudy(6).inputs()
     samples = inputs.choice.samples
     best = likeness(inputs, inputs.choice)["pixel correlation"].argmax(axis=1)
     mixed = np.where(rng.random(len(best)) < 0.5, best, rng.integers(5, size=len(best)))
@@ -436,7 +438,7 @@ def test_samples_that_are_alike_leave_nothing_to_pick(rng):
 
 def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(monkeypatch):
     monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
-    inputs = ToyStudy(5, n_test=12).inputs()
+    inputs = SimulatedStudy(5, n_test=12).inputs()
     for change, verdict in ((0.05, "failed"), (-0.05, "suspicious"), (0.0, "passed")):
         numbers = [replace(n, value=n.value + change) for n in inputs.numbers]
         found = audit(replace(inputs, numbers=numbers), [SLOW]).findings[SLOW]
@@ -453,7 +455,7 @@ def test_similarities_averaged_over_samples_are_an_honest_definition(rng, monkey
     value = next(r["value"] for r in scored if r["metric"] == metric)
     ids = [str(i) for i in range(16)]
     pictures = PictureSet.of(ids, recon), PictureSet.of(ids, truth)
-    number = ClaimedScore("identification pixels", round(value, 3), 3)
+    number = ReportedScore("identification pixels", round(value, 3), 3)
     inputs = AuditInputs("honest", *pictures, numbers=(number,))
     found = audit(inputs, [SLOW]).findings[SLOW]
     assert found.verdict == "passed", found.sentence
@@ -487,20 +489,20 @@ def test_repeats_are_known_by_their_ids_whatever_their_pictures_are_called(rng):
 
 def test_numbers_are_read_as_printed_and_found_by_their_definition():
     assert read_numbers("PixCorr .32, SSIM=0.431; 2-way pixels 78.4%") == (
-        ClaimedScore("PixCorr", 0.32, 2),
-        ClaimedScore("SSIM", 0.431, 3),
-        ClaimedScore("2-way pixels", 0.784, 3),
+        ReportedScore("PixCorr", 0.32, 2),
+        ReportedScore("SSIM", 0.431, 3),
+        ReportedScore("2-way pixels", 0.784, 3),
     )
     for text in ("PixCorr", "0.3", " ", "PixCorr high"):
         with pytest.raises(CalcarineError, match="claimed score"):
             read_numbers(text)
-    toy = ToyStudy(5, n_test=12)
+    toy = SimulatedStudy(5, n_test=12)
     inputs = toy.inputs()
     found = audit(inputs, [SLOW]).findings[SLOW]
     assert found.verdict == "passed" and "calcarine" in found.sentence
     named = {row[2] for row in found.tables[0].rows}
     assert "pixel correlation (calcarine)" in named and "SSIM (calcarine)" in named
-    assert claimed(inputs.truth, inputs.recon) == inputs.numbers
+    assert reported(inputs.truth, inputs.recon) == inputs.numbers
 
 
 def test_effective_rank_and_span_have_closed_forms(rng):
@@ -534,5 +536,5 @@ def test_mistakes_of_the_caller_are_told_in_one_sentence(rng):
     with pytest.raises(CalcarineError, match="not finite"):
         Prediction("z", np.full((3, 2), np.nan))
     with pytest.raises(CalcarineError, match="train or test, not 'val'"):
-        toy = ToyStudy(0)
+        toy = SimulatedStudy(0)
         toy.trials(role=np.full(len(toy.shown), "val"))

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from calcarine.audit import audit
 from calcarine.audit.folders import inputs_from_folders, read_responses
-from calcarine.audit.toy import ToyStudy
+from calcarine.audit.selftest.simulated_study import SimulatedStudy
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 
@@ -27,7 +27,7 @@ def save(folder, names, images):
 def claim(tmp_path_factory):
     """A made-up claim as files, honest but for the scaler."""
     root = tmp_path_factory.mktemp("claim")
-    toy = ToyStudy(11, n_train=60, n_test=16, scale_with_test=True)
+    toy = SimulatedStudy(11, n_train=60, n_test=16, scale_with_test=True)
     inputs = toy.inputs()
     samples = inputs.choice.samples
     n = len(inputs)
@@ -192,7 +192,7 @@ def test_predictions_are_put_in_the_order_of_the_names(claim):
     [
         ((), "the folder of a run, or --images DIR and --truth DIR"),
         (("--images", "images"), "the folder of a run"),
-        (("runs/nothing",), "is no run"),
+        (("runs/nothing",), "is not a run"),
         (("runs/nothing", "--train", "train"), "leave out --train"),
         ((*CLAIM, "--method", "z"), "give a run"),
         ((*CLAIM, "--train", "nowhere"), "no folder nowhere"),

@@ -9,12 +9,13 @@ import pytest
 
 from calcarine.audit import AuditInputs, PictureSet, audit
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.reconstructions import CHOSEN
-from calcarine.experiment.run_audit import _by_test_too, inputs_from_run
+from calcarine.experiment.run_audit_inputs import inputs_from_run
+from calcarine.experiment.run_decoder_evidence import session_statistics
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear import load, save
@@ -104,7 +105,7 @@ def test_sessions_scaled_by_test_trials_are_found(rng, method, verdict):
         scaling=scaling,
     )
     assert not dataset.rescales(split)
-    statistics = list(_by_test_too(dataset, split))
+    statistics = list(session_statistics(dataset, split))
     if verdict is None:
         assert not statistics
         return
@@ -169,7 +170,7 @@ def test_pictures_with_the_light_of_their_truth_are_found_in_a_run(copy):
     """A run has predictions, which must not keep the pictures from being looked at."""
     from PIL import Image
 
-    for file in (copy / "reconstructions" / "zc").glob("*.png"):
+    for file in (copy / "reconstructions" / "z_c").glob("*.png"):
         made = np.asarray(Image.open(file), float)
         truth = copy / "reconstructions" / "truth" / f"{file.stem.rsplit('_', 1)[0]}.png"
         seen = np.asarray(Image.open(truth).resize(made.shape[:2]), float)
@@ -197,7 +198,9 @@ def test_a_choice_that_the_rule_does_not_make_is_found(copy):
     row = 3
     other = 1 - int(inputs.choice.chosen[row])
     stem = inputs.truth.ids[row]
-    shutil.copy(folder / "zc" / f"{stem}_{other:02d}.png", folder / "zc_chosen" / f"{stem}_00.png")
+    shutil.copy(
+        folder / "z_c" / f"{stem}_{other:02d}.png", folder / "z_c_chosen" / f"{stem}_00.png"
+    )
     assert verdicts(copy, ["best-of-samples"]) == {"best-of-samples": "failed"}
 
 

@@ -29,7 +29,7 @@ STEM = "sub-01_ses-01_task-pictures_run-1"
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("bids") / "study"
-    registry.fake("bids", root)
+    registry.write_fake_dataset("bids", root)
     return root
 
 
@@ -53,7 +53,7 @@ def describe(root, **changes):
 
 
 def test_a_ridge_finds_the_planted_signal(tree):
-    found = registry.load("bids", tree)
+    found = registry.load_dataset("bids", tree)
     assert found.simulated
     assert found.describe()["sessions"] == 2
     train, test = found.train(), found.test()
@@ -102,20 +102,20 @@ def test_another_tr_is_modelled_anew(study):
 def test_options_say_what_a_description_says(tree, tmp_path):
     root = tree / "derivatives" / "fmriprep"
     described = bids.load(tree, prepared=tmp_path)
-    found = registry.load("bids", root, prepared=tmp_path, **OPTIONS)
+    found = registry.load_dataset("bids", root, prepared=tmp_path, **OPTIONS)
     np.testing.assert_array_equal(found.responses.values, described.responses.values)
     assert found.digest() == described.digest()
     assert found.simulated
     assert own.load(tree, prepared=tmp_path).digest() != found.digest()  # another name
     known = {k: v for k, v in OPTIONS.items() if k != "rois"}
-    store = registry.prepare("bids", root, folder=tmp_path, **known)
+    store = registry.prepare_dataset("bids", root, folder=tmp_path, **known)
     assert not store.missing()
 
 
 def test_folds_of_a_bids_subject(tree, tmp_path):
     root = tree / "derivatives" / "fmriprep"
     options = {**OPTIONS, "test": {"folds": 4}}
-    found = registry.load("bids", root, prepared=tmp_path, **options)
+    found = registry.load_dataset("bids", root, prepared=tmp_path, **options)
     assert [split.name for split in found.splits] == [f"fold-{k:02d}" for k in range(4)]
     tested = [key for split in found.splits for key in split.test]
     assert sorted(tested) == sorted(set(found.trial_stimuli))
@@ -242,10 +242,10 @@ def test_what_a_folder_alone_does_not_say_is_asked_for(tree, tmp_path):
 
 
 def test_a_check_says_what_there_is(tree, study):
-    rows = {row.what: row for row in registry.check("bids", tree)}
+    rows = {row.what: row for row in registry.check_dataset("bids", tree)}
     assert {row.status for row in rows.values()} <= {"ok", "note"}
     assert rows["trials"].found == "64 trials in 2 sessions"
-    assert "bids" in registry.recognise(tree)
+    assert "bids" in registry.recognise_datasets(tree)
     remove("**/*_events.tsv")(study)
     assert "wrong" in {row.status for row in bids.check(study)}
 

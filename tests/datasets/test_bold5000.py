@@ -9,7 +9,7 @@ from sklearn.linear_model import RidgeCV
 
 from calcarine.brain.scaling import zscore_sessions
 from calcarine.datasets import bold5000, registry
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
 from calcarine.errors import CalcarineError
 
 BETAS = "BOLD5000_GLMsingle_ROI_betas/py"
@@ -25,7 +25,7 @@ ORDER = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("bold5000") / "data"
-    registry.fake("bold5000", place)
+    registry.write_fake_dataset("bold5000", place)
     return place
 
 
@@ -232,13 +232,13 @@ def test_a_ridge_finds_the_planted_signal(folder):
 
 
 def test_the_folder_is_told(folder, tmp_path):
-    assert registry.recognise(folder) == ("bold5000",)
-    assert registry.recognise(folder / BETAS) == ()
+    assert registry.recognise_datasets(folder) == ("bold5000",)
+    assert registry.recognise_datasets(folder / BETAS) == ()
     shutil.copytree(folder, tmp_path / "bold5000")
-    assert registry.recognise(tmp_path) == ("bold5000",)
+    assert registry.recognise_datasets(tmp_path) == ("bold5000",)
     assert bold5000.load(tmp_path, size=24).simulated
-    assert registry.assets("bold5000") == []
-    assert "bold5000.org" in registry.info("bold5000").access
+    assert registry.list_assets("bold5000") == []
+    assert "bold5000.org" in registry.dataset_info("bold5000").access
 
 
 def damaged(rng, content, trial):

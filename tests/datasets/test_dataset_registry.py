@@ -6,6 +6,7 @@ import pytest
 from calcarine import datasets
 from calcarine.datasets import registry
 from calcarine.errors import CalcarineError
+from calcarine.simulation import subject as simulated
 
 SMALL = {
     "simulated": {
@@ -17,15 +18,17 @@ SMALL = {
         "n_other": 4,
     }
 }
-MEASURED = sorted(info.name for info in registry.available() if not info.simulated)
+MEASURED = sorted(info.name for info in registry.list_datasets() if not info.simulated)
 WITHOUT_STIMULI = {"hcp"}
 HERE = ("digits69", "miyawaki_vbcca", "ncc_s2", "haxby_slice")
 
 
-def modules_with_info():
+def readers():
     names = [found.name for found in pkgutil.iter_modules(datasets.__path__)]
     modules = [importlib.import_module(f"calcarine.datasets.{name}") for name in names]
-    return [module for module in modules if hasattr(module, "INFO")]
+    small = importlib.import_module("calcarine.datasets.small")
+    found = [*modules, simulated, *(getattr(small, name) for name in small.__all__)]
+    return [reader for reader in found if hasattr(reader, "INFO")]
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +39,25 @@ def faked(tmp_path_factory):
     def fake(name):
         if name not in made:
             made[name] = tmp_path_factory.mktemp("data") / name
-            registry.fake(name, made[name])
+            registry.write_fake_dataset(name, made[name])
         return made[name]
 
     return fake
 
 
 def test_every_dataset_module_is_registered():
-    found = {module.INFO.name: module for module in modules_with_info()}
-    assert found == registry.MODULES
-    assert {info.name for info in registry.available()} == set(registry.MODULES)
+    found = {reader.INFO.name: reader for reader in readers()}
+    listed = [info.name for info in registry.list_datasets()]
+    assert found == {name: registry.find_reader(name) for name in listed}
 
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_every_measured_dataset_offers_what_the_protocol_asks(name):
-    module, info = registry.MODULES[name], registry.info(name)
+    module, info = registry.find_reader(name), registry.dataset_info(name)
     for function in ("load", "check", "fake", "assets"):
         assert callable(getattr(module, function))
     assert info.needs_folder and info.files
-    found = registry.assets(name, list(info.subjects[:1]) or None)
+    found = registry.list_assets(name, list(info.subjects[:1]) or None)
     # What cannot be downloaded says how else one gets it; all say under which licence.
     assert info.licence and (found or info.access)
     assert all(asset.url.startswith(("https://", "http://", "s3://")) for asset in found)
@@ -64,14 +67,14 @@ def test_every_measured_dataset_offers_what_the_protocol_asks(name):
 @pytest.mark.parametrize("name", MEASURED)
 def test_simulated_files_are_recognised_checked_and_loaded(name, faked):
     folder = faked(name)
-    assert name in registry.recognise(folder)
-    findings = registry.check(name, folder)
+    assert name in registry.recognise_datasets(folder)
+    findings = registry.check_dataset(name, folder)
     assert findings and not [f for f in findings if f.status in ("missing", "wrong")]
     if name in WITHOUT_STIMULI:
         with pytest.raises(CalcarineError):
-            registry.load(name, folder)
+            registry.load_dataset(name, folder)
         return
-    found = registry.load(name, folder)
+    found = registry.load_dataset(name, folder)
     # Nobody shall take the content for measured.
     assert found.simulated
     assert found.name
@@ -83,10 +86,10 @@ def test_simulated_files_are_recognised_checked_and_loaded(name, faked):
 
 @pytest.mark.parametrize("name", ["simulated", *HERE])
 def test_every_dataset_at_hand_loads(name, request):
-    info = registry.info(name)
+    info = registry.dataset_info(name)
     folder = request.getfixturevalue("measured") if info.needs_folder else None
     for subject in info.subjects:
-        found = registry.load(name, folder, subject, **SMALL.get(name, {}))
+        found = registry.load_dataset(name, folder, subject, **SMALL.get(name, {}))
         assert (found.name, found.subject) == (name, subject)
         assert found.simulated == info.simulated
         assert (found.source, found.licence) == (info.source, info.licence)
@@ -97,12 +100,12 @@ def test_every_dataset_at_hand_loads(name, request):
 @pytest.mark.parametrize("name", MEASURED)
 def test_missing_files_are_told(name, tmp_path):
     with pytest.raises(CalcarineError, match=name if name != "own" else "own|YAML") as caught:
-        registry.load(name)
+        registry.load_dataset(name)
     assert "\n" not in str(caught.value)
     with pytest.raises(CalcarineError) as caught:
-        registry.load(name, tmp_path)
+        registry.load_dataset(name, tmp_path)
     assert "\n" not in str(caught.value)
-    findings = registry.check(name, tmp_path)
+    findings = registry.check_dataset(name, tmp_path)
     assert any(finding.status in ("missing", "wrong") for finding in findings)
 
 
@@ -110,16 +113,16 @@ def test_missing_files_are_told(name, tmp_path):
 def test_a_folder_that_holds_something_is_not_filled_with_simulated_files(name, tmp_path):
     (tmp_path / "mine.txt").write_text("measured")
     with pytest.raises(CalcarineError, match="is not empty"):
-        registry.fake(name, tmp_path)
+        registry.write_fake_dataset(name, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_wrong_names_are_told():
     with pytest.raises(CalcarineError, match="no data set nsdd; there are simulated, digits69"):
-        registry.load("nsdd")
+        registry.load_dataset("nsdd")
     with pytest.raises(CalcarineError, match="no subject subj09; it has subj01"):
-        registry.load("simulated", subject="subj09")
+        registry.load_dataset("simulated", subject="subj09")
     with pytest.raises(CalcarineError, match="no option voxels; it has n_train"):
-        registry.load("simulated", voxels=3)
+        registry.load_dataset("simulated", voxels=3)
     with pytest.raises(CalcarineError, match="nothing to fake: it is simulated"):
-        registry.fake("simulated", "/nowhere")
+        registry.write_fake_dataset("simulated", "/nowhere")

@@ -19,7 +19,7 @@ FORMS = ("h5", "npz")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("god") / "data"
-    registry.fake("god", place)
+    registry.write_fake_dataset("god", place)
     return place
 
 
@@ -321,11 +321,11 @@ def test_a_ridge_finds_the_planted_signal(folder):
 
 
 def test_the_folder_is_told_by_either_form(folder, copy):
-    assert registry.recognise(folder) == ("god",)
+    assert registry.recognise_datasets(folder) == ("god",)
     for path in copy.glob("Subject*.h5"):
         path.unlink()
-    assert registry.recognise(copy) == ("god",)
-    assert registry.recognise(copy.parent) == ()
+    assert registry.recognise_datasets(copy) == ("god",)
+    assert registry.recognise_datasets(copy.parent) == ()
 
 
 def test_downloads_are_the_published_files():

@@ -20,7 +20,7 @@ IDS = {"V1": (1, 181), "V2": (4, 184), "V3": (5, 185), "V4": (6, 186)}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("hcp") / "data"
-    registry.fake("hcp", place)
+    registry.write_fake_dataset("hcp", place)
     return place
 
 
@@ -86,7 +86,7 @@ def test_prepared_vectors_are_the_same_and_in_the_published_layout(folder, copy,
     raw, stored = (dict(hcp.vectors(place)) for place in (folder, tmp_path / "out"))
     for subject, values in raw.items():
         np.testing.assert_array_equal(values, stored[subject])
-    assert registry.recognise(tmp_path / "out") == ("hcp",)
+    assert registry.recognise_datasets(tmp_path / "out") == ("hcp",)
 
 
 def test_an_interrupted_preparation_continues(copy):
@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_nothing(copy, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("calcarine.files.os.replace", full)
+    monkeypatch.setattr("calcarine.files.local.os.replace", full)
     with pytest.raises(OSError, match="No space left"):
         hcp.prepare_vectors(copy, workers=2)
     assert not list((copy / "npz").rglob("*.*"))
@@ -208,7 +208,7 @@ def test_the_map_of_other_grayordinates_is_told(copy):
 
 def test_folders_as_unpacked_from_connectomedb(folder, tmp_path):
     hcp.fake(tmp_path, layout="tree")
-    assert registry.recognise(tmp_path) == ("hcp",)
+    assert registry.recognise_datasets(tmp_path) == ("hcp",)
     found, wanted = dict(hcp.vectors(tmp_path)), dict(hcp.vectors(folder))
     assert list(found) == list(wanted)
     np.testing.assert_array_equal(found["100408"], wanted["100408"])
@@ -235,10 +235,10 @@ def test_visual_cortex_holds_the_planted_components(folder):
 
 def test_there_is_nothing_to_decode(folder):
     with pytest.raises(CalcarineError, match=r"pre-train.*hcp\.vectors\(data\)"):
-        registry.load("hcp", folder)
-    about = registry.info("hcp")
+        registry.load_dataset("hcp", folder)
+    about = registry.dataset_info("hcp")
     assert "Resting State fMRI FIX-Denoised (Compact)" in about.access
-    assert registry.assets("hcp") == []
+    assert registry.list_assets("hcp") == []
 
 
 def test_the_command_prepares_and_checks(copy):
@@ -247,9 +247,9 @@ def test_the_command_prepares_and_checks(copy):
     assert "3 of 3 subjects" in run.output
     assert "192 vertices" in run.output
     assert (copy / "npz" / "100307" / NPZ).is_file()
-    one = registry.prepare("hcp", copy, "100307", copy / "one", run="rfMRI_REST1_LR")
+    one = registry.prepare_dataset("hcp", copy, "100307", copy / "one", run="rfMRI_REST1_LR")
     assert one.subjects == ("100307",)
-    assert all(row.status in ("ok", "note") for row in registry.check("hcp", copy))
+    assert all(row.status in ("ok", "note") for row in registry.check_dataset("hcp", copy))
 
 
 def test_wrong_input_is_told(folder, tmp_path):
@@ -341,19 +341,19 @@ ENDINGS = [
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("layout", ["flat", "tree"])
 def test_other_endings_of_names_are_known(tmp_path, ending, layout):
-    registry.fake("hcp", tmp_path, people=2, frames=20, layout=layout)
+    registry.write_fake_dataset("hcp", tmp_path, people=2, frames=20, layout=layout)
     wanted = list(hcp.vectors(tmp_path))
     for path in tmp_path.rglob("*.dtseries.nii"):
         path.rename(path.with_name(path.name.replace("_Atlas_MSMAll_hp2000_clean", ending)))
     found = list(hcp.vectors(tmp_path))
     assert [one.subject for one in found] == [one.subject for one in wanted]
     np.testing.assert_array_equal(found[1].vectors, wanted[1].vectors)
-    assert registry.recognise(tmp_path) == ("hcp",)
+    assert registry.recognise_datasets(tmp_path) == ("hcp",)
     assert len(hcp.prepare_vectors(tmp_path, tmp_path / "out").subjects) == 2
 
 
 def test_several_endings_are_asked_about(tmp_path):
-    registry.fake("hcp", tmp_path, people=2, frames=20)
+    registry.write_fake_dataset("hcp", tmp_path, people=2, frames=20)
     first, second = recordings(tmp_path)
     wanted = [one.vectors for one in hcp.vectors(tmp_path)]
     shutil.copy(second, second.with_name(second.name.replace("_hp2000_clean", "")))
@@ -366,22 +366,22 @@ def test_several_endings_are_asked_about(tmp_path):
     assert [one.subject for one in hcp.vectors(tmp_path, ending="_Atlas_MSMAll")] == ["100307"]
     with pytest.raises(CalcarineError, match="no file of rfMRI_REST1_LR ends in _Atlas_x"):
         hcp.vectors(tmp_path, ending="_Atlas_x")
-    assert {row.status for row in registry.check("hcp", tmp_path)} == {"ok", "note"}
+    assert {row.status for row in registry.check_dataset("hcp", tmp_path)} == {"ok", "note"}
     # What is prepared needs no answer.
-    registry.prepare("hcp", tmp_path, folder=tmp_path / "npz", ending=clean)
+    registry.prepare_dataset("hcp", tmp_path, folder=tmp_path / "npz", ending=clean)
     assert len(list(hcp.vectors(tmp_path))) == 2
     first.unlink()
 
 
 def test_the_cortex_alone_is_mapped(tmp_path):
-    registry.fake("hcp", tmp_path, people=1, frames=3, grayordinates=91282)
+    registry.write_fake_dataset("hcp", tmp_path, people=1, frames=3, grayordinates=91282)
     wanted = next(hcp.vectors(tmp_path, window=1)).vectors
     (path,) = recordings(tmp_path)
     image = nibabel.load(path)
     time, brain = (image.header.get_axis(axis) for axis in (0, 1))
     nibabel.save(nibabel.Cifti2Image(image.get_fdata()[:, :59412], (time, brain[:59412])), path)
     np.testing.assert_allclose(next(hcp.vectors(tmp_path, window=1)).vectors, wanted, rtol=1e-5)
-    rows = {row.what: row for row in registry.check("hcp", tmp_path)}
+    rows = {row.what: row for row in registry.check_dataset("hcp", tmp_path)}
     assert "59412 grayordinates" in rows["100206"].expected
     nibabel.save(nibabel.Cifti2Image(image.get_fdata()[:, 1:59413], (time, brain[1:59413])), path)
     with pytest.raises(CalcarineError, match="maps 91282 grayordinates and the recording has 5941"):

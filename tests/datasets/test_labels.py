@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from calcarine.datasets import registry
-from calcarine.datasets._labels import scaling_of, whole_numbers
+from calcarine.datasets._integer_labels import scaling_of, whole_numbers
 from calcarine.datasets.nsd.files import read_labels
 from calcarine.errors import CalcarineError
 
@@ -51,8 +51,8 @@ def test_images_without_a_scaling_have_none(tmp_path):
 
 
 def test_the_mask_of_a_slice_keeps_its_voxels(tmp_path):
-    registry.fake("haxby_slice", tmp_path)
-    wanted = registry.load("haxby_slice", tmp_path)
+    registry.write_fake_dataset("haxby_slice", tmp_path)
+    wanted = registry.load_dataset("haxby_slice", tmp_path)
     path = tmp_path / "mask.nii.gz"
     image = nib.load(path)
     values = np.asarray(image.dataobj).astype(float)
@@ -61,5 +61,5 @@ def test_the_mask_of_a_slice_keeps_its_voxels(tmp_path):
     again.header.set_slope_inter(1 / 65535, 0.50001)
     nib.save(again, path)
     assert (nib.load(path).get_fdata() > 0).all()
-    found = registry.load("haxby_slice", tmp_path)
+    found = registry.load_dataset("haxby_slice", tmp_path)
     np.testing.assert_array_equal(found.voxels, wanted.voxels)

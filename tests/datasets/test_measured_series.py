@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calcarine.datasets import digits69, haxby_slice, miyawaki_vbcca, ncc_s2, registry
+from calcarine.datasets import registry
+from calcarine.datasets.small import digits69, haxby_slice, miyawaki_vbcca, ncc_s2
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeCV
 
@@ -37,7 +38,7 @@ def accuracy(dataset):
 def fakes(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
     for name in SMALL:
-        registry.fake(name, root / name)
+        registry.write_fake_dataset(name, root / name)
     return root
 
 
@@ -94,18 +95,18 @@ def test_categories_left_out_leave_no_id_behind(fakes):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_measured_files_pass_their_check(name, measured):
-    findings = registry.check(name, measured)
+    findings = registry.check_dataset(name, measured)
     assert {row.status for row in findings} == {"ok"}
-    assert name in registry.recognise(measured)
+    assert name in registry.recognise_datasets(measured)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_simulated_files_have_the_official_shape_and_a_signal(name, fakes):
-    findings = {row.what: row for row in registry.check(name, fakes)}
+    findings = {row.what: row for row in registry.check_dataset(name, fakes)}
     assert {row.status for row in findings.values()} <= {"ok", "note"}
     assert findings["SIMULATED.txt"].status == "note"
     assert all(findings[what].status == "ok" for what in ("trials", "voxels", "categories"))
-    found = registry.load(name, fakes)
+    found = registry.load_dataset(name, fakes)
     assert found.simulated
     if name in ("ncc_s2", "haxby_slice"):
         score, names = accuracy(found)
@@ -121,17 +122,17 @@ def test_simulated_files_have_the_official_shape_and_a_signal(name, fakes):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_missing_files_are_findings(name, tmp_path):
-    findings = registry.check(name, tmp_path)
+    findings = registry.check_dataset(name, tmp_path)
     assert {row.status for row in findings} == {"missing"}
     assert SMALL[name].INFO.source in findings[0].advice
 
 
 def test_downloads_are_pinned_to_a_commit():
     for name in ("digits69", "miyawaki_vbcca", "ncc_s2"):
-        (asset,) = registry.assets(name)
+        (asset,) = registry.list_assets(name)
         assert asset.path == SMALL[name].INFO.files[0]
         assert len(asset.url.split("/")[5]) == 40
-    assert registry.assets("haxby_slice") == []
+    assert registry.list_assets("haxby_slice") == []
     assert "PyMVPA" in haxby_slice.INFO.access
 
 
@@ -156,7 +157,7 @@ def test_damaged_files_are_told_or_read(name, fakes, tmp_path, data):
             damaged[place] ^= data.draw(st.integers(1, 255))
     path.write_bytes(damaged)
     try:
-        found = registry.load(name, folder)
+        found = registry.load_dataset(name, folder)
         assert found.n_trials > 0
     except CalcarineError as error:
         assert "\n" not in str(error)

@@ -25,7 +25,7 @@ LENGTHS = (30, 26, 31)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nsd") / "files"
-    registry.fake("nsd", folder, trials=list(LENGTHS))
+    registry.write_fake_dataset("nsd", folder, trials=list(LENGTHS))
     return folder
 
 
@@ -132,7 +132,7 @@ def test_hdf5_with_a_user_block_is_read_right_and_external_storage_is_refused(ma
 
 
 def test_nifti_betas_give_the_same(made, tmp_path):
-    registry.fake("nsd", tmp_path / "n", trials=list(LENGTHS), betas="nii.gz")
+    registry.write_fake_dataset("nsd", tmp_path / "n", trials=list(LENGTHS), betas="nii.gz")
     one, other = nsd.recording(made), nsd.recording(tmp_path / "n")
     assert files(tmp_path / "n").session(2).name == "betas_session02.nii.gz"
     for session in (1, 2, 3):
@@ -216,7 +216,9 @@ def test_the_test_side_is_the_shared_pictures_as_they_came(made, tmp_path):
 
 
 def test_takagi2023_is_offered_for_the_first_37_sessions_alone(tmp_path):
-    registry.fake("nsd", tmp_path / "f", sessions=38, trials=8, n_subjects=1, picture=8)
+    registry.write_fake_dataset(
+        "nsd", tmp_path / "f", sessions=38, trials=8, n_subjects=1, picture=8
+    )
     names = [s.name for s in nsd.recording(tmp_path / "f", sessions=37).splits]
     assert names == ["shared", "takagi2023"]
     for other in (None, 36, [*range(1, 37), 38]):
@@ -424,8 +426,8 @@ def test_fewer_pictures_than_ids_are_told(folder, tmp_path):
 
 
 def test_ridge_finds_the_planted_signal_where_it_was_planted(tmp_path):
-    registry.fake("nsd", tmp_path / "f", n_subjects=1, sessions=4, trials=100)
-    found = registry.load("nsd", tmp_path / "f", size=8)
+    registry.write_fake_dataset("nsd", tmp_path / "f", n_subjects=1, sessions=4, trials=100)
+    found = registry.load_dataset("nsd", tmp_path / "f", size=8)
     assert found.simulated and (tmp_path / "f/prepared").is_dir()
 
     pictures = dict(zip(found.stimuli.ids, found.stimuli.images(), strict=True))
@@ -458,12 +460,16 @@ def test_a_stopped_preparation_goes_on_to_the_same_numbers(made, tmp_path):
 
 
 def test_check_of_whole_files_finds_nothing_to_mend(made):
-    findings = registry.check("nsd", made)
+    findings = registry.check_dataset("nsd", made)
     assert {f.status for f in findings} == {"ok", "note"}
     told = {f.what: f.found for f in findings}["subj01 z-scoring"]
     assert told == "each session z-scored by its training trials"
-    assert registry.recognise(made) == ("nsd",) == registry.recognise(made.parent / "files")
-    only = registry.check("nsd", made, "subj02")
+    assert (
+        registry.recognise_datasets(made)
+        == ("nsd",)
+        == registry.recognise_datasets(made.parent / "files")
+    )
+    only = registry.check_dataset("nsd", made, "subj02")
     assert not any("subj01" in f.what for f in only)
 
 
@@ -482,14 +488,16 @@ def test_check_says_what_is_missing_and_where_it_comes_from(folder):
 
 
 def test_assets_are_of_the_sessions_that_are_asked_for():
-    names = [a.path for a in registry.assets("nsd", sessions=[3, 1]) if "betas_session" in a.path]
+    names = [
+        a.path for a in registry.list_assets("nsd", sessions=[3, 1]) if "betas_session" in a.path
+    ]
     assert [name[-7:-5] for name in names] == ["01", "03"]
     with pytest.raises(CalcarineError, match="sessions are a number, such as 37, or a list"):
-        registry.assets("nsd", sessions="all")
+        registry.list_assets("nsd", sessions="all")
 
 
 def test_assets_are_the_official_files_in_their_layout(made):
-    found = {a.path: a for a in registry.assets("nsd", ["subj01"])}
+    found = {a.path: a for a in registry.list_assets("nsd", ["subj01"])}
     for path in made.rglob("*"):
         name = path.relative_to(made).as_posix()
         if (
@@ -509,16 +517,18 @@ def test_assets_are_the_official_files_in_their_layout(made):
         for s in ("train2017", "val2017")
     }
     assert places == {path.relative_to(made).as_posix() for path in wanted}
-    few = registry.assets(
+    few = registry.list_assets(
         "nsd", ["subj03", "subj08"], sessions=2, betas="nii.gz", images=False, captions=False
     )
     assert sum("betas_session" in a.path for a in few) == 4
     with pytest.raises(CalcarineError, match="subj08 has sessions 1 to 30"):
-        registry.assets("nsd", ["subj08"], sessions=40)
+        registry.list_assets("nsd", ["subj08"], sessions=40)
 
 
 def test_full_size_has_true_dimensions_and_voxel_counts(tmp_path):
-    registry.fake("nsd", tmp_path / "f", full_size=True, sessions=1, trials=40, images=2)
+    registry.write_fake_dataset(
+        "nsd", tmp_path / "f", full_size=True, sessions=1, trials=40, images=2
+    )
     found = nsd.recording(tmp_path / "f", zscore="none")
     assert (len(found.voxels), found.rois["early"].sum()) == (15724, 5917)
     assert found.read(1).shape == (40, 15724)
@@ -541,7 +551,9 @@ def test_captions_json_is_read_whatever_its_spacing(folder, tmp_path, monkeypatc
 
 
 def test_a_truncated_nifti_is_told(made, tmp_path):
-    registry.fake("nsd", tmp_path / "n", trials=5, betas="nii.gz", n_subjects=1, sessions=2)
+    registry.write_fake_dataset(
+        "nsd", tmp_path / "n", trials=5, betas="nii.gz", n_subjects=1, sessions=2
+    )
     path = files(tmp_path / "n").session(1)
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content[:-100]))

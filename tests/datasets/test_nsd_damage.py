@@ -12,8 +12,10 @@ from calcarine.errors import CalcarineError
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
-    registry.fake("nsd", root / "hdf5", n_subjects=1, sessions=2, trials=12, picture=8)
-    registry.fake(
+    registry.write_fake_dataset(
+        "nsd", root / "hdf5", n_subjects=1, sessions=2, trials=12, picture=8
+    )
+    registry.write_fake_dataset(
         "nsd", root / "nii.gz", n_subjects=1, sessions=2, trials=12, picture=8, betas="nii.gz"
     )
     return root

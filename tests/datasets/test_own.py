@@ -31,7 +31,7 @@ def subjects(tmp_path_factory):
     """One simulated subject in each form."""
     root = tmp_path_factory.mktemp("own")
     for form in ("npy", "nii", "h5"):
-        registry.fake("own", root / form, betas=form)
+        registry.write_fake_dataset("own", root / form, betas=form)
     return root
 
 
@@ -107,9 +107,11 @@ def test_all_descriptions_of_the_docs_are_valid():
 
 
 def test_all_forms_of_betas_are_one_data_set(subjects):
-    digests = {registry.load("own", subjects / form).digest() for form in ("npy", "nii", "h5")}
+    digests = {
+        registry.load_dataset("own", subjects / form).digest() for form in ("npy", "nii", "h5")
+    }
     assert len(digests) == 1
-    found = registry.load("own", subjects / "nii" / "calcarine.yaml")
+    found = registry.load_dataset("own", subjects / "nii" / "calcarine.yaml")
     assert found.simulated
     assert (found.name, found.subject) == ("own", "s01")
 
@@ -612,12 +614,12 @@ def test_subjects_of_one_folder_are_told_by_their_files(lab):
 
 
 def test_a_check_says_what_there_is(subjects, lab):
-    rows = {row.what: row for row in registry.check("own", subjects / "h5")}
+    rows = {row.what: row for row in registry.check_dataset("own", subjects / "h5")}
     assert {row.status for row in rows.values()} <= {"ok", "note"}
     assert rows["trials"].found == "90 trials in 3 sessions"
     assert rows["stimuli"].found == "72 shown 1 x, 6 shown 3 x"
     assert rows["SIMULATED.txt"].status == "note"
-    assert registry.recognise(subjects / "h5") == ("own",)
+    assert registry.recognise_datasets(subjects / "h5") == ("own",)
     Image.new("RGB", (9, 9)).save(lab / "stimuli" / f"{own.load(lab).stimuli.ids[5]}.png")
     assert [r.what for r in own.check(lab) if r.status == "wrong"] == ["pictures"]
     assert own.check(lab / "betas")[0].status == "missing"

@@ -26,7 +26,7 @@ CUBE = (6, 5, 6)
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("own") / "lab"
-    registry.fake("own", root, betas="nii")
+    registry.write_fake_dataset("own", root, betas="nii")
     return root
 
 

@@ -13,7 +13,7 @@ from calcarine.errors import CalcarineError
 
 @pytest.fixture(scope="module")
 def world():
-    dataset = datasets.load(
+    dataset = datasets.load_dataset(
         "simulated", n_train=40, n_test=9, n_early=50, n_ventral=50, n_other=5, n_sessions=3
     )
     rng = np.random.default_rng(0)

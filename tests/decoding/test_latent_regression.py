@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.decoding import LatentRegression, PixelRegression, choose_by_brain
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8

@@ -7,7 +7,7 @@ from calcarine.decoding import Reconstructor
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols.preprocess import as_uint8
+from calcarine.evaluation.inputs.image_stacks import as_uint8
 
 KEYS = [("a", 0), ("b", 1)]
 SETTINGS = {"guidance": 3.0, "steps": 5, "seed": 7}

@@ -8,7 +8,7 @@ import torch
 
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.model_folder import MINI
-from calcarine.evaluation.judges import load_judge
+from calcarine.evaluation.networks.judges import load_judge
 from calcarine.stimuli import scenes
 
 HELD_OUT = 2

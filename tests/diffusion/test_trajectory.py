@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from calcarine.diffusion import LatentDiffusion
-from calcarine.diffusion.trajectory import block_names, follow, stage_steps
+from calcarine.diffusion.trajectory import block_names, record_trajectory, stage_steps
 from calcarine.errors import CalcarineError
 
 
@@ -22,7 +22,7 @@ OPTIONS = {"strength": 0.8, "steps": 10, "guidance": 5.0}
 
 
 def test_following_changes_nothing_and_ends_where_generation_ends(model, work):
-    seen = follow(model, *work, latents_at=[0, 7], **OPTIONS)
+    seen = record_trajectory(model, *work, latents_at=[0, 7], **OPTIONS)
     np.testing.assert_array_equal(seen.final, model.generate(*work, **OPTIONS))
     np.testing.assert_array_equal(seen.latents[7], seen.final)
     assert not np.allclose(seen.latents[0], seen.final)
@@ -32,8 +32,8 @@ def test_following_changes_nothing_and_ends_where_generation_ends(model, work):
 def test_batches_change_nothing(model, work, guidance):
     what = {"latents_at": [2], "blocks": block_names(model), "blocks_at": [1, 6]}
     options = {**OPTIONS, "guidance": guidance}
-    one = follow(model, *work, **what, **options, batch_size=2)
-    all_ = follow(model, *work, **what, **options, batch_size=5)
+    one = record_trajectory(model, *work, **what, **options, batch_size=2)
+    all_ = record_trajectory(model, *work, **what, **options, batch_size=5)
     np.testing.assert_allclose(one.latents[2], all_.latents[2], atol=1e-5)
     assert set(one.activations) == {(b, s) for b in block_names(model) for s in (1, 6)}
     for key, values in one.activations.items():
@@ -45,7 +45,9 @@ def test_an_activation_is_that_of_the_unet_under_the_text(model, work):
     import torch
 
     context, _, _ = work
-    seen = follow(model, *work, latents_at=[2], blocks=["mid_block"], blocks_at=[3], **OPTIONS)
+    seen = record_trajectory(
+        model, *work, latents_at=[2], blocks=["mid_block"], blocks_at=[3], **OPTIONS
+    )
     caught = {}
     handle = model.unet.mid_block.register_forward_hook(
         lambda module, inputs, output: caught.update(mid=output)
@@ -61,18 +63,18 @@ def test_an_activation_is_that_of_the_unet_under_the_text(model, work):
 
 
 def test_no_hook_stays_behind(model, work):
-    follow(model, *work, blocks=["mid_block"], blocks_at=[0], **OPTIONS)
+    record_trajectory(model, *work, blocks=["mid_block"], blocks_at=[0], **OPTIONS)
     assert not model.unet.mid_block._forward_hooks
     with pytest.raises(CalcarineError):
-        follow(model, *work, blocks=["mid_block"], blocks_at=[99], **OPTIONS)
+        record_trajectory(model, *work, blocks=["mid_block"], blocks_at=[99], **OPTIONS)
     assert not model.unet.mid_block._forward_hooks
 
 
 def test_wrong_names_and_steps_are_told(model, work):
     with pytest.raises(CalcarineError, match=r"no block middle; it has down_blocks\.0"):
-        follow(model, *work, blocks=["middle"], blocks_at=[0], **OPTIONS)
+        record_trajectory(model, *work, blocks=["middle"], blocks_at=[0], **OPTIONS)
     with pytest.raises(CalcarineError, match=r"no denoising step 8; .* leave 8"):
-        follow(model, *work, latents_at=[8], **OPTIONS)
+        record_trajectory(model, *work, latents_at=[8], **OPTIONS)
     with pytest.raises(CalcarineError, match="at least 3 denoising steps, not 2"):
         stage_steps(2)
 

@@ -653,7 +653,7 @@ def calcarine(monkeypatch, capsys):
 def three(server, monkeypatch):
     for name in ("a.h5", "b.h5", "c.csv"):
         server.add("/" + name)
-    monkeypatch.setitem(registry.MODULES, "toy", toy(server, ["a.h5", "b.h5", "c.csv"]))
+    monkeypatch.setitem(registry.READERS, "toy", toy(server, ["a.h5", "b.h5", "c.csv"]))
     return server
 
 
@@ -700,7 +700,7 @@ def test_terms_that_changed_are_asked_for_again(three, tmp_path, calcarine, monk
     assert calcarine("toy", "--to", tmp_path, "--accept-terms")[0] == 0
     (tmp_path / "b.h5").unlink()
     new = Terms(TERMS.title, TERMS.url, "Pay a fee.")
-    monkeypatch.setitem(registry.MODULES, "toy", toy(three, ["a.h5", "b.h5"], terms=new))
+    monkeypatch.setitem(registry.READERS, "toy", toy(three, ["a.h5", "b.h5"], terms=new))
     assert calcarine("toy", "--to", tmp_path)[0] == 2
 
 
@@ -725,10 +725,10 @@ def test_dry_run_shows_sizes_and_downloads_nothing(three, tmp_path, calcarine):
 
 def test_unknown_sizes_and_too_little_room_are_told(tmp_path, calcarine, monkeypatch):
     nowhere = SimpleNamespace(url="http://127.0.0.1:9")
-    monkeypatch.setitem(registry.MODULES, "toy", toy(nowhere, ["a.h5"]))
+    monkeypatch.setitem(registry.READERS, "toy", toy(nowhere, ["a.h5"]))
     out = calcarine("toy", "--to", tmp_path, "--dry-run")[1]
     assert "1 file, 1 of unknown size; 0 bytes are there; to download to" in out
-    monkeypatch.setitem(registry.MODULES, "toy", toy(nowhere, ["a.h5"], size=10**17))
+    monkeypatch.setitem(registry.READERS, "toy", toy(nowhere, ["a.h5"], size=10**17))
     assert "free, which is too little." in calcarine("toy", "--to", tmp_path, "--dry-run")[1]
 
 
@@ -740,7 +740,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(server, tmp_path):
 
 def test_sizes_are_estimates_where_no_server_answers(tmp_path, calcarine, monkeypatch):
     nowhere = SimpleNamespace(url="http://127.0.0.1:9")
-    monkeypatch.setitem(registry.MODULES, "toy", toy(nowhere, ["a.h5", "b.h5"], size=1_050_000_000))
+    monkeypatch.setitem(registry.READERS, "toy", toy(nowhere, ["a.h5", "b.h5"], size=1_050_000_000))
     code, out, _ = calcarine("toy", "--to", tmp_path, "--dry-run")
     assert code == 0 and "~1.05 GB" in out and "~2.10 GB" in out
 
@@ -788,7 +788,7 @@ def test_interrupting_exits_with_130(three, tmp_path, calcarine, monkeypatch):
 
 def test_sets_that_cannot_be_downloaded_say_how_one_gets_them(tmp_path, calcarine, monkeypatch):
     module = toy(SimpleNamespace(url="http://127.0.0.1:9"), [], access="Write to the owners.")
-    monkeypatch.setitem(registry.MODULES, "toy", module)
+    monkeypatch.setitem(registry.READERS, "toy", module)
     code, out, _ = calcarine("toy", "--to", tmp_path)
     assert code == 0 and "Write to the owners." in out and list(tmp_path.iterdir()) == []
     code, out, _ = calcarine("simulated")
@@ -802,7 +802,7 @@ def test_archives_are_unpacked_recorded_and_removed(server, tmp_path, calcarine,
         archive.writestr("annotations/other.json", "no")
     server.add("/made.zip", place.read_bytes())
     module = toy(server, ["made.zip"], members=("annotations/captions.json",))
-    monkeypatch.setitem(registry.MODULES, "toy", module)
+    monkeypatch.setitem(registry.READERS, "toy", module)
     to = tmp_path / "to"
     assert calcarine("toy", "--to", to, "--accept-terms")[0] == 0
     found = sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file())
@@ -816,7 +816,7 @@ def test_archives_are_unpacked_recorded_and_removed(server, tmp_path, calcarine,
 
 
 def test_members_that_the_user_has_are_not_fetched(server, tmp_path, calcarine, monkeypatch):
-    monkeypatch.setitem(registry.MODULES, "toy", toy(server, ["sub/x.zip"], members=("d/a", "d/b")))
+    monkeypatch.setitem(registry.READERS, "toy", toy(server, ["sub/x.zip"], members=("d/a", "d/b")))
     (tmp_path / "sub/d").mkdir(parents=True)
     (tmp_path / "sub/d/a").write_text("mine")
     assert "to download" in calcarine("toy", "--to", tmp_path, "--dry-run")[1]
@@ -832,7 +832,7 @@ def test_an_archive_that_the_user_put_there_is_unpacked_and_kept(
     with zipfile.ZipFile(tmp_path / "made.zip", "w") as archive:
         archive.writestr("x/a.txt", "a")
     server.add("/made.zip", (tmp_path / "made.zip").read_bytes())
-    monkeypatch.setitem(registry.MODULES, "toy", toy(server, ["made.zip"], members=()))
+    monkeypatch.setitem(registry.READERS, "toy", toy(server, ["made.zip"], members=()))
     assert calcarine("toy", "--to", tmp_path, "--accept-terms")[0] == 0
     assert (tmp_path / "x/a.txt").read_text() == "a" and (tmp_path / "made.zip").exists()
     assert server.gets() == []
@@ -849,7 +849,7 @@ from calcarine.brain.assets import Asset, Terms
 from calcarine.brain.info import DatasetInfo
 info = DatasetInfo("toy", "Toy data", False, ("s1",), "example.org", "CC0", True, ("a.h5",))
 url = sys.argv.pop()
-registry.MODULES["toy"] = SimpleNamespace(
+registry.READERS["toy"] = SimpleNamespace(
     INFO=info, load=None, assets=lambda subjects: [Asset("a.h5", url)])
 main()
 """
@@ -860,7 +860,7 @@ def test_a_process_that_was_ended_leaves_what_the_next_one_continues(
     server, tmp_path, calcarine, monkeypatch, how, code
 ):
     url = server.add("/a.h5")
-    monkeypatch.setitem(registry.MODULES, "toy", toy(server, ["a.h5"], terms=None))
+    monkeypatch.setitem(registry.READERS, "toy", toy(server, ["a.h5"], terms=None))
     server.tricks["/a.h5"] = [("hold", 123_456)]
     arguments = ["datasets", "download", "toy", "--accept-terms", "--to", str(tmp_path), url]
     part = tmp_path / "a.h5.part"

@@ -18,10 +18,10 @@ def world():
     z, own, c = rng.normal(size=(3, len(stimuli), 12)).astype(np.float32)
     features = {"z": z, "c": c}
     for strength in (0.2, 0.4, 0.6, 0.8):
-        features[f"zc@{strength}"] = np.sqrt(1 - strength**2) * z + strength * own
+        features[f"z_c@{strength}"] = np.sqrt(1 - strength**2) * z + strength * own
     for at, stage in enumerate(STAGES):
         share = (at + 1) / 3
-        features[f"zc@0.8:{stage}"] = (1 - share) * z + share * own
+        features[f"z_c@0.8:{stage}"] = (1 - share) * z + share * own
         for block in BLOCKS:
             features[f"unet:{block}@0.8:{stage}"] = rng.normal(size=(520, 2, 3, 3)).astype(
                 np.float32
@@ -29,7 +29,7 @@ def world():
     listeners = {
         "early": {"z": 1.0},
         "ventral": {"c": 1.0},
-        "higher": {"zc@0.8": 1.0},
+        "higher": {"z_c@0.8": 1.0},
         "deep": {"unet:mid_block@0.8:middle": 1.0},
         "other": {},
     }
@@ -67,10 +67,10 @@ def mean(table, column, **wanted):
 
 
 def test_z_wins_early_and_c_ventrally(found):
-    for region, best in (("early", "z"), ("ventral", "c"), ("higher", "zc@0.8")):
+    for region, best in (("early", "z"), ("ventral", "c"), ("higher", "z_c@0.8")):
         scores = {
             space: mean(found.regions, "r", question="latents", region=region, space=space)
-            for space in ("z", "c", "zc@0.8")
+            for space in ("z", "c", "z_c@0.8")
         }
         assert max(scores, key=scores.get) == best
         assert scores[best] > 0.55
@@ -86,9 +86,9 @@ def test_the_crossover_over_noise_levels_is_where_it_was_put(found):
                 question="noise",
                 region="higher",
                 space=space,
-                pair=f"z + zc@{strength}",
+                pair=f"z + z_c@{strength}",
             )
-            for space in ("z", f"zc@{strength}")
+            for space in ("z", f"z_c@{strength}")
         ]
         for strength in ("0.2", "0.4", "0.6", "0.8")
     }
@@ -115,7 +115,7 @@ def test_the_winning_block_is_recovered(found):
 
 def test_voxels_without_signal_are_rarely_called(found):
     dark = slice(100, 125)
-    for space in ("z", "c", "zc@0.8"):
+    for space in ("z", "c", "z_c@0.8"):
         assert found.voxels[f"significant:{space}"][dark].sum() <= 3
         assert found.voxels[f"normalised:{space}"][dark].isna().all()
     assert found.facts["significant"]["z"] >= 24
@@ -154,7 +154,7 @@ def test_folds_are_put_together(world):
         )
         for k in range(4)
     ]
-    found = analyse(brain, folds, features, AnalysisPlan(ask=("latents",)), n_boot=50)
+    found = analyse(brain, folds, features, AnalysisPlan(analyses=("latents",)), n_boot=50)
     assert found.facts["test_stimuli"] == 520
     assert mean(found.regions, "r", region="early", space="z") > 0.6
     assert abs(mean(found.regions, "r", region="other", space="z")) < 0.05
@@ -172,13 +172,13 @@ def test_one_stimulus_left_out_at_a_time_has_no_bias(rng):
     features = {
         "z": rng.normal(size=(24, 3)),
         "c": rng.normal(size=(24, 3)),
-        "zc@0.8": rng.normal(size=(24, 3)),
+        "z_c@0.8": rng.normal(size=(24, 3)),
     }
     found = analyse(
         brain,
         folds,
         features,
-        AnalysisPlan(ask=("latents",)),
+        AnalysisPlan(analyses=("latents",)),
         n_boot=10,
         alphas=np.array([1.0, 1e3, 1e6]),
     )
@@ -189,7 +189,7 @@ def test_wide_features_are_reduced_by_training_stimuli(world):
     brain, features = world
     wide = {name: np.repeat(values, 10, axis=1) for name, values in features.items()}
     one = analyse(
-        brain, brain.splits, wide, AnalysisPlan(ask=("latents",), n_components=12), n_boot=10
+        brain, brain.splits, wide, AnalysisPlan(analyses=("latents",), n_components=12), n_boot=10
     )
     assert mean(one.regions, "r", region="early", space="z") > 0.6
 
@@ -199,10 +199,10 @@ def test_test_stimuli_reach_no_principal_component(world):
     brain, features = world
     train = np.isin(brain.stimuli.ids, brain.splits[0].train)
     changed = {}
-    for name in ("z", "c", "zc@0.8"):
+    for name in ("z", "c", "z_c@0.8"):
         changed[name] = features[name].copy()
         changed[name][~train] = changed[name][~train][:, ::-1] * 50
-    questions = AnalysisPlan(ask=("latents",), n_components=5)
+    questions = AnalysisPlan(analyses=("latents",), n_components=5)
     before, after = (
         analyse(brain, brain.splits, made, questions, n_boot=10) for made in (features, changed)
     )
@@ -214,10 +214,10 @@ def test_test_stimuli_reach_no_principal_component(world):
 def test_mistakes_are_told(world):
     brain, features = world
     with pytest.raises(CalcarineError, match="no encoding question colours"):
-        AnalysisPlan(ask=("colours",))
+        AnalysisPlan(analyses=("colours",))
     with pytest.raises(CalcarineError, match="needs names of blocks"):
-        AnalysisPlan(ask=("blocks",))
-    with pytest.raises(CalcarineError, match=r"features of zc@0\.8 are missing"):
+        AnalysisPlan(analyses=("blocks",))
+    with pytest.raises(CalcarineError, match=r"features of z_c@0\.8 are missing"):
         analyse(
             brain, brain.splits, {k: features[k] for k in ("z", "c")}, AnalysisPlan(("latents",))
         )
@@ -229,7 +229,7 @@ def test_stimuli_that_two_splits_test_are_refused(world):
     brain, features = world
     again = Split("again", brain.splits[0].train, brain.splits[0].test, "the same once more")
     with pytest.raises(CalcarineError, match=r"test the same stimuli.*dataset\.split"):
-        analyse(brain, [*brain.splits, again], features, AnalysisPlan(ask=("latents",)))
+        analyse(brain, [*brain.splits, again], features, AnalysisPlan(analyses=("latents",)))
 
 
 @pytest.mark.parametrize(("grid", "ends"), [((-2, 8), False), ((-6, 0), True)])
@@ -237,7 +237,12 @@ def test_penalties_that_end_too_soon_are_told(world, grid, ends):
     brain, features = world
     alphas = np.logspace(*grid, 11)
     found = analyse(
-        brain, brain.splits, features, AnalysisPlan(ask=("latents",)), n_boot=100, alphas=alphas
+        brain,
+        brain.splits,
+        features,
+        AnalysisPlan(analyses=("latents",)),
+        n_boot=100,
+        alphas=alphas,
     )
     assert (found.facts["at_edge"]["z"] > 0.5) == ends
     assert set(np.round(np.log10(found.voxels["alpha:z"]), 3)) <= set(np.round(np.log10(alphas), 3))

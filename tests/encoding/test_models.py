@@ -4,7 +4,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.encoding import (
     EncodingScores,
     MeanResponses,
@@ -49,7 +49,7 @@ def world():
         "none": {},
     }
     brain = simulate_voxels(seen, split_of(seen), spaces, listeners, n_voxels=30)
-    return brain, spaces, MeanResponses.of(brain)
+    return brain, spaces, MeanResponses.from_dataset(brain)
 
 
 def test_repeats_are_averaged(world):
@@ -178,7 +178,9 @@ def test_at_most_five_percent_of_the_discoveries_are_false():
             ceiling=25.0,
             seed=seed,
         )
-        found = encode(MeanResponses.of(brain), spaces["z"], seen.ids, alphas=np.logspace(0, 4, 5))
+        found = encode(
+            MeanResponses.from_dataset(brain), spaces["z"], seen.ids, alphas=np.logspace(0, 4, 5)
+        )
         called, _ = discoveries(correlation_p(found.r, N_TEST), 0.05)
         shares.append(called[~brain.rois["on"]].sum() / max(called.sum(), 1))
         power.append(called[brain.rois["on"]].mean())
@@ -288,9 +290,9 @@ def uneven():
 def test_single_trials_are_means_weighted_by_repeats_up_to_the_scale_of_the_penalty():
     brain, features, repeats = uneven()
     ids = brain.stimuli.ids
-    trials = MeanResponses.of(brain, train="trials")
-    weighted = MeanResponses.of(brain, train="weighted")
-    means = MeanResponses.of(brain)
+    trials = MeanResponses.from_dataset(brain, train="trials")
+    weighted = MeanResponses.from_dataset(brain, train="weighted")
+    means = MeanResponses.from_dataset(brain)
     assert trials.train.shape == (repeats.sum(), 9) and weighted.train.shape == (40, 9)
     for alpha in (1.0, 30.0, 500.0):
         by_trials = encode(trials, features, ids, alphas=np.array([alpha]))
@@ -314,13 +316,16 @@ def test_single_trials_are_fitted_as_scikit_learn_fits_them():
     scale = np.sqrt(((x - x.mean(0)) ** 2).mean())
     wanted = Ridge(alpha=7.0 * scale**2).fit(x, single.data).predict(x_test)
     found = encode(
-        MeanResponses.of(brain, train="trials"), features, brain.stimuli.ids, alphas=np.array([7.0])
+        MeanResponses.from_dataset(brain, train="trials"),
+        features,
+        brain.stimuli.ids,
+        alphas=np.array([7.0]),
     )
     np.testing.assert_allclose(found.predicted, wanted, atol=1e-4)
 
 
 def test_trials_of_a_stimulus_stay_in_one_fold_and_count_as_one_stimulus():
     brain, _, _ = uneven()
-    options = MeanResponses.of(brain, train="trials").fit_options(500)
+    options = MeanResponses.from_dataset(brain, train="trials").fit_options(500)
     assert options["n_folds"] == 40 and len(set(options["groups"])) == 40
-    assert "groups" not in MeanResponses.of(brain).fit_options(5)
+    assert "groups" not in MeanResponses.from_dataset(brain).fit_options(5)

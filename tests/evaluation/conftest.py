@@ -49,8 +49,8 @@ def tiny_networks() -> dict[str, nn.Module]:
     """Small random networks with the layers that protocols read, by name."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    from calcarine.evaluation.judges import Judge, JudgeNet
-    from calcarine.evaluation.protocols.lpips import PerceptualDistance
+    from calcarine.evaluation.networks.judges import Judge, JudgeNet
+    from calcarine.evaluation.networks.lpips import PerceptualDistance
 
     torch.manual_seed(0)
     alexnet = _alexnet()

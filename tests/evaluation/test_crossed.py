@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.crossed import crossed_interval
+from calcarine.evaluation.statistics.intervals import crossed_interval
 
 N_IMAGES, N_TRIALS = 30, 2000
 

@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from calcarine.audit.audit_inputs import TrialTable
 from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.inputs import TrialTable
 from calcarine.cli.main import app
-from calcarine.cli.splits import _features
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import ScoreSettings, score_arrays, score_folder
-from calcarine.evaluation.protocols.array_files import read_arrays, read_stack
-from calcarine.evaluation.protocols.extra_inputs import in_order
-from calcarine.evaluation.protocols.folders import open_folders
+from calcarine.evaluation.inputs.array_files import align_rows, read_arrays, read_stack
+from calcarine.evaluation.inputs.folders import open_folders
+from calcarine.evaluation.scoring.score import score_arrays, score_folder
+from calcarine.evaluation.scoring.settings import ScoreSettings
+from calcarine.experiment.dataset_splits import stimulus_features
 from calcarine.stimuli import StimulusSet
 
 N, SIDE = 12, 10
@@ -270,16 +270,16 @@ def test_rows_of_a_stack_are_never_given_to_other_names(tmp_path, truth, made):
 def test_rows_without_names_follow_numbers_or_are_refused():
     rows = np.arange(N)[:, None]
     ids = sorted(PLAIN)
-    assert in_order({"x": rows}, ids)["x"][:, 0].tolist() == [int(key) for key in ids]
-    assert in_order({"x": rows}, PADDED)["x"][:, 0].tolist() == list(range(N))
+    assert align_rows({"x": rows}, ids)["x"][:, 0].tolist() == [int(key) for key in ids]
+    assert align_rows({"x": rows}, PADDED)["x"][:, 0].tolist() == list(range(N))
     letters = ["b", "c", "a"]
-    assert in_order({"x": rows[:3]}, letters)["x"][:, 0].tolist() == [1, 2, 0]
+    assert align_rows({"x": rows[:3]}, letters)["x"][:, 0].tolist() == [1, 2, 0]
     named = {"x": rows[:3], "ids": np.array(["a.png", "b.png", "c.png"])}
-    assert in_order(named, letters)["x"][:, 0].tolist() == [1, 2, 0]
+    assert align_rows(named, letters)["x"][:, 0].tolist() == [1, 2, 0]
     with pytest.raises(CalcarineError, match="another order as text than as numbers"):
-        in_order({"x": rows}, [f"img{i}" for i in range(N)])
+        align_rows({"x": rows}, [f"img{i}" for i in range(N)])
     with pytest.raises(CalcarineError, match="first that is missing is 'c'"):
-        in_order({"x": rows[:2], "ids": np.array(["a", "b"])}, ["a", "c"])
+        align_rows({"x": rows[:2], "ids": np.array(["a", "b"])}, ["a", "c"])
 
 
 def test_features_and_responses_may_be_in_any_of_these_files(tmp_path):
@@ -290,13 +290,13 @@ def test_features_and_responses_may_be_in_any_of_these_files(tmp_path):
     stimuli = StimulusSet.from_arrays(np.zeros((4, 6, 6, 3), np.uint8), list("abcd"))
     trials = TrialTable(stimulus=np.array(list("abcd")))
     for name in ("v.npy", "v.npz", "v.pt"):
-        rows = _features(str(tmp_path / name))(stimuli, ("d", "b"))
+        rows = stimulus_features(str(tmp_path / name))(stimuli, ("d", "b"))
         np.testing.assert_array_equal(rows, values[[3, 1]])
         _, responses, _ = read_responses(tmp_path / name, trials)
         np.testing.assert_array_equal(responses, values)
     np.save(tmp_path / "t.npy", np.array([list("abcd")] * 4))
     with pytest.raises(CalcarineError, match="needs one row for each of the 4 stimuli"):
-        _features(str(tmp_path / "t.npy"))(stimuli, ("a",))
+        stimulus_features(str(tmp_path / "t.npy"))(stimuli, ("a",))
 
 
 def test_predictions_may_be_one_array(tmp_path, truth, made):

@@ -11,28 +11,26 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation import metrics
-from calcarine.evaluation.inference import (
-    bootstrap_median,
-    enough,
-    hierarchical_bootstrap,
-    holm,
-    matched_majority,
-    permuted_statistic,
-)
-from calcarine.evaluation.protocols.metrics_calcarine import HardIdentification
-from calcarine.evaluation.protocols.similarity import (
+from calcarine.evaluation.metrics import matrices
+from calcarine.evaluation.metrics.identification import HardIdentification
+from calcarine.evaluation.metrics.similarity import (
     correlation_matrix,
     paired_correlation,
     squared_distance_matrix,
 )
-from calcarine.evaluation.statistics import (
+from calcarine.evaluation.statistics.intervals import (
     bootstrap_interval,
-    paired_difference,
+    bootstrap_median,
+    hierarchical_bootstrap,
+)
+from calcarine.evaluation.statistics.permutation import (
+    matched_majority,
     permutation_test,
+    permuted_statistic,
     share_of_orders,
     smallest_p,
 )
+from calcarine.evaluation.statistics.significance import holm, paired_difference, required_size
 
 
 def null_features(seed: int, n: int = 12, width: int = 5):
@@ -49,7 +47,7 @@ def test_identification_p_is_uniform_for_a_generator_that_ignores_the_brain():
     p = []
     for seed in range(500):
         truth, recon = null_features(seed)
-        matrix = metrics.identification_matrix(correlation_matrix(truth, recon))
+        matrix = matrices.identification_matrix(correlation_matrix(truth, recon))
         p.append(permutation_test(matrix, 99, seed).p)
     # Equal scores count against the method, which makes p a little too large and never too small.
     assert kstest(spread(np.array(p), 99, 0), "uniform", alternative="greater").pvalue > 0.01
@@ -176,7 +174,7 @@ def test_single_precision_decides_every_contest_as_double(offset):
     np.testing.assert_allclose(paired_correlation(truth, recon), np.diagonal(reference), atol=1e-12)
     for direction in ("image", "reconstruction"):
         ours, theirs = (
-            np.diagonal(metrics.identification_matrix(m, direction, "failure"))
+            np.diagonal(matrices.identification_matrix(m, direction, "failure"))
             for m in (single, reference)
         )
         np.testing.assert_array_equal(ours, theirs)
@@ -220,7 +218,7 @@ def test_as_many_images_and_shuffles_as_are_asked_for_are_enough(n, shuffles, te
     def corrected(images, draws):
         return tests * smallest_p(draws, share_of_orders([images]))
 
-    images, draws = enough(n, shuffles, tests)
+    images, draws = required_size(n, shuffles, tests)
     assert images >= n and draws >= shuffles
     assert corrected(images, draws) <= 0.05 + 1e-9
     if images > n:

@@ -10,9 +10,9 @@ from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation import metrics
-from calcarine.evaluation.protocols import score_arrays, similarity
-from calcarine.evaluation.structural_similarity import LocalMoments, structure
+from calcarine.evaluation.metrics import matrices, similarity
+from calcarine.evaluation.metrics.structural_similarity import LocalMoments, structure
+from calcarine.evaluation.scoring.score import score_arrays
 
 N, S, HEIGHT, WIDTH = 5, 2, 17, 14
 
@@ -38,7 +38,7 @@ def pixel_correlations(truth: np.ndarray, recon: np.ndarray) -> np.ndarray:
 def ssims(truth: np.ndarray, recon: np.ndarray, kind: str = "2d") -> np.ndarray:
     """All pairs at once, averaged over samples."""
     x, y = (
-        LocalMoments.of((p / 255 if p.dtype == np.uint8 else p) @ metrics.GRAY, kind)
+        LocalMoments.of((p / 255 if p.dtype == np.uint8 else p) @ matrices.GRAY, kind)
         for p in (truth[:, None, None], recon[None])
     )
     return structure(x, y).mean(axis=2)
@@ -105,7 +105,7 @@ def test_ssim_equals_scikit_image(pictures, kind):
     for i, j in itertools.product(range(N), repeat=2):
         expected = np.mean([reference_ssim(truth[i], sample, kind) for sample in recon[j]])
         assert matrix[i, j] == pytest.approx(expected, abs=1e-9)
-    x, y = (LocalMoments.of(p / 255 @ metrics.GRAY, kind) for p in (truth, recon[:, 0]))
+    x, y = (LocalMoments.of(p / 255 @ matrices.GRAY, kind) for p in (truth, recon[:, 0]))
     own = ssims(truth, recon[:, :1], kind)
     np.testing.assert_allclose(structure(x, y), np.diagonal(own), atol=1e-13)
 
@@ -150,7 +150,7 @@ def test_identification_equals_double_loop(direction, ties, grouped):
     groups = np.array([0, 1, 0, 1, 1, 0, 2, 2, 0]) if grouped else np.zeros(9, int)
     expected = slow_identification(scores, direction, 0.5 if ties == "half" else 0.0, groups)
     labels = groups if grouped else None
-    matrix = metrics.identification_matrix(scores, direction, ties, labels)
+    matrix = matrices.identification_matrix(scores, direction, ties, labels)
     np.testing.assert_allclose(matrix, expected, atol=1e-14)
     assert np.isnan(matrix).any() == grouped
 
@@ -162,7 +162,7 @@ def test_mindeye_and_takagi_formulas_are_the_diagonals():
     takagi = ((r < np.diag(r)[:, None]).sum(axis=1) / 7).mean()
     assert mindeye != takagi
     for direction, expected in (("reconstruction", mindeye), ("image", takagi)):
-        value = np.diagonal(metrics.identification_matrix(r, direction, "failure")).mean()
+        value = np.diagonal(matrices.identification_matrix(r, direction, "failure")).mean()
         assert value == pytest.approx(expected)
 
 
@@ -170,7 +170,7 @@ def test_mindeye_and_takagi_formulas_are_the_diagonals():
 def test_perfect_reconstructions_are_always_identified(pictures, direction):
     truth = pictures[0]
     matrix = pixel_correlations(truth, truth[:, None])
-    assert (np.diagonal(metrics.identification_matrix(matrix, direction, "failure")) == 1).all()
+    assert (np.diagonal(matrices.identification_matrix(matrix, direction, "failure")) == 1).all()
     np.testing.assert_allclose(np.diagonal(ssims(truth, truth[:, None])), 1)
 
 
@@ -181,21 +181,21 @@ def test_one_picture_for_everything_identifies_nothing(pictures, ties, expected)
     gray = np.full((N, 1, *truth.shape[1:]), 99, np.uint8)
     for recon, direction in ((same, "image"), (gray, "image"), (gray, "reconstruction")):
         matrix = pixel_correlations(truth, recon)
-        shares = metrics.identification_matrix(matrix, direction, ties)
+        shares = matrices.identification_matrix(matrix, direction, ties)
         np.testing.assert_array_equal(np.diagonal(shares), expected)
 
 
 def test_a_group_of_one_is_refused():
     with pytest.raises(CalcarineError, match="group b"):
-        metrics.identification_matrix(np.eye(3), groups=["a", "b", "a"])
+        matrices.identification_matrix(np.eye(3), groups=["a", "b", "a"])
 
 
 @pytest.mark.parametrize(("n_way", "k"), [(2, 1), (5, 1), (5, 3), (12, 2), (12, 12)])
 def test_closed_form_equals_drawing(n_way, k):
     rng = np.random.default_rng(5)
     truth, recon = rng.dirichlet(np.ones(12), 3), rng.dirichlet(np.ones(12), (3, 2))
-    exact = metrics.n_way_top_k_matrix(truth, recon, n_way, k)
-    drawn = metrics.n_way_top_k_sampled(truth, recon, n_way, k, n_draws=4000, seed=1)
+    exact = matrices.n_way_top_k_matrix(truth, recon, n_way, k)
+    drawn = matrices.n_way_top_k_sampled(truth, recon, n_way, k, n_draws=4000, seed=1)
     # Five standard errors of a proportion over 4000 draws.
     np.testing.assert_allclose(exact, drawn, atol=5 * 0.5 / np.sqrt(4000))
     if n_way == 12:
@@ -205,8 +205,8 @@ def test_closed_form_equals_drawing(n_way, k):
 def test_undecided_classifier_is_at_chance_and_a_sure_one_at_one():
     truth = np.eye(10)[:4]
     flat = np.full((4, 1, 10), 0.1)
-    np.testing.assert_allclose(metrics.n_way_top_k_matrix(truth, flat, 6, 2), 2 / 6)
-    sure = metrics.n_way_top_k_matrix(truth, truth[:, None] * 0.5 + 0.05, 10, 1)
+    np.testing.assert_allclose(matrices.n_way_top_k_matrix(truth, flat, 6, 2), 2 / 6)
+    sure = matrices.n_way_top_k_matrix(truth, truth[:, None] * 0.5 + 0.05, 10, 1)
     np.testing.assert_allclose(np.diagonal(sure), 1)
     # Nine classes share the lower rank, so a wrong one never wins against the top class.
     np.testing.assert_allclose(sure[~np.eye(4, dtype=bool)], 0, atol=1e-12)
@@ -215,16 +215,16 @@ def test_undecided_classifier_is_at_chance_and_a_sure_one_at_one():
 @pytest.mark.parametrize(("n_way", "k"), [(11, 1), (5, 6), (5, 0)])
 def test_impossible_n_way_is_refused(n_way, k):
     with pytest.raises(CalcarineError, match="n_way <= classes"):
-        metrics.n_way_top_k_matrix(np.eye(10), np.eye(10)[:, None], n_way, k)
+        matrices.n_way_top_k_matrix(np.eye(10), np.eye(10)[:, None], n_way, k)
 
 
 def test_labels_are_read_among_the_allowed_classes():
     probabilities = np.array([[[0.1, 0.5, 0.4], [0.6, 0.1, 0.3]], [[0.2, 0.7, 0.1]] * 2])
-    np.testing.assert_allclose(metrics.label_matrix([1, 0], probabilities), [[0.5, 1], [0.5, 0]])
-    restricted = metrics.label_matrix([2, 0], probabilities, [2, 0])
+    np.testing.assert_allclose(matrices.label_matrix([1, 0], probabilities), [[0.5, 1], [0.5, 0]])
+    restricted = matrices.label_matrix([2, 0], probabilities, [2, 0])
     np.testing.assert_allclose(restricted, [[0.5, 0], [0.5, 1]])
     with pytest.raises(CalcarineError, match="label"):
-        metrics.label_matrix([1, 0], probabilities, [0, 2])
+        matrices.label_matrix([1, 0], probabilities, [0, 2])
 
 
 @pytest.mark.parametrize(

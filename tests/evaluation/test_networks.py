@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation import judges as networks
-from calcarine.evaluation.judges import JudgeNet, load_judge
+from calcarine.evaluation.networks import judges as networks
+from calcarine.evaluation.networks.judges import JudgeNet, load_judge
 
 LABELS = ["cat", "house", "tree"]
 

@@ -13,18 +13,13 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from calcarine.checkpoints import network_weights as weights
-from calcarine.checkpoints.network_weights import (
-    MissingWeightsError,
-    WeightsFile,
-    WeightsStore,
-    state_digest,
-)
-from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import published_definitions as definitions
-from calcarine.evaluation.protocols.inception_fid import FrechetInception
-from calcarine.evaluation.protocols.lpips import PerceptualDistance
-from calcarine.evaluation.protocols.network_features import KINDS, Networks
-from calcarine.evaluation.protocols.preprocess import MEANS, Preprocessing, tensorflow_resize
+from calcarine.checkpoints.network_weights import WeightsFile, WeightsStore, state_digest
+from calcarine.errors import CalcarineError, MissingWeightsError
+from calcarine.evaluation.networks.feature_networks import KINDS, Networks
+from calcarine.evaluation.networks.inception_fid import FrechetInception
+from calcarine.evaluation.networks.lpips import PerceptualDistance
+from calcarine.evaluation.networks.preprocessing import MEANS, Preprocessing, tensorflow_resize
+from calcarine.evaluation.protocols import definitions
 from calcarine.features.image_networks import run_hooked
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (47, 61, 3)).astype(np.uint8)
@@ -42,8 +37,8 @@ def test_pillow_recipes_are_torchvisions_bit_by_bit(size, normalise):
                 transforms.Normalize(*MEANS[normalise]),
             ]
         )
-        recipe = Preprocessing("pil", None, (size,), 20, mode, normalise)
-        assert torch.equal(recipe.apply(PICTURE, (0, 0)), chain(Image.fromarray(PICTURE)))
+        preprocessing = Preprocessing("pil", None, (size,), 20, mode, normalise)
+        assert torch.equal(preprocessing.apply(PICTURE, (0, 0)), chain(Image.fromarray(PICTURE)))
 
 
 @pytest.mark.parametrize("size", [256, 342, 255, 224, 425])
@@ -56,8 +51,8 @@ def test_tensor_recipes_are_torchvisions_without_antialiasing(size):
             transforms.Normalize(*MEANS["imagenet"]),
         ]
     )
-    recipe = Preprocessing("tensor", sizes=((256, 256), size), normalise="imagenet")
-    ours = recipe.apply(PICTURE, (0, 0))
+    preprocessing = Preprocessing("tensor", sizes=((256, 256), size), normalise="imagenet")
+    ours = preprocessing.apply(PICTURE, (0, 0))
     assert torch.equal(ours, chain(Image.fromarray(PICTURE)))
     if size < 256:
         chain.transforms[2] = transforms.Resize(size, InterpolationMode.BILINEAR, antialias=True)
@@ -66,9 +61,9 @@ def test_tensor_recipes_are_torchvisions_without_antialiasing(size):
 
 def test_torchvisions_own_preprocessing_is_met():
     vit = torchvision.models.ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1.transforms()
-    recipe = definitions.MindVis().metrics()[0].recipe
+    preprocessing = definitions.MindVis().metrics()[0].preprocessing
     square = np.asarray(Image.fromarray(PICTURE).resize((256, 256), Image.Resampling.BICUBIC))
-    assert torch.equal(recipe.apply(PICTURE, (0, 0)), vit(Image.fromarray(square)))
+    assert torch.equal(preprocessing.apply(PICTURE, (0, 0)), vit(Image.fromarray(square)))
 
 
 def test_tensorflow_resize_is_its_loop():

@@ -16,15 +16,9 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import (
-    METRICS,
-    PROTOCOLS,
-    Metric,
-    Protocol,
-    register_metric,
-    register_protocol,
-    score_arrays,
-)
+from calcarine.evaluation import PROTOCOLS, Protocol, register_protocol
+from calcarine.evaluation.metrics.metric import METRICS, Metric, register_metric
+from calcarine.evaluation.scoring.score import score_arrays
 from calcarine.reporting.run_records import _score
 
 N, S, SIDE = 6, 2, 36
@@ -386,7 +380,7 @@ def test_learned_distance_is_its_definition(tiny_networks):
 
 @pytest.mark.parametrize("n, width", [(40, 8), (8, 40), (20, 20)])
 def test_frechet_distance_is_scipys(n, width):
-    from calcarine.evaluation.protocols.similarity import frechet_distance
+    from calcarine.evaluation.metrics.similarity import frechet_distance
 
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(n, width)), rng.normal(0.3, 2, size=(n + 3, width))
@@ -415,7 +409,7 @@ def test_retrieval_is_the_mean_over_random_pools(world):
     found = values(exact)
     assert found["mindeye", "image retrieval, top-1"] == pytest.approx(forward)
     assert found["mindeye", "brain retrieval, top-1"] == pytest.approx(backward)
-    from calcarine.evaluation.protocols.metrics_signals import Retrieval
+    from calcarine.evaluation.metrics.array_metrics import Retrieval
 
     for direction in ("image", "reconstruction"):
         closed = Retrieval("r", "", direction, largest_pool=4).finish(cosine)
@@ -446,9 +440,9 @@ def test_a_blurry_picture_is_blended_and_named(world, tiny_networks):
 def test_a_new_metric_and_protocol_are_a_class_each(world):
     @register_metric
     class Brightness(Metric):
-        def measure(self, bench, sample):
+        def measure(self, cache, sample):
             one, two = (
-                np.asarray([bench._sides[side].read(i, 0).mean() for i in range(bench.n)])
+                np.asarray([cache._sides[side].read(i, 0).mean() for i in range(cache.n)])
                 for side in ("truth", "recon")
             )
             return 1 - np.abs(one[:, None] - two[None]) / 255

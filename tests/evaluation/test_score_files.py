@@ -13,20 +13,18 @@ from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.inference import ALPHA
-from calcarine.evaluation.protocols import ScoreSettings, score_arrays, score_folder, write_scores
-from calcarine.evaluation.protocols.compare import compare_scores, concept
-from calcarine.evaluation.protocols.published import (
+from calcarine.evaluation.comparison.compare import compare_scores, concept
+from calcarine.evaluation.comparison.published import (
     CONFIDENCE,
     published_records,
     published_systems,
 )
-from calcarine.evaluation.protocols.result_table import (
-    comparison_content,
-    comparison_table,
-    tables,
-    verdict,
-)
+from calcarine.evaluation.comparison.tables import comparison_content, comparison_table
+from calcarine.evaluation.results.score_files import write_scores
+from calcarine.evaluation.results.tables import tables, verdict
+from calcarine.evaluation.scoring.score import score_arrays, score_folder
+from calcarine.evaluation.scoring.settings import ScoreSettings
+from calcarine.evaluation.statistics.significance import ALPHA
 
 N = 12
 FAST = ScoreSettings(n_boot=20, n_permutations=99)
@@ -141,15 +139,15 @@ def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):
         for folder, picture, sample in (
             ("truth", pictures["truth"][i], None),
             ("z", pictures["blind"][i], 0),
-            ("zc", pictures["close"][i, 0], 0),
-            ("zc", pictures["close"][i, 1], 1),
+            ("z_c", pictures["close"][i, 0], 0),
+            ("z_c", pictures["close"][i, 1], 1),
         ):
             name = f"a%2F{i}.png" if sample is None else f"a%2F{i}_{sample:02}.png"
             path = tmp_path / "reconstructions" / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             save(path, picture)
             if sample is not None:
-                method = {"z": "z", "zc": "z_c"}[folder]
+                method = folder
                 rows.append((f"a/{i}", method, sample, str(path.relative_to(tmp_path))))
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
     index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
@@ -316,7 +314,7 @@ def test_a_run_is_scored_as_it_scored_itself(tmp_path, pictures, monkeypatch):
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
     index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
     seen = []
-    from calcarine.evaluation.protocols import folders as of_folders
+    from calcarine.evaluation.scoring import score as of_folders
 
     def stop(*given, **options):
         seen.append((given, options))

@@ -12,18 +12,19 @@ from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation import metrics
 from calcarine.evaluation.baselines import random_training_image, training_mean
-from calcarine.evaluation.judges import Judge, JudgeNet
-from calcarine.evaluation.protocols import ScoreSettings, TestSet, score_arrays, score_pictures
-from calcarine.evaluation.protocols.image_stacks import from_array
-from calcarine.evaluation.scores import (
+from calcarine.evaluation.inputs.image_stacks import TestSet, from_array
+from calcarine.evaluation.metrics import matrices
+from calcarine.evaluation.networks.judges import Judge, JudgeNet
+from calcarine.evaluation.results.evaluation import (
     Evaluation,
-    of_leading_protocol,
     read_evaluation,
     read_summary,
+    select_main_protocol,
     write_evaluation,
 )
+from calcarine.evaluation.scoring.score import score_arrays, score_pictures
+from calcarine.evaluation.scoring.settings import ScoreSettings
 
 N, S, SIDE = 12, 2, 16
 LABELS = ["six", "nine", "one", "two"]
@@ -144,13 +145,13 @@ def test_values_equal_the_metrics_computed_by_hand(full, images, judge):
     by_hand = {
         "pixel correlation": pixels,
         "SSIM": np.diag(alike),
-        "identification, pixels, fixed image": metrics.identification_matrix(pixels),
+        "identification, pixels, fixed image": matrices.identification_matrix(pixels),
         "identification within category, pixels, fixed reconstruction": (
-            metrics.identification_matrix(pixels, "reconstruction", groups=CATEGORIES)
+            matrices.identification_matrix(pixels, "reconstruction", groups=CATEGORIES)
         ),
     }
     late = [judge.read(x.reshape(-1, SIDE, SIDE, 3)).layers["late"] for x in (truth, close)]
-    by_hand["identification, late layer, fixed image"] = metrics.identification_matrix(
+    by_hand["identification, late layer, fixed image"] = matrices.identification_matrix(
         correlations(*late)
     )
     for metric, matrix in by_hand.items():
@@ -229,13 +230,13 @@ def test_protocols_stand_side_by_side_and_one_leads(images):
     assert {record["protocol"] for record in both.records} == {"mindeye", "calcarine"}
     twice = both.per_image[both.per_image["metric"] == "pixel correlation"]
     assert len(twice) == 2 * N
-    leading = of_leading_protocol(both.per_image)
+    leading = select_main_protocol(both.per_image)
     assert (
         set(leading["protocol"]) == {"calcarine"}
         and not leading[["metric", "id"]].duplicated().any()
     )
     one = score_arrays(images["truth"], images["close"], protocols=["mindeye"], **FAST)
-    assert set(of_leading_protocol(one.per_image)["protocol"]) == {"mindeye"}
+    assert set(select_main_protocol(one.per_image)["protocol"]) == {"mindeye"}
 
 
 def test_written_scores_come_back(full, tmp_path):

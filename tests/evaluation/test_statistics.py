@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.statistics import (
-    bootstrap_interval,
-    paired_difference,
+from calcarine.evaluation.statistics.intervals import bootstrap_interval
+from calcarine.evaluation.statistics.permutation import (
     permutation_test,
     share_of_orders,
     smallest_p,
 )
+from calcarine.evaluation.statistics.significance import paired_difference
 
 
 def test_bootstrap_interval_covers_the_mean():
@@ -91,7 +91,7 @@ def test_permutation_p_is_a_probability_and_ignores_the_order_of_draws(n, seed, 
 def test_chunks_do_not_change_the_shape_of_the_null(monkeypatch):
     matrix = np.random.default_rng(4).random((6, 6))
     whole = permutation_test(matrix, 3000)
-    monkeypatch.setattr("calcarine.evaluation.statistics._CHUNK", 60)
+    monkeypatch.setattr("calcarine.evaluation.statistics.permutation._CHUNK", 60)
     assert permutation_test(matrix, 3000) == whole
     assert bootstrap_interval(matrix[0], 501)[0] < matrix[0].mean()
 

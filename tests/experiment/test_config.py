@@ -2,9 +2,10 @@ import pytest
 import yaml
 
 from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment
-from calcarine.experiment.config import PRESETS
-from calcarine.experiment.run_directory import RunDirectory, content_key
+from calcarine.experiment import STAGES, load_experiment
+from calcarine.experiment.keys import content_key
+from calcarine.experiment.presets import PRESETS
+from calcarine.experiment.run_directory import RunDirectory
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -34,8 +35,11 @@ def test_another_data_set_drops_the_options_of_the_preset():
     ("setting", "told"),
     [
         ("generation.strenght=1", "no setting 'generation.strenght'; did you mean strength"),
-        ("generation.search.wen=never", "no setting 'generation.search.wen'; did you mean when"),
-        ("colour=1", "no setting 'colour'; there are .*dataset"),
+        (
+            "generation.search.enabld=false",
+            "no setting 'generation.search.enabld'; did you mean enabled",
+        ),
+        ("colour=1", "no setting 'colour'; its section has .*dataset"),
         ("generation.strength=2", "generation.strength"),
         ("generation.strength", "key=value"),
         ("generation.steps=[", "cannot be read"),
@@ -57,7 +61,7 @@ def test_a_file_starts_from_its_preset(tmp_path):
     file.write_text("preset: takagi\nname: mine\ngeneration: {steps: 20}\n")
     loaded = load_experiment(None, file)
     assert loaded.name == "mine" and loaded.generation.steps == 20
-    assert loaded.generation.candidates == PRESETS["takagi"]["generation"]["candidates"]
+    assert loaded.generation.candidates == PRESETS["takagi"].settings["generation"]["candidates"]
 
 
 def test_the_data_set_of_a_file_is_kept(tmp_path):
@@ -71,13 +75,13 @@ def test_the_data_set_of_a_file_is_kept(tmp_path):
 
 
 def test_who_names_a_strength_gets_it():
-    assert load_experiment("takagi").generation.search.when == "auto"
+    assert load_experiment("takagi").generation.search.enabled == "auto"
     named = load_experiment("takagi", None, ["generation.strength=0.6"])
-    assert named.generation.search.when == "never"
+    assert not named.generation.search.enabled
     asked = load_experiment(
-        "takagi", None, ["generation.search.when=always", "generation.strength=0.6"]
+        "takagi", None, ["generation.search.enabled=true", "generation.strength=0.6"]
     )
-    assert asked.generation.search.when == "always"
+    assert asked.generation.search.enabled
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n- 2", "\x00"])
@@ -104,7 +108,7 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path):
         RunDirectory(tmp_path / "run", load_experiment("takagi", name="miyawaki_vbcca"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="no run of calcarine"):
+    with pytest.raises(CalcarineError, match="holds files of something else"):
         RunDirectory(tmp_path / "other", load_experiment("takagi"))
     with pytest.raises(CalcarineError, match=r"experiment\.yaml"):
         RunDirectory(tmp_path / "other")
@@ -127,7 +131,10 @@ def test_a_changed_key_clears_only_its_own_stage(tmp_path):
     run.finish("fit", "a")
     assert not run.begin("fit", "a")
     assert run.begin("reconstruct", "b") and (run.reconstructions / "x").exists()
-    assert run.begin("reconstruct", "c") and not run.reconstructions.exists()
+    assert (
+        run.begin("reconstruct", "c", STAGES["reconstruct"].stale)
+        and not run.reconstructions.exists()
+    )
     assert (run.decoder / "x").exists()
     with pytest.raises(CalcarineError, match="calcarine reconstruct"):
         run.require("reconstruct", "c")
@@ -147,26 +154,27 @@ def test_content_key_depends_on_every_part():
 def test_a_strength_that_leaves_no_step_is_refused_before_the_run():
     with pytest.raises(CalcarineError, match=r"of 20 steps strength 0\.01 leaves none"):
         load_experiment("takagi", None, ["generation.strength=0.01", "generation.steps=20"])
-    settings = ["encoding.when=always", "generation.steps=4"]
+    settings = ["encoding.enabled=true", "generation.steps=4"]
     with pytest.raises(CalcarineError, match=r"strength 0\.2 leaves none \(encoding\.strengths\)"):
         load_experiment("takagi", None, settings)
-    load_experiment("takagi", None, [*settings, "encoding.ask=[latents]"])
+    load_experiment("takagi", None, [*settings, "encoding.analyses=[latents]"])
     zero = load_experiment("takagi", None, ["generation.strength=0", "generation.steps=1"])
     assert zero.generation.strength == 0
 
 
 def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusion):
+    from calcarine.experiment.runner import check_experiment
     from calcarine.experiment.workspace import Workspace
 
     settings = [
-        "generation.search.when=always",
+        "generation.search.enabled=true",
         "generation.search.steps=4",
         "dataset.options={n_train: 24, n_test: 8, n_early: 10, n_ventral: 10, n_other: 2}",
         f"generation.model={tiny_stable_diffusion}",
     ]
     work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
     with pytest.raises(CalcarineError, match=r"leaves none \(generation\.search\.strengths\)"):
-        _ = work.keys
+        check_experiment(work)
 
 
 @pytest.mark.parametrize("value", ["2026-13-45", "!!timestamp x", "!!int x", "[" * 1500])

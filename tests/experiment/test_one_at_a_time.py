@@ -1,5 +1,6 @@
 """Two commands on one run's folder, and folders that cannot be written to."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -15,10 +16,9 @@ from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment, run_experiment, stages
+from calcarine.experiment import load_experiment, run_experiment, runner
 from calcarine.experiment.run_directory import RunDirectory, opened_run
-from calcarine.experiment.workspace import Workspace
-from calcarine.experiment.written_files import WrittenFiles
+from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.files.locks import LOCK_NAME, folder_lock
 
 SETTINGS = [
@@ -28,7 +28,7 @@ SETTINGS = [
     "ridge.n_folds=2",
     "generation.samples=1",
     "generation.steps=2",
-    "generation.search.when=never",
+    "generation.search.enabled=false",
     "evaluation.n_boot=100",
     "evaluation.n_permutations=100",
     "evaluation.ceilings=false",
@@ -52,8 +52,10 @@ def slow_run(folder, guidance, said):
     """Process of a run of one stage; what it ends with is written to a file."""
 
     def work():
-        stages.STAGES = {"reconstruct": pictures}
-        Workspace.keys = property(lambda self: {"reconstruct": f"r{guidance}"})
+        key = {"reconstruct": f"r{guidance}"}
+        stage = dataclasses.replace(runner.STAGES["reconstruct"], run=pictures, needs=())
+        runner.STAGES = {"reconstruct": stage}
+        runner.run_keys, runner.check_experiment = lambda work: key, lambda work: None
         experiment = load_experiment("takagi", None, [f"generation.guidance={guidance}"])
         try:
             run_experiment(experiment, folder)
@@ -145,7 +147,7 @@ COMMANDS = [
     ["gallery", "RUN"],
     ["pretrain", "RUN"],
     ["guide", "RUN"],
-    ["adapt", "RUN"],
+    ["finetune", "RUN"],
     ["run", "--preset", "takagi", "--out", "RUN"],
     ["encode", "--out", "RUN"],
     ["pretrain", "--dataset", "simulated", "--out", "RUN"],
@@ -197,11 +199,11 @@ def lock_of(folder):
 
 
 def test_what_is_refused_leaves_nothing(tmp_path):
-    with pytest.raises(CalcarineError, match="is no run"), opened_run(tmp_path / "none"):
+    with pytest.raises(CalcarineError, match="is not a run"), opened_run(tmp_path / "none"):
         pass
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="no run of calcarine"):
+    with pytest.raises(CalcarineError, match="holds files of something else"):
         run_experiment(load_experiment("takagi"), tmp_path / "letters")
     assert [p.name for p in tmp_path.rglob("*")] == ["letters", "a.txt"]
 

@@ -15,7 +15,7 @@ from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment import reconstructions as pictures_module
-from calcarine.experiment.progress_bars import Progress
+from calcarine.experiment.progress import Progress
 
 OPTIONS = {
     "n_train": 24,
@@ -131,13 +131,13 @@ def test_the_bottleneck_ends_in_the_run_itself_and_stands_in_the_report(
     def never(*arguments):
         raise AssertionError("made again")
 
-    monkeypatch.setattr("calcarine.experiment.run_bottleneck._pictures", never)
+    monkeypatch.setattr("calcarine.experiment.bottleneck_curve._pictures", never)
     again = CliRunner().invoke(app, ["bottleneck", str(path), "--ranks", "2"])
     assert again.exit_code == 0, again.output
 
 
 def test_the_whole_decoder_in_the_bottleneck_gives_the_pictures_of_the_run(finished, monkeypatch):
-    from calcarine.experiment import run_bottleneck as bottleneck
+    from calcarine.experiment import bottleneck_curve as bottleneck
     from calcarine.experiment.workspace import Workspace
 
     work = Workspace(finished)

@@ -46,7 +46,7 @@ def experiment(model, split, *settings):
 def test_a_run_uses_the_split_of_a_file_and_runs_anew_when_it_changes(
     tiny_stable_diffusion, tmp_path
 ):
-    ids = shown_stimuli(datasets.load("simulated", **OPTIONS))
+    ids = shown_stimuli(datasets.load_dataset("simulated", **OPTIONS))
     first, second = (random_split(ids, size, seed).split for size, seed in ((6, 0), (5, 1)))
     file = first.save(tmp_path / "split.json")
     out = tmp_path / "run"

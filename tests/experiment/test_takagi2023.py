@@ -12,12 +12,13 @@ from calcarine.datasets import registry
 from calcarine.decoding import Reconstructor
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment, run_experiment, run_stage, stages
-from calcarine.experiment.progress_bars import Progress
-from calcarine.experiment.raw_sessions import without_session_scaling
+from calcarine.experiment import decoders, load_experiment, run_experiment, run_stage
+from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.scoring import missing_networks
 from calcarine.experiment.seeds import run_seeds
+from calcarine.experiment.session_scaling import without_session_scaling
+from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
 
 SMALL = {
@@ -35,7 +36,7 @@ QUICK = [
     "generation.latent_size=40",
     "evaluation.n_boot=200",
     "evaluation.n_permutations=200",
-    "encoding.ask=[latents]",
+    "encoding.analyses=[latents]",
 ]
 
 
@@ -67,7 +68,7 @@ def test_z_is_decoded_from_early_and_c_from_ventral_voxels(tiny_stable_diffusion
         *QUICK[1:],
         f"dataset.options={json.dumps(sizes)}",
         f"generation.model={tiny_stable_diffusion}",
-        "encoding.when=never",
+        "encoding.enabled=false",
         "ridge.n_alphas=3",
     ]
     run = RunDirectory(tmp_path / "run", load_experiment("takagi2023", None, settings))
@@ -101,7 +102,7 @@ def test_compat_has_the_choices_of_the_published_code():
     for experiment in (sound, compat):
         made = experiment.generation
         assert (made.strength, made.guidance, made.steps, made.samples) == (0.8, 5.0, 50, 5)
-        assert made.search.when == "never" and experiment.features.resize == "lanczos"
+        assert not made.search.enabled and experiment.features.resize == "lanczos"
     assert sound.ridge.intercept and sound.ridge.grouped and sound.ridge.alphas is None
     assert not compat.ridge.intercept and not compat.ridge.grouped
     assert compat.ridge.alphas == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
@@ -118,19 +119,21 @@ def test_compat_leaves_sessions_as_they_are_in_every_data_set(name):
 
 
 def test_one_division_under_two_names_is_one_fold(tmp_path):
-    registry.fake("nsd", tmp_path / "f", sessions=37, trials=8, n_subjects=1, picture=8)
+    registry.write_fake_dataset(
+        "nsd", tmp_path / "f", sessions=37, trials=8, n_subjects=1, picture=8
+    )
     settings = ["dataset.options={sessions: 37}", "generation.model=mini"]
     told = {"name": "nsd", "data": tmp_path / "f", "subject": "subj01"}
     experiment = load_experiment("takagi", None, settings, **told)
     work = Workspace(RunDirectory(tmp_path / "a", experiment))
-    assert len(work.dataset.splits) == 2 and len(work.splits) == 1 and not work.searches
+    assert len(work.dataset.splits) == 2 and len(work.splits) == 1
     experiment = load_experiment("takagi", None, [*settings, "dataset.split=takagi2023"], **told)
     work = Workspace(RunDirectory(tmp_path / "b", experiment))
     assert [split.name for split in work.splits] == ["takagi2023"]
 
 
 def test_scaling_of_sessions_is_taken_back():
-    scaled = datasets.load("simulated", **SMALL)
+    scaled = datasets.load_dataset("simulated", **SMALL)
     raw = without_session_scaling(scaled)
     assert raw.scaling is None and not np.allclose(raw.responses, scaled.responses)
     train = np.isin(raw.trial_stimuli, raw.splits[0].train)
@@ -158,7 +161,8 @@ def test_a_changed_setting_changes_the_keys_that_depend_on_it(
     setting, stage, tiny_stable_diffusion, tmp_path, plain_keys
 ):
     settings = [*QUICK[:3], f"generation.model={tiny_stable_diffusion}", setting]
-    keys = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings))).keys
+    work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
+    keys = run_keys(work)
     changed = {name for name, key in keys.items() if key != plain_keys[name]}
     assert {"fit", "reconstruct", "evaluate", "report"} <= changed
     assert ("features" in changed) == (stage == "features")
@@ -168,7 +172,8 @@ def test_a_changed_setting_changes_the_keys_that_depend_on_it(
 def plain_keys(tiny_stable_diffusion, tmp_path_factory):
     settings = [*QUICK[:3], f"generation.model={tiny_stable_diffusion}"]
     out = tmp_path_factory.mktemp("plain")
-    return Workspace(RunDirectory(out / "r", load_experiment("takagi", None, settings))).keys
+    work = Workspace(RunDirectory(out / "r", load_experiment("takagi", None, settings)))
+    return run_keys(work)
 
 
 def test_half_precision_needs_a_gpu(tiny_stable_diffusion, tmp_path):
@@ -206,7 +211,7 @@ def test_settings_that_a_run_has_are_not_those_of_the_preset_today(tmp_path):
     """A run that was made before the preset took the paper's data stays what it is."""
     run = RunDirectory(tmp_path / "run", load_experiment("takagi2023", name="nsd"))
     old = run.experiment.model_dump(mode="json")
-    old["dataset"]["options"], old["encoding"] = {}, {"when": "always"}
+    old["dataset"]["options"], old["encoding"] = {}, {"enabled": True}
     (run.path / "experiment.yaml").write_text(json.dumps(old))
     again = load_experiment(None, run.path / "experiment.yaml", [])
     assert again.dataset.options == {} and again.encoding.train == "means"
@@ -218,10 +223,12 @@ def test_settings_that_a_run_has_are_not_those_of_the_preset_today(tmp_path):
 
 
 def test_the_papers_regions_are_not_cut_by_nsdgeneral(tmp_path):
-    registry.fake("nsd", tmp_path / "f", sessions=1, trials=30, n_subjects=1, picture=8)
+    registry.write_fake_dataset(
+        "nsd", tmp_path / "f", sessions=1, trials=30, n_subjects=1, picture=8
+    )
     sizes = {}
     for mask in ("nsdgeneral", "streams", "brain+streams"):
-        found = datasets.load("nsd", tmp_path / "f", "subj01", mask=mask)
+        found = datasets.load_dataset("nsd", tmp_path / "f", "subj01", mask=mask)
         sizes[mask] = [int(found.roi_mask(name).sum()) for name in ("early", "ventral")]
     assert sizes["streams"] == sizes["brain+streams"]
     assert sizes["nsdgeneral"][1] < sizes["streams"][1]
@@ -263,9 +270,9 @@ def test_z_under_the_empty_text_is_z_c_without_c(tiny_stable_diffusion):
 
 def test_other_seeds_by_one_command(tiny_stable_diffusion, tmp_path, monkeypatch):
     fitted = []
-    real = stages._fit_fold
+    real = decoders._fit_split
     monkeypatch.setattr(
-        stages, "_fit_fold", lambda work, *rest: (fitted.append(1), real(work, *rest))
+        decoders, "_fit_split", lambda work, *rest: (fitted.append(1), real(work, *rest))
     )
     settings = [*QUICK, f"generation.model={tiny_stable_diffusion}", "evaluation.audit=false"]
     options = {"preset": "takagi2023", "settings": settings, "seeds": 2}
@@ -288,7 +295,7 @@ def test_other_seeds_by_one_command(tiny_stable_diffusion, tmp_path, monkeypatch
         row["sd"], np.std(values, ddof=1)
     )
     plain = load_experiment(
-        "takagi2023", None, [*settings, "encoding.when=never", "generation.seed=43"]
+        "takagi2023", None, [*settings, "encoding.enabled=false", "generation.seed=43"]
     )
     alone = run_experiment(plain, tmp_path / "alone")
     assert (alone.metrics / "summary.json").read_text() == (

@@ -16,12 +16,15 @@ from safetensors.torch import load_file
 from calcarine.diffusion import LatentDiffusion, random_class_conditional
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.experiment import load_experiment, run_experiment, run_stage
-from calcarine.experiment import run_visdec as visdec
+from calcarine.experiment import visdec_training as visdec
 from calcarine.experiment.ablation import run_ablation
 from calcarine.experiment.ablation_rows import product_rows
-from calcarine.experiment.describe import met_test_responses
-from calcarine.experiment.progress_bars import Progress
+from calcarine.experiment.keys import training_key
+from calcarine.experiment.manifest import pretrained_on_test
+from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.runner import check_experiment
+from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
 from calcarine.visdec.brain_conditioning import BrainConditioning
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
@@ -59,7 +62,7 @@ def settings(model, image_network, *more):
     }
     phases = [
         f"visdec.{phase}.training.{key}={value}"
-        for phase in ("pretrain", "guide", "adapt")
+        for phase in ("pretrain", "guide", "finetune")
         for key, value in {"steps": 3, "batch_size": 8, "warmup_steps": 1}.items()
     ]
     encoder = {
@@ -81,7 +84,7 @@ def settings(model, image_network, *more):
         f"visdec.guide.image_autoencoder={image_network}",
         "visdec.guide.loss.layers=2",
         "visdec.pretrain.pool=[own, {source: rest, n: 120}]",
-        "visdec.adapt.steps=2",
+        "visdec.finetune.steps=2",
         *(f"visdec.encoder.{key}={value}" for key, value in encoder.items()),
         *phases,
         *more,
@@ -104,7 +107,7 @@ def place(run, phase):
 
 
 def weights(run, phase):
-    name = "conditioning" if phase == "adapt" else "weights"
+    name = "conditioning" if phase == "finetune" else "weights"
     return load_file(place(run, phase) / f"{name}.safetensors")
 
 
@@ -115,7 +118,7 @@ def test_one_table_holds_both_systems_and_their_floors(finished):
     pools = {row["pool"] for row in records if row["metric"] == "10-way top-1"}
     assert len(pools) == 1
     manifest = finished.manifest()
-    assert {"pretrain", "guide", "adapt"} <= set(manifest["times"])
+    assert {"pretrain", "guide", "finetune"} <= set(manifest["times"])
     index = pd.read_parquet(finished.reconstructions / "index.parquet")
     assert (index["method"] == "vis-dec").sum() == 6 * 2
     page = (finished.path / "report.html").read_text()
@@ -145,7 +148,7 @@ def test_no_test_response_reaches_a_phase(finished, tmp_path):
     before = work.dataset
     work.__dict__["dataset"] = with_other_test_responses(before)
     assert work.dataset.digest() != before.digest()
-    for stage in ("pretrain", "guide", "adapt"):
+    for stage in ("pretrain", "guide", "finetune"):
         run_stage(work, stage)
         first, second = weights(finished, stage), weights(run, stage)
         assert set(first) == set(second)
@@ -159,11 +162,11 @@ def test_the_scale_of_responses_does_not_matter(finished, tmp_path):
     factors = np.logspace(-3, 3, work.dataset.n_voxels)
     responses = work.dataset.responses * factors + 7 * factors
     work.__dict__["dataset"] = dataclasses.replace(work.dataset, responses=responses, scaling=None)
-    for stage in ("pretrain", "guide", "adapt"):
+    for stage in ("pretrain", "guide", "finetune"):
         run_stage(work, stage)
     split = work.splits[0]
     told = [
-        visdec.conditioning(w, split).condition(w.dataset.test(split).data)
+        visdec.load_conditioning(w, split).condition(w.dataset.test(split).data)
         for w in (work, Workspace(finished))
     ]
     assert told[0].keys() == {"context", "time", "latent"}
@@ -172,7 +175,7 @@ def test_the_scale_of_responses_does_not_matter(finished, tmp_path):
 
 
 def test_sampling_below_strength_1_begins_from_the_told_latent(finished, tiny_stable_diffusion):
-    trained = BrainConditioning.load(place(finished, "adapt"))
+    trained = BrainConditioning.load(place(finished, "finetune"))
     model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
     responses = np.random.default_rng(0).standard_normal((3, 90)).astype(np.float32)
     told = model.decode(trained.condition(responses)["latent"])
@@ -194,9 +197,9 @@ def test_latents_and_contexts_of_test_stimuli_reach_no_phase(finished, tmp_path)
         values = getattr(work, name).copy()
         values[work.dataset.stimuli.rows(work.splits[0].test)] = np.nan
         work.__dict__[name] = values
-    for stage in ("pretrain", "guide", "adapt"):
+    for stage in ("pretrain", "guide", "finetune"):
         run_stage(work, stage)
-    first, second = weights(finished, "adapt"), weights(run, "adapt")
+    first, second = weights(finished, "finetune"), weights(run, "finetune")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -204,7 +207,7 @@ def test_weights_of_each_patch_fit_only_the_same_voxels(
     finished, tiny_stable_diffusion, image_network, tmp_path
 ):
     encoder = place(finished, "guide") / "encoder"
-    begin = (f"visdec.pretrain.start={encoder}", "visdec.pretrain.when=never")
+    begin = (f"visdec.pretrain.start={encoder}", "visdec.pretrain.enabled=false")
     for change, told in [
         ("visdec.encoder.embedding=shared", "is shared; set it to own"),
         ("visdec.roi=early", "for the roi all and not early"),
@@ -221,7 +224,7 @@ def test_rest_of_another_subject_is_refused_where_patches_have_own_weights(
 ):
     pool = "visdec.pretrain.pool=[{source: rest, n: 120, subject: subj02}]"
     wanted = experiment(tiny_stable_diffusion, image_network, pool)
-    with pytest.raises(CalcarineError, match="has those of subj02"):
+    with pytest.raises(CalcarineError, match="has voxels of subj02"):
         run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
 
 
@@ -229,15 +232,17 @@ def test_the_text_counts_where_conditions_are_aligned_with_it(
     tiny_stable_diffusion, image_network, tmp_path
 ):
     def key(*changes):
-        wanted = experiment(tiny_stable_diffusion, image_network, "ridge.when=never", *changes)
-        return Workspace(RunDirectory(tmp_path / "-".join(changes), wanted)).training_keys["adapt"]
+        wanted = experiment(tiny_stable_diffusion, image_network, "ridge.enabled=false", *changes)
+        work = Workspace(RunDirectory(tmp_path / "-".join(changes), wanted))
+        check_experiment(work)
+        return training_key(work.config, work.digests, "finetune")
 
     other = "features.text=categories"
     assert key() != key(other)
-    alone = "visdec.adapt.loss.align=0"
+    alone = "visdec.finetune.loss.align=0"
     assert key(alone) == key(alone, other)
     with pytest.raises(CalcarineError, match="of 5 tokens cannot be aligned"):
-        key("visdec.adapt.loss.tokens=5")
+        key("visdec.finetune.loss.tokens=5")
 
 
 class Interrupted(Progress):
@@ -267,7 +272,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(finished, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             run_experiment(finished.experiment, out, Interrupted(after))
     again = run_experiment(finished.experiment, out)
-    for phase in ("pretrain", "guide", "adapt"):
+    for phase in ("pretrain", "guide", "finetune"):
         first, second = weights(finished, phase), weights(again, phase)
         assert all(torch.equal(first[name], second[name]) for name in first)
     assert (again.metrics / "summary.json").read_text() == (
@@ -278,34 +283,34 @@ def test_an_interrupted_run_ends_with_the_same_numbers(finished, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "changed"),
     [
-        ("visdec.roi=early", {"pretrain", "guide", "adapt"}),
-        ("visdec.encoder.depth=2", {"pretrain", "guide", "adapt"}),
-        ("visdec.pretrain.loss.temperature=0.2", {"pretrain", "guide", "adapt"}),
-        ("visdec.guide.loss.direction=code", {"guide", "adapt"}),
-        ("visdec.guide.training.seed=1", {"guide", "adapt"}),
-        ("features.resize=lanczos", {"adapt"}),
-        ("visdec.adapt.loss.begin=random", {"adapt"}),
-        ("visdec.adapt.guidance=3", set()),
-        ("visdec.adapt.training.save_every_steps=1", set()),
+        ("visdec.roi=early", {"pretrain", "guide", "finetune"}),
+        ("visdec.encoder.depth=2", {"pretrain", "guide", "finetune"}),
+        ("visdec.pretrain.loss.temperature=0.2", {"pretrain", "guide", "finetune"}),
+        ("visdec.guide.loss.direction=code", {"guide", "finetune"}),
+        ("visdec.guide.training.seed=1", {"guide", "finetune"}),
+        ("features.resize=lanczos", {"finetune"}),
+        ("visdec.finetune.loss.begin=random", {"finetune"}),
+        ("visdec.finetune.guidance=3", set()),
+        ("visdec.finetune.training.save_every_steps=1", set()),
     ],
 )
 def test_a_setting_changes_the_trainings_that_depend_on_it(
     finished, tiny_stable_diffusion, image_network, tmp_path, setting, changed
 ):
     wanted = experiment(tiny_stable_diffusion, image_network, setting)
-    keys = Workspace(RunDirectory(tmp_path / "run", wanted)).keys
-    old = Workspace(finished).keys
-    phases = ("pretrain", "guide", "adapt")
+    keys = run_keys(Workspace(RunDirectory(tmp_path / "run", wanted)))
+    old = run_keys(Workspace(finished))
+    phases = ("pretrain", "guide", "finetune")
     assert {phase for phase in phases if keys[phase] != old[phase]} == changed
 
 
 def test_other_image_weights_are_another_guidance(finished, image_network):
-    old = Workspace(finished).keys
+    old = run_keys(Workspace(finished))
     file = image_network / "model.safetensors"
     content = file.read_bytes()
     try:
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        new = Workspace(finished).keys
+        new = run_keys(Workspace(finished))
     finally:
         file.write_bytes(content)
     assert new["pretrain"] == old["pretrain"]
@@ -325,19 +330,19 @@ def test_other_image_weights_are_another_guidance(finished, image_network):
 def test_what_weights_met_at_a_remove_counts(finished, before, refused):
     from types import SimpleNamespace
 
-    from calcarine.experiment.run_visdec import _refuse_if_met
+    from calcarine.experiment.visdec_weights import refuse_test_leak
 
     split = SimpleNamespace(test=("a",), name="shared")
     about = {"dataset": "other", "subject": "S1", "trained on": ["a"], "met before": before}
     if refused:
         with pytest.raises(LeakageError, match="of this subject that are test"):
-            _refuse_if_met(Workspace(finished), split, about, Path("there"))
+            refuse_test_leak(Workspace(finished), split, about, Path("there"))
     else:
-        _refuse_if_met(Workspace(finished), split, about, Path("there"))
+        refuse_test_leak(Workspace(finished), split, about, Path("there"))
 
 
 def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_network, tmp_path):
-    from calcarine.experiment.describe import met_test_responses
+    from calcarine.experiment.manifest import pretrained_on_test
     from calcarine.visdec.encoder_storage import _paths, read_about
 
     first = place(finished, "pretrain") / "encoder"
@@ -345,23 +350,23 @@ def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_
         tiny_stable_diffusion,
         image_network,
         f"visdec.pretrain.start={first}",
-        "visdec.guide.when=never",
+        "visdec.guide.enabled=false",
     )
     work = Workspace(RunDirectory(tmp_path / "second", again))
     run_stage(work, "pretrain")
-    second = work.phase("pretrain", work.splits[0]) / "encoder"
+    second = visdec.training_folder(work, "pretrain", work.splits[0]) / "encoder"
     told = read_about(second)
     assert told["met before"][-1]["trained on"] == read_about(first)["trained on"]
-    assert not told["unknown"] and met_test_responses(again.visdec) == "no"
+    assert not told["unknown"] and pretrained_on_test(again.visdec) == "no"
     file = _paths(second)[1]
     file.write_text(file.read_text().replace('"unknown": false', '"unknown": true'))
     third = experiment(
         tiny_stable_diffusion,
         image_network,
         f"visdec.pretrain.start={second}",
-        "visdec.guide.when=never",
+        "visdec.guide.enabled=false",
     )
-    assert met_test_responses(third.visdec) == "unknown"
+    assert pretrained_on_test(third.visdec) == "unknown"
 
 
 def test_weights_that_met_the_test_responses_are_refused(
@@ -372,7 +377,7 @@ def test_weights_that_met_the_test_responses_are_refused(
         tiny_stable_diffusion,
         image_network,
         f"visdec.pretrain.start={start}",
-        "visdec.guide.when=never",
+        "visdec.guide.enabled=false",
     )
     run_stage(Workspace(RunDirectory(tmp_path / "fine", again)), "pretrain")
     work = Workspace(RunDirectory(tmp_path / "other", again))
@@ -387,7 +392,7 @@ def test_weights_that_met_the_test_responses_are_refused(
 
 def test_the_audit_knows_what_was_pretrained_on(finished):
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.workspace import Workspace
 
     found = audit(inputs_from_run(Workspace(finished)), ["pretraining-on-test"]).findings
@@ -401,7 +406,7 @@ def test_the_phases_from_the_command_line(tiny_stable_diffusion, image_network, 
     from calcarine.cli.main import app
 
     out, runner = str(tmp_path / "run"), CliRunner()
-    given = settings(tiny_stable_diffusion, image_network, "ridge.when=never")
+    given = settings(tiny_stable_diffusion, image_network, "ridge.enabled=false")
     options = [word for setting in given for word in ("--set", setting)]
     first = runner.invoke(app, ["pretrain", "--preset", "visdec-mini", "--out", out, *options])
     assert first.exit_code == 0, first.output
@@ -409,12 +414,12 @@ def test_the_phases_from_the_command_line(tiny_stable_diffusion, image_network, 
     with pytest.raises(CalcarineError, match="has its own settings"):
         runner.invoke(app, ["pretrain", out, "--subject", "subj02"], catch_exceptions=False)
     with pytest.raises(CalcarineError, match="has not finished 'guide'"):
-        runner.invoke(app, ["adapt", out], catch_exceptions=False)
+        runner.invoke(app, ["finetune", out], catch_exceptions=False)
     lines = [line for line in first.output.splitlines() if line.startswith("Weights: ")]
     told = Path("".join(lines).removeprefix("Weights: "))
     assert any(told.glob("*.safetensors")), first.output
     assert runner.invoke(app, ["guide", out]).exit_code == 0
-    assert runner.invoke(app, ["adapt", out]).exit_code == 0
+    assert runner.invoke(app, ["finetune", out]).exit_code == 0
 
 
 def test_test_responses_in_the_pool_are_refused_or_stamped(
@@ -428,8 +433,8 @@ def test_test_responses_in_the_pool_are_refused_or_stamped(
         image_network,
         pool,
         "visdec.allow_transductive=true",
-        "ridge.when=never",
-        "visdec.guide.when=never",
+        "ridge.enabled=false",
+        "visdec.guide.enabled=false",
     )
     run = run_experiment(allowed, tmp_path / "run")
     assert "Transductive:" in (run.path / "report.html").read_text()
@@ -442,17 +447,17 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
     monkeypatch.setattr(workspace, "load_model", lambda *a, **k: random_class_conditional(True))
     given = [
         "visdec.model=model.ckpt",
-        "ridge.when=never",
-        "visdec.adapt.sampler=plms",
-        "visdec.adapt.guidance=1",
-        "visdec.adapt.samples=1",
-        "visdec.pretrain.when=never",
-        "visdec.guide.when=never",
-        "visdec.adapt.loss.tokens=5",
+        "ridge.enabled=false",
+        "visdec.finetune.sampler=plms",
+        "visdec.finetune.guidance=1",
+        "visdec.finetune.samples=1",
+        "visdec.pretrain.enabled=false",
+        "visdec.guide.enabled=false",
+        "visdec.finetune.loss.tokens=5",
     ]
     with pytest.raises(CalcarineError, match="has no text"):
         run_experiment(experiment("nowhere", image_network, *given), tmp_path / "aligned")
-    wanted = experiment("nowhere", image_network, *given, "visdec.adapt.loss.align=0")
+    wanted = experiment("nowhere", image_network, *given, "visdec.finetune.loss.align=0")
     run = run_experiment(wanted, tmp_path / "run")
     methods = {row["method"] for row in json.loads((run.metrics / "summary.json").read_text())}
     assert "vis-dec" in methods
@@ -482,31 +487,31 @@ def tuned(image_network, tmp_path, monkeypatch):
         "dataset.options.n_other=26",
         "visdec.roi=other",
         "visdec.model=model.ckpt",
-        "ridge.when=never",
-        f"visdec.adapt.start={file}",
-        "visdec.pretrain.when=never",
-        "visdec.guide.when=never",
-        "visdec.adapt.guidance=1",
-        "visdec.adapt.samples=1",
-        "visdec.adapt.loss={align: 0, latent: 0}",
-        "visdec.adapt.strength=1",
+        "ridge.enabled=false",
+        f"visdec.finetune.start={file}",
+        "visdec.pretrain.enabled=false",
+        "visdec.guide.enabled=false",
+        "visdec.finetune.guidance=1",
+        "visdec.finetune.samples=1",
+        "visdec.finetune.loss={align: 0, latent: 0}",
+        "visdec.finetune.strength=1",
     ]
     return weights, lambda *more: experiment("nowhere", image_network, *given, *more)
 
 
 def test_a_published_model_of_the_last_phase_is_taken_as_it_is(tuned, tmp_path):
     weights, wanted = tuned
-    as_it_is = wanted("visdec.adapt.when=never", "visdec.scale=all")
+    as_it_is = wanted("visdec.finetune.enabled=false", "visdec.scale=all")
     run = run_experiment(as_it_is, tmp_path / "run")
     assert "cannot be known" in (run.path / "report.html").read_text()
     work = Workspace(run)
     (split,) = work.splits
-    shown = visdec._stimuli(work, split).train
+    shown = visdec.training_stimuli(work, split).train
     training = work.dataset.train(split, "other")
     values = training.data[np.isin(training.stimulus_ids, shown)]
     test = work.dataset.test(split, "other").data
     scaled = torch.from_numpy(((test - values.mean()) / values.std()).astype(np.float32))
-    found = visdec.conditioning(work, split).condition(test)
+    found = visdec.load_conditioning(work, split).condition(test)
     expected = PUBLISHED["theirs"](weights, scaled)
     for ours, theirs in zip((found["context"], found["time"]), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -516,25 +521,21 @@ def test_a_published_model_of_the_last_phase_is_trained_on(tuned, tmp_path):
     weights, wanted = tuned
     run = RunDirectory(tmp_path / "run", wanted())
     work = Workspace(run)
-    run_stage(work, "adapt")
-    trained = visdec.conditioning(work, work.splits[0])
+    run_stage(work, "finetune")
+    trained = visdec.load_conditioning(work, work.splits[0])
     ours = trained.conditioner.to_width.weight
     old = weights["cond_stage_model.dim_mapper.weight"]
     assert 0 < (ours - old).abs().max() < 0.05
     before = dict(random_class_conditional(True).unet.named_parameters())
-    assert any(not torch.equal(before[k], v) for k, v in trained.listening.items())
-    assert (
-        work.keys["adapt"]
-        != Workspace(RunDirectory(tmp_path / "other", wanted("visdec.adapt.when=never"))).keys[
-            "adapt"
-        ]
-    )
-    told = "visdec.adapt.loss.latent=1"
+    assert any(not torch.equal(before[k], v) for k, v in trained.unet_weights.items())
+    as_it_is = RunDirectory(tmp_path / "other", wanted("visdec.finetune.enabled=false"))
+    assert run_keys(work)["finetune"] != run_keys(Workspace(as_it_is))["finetune"]
+    told = "visdec.finetune.loss.latent=1"
     with pytest.raises(CalcarineError, match="tells no latent"):
-        run_stage(Workspace(RunDirectory(tmp_path / "latent", wanted(told))), "adapt")
+        run_stage(Workspace(RunDirectory(tmp_path / "latent", wanted(told))), "finetune")
     other = Workspace(RunDirectory(tmp_path / "early", wanted("visdec.roi=early")))
     with pytest.raises(CalcarineError, match=r"listens to 7 patches of 4 .* the responses make 10"):
-        run_stage(other, "adapt")
+        run_stage(other, "finetune")
 
 
 @pytest.mark.parametrize("n_patches", [6, 9])
@@ -551,14 +552,14 @@ def test_learned_positions_of_a_published_encoder_are_kept(
     wanted = experiment(
         tiny_stable_diffusion,
         image_network,
-        "visdec.pretrain.when=never",
-        "visdec.guide.when=never",
+        "visdec.pretrain.enabled=false",
+        "visdec.guide.enabled=false",
         f"visdec.pretrain.start={tmp_path / 'learned.pth'}",
         "visdec.encoder.embedding=shared",
     )
     work = Workspace(RunDirectory(tmp_path / "run", wanted))
-    run_stage(work, "adapt")
-    positions = visdec.conditioning(work, work.splits[0]).conditioner.encoder.positions
+    run_stage(work, "finetune")
+    positions = visdec.load_conditioning(work, work.splits[0]).conditioner.encoder.positions
     assert positions.shape == (7, 16)  # 90 voxels
     table = weights["pos_embed"][0]
     if n_patches == 6:
@@ -572,7 +573,7 @@ def test_learned_positions_of_a_published_encoder_are_kept(
 def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
     finished, tiny_stable_diffusion, tmp_path
 ):
-    trained = BrainConditioning.load(place(finished, "adapt"))
+    trained = BrainConditioning.load(place(finished, "finetune"))
     model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
     before = {k: v.clone() for k, v in model.unet.state_dict().items()}
     responses = np.random.default_rng(0).standard_normal((3, 90)).astype(np.float32)
@@ -602,7 +603,7 @@ def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
 def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusion):
     model = LatentDiffusion.from_pretrained(tiny_stable_diffusion)
     old = dict(model.unet.named_parameters())
-    trained = BrainConditioning.load(place(finished, "adapt")).listening
+    trained = BrainConditioning.load(place(finished, "finetune")).unet_weights
     assert all(".attn2." in name or ".norm2." in name for name in trained)
     assert all("transformer_blocks" in name for name in trained)
     assert any(not torch.equal(old[name], weight) for name, weight in trained.items())
@@ -616,13 +617,13 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.guide.loss.layers=3", "even"),
         ("visdec.pretrain.loss.temperature=0", "temperature"),
         ("visdec.pretrain.pool=[elsewhere]", "visdec.pretrain.pool"),
-        ("visdec.adapt.loss.drop_condition=0", "without condition"),
-        ("visdec.adapt.start=c.pth", "pretrain.when=never and visdec.guide.when=never"),
-        ("visdec.adapt.when=never", "give adapt.start"),
-        ("visdec.adapt={when: never, start: c.pth}", "set adapt.guidance to 1"),
+        ("visdec.finetune.loss.drop_condition=0", "without condition"),
+        ("visdec.finetune.start=c.pth", "pretrain.enabled=false and visdec.guide.enabled=false"),
+        ("visdec.finetune.enabled=false", "give finetune.start"),
+        ("visdec.finetune={enabled: false, start: c.pth}", "set finetune.guidance to 1"),
         ("visdec.scale=none", "visdec.scale"),
-        ("visdec.adapt.loss.latent=0", "set strength to 1"),
-        ("visdec.adapt.strength=0.02", "leaves none"),
+        ("visdec.finetune.loss.latent=0", "set strength to 1"),
+        ("visdec.finetune.strength=0.02", "leaves none"),
         (
             "visdec.pretrain.pool=[own, {source: hcp, data: d}]",
             "'hcp' has others; set it to shared",
@@ -633,7 +634,7 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.guide.loss.image_mask=1", "image_mask"),
         ("visdec.guide.loss.gamma_fmri=.nan", "gamma_fmri"),
         ("visdec.pretrain.loss.reconstruction=.nan", "Weights of losses"),
-        ("visdec.adapt.loss.tokens=0", "tokens is 1 or more"),
+        ("visdec.finetune.loss.tokens=0", "tokens is 1 or more"),
     ],
 )
 def test_wrong_settings_are_told(setting, told):
@@ -670,7 +671,7 @@ def test_pools_that_cannot_be_are_told_before_the_first_stage(
     assert work.dataset.simulated
     work.config.dataset.name = "god"
     with pytest.raises(CalcarineError, match=r"The pool '(rest|hcp|dataset)'"):
-        _ = work.keys
+        check_experiment(work)
 
 
 @pytest.mark.parametrize(
@@ -694,11 +695,13 @@ def test_runs_that_share_trainings_do_not_go_on_from_each_other(
     """With a constant rate more steps go on from fewer, in one run; a row must keep its own."""
 
     def folder(steps, schedule, trained):
-        changes = [f"visdec.adapt.training.{k}" for k in (f"steps={steps}", f"schedule={schedule}")]
+        changes = [
+            f"visdec.finetune.training.{k}" for k in (f"steps={steps}", f"schedule={schedule}")
+        ]
         wanted = experiment(tiny_stable_diffusion, image_network, *changes)
         run = RunDirectory(tmp_path / f"{schedule}-{steps}", wanted)
         work = Workspace(run, trained=trained)
-        return work.phase("adapt", work.splits[0]).parent.name
+        return visdec.training_folder(work, "finetune", work.splits[0]).parent.name
 
     shared = tmp_path / "trained"
     assert folder(5, "constant", None) == folder(10, "constant", None)
@@ -720,48 +723,42 @@ def test_fewer_voxels_than_a_patch_are_told(tiny_stable_diffusion, image_network
 def test_an_ablation_shares_what_is_the_same_and_is_stamped(
     tiny_stable_diffusion, image_network, tmp_path
 ):
-    rows = product_rows(["visdec.pretrain.when=always;never", "visdec.adapt.training.steps=2;3"])
+    rows = product_rows(
+        ["visdec.pretrain.enabled=true;false", "visdec.finetune.training.steps=2;3"]
+    )
     given = settings(
         tiny_stable_diffusion,
         image_network,
         "visdec.pretrain.pool=[own, test]",
         "visdec.allow_transductive=true",
-        "visdec.guide.when=never",
+        "visdec.guide.enabled=false",
     )
     table = run_ablation(rows, tmp_path, settings=given, seeds=1)
     # "as set" is one of the four combinations; those with pre-training share it.
     trained = sorted(p.name.split("-")[0] for p in (tmp_path / "trained").iterdir())
-    assert trained == ["adapt"] * 4 + ["pretrain"]
+    assert trained == ["finetune"] * 4 + ["pretrain"]
     assert [line[0] for line in table.cells] == [
         "as set [transductive]",
-        "pretrain.when=always, adapt.training.steps=2 [transductive]",
-        "pretrain.when=always, adapt.training.steps=3 [transductive]",
-        "pretrain.when=never, adapt.training.steps=2",
-        "pretrain.when=never, adapt.training.steps=3",
+        "pretrain.enabled=true, finetune.training.steps=2 [transductive]",
+        "pretrain.enabled=true, finetune.training.steps=3 [transductive]",
+        "pretrain.enabled=false, finetune.training.steps=2",
+        "pretrain.enabled=false, finetune.training.steps=3",
     ]
     assert "Simulated:" in table.title and "Transductive:" in table.title
     assert "was allowed" in table.title and "One seed:" in table.title
     written = pd.read_csv(tmp_path / "ablation.csv")
     assert len(written) == len(table.scores) and written["simulated"].all()
     assert written.groupby("row")["transductive"].first().to_dict() == {
-        name: "allowed" if "never" in name else "yes" for name in rows
+        name: "allowed" if "false" in name else "yes" for name in rows
     }
-    same = written["row"].isin(["as set", "pretrain.when=always, adapt.training.steps=3"])
+    same = written["row"].isin(["as set", "pretrain.enabled=true, finetune.training.steps=3"])
     assert not written[same][["difference", "d_low", "d_high"]].to_numpy().any()
     told = json.loads((tmp_path / "ablation.json").read_text())
     assert told["simulated"] is True and told["transductive"] == ["allowed", "yes"]
     assert told["notes"] == table.notes and len(told["scores"]) == len(written)
 
 
-def test_settings_that_are_not_used_do_not_change_what_is_written():
-    told = load_experiment("visdec-mini").model_dump(mode="json")["visdec"]["adapt"]
-    assert "start" not in told and told["guidance"] == 2
-    changes = ["visdec.adapt.start=c.pth", "visdec.pretrain.when=never", "visdec.guide.when=never"]
-    told = load_experiment("visdec2023", None, changes).model_dump(mode="json")
-    assert told["visdec"]["adapt"]["start"] == "c.pth"
-
-
 def test_a_published_start_is_told_and_nothing_more_than_is_known(tmp_path):
     chosen = load_experiment("visdec-mini", None, ["visdec.pretrain.start=file.pth"]).visdec
-    assert met_test_responses(chosen) == "unknown"
-    assert met_test_responses(load_experiment("visdec-mini").visdec) == "no"
+    assert pretrained_on_test(chosen) == "unknown"
+    assert pretrained_on_test(load_experiment("visdec-mini").visdec) == "no"

@@ -13,10 +13,10 @@ NAMES = [
     "z",
     "c",
     "labels",
-    "zc@0.4",
-    "zc@0.8",
-    "zc@0.8:early",
-    "zc@0.8:step1",
+    "z_c@0.4",
+    "z_c@0.8",
+    "z_c@0.8:early",
+    "z_c@0.8:step1",
     "unet:mid_block@0.8:late",
     "unet:down_blocks.0@0.8:early",
 ]
@@ -40,18 +40,18 @@ def test_every_space_is_what_generation_gives(model, stimuli, tmp_path):
     keys = [(key, 0) for key in stimuli.ids]
     for strength in (0.4, 0.8):
         want = model.generate(found["c"], keys, found["z"], strength=strength, **OPTIONS)
-        np.testing.assert_allclose(found[f"zc@{strength}"][:], want, atol=1e-5)
+        np.testing.assert_allclose(found[f"z_c@{strength}"][:], want, atol=1e-5)
     assert found["labels"].shape[1] == len({n for c in stimuli.categories() for n in c})
     assert found["unet:mid_block@0.8:late"].shape[2:] == (4, 4)
 
 
 def test_one_pass_a_strength_and_none_the_second_time(model, stimuli, tmp_path, monkeypatch):
     calls = []
-    follow = module.follow
+    record_trajectory = module.record_trajectory
 
     def counted(*args, **options):
         calls.append((options["strength"], len(args[2])))
-        return follow(*args, **options)
+        return record_trajectory(*args, **options)
 
     monkeypatch.setattr(module, "follow", counted)
     store = FeatureStore(tmp_path)
@@ -79,12 +79,12 @@ def test_batches_change_nothing(model, stimuli, tmp_path):
     [
         "",
         "zz",
-        "zc@",
-        "zc@0",
-        "zc@1.5",
-        "zc@1.2.3",
+        "z_c@",
+        "z_c@0",
+        "z_c@1.5",
+        "z_c@1.2.3",
         "unet:mid_block@0.8",
-        "zc@0.8:soon",
+        "z_c@0.8:soon",
         "unet:@0.8:late",
     ],
 )
@@ -96,11 +96,11 @@ def test_wrong_names_are_told(name):
 def test_wrong_steps_and_blocks_are_told(model, stimuli, tmp_path):
     store = FeatureStore(tmp_path)
     with pytest.raises(CalcarineError, match="leave 4 steps"):
-        extract_spaces(["zc@0.8:step4"], model, stimuli, store, **OPTIONS)
+        extract_spaces(["z_c@0.8:step4"], model, stimuli, store, **OPTIONS)
     with pytest.raises(CalcarineError, match="no block left"):
         extract_spaces(["unet:left@0.8:late"], model, stimuli, store, **OPTIONS)
     with pytest.raises(CalcarineError, match="at least 3 denoising steps"):
-        extract_spaces(["zc@0.4:late"], model, stimuli, store, **OPTIONS)
+        extract_spaces(["z_c@0.4:late"], model, stimuli, store, **OPTIONS)
 
 
 def network():

@@ -1,7 +1,12 @@
+import signal
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
 
-from calcarine.features import FeatureStore
+from calcarine.features import FeatureStore, _claims
 from calcarine.features._claims import Claims
 from calcarine.features.store import FeatureSpace
 
@@ -166,22 +171,37 @@ def test_an_array_that_is_deleted_is_extracted_again_whatever_a_killed_process_l
     assert found["a"][:].tolist() == list(range(1, 9))
 
 
-def test_a_claim_without_an_owner_is_waited_for_only_a_moment(tmp_path):
-    import os
-
+def test_a_piece_that_another_process_holds_is_left_to_it_and_free_when_it_is_killed(tmp_path):
     claims = Claims(tmp_path)
-    (tmp_path / "lock").touch()
-    os.utime(tmp_path / "lock", (0, 0))  # killed long ago, before it had written its name
-    (tmp_path / "0.claim").touch()
-    os.utime(tmp_path / "0.claim", (0, 0))
-    with claims.one_at_a_time():
-        assert list(claims.work(2)) == [0, 1]
-    assert not claims._steal(_empty(tmp_path / "new"))  # its maker is perhaps about to write
+    script = f"""
+import time
+from pathlib import Path
+from calcarine.features._claims import Claims
+for number in Claims(Path({str(tmp_path)!r})).work(1):
+    print(number, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"0\n"
+        working = claims.work(2)
+        assert next(working) == 1
+        threading.Timer(0.3, holder.kill).start()
+        assert next(working) == 0 and holder.wait() == -signal.SIGKILL
+    assert list(working) == [] and list(claims.work(2)) == []
 
 
-def _empty(path):
-    path.touch()
-    return path
+def test_of_several_processes_each_piece_is_done_by_one(tmp_path):
+    script = f"""
+from pathlib import Path
+from calcarine.features._claims import Claims
+print(*Claims(Path({str(tmp_path)!r})).work(30))
+"""
+    running = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    done = " ".join(process.communicate()[0] for process in running).split()
+    assert sorted(map(int, done)) == list(range(30))
 
 
 def test_arrays_made_together_are_extracted_once(tmp_path):
@@ -250,15 +270,12 @@ def test_who_waits_while_all_is_removed_is_done(tmp_path):
     assert list(claims.work(3)) == []
 
 
-def test_one_is_told_of_a_claim_on_another_machine(tmp_path, monkeypatch):
-    from calcarine.features import _claims
-
+def test_a_long_wait_is_said_once(tmp_path, monkeypatch):
     monkeypatch.setattr(_claims, "_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(_claims, "_TELL_SECONDS", 0.05)
-    claims = Claims(tmp_path)
-    claim = tmp_path / "0.claim"
-    claim.write_text("elsewhere 12")
-    working = claims.work(1)
-    with pytest.warns(UserWarning, match=r"process 12 on elsewhere.*delete .*0\.claim"):
-        monkeypatch.setattr(claims, "_take", lambda path: claims._told and claim.exists())
-        assert next(working) == 0
+    monkeypatch.setattr(_claims, "_WARN_SECONDS", 0.05)
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    with first._locked("0.lock"):
+        threading.Timer(0.5, (tmp_path / "0.done").touch).start()
+        with pytest.warns(UserWarning, match="Waiting for another process") as warned:
+            assert list(second.work(1)) == []
+    assert len(warned) == 1

@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from calcarine.datasets import digits69, god, ncc_s2, registry
+from calcarine.datasets import god, registry
 from calcarine.datasets.bdata import BData, write_bdata
 from calcarine.datasets.nsd.betas import read_session, session_shape
 from calcarine.datasets.nsd.files import read_matrices
+from calcarine.datasets.small import digits69, ncc_s2
 from calcarine.errors import CalcarineError
 from calcarine.files.hdf5 import open_hdf5
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -33,7 +34,7 @@ def test_bdata(tmp_path):
 
 
 def test_figures(tmp_path):
-    registry.fake("ncc_s2", tmp_path)
+    registry.write_fake_dataset("ncc_s2", tmp_path)
     path = next(tmp_path.glob("*.mat"))
     ncc_s2.load(tmp_path)
     elsewhere(path, "D/data")
@@ -88,7 +89,7 @@ def test_what_is_not_reached_by_name_is_searched_too(tmp_path):
 
 
 def test_files_of_matlab_that_are_not_read_are_named(tmp_path):
-    registry.fake("digits69", tmp_path)
+    registry.write_fake_dataset("digits69", tmp_path)
     for name in ("digit69_28x28.mat", "Subject1.mat"):
         with h5py.File(tmp_path / name, "w", userblock_size=512) as file:
             file["dataSet"] = np.ones((3, 4))

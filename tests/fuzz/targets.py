@@ -85,7 +85,7 @@ def fake(name: str, folder: Path, **options: Any) -> None:
     from calcarine.datasets import registry
 
     folder.rmdir()
-    registry.fake(name, folder, **options)
+    registry.write_fake_dataset(name, folder, **options)
 
 
 def check(name: str, folder: Path) -> None:
@@ -95,7 +95,7 @@ def check(name: str, folder: Path) -> None:
 def load(name: str, folder: Path, **options: Any) -> None:
     from calcarine.datasets import registry
 
-    found = registry.load(name, folder, **options)
+    found = registry.load_dataset(name, folder, **options)
     finite(found.responses.values)
     finite(found.test().data)
     found.stimuli.images(found.stimuli.ids[:3])
@@ -105,7 +105,7 @@ def load(name: str, folder: Path, **options: Any) -> None:
 def prepare(name: str, folder: Path, **options: Any) -> None:
     from calcarine.datasets import registry
 
-    registry.prepare(name, folder, workers=1, **options)
+    registry.prepare_dataset(name, folder, workers=1, **options)
 
 
 def dataset(
@@ -150,7 +150,7 @@ def vectors(folder: Path) -> None:
 def prepare_hcp(folder: Path) -> None:
     from calcarine.datasets import registry
 
-    registry.prepare("hcp", folder, workers=1)
+    registry.prepare_dataset("hcp", folder, workers=1)
 
 
 # Features, splits, settings.
@@ -262,7 +262,7 @@ def build_pictures(folder: Path) -> None:
 
 
 def read_pictures(folder: Path) -> None:
-    from calcarine.evaluation.protocols.folders import read_folder
+    from calcarine.evaluation.inputs.folders import read_folder
     from calcarine.stimuli.image_files import check_picture, read_picture
 
     for path in sorted(folder.iterdir()):
@@ -288,22 +288,24 @@ def build_stacks(folder: Path) -> None:
 
 
 def read_stacks(folder: Path) -> None:
-    from calcarine.evaluation.protocols.folders import read_folder
+    from calcarine.evaluation.inputs.folders import read_folder
 
     for path in sorted(folder.iterdir()):
         read_folder(path)
 
 
 def score_stacks(folder: Path) -> None:
-    from calcarine.evaluation.protocols import Settings, score_folder
+    from calcarine.evaluation.scoring.score import score_folder
+    from calcarine.evaluation.scoring.settings import ScoreSettings
 
-    settings = Settings(n_boot=5, n_permutations=19)
+    settings = ScoreSettings(n_boot=5, n_permutations=19)
     for other in ("b.npz", "c.npz", "d.pt", "e.pt"):
         score_folder(folder / "a.npy", folder / other, settings=settings)
 
 
 def build_scores(folder: Path) -> None:
-    from calcarine.evaluation.protocols import score_arrays, write_scores
+    from calcarine.evaluation.results.score_files import write_scores
+    from calcarine.evaluation.scoring.score import score_arrays
 
     for name, seed in (("a", 1), ("b", 2)):
         near = (pictures().astype(int) + pictures(seed=seed)) // 2
@@ -314,8 +316,8 @@ def build_scores(folder: Path) -> None:
 
 
 def compare(folder: Path, mix: bool = False) -> None:
-    from calcarine.evaluation.protocols.compare import compare_scores
-    from calcarine.evaluation.protocols.result_table import comparison_content, comparison_table
+    from calcarine.evaluation.comparison.compare import compare_scores
+    from calcarine.evaluation.comparison.tables import comparison_content, comparison_table
 
     found = compare_scores(
         [folder / "a.json", folder / "b.json"], mix=mix, n_boot=5, n_permutations=19
@@ -427,7 +429,7 @@ def build_encoding(folder: Path) -> None:
         f"dataset.options={json.dumps(OPTIONS)}",
         f"generation.model={model_beside(folder)}",
         "generation.steps=2",
-        "encoding.ask=[latents]",
+        "encoding.analyses=[latents]",
         "encoding.n_boot=100",
         "encoding.n_permutations=20",
     ]
@@ -480,7 +482,7 @@ def score_run(folder: Path) -> None:
 
 def audit_run(folder: Path) -> None:
     from calcarine.audit import audit
-    from calcarine.experiment.run_audit import inputs_from_run
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
@@ -546,7 +548,7 @@ def build_latents(folder: Path) -> None:
     from calcarine import datasets
     from calcarine.decoding import LatentRegression
 
-    found = datasets.load("simulated", **OPTIONS)
+    found = datasets.load_dataset("simulated", **OPTIONS)
     rng = np.random.default_rng(0)
     n = len(found.stimuli.ids)
     z, c = rng.normal(size=(n, 2, 2, 2)), rng.normal(size=(n, 3, 2))
@@ -603,7 +605,7 @@ def build_model(folder: Path) -> None:
 
 
 def load_model(folder: Path) -> None:
-    from calcarine.diffusion.sources import load_model
+    from calcarine.diffusion.generators import load_model
 
     model = load_model(folder / "model", "cpu")
     finite(model.embed_text(["a cat", "two dogs"]))

@@ -6,7 +6,8 @@ import pytest
 
 from calcarine import brain, datasets
 from calcarine.brain import Split
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.quality.identification import identify_repeats, two_way_accuracy
 from calcarine.quality.signal import describe_signal
@@ -16,7 +17,9 @@ SMALL = {"n_train": 80, "n_test": 8, "n_early": 90, "n_ventral": 40, "n_other": 
 
 
 def load(**changes):
-    return datasets.load("simulated", None, "subj07", **{**SMALL, "n_sessions": 4, **changes})
+    return datasets.load_dataset(
+        "simulated", None, "subj07", **{**SMALL, "n_sessions": 4, **changes}
+    )
 
 
 def test_two_way_accuracy_as_a_loop(rng):

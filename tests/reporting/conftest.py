@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 HOSTILE = "<script>alert(1)"
-FOLDERS = {"z": "z", "c": "c", "z_c": "zc", "direct ridge": "direct"}
+FOLDERS = {"z": "z", "c": "c", "z_c": "z_c", "direct ridge": "direct"}
 LOOK = ("pixel correlation", "identification, early layer, fixed image")
 MEANING = ("identification, late layer, fixed image", "category read")
 # Mean score of each method on metrics of look and of meaning, as the paper has it.

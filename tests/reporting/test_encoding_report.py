@@ -10,7 +10,7 @@ from calcarine.reporting import brain_maps
 from calcarine.reporting.encoding_report import build_encoding_report, read_encoding
 from calcarine.simulation.cortex import place_voxels
 
-SPACES = ("z", "c", "zc@0.8")
+SPACES = ("z", "c", "z_c@0.8")
 REGIONS = ("early", "ventral", "other")
 
 
@@ -32,10 +32,10 @@ def run(tmp_path, rng):
         rows, columns=["region", "space", "voxels", "r", "low", "high", "question"]
     )
     rows = [
-        (region, space, 20, 0.1, 0.05, 0.15, "noise", f"z + zc@{s}")
+        (region, space, 20, 0.1, 0.05, 0.15, "noise", f"z + z_c@{s}")
         for region in REGIONS
         for s in (0.4, 0.8)
-        for space in ("z", f"zc@{s}")
+        for space in ("z", f"z_c@{s}")
     ]
     unique = pd.DataFrame(
         rows, columns=["region", "space", "voxels", "unique_r2", "low", "high", "question", "pair"]

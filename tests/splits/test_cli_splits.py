@@ -29,7 +29,7 @@ def call(*arguments, code=0):
 
 @pytest.fixture(scope="module")
 def ids():
-    return datasets.load("simulated", **SIZES).stimuli.ids
+    return datasets.load_dataset("simulated", **SIZES).stimuli.ids
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_an_audit_finds_no_duplicate_among_scenes(tmp_path):
 
 
 def test_flagged_stimuli_end_with_exit_code_1(tmp_path):
-    own = datasets.load("simulated", **SIZES).split()
+    own = datasets.load_dataset("simulated", **SIZES).split()
     file = Split("mine", own.train, own.test, "by hand").save(tmp_path / "mine.json")
     text = call("audit", "simulated", "--split", file, "--near", 2.0, *SET, code=1)
     assert "9 of 9 test stimuli of split mine" in text and "9 at most 2.0 away" in text

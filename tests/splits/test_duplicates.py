@@ -149,7 +149,7 @@ def test_hashes_do_not_depend_on_each_other(scenes):
 
 
 def test_handwritten_digits_are_alike_but_not_the_same(measured):
-    own = datasets.load("digits69", measured)
+    own = datasets.load_dataset("digits69", measured)
     for split in own.splits:
         found = audit_split(split, own.stimuli)
         assert found.table["bits"].min() < 19 and found.n_duplicates == 0

@@ -204,7 +204,7 @@ def test_saved_splits_come_back_and_changed_files_are_refused(tmp_path, blobs):
 
 
 def test_a_split_is_found_by_name_or_file(tmp_path):
-    own = datasets.load(
+    own = datasets.load_dataset(
         "simulated", n_train=20, n_test=5, n_early=4, n_ventral=4, n_other=4, n_sessions=2
     )
     assert find_split(own, "shared") == own.split()

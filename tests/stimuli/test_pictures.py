@@ -13,8 +13,8 @@ from PIL import Image
 
 from calcarine.audit.folders import inputs_from_folders
 from calcarine.errors import CalcarineError
-from calcarine.evaluation.protocols import score_folder
-from calcarine.evaluation.protocols.folders import open_folders
+from calcarine.evaluation.inputs.folders import open_folders
+from calcarine.evaluation.scoring.score import score_folder
 from calcarine.experiment.reconstructions import read_image
 from calcarine.reporting.html_pages import small_png
 from calcarine.stimuli import StimulusSet, read_picture

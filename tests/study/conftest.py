@@ -23,7 +23,7 @@ from calcarine.study.sources import from_runs
 from calcarine.study.store import Study
 
 HOSTILE = "</script><script>alert(1)</script>"
-FOLDERS = {"z": "z", "c": "c", "z_c": "zc"}
+FOLDERS = {"z": "z", "c": "c", "z_c": "z_c"}
 METRICS = ("pixel correlation", "identification, pixels, fixed image", "pixel error")
 FREE = RateLimit(1e9, 10**9)
 
@@ -47,7 +47,7 @@ def make_run(
         for method, folder in FOLDERS.items():
             for sample in range(samples):
                 file = f"reconstructions/{folder}/{name}_{sample:02d}.png"
-                rows.append((stimulus, method if method != "z_c" else "zc", sample, file, 0))
+                rows.append((stimulus, method if method != "z_c" else "z_c", sample, file, 0))
                 files.append((method, file, 30))
         for _, file, noise in files:
             image = np.clip(base + noise * own.standard_normal(base.shape), 0, 255)

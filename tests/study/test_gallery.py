@@ -35,7 +35,7 @@ def test_every_picture_of_every_method_is_there(page, run):
     index = pd.read_parquet(run / "reconstructions" / "index.parquet")
     assert {item["id"] for item in data["items"]} == set(index["id"])
     assert data["methods"] == ["z", "c", "z_c"]
-    folder = {"z": "z", "c": "c", "z_c": "zc"}
+    folder = {"z": "z", "c": "c", "z_c": "z_c"}
     for item in data["items"]:
         rows = index[index["id"] == item["id"]]
         for method in data["methods"]:

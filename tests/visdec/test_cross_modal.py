@@ -11,12 +11,13 @@ import torch
 from calcarine.brain import Responses
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.visdec.conditioner import Conditioner
-from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork, GuidanceLoss
-from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuneLoss
+from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork
+from calcarine.visdec.finetuning import DiffusionFinetuning
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
 from calcarine.visdec.masking import draw_masking, no_masking
 from calcarine.visdec.pairs import StimulusVectors
+from calcarine.visdec.settings import FinetuneLoss, GuidanceLoss
 from calcarine.visdec.transformer_blocks import CrossBlock
 
 TINY = AutoencoderConfig(
@@ -197,17 +198,17 @@ def test_absent_tokens_are_not_heard():
     torch.manual_seed(0)
     block = CrossBlock(8, 2, 2.0, "code")
     own, other = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
-    present = torch.tensor([[True, True, False]] * 2)
+    mask = torch.tensor([[True, True, False]] * 2)
     changed = other.clone()
     changed[:, 2] += 9
-    torch.testing.assert_close(block(own, other, None, present), block(own, changed, None, present))
+    torch.testing.assert_close(block(own, other, None, mask), block(own, changed, None, mask))
 
 
 def test_guidance_sets_out_from_the_first_phase(network):
     task = guidance(network)
     vectors = task._train[0].mean(torch.arange(6))
     pixels = task._train[1]
-    guess, _ = network.tell_fmri(vectors, pixels, 0.5, seeded())
+    guess, _ = network.predict_fmri(vectors, pixels, 0.5, seeded())
     alone = network.fmri(vectors, draw_masking(vectors.valid, 0.5, seeded()))
     torch.testing.assert_close(guess, alone)
 
@@ -217,9 +218,9 @@ def test_the_order_in_which_patches_were_drawn_does_not_matter(network):
     valid = torch.ones(40, 12, dtype=torch.bool)
     valid[:20, 9:] = False
     masking = draw_masking(valid, 0.5, seeded())
-    present = torch.ones_like(masking.visible, dtype=torch.bool)
-    present = present if masking.present is None else masking.present
-    for row, kept in zip(masking.visible, present, strict=True):
+    mask = torch.ones_like(masking.visible, dtype=torch.bool)
+    mask = mask if masking.mask is None else masking.mask
+    for row, kept in zip(masking.visible, mask, strict=True):
         own = row[kept].tolist()
         assert own == sorted(own)
 
@@ -229,11 +230,11 @@ def test_each_modality_hears_the_other_once_trained(network):
     for back in (network.fmri_back, network.image_back):
         torch.nn.init.normal_(back.weight)
     vectors, pixels = task._train[0].mean(torch.arange(6)), task._train[1]
-    fmri = network.tell_fmri(vectors, pixels, 0.5, seeded())[0]
-    assert not torch.allclose(fmri, network.tell_fmri(vectors, pixels.flip(0), 0.5, seeded())[0])
-    image = network.tell_image(vectors, pixels, 0.5, seeded())[0]
+    fmri = network.predict_fmri(vectors, pixels, 0.5, seeded())[0]
+    assert not torch.allclose(fmri, network.predict_fmri(vectors, pixels.flip(0), 0.5, seeded())[0])
+    image = network.predict_image(vectors, pixels, 0.5, seeded())[0]
     other = vectors.rows(torch.arange(5, -1, -1))
-    assert not torch.allclose(image, network.tell_image(other, pixels, 0.5, seeded())[0])
+    assert not torch.allclose(image, network.predict_image(other, pixels, 0.5, seeded())[0])
 
 
 def test_guidance_trains_all_but_the_body_of_the_image_network(network):
@@ -379,7 +380,7 @@ def test_told_latents_are_drawn_to_those_of_the_pictures():
     total.backward()
     without = [n for n, p in task.conditioner.named_parameters() if p.grad is None]
     assert without == []
-    task.conditioner.begin_latent_at(latents.mean(0))
+    task.conditioner.start_from_latent(latents.mean(0))
     away = (task.conditioner(vectors).latent - latents.mean(0)).detach()
     assert 0 < float(away.std()) < 0.3 * float(latents.std())
 
@@ -404,7 +405,7 @@ def test_the_loss_reaches_the_whole_conditioner():
 def test_conditions_begin_where_they_are_told():
     conditioner = adaptation().conditioner
     start = torch.randn(3, 6, generator=seeded())
-    conditioner.begin_at(start)
+    conditioner.start_from_context(start)
     vectors = StimulusVectors(responses(), IDS, 4).mean(torch.arange(6))
     context = conditioner(vectors).context
     assert torch.equal(conditioner.empty[0], start)

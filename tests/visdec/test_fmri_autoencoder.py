@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
-from calcarine.visdec.augmentation import Augmentation, augment_vectors
+from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
-from calcarine.visdec.losses import ContrastLoss
 from calcarine.visdec.masking import draw_masking, no_masking
 from calcarine.visdec.patches import PatchedVectors, join_patched, patch_vectors, sine_positions
 from calcarine.visdec.pretraining import ContrastPretraining
+from calcarine.visdec.settings import Augmentation, ContrastLoss
 from calcarine.visdec.transformer_blocks import PatchLinear
 
 TINY = AutoencoderConfig(
@@ -95,10 +95,10 @@ def test_each_sample_hides_its_share_of_its_own_patches(lengths, ratio, seed):
     masking = draw_masking(valid, ratio, seeded(seed))
     for row, length in enumerate(lengths):
         kept = max(1, length - int(length * ratio))
-        present = torch.ones(masking.visible.shape[1], dtype=torch.bool)
-        if masking.present is not None:
-            present = masking.present[row]
-        seen = masking.visible[row][present].tolist()
+        mask = torch.ones(masking.visible.shape[1], dtype=torch.bool)
+        if masking.mask is not None:
+            mask = masking.mask[row]
+        seen = masking.visible[row][mask].tolist()
         assert len(seen) == len(set(seen)) == kept
         hidden = masking.hidden[row].nonzero().flatten().tolist()
         assert sorted([*seen, *hidden]) == list(range(length))
@@ -148,7 +148,7 @@ def test_the_order_of_visible_patches_does_not_matter(tiny):
 def test_filled_up_patches_tell_nothing(tiny):
     cut = join_patched([vectors(1, 12), vectors(1, 28, 1)], 4)
     masking = draw_masking(cut.valid, 0.5, seeded())
-    assert masking.present is not None
+    assert masking.mask is not None
     other = cut.values.clone()
     other[masking.hidden] += 5
     with torch.no_grad():

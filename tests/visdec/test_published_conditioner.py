@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from calcarine.diffusion import random_class_conditional, trainable_parts
 from calcarine.errors import CalcarineError
-from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, lent
+from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, restored_unet
 from calcarine.visdec.patches import patch_vectors, sine_positions
 from calcarine.visdec.published_conditioner import load_published_conditioner
 
@@ -175,7 +175,7 @@ def test_every_tensor_arrives(write, weights, model):
     assert not any(ours[name].any() for name in zeros)
     given = found.unet_weights(model)
     assert set(given) == set(trainable_parts(model.unet))
-    with lent(model, tuple(given), False):
+    with restored_unet(model, tuple(given), False):
         for name, weight in given.items():
             dict(model.unet.named_parameters())[name].data.copy_(weight)
         installed = LAYOUT["original_unet"](model.unet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["Asset", "Terms"]
 
@@ -71,8 +71,8 @@ class Asset:
             parts = PurePosixPath(place)
             odd = parts.is_absolute() or ".." in parts.parts or not parts.parts
             if odd or "\\" in place or PureWindowsPath(place).drive:
-                raise CalcarineError(f"The asset path {place!r} leaves the data set's folder.")
+                raise SettingError(f"The asset path {place!r} leaves the data set's folder.")
         if not self.url.startswith(("https://", "http://", "s3://")):
-            raise CalcarineError(
+            raise SettingError(
                 f"The address {self.url!r} of {self.path} is no https, http or s3 address."
             )

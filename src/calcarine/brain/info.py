@@ -1,34 +1,21 @@
-"""What the module of a data set offers, and helpers for finding and reading its files.
-
-A data set is one module (or package) of ``calcarine.datasets`` with
-
-``INFO``
-    a `DatasetInfo`;
-``load(data, subject, **options)``
-    gives a `BrainDataset`;
-
-and, if its files are measured,
-
-``fake(folder, *, full_size, seed, **options)``
-    writes files in the official layout with simulated content;
-``check(data, subject)``
-    gives a list of `Finding`;
-``assets(subjects, **options)``
-    gives the list of `Asset` that a download needs, empty where nothing can
-    be downloaded (``INFO.access`` then says how one gets the files);
-``recording(data, subject, **options)``
-    only where responses are prepared on disk: gives a `Recording`;
-``prepare(data, subject, folder, workers, progress, **options)``
-    instead, where what is prepared are no responses to stimuli: gives an
-    object with ``path`` and a ``summary`` in one line.
-"""
+"""What is known about a data set before it is loaded, and what a reader of one offers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from calcarine.brain.assets import Terms
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, did_you_mean
+
+if TYPE_CHECKING:
+    from calcarine.brain.dataset import BrainDataset
+
+__all__ = ["OPTIONAL_FUNCTIONS", "DatasetInfo", "DatasetReader", "pick_subject"]
+
+OPTIONAL_FUNCTIONS = ("assets", "check", "fake", "prepare", "recording")
+"""What a `DatasetReader` may offer besides ``INFO`` and ``load``."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +24,25 @@ class DatasetInfo:
 
     Attributes
     ----------
-    name, title
+    name, title : str
         Short and long name.
-    simulated
-        Whether the responses were made by a program.
-    subjects
-        Their names; the first is the default.
-    source, licence
-        Where the data is from and what may be done with it.
-    needs_folder
-        Whether files must be given.
-    files
-        Names of these files in the folder; the first tells the data set, by
-        any of its forms if there are several with ``|`` between.
-    access
-        How one gets what cannot be downloaded, in plain sentences.
-    terms
-        What a download asks the user to accept.
-    options
-        Names of options of ``load``, and what each does in a few words.
+    simulated : bool
+        Whether the responses are simulated.
+    subjects : tuple of str
+        Names of the subjects; the first is the default. Empty if any name is allowed.
+    source, licence : str
+        Where the data comes from, and what you may do with it.
+    needs_folder : bool
+        Whether `load` needs a folder of files.
+    files : tuple of str
+        Names of the files in the folder. A folder is recognised by the first of them; ``|``
+        separates alternatives.
+    access : str
+        How to get the files if they cannot be downloaded.
+    terms : Terms, optional
+        The conditions that a download asks you to accept.
+    options : tuple of (str, str)
+        Names of the options of ``load``, each with a short description.
     """
 
     name: str
@@ -71,14 +58,70 @@ class DatasetInfo:
     options: tuple[tuple[str, str], ...] = ()
 
 
+@runtime_checkable
+class DatasetReader(Protocol):
+    """What a reader of a data set offers: a module, a class or any object with these attributes.
+
+    Register one with `calcarine.datasets.register_dataset`, or under the entry-point group
+    ``calcarine.datasets`` of your package.
+
+    Attributes
+    ----------
+    INFO : DatasetInfo
+        What is known before loading.
+    load : callable
+        ``load(data, subject, **options)`` returns a `BrainDataset`. `data` is the folder that the
+        user gives, or None. Options are keyword arguments of the signature, with defaults.
+
+    Notes
+    -----
+    A reader may also offer these functions:
+
+    ``check(data, subject)``
+        Returns a list of `calcarine.quality.findings.CheckResult`.
+    ``assets(subjects, **options)``
+        Returns the list of `calcarine.brain.assets.Asset` to download; empty if nothing can be
+        downloaded, and ``INFO.access`` then says how to get the files.
+    ``fake(folder, *, full_size, seed, **options)``
+        Writes files in the official layout with simulated content.
+    ``recording(data, subject, **options)``
+        Returns a `calcarine.datasets.prepare.engine.Recording`, for data whose responses are
+        prepared on disk.
+    ``prepare(data, subject, folder, workers, progress, **options)``
+        Instead of `recording`, for what is not responses to stimuli: returns an object with
+        ``path`` and a one-line ``summary``.
+    """
+
+    INFO: DatasetInfo
+
+    @property
+    def load(self) -> Callable[..., BrainDataset]:
+        """Function that loads a subject."""
+        ...
+
+
 def pick_subject(info: DatasetInfo, subject: str | None) -> str:
-    """Return the named subject, or the first; any name where none are listed."""
+    """Return the subject if the data set has it, and the first subject for None.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        If it lists no subjects, any name is allowed.
+    subject : str, optional
+        A name.
+
+    Raises
+    ------
+    SettingError
+        If the data set has no such subject.
+    """
     if not info.subjects:
         return subject or ""
     if subject is None:
         return info.subjects[0]
     if subject not in info.subjects:
-        raise CalcarineError(
+        raise SettingError(
             f"Data set {info.name} has no subject {subject}; it has {', '.join(info.subjects)}."
+            + did_you_mean(subject, info.subjects)
         )
     return subject

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 
 _COLUMNS = 256
 """Voxels scaled at a time: few enough for the processor's cache."""
@@ -72,7 +72,7 @@ class SessionScaling:
     def __post_init__(self) -> None:
         shape = (len(self.sessions), self.mean.shape[-1])
         if self.mean.shape != shape or self.scale.shape != shape:
-            raise CalcarineError(
+            raise ShapeError(
                 f"Scaling of {len(self.sessions)} sessions needs a mean and a scale for each, not "
                 f"shapes {self.mean.shape} and {self.scale.shape}."
             )
@@ -156,7 +156,7 @@ def check_zscore(zscore: object, who: str) -> ZScore:
     """Return a setting of scaling, or say which there are; ``who`` begins the sentence."""
     known = get_args(ZScore)
     if zscore not in known:
-        raise CalcarineError(
+        raise SettingError(
             f"{who}: zscore is {', '.join(known[:-1])} or {known[-1]}, not {zscore}."
         )
     return zscore  # type: ignore[return-value]
@@ -204,14 +204,14 @@ def scaling_plan(
     known, row, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if method == "session-all":
         if (counts < 2).any():
-            raise CalcarineError(
+            raise SettingError(
                 f"{who} has a single trial in session {known[np.argmin(counts)]}; z-scoring by all "
                 "trials of a session needs two, so choose zscore: session, training or none."
             )
         return {int(session): "session-all" for session in known}
     own = np.bincount(row[train], minlength=len(known))
     if own.sum() < 2 and len(known):
-        raise CalcarineError(
+        raise SettingError(
             f"{who} has {own.sum()} training trials; z-scoring needs two, so choose a split with "
             "more training trials, or zscore: none."
         )
@@ -331,12 +331,12 @@ def scale_sessions(
     values = np.asarray(data)
     labels, train = np.asarray(sessions), np.asarray(is_train)
     if values.ndim != 2 or labels.shape != (len(values),) or train.shape != labels.shape:
-        raise CalcarineError(
+        raise ShapeError(
             f"Z-scoring needs a session and a role for each trial, not shapes {labels.shape} "
             f"and {train.shape} for data of shape {values.shape}."
         )
     if train.dtype != np.bool_:
-        raise CalcarineError(f"is_train must be boolean, not {train.dtype}.")
+        raise ShapeError(f"is_train must be boolean, not {train.dtype}.")
     plan = scaling_plan(labels, train, method, who)
     known = np.array(sorted(plan), dtype=np.int64)
     own = {

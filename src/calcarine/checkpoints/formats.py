@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 
 __all__ = [
     "WeightsFormat",
@@ -89,26 +89,26 @@ def check_safetensors(path: Path) -> None:
     """
     size, kind = path.stat().st_size, file_format(path)
     if kind in ("pickle", "zip"):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is a pickle under another name, which can run code when opened, and is "
             "refused; weights must be safetensors."
         )
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if kind != "safetensors" or length > size - 8:
-            raise CalcarineError(f"{path} is not a whole safetensors file; copy it again.")
+            raise DamagedFileError(f"{path} is not a whole safetensors file; copy it again.")
         try:
             header: dict[str, Any] = json.loads(file.read(length))
             ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise CalcarineError(f"{path} is not a safetensors file; copy it again.") from error
+            raise DamagedFileError(f"{path} is not a safetensors file; copy it again.") from error
     expected = 8 + length + max(ends, default=0)
     if expected > size:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is truncated ({size} bytes, {expected} expected); copy it again."
         )
     if expected < size:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} has {size} bytes where its header tells {expected}; copy it again."
         )
 
@@ -128,7 +128,7 @@ def load_safetensors(path: Path) -> dict[str, Any]:
         check_safetensors(path)
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise CalcarineError(f"{path} cannot be read ({error}); copy it again.") from error
+        raise DamagedFileError(f"{path} cannot be read ({error}); copy it again.") from error
 
 
 def check_loaded(info: Mapping[str, Any], where: str | Path, unused: Iterable[str] = ()) -> None:
@@ -171,7 +171,7 @@ def check_loaded(info: Mapping[str, Any], where: str | Path, unused: Iterable[st
         if keys
     ]
     if problems:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The weights in {where} do not fit the network that its config.json describes: they "
             f"{' and '.join(problems)}; copy weights and config.json again, from one model."
         )

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.checkpoints.formats import file_format, load_safetensors
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    MissingWeightsError,
+    out_of_memory,
+)
 from calcarine.files import atomic_write, digest_file
 
 if TYPE_CHECKING:
     import torch
 
 _TORCHVISION = "https://download.pytorch.org/models/"
-
-
-class MissingWeightsError(CalcarineError):
-    """The weights of a network are on no disk that was searched."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class WeightsStore:
         self.folder = None if folder is None else Path(folder)
         self.download = download
         if self.folder is not None and not self.folder.is_dir() and not download:
-            raise CalcarineError(
+            raise MissingFileError(
                 f"there is no folder of weights at {self.folder}: make it, or leave the option out."
             )
 
@@ -116,7 +118,7 @@ class WeightsStore:
         path, digest = self.find(wanted)
         content = _content(path)
         if content is None:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path} is damaged or holds more than weights: get it again from {wanted.url}."
             )
         if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -201,7 +203,7 @@ def _checked_hash(path: Path) -> str | None:
         return None
     digest = digest_file(path)
     if not digest.startswith(promised):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is damaged or another file, for its content does not fit the hash in its "
             "name: remove it and get it again."
         )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from calcarine.checkpoints.formats import file_format, load_safetensors
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import DamagedFileError, MissingFileError, out_of_memory
 
 __all__ = ["read_checkpoint"]
 
@@ -42,23 +42,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ``os`` or ``sys``, which torch refuses whatever is allowed, or if it holds no mapping.
     """
     if not path.is_file():
-        raise CalcarineError(f"There is no file {path}; give a checkpoint.")
+        raise MissingFileError(f"There is no file {path}; give a checkpoint.")
     try:
         kind = file_format(path)
     except OSError as error:
-        raise CalcarineError(f"{path} cannot be read ({error}); copy it again.") from error
+        raise DamagedFileError(f"{path} cannot be read ({error}); copy it again.") from error
     if path.suffix == ".safetensors" or kind == "safetensors":
         return load_safetensors(path)
     if not zipfile.is_zipfile(path):
         if kind == "pickle":
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path} is in the format that torch wrote before version 1.6, which is not read; "
                 "save it again with a newer torch, or as safetensors."
             )
-        raise CalcarineError(f"{path} is truncated or no checkpoint; copy it again.")
+        raise DamagedFileError(f"{path} is truncated or no checkpoint; copy it again.")
     content = _load(path)
     if not isinstance(content, Mapping):
-        raise CalcarineError(f"{path} holds no weights by name, so it is no checkpoint of a model.")
+        raise DamagedFileError(
+            f"{path} holds no weights by name, so it is no checkpoint of a model."
+        )
     return dict(content)
 
 
@@ -71,11 +73,11 @@ def _load(path: Path) -> Any:
         if out_of_memory(error):
             raise
         if any(sign in str(error) for sign in ("weights_only", "Weights only", "Unsupported")):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path} asks for code that weights do not need, so it is refused and nothing of "
                 "it was run; get the weights as safetensors."
             ) from error
-        raise CalcarineError(f"{path} is damaged or no checkpoint; copy it again.") from error
+        raise DamagedFileError(f"{path} is damaged or no checkpoint; copy it again.") from error
 
 
 class _StandIn(list):  # type: ignore[type-arg]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.checkpoints.formats import file_format, load_safetensors
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import DamagedFileError, out_of_memory
 from calcarine.files import digest_file
 from calcarine.files.locks import folder_lock
 
@@ -89,9 +89,9 @@ def read_single_file(file: Path) -> dict[str, Any]:
         return load_safetensors(file)
     mapped = zipfile.is_zipfile(file)
     if kind == "zip" and not mapped:
-        raise CalcarineError(f"{file} is truncated; copy it again.")
+        raise DamagedFileError(f"{file} is truncated; copy it again.")
     if kind == "unknown":
-        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.")
+        raise DamagedFileError(f"{file} is not a whole checkpoint; copy it again.")
     try:
         with _named_classes():
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
@@ -99,15 +99,15 @@ def read_single_file(file: Path) -> dict[str, Any]:
         if out_of_memory(error):
             raise
         if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{file} holds more than weights and reading it could run code, so it is refused; "
                 "get the model as safetensors."
             ) from error
-        raise CalcarineError(f"{file} is not a whole checkpoint; copy it again.") from error
+        raise DamagedFileError(f"{file} is not a whole checkpoint; copy it again.") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
-        raise CalcarineError(f"{file} holds no weights by name, so it is no diffusion model.")
+        raise DamagedFileError(f"{file} holds no weights by name, so it is no diffusion model.")
     return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
 
 
@@ -163,9 +163,9 @@ def check_weights(
     wanted = {key.removeprefix("text_model."): shape for key, shape in expected.items()}
     for key, shape in wanted.items():
         if plain.get(key) is None:
-            raise CalcarineError(f"{name} lacks the weight {key} of the {part}; copy it again.")
+            raise DamagedFileError(f"{name} lacks the weight {key} of the {part}; copy it again.")
         if tuple(plain[key].shape) != shape:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{name} is another model: {key} of its {part} has shape "
                 f"{tuple(plain[key].shape)} where {whose} {shape}{advice}."
             )

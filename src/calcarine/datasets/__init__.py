@@ -1,5 +1,27 @@
-"""Readers of data sets: one module or package a data set, behind one registry."""
+"""Readers of data sets: one module or package for each, and a registry that you can add to."""
 
-from calcarine.datasets.registry import available, info, load
+from calcarine.datasets.registry import (
+    check_dataset,
+    dataset_info,
+    find_reader,
+    list_assets,
+    list_datasets,
+    load_dataset,
+    prepare_dataset,
+    recognise_datasets,
+    register_dataset,
+    write_fake_dataset,
+)
 
-__all__ = ["available", "info", "load"]
+__all__ = [
+    "check_dataset",
+    "dataset_info",
+    "find_reader",
+    "list_assets",
+    "list_datasets",
+    "load_dataset",
+    "prepare_dataset",
+    "recognise_datasets",
+    "register_dataset",
+    "write_fake_dataset",
+]

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
-from calcarine.datasets._arrays import reason
-from calcarine.errors import CalcarineError
+from calcarine.datasets._numpy_files import reason
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError
 from calcarine.files.hdf5 import open_hdf5
 
 __all__ = ["BData", "write_bdata"]
@@ -81,7 +81,7 @@ class BData:
             shape = (int(matrix.shape[0]), int(matrix.shape[1]))
             dtype = matrix.dtype
         if values.shape != (len(keys), shape[1]):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{place}: metadata for {len(keys)} keys and {shape[1]} columns should have shape "
                 f"{(len(keys), shape[1])} and has {values.shape}; get the file again."
             )
@@ -101,7 +101,7 @@ class BData:
             If there is no such key, listing those there are.
         """
         if key not in self.keys:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{self.path} has no columns {key}; it has {', '.join(self.keys) or 'none'}."
             )
         return self.values[self.keys.index(key)]
@@ -116,7 +116,7 @@ class BData:
             than 1 and 0.
         """
         if not self._marks(key):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{self.path}: {key} should mark columns by 1 and holds other numbers; it is no "
                 "selection of columns, or the file is damaged."
             )
@@ -167,7 +167,7 @@ class BData:
         """
         count = int(self.mask(key).sum())
         if count != 1:
-            raise CalcarineError(f"{self.path}: {key} should be one column and is {count}.")
+            raise DamagedFileError(f"{self.path}: {key} should be one column and is {count}.")
         found: NDArray[np.float64] = self.select(key)[:, 0]
         return found
 
@@ -236,14 +236,14 @@ def write_bdata(
 def _opened(path: Path) -> Iterator[Any]:
     """The HDF5 file; whatever h5py says of damage becomes one sentence."""
     if not path.is_file():
-        raise CalcarineError(f"{path} does not exist; give the path of a BData file (.h5).")
+        raise MissingFileError(f"{path} does not exist; give the path of a BData file (.h5).")
     try:
         with open_hdf5(path) as file:
             yield file
     except CalcarineError:
         raise
     except Exception as error:  # h5py meets damage with errors of many kinds
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is damaged or no BData file ({reason(error)}); get it again from where it is "
             "published."
         ) from error

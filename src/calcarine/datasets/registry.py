@@ -1,84 +1,194 @@
-"""Every data set by its name."""
+"""The registry of data sets: finding, loading, checking and preparing them by name."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from calcarine.brain.assets import Asset
 from calcarine.brain.dataset import BrainDataset
-from calcarine.brain.info import DatasetInfo
-from calcarine.datasets import (
-    bids,
-    bold5000,
-    digits69,
-    god,
-    haxby_slice,
-    hcp,
-    miyawaki_vbcca,
-    ncc_s2,
-    nsd,
-    own,
-)
-from calcarine.datasets.prepare.engine import prepare as run_preparation
-from calcarine.errors import CalcarineError
+from calcarine.brain.info import OPTIONAL_FUNCTIONS, DatasetInfo, DatasetReader
+from calcarine.errors import CalcarineError, MissingFileError, SettingError, did_you_mean
+from calcarine.files.entry_points import load_entry_points
 from calcarine.quality.findings import CheckResult
-from calcarine.simulation import subject as simulated
 
 __all__ = [
-    "MODULES",
-    "assets",
-    "available",
-    "check",
-    "fake",
-    "info",
-    "load",
-    "prepare",
-    "recognise",
+    "ENTRY_POINTS",
+    "READERS",
+    "check_dataset",
+    "dataset_info",
+    "find_reader",
+    "list_assets",
+    "list_datasets",
+    "load_dataset",
+    "prepare_dataset",
+    "recognise_datasets",
+    "register_dataset",
+    "write_fake_dataset",
 ]
 
-MODULES: dict[str, ModuleType] = {
-    module.INFO.name: module
-    for module in (
-        simulated,
-        digits69,
-        miyawaki_vbcca,
-        ncc_s2,
-        haxby_slice,
-        nsd,
-        god,
-        bold5000,
-        hcp,
-        own,
-        bids,
-    )
+ENTRY_POINTS = "calcarine.datasets"
+"""The entry-point group under which other packages register readers."""
+
+READERS: dict[str, DatasetReader] = {}
+"""Readers by the name of their data set, as far as they are loaded; see `find_reader`."""
+
+# Imported when first used: a reader may need libraries that the others do not.
+_BUILT_IN = {
+    "simulated": "calcarine.simulation.subject",
+    "digits69": "calcarine.datasets.small:digits69",
+    "miyawaki_vbcca": "calcarine.datasets.small:miyawaki_vbcca",
+    "ncc_s2": "calcarine.datasets.small:ncc_s2",
+    "haxby_slice": "calcarine.datasets.small:haxby_slice",
+    "nsd": "calcarine.datasets.nsd",
+    "god": "calcarine.datasets.god",
+    "bold5000": "calcarine.datasets.bold5000",
+    "hcp": "calcarine.datasets.hcp",
+    "own": "calcarine.datasets.own",
+    "bids": "calcarine.datasets.bids",
 }
-"""The module of each data set; see `calcarine.brain.info`."""
 
 
-def available() -> tuple[DatasetInfo, ...]:
-    """All data sets, simulated ones first."""
-    return tuple(module.INFO for module in MODULES.values())
+def register_dataset(reader: DatasetReader) -> None:
+    """Make a data set available by its name, in Python and on the command line.
 
+    To make it available without calling this function, name the reader in your package's
+    ``pyproject.toml``::
 
-def info(name: str) -> DatasetInfo:
-    """Tell what is known about a data set.
+        [project.entry-points."calcarine.datasets"]
+        mylab = "mylab_data.reader"
+
+    Parameters
+    ----------
+    reader : DatasetReader
+        A module, a class or an object with ``INFO`` and ``load``. Registering the same reader
+        again changes nothing.
 
     Raises
     ------
-    CalcarineError
-        If there is none of that name, listing those there are.
+    SettingError
+        If the reader lacks something, or another data set has its name.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import calcarine.datasets as datasets
+    >>> about = datasets.dataset_info("simulated")
+    >>> from dataclasses import replace
+    >>> lab = SimpleNamespace(
+    ...     INFO=replace(about, name="mylab"),
+    ...     load=lambda data, subject: datasets.load_dataset("simulated"),
+    ... )
+    >>> datasets.register_dataset(lab)
+    >>> datasets.dataset_info("mylab").name
+    'mylab'
     """
-    if name not in MODULES:
-        raise CalcarineError(f"There is no data set {name}; there are {', '.join(MODULES)}.")
-    found: DatasetInfo = MODULES[name].INFO
-    return found
+    name = _check_reader(reader)
+    taken = name in _BUILT_IN and READERS.get(name) is not reader
+    if taken or READERS.get(name, reader) is not reader:
+        raise SettingError(
+            f"There is already a data set {name}; give the INFO of the new reader another name."
+        )
+    READERS[name] = reader
 
 
-def load(
+def _check_reader(reader: Any) -> str:
+    """Return the name of a reader's data set; raise if the reader is incomplete."""
+    about = getattr(reader, "INFO", None)
+    if not isinstance(about, DatasetInfo):
+        raise SettingError(
+            f"The reader {_describe(reader)} has no INFO of type "
+            "calcarine.brain.DatasetInfo; see calcarine.brain.DatasetReader."
+        )
+    for function in ("load", *OPTIONAL_FUNCTIONS):
+        value = getattr(reader, function, None)
+        if not callable(value) and (function == "load" or value is not None):
+            raise SettingError(
+                f"The reader of data set {about.name} needs {function} to be a function; see "
+                "calcarine.brain.DatasetReader."
+            )
+    return about.name
+
+
+def _describe(reader: object) -> str:
+    return str(getattr(reader, "__name__", None) or type(reader).__name__)
+
+
+def find_reader(name: str) -> DatasetReader:
+    """Return the reader of a data set.
+
+    Parameters
+    ----------
+    name : str
+        A name that `list_datasets` lists.
+
+    Raises
+    ------
+    SettingError
+        If there is no such data set; the message lists those there are.
+    """
+    if name not in READERS and name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        loaded: Any = import_module(module)
+        READERS[name] = getattr(loaded, attribute) if attribute else loaded
+    if name not in READERS:
+        _register_entry_points()
+    if name not in READERS:
+        known = list(dict.fromkeys([*_BUILT_IN, *READERS]))
+        raise SettingError(
+            f"There is no data set {name}; there are {', '.join(known)}."
+            + did_you_mean(name, known)
+        )
+    return READERS[name]
+
+
+def _register_entry_points() -> None:
+    """Register the readers of other packages; warn about those that cannot be used."""
+    for name, reader in load_entry_points(ENTRY_POINTS).items():
+        if any(known is reader for known in READERS.values()) or name in _refused:
+            continue
+        try:
+            register_dataset(reader)
+        except SettingError as error:
+            _refused.add(name)
+            warnings.warn(
+                f"The entry point {name!r} of {ENTRY_POINTS} is not used: {error}",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+_refused: set[str] = set()
+
+
+def list_datasets() -> tuple[DatasetInfo, ...]:
+    """Return what is known about every data set: simulated ones first, registered ones last."""
+    _register_entry_points()
+    names = dict.fromkeys([*_BUILT_IN, *READERS])
+    return tuple(find_reader(name).INFO for name in names)
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """Return what is known about a data set before it is loaded.
+
+    Parameters
+    ----------
+    name : str
+        A name that `list_datasets` lists.
+
+    Raises
+    ------
+    SettingError
+        If there is no such data set; the message lists those there are.
+    """
+    return find_reader(name).INFO
+
+
+def load_dataset(
     name: str,
     data: str | Path | None = None,
     subject: str | None = None,
@@ -88,14 +198,14 @@ def load(
 
     Parameters
     ----------
-    name
-        One of `available`.
-    data
-        Folder with its files, or the folder above; simulated data needs none.
-    subject
-        The first if left out.
-    options
-        See the loader of the data set.
+    name : str
+        A name that `list_datasets` lists.
+    data : str or Path, optional
+        Folder with the files, or the folder above it. Simulated data needs none.
+    subject : str, optional
+        By default the first subject.
+    **options
+        Options of the data set; its ``load`` function describes them.
 
     Returns
     -------
@@ -103,14 +213,24 @@ def load(
 
     Raises
     ------
-    CalcarineError
-        If the name, the subject, an option or a file is wrong.
+    SettingError
+        If the name, the subject or an option is wrong.
+    MissingFileError
+        If a file is missing.
+    DamagedFileError
+        If a file is damaged.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import load_dataset
+    >>> load_dataset("simulated", n_train=20, n_test=4).n_trials
+    32
     """
-    found: BrainDataset = _call(name, "load", options, data=data, subject=subject)
-    return found
+    loaded: BrainDataset = _call(name, "load", options, data=data, subject=subject)
+    return loaded
 
 
-def prepare(
+def prepare_dataset(
     name: str,
     data: str | Path,
     subject: str | None = None,
@@ -119,99 +239,121 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Any:
-    """Mask, scale and store a subject's responses, so that `load` is quick.
+    """Mask, scale and store the responses of a subject, so that `load_dataset` is fast.
 
     Parameters
     ----------
     name, data, subject
-        See `load`.
-    folder
-        Where the prepared subject goes; ``prepared`` in the data folder if
-        left out, which is where `load` looks.
+        See `load_dataset`.
+    folder : str or Path, optional
+        Where the prepared subject is stored; by default ``prepared`` in the data folder, where
+        `load_dataset` looks for it.
     workers, progress
         See `calcarine.datasets.prepare.engine.prepare`.
-    options
-        See the loader of the data set.
+    **options
+        Options of the data set; its ``load`` function describes them.
 
     Returns
     -------
     PreparedSubject
-        Or, of a data set that prepares in a way of its own (``hcp``), an
-        object with ``path`` and ``summary``.
+        For a data set that prepares in its own way (``hcp``), an object with ``path`` and
+        ``summary``.
 
     Raises
     ------
     CalcarineError
-        If there is nothing to prepare in this data set, or a file is wrong.
+        If this data set needs no preparation, or a file is wrong.
     """
-    if callable(getattr(MODULES.get(name), "prepare", None)):
+    if callable(getattr(find_reader(name), "prepare", None)):
         given = {"data": data, "subject": subject, "folder": folder}
         return _call(name, "prepare", options, **given, workers=workers, progress=progress)
+    from calcarine.datasets.prepare.engine import prepare
+
     recording = _call(name, "recording", options, data=data, subject=subject)
     place = Path(data)
     root = place if place.is_dir() else place.parent
-    return run_preparation(recording, folder or root / "prepared", workers, progress)
+    return prepare(recording, folder or root / "prepared", workers, progress)
 
 
-def fake(
+def write_fake_dataset(
     name: str, folder: str | Path, *, full_size: bool = False, seed: int = 0, **options: Any
 ) -> None:
-    """Write files in a data set's official layout with simulated content.
+    """Write files in the official layout of a data set, with simulated content.
 
     Parameters
     ----------
-    name
+    name : str
         A measured data set.
-    folder
-        Made when missing; must be empty, so that no measured file is harmed.
-    full_size
-        True sizes for a rehearsal, not small ones for a test.
-    seed
-        Of the content.
-    options
-        See the function ``fake`` of the data set.
+    folder : str or Path
+        A new or empty folder, so that no measured file is overwritten.
+    full_size : bool
+        Write files of the true sizes, for a rehearsal, instead of small ones.
+    seed : int
+        Seed of the content.
+    **options
+        Options of the data set; its ``fake`` function describes them.
 
     Raises
     ------
-    CalcarineError
-        If the folder holds something or the data set is simulated anyway.
+    SettingError
+        If the folder is not empty, or the data set is simulated anyway.
     """
     root = Path(folder)
     _check_options(name, "fake", options)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise CalcarineError(f"{root} is not empty; give a new folder for simulated files.")
+        raise SettingError(f"{root} is not empty; give a new folder for simulated files.")
     root.mkdir(parents=True, exist_ok=True)
     (root / "SIMULATED.txt").write_text(
-        f"These files have the layout of {info(name).title}.\nTheir content was made by a "
+        f"These files have the layout of {dataset_info(name).title}.\nTheir content was made by a "
         "program: nothing in them was measured.\n"
     )
     _call(name, "fake", options, folder=root, full_size=full_size, seed=seed)
 
 
-def check(name: str, data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Say what of a data set is in a folder and whether it is as it should be.
+def check_dataset(name: str, data: str | Path, subject: str | None = None) -> list[CheckResult]:
+    """Check which files of a data set are in a folder and whether they are complete.
+
+    Parameters
+    ----------
+    name, data, subject
+        See `load_dataset`.
+
+    Returns
+    -------
+    list of CheckResult
 
     Raises
     ------
-    CalcarineError
-        If there is no data set of that name or nothing to check in it.
+    SettingError
+        If there is no such data set, or it has no files to check.
     """
     _check_options(name, "check", {})
     try:
-        found: list[CheckResult] = _call(name, "check", {}, data=data, subject=subject)
+        results: list[CheckResult] = _call(name, "check", {}, data=data, subject=subject)
     except CalcarineError as error:
         return [CheckResult("files", "missing", "nothing that can be checked", advice=str(error))]
-    return found
+    return results
 
 
-def recognise(folder: str | Path) -> tuple[str, ...]:
-    """Names of the data sets whose first file, or the folder of it, is in a folder."""
+def recognise_datasets(folder: str | Path) -> tuple[str, ...]:
+    """Return the names of the data sets whose files a folder holds.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder, or the folder above it.
+
+    Raises
+    ------
+    MissingFileError
+        If the folder does not exist.
+    """
     root = Path(folder)
     if not root.exists():
-        raise CalcarineError(f"{root} does not exist; give the folder of a data set.")
+        raise MissingFileError(f"{root} does not exist; give the folder of a data set.")
     return tuple(
         about.name
-        for about in available()
+        for about in list_datasets()
         if about.files
         and any(
             any(place.glob(pattern))
@@ -221,38 +363,57 @@ def recognise(folder: str | Path) -> tuple[str, ...]:
     )
 
 
-def assets(name: str, subjects: Sequence[str] | None = None, **options: Any) -> list[Asset]:
-    """Files that a download of some subjects needs."""
-    found: list[Asset] = _call(name, "assets", options, subjects=subjects)
-    return found
+def list_assets(name: str, subjects: Sequence[str] | None = None, **options: Any) -> list[Asset]:
+    """Return the files to download for some subjects of a data set.
+
+    Parameters
+    ----------
+    name : str
+        A measured data set.
+    subjects : sequence of str, optional
+        By default the first subject.
+    **options
+        Options of the data set; its ``assets`` function describes them.
+    """
+    listed: list[Asset] = _call(name, "assets", options, subjects=subjects)
+    return listed
 
 
 def _call(name: str, function: str, options: dict[str, Any], **arguments: Any) -> Any:
     _check_options(name, function, options)
     try:
-        return getattr(MODULES[name], function)(**arguments, **options)
+        return getattr(find_reader(name), function)(**arguments, **options)
     except CalcarineError:
         raise
     except (TypeError, ValueError) as error:
-        raise CalcarineError(f"An option of data set {name} is wrong: {error}.") from error
+        raise SettingError(f"An option of data set {name} is wrong: {error}.") from error
+
+
+_NO_OPTIONS = {
+    "load": ("data", "subject"),
+    "assets": ("subjects",),
+    "fake": ("folder", "full_size", "seed"),
+    "check": ("data", "subject"),
+    "recording": ("data", "subject"),
+    "prepare": ("data", "subject", "folder", "workers", "progress"),
+}
+"""Arguments of the functions of a reader that are not options."""
 
 
 def _check_options(name: str, function: str, options: dict[str, Any]) -> None:
-    about = info(name)
-    called = getattr(MODULES[name], function, None)
+    about = dataset_info(name)
+    called = getattr(find_reader(name), function, None)
     if called is None:
         why = "it is simulated" if about.simulated else "its files are small and read as they are"
         what = {"recording": "prepare", "assets": "download"}.get(function, function)
-        raise CalcarineError(f"Data set {name} has nothing to {what}: {why}.")
+        raise SettingError(f"Data set {name} has nothing to {what}: {why}.")
     parameters = inspect.signature(called).parameters
-    fixed = (
-        ("data", "subject", "subjects", "folder", "full_size", "seed", "workers", "progress")
-        if (function != "load")
-        else ("data", "subject")
-    )
-    known = [key for key in parameters if key not in fixed]
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return
+    known = [key for key in parameters if key not in _NO_OPTIONS[function]]
     for key in options:
         if key not in known:
-            raise CalcarineError(
+            raise SettingError(
                 f"Data set {name} has no option {key}; it has {', '.join(known) or 'none'}."
+                + did_you_mean(key, known)
             )

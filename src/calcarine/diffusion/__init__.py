@@ -12,9 +12,9 @@ from calcarine.diffusion.conditional import (
     freeze_except,
     trainable_parts,
 )
+from calcarine.diffusion.generators import load_model
 from calcarine.diffusion.latent_diffusion import LatentDiffusion
 from calcarine.diffusion.noise import gaussian_noise
-from calcarine.diffusion.sources import load_model
 
 __all__ = [
     "Autoencoder",

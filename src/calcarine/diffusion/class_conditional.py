@@ -23,8 +23,8 @@ from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.loading import (
     digest_as,
     load_network,
+    loading_errors,
     target_device,
-    told_in_a_sentence,
 )
 from calcarine.diffusion.model_folder import digest_folder
 from calcarine.diffusion.schedulers import load_ddim
@@ -188,7 +188,7 @@ def _load_parts(
     from diffusers import UNet2DConditionModel, VQModel
 
     scheduler, notes = load_ddim(place / "scheduler" / "scheduler_config.json")
-    with told_in_a_sentence(place / CLASSES):
+    with loading_errors(place / CLASSES):
         classes = load_safetensors(place / CLASSES)["weight"].float().numpy()
     parts = (
         load_network(VQModel, place / "vae", torch.float32),

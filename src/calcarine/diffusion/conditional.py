@@ -19,10 +19,10 @@ from calcarine.diffusion.autoencoder import (
     tell,
 )
 from calcarine.diffusion.conditioning import (
-    Conditions,
+    DenoisingConditions,
     add_time_condition,
     freeze_except,
-    make_conditions,
+    make_denoising_conditions,
     time_embed_dim,
     trainable_parts,
 )
@@ -268,7 +268,7 @@ class ConditionalDiffusion:
         guided = guidance != 1
         if guided and empty is None:
             empty = self._default_empty()
-        told = make_conditions(
+        told = make_denoising_conditions(
             self.unet, context, empty, time_condition, empty_time_condition, guided=guided
         )
         parts = []
@@ -308,12 +308,12 @@ class ConditionalDiffusion:
         x: torch.Tensor,
         stepper: Any,
         times: torch.Tensor,
-        conditions: Conditions,
+        conditions: DenoisingConditions,
         rows: slice,
         guidance: float,
         after_step: Callable[[torch.Tensor], None] | None,
     ) -> torch.Tensor:
-        told = conditions.of_batch(rows, self.device, self.dtype)
+        told = conditions.for_batch(rows, self.device, self.dtype)
         for t in times:
             entering = torch.cat([x, x]) if conditions.guided else x
             entering = stepper.scale_model_input(entering, t)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from calcarine.errors import CalcarineError
 
 __all__ = [
-    "Conditions",
+    "DenoisingConditions",
     "add_time_condition",
     "freeze_except",
-    "make_conditions",
+    "make_denoising_conditions",
     "time_embed_dim",
     "trainable_parts",
 ]
@@ -25,7 +25,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Conditions:
+class DenoisingConditions:
     """Contexts and time conditions of n pictures, and their counterparts without condition.
 
     Attributes
@@ -48,7 +48,7 @@ class Conditions:
         """Whether the U-Net is also asked without condition."""
         return self.empty is not None
 
-    def of_batch(
+    def for_batch(
         self, rows: slice, device: torch.device, dtype: torch.dtype
     ) -> dict[str, torch.Tensor]:
         """Keyword arguments of the U-Net for some pictures; those without condition come first."""
@@ -66,7 +66,7 @@ class Conditions:
         return found
 
 
-def make_conditions(
+def make_denoising_conditions(
     unet: Any,
     context: Array,
     empty: Array | None,
@@ -74,7 +74,7 @@ def make_conditions(
     empty_time: Array | None,
     *,
     guided: bool,
-) -> Conditions:
+) -> DenoisingConditions:
     """Conditions of a U-Net, checked.
 
     Parameters
@@ -115,7 +115,7 @@ def make_conditions(
         if empty.shape[1] != context.shape[1]:
             empty = np.repeat(empty, context.shape[1], axis=1)
     times = _time(unet, len(context), time, empty_time)
-    return Conditions(context, empty if guided else None, *times)
+    return DenoisingConditions(context, empty if guided else None, *times)
 
 
 def _time(

@@ -64,7 +64,7 @@ def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[tuple[Any, ..
 
     check_tokenizer(place / "tokenizer")
     scheduler, notes = load_ddim(place / "scheduler" / "scheduler_config.json")
-    with told_in_a_sentence(place):
+    with loading_errors(place):
         words = CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True)
     parts = (
         vae or load_autoencoder(place / "vae", dtype),
@@ -96,7 +96,7 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     CalcarineError
         If weights are missing, unknown or of another shape, or the folder cannot be read.
     """
-    with told_in_a_sentence(folder):
+    with loading_errors(folder):
         network, info = kind.from_pretrained(
             folder,
             torch_dtype=dtype,
@@ -115,7 +115,7 @@ def load_autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     """The autoencoder of diffusers that the ``config.json`` of a folder names."""
     import diffusers
 
-    with told_in_a_sentence(folder):
+    with loading_errors(folder):
         about = read_json(folder / "config.json")
         name = about.get("_class_name", AUTOENCODERS[0])
     if name not in AUTOENCODERS:
@@ -131,7 +131,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with told_in_a_sentence(folder):
+    with loading_errors(folder):
         loaded: Any = CLIPTextModel.from_pretrained(
             folder,
             dtype=dtype,
@@ -147,7 +147,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
 
 
 @contextmanager
-def told_in_a_sentence(place: Path) -> Iterator[None]:
+def loading_errors(place: Path) -> Iterator[None]:
     """Whatever goes wrong while a model is loaded becomes one sentence."""
     try:
         yield

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.errors import CalcarineError
 
-__all__ = ["STAGES", "Trajectory", "block_names", "follow", "stage_steps"]
+__all__ = ["STAGES", "Trajectory", "block_names", "record_trajectory", "stage_steps"]
 
 STAGES = ("early", "middle", "late")
 """Thirds of the denoising, each stood for by the step in its middle."""
@@ -62,7 +62,7 @@ def stage_steps(n_steps: int) -> dict[str, int]:
     return {name: int((i + 0.5) * n_steps / 3) for i, name in enumerate(STAGES)}
 
 
-def follow(
+def record_trajectory(
     model: ConditionalDiffusion,
     context: NDArray[np.float32],
     keys: Sequence[tuple[str, int]],
@@ -105,7 +105,7 @@ def follow(
     Source: Takagi & Nishimoto (2023), section 3.4 (iii) and (iv).
     """
     modules = {name: _module(model, name) for name in blocks}
-    watch = _Watch(model.count_steps(steps, strength), latents_at, blocks_at, len(context))
+    watch = _Recorder(model.count_steps(steps, strength), latents_at, blocks_at, len(context))
     with watch.listening(modules):
         final = model.generate(
             context,
@@ -130,7 +130,7 @@ def _module(model: ConditionalDiffusion, name: str) -> torch.nn.Module:
         raise CalcarineError(f"The U-Net has no block {name}; it has {known}.") from error
 
 
-class _Watch:
+class _Recorder:
     """Fills arrays of all stimuli, batch by batch and step by step."""
 
     def __init__(

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from calcarine.download.progress import human
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError
 
 __all__ = ["MOST_MEMBERS", "extract", "is_inside"]
 
@@ -144,7 +144,7 @@ def _set_aside(place: Path) -> Iterator[Path]:
 
 def _damaged(archive: Path, error: Exception) -> CalcarineError:
     why = " ".join(str(error).split()) or type(error).__name__
-    return CalcarineError(
+    return DamagedFileError(
         f"{archive} is damaged or no zip or tar archive ({why[:200]}); delete it and download it "
         "again."
     )
@@ -167,7 +167,7 @@ def _members(archive: Path, source: zipfile.ZipFile | tarfile.TarFile, room: int
     found: dict[str, _Member] = {}
     for member in listed:
         if len(found) >= MOST_MEMBERS:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{archive} holds more than {MOST_MEMBERS} files, which no data set here has; it "
                 "was not unpacked."
             )
@@ -183,7 +183,7 @@ def _members(archive: Path, source: zipfile.ZipFile | tarfile.TarFile, room: int
 
 def _refusal(archive: Path, name: str, why: str) -> CalcarineError:
     shown = name if name.isprintable() else repr(name)
-    return CalcarineError(
+    return DamagedFileError(
         f"Member {shown[:200]} of {archive} {why}; nothing of the archive was unpacked."
     )
 
@@ -294,7 +294,7 @@ def _wanted(archive: Path, found: Sequence[_Member], names: Sequence[str]) -> li
     for name in wanted:
         if not any(_stands_for(name, member) for member in found):
             some = ", ".join(m.place for m in found[:5]) or "nothing"
-            raise CalcarineError(f"{archive} has no member {name}; it holds {some}.")
+            raise DamagedFileError(f"{archive} has no member {name}; it holds {some}.")
     return [member for member in found if any(_stands_for(name, member) for name in wanted)]
 
 

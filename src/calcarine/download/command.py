@@ -13,7 +13,7 @@ from calcarine.download.download_record import RECORD_NAME, DownloadRecord
 from calcarine.download.parallel import fetch_all
 from calcarine.download.plan import PlannedFile, ask_sizes, find_damaged, survey
 from calcarine.download.progress import Lines, human, progress_for
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.files.locks import folder_lock
 
 __all__ = ["download_dataset", "how_to_get"]
@@ -176,7 +176,7 @@ def _consent(info: DatasetInfo, record: DownloadRecord, accept_terms: bool) -> s
     if accept_terms:
         return "--accept-terms"
     if not is_terminal():
-        raise CalcarineError(
+        raise SettingError(
             f"The terms of {info.name} must be accepted before anything is downloaded: read them "
             "and give the same command with --accept-terms."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.brain.assets import Terms
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files import read_json, write_text
 
 __all__ = ["RECORD_NAME", "DownloadRecord"]
@@ -61,12 +61,12 @@ class DownloadRecord:
         except (ValueError, KeyError, TypeError, AttributeError):
             right, dataset = False, ""
         if not right:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{self.path} is damaged; delete it, and files that are there are told by their "
                 "size."
             )
         if dataset != self.dataset:
-            raise CalcarineError(
+            raise SettingError(
                 f"{self.path.parent} holds downloads of data set {dataset}; give another folder "
                 f"for {self.dataset} with --to."
             )

@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from calcarine.brain.assets import Asset
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 
 __all__ = [
     "NETWORK_ERRORS",
@@ -136,7 +136,7 @@ def ask(
         try:
             response = session.request(method, here, headers=headers, **options)  # type: ignore[arg-type]
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-            raise CalcarineError(f"{here} is no address that can be asked.") from error
+            raise SettingError(f"{here} is no address that can be asked.") from error
         with response:
             target = session.get_redirect_target(response)
             if not target:

@@ -26,8 +26,8 @@ from calcarine.encoding.models import (
     TrainOn,
     UniqueVariance,
     column_correlations,
+    column_r2,
     encode,
-    explained,
     unique_variance,
 )
 from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
@@ -35,10 +35,10 @@ from calcarine.encoding.significance import correlation_p, discoveries, permutat
 from calcarine.errors import CalcarineError
 from calcarine.features.components import principal_components
 
-__all__ = ["QUESTIONS", "Analysis", "AnalysisPlan", "analyse"]
+__all__ = ["ANALYSES", "Analysis", "AnalysisPlan", "analyse"]
 
-QUESTIONS = ("latents", "noise", "stages", "blocks")
-Question = Literal["latents", "noise", "stages", "blocks"]
+ANALYSES = ("latents", "noise", "stages", "blocks")
+AnalysisName = Literal["latents", "noise", "stages", "blocks"]
 
 
 @dataclass(frozen=True)
@@ -47,56 +47,60 @@ class AnalysisPlan:
 
     Attributes
     ----------
-    ask
-        Some of `QUESTIONS`.
+    analyses
+        Some of `ANALYSES`.
     strengths
         Noise levels of "noise".
     strength
         Noise level of the other questions.
     blocks
         Of the U-Net, see `calcarine.diffusion.trajectory.block_names`.
-    also
+    extra_feature_spaces
         Further feature spaces that are fitted alone.
     n_components
         Wider spaces are reduced to so many principal components of the
         training stimuli.
     """
 
-    ask: tuple[str, ...] = QUESTIONS
+    analyses: tuple[str, ...] = ANALYSES
     strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
     strength: float = 0.8
     blocks: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
+    extra_feature_spaces: tuple[str, ...] = ()
     n_components: int = 6400
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.ask if name not in QUESTIONS]
-        if unknown or not self.ask:
+        unknown = [name for name in self.analyses if name not in ANALYSES]
+        if unknown or not self.analyses:
             raise CalcarineError(
                 f"There is no encoding question {unknown[0] if unknown else 'in an empty list'}; "
-                f"ask some of {', '.join(QUESTIONS)}."
+                f"ask some of {', '.join(ANALYSES)}."
             )
-        if "blocks" in self.ask and not self.blocks:
+        if "blocks" in self.analyses and not self.blocks:
             raise CalcarineError("The question of blocks needs names of blocks of the U-Net.")
 
     def alone(self) -> dict[str, list[str]]:
         """Feature spaces that are fitted alone, by the question that compares them."""
-        last = f"zc@{self.strength:g}"
+        last = f"z_c@{self.strength:g}"
         asked = {"latents": ["z", "c", last]}
         for stage in STAGES:
             asked[f"blocks, {stage}"] = [
                 f"unet:{block}@{self.strength:g}:{stage}" for block in self.blocks
             ]
-        asked = {name: spaces for name, spaces in asked.items() if name.split(",")[0] in self.ask}
-        return asked | ({"also": list(self.also)} if self.also else {})
+        asked = {
+            name: spaces for name, spaces in asked.items() if name.split(",")[0] in self.analyses
+        }
+        return asked | (
+            {"also": list(self.extra_feature_spaces)} if self.extra_feature_spaces else {}
+        )
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
         """Pairs of feature spaces that are fitted together, by question."""
         asked = {
-            "noise": [("z", f"zc@{strength:g}") for strength in self.strengths],
-            "stages": [("z", f"zc@{self.strength:g}:{stage}") for stage in STAGES],
+            "noise": [("z", f"z_c@{strength:g}") for strength in self.strengths],
+            "stages": [("z", f"z_c@{self.strength:g}:{stage}") for stage in STAGES],
         }
-        return {name: spaces for name, spaces in asked.items() if name in self.ask}
+        return {name: spaces for name, spaces in asked.items() if name in self.analyses}
 
     def spaces(self) -> list[str]:
         """Every feature space that is needed."""
@@ -139,7 +143,7 @@ def analyse(
     dataset: BrainDataset,
     splits: Sequence[Split],
     features: Mapping[str, Any],
-    questions: AnalysisPlan,
+    plan: AnalysisPlan,
     *,
     roi: str = "all",
     train: TrainOn = "means",
@@ -163,10 +167,10 @@ def analyse(
     features
         By name, arrays of shape (n, ...) with a row for each of
         ``dataset.stimuli.ids``; see `calcarine.features.extract_spaces`.
-    questions
-        What to ask.
+    plan
+        Which analyses, and of which feature spaces.
     train
-        Of `MeanResponses.of`.
+        Of `MeanResponses.from_dataset`.
     ceiling
         Noise ceilings of averaged test responses in percent, for the whole
         data set's voxels; None where they are not known.
@@ -199,9 +203,7 @@ def analyse(
     columns = np.flatnonzero(dataset.roi_mask(roi))
     rois = {name: mask[columns] for name, mask in dataset.rois.items() if mask[columns].any()}
     rois = {"all": np.ones(len(columns), dtype=np.bool_), **rois}
-    folds = [
-        _Fold(dataset, split, roi, features, questions, n_folds, alphas, train) for split in splits
-    ]
+    folds = [_Fold(dataset, split, roi, features, plan, n_folds, alphas, train) for split in splits]
     truth = _joined(folds)
     n_test = len(truth.test)
     voxels = dataset.voxels.iloc[columns].reset_index(drop=True)
@@ -216,7 +218,7 @@ def analyse(
         "significant": {},
         "at_edge": {},
     }
-    for question, spaces in questions.alone().items():
+    for question, spaces in plan.alone().items():
         scores = {}
         for space in spaces:
             tell(f"{question}: {space}")
@@ -247,7 +249,7 @@ def analyse(
             best = winners(scores, called)
             new[f"winner:{question.removeprefix('blocks, ')}"] = best
             tables["winners"].append(_shares(best, spaces, rois).assign(question=question))
-    for question, pairs in questions.pairs().items():
+    for question, pairs in plan.pairs().items():
         for pair in pairs:
             tell(f"{question}: {' and '.join(pair)}")
             found = _pooled_unique(folds, truth, pair)
@@ -269,16 +271,16 @@ class _Fold:
         split: Split,
         roi: str,
         features: Mapping[str, Any],
-        questions: AnalysisPlan,
+        plan: AnalysisPlan,
         n_folds: int,
         alphas: NDArray[np.float64] | None,
         train: TrainOn,
     ) -> None:
-        self.responses = MeanResponses.of(dataset, split, roi, train)
+        self.responses = MeanResponses.from_dataset(dataset, split, roi, train)
         self.center = self.responses.center.astype(np.float32)
         self._ids = dataset.stimuli.ids
         self._train = np.isin(self._ids, split.train)
-        self._features, self._components = features, questions.n_components
+        self._features, self._components = features, plan.n_components
         self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
         self._scores: dict[str, EncodingScores] = {}
         self._reduced: dict[str, NDArray[np.float32]] = {}
@@ -345,7 +347,7 @@ def _pooled_scores(folds: Sequence[_Fold], truth: MeanResponses, space: str) -> 
     guess = _pooled(folds, [one.predicted for one in found])
     return EncodingScores(
         r=column_correlations(guess, truth.test),
-        r2=explained(guess, truth.test),
+        r2=column_r2(guess, truth.test),
         cv_r2=np.mean([one.cv_r2 for one in found], axis=0),
         alpha=np.median([one.alpha for one in found], axis=0),
         predicted=guess,
@@ -362,8 +364,8 @@ def _pooled_unique(
     without = {
         name: _pooled(folds, [one.predicted_without[name] for one in found]) for name in pair
     }
-    r2 = explained(guess, truth.test)
-    unique = {name: r2 - explained(part, truth.test) for name, part in without.items()}
+    r2 = column_r2(guess, truth.test)
+    unique = {name: r2 - column_r2(part, truth.test) for name, part in without.items()}
     return UniqueVariance(r2, unique, guess, without)
 
 

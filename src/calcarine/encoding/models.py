@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import group_means
+from calcarine.brain.responses import group_means
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, ridge_cv
 
@@ -20,8 +20,8 @@ __all__ = [
     "MeanResponses",
     "UniqueVariance",
     "column_correlations",
+    "column_r2",
     "encode",
-    "explained",
     "unique_variance",
 ]
 
@@ -50,7 +50,7 @@ class MeanResponses:
     weights: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(
+    def from_dataset(
         cls,
         dataset: BrainDataset,
         split: str | Split | None = None,
@@ -232,7 +232,7 @@ def encode(
         parts.append(
             (
                 column_correlations(guess, truth),
-                explained(guess, truth),
+                column_r2(guess, truth),
                 fit.cv_scores,
                 fit.alpha,
                 guess,
@@ -334,8 +334,8 @@ def unique_variance(
             )
             without[name] = found.predicted
     predicted = together(list(spaces))
-    r2 = explained(predicted, responses.test)
-    unique = {name: r2 - explained(guess, responses.test) for name, guess in without.items()}
+    r2 = column_r2(predicted, responses.test)
+    unique = {name: r2 - column_r2(guess, responses.test) for name, guess in without.items()}
     return UniqueVariance(r2, unique, predicted, without)
 
 
@@ -354,7 +354,7 @@ def column_correlations(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]
     return np.asarray(np.divide(both, length, out=np.full_like(both, np.nan), where=length > 0))
 
 
-def explained(guess: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+def column_r2(guess: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """Share of the variance of each column of truth that guess explains, about its mean."""
     total = ((truth - truth.mean(0, dtype=np.float64)) ** 2).sum(0)
     error = ((truth - guess.astype(np.float64)) ** 2).sum(0)

@@ -1,14 +1,13 @@
-"""The folder of one run: what is where, what is done, what must be done again."""
+"""The folder of one run: its settings, its files and the state of its stages."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +18,7 @@ import yaml
 from calcarine import __version__
 from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.written_files import WrittenFiles
+from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.files import (
     explain_full_disk,
     is_partial_file,
@@ -29,31 +28,17 @@ from calcarine.files import (
 )
 from calcarine.files.locks import LOCK_NAME, folder_lock
 
-_OUTPUTS = {
-    "features": (),
-    "encode": ("encoding", "encoding.html"),
-    "fit": ("decoder",),
-    # Trainings lie in folders named by what they are; a changed setting loses none.
-    "pretrain": (),
-    "guide": (),
-    "adapt": (),
-    "reconstruct": ("reconstructions",),
-    "evaluate": ("metrics", "bottleneck/curve.json"),
-    "audit": ("audit.html", "audit.json"),
-    "report": ("figures", "report.html"),
-}
-# Goes with it even where it is left out from now on; the report would show what old scores gave.
-_WITH = {"evaluate": ("audit",)}
+__all__ = ["RunDirectory", "environment", "opened_run", "readable"]
 
 
 class RunDirectory:
-    """One output folder.
+    """The output folder of a run.
 
     Parameters
     ----------
     path : Path
     experiment : Experiment, optional
-        When given, the folder is made or taken up; when not, its own configuration is read.
+        Settings of a run that is new or resumed; by default those in the folder are read.
 
     Raises
     ------
@@ -75,13 +60,13 @@ class RunDirectory:
 
     @contextmanager
     def locked(self, writes: bool = True) -> Iterator[None]:
-        """Work here alone; what killed commands left half-written is removed.
+        """Work in the folder alone; half-written files of killed commands are removed.
 
         Parameters
         ----------
         writes : bool
-            False where nothing is written into the folder: one that cannot be written to is
-            then read without a lock.
+            False where nothing is written into the folder; a read-only folder is then read
+            without a lock.
 
         Raises
         ------
@@ -109,27 +94,43 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics"
 
-    def begin(self, stage: str, key: str) -> bool:
-        """Whether ``stage`` still has work to do; what a changed setting made stale is removed."""
+    def begin(self, stage: str, key: str, stale: Mapping[str, Sequence[str]] | None = None) -> bool:
+        """Begin or resume a stage.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the stage.
+        key : str
+            What the stage depends on; see :mod:`calcarine.experiment.keys`.
+        stale : mapping of str to sequence of str, optional
+            Stages, and the files and folders of each, that are removed when the key has changed.
+
+        Returns
+        -------
+        bool
+            Whether the stage has work to do.
+        """
         state = self._state(stage)
         if state.get("key") == key:
             return not state.get("done", False)
-        for stale in (stage, *_WITH.get(stage, ())):
-            self._remove(stale)
+        for name, outputs in {stage: (), **(stale or {})}.items():
+            self._remove(name, outputs)
         marker = self._marker(stage)
         marker.parent.mkdir(exist_ok=True)
         write_text(marker, json.dumps({"key": key, "done": False}))
         return True
 
-    def _remove(self, stage: str) -> None:
+    def _remove(self, stage: str, outputs: Sequence[str]) -> None:
         """Forget a stage and delete what it wrote."""
         # The marker first: half-removed outputs must not look whole.
-        self._marker(stage).unlink(missing_ok=True)
+        marker = self._marker(stage)
+        marker.unlink(missing_ok=True)
         times = self.manifest().get("times", {})
         if times.pop(stage, None) is not None:
             self.update_manifest(times=times)
-        self._marker(stage).with_suffix(".made").unlink(missing_ok=True)
-        for name in _OUTPUTS[stage]:
+        marker.with_suffix(".made").unlink(missing_ok=True)
+        for name in outputs:
             target = self.path / name
             if target.is_dir():
                 shutil.rmtree(target)
@@ -137,27 +138,27 @@ class RunDirectory:
                 target.unlink()
 
     def made(self, stage: str) -> WrittenFiles:
-        """What ``stage`` has written so far."""
+        """Return the files that a stage has written so far."""
         return WrittenFiles(self.path, stage, self._state(stage).get("key"))
 
     def finish(self, stage: str, key: str) -> None:
-        """Mark ``stage`` as whole.
+        """Mark a stage as finished.
 
         Raises
         ------
         CalcarineError
-            If another command began the stage anew, or changed what it wrote.
+            If another command restarted the stage, or changed what it wrote.
         """
         if self._state(stage) != {"key": key, "done": False}:
             raise CalcarineError(
-                f"Another calcarine changed '{stage}' of {self.path} meanwhile; end it, then give "
-                "the same command again."
+                f"Another calcarine changed '{stage}' of {self.path} meanwhile; end it, then "
+                "repeat the command."
             )
         self.made(stage).finish()
         write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
 
     def require(self, stage: str, key: str) -> None:
-        """Raise one sentence unless ``stage`` is done under this key."""
+        """Raise a `CalcarineError` unless a stage is finished under this key."""
         if self._state(stage) != {"key": key, "done": True}:
             raise CalcarineError(
                 f"{self.path} has not finished '{stage}'; call "
@@ -168,27 +169,27 @@ class RunDirectory:
         return self.path / ".stages" / f"{stage}.json"
 
     def _state(self, stage: str) -> dict[str, Any]:
-        """What is known of a stage; what cannot be read counts as not done."""
+        """Read the state of a stage; one that cannot be read counts as not done."""
         return _read_dict(self._marker(stage))
 
     def manifest(self) -> dict[str, Any]:
-        """What is known of the run so far."""
+        """Read the manifest of the run so far."""
         return _read_dict(self.path / "manifest.json")
 
     def update_manifest(self, **entries: Any) -> None:
-        """Set entries; what they held before is replaced."""
+        """Set entries of the manifest, replacing old ones."""
         content = {**self.manifest(), **entries}
         write_text(self.path / "manifest.json", json.dumps(content, indent=2, default=str))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the time that a stage took to the manifest, interrupted or not."""
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             yield
         finally:
             times = self.manifest().get("times", {})
-            spent = times.get(stage, 0.0) + time.monotonic() - began
+            spent = times.get(stage, 0.0) + time.monotonic() - start
             self.update_manifest(times={**times, stage: round(spent, 2)})
 
 
@@ -196,14 +197,16 @@ class RunDirectory:
 def opened_run(
     path: Path, experiment: Experiment | None = None, writes: bool = True
 ) -> Iterator[RunDirectory]:
-    """Open a run's folder, and let nobody else work there meanwhile.
+    """Open a run's folder and lock it against other commands.
+
+    A new folder in which an error leaves no result is removed again.
 
     Parameters
     ----------
     path, experiment
-        As of :class:`RunDirectory`.
+        See :class:`RunDirectory`.
     writes : bool
-        As of :meth:`RunDirectory.locked`.
+        See :meth:`RunDirectory.locked`.
 
     Raises
     ------
@@ -212,19 +215,46 @@ def opened_run(
     """
     path = Path(path)
     _experiment_of(path, experiment)  # what is refused leaves no folder and no lock
-    with folder_lock(path, writes=writes) as taken, explain_full_disk(path):
-        if taken:
-            remove_partial_files(path)
-        yield RunDirectory(path, experiment)
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        with folder_lock(path, writes=writes) as taken, explain_full_disk(path):
+            if taken:
+                remove_partial_files(path)
+            try:
+                yield RunDirectory(path, experiment)
+            except CalcarineError:
+                if path in new:
+                    _clear_without_results(path)
+                raise
+    except CalcarineError:
+        for folder in new:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or gone
+                break
+        raise
+
+
+def _clear_without_results(path: Path) -> None:
+    """Empty the folder of a new run in which nothing was computed; its lock stays."""
+    own = ("experiment.yaml", "manifest.json")
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != LOCK_NAME]
+    names = [file.relative_to(path) for file in files]
+    if not all(str(name) in own or name.parts[0] == ".stages" for name in names):
+        return
+    for file in files:
+        file.unlink(missing_ok=True)
+    for folder in sorted((each for each in path.rglob("*") if each.is_dir()), reverse=True):
+        folder.rmdir()
 
 
 def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
-    """The experiment of a folder, which must be a run of it, or empty for a new one."""
+    """Return the experiment of a folder, which must be its run, or empty for a new one."""
     config = path / "experiment.yaml"
     if experiment is None:
         if not config.exists():
             raise CalcarineError(
-                f"{path} is no run: it has no experiment.yaml; make one with "
+                f"{path} is not a run: it has no experiment.yaml; make one with "
                 f"'calcarine run --preset takagi --out {path}'."
             )
         return _read(config)
@@ -234,7 +264,7 @@ def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
         _refuse_another(path, _read(config), experiment)
     elif not config.exists() and path.exists() and not _is_empty(path):
         raise CalcarineError(
-            f"{path} holds files that are no run of calcarine; give an empty folder."
+            f"{path} holds files of something else; give an empty or a new folder."
         )
     return experiment
 
@@ -257,7 +287,7 @@ def _read_dict(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def readable(file: Path, stage: str) -> Iterator[None]:
-    """Turn failures to read what ``stage`` wrote into one sentence."""
+    """Turn failures to read what a stage wrote into one sentence."""
     try:
         yield
     except CalcarineError:
@@ -276,7 +306,7 @@ def _read(file: Path) -> Experiment:
         return Experiment.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except Exception as error:  # yaml has errors of many kinds for tags and dates
         raise CalcarineError(
-            f"{file} is no experiment that this version can read; use a new output folder."
+            f"{file} is not an experiment that this version can read; use a new output folder."
         ) from error
 
 
@@ -293,14 +323,8 @@ def _refuse_another(path: Path, old: Experiment, new: Experiment) -> None:
             )
 
 
-def content_key(*parts: Any) -> str:
-    """Hash of anything that JSON can hold."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def environment() -> dict[str, Any]:
-    """Versions and hardware, for the manifest."""
+    """Return versions and hardware, for the manifest."""
     import torch
 
     names = ("torch", "diffusers", "transformers", "numpy", "scikit-learn", "scipy")

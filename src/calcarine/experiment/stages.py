@@ -1,229 +1,228 @@
-"""The stages of a run; each reads what the one before wrote."""
+"""The list of stages of an experiment.
+
+The command line, the keys and the bookkeeping of a run's folder follow from this list. What a
+stage imports to do its work waits until it runs.
+"""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from calcarine.experiment import keys
+from calcarine.experiment.stage import Stage
 
-from calcarine.brain import Split
-from calcarine.decoding import (
-    LatentRegression,
-    PixelRegression,
-    choose_settings,
-)
-from calcarine.errors import CalcarineError
-from calcarine.experiment.config import Experiment
-from calcarine.experiment.describe import describe
-from calcarine.experiment.memory import enough_memory
-from calcarine.experiment.progress_bars import Progress
-from calcarine.experiment.run_directory import RunDirectory, opened_run
-from calcarine.experiment.run_visdec import adapt, guide, pretrain
-from calcarine.experiment.workspace import Workspace
-from calcarine.files import atomic_write, write_text
-from calcarine.files.locks import folder_lock
+if TYPE_CHECKING:
+    from calcarine.experiment.workspace import Workspace
+
+__all__ = ["STAGES", "run_keys"]
 
 
-def features(work: Workspace) -> None:
-    """Extract z and c of all stimuli, where something is decoded from or into them."""
-    if not work.needs_text_model:
-        return
-    # c first: it says at once if captions are missing, and z of many pictures takes long.
-    _ = work.c, work.z
+def _features(work: Workspace) -> None:
+    if work.config.makes_latents:
+        # c first: missing captions are noticed at once, and z of many pictures takes long.
+        _ = work.c, work.z
 
 
-def fit(work: Workspace) -> None:
-    """Fit the decoders of every fold, predict its test stimuli, choose its settings."""
-    config = work.config
-    made = work.run.made("fit")
-    with work.progress.track("Decoders", len(work.splits)) as advance:
-        for split in work.splits:
-            folder = work.run.decoder / split.name
-            if not made.holds_below(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                _fit_fold(work, split, folder)
-                made.add(file for file in folder.rglob("*") if file.is_file())
-            advance(1)
-    if not work.searches:
-        return
-    from calcarine.experiment.reconstructions import reconstructor
-
-    search = config.generation.search
-    pairs = len(search.strengths) * len(search.guidances)
-    total = pairs * search.n_stimuli * len(work.splits)
-    with work.progress.track("Choosing settings", total) as advance:
-        for split in work.splits:
-            file = work.run.decoder / split.name / "settings.json"
-            if made.holds(file):
-                advance(pairs * search.n_stimuli)
-                continue
-            chosen = choose_settings(
-                reconstructor(work, steps=search.steps),
-                LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options),
-                work.dataset,
-                split,
-                work.z,
-                work.c,
-                search.strengths,
-                search.guidances,
-                search.n_stimuli,
-                config.generation.seed,
-                advance,
-            )
-            _write_json(file, chosen.to_json())
-            made.add([file])
-
-
-def _fit_fold(work: Workspace, split: Split, folder: Path) -> None:
-    from safetensors.numpy import save_file
-
-    predicted: dict[str, NDArray[Any]] = {}
-    summary = {}
-    if work.config.ridge.when == "always":
-        regression = LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options)
-        regression.fit(work.dataset, split, work.z, work.c).save(folder)
-        found = regression.predict(work.dataset, split)
-        predicted = {k: np.ascontiguousarray(v) for k, v in found.items()}
-        predicted["reliability_z"] = regression.reliability("z")
-        summary = {name: asdict(value) for name, value in regression.summary_.items()}
-    if work.config.evaluation.direct_ridge:
-        pixels = PixelRegression(work.roi["pixels"], **work.ridge_options)
-        pixels.fit(work.dataset, split)
-        predicted["direct"] = pixels.predict(work.dataset, split)
-        summary["direct ridge"] = asdict(pixels.summary_)
-    _write_json(folder / "summary.json", summary)
-    with atomic_write(folder / "predictions.safetensors") as aside:
-        save_file(predicted, aside)
-
-
-def reconstruct(work: Workspace) -> None:
-    """Make the pictures of every fold, method and sample."""
-    from calcarine.experiment.reconstructions import make_pictures
-
-    make_pictures(work)
-
-
-def evaluate(work: Workspace) -> None:
-    """Score all pictures with floors and ceilings."""
-    from calcarine.experiment.scoring import score_pictures
-
-    score_pictures(work)
-
-
-def audit(work: Workspace) -> None:
-    """Say whether the scores are real: audit.html and audit.json."""
-    from calcarine.audit import audit as look
-    from calcarine.experiment.run_audit import inputs_from_run
-    from calcarine.reporting.audit_page import build_audit_page
-
-    with work.progress.track("Audit", 1) as advance:
-        found = look(inputs_from_run(work))
-        build_audit_page(found, work.run.path / "audit.html")
-        advance(1)
-
-
-def report(work: Workspace) -> None:
-    """Write report.html."""
-    from calcarine.experiment.reconstructions import finished_pictures
-    from calcarine.reporting import build_report
-
-    finished_pictures(work)
-    describe(work)
-    build_report(work.run.path)
-
-
-def encode(work: Workspace) -> None:
-    """Fit voxel-wise encoding models and write their maps and page."""
-    from calcarine.experiment.encode import encode_voxels
+def _encode(work: Workspace) -> None:
+    from calcarine.experiment.encoding_maps import encode_voxels
     from calcarine.reporting.encoding_report import build_encoding_report
 
     encode_voxels(work)
     build_encoding_report(work.run.path)
 
 
-STAGES: dict[str, Callable[[Workspace], None]] = {
-    "features": features,
-    "encode": encode,
-    "fit": fit,
-    "pretrain": pretrain,
-    "guide": guide,
-    "adapt": adapt,
-    "reconstruct": reconstruct,
-    "evaluate": evaluate,
-    "audit": audit,
-    "report": report,
-}
-# Asked for before what a changed setting made stale is removed.
-_NEEDS = {"evaluate": "reconstruct", "audit": "evaluate", "report": "evaluate"}
+def _fit(work: Workspace) -> None:
+    from calcarine.experiment.decoders import fit_decoders
+
+    fit_decoders(work)
 
 
-def run_stage(work: Workspace, stage: str) -> None:
-    """Do one stage, or what is left of it."""
-    if stage not in STAGES:
-        raise CalcarineError(f"There is no stage '{stage}'; there are: {', '.join(STAGES)}.")
-    if stage not in work.keys and stage != "encode":
-        raise CalcarineError(
-            f"This run does without the stage '{stage}'; start one with it by 'calcarine run "
-            "--preset visdec-mini'."
-        )
-    key = work.encode_key if stage == "encode" else work.keys[stage]
-    with work.run.locked():
-        if stage in _NEEDS:
-            work.run.require(_NEEDS[stage], work.keys[_NEEDS[stage]])
-        if work.run.begin(stage, key):
-            with work.run.timed(stage), enough_memory(work.config, stage):
-                STAGES[stage](work)
-            work.run.finish(stage, key)
+def _check_fit(work: Workspace) -> None:
+    from calcarine.diffusion.samplers import check_steps
+
+    generation = work.config.generation
+    if work.config.chooses_settings([len(split.train) for split in work.splits]):
+        for steps in (generation.search.steps, generation.steps):
+            for strength in generation.search.strengths:
+                check_steps(steps, strength, "generation.search.strengths")
 
 
-def run_experiment(
-    experiment: Experiment,
-    out: Path,
-    progress: Progress | None = None,
-    trained: Path | None = None,
-) -> RunDirectory:
-    """Do all stages, or what is left of them.
+def _pretrain(work: Workspace) -> None:
+    from calcarine.experiment.visdec_training import run_pretraining
+
+    run_pretraining(work)
+
+
+def _check_pretrain(work: Workspace) -> None:
+    from calcarine.experiment.pretraining_pool import check_pools
+
+    check_pools(work)
+
+
+def _guide(work: Workspace) -> None:
+    from calcarine.experiment.visdec_training import run_guidance
+
+    run_guidance(work)
+
+
+def _finetune(work: Workspace) -> None:
+    from calcarine.experiment.visdec_training import run_finetuning
+
+    run_finetuning(work)
+
+
+def _check_finetune(work: Workspace) -> None:
+    from calcarine.visdec.phases import check_text
+
+    settings = work.config.visdec.finetune
+    if settings.aligned:
+        check_text(work.generator, settings.loss.tokens)
+
+
+def _reconstruct(work: Workspace) -> None:
+    from calcarine.experiment.reconstructions import make_pictures
+
+    make_pictures(work)
+
+
+def _evaluate(work: Workspace) -> None:
+    from calcarine.experiment.scoring import score_pictures
+
+    score_pictures(work)
+
+
+def _audit(work: Workspace) -> None:
+    from calcarine.audit import audit
+    from calcarine.experiment.run_audit_inputs import inputs_from_run
+    from calcarine.reporting.audit_page import build_audit_page
+
+    with work.progress.track("Audit", 1) as advance:
+        build_audit_page(audit(inputs_from_run(work)), work.run.path / "audit.html")
+        advance(1)
+
+
+def _report(work: Workspace) -> None:
+    from calcarine.experiment.manifest import write_manifest
+    from calcarine.experiment.reconstructions import finished_pictures
+    from calcarine.reporting import build_report
+
+    finished_pictures(work)
+    write_manifest(work)
+    build_report(work.run.path)
+
+
+_AUDIT = Stage(
+    name="audit",
+    title="Check whether the scores of a run are real: audit.html and audit.json.",
+    run=_audit,
+    key=keys.audit_key,
+    enabled=lambda config: config.evaluation.audit,
+    switch="evaluation.audit",
+    needs=("evaluate",),
+    outputs=("audit.html", "audit.json"),
+    batches=False,
+)
+
+_ALL = (
+    Stage(
+        name="features",
+        title="Extract z and c of all stimuli of a run.",
+        run=_features,
+        key=keys.features_key,
+    ),
+    Stage(
+        name="encode",
+        title="Map which parts of the diffusion model predict which voxels.",
+        run=_encode,
+        key=keys.encode_key,
+        enabled=lambda config: config.encoding.enabled,
+        switch="encoding.enabled",
+        outputs=("encoding", "encoding.html"),
+        on_demand=True,
+    ),
+    Stage(
+        name="fit",
+        title="Fit the decoders of a run.",
+        run=_fit,
+        key=keys.fit_key,
+        outputs=("decoder",),
+        check=_check_fit,
+    ),
+    Stage(
+        name="pretrain",
+        title="Vis-Dec, first phase: contrastive masked pre-training on fMRI without labels.",
+        run=_pretrain,
+        key=keys.pretrain_key,
+        enabled=lambda config: config.visdec.runs("pretrain"),
+        switch="visdec.pretrain.enabled",
+        check=_check_pretrain,
+        memory="visdec.pretrain.training",
+    ),
+    Stage(
+        name="guide",
+        title="Vis-Dec, second phase: pictures guide the fMRI encoder.",
+        run=_guide,
+        key=keys.guide_key,
+        enabled=lambda config: config.visdec.runs("guide"),
+        switch="visdec.guide.enabled",
+        needs=("pretrain",),
+        memory="visdec.guide.training",
+    ),
+    Stage(
+        name="finetune",
+        title="Vis-Dec, third phase: the fMRI encoder conditions the diffusion model.",
+        run=_finetune,
+        key=keys.finetune_key,
+        enabled=lambda config: config.visdec.runs("finetune"),
+        switch="visdec.enabled",
+        needs=("pretrain", "guide"),
+        check=_check_finetune,
+        memory="visdec.finetune.training",
+    ),
+    Stage(
+        name="reconstruct",
+        title="Make the pictures of a run.",
+        run=_reconstruct,
+        key=keys.reconstruct_key,
+        needs=("fit", "finetune"),
+        outputs=("reconstructions",),
+    ),
+    Stage(
+        name="evaluate",
+        title="Score the pictures of a run.",
+        run=_evaluate,
+        key=keys.evaluate_key,
+        needs=("fit", "reconstruct"),
+        outputs=("metrics", "bottleneck/curve.json"),
+        # The report would show an audit of the old scores.
+        also_stale=(_AUDIT,),
+        batches=False,
+    ),
+    _AUDIT,
+    Stage(
+        name="report",
+        title="Write the report of a run.",
+        run=_report,
+        key=keys.report_key,
+        needs=("evaluate",),
+        outputs=("figures", "report.html"),
+        batches=False,
+    ),
+)
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}
+"""Every stage by its name, in the order in which they run."""
+
+
+def run_keys(work: Workspace) -> dict[str, str]:
+    """Return the keys of all enabled stages of a run.
 
     Parameters
     ----------
-    experiment : Experiment
-    out : Path
-        Output folder; the same folder again continues.
-    trained : Path, optional
-        See :class:`Workspace`.
+    work : Workspace
 
     Returns
     -------
-    RunDirectory
-
-    Raises
-    ------
-    CalcarineError
-        If another process works in the folder, or the experiment cannot be run.
+    dict of str to str
     """
-    from calcarine.experiment.scoring import missing_networks
-
-    # An unknown protocol and missing weights are told before hours of work.
-    lacking = missing_networks(experiment, out)
-    if lacking is not None:
-        (progress or Progress()).say(lacking)
-    # Networks that several runs share are trained by one of them at a time.
-    shared = nullcontext() if trained is None else folder_lock(trained)
-    with opened_run(out, experiment) as run, shared:
-        work = Workspace(run, progress, trained)
-        for stage in STAGES:
-            if stage in work.keys:
-                run_stage(work, stage)
-        return run
-
-
-def _write_json(file: Path, content: Any) -> None:
-    import json
-
-    write_text(file, json.dumps(content, indent=2))
+    return keys.stage_keys(STAGES.values(), work.config, work.digests)

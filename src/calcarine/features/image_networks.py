@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.checkpoints.network_weights import MissingWeightsError, WeightsFile, WeightsStore
-from calcarine.errors import CalcarineError
+from calcarine.checkpoints.network_weights import WeightsFile, WeightsStore
+from calcarine.errors import CalcarineError, MissingWeightsError, need_extra
 
 __all__ = ["ImageNetwork", "load_network", "network_layer", "run_hooked"]
 
@@ -50,6 +50,7 @@ def load_network(name: str) -> ImageNetwork:
         If there is no such network or its weights are not in the cache;
         nothing is downloaded.
     """
+    need_extra("metrics", "torchvision")
     from torchvision import models
 
     try:

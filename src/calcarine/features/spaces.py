@@ -4,8 +4,8 @@
 ``z``                    latent of the picture (posterior mode)
 ``c``                    mean text state of the captions
 ``labels``               which categories the picture shows, 0 or 1 for each
-``zc@0.6``               z noised to strength 0.6 and denoised under c
-``zc@0.8:early``         the same on the way: after the step in the middle of the
+``z_c@0.6``               z noised to strength 0.6 and denoised under c
+``z_c@0.8:early``         the same on the way: after the step in the middle of the
                          early, middle or late third; ``:step7`` after step 7
 ``unet:mid_block@0.8:late``  output of a block of the U-Net during such a step
 ``net:alexnet:features.5``   layer of an image network of torchvision
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.samplers import check_steps
-from calcarine.diffusion.trajectory import Trajectory, follow, stage_steps
+from calcarine.diffusion.trajectory import Trajectory, record_trajectory, stage_steps
 from calcarine.errors import CalcarineError
 from calcarine.features.image_networks import ImageNetwork, load_network, network_layer
 from calcarine.features.latents import LatentSettings
@@ -34,7 +34,7 @@ from calcarine.stimuli import StimulusSet
 __all__ = ["SpaceName", "extract_spaces"]
 
 _ON_THE_WAY = re.compile(
-    r"(?:zc|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
+    r"(?:z_c|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
 )
 _NETWORK = re.compile(r"net:(?P<network>\w+):(?P<layer>[\w.]+)")
 _PLAIN = ("z", "c", "labels")
@@ -86,7 +86,7 @@ class SpaceName:
             strength = -1.0
         if not found or not 0 < strength <= 1 or (found["block"] and not found["when"]):
             raise CalcarineError(
-                f"There is no feature space {name}; write z, c, labels, zc@0.6, zc@0.8:early, "
+                f"There is no feature space {name}; write z, c, labels, z_c@0.6, z_c@0.8:early, "
                 "unet:mid_block@0.8:late or net:alexnet:features.5, with a strength above 0 and at "
                 "most 1."
             )
@@ -107,7 +107,7 @@ def extract_spaces(
     stimuli: StimulusSet,
     store: FeatureStore,
     *,
-    recipe: LatentSettings | None = None,
+    latents: LatentSettings | None = None,
     guidance: float = 5.0,
     steps: int = 50,
     seed: int = 42,
@@ -123,7 +123,7 @@ def extract_spaces(
         See the table above.
     model, stimuli, store
         Whose, of what, and where to.
-    recipe
+    latents
         How z and c are made, also those that are denoised.
     guidance, steps, seed
         Of the denoising, as in `LatentDiffusion.generate`.  The noise belongs
@@ -143,7 +143,7 @@ def extract_spaces(
         from one pass.
     """
     parsed = [SpaceName.parse(name) for name in dict.fromkeys(names)]
-    recipe = recipe or LatentSettings()
+    latents = latents or LatentSettings()
     found: dict[str, Any] = {}
     moving = [space for space in parsed if space.strength is not None]
     for space in moving:
@@ -151,11 +151,11 @@ def extract_spaces(
     if any(space.name == "labels" for space in parsed):
         found["labels"] = _labels(stimuli)
     if moving or any(space.name == "z" for space in parsed):
-        found["z"] = recipe.z(store, model, stimuli)
+        found["z"] = latents.z(store, model, stimuli)
     if moving or any(space.name == "c" for space in parsed):
-        found["c"] = recipe.c(store, model, stimuli)
+        found["c"] = latents.c(store, model, stimuli)
     settings = {"guidance": guidance, "steps": steps, "seed": seed}
-    made_of = recipe.provenance(stimuli) if moving else {}
+    made_of = latents.provenance(stimuli) if moving else {}
     made_of = {**made_of, "guidance_rescale": model.guidance_rescale}
     for strength in sorted({space.strength for space in moving if space.strength is not None}):
         group = [space for space in moving if space.strength == strength]
@@ -269,7 +269,7 @@ class _Pass:
     ) -> Trajectory:
         blocks = sorted({space.block for space in spaces if space.block is not None})
         keys = [(key, 0) for key in self.stimuli.ids[rows]]
-        return follow(
+        return record_trajectory(
             self.model,
             self.c[rows],
             keys,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 
 if TYPE_CHECKING:
     import h5py
@@ -62,7 +62,7 @@ def _check(file: h5py.File, path: str, *version: int) -> None:
     leads = _SEARCHED[key]
     if leads is not None:
         name, where = leads
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path}: {name} is stored in another file, {where}, which is not followed because "
             "such a file could make any file of yours be read; copy the array into the file itself."
         )

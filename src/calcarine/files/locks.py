@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from calcarine.errors import CalcarineError
 from calcarine.files.local import read_json
 
@@ -24,8 +26,6 @@ __all__ = ["LOCK_NAME", "folder_lock"]
 
 LOCK_NAME = ".calcarine.lock"
 _LONGEST_COMMAND = 200
-# Windows locks bytes, and nobody may read them meanwhile: one far behind the text.
-_WINDOWS_BYTE = 1 << 30
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -37,7 +37,7 @@ _held: dict[Path, list[int]] = {}  # path to the thread that holds it and how of
 def folder_lock(folder: Path, *, wait: bool = False, writes: bool = True) -> Iterator[bool]:
     """Hold the lock of a folder while a block runs.
 
-    The operating system holds the lock (``flock``), so it ends with the process, killed or not;
+    The operating system holds the lock, so it ends with the process, killed or not;
     the file ``.calcarine.lock`` says who works there. A thread that holds a lock may take it
     again.
 
@@ -71,14 +71,14 @@ def folder_lock(folder: Path, *, wait: bool = False, writes: bool = True) -> Ite
         if not wait:
             raise CalcarineError(_who(folder, path))
         time.sleep(0.05)
-    handle: int | None = None
+    lock: FileLock | None = None
     try:
         if _held[path][1] == 1:
-            handle = _take(Path(folder), path, wait, writes)
-        yield handle is not None
+            lock = _take(Path(folder), path, wait, writes)
+        yield lock is not None
     finally:
-        if handle is not None:
-            _release(path, handle)
+        if lock is not None:
+            _release(path, lock)
         _leave(path)
 
 
@@ -100,69 +100,27 @@ def _leave(path: Path) -> None:
             del _held[path]
 
 
-def _take(folder: Path, path: Path, wait: bool, writes: bool) -> int | None:
-    """Open and lock the file; None where there can be no lock."""
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        except OSError as error:
-            if error.errno in _READ_ONLY and not writes:
-                return None
-            raise
-        try:
-            if _lock(handle, wait):
-                # The one before may have deleted the file between our opening and locking it.
-                if not _is_at(path, handle):
-                    os.close(handle)
-                    continue
-                _write(handle)
-                return handle
-        except OSError as error:
-            os.close(handle)
-            if error.errno not in _NO_LOCKS:
-                raise
-            warnings.warn(
-                f"The file system of {folder} has no locks ({error.strerror}); let no second "
-                "calcarine work in this folder.",
-                stacklevel=4,
-            )
+def _take(folder: Path, path: Path, wait: bool, writes: bool) -> FileLock | None:
+    """Lock the file; None where there can be no lock."""
+    # A lock without the operating system would outlive a process that was killed.
+    lock = FileLock(path, blocking=wait, fallback_to_soft=False, on_acquired=_write)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise CalcarineError(_who(folder, path)) from None
+    except OSError as error:
+        if error.errno in _READ_ONLY and not writes:
             return None
-        except BaseException:
-            os.close(handle)
+        if error.errno not in _NO_LOCKS:
             raise
-        os.close(handle)
-        raise CalcarineError(_who(folder, path))
-
-
-def _lock(handle: int, wait: bool) -> bool:
-    """Lock an open file, or say that another process holds it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        while True:
-            os.lseek(handle, _WINDOWS_BYTE, os.SEEK_SET)
-            try:
-                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-                return True
-            except OSError:
-                if not wait:
-                    return False
-                time.sleep(0.05)
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+        warnings.warn(
+            f"The file system of {folder} has no locks ({error.strerror}); let no second "
+            "calcarine work in this folder.",
+            stacklevel=4,
+        )
+        return None
+    return lock
 
 
 def _write(handle: int) -> None:
@@ -179,10 +137,10 @@ def _write(handle: int) -> None:
     os.write(handle, (json.dumps(about) + "\n").encode())
 
 
-def _release(path: Path, handle: int) -> None:
+def _release(path: Path, lock: FileLock) -> None:
     with suppress(OSError):  # Windows deletes no file that is open; it stays, and locks nothing
         path.unlink()
-    os.close(handle)
+    lock.release()
 
 
 def _who(folder: Path, path: Path) -> str:

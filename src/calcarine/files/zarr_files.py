@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.files.local import read_json, write_text
 
 __all__ = ["DamagedArrayError", "StoredArray", "create_array", "open_array", "problem", "seal"]
@@ -27,7 +27,7 @@ __all__ = ["DamagedArrayError", "StoredArray", "create_array", "open_array", "pr
 _SEAL, _META = "checksums.json", "zarr.json"
 
 
-class DamagedArrayError(CalcarineError):
+class DamagedArrayError(DamagedFileError):
     """An array on disk was changed or is not whole."""
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.quality.repeats import Repeats, trial_blocks, trials_of
 from calcarine.quality.signal_estimators import MEASURES, of_averages
 
@@ -278,7 +278,7 @@ def ceiling_from_ncsnr(snr: ArrayLike, n_average: Averaged = 3) -> FloatArray:
     """
     values = np.asarray(snr, dtype=np.float64)
     if (values < 0).any():
-        raise CalcarineError(
+        raise SettingError(
             f"An ncsnr is at least 0, not {np.nanmin(values):g}; give the volume ncsnr itself."
         )
     with np.errstate(divide="ignore"):
@@ -291,7 +291,7 @@ def _measured(
     values = np.asarray(data, dtype=np.float64)
     repeats = Repeats.of(stimulus_ids)
     if values.ndim != 2 or len(values) != len(stimulus_ids):
-        raise CalcarineError(
+        raise ShapeError(
             f"Trials of shape {values.shape} do not fit {len(stimulus_ids)} stimulus ids."
         )
     _check(measure, repeats, "These stimuli")
@@ -302,7 +302,7 @@ def _measured(
 
 def _check(measure: str, repeats: Repeats, who: str) -> None:
     if measure not in MEASURES:
-        raise CalcarineError(
+        raise SettingError(
             f"There is no measure {measure} of reliability; there are {', '.join(MEASURES)}."
         )
     if len(repeats) < 2:
@@ -317,7 +317,7 @@ def _share(n_average: Averaged) -> float:
     times = {n_average: 1} if isinstance(n_average, int) else dict(n_average)
     total = sum(times.values())
     if total < 1 or min(times) < 1 or min(times.values()) < 0:
-        raise CalcarineError(
+        raise SettingError(
             f"A mean is over at least one repeat, so {n_average} cannot be averaged over."
         )
     return sum(stimuli / repeats for repeats, stimuli in times.items()) / total

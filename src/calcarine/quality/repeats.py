@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["Repeats", "trial_blocks", "trials_of"]
 
@@ -100,7 +100,7 @@ def trials_of(dataset: BrainDataset, split: Split, on: str) -> NDArray[np.int64]
         If ``on`` is neither ``"train"`` nor ``"test"``.
     """
     if on not in ("train", "test"):
-        raise CalcarineError(f"Reliability is computed on train or on test, not on {on}.")
+        raise SettingError(f"Reliability is computed on train or on test, not on {on}.")
     return dataset.trials_of(split.train if on == "train" else split.test)
 
 

@@ -1,4 +1,4 @@
-"""The page of an audit: one file that opens offline."""
+"""The page of an audit: one file that works offline."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "inconcl
 
 
 def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
-    """Write the page and, beside it, the findings as JSON.
+    """Write the page of an audit, and its findings as JSON.
 
     Parameters
     ----------
     audit : Audit
     path : Path
-        Of the page; the JSON has the same name with another ending.
+        Path of the page; the JSON file has the same name with the ending .json.
 
     Returns
     -------
     page, json : Path
     """
     content = audit.content()
-    for check, found in zip(content["checks"], audit.findings.values(), strict=True):
+    for check, result in zip(content["checks"], audit.findings.values(), strict=True):
         check["pictures"] = [
             [(data_uri(_png(shown.picture)), shown.caption) for shown in row]
-            for row in found.pictures
+            for row in result.pictures
         ]
         check["numbers"] = [(key, _plain(value)) for key, value in check["numbers"].items()]
     page = (
@@ -44,9 +44,9 @@ def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
         .render(audit=content, classes=VERDICT_CLASSES, failed=audit.failed, pixels=PIXELS)
     )
     write_text(path, page)
-    beside = path.with_suffix(".json")
-    audit.write(beside)
-    return path, beside
+    json_path = path.with_suffix(".json")
+    audit.write(json_path)
+    return path, json_path
 
 
 def _png(picture: NDArray[Any]) -> bytes:

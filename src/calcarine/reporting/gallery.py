@@ -1,4 +1,4 @@
-"""A page to browse a run: every test picture beside its reconstructions by each method."""
+"""A page to browse a run: every stimulus with its reconstructions by each method."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class _Shot:
+class _Picture:
     name: str
     content: bytes
 
@@ -42,20 +42,20 @@ def build_gallery(
     run : Path
         The run directory.
     out : Path
-        Page to write, ending in ".html".
+        Path of the page, ending in ".html".
     samples : int
-        How many samples of each method are shown: the first ones, whatever they look like.
+        Number of samples of each method: always the first ones.
     pixels : int
         Largest side of a picture on the page.
     limit_mb : float
-        A page that would be larger is written as a folder named as ``out`` without its ending,
-        with ``index.html`` and its pictures beside it.
+        A larger page is written as a folder with the name of ``out`` without its ending, which
+        contains ``index.html`` and the pictures.
 
     Returns
     -------
     Path
-        The page: one offline file, or the folder's ``index.html``. Pictures come in random order
-        by a seed that is shown, until the reader sorts them.
+        The page: one file that works offline, or ``index.html`` in the folder. Images are in
+        random order by a fixed seed until the reader sorts them.
 
     Raises
     ------
@@ -64,57 +64,57 @@ def build_gallery(
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
-        raise CalcarineError(f"{out} is no page; give a name that ends in .html.")
+        raise CalcarineError(f"{out} is not an HTML page; give a name that ends in .html.")
     if out.is_dir():
         raise CalcarineError(f"{out} is a folder; give the name of a page.")
     record = read_run(Path(run))
-    shots = _shots(record, samples, pixels)
-    size = sum(len(shot.content) for row in shots.values() for shot in _flat(row)) * 4 / 3
+    pictures = _pictures_by_method(record, samples, pixels)
+    size = sum(len(picture.content) for row in pictures.values() for picture in _flat(row)) * 4 / 3
     if size <= limit_mb * _MEGABYTE:
-        write_bytes(out, _page(record, shots, _embedded).encode("utf-8"))
+        write_bytes(out, _page(record, pictures, _embedded).encode("utf-8"))
         return out
     folder = out.with_suffix("")
     if folder.exists() and not (folder / "index.html").is_file():
         raise CalcarineError(
-            f"The gallery is larger than {limit_mb:g} MB and {folder}, where it would go with its "
-            "pictures, holds something else; give another --out or a larger --limit-mb."
+            f"The gallery is larger than {limit_mb:g} MB, and the folder {folder} for its pictures "
+            "has other contents; give another --out or a larger --limit-mb."
         )
-    for row in shots.values():
-        for shot in _flat(row):
-            write_bytes(folder / "pictures" / shot.name, shot.content)
-    write_bytes(folder / "index.html", _page(record, shots, _beside).encode("utf-8"))
+    for row in pictures.values():
+        for picture in _flat(row):
+            write_bytes(folder / "pictures" / picture.name, picture.content)
+    write_bytes(folder / "index.html", _page(record, pictures, _file_link).encode("utf-8"))
     return folder / "index.html"
 
 
-def _embedded(shot: _Shot) -> str:
-    return data_uri(shot.content)
+def _embedded(picture: _Picture) -> str:
+    return data_uri(picture.content)
 
 
-def _beside(shot: _Shot) -> str:
-    return f"pictures/{shot.name}"
+def _file_link(picture: _Picture) -> str:
+    return f"pictures/{picture.name}"
 
 
-ScoreRow = dict[str, list[_Shot]]
+_MethodPictures = dict[str, list[_Picture]]
 
 
-def _flat(row: ScoreRow) -> list[_Shot]:
-    return [shot for shots in row.values() for shot in shots]
+def _flat(row: _MethodPictures) -> list[_Picture]:
+    return [picture for pictures in row.values() for picture in pictures]
 
 
-def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, ScoreRow]:
-    """Pictures of every stimulus by method; "seen" first."""
+def _pictures_by_method(record: RunRecord, samples: int, pixels: int) -> dict[str, _MethodPictures]:
+    """Return the pictures of every stimulus by method; "seen" is the stimulus."""
     files = RunPictures(record)
     methods = record.picture_methods
-    rows: dict[str, ScoreRow] = {}
+    rows: dict[str, _MethodPictures] = {}
     for number, stimulus in enumerate(record.ids):
-        row: ScoreRow = {
-            "seen": [_Shot(f"{number:05d}-seen.png", small_png(files.truth(stimulus), pixels))]
+        row: _MethodPictures = {
+            "seen": [_Picture(f"{number:05d}-seen.png", small_png(files.truth(stimulus), pixels))]
         }
         for place, method in enumerate(methods):
             taken = files.samples(stimulus, method)[:samples]
             paths = [files.picture(stimulus, method, sample) for sample in taken]
             row[method] = [
-                _Shot(f"{number:05d}-{place}-{order}.png", small_png(path, pixels))
+                _Picture(f"{number:05d}-{place}-{order}.png", small_png(path, pixels))
                 for order, path in enumerate(paths)
                 if path is not None
             ]
@@ -122,7 +122,9 @@ def _shots(record: RunRecord, samples: int, pixels: int) -> dict[str, ScoreRow]:
     return rows
 
 
-def _page(record: RunRecord, shots: dict[str, ScoreRow], source: Callable[[_Shot], str]) -> str:
+def _page(
+    record: RunRecord, pictures: dict[str, _MethodPictures], source: Callable[[_Picture], str]
+) -> str:
     script = (_HERE / "static" / "gallery.js").read_text(encoding="utf-8")
     style = (_HERE / "static" / "gallery.css").read_text(encoding="utf-8")
     return (
@@ -137,7 +139,7 @@ def _page(record: RunRecord, shots: dict[str, ScoreRow], source: Callable[[_Shot
             style=style,
             script_hash=_csp_hash(script),
             style_hash=_csp_hash(style),
-            data=_json(_data(record, shots, source)),
+            data=_json(_data(record, pictures, source)),
         )
     )
 
@@ -147,13 +149,13 @@ def _csp_hash(text: str) -> str:
 
 
 def _json(content: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end the script element that contains it."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _data(
-    record: RunRecord, shots: dict[str, ScoreRow], source: Callable[[_Shot], str]
+    record: RunRecord, pictures: dict[str, _MethodPictures], source: Callable[[_Picture], str]
 ) -> dict[str, Any]:
     per_image = record.per_image[record.per_image["id"].isin(record.ids)]
     metrics = [str(name) for name in per_image["metric"].unique()]
@@ -168,10 +170,10 @@ def _data(
             {
                 "id": stimulus,
                 "category": categories.get(stimulus),
-                "pictures": {name: [source(shot) for shot in row[name]] for name in row},
+                "pictures": {name: [source(picture) for picture in row[name]] for name in row},
                 "scores": scores.get(stimulus, {}),
             }
-            for stimulus, row in shots.items()
+            for stimulus, row in pictures.items()
         ],
     }
 
@@ -179,17 +181,17 @@ def _data(
 def _scores(
     per_image: pd.DataFrame, metrics: list[str], methods: list[str]
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Scores by id and method, in the order of the metrics."""
+    """Return scores by id and method, in the order of the metrics."""
     places = {name: place for place, name in enumerate(metrics)}
     mean = per_image.groupby(["id", "method", "metric"])["value"].mean()
-    found: dict[str, dict[str, list[float | None]]] = {}
-    wanted = set(methods)
+    result: dict[str, dict[str, list[float | None]]] = {}
+    required = set(methods)
     for key, value in mean.items():
         stimulus, method, metric = map(str, cast("tuple[str, str, str]", key))
-        if method in wanted and math.isfinite(value):
-            row = found.setdefault(stimulus, {}).setdefault(method, [None] * len(metrics))
+        if method in required and math.isfinite(value):
+            row = result.setdefault(stimulus, {}).setdefault(method, [None] * len(metrics))
             row[places[metric]] = round(float(value), 4)
-    return found
+    return result
 
 
 def _categories(per_image: pd.DataFrame) -> dict[str, str]:

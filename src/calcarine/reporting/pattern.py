@@ -1,7 +1,7 @@
-"""The pattern of Takagi & Nishimoto (2023) in a run: what z, c and z_c are each good at.
+"""Comparison of a run with Takagi & Nishimoto (2023): what z, c and z_c each preserve.
 
-The paper finds that z alone keeps the look but not the meaning, c alone the meaning but not
-the look, and z_c both (their Figures 3 and 5).
+The paper reports that z alone preserves the appearance but not the semantic content, c alone the
+semantic content but not the appearance, and z_c both (Figures 3 and 5).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 AS_PAPER = "as in the paper"
 NOT_AS_PAPER = "not as in the paper"
-UNDECIDED = "undecided (the intervals overlap)"
+INCONCLUSIVE = "inconclusive"
 METHODS = ("z", "c", "z_c")
 N_BOOT = 2000
 _SEED = 2023
-# (level, expected winner, expected loser)
-_CLAIMS = {
-    "look": (("z", "c"), ("z_c", "c")),
-    "meaning": (("c", "z"), ("z_c", "z")),
+# Expected pairs (better, worse) by level.
+_EXPECTED = {
+    "appearance": (("z", "c"), ("z_c", "c")),
+    "semantic": (("c", "z"), ("z_c", "z")),
 }
 
 
 @dataclass(frozen=True)
-class Claim:
+class PairedComparison:
     """One paired comparison on one metric; positive differences favour `better`."""
 
     better: str
@@ -44,8 +44,8 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """z, c and z_c on one metric."""
+class MetricPattern:
+    """Scores of z, c and z_c on one metric, and their paired comparisons."""
 
     level: str
     metric: str
@@ -53,55 +53,55 @@ class Reading:
     means: dict[str, float]
     best: str
     clear: bool
-    claims: tuple[Claim, ...]
+    comparisons: tuple[PairedComparison, ...]
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """The whole reading: one verdict a level, and all comparisons behind it."""
+    """Result of the comparison with the paper: a verdict for each level, and all metrics."""
 
     verdicts: dict[str, str]
-    readings: tuple[Reading, ...]
+    metrics: tuple[MetricPattern, ...]
 
     @property
     def verdict(self) -> str:
-        """The verdict over both levels; undecided when a level was not measured."""
-        found = list(self.verdicts.values())
-        if set(self.verdicts) != set(_CLAIMS) and NOT_AS_PAPER not in found:
-            return UNDECIDED
-        return _combine(found)
+        """Verdict over both levels; inconclusive if a level was not measured."""
+        result = list(self.verdicts.values())
+        if set(self.verdicts) != set(_EXPECTED) and NOT_AS_PAPER not in result:
+            return INCONCLUSIVE
+        return _combine(result)
 
 
 def level(metric: str) -> str | None:
-    """Say whether a metric measures the look or the meaning of a picture, or neither."""
+    """Return whether a metric measures "appearance" or "semantic" content, or None."""
     name = metric.lower()
     if re.search(r"within category|among the|median rank|top-1 of the pool", name):
-        return None  # the same contests again
+        return None  # these are variants of the same comparisons
     if re.search(r"pixel|ssim|\bearly\b", name):
-        return "look"
+        return "appearance"
     if re.search(r"\blate\b|^category|-way", name):
-        return "meaning"
+        return "semantic"
     return None
 
 
 def paired_interval(
     difference: NDArray[np.float64], n_boot: int = N_BOOT, seed: int = _SEED
 ) -> tuple[float, float]:
-    """Bootstrap the mean of paired differences over pictures.
+    """Compute the bootstrap interval of the mean of paired differences over images.
 
     Parameters
     ----------
-    difference : array, shape (n_pictures,)
-        Score of one method minus score of the other, picture by picture.
+    difference : array of shape (n_images,)
+        Score of one method minus score of the other, for each image.
     n_boot : int
-        Resamples.
+        Number of resamples.
     seed : int
         Seed of the resampling.
 
     Returns
     -------
-    tuple of float
-        Ends of the 95 % percentile interval.
+    low, high : float
+        Limits of the 95 % percentile interval.
     """
     rng = np.random.default_rng(seed)
     means = np.empty(n_boot)
@@ -112,7 +112,7 @@ def paired_interval(
 
 
 def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
-    """Compare z, c and z_c with the paper's pattern.
+    """Compare the scores of z, c and z_c with the pattern in the paper.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
     Returns
     -------
     Pattern or None
-        None when one of the three methods is missing or no metric speaks of a level.
+        None if one of the three methods is missing or no metric belongs to a level.
     """
     if not set(METHODS) <= set(per_image["method"]):
         return None
@@ -135,11 +135,11 @@ def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
     if not readings:
         return None
     verdicts = {
-        name: _combine([c.verdict for r in readings if r.level == name for c in r.claims])
-        for name in _CLAIMS
+        name: _combine([c.verdict for r in readings if r.level == name for c in r.comparisons])
+        for name in _EXPECTED
         if any(reading.level == name for reading in readings)
     }
-    readings.sort(key=lambda reading: list(_CLAIMS).index(reading.level))
+    readings.sort(key=lambda reading: list(_EXPECTED).index(reading.level))
     return Pattern(verdicts, tuple(readings))
 
 
@@ -152,24 +152,24 @@ def _table(per_image: pd.DataFrame, metric: str) -> pd.DataFrame | None:
     return table if len(table) > 1 else None
 
 
-def _read_metric(where: str, metric: str, table: pd.DataFrame) -> Reading:
+def _read_metric(where: str, metric: str, table: pd.DataFrame) -> MetricPattern:
     sign = -1 if lower_is_better(metric) else 1
     means = {name: float(table[name].mean()) for name in METHODS}
     ranked = sorted(METHODS, key=lambda name: -sign * means[name])
     values = {name: sign * table[name].to_numpy(dtype=float) for name in METHODS}
     low, _ = paired_interval(values[ranked[0]] - values[ranked[1]])
-    claims = tuple(_claim(better, worse, values) for better, worse in _CLAIMS[where])
-    return Reading(where, metric, len(table), means, ranked[0], low > 0, claims)
+    comparisons = tuple(_compare(better, worse, values) for better, worse in _EXPECTED[where])
+    return MetricPattern(where, metric, len(table), means, ranked[0], low > 0, comparisons)
 
 
-def _claim(better: str, worse: str, values: dict[str, NDArray[np.float64]]) -> Claim:
+def _compare(better: str, worse: str, values: dict[str, NDArray[np.float64]]) -> PairedComparison:
     difference = values[better] - values[worse]
     low, high = paired_interval(difference)
-    verdict = AS_PAPER if low > 0 else NOT_AS_PAPER if high < 0 else UNDECIDED
-    return Claim(better, worse, float(difference.mean()), low, high, verdict)
+    verdict = AS_PAPER if low > 0 else NOT_AS_PAPER if high < 0 else INCONCLUSIVE
+    return PairedComparison(better, worse, float(difference.mean()), low, high, verdict)
 
 
 def _combine(verdicts: list[str]) -> str:
     if NOT_AS_PAPER in verdicts:
         return NOT_AS_PAPER
-    return AS_PAPER if set(verdicts) == {AS_PAPER} else UNDECIDED
+    return AS_PAPER if set(verdicts) == {AS_PAPER} else INCONCLUSIVE

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain.info import pick_subject
 from calcarine.brain.scaling import scale_sessions
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.simulation import subject as simulated
 from calcarine.simulation.cortex import place_voxels
 from calcarine.stimuli import StimulusSet
@@ -57,7 +57,7 @@ def rest_vectors(
         Each voxel z-scored in each run.
     """
     if n < _RUN or n_scenes < 2:
-        raise CalcarineError(
+        raise SettingError(
             f"Simulated rest needs at least {_RUN} samples and 2 scenes, not {n} and {n_scenes}."
         )
     who = pick_subject(simulated.INFO, subject)

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.simulation.subject import noise_levels
 from calcarine.stimuli import StimulusSet
 
@@ -60,7 +60,7 @@ def simulate_voxels(
     Returns
     -------
     BrainDataset
-        Simulated; `truth` holds ``listens`` (the region's mixture) and
+        Simulated; `ground_truth` holds ``listens`` (the region's mixture) and
         ``signal`` (noise-free, shape (n, voxel)).
     """
     rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def simulate_voxels(
         columns = slice(at * n_voxels, (at + 1) * n_voxels)
         for name, share in mixture.items():
             if name not in scores:
-                raise CalcarineError(f"There is no feature space {name} to listen to.")
+                raise SettingError(f"There is no feature space {name} to listen to.")
             drive = scores[name] @ rng.normal(size=(scores[name].shape[1], n_voxels))
             drive -= drive[train].mean(0)
             signal[:, columns] += np.sqrt(share) * drive / drive[train].std(0)
@@ -83,7 +83,7 @@ def simulate_voxels(
     shown, sessions = list(stimuli.ids) * n_repeats, np.repeat(np.arange(n_repeats), n)
     scaled, scaling = scale_sessions(betas, sessions, np.tile(train, n_repeats), shown)
     owner = np.repeat(np.arange(len(listeners)), n_voxels)
-    truth: dict[str, Any] = {"listens": {k: dict(v) for k, v in listeners.items()}}
+    known: dict[str, Any] = {"listens": {k: dict(v) for k, v in listeners.items()}}
     return BrainDataset(
         name="simulated",
         subject="listener",
@@ -95,7 +95,7 @@ def simulate_voxels(
         simulated=True,
         source="simulated by calcarine from feature spaces",
         licence="free of rights",
-        truth={**truth, "signal": signal},
+        ground_truth={**known, "signal": signal},
         scaling=scaling,
     )
 

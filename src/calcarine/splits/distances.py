@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.stimuli.images import resize_images
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -83,9 +83,9 @@ def prepared(features: ArrayLike, count: int, metric: str = "correlation") -> Fl
     """
     values = np.asarray(features)
     if metric not in METRICS:
-        raise CalcarineError(f"There is no distance {metric}; there are {', '.join(METRICS)}.")
+        raise SettingError(f"There is no distance {metric}; there are {', '.join(METRICS)}.")
     if values.ndim < 2 or len(values) != count or not values.size:
-        raise CalcarineError(
+        raise ShapeError(
             f"Features need one row for each of {count} stimuli, not shape {values.shape}."
         )
     if values.dtype.kind not in "uif" or not np.isfinite(values).all():
@@ -156,7 +156,7 @@ def clusters(values: FloatArray, count: int, method: str, seed: int) -> NDArray[
     elif method == "agglomerative":
         found = AgglomerativeClustering(count).fit_predict(values)
     else:
-        raise CalcarineError(f"Clusters are made by kmeans or agglomerative, not by {method}.")
+        raise SettingError(f"Clusters are made by kmeans or agglomerative, not by {method}.")
     return np.asarray(found, dtype=np.int64)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.splits.distances import FloatArray, nearest, prepared
 from calcarine.splits.hashing import BITS, hash_stimuli, nearest_hashes
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -104,7 +104,7 @@ def nearest_training(
     values = prepared(features, len(place), metric)
     missing = [key for key in (*split.train, *split.test) if key not in place]
     if missing:
-        raise CalcarineError(f"There are no features of stimulus {missing[0]}; add its row.")
+        raise SettingError(f"There are no features of stimulus {missing[0]}; add its row.")
     rows = [[place[key] for key in side] for side in (split.test, split.train)]
     return nearest(values[rows[0]], values[rows[1]], metric)[0][:, 0]
 
@@ -157,11 +157,11 @@ def audit_split(
         If stimuli or features are missing or a limit is out of range.
     """
     if not 0 <= hash_limit <= BITS:
-        raise CalcarineError(f"hash_limit is a number of bits from 0 to {BITS}, not {hash_limit}.")
+        raise SettingError(f"hash_limit is a number of bits from 0 to {BITS}, not {hash_limit}.")
     sides = {subject: (stimuli, tuple(split.train))}
     for name, (pictures, ids) in (others or {}).items():
         if name in sides:
-            raise CalcarineError(f"Subject {name} is there twice; name each subject once.")
+            raise SettingError(f"Subject {name} is there twice; name each subject once.")
         sides[name] = (pictures, tuple(ids))
     table = pd.DataFrame({"stimulus": list(split.test)})
     _add_distances(table, split, stimuli, features, sides, metric)

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["group_folds", "leave_one_out", "random_folds", "session_groups"]
 
@@ -100,7 +100,7 @@ def group_folds(
     names = list(dict.fromkeys(groups[key] for key in shown))
     members = {name: [key for key in shown if groups[key] == name] for name in names}
     if len(names) < 2:
-        raise CalcarineError(
+        raise SettingError(
             f"All {len(shown)} stimuli are of one {what[0]} ({names[0]}), so no {what[0]} can be "
             f"held out; use folds without 'by: {what[0]}'."
         )
@@ -161,15 +161,15 @@ def session_groups(stimuli: Sequence[str], sessions: Iterable[int]) -> dict[str,
 def _shown(ids: Sequence[str]) -> list[str]:
     shown = list(dict.fromkeys(ids))
     if len(shown) < len(ids):
-        raise CalcarineError("Folds are made of stimuli, each listed once; leave out repeats.")
+        raise SettingError("Folds are made of stimuli, each listed once; leave out repeats.")
     return shown
 
 
 def _check_count(n_folds: int, available: int, what: str) -> None:
     if available < 2:
-        raise CalcarineError(f"Folds need two or more {what}, and there are {available}.")
+        raise SettingError(f"Folds need two or more {what}, and there are {available}.")
     if not 2 <= n_folds <= available:
-        raise CalcarineError(
+        raise SettingError(
             f"{n_folds} folds cannot be made of {available} {what}; choose from 2 to {available}."
         )
 

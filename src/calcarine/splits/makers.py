@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 from calcarine.splits.distances import FloatArray, clusters, mahalanobis, nearest
 from calcarine.splits.pool import (
     MadeSplit,
@@ -103,17 +103,17 @@ def minimum_distance(
     """
     pool, values = _with_features(ids, features, metric)
     if (tau is None) == (quantile is None):
-        raise CalcarineError("Give either tau or a quantile of distances, and not both.")
+        raise SettingError("Give either tau or a quantile of distances, and not both.")
     how = ""
     if quantile is not None:
         if not 0 < quantile < 1:
-            raise CalcarineError(f"The quantile {quantile} must be between 0 and 1.")
+            raise SettingError(f"The quantile {quantile} must be between 0 and 1.")
         between = nearest(values, values, metric, own=np.arange(len(pool)))[0][:, 0]
         tau = float(np.quantile(between, quantile))
         how = f" (quantile {quantile:g} of distances to the nearest neighbour)"
     limit = float(tau or 0.0)
     if not np.isfinite(limit) or limit <= 0:
-        raise CalcarineError(f"tau must be above 0, not {limit:g}.")
+        raise SettingError(f"tau must be above 0, not {limit:g}.")
     test = _drawn(pool, test_size, seed)
     train = ~test
     away = nearest(values[train], values[test], metric)[0][:, 0]
@@ -163,7 +163,7 @@ def cluster_holdout(
     """
     pool, values = _with_features(ids, features, metric)
     if not 2 <= n_clusters <= len(pool):
-        raise CalcarineError(f"{len(pool)} stimuli cannot be cut into {n_clusters} clusters.")
+        raise SettingError(f"{len(pool)} stimuli cannot be cut into {n_clusters} clusters.")
     labels = clusters(values, n_clusters, method, seed)
     most = size_of_test(test_size, len(pool))
     sizes = np.bincount(labels, minlength=n_clusters)
@@ -214,9 +214,9 @@ def category_holdout(
     """
     pool = pool_of(ids)
     if len(categories) != len(pool):
-        raise CalcarineError(f"There are {len(categories)} categories for {len(pool)} stimuli.")
+        raise ShapeError(f"There are {len(categories)} categories for {len(pool)} stimuli.")
     if match not in ("main", "any"):
-        raise CalcarineError(f"Categories match by main or any, not by {match}.")
+        raise SettingError(f"Categories match by main or any, not by {match}.")
     own = [tuple(categories[row]) for row in pool.order]
     names = _held_names(own, held, match, seed)
     shows = np.array([not names.isdisjoint(parts) for parts in own])
@@ -272,7 +272,7 @@ def out_of_distribution(
         far, used = mahalanobis(values, n_components)
         how = f"Mahalanobis distance in {used} principal components"
     else:
-        raise CalcarineError(
+        raise SettingError(
             f"Far stimuli are told by neighbours or mahalanobis, not by {method} with "
             f"{n_neighbours} neighbours or {n_components} components."
         )
@@ -292,7 +292,7 @@ def _with_features(ids: Sequence[str], features: ArrayLike, metric: str) -> tupl
 def _drawn(pool: Pool, test_size: TestSize, seed: int) -> NDArray[np.bool_]:
     count = size_of_test(test_size, len(pool))
     if seed < 0:
-        raise CalcarineError(f"The seed {seed} cannot be below 0.")
+        raise SettingError(f"The seed {seed} cannot be below 0.")
     test = np.zeros(len(pool), dtype=np.bool_)
     test[np.random.default_rng([seed, 0]).permutation(len(pool))[:count]] = True
     return test
@@ -303,10 +303,10 @@ def _held_names(
 ) -> frozenset[str]:
     usable = sorted({name for parts in own for name in (parts[:1] if match == "main" else parts)})
     if not usable:
-        raise CalcarineError("These stimuli have no categories; choose another rule.")
+        raise SettingError("These stimuli have no categories; choose another rule.")
     if isinstance(held, int):
         if not 0 < held < len(usable):
-            raise CalcarineError(
+            raise SettingError(
                 f"{held} categories cannot be held out of {len(usable)}; hold out fewer."
             )
         order = np.random.default_rng([seed, 0]).permutation(len(usable))
@@ -314,7 +314,7 @@ def _held_names(
     unknown = [name for name in held if name not in usable]
     if unknown or not held:
         kind = "main category" if match == "main" else "category"
-        raise CalcarineError(
+        raise SettingError(
             f"There is no {kind} {unknown[0] if unknown else 'named'}; there are "
             f"{', '.join(usable[:20])}{' and others' if len(usable) > 20 else ''}."
         )

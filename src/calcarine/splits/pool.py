@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.splits.distances import FloatArray, prepared
 
 __all__ = ["MadeSplit", "Pool", "pool_of", "shown_stimuli", "size_of_test", "with_partners"]
@@ -87,7 +87,7 @@ def pool_of(
     """
     names = [str(key) for key in ids]
     if len(set(names)) != len(names) or len(names) < 2:
-        raise CalcarineError(
+        raise SettingError(
             f"A split needs two or more different stimuli, not {len(set(names))} in a list of "
             f"{len(names)}; list each once."
         )
@@ -108,7 +108,7 @@ def size_of_test(size: TestSize, total: int) -> int:
     whole = isinstance(size, int) or float(size).is_integer()
     count = max(1, round(size * total)) if share else int(size)
     if not (share or whole) or not 0 < count < total:
-        raise CalcarineError(
+        raise SettingError(
             f"A test size of {size} does not fit {total} stimuli; give a number from 1 to "
             f"{total - 1} or a share between 0 and 1."
         )
@@ -145,10 +145,10 @@ def with_partners(
         If a side is empty or there are fewer than 0 partners.
     """
     if n_partners < 0 or seed < 0:
-        raise CalcarineError(f"Partners ({n_partners}) and seed ({seed}) cannot be below 0.")
+        raise SettingError(f"Partners ({n_partners}) and seed ({seed}) cannot be below 0.")
     if not train.any() or not test.any():
         side = "test" if train.any() else "training"
-        raise CalcarineError(f"By the rule '{rule}' no {side} stimulus is left; loosen the rule.")
+        raise SettingError(f"By the rule '{rule}' no {side} stimulus is left; loosen the rule.")
     sizes = int(train.sum()), int(test.sum())
     dropped = pool.named(~train & ~test)
     said = f"{rule}; of {len(pool)} stimuli {len(dropped)} are in neither side"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.splits.pool import MadeSplit
 
 __all__ = ["find_split", "read_split", "save_splits"]
@@ -44,7 +44,7 @@ def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
     if not path.is_file():
         names = ", ".join(split.name for split in dataset.splits[:5])
         more = " and others" if len(dataset.splits) > 5 else ""
-        raise CalcarineError(
+        raise SettingError(
             f"{text} is neither a file nor a split of data set {dataset.name}, which has "
             f"{names}{more}; 'calcarine datasets split' makes files of splits."
         )
@@ -61,7 +61,7 @@ def read_split(path: str | Path) -> Split:
     """
     split = Split.read(path)
     if len(split.name) > _LONGEST or not _NAME.fullmatch(split.name):
-        raise CalcarineError(
+        raise SettingError(
             f"{path}: the split's name '{split.name[:_LONGEST]}' cannot name a folder; use "
             f"letters, digits, points and hyphens, {_LONGEST} at most."
         )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, ShapeError
 from calcarine.files import content_missing, is_annexed
 from calcarine.files.hdf5 import open_hdf5
 from calcarine.stimuli import scenes
@@ -107,7 +107,7 @@ class FolderSource:
         if image.shape[:2] == self.size:
             return image
         if not self._fit:
-            raise CalcarineError(
+            raise ShapeError(
                 f"{path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) and "
                 f"{next(iter(self._files.values()))} has {self.size[0]} x {self.size[1]}; give "
                 "size= to bring all to one size (in a run: dataset.options.size)."
@@ -170,13 +170,13 @@ class Hdf5Source:
         self._captions, self._categories, self._maps = captions, categories, semantic_maps
         shape, dtype = self._read(lambda pictures: (tuple(pictures.shape), pictures.dtype))
         if len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != np.uint8:
-            raise CalcarineError(
+            raise ShapeError(
                 f"{key} in {path} is {dtype} of shape {shape}; pictures must be uint8 of shape "
                 "(n, height, width, 3)."
             )
         for name, row in rows.items():
             if not 0 <= row < shape[0]:
-                raise CalcarineError(
+                raise DamagedFileError(
                     f"Stimulus {name} is row {row} of {key} in {path}, which has rows 0 to "
                     f"{shape[0] - 1}; the file does not belong to these stimuli."
                 )
@@ -184,7 +184,7 @@ class Hdf5Source:
 
     def _read(self, what: Callable[[Any], Any]) -> Any:
         if not self._path.is_file():
-            raise CalcarineError(f"The picture file {self._path} does not exist; check the path.")
+            raise MissingFileError(f"The picture file {self._path} does not exist; check the path.")
         try:
             with open_hdf5(self._path) as file:
                 return what(file[self._key])
@@ -192,7 +192,7 @@ class Hdf5Source:
             raise
         except Exception as error:  # damaged HDF5 files raise errors of many kinds
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"Pictures {self._key} in {self._path} cannot be read ({reason}); the file is "
                 "damaged or another one, get it again."
             ) from error
@@ -250,7 +250,7 @@ def inside_folder(root: Path, name: object, key: str) -> Path:
     path = root / name
     lost = content_missing(path)
     if lost is not None:
-        raise CalcarineError(f"Stimulus {key}: {lost}.")
+        raise MissingFileError(f"Stimulus {key}: {lost}.")
     # Links of DataLad lead into its data set, of which the folder may be a part.
     inside = path.resolve().is_relative_to(root.resolve()) or (
         is_annexed(path) and path.parent.resolve().is_relative_to(root.resolve())
@@ -258,7 +258,9 @@ def inside_folder(root: Path, name: object, key: str) -> Path:
     if not inside:
         raise CalcarineError(f"Stimulus {key}: {name} lies outside the folder {root}; move it in.")
     if not path.is_file():
-        raise CalcarineError(f"Stimulus {key}: the file {path} does not exist; add it or its row.")
+        raise MissingFileError(
+            f"Stimulus {key}: the file {path} does not exist; add it or its row."
+        )
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.files.parquet import read_parquet
 from calcarine.stimuli.tables import read_rows, read_text
 
@@ -19,10 +19,12 @@ _READERS = (".csv", ".tsv", ".json", ".parquet")
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV, TSV, JSON (list of records) or parquet table with ids kept as text."""
     if not path.is_file():
-        raise CalcarineError(f"The table {path} does not exist; give the path of a stimulus table.")
+        raise MissingFileError(
+            f"The table {path} does not exist; give the path of a stimulus table."
+        )
     suffix = path.suffix.lower()
     if suffix not in _READERS:
-        raise CalcarineError(
+        raise SettingError(
             f"The table {path} ends in {suffix or 'nothing'}; use one of {', '.join(_READERS)}."
         )
     try:
@@ -30,15 +32,15 @@ def read_table(path: Path) -> pd.DataFrame:
     except CalcarineError:
         raise
     except (ValueError, OSError, TypeError, AttributeError) as error:
-        raise CalcarineError(f"The table {path} cannot be read: {error}.") from error
+        raise DamagedFileError(f"The table {path} cannot be read: {error}.") from error
     missing = [name for name in ("id", "file") if name not in table.columns]
     if missing:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The table {path} has no column {' and no column '.join(missing)}; "
             f"its columns are {', '.join(map(str, table.columns)) or 'none'}."
         )
     if table.empty:
-        raise CalcarineError(f"The table {path} has no rows; list one picture a row.")
+        raise DamagedFileError(f"The table {path} has no rows; list one picture a row.")
     return table
 
 

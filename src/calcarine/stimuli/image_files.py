@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError
 
 __all__ = ["BACKGROUND", "PICTURE_SUFFIXES", "check_picture", "read_label_map", "read_picture"]
 
@@ -102,7 +102,7 @@ def read_label_map(path: str | Path) -> NDArray[np.uint8]:
         else:
             labels = _equal_channels(image, path).astype(np.int64)
         if labels.min() < 0 or labels.max() > 255:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path} holds class numbers from {labels.min()} to {labels.max()}, and they "
                 "must be 0 to 255; number the classes anew."
             )
@@ -150,10 +150,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if not path.exists():
-            raise CalcarineError(f"The picture {path} does not exist; check its name.") from error
+            raise MissingFileError(f"The picture {path} does not exist; check its name.") from error
         text = str(error).replace(repr(str(path)), "the file").replace(str(path), "the file")
         reason = " ".join(text.split()) or type(error).__name__
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} cannot be read as a picture ({reason}); save it again, or leave it out."
         ) from error
 
@@ -162,7 +162,7 @@ def _refuse_several(image: Image.Image, path: Path) -> None:
     # A camera's JPEG (MPO) holds a preview or a second view behind the picture itself.
     count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if count > 1:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} holds {count} pictures, an animation or pages; save the one that was shown "
             "as a file of its own."
         )
@@ -224,7 +224,7 @@ def _grey_integers(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     # Pillow gives PNG and PGM of more than 8 bits as 0 to 65535.
     known = image.format in ("PNG", "PPM") or 255 < high <= 65535 or low == high == 0
     if low < 0 or not known or signed16:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} holds whole numbers from {low} to {high} whose range is not known; save it "
             "with 8 bits (0 to 255) or 16 bits (0 to 65535)."
         )
@@ -239,7 +239,7 @@ def _grey_integers(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 def _grey_floats(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     levels = np.asarray(image)
     if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 1:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} holds floats from {levels.min():g} to {levels.max():g}, and they must be "
             "in [0, 1]; scale them, or save it with 8 bits (0 to 255)."
         )
@@ -250,7 +250,7 @@ def _grey_floats(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 def _equal_channels(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     rgb = np.asarray(image.convert("RGB"), dtype=np.uint8)
     if (rgb != rgb[..., :1]).any():
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is a picture in colours, not a map of class numbers; save it as grey or "
             "palette picture of class numbers."
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError
 
 __all__ = ["read_rows", "read_text"]
 
@@ -49,20 +49,21 @@ def read_text(path: str | Path, what: str) -> str:
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise CalcarineError(f"The {what} {path} cannot be read ({reason}).") from None
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else DamagedFileError
+        raise kind(f"The {what} {path} cannot be read ({reason}).") from None
     if content.startswith(_BINARY):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The {what} {path} is a workbook or another binary file; save it as CSV (UTF-8)."
         )
     encoding = _utf(content)
-    no_text = CalcarineError(f"The {what} {path} cannot be read as text; save it as CSV (UTF-8).")
+    no_text = DamagedFileError(f"The {what} {path} cannot be read as text; save it as CSV (UTF-8).")
     if encoding is None and b"\0" in content:
         raise no_text
     try:
         text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError:
         if encoding is not None:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"The {what} {path} cannot be read as text in {encoding.upper()}; save it as CSV "
                 "(UTF-8)."
             ) from None
@@ -132,17 +133,17 @@ def read_rows(
     names = [_heading(name, names, (*needed, *known)) for name in names]
     if not body or len(set(names)) < len(names):
         problem = "has no rows" if not body else "has two columns of one name"
-        raise CalcarineError(f"The {what} {path} {problem}; its columns are {', '.join(names)}.")
+        raise DamagedFileError(f"The {what} {path} {problem}; its columns are {', '.join(names)}.")
     for number, row in enumerate(body, start=1):
         if len(row) != len(names):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"The {what} {path} has rows of unequal length: row {number} has {len(row)} cells "
                 f"for {len(names)} columns."
             )
     missing = [name for name in needed if name not in names]
     if missing:
         apart = _SEPARATORS.get(separator, repr(separator))
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The {what} {path} has no column {' and no column '.join(missing)}; its columns, "
             f"separated by {apart}, are {', '.join(names)}."
         )
@@ -169,7 +170,7 @@ def _cells(text: str, separator: str, path: Path, what: str) -> list[list[str]]:
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The {what} {path} cannot be read as a table ({error}); look at its quotation marks."
         ) from None
     stripped = [[cell.strip() for cell in row] for row in rows]

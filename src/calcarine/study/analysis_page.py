@@ -9,7 +9,7 @@ from typing import Any
 
 from calcarine.files import write_text
 from calcarine.reporting.html_pages import environment
-from calcarine.study.analyse import FEWEST_RATERS, ComparisonResult, StudyAnalysis
+from calcarine.study.analysis import FEWEST_RATERS, ComparisonResult, StudyAnalysis
 
 
 def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
@@ -32,7 +32,7 @@ def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
         settings=analysis.settings,
         groups=_groups(analysis),
         sentence=_sentence(analysis),
-        out_of_reach=out_of_reach(analysis),
+        unreachable_tests=unreachable_tests(analysis),
         fewest_raters=FEWEST_RATERS,
         provenance=[_flat(entry) for entry in analysis.settings.provenance],
     )
@@ -67,7 +67,7 @@ def table_lines(analysis: StudyAnalysis) -> list[str]:
         f"*: p < {analysis.settings.alpha:g}. Every p is corrected for "
         f"{len(analysis.comparisons)} comparisons."
     )
-    lines += out_of_reach(analysis)
+    lines += unreachable_tests(analysis)
     lines += [f"Excluded: {rater.rater} ({rater.excluded})." for rater in analysis.excluded]
     if analysis.unfinished:
         lines.append(
@@ -77,7 +77,7 @@ def table_lines(analysis: StudyAnalysis) -> list[str]:
     return lines
 
 
-def out_of_reach(analysis: StudyAnalysis) -> list[str]:
+def unreachable_tests(analysis: StudyAnalysis) -> list[str]:
     """Sentences on tests that no answers could make significant: too few originals or raters.
 
     The smallest two-sided p of n signed ranks, or signs, is 2 / 2^n.

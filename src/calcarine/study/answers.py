@@ -87,30 +87,30 @@ def read_answers(study: Study) -> list[AnswerRow]:
         If a row holds what no answer can be.
     """
     with study.connection() as con:
-        found = con.execute(_ROWS).fetchall()
+        result = con.execute(_ROWS).fetchall()
     try:
-        return [_row(study, dict(row)) for row in found]
+        return [_row(study, dict(row)) for row in result]
     except (IndexError, TypeError, ValueError, OverflowError, OSError) as error:
         raise StudyDatabaseError(study.database, error) from error
 
 
-def _row(study: Study, found: dict[str, Any]) -> AnswerRow:
-    if found["part"] not in (MAIN, CATCH, PRACTICE):
-        raise ValueError(f"{found['part']!r} is no part of a study")
+def _row(study: Study, result: dict[str, Any]) -> AnswerRow:
+    if result["part"] not in (MAIN, CATCH, PRACTICE):
+        raise ValueError(f"{result['part']!r} is no part of a study")
     for name in ("client_ms", "paused_ms", "server_ms"):
-        if not isinstance(found[name], float):
-            raise TypeError(f"{found[name]!r} is no time")
-    main = found["part"] == MAIN
-    comparison = study.settings.comparisons[found["comparison"]] if main else None
-    left = bool(found["first_left"])
-    found.update(
-        comparison=comparison.name if comparison else found["part"],
-        kind=comparison.kind if comparison else found["part"],
+        if not isinstance(result[name], float):
+            raise TypeError(f"{result[name]!r} is no time")
+    main = result["part"] == MAIN
+    comparison = study.settings.comparisons[result["comparison"]] if main else None
+    left = bool(result["first_left"])
+    result.update(
+        comparison=comparison.name if comparison else result["part"],
+        kind=comparison.kind if comparison else result["part"],
         first_left=left,
-        first_chosen=(found["choice"] == "left") == left,
-        answered=datetime.fromtimestamp(found["answered"], UTC).isoformat(timespec="milliseconds"),
+        first_chosen=(result["choice"] == "left") == left,
+        answered=datetime.fromtimestamp(result["answered"], UTC).isoformat(timespec="milliseconds"),
     )
-    return AnswerRow(**found)
+    return AnswerRow(**result)
 
 
 def export_answers(study: Study, out: Path) -> int:

@@ -87,7 +87,7 @@ def build_app(
     # Every picture has the same length, and no two replies the same bytes: what a picture is, or
     # that two are one, is not to be read from files without looking at them.
     length = max(file.stat().st_size for file in study.images.iterdir()) + _ROOM
-    door = _Door(study, requests or RateLimit(20, 100), wrong_links or RateLimit(0.5, 30))
+    access = _Access(study, requests or RateLimit(20, 100), wrong_links or RateLimit(0.5, 30))
 
     def message(problem: ProblemError) -> Response:
         title, text = problem.words
@@ -130,18 +130,18 @@ def build_app(
 
     @app.get("/r/{token}")
     def _page(token: str, request: Request) -> Response:
-        with door.opened(token, request):
+        with access.opened(token, request):
             page = templates.get_template("rate.html.j2").render(settings=study.settings)
             return HTMLResponse(page)
 
     @app.get("/r/{token}/state")
     def _state(token: str, request: Request) -> dict[str, Any]:
-        with door.opened(token, request, write=True) as (con, rater):
+        with access.opened(token, request, write=True) as (con, rater):
             return session.state(con, rater)
 
     @app.post("/r/{token}/consent")
     def _consent(token: str, request: Request) -> dict[str, Any]:
-        with door.opened(token, request, write=True) as (con, rater):
+        with access.opened(token, request, write=True) as (con, rater):
             session.consent(con, rater)
             again = find_rater(con, token)
             assert again is not None
@@ -149,17 +149,17 @@ def build_app(
 
     @app.post("/r/{token}/answers")
     def _answer(token: str, given: GivenAnswer, request: Request) -> dict[str, Any]:
-        with door.opened(token, request, write=True) as (con, rater):
+        with access.opened(token, request, write=True) as (con, rater):
             try:
-                said = session.answer(con, rater, session.RaterAnswer(**given.model_dump()))
+                sentences = session.answer(con, rater, session.RaterAnswer(**given.model_dump()))
             except session.NotOpenError as error:
                 words = ("This question is not open", "Reload the page to go on.")
                 raise ProblemError(409 if error.known else 404, words, page=False) from None
-            return {**said, "state": session.state(con, rater)}
+            return {**sentences, "state": session.state(con, rater)}
 
     @app.get("/r/{token}/images/{image}")
     def _image(token: str, image: str, request: Request) -> Response:
-        with door.opened(token, request) as (con, rater):
+        with access.opened(token, request) as (con, rater):
             file = session.image_file(con, rater, image)
         if file is None:
             raise ProblemError(404, UNKNOWN)
@@ -168,7 +168,7 @@ def build_app(
     return Guard(app)  # outermost, so that errors carry the headers too
 
 
-class _Door:
+class _Access:
     """Lets raters in, one transaction each, and slows down who tries tokens."""
 
     def __init__(self, study: Study, requests: RateLimit, wrong_links: RateLimit) -> None:

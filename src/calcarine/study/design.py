@@ -21,7 +21,7 @@ PRACTICE, CATCH, MAIN = "practice", "catch", "main"
 
 
 @dataclass(frozen=True)
-class Place:
+class PlannedTrial:
     """One trial of one rater.
 
     Attributes
@@ -62,9 +62,9 @@ def foils(n: int, seed: int, comparison: int) -> NDArray[np.int64]:
     return foil
 
 
-def places(
+def plan_trials(
     n_comparisons: int, n_originals: int, n_catch: int, n_practice: int, seed: int, rater: int
-) -> list[Place]:
+) -> list[PlannedTrial]:
     """All trials of one rater, in order.
 
     Parameters
@@ -78,7 +78,7 @@ def places(
 
     Returns
     -------
-    list of Place
+    list of PlannedTrial
         Practice first. Then rounds: a round holds every original once and every comparison
         equally often (or once more or less); one original never comes twice in a row. Catch
         trials are spread evenly, at random places.
@@ -90,22 +90,25 @@ def places(
     catch_sides = _half(n_catch, coin, rng)
     practice_sides = _half(n_practice, 1 - coin, rng)
     main = [
-        Place(MAIN, comparison, original, bool(sides[comparison][original]))
+        PlannedTrial(MAIN, comparison, original, bool(sides[comparison][original]))
         for comparison, original in _rounds(n_comparisons, n_originals, rng)
     ]
     catches = [
-        Place(CATCH, 0, int(item), bool(catch_sides[item])) for item in rng.permutation(n_catch)
+        PlannedTrial(CATCH, 0, int(item), bool(catch_sides[item]))
+        for item in rng.permutation(n_catch)
     ]
     order = _spread(main, catches, rng)
-    practice = [Place(PRACTICE, 0, item, bool(practice_sides[item])) for item in range(n_practice)]
+    practice = [
+        PlannedTrial(PRACTICE, 0, item, bool(practice_sides[item])) for item in range(n_practice)
+    ]
     if mirrored:
         order = [_mirror(place) for place in reversed(order)]
         practice = [_mirror(place) for place in practice]
     return practice + order
 
 
-def _mirror(place: Place) -> Place:
-    return Place(place.part, place.comparison, place.item, not place.first_left)
+def _mirror(place: PlannedTrial) -> PlannedTrial:
+    return PlannedTrial(place.part, place.comparison, place.item, not place.first_left)
 
 
 def _half(n: int, more: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -134,12 +137,14 @@ def _rounds(
     return order
 
 
-def _spread(main: list[Place], catches: list[Place], rng: np.random.Generator) -> list[Place]:
+def _spread(
+    main: list[PlannedTrial], catches: list[PlannedTrial], rng: np.random.Generator
+) -> list[PlannedTrial]:
     """Put one catch trial at a random place of each of equal stretches."""
     if not catches:
         return main
     bounds = np.linspace(0, len(main), len(catches) + 1)
-    order: list[Place] = []
+    order: list[PlannedTrial] = []
     done = 0
     for catch, low, high in zip(catches, bounds[:-1], bounds[1:], strict=True):
         place = int(rng.integers(round(low), max(round(high), round(low) + 1)))

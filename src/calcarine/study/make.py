@@ -81,31 +81,31 @@ def make_study(
     comparisons = _comparisons(pictures, compare, identification)
     _settings(title=title, comparisons=tuple(comparisons), originals=(), **rules)
     check_raters(n_raters)
-    maker = _Maker(pictures, int(rules.get("size", 256)))
+    maker = _StudyWriter(pictures, int(rules.get("size", 256)))
     n_catch, n_practice = int(rules.get("catch", 8)), int(rules.get("practice", 4))
-    chosen, spare, doubles = maker.choose(n_originals, 2 * (n_catch + n_practice), seed)
+    chosen, spare, duplicates = maker.choose(n_originals, 2 * (n_catch + n_practice), seed)
     settings = _settings(
         title=title,
         seed=seed,
         comparisons=tuple(comparisons),
         originals=tuple(chosen),
-        left_out={**pictures.left_out, **doubles},
+        left_out={**pictures.left_out, **duplicates},
         simulated=pictures.simulated,
         provenance=tuple(pictures.provenance),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         calcarine=__version__,
         **rules,
     )
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = out.with_name(f".{out.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        maker.write(aside, settings, spare)
-        Study(aside).invite(n_raters)
+        maker.write(temporary, settings, spare)
+        Study(temporary).invite(n_raters)
         if out.exists():
             out.rmdir()
-        aside.rename(out)
+        temporary.rename(out)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return Study(out)
 
 
@@ -129,27 +129,27 @@ def _comparisons(
     pairs = [parse_pair(text, methods) for text in compare] or pictures.pairs
     if len({frozenset(pair) for pair in pairs}) < len(pairs):
         raise CalcarineError("A comparison is given twice; give each pair of methods once.")
-    found = [
+    result = [
         MethodPair(name=f"{first} vs {second}", kind="method", first=first, second=second)
         for first, second in pairs
     ]
     used = [name for name in methods if not compare or any(name in pair for pair in pairs)]
     if identification:
-        found += [
+        result += [
             MethodPair(
                 name=f"identification: {name}", kind="identification", first=name, second=name
             )
             for name in used
         ]
-    if not found:
+    if not result:
         raise CalcarineError(
             "There is nothing to compare; give two methods or leave identification on."
         )
-    return found
+    return result
 
 
 @dataclass
-class _Maker:
+class _StudyWriter:
     """Reads pictures once, writes each under a random name, and keeps what is what."""
 
     pictures: StudyImages
@@ -167,20 +167,20 @@ class _Maker:
         order = np.random.default_rng([seed, _STREAM_ORIGINALS]).permutation(len(names))
         seen: dict[str, str] = {}
         kept: list[str] = []
-        doubles: dict[str, str] = {}
+        duplicates: dict[str, str] = {}
         for place in order:
             if len(kept) == n + n_spare:
                 break
             name = names[place]
             digest = hashlib.sha256(self.bytes_of(name, ORIGINAL)).hexdigest()
             if digest in seen:
-                doubles[name] = f"the same picture as {seen[digest]}"
+                duplicates[name] = f"the same picture as {seen[digest]}"
                 continue
             seen[digest] = name
             kept.append(name)
         if len(kept) < 2:
             raise CalcarineError("All originals are the same picture; give originals that differ.")
-        return kept[:n], kept[n:], doubles
+        return kept[:n], kept[n:], duplicates
 
     def bytes_of(self, original: str, method: str) -> bytes:
         if (original, method) not in self.encoded:
@@ -206,10 +206,10 @@ class _Maker:
         con = create_database(folder / "study.sqlite", settings)
         try:
             con.execute("BEGIN IMMEDIATE")
-            wanted = sorted({picture for question in questions for picture in question[3:]})
+            required = sorted({picture for question in questions for picture in question[3:]})
             # Written in random order, so that times and numbers of files tell nothing.
-            for place in np.random.default_rng(secrets.randbits(64)).permutation(len(wanted)):
-                self._write_image(folder, con, *wanted[place])
+            for place in np.random.default_rng(secrets.randbits(64)).permutation(len(required)):
+                self._write_image(folder, con, *required[place])
             con.executemany(
                 "INSERT INTO questions (part, comparison, item, original_image, first_image, "
                 "second_image) VALUES (?, ?, ?, ?, ?, ?)",
@@ -250,13 +250,13 @@ Question = tuple[str, int, int, tuple[str, str], tuple[str, str], tuple[str, str
 
 
 def _questions(settings: StudySettings) -> list[Question]:
-    found: list[Question] = []
+    result: list[Question] = []
     originals = settings.originals
     for number, comparison in enumerate(settings.comparisons):
         other = foils(len(originals), settings.seed, number)
         for item, name in enumerate(originals):
             second = originals[other[item]] if comparison.kind == "identification" else name
-            found.append(
+            result.append(
                 (
                     MAIN,
                     number,
@@ -266,7 +266,7 @@ def _questions(settings: StudySettings) -> list[Question]:
                     (second, comparison.second),
                 )
             )
-    return found
+    return result
 
 
 def _easy(settings: StudySettings, spare: list[str]) -> list[Question]:
@@ -274,18 +274,18 @@ def _easy(settings: StudySettings, spare: list[str]) -> list[Question]:
     rng = np.random.default_rng([settings.seed, _STREAM_OTHERS])
     methods = sorted({c.first for c in settings.comparisons})
     pool = list(spare) if len(spare) >= 2 else list(settings.originals)
-    found: list[Question] = []
+    result: list[Question] = []
     for part, count in ((PRACTICE, settings.practice), (CATCH, settings.catch)):
         for item in range(count):
             # Neighbours in a shuffled pool: never the same original twice in a question.
-            if 2 * len(found) % len(pool) < 2:
+            if 2 * len(result) % len(pool) < 2:
                 rng.shuffle(pool)
-            name = pool[2 * len(found) % len(pool)]
-            other = pool[(2 * len(found) + 1) % len(pool)]
+            name = pool[2 * len(result) % len(pool)]
+            other = pool[(2 * len(result) + 1) % len(pool)]
             if item % 2:
                 first, second = (name, DITHERED), (other, ORIGINAL)
             else:
                 first = (name, BLURRED)
                 second = (other, methods[int(rng.integers(len(methods)))])
-            found.append((part, 0, item, (name, ORIGINAL), first, second))
-    return found
+            result.append((part, 0, item, (name, ORIGINAL), first, second))
+    return result

@@ -76,16 +76,16 @@ def from_runs(
     files = [RunPictures(record) for record in records]
     names = _run_names([record.folder for record in records])
     originals: dict[str, Path] = {}
-    found: dict[str, dict[str, Path]] = {}
+    result: dict[str, dict[str, Path]] = {}
     provenance = []
     for name, record, own in zip(names, records, files, strict=True):
-        wanted = _methods_of(record.picture_methods, methods, record.folder)
+        required = _methods_of(record.picture_methods, methods, record.folder)
         rng = np.random.default_rng([seed, 3])
         for stimulus in record.ids:
             originals.setdefault(stimulus, own.truth(stimulus))
-        for method in wanted:
+        for method in required:
             label = f"{name}/{method}" if len(records) > 1 else method
-            found[label] = {}
+            result[label] = {}
             for stimulus in record.ids:
                 numbers = own.samples(stimulus, method)
                 if not numbers:
@@ -93,11 +93,11 @@ def from_runs(
                 number = numbers[0] if sample == "first" else numbers[rng.integers(len(numbers))]
                 path = own.picture(stimulus, method, int(number))
                 if path is not None:
-                    found[label][stimulus] = path
-        provenance.append(_run_provenance(name, record, wanted, sample))
+                    result[label][stimulus] = path
+        provenance.append(_run_provenance(name, record, required, sample))
     _refuse_other_originals(originals, records, files, names)
-    said = [record.simulated for record in records]
-    return _complete(originals, found, _run_pairs(names, found), any(said), provenance)
+    sentences = [record.simulated for record in records]
+    return _complete(originals, result, _run_pairs(names, result), any(sentences), provenance)
 
 
 def from_folders(folders: Sequence[str], simulated: bool | None = None) -> StudyImages:
@@ -163,24 +163,24 @@ def _run_names(folders: list[Path]) -> list[str]:
     return [f"{name}-{place}" for place, name in enumerate(names, 1)]
 
 
-def _methods_of(present: list[str], asked: Sequence[str], folder: Path) -> list[str]:
-    missing = [name for name in asked if name not in present]
+def _methods_of(present: list[str], requested: Sequence[str], folder: Path) -> list[str]:
+    missing = [name for name in requested if name not in present]
     if missing:
         raise CalcarineError(
             f"{folder} has no method '{missing[0]}'; it has: {', '.join(present) or 'none'}."
         )
     paper = [name for name in PAPER_METHODS if name in present]
-    wanted = list(asked) or (paper if len(paper) > 1 else present)
-    if not wanted:
+    required = list(requested) or (paper if len(paper) > 1 else present)
+    if not required:
         raise CalcarineError(f"{folder} holds no reconstructions; run it again.")
-    return wanted
+    return required
 
 
-def _run_pairs(names: list[str], found: dict[str, dict[str, Path]]) -> list[tuple[str, str]]:
+def _run_pairs(names: list[str], result: dict[str, dict[str, Path]]) -> list[tuple[str, str]]:
     """Methods of the same run, and the same method of different runs."""
     if len(names) == 1:
-        return list(combinations(found, 2))
-    split = [tuple(label.split("/", 1)) for label in found]
+        return list(combinations(result, 2))
+    split = [tuple(label.split("/", 1)) for label in result]
     return [
         ("/".join(a), "/".join(b))
         for a, b in combinations(split, 2)
@@ -226,18 +226,18 @@ def _refuse_other_originals(
 def _pictures_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise CalcarineError(f"There is no folder {folder}; give one with pictures.")
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
             continue
-        if path.stem in found:
+        if path.stem in result:
             raise CalcarineError(
                 f"{folder} holds two pictures named '{path.stem}'; keep one of them."
             )
-        found[path.stem] = path
-    if not found:
+        result[path.stem] = path
+    if not result:
         raise CalcarineError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
-    return found
+    return result
 
 
 def _digest_of(files: dict[str, Path]) -> str:
@@ -258,11 +258,11 @@ def _complete(
     kept: dict[str, Path] = {}
     everything = sorted(set(originals).union(*methods.values()))
     for name in everything:
-        lacking = [method for method, files in methods.items() if name not in files]
+        missing = [method for method, files in methods.items() if name not in files]
         if name not in originals:
             left_out[name] = "no original"
-        elif lacking:
-            left_out[name] = f"none by {', '.join(lacking)}"
+        elif missing:
+            left_out[name] = f"none by {', '.join(missing)}"
         else:
             kept[name] = originals[name]
     if len(kept) < 2:

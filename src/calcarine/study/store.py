@@ -16,7 +16,7 @@ from pathlib import Path
 
 from calcarine.errors import CalcarineError
 from calcarine.files import free_space, read_json
-from calcarine.study.design import CATCH, MAIN, PRACTICE, Place, places
+from calcarine.study.design import CATCH, MAIN, PRACTICE, PlannedTrial, plan_trials
 from calcarine.study.settings import StudySettings
 
 _SCHEMA = """
@@ -104,14 +104,14 @@ class Study:
             with self.connection() as con:
                 row = con.execute("SELECT value FROM meta WHERE name = 'settings'").fetchone()
             fixed = json.loads(row["value"])
-            said = read_json(self.path / "study.json")
+            sentences = read_json(self.path / "study.json")
             self.settings = StudySettings.model_validate(fixed)
         except (TypeError, ValueError, RecursionError) as error:
             raise CalcarineError(
                 f"{self.path} cannot be read as a study ({type(error).__name__}); restore "
                 "study.sqlite and study.json from a copy."
             ) from error
-        if said != fixed:
+        if sentences != fixed:
             raise CalcarineError(
                 f"{self.path / 'study.json'} was changed after the study was made, but its rules "
                 "are fixed then; undo the change or make a new study."
@@ -165,13 +165,15 @@ class Study:
             for pragma in ("integrity_check", "foreign_key_check"):
                 for row in con.execute(f"PRAGMA {pragma}"):
                     if row[0] != "ok":
-                        said = ", ".join(map(str, tuple(row)))
-                        raise sqlite3.DatabaseError(said.splitlines()[0])
-            with closing(connect_new()) as wanted:
-                for (table,) in wanted.execute("SELECT name FROM sqlite_master WHERE sql NOT NULL"):
+                        sentences = ", ".join(map(str, tuple(row)))
+                        raise sqlite3.DatabaseError(sentences.splitlines()[0])
+            with closing(connect_new()) as required:
+                for (table,) in required.execute(
+                    "SELECT name FROM sqlite_master WHERE sql NOT NULL"
+                ):
                     columns = [
                         {row["name"] for row in of.execute(f"PRAGMA table_info({table})")}
-                        for of in (wanted, con)
+                        for of in (required, con)
                     ]
                     if not columns[0] <= columns[1]:
                         raise sqlite3.DatabaseError(f"the table {table} is not whole")
@@ -227,10 +229,10 @@ class Study:
         with open(file, encoding="utf-8", newline="") as lines:
             return [(row[0], row[1]) for row in list(csv.reader(lines))[1:] if len(row) == 2]
 
-    def _places(self, questions: dict[tuple[str, int, int], int], rater: int) -> list[Place]:
+    def _places(self, questions: dict[tuple[str, int, int], int], rater: int) -> list[PlannedTrial]:
         parts = [part for part, _, _ in questions]
         settings = self.settings
-        return places(
+        return plan_trials(
             len(settings.comparisons),
             len(settings.originals),
             parts.count(CATCH),
@@ -293,19 +295,19 @@ def token_hash(token: str) -> str:
 
 def find_rater(con: sqlite3.Connection, token: str) -> sqlite3.Row | None:
     """Find whose token this is, in a time that does not depend on how much of it is right."""
-    wanted = token_hash(token)
-    found = None
+    required = token_hash(token)
+    result = None
     for row in con.execute("SELECT * FROM raters"):
-        if hmac.compare_digest(row["token_hash"], wanted):
-            found = row
-    return found
+        if hmac.compare_digest(row["token_hash"], required):
+            result = row
+    return result
 
 
 def _opaque() -> str:
     return secrets.token_urlsafe(16)
 
 
-def _question(questions: dict[tuple[str, int, int], int], place: Place) -> int:
+def _question(questions: dict[tuple[str, int, int], int], place: PlannedTrial) -> int:
     comparison = place.comparison if place.part == MAIN else 0
     try:
         return questions[(place.part, comparison, place.item)]

@@ -21,7 +21,7 @@ _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-def make_trainer(config: TrainingConfig, folder: Path, keeper: Any, done: int) -> Any:
+def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done: int) -> Any:
     """Lightning's trainer with our checkpoints, which writes nothing of its own accord."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.accelerators import CPUAccelerator
@@ -42,7 +42,7 @@ def make_trainer(config: TrainingConfig, folder: Path, keeper: Any, done: int) -
             precision=_PRECISIONS[config.precision],  # type: ignore[arg-type]
             max_epochs=1,
             limit_val_batches=0,
-            callbacks=[keeper],
+            callbacks=[checkpointing],
             plugins=plugins,
             logger=_loggers(config, folder, done),
             default_root_dir=folder,

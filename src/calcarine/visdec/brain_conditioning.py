@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from calcarine.diffusion.conditional import ConditionalDiffusion
     from calcarine.visdec.conditioner import Conditioner
 
-__all__ = ["BrainConditioning", "VoxelScale", "lent"]
+__all__ = ["BrainConditioning", "VoxelScale", "restored_unet"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class VoxelScale:
     scale: NDArray[np.float32]
 
     @classmethod
-    def of(cls, vectors: NDArray[Any], together: bool = False) -> VoxelScale:
+    def from_vectors(cls, vectors: NDArray[Any], together: bool = False) -> VoxelScale:
         """From vectors (n, voxel); voxels that do not vary are only centred.
 
         ``together``: one mean and SD of all values, as MinD-Vis and Vis-Dec scale.
@@ -72,10 +72,10 @@ class BrainConditioning:
     """
 
     def __init__(
-        self, conditioner: Conditioner, listening: dict[str, torch.Tensor], scale: VoxelScale
+        self, conditioner: Conditioner, unet_weights: dict[str, torch.Tensor], scale: VoxelScale
     ) -> None:
         self.conditioner = conditioner
-        self.listening = listening
+        self.unet_weights = unet_weights
         self.scale = scale
 
     def condition(
@@ -123,10 +123,10 @@ class BrainConditioning:
         if strength < 1 and start is None:
             raise CalcarineError(
                 "Sampling below strength 1 begins from a latent, and this conditioning tells none; "
-                "train it with adapt.loss.latent above 0, or set adapt.strength to 1."
+                "train it with finetune.loss.latent above 0, or set finetune.strength to 1."
             )
         batch_size = int(options.get("batch_size", 32))
-        with lent(model, tuple(self.listening), time is not None):
+        with restored_unet(model, tuple(self.unet_weights), time is not None):
             self._install(model)
             extra: dict[str, Any] = {}
             if time is not None and self.conditioner.empty_time is not None:
@@ -145,7 +145,7 @@ class BrainConditioning:
 
     def _install(self, model: ConditionalDiffusion) -> None:
         parameters = dict(model.unet.named_parameters())
-        for name, weight in self.listening.items():
+        for name, weight in self.unet_weights.items():
             if name not in parameters or parameters[name].shape != weight.shape:
                 raise CalcarineError(
                     f"The trained weights do not fit the diffusion model {model.name} ({name}); "
@@ -164,7 +164,7 @@ class BrainConditioning:
         from calcarine.files import atomic_write, write_text
 
         state = {f"conditioner.{k}": v for k, v in self.conditioner.state_dict().items()}
-        state |= {f"unet.{k}": v for k, v in self.listening.items()}
+        state |= {f"unet.{k}": v for k, v in self.unet_weights.items()}
         state |= {f"voxels.{k}": torch.from_numpy(v) for k, v in vars(self.scale).items()}
         try:
             with atomic_write(folder / "conditioning.safetensors") as aside:
@@ -186,7 +186,7 @@ class BrainConditioning:
         try:
             shape = read_json(folder / "conditioning.json")
             state = load_file(folder / "conditioning.safetensors")
-            conditioner = Conditioner.of_shape(shape)
+            conditioner = Conditioner.from_shape(shape)
             own = {
                 k.removeprefix("conditioner."): v
                 for k, v in state.items()
@@ -207,7 +207,7 @@ class BrainConditioning:
 
 
 @contextmanager
-def lent(model: ConditionalDiffusion, names: Sequence[str], timed: bool) -> Iterator[None]:
+def restored_unet(model: ConditionalDiffusion, names: Sequence[str], timed: bool) -> Iterator[None]:
     """Give the U-Net back as it was, whatever is done to the named parameters meanwhile."""
     from calcarine.diffusion.conditional import add_time_condition
 

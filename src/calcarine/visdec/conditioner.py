@@ -11,13 +11,13 @@ from torch import nn
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIEncoder
 from calcarine.visdec.patches import PatchedVectors
 
-__all__ = ["Condition", "Conditioner"]
+__all__ = ["Conditioner", "ConditionerOutput"]
 
 _OF_TOKEN = 8
 """Numbers of each token that a told latent is made of."""
 
 
-class Condition(NamedTuple):
+class ConditionerOutput(NamedTuple):
     """What the U-Net is told.
 
     Attributes
@@ -111,7 +111,7 @@ class Conditioner(nn.Module):
                 nn.Unflatten(1, latent_shape),
             )
 
-    def begin_at(self, context: torch.Tensor) -> None:
+    def start_from_context(self, context: torch.Tensor) -> None:
         """Let all conditions begin at one context (tokens, width), to which the brain then adds.
 
         The published code begins at random. From the context of the empty text a model that was
@@ -126,7 +126,7 @@ class Conditioner(nn.Module):
                 for parameter in self.time[-1].parameters():
                     parameter.zero_()
 
-    def begin_latent_at(self, latent: torch.Tensor) -> None:
+    def start_from_latent(self, latent: torch.Tensor) -> None:
         """Let all told latents begin around one (channels, h, w)."""
         assert self.latent is not None
         last = self.latent[2]
@@ -136,7 +136,7 @@ class Conditioner(nn.Module):
             last.bias.copy_(latent.flatten())
 
     @classmethod
-    def of_shape(cls, shape: dict[str, Any]) -> Conditioner:
+    def from_shape(cls, shape: dict[str, Any]) -> Conditioner:
         """A conditioner with random weights of the shape that another one tells."""
         encoder = FMRIEncoder(AutoencoderConfig.from_json(shape["encoder"]))
         sizes = (shape[k] for k in ("n_patches", "tokens", "width", "time_width"))
@@ -148,19 +148,19 @@ class Conditioner(nn.Module):
             latent_shape=None if latent is None else tuple(latent),
         )
 
-    def forward(self, vectors: PatchedVectors) -> Condition:
+    def forward(self, vectors: PatchedVectors) -> ConditionerOutput:
         """Condition of each vector."""
         told: bool = self.shape["class_token"]
         tokens = self.encoder(vectors, class_token=told).tokens[:, int(told) :]
         mixed = self.mix(tokens)
         context = self.base + self.to_width(mixed)
-        return Condition(
+        return ConditionerOutput(
             context,
             None if self.time is None else self.time(context),
             None if self.latent is None else self.latent(mixed),
         )
 
-    def without(self, condition: Condition, left_out: torch.Tensor) -> Condition:
+    def without(self, condition: ConditionerOutput, left_out: torch.Tensor) -> ConditionerOutput:
         """The same condition, replaced by "no condition" where ``left_out`` (batch) is True."""
         context = torch.where(left_out[:, None, None], self.empty, condition.context)
         if condition.time is None or self.empty_time is None:

@@ -68,7 +68,7 @@ class Encoded(NamedTuple):
     """Tokens of shape (batch, 1 + kept, dim), and which are present (None: all)."""
 
     tokens: torch.Tensor
-    present: torch.Tensor | None
+    mask: torch.Tensor | None
 
 
 class FMRIEncoder(nn.Module):
@@ -122,14 +122,14 @@ class FMRIEncoder(nn.Module):
         else:  # patches that are not seen need no embedding
             seen = self.patch_embed(masking.take(vectors.values))
         seen = seen + self.positions[1:][masking.visible]
-        tokens, present = seen, masking.present
+        tokens, mask = seen, masking.mask
         if class_token:
             start = (self.cls_token + self.positions[0]).expand(len(seen), -1, -1)
             tokens = torch.cat([start.to(seen.dtype), seen], 1)
-            present = _with_class(masking.present)
+            mask = _with_class(masking.mask)
         for block in self.blocks:
-            tokens = block(tokens, present)
-        return Encoded(self.norm(tokens), present)
+            tokens = block(tokens, mask)
+        return Encoded(self.norm(tokens), mask)
 
 
 class FMRIAutoencoder(nn.Module):
@@ -181,14 +181,14 @@ class FMRIAutoencoder(nn.Module):
         batch, n = vectors.valid.shape
         seen = known[:, 1:]
         canvas = self.mask_token.to(seen.dtype).expand(batch, n, -1)
-        if masking.present is not None:
+        if masking.mask is not None:
             # What was filled up writes the mask token back, so that it tells nothing.
-            seen = torch.where(masking.present[..., None], seen, canvas[:, : seen.shape[1]])
+            seen = torch.where(masking.mask[..., None], seen, canvas[:, : seen.shape[1]])
         canvas = canvas.scatter(1, masking.visible[..., None].expand_as(seen), seen)
         x = torch.cat([known[:, :1], canvas], 1) + self.decoder_positions[: n + 1]
-        present = None if bool(vectors.valid.all()) else _with_class(vectors.valid)
+        mask = None if bool(vectors.valid.all()) else _with_class(vectors.valid)
         for block in self.decoder_blocks:
-            x = block(x, present)
+            x = block(x, mask)
         return self.decoder_pred(self.decoder_norm(x[:, 1:]))
 
     def forward(self, vectors: PatchedVectors, masking: Masking) -> torch.Tensor:
@@ -202,5 +202,5 @@ def _of_patches(config: AutoencoderConfig, before: int, after: int) -> nn.Module
     return nn.Linear(before, after)
 
 
-def _with_class(present: torch.Tensor | None) -> torch.Tensor | None:
-    return None if present is None else nn.functional.pad(present, (1, 0), value=True)
+def _with_class(mask: torch.Tensor | None) -> torch.Tensor | None:
+    return None if mask is None else nn.functional.pad(mask, (1, 0), value=True)

@@ -28,7 +28,7 @@ class Masking:
     """
 
     visible: torch.Tensor
-    present: torch.Tensor | None
+    mask: torch.Tensor | None
     hidden: torch.Tensor
 
     def take(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -61,16 +61,16 @@ def draw_masking(valid: torch.Tensor, ratio: float, generator: torch.Generator) 
     counts = on_cpu.sum(1)
     kept = (counts - (counts.double() * ratio).long()).clamp(min=1)
     longest = int(kept.max())
-    present = torch.arange(longest)[None] < kept[:, None]
+    mask = torch.arange(longest)[None] < kept[:, None]
     # In their order, for where tokens stand in the sequence matters to some that listen.
-    places = order[:, :longest] + (~present) * on_cpu.shape[1]
+    places = order[:, :longest] + (~mask) * on_cpu.shape[1]
     visible = places.sort(1).values % on_cpu.shape[1]
     hidden = on_cpu.clone()
-    hidden.scatter_(1, visible, ~present & hidden.gather(1, visible))
-    even = bool(present.all())
+    hidden.scatter_(1, visible, ~mask & hidden.gather(1, visible))
+    even = bool(mask.all())
     return Masking(
         visible.to(valid.device),
-        None if even else present.to(valid.device),
+        None if even else mask.to(valid.device),
         hidden.to(valid.device),
     )
 

@@ -1,4 +1,4 @@
-"""Vis-Dec: contrast, attend, diffuse (Sun et al. 2023).
+"""Vis-Dec: pretrain, guide, finetune (Sun et al. 2023).
 
 Each phase is a function that trains in a folder, continues there when it is called again, and
 returns what the next one begins from.
@@ -16,23 +16,20 @@ from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Responses, Split
 from calcarine.errors import CalcarineError
-from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, lent
+from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, restored_unet
 
 if TYPE_CHECKING:
     import torch
 
     from calcarine.diffusion.conditional import ConditionalDiffusion
     from calcarine.training import TrainingConfig
-    from calcarine.visdec.augmentation import Augmentation
     from calcarine.visdec.conditioner import Conditioner
-    from calcarine.visdec.cross_modal import GuidanceLoss
-    from calcarine.visdec.finetuning import FinetuneLoss
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
-    from calcarine.visdec.losses import ContrastLoss
     from calcarine.visdec.pairs import Trials
     from calcarine.visdec.patches import PatchedVectors
     from calcarine.visdec.published_conditioner import PublishedConditioner
+    from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
 
 _SEED_STEP = 7919
 
@@ -57,7 +54,7 @@ class TrainingStimuli:
     scale: VoxelScale
 
     @classmethod
-    def of(
+    def from_dataset(
         cls,
         dataset: BrainDataset,
         split: Split,
@@ -69,7 +66,7 @@ class TrainingStimuli:
     ) -> TrainingStimuli:
         """Carve a share of validation stimuli out of the training stimuli of a split.
 
-        ``together``: see :meth:`calcarine.visdec.brain_conditioning.VoxelScale.of`.
+        ``together``: see :meth:`calcarine.visdec.brain_conditioning.VoxelScale.from_vectors`.
         """
         from calcarine.training import split_validation
 
@@ -77,7 +74,7 @@ class TrainingStimuli:
         train = tuple(split.train[i] for i in rows)
         responses = dataset.train(split, roi)
         inside = np.isin(responses.stimulus_ids, train)
-        scale = VoxelScale.of(responses.data[inside], together)
+        scale = VoxelScale.from_vectors(responses.data[inside], together)
         return cls(
             replace(responses, data=scale.apply(responses.data)),
             train,
@@ -92,7 +89,7 @@ class TrainingStimuli:
         return self.responses.data[rows]
 
 
-def contrast(
+def pretrain(
     folder: Path,
     train: PatchedVectors,
     validation: PatchedVectors,
@@ -127,7 +124,7 @@ def contrast(
     return task.autoencoder
 
 
-def attend(
+def guide(
     folder: Path,
     autoencoder: FMRIAutoencoder,
     image: ImageAutoencoder,
@@ -154,17 +151,14 @@ def attend(
     trials : {"one", "mean", "random"}
         See :class:`calcarine.visdec.pairs.StimulusVectors`.
     **options
-        As of :func:`contrast`.
+        As of :func:`pretrain`.
     """
     import torch
 
     from calcarine.training import train as run
-    from calcarine.visdec.cross_modal import (
-        CrossModalGuidance,
-        CrossModalNetwork,
-        GuidanceLoss,
-    )
+    from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork
     from calcarine.visdec.pairs import StimulusVectors
+    from calcarine.visdec.settings import GuidanceLoss
 
     config = config or GuidanceLoss()
     _cut_decoder(autoencoder, decoder_depth)
@@ -198,7 +192,7 @@ def _cut_decoder(autoencoder: FMRIAutoencoder, depth: int | None) -> None:
     autoencoder.config = replace(autoencoder.config, decoder_depth=depth)
 
 
-def diffuse(
+def finetune(
     folder: Path,
     autoencoder: FMRIAutoencoder | PublishedConditioner,
     model: ConditionalDiffusion,
@@ -229,15 +223,16 @@ def diffuse(
     contexts : callable, optional
         Gives contexts (n, tokens, width) of the text of stimuli, for ``config.align``.
     **options
-        As of :func:`contrast`.
+        As of :func:`pretrain`.
     """
     import torch
 
     from calcarine.diffusion.conditional import freeze_except, trainable_parts
     from calcarine.training import train as run
-    from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuneLoss
+    from calcarine.visdec.finetuning import DiffusionFinetuning
     from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
     from calcarine.visdec.pairs import StimulusVectors
+    from calcarine.visdec.settings import FinetuneLoss
 
     config = config or FinetuneLoss()
     if config.align and training is not None:
@@ -257,7 +252,7 @@ def diffuse(
                 parameter.requires_grad_(False)
     names = trainable_parts(model.unet)
     kept = tuple(dict.fromkeys((*names, *given)))
-    with lent(model, kept, config.time_condition):
+    with restored_unet(model, kept, config.time_condition):
         unet = dict(model.unet.named_parameters())
         for name, weight in given.items():
             unet[name].data.copy_(weight)
@@ -265,7 +260,7 @@ def diffuse(
             freeze_except(model.unet, names)
             shown_latents = torch.from_numpy(latents(stimuli.train))
             if conditioner.latent is not None:
-                conditioner.begin_latent_at(shown_latents.mean(0))
+                conditioner.start_from_latent(shown_latents.mean(0))
             task = DiffusionFinetuning(
                 conditioner,
                 model.unet,
@@ -279,8 +274,8 @@ def diffuse(
                 _targets(contexts, stimuli) if config.align else None,
             )
             run(task, training, folder, **options)
-        listening = {name: unet[name].detach().clone() for name in kept}
-    return BrainConditioning(conditioner.eval().requires_grad_(False), listening, stimuli.scale)
+        unet_weights = {name: unet[name].detach().clone() for name in kept}
+    return BrainConditioning(conditioner.eval().requires_grad_(False), unet_weights, stimuli.scale)
 
 
 def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
@@ -290,13 +285,13 @@ def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
     if not isinstance(model, LatentDiffusion):
         raise CalcarineError(
             f"The diffusion model {model.name} has no text, so conditions cannot be aligned with "
-            "it; set visdec.adapt.loss.align to 0."
+            "it; set visdec.finetune.loss.align to 0."
         )
     if tokens not in (None, model.context_shape[0]):
         raise CalcarineError(
             f"Conditions of {tokens} tokens cannot be aligned with text of "
-            f"{model.context_shape[0]}; leave visdec.adapt.loss.tokens out, or set "
-            "visdec.adapt.loss.align to 0."
+            f"{model.context_shape[0]}; leave visdec.finetune.loss.tokens out, or set "
+            "visdec.finetune.loss.align to 0."
         )
 
 
@@ -308,7 +303,7 @@ def _targets(
 
     if contexts is None:
         raise CalcarineError(
-            "There is no text to align conditions with; set adapt.loss.align to 0."
+            "There is no text to align conditions with; set finetune.loss.align to 0."
         )
     return torch.from_numpy(contexts(stimuli.train)), torch.from_numpy(contexts(stimuli.validation))
 
@@ -344,7 +339,7 @@ def _conditioner(
         )
     start = _empty_context(model, tokens) if config.begin == "empty" else None
     if start is not None:
-        conditioner.begin_at(start)
+        conditioner.start_from_context(start)
     return conditioner, {}
 
 
@@ -360,17 +355,17 @@ def _check_published(begin: PublishedConditioner, n_patches: int, config: Finetu
     if config.tokens not in (None, shape["tokens"]):
         raise CalcarineError(
             f"{path} makes {shape['tokens']} tokens and not the {config.tokens} of "
-            f"visdec.adapt.loss.tokens; set it to {shape['tokens']}."
+            f"visdec.finetune.loss.tokens; set it to {shape['tokens']}."
         )
     if config.latent:
         raise CalcarineError(
-            f"{path} tells no latent, as no published model does; set visdec.adapt.loss.latent to "
-            "0 and visdec.adapt.strength to 1."
+            f"{path} tells no latent, as no published model does; set visdec.finetune.loss.latent "
+            "to 0 and visdec.finetune.strength to 1."
         )
     if (shape["time_width"] is not None) != config.time_condition:
         has = "a" if shape["time_width"] else "no"
         raise CalcarineError(
-            f"{path} makes {has} time condition; set visdec.adapt.loss.time_condition="
+            f"{path} makes {has} time condition; set visdec.finetune.loss.time_condition="
             f"{'true' if shape['time_width'] else 'false'}."
         )
 

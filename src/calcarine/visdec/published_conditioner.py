@@ -86,11 +86,11 @@ class PublishedConditioner:
         from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
         found = _converted(convert_ldm_unet_checkpoint, self.unet, model.unet, "U-Net", self.path)
-        listening, own = set(trainable_parts(model.unet)), dict(model.unet.named_parameters())
+        unet_weights, own = set(trainable_parts(model.unet)), dict(model.unet.named_parameters())
         return {
             name: weight
             for name, weight in found.items()
-            if name in listening or not torch.equal(weight, own[name].detach().float().cpu())
+            if name in unet_weights or not torch.equal(weight, own[name].detach().float().cpu())
         }
 
     def _check_model(self, model: Any) -> None:

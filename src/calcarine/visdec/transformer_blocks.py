@@ -26,11 +26,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
-        """Attend from tokens (batch, n, dim) to those that are ``present`` (batch, n)."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Attend from tokens (batch, n, dim) to those where ``mask`` (batch, n) is True."""
         batch, n, _ = x.shape
         q, k, v = self.qkv(x).view(batch, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.proj(_joined(F.scaled_dot_product_attention(q, k, v, _keys(present))))
+        return self.proj(_joined(F.scaled_dot_product_attention(q, k, v, _keys(mask))))
 
 
 class CrossAttention(nn.Module):
@@ -44,13 +44,15 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(
-        self, asks: torch.Tensor, tells: torch.Tensor, present: torch.Tensor | None = None
+        self, queries: torch.Tensor, context: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """One answer for each token of ``asks``; ``present`` tells which of ``tells`` count."""
-        batch, n, _ = asks.shape
-        q = self.q(asks).view(batch, n, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(tells).view(batch, tells.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.proj(_joined(F.scaled_dot_product_attention(q, k, v, _keys(present))))
+        """Attend from ``queries`` to the tokens of ``context`` where ``mask`` is True."""
+        batch, n, _ = queries.shape
+        q = self.q(queries).view(batch, n, self.heads, -1).transpose(1, 2)
+        k, v = (
+            self.kv(context).view(batch, context.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )
+        return self.proj(_joined(F.scaled_dot_product_attention(q, k, v, _keys(mask))))
 
 
 class Mlp(nn.Module):
@@ -109,8 +111,8 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
-        x = x + self.attn(self.norm1(x), present)
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x), mask)
         return x + self.mlp(self.norm2(x))
 
 
@@ -145,16 +147,16 @@ class CrossBlock(nn.Module):
         self,
         x: torch.Tensor,
         other: torch.Tensor,
-        present: torch.Tensor | None = None,
-        other_present: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        other_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Own tokens (batch, n, dim) after listening to ``other`` (batch, m, dim)."""
-        x = x + self.attn(self.norm1(x), present)
+        x = x + self.attn(self.norm1(x), mask)
         own, foreign = self.norm_own(x), self.norm_other(other)
         if self.direction == "code":
-            x = x + self.cross(own, foreign, other_present)
+            x = x + self.cross(own, foreign, other_mask)
         else:
-            x = x + _as_many(self.cross(foreign, own, present), x.shape[1])
+            x = x + _as_many(self.cross(foreign, own, mask), x.shape[1])
         return x + self.mlp(self.norm2(x))
 
 
@@ -168,8 +170,8 @@ def _as_many(tokens: torch.Tensor, n: int) -> torch.Tensor:
     return torch.cat([tokens[:, :1], rest.transpose(1, 2)], 1)
 
 
-def _keys(present: torch.Tensor | None) -> torch.Tensor | None:
-    return None if present is None else present[:, None, None]
+def _keys(mask: torch.Tensor | None) -> torch.Tensor | None:
+    return None if mask is None else mask[:, None, None]
 
 
 def _joined(heads: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from calcarine.brain.assets import Asset
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._find import find_file
+from calcarine.datasets._data_files import find_file
 from calcarine.datasets.bids._fake import write_bids
 from calcarine.datasets.described.bids_layout import subjects_in
 from calcarine.datasets.described.check import check_subject
@@ -18,7 +18,7 @@ from calcarine.datasets.described.description import FILE, BidsPart, Description
 from calcarine.datasets.described.subject import OwnSubject, open_subject
 from calcarine.datasets.own import describe
 from calcarine.datasets.prepare.engine import Recording
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.quality.findings import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
@@ -184,16 +184,16 @@ def _describe(
     if data is not None and (Path(data).is_file() or (Path(data) / FILE).is_file()):
         description, path = describe(data, subject)
         if description.bids is None:
-            raise CalcarineError(f"{path} has no key bids; load it as the data set own.")
+            raise SettingError(f"{path} has no key bids; load it as the data set own.")
         return description, path.parent
     root = find_file(INFO, data, _ABOUT).resolve().parent
     known = subjects_in(root)
     if subject is None and len(known) != 1:
-        raise CalcarineError(
+        raise SettingError(
             f"{root} has {len(known)} subjects ({', '.join(known[:12]) or 'none'}); say which."
         )
     if given.get("images") is None:
-        raise CalcarineError(
+        raise SettingError(
             f"Say where the pictures are with the option images, or describe {root} in a "
             f"{FILE} with the key bids (docs/own-data.md)."
         )

@@ -10,12 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.assets import Asset
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import pick_subject
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import SessionScaling, ZScore, check_zscore, scale_sessions
 from calcarine.brain.split import Split
-from calcarine.datasets._arrays import open_npy
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
+from calcarine.datasets._numpy_files import open_npy
 from calcarine.datasets.bold5000._check import check
 from calcarine.datasets.bold5000._fake import fake
 from calcarine.datasets.bold5000._layout import (
@@ -31,7 +32,7 @@ from calcarine.datasets.bold5000._layout import (
     repeated_list,
 )
 from calcarine.datasets.bold5000._pictures import bold5000_stimuli
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 
 __all__ = ["INFO", "assets", "check", "fake", "load"]
 
@@ -78,7 +79,7 @@ def load(
     who = pick_subject(INFO, subject)
     check_zscore(zscore, WHO)
     if size < 1:
-        raise CalcarineError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
+        raise SettingError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
     layout = find_layout(data)
     trials = read_trials(layout, who)
     betas, voxels = _betas(layout, who, trials)
@@ -118,13 +119,13 @@ def _betas(
         for side in HEMISPHERES:
             path = layout.betas / beta_name(subject, side, region)
             if not path.is_file():
-                raise CalcarineError(
+                raise MissingFileError(
                     f"{WHO}: {path} does not exist; it is in BOLD5000_GLMsingle_ROI_betas.zip of "
                     f"{INFO.source}."
                 )
             values = open_npy(path, WHO, INFO.source)
             if values.ndim != 2 or len(values) != len(trials.stimuli):
-                raise CalcarineError(
+                raise DamagedFileError(
                     f"{WHO}: {path.name} is of shape {values.shape} and the presentation lists of "
                     f"{subject} tell {len(trials.stimuli)} trials; both should be of the same "
                     "release and whole."
@@ -144,7 +145,7 @@ def _betas(
 def _check_finite(betas: NDArray[np.float32], subject: str) -> None:
     bad = int((~np.isfinite(betas)).any(axis=0).sum())
     if bad:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: {bad} of {betas.shape[1]} voxels of {subject} hold NaN or infinity; get the "
             f"betas again from {INFO.source}."
         )
@@ -163,7 +164,7 @@ def _split(layout: BOLD5000Layout, subject: str, trials: TrialList) -> Split:
     listed = repeated_list(layout)
     test = [name for name in listed if name in shown]
     if not test:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: none of the {len(listed)} pictures of repeated_stimuli_113_list.txt is in the "
             f"presentation lists of {subject}; both should be from BOLD5000_Stimuli.zip."
         )

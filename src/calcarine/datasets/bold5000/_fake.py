@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calcarine.datasets.bold5000._layout import HEMISPHERES, REGIONS, beta_name
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.simulation.linear_signal import draw_pictures, planted_responses
 
 __all__ = ["fake"]
@@ -49,7 +49,7 @@ def fake(
     chosen = people or (("CSI1", "CSI2", "CSI3", "CSI4") if full_size else ("CSI1", "CSI4"))
     strange = [name for name in chosen if name not in ("CSI1", "CSI2", "CSI3", "CSI4")]
     if strange:
-        raise CalcarineError(f"BOLD5000 has no subject {strange[0]}; it has CSI1 to CSI4.")
+        raise SettingError(f"BOLD5000 has no subject {strange[0]}; it has CSI1 to CSI4.")
     count, n_repeated, sessions, runs, side, n_voxels = (
         (4916, 113, 15, 10, 375, 200) if full_size else (96, 8, 3, 11, 24, 6)
     )

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._find import natural
-from calcarine.errors import CalcarineError
+from calcarine.datasets._data_files import natural
+from calcarine.errors import DamagedFileError, MissingFileError
 
 __all__ = [
     "HEMISPHERES",
@@ -111,18 +111,18 @@ def find_layout(data: str | Path | None) -> BOLD5000Layout:
         If one is missing.
     """
     if data is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO} needs the folder that holds {INFO.files[0]}; it is from {INFO.source}."
         )
     roots = [Path(data) / name for name in ("", "bold5000", "BOLD5000")]
     betas = _first(roots, _BETAS, lambda p: any(p.glob("CSI*_GLMbetas-*.npy")))
     if betas is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: there is no {INFO.files[0]} in {Path(data)}; get it from {INFO.source}."
         )
     stimuli = _first(roots, _STIMULI, lambda p: (p / _LISTS).is_dir())
     if stimuli is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: there is no folder {_LISTS} in {Path(data)}; unpack BOLD5000_Stimuli.zip of "
             f"{INFO.source} there."
         )
@@ -145,7 +145,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: {path} cannot be read as text; get it again from {INFO.source}."
         ) from error
 
@@ -176,7 +176,7 @@ def read_trials(layout: BOLD5000Layout, subject: str) -> TrialList:
             sessions += [session] * len(lines)
             runs += [run] * len(lines)
     if not names:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: there are no presentation lists in {root}/{subject}_sess01 and so on; unpack "
             f"BOLD5000_Stimuli.zip of {INFO.source}."
         )
@@ -204,11 +204,11 @@ def repeated_list(layout: BOLD5000Layout) -> list[str]:
     """
     path = layout.stimuli / "Scene_Stimuli" / "repeated_stimuli_113_list.txt"
     if not path.is_file():
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: {path} does not exist; it says which pictures are the test and is in "
             f"BOLD5000_Stimuli.zip of {INFO.source}."
         )
     names = [line.removeprefix("rep_") for line in read_lines(path)]
     if not names:
-        raise CalcarineError(f"{WHO}: {path} is empty; get it again from {INFO.source}.")
+        raise DamagedFileError(f"{WHO}: {path} is empty; get it again from {INFO.source}.")
     return list(dict.fromkeys(names))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calcarine.datasets.bold5000._layout import INFO, WHO, BOLD5000Layout, read_lines
-from calcarine.errors import CalcarineError
+from calcarine.errors import MissingFileError
 from calcarine.stimuli._sources import FolderSource
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -38,7 +38,7 @@ def bold5000_stimuli(layout: BOLD5000Layout, names: Sequence[str], size: int) ->
     lost = [name for name in names if name.lower() not in index]
     if lost:
         place = layout.stimuli / "Scene_Stimuli" / "Presented_Stimuli"
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: {len(lost)} of {len(names)} pictures are not in {place}/Scene, COCO or "
             f"ImageNet, the first {lost[0]}; they are in BOLD5000_Stimuli.zip of {INFO.source}."
         )

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import reason
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.described.formats import (
     HDF5,
     KEYED,
@@ -23,7 +23,7 @@ from calcarine.datasets.described.formats import (
     ending,
     read_file,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.files import content_missing
 from calcarine.files.matlab import is_hdf5
 
@@ -44,7 +44,7 @@ def find(root: Path, name: str, what: str) -> Path:
     path = _place(root, name)
     check_content(path, what)
     if not _exists(path):
-        raise CalcarineError(
+        raise MissingFileError(
             f"The {what} {path} does not exist; check the path in the description."
         )
     return path
@@ -63,7 +63,7 @@ def check_content(path: Path, what: str) -> None:
     except (OSError, ValueError, RuntimeError):  # names that are no paths, links in a circle
         return
     if lost is not None:
-        raise CalcarineError(f"The {what} {path.name}: {lost}.")
+        raise MissingFileError(f"The {what} {path.name}: {lost}.")
 
 
 def _exists(path: Path) -> bool:
@@ -269,7 +269,7 @@ def _matches(root: Path, name: str, what: str) -> list[tuple[Path, str]]:
     if not any(sign in file for sign in "*?[") or _exists(_place(root, file)):
         path = find(root, file, what)
         if path.is_dir():
-            raise CalcarineError(f"The {what} {path} is a folder; give its files, as {file}/*.npy.")
+            raise SettingError(f"The {what} {path} is a folder; give its files, as {file}/*.npy.")
         return [(path, key)]
     place = _place(root, file)
     # Signs in the name of the folder itself are no pattern.
@@ -281,11 +281,11 @@ def _matches(root: Path, name: str, what: str) -> list[tuple[Path, str]]:
     except (OSError, ValueError, re.error):
         paths = []
     if not paths:
-        raise CalcarineError(f"No file is like {place}; check the {what} in the description.")
+        raise MissingFileError(f"No file is like {place}; check the {what} in the description.")
     return [(path, key) for path in paths]
 
 
 def _damaged(path: Path, what: str, error: BaseException) -> CalcarineError:
-    return CalcarineError(
+    return DamagedFileError(
         f"The {what} {path} cannot be read ({reason(error)}); it is damaged or of another kind."
     )

@@ -16,7 +16,7 @@ from calcarine.datasets.described.description import Description
 from calcarine.datasets.described.regions import Grid, read_mask, same_columns, same_space
 from calcarine.datasets.described.trial_source import TrialSource
 from calcarine.datasets.described.trials import read_trials
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 
 __all__ = ["betas_source"]
 
@@ -101,7 +101,7 @@ def _opened(
     names: str | list[str] | None = description.betas
     if names is None:
         if "betas" not in trials.columns:
-            raise CalcarineError(
+            raise SettingError(
                 f"There is no key 'betas', and {tables[0]} has no column betas that names a file a "
                 "trial; give betas and trials, or bids."
             )
@@ -135,7 +135,7 @@ def _check_axes(file: Betas, axis: int, description: Description) -> None:
     known = file.about.writer != "unknown" or not (description.mask or description.rois)
     if known or len(space) != 3 or space != space[::-1]:
         return
-    raise CalcarineError(
+    raise SettingError(
         f"{file.path} does not say whether Python or MATLAB wrote it, and with {space[0]} voxels "
         "along both the first and the last axis both readings fit, of which one exchanges x and "
         "z; add 'betas_axes: numpy' (h5py shows x, y, z in this order) or 'betas_axes: matlab' "
@@ -150,7 +150,7 @@ def _columns(files: Sequence[Betas], axis: int, grid: Grid, description: Descrip
     order = description.voxel_order
     by_matlab = [file.path for file in files if file.about.writer == "matlab"]
     if order is None and by_matlab:
-        raise CalcarineError(
+        raise SettingError(
             f"{by_matlab[0]} is MATLAB's and has a row of voxels, of which the order in the volume "
             f"of {grid.path or 'the mask'} is not known; add 'voxel_order: matlab' (as "
             "find(mask) gives them) or 'voxel_order: numpy' (as mask.nonzero() and nilearn give "
@@ -173,7 +173,7 @@ def _trial_axis(
     ndim = len(first.shape)
     if any(len(file.shape) != ndim for file in files) or ndim not in (2, 4):
         shapes = ", ".join(str(file.shape) for file in files[:3])
-        raise CalcarineError(
+        raise ShapeError(
             f"Betas have shape {shapes}{' and so on' if len(files) > 3 else ''}; they should be "
             "(trial, voxel), (voxel, trial), or a trial and three axes of a volume, alike in all "
             "files."
@@ -184,11 +184,11 @@ def _trial_axis(
     fitting = [axis for axis in axes if _counts_fit(files, trials, axis)]
     placed = [axis for axis in fitting if _spaces_fit(files, given, axis)]
     if not fitting:
-        raise CalcarineError(_counts_sentence(files, trials, axes))
+        raise ShapeError(_counts_sentence(files, trials, axes))
     if not placed:
-        raise CalcarineError(_space_sentence(files, given, fitting[0]))
+        raise ShapeError(_space_sentence(files, given, fitting[0]))
     if len(placed) == 2 and not (first.about.trials_last and ndim == 4):
-        raise CalcarineError(
+        raise SettingError(
             f"{first.path} has shape {first.shape}, so trials could come first or last; add "
             "'layout: trials-first' or 'layout: trials-last' to the description."
         )

@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import reason
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.prepare.events import Drift
-from calcarine.errors import CalcarineError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    ShapeError,
+)
 
 __all__ = ["GROUPS", "read_confounds"]
 
@@ -59,7 +65,7 @@ def read_confounds(
     names = [name for name in wanted if name != "cosine"]
     if path is None:
         if names:
-            raise CalcarineError(
+            raise MissingFileError(
                 f"There are no confounds of {run}, and {', '.join(names)} are wanted; leave them "
                 "out with confounds: [cosine]."
             )
@@ -73,9 +79,9 @@ def read_confounds(
     except CalcarineError:
         raise
     except Exception as error:  # pandas meets bad tables with errors of many kinds
-        raise CalcarineError(f"The confounds {path} cannot be read ({reason(error)}).") from error
+        raise DamagedFileError(f"The confounds {path} cannot be read ({reason(error)}).") from error
     if len(values) != count:
-        raise CalcarineError(
+        raise ShapeError(
             f"The confounds {path.name} have {len(values)} rows and the run {count} volumes."
         )
     if any(re.search(GROUPS["cosine"], name) for name in chosen):
@@ -90,7 +96,7 @@ def _columns(table: pd.DataFrame, name: str, path: Path) -> list[str]:
     else:
         found = [str(column) for column in table.columns if re.search(pattern, str(column))]
     if not found and name != "cosine":
-        raise CalcarineError(
+        raise SettingError(
             f"The confounds {path.name} have no {name}; there are the groups {', '.join(GROUPS)} "
             "and the columns of the table."
         )

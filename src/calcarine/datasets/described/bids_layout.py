@@ -9,11 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from calcarine.datasets._arrays import reason
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.described.array_files import check_content
 from calcarine.datasets.described.description import BidsPart
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.files import is_annexed, read_json
 
 __all__ = ["Run", "find_runs", "subjects_in"]
@@ -85,12 +85,12 @@ def find_runs(
         there = (
             f"it has {', '.join(known[:12])}" if known else "is it a folder of BIDS derivatives?"
         )
-        raise CalcarineError(f"{derivatives} has no folder sub-{subject}; {there}")
+        raise MissingFileError(f"{derivatives} has no folder sub-{subject}; {there}")
     paths = [
         path for path in folder.glob(f"**/func/*{_BOLD}") if path.is_file() or is_annexed(path)
     ]
     if not paths:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{folder} has no func/*{_BOLD}; run fMRIPrep with an output space that is a volume."
         )
     paths = _of(paths, "task", about.task)
@@ -101,7 +101,7 @@ def find_runs(
     lost = _without_bold(runs, [folder, raw / folder.name])
     if lost and about.runs_without_bold == "refuse":
         more = f", nor have {len(lost) - 1} more runs" if len(lost) > 1 else ""
-        raise CalcarineError(
+        raise MissingFileError(
             f"The run of {lost[0]} has no preprocessed time series (*{_BOLD}) in {folder}{more}; "
             "preprocess it, or leave such runs out with runs_without_bold: drop."
         )
@@ -145,11 +145,11 @@ def _of(paths: Sequence[Path], key: str, wanted: str | None) -> list[Path]:
     own = {path: entities(path).get(key, nameless) for path in paths}
     found = sorted(set(own.values()))
     if wanted is None and len(found) > 1:
-        raise CalcarineError(f"There are several {key}s, {', '.join(found)}; say which with {key}.")
+        raise SettingError(f"There are several {key}s, {', '.join(found)}; say which with {key}.")
     chosen = found[0] if wanted is None else wanted.removeprefix(f"{key}-")
     kept = [path for path in paths if own[path] == chosen]
     if not kept:
-        raise CalcarineError(f"There is no {key} {chosen}; there are {', '.join(found)}.")
+        raise SettingError(f"There is no {key} {chosen}; there are {', '.join(found)}.")
     return kept
 
 
@@ -183,7 +183,7 @@ def _events(bold: Path, raw: Path, stem: str, parts: dict[str, str]) -> Path:
     tried = [folder / "func" / f"{stem}_events.tsv", bold.parent / f"{stem}_events.tsv", raw / task]
     found = _first(tried)
     if found is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"There are no events of {bold.name}: neither {tried[0]} nor {tried[1]}; say with raw "
             "where the raw data set is."
         )
@@ -211,7 +211,7 @@ def _sidecar(bold: Path) -> tuple[float, float]:
         if not 0.05 < tr < 60 or not 0 <= start < 60:
             raise ValueError(f"the TR is {tr:g} s and StartTime {start:g} s")
     except Exception as error:  # JSON of another shape, damaged images
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The TR of {bold.name} cannot be told ({reason(error)}); write RepetitionTime in "
             "seconds to the JSON file beside it."
         ) from error

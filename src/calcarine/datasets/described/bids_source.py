@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
 from calcarine.datasets.described.array_files import ArrayFile, find, stamp
 from calcarine.datasets.described.bids_confounds import read_confounds
 from calcarine.datasets.described.bids_layout import Run, find_runs
@@ -20,7 +20,13 @@ from calcarine.datasets.described.regions import Grid, read_mask, same_space
 from calcarine.datasets.described.trial_source import TrialSource
 from calcarine.datasets.described.trials import texts_table
 from calcarine.datasets.prepare.events import trial_betas
-from calcarine.errors import CalcarineError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    ShapeError,
+)
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 
 __all__ = ["bids_source"]
@@ -92,7 +98,7 @@ def _events(run: Run, about: BidsPart, notes: list[str]) -> pd.DataFrame:
     table = texts_table(run.events, "events")
     for name in ("onset", "duration"):
         if name not in table.columns:
-            raise CalcarineError(f"The events {run.events} have no column {name}.")
+            raise DamagedFileError(f"The events {run.events} have no column {name}.")
     column = _stimulus_column(table, run, about)
     kinds = table["trial_type"] if "trial_type" in table.columns else pd.Series("", table.index)
     other = kinds.isin(about.nuisance)
@@ -120,7 +126,9 @@ def _timed(table: pd.DataFrame, run: Run, about: BidsPart, notes: list[str]) -> 
             hint = ""
             if name == "duration" and bool(unknown.loc[row]):
                 hint = "; say with duration how many seconds such trials last"
-            raise CalcarineError(f"{run.events}: row {row + 1} has no number as its {name}{hint}.")
+            raise DamagedFileError(
+                f"{run.events}: row {row + 1} has no number as its {name}{hint}."
+            )
         blank |= empty
     if blank.any():
         notes.append(f"{run.label}: {int(blank.sum())} nuisance events without onset or duration")
@@ -160,7 +168,7 @@ def _in_time(
 def _stimulus_column(table: pd.DataFrame, run: Run, about: BidsPart) -> str:
     if about.stimulus is not None:
         if about.stimulus not in table.columns:
-            raise CalcarineError(
+            raise SettingError(
                 f"The events {run.events} have no column {about.stimulus}; they have "
                 f"{', '.join(table.columns)}."
             )
@@ -168,7 +176,7 @@ def _stimulus_column(table: pd.DataFrame, run: Run, about: BidsPart) -> str:
     for name in _STIMULUS:
         if name in table.columns:
             return name
-    raise CalcarineError(
+    raise SettingError(
         f"No column of the events {run.events} is known to name the picture; say which with "
         f"stimulus, among {', '.join(table.columns)}."
     )
@@ -232,7 +240,7 @@ def _grid(
     else:
         lost = [run.label for run in runs if run.mask is None]
         if lost:
-            raise CalcarineError(
+            raise MissingFileError(
                 f"There is no brain mask of {lost[0]} beside its time series; give a mask."
             )
         masks = [read_mask(run.bold.parent, str(run.mask)) for run in runs]
@@ -244,7 +252,7 @@ def _grid(
         grid = Grid(inside, masks[0].affine)
     for file in files:
         if len(file.shape) != 4 or file.shape[:3] != grid.mask.shape:
-            raise CalcarineError(
+            raise ShapeError(
                 f"The time series {file.path.name} has shape {file.shape} and the mask "
                 f"{grid.mask.shape}; bring both to one space."
             )
@@ -255,7 +263,7 @@ def _grid(
 
 def _same(one: Grid, other: Grid) -> None:
     if one.mask.shape != other.mask.shape:
-        raise CalcarineError(
+        raise ShapeError(
             f"The masks {one.path} and {other.path} have shapes {one.mask.shape} and "
             f"{other.mask.shape}; runs must be in one space."
         )

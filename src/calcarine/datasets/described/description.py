@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calcarine.brain.scaling import ZScore
-from calcarine.datasets._arrays import reason
-from calcarine.errors import CalcarineError
+from calcarine.datasets._numpy_files import reason
+from calcarine.errors import DamagedFileError, SettingError
 
 __all__ = [
     "LEAVE_ONE_OUT",
@@ -137,7 +137,7 @@ class Description(_Part):
             If it is about another one.
         """
         if subject is not None and subject != self.subject:
-            raise CalcarineError(
+            raise SettingError(
                 f"The description is of subject {self.subject}, not of {subject}; give the file "
                 f"of {subject}, or name it {subject}.yaml in the data folder."
             )
@@ -155,20 +155,20 @@ def read_description(path: Path) -> Description:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except Exception as error:  # yaml meets wrong dates and depths with errors of many kinds
-        raise CalcarineError(f"{path} cannot be read as YAML ({reason(error)}).") from error
+        raise DamagedFileError(f"{path} cannot be read as YAML ({reason(error)}).") from error
     return validated(tree, str(path))
 
 
 def validated(tree: object, where: str) -> Description:
     """A description from a mapping; ``where`` is for the errors."""
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise CalcarineError(f"{where} must hold keys and values, such as 'subject: s01'.")
+        raise SettingError(f"{where} must hold keys and values, such as 'subject: s01'.")
     try:
         return Description.model_validate(_without_union(tree))
     except ValidationError as error:
-        raise CalcarineError(f"{where}: {_sentence(error)}.") from error
+        raise SettingError(f"{where}: {_sentence(error)}.") from error
     except (RecursionError, OverflowError) as error:
-        raise CalcarineError(f"{where} nests too deeply or holds too large a number.") from error
+        raise SettingError(f"{where} nests too deeply or holds too large a number.") from error
 
 
 def _without_union(tree: dict[str, Any]) -> dict[str, Any]:

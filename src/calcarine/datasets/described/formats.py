@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._labels import scaling_of
-from calcarine.errors import CalcarineError
+from calcarine.datasets._integer_labels import scaling_of
+from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files.hdf5 import open_hdf5
 from calcarine.files.matlab import (
     hdf5_array,
@@ -119,7 +119,7 @@ def describe_file(path: Path, key: str, what: str) -> About:
         return _about_image(path)
     if kind == ".gii":
         return _about_gifti(path)
-    raise CalcarineError(
+    raise SettingError(
         f"The {what} {path} ends in {kind or 'nothing'}; use one of {', '.join(ENDINGS)}."
     )
 
@@ -160,7 +160,7 @@ def _open_npy(path: Path) -> NDArray[Any]:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path} holds Python objects, which are not read because they could run any code; "
                 "save betasmd alone with np.save, or have GLMsingle write the .hdf5 form."
             ) from error
@@ -238,13 +238,13 @@ def _choose(arrays: Mapping[str, Any], path: Path, key: str, what: str) -> str:
     if key:
         chosen = next((name for name in (key, plain_key(key)) if name in arrays), None)
         if chosen is None:
-            raise CalcarineError(f"The {what} {path} holds no {key}; it holds {shown}.")
+            raise SettingError(f"The {what} {path} holds no {key}; it holds {shown}.")
         return chosen
     betas = [name for name in known if name.rsplit(".", 1)[-1] in _GLMSINGLE]
     for names in (betas, known):
         if len(names) == 1:
             return names[0]
-    raise CalcarineError(
+    raise SettingError(
         f"The {what} {path} holds {shown}; say which array is meant, as {path.name}:KEY."
     )
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import reason
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.described.array_files import ArrayFile, check_content, find
 from calcarine.datasets.described.picture_names import files_below
 from calcarine.datasets.described.trials import texts_table
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, ShapeError
 from calcarine.stimuli._sources import FolderSource, _cropped
 from calcarine.stimuli._tables import cell_texts
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
@@ -112,7 +112,7 @@ class PictureArray:
     ) -> None:
         shape = file.shape
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
-            raise CalcarineError(
+            raise ShapeError(
                 f"The images {file.path} have shape {shape}; they should be (picture, height, "
                 "width) or (picture, height, width, 3)."
             )
@@ -134,7 +134,7 @@ class PictureArray:
         if not whole and top > 2:
             return 1.0
         kind = "whole numbers" if whole else "fractions"
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The images {self._file.path} are {kind} up to {top:g}, so they may be meant as 0 to "
             "1 or as 0 to 255; store uint8 from 0 to 255."
         )
@@ -145,7 +145,7 @@ class PictureArray:
         )
         picture = found[0]
         if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 255:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"Picture {row} of {self._file.path} has values from {picture.min():g} to "
                 f"{picture.max():g}; pictures are 0 to 255, or fractions 0 to 1."
             )
@@ -154,7 +154,7 @@ class PictureArray:
     def image(self, key: str) -> NDArray[np.uint8]:
         raw = self._raw(self._rows[key]).astype(np.float64) * self._gain
         if raw.max() > 255:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"Stimulus {key} of {self._file.path} is above 1 and others are fractions 0 to 1; "
                 "store uint8 from 0 to 255."
             )
@@ -225,7 +225,7 @@ def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
 def _table_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
     table = texts_table(path, "captions", _TEXT_COLUMNS)
     if "id" not in table.columns or not any(name.startswith("caption") for name in table.columns):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The captions {path} need the columns id and caption; there are "
             f"{', '.join(table.columns)}."
         )
@@ -252,7 +252,7 @@ def _of_shown(
     meant = match_names(texts, shown, loose=False)
     found = {meant[key]: value for key, value in texts.items() if key in meant}
     if path is not None and not found:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The captions {path} describe none of the {len(shown)} stimuli shown; its ids are as "
             f"{next(iter(texts), 'nothing')}, those shown as {shown[0]}."
         )
@@ -263,19 +263,19 @@ def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
     try:
         tree = json.loads(read_text(path, "captions"))
     except (ValueError, RecursionError) as error:
-        raise CalcarineError(f"The captions {path} cannot be read ({reason(error)}).") from error
+        raise DamagedFileError(f"The captions {path} cannot be read ({reason(error)}).") from error
     if isinstance(tree, list) or (isinstance(tree, dict) and "annotations" in tree):
         return _record_captions(tree, path)
     found = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"The captions {path}: {key[:40]} should be a text or a list of texts."
             )
         found[key] = tuple(text.strip() for text in listed if text.strip())
     if not found:
-        raise CalcarineError(f"The captions {path} should be a mapping of ids to texts.")
+        raise DamagedFileError(f"The captions {path} should be a mapping of ids to texts.")
     return found
 
 
@@ -294,11 +294,11 @@ def _record_captions(tree: Any, path: Path) -> dict[str, tuple[str, ...]]:
             number = record["image_id"] if "image_id" in record else record["id"]
             _add(found, names.get(number, str(number)), [str(record["caption"]).strip()])
     except (KeyError, TypeError, AttributeError):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The captions {path} need an id (or image_id) and a caption in each record."
         ) from None
     if not found:
-        raise CalcarineError(f"The captions {path} hold no caption.")
+        raise DamagedFileError(f"The captions {path} hold no caption.")
     return found
 
 
@@ -310,7 +310,7 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
     """Files of the stimuli: by name, or by path below the folder, with or without its ending."""
     paths = files_below(folder, PICTURE_SUFFIXES)
     if not paths:
-        raise CalcarineError(
+        raise MissingFileError(
             f"The folder {folder} holds no pictures ({', '.join(PICTURE_SUFFIXES[:4])} ...)."
         )
     by_name: dict[str, list[Path]] = {}

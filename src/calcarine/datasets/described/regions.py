@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._labels import whole_numbers
+from calcarine.datasets._integer_labels import whole_numbers
 from calcarine.datasets.described.array_files import ArrayFile, find_all
 from calcarine.datasets.described.description import Atlas
 from calcarine.datasets.described.formats import ending
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError, ShapeError
 
 __all__ = ["Grid", "read_mask", "read_rois", "voxel_table"]
 
@@ -60,7 +60,7 @@ def read_mask(root: Path, name: str) -> Grid:
     path = file.path
     mask = values > 0
     if not mask.any():
-        raise CalcarineError(f"The mask {path} has no voxel above 0; is it the right file?")
+        raise DamagedFileError(f"The mask {path} has no voxel above 0; is it the right file?")
     return Grid(mask, file.affine, path, file.about.space)
 
 
@@ -109,7 +109,7 @@ def _one(path: Path, values: NDArray[np.float64]) -> Mask:
     labels = np.unique(values[values > 0])
     if len(labels) > 1:
         shown = ", ".join(f"{label:g}" for label in labels[:6])
-        raise CalcarineError(
+        raise SettingError(
             f"The region {path} holds the labels {shown}; say which is which with rois: "
             "{file: ..., labels: {NAME: NUMBER}}."
         )
@@ -131,7 +131,7 @@ def _inside(
     if values.shape == (count,):
         turned = voxel_order == "matlab" and grid.mask.ndim == 3
         return path, values[grid.from_matlab()] if turned else values
-    raise CalcarineError(
+    raise ShapeError(
         f"The {what} {path} has shape {values.shape}, and the kept voxels are {count} of a "
         f"{'volume' if grid.mask.ndim > 1 else 'row'} of shape {grid.mask.shape}; bring both to "
         "one space" + ("." if grid.mask.ndim > 1 else ", or give a mask.")
@@ -152,7 +152,7 @@ def same_space(
         turned = not np.array_equal(
             np.sign(np.round(affine[:3, :3], 3)), np.sign(np.round(wanted[:3, :3], 3))
         )
-        raise CalcarineError(
+        raise ShapeError(
             f"{path} and {other or 'the betas'} have the same shape and different affines, so they "
             f"are not in one space{' (axes are flipped or swapped)' if turned else ''}; resample "
             "one to the other."
@@ -171,7 +171,7 @@ def same_columns(path: Path, space: str, other: Path | None, wanted: str) -> Non
         kinds = " and ".join(sorted({text.split()[0] for text in (space, wanted)}))
         names = {text.removeprefix("GIFTI ") for text in (space, wanted) if text[:5] == "GIFTI"}
         told = f" ({', '.join(sorted(names))})" if len(names) == 2 else ""
-        raise CalcarineError(
+        raise ShapeError(
             f"{path} and {other or 'the betas'} are {kinds} files of different vertices{told}; "
             "give files of one space."
         )
@@ -181,14 +181,14 @@ def _labels(root: Path, name: str, what: str) -> tuple[ArrayFile, NDArray[np.flo
     """A volume or a row of whole numbers; NaN is outside."""
     places = find_all(root, name, what)
     if len(places) != 1:
-        raise CalcarineError(f"The {what} {name} is {len(places)} files; give one file.")
+        raise SettingError(f"The {what} {name} is {len(places)} files; give one file.")
     file = ArrayFile.open(*places[0], what, kinds="buif")
     values = np.asarray(file.read(), dtype=np.float64)
     values = np.where(np.isnan(values), 0.0, values)
     values = whole_numbers(values, file.path, what, file.about.scaling)
     if file.about.trial_axes == (0,) and values.ndim == 2:
         if len(values) > 1:
-            raise CalcarineError(
+            raise ShapeError(
                 f"The {what} {file.path} has {len(values)} maps; give a file with one."
             )
         values = values[0]
@@ -200,7 +200,7 @@ def _labels(root: Path, name: str, what: str) -> tuple[ArrayFile, NDArray[np.flo
         values = values.ravel()
     cubic = values.ndim == 3 and values.shape == values.shape[::-1]
     if file.about.writer == "unknown" and cubic and not np.array_equal(values, values.T):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The {what} {file.path} does not say whether Python or MATLAB wrote it, so x and "
             "z may be exchanged; save it as NIfTI or .npy."
         )

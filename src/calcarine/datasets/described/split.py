@@ -12,7 +12,7 @@ import pandas as pd
 from calcarine.brain.split import Split
 from calcarine.datasets.described.array_files import find
 from calcarine.datasets.described.description import LEAVE_ONE_OUT, Folds, Fraction
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.splits.folds import (
     group_folds,
     leave_one_out,
@@ -84,14 +84,14 @@ def _folds(
 def _by_session(trials: pd.DataFrame) -> Mapping[str, str]:
     sessions = trials["session"].nunique()
     if sessions < 2:
-        raise CalcarineError(
+        raise SettingError(
             "All trials are of one session, so no session can be held out; use folds without "
             "'by: session', or say in the column session of the trials which session each is of."
         )
     groups = session_groups(trials["stimulus"].tolist(), trials["session"].tolist())
     if len(set(groups.values())) < 2:
         times = trials.groupby("stimulus", sort=False)["session"].nunique()
-        raise CalcarineError(
+        raise SettingError(
             f"All {sessions} sessions are linked by stimuli that were shown in several of them "
             f"({int((times > 1).sum())}, the first {times.index[times > 1][0]}), so none can be "
             "held out without its stimuli being trained on; use folds without 'by: session'."
@@ -102,7 +102,7 @@ def _by_session(trials: pd.DataFrame) -> Mapping[str, str]:
 def _by_category(shown: list[str], known: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
     without = [key for key in shown if not known[key]]
     if without:
-        raise CalcarineError(
+        raise SettingError(
             f"{len(without)} of {len(shown)} stimuli have no category, the first {without[0]}; "
             "fill the column category of the table of pictures or captions, or use folds without "
             "'by: category'."
@@ -115,7 +115,7 @@ def _sides(
 ) -> Split:
     train = tuple(key for key in shown if key not in chosen)
     if not train:
-        raise CalcarineError(
+        raise SettingError(
             f"All {len(shown)} stimuli would be in the test; leave some for training."
         )
     return Split(name, train, tuple(key for key in shown if key in chosen), rule, seed)
@@ -132,7 +132,7 @@ def _repeated(times: Counter[str]) -> Split:
     most = max(times.values())
     chosen = {key for key, number in times.items() if number == most}
     if len(chosen) == len(times):
-        raise CalcarineError(
+        raise SettingError(
             f"All {len(times)} stimuli were shown {most} times, so 'test: repeated' tells none "
             "apart; give a list of ids, a fraction as 'test: 0.1', or 'test: leave-one-out'."
         )
@@ -144,7 +144,7 @@ def _listed(path: Path, shown: list[str]) -> Split:
     listed = {line for line in lines if line and not line.startswith("#")}
     chosen = listed & set(shown)
     if not chosen:
-        raise CalcarineError(
+        raise SettingError(
             f"{path} lists {len(listed)} stimuli of which none was shown; its ids are as "
             f"{min(listed, default='nothing')}, those shown as {shown[0]}."
         )

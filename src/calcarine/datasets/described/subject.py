@@ -12,9 +12,10 @@ import xarray as xr
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from calcarine.brain.dataset import BrainDataset, with_trials
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._find import is_simulated
+from calcarine.brain.responses import with_trials
+from calcarine.datasets._data_files import is_simulated
 from calcarine.datasets.described.array_files import stamp
 from calcarine.datasets.described.betas import betas_source
 from calcarine.datasets.described.description import Description
@@ -23,7 +24,7 @@ from calcarine.datasets.described.regions import read_rois, voxel_table
 from calcarine.datasets.described.split import make_splits
 from calcarine.datasets.described.trial_source import TrialSource
 from calcarine.datasets.prepare.engine import Recording, prepare
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["OwnSubject", "open_subject"]
@@ -96,7 +97,7 @@ class OwnSubject:
         try:
             store = prepare(self.recording, place)
         except OSError as error:
-            raise CalcarineError(
+            raise SettingError(
                 f"The prepared subject cannot be written to {place} ({error.strerror or error}); "
                 "say another folder with the option prepared."
             ) from error

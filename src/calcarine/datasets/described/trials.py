@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calcarine.datasets._find import natural
-from calcarine.errors import CalcarineError
+from calcarine.datasets._data_files import natural
+from calcarine.errors import DamagedFileError
 from calcarine.stimuli.tables import read_rows
 
 __all__ = ["read_trials", "texts_table"]
@@ -56,7 +56,7 @@ def read_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
             path for path, table in zip(listed, tables, strict=True) if name not in table.columns
         ]
         if name in whole.columns and lacking:
-            raise CalcarineError(f"{lacking[0]} has no column {name}, and other tables have one.")
+            raise DamagedFileError(f"{lacking[0]} has no column {name}, and other tables have one.")
     if len(tables) > 1:
         if "session" not in whole.columns:
             numbers = np.arange(1, len(tables) + 1)
@@ -72,7 +72,7 @@ def _check_apart(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
     for path, table in zip(paths, tables, strict=True):
         for session in table["session"].unique():
             if where.setdefault(session, path) != path:
-                raise CalcarineError(
+                raise DamagedFileError(
                     f"{where[session]} and {path} both hold trials of session {session}; number "
                     "the sessions throughout, or leave the column out: each table is then one."
                 )
@@ -82,12 +82,12 @@ def _one_table(path: Path) -> pd.DataFrame:
     """Columns ``stimulus``, ``session`` and ``betas`` of one table, as text."""
     table = texts_table(path, "table of trials", ("stimulus", "session", "betas"))
     if "stimulus" not in table.columns:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The table of trials {path} has no column stimulus; it has {', '.join(table.columns)}."
         )
     empty = (table["stimulus"] == "").to_numpy()
     if empty.any():
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path}: trial {int(np.argmax(empty)) + 1} names no stimulus; a table of trials lists "
             "the trials that have betas, one a row."
         )
@@ -97,7 +97,7 @@ def _one_table(path: Path) -> pd.DataFrame:
 def _numbers(sessions: pd.Series, path: Path) -> list[int]:
     names = sorted(set(sessions), key=natural)
     if names[0] == "":
-        raise CalcarineError(f"{path}: a trial has no session; fill the column or leave it out.")
+        raise DamagedFileError(f"{path}: a trial has no session; fill the column or leave it out.")
     if all(name.isdecimal() and len(name) < 10 for name in names):
         # 1 and 01 are one session.
         return [int(name) for name in sessions]

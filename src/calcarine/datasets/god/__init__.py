@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.assets import Asset
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import pick_subject
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import SessionScaling, ZScore, scale_sessions, scaling_plan
 from calcarine.brain.split import Split
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
 from calcarine.datasets.bdata import BData
 from calcarine.datasets.god._check import check
 from calcarine.datasets.god._fake import fake
@@ -24,7 +25,7 @@ from calcarine.datasets.god._official import read_official
 from calcarine.datasets.god._parts import INFO, WHO, Parts, find_subject, places
 from calcarine.datasets.god._pictures import find_pictures, god_stimuli, read_pictures
 from calcarine.datasets.god._rearranged import read_rearranged
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, SettingError
 
 __all__ = ["INFO", "assets", "check", "columns", "fake", "load", "stimulus_name"]
 
@@ -95,9 +96,9 @@ def load(
     path = find_subject(data, who, form)
     assert data is not None  # find_subject raises without
     if test not in ("perception", "imagery"):
-        raise CalcarineError(f"{WHO}: test is perception or imagery, not {test}.")
+        raise SettingError(f"{WHO}: test is perception or imagery, not {test}.")
     if size is not None and size < 1:
-        raise CalcarineError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
+        raise SettingError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
     folders = places(data)
     place = find_pictures(folders, pictures)
     arrays = read_pictures(place) if place is not None and place.is_file() else None
@@ -131,7 +132,7 @@ def _read(
     if path.suffix == ".h5":
         return read_official(path, folders, test, first_index)
     if test == "imagery":
-        raise CalcarineError(f"{WHO}: {path} holds no imagery trials; load the form h5.")
+        raise DamagedFileError(f"{WHO}: {path} holds no imagery trials; load the form h5.")
     counts = {side: len(images) for side, images in (arrays or {}).items()}
     return read_rearranged(path, folders, counts, first_index)
 
@@ -151,7 +152,7 @@ def _split(parts: Parts, test: str) -> Split:
 def _scaled(parts: Parts, scale: str) -> tuple[NDArray[np.float32], SessionScaling | None]:
     if scale not in get_args(Scale):
         known = ", ".join(get_args(Scale)[:-1])
-        raise CalcarineError(f"{WHO}: scale is {known} or training-scalar, not {scale}.")
+        raise SettingError(f"{WHO}: scale is {known} or training-scalar, not {scale}.")
     if scale == "none":
         return parts.responses, None
     if scale == "training-scalar":

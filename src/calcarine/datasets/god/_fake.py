@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calcarine.datasets.bdata import write_bdata
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.simulation.linear_signal import draw_pictures, planted_responses
 
 __all__ = ["fake"]
@@ -70,14 +70,14 @@ def fake(
         Whether the array file holds floats in 0..1, not bytes.
     """
     if pictures not in ("npz", "folder", "both", "none"):
-        raise CalcarineError(f"Pictures are npz, folder, both or none, not {pictures}.")
+        raise SettingError(f"Pictures are npz, folder, both or none, not {pictures}.")
     rng = np.random.default_rng(seed)
     counts = (150, 8, 50, 35, 10) if full_size else (12, 5, 8, 5, 2)
     people = people or (5 if full_size else 2)
     n_voxels = voxels or (4466 if full_size else 70)
     side = size or (256 if full_size else 16)
     if not 1 <= people <= 5 or n_voxels < 2 * len(_REGIONS):
-        raise CalcarineError("GOD has up to five subjects, and its regions need 14 voxels.")
+        raise SettingError("GOD has up to five subjects, and its regions need 14 voxels.")
     world = _world(rng, counts, side)
     _write_pictures(folder, world, side, pictures, unit_range)
     for number in range(1, people + 1):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 from calcarine.files import read_json
 from calcarine.stimuli.tables import read_text
 
@@ -79,7 +79,7 @@ def names_of(labels: NDArray[np.float64], where: str) -> list[str]:
         with np.errstate(over="ignore"):
             single = labels.astype(np.float32).astype(np.float64)
         if (single == labels).all():
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{where}: the labels of pictures were stored in float32, which holds no six "
                 "decimals of a synset; take the original file."
             )
@@ -134,7 +134,7 @@ def _read_list(path: Path) -> list[str]:
         lines = csv.reader(io.StringIO(text, newline=""))
         rows = [row for row in lines if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise CalcarineError(f"The list of pictures {path} cannot be read ({error}).") from error
+        raise DamagedFileError(f"The list of pictures {path} cannot be read ({error}).") from error
     names = []
     for number, row in enumerate(rows, start=1):
         name = parse_name(",".join(row))
@@ -144,14 +144,14 @@ def _read_list(path: Path) -> list[str]:
             except (ValueError, CalcarineError):
                 if number == 1:  # a line of headings
                     continue
-                raise CalcarineError(
+                raise DamagedFileError(
                     f"{path}, line {number}: '{','.join(row)[:60]}' names no picture, as "
                     "n01518878_10042.JPEG does."
                 ) from None
         names.append(name)
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise CalcarineError(f"{path} lists {twice} twice; take the original list.")
+        raise DamagedFileError(f"{path} lists {twice} twice; take the original list.")
     return names
 
 
@@ -178,7 +178,7 @@ def first_index(
     """
     values = np.asarray(index, dtype=np.float64).ravel()
     if not len(values) or not np.isfinite(values).all() or (values != np.round(values)).any():
-        raise CalcarineError(f"{where} should be whole numbers and is not; get the file again.")
+        raise DamagedFileError(f"{where} should be whole numbers and is not; get the file again.")
     low, high = int(values.min()), int(values.max())
     distinct = len(np.unique(values))
     total = count if count is not None else distinct
@@ -186,12 +186,12 @@ def first_index(
     if given is not None:
         fits = [base for base in fits if base == given]
     if not fits:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{where} runs from {low} to {high}, which numbers no {total} pictures; the files do "
             "not belong together."
         )
     if len(fits) > 1:
-        raise CalcarineError(
+        raise SettingError(
             f"{where} runs from {low} to {high} of {total} pictures, so nothing tells whether it "
             "begins at 0 or 1; say so with first_index=0 or first_index=1."
         )
@@ -208,7 +208,7 @@ def class_names(places: Sequence[Path]) -> dict[str, str]:
             content = read_json(path)
             rows = [[str(cell) for cell in row] for row in content.values()]
         except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path} is no class index of ImageNet ({error}); get it again or delete it."
             ) from error
         return {key: row[-1].replace("_", " ") for row in rows if row for key in row[:-1]}

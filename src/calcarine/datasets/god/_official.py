@@ -17,7 +17,7 @@ from calcarine.datasets.god._ids import (
     picture_list,
 )
 from calcarine.datasets.god._parts import INFO, WHO, Parts, unions
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 
 __all__ = ["LABELS", "picture_names", "read_official", "regions_of", "trial_types"]
 
@@ -30,7 +30,7 @@ def trial_types(data: BData) -> NDArray[np.int64]:
     kinds = data.label("DataType")
     if not np.isin(kinds, (TRAIN, PERCEPTION, IMAGERY)).all():
         strange = next(k for k in kinds.tolist() if k not in (TRAIN, PERCEPTION, IMAGERY))
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: DataType in {data.path} holds {strange}; it should be 1 (training), 2 "
             f"(perception test) or 3 (imagery), so get the file again from {INFO.source}."
         )
@@ -56,7 +56,7 @@ def picture_names(
             found = [_mapped(texts, value, key, data.path) for value in values[shown].tolist()]
         elif (np.abs(values[shown]) >= 1e6).all():
             if data.dtype.itemsize < 8:
-                raise CalcarineError(
+                raise DamagedFileError(
                     f"{WHO}: {data.path} is stored in {data.dtype}, which holds no six decimals of "
                     f"a picture's label; get the file again from {INFO.source}."
                 )
@@ -73,7 +73,7 @@ def _mapped(texts: object, value: float, key: str, path: Path) -> str:
     text = texts.get(value) if isinstance(texts, dict) else None
     name = parse_name(text) if text else None
     if name is None:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: vmap of {path} gives {key} {value:g} no picture such as n01518878_10042; get "
             f"the file again from {INFO.source}."
         )
@@ -84,7 +84,7 @@ def _indexed(
     data: BData, folders: list[Path], kinds: NDArray[np.int64], names: list[str], given: int | None
 ) -> list[str]:
     if "image_index" not in data:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: {data.path} has no labels of pictures ({', '.join(LABELS)} or image_index); "
             f"its columns are {', '.join(data.keys) or 'none'}."
         )
@@ -93,7 +93,7 @@ def _indexed(
         own = np.flatnonzero(kinds == kind)
         listed = picture_list(folders, side)
         if listed is None:
-            raise CalcarineError(
+            raise MissingFileError(
                 f"{WHO}: {data.path} numbers its pictures and does not name them; put "
                 "imageID_training.csv and imageID_test.csv (in data/ of "
                 "github.com/KamitaniLab/GenericObjectDecoding) into the folder."
@@ -130,13 +130,13 @@ def read_official(
     kept = np.flatnonzero((kinds == TRAIN) | (kinds == wanted))
     is_test = kinds[kept] != TRAIN
     if is_test.all() or not is_test.any():
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: {path} has {int((~is_test).sum())} training and {int(is_test.sum())} {test} "
             f"trials and needs both; get the file again from {INFO.source}."
         )
     voxel = data.mask("VoxelData") if "VoxelData" in data else data.mask("ROI_VC")
     if not voxel.any():
-        raise CalcarineError(f"{WHO}: {path} marks no column as VoxelData; get it again.")
+        raise DamagedFileError(f"{WHO}: {path} marks no column as VoxelData; get it again.")
     rois = regions_of(data, voxel)
     sessions, runs = _sessions(data, kept, is_test)
     return Parts(
@@ -157,7 +157,7 @@ def regions_of(data: BData, voxel: NDArray[np.bool_]) -> dict[str, NDArray[np.bo
     for key in (key for key in data.keys if key.startswith("ROI_")):
         mask = data.mask(key)
         if (mask & ~voxel).any():
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: {key} in {data.path} marks {int((mask & ~voxel).sum())} columns that are "
                 f"no voxels; get the file again from {INFO.source}."
             )
@@ -172,14 +172,14 @@ def _name_imagined(data: BData, kinds: NDArray[np.int64], names: list[str]) -> N
     }
     key = next((key for key in LABELS if key in data and data.mask(key).sum() == 1), None)
     if key is None:
-        raise CalcarineError(f"{WHO}: imagery trials in {data.path} have no label of a category.")
+        raise DamagedFileError(f"{WHO}: imagery trials in {data.path} have no label of a category.")
     values, texts = data.label(key), data.vmap.get(key, {})
     for row in np.flatnonzero(kinds == IMAGERY).tolist():
         value = values[row]
         text = texts.get(value, "")
         synset = text[:9] if text else f"n{int(value):08d}" if np.isfinite(value) else ""
         if synset not in owner:
-            raise CalcarineError(
+            raise SettingError(
                 f"{WHO}: imagery trial {row} in {data.path} is of category {synset or value}, "
                 "which no test picture has; use test=perception."
             )
@@ -197,7 +197,7 @@ def _sessions(
             (np.isfinite(values) & (np.abs(values) < 1e9) & (values == np.round(values))).all()
         )
         if values is not None and not whole:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: {key} in {data.path} should be whole numbers; get it again."
             )
         numbers[key] = values.astype(np.int64) if values is not None else None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain.assets import Terms
 from calcarine.brain.info import DatasetInfo
-from calcarine.errors import CalcarineError
+from calcarine.errors import MissingFileError, SettingError
 
 __all__ = ["INFO", "ON_REQUEST", "WHO", "Parts", "find_subject", "other_forms", "places", "unions"]
 
@@ -94,18 +94,18 @@ def find_subject(data: str | Path | None, subject: str, form: str) -> Path:
         If there is none.
     """
     if form not in ("auto", "h5", "npz"):
-        raise CalcarineError(f"{WHO}: form is auto, h5 or npz, not {form}.")
+        raise SettingError(f"{WHO}: form is auto, h5 or npz, not {form}.")
     number = subject[1:]
     names = {"h5": f"Subject{number}.h5", "npz": f"sbj_{number}.npz"}
     wanted = [names[key] for key in names if form in ("auto", key)]
     if data is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO} needs the folder that holds {INFO.files[0]}; it is from {INFO.source}."
         )
     for path in (place / name for name in wanted for place in places(data)):
         if path.is_file():
             return path
-    raise CalcarineError(
+    raise MissingFileError(
         f"{WHO}: there is no {' and no '.join(wanted)} in {Path(data)}{other_forms(data, number)}; "
         f"get it from {INFO.source}."
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive
+from calcarine.datasets._numpy_files import Archive
 from calcarine.datasets.god._ids import category, class_names, parse_name
 from calcarine.datasets.god._parts import ON_REQUEST, WHO, Parts
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError
 from calcarine.stimuli._sources import FolderSource
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 from calcarine.stimuli.images import resize_images
@@ -29,7 +29,7 @@ class AbsentSource:
         self._categories = categories
 
     def image(self, key: str) -> NDArray[np.uint8]:
-        raise CalcarineError(f"{WHO}: the picture {key} is not in the folder. {ON_REQUEST}.")
+        raise MissingFileError(f"{WHO}: the picture {key} is not in the folder. {ON_REQUEST}.")
 
     def semantic_map(self, key: str) -> NDArray[np.uint8] | None:
         return None
@@ -56,7 +56,9 @@ def find_pictures(folders: list[Path], pictures: str | Path | None) -> Path | No
         if str(pictures) == "none":
             return None
         if not place.exists():
-            raise CalcarineError(f"{WHO}: {place} does not exist; give pictures= a folder or .npz.")
+            raise MissingFileError(
+                f"{WHO}: {place} does not exist; give pictures= a folder or .npz."
+            )
         return place
     for folder in folders:
         if any((folder / name).is_dir() for name in ("stimuli/training", "stimuli/test")):
@@ -100,12 +102,12 @@ def read_pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
     raw = {side: file.array(f"{side}_images", 4) for side in ("train", "test")}
     for side, values in raw.items():
         if values.shape[-1] != 3 or 0 in values.shape:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: {side}_images in {path} has shape {values.shape} and should be "
                 "(pictures, height, width, 3)."
             )
     if raw["train"].shape[1:] != raw["test"].shape[1:]:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: training and test pictures in {path} have shapes {raw['train'].shape[1:]} and "
             f"{raw['test'].shape[1:]}; they should be of one size."
         )
@@ -113,7 +115,7 @@ def read_pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
     high = max(float(values.max()) for values in raw.values())
     whole = all(values.dtype.kind in "ui" for values in raw.values())
     if not (low >= 0 and 0 < high <= 255) or (whole and high <= 1):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: the pictures in {path} have values from {low:g} to {high:g}; they should be "
             "in 0..1 or in 0..255, so get the file again."
         )
@@ -164,7 +166,7 @@ def god_stimuli(
         both = {**files["train"], **files["test"]}
         lost = [name for name in ids if name not in both]
         if lost:
-            raise CalcarineError(
+            raise MissingFileError(
                 f"{WHO}: {len(lost)} of {len(ids)} pictures are not in {place}, the first "
                 f"{lost[0]}. {ON_REQUEST}."
             )
@@ -198,13 +200,13 @@ def _categories(name: str, words: dict[str, str]) -> tuple[str, ...]:
 def _row(parts: Parts, side: str, name: str, images: NDArray[np.uint8], place: Path) -> int:
     rows = parts.rows.get(side)
     if rows is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: nothing says in which order {place} holds the {side} pictures; put "
             "imagenet_training_label.csv and imagenet_testing_label.csv (or imageID_training.csv "
             "and imageID_test.csv) beside it."
         )
     if name not in rows or rows[name] >= len(images):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: the {side} picture {name} is not among the {len(images)} in {place}; take the "
             "pictures and lists that belong to these responses."
         )

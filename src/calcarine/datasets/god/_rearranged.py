@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive
+from calcarine.datasets._numpy_files import Archive
 from calcarine.datasets.god._ids import first_index, picture_list
 from calcarine.datasets.god._parts import INFO, WHO, Parts, unions
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 
 __all__ = ["matches", "read_rearranged", "regions"]
 
@@ -22,7 +22,7 @@ def regions(file: Archive, count: int) -> dict[str, NDArray[np.bool_]]:
     for name in (name for name in file.names if not name.startswith("arr_")):
         mask = file.array(name, 1, "b")
         if mask.shape != (count,):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: the mask {name} in {file.path} is of {len(mask)} voxels and the responses "
                 f"are of {count}; get the file again."
             )
@@ -68,13 +68,13 @@ def read_rearranged(
         trials, labels = _test(file, counts.get("test"), given)
     voxels = train.shape[1]
     if trials.shape[1] != voxels:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: arr_0 of {path} has {voxels} voxels and its test has {trials.shape[1]}; get "
             "the file again."
         )
     index = file.array("arr_3", 1)
     if len(index) != len(train):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: arr_3 of {path} numbers {len(index)} trials and arr_0 has {len(train)}; get "
             "the file again."
         )
@@ -101,7 +101,7 @@ def _named(
     index: NDArray[np.int64], names: list[str] | None, pattern: str, path: Path
 ) -> tuple[list[str], dict[str, int]]:
     if names is not None and int(index.max()) >= len(names):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: {path} numbers {int(index.max()) + 1} pictures and the list names "
             f"{len(names)}; take the list that came with it."
         )
@@ -116,14 +116,14 @@ def _test(
     means = file.array("arr_2", 2).astype(np.float32) if "arr_2" in file else None
     if "arr_1" not in file or "arr_4" not in file:
         if means is None:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: {file.path} has neither test trials (arr_1 and arr_4) nor their means "
                 f"(arr_2); the right file is from {INFO.source}."
             )
         return means, np.arange(len(means))
     trials, labels = file.array("arr_1", 2).astype(np.float32), file.array("arr_4", 1)
     if len(labels) != len(trials):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{WHO}: arr_4 of {file.path} labels {len(labels)} trials and arr_1 has {len(trials)}; "
             "get the file again."
         )
@@ -133,7 +133,7 @@ def _test(
     if means is not None and means.shape[1] == trials.shape[1]:
         share = matches(trials, rows, means)
         if share < 0.5:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: the means of arr_1 by arr_4 of {file.path} are like arr_2 for only "
                 f"{share:.0%} of the test pictures, so arr_4 orders them otherwise; get the file "
                 "again, or load the form h5."

@@ -17,7 +17,7 @@ from calcarine.datasets.hcp._prepare import (
     vectors,
     window_means,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = [
     "INFO",
@@ -42,7 +42,7 @@ def load(data: str | Path | None = None, subject: str | None = None) -> NoReturn
     CalcarineError
         Always: nobody saw pictures.
     """
-    raise CalcarineError(
+    raise SettingError(
         f"{WHO} is the brain at rest: nobody saw pictures, so it serves to pre-train encoders and "
         "not to decode; calcarine.datasets.hcp.vectors(data) gives its voxel vectors, and "
         "'calcarine datasets prepare hcp --data DIR' writes them to disk."

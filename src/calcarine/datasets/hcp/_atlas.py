@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive, reason
-from calcarine.datasets._labels import scaling_of, whole_numbers
+from calcarine.datasets._integer_labels import scaling_of, whole_numbers
+from calcarine.datasets._numpy_files import Archive, reason
 from calcarine.datasets.hcp._files import AREAS, ATLAS_FROM, WHO
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, ShapeError
 
 __all__ = ["CORTEX", "COUNTS", "areas_of", "find_atlas"]
 
@@ -35,13 +35,13 @@ def find_atlas(data: str | Path, atlas: str | Path | None) -> Path:
         place = Path(atlas)
         if place.is_file():
             return place
-        raise CalcarineError(f"{WHO}: {place} does not exist; {ATLAS_FROM}.")
+        raise MissingFileError(f"{WHO}: {place} does not exist; {ATLAS_FROM}.")
     for root in (Path(data), Path(data) / "hcp", Path(data) / "HCP"):
         for pattern in ("mmp_1.0.npz", "*.dlabel.nii"):
             found = sorted(root.glob(pattern))
             if found:
                 return found[0]
-    raise CalcarineError(f"{WHO}: there is no mmp_1.0.npz in {Path(data)}; {ATLAS_FROM}.")
+    raise MissingFileError(f"{WHO}: there is no mmp_1.0.npz in {Path(data)}; {ATLAS_FROM}.")
 
 
 def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
@@ -64,7 +64,7 @@ def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
     found = _labelled(atlas, brain) if atlas.name.endswith(".nii") else _mapped(atlas, brain)
     for area, rows in found.items():
         if not len(rows):
-            raise CalcarineError(f"{WHO}: {atlas} marks no grayordinate as {area}; {ATLAS_FROM}.")
+            raise DamagedFileError(f"{WHO}: {atlas} marks no grayordinate as {area}; {ATLAS_FROM}.")
     return found
 
 
@@ -75,7 +75,7 @@ def _mapped(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
     if (len(labels), count) == (_ALL, CORTEX) and _is_cortex(brain):
         labels = labels[:CORTEX]  # the two hemispheres come first
     if len(labels) != count:
-        raise CalcarineError(
+        raise ShapeError(
             f"{WHO}: {atlas} maps {len(labels)} grayordinates and the recording has {count}; both "
             f"should have the {_ALL} of HCP's 2 mm standard, or the recording its {CORTEX} of the "
             "cortex."
@@ -101,10 +101,12 @@ def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
         names = {float(key): str(text) for key, (text, _) in table.label[0].items()}
         own = _places(model)
     except Exception as error:  # nibabel meets damage with errors of many kinds
-        raise CalcarineError(f"{WHO}: {atlas} is no CIFTI label file ({reason(error)}).") from error
+        raise DamagedFileError(
+            f"{WHO}: {atlas} is no CIFTI label file ({reason(error)})."
+        ) from error
     keys = whole_numbers(keys, atlas, "map", scaling)
     if len(keys) != len(model):
-        raise CalcarineError(f"{WHO}: {atlas} is damaged: {len(keys)} labels of {len(model)}.")
+        raise DamagedFileError(f"{WHO}: {atlas} is damaged: {len(keys)} labels of {len(model)}.")
     pattern = re.compile(r"[LR]_(V[1-4])(_ROI)?")
     area_at: dict[tuple[str, int], str] = {}
     for place, key in zip(own, keys.tolist(), strict=True):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import reason
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.hcp._files import INFO, WHO
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 
 __all__ = ["CiftiRecording", "normalised"]
 
@@ -68,7 +68,7 @@ class CiftiRecording:
             if path.stat().st_size < wanted:
                 raise ValueError(f"it has {path.stat().st_size} bytes of at least {wanted}")
         except Exception as error:  # nibabel and its XML parser meet damage with many kinds
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: {path} is damaged or no dense time series ({reason(error)}); get it "
                 f"again from {INFO.source}."
             ) from error
@@ -90,12 +90,12 @@ class CiftiRecording:
                     block = np.asarray(self.data[:, int(own[0]) : int(own[-1]) + 1])
                     found[:, part] = block[:, own - own[0]]
         except Exception as error:  # as in open
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: {self.path} cannot be read to its end ({reason(error)}); get it again "
                 f"from {INFO.source}."
             ) from error
         if not np.isfinite(found).all():
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{WHO}: {self.path} holds NaN or infinity in visual cortex; get it again from "
                 f"{INFO.source}."
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets.hcp._atlas import _IDS, COUNTS
 from calcarine.datasets.hcp._files import ENDING, RUN
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["fake"]
 
@@ -52,9 +52,9 @@ def fake(
     length = frames or (1200 if full_size else 120)
     people = people or (2 if full_size else 3)
     if count < 200 or length < 2:
-        raise CalcarineError("HCP's layout needs at least 200 grayordinates and two frames.")
+        raise SettingError("HCP's layout needs at least 200 grayordinates and two frames.")
     if layout not in ("flat", "tree"):
-        raise CalcarineError(f"The layout is flat or tree, not {layout}.")
+        raise SettingError(f"The layout is flat or tree, not {layout}.")
     rng = np.random.default_rng(seed)
     brain = _brain(count, rng)
     labels = _labels(rng, brain, count)

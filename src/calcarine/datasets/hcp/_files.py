@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = [
     "AREAS",
@@ -80,12 +80,12 @@ def find_recordings(
         given one.
     """
     if not re.fullmatch(r"[A-Za-z0-9_]+", run):
-        raise CalcarineError(f"{WHO}: {run!r} is no name of a run; {RUN} is one.")
+        raise SettingError(f"{WHO}: {run!r} is no name of a run; {RUN} is one.")
     by_ending = _by_ending(data, run)
     if ending is not None:
         wanted = ending.removesuffix(_SERIES)
         if by_ending and wanted not in by_ending:
-            raise CalcarineError(
+            raise SettingError(
                 f"{WHO}: no file of {run} ends in {wanted}; there are {', '.join(by_ending)}."
             )
         return by_ending.get(wanted, {})
@@ -96,7 +96,7 @@ def find_recordings(
     chosen = [name for name, files in needed.items() if files]
     if len(chosen) > 1:
         counts = ", ".join(f"{name} ({len(needed[name])})" for name in chosen)
-        raise CalcarineError(
+        raise SettingError(
             f"{WHO}: the files of {run} in {Path(data)} were cleaned or aligned in several ways, "
             f"{counts}; say which with the option ending, as in 'calcarine datasets prepare hcp "
             f"--data {Path(data)} --set ending={chosen[0]}' (prepared subjects are taken first)."

@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
+from calcarine.datasets._numpy_files import Archive
 from calcarine.datasets.hcp._atlas import areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import CiftiRecording, normalised
 from calcarine.datasets.hcp._files import (
@@ -28,7 +28,7 @@ from calcarine.datasets.hcp._files import (
     find_recordings,
     find_stored,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 from calcarine.files import atomic_write, write_text
 
 __all__ = ["PreparedVectors", "SubjectVectors", "prepare_vectors", "vectors", "window_means"]
@@ -95,7 +95,7 @@ def window_means(series: NDArray[np.float32], window: int) -> NDArray[np.float32
     """
     frames = len(series)
     if not 1 <= window <= frames:
-        raise CalcarineError(
+        raise SettingError(
             f"{WHO}: a window of {window} frames does not fit a recording of {frames}."
         )
     count = frames // window
@@ -166,9 +166,9 @@ def vectors(
     frames = window if seconds is None else int(seconds // tr) if tr > 0 else 0
     strange = [area for area in areas if area not in AREAS]
     if strange or not areas:
-        raise CalcarineError(f"{WHO}: areas are {', '.join(AREAS)}, not {strange or 'none'}.")
+        raise SettingError(f"{WHO}: areas are {', '.join(AREAS)}, not {strange or 'none'}.")
     if scale not in ("none", "scalar"):
-        raise CalcarineError(f"{WHO}: scale is none or scalar, not {scale}.")
+        raise SettingError(f"{WHO}: scale is none or scalar, not {scale}.")
     stored = find_stored(data)
     raw = find_recordings(data, run, ending, stored)
     chosen = _chosen(data, subjects, {*stored, *raw})
@@ -200,18 +200,18 @@ def _each(
 def _chosen(data: str | Path, subjects: Sequence[str] | None, known: set[str]) -> tuple[str, ...]:
     if not known:
         names = " or ".join(INFO.files[0].split("|")[:2])
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: there is no {names} in {Path(data)}; get it from {INFO.source}."
         )
     if subjects is None:
         return tuple(sorted(known))
     if isinstance(subjects, str):
-        raise CalcarineError(f"{WHO}: give a list of subjects, such as ['{subjects}'].")
+        raise SettingError(f"{WHO}: give a list of subjects, such as ['{subjects}'].")
     # Subjects are numbers, and YAML reads them so.
     names_given = tuple(str(subject) for subject in subjects)
     lost = [subject for subject in names_given if subject not in known]
     if lost:
-        raise CalcarineError(
+        raise MissingFileError(
             f"{WHO}: there is no file of subject {lost[0]} in {Path(data)}; there are "
             f"{len(known)} subjects, as {min(known)}."
         )
@@ -241,9 +241,9 @@ def read_stored(path: Path, areas: Sequence[str] = AREAS) -> dict[str, NDArray[n
     frames = {len(series) for series in found.values()}
     if len(frames) != 1 or any(0 in series.shape for series in found.values()):
         shapes = ", ".join(f"{area} {series.shape}" for area, series in found.items())
-        raise CalcarineError(f"{WHO}: the areas in {path} do not agree: {shapes}; prepare again.")
+        raise DamagedFileError(f"{WHO}: the areas in {path} do not agree: {shapes}; prepare again.")
     if not all(np.isfinite(series).all() for series in found.values()):
-        raise CalcarineError(f"{WHO}: {path} holds NaN or infinity; delete it and prepare again.")
+        raise DamagedFileError(f"{WHO}: {path} holds NaN or infinity; delete it and prepare again.")
     return found
 
 
@@ -290,7 +290,7 @@ def prepare_vectors(
         If a file is missing or damaged; what was written before stays.
     """
     if workers < 1:
-        raise CalcarineError(f"Preparing needs at least one worker, not {workers}.")
+        raise SettingError(f"Preparing needs at least one worker, not {workers}.")
     raw = find_recordings(data, run, ending)
     chosen = _chosen(data, subjects, set(raw))
     place = Path(folder) if folder is not None else Path(data) / "npz"

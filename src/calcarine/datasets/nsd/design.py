@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from calcarine.brain.split import Split
 from calcarine.datasets.nsd.files import integers, read_matrices, read_table, wrong
 from calcarine.datasets.nsd.layout import N_IMAGES, TAKAGI_SESSIONS, NSDLayout
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 
 __all__ = ["choose_sessions", "make_splits", "read_stim_info", "read_trials", "stimulus_id"]
 
@@ -189,7 +189,7 @@ def _compare(found: Numbers, wanted: Numbers, what: str, names: str, layout: NSD
         else f"{len(bad)} of {len(found)} trials differ"
     )
     row = int(bad[0])
-    raise CalcarineError(
+    raise DamagedFileError(
         f"Data set nsd: trial {row + 1} has {what} {found[row]} in {names} and {wanted[row]} in "
         f"{layout.expdesign.name} ({hint}); get both files again."
     )
@@ -236,7 +236,7 @@ def listed_sessions(sessions: int | Sequence[int]) -> tuple[int, ...]:
         return tuple(range(1, int(sessions) + 1))
     listed = [] if isinstance(sessions, str) else list(sessions)
     if isinstance(sessions, str) or not all(isinstance(n, int | np.integer) for n in listed):
-        raise CalcarineError(
+        raise SettingError(
             f"Data set nsd: sessions are a number, such as 37, or a list, such as [1, 2, 5], not "
             f"{sessions}."
         )
@@ -295,7 +295,7 @@ def make_splits(trials: pd.DataFrame, sessions: Sequence[int]) -> tuple[Split, .
     train = tuple(first["stimulus"][~first["shared"]])
     if not test or not train:
         side = "training" if test else "shared"
-        raise CalcarineError(
+        raise SettingError(
             f"Data set nsd: the {len(trials)} trials of these sessions show no {side} pictures, so "
             "they cannot be split; take more sessions."
         )

@@ -22,7 +22,7 @@ from calcarine.datasets.nsd.layout import (
     SESSIONS,
     NSDLayout,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["assets"]
 
@@ -54,7 +54,7 @@ def assets(
         Whether to get COCO's captions and objects.
     """
     if betas not in ("hdf5", "nii.gz"):
-        raise CalcarineError(f"Data set nsd: betas come as hdf5 or nii.gz, not {betas}.")
+        raise SettingError(f"Data set nsd: betas come as hdf5 or nii.gz, not {betas}.")
     names = [pick_subject(INFO, name) for name in (subjects or INFO.subjects[:1])]
     layout = NSDLayout(Path(), names[0])
     found = [
@@ -85,7 +85,7 @@ def _of_subject(layout: NSDLayout, sessions: int | Sequence[int] | None, betas: 
     last = SESSIONS[layout.subject]
     numbers = listed_sessions(last if sessions is None else sessions)
     if not numbers or numbers[0] < 1 or numbers[-1] > last:
-        raise CalcarineError(
+        raise SettingError(
             f"Data set nsd: {layout.subject} has sessions 1 to {last}, and asked for were "
             f"{sessions}."
         )

@@ -20,7 +20,7 @@ from calcarine.datasets.nsd.layout import (
     SUBJECTS,
     NSDLayout,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.files import atomic_write
 from calcarine.simulation.tuning import early_features
 from calcarine.stimuli.images import resize_images
@@ -81,12 +81,12 @@ def fake(
     lengths = [length] * number if isinstance(length, int) else [int(n) for n in length]
     least = min([count, number, *lengths, len(lengths)])
     if least < 1 or count > len(SUBJECTS) or len(lengths) != number:
-        raise CalcarineError(
+        raise SettingError(
             f"Simulated NSD needs 1 to {len(SUBJECTS)} subjects and one or more trials in each "
             f"session, not {count} subjects, {number} sessions and trials {trials}."
         )
     if betas not in ("hdf5", "nii.gz") or (images is not None and images < 0):
-        raise CalcarineError(
+        raise SettingError(
             f"Simulated NSD needs betas as hdf5 or nii.gz and images from 0, not {betas}, {images}."
         )
     root, rng = Path(folder), np.random.default_rng([seed, 73])

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._labels import scaling_of, whole_numbers
-from calcarine.errors import CalcarineError
+from calcarine.datasets._integer_labels import scaling_of, whole_numbers
+from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.files.matlab import is_hdf5
 from calcarine.files.matlab_v5 import read_v5
 
@@ -30,7 +30,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # damaged files raise errors of every kind
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{_WHO}{path} cannot be read ({reason}); the file is damaged or another one, "
             "get it again."
         ) from error
@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def wrong(path: Path, what: str) -> CalcarineError:
     """Error for a file that can be read and is not what it should be."""
-    return CalcarineError(f"{_WHO}{path} {what}")
+    return DamagedFileError(f"{_WHO}{path} {what}")
 
 
 def told(error: CalcarineError) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from calcarine.brain.assets import Terms
 from calcarine.brain.info import DatasetInfo
-from calcarine.errors import CalcarineError
+from calcarine.errors import MissingFileError
 
 BUCKET = "s3://natural-scenes-dataset"
 COCO_URL = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
@@ -200,7 +200,7 @@ class NSDLayout:
             If there is none, saying where it can be had.
         """
         if not path.is_file():
-            raise CalcarineError(
+            raise MissingFileError(
                 f"Data set nsd: there is no {path}; get it from {self.origin(path)} (see "
                 "'calcarine datasets download nsd')."
             )
@@ -210,13 +210,13 @@ class NSDLayout:
 def find_layout(data: str | Path | None, subject: str) -> NSDLayout:
     """Find the data set in a folder or in its subfolder ``nsd``."""
     if data is None:
-        raise CalcarineError(
+        raise MissingFileError(
             f"Data set nsd needs the folder that holds nsddata_betas; it is from {INFO.source}."
         )
     for root in (Path(data), Path(data) / INFO.name):
         if (root / "nsddata_betas").is_dir() or (root / "nsddata").is_dir():
             return NSDLayout(root, subject)
-    raise CalcarineError(
+    raise MissingFileError(
         f"Data set nsd: {data} holds neither nsddata nor nsddata_betas; give the folder above "
         f"them, or get them from {INFO.source}."
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import pick_subject
 from calcarine.brain.scaling import ZScore, check_zscore
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
 from calcarine.datasets.nsd.annotations import Annotations, missing_annotations
 from calcarine.datasets.nsd.betas import SessionShape, read_session, session_shape
 from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_trials
@@ -21,7 +21,7 @@ from calcarine.datasets.nsd.files import wrong
 from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, NSDLayout, find_layout
 from calcarine.datasets.nsd.regions import Kept, check_grid, keep_voxels
 from calcarine.datasets.prepare.engine import Recording, prepare
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["load", "recording"]
@@ -81,7 +81,7 @@ def recording(
 
     def read(session: int) -> NDArray[np.float32]:
         if session not in shapes:
-            raise CalcarineError(f"Session {session} was not chosen; chosen are {chosen}.")
+            raise SettingError(f"Session {session} was not chosen; chosen are {chosen}.")
         return read_session(layout.session(session), shapes[session], kept.places)
 
     made = "; these files were made by a program" if _simulated(data, layout) else ""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets.nsd.files import read_label_names, read_labels, read_volume, wrong
 from calcarine.datasets.nsd.layout import ATLASES, JOINED, NSDLayout
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["Kept", "check_grid", "keep_voxels", "label_names", "read_masks"]
 
@@ -141,13 +141,13 @@ def _chosen(layout: NSDLayout, masks: dict[str, Mask], mask: str) -> Mask:
         if part in files:
             layout.need(files[part])
         known = ", ".join(masks) or f"none, for there are no masks in {layout.roi('x').parent}"
-        raise CalcarineError(
+        raise SettingError(
             f"Data set nsd, subject {layout.subject}: there is no mask {part or 'without a name'}; "
             f"the masks here are {known}."
         )
     whole = np.logical_or.reduce([masks[part] for part in parts])
     if not whole.any():
-        raise CalcarineError(
+        raise SettingError(
             f"Data set nsd, subject {layout.subject}: mask {mask} has no voxels; choose another."
         )
     return whole

@@ -26,7 +26,7 @@ from calcarine.brain.scaling import (
 )
 from calcarine.brain.split import Split
 from calcarine.datasets.prepare.store import PreparedSubject
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 from calcarine.files.locks import folder_lock
 
 __all__ = ["Recording", "prepare"]
@@ -113,7 +113,7 @@ class Recording:
                 f"{self.who} has no {what} to prepare; check its tables and masks."
             )
         if not self.splits:
-            raise CalcarineError(f"{self.who} has no split; give at least one.")
+            raise SettingError(f"{self.who} has no split; give at least one.")
         sessions = self.trials["session"].to_numpy()
         changes = 1 + int((sessions[1:] != sessions[:-1]).sum())
         if changes != len(np.unique(sessions)):
@@ -175,7 +175,7 @@ def prepare(
         fewer than two trials to scale by.
     """
     if workers < 1:
-        raise CalcarineError(f"Preparing needs at least one worker, not {workers}.")
+        raise SettingError(f"Preparing needs at least one worker, not {workers}.")
     recording.check()
     told = progress or (lambda done, total: None)
     key = recording.key()
@@ -255,7 +255,7 @@ def _read(recording: Recording, session: int) -> NDArray[np.float32]:
     betas = np.asarray(recording.read(session), dtype=np.float32)
     wanted = int((recording.trials["session"] == session).sum())
     if betas.ndim != 2 or len(betas) != wanted:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{recording.who}: session {session} has {len(betas)} trials in its files and "
             f"{wanted} in the table of trials."
         )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 
 __all__ = ["trial_betas"]
 
@@ -133,7 +133,7 @@ def _check_choices(method: str, hrf: str, drift: str, units: str, baseline: str)
         ("baseline", baseline, get_args(Baseline)),
     ):
         if value not in known:
-            raise CalcarineError(
+            raise SettingError(
                 f"The {what} of trial responses is {', '.join(known)}; {value!r} is not."
             )
 
@@ -143,19 +143,19 @@ def _checked(
 ) -> tuple[pd.DataFrame, NDArray[np.generic]]:
     """Events with all columns and a plain index, and the run of each volume."""
     if volumes.ndim != 2 or volumes.dtype.kind not in "uif":
-        raise CalcarineError(
+        raise ShapeError(
             f"A time series is numbers of shape (time, voxel), not {volumes.dtype} of shape "
             f"{volumes.shape}."
         )
     if not (np.isfinite(tr) and tr > 0):
-        raise CalcarineError(f"The TR is seconds above 0, not {tr}.")
+        raise SettingError(f"The TR is seconds above 0, not {tr}.")
     labels = np.zeros(len(volumes), np.int64) if runs is None else np.asarray(runs)
     if labels.shape != (len(volumes),):
-        raise CalcarineError(f"{labels.size} run labels do not fit {len(volumes)} volumes.")
+        raise ShapeError(f"{labels.size} run labels do not fit {len(volumes)} volumes.")
     table = events.reset_index(drop=True).copy()
     for name in ("onset", "duration"):
         if name not in table.columns:
-            raise CalcarineError(f"The events have no column {name}; give seconds.")
+            raise SettingError(f"The events have no column {name}; give seconds.")
         table[name] = pd.to_numeric(table[name], errors="coerce")
         bad = ~np.isfinite(table[name].to_numpy(dtype=float))
         if bad.any():
@@ -164,7 +164,7 @@ def _checked(
         raise CalcarineError("An event has a negative duration; give seconds of at least 0.")
     if "run" not in table.columns:
         if len(np.unique(labels)) > 1:
-            raise CalcarineError("The events have no column run, and there are several runs.")
+            raise SettingError("The events have no column run, and there are several runs.")
         table["run"] = labels[0] if len(labels) else 0
     strange = table.loc[~table["run"].isin(np.unique(labels)), "run"]
     if len(strange):
@@ -179,7 +179,7 @@ def _confounds(confounds: ArrayLike | None, count: int) -> Floats:
         return np.empty((count, 0))
     values = np.asarray(confounds, dtype=np.float64)
     if values.ndim != 2 or len(values) != count or not np.isfinite(values).all():
-        raise CalcarineError(
+        raise ShapeError(
             f"Confounds of shape {values.shape} should be finite numbers, one row for each of "
             f"{count} volumes."
         )

@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from calcarine.brain.dataset import BrainDataset, with_trials
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.responses import with_trials
 from calcarine.brain.scaling import SessionScaling, ZScore
 from calcarine.brain.split import Split
-from calcarine.datasets._arrays import reason
-from calcarine.errors import CalcarineError
+from calcarine.datasets._numpy_files import reason
+from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.files import atomic_write, digest_file, read_json, write_text
 from calcarine.files.parquet import read_parquet
 from calcarine.files.zarr_files import StoredArray, create_array, open_array, problem, seal
@@ -139,7 +140,7 @@ class PreparedSubject:
             splits = tuple(Split.read(path / "splits" / f"{n}.json") for n in manifest["splits"])
             trials["stimulus"], trials["session"]
         except Exception as error:  # damaged tables raise errors of many kinds
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path} is not a whole prepared subject ({reason(error)}); delete it and prepare "
                 "again, with 'calcarine datasets prepare' or the command that you gave."
             ) from error
@@ -184,7 +185,7 @@ class PreparedSubject:
         """
         wanted = (int((self.trials["session"] == session).sum()), len(self.voxels))
         if betas.shape != wanted:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"Session {session} of {self.path} has responses of shape {betas.shape} and should "
                 f"have {wanted}; its files do not fit the table of trials."
             )

@@ -1,0 +1,89 @@
+"""Checks of test data in pre-training and in choices."""
+
+from __future__ import annotations
+
+from calcarine.audit.check import Check, inconclusive, register_check
+from calcarine.audit.findings import Finding
+from calcarine.audit.inputs import AuditInputs
+
+# On a flat curve of penalties, rounding can select a neighbouring penalty.
+_AGAIN = 0.9
+
+
+@register_check
+class PretrainingOnTest(Check):
+    """Test responses in self-supervised pre-training."""
+
+    name = "pretraining-on-test"
+    title = "Test responses in pre-training"
+    question = "Were test responses used in any training, including training without pictures?"
+    evidence_needed = (
+        "The outputs cannot show it. Needed is a table of trials with a column pretrain (1 if the "
+        "response was used in any training, labelled or not), confirmed by those who trained."
+    )
+
+    def run(self, inputs: AuditInputs) -> Finding:
+        trials = inputs.trials
+        fact = inputs.facts.get(self.name)
+        test = None if trials is None else trials.rows("test")
+        if trials is None or trials.pretrain is None or test is None:
+            if fact:
+                return Finding("passed", fact)
+            return inconclusive(
+                "It is not given which responses were used in pre-training, and outputs cannot "
+                "show it."
+            )
+        used = int((trials.pretrain & test).sum())
+        numbers = {
+            "trials in pre-training": int(trials.pretrain.sum()),
+            "test trials in pre-training": used,
+            "test trials": int(test.sum()),
+        }
+        if used:
+            return Finding(
+                "failed",
+                f"{used} of {int(test.sum())} test responses were used in pre-training.",
+                numbers,
+            )
+        return Finding(
+            "passed", "According to the table, no test response was used in pre-training.", numbers
+        )
+
+
+@register_check
+class ChoicesOnTest(Check):
+    """Penalties, voxels or repeats that were chosen by their test score."""
+
+    name = "choices-on-test"
+    title = "Choices made on the test set"
+    question = "Were penalties, voxels or repeats chosen by their test score?"
+    evidence_needed = (
+        "The outputs cannot show it. Needed is the code that fitted the decoder, run again without "
+        "test responses. For a run of calcarine the audit does this."
+    )
+
+    def run(self, inputs: AuditInputs) -> Finding:
+        if not inputs.selections:
+            return inconclusive(
+                "It is not given how penalties, voxels and repeats were chosen, and outputs cannot "
+                "show it."
+            )
+        numbers = {
+            f"{each.name} that are reproduced without the test set": f"{each.same} of {each.n}"
+            for each in inputs.selections
+        }
+        other = [each for each in inputs.selections if each.same < _AGAIN * each.n]
+        if other:
+            sentences = ", ".join(f"{each.n - each.same} of {each.n} {each.name}" for each in other)
+            return Finding(
+                "failed",
+                f"Repeated without the test set, these choices differ: {sentences}.",
+                numbers,
+            )
+        made = "Repeated without the test set, the choices are the same."
+        if not any(each.name.startswith("penalties") for each in inputs.selections):
+            made = (
+                "Repeated without the test set, voxels and repeats are the same. Penalties and "
+                "weights were not checked, because the fit is too large to repeat here."
+            )
+        return Finding("passed", made, numbers)

@@ -1,0 +1,330 @@
+"""Errors in splits, statistics, choices and numbers, each with the check that must flag it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from calcarine.audit.checks.sample_choice import likeness
+from calcarine.audit.inputs import AuditInputs, PictureSet, Prediction, ReportedScore
+from calcarine.audit.selftest.cases import (
+    blend,
+    nearest_training_pictures,
+    register_case,
+    rounded,
+    show,
+    shown_as,
+    stack,
+    with_pictures,
+)
+from calcarine.audit.selftest.simulated_study import (
+    SIDE,
+    Array,
+    SimulatedStudy,
+    of_components,
+    reported,
+)
+from calcarine.stimuli import resize_images
+
+
+@register_case("test stimuli in training, same ids", "split-leaks")
+def same_ids(seed: int) -> AuditInputs:
+    """One trial of each of two test stimuli has the role train."""
+    toy = SimulatedStudy(seed)
+    trials = toy.trials()
+    assert trials.role is not None
+    role = trials.role.copy()
+    for key in toy.test_ids[:2]:
+        role[np.flatnonzero(trials.stimulus == key)[0]] = "train"
+    return replace(toy.inputs(), trials=toy.trials(role=role), train=None)
+
+
+@register_case("test stimuli in training, ids spelled differently", "split-leaks")
+def ids_written_otherwise(seed: int) -> AuditInputs:
+    """One trial of each of four test stimuli has the role train and another spelling of the id."""
+    toy = SimulatedStudy(seed)
+    trials = toy.trials()
+    assert trials.role is not None
+    role, stimulus = trials.role.copy(), trials.stimulus.astype(object)
+    spellings = ("{}.png", "{} ", "stimuli/{}")
+    written = [text.format(key) for text, key in zip(spellings, toy.test_ids, strict=False)]
+    for key, other in zip(toy.test_ids, [*written, toy.test_ids[3].upper()], strict=False):
+        row = np.flatnonzero(trials.stimulus == key)[0]
+        role[row], stimulus[row] = "train", other
+    changed = toy.trials(role=role, stimulus=stimulus.astype(str))
+    return replace(toy.inputs(), trials=changed, train=None)
+
+
+@register_case("test pictures in training, other ids", "split-leaks")
+def same_pictures(seed: int) -> AuditInputs:
+    """Training contains two of the test pictures under new names."""
+    toy = SimulatedStudy(seed)
+    inputs = toy.inputs()
+    extra = toy.images[toy.n_train : toy.n_train + 2]
+    return replace(inputs, train=with_pictures(toy, extra))
+
+
+@register_case("test pictures in training, resized and brightened", "near-duplicates")
+def near_copies(seed: int) -> AuditInputs:
+    """Two test pictures are in training, resized and brightened."""
+    toy = SimulatedStudy(seed)
+    changed = []
+    for picture in toy.images[toy.n_train : toy.n_train + 2]:
+        small = Image.fromarray(picture).resize((SIDE - 4, SIDE - 4)).resize((SIDE, SIDE))
+        changed.append(np.clip(np.asarray(small) * 1.06 + 6, 0, 255).astype(np.uint8))
+    return replace(toy.inputs(), train=with_pictures(toy, np.stack(changed)))
+
+
+@register_case("test pictures in training, mirrored or rotated", "near-duplicates")
+def turned_copies(seed: int) -> AuditInputs:
+    """One test picture each in training."""
+    toy = SimulatedStudy(seed)
+    a, b, c = toy.images[toy.n_train : toy.n_train + 3]
+    changed = np.stack([a[:, ::-1], np.rot90(b), c[::-1]])
+    return replace(toy.inputs(), train=with_pictures(toy, changed))
+
+
+@register_case("test pictures in training, recoloured", "near-duplicates")
+def recoloured_copies(seed: int) -> AuditInputs:
+    """One test picture each in training."""
+    toy = SimulatedStudy(seed)
+    a, b, c = toy.images[toy.n_train : toy.n_train + 3].astype(np.float64)
+    grey = np.repeat((a @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
+    curve = 255 * (c / 255) ** 1.6
+    changed = rounded(np.stack([grey, b[..., [2, 0, 1]], curve]))
+    return replace(toy.inputs(), train=with_pictures(toy, changed))
+
+
+@register_case("test pictures in training, cropped", "near-duplicates")
+def cropped_copies(seed: int) -> AuditInputs:
+    """Cut are 3 pixels on each side, the left fifth, and 5 pixels on each side."""
+    toy = SimulatedStudy(seed)
+    a, b, c = toy.images[toy.n_train : toy.n_train + 3]
+    cut = [a[3:-3, 3:-3], b[:, SIDE // 5 :], c[5:-5, 5:-5]]
+    changed = np.concatenate([resize_images(each[None], SIDE) for each in cut])
+    return replace(toy.inputs(), train=with_pictures(toy, changed))
+
+
+@register_case("repeats of a stimulus in several folds", "repeats-over-folds")
+def repeats(seed: int) -> AuditInputs:
+    """Folds are blocks of successive trials."""
+    toy = SimulatedStudy(seed)
+    fold = (np.arange(len(toy.shown)) * 5 // len(toy.shown)).astype(str)
+    return replace(toy.inputs(), trials=toy.trials(fold=fold))
+
+
+@register_case("scaler fitted with test trials", "statistics-from-test")
+def scaler(seed: int) -> AuditInputs:
+    """The stored scaler is there."""
+    return SimulatedStudy(seed, scale_with_test=True).inputs()
+
+
+@register_case("scaler fitted with test trials, not stored", "statistics-from-test")
+def scaler_gone(seed: int) -> AuditInputs:
+    """Only the scaled responses are given."""
+    return replace(SimulatedStudy(seed, scale_with_test=True).inputs(), statistics=())
+
+
+def _normalised(values: Array, toy: SimulatedStudy) -> Array:
+    spread = values.std(axis=0) if len(values) > 1 else np.ones(values.shape[1])
+    train = toy.latents[: toy.n_train]
+    unit = (values - values.mean(axis=0)) / spread
+    return np.asarray(unit * train.std(axis=0) + train.mean(axis=0))
+
+
+@register_case("test predictions z-scored over the test set", "transductive-prediction")
+def zscored(seed: int) -> AuditInputs:
+    """Rescaled to the mean and SD of training, as in Brain-Diffuser."""
+    return SimulatedStudy(seed, change_predictions=_normalised).inputs()
+
+
+@register_case("test predictions z-scored, decoder available", "transductive-prediction")
+def zscored_callable(seed: int) -> AuditInputs:
+    """The audit can call the decoder on single stimuli."""
+    toy = SimulatedStudy(seed, change_predictions=_normalised)
+    inputs = toy.inputs()
+    result = [
+        Prediction(each.name, each.values, each.truth, each.train, toy.predict)
+        for each in inputs.predictions
+    ]
+    return replace(inputs, predictions=result)
+
+
+@register_case("test responses in pre-training, reported", "pretraining-on-test")
+def pretrained(seed: int) -> AuditInputs:
+    """Principal components of the responses are fitted on all trials."""
+    toy = SimulatedStudy(seed, components_with_test=True)
+    return replace(toy.inputs(), trials=toy.trials(pretrain=np.ones(len(toy.shown), bool)))
+
+
+@register_case(
+    "test responses in pre-training, not reported", "pretraining-on-test", undetectable=True
+)
+def pretrained_unreported(seed: int) -> AuditInputs:
+    """Outputs cannot show it."""
+    toy = SimulatedStudy(seed, components_with_test=True)
+    return replace(toy.inputs(), trials=toy.trials(pretrain=None))
+
+
+@register_case("penalties chosen on the test set, reported", "choices-on-test")
+def penalties_on_test(seed: int) -> AuditInputs:
+    """One penalty for each target, by its test error."""
+    toy = SimulatedStudy(seed, chosen_on_test="penalties")
+    return replace(toy.inputs(), selections=toy.selections())
+
+
+@register_case(
+    "penalties chosen on the test set, not reported", "choices-on-test", undetectable=True
+)
+def penalties_on_test_unknown(seed: int) -> AuditInputs:
+    """Outputs cannot show it."""
+    return SimulatedStudy(seed, chosen_on_test="penalties").inputs()
+
+
+@register_case("voxels chosen on the test set, reported", "choices-on-test")
+def voxels_on_test(seed: int) -> AuditInputs:
+    """The voxels that correlate best with the test latents."""
+    toy = SimulatedStudy(seed, chosen_on_test="voxels")
+    return replace(toy.inputs(), selections=toy.selections())
+
+
+@register_case("voxels chosen on the test set, not reported", "choices-on-test", undetectable=True)
+def voxels_on_test_unknown(seed: int) -> AuditInputs:
+    """Outputs cannot show it."""
+    return SimulatedStudy(seed, chosen_on_test="voxels").inputs()
+
+
+@register_case("best repeat chosen on the test set, reported", "choices-on-test")
+def repeats_on_test(seed: int) -> AuditInputs:
+    """One of three repeats of each test stimulus."""
+    toy = SimulatedStudy(seed, chosen_on_test="repeats")
+    return replace(toy.inputs(), selections=toy.selections())
+
+
+@register_case(
+    "best repeat chosen on the test set, not reported", "choices-on-test", undetectable=True
+)
+def repeats_on_test_unknown(seed: int) -> AuditInputs:
+    """Outputs cannot show it."""
+    return SimulatedStudy(seed, chosen_on_test="repeats").inputs()
+
+
+@register_case("score of the best 20 of 40 test stimuli", "chosen-stimuli")
+def best_stimuli(seed: int) -> AuditInputs:
+    """The table of trials lists all 40."""
+    toy = SimulatedStudy(seed)
+    inputs = toy.inputs()
+    rows = np.sort(np.argsort(-inputs.identification)[: toy.n_test // 2])
+    ids = [toy.test_ids[row] for row in rows]
+    truth, recon = (
+        PictureSet.of(ids, stack(side)[rows, 0]) for side in (inputs.truth, inputs.recon)
+    )
+    return replace(
+        inputs,
+        truth=truth,
+        recon=recon,
+        choice=None,
+        predictions=(),
+        others={},
+        numbers=reported(truth, recon),
+    )
+
+
+@register_case("best of 5 samples by pixel correlation", "best-of-samples")
+def best_by_pixels(seed: int) -> AuditInputs:
+    """The sample is chosen by the ground truth."""
+    return _picked(seed, "pixel correlation")
+
+
+@register_case("best of 5 samples by SSIM", "best-of-samples")
+def best_by_structure(seed: int) -> AuditInputs:
+    """The sample is chosen by the ground truth, with another similarity."""
+    return _picked(seed, "SSIM")
+
+
+def _picked(seed: int, measure: str) -> AuditInputs:
+    inputs = SimulatedStudy(seed).inputs()
+    assert inputs.choice is not None
+    return show(inputs, likeness(inputs, inputs.choice)[measure].argmax(axis=1))
+
+
+@register_case("score of the best of 5 samples, all samples shown", "numbers-from-pictures")
+def best_score(seed: int) -> AuditInputs:
+    """The reported numbers are means over the best samples."""
+    inputs = SimulatedStudy(seed, n_test=16).inputs()
+    assert inputs.choice is not None
+    samples = inputs.choice.samples
+    numbers = reported(inputs.truth, samples, best=True)
+    return replace(inputs, recon=samples, choice=None, numbers=numbers)
+
+
+@register_case("score increased by .03", "numbers-from-pictures")
+def raised(seed: int) -> AuditInputs:
+    """The reported numbers are too high, without a reason."""
+    inputs = SimulatedStudy(seed, n_test=16).inputs()
+    numbers = [ReportedScore(each.metric, each.value + 0.03, 3) for each in inputs.numbers]
+    return replace(inputs, numbers=numbers)
+
+
+@register_case("25 % ground truth blended in, other part given", "pixel-blends")
+def blended(seed: int) -> AuditInputs:
+    """The other part is the low-level picture of the same method."""
+    inputs = SimulatedStudy(seed).inputs()
+    return blend(inputs, inputs.others["low-level"], inputs.truth)
+
+
+@register_case("25 % ground truth blended in, other part not given", "pixel-blends")
+def blended_unknown(seed: int) -> AuditInputs:
+    """The other part is a sample that is not given."""
+    inputs = SimulatedStudy(seed).inputs()
+    return replace(blend(inputs, inputs.recon, inputs.truth), others={})
+
+
+@register_case("25 % of a low-level method blended in", "pixel-blends")
+def blended_methods(seed: int) -> AuditInputs:
+    """No leakage, but a step that must be reported; both parts are given."""
+    inputs = SimulatedStudy(seed).inputs()
+    mixed = blend(inputs, inputs.recon, inputs.others["low-level"])
+    return replace(mixed, others={**inputs.others, "refined": inputs.recon})
+
+
+@register_case("training pictures as reconstructions", "retrieval")
+def retrieved(seed: int) -> AuditInputs:
+    """The training picture with the latents nearest to the prediction."""
+    toy = SimulatedStudy(seed)
+    values = toy.predict(np.arange(toy.n_test))
+    return shown_as(toy.inputs(), nearest_training_pictures(toy, values))
+
+
+@register_case("only stimuli close to training are decoded", "score-by-distance")
+def neighbours(seed: int) -> AuditInputs:
+    """Predictions of the other half are shuffled."""
+    toy = SimulatedStudy(seed, neighbours=True, n_test=60)
+    values = toy.predict(np.arange(toy.n_test))
+    half = toy.n_test // 2
+    values[half:] = np.random.default_rng(seed).permutation(values[half:])
+    return shown_as(toy.inputs(), toy.draw(values, np.random.default_rng(seed), 36.0))
+
+
+@register_case("predictions of 2 dimensions", "dimension-collapse")
+def collapsed(seed: int) -> AuditInputs:
+    """Only the leading two components remain."""
+    return SimulatedStudy(seed, change_predictions=of_components(2)).inputs()
+
+
+@register_case("brain activity shuffled", "ignores-the-brain")
+def shuffled(seed: int) -> AuditInputs:
+    """Each reconstruction belongs to another stimulus."""
+    inputs = SimulatedStudy(seed).inputs()
+    order = np.roll(np.random.default_rng(seed).permutation(len(inputs)), 1)
+    images = np.stack([inputs.recon.full(int(row)) for row in order])
+    return shown_as(inputs, images)
+
+
+@register_case("five pictures for all stimuli", "ignores-the-brain")
+def few_pictures(seed: int) -> AuditInputs:
+    """The generator makes only five pictures."""
+    inputs = SimulatedStudy(seed).inputs()
+    return shown_as(inputs, np.stack([inputs.recon.full(row % 5) for row in range(len(inputs))]))

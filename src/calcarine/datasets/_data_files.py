@@ -1,0 +1,82 @@
+"""Finding and reading the files of a data set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.brain.info import DatasetInfo
+from calcarine.errors import DamagedFileError, MissingFileError
+from calcarine.files.matlab import is_hdf5
+from calcarine.files.matlab_v5 import read_v5
+
+__all__ = ["find_file", "is_simulated", "natural", "read_mat"]
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Key that sorts ``run2`` before ``run10``; capitals make no difference."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
+        for part in re.findall(r"[0-9]{1,15}|[^0-9]+", text)
+    ]
+
+
+def is_simulated(folder: str | Path) -> bool:
+    """Whether files were written by ``fake``, which says so in ``SIMULATED.txt``.
+
+    Parameters
+    ----------
+    folder
+        The data root, or a file in it.
+    """
+    place = Path(folder)
+    root = place if place.is_dir() else place.parent
+    return (root / "SIMULATED.txt").is_file()
+
+
+def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
+    """Find a data set's file in the folder or in its subfolder of the data set's name."""
+    if folder is None:
+        raise MissingFileError(
+            f"Data set {info.name} needs the folder that holds {name}; it is from {info.source}."
+        )
+    root = Path(folder)
+    for path in (root / name, root / info.name / name):
+        if path.is_file():
+            return path
+    raise MissingFileError(
+        f"Data set {info.name}: there is no {name} in {root}; get it from {info.source}."
+    )
+
+
+def read_mat(
+    info: DatasetInfo, path: Path, shapes: dict[str, tuple[int, int]]
+) -> dict[str, NDArray[np.generic]]:
+    """Numeric arrays of a MATLAB file (version 5 to 7.2), checked for their shapes."""
+    if is_hdf5(path):
+        raise DamagedFileError(
+            f"Data set {info.name}: {path} was saved again by MATLAB as version 7.3; save it with "
+            f"-v7, or get it again from {info.source}."
+        )
+    try:
+        found, _ = read_v5(path)
+    except Exception as error:  # a damaged file makes numpy and zlib raise errors of many kinds
+        raise DamagedFileError(
+            f"Data set {info.name}: {path} is damaged or no MATLAB file "
+            f"({' '.join(str(error).split()) or type(error).__name__}); get it again from "
+            f"{info.source}."
+        ) from error
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for key, shape in shapes.items():
+        value = found.get(key)
+        if value is None or value.shape != shape or value.dtype.kind not in "uif":
+            was = "missing" if value is None else f"{value.dtype} of shape {value.shape}"
+            raise DamagedFileError(
+                f"Data set {info.name}: {key} in {path} is {was} and should be numbers of shape "
+                f"{shape}; the right file is from {info.source}."
+            )
+        arrays[key] = value
+    return arrays

@@ -1,0 +1,1 @@
+"""Compare methods with each other and with published scores."""

@@ -1,0 +1,1 @@
+"""Pictures and arrays of a test set, from memory or from files."""

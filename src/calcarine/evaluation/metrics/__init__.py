@@ -1,0 +1,1 @@
+"""Metrics: what is computed from ground truths and reconstructions."""

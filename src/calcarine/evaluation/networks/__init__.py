@@ -1,0 +1,1 @@
+"""Image networks that metrics use, and how pictures are prepared for them."""

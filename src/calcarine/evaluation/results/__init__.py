@@ -1,0 +1,1 @@
+"""The results of an evaluation: scores, score files and tables."""

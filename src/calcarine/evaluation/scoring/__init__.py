@@ -1,0 +1,1 @@
+"""Score reconstructions under named protocols."""

@@ -1,0 +1,1 @@
+"""Confidence intervals, permutation tests and corrections for multiple tests."""

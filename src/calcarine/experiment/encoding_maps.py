@@ -1,0 +1,139 @@
+"""Encoding maps of a run: fit every voxel from every feature space."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.diffusion.trajectory import block_names
+from calcarine.encoding import Analysis, AnalysisPlan, analyse
+from calcarine.errors import CalcarineError
+from calcarine.experiment.feature_files import read_feature_files
+from calcarine.features import extract_spaces
+from calcarine.files import atomic_write, write_text
+from calcarine.quality.reliability import reliability
+
+if TYPE_CHECKING:
+    from calcarine.experiment.workspace import Workspace
+
+
+_FITTED_ON = {
+    "means": "means over repeats",
+    "weighted": "means over repeats, weighted by their number",
+    "trials": "single trials",
+}
+
+
+def encode_voxels(work: Workspace) -> None:
+    """Extract the feature spaces of all analyses, fit them, and write ``encoding/``.
+
+    Writes voxels.parquet, regions.parquet, unique.parquet, winners.parquet (see
+    `calcarine.encoding.Analysis`) and, last, summary.json.
+    """
+    config = work.config.encoding
+    plan = AnalysisPlan(
+        analyses=tuple(config.analyses),
+        strengths=tuple(config.strengths),
+        strength=work.config.generation.strength,
+        blocks=tuple(config.blocks or _default_blocks(block_names(work.model))),
+        extra_feature_spaces=config.extra_names,
+        n_components=config.n_components,
+    )
+    features = _features(work, plan)
+    fits = sum(len(names) for names in plan.alone().values())
+    fits += sum(len(pairs) for pairs in plan.pairs().values())
+    with work.progress.track("Encoding models", fits) as advance:
+        analysis = analyse(
+            work.dataset,
+            work.splits,
+            features,
+            plan,
+            roi=config.roi,
+            train=config.train,
+            ceiling=_ceiling(work),
+            rate=config.fdr_alpha,
+            null=config.null_distribution,
+            n_permutations=config.n_permutations,
+            n_folds=config.n_folds,
+            n_boot=config.n_boot,
+            alphas=np.logspace(config.alpha_min, config.alpha_max, config.n_alphas),
+            seed=work.config.evaluation.seed,
+            progress=lambda text: advance(1),
+        )
+    _write(work, analysis, plan)
+
+
+def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:
+    """Extract every feature space of the plan, and read those from files."""
+    generation, stimuli = work.config.generation, work.dataset.stimuli
+    # Files first: a mistake in one is noticed before hours of extraction.
+    own = read_feature_files(work.config.encoding.feature_files, stimuli)
+    names = [name for name in plan.spaces() if name not in own]
+    passes = {name.split("@")[1].split(":")[0] for name in names if "@" in name}
+    with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
+        extracted = extract_spaces(
+            names,
+            work.model,
+            stimuli,
+            work.store,
+            recipe=work.latent_settings,
+            guidance=generation.guidance,
+            steps=generation.steps,
+            seed=generation.seed,
+            batch_size=generation.batch_size,
+            progress=advance,
+        )
+    return {**extracted, **own}
+
+
+def _default_blocks(names: tuple[str, ...]) -> list[str]:
+    """Two of the first stage, the bottleneck, two of the second (Takagi & Nishimoto 2023)."""
+    down = [name for name in names if name.startswith("down")]
+    up = [name for name in names if name.startswith("up")]
+    return [*dict.fromkeys([down[0], down[-1]]), "mid_block", *dict.fromkeys([up[0], up[-1]])]
+
+
+def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
+    """Noise ceilings by training repeats, where there are any."""
+    try:
+        ceiling = reliability(work.dataset, work.splits[0], n_boot=0)
+    except CalcarineError:
+        return None
+    return np.asarray(ceiling.values, dtype=np.float64)
+
+
+def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan) -> None:
+    config = work.config.encoding
+    folder = work.run.path / "encoding"
+    for name in ("voxels", "regions", "unique", "winners"):
+        with atomic_write(folder / f"{name}.parquet") as partial:
+            getattr(analysis, name).to_parquet(partial)
+    settings: dict[str, Any] = {
+        "analyses": ", ".join(plan.analyses),
+        "noise levels": ", ".join(f"{s:g}" for s in plan.strengths),
+        "strength of the other analyses": plan.strength,
+        "blocks": ", ".join(plan.blocks),
+        "further feature spaces": ", ".join(config.extra_feature_spaces) or "none",
+        "components": plan.n_components,
+        "guidance": work.config.generation.guidance,
+        "steps": work.config.generation.steps,
+        "region": config.roi,
+        "fitted on": _FITTED_ON[config.train],
+        "penalties": f"1e{config.alpha_min:g} to 1e{config.alpha_max:g}",
+    }
+    dataset = work.dataset
+    summary = {
+        "simulated": dataset.simulated,
+        "dataset": dataset.name,
+        "subject": dataset.subject,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "model": f"{work.model.name} ({work.model.digest[:12]})",
+        "splits": ", ".join(f"{s.name} ({s.digest()[:8]})" for s in work.splits[:12]),
+        "facts": analysis.facts,
+        "settings": settings,
+    }
+    write_text(folder / "summary.json", json.dumps(summary, indent=1))

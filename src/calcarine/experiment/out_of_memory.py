@@ -1,0 +1,62 @@
+"""Turning a shortage of memory into one sentence that names the settings to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.experiment.config import Experiment
+from calcarine.experiment.stage import Stage
+
+__all__ = ["explain_memory"]
+
+
+@contextmanager
+def explain_memory(config: Experiment, stage: Stage) -> Iterator[None]:
+    """Turn a shortage of memory into one sentence.
+
+    Parameters
+    ----------
+    config : Experiment
+        Settings that the sentence names with their values.
+    stage : Stage
+        The stage that runs.
+
+    Raises
+    ------
+    CalcarineError
+        If the memory of the GPU or of the machine is too small.
+    """
+    try:
+        yield
+    except CalcarineError:
+        raise
+    except Exception as error:
+        device = out_of_memory(error)
+        if device is None:
+            raise
+        raise CalcarineError(
+            f"The memory of this {device} is too small for the stage '{stage.name}': "
+            f"{_advice(config, stage, device)}; the same command then resumes."
+        ) from error
+
+
+def _advice(config: Experiment, stage: Stage, device: Literal["GPU", "machine"]) -> str:
+    ways = []
+    section: Any = config
+    for part in stage.memory.split("."):
+        section = getattr(section, part)
+    if stage.batches and section.batch_size > 1:
+        ways.append(f"lower {stage.memory}.batch_size (now {section.batch_size})")
+    if device == "GPU" and section.precision == "32":
+        ways.append(f"set {stage.memory}.precision to 16 or bf16")
+    if device == "GPU" and section.precision == "float32":
+        ways.append(f"set {stage.memory}.precision to float16")
+    ways.append(
+        "end other programs on the GPU, or hide it with CUDA_VISIBLE_DEVICES="
+        if device == "GPU"
+        else "use a machine with more"
+    )
+    return ", ".join(ways[:-1]) + (", or " if len(ways) > 1 else "") + ways[-1]

@@ -1,0 +1,178 @@
+"""Running the stages of an experiment."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from calcarine import datasets
+from calcarine.errors import CalcarineError
+from calcarine.experiment.config import Experiment
+from calcarine.experiment.out_of_memory import explain_memory
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import RunDirectory, opened_run
+from calcarine.experiment.stage import Stage
+from calcarine.experiment.stages import STAGES, run_keys
+from calcarine.experiment.workspace import Workspace
+from calcarine.files.locks import folder_lock
+
+__all__ = ["check_experiment", "run_experiment", "run_one_stage", "run_stage", "start_run"]
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    progress: Progress | None = None,
+    trained: Path | None = None,
+) -> RunDirectory:
+    """Run all stages of an experiment, or what is left of them.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    out : Path
+        Output folder; the same folder again resumes.
+    progress : Progress, optional
+        Silent by default.
+    trained : Path, optional
+        See :class:`calcarine.experiment.workspace.Workspace`.
+
+    Returns
+    -------
+    RunDirectory
+
+    Raises
+    ------
+    CalcarineError
+        If another process works in the folder, or the experiment cannot be run.
+    """
+    from calcarine.experiment.scoring import missing_networks
+
+    datasets.dataset_info(experiment.dataset.name)  # refuses an unknown name
+    # Unknown protocols and missing weights are reported before hours of work.
+    missing = missing_networks(experiment, out)
+    if missing is not None:
+        (progress or Progress()).say(missing)
+    # Networks that several runs share are trained by one of them at a time.
+    shared = nullcontext() if trained is None else folder_lock(trained)
+    with opened_run(out, experiment) as run, shared:
+        work = Workspace(run, progress, trained)
+        for name, stage in STAGES.items():
+            if stage.enabled(experiment):
+                run_stage(work, name)
+        return run
+
+
+def start_run(experiment: Experiment, out: Path) -> RunDirectory:
+    """Make the folder of a run without running it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    RunDirectory
+
+    Raises
+    ------
+    CalcarineError
+        If there is no such data set, or the folder holds something else.
+    """
+    datasets.dataset_info(experiment.dataset.name)
+    return RunDirectory(out, experiment)
+
+
+def run_one_stage(
+    path: Path, name: str, experiment: Experiment | None = None, progress: Progress | None = None
+) -> Workspace:
+    """Open a run, or start one, and run one of its stages.
+
+    Parameters
+    ----------
+    path : Path
+        Output folder.
+    name : str
+        One of :data:`calcarine.experiment.stages.STAGES`.
+    experiment : Experiment, optional
+        Settings of a new run; by default those in the folder.
+    progress : Progress, optional
+        Silent by default.
+
+    Returns
+    -------
+    Workspace
+
+    Raises
+    ------
+    CalcarineError
+        As :func:`run_stage` does, or if another process works in the folder.
+    """
+    with opened_run(path, experiment) as run:
+        work = Workspace(run, progress)
+        run_stage(work, name)
+        return work
+
+
+def run_stage(work: Workspace, name: str) -> None:
+    """Run one stage, or what is left of it.
+
+    Parameters
+    ----------
+    work : Workspace
+    name : str
+        One of :data:`calcarine.experiment.stages.STAGES`.
+
+    Raises
+    ------
+    CalcarineError
+        If the run has no such stage, a stage before it is not finished, or the settings cannot be
+        carried out.
+    """
+    if name not in STAGES:
+        raise CalcarineError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")
+    stage = STAGES[name]
+    if not (stage.enabled(work.config) or stage.on_demand):
+        raise CalcarineError(
+            f"The stage '{name}' is not part of this run; add it with 'calcarine run "
+            f"{work.run.path} --set {stage.switch}=true'."
+        )
+    check_experiment(work)
+    keys = run_keys(work)
+    key = keys.get(name) or _key_on_demand(work, stage)
+    with work.run.locked():
+        # Before anything is removed that changed settings made stale.
+        for needed in stage.needs:
+            if needed in keys:
+                work.run.require(needed, keys[needed])
+        if work.run.begin(name, key, stage.stale):
+            with work.run.timed(name), explain_memory(work.config, stage):
+                stage.run(work)
+            work.run.finish(name, key)
+
+
+def check_experiment(work: Workspace) -> None:
+    """Refuse settings that cannot be carried out, before the first stage runs.
+
+    Raises
+    ------
+    CalcarineError
+        If there are too few test stimuli, a region is unknown, or a stage refuses its settings.
+    """
+    if len({stimulus for split in work.splits for stimulus in split.test}) < 2:
+        raise CalcarineError(
+            "There are fewer than two test stimuli, too few to score; use more test stimuli "
+            "or more folds (dataset.folds)."
+        )
+    _ = work.roi  # mistakes in the data before the slow model
+    for stage in STAGES.values():
+        if stage.enabled(work.config):
+            stage.check(work)
+
+
+def _key_on_demand(work: Workspace, stage: Stage) -> str:
+    """Return the key of a stage that the run itself leaves out."""
+    return stage.key(work.config, replace(work.digests, latents=work.latents_digest), {})

@@ -1,0 +1,77 @@
+"""What a stage of an experiment is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from calcarine.experiment.config import Experiment
+    from calcarine.experiment.digests import Digests
+    from calcarine.experiment.workspace import Workspace
+
+__all__ = ["Stage"]
+
+
+def _nothing(work: Workspace) -> None:
+    """Check nothing."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of an experiment; each reads what the ones before wrote.
+
+    Attributes
+    ----------
+    name : str
+        As in ``calcarine NAME RUN``.
+    title : str
+        One sentence for the help of that command.
+    run : callable
+        Does the work, or what is left of it, in a workspace.
+    key : callable
+        Returns the stage's key from the configuration, the digests and the keys of the stages
+        before; see :mod:`calcarine.experiment.keys`.
+    enabled : callable
+        Whether an experiment has this stage.
+    switch : str
+        Setting that enables the stage; "" for stages that every run has.
+    needs : tuple of str
+        Stages that must be finished before, where they are enabled.
+    outputs : tuple of str
+        Files and folders of the run that are removed when the key changes. Features and trained
+        networks are not listed: they lie in folders named by their content, and a changed setting
+        removes none.
+    also_stale : tuple of Stage
+        Stages that are removed together with this one, also in a run that no longer has them.
+    check : callable
+        Raises a `CalcarineError` for settings that the stage cannot carry out; called before the
+        first stage runs.
+    memory : str
+        Section of the settings with ``batch_size`` and ``precision``, which decide how much memory
+        the stage needs.
+    batches : bool
+        Whether the stage works in batches of ``batch_size``.
+    on_demand : bool
+        Whether the command of this stage works in runs that leave the stage out.
+    """
+
+    name: str
+    title: str
+    run: Callable[[Workspace], None]
+    key: Callable[[Experiment, Digests, Mapping[str, str]], str]
+    enabled: Callable[[Experiment], bool] = lambda config: True
+    switch: str = ""
+    needs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    also_stale: tuple[Stage, ...] = ()
+    check: Callable[[Workspace], None] = _nothing
+    memory: str = "generation"
+    batches: bool = True
+    on_demand: bool = False
+
+    @property
+    def stale(self) -> dict[str, tuple[str, ...]]:
+        """Outputs of this stage and of those removed with it, by name of the stage."""
+        return {stage.name: stage.outputs for stage in (self, *self.also_stale)}

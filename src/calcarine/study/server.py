@@ -1,0 +1,99 @@
+"""Serving a study until it is stopped."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from calcarine.errors import CalcarineError, need_extra
+
+if TYPE_CHECKING:
+    from calcarine.study.store import Study
+
+
+def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | None = None) -> None:
+    """Serve a study and print the links of its raters.
+
+    Parameters
+    ----------
+    study : Study
+    host : str
+        Address to listen at; this machine alone by default.
+    port : int
+        0 takes a free one.
+    url : str, optional
+        What the links begin with, where a proxy stands in front.
+
+    Raises
+    ------
+    CalcarineError
+        If the address cannot be had.
+    """
+    need_extra("study", "fastapi", "uvicorn")
+    import uvicorn
+
+    from calcarine.study.app import build_app
+
+    listening = _listen(host, port)
+    if not is_loopback(host):
+        print(
+            f"Warning: at {host} other machines can reach this server, and it speaks plain HTTP; "
+            "put a proxy with HTTPS in front of it.",
+            file=sys.stderr,
+        )
+    print("\n".join(link_lines(study, url or base_url(host, listening.getsockname()[1]))))
+    print("Serving; stop with Ctrl+C. Every answer is on the disk before its rater goes on.")
+    sys.stdout.flush()
+    # No access log: the links hold the tokens.
+    config = uvicorn.Config(
+        build_app(study),
+        access_log=False,
+        server_header=False,
+        limit_concurrency=200,
+        log_level="warning",
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+
+
+def link_lines(study: Study, base: str) -> list[str]:
+    """One line for each rater whose token is still kept."""
+    links = study.links()
+    if not links:
+        return ["No links are kept here; 'calcarine study invite' makes new ones."]
+    return [f"{name}  {base.rstrip('/')}/r/{token}" for name, token in links]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def base_url(host: str, port: int) -> str:
+    """What links begin with."""
+    if host in ("0.0.0.0", "::", ""):
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen()  # so that links work as soon as they are printed
+        return listening
+    except (OSError, OverflowError) as error:
+        raise CalcarineError(
+            f"Cannot listen at {host}, port {port} ({error}); choose another with --host or --port."
+        ) from error
