@@ -2,15 +2,24 @@
 CHECK := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c '$(CHECK)' 2>/dev/null && { echo $$p; break; }; done)
-BIN := .venv/bin
+ifeq ($(OS),Windows_NT)
+SCRIPTS := Scripts
+else
+SCRIPTS := bin
+endif
+BIN := .venv/$(SCRIPTS)
 
-.PHONY: demo test fuzz test-minimum check clean
+.PHONY: demo test coverage fuzz test-minimum check clean
 
 demo: .venv/installed
 	$(BIN)/calcarine demo --out runs/demo
 
 test: .venv/test-installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# All tests, with the share of lines that they run.
+coverage: .venv/test-installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 # The tests on damaged files with many more of them, other ones each time.
 FUZZ ?= 10000
@@ -29,7 +38,7 @@ MINIMUM := $(addprefix tests/, \
   study/test_analysis.py study/test_server.py)
 
 test-minimum: .venv-minimum/installed
-	.venv-minimum/bin/python -m pytest -n 2 --dist loadfile $(MINIMUM)
+	.venv-minimum/$(SCRIPTS)/python -m pytest -n 2 --dist loadfile $(MINIMUM)
 
 check: .venv/test-installed
 	$(BIN)/ruff check src tests scripts
@@ -37,12 +46,12 @@ check: .venv/test-installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.venv/bin/python:
+$(BIN)/python:
 	@test -n "$(PYTHON)" || \
 	  { echo "calcarine needs Python 3.11 or newer; call: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml
+.venv/installed: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e .
 	touch $@
@@ -53,8 +62,14 @@ check: .venv/test-installed
 
 .venv-minimum/installed: .venv/test-installed requirements-minimum.txt
 	$(PYTHON) -m venv .venv-minimum
-	.venv-minimum/bin/python -m pip install -q --no-deps -r requirements-minimum.txt
-	.venv-minimum/bin/python -m pip install -q --no-deps -e .
+	version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	file=requirements-minimum.txt; \
+	if [ "$$version" != 3.11 ]; then \
+	  file=.venv-minimum/requirements.txt; \
+	  $(BIN)/python scripts/minimum_versions.py $$file --python $$version || exit 1; \
+	fi; \
+	.venv-minimum/$(SCRIPTS)/python -m pip install -q --no-deps -r $$file
+	.venv-minimum/$(SCRIPTS)/python -m pip install -q --no-deps -e .
 	$(BIN)/python scripts/minimum_versions.py --share-torch .venv .venv-minimum
 	touch $@
 

@@ -165,12 +165,9 @@ def first_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
 def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     import torch
 
-    from calcarine.visdec.cross_modal import (
-        CrossModalGuidance,
-        CrossModalNetwork,
-        GuidanceLoss,
-    )
+    from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork
     from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
+    from calcarine.visdec.settings import GuidanceLoss
 
     small = {
         "hidden_size": 32,
@@ -206,7 +203,8 @@ def third_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
         trainable_parts,
     )
     from calcarine.visdec.conditioner import Conditioner
-    from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuneLoss
+    from calcarine.visdec.finetuning import DiffusionFinetuning
+    from calcarine.visdec.settings import FinetuneLoss
 
     model = random_class_conditional(tiny=tiny, seed=SEED)
     stimuli, config = stimulus_vectors(tiny), FinetuneLoss(tokens=77)

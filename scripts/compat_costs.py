@@ -29,14 +29,14 @@ from calcarine.evaluation.scoring.score import score_arrays
 from calcarine.evaluation.statistics.intervals import bootstrap_interval
 from calcarine.evaluation.statistics.significance import paired_difference
 from calcarine.experiment import load_experiment
-from calcarine.experiment.config import PRESETS
+from calcarine.experiment.presets import PRESETS
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.session_scaling import without_session_scaling
-from calcarine.experiment.stages import Workspace
+from calcarine.experiment.workspace import Workspace
 from calcarine.features import FeatureStore
 
 SOUND, COMPAT = "takagi2023", "takagi2023-compat"
-ALPHAS = json.dumps(PRESETS[COMPAT]["ridge"]["alphas"])
+ALPHAS = json.dumps(PRESETS[COMPAT].settings["ridge"]["alphas"])
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     SOUND: (SOUND, []),
     "no intercept": (SOUND, ["ridge.intercept=false"]),

@@ -160,7 +160,7 @@ def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[
     asked = table[(table["question"] == "noise") & (table["region"] == "drifting")]
     columns = np.flatnonzero(brain.rois["drifting"])
     train = np.isin(brain.stimuli.ids, brain.splits[0].train)
-    signal = brain.truth["signal"][:, columns].astype(np.float32)
+    signal = brain.ground_truth["signal"][:, columns].astype(np.float32)
     clean = MeanResponses(
         signal[train],
         signal[~train],

@@ -1,12 +1,13 @@
 """The lowest versions that pyproject.toml allows, for ``make test-minimum``.
 
-    python scripts/minimum_versions.py requirements-minimum.txt     # needs uv
+    python scripts/minimum_versions.py requirements-minimum.txt              # needs uv
+    python scripts/minimum_versions.py requirements-3.13.txt --python 3.13   # needs uv
     python scripts/minimum_versions.py --share-torch .venv .venv-minimum
 
-The first writes the lowest version of each direct dependency, and versions of all others that go
-with them. The second lets an environment use the torch and torchvision of another one: their old
-builds are gigabytes. (That torch 2.6 reads original checkpoints and published weights, and that 2.5
-does not read all of them, was tried by hand.)
+The first two write, for Python 3.11 or another, the lowest version of each direct dependency, and
+versions of all others that go with them. The last lets an environment use the torch and torchvision
+of another one: their old builds are gigabytes. (That torch 2.6 reads original checkpoints and
+published weights, and that 2.5 does not read all of them, was tried by hand.)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYTHON = "3.11"
-TORCH = ("filelock>=3.13", "fsspec>=2024.2", "networkx>=3.2", "sympy>=1.13.3")
+TORCH = ("fsspec>=2024.2", "networkx>=3.2", "sympy>=1.13.3")
 TESTS = (
     "himalaya",
     "httpx",
@@ -28,12 +29,11 @@ TESTS = (
     "pytest",
     "pytest-xdist",
     "scikit-image",
-    "tensorboard",
 )
 _SHARED = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia")
 
 
-def compile_requirements(target: Path) -> None:
+def compile_requirements(target: Path, python: str = PYTHON) -> None:
     """Resolve the lowest direct versions with uv and write them as requirements for pip."""
     uv = shutil.which("uv")
     if uv is None:
@@ -48,10 +48,12 @@ def compile_requirements(target: Path) -> None:
             "compile",
             "--resolution",
             "lowest-direct",
+            "--only-binary",
+            ":all:",
             "--python-version",
-            PYTHON,
+            python,
             "--extra",
-            "cluster",
+            "all",
             "--override",
             str(without),
             "--no-annotate",
@@ -89,10 +91,16 @@ def share_torch(source: Path, target: Path) -> None:
     (places[1] / "shared_torch.pth").write_text(f"{shared}\n")
 
 
-if __name__ == "__main__":
-    if len(sys.argv) == 4 and sys.argv[1] == "--share-torch":
-        share_torch(Path(sys.argv[2]), Path(sys.argv[3]))
-    elif len(sys.argv) == 2:
-        compile_requirements(Path(sys.argv[1]))
+def main(arguments: list[str]) -> None:
+    if len(arguments) == 3 and arguments[0] == "--share-torch":
+        share_torch(Path(arguments[1]), Path(arguments[2]))
+    elif len(arguments) == 3 and arguments[1] == "--python":
+        compile_requirements(Path(arguments[0]), arguments[2])
+    elif len(arguments) == 1:
+        compile_requirements(Path(arguments[0]))
     else:
         sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

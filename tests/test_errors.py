@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calcarine.brain import Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import check_zscore
 from calcarine.checkpoints.network_weights import ALEXNET, WeightsStore
 from calcarine.checkpoints.pickles import read_checkpoint

@@ -12,7 +12,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-WANTED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["cluster"]]
+EXTRAS = PROJECT["optional-dependencies"]
+USED = re.fullmatch(r"calcarine\[(.*)\]", EXTRAS["all"][0])[1].split(",")
+WANTED = [*PROJECT["dependencies"], *(text for extra in USED for text in EXTRAS[extra])]
 NOT_PINNED = {"torch", "torchvision"}  # shared with the environment of the other tests
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Literal
 
 __all__ = [
     "CalcarineError",
     "DamagedFileError",
     "LeakageError",
+    "MissingExtraError",
     "MissingFileError",
     "MissingWeightsError",
     "SettingError",
     "ShapeError",
     "did_you_mean",
+    "need_extra",
     "out_of_memory",
 ]
 
@@ -47,6 +50,10 @@ class MissingFileError(CalcarineError, FileNotFoundError):
 
 class MissingWeightsError(MissingFileError):
     """The weights of a network are in none of the folders that were searched."""
+
+
+class MissingExtraError(CalcarineError, ImportError):
+    """A package that only some functions need is not installed."""
 
 
 class DamagedFileError(CalcarineError):
@@ -80,6 +87,29 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     names = {str(each).lower(): str(each) for each in known}
     close = get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
     return f" Did you mean {names[close[0]]}?" if close else ""
+
+
+def need_extra(extra: str, *modules: str) -> None:
+    """Raise one sentence if packages of an optional extra are not installed.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra in calcarine's package metadata.
+    *modules : str
+        Modules that are about to be imported.
+
+    Raises
+    ------
+    MissingExtraError
+        If a module cannot be found.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"This needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            f"installed; run: pip install 'calcarine[{extra}]'"
+        )
 
 
 def out_of_memory(error: BaseException) -> Literal["GPU", "machine"] | None:

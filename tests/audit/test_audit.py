@@ -19,7 +19,7 @@ from calcarine.audit import (
     SampleChoice,
     TrialTable,
     audit,
-    checks,
+    list_checks,
     read_numbers,
 )
 from calcarine.audit.binomial import at_least, share
@@ -48,16 +48,16 @@ def random_pictures(rng, n, side=32):
     return rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("planted", LEAKS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", LEAKS, ids=lambda case: case.name)
 def test_every_planted_mistake_is_found(case, monkeypatch):
     if case.check == SLOW:  # one protocol is enough, and all take a minute
         monkeypatch.setattr(protocol_guess, "definitions", _of_one_protocol)
-    wanted = {"inconclusive"} if case.hidden else {"failed", "suspicious"}
+    wanted = {"inconclusive"} if case.undetectable else {"failed", "suspicious"}
     for seed in (101,) if case.check == SLOW else (101, 102):
         assert audit(case.make(seed), [case.check]).findings[case.check].verdict in wanted
 
 
-@pytest.mark.parametrize("planted", CLEAN, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CLEAN, ids=lambda case: case.name)
 def test_honest_pipelines_are_flagged_by_no_check_but_those_that_may(case):
     found = audit(case.make(201), QUICK).findings
     flagged = {name for name, each in found.items() if each.verdict in ("failed", "suspicious")}
@@ -83,14 +83,14 @@ INPUTS = {
 @pytest.mark.parametrize(
     "name",
     [
-        "the truth's histogram, beside honest predictions",
-        "the truth at 8 x 8 pixels",
-        "a quarter of the truth blended in, other part known",
-        "the same without, and the blend is given as another method too",
-        "test predictions z-scored by each other",
-        "repeats of a stimulus over folds",
-        "scaler fitted on test trials too",
-        "score on the best 20 of 40 test stimuli",
+        "histogram of the ground truth, valid predictions",
+        "ground truth at 8 x 8 pixels",
+        "25 % ground truth blended in, other part given",
+        "25 % ground truth blended in, blend given as another method",
+        "test predictions z-scored over the test set",
+        "repeats of a stimulus in several folds",
+        "scaler fitted with test trials",
+        "score of the best 20 of 40 test stimuli",
         "brain activity shuffled",
     ],
 )
@@ -258,8 +258,8 @@ def test_detections_are_counted():
         ("mistake", 10, 0, True),
         ("mistake", 8, 2, True),
         ("mistake", 7, 0, False),
-        ("hidden", 0, 10, True),
-        ("hidden", 0, 9, False),
+        ("undetectable", 0, 10, True),
+        ("undetectable", 0, 9, False),
         ("nothing", 0, 0, True),
         ("nothing", 1, 0, False),
     ],
@@ -267,8 +267,10 @@ def test_detections_are_counted():
 def test_the_self_test_passes_only_if_mistakes_are_found_and_none_is_made_up(
     kind, found, inconclusive, right
 ):
-    hidden = kind == "hidden"
-    case = next(p for p in (CLEAN if kind == "nothing" else LEAKS) if p.hidden == hidden)
+    undetectable = kind == "undetectable"
+    case = next(
+        p for p in (CLEAN if kind == "nothing" else LEAKS) if p.undetectable == undetectable
+    )
     assert Detection(case, 10, found, inconclusive, {}).right is right
 
 
@@ -323,7 +325,7 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
     assert "http" not in text.replace("http-equiv", "") and "What would settle it" in text
     assert content["format"] == "calcarine audit 1"
     assert list(content["verdicts"]) == list(VERDICTS)
-    assert sum(content["verdicts"].values()) == len(content["checks"]) == len(checks())
+    assert sum(content["verdicts"].values()) == len(content["checks"]) == len(list_checks())
     for check in content["checks"]:
         assert check["verdict"] in VERDICTS and check["settle"] and check["finding"]
         assert {"name", "title", "question", "numbers", "tables"} <= check.keys()

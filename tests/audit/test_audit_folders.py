@@ -192,7 +192,7 @@ def test_predictions_are_put_in_the_order_of_the_names(claim):
     [
         ((), "the folder of a run, or --images DIR and --truth DIR"),
         (("--images", "images"), "the folder of a run"),
-        (("runs/nothing",), "is no run"),
+        (("runs/nothing",), "is not a run"),
         (("runs/nothing", "--train", "train"), "leave out --train"),
         ((*CLAIM, "--method", "z"), "give a run"),
         ((*CLAIM, "--train", "nowhere"), "no folder nowhere"),

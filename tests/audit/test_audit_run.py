@@ -9,12 +9,13 @@ import pytest
 
 from calcarine.audit import AuditInputs, PictureSet, audit
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.reconstructions import CHOSEN
-from calcarine.experiment.run_audit_inputs import _by_test_too, inputs_from_run
+from calcarine.experiment.run_audit_inputs import inputs_from_run
+from calcarine.experiment.run_decoder_evidence import session_statistics
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear import load, save
@@ -104,7 +105,7 @@ def test_sessions_scaled_by_test_trials_are_found(rng, method, verdict):
         scaling=scaling,
     )
     assert not dataset.rescales(split)
-    statistics = list(_by_test_too(dataset, split))
+    statistics = list(session_statistics(dataset, split))
     if verdict is None:
         assert not statistics
         return

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from calcarine.brain.dataset import BrainDataset, Responses, make_responses
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.responses import Responses, make_responses
 from calcarine.brain.scaling import zscore_sessions
 from calcarine.brain.split import Split
 from calcarine.errors import CalcarineError, LeakageError
@@ -101,7 +102,10 @@ def test_regions_combine_and_unknown_ones_are_told():
     found = dataset()
     assert found.roi_mask("all").all()
     assert found.roi_mask("early + late").tolist() == [True] * 5 + [False]
-    with pytest.raises(CalcarineError, match=r"no ROI V7; it has all, early, late"):
+    with pytest.raises(
+        CalcarineError,
+        match=r"no ROI V7; it has all, early, late \(join several with \+, as early\+late\)",
+    ):
         found.roi_mask("early+V7")
     with pytest.raises(CalcarineError, match="empty name"):
         found.roi_mask("")
@@ -174,7 +178,7 @@ def test_repeats_must_be_unique():
 
 def test_measured_data_has_no_truth():
     with pytest.raises(CalcarineError, match="measured"):
-        dataset(truth={"noise_ceiling": np.zeros(6)})
+        dataset(ground_truth={"noise_ceiling": np.zeros(6)})
 
 
 def test_responses_check_themselves():

@@ -9,7 +9,7 @@ from sklearn.linear_model import RidgeCV
 
 from calcarine.brain.scaling import zscore_sessions
 from calcarine.datasets import bold5000, registry
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
 from calcarine.errors import CalcarineError
 
 BETAS = "BOLD5000_GLMsingle_ROI_betas/py"

@@ -6,6 +6,7 @@ import pytest
 from calcarine import datasets
 from calcarine.datasets import registry
 from calcarine.errors import CalcarineError
+from calcarine.simulation import subject as simulated
 
 SMALL = {
     "simulated": {
@@ -22,10 +23,12 @@ WITHOUT_STIMULI = {"hcp"}
 HERE = ("digits69", "miyawaki_vbcca", "ncc_s2", "haxby_slice")
 
 
-def modules_with_info():
+def readers():
     names = [found.name for found in pkgutil.iter_modules(datasets.__path__)]
     modules = [importlib.import_module(f"calcarine.datasets.{name}") for name in names]
-    return [module for module in modules if hasattr(module, "INFO")]
+    small = importlib.import_module("calcarine.datasets.small")
+    found = [*modules, simulated, *(getattr(small, name) for name in small.__all__)]
+    return [reader for reader in found if hasattr(reader, "INFO")]
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +46,9 @@ def faked(tmp_path_factory):
 
 
 def test_every_dataset_module_is_registered():
-    found = {module.INFO.name: module for module in modules_with_info()}
+    found = {reader.INFO.name: reader for reader in readers()}
     listed = [info.name for info in registry.list_datasets()]
-    assert {**found, "simulated": registry.find_reader("simulated")} == {
-        name: registry.find_reader(name) for name in listed
-    }
+    assert found == {name: registry.find_reader(name) for name in listed}
 
 
 @pytest.mark.parametrize("name", MEASURED)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from calcarine.datasets import registry
-from calcarine.datasets._labels import scaling_of, whole_numbers
+from calcarine.datasets._integer_labels import scaling_of, whole_numbers
 from calcarine.datasets.nsd.files import read_labels
 from calcarine.errors import CalcarineError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from calcarine.datasets import digits69, miyawaki_vbcca
+from calcarine.datasets.small import digits69, miyawaki_vbcca
 from calcarine.errors import CalcarineError
 
 DIGITS = "digit69_28x28.mat"

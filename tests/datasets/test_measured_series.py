@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calcarine.datasets import digits69, haxby_slice, miyawaki_vbcca, ncc_s2, registry
+from calcarine.datasets import registry
+from calcarine.datasets.small import digits69, haxby_slice, miyawaki_vbcca, ncc_s2
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeCV
 

@@ -7,7 +7,7 @@ import sklearn.exceptions
 from sklearn.base import clone
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.decoding import (
     LatentRegression,
     NotFittedError,

@@ -4,7 +4,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.datasets import load_dataset
 from calcarine.encoding import (
     EncodingScores,

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from calcarine.audit.folders import inputs_from_folders, read_responses
 from calcarine.audit.inputs import TrialTable
 from calcarine.cli.main import app
-from calcarine.cli.splits import _features
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.inputs.array_files import align_rows, read_arrays, read_stack
 from calcarine.evaluation.inputs.folders import open_folders
 from calcarine.evaluation.scoring.score import score_arrays, score_folder
 from calcarine.evaluation.scoring.settings import ScoreSettings
+from calcarine.experiment.dataset_splits import stimulus_features
 from calcarine.stimuli import StimulusSet
 
 N, SIDE = 12, 10
@@ -290,13 +290,13 @@ def test_features_and_responses_may_be_in_any_of_these_files(tmp_path):
     stimuli = StimulusSet.from_arrays(np.zeros((4, 6, 6, 3), np.uint8), list("abcd"))
     trials = TrialTable(stimulus=np.array(list("abcd")))
     for name in ("v.npy", "v.npz", "v.pt"):
-        rows = _features(str(tmp_path / name))(stimuli, ("d", "b"))
+        rows = stimulus_features(str(tmp_path / name))(stimuli, ("d", "b"))
         np.testing.assert_array_equal(rows, values[[3, 1]])
         _, responses, _ = read_responses(tmp_path / name, trials)
         np.testing.assert_array_equal(responses, values)
     np.save(tmp_path / "t.npy", np.array([list("abcd")] * 4))
     with pytest.raises(CalcarineError, match="needs one row for each of the 4 stimuli"):
-        _features(str(tmp_path / "t.npy"))(stimuli, ("a",))
+        stimulus_features(str(tmp_path / "t.npy"))(stimuli, ("a",))
 
 
 def test_predictions_may_be_one_array(tmp_path, truth, made):

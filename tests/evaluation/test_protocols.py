@@ -16,8 +16,8 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from calcarine.errors import CalcarineError
+from calcarine.evaluation import PROTOCOLS, Protocol, register_protocol
 from calcarine.evaluation.metrics.metric import METRICS, Metric, register_metric
-from calcarine.evaluation.protocols import PROTOCOLS, Protocol, register_protocol
 from calcarine.evaluation.scoring.score import score_arrays
 from calcarine.reporting.run_records import _score
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from calcarine import experiment
-from calcarine.cli import visdec
+from calcarine.cli import ablation
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment
@@ -83,7 +83,7 @@ def test_a_large_grid_is_refused_before_anything_is_read(tmp_path):
     assert "--max-rows 36" in str(told.value) and "\n" not in str(told.value)
     assert len(chosen_rows(product_rows(axes), None, 3, most=36)) == 36
     assert len(chosen_rows(product_rows(axes), ["a=1, b=2"], 3)) == 2
-    assert inspect.signature(visdec.ablate).parameters["max_rows"].default == MAX_ROWS
+    assert inspect.signature(ablation.ablate).parameters["max_rows"].default == MAX_ROWS
 
 
 def test_every_row_has_a_folder_of_its_own():
@@ -104,7 +104,7 @@ def test_the_flag_is_the_setting(command, monkeypatch, tmp_path):
         raise CalcarineError("seen")
 
     monkeypatch.setattr(experiment, "load_experiment", stop)
-    monkeypatch.setattr("calcarine.experiment.config.load_experiment", stop)
+    monkeypatch.setattr("calcarine.experiment.load_config.load_experiment", stop)
     words = [command, "--preset", "visdec-mini", "--out", str(tmp_path)]
     for more in ([], ["--allow-transductive"], ["--set", "visdec.allow_transductive=true"]):
         with pytest.raises(CalcarineError, match="seen"):

@@ -3,8 +3,8 @@ import yaml
 
 from calcarine.errors import CalcarineError
 from calcarine.experiment import STAGES, load_experiment
-from calcarine.experiment.config import PRESETS
 from calcarine.experiment.keys import content_key
+from calcarine.experiment.presets import PRESETS
 from calcarine.experiment.run_directory import RunDirectory
 
 
@@ -39,7 +39,7 @@ def test_another_data_set_drops_the_options_of_the_preset():
             "generation.search.enabld=false",
             "no setting 'generation.search.enabld'; did you mean enabled",
         ),
-        ("colour=1", "no setting 'colour'; there are .*dataset"),
+        ("colour=1", "no setting 'colour'; its section has .*dataset"),
         ("generation.strength=2", "generation.strength"),
         ("generation.strength", "key=value"),
         ("generation.steps=[", "cannot be read"),
@@ -61,7 +61,7 @@ def test_a_file_starts_from_its_preset(tmp_path):
     file.write_text("preset: takagi\nname: mine\ngeneration: {steps: 20}\n")
     loaded = load_experiment(None, file)
     assert loaded.name == "mine" and loaded.generation.steps == 20
-    assert loaded.generation.candidates == PRESETS["takagi"]["generation"]["candidates"]
+    assert loaded.generation.candidates == PRESETS["takagi"].settings["generation"]["candidates"]
 
 
 def test_the_data_set_of_a_file_is_kept(tmp_path):
@@ -108,7 +108,7 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path):
         RunDirectory(tmp_path / "run", load_experiment("takagi", name="miyawaki_vbcca"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="no run of calcarine"):
+    with pytest.raises(CalcarineError, match="holds files of something else"):
         RunDirectory(tmp_path / "other", load_experiment("takagi"))
     with pytest.raises(CalcarineError, match=r"experiment\.yaml"):
         RunDirectory(tmp_path / "other")

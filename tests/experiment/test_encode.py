@@ -22,6 +22,7 @@ SMALL = [
 ]
 
 MINI = ["generation.model=mini"]
+OFF = ["ridge.enabled=false", "encoding.enabled=false", "visdec.enabled=false"]
 
 
 def test_encode_from_the_command_line_writes_maps_and_continues(tmp_path):
@@ -106,7 +107,7 @@ def test_penalties_of_decoders_are_not_those_of_encoding(tmp_path):
 )
 def test_the_key_of_encoding_holds_what_it_depends_on_where_nothing_else_does(tmp_path, setting):
     def key(*changes):
-        settings = [*SMALL, *MINI, "ridge.enabled=false", "encoding.enabled=false", *changes]
+        settings = [*SMALL, *MINI, *OFF, *changes]
         experiment = load_experiment("visdec2023", None, settings, name="simulated")
         work = Workspace(RunDirectory(tmp_path / str(len(changes)), experiment))
         return encode_key(experiment, replace(work.digests, latents=work.latents_digest), {})

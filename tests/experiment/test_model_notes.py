@@ -10,7 +10,7 @@ from diffusers import PNDMScheduler
 
 from calcarine.diffusion.conditional import ModelNote
 from calcarine.experiment import load_experiment
-from calcarine.experiment.manifest import _of_models
+from calcarine.experiment.manifest import _model_notes
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
@@ -52,7 +52,7 @@ def test_notes_of_the_model_and_of_the_text_reach_the_report(tiny_stable_diffusi
     again = Workspace(RunDirectory(tmp_path / "run", config), heard)
     again.__dict__["dataset"] = replace(work.dataset, stimuli=nameless)
     assert again.text_notes[0].startswith("None of the 32 stimuli has a category: c is that of")
-    notes = _of_models(work)
+    notes = _model_notes(work)
     assert len(notes) == 2
     assert "PNDMScheduler becomes DDIMScheduler" in notes[0]
     assert notes[1].startswith("3 of 32 stimuli have no category")

@@ -199,11 +199,11 @@ def lock_of(folder):
 
 
 def test_what_is_refused_leaves_nothing(tmp_path):
-    with pytest.raises(CalcarineError, match="is no run"), opened_run(tmp_path / "none"):
+    with pytest.raises(CalcarineError, match="is not a run"), opened_run(tmp_path / "none"):
         pass
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="no run of calcarine"):
+    with pytest.raises(CalcarineError, match="holds files of something else"):
         run_experiment(load_experiment("takagi"), tmp_path / "letters")
     assert [p.name for p in tmp_path.rglob("*")] == ["letters", "a.txt"]
 

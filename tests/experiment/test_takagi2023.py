@@ -12,7 +12,7 @@ from calcarine.datasets import registry
 from calcarine.decoding import Reconstructor
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
-from calcarine.experiment import load_experiment, run_experiment, run_stage, stages
+from calcarine.experiment import decoders, load_experiment, run_experiment, run_stage
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.scoring import missing_networks
@@ -270,9 +270,9 @@ def test_z_under_the_empty_text_is_z_c_without_c(tiny_stable_diffusion):
 
 def test_other_seeds_by_one_command(tiny_stable_diffusion, tmp_path, monkeypatch):
     fitted = []
-    real = stages._fit_fold
+    real = decoders._fit_split
     monkeypatch.setattr(
-        stages, "_fit_fold", lambda work, *rest: (fitted.append(1), real(work, *rest))
+        decoders, "_fit_split", lambda work, *rest: (fitted.append(1), real(work, *rest))
     )
     settings = [*QUICK, f"generation.model={tiny_stable_diffusion}", "evaluation.audit=false"]
     options = {"preset": "takagi2023", "settings": settings, "seeds": 2}

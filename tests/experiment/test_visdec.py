@@ -20,7 +20,7 @@ from calcarine.experiment import visdec_training as visdec
 from calcarine.experiment.ablation import run_ablation
 from calcarine.experiment.ablation_rows import product_rows
 from calcarine.experiment.keys import training_key
-from calcarine.experiment.manifest import met_test_responses
+from calcarine.experiment.manifest import pretrained_on_test
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.runner import check_experiment
@@ -224,7 +224,7 @@ def test_rest_of_another_subject_is_refused_where_patches_have_own_weights(
 ):
     pool = "visdec.pretrain.pool=[{source: rest, n: 120, subject: subj02}]"
     wanted = experiment(tiny_stable_diffusion, image_network, pool)
-    with pytest.raises(CalcarineError, match="has those of subj02"):
+    with pytest.raises(CalcarineError, match="has voxels of subj02"):
         run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
 
 
@@ -330,19 +330,19 @@ def test_other_image_weights_are_another_guidance(finished, image_network):
 def test_what_weights_met_at_a_remove_counts(finished, before, refused):
     from types import SimpleNamespace
 
-    from calcarine.experiment.visdec_weights import _refuse_if_met
+    from calcarine.experiment.visdec_weights import refuse_test_leak
 
     split = SimpleNamespace(test=("a",), name="shared")
     about = {"dataset": "other", "subject": "S1", "trained on": ["a"], "met before": before}
     if refused:
         with pytest.raises(LeakageError, match="of this subject that are test"):
-            _refuse_if_met(Workspace(finished), split, about, Path("there"))
+            refuse_test_leak(Workspace(finished), split, about, Path("there"))
     else:
-        _refuse_if_met(Workspace(finished), split, about, Path("there"))
+        refuse_test_leak(Workspace(finished), split, about, Path("there"))
 
 
 def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_network, tmp_path):
-    from calcarine.experiment.manifest import met_test_responses
+    from calcarine.experiment.manifest import pretrained_on_test
     from calcarine.visdec.encoder_storage import _paths, read_about
 
     first = place(finished, "pretrain") / "encoder"
@@ -357,7 +357,7 @@ def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_
     second = visdec.training_folder(work, "pretrain", work.splits[0]) / "encoder"
     told = read_about(second)
     assert told["met before"][-1]["trained on"] == read_about(first)["trained on"]
-    assert not told["unknown"] and met_test_responses(again.visdec) == "no"
+    assert not told["unknown"] and pretrained_on_test(again.visdec) == "no"
     file = _paths(second)[1]
     file.write_text(file.read_text().replace('"unknown": false', '"unknown": true'))
     third = experiment(
@@ -366,7 +366,7 @@ def test_a_chain_of_starts_is_remembered(finished, tiny_stable_diffusion, image_
         f"visdec.pretrain.start={second}",
         "visdec.guide.enabled=false",
     )
-    assert met_test_responses(third.visdec) == "unknown"
+    assert pretrained_on_test(third.visdec) == "unknown"
 
 
 def test_weights_that_met_the_test_responses_are_refused(
@@ -760,5 +760,5 @@ def test_an_ablation_shares_what_is_the_same_and_is_stamped(
 
 def test_a_published_start_is_told_and_nothing_more_than_is_known(tmp_path):
     chosen = load_experiment("visdec-mini", None, ["visdec.pretrain.start=file.pth"]).visdec
-    assert met_test_responses(chosen) == "unknown"
-    assert met_test_responses(load_experiment("visdec-mini").visdec) == "no"
+    assert pretrained_on_test(chosen) == "unknown"
+    assert pretrained_on_test(load_experiment("visdec-mini").visdec) == "no"

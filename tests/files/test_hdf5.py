@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from calcarine.datasets import digits69, god, ncc_s2, registry
+from calcarine.datasets import god, registry
 from calcarine.datasets.bdata import BData, write_bdata
 from calcarine.datasets.nsd.betas import read_session, session_shape
 from calcarine.datasets.nsd.files import read_matrices
+from calcarine.datasets.small import digits69, ncc_s2
 from calcarine.errors import CalcarineError
 from calcarine.files.hdf5 import open_hdf5
 from calcarine.stimuli.stimulus_set import StimulusSet

@@ -11,7 +11,8 @@ from xarray.core import indexing
 
 from calcarine import datasets
 from calcarine.brain import Split
-from calcarine.brain.dataset import BrainDataset, make_responses, with_trials
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.responses import make_responses, with_trials
 from calcarine.errors import CalcarineError
 from calcarine.quality.reliability import (
     ceiling_from_ncsnr,
@@ -66,7 +67,7 @@ def toy(data, ids, test, **changes):
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_truth_of_the_simulation_is_found(subject, measure):
     found = reliability(subject, measure=measure)
-    truth = subject.truth["noise_ceiling"]
+    truth = subject.ground_truth["noise_ceiling"]
     assert found.averaged == pytest.approx(3)
     assert found.repeats == {3: 600}
     assert np.corrcoef(found.values, truth)[0, 1] > 0.96

@@ -6,7 +6,8 @@ import pytest
 
 from calcarine import brain, datasets
 from calcarine.brain import Split
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.quality.identification import identify_repeats, two_way_accuracy
 from calcarine.quality.signal import describe_signal

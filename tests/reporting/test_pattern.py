@@ -10,8 +10,8 @@ import pytest
 
 from calcarine.reporting.pattern import (
     AS_PAPER,
+    INCONCLUSIVE,
     NOT_AS_PAPER,
-    UNDECIDED,
     level,
     paired_interval,
     read_pattern,
@@ -36,8 +36,8 @@ IDS = [f"img{i:03d}" for i in range(40)]
         (
             {"z": (0.8, 0.7), "c": (0.5, 0.7), "z_c": (0.78, 0.7)},
             AS_PAPER,
-            UNDECIDED,
-            UNDECIDED,
+            INCONCLUSIVE,
+            INCONCLUSIVE,
         ),
     ],
 )
@@ -60,7 +60,7 @@ def test_differences_are_paired(scores_around: PerImage) -> None:
     common = dict(zip(IDS, np.random.default_rng(0).normal(0, 5, len(IDS)), strict=True))
     pattern = read_pattern(frame.assign(value=frame["value"] + frame["id"].map(common)))
     assert pattern is not None and pattern.verdict == AS_PAPER
-    first = pattern.readings[0]
+    first = pattern.metrics[0]
     assert first.best == "z" and first.clear
     assert first.comparisons[0].difference == pytest.approx(0.3)
 
@@ -70,7 +70,7 @@ def test_one_level_alone_does_not_make_the_pattern(scores_around: PerImage) -> N
     pattern = read_pattern(frame[frame["metric"] == "pixel correlation"])
     assert pattern is not None
     assert pattern.verdicts == {"look": AS_PAPER}
-    assert pattern.verdict == UNDECIDED
+    assert pattern.verdict == INCONCLUSIVE
 
 
 def test_no_pattern_without_the_three_methods(scores_around: PerImage) -> None:

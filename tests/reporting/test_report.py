@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from calcarine.errors import CalcarineError
-from calcarine.reporting import build_report, figures, main_figures
+from calcarine.reporting import build_report, figures, headline_scores
 from calcarine.reporting import shown_stimuli as picks
 from calcarine.reporting.run_records import read_run
 
@@ -249,7 +249,7 @@ def test_manifest_must_say_whether_simulated(fake_run: MakeRun) -> None:
 
 def test_main_figures_are_lines_of_the_leading_method(fake_run: MakeRun) -> None:
     run = fake_run(n_samples=1)
-    lines = main_figures(run)
+    lines = headline_scores(run)
     assert len(lines) == 6
     assert all(line.startswith("z_c: ") for line in lines)
     found = next(line for line in lines if "identification, pixels, fixed image" in line)

@@ -34,9 +34,9 @@ def test_metadata_says_simulated(small):
     assert small.describe()["kind"] == "simulated"
     assert "simulated" in small.source
     assert small.judge == "scenes"
-    assert set(small.truth["tuning"][small.roi_mask("early")]) == {"visual"}
-    assert set(small.truth["tuning"][small.roi_mask("ventral")]) == {"semantic"}
-    assert set(small.truth["tuning"][small.roi_mask("other")]) == {"none"}
+    assert set(small.ground_truth["tuning"][small.roi_mask("early")]) == {"visual"}
+    assert set(small.ground_truth["tuning"][small.roi_mask("ventral")]) == {"semantic"}
+    assert set(small.ground_truth["tuning"][small.roi_mask("other")]) == {"none"}
 
 
 def test_subjects_share_test_stimuli_and_no_training_stimuli(small):
@@ -70,7 +70,7 @@ def test_first_subject_is_best_and_last_is_worst():
 
 def test_repeats_estimate_the_true_noise_ceiling(subject):
     found = noise_ceiling(subject.responses.values, subject.trial_stimuli)
-    truth = subject.truth["noise_ceiling"]
+    truth = subject.ground_truth["noise_ceiling"]
     for roi in ("early", "ventral"):
         mask = subject.roi_mask(roi)
         assert np.corrcoef(found[mask], truth[mask])[0, 1] > 0.8

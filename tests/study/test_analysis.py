@@ -13,7 +13,7 @@ from scipy import stats
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.statistics.significance import holm, signed_rank_p
 from calcarine.study.agreement import counts, fleiss_kappa, krippendorff_alpha
-from calcarine.study.analyse import analyse, analyse_rows
+from calcarine.study.analysis import analyse, analyse_rows
 from calcarine.study.analysis_page import p_value, table_lines, write_analysis
 from calcarine.study.answers import AnswerRow, export_answers, read_answers
 from calcarine.study.design import foils

@@ -19,7 +19,7 @@ from PIL import Image
 from calcarine.errors import CalcarineError
 from calcarine.study.app import build_app
 from calcarine.study.guard import RateLimit
-from calcarine.study.serve import base_url, is_loopback, serve
+from calcarine.study.server import base_url, is_loopback, serve
 from calcarine.study.session import progress
 from calcarine.study.store import Study, find_rater
 

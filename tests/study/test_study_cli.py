@@ -83,9 +83,9 @@ def test_gallery(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["make", "--out", "S"], "Say what to rate"),
+        (["make", "--out", "S"], "Give folders of runs"),
         (["make", "RUN", "--folder", "a=b", "--out", "S"], "not both"),
-        (["make", "RUN"], "Say where to put the study"),
+        (["make", "RUN"], "Give the folder of the new study"),
         (["make", "nowhere", "--out", "S"], "There is no run at nowhere"),
         (["make", "RUN", "--out", "RUN"], "exists already"),
         (["make", "RUN", "--out", "S", "--method", "q"], "has no method 'q'; it has: z, c, z_c"),
@@ -96,7 +96,7 @@ def test_gallery(run, tmp_path):
         (["make", "RUN", "--out", "S", "--raters", "0"], "choose between 1 and 1000"),
         (["make", "RUN", "--out", "S", "--catch-minimum", "2"], "'catch_minimum' cannot be 2.0"),
         (["make", "RUN", "--out", "S", "--size", "5"], "'size' cannot be 5"),
-        (["make", "RUN", "--out", "S", "--simulated"], "A run says itself"),
+        (["make", "RUN", "--out", "S", "--simulated"], "A run records whether"),
         (["make", "RUN", "--out", "S", "--consent", "EMPTY"], "is empty"),
         (["make", "RUN", "--out", "S", "--consent", "none.txt"], "No such file"),
         (["make", "--folder", "original=RUN", "--folder", "a=RUN", "--out", "S"], "no pictures"),

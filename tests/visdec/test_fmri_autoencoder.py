@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
-from calcarine.visdec.augmentation import Augmentation, augment_vectors
+from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
-from calcarine.visdec.losses import ContrastLoss
 from calcarine.visdec.masking import draw_masking, no_masking
 from calcarine.visdec.patches import PatchedVectors, join_patched, patch_vectors, sine_positions
 from calcarine.visdec.pretraining import ContrastPretraining
+from calcarine.visdec.settings import Augmentation, ContrastLoss
 from calcarine.visdec.transformer_blocks import PatchLinear
 
 TINY = AutoencoderConfig(

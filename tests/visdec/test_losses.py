@@ -10,12 +10,12 @@ import torch
 
 from calcarine.errors import CalcarineError
 from calcarine.visdec.losses import (
-    ContrastLoss,
     contrast_losses,
     cross_contrast,
     reconstruction_loss,
     self_contrast,
 )
+from calcarine.visdec.settings import ContrastLoss
 
 
 def cosine(a, b):

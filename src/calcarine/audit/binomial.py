@@ -1,15 +1,19 @@
-"""Exact intervals of shares and exact tests of counts."""
+"""Exact binomial intervals and tests."""
 
 from __future__ import annotations
 
+__all__ = ["at_least", "share"]
+
 
 def share(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact (Clopper-Pearson) interval of a share.
+    """Return the exact (Clopper-Pearson) confidence interval of a proportion.
 
     Parameters
     ----------
     hits, n : int
+        Number of successes, and of trials.
     level : float
+        Coverage, between 0 and 1.
 
     Returns
     -------
@@ -24,7 +28,7 @@ def share(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def at_least(hits: int, n: int, chance: float) -> float:
-    """Exact probability of so many hits or more, each with probability ``chance``."""
+    """Return the exact probability of at least this number of successes in ``n`` trials."""
     from scipy.stats import binom
 
     return float(binom.sf(hits - 1, n, chance))

@@ -1,4 +1,4 @@
-"""What a check of an audit is, what it may say, and the register of all checks."""
+"""The base class of the checks of an audit, and their registry."""
 
 from __future__ import annotations
 
@@ -11,20 +11,36 @@ from calcarine.evaluation.registry import register_class
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs
 
+__all__ = ["CHECKS", "Check", "inconclusive", "register_check"]
+
 
 class Check(ABC):
-    """One question about a claimed score.
+    """One question about reported reconstructions or scores.
 
     Attributes
     ----------
     name : str
-        In the register and in files.
+        Name in the registry and in files.
     title : str
-        For people.
+        Name for people.
     question : str
-        In one sentence.
-    settle : str
-        What would settle it, where it cannot be told or is disputed.
+        The question in one sentence.
+    evidence_needed : str
+        The evidence that would answer the question if the check is inconclusive or disputed.
+
+    Examples
+    --------
+    >>> from calcarine.audit import Check, Finding, register_check
+    >>> @register_check
+    ... class EnoughStimuli(Check):
+    ...     name = "enough-stimuli"
+    ...     title = "Number of test stimuli"
+    ...     question = "Are there at least 20 test stimuli?"
+    ...     evidence_needed = "More test stimuli."
+    ...
+    ...     def run(self, inputs):
+    ...         verdict = "passed" if len(inputs) >= 20 else "suspicious"
+    ...         return Finding(verdict, f"There are {len(inputs)} test stimuli.")
     """
 
     name: ClassVar[str]
@@ -34,7 +50,16 @@ class Check(ABC):
 
     @abstractmethod
     def run(self, inputs: AuditInputs) -> Finding:
-        """Answer the question from what is there."""
+        """Answer the question from the inputs that are given.
+
+        Parameters
+        ----------
+        inputs : AuditInputs
+
+        Returns
+        -------
+        Finding
+        """
 
 
 CHECKS: dict[str, type[Check]] = {}
@@ -42,11 +67,26 @@ _C = TypeVar("_C", bound=type[Check])
 
 
 def register_check(check: _C) -> _C:
-    """Class decorator that makes a check known under its name."""
+    """Register a check under its name; use it as a class decorator.
+
+    Parameters
+    ----------
+    check : type of Check
+
+    Returns
+    -------
+    type of Check
+        The same class.
+
+    Raises
+    ------
+    ValueError
+        If another check has this name.
+    """
     register_class(CHECKS, "checks", check.name, check)
     return check
 
 
-def inconclusive(missing: str) -> Finding:
-    """The finding of a check that lacks what it needs."""
-    return Finding("inconclusive", missing)
+def inconclusive(reason: str) -> Finding:
+    """Return the finding of a check that lacks its inputs."""
+    return Finding("inconclusive", reason)

@@ -1,4 +1,4 @@
-"""What a check of an audit says: a verdict, a sentence, numbers, tables and pictures."""
+"""The finding of a check: a verdict, a sentence, numbers, tables and pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from calcarine.stimuli.display import html_table, text_table
+
+__all__ = ["VERDICTS", "EvidenceImage", "EvidenceTable", "Finding", "Verdict"]
 
 Verdict = Literal["passed", "failed", "suspicious", "inconclusive"]
 
@@ -32,7 +36,7 @@ class EvidenceTable:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceImage:
-    """A picture of evidence with what stands below it.
+    """A picture of evidence and its caption.
 
     Parameters
     ----------
@@ -44,17 +48,17 @@ class EvidenceImage:
     caption: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Finding:
-    """What a check found.
+    """The result of one check.
 
     Parameters
     ----------
     verdict : {"passed", "failed", "suspicious", "inconclusive"}
     sentence : str
-        What was found, in one or two sentences.
+        The result in one or two sentences.
     numbers : dict of str to float, int, str or None
-        The evidence in numbers, by what they are.
+        Numbers that support the verdict, by their description.
     tables : tuple of EvidenceTable
     pictures : tuple of tuple of EvidenceImage
         Rows of pictures.
@@ -68,4 +72,12 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
-            raise ValueError(f"{self.verdict} is no verdict")
+            raise ValueError(
+                f"{self.verdict!r} is not a verdict; use one of {', '.join(VERDICTS)}."
+            )
+
+    def __repr__(self) -> str:
+        return text_table(f"{self.verdict}: {self.sentence}", self.numbers)
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self.verdict}: {self.sentence}", self.numbers)

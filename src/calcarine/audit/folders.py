@@ -1,4 +1,4 @@
-"""What an audit looks at, from anybody's folders and tables."""
+"""Read the inputs of an audit from folders of pictures, tables and arrays."""
 
 from __future__ import annotations
 
@@ -54,38 +54,38 @@ def inputs_from_folders(
     numbers: str | None = None,
     seed: int = 0,
 ) -> AuditInputs:
-    """Material of a folder of reconstructions and whatever else there is.
+    """Read a folder of reconstructions and any other inputs of an audit.
 
     Parameters
     ----------
     images, truth : Path
-        Folders of pictures with the same names; samples are ``NAME_0``, ``NAME_1``.  Wherever a
-        folder of pictures is wanted, a stack (.pt, .npy, .npz) may be given.
+        Folders of pictures with the same names; samples are named ``NAME_0``, ``NAME_1``. Each
+        folder of pictures can also be a stack (.pt, .npy, .npz).
     train : Path, optional
-        Folder of the pictures of training.
+        Folder of the training pictures.
     ids : Path, optional
-        CSV with a row for each trial and the column stimulus, and any of role, session, fold,
+        CSV with one row for each trial: the column stimulus, and any of role, session, fold,
         picture and pretrain.
     responses : Path, optional
         CSV, .npz, .npy or .pt: see `read_responses`.
     predictions : Path, optional
-        .npz or .pt with predictions and any of targets, train_targets and ids, or .npy.
+        .npz or .pt with the array predictions and any of targets, train_targets and ids; or .npy.
     samples : Path, optional
-        Folder of all samples, where ``images`` holds the chosen ones.
+        Folder of all samples, if ``images`` contains the chosen ones.
     others : sequence of Path
-        Folders of other methods' pictures of the same stimuli.
+        Folders of pictures of the same stimuli by other methods.
     numbers : str, optional
-        Claimed scores, such as ``"PixCorr .32, SSIM .43"``.
+        Reported scores, for example ``"PixCorr .32, SSIM .43"``.
     seed : int
 
     Returns
     -------
-    Material
+    AuditInputs
 
     Raises
     ------
     CalcarineError
-        If files are missing, unreadable, or do not fit together.
+        If a file is missing or unreadable, or files do not fit together.
     """
     given = [f"reconstructions: {images}", f"ground truths: {truth}"]
     seen, recon, notes = _pair(truth, images)
@@ -112,12 +112,14 @@ def inputs_from_folders(
     if others:
         named = {_name(other): _pair(truth, other)[1] for other in others}
         if len(named) < len(others):
-            raise CalcarineError("Two folders of other methods have one name; rename one of them.")
+            raise CalcarineError(
+                "Two folders of other methods have the same name; rename one of them."
+            )
         result["others"] = named
-        given.append(f"pictures of {', '.join(named)}")
+        given.append(f"pictures of other methods: {', '.join(named)}")
     if numbers is not None:
         result["numbers"] = read_numbers(numbers)
-        given.append(f"claimed numbers: {numbers}")
+        given.append(f"reported scores: {numbers}")
     trials = _by_names(trials, seen.ids, result.get("train"))
     return AuditInputs(
         _name(images.resolve()), recon, seen, trials=trials, seed=seed, given=given, **result
@@ -144,18 +146,18 @@ def _folder(folder: Path) -> PictureSet:
         return _as_set([f"row {row}" for row in range(len(stack))], stack)
     files = picture_files(folder)
     if not files:
-        raise CalcarineError(f"{folder} holds no picture: give the folder of training pictures.")
+        raise CalcarineError(f"{folder} has no pictures; give the folder of training pictures.")
     stems = [path.stem for path in files]
     names = stems if len(set(stems)) == len(stems) else [path.name for path in files]
     return PictureSet(names, lambda row, _: read_picture(files[row]))
 
 
 def _choice(truth: Path, samples: Path, shown: PictureSet) -> SampleChoice:
-    """Which sample is shown, by its pixels."""
+    """Find which sample is shown, by its pixels."""
     if shown.samples > 1:
         raise CalcarineError(
-            "--samples holds all samples, so --images must hold one picture of each stimulus: the "
-            "chosen one."
+            "With --samples, --images must have one picture of each stimulus, the chosen one; "
+            "remove the other samples from it."
         )
     everything = _pair(truth, samples)[1]
     chosen = np.empty(len(shown), np.int64)
@@ -169,8 +171,8 @@ def _choice(truth: Path, samples: Path, shown: PictureSet) -> SampleChoice:
         ]
         if not same:
             raise CalcarineError(
-                f"The reconstruction of {key!r} is none of its samples in {samples}; give the "
-                "samples as they were chosen from, in a format without loss."
+                f"The reconstruction of {key!r} equals none of its samples in {samples}; give the "
+                "original samples in a lossless format."
             )
         chosen[row] = same[0]
     return SampleChoice(everything, chosen)
@@ -185,7 +187,7 @@ def _columns(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def trials_of(columns: Mapping[str, Any], where: Path) -> TrialTable:
-    """Trials of a table's columns; those that are not there are unknown."""
+    """Make a `TrialTable` from the columns of a table; missing columns are unknown."""
     texts = {name: np.asarray(columns[name]).astype(str) for name in COLUMNS if name in columns}
     result: dict[str, Any] = {
         name: texts[name] for name in ("stimulus", "role", "fold", "picture") if name in texts
@@ -202,7 +204,7 @@ def trials_of(columns: Mapping[str, Any], where: Path) -> TrialTable:
         lower = np.char.lower(texts["pretrain"])
         other = sorted(set(lower.tolist()) - _TRUE - _FALSE)
         if other:
-            raise CalcarineError(f"{where}: pretrain is 0 or 1, not '{other[0]}'.")
+            raise CalcarineError(f"{where}: the column pretrain must be 0 or 1, not '{other[0]}'.")
         result["pretrain"] = np.isin(lower, sorted(_TRUE))
     return TrialTable(**result)
 
@@ -210,18 +212,18 @@ def trials_of(columns: Mapping[str, Any], where: Path) -> TrialTable:
 def read_responses(
     path: Path, trials: TrialTable | None
 ) -> tuple[TrialTable, NDArray[np.float64], list[FitStatistics]]:
-    """Responses with their trials and, where it was kept, the scaler.
+    """Read responses with their trials and, if it is stored, the scaler.
 
     Parameters
     ----------
     path : Path
-        CSV whose columns are those of `TrialTable` and, for the rest, voxels; or .npz (.pt; .npy
-        with that array alone) with the array
-        responses (trial, voxel), any column of `TrialTable`, and scaler_mean and scaler_scale of
-        shape (voxel,), or of shape (session, voxel) with scaler_sessions. With a scaler the
-        responses are those before scaling.
+        A CSV file with columns of `TrialTable`; all other columns are voxels. Or an .npz or .pt
+        file with the array responses (trial, voxel), any column of `TrialTable`, and the scaler:
+        scaler_mean and scaler_scale of shape (voxel,), or of shape (session, voxel) together with
+        scaler_sessions. With a scaler, the responses must be those before scaling. Or an .npy
+        file with the responses alone.
     trials : TrialTable, optional
-        From a table, where the file has no column stimulus.
+        The trials, if the file has no column stimulus.
 
     Returns
     -------
@@ -232,7 +234,9 @@ def read_responses(
     if path.suffix.lower() in ARRAY_SUFFIXES:
         arrays = read_arrays(path, "responses")
         if "responses" not in arrays:
-            raise CalcarineError(f"{path} has no array responses of shape (trial, voxel).")
+            raise CalcarineError(
+                f"{path} has no array responses; store one of shape (trial, voxel)."
+            )
         columns: Mapping[str, Any] = arrays
         values = arrays["responses"]
     else:
@@ -243,12 +247,14 @@ def read_responses(
     if "stimulus" in columns:
         trials = trials_of(columns, path)
     if trials is None:
-        raise CalcarineError(f"{path} has no stimuli; give --ids with a row for each trial.")
+        raise CalcarineError(
+            f"{path} has no column stimulus; give --ids with one row for each trial."
+        )
     fits = values.ndim == 2 and values.shape[1] and len(values) == len(trials.stimulus)
     if not fits or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise CalcarineError(
             f"{path} has responses of shape {values.shape}, or values that are not finite, for "
-            f"{len(trials.stimulus)} trials; give a row of numbers for each."
+            f"{len(trials.stimulus)} trials; give one row of finite numbers for each trial."
         )
     values = values.astype(np.float64)
     return trials, values, _scalers(arrays, values, trials, path)
@@ -260,16 +266,16 @@ def _numbers(table: pd.DataFrame, path: Path) -> NDArray[np.float64]:
     except ValueError:
         pass
     try:
-        # Spreadsheets of many countries write a comma before decimals.
+        # Spreadsheets in many countries use a decimal comma.
         return table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True).to_numpy(np.float64)
     except ValueError:
         raise CalcarineError(
-            f"{path}: columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
+            f"{path}: all columns other than {', '.join(COLUMNS)} are voxels and must be numbers."
         ) from None
 
 
 def _session(value: Any) -> str:
-    """Name of a session; 1, 1.0 and "01" are one."""
+    """Return the name of a session; 1, 1.0 and "01" are the same."""
     try:
         return str(int(float(value)))
     except (ValueError, OverflowError):
@@ -283,7 +289,10 @@ def _scalers(
     if "scaler_mean" not in arrays:
         return []
     if train is None or test is None:
-        raise CalcarineError(f"{path} has a scaler, but no trial has the role train or test.")
+        raise CalcarineError(
+            f"{path} has a scaler, but the trials have no roles; add a column role with train and "
+            "test."
+        )
     width = values.shape[1]
     stored = {
         name: np.atleast_2d(arrays[f"scaler_{name}"]).astype(np.float64)
@@ -295,29 +304,32 @@ def _scalers(
     for name, array in stored.items():
         if array.shape != (rows, width):
             raise CalcarineError(
-                f"{path}: scaler_{name} has shape {arrays['scaler_' + name].shape}; it needs one "
-                f"value for each of {width} voxels, in a row for each of scaler_sessions if there "
-                "are several."
+                f"{path}: scaler_{name} has shape {arrays['scaler_' + name].shape}; give one value "
+                f"for each of {width} voxels, and one row for each entry of scaler_sessions."
             )
     if sessions is not None and trials.session is None:
-        raise CalcarineError(f"{path} scales sessions, but trials have no column session.")
+        raise CalcarineError(
+            f"{path} has scaler_sessions, but the trials have no column session; add it."
+        )
     result = []
     for row in range(rows):
         inside = np.ones(len(values), bool)
         label = ""
         if sessions is not None and trials.session is not None:
             label = f" of session {sessions[row]}"
-            # Named sessions are numbers in the trials; the file's own names are compared.
+            # The table of trials stores named sessions as numbers, so the file's names are used.
             known = arrays.get("session", trials.session)
             inside = np.array([_session(s) for s in known]) == _session(sessions[row])
             if not inside.any():
                 raise CalcarineError(
-                    f"{path}: no trial is{label}, which scaler_sessions names; write it as in the "
-                    "array session."
+                    f"{path}: no trial is{label}, which scaler_sessions lists; use the names of "
+                    "the array session."
                 )
         own, both = values[inside & train], values[inside & (train | test)]
         if len(own) < 2:
-            raise CalcarineError(f"{path}: the scaler{label} has fewer than two training trials.")
+            raise CalcarineError(
+                f"{path}: the scaler{label} has fewer than two training trials; give more trials."
+            )
         unit = both.std(axis=0)
         unit = np.where(unit > 0, unit, 1.0)
         if "mean" in stored:
@@ -336,8 +348,8 @@ def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
     arrays = read_arrays(path, "predictions")
     if "predictions" not in arrays:
         raise CalcarineError(
-            f"{path} has no array predictions of shape (stimulus, features); it has "
-            f"{', '.join(arrays) or 'none'}."
+            f"{path} has no array predictions of shape (stimulus, features), only "
+            f"{', '.join(arrays) or 'no array'}; rename or add it."
         )
     shape = arrays["predictions"].shape
     arrays = align_rows(arrays, ids, skip=("train_targets",))
@@ -355,14 +367,13 @@ def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
 
 def _wrong_rows(path: Path, shape: tuple[int, ...], ids: Sequence[str]) -> CalcarineError:
     return CalcarineError(
-        f"{path} has predictions of shape {shape}; it needs a row of numbers for each of the "
-        f"{len(ids)} test stimuli, in the order of the array ids or, without it, of their sorted "
-        "names."
+        f"{path} has predictions of shape {shape}; give one row of numbers for each of the "
+        f"{len(ids)} test stimuli, in the order of the array ids or else of the sorted names."
     )
 
 
 def _merged(trials: TrialTable, own: TrialTable, table: Path | None, responses: Path) -> TrialTable:
-    """Trials of two files row by row: what one of them leaves out, the other says."""
+    """Merge the columns of two tables of trials row by row."""
     if own is trials:
         return trials
     result: dict[str, Any] = {}
@@ -372,8 +383,8 @@ def _merged(trials: TrialTable, own: TrialTable, table: Path | None, responses: 
         if first is None or second is None or np.array_equal(first, second):
             continue
         raise CalcarineError(
-            f"{table} and {responses} differ in the column {field.name}: give a row for each trial "
-            "in the same order in both, or the column in one of them only."
+            f"{table} and {responses} differ in the column {field.name}; give the trials in the "
+            "same order in both files, or the column in only one of them."
         )
     return TrialTable(**result)
 
@@ -381,10 +392,10 @@ def _merged(trials: TrialTable, own: TrialTable, table: Path | None, responses: 
 def _by_names(
     trials: TrialTable | None, ids: Sequence[str], train: PictureSet | None
 ) -> TrialTable | None:
-    """Trials whose stimuli are named as the pictures are.
+    """Rename the stimuli of trials like the pictures, if none has the name of a picture.
 
-    A table that names some pictures just so is left as it is: another writing may then hide a
-    stimulus, which is for the checks to find.
+    A table that contains names of pictures is left unchanged: another spelling can then hide a
+    stimulus, which the checks must detect.
     """
     if trials is None or set(trials.stimulus.tolist()) & set(ids):
         return trials
@@ -395,8 +406,8 @@ def _by_names(
         if any(named.find(key) is not None for key in ids):
             return trials
         raise CalcarineError(
-            f"The table of trials names none of the test pictures, such as {ids[0]!r}; its column "
-            "stimulus must hold the names of their files."
+            f"The table of trials has none of the test pictures, such as {ids[0]!r}; write the "
+            "names of their files into its column stimulus."
         )
     names = np.asarray([meant.get(name, name) for name in trials.stimulus.tolist()])
     return replace(trials, stimulus=names)

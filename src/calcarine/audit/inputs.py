@@ -1,4 +1,4 @@
-"""What an audit looks at; whatever is not there is None, and the checks say so."""
+"""The inputs of an audit; each optional input can be None, and checks report what they lack."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ _BLOCK = 2048
 
 
 class PictureSet:
-    """Pictures with names, a number of samples each, read when they are asked for.
+    """Named pictures with one or several samples each, read on access.
 
     Parameters
     ----------
     ids : sequence of str
     read : callable
-        Called with (row, sample); gives uint8 or float (in [0, 1]) of shape (height, width, 3).
+        Called with (row, sample); returns a uint8 or float (in [0, 1]) array of shape
+        (height, width, 3).
     samples : int
+        Number of samples of each picture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pictures = PictureSet.of(["a", "b"], np.zeros((2, 8, 8, 3), np.uint8))
+    >>> len(pictures), pictures.full(0).shape
+    (2, (8, 8, 3))
     """
 
     def __init__(self, ids: Sequence[str], read: Read, samples: int = 1) -> None:
@@ -38,12 +47,12 @@ class PictureSet:
 
     @classmethod
     def of(cls, ids: Sequence[str], images: NDArray[Any]) -> PictureSet:
-        """Pictures of an array, shape (n, [samples,] height, width, 3)."""
+        """Make a set from an array of shape (n, height, width, 3) or (n, samples, ...)."""
         images = images[:, None] if images.ndim == 4 else images
         if images.ndim != 5 or len(images) != len(ids) or images.shape[-1] != 3:
             raise CalcarineError(
-                f"{len(ids)} pictures were named and an array of shape {images.shape} given; give "
-                "(n, height, width, 3) or (n, samples, height, width, 3)."
+                f"An array of shape {images.shape} does not fit {len(ids)} ids; give an array of "
+                "shape (n, height, width, 3) or (n, samples, height, width, 3)."
             )
         return cls(ids, lambda i, s: np.asarray(images[i, s]), images.shape[1])
 
@@ -51,20 +60,20 @@ class PictureSet:
         return len(self.ids)
 
     def full(self, row: int, sample: int = 0) -> NDArray[np.uint8]:
-        """One picture at its own size."""
+        """Return one picture at its own size."""
         return as_uint8(self.read(row, sample))
 
     def shown(self, row: int, role: str) -> EvidenceImage:
-        """One picture as evidence, with its role and its name below it."""
+        """Return one picture as evidence, with its role and name as caption."""
         return EvidenceImage(self.full(row), f"{role}: {self.ids[row]}")
 
     @cached_property
     def small(self) -> NDArray[np.uint8]:
-        """Copies of the first samples, at most 64 pixels wide, shape (n, 64, 64, 3)."""
+        """The first samples at 64 x 64 pixels, shape (n, 64, 64, 3)."""
         return self.small_sample(0)
 
     def small_sample(self, sample: int) -> NDArray[np.uint8]:
-        """Copies of one sample of each picture."""
+        """Return one sample of each picture at 64 x 64 pixels."""
         result = np.empty((len(self), SIDE, SIDE, 3), np.uint8)
         for row in range(len(self)):
             picture = self.full(row, sample)
@@ -82,13 +91,13 @@ class PictureSet:
         return hashlib.sha256(f"{picture.shape}".encode() + picture.tobytes()).hexdigest()
 
     def stimuli(self, prefix: str) -> StimulusSet:
-        """The small copies as a set of stimuli whose ids begin with ``prefix``."""
+        """Return the small copies as stimuli with ids that begin with ``prefix``."""
         return StimulusSet.from_arrays(self.small, [prefix + key for key in self.ids])
 
 
 @dataclass(frozen=True, eq=False)
 class TrialTable:
-    """A row for each trial; columns that are not known are None.
+    """A table with one row for each trial; unknown columns are None.
 
     Parameters
     ----------
@@ -99,11 +108,11 @@ class TrialTable:
     fold : array of str, optional
         Fold of a cross-validation.
     picture : array of str, optional
-        Name of the picture, such as its number in COCO, where ids of stimuli hide what is shown.
+        Name of the picture, for example its COCO id, if stimulus ids do not identify pictures.
     pretrain : bool array, optional
-        Whether the response was used in training without targets.
-    fold_role : str
-        Role of folds: "outer" ones give the score, "inner" ones only choose penalties.
+        Whether the response was used in self-supervised training.
+    fold_role : {"outer", "inner"}
+        "outer" folds give the score, "inner" folds only choose penalties.
     """
 
     stimulus: NDArray[np.str_]
@@ -120,15 +129,17 @@ class TrialTable:
             if column is not None and len(column) != len(self.stimulus):
                 raise CalcarineError(
                     f"The column {name} has {len(column)} rows for {len(self.stimulus)} trials; "
-                    "give one for each trial."
+                    "give one row for each trial."
                 )
         if self.role is not None:
             other = sorted(set(self.role.tolist()) - {"train", "test"})
             if other:
-                raise CalcarineError(f"The role of a trial is train or test, not '{other[0]}'.")
+                raise CalcarineError(
+                    f"The role of a trial must be train or test, not '{other[0]}'."
+                )
 
     def rows(self, role: str) -> NDArray[np.bool_] | None:
-        """Which trials have a role; None where roles are unknown or nobody has it."""
+        """Return which trials have a role; None if roles are unknown or no trial has it."""
         if self.role is None:
             return None
         result = np.asarray(self.role == role)
@@ -137,15 +148,15 @@ class TrialTable:
 
 @dataclass(frozen=True, eq=False)
 class FitStatistics:
-    """Stored means or scales, and what they would be from training alone and from all rows.
+    """Stored means or scales, and the same statistics of training alone and of all rows.
 
     Parameters
     ----------
     name : str
-        What they are, such as "mean of session 3".
-    stored, by_train, by_all : float array of the same shape
-    unit : float array of that shape
-        In what differences are told: the standard deviation of each voxel.
+        For example "mean of session 3".
+    stored, by_train, by_all : float array of shape (voxel,)
+    unit : float array of shape (voxel,)
+        Unit of differences: the standard deviation of each voxel.
     """
 
     name: str
@@ -167,7 +178,7 @@ class Prediction:
     train : float array of shape (m, d), optional
         Targets of training.
     predict : callable, optional
-        Called with rows; predicts these alone.
+        Called with row numbers; predicts these rows alone.
     """
 
     name: str
@@ -180,11 +191,11 @@ class Prediction:
         shape = np.shape(self.values)
         if len(shape) != 2 or not np.isfinite(self.values).all():
             raise CalcarineError(
-                f"Predictions {self.name} have shape {shape} or values that are not finite; give "
-                "one row of numbers for each test stimulus."
+                f"Predictions of {self.name} have shape {shape} or values that are not finite; "
+                "give one row of finite numbers for each test stimulus."
             )
         for what, other, required in (
-            ("true targets", self.truth, shape[0]),
+            ("test targets", self.truth, shape[0]),
             ("training targets", self.train, None),
         ):
             if other is None:
@@ -193,19 +204,20 @@ class Prediction:
             if not fits or required not in (None, len(other)) or not np.isfinite(other).all():
                 raise CalcarineError(
                     f"The {what} of {self.name} have shape {np.shape(other)} or values that are "
-                    f"not finite; predictions have shape {shape}."
+                    f"not finite; give finite numbers that fit predictions of shape {shape}."
                 )
 
 
 @dataclass(frozen=True)
 class ReportedScore:
-    """A claimed score as it was printed.
+    """A reported score as it was printed.
 
     Parameters
     ----------
     metric : str
     value : float
     decimals : int
+        Number of printed decimals.
     """
 
     metric: str
@@ -218,15 +230,15 @@ class ReportedScore:
 
 @dataclass(frozen=True, eq=False)
 class SampleChoice:
-    """Samples of which one was chosen for each stimulus.
+    """Samples of each stimulus, and which one was chosen.
 
     Parameters
     ----------
     samples : PictureSet
-        Several samples each.
+        All samples.
     chosen : int array of shape (n,)
-    blind : int array of shape (n,), optional
-        What the stated rule chooses when it is applied again without the truth.
+    reapplied : int array of shape (n,), optional
+        The choice when the stated rule is applied again without the ground truth.
     """
 
     samples: PictureSet
@@ -236,16 +248,16 @@ class SampleChoice:
 
 @dataclass(frozen=True)
 class Selection:
-    """Something that a decoder chose, beside what the choice is without the test.
+    """Choices of a decoder, compared with those made without the test set.
 
     Parameters
     ----------
     name : str
-        What was chosen, such as "penalties of z".
+        What was chosen, for example "penalties of z".
     n : int
-        How many.
+        Number of choices.
     same : int
-        How many are those that come out when the choice is made again without the test.
+        Number of choices that are the same when repeated without the test set.
     """
 
     name: str
@@ -255,36 +267,39 @@ class Selection:
 
 @dataclass(eq=False)
 class AuditInputs:
-    """Everything that is known of a claim.
+    """Everything that is known about a set of reconstructions.
 
     Parameters
     ----------
     title : str
-        Whose reconstructions they are.
+        Name of the reconstructions.
     recon, truth : PictureSet
-        The same ids in the same order.
+        Reconstructions and ground truths, with the same ids in the same order.
     train : PictureSet, optional
-        Pictures of training.
+        Training pictures.
     allowed : bool array of shape (n, m), optional
-        Whether a training picture was in training for a test stimulus; all are by default.
+        Whether a training picture was used in training for a test stimulus; all by default.
     trials : TrialTable, optional
     responses : float array of shape (trial, voxel), optional
-        As the decoder got them.
+        Input of the decoder.
     statistics : sequence of FitStatistics
-        Stored scalers and decoders against training and all.
+        Stored means and scales of scalers and decoders.
     predictions : sequence of Prediction
     choice : SampleChoice, optional
     selections : sequence of Selection
-        Penalties, voxels and repeats, made again without the test.
+        Choices of penalties, voxels and repeats, repeated without the test set.
     others : mapping of str to PictureSet
-        Other methods' pictures of the same stimuli.
+        Pictures of the same stimuli by other methods.
     numbers : sequence of ReportedScore
-        Claimed scores.
+        Reported scores.
     facts : mapping of str to str
-        What is known of how it was made, by the name of the check that may use it.
+        Known facts about the pipeline, by the name of the check that uses them.
     simulated : bool, optional
+        Whether the brain was simulated.
     seed : int
-        Of shuffles and resamples.
+        Seed of shuffles and resamples.
+    given : sequence of str
+        Descriptions of the inputs, for the page.
     """
 
     title: str
@@ -309,20 +324,25 @@ class AuditInputs:
         for name, other in {"reconstructions": self.recon, **self.others}.items():
             if other.ids != self.truth.ids:
                 raise CalcarineError(
-                    f"The {name} are not of the same stimuli as the ground truths; name them alike."
+                    f"The ids of the {name} differ from those of the ground truths; give both the "
+                    "same ids in the same order."
                 )
         if len(self.truth) < 2:
-            raise CalcarineError("An audit needs at least two test pictures; give more.")
+            raise CalcarineError(
+                f"An audit needs at least two test pictures, not {len(self.truth)}; give more."
+            )
         required = (len(self.truth), 0 if self.train is None else len(self.train))
         if self.allowed is not None and self.allowed.shape != required:
-            raise CalcarineError(f"allowed has shape {self.allowed.shape}, not {required}.")
+            raise CalcarineError(
+                f"The array allowed has shape {self.allowed.shape}; give {required}."
+            )
 
     def __len__(self) -> int:
         return len(self.truth)
 
     @cached_property
     def similarity(self) -> dict[str, FloatArray]:
-        """Correlation of every truth (row) and every reconstruction (column), by feature space."""
+        """Correlation of each ground truth (row) with each reconstruction (column), by features."""
         return {
             name: rows(make(self.truth.small)) @ rows(make(self.recon.small)).T
             for name, make in SPACES.items()
@@ -330,14 +350,14 @@ class AuditInputs:
 
     @cached_property
     def identification(self) -> FloatArray:
-        """Share of the other reconstructions that each one beats at its picture, shape (n,)."""
+        """Two-way identification of each stimulus, mean over feature spaces, shape (n,)."""
         from calcarine.evaluation.metrics.matrices import identification_matrix
 
         both = [np.diagonal(identification_matrix(m)) for m in self.similarity.values()]
         return np.asarray(np.mean(both, axis=0))
 
     def nearest_train(self, pictures: PictureSet) -> tuple[FloatArray, NDArray[np.int64]]:
-        """Correlation with the most alike training picture, and which it is, each of shape (n,)."""
+        """Return the correlation with the most similar training picture, and its row."""
         assert self.train is not None
         own = rows(pixels(pictures.small))
         best, place = np.full(len(own), -2.0), np.zeros(len(own), np.int64)

@@ -1,4 +1,4 @@
-"""Claimed numbers: reading them, and every definition that could have given them."""
+"""Reported scores: parse them, and compute them by every known definition."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from calcarine.evaluation.metrics.image_metrics import (
 from calcarine.evaluation.metrics.similarity import correlation_matrix
 from calcarine.evaluation.metrics.structural_similarity import LocalMoments, structure
 from calcarine.evaluation.networks.preprocessing import Preprocessing
+from calcarine.evaluation.protocols.catalogue import list_protocols
 from calcarine.evaluation.protocols.protocol import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -34,29 +35,34 @@ _PRINTED = re.compile(
 
 
 def read_numbers(text: str) -> tuple[ReportedScore, ...]:
-    """Claimed scores as they were printed.
+    """Parse reported scores.
 
     Parameters
     ----------
     text : str
-        Such as ``"PixCorr .32, SSIM .431, 2-way pixels 78.4%"``.
+        For example ``"PixCorr .32, SSIM .431, 2-way pixels 78.4%"``.
 
     Returns
     -------
     tuple of ReportedScore
-        Per cent become shares; decimals are counted.
+        Percentages become proportions; the number of decimals is kept.
 
     Raises
     ------
     CalcarineError
-        If a part is no metric with a number.
+        If a part is not a metric with a number.
+
+    Examples
+    --------
+    >>> [str(score) for score in read_numbers("PixCorr .32, 2-way pixels 78.4%")]
+    ['PixCorr 0.32', '2-way pixels 0.784']
     """
     result = []
     for part in filter(str.strip, re.split(r"[,;]", text)):
         match = _PRINTED.match(part)
         if match is None:
             raise CalcarineError(
-                f"'{part.strip()}' is no claimed score; write a metric and its number, as "
+                f"'{part.strip()}' is not a metric with a number; write scores like "
                 '"PixCorr .32, SSIM .43".'
             )
         printed, percent = match["value"], bool(match["percent"])
@@ -64,12 +70,12 @@ def read_numbers(text: str) -> tuple[ReportedScore, ...]:
         value = float(printed) / (100 if percent else 1)
         result.append(ReportedScore(match["metric"].strip(), value, decimals + 2 * percent))
     if not result:
-        raise CalcarineError('No claimed score was given; write them as "PixCorr .32, SSIM .43".')
+        raise CalcarineError('No score is given; write scores like "PixCorr .32, SSIM .43".')
     return tuple(result)
 
 
 def family_of(metric: str) -> Family:
-    """Which metrics a printed name may mean."""
+    """Return the family of metrics that a printed name belongs to."""
     name = re.sub(r"[^a-z0-9]", "", metric.lower())
     if "ssim" in name or "structuralsimilarity" in name:
         return "ssim"
@@ -90,18 +96,18 @@ class Definition:
     ----------
     family : str
     name : str
-        In words.
+        Name for people.
     protocol : str
         A protocol's name, or "" for a variant that no protocol uses.
     measure : callable
-        Called with ground truths and reconstructions and the sample; gives shape (n,), or what
-        `finish` makes that of.
+        Called with ground truths, reconstructions and the sample; returns scores of shape (n,),
+        or measurements that `finish` turns into scores.
     lower : bool
-        Whether less is better.
+        Whether lower is better.
     finish : callable, optional
-        Makes scores of what was measured.
+        Turns measurements into scores.
     averaged : bool
-        Whether the protocol averages what is measured over samples, not scores.
+        Whether the protocol averages measurements, not scores, over samples.
     """
 
     family: Family
@@ -113,12 +119,13 @@ class Definition:
     averaged: bool = False
 
     def scores(self, measured: FloatArray) -> FloatArray:
-        """Score of each picture, shape (n,)."""
+        """Return the score of each picture, shape (n,)."""
         return measured if self.finish is None else self.finish(measured)
 
 
 def definitions(families: set[Family]) -> Iterator[Definition]:
-    """Every definition that needs no network, of the protocols first."""
+    """Yield every definition that needs no network, those of protocols first."""
+    list_protocols()  # registers them
     for name, protocol in PROTOCOLS.items():
         made = protocol()
         for metric in made.metrics():
@@ -163,7 +170,7 @@ def _variants() -> Iterator[Definition]:
     )
     yield Definition(
         "ssim",
-        "SSIM, own size, with the range of values taken for 2",
+        "SSIM, own size, with a data range of 2",
         "",
         _structure(native, "uniform", 2.0),
     )
@@ -223,7 +230,7 @@ def _identification(
     direction: Literal["image", "reconstruction"],
     ties: Literal["half", "failure"],
 ) -> tuple[Scores, Callable[[FloatArray], FloatArray]]:
-    """Correlations of all pairs in a sample, and what makes scores of them."""
+    """Return a function for correlations of all pairs, and one that turns them into scores."""
 
     def correlations(truth: PictureSet, recon: PictureSet, sample: int) -> FloatArray:
         pairs = [_pair(truth, recon, row, sample, preprocessing) for row in range(len(truth))]

@@ -1,4 +1,4 @@
-"""All checks of one claim, and the file of their findings."""
+"""Run all checks of an audit and write their findings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ import calcarine.audit.checks  # noqa: F401 (registers the checks)
 from calcarine.audit.check import CHECKS, Check
 from calcarine.audit.findings import VERDICTS, Finding, Verdict
 from calcarine.audit.inputs import AuditInputs
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.files import write_text
+from calcarine.files.entry_points import load_entry_points
+from calcarine.stimuli.display import html_table, listed, text_table
+
+ENTRY_POINTS = "calcarine.audit_checks"
+"""Group under which other packages register checks."""
 
 FORMAT = "calcarine audit 1"
+_FLAGS = ("failed", "suspicious")
 ORDER = (
     "split-leaks",
     "repeats-over-folds",
@@ -38,50 +44,62 @@ ORDER = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Audit:
-    """Findings of all checks of one claim.
+    """Findings of all checks of one set of reconstructions.
 
     Parameters
     ----------
     inputs : AuditInputs
     findings : dict of str to Finding
-        By the name of the check, in order.
+        By the name of the check, in the order of the page.
     """
 
     inputs: AuditInputs
     findings: dict[str, Finding]
 
+    def __repr__(self) -> str:
+        counts: dict[str, object] = {verdict: self.count(verdict) for verdict in VERDICTS}
+        flagged = [name for name, f in self.findings.items() if f.verdict in _FLAGS]
+        return text_table(self._title(), counts | ({"flagged": listed(flagged)} if flagged else {}))
+
+    def _repr_html_(self) -> str:
+        rows = {name: f"{f.verdict}: {f.sentence}" for name, f in self.findings.items()}
+        return html_table(self._title(), rows)
+
+    def _title(self) -> str:
+        return f"Audit of {self.inputs.title}, {len(self.inputs)} test stimuli"
+
     def count(self, verdict: Verdict) -> int:
-        """How many checks ended so."""
+        """Return how many checks have a verdict."""
         return sum(result.verdict == verdict for result in self.findings.values())
 
     @property
     def failed(self) -> bool:
-        """Whether any check failed."""
+        """Return whether any check failed."""
         return self.count("failed") > 0
 
     @property
     def sentence(self) -> str:
-        """The outcome in one sentence."""
+        """Return the outcome in one or two sentences."""
         counts = {verdict: self.count(verdict) for verdict in VERDICTS}
-        rest = (
-            f"Of {len(self.findings)} checks {counts['passed']} passed, {counts['failed']} failed; "
-            f"suspicious: {counts['suspicious']}, inconclusive: {counts['inconclusive']}."
+        rest = f"{len(self.findings)} checks: " + ", ".join(
+            f"{count} {verdict}" for verdict, count in counts.items()
         )
+        rest += "."
         if counts["failed"]:
             titles = [
                 CHECKS[name].title for name, f in self.findings.items() if f.verdict == "failed"
             ]
-            return f"Not as claimed: {'; '.join(titles)}. {rest}"
+            return f"Problems found: {'; '.join(titles)}. {rest}"
         if counts["suspicious"]:
-            return f"No check failed, but there are open questions. {rest}"
+            return f"No check failed, but some findings need an explanation. {rest}"
         if counts["passed"] < len(self.findings) / 2:
-            return f"Nothing speaks against it, but little could be looked at. {rest}"
-        return f"Nothing that was looked at speaks against it. {rest}"
+            return f"No problem found, but most checks lack the inputs that they need. {rest}"
+        return f"No problem found. {rest}"
 
     def content(self) -> dict[str, Any]:
-        """Everything but the pictures, ready for JSON."""
+        """Return everything except the pictures, ready for JSON."""
         from calcarine import __version__
 
         inputs = self.inputs
@@ -112,14 +130,14 @@ class Audit:
                         }
                         for table in result.tables
                     ],
-                    "settle": CHECKS[name].evidence_needed,
+                    "evidence_needed": CHECKS[name].evidence_needed,
                 }
                 for name, result in self.findings.items()
             ],
         }
 
     def write(self, path: Path) -> None:
-        """Write the findings as JSON, whole or not at all."""
+        """Write the findings as JSON, atomically."""
         write_text(path, json.dumps(self.content(), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -128,15 +146,16 @@ def audit(
     only: Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Audit:
-    """Ask every check.
+    """Run checks on a set of reconstructions.
 
     Parameters
     ----------
     inputs : AuditInputs
+        From `inputs_from_folders`, or made from arrays.
     only : sequence of str, optional
-        Names of checks; all by default.
+        Names of the checks to run, from `list_checks`; all by default.
     progress : callable, optional
-        Called with the title of each check before it looks.
+        Called with the title of each check before it runs.
 
     Returns
     -------
@@ -144,13 +163,25 @@ def audit(
 
     Raises
     ------
-    CalcarineError
-        If there is no check of a name.
+    SettingError
+        If no check has a name in ``only``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> ids = [str(i) for i in range(12)]
+    >>> inputs = AuditInputs("my decoder", PictureSet.of(ids, images), PictureSet.of(ids, images))
+    >>> audit(inputs, only=["truth-copies"]).findings["truth-copies"].verdict
+    'failed'
     """
-    names = checks() if only is None else list(only)
+    names = list_checks() if only is None else list(only)
     unknown = [name for name in names if name not in CHECKS]
     if unknown:
-        raise CalcarineError(f"There is no check {unknown[0]!r}; there are: {', '.join(checks())}.")
+        raise SettingError(
+            f"There is no check {unknown[0]!r}; choose among {', '.join(list_checks())}."
+        )
     result = {}
     for name in names:
         check: Check = CHECKS[name]()
@@ -160,8 +191,9 @@ def audit(
     return Audit(inputs, result)
 
 
-def checks() -> list[str]:
-    """Names of all checks, in the order of the page; added ones come last."""
+def list_checks() -> list[str]:
+    """Return the names of all checks in the order of the page, other packages' checks last."""
+    load_entry_points(ENTRY_POINTS)
     return [*ORDER, *(name for name in CHECKS if name not in ORDER)]
 
 

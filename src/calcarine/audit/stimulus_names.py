@@ -1,4 +1,4 @@
-"""Names of stimuli that are equal but for how they are written."""
+"""Match names of stimuli that differ only in spelling."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _SIDES = re.compile(r"^(?:train|training|test|testing|val|validation)$")
 
 @lru_cache(maxsize=200_000)
 def plain(name: str) -> tuple[str, ...]:
-    """A name without what only writing adds: folders first, its own name last.
+    """Return the normalised parts of a name: folders first, its own name last.
 
-    Case, blanks, endings of pictures, slashes of either kind and zeros before a number are left
-    out.
+    Case, blanks, file endings of pictures, both kinds of slashes and leading zeros are ignored.
 
     Parameters
     ----------
@@ -40,13 +39,13 @@ def plain(name: str) -> tuple[str, ...]:
 
 
 def _whole(part: str) -> str:
-    """Numbers as a table of floats writes them are whole numbers; zeros inside a number stay."""
+    """Write numbers such as 1.0 and 01 as 1; zeros inside a number stay."""
     part = re.sub(r"^(\d+)\.0$", r"\1", part)
     return re.sub(r"(?<!\d)(\d+)", lambda match: str(int(match[1])), part)
 
 
 class Names:
-    """Names of one side, by which those of the other are found however they are written.
+    """Names of one side, among which names of the other side are found in any spelling.
 
     Parameters
     ----------
@@ -59,15 +58,15 @@ class Names:
         for name in self.exact:
             parts = plain(name)
             self._by_end.setdefault(parts[-1], []).append((parts, name))
-        # Where one name is in several folders, the folder is a part of the name.
+        # If a name is in several folders, the folder is part of the name.
         self._folders_matter = any(
             len({parts for parts, _ in each}) > 1 for each in self._by_end.values()
         )
 
     def find(self, name: str) -> str | None:
-        """The name that means the same, or None.
+        """Return the matching name, or None.
 
-        One may have folders that the other lacks; folders that both have must agree.
+        Either name can have additional folders; folders that both have must agree.
         """
         if name in self.exact:
             return name
@@ -79,10 +78,10 @@ class Names:
         return None
 
     def elsewhere(self, name: str) -> str | None:
-        """A name that is the same but for its folder, where the folder may say nothing.
+        """Return a name that differs only in a folder that may be irrelevant, or None.
 
-        Folders matter that are named after a side (train, test), that hold equal names, or whose
-        pictures are only numbered.
+        The folder is relevant if it is named after a side (train, test), if folders contain equal
+        names, or if the names are only numbers.
         """
         own = plain(name)
         if self._folders_matter or own[-1].isdigit() or _names_a_side(own):
@@ -98,7 +97,7 @@ def _names_a_side(parts: tuple[str, ...]) -> bool:
 
 
 def difference(name: str, other: str) -> str:
-    """How two names that mean the same differ, in words.
+    """Describe how two matching names differ.
 
     Parameters
     ----------
@@ -109,7 +108,7 @@ def difference(name: str, other: str) -> str:
     str
     """
     if name == other:
-        return "the same id"
+        return "same id"
     result = []
     ends = [text.replace("\\", "/").rsplit("/", 1) for text in (name.strip(), other.strip())]
     if (ends[0][0] if len(ends[0]) > 1 else "") != (ends[1][0] if len(ends[1]) > 1 else ""):
@@ -117,7 +116,7 @@ def difference(name: str, other: str) -> str:
     own, its = (end[-1] for end in ends)
     endings = [m.group() if (m := _ENDING.search(text.casefold())) else "" for text in (own, its)]
     if endings[0] != endings[1]:
-        result.append("ending")
+        result.append("file ending")
     own, its = (
         text[: len(text) - len(ending)] for text, ending in zip((own, its), endings, strict=True)
     )
@@ -127,12 +126,12 @@ def difference(name: str, other: str) -> str:
     if bare[0] != bare[1] and bare[0].casefold() == bare[1].casefold():
         result.append("case")
     elif bare[0].casefold() != bare[1].casefold():
-        result.append("how its number is written")
-    return f"the same id but for {' and '.join(result) or 'how it is written'}"
+        result.append("spelling of the number")
+    return f"same id except for {' and '.join(result) or 'spelling'}"
 
 
 def canonical(names: Iterable[str]) -> dict[str, str]:
-    """For each name the one that stands for all that mean the same.
+    """Map each name to one representative of all matching names.
 
     Parameters
     ----------
@@ -145,7 +144,7 @@ def canonical(names: Iterable[str]) -> dict[str, str]:
     unique = list(dict.fromkeys(names))
     first: dict[tuple[str, ...], str] = {}
     result = {}
-    # The shortest path first: longer ones end with it.
+    # Shortest paths first, because longer ones end with them.
     for name in sorted(unique, key=lambda each: len(plain(each))):
         own = plain(name)
         ends = [own[-length:] for length in range(1, len(own) + 1)]

@@ -1,103 +1,85 @@
-"""Responses of one brain to stimuli, and how the stimuli are split."""
+"""Responses of one brain to stimuli, with regions, stimuli and splits."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.brain.scaling import SessionScaling, describe_scaling, scale_sessions
+from calcarine.brain._consistency import (
+    check_responses,
+    check_scaling,
+    check_shown,
+    check_splits,
+    check_trials,
+    check_voxels,
+)
+from calcarine.brain._from_arrays import (
+    Images,
+    Pictures,
+    Test,
+    Texts,
+    parts_from_arrays,
+    voxel_table,
+)
+from calcarine.brain._summary import describe, digest, summary, title
+from calcarine.brain.regions import region_mask
+from calcarine.brain.responses import Responses, check_finite, common_session, group_means
+from calcarine.brain.scaling import SessionScaling, ZScore, describe_scaling, scale_sessions
 from calcarine.brain.split import Split
-from calcarine.errors import CalcarineError, SettingError, ShapeError
+from calcarine.errors import SettingError, did_you_mean
+from calcarine.stimuli.display import html_table, text_table
 from calcarine.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["BrainDataset", "Responses", "group_means", "make_responses", "with_trials"]
+__all__ = ["BrainDataset"]
 
-Role = Literal["train", "test"]
 _JUDGES = ("scenes", "digits", None)
 
 
-@dataclass(frozen=True, eq=False)
-class Responses:
-    """Responses that say which side of a split they are from.
-
-    Attributes
-    ----------
-    data
-        float32, shape (n, v): rows are trials in training, means over
-        repeats in test.
-    stimulus_ids
-        Stimulus of each row.
-    role
-        ``"train"`` or ``"test"``; only training responses may reach a fit.
-    sessions
-        int, shape (n,): session of each row, -1 for a mean over sessions.
-    """
-
-    data: NDArray[np.float32]
-    stimulus_ids: tuple[str, ...]
-    role: Role
-    sessions: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        rows = len(self.stimulus_ids)
-        if self.data.ndim != 2 or len(self.data) != rows or self.sessions.shape != (rows,):
-            raise ShapeError(
-                f"Responses of shape {self.data.shape} do not fit {rows} stimulus ids and "
-                f"sessions of shape {self.sessions.shape}."
-            )
-        if self.role not in ("train", "test"):
-            raise SettingError(f"The role of responses is train or test, not {self.role}.")
-
-    def __len__(self) -> int:
-        return len(self.stimulus_ids)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BrainDataset:
     """Responses of one subject with everything needed to decode them.
 
+    `from_arrays` makes one from your own arrays, `calcarine.datasets.load_dataset` from files.
+
     Attributes
     ----------
-    name, subject
+    name, subject : str
         Data set and subject.
-    responses
-        Shape (trial, voxel), float, rows in order of presentation, with the
-        coordinates ``stimulus``, ``session`` and ``repeat`` on ``trial``.
-        Arrays that are read lazily are checked for NaN when they are read.
-    voxels
-        One row a voxel, with columns ``x``, ``y``, ``z`` in millimetres, NaN
-        where unknown.
-    rois
-        Boolean masks of shape (voxel,).
-    stimuli
+    responses : DataArray of shape (trial, voxel)
+        Floating-point, in order of presentation, with the coordinates ``stimulus``, ``session``
+        and ``repeat`` of ``trial``. An array on disk is checked for NaN when it is read.
+    voxels : DataFrame
+        One row for each voxel, with columns ``x``, ``y`` and ``z`` in millimetres, NaN where
+        unknown.
+    rois : dict of str to bool array of shape (voxel,)
+        Regions of interest.
+    stimuli : StimulusSet
         Every stimulus shown.
-    splits
+    splits : tuple of Split
         At least one; the first is the default.
-    simulated
-        Whether the responses were made by a program.
-    source, licence
-        Where the data is from and what may be done with it.
-    judge
-        Bundled network that reads these pictures: ``"scenes"``,
-        ``"digits"`` or None.
-    truth
-        For simulated data only: what the simulation knows.
-    scaling
-        How the sessions of `responses` were z-scored, None if they were not.
-        Where a split has test stimuli that helped to scale, its sessions are
-        scaled anew by its own training trials when they are read.
+    simulated : bool
+        Whether the responses are simulated.
+    source, licence : str
+        Where the data comes from, and what you may do with it.
+    judge : {"scenes", "digits"}, optional
+        The bundled network that recognises such pictures.
+    ground_truth : dict
+        What the simulation knows; empty for measured data.
+    scaling : SessionScaling, optional
+        How the sessions of `responses` were z-scored; None if they were not. If test stimuli of a
+        split were used, `train` and `test` scale the sessions again by the training trials of
+        that split.
 
     Raises
     ------
+    ShapeError
+        If an array does not fit the others.
     CalcarineError
         If parts do not agree, or voxels hold NaN.
     """
@@ -113,19 +95,23 @@ class BrainDataset:
     source: str
     licence: str
     judge: str | None = None
-    truth: dict[str, Any] = field(default_factory=dict)
+    ground_truth: dict[str, Any] = field(default_factory=dict)
     scaling: SessionScaling | None = None
 
     def __post_init__(self) -> None:
-        self._check_responses()
-        self._check_voxels()
-        self._check_trials()
-        self._check_splits()
-        if self.truth and not self.simulated:
-            raise SettingError(f"{self._who} is measured, so nobody knows its truth; leave it.")
-        self._check_scaling()
+        who, shown = self._who, self.trial_stimuli if "stimulus" in self.responses.coords else ()
+        check_responses(who, self.responses)
+        check_voxels(who, self.voxels, self.rois, self.n_voxels)
+        repeats = [int(value) for value in self.responses.coords["repeat"].values]
+        check_trials(who, shown, repeats, self.stimuli)
+        check_splits(who, self.splits, frozenset(shown))
+        if self.ground_truth and not self.simulated:
+            raise SettingError(
+                f"{who} is measured, so its ground truth is not known; leave ground_truth out."
+            )
+        check_scaling(who, self.scaling, self.sessions, self.n_voxels)
         if self.judge not in _JUDGES:
-            raise SettingError(f"{self._who}: judge is scenes, digits or None, not {self.judge}.")
+            raise SettingError(f"{who}: judge is scenes, digits or None, not {self.judge}.")
 
     @property
     def _who(self) -> str:
@@ -151,150 +137,63 @@ class BrainDataset:
         """Session of each trial, shape (trial,)."""
         return np.asarray(self.responses.coords["session"].values, dtype=np.int64)
 
-    def _check_responses(self) -> None:
-        if self.responses.dims != ("trial", "voxel"):
-            raise ShapeError(
-                f"{self._who}: responses need dimensions (trial, voxel), not {self.responses.dims}."
-            )
-        for name in ("stimulus", "session", "repeat"):
-            coord = self.responses.coords.get(name)
-            if coord is None or coord.dims != ("trial",):
-                raise ShapeError(f"{self._who}: trials have no coordinate {name}; add it.")
-        if not np.issubdtype(self.responses.dtype, np.floating):
-            raise ShapeError(
-                f"{self._who}: responses are {self.responses.dtype}; make them floating-point."
-            )
-        if isinstance(self.responses.variable._data, np.ndarray):
-            _check_finite(self.responses.values, np.arange(self.n_voxels), self._who)
-
-    def _check_voxels(self) -> None:
-        if len(self.voxels) != self.n_voxels:
-            raise ShapeError(
-                f"{self._who}: the voxel table has {len(self.voxels)} rows for "
-                f"{self.n_voxels} voxels of responses."
-            )
-        missing = [name for name in ("x", "y", "z") if name not in self.voxels.columns]
-        if missing:
-            raise ShapeError(f"{self._who}: the voxel table has no column {missing[0]}.")
-        for name, mask in self.rois.items():
-            if mask.dtype != np.bool_ or mask.shape != (self.n_voxels,):
-                raise ShapeError(
-                    f"{self._who}: ROI {name} must be boolean of shape ({self.n_voxels},), "
-                    f"not {mask.dtype} of shape {mask.shape}."
-                )
-            if "+" in name:
-                raise SettingError(f"{self._who}: the ROI name {name} may not hold a plus.")
-
-    def _check_trials(self) -> None:
-        unknown = [key for key in self.trial_stimuli if key not in self.stimuli]
-        if unknown:
-            raise CalcarineError(
-                f"{self._who}: {len(unknown)} trials show stimuli that are not among its "
-                f"{len(self.stimuli)} stimuli, the first {unknown[0]}."
-            )
-        repeats = (int(value) for value in self.responses.coords["repeat"].values)
-        for (key, repeat), times in Counter(zip(self.trial_stimuli, repeats, strict=True)).items():
-            if times > 1:
-                raise CalcarineError(
-                    f"{self._who}: repeat {repeat} of stimulus {key} occurs {times} times; "
-                    "number the repeats of a stimulus."
-                )
-
-    def _check_splits(self) -> None:
-        if not self.splits:
-            raise SettingError(f"{self._who} has no split; give at least one.")
-        names = Counter(split.name for split in self.splits)
-        for name, times in names.items():
-            if times > 1:
-                raise SettingError(f"{self._who} has {times} splits named {name}; rename one.")
-        shown = frozenset(self.trial_stimuli)
-        for split in self.splits:
-            self._check_shown(split, shown)
-
-    def _check_shown(self, split: Split, shown: frozenset[str]) -> None:
-        for key in (*split.train, *split.test):
-            if key not in shown:
-                raise SettingError(
-                    f"{self._who}: stimulus {key} of split {split.name} was shown in no trial; "
-                    "make the split from the stimuli of this subject."
-                )
-
-    def _check_scaling(self) -> None:
-        if self.scaling is None:
-            return
-        width = self.scaling.mean.shape[1]
-        if width != self.n_voxels:
-            raise ShapeError(
-                f"{self._who}: the scaling is for {width} voxels and there are {self.n_voxels}."
-            )
-        if not np.isin(self.sessions, self.scaling.sessions).all():
-            raise CalcarineError(f"{self._who}: the scaling does not know all sessions.")
-
     def split(self, name: str | Split | None = None) -> Split:
-        """Find a split by its name; the first if left out.
+        """Return a split by its name; by default the first.
+
+        Parameters
+        ----------
+        name : str or Split, optional
+            A `Split` of your own is returned if all its stimuli were shown.
 
         Raises
         ------
-        CalcarineError
-            If there is none of that name, listing those there are.
+        SettingError
+            If there is no split of that name; the message lists those there are.
         """
         if isinstance(name, Split):
             if name not in self.splits:
-                self._check_shown(name, frozenset(self.trial_stimuli))
+                check_shown(self._who, name, frozenset(self.trial_stimuli))
             return name
         if name is None:
             return self.splits[0]
         for split in self.splits:
             if split.name == name:
                 return split
-        known = ", ".join(split.name for split in self.splits)
-        raise SettingError(f"{self._who} has no split {name}; it has {known}.")
+        known = [split.name for split in self.splits]
+        raise SettingError(
+            f"{self._who} has no split {name}; it has {', '.join(known)}."
+            + did_you_mean(name, known)
+        )
 
     def roi_mask(self, name: str = "all") -> NDArray[np.bool_]:
-        """Voxels of a region.
+        """Return the voxels of a region as a new bool array of shape (voxel,).
 
         Parameters
         ----------
-        name
+        name : str
             A region, ``"all"``, or several joined by ``+``.
-
-        Returns
-        -------
-        bool array of shape (voxel,)
-            A new array.
 
         Raises
         ------
-        CalcarineError
-            If a region is unknown, listing the known ones, or empty.
+        SettingError
+            If a region does not exist or has no voxels.
         """
-        mask = np.zeros(self.n_voxels, dtype=np.bool_)
-        for part in (piece.strip() for piece in name.split("+")):
-            if part in self.rois:
-                mask |= self.rois[part]
-            elif part == "all":
-                mask[:] = True
-            else:
-                known = ", ".join(dict.fromkeys(["all", *self.rois]))
-                raise SettingError(
-                    f"{self._who} has no ROI {part or 'of an empty name'}; it has {known}."
-                )
-        if not mask.any():
-            raise SettingError(f"{self._who}: ROI {name} has no voxels; choose another.")
-        return mask
+        return region_mask(name, self.rois, self.n_voxels, self._who)
 
     def train(self, split: str | Split | None = None, roi: str = "all") -> Responses:
-        """Single trials of the training stimuli, in order of presentation.
+        """Return the single trials of the training stimuli, in order of presentation.
 
         Parameters
         ----------
-        split, roi
-            See `split` and `roi_mask`.
+        split : str or Split, optional
+            See `split`.
+        roi : str
+            See `roi_mask`.
 
         Returns
         -------
         Responses
-            Role ``"train"``, shape (training trials, voxels of the ROI).
+            Role ``"train"``, shape (training trials, voxels of the region).
         """
         chosen = self.split(split)
         rows = self.trials_of(chosen.train)
@@ -304,17 +203,17 @@ class BrainDataset:
         return Responses(data, ids, "train", self.sessions[rows])
 
     def test(self, split: str | Split | None = None, roi: str = "all") -> Responses:
-        """Mean over the repeats of each test stimulus, in the order of the split.
+        """Return the mean over the repeats of each test stimulus, in the order of the split.
 
         Parameters
         ----------
         split, roi
-            See `split` and `roi_mask`.
+            See `train`.
 
         Returns
         -------
         Responses
-            Role ``"test"``, shape (test stimuli, voxels of the ROI).
+            Role ``"test"``, shape (test stimuli, voxels of the region).
         """
         chosen = self.split(split)
         ids = chosen.test
@@ -323,32 +222,32 @@ class BrainDataset:
         shown = self.trial_stimuli
         owner = np.array([place[shown[row]] for row in rows], dtype=np.int64)
         single = self.read_trials(rows, np.flatnonzero(self.roi_mask(roi)), chosen)
-        sessions = _common_session(self.sessions[rows], owner, len(ids))
+        sessions = common_session(self.sessions[rows], owner, len(ids))
         return Responses(group_means(single, owner, len(ids)), ids, "test", sessions)
 
     def trials_of(self, stimuli: Collection[str]) -> NDArray[np.int64]:
-        """Trials that show some stimuli, in order of presentation."""
+        """Return the trials that show any of some stimuli, in order of presentation."""
         wanted = frozenset(stimuli)
         rows = [row for row, key in enumerate(self.trial_stimuli) if key in wanted]
         return np.array(rows, dtype=np.int64)
 
     def rescales(self, split: Split) -> bool:
-        """Whether test trials of a split helped to scale the sessions.
+        """Return whether test trials of a split were used to scale the sessions.
 
-        All trials are then read and scaled anew by its own training trials;
-        but not where the data set was asked to scale by test trials, too.
+        If so, `read_trials` reads all trials and scales them again by the training trials of the
+        split, unless the data set was loaded with ``zscore="session-all"``.
         """
         if self.scaling is None or self.scaling.method == "session-all":
             return False
         return not self.scaling.stimuli.isdisjoint(split.test)
 
     def scaling_note(self, splits: Sequence[Split] | None = None) -> str:
-        """Say in words by which trials the sessions were z-scored.
+        """Describe by which trials the sessions were z-scored.
 
         Parameters
         ----------
-        splits
-            Those that are read; all by default.
+        splits : sequence of Split, optional
+            By default all.
         """
         if self.scaling is None:
             return "not z-scored"
@@ -356,182 +255,144 @@ class BrainDataset:
         return describe_scaling(self.scaling.method, self.sessions, trains)
 
     def _is_train(self, split: Split) -> NDArray[np.bool_]:
-        """Which trials are training, shape (trial,)."""
+        """Return which trials are training trials of a split, shape (trial,)."""
         return np.isin(self.trial_stimuli, split.train)
 
     def read_trials(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], split: Split
     ) -> NDArray[np.float32]:
-        """Single trials of some voxels, scaled as the split asks for.
+        """Return single trials of some voxels, scaled for a split.
 
         Parameters
         ----------
-        rows, columns
+        rows, columns : int arrays
             Trials and voxels.
-        split
+        split : Split
             See `rescales`.
+
+        Returns
+        -------
+        float32 array of shape (rows, columns)
 
         Raises
         ------
         CalcarineError
             If a voxel holds NaN or infinity.
         """
-        anew = self.rescales(split)
+        rescaled = self.rescales(split)
         part = self.responses[
-            {"trial": np.arange(self.n_trials) if anew else rows, "voxel": columns}
+            {"trial": np.arange(self.n_trials) if rescaled else rows, "voxel": columns}
         ].values
-        _check_finite(part, columns, self._who)
+        check_finite(part, columns, self._who)
         values = np.ascontiguousarray(part, dtype=np.float32)
-        if not anew or self.scaling is None:
+        if not rescaled or self.scaling is None:
             return values
         raw = self.scaling.undo(values, self.sessions, columns)
         method, train = self.scaling.method, self._is_train(split)
         return scale_sessions(raw, self.sessions, train, method=method, who=self._who)[0][rows]
 
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of responses, trials, voxels, ROIs, stimuli and splits."""
-        sizes = [self.n_trials, self.n_voxels]
-        total = hashlib.sha256(json.dumps([self.name, self.subject, sizes]).encode())
-        for start in range(0, self.n_trials, 1000):
-            rows = self.responses[{"trial": slice(start, start + 1000)}].values
-            total.update(np.ascontiguousarray(rows, dtype="<f4").tobytes())
-        repeats = [int(value) for value in self.responses.coords["repeat"].values]
-        trials = [list(self.trial_stimuli), self.sessions.tolist(), repeats]
-        total.update(json.dumps(trials).encode())
-        total.update(self.voxels.to_csv(index=False).encode())
-        for name in sorted(self.rois):
-            total.update(json.dumps(name).encode() + np.packbits(self.rois[name]).tobytes())
-        total.update(self.stimuli.digest().encode())
-        total.update("".join(split.digest() for split in self.splits).encode())
-        return total.hexdigest()
+        """Return the SHA-256 (hexadecimal) of everything that is measured, shown or split."""
+        return digest(self)
 
     def describe(self) -> dict[str, Any]:
-        """Plain facts for people, ready for JSON.
+        """Return names, sizes, splits, scaling, source and licence, ready for JSON."""
+        return describe(self)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        responses: ArrayLike,
+        stimulus_ids: Sequence[object],
+        images: Images,
+        *,
+        test: Test = 0.1,
+        image_ids: Sequence[object] | None = None,
+        rois: Mapping[str, ArrayLike] | None = None,
+        sessions: ArrayLike | None = None,
+        captions: Texts = None,
+        categories: Texts = None,
+        voxels: pd.DataFrame | ArrayLike | None = None,
+        zscore: ZScore = "none",
+        seed: int = 0,
+        name: str = "own",
+        subject: str = "S1",
+        simulated: bool = False,
+        source: str = "not stated",
+        licence: str = "not stated",
+    ) -> BrainDataset:
+        """Make a data set from arrays in memory.
+
+        Parameters
+        ----------
+        responses : array of shape (trial, voxel)
+            One response for each trial (for example GLMsingle betas), in order of presentation.
+        stimulus_ids : sequence of shape (trial,)
+            Which stimulus each trial showed; numbers become text. Repeats have the same id.
+        images : array, mapping or StimulusSet
+            The pictures, uint8. A mapping of id to picture of shape (height, width, 3), an array
+            of shape (n, height, width, 3) with `image_ids`, or without them an array with one
+            picture for each trial.
+        test : float, int, sequence of ids, Split or sequence of Split
+            The test stimuli: a share of the stimuli (0.1), a number of stimuli (10), a list of
+            ids, or splits of your own. A share or number is drawn at random with `seed`. All
+            repeats of a stimulus are on the same side.
+        image_ids : sequence of str, optional
+            Id of each picture in `images`.
+        rois : mapping of str to bool array of shape (voxel,), optional
+            Regions of interest.
+        sessions : array of int of shape (trial,), optional
+            Session of each trial; by default all trials are of one session.
+        captions, categories : mapping of id to text, or sequence, optional
+            A text or several for each picture; a sequence is in the order of the pictures.
+        voxels : array of shape (voxel, 3) or DataFrame, optional
+            Coordinates ``x``, ``y`` and ``z`` in millimetres.
+        zscore : {"none", "session", "training", "session-all"}
+            How sessions are z-scored; see `calcarine.brain.scaling.ZScore`. By default the
+            responses stay as they are.
+        seed : int
+            Seed of the random test stimuli.
+        name, subject, source, licence : str
+            What reports and figures call the data.
+        simulated : bool
+            Whether the responses are simulated; reports say so.
 
         Returns
         -------
-        dict
-            name, subject, kind (``"simulated"`` or ``"measured"``), trials,
-            stimuli, picture_size, sessions, voxels (by ROI), repeats (how
-            many stimuli were shown how often), splits (sizes by name),
-            scaling (in words), judge, source, licence.
+        BrainDataset
+
+        Raises
+        ------
+        ShapeError
+            If an array has the wrong shape or type.
+        SettingError
+            If ids, regions or the test stimuli do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from calcarine.brain import BrainDataset
+        >>> rng = np.random.default_rng(0)
+        >>> pictures = {f"img{i}": rng.integers(0, 256, (8, 8, 3), np.uint8) for i in range(10)}
+        >>> shown = [*pictures, *pictures]
+        >>> betas = rng.standard_normal((20, 5))
+        >>> brain = BrainDataset.from_arrays(
+        ...     betas, shown, pictures, test=["img8", "img9"], rois={"V1": [True] * 3 + [False] * 2}
+        ... )
+        >>> brain.train(roi="V1").data.shape, brain.test(roi="V1").data.shape
+        ((16, 3), (2, 3))
         """
-        times = Counter(Counter(self.trial_stimuli).values())
-        return {
-            "name": self.name,
-            "subject": self.subject,
-            "kind": "simulated" if self.simulated else "measured",
-            "simulated": self.simulated,
-            "trials": self.n_trials,
-            "stimuli": len(self.stimuli),
-            "picture_size": list(self.stimuli.size),
-            "sessions": len(np.unique(self.sessions)),
-            "voxels": {
-                "all": self.n_voxels,
-                **{name: int(mask.sum()) for name, mask in self.rois.items()},
-            },
-            "repeats": {str(repeat): times[repeat] for repeat in sorted(times)},
-            "splits": {s.name: {"train": len(s.train), "test": len(s.test)} for s in self.splits},
-            "scaling": self.scaling_note(),
-            "judge": self.judge,
-            "source": self.source,
-            "licence": self.licence,
-        }
-
-
-def make_responses(
-    data: ArrayLike,
-    stimulus_ids: list[str] | tuple[str, ...],
-    sessions: ArrayLike | None = None,
-) -> xr.DataArray:
-    """Give trials in order of presentation their coordinates.
-
-    Parameters
-    ----------
-    data
-        Shape (trial, voxel).
-    stimulus_ids
-        Stimulus of each trial.
-    sessions
-        Session of each trial; one session if left out.
-
-    Returns
-    -------
-    DataArray
-        float32, dimensions (trial, voxel), repeats numbered from 0 as they came.
-
-    Raises
-    ------
-    CalcarineError
-        If the lengths differ.
-    """
-    values = np.asarray(data, dtype=np.float32)
-    count = len(stimulus_ids)
-    numbers = np.zeros(count, np.int64) if sessions is None else np.asarray(sessions, np.int64)
-    if values.ndim != 2 or len(values) != count or numbers.shape != (count,):
-        raise ShapeError(
-            f"Responses of shape {values.shape} do not fit {count} stimulus ids and "
-            f"{numbers.size} sessions; give one of each per trial."
+        who = f"Data set {name}, subject {subject}"
+        pictures = Pictures(images, image_ids, captions, categories)
+        parts = parts_from_arrays(
+            who, responses, stimulus_ids, pictures, test, sessions, seed, zscore
         )
-    return with_trials(xr.Variable(("trial", "voxel"), values), stimulus_ids, numbers)
+        parts["rois"] = {str(roi): np.asarray(mask) for roi, mask in (rois or {}).items()}
+        parts["voxels"] = voxel_table(voxels, parts["responses"].shape[1], who)
+        return cls(name, subject, simulated=simulated, source=source, licence=licence, **parts)
 
+    def __repr__(self) -> str:
+        return text_table(title(self), summary(self))
 
-def with_trials(
-    values: xr.Variable, stimulus_ids: Sequence[str], sessions: NDArray[np.int64]
-) -> xr.DataArray:
-    """Give an array of trials, in memory or lazy, the coordinates of `BrainDataset`."""
-    seen: Counter[str] = Counter()
-    repeats = np.empty(len(stimulus_ids), dtype=np.int64)
-    for row, key in enumerate(stimulus_ids):
-        repeats[row] = seen[key]
-        seen[key] += 1
-    return xr.DataArray(
-        values,
-        coords={
-            "stimulus": ("trial", np.asarray(stimulus_ids, dtype=str)),
-            "session": ("trial", sessions),
-            "repeat": ("trial", repeats),
-        },
-    )
-
-
-def group_means(
-    values: NDArray[Any], owner: NDArray[np.integer], count: int
-) -> NDArray[np.float32]:
-    """Mean over the rows of each group.
-
-    Parameters
-    ----------
-    values
-        Shape (n, v).
-    owner
-        Group of each row, from 0; every group has one.
-    count
-        Groups.
-    """
-    sums = np.zeros((count, values.shape[1]), dtype=np.float64)
-    np.add.at(sums, owner, values)
-    return (sums / np.bincount(owner, minlength=count)[:, None]).astype(np.float32)
-
-
-def _check_finite(values: NDArray[Any], columns: NDArray[np.int64], who: str) -> None:
-    """Name the voxels that hold NaN or infinity."""
-    bad = columns[~np.isfinite(values).all(axis=0)]
-    if len(bad):
-        first = ", ".join(str(int(column)) for column in bad[:5])
-        more = " and so on" if len(bad) > 5 else ""
-        raise CalcarineError(
-            f"{who}: {len(bad)} of {len(columns)} voxels hold NaN or infinity (voxel {first}{more})"
-            "; drop them before loading."
-        )
-
-
-def _common_session(
-    sessions: NDArray[np.int64], owner: NDArray[np.int64], count: int
-) -> NDArray[np.int64]:
-    """Session of each mean, -1 where its repeats are from several."""
-    low = np.full(count, np.iinfo(np.int64).max)
-    high = np.full(count, np.iinfo(np.int64).min)
-    np.minimum.at(low, owner, sessions)
-    np.maximum.at(high, owner, sessions)
-    return np.where(low == high, low, -1)
+    def _repr_html_(self) -> str:
+        return html_table(title(self), summary(self))

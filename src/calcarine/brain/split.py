@@ -1,4 +1,4 @@
-"""Which stimuli are for training and which for the test, as a file with a hash."""
+"""Splits: which stimuli train and which test, as files with a hash."""
 
 from __future__ import annotations
 
@@ -16,31 +16,38 @@ from calcarine.errors import (
     SettingError,
 )
 from calcarine.files import write_text
+from calcarine.stimuli.display import html_table, listed
 
 __all__ = ["Split"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
-    """A named, saved assignment of stimuli (never of trials) to training and test.
+    """A named assignment of stimuli (never of trials) to training and test.
 
     Attributes
     ----------
-    name
-        How it is called.
-    train, test
+    name : str
+        Name of the split.
+    train, test : tuple of str
         Ids of stimuli; no id is in both.
-    rule
-        In words, how the assignment was made.
-    seed
-        Of the random numbers used, None if there were none.
+    rule : str
+        How the assignment was made, in words.
+    seed : int, optional
+        Seed of the random numbers, None if there were none.
 
     Raises
     ------
     LeakageError
         If a stimulus is both in training and test.
-    CalcarineError
+    SettingError
         If a stimulus occurs twice or a side is empty.
+
+    Examples
+    --------
+    >>> from calcarine.brain import Split
+    >>> Split("mine", train=["a", "b", "c"], test=["d"], rule="by hand")
+    Split(name='mine', train: 3 stimuli, test: 1 stimuli, rule='by hand', seed=None)
     """
 
     name: str
@@ -68,8 +75,23 @@ class Split:
                     f"Split {self.name} lists {twice[0]} twice in {side}; list each stimulus once."
                 )
 
+    def __repr__(self) -> str:
+        return (
+            f"Split(name={self.name!r}, train: {len(self.train):,} stimuli, "
+            f"test: {len(self.test):,} stimuli, rule={self.rule!r}, seed={self.seed})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "train": f"{len(self.train):,} stimuli ({listed(self.train, 3)})",
+            "test": f"{len(self.test):,} stimuli ({listed(self.test, 3)})",
+            "rule": self.rule,
+            "seed": self.seed,
+        }
+        return html_table(f"Split {self.name}", rows)
+
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of the whole split."""
+        """Return the SHA-256 (hexadecimal) of the whole split."""
         return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
 
     def _content(self) -> dict[str, object]:
@@ -82,7 +104,7 @@ class Split:
         }
 
     def to_json(self) -> str:
-        """Write the split and its hash as JSON text."""
+        """Return the split and its hash as JSON text."""
         return json.dumps({**self._content(), "sha256": self.digest()}, indent=1)
 
     @classmethod
@@ -91,14 +113,13 @@ class Split:
 
         Raises
         ------
-        CalcarineError
-            If something is missing or of another kind, or if the ids do not
-            give the hash that is written beside them.
+        DamagedFileError
+            If something is missing or has the wrong type, or if the ids do not match the hash.
         """
         try:
-            found = json.loads(text)
-            name, rule, seed = found["name"], found["rule"], found["seed"]
-            train, test = found["train"], found["test"]
+            saved = json.loads(text)
+            name, rule, seed = saved["name"], saved["rule"], saved["seed"]
+            train, test = saved["train"], saved["test"]
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedFileError(
                 f"This is not a saved split ({error}); it needs name, rule, seed, train and test."
@@ -111,15 +132,15 @@ class Split:
         if not (seed is None or (isinstance(seed, int) and not isinstance(seed, bool))):
             raise DamagedFileError(f"The seed of a saved split is a whole number, not {seed!r}.")
         split = cls(str(name), tuple(train), tuple(test), str(rule), seed)
-        if found.get("sha256", split.digest()) != split.digest():
+        if saved.get("sha256", split.digest()) != split.digest():
             raise DamagedFileError(
-                f"Split {name} was changed after it was saved: its hash is no longer that of its "
-                "ids; take the original file, or delete sha256 to make it a split of your own."
+                f"Split {name} was changed after it was saved: its ids do not match its hash; "
+                "use the original file, or delete sha256 to make it a split of your own."
             )
         return split
 
     def save(self, path: str | Path) -> Path:
-        """Write the split to a JSON file, whole or not at all."""
+        """Write the split to a JSON file (an atomic write) and return its path."""
         write_text(Path(path), self.to_json())
         return Path(path)
 
@@ -129,13 +150,15 @@ class Split:
 
         Raises
         ------
-        CalcarineError
-            If the file cannot be read or is not a whole, unchanged split.
+        MissingFileError
+            If there is no such file.
+        DamagedFileError
+            If the file is not a complete, unchanged split.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
+            reason = getattr(error, "strerror", None) or "it is not a text file"
             kind = MissingFileError if isinstance(error, FileNotFoundError) else DamagedFileError
             raise kind(f"The split {path} cannot be read: {reason}.") from error
         try:

@@ -1,4 +1,4 @@
-"""Command ``calcarine audit``: thin; it parses, calls and prints."""
+"""Command ``calcarine audit``."""
 
 from __future__ import annotations
 
@@ -17,43 +17,64 @@ if TYPE_CHECKING:
 
 
 def audit(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run, if it is one.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Output folder of a run, if you audit one.")
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Reconstructions: a folder, or a stack (.pt, .npy).")
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="Pictures seen: a folder or a stack.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Training pictures, folder or stack.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Pictures that were seen: a folder, or a stack.")
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Training pictures: a folder, or a stack.")
+    ] = None,
     ids: Annotated[
         Path | None,
         typer.Option(
-            help="CSV, a row for each trial: stimulus, and role, session, fold, picture, pretrain."
+            help="CSV with a row for each trial: stimulus, and optionally role, session, fold, "
+            "picture, pretrain."
         ),
     ] = None,
     responses: Annotated[
         Path | None,
-        typer.Option(help="Responses of all trials: .csv, .npz, .npy."),
+        typer.Option(help="Responses of all trials (.csv, .npz, .npy)."),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help=".npz or .pt: predictions, targets, train_targets; or .npy.")
+        Path | None,
+        typer.Option(
+            help="Predicted features: .npz or .pt with predictions, targets and "
+            "train_targets, or .npy with predictions alone."
+        ),
     ] = None,
     samples: Annotated[
         Path | None, typer.Option(help="All samples, where --images holds the chosen ones.")
     ] = None,
     other: Annotated[
         list[Path] | None,
-        typer.Option(help="Another method's pictures; may be given often."),
+        typer.Option(help="Pictures of another method; repeatable."),
     ] = None,
     numbers: Annotated[
-        str | None, typer.Option(help='Claimed scores, such as "PixCorr .32, SSIM .43".')
+        str | None, typer.Option(help='Claimed scores, for example "PixCorr .32, SSIM .43".')
     ] = None,
-    method: Annotated[str | None, typer.Option(help="Of a run: which pictures.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The page, HTML; JSON beside it.")] = None,
-    seed: Annotated[int, typer.Option(help="Of shuffles and resamples.", min=0)] = 0,
+    method: Annotated[
+        str | None, typer.Option(help="Method of the run to audit; z_c by default.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML page to write; a JSON file of the same name goes with it."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of shuffles and resamples.", min=0)] = 0,
     selftest: Annotated[
-        int, typer.Option(help="Plant mistakes with so many seeds and count what is found.", min=0)
+        int,
+        typer.Option(
+            help="Instead, plant known mistakes in made-up data with so many seeds, and count "
+            "which are detected.",
+            min=0,
+        ),
     ] = 0,
 ) -> None:
-    """Say whether a claimed decoding score is real; exit code 1 if a check failed."""
+    """Check whether a claimed decoding score is real; exit code 1 if a check failed."""
     if selftest:
         _selftest(selftest)
         return
@@ -74,13 +95,13 @@ def audit(
     else:
         if images is None or truth is None:
             raise CalcarineError(
-                "Say what to audit: the folder of a run, or --images DIR and --truth DIR."
+                "Nothing to audit: give the folder of a run, or --images DIR and --truth DIR."
             )
         if method is not None:
             raise CalcarineError("--method chooses among the methods of a run; give a run.")
         from calcarine.audit.folders import inputs_from_folders
 
-        material = inputs_from_folders(
+        inputs = inputs_from_folders(
             images,
             truth,
             train=train,
@@ -92,7 +113,7 @@ def audit(
             numbers=numbers,
             seed=seed,
         )
-        _audit(material, out or Path("audit.html"))
+        _audit(inputs, out or Path("audit.html"))
 
 
 def _audit_run(
@@ -111,24 +132,24 @@ def _audit_run(
         _audit(inputs_from_run(Workspace(opened), method, claimed, seed), page)
 
 
-def _audit(material: AuditInputs, out: Path) -> None:
-    from calcarine.audit import audit as look
+def _audit(inputs: AuditInputs, out: Path) -> None:
+    from calcarine.audit import audit as run_checks
     from calcarine.reporting.audit_page import build_audit_page
 
     if out.suffix.lower() not in (".html", ".htm"):
-        raise CalcarineError(f"--out {out} is the page; let its name end with .html.")
-    found = look(material)
-    page, beside = build_audit_page(found, out)
-    _print_verdicts(found)
-    print(f"\n{found.sentence}\nPage: {page}\nJSON: {beside}")
-    if found.failed:
+        raise CalcarineError(f"--out {out} is the page to write; end its name with .html.")
+    result = run_checks(inputs)
+    page, data = build_audit_page(result, out)
+    _print_verdicts(result)
+    print(f"\n{result.sentence}\nPage: {page}\nJSON: {data}")
+    if result.failed:
         raise typer.Exit(1)
 
 
-def _print_verdicts(found: Audit) -> None:
+def _print_verdicts(result: Audit) -> None:
     from calcarine.audit import CHECKS
 
-    rows = [(CHECKS[name].title, f.verdict, f.sentence) for name, f in found.findings.items()]
+    rows = [(CHECKS[name].title, f.verdict, f.sentence) for name, f in result.findings.items()]
     print_table("", ("check", "verdict", "finding"), rows)
 
 
@@ -137,7 +158,7 @@ def _selftest(count: int) -> None:
 
     from calcarine.audit.selftest import HEADINGS, detect
 
-    found = detect(range(count), progress=lambda name: print(f"  {name}", file=sys.stderr))
-    print_table(f"Made-up data, seeds: {count}", HEADINGS, [each.row() for each in found])
-    if not all(each.right for each in found):
+    detections = detect(range(count), progress=lambda name: print(f"  {name}", file=sys.stderr))
+    print_table(f"Made-up data, seeds: {count}", HEADINGS, [each.row() for each in detections])
+    if not all(each.right for each in detections):
         raise typer.Exit(1)

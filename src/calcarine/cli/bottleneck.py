@@ -1,26 +1,26 @@
-"""Command ``calcarine bottleneck``: thin; it parses, calls and prints."""
+"""Command ``calcarine bottleneck``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from calcarine.cli._options import Run
 from calcarine.cli.table import print_table
 from calcarine.errors import CalcarineError
 
 
 def bottleneck(
-    path: Annotated[Path, typer.Argument(help="Run's folder.")],
+    path: Run,
     ranks: Annotated[
-        str | None, typer.Option(help="Numbers that z and c may take each, such as 0,1,2,4,8.")
+        str | None, typer.Option(help="Numbers of dimensions of z and of c, for example 0,1,2,4,8.")
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="z, c or z_c; may be given often.")
+        list[str] | None, typer.Option(help="z, c or z_c; repeatable. By default z_c.")
     ] = None,
 ) -> None:
-    """Decode a run through fewer dimensions of the brain, to see how many its scores need."""
+    """Decode a run again through fewer dimensions, to see how many its scores need."""
     from calcarine.experiment.bottleneck_curve import RANKS, bottleneck_curve
     from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.run_directory import opened_run
@@ -41,5 +41,5 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise CalcarineError(
-            f"--ranks {text} is no list of numbers; write them as 0,1,2,4,8."
+            f"--ranks {text} is not a list of numbers; write them as 0,1,2,4,8."
         ) from None

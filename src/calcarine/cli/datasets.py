@@ -1,4 +1,4 @@
-"""Commands ``calcarine datasets ...``: thin; they parse, call and print."""
+"""Commands ``calcarine datasets ...``."""
 
 from __future__ import annotations
 
@@ -7,36 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
+from calcarine.cli._options import (
+    DataFolder,
+    DatasetArgument,
+    DatasetOptions,
+    SubjectName,
+    options_from,
+)
 from calcarine.errors import CalcarineError
 
 _ROOM_FOR_COLUMNS = 110
-"""Letters a line below which a check is told line by line, so that no path is cut up."""
+"""Width of the terminal below which a check is printed line by line, so that no path is cut."""
 
-datasets_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)
-
-Name = Annotated[str, typer.Argument(help="Name of the data set; see 'datasets list'.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the data set's files.")]
-Subject = Annotated[str | None, typer.Option(help="Which person; the first by default.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Option of the data set; may be given often."),
-]
-
-
-def options_from(settings: list[str] | None) -> dict[str, Any]:
-    """``KEY=VALUE`` texts as a dictionary, values read as YAML."""
-    import yaml
-
-    found: dict[str, Any] = {}
-    for text in settings or ():
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise CalcarineError(f"'{text}' is no option; write key=value, as sessions=37.")
-        try:
-            found[key] = yaml.safe_load(value)
-        except Exception as error:  # yaml has errors of many kinds for tags and dates
-            raise CalcarineError(f"The value in '{text}' cannot be read.") from error
-    return found
+datasets_app = typer.Typer(
+    help="Find, download, check and prepare data sets.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
 
 
 @datasets_app.command("list")
@@ -51,16 +38,26 @@ def list_datasets() -> None:
 
 @datasets_app.command()
 def download(
-    name: Name,
+    name: DatasetArgument,
     subject: Annotated[
-        list[str] | None, typer.Option(help="Which person; may be given often; the first.")
+        list[str] | None, typer.Option(help="Subject; repeatable. By default the first.")
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="Folder; data/NAME by default.")] = None,
-    accept_terms: Annotated[bool, typer.Option(help="Accept the terms that are shown.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Show the list, download nothing.")] = False,
-    workers: Annotated[int, typer.Option(help="Files at the same time.", min=1, max=32)] = 4,
-    verify: Annotated[bool, typer.Option(help="Read files that are there and check them.")] = False,
-    settings: Options = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the files; by default data/NAME.")
+    ] = None,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the terms that are shown.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the list and download nothing.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(help="Files that are downloaded at the same time.", min=1, max=32)
+    ] = 4,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also check the content of files that exist.")
+    ] = False,
+    settings: DatasetOptions = None,
 ) -> None:
     """Download the files that one subject needs, after showing sizes and terms."""
     from calcarine.datasets import registry
@@ -75,11 +72,13 @@ def download(
 
 @datasets_app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder with a data set's files.")],
-    name: Annotated[str | None, typer.Option(help="Which data set, if it cannot be told.")] = None,
-    subject: Subject = None,
+    folder: Annotated[Path, typer.Argument(help="Folder with the files of a data set.")],
+    name: Annotated[
+        str | None, typer.Option(help="Data set, if the files do not show which one it is.")
+    ] = None,
+    subject: SubjectName = None,
 ) -> None:
-    """Say what of a data set is in a folder, what is missing, and where it comes from."""
+    """Check which files of a data set a folder has, which are missing, and where to get them."""
     from calcarine.datasets import registry
     from calcarine.quality.findings import verdict
 
@@ -87,7 +86,7 @@ def check(
     if not names:
         known = ", ".join(info.name for info in registry.list_datasets() if info.needs_folder)
         raise CalcarineError(
-            f"{folder} holds no data set that can be told by its files; say which one it should "
+            f"{folder} does not hold the files of a known data set; name the data set it should "
             f"be with --name ({known})."
         )
     failed = False
@@ -129,11 +128,13 @@ def _print_findings(title: str, findings: list[Any]) -> None:
 
 @datasets_app.command()
 def fake(
-    name: Name,
+    name: DatasetArgument,
     folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
-    full_size: Annotated[bool, typer.Option(help="True sizes, for a rehearsal.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the content.", min=0)] = 0,
-    settings: Options = None,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="Write files of the true sizes, for a rehearsal.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the content.", min=0)] = 0,
+    settings: DatasetOptions = None,
 ) -> None:
     """Write files in a data set's layout with simulated content."""
     from calcarine.datasets import registry
@@ -147,42 +148,47 @@ def fake(
 
 @datasets_app.command()
 def prepare(
-    name: Name,
+    name: DatasetArgument,
     data: Annotated[Path, typer.Option(help="Folder of the data set's files.")],
-    subject: Subject = None,
-    out: Annotated[Path | None, typer.Option(help="Where to; 'prepared' in the folder.")] = None,
-    workers: Annotated[int, typer.Option(help="Sessions at the same time.", min=1)] = 2,
-    settings: Options = None,
+    subject: SubjectName = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Output folder; by default prepared in the data set's folder."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Sessions that are processed at the same time.", min=1)
+    ] = 2,
+    settings: DatasetOptions = None,
 ) -> None:
-    """Mask, scale and store a subject's responses; the same command continues."""
+    """Mask, scale and store a subject's responses; the same command resumes."""
     from calcarine.datasets import registry
 
     def shown(done: int, total: int) -> None:
         print(f"\r{done} of {total} {unit}", end="", flush=True)
 
     unit = "subjects" if name == "hcp" else "sessions"
-    found = registry.prepare_dataset(
+    prepared = registry.prepare_dataset(
         name, data, subject, out, workers, shown, **options_from(settings)
     )
-    if not hasattr(found, "trials"):
-        print(f"\n{found.summary}\nPrepared: {found.path}")
+    if not hasattr(prepared, "trials"):
+        print(f"\n{prepared.summary}\nPrepared: {prepared.path}")
         return
-    voxels = ", ".join(f"{roi} {int(mask.sum())}" for roi, mask in found.rois.items())
-    print(f"\n{len(found.trials)} trials, {len(found.voxels)} voxels ({voxels})")
-    print(f"Prepared: {found.path}")
+    voxels = ", ".join(f"{roi} {int(mask.sum())}" for roi, mask in prepared.rois.items())
+    print(f"\n{len(prepared.trials)} trials, {len(prepared.voxels)} voxels ({voxels})")
+    print(f"Prepared: {prepared.path}")
 
 
 @datasets_app.command("info")
 def dataset_info(
-    name: Name,
-    data: Data = None,
-    subject: Subject = None,
+    name: DatasetArgument,
+    data: DataFolder = None,
+    subject: SubjectName = None,
     on: Annotated[
-        str, typer.Option(help="Whose repeats tell the signal: train, or by name test.")
+        str, typer.Option(help="Stimuli with repeats that measure the signal: train or test.")
     ] = "train",
-    settings: Options = None,
+    settings: DatasetOptions = None,
 ) -> None:
-    """Say what a data set holds and how much signal there is in it."""
+    """Show what a data set holds and how much signal it has."""
     from calcarine import datasets
     from calcarine.quality.signal import describe_signal
 
@@ -197,7 +203,7 @@ def dataset_info(
             print(f"{'' if number else 'options':12} {option}: {text}")
         if about.options:
             print(f"{'':12} In a run: --set dataset.options.NAME=VALUE.")
-        print(f"files        {', '.join(about.files)}\nWith --data DIR it says what is in them.")
+        print(f"files        {', '.join(about.files)}\nAdd --data DIR to see what is in them.")
         return
     dataset = datasets.load_dataset(name, data, subject, **options_from(settings))
     for key, value in dataset.describe().items():

@@ -1,4 +1,4 @@
-"""Commands ``calcarine score`` and ``calcarine compare``: thin; they parse, call and print."""
+"""Commands ``calcarine score`` and ``calcarine compare``."""
 
 from __future__ import annotations
 
@@ -13,48 +13,71 @@ from calcarine.errors import CalcarineError
 
 Protocols = Annotated[
     list[str] | None,
-    typer.Option("--protocol", help="May be given often: see docs/protocols.md; or 'all'."),
+    typer.Option(
+        "--protocol", help="Protocol of scoring, or all; repeatable. See docs/protocols.md."
+    ),
 ]
 
 
 def score(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run, if it is one.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Pictures seen: folder, .pt, .npy.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Reconstructions, likewise.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Output folder of a run, if you score one.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Pictures that were seen: a folder, .pt or .npy.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Reconstructions: a folder, .pt or .npy.")
+    ] = None,
     protocol: Protocols = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of networks' weights.")] = None,
-    download: Annotated[bool, typer.Option(help="Fetch weights that are missing.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File for the scores, JSON.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the networks' weights.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download weights that are missing.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
     method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Whose brain it was.")] = None,
-    test_set: Annotated[str | None, typer.Option(help="Its name, such as nsd-982.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Subject, as written into the scores.")
+    ] = None,
+    test_set: Annotated[
+        str | None, typer.Option(help="Name of the test set, for example nsd-982.")
+    ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="scenes, digits, or a judge's folder; the run's own, else scenes."),
+        typer.Option(
+            help="Network that reads the pictures: scenes, digits or a folder; by default that of "
+            "the run, or scenes."
+        ),
     ] = None,
     train: Annotated[Path | None, typer.Option(help="Training pictures, for floors.")] = None,
-    blurry: Annotated[Path | None, typer.Option(help="Low-level pictures for mindeye.")] = None,
-    inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas, .npz or .pt.")] = None,
-    sampled: Annotated[int | None, typer.Option(help="Draws instead of closed forms.")] = None,
-    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples.", min=1)] = 2000,
-    n_permutations: Annotated[int, typer.Option(help="Shuffles.", min=1)] = 2000,
-    seed: Annotated[int, typer.Option(help="Of resamples, shuffles and draws.", min=0)] = 0,
-    batch_size: Annotated[int, typer.Option(help="Changes no score.", min=1)] = 16,
+    blurry: Annotated[
+        Path | None, typer.Option(help="Low-level pictures, for the protocol mindeye.")
+    ] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Embeddings or betas (.npz or .pt).")] = None,
+    sampled: Annotated[
+        int | None, typer.Option(help="Number of draws, in place of closed forms.")
+    ] = None,
+    n_boot: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=1)] = 2000,
+    n_permutations: Annotated[int, typer.Option(help="Number of shuffles.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of resamples, shuffles and draws.", min=0)] = 0,
+    batch_size: Annotated[
+        int, typer.Option(help="Pictures that are processed at once; changes no score.", min=1)
+    ] = 16,
 ) -> None:
-    """Score a folder of reconstructions by the field's protocols."""
+    """Score reconstructions by the field's protocols."""
     from calcarine.evaluation.inputs.array_files import read_arrays
-    from calcarine.evaluation.protocols import PROTOCOLS
+    from calcarine.evaluation.protocols.catalogue import list_protocols
     from calcarine.evaluation.results.score_files import write_scores
     from calcarine.evaluation.scoring.score import score_folder
     from calcarine.evaluation.scoring.settings import ScoreSettings
 
     if sampled is not None and sampled < 1:
-        raise CalcarineError(f"--sampled is {sampled}: choose at least 1, as 1000.")
+        raise CalcarineError(f"--sampled is {sampled}; choose at least 1, for example 1000.")
     names = protocol or ["calcarine"]
-    with _nobody_changes(run, out):
-        own_judge, samples = _as_in_the_run(run)
+    with _lock(run, out):
+        own_judge, samples = _as_in_run(run)
         settings = ScoreSettings(
-            protocols=sorted(PROTOCOLS) if names == ["all"] else names,
+            protocols=list_protocols() if names == ["all"] else names,
             weights=weights,
             download=download,
             judge=judge or own_judge,
@@ -82,8 +105,8 @@ def score(
             print(f"Wrote {out}")
 
 
-def _nobody_changes(run: Path | None, out: Path | None) -> AbstractContextManager[object]:
-    """Let no other command change a run's pictures while they are scored."""
+def _lock(run: Path | None, out: Path | None) -> AbstractContextManager[object]:
+    """Lock a run, so that no other command changes its pictures while they are scored."""
     from calcarine.files import is_inside
     from calcarine.files.locks import folder_lock
 
@@ -92,29 +115,39 @@ def _nobody_changes(run: Path | None, out: Path | None) -> AbstractContextManage
     return folder_lock(run, writes=out is not None and is_inside(out, run))
 
 
-def _as_in_the_run(run: Path | None) -> tuple[str | None, dict[str, int]]:
-    """Judge of a run's pictures, and how many samples of z_c the run's own scores are of."""
+def _as_in_run(run: Path | None) -> tuple[str | None, dict[str, int]]:
+    """Return the judge of a run's pictures, and how many samples of z_c the run itself scores."""
     if run is None or not (run / "experiment.yaml").is_file():
         return "scenes", {}
     from calcarine.experiment.run_directory import RunDirectory
 
-    found = RunDirectory(run)
-    # Candidates beyond the samples are only there to be chosen from.
-    samples = {"z_c": found.experiment.generation.samples}
-    return found.manifest().get("judge", "scenes"), samples
+    opened = RunDirectory(run)
+    # Candidates beyond the samples serve only the choice among them.
+    samples = {"z_c": opened.experiment.generation.samples}
+    return opened.manifest().get("judge", "scenes"), samples
 
 
 def compare(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files of 'score --out'.")] = None,
-    published: Annotated[
-        list[str] | None, typer.Option(help="A published system; may be given often.")
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="JSON files that 'score --out' wrote.")
     ] = None,
-    mix: Annotated[bool, typer.Option(help="Other protocols, pools, test sets; marked.")] = False,
-    list_published: Annotated[bool, typer.Option(help="Show the published systems.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File for the table, JSON.")] = None,
-    seed: Annotated[int, typer.Option(help="Of resamples and sign flips.", min=0)] = 0,
+    published: Annotated[
+        list[str] | None, typer.Option(help="A published system; repeatable.")
+    ] = None,
+    mix: Annotated[
+        bool,
+        typer.Option(
+            "--mix",
+            help="Allow scores of other protocols, pools and test sets; marked in the table.",
+        ),
+    ] = False,
+    list_published: Annotated[
+        bool, typer.Option("--list-published", help="List the published systems.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the table.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of resamples and sign flips.", min=0)] = 0,
 ) -> None:
-    """Compare methods and papers, if their scores may stand in one table."""
+    """Compare methods and papers, where their scores are comparable."""
     from calcarine.evaluation.comparison.compare import compare_scores
     from calcarine.evaluation.comparison.published import published_systems
     from calcarine.evaluation.comparison.tables import comparison_content, comparison_table
@@ -122,8 +155,8 @@ def compare(
     if list_published:
         print("\n".join(published_systems()))
         return
-    found = compare_scores(files or [], published or [], mix=mix, seed=seed)
-    headings, rows, footnotes = comparison_table(found)
+    comparison = compare_scores(files or [], published or [], mix=mix, seed=seed)
+    headings, rows, footnotes = comparison_table(comparison)
     print_table("", headings, rows)
     for line in footnotes:
         print(line)
@@ -132,7 +165,9 @@ def compare(
 
         from calcarine.files import write_text
 
-        write_text(out, json.dumps(comparison_content(found), indent=1, allow_nan=False) + "\n")
+        write_text(
+            out, json.dumps(comparison_content(comparison), indent=1, allow_nan=False) + "\n"
+        )
         print(f"Wrote {out}")
 
 

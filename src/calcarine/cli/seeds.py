@@ -1,4 +1,4 @@
-"""Command ``calcarine seeds``: thin; it parses, calls and prints."""
+"""Command ``calcarine seeds``."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from typing import Annotated
 
 import typer
 
-from calcarine.cli.datasets import Data, Subject
-from calcarine.cli.visdec import Name, Settings
+from calcarine.cli._options import (
+    DataFolder,
+    DatasetName,
+    ExperimentFile,
+    PresetName,
+    Settings,
+    SubjectName,
+)
 from calcarine.errors import CalcarineError
 
 
 def seeds(
-    file: Annotated[Path | None, typer.Argument(help="Experiment in YAML, if it is one.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings, such as takagi.")] = None,
-    dataset: Name = None,
-    data: Data = None,
-    subject: Subject = None,
-    out: Annotated[Path, typer.Option(help="Output folder; the same one continues.")] = Path(
+    file: ExperimentFile = None,
+    preset: PresetName = None,
+    dataset: DatasetName = None,
+    data: DataFolder = None,
+    subject: SubjectName = None,
+    out: Annotated[Path, typer.Option(help="Output folder; the same folder resumes.")] = Path(
         "runs/seeds"
     ),
-    n: Annotated[int, typer.Option("--seeds", min=2, help="How many seeds of the noise.")] = 3,
+    n: Annotated[int, typer.Option("--seeds", min=2, help="Number of seeds of the noise.")] = 3,
     settings: Settings = None,
 ) -> None:
     """Run an experiment with several seeds of the noise, and show how scores spread."""
@@ -30,7 +36,7 @@ def seeds(
     from calcarine.experiment.seeds import HEADINGS, run_seeds
 
     if file is None and preset is None:
-        raise CalcarineError("Say what to run: --preset takagi, or the path of a YAML file.")
+        raise CalcarineError("Nothing to run: give --preset takagi or the path of a YAML file.")
     if file is not None and file.is_dir():
         file = file / "experiment.yaml"
     table = run_seeds(

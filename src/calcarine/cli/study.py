@@ -1,4 +1,4 @@
-"""Commands ``calcarine study ...`` and ``calcarine gallery``: thin; they parse, call and print."""
+"""Commands ``calcarine study ...`` and ``calcarine gallery``."""
 
 from __future__ import annotations
 
@@ -12,53 +12,63 @@ from calcarine.errors import CalcarineError
 study_app = typer.Typer(
     help="Human rating study: which reconstruction is more like the original?",
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
 
 
 @study_app.command()
 def make(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Finished runs.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study; a new one.")] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="Finished runs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the study.")] = None,
     folder: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="Pictures instead of runs; one NAME is 'original'."),
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Folder of pictures in place of runs; one NAME is original. Repeatable.",
+        ),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Method of the runs; z_c, z and c by default.")
+        list[str] | None,
+        typer.Option(help="Method of the runs; repeatable. By default z_c, z and c."),
     ] = None,
     compare: Annotated[
-        list[str] | None, typer.Option(metavar="'A vs B'", help="Compare these; all by default.")
+        list[str] | None,
+        typer.Option(metavar="'A vs B'", help="Compare these two; repeatable. By default all."),
     ] = None,
     identification: Annotated[
-        bool, typer.Option(help="Also set each against that of another original.")
+        bool, typer.Option(help="Also compare each reconstruction with that of another original.")
     ] = True,
-    sample: Annotated[str, typer.Option(help="Sample of a method: first or random.")] = "first",
-    originals: Annotated[int, typer.Option(help="How many, drawn by the seed.")] = 30,
-    raters: Annotated[int, typer.Option(help="Invitations; even numbers balance exactly.")] = 6,
-    practice: Annotated[int, typer.Option(help="Practice trials, with feedback.")] = 4,
-    catch: Annotated[int, typer.Option(help="Catch trials, with a plain answer.")] = 8,
+    sample: Annotated[str, typer.Option(help="Sample of each method: first or random.")] = "first",
+    originals: Annotated[int, typer.Option(help="Number of originals, drawn by the seed.")] = 30,
+    raters: Annotated[
+        int, typer.Option(help="Number of invitations; even numbers balance exactly.")
+    ] = 6,
+    practice: Annotated[int, typer.Option(help="Number of practice trials, with feedback.")] = 4,
+    catch: Annotated[int, typer.Option(help="Number of catch trials, with an obvious answer.")] = 8,
     catch_minimum: Annotated[
-        float, typer.Option(help="Raters with a smaller share of these right are excluded.")
+        float, typer.Option(help="Exclude raters with a smaller share of correct catch trials.")
     ] = 0.8,
     finished_minimum: Annotated[
-        float, typer.Option(help="Raters who answer a smaller share of trials are excluded.")
+        float, typer.Option(help="Exclude raters who answer a smaller share of trials.")
     ] = 0.5,
-    alpha: Annotated[float, typer.Option(help="Family-wise level.")] = 0.01,
+    alpha: Annotated[float, typer.Option(help="Family-wise level of the tests.")] = 0.01,
     size: Annotated[int, typer.Option(help="Side of every picture in pixels.")] = 256,
-    rest_every: Annotated[int, typer.Option(help="Trials between rests.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random but the links.")] = 0,
-    title: Annotated[str, typer.Option(help="Headline.")] = "Which picture is more alike?",
-    question: Annotated[str | None, typer.Option(help="The question above the pictures.")] = None,
-    consent: Annotated[
-        Path | None, typer.Option(help="Text file of the consent, in plain text.")
-    ] = None,
+    rest_every: Annotated[int, typer.Option(help="Trials between breaks.")] = 40,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of everything random except the links.")
+    ] = 0,
+    title: Annotated[
+        str, typer.Option(help="Headline of the pages.")
+    ] = "Which picture is more alike?",
+    question: Annotated[str | None, typer.Option(help="Question above the pictures.")] = None,
+    consent: Annotated[Path | None, typer.Option(help="Plain text file with the consent.")] = None,
     simulated: Annotated[
         bool | None,
-        typer.Option("--simulated/--measured", help="Of folders: what the brain was."),
+        typer.Option(
+            "--simulated/--measured",
+            help="With folders: whether the brain was simulated or measured.",
+        ),
     ] = None,
 ) -> None:
     """Make a study of runs, or of folders of pictures with the same names."""
@@ -66,16 +76,18 @@ def make(
     from calcarine.study.sources import from_folders, from_runs
 
     if bool(runs) == bool(folder):
-        raise CalcarineError("Say what to rate: run folders, or --folder NAME=DIR; not both.")
+        raise CalcarineError("Give folders of runs, or --folder NAME=DIR, but not both.")
     if out is None:
-        raise CalcarineError("Say where to put the study: --out STUDY.")
+        raise CalcarineError("Give the folder of the new study with --out STUDY.")
     if folder:
         if method or sample != "first":
             raise CalcarineError("--method and --sample are for runs; a folder is one method.")
         pictures = from_folders(folder, simulated)
     else:
         if simulated is not None:
-            raise CalcarineError("A run says itself whether it is simulated; leave that out.")
+            raise CalcarineError(
+                "A run records whether it is simulated; leave --simulated and --measured out."
+            )
         pictures = from_runs(runs or (), method or (), sample, seed)
     texts = {} if question is None else {"question": question}
     if consent is not None:
@@ -115,10 +127,12 @@ def make(
 @study_app.command()
 def invite(
     study: Folder,
-    n: Annotated[int, typer.Option(help="How many more raters.")] = 1,
-    url: Annotated[str, typer.Option(help="What links begin with.")] = "http://127.0.0.1:8765",
+    n: Annotated[int, typer.Option(help="Number of further raters.")] = 1,
+    url: Annotated[
+        str, typer.Option(help="Address that the links begin with.")
+    ] = "http://127.0.0.1:8765",
 ) -> None:
-    """Add raters and print their links; a running server takes them at once."""
+    """Add raters and print their links; a running server accepts them at once."""
     from calcarine.study.store import Study
 
     for name, token in Study(study).invite(n):
@@ -128,12 +142,14 @@ def invite(
 @study_app.command()
 def serve(
     study: Folder,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
-    url: Annotated[str | None, typer.Option(help="What links begin with, behind a proxy.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    url: Annotated[
+        str | None, typer.Option(help="Address that the links begin with, behind a proxy.")
+    ] = None,
 ) -> None:
     """Serve the study and print the link of each rater."""
-    from calcarine.study.serve import serve as serve_study
+    from calcarine.study.server import serve as serve_study
     from calcarine.study.store import Study
 
     serve_study(Study(study), host, port, url)
@@ -153,7 +169,7 @@ def status(study: Folder) -> None:
 def export(
     study: Folder, out: Annotated[Path, typer.Option(help="CSV file.")] = Path("answers.csv")
 ) -> None:
-    """Write one line an answer, with the truth beside it."""
+    """Write a CSV file with one line for each answer and the correct one."""
     from calcarine.study.answers import export_answers
     from calcarine.study.store import Study
 
@@ -164,12 +180,12 @@ def export(
 def analyse(
     study: Folder,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; the study's by default.")
+        Path | None, typer.Option(help="Folder for the results; by default the study.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Test what is preferred, by the rules that were fixed when the study was made."""
-    from calcarine.study.analyse import analyse as analyse_study
+    """Test which pictures raters prefer, by the rules fixed when the study was made."""
+    from calcarine.study.analysis import analyse as analyse_study
     from calcarine.study.analysis_page import table_lines, write_analysis
     from calcarine.study.store import Study
 
@@ -183,15 +199,20 @@ def analyse(
 def gallery(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     out: Annotated[
-        Path | None, typer.Option(help="Page to write; gallery.html of the run by default.")
+        Path | None, typer.Option(help="Page to write; by default gallery.html in the run.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of each method.")] = 1,
-    pixels: Annotated[int, typer.Option(min=16, max=1024, help="Largest side.")] = 256,
+    samples: Annotated[int, typer.Option(min=1, help="Number of samples of each method.")] = 1,
+    pixels: Annotated[
+        int, typer.Option(min=16, max=1024, help="Largest side of a picture in pixels.")
+    ] = 256,
     limit_mb: Annotated[
-        float, typer.Option(min=0, help="A larger page becomes a folder with its pictures.")
+        float,
+        typer.Option(
+            min=0, help="Size in MB above which the pictures go into a folder next to the page."
+        ),
     ] = 40,
 ) -> None:
-    """Write a page to browse every test picture of a run beside its reconstructions."""
+    """Write a page that shows every test picture of a run with its reconstructions."""
     from calcarine.files import is_inside
     from calcarine.files.locks import folder_lock
     from calcarine.reporting.gallery import build_gallery
@@ -208,7 +229,7 @@ def _text(file: Path) -> str:
     try:
         text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise CalcarineError(f"{file} is no text in UTF-8; save it as that.") from error
+        raise CalcarineError(f"{file} is not text in UTF-8; save it as UTF-8.") from error
     if not text:
         raise CalcarineError(f"{file} is empty; write the consent text into it.")
     return text.replace("\r\n", "\n")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
-from calcarine.datasets._arrays import reason
+from calcarine.datasets._numpy_files import reason
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError
 from calcarine.files.hdf5 import open_hdf5
 

@@ -40,10 +40,10 @@ READERS: dict[str, DatasetReader] = {}
 # Imported when first used: a reader may need libraries that the others do not.
 _BUILT_IN = {
     "simulated": "calcarine.simulation.subject",
-    "digits69": "calcarine.datasets.digits69",
-    "miyawaki_vbcca": "calcarine.datasets.miyawaki_vbcca",
-    "ncc_s2": "calcarine.datasets.ncc_s2",
-    "haxby_slice": "calcarine.datasets.haxby_slice",
+    "digits69": "calcarine.datasets.small:digits69",
+    "miyawaki_vbcca": "calcarine.datasets.small:miyawaki_vbcca",
+    "ncc_s2": "calcarine.datasets.small:ncc_s2",
+    "haxby_slice": "calcarine.datasets.small:haxby_slice",
     "nsd": "calcarine.datasets.nsd",
     "god": "calcarine.datasets.god",
     "bold5000": "calcarine.datasets.bold5000",
@@ -132,7 +132,9 @@ def find_reader(name: str) -> DatasetReader:
         If there is no such data set; the message lists those there are.
     """
     if name not in READERS and name in _BUILT_IN:
-        READERS[name] = import_module(_BUILT_IN[name])  # type: ignore[assignment]
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        loaded: Any = import_module(module)
+        READERS[name] = getattr(loaded, attribute) if attribute else loaded
     if name not in READERS:
         _register_entry_points()
     if name not in READERS:

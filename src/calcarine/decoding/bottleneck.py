@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import group_means
+from calcarine.brain.responses import group_means
 from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.errors import SettingError
 from calcarine.features.components import principal_components

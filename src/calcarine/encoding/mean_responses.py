@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import group_means
+from calcarine.brain.responses import group_means
 from calcarine.errors import ShapeError
 
 __all__ = ["Features", "MeanResponses", "TrainOn"]

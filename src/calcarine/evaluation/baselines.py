@@ -1,4 +1,4 @@
-"""What scores stand beside: images made without the brain, looked up, or blurred."""
+"""Floors and ceilings of scores: images without brain activity, retrieved or blurred images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Images = NDArray[np.uint8]
 
 
 def training_mean(train_images: Images, n: int = 1) -> Images:
-    """Mean of the training images, as the answer to every brain.
+    """Return the mean of the training images as reconstruction of every test image.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def training_mean(train_images: Images, n: int = 1) -> Images:
     Returns
     -------
     uint8 array of shape (n, 1, height, width, 3)
-        Read-only; every entry is the same image.
+        Read-only; all entries are the same image.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def training_mean(train_images: Images, n: int = 1) -> Images:
 def random_training_image(
     train_images: Images, ids: Sequence[str], *, n_samples: int = 1, seed: int = 0
 ) -> Images:
-    """Training images drawn at random for each test image.
+    """Draw a random training image for each test image.
 
     The draw depends on the seed, the id of the stimulus and the sample, not on the order.
 
@@ -52,7 +52,7 @@ def random_training_image(
     ids : sequence of str
         Ids of the n test stimuli.
     n_samples : int
-        Draws for each stimulus.
+        Number of draws for each stimulus.
     seed : int
         Seed of the draws.
 
@@ -76,17 +76,17 @@ def random_training_image(
 def nearest_training_image(
     train_images: Images, train_features: NDArray[Any], decoded: NDArray[Any]
 ) -> Images:
-    """The training image whose features are most like the decoded ones: reading without drawing.
+    """Return the training image with the most similar features for each decoded feature vector.
 
-    A generator that scores no better adds nothing to looking the answer up.
+    A generator that scores no better is no better than retrieval.
 
     Parameters
     ----------
     train_images : uint8 array of shape (n_train, height, width, 3)
     train_features : array of shape (n_train, ...)
-        Such as latents; correlated over all but the first axis.
+        Features such as latents; they are correlated over all axes except the first.
     decoded : array of shape (n, ...)
-        The same features, decoded from the brain.
+        The same features, decoded from brain activity.
 
     Returns
     -------
@@ -100,8 +100,8 @@ def nearest_training_image(
     _check(train_images)
     if len(train_features) != len(train_images) or train_features.shape[1:] != decoded.shape[1:]:
         raise CalcarineError(
-            f"decoded features of shape {decoded.shape} do not fit training features of shape "
-            f"{train_features.shape} of {len(train_images)} images: give the same features."
+            f"Decoded features of shape {decoded.shape} do not fit training features of shape "
+            f"{train_features.shape} of {len(train_images)} images; give the same features."
         )
     # The scale of the decoded row does not change which image is nearest.
     known = _centred(train_features)
@@ -111,7 +111,7 @@ def nearest_training_image(
 
 
 def blurred_truth(truth: Images, sigma: float) -> Images:
-    """Ground truths behind a Gaussian blur: how far low frequencies alone would go.
+    """Blur the ground truths, to measure the score of low frequencies alone.
 
     Parameters
     ----------
@@ -150,6 +150,6 @@ def _draw(key: str, n: int) -> int:
 def _check(images: Images) -> None:
     if images.ndim != 4 or images.shape[-1] != 3 or not len(images) or images.dtype != np.uint8:
         raise CalcarineError(
-            f"a floor needs uint8 images of shape (n, height, width, 3), not {images.dtype} of "
-            f"shape {images.shape}: give at least one image."
+            f"A baseline needs uint8 images of shape (n, height, width, 3), not {images.dtype} of "
+            f"shape {images.shape}; give at least one image of this type."
         )

@@ -1,4 +1,4 @@
-"""Work in blocks that fit into memory."""
+"""Slices for work in blocks that fit into memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def blocks(n: int, step: int) -> Iterator[slice]:
-    """Slices of at most `step` (at least one) rows that cover n rows in order."""
+    """Yield slices of at most ``step`` rows (at least one) that cover n rows in order."""
     step = max(1, step)
     for start in range(0, n, step):
         yield slice(start, min(n, start + step))

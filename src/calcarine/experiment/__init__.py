@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calcarine.experiment.config import Experiment, load_experiment
+    from calcarine.experiment.config import Experiment
+    from calcarine.experiment.load_config import load_experiment
     from calcarine.experiment.runner import run_experiment, run_stage
     from calcarine.experiment.stages import STAGES
 
@@ -16,7 +17,7 @@ __all__ = ["STAGES", "Experiment", "load_experiment", "run_experiment", "run_sta
 _MODULES = {
     "STAGES": "stages",
     "Experiment": "config",
-    "load_experiment": "config",
+    "load_experiment": "load_config",
     "run_experiment": "runner",
     "run_stage": "runner",
 }

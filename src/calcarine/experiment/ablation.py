@@ -15,6 +15,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.statistics.intervals import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.config_visdec import PHASES
+from calcarine.experiment.progress import Progress
 from calcarine.experiment.visdec_training import METHOD
 from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from calcarine.experiment.config import Experiment
-    from calcarine.experiment.progress import Progress
+
+__all__ = ["METRICS", "AblationTable", "run_ablation"]
 
 METRICS = (
     "10-way top-1",
@@ -54,35 +56,35 @@ _COLUMNS = [
     "simulated",
     "transductive",
 ]
-_SIMULATED = "Simulated: the brain was simulated, so no score tells how well measured ones decode."
-_ALLOWED = {
+_SIMULATED = "Simulated: the brain was simulated, so the scores say nothing about measured ones."
+_TEST_USE = {
     "yes": "Transductive: rows marked [transductive] were trained on the test responses too, "
-    "without their stimuli, and must not be compared with what was not.",
-    "unknown": "Rows marked [unknown start] began from published weights; whether these have met "
-    "the test responses cannot be known from here.",
-    "allowed": "Training on test responses was allowed (visdec.allow_transductive), which the rows "
-    "without a mark did not do.",
+    "without their stimuli; do not compare them with rows that were not.",
+    "unknown": "Rows marked [unknown start] start from published weights; it is not known whether "
+    "these were trained on the test responses.",
+    "allowed": "Training on test responses was allowed (visdec.allow_transductive); rows without a "
+    "mark did not use that.",
 }
 _MARKS = {"yes": " [transductive]", "unknown": " [unknown start]"}
 
 
 @dataclass(frozen=True)
 class AblationTable:
-    """What an ablation found.
+    """Result of an ablation.
 
     Attributes
     ----------
     title : str
-        With a line for each of the notes.
+        Title, with a line for each of the notes.
     headings : list of str
     cells : list of list of str
         As printed.
     scores : DataFrame
         Columns row, settings, metric, value, ci_low, ci_high, difference, d_low, d_high, seeds,
-        images, simulated, transductive; differences are from the first row, none where the
-        pictures of the test are others.
+        images, simulated, transductive. Differences are from the first row; rows tested on other
+        pictures have none.
     notes : list of str
-        What a reader must know: simulated data, test responses that were trained on.
+        What a reader must know, such as simulated data or test responses that were trained on.
     """
 
     title: str
@@ -104,38 +106,38 @@ def run_ablation(
     progress: Progress | None = None,
     **dataset: Any,
 ) -> AblationTable:
-    """Train, decode and score every row with every seed; the same folder continues.
+    """Train, decode and score every row with every seed; the same folder resumes.
 
     Parameters
     ----------
     rows : dict of str to tuple of str
-        Settings of each row, the first row being what others are compared with.
+        Settings of each row; the others are compared with the first.
     out : Path
-        Gets a run for each row and seed, ``trained/`` with the networks that rows share,
-        ``ablation.csv`` and ``ablation.json``.
+        Output folder. It gets a run for each row and seed, ``trained/`` with the networks that
+        rows share, ``ablation.csv`` and ``ablation.json``.
     seeds : int
-        The seed changes initial weights, batches, maskings and the noise of sampling; data, split
-        and validation stimuli stay.
+        Number of seeds. A seed changes initial weights, batches, maskings and the noise of
+        sampling; data, split and validation stimuli stay.
     only : sequence of str, optional
-        Names of rows; the first row is always there.
+        Names of rows to run; the first row always runs.
     max_rows : int
-        More rows than these are refused before anything is trained.
+        Refuse more rows than this before anything is trained.
     **dataset
         ``name``, ``data`` and ``subject`` of the data set.
 
     Returns
     -------
     AblationTable
-        Intervals (95 %) are over seeds and images (:func:`calcarine.evaluation.crossed_interval`);
-        those of a difference are of differences at the same seed and image.
+        Intervals (95 %) are over seeds and images, by
+        :func:`calcarine.evaluation.statistics.intervals.crossed_interval`. The interval of a
+        difference is over differences at the same seed and image.
     """
-    from calcarine.experiment.config import load_experiment
-    from calcarine.experiment.progress import Progress as Silent
+    from calcarine.experiment.load_config import load_experiment
     from calcarine.experiment.runner import run_experiment
 
-    progress = progress or Silent()
+    progress = progress or Progress()
     chosen, folders = chosen_rows(rows, only, seeds, max_rows), row_folders(rows)
-    # Mistakes in any row are told before the first is trained.
+    # Mistakes in any row are reported before the first is trained.
     _refuse_its_own([*settings, *(text for changes in chosen.values() for text in changes)])
     plans = {
         (name, seed): load_experiment(
@@ -144,7 +146,7 @@ def run_ablation(
         for name, changes in chosen.items()
         for seed in range(seeds)
     }
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in chosen}
+    scores: dict[str, list[pd.DataFrame]] = {name: [] for name in chosen}
     simulated = False
     with folder_lock(out):  # its rows share the trained networks
         for (name, seed), experiment in plans.items():
@@ -152,23 +154,23 @@ def run_ablation(
             run = run_experiment(
                 experiment, out / folders[name] / f"seed-{seed}", progress, out / "trained"
             )
-            found[name].append(_scores_of(run.metrics))
+            scores[name].append(_scores_of(run.metrics))
             simulated = simulated or bool(run.manifest()["simulated"])
-        met = {name: _met(plans[name, 0]) for name in chosen}
-        table = _table(found, chosen, simulated, met)
+        test_use = {name: _use_of_test(plans[name, 0]) for name in chosen}
+        table = _table(scores, chosen, simulated, test_use)
         _write(table, out)
     return table
 
 
 def _refuse_its_own(settings: Sequence[str]) -> None:
-    """Settings that the ablation gives itself would be undone without a word."""
+    """Refuse settings that the ablation sets itself, and so would overwrite."""
     seeds = {text.partition("=")[0] for text in _seed_settings(0)}
     own = {text.partition("=")[0] for text in _ALONE}
     for key in (text.partition("=")[0].strip() for text in settings):
         if key in seeds:
             raise CalcarineError(
-                f"An ablation gives '{key}' itself, another to each of its seeds; leave it out, "
-                "and say how many seeds by --seeds."
+                f"An ablation sets '{key}' itself, differently for each of its seeds; leave it "
+                "out, and give the number of seeds with --seeds."
             )
         if key in own:
             raise CalcarineError(
@@ -181,12 +183,12 @@ def _seed_settings(seed: int) -> tuple[str, ...]:
     return (*(f"{key}={2022 + seed}" for key in keys), f"generation.seed={42 + seed}")
 
 
-def _met(experiment: Experiment) -> str:
-    """Whether a row's training met test responses: "yes", "unknown", "allowed" (but no) or "no"."""
-    from calcarine.experiment.manifest import met_test_responses
+def _use_of_test(experiment: Experiment) -> str:
+    """Return whether a row trains on test responses: yes, unknown, allowed (but not) or no."""
+    from calcarine.experiment.manifest import pretrained_on_test
 
-    met = met_test_responses(experiment.visdec)
-    return "allowed" if met == "no" and experiment.visdec.allow_transductive else met
+    use = pretrained_on_test(experiment.visdec)
+    return "allowed" if use == "no" and experiment.visdec.allow_transductive else use
 
 
 def _scores_of(folder: Path) -> pd.DataFrame:
@@ -197,58 +199,70 @@ def _scores_of(folder: Path) -> pd.DataFrame:
 
 
 def _table(
-    found: dict[str, list[pd.DataFrame]], rows: Rows, simulated: bool, met: dict[str, str]
+    scores: dict[str, list[pd.DataFrame]], rows: Rows, simulated: bool, test_use: dict[str, str]
 ) -> AblationTable:
     import pandas as pd
 
-    first = next(iter(found))
-    known = _metrics(found[first])
+    first = next(iter(scores))
+    known = _metrics(scores[first])
     metrics = [name for name in METRICS if name in known] or known[: len(METRICS)]
-    lines, cells, apart = [], [], False
-    for name, runs in found.items():
-        row = [name + _MARKS.get(met[name], "")]
+    lines, cells, unpaired = [], [], False
+    for name, runs in scores.items():
+        row = [name + _MARKS.get(test_use[name], "")]
         for metric in metrics:
             if metric not in _metrics(runs):
                 row.append("not scored")
                 continue
-            base = found[first][0].loc[metric].index
+            base = scores[first][0].loc[metric].index
             own_ids = runs[0].loc[metric].index
             paired = set(own_ids) == set(base)
             own = _matrix(runs, metric, base if paired else own_ids)
             value, low, high = crossed_interval(own)
             difference = (np.nan,) * 3
             if paired:
-                difference = crossed_interval(own - _matrix(found[first], metric, base))
-            apart = apart or not paired
-            shown = (name, " ".join(rows[name]), metric, value, low, high, *difference)
-            lines.append((*shown, *own.shape, simulated, met[name]))
-            told = f"{value:.3f} [{low:.3f}, {high:.3f}]"
-            row.append(told if name == first else f"{told} {_sign(difference)}".rstrip())
+                difference = crossed_interval(own - _matrix(scores[first], metric, base))
+            unpaired = unpaired or not paired
+            numbers = (name, " ".join(rows[name]), metric, value, low, high, *difference)
+            lines.append((*numbers, *own.shape, simulated, test_use[name]))
+            cell = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            row.append(cell if name == first else f"{cell} {_sign(difference)}".rstrip())
         cells.append(row)
-    n_seeds, n_images = len(found[first]), len(found[first][0].loc[metrics[0]])
-    notes = [_SIMULATED] if simulated else []
-    notes += [told for kind, told in _ALLOWED.items() if kind in met.values()]
+    n_seeds, n_images = len(scores[first]), len(scores[first][0].loc[metrics[0]])
     title = (
         f"{METHOD}: {n_seeds} seeds, {n_images} pictures; + or -: differs from '{first}' "
         "(95 % interval without 0), =: undecided"
     )
-    if apart:
+    notes = _notes(first, simulated, set(test_use.values()), unpaired, n_seeds)
+    return AblationTable(
+        "\n".join([title, *notes]),
+        ["row", *metrics],
+        cells,
+        pd.DataFrame(lines, columns=_COLUMNS),
+        notes,
+    )
+
+
+def _notes(
+    first: str, simulated: bool, test_use: set[str], unpaired: bool, n_seeds: int
+) -> list[str]:
+    notes = [_SIMULATED] if simulated else []
+    notes += [note for kind, note in _TEST_USE.items() if kind in test_use]
+    if unpaired:
         notes.append(
-            f"Rows without +, - or = were tested on other pictures than '{first}', so no "
-            "difference from it is told."
+            f"Rows without +, - or = were tested on other pictures than '{first}', so they have no "
+            "difference from it."
         )
     if n_seeds == 1:
         notes.append("One seed: intervals are over pictures alone and hide what another seed does.")
-    scores = pd.DataFrame(lines, columns=_COLUMNS)
-    return AblationTable("\n".join([title, *notes]), ["row", *metrics], cells, scores, notes)
+    return notes
 
 
 def _write(table: AblationTable, out: Path) -> None:
-    with atomic_write(out / "ablation.csv") as aside:
-        table.scores.to_csv(aside, index=False)
+    with atomic_write(out / "ablation.csv") as partial:
+        table.scores.to_csv(partial, index=False)
     records = json.loads(table.scores.to_json(orient="records"))
     first = records[0]
-    told = {
+    content = {
         "title": table.title.splitlines()[0],
         "notes": table.notes,
         "simulated": first["simulated"],
@@ -257,7 +271,7 @@ def _write(table: AblationTable, out: Path) -> None:
         "interval": "95 %, over seeds and pictures, by Student's t with Cochran's weights",
         "scores": records,
     }
-    write_text(out / "ablation.json", json.dumps(told, indent=2, ensure_ascii=False))
+    write_text(out / "ablation.json", json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def _metrics(runs: list[pd.DataFrame]) -> list[str]:

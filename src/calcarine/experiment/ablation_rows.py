@@ -10,15 +10,26 @@ from itertools import product
 
 from calcarine.errors import CalcarineError
 
+__all__ = [
+    "BASE",
+    "MAX_ROWS",
+    "Rows",
+    "chosen_rows",
+    "paper_rows",
+    "product_rows",
+    "row_folders",
+    "varied_rows",
+]
+
 Rows = dict[str, tuple[str, ...]]
 BASE = "as set"
 MAX_ROWS = 32
-"""Rows that are trained without being asked for by number; those of `paper_rows` are 22."""
+"""Most rows that are trained by default; `paper_rows` has 22."""
 _LONGEST = 100
 
 
 def paper_rows() -> Rows:
-    """The rows of the paper's kind, and what this project adds to the paper left out."""
+    """Return rows as in the paper's ablation, and rows without what this project adds to it."""
     loss, guide, finetune = "visdec.pretrain.loss", "visdec.guide.loss", "visdec.finetune.loss"
     scratch = ("visdec.pretrain.enabled=false", "visdec.pretrain.start=null")
     from_noise = (f"{finetune}.latent=0", "visdec.finetune.strength=1")
@@ -49,13 +60,13 @@ def paper_rows() -> Rows:
 
 
 def varied_rows(axes: Sequence[str]) -> Rows:
-    """Rows that change one setting each, from texts such as ``visdec.guide.loss.layers=2;4``."""
+    """Return rows that change one setting each, from texts as ``visdec.guide.loss.layers=2;4``."""
     changes = [f"{key}={value}" for key, values in map(_axis, axes) for value in values]
     return {BASE: ()} | {_name([change]): (change,) for change in changes}
 
 
 def product_rows(axes: Sequence[str]) -> Rows:
-    """A row for every combination of the values, from texts as :func:`varied_rows` takes them."""
+    """Return a row for every combination of values, from texts as in :func:`varied_rows`."""
     read = [_axis(axis) for axis in axes]
     twice = [key for key, count in Counter(key for key, _ in read).items() if count > 1]
     if twice:
@@ -68,23 +79,23 @@ def product_rows(axes: Sequence[str]) -> Rows:
 
 
 def chosen_rows(rows: Rows, only: Sequence[str] | None, seeds: int, most: int = MAX_ROWS) -> Rows:
-    """Some of the rows, and always the first; refused where they are more than ``most``."""
+    """Return some of the rows, always with the first; refuse more than ``most``."""
     first = next(iter(rows))
-    strange = [name for name in only or () if name not in rows]
-    if strange:
-        raise CalcarineError(f"There is no row '{strange[0]}'; there are: {', '.join(rows)}.")
+    unknown = [name for name in only or () if name not in rows]
+    if unknown:
+        raise CalcarineError(f"There is no row '{unknown[0]}'; the rows are {', '.join(rows)}.")
     chosen = {n: s for n, s in rows.items() if only is None or n in only or n == first}
     if len(chosen) > most:
         raise CalcarineError(
             f"The grid has {len(chosen)} rows, with {seeds} seeds {len(chosen) * seeds} runs, and "
-            f"at most {most} rows are run unless you say so; vary less, take some rows with "
+            f"at most {most} rows are run by default; vary less, choose some rows with "
             f"--only, or give --max-rows {len(chosen)}."
         )
     return chosen
 
 
 def row_folders(rows: Rows) -> dict[str, str]:
-    """Name of each row's folder: the row's own, with a hash where that is too long or not alone."""
+    """Return the folder name of each row: its own, with a hash where that is long or shared."""
     plain = {name: re.sub(r"[^a-z0-9.=]+", "-", name.lower()).strip("-") for name in rows}
     count = Counter(plain.values())
     return {
@@ -96,8 +107,8 @@ def row_folders(rows: Rows) -> dict[str, str]:
 
 
 def _axis(text: str) -> tuple[str, list[str]]:
-    key, _, told = text.partition("=")
-    values = [value.strip() for value in told.split(";")]
+    key, _, listed = text.partition("=")
+    values = [value.strip() for value in listed.split(";")]
     if not key.strip() or not all(values):
         raise CalcarineError(
             f"'{text}' names no values; write key=value;value, as visdec.guide.loss.layers=2;4."

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from calcarine.brain import Split
     from calcarine.experiment.workspace import Workspace
 
+__all__ = ["FOLDER", "METHODS", "RANKS", "bottleneck_curve"]
+
 RANKS = (0, 1, 2, 4, 8, 16, 32, 64)
 METHODS = ("z", "c", "z_c")
 FOLDER = "bottleneck"
@@ -34,7 +36,7 @@ FOLDER = "bottleneck"
 
 @dataclass(frozen=True)
 class _Fold:
-    """What one fold's reductions are made of."""
+    """Reductions of one split, and its predictions."""
 
     split: Split
     reductions: dict[str, Bottleneck]
@@ -42,8 +44,8 @@ class _Fold:
 
     def at(self, rank: int) -> dict[str, NDArray[np.float32]]:
         return {
-            name: found.predict(self.predicted[name], rank)
-            for name, found in self.reductions.items()
+            name: reduction.predict(self.predicted[name], rank)
+            for name, reduction in self.reductions.items()
         }
 
 
@@ -57,10 +59,10 @@ def bottleneck_curve(
     Parameters
     ----------
     work : Workspace
-        Of a run whose decoders are fitted.
+        Workspace of a run with fitted decoders.
     ranks : sequence of int
-        How many numbers each of z and c may take from the brain; those that would narrow neither
-        are left out, and the whole decoder is always last.
+        Numbers of dimensions of z and of c; ranks that restrict neither are left out, and the
+        whole decoder is always last.
     methods : sequence of {"z", "c", "z_c"}
         One sample of each stimulus is made.
 
@@ -74,12 +76,12 @@ def bottleneck_curve(
     Raises
     ------
     CalcarineError
-        If the run has no ridge decoders, or a rank or a method is none.
+        If the run has no ridge decoders, or a rank or a method is invalid.
     """
     if not work.config.ridge.enabled:
-        raise CalcarineError(f"{work.run.path} has no ridge decoders, so no bottleneck to narrow.")
-    strange = [name for name in methods if name not in METHODS]
-    if strange or not methods or any(rank < 0 for rank in ranks):
+        raise CalcarineError(f"{work.run.path} has no ridge decoders, so there is no bottleneck.")
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods or any(rank < 0 for rank in ranks):
         raise CalcarineError(
             f"The methods are some of {', '.join(METHODS)}, and ranks are 0 or more; got "
             f"{', '.join(methods) or 'none'} and {', '.join(map(str, ranks))}."
@@ -144,11 +146,11 @@ def _scored(
 def _pictures(
     work: Workspace, fold: _Fold, method: str, rank: int, whole: bool
 ) -> NDArray[np.uint8]:
-    found = fold.predicted if whole else fold.at(rank)
+    latents = fold.predicted if whole else fold.at(rank)
     tool = reconstructor(work, **chosen_settings(work, fold.split))
     keys = [(stimulus, 0) for stimulus in fold.split.test]
     if method == "z":
-        return to_uint8(tool.from_z(found["z"]))
+        return to_uint8(tool.from_z(latents["z"]))
     if method == "c":
-        return to_uint8(tool.from_c(found["c"], keys))
-    return to_uint8(tool.from_z_c(found["z"], found["c"], keys))
+        return to_uint8(tool.from_c(latents["c"], keys))
+    return to_uint8(tool.from_z_c(latents["z"], latents["c"], keys))

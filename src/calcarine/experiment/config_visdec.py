@@ -1,50 +1,58 @@
-"""Configuration of the second system, Vis-Dec (Sun et al. 2023)."""
+"""The settings of Vis-Dec (Sun et al. 2023)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from calcarine.training import TrainingConfig
-from calcarine.visdec.augmentation import Augmentation
-from calcarine.visdec.cross_modal import GuidanceLoss
-from calcarine.visdec.finetuning import FinetuneLoss
-from calcarine.visdec.losses import ContrastLoss
+from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
+
+__all__ = [
+    "PHASES",
+    "EncoderConfig",
+    "FinetuneConfig",
+    "GuideConfig",
+    "PoolConfig",
+    "PretrainConfig",
+    "VisDecConfig",
+]
 
 PHASES = ("pretrain", "guide", "finetune")
 """Phases of Vis-Dec, in their order."""
 
+_TRIALS = (
+    "What stands for a stimulus in a step: one of its trials, the mean of all of them, or the mean "
+    "of a random part of them."
+)
 
-class _Part(BaseModel):
+
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
 def _as_text(value: Any) -> Any:
-    """Numbers of subjects are names, as HCP's."""
+    """Subjects may have numbers for names, as HCP's."""
     return str(value) if isinstance(value, int) else value
 
 
-class PoolConfig(_Part):
-    """One source of unlabelled vectors.
+class PoolConfig(_Section):
+    """One source of unlabelled vectors."""
 
-    ``own``: training responses of the subject. ``rest``: the simulated subject at rest. ``hcp``:
-    resting visual cortex of HCP. ``dataset``: training responses of another data set or subject.
-    ``test``: test responses of the subject, without their stimuli (transductive).
-    """
-
-    source: Literal["own", "rest", "hcp", "dataset", "test"] = "own"
-    name: str | None = Field(None, description="of another data set")
-    data: str | None = Field(None, description="folder of its files, or of HCP's")
-    subject: Annotated[str | None, BeforeValidator(_as_text)] = None
-    roi: str = Field("all", description="of another data set")
-    n: int = Field(2400, ge=120, description="samples of simulated rest")
+    source: Literal["own", "rest", "hcp", "dataset", "test"] = Field(
+        "own",
+        description="own: training responses of the subject. rest: the simulated subject at rest. "
+        "hcp: visual cortex at rest of HCP. dataset: training responses of another data set or "
+        "subject. test: test responses of the subject, without their stimuli (transductive).",
+    )
+    name: str | None = Field(None, description="Name of another data set.")
+    data: str | None = Field(None, description="Folder of another data set's files, or of HCP's.")
+    subject: Annotated[str | None, BeforeValidator(_as_text)] = Field(
+        None, description="Subject of the source; by default all of HCP, else the first."
+    )
+    roi: str = Field("all", description="Region of another data set; several joined as A+B.")
+    n: int = Field(2400, ge=120, description="Number of vectors of the simulated rest.")
 
     @model_validator(mode="before")
     @classmethod
@@ -52,31 +60,39 @@ class PoolConfig(_Part):
         return {"source": value} if isinstance(value, str) else value
 
 
-class EncoderConfig(_Part):
+class EncoderConfig(_Section):
     """Shape of the masked autoencoder of voxel vectors."""
 
-    patch: int = Field(16, ge=1)
-    dim: int = Field(1024, ge=2)
-    depth: int = Field(24, ge=1)
-    heads: int = Field(16, ge=1)
-    mlp_ratio: float = Field(1.0, gt=0)
-    decoder_dim: int = Field(512, ge=2)
-    decoder_depth: int = Field(8, ge=1)
-    decoder_heads: int = Field(16, ge=1)
+    patch: int = Field(16, ge=1, description="Voxels of a patch.")
+    dim: int = Field(1024, ge=2, description="Width of the encoder.")
+    depth: int = Field(24, ge=1, description="Transformer blocks of the encoder.")
+    heads: int = Field(16, ge=1, description="Attention heads of the encoder.")
+    mlp_ratio: float = Field(
+        1.0, gt=0, description="Width of the blocks' hidden layer, in units of the block's width."
+    )
+    decoder_dim: int = Field(512, ge=2, description="Width of the decoder.")
+    decoder_depth: int = Field(8, ge=1, description="Transformer blocks of the decoder.")
+    decoder_heads: int = Field(16, ge=1, description="Attention heads of the decoder.")
     embedding: Literal["shared", "own"] = Field(
-        "shared", description="own: weights of each patch's own, for one subject"
+        "shared",
+        description="Patches share the weights that embed them, or each has its own, which fits "
+        "one subject only.",
     )
 
 
-class PretrainConfig(_Part):
-    """First phase: contrast."""
+class PretrainConfig(_Section):
+    """First phase: contrastive masked pre-training on unlabelled vectors."""
 
-    enabled: bool = True
-    start: str | None = Field(None, description="published or own weights to begin from")
-    pool: list[PoolConfig] = Field([PoolConfig()], min_length=1)
-    loss: ContrastLoss = ContrastLoss()
-    augmentation: Augmentation = Augmentation()
-    training: TrainingConfig = TrainingConfig()
+    enabled: bool = Field(True, description="Run this phase.")
+    start: str | None = Field(
+        None, description="Published weights (a file) or your own (a folder) to start from."
+    )
+    pool: list[PoolConfig] = Field(
+        [PoolConfig()], min_length=1, description="Sources of unlabelled vectors."
+    )
+    loss: ContrastLoss = Field(ContrastLoss(), description="Losses and masking of this phase.")
+    augmentation: Augmentation = Field(Augmentation(), description="Random changes of the vectors.")
+    training: TrainingConfig = Field(TrainingConfig(), description="Training of this phase.")
 
     @model_validator(mode="after")
     def _has_negatives(self) -> PretrainConfig:
@@ -89,35 +105,53 @@ class PretrainConfig(_Part):
         return self
 
 
-class GuideConfig(_Part):
-    """Second phase: attend."""
+class GuideConfig(_Section):
+    """Second phase: pictures guide the fMRI encoder."""
 
-    enabled: bool = True
-    image_autoencoder: str = "mini"
-    image_decoder_depth: int | None = Field(None, ge=1)
-    fmri_decoder_depth: int | None = Field(None, ge=1)
-    loss: GuidanceLoss = GuidanceLoss()
-    augmentation: Augmentation = Augmentation()
-    trials: Literal["one", "mean", "random"] = "random"
-    training: TrainingConfig = TrainingConfig()
-
-
-class FinetuneConfig(_Part):
-    """Third phase: diffuse."""
-
-    enabled: bool = Field(True, description="false takes the published start as it is")
-    start: str | None = Field(None, description="published fine-tuned model to begin from")
-    loss: FinetuneLoss = FinetuneLoss()
-    augmentation: Augmentation = Augmentation()
-    trials: Literal["one", "mean", "random"] = "random"
-    training: TrainingConfig = TrainingConfig()
-    strength: float = Field(
-        1.0, gt=0, le=1, description="below 1: from the told latent, not from noise as in the paper"
+    enabled: bool = Field(True, description="Run this phase.")
+    image_autoencoder: str = Field(
+        "mini",
+        description="Masked autoencoder of images: mini, a folder or a name on the Hugging Face "
+        "hub.",
     )
-    guidance: float = Field(1.0, ge=0, description="of sampling; 1 is none, as in the paper")
-    sampler: Literal["ddim", "plms"] = "ddim"
-    steps: int = Field(50, ge=1, le=1000)
-    samples: int = Field(5, ge=1)
+    image_decoder_depth: int | None = Field(
+        None, ge=1, description="Blocks of the image decoder that are kept; by default all."
+    )
+    fmri_decoder_depth: int | None = Field(
+        None, ge=1, description="Blocks of the fMRI decoder that are kept; by default all."
+    )
+    loss: GuidanceLoss = Field(GuidanceLoss(), description="Losses and masking of this phase.")
+    augmentation: Augmentation = Field(Augmentation(), description="Random changes of the vectors.")
+    trials: Literal["one", "mean", "random"] = Field("random", description=_TRIALS)
+    training: TrainingConfig = Field(TrainingConfig(), description="Training of this phase.")
+
+
+class FinetuneConfig(_Section):
+    """Third phase: the fMRI encoder conditions the diffusion model."""
+
+    enabled: bool = Field(
+        True, description="Train this phase; false takes a published model (start) as it is."
+    )
+    start: str | None = Field(
+        None, description="Published model of this phase, a file, to start from."
+    )
+    loss: FinetuneLoss = Field(FinetuneLoss(), description="Losses and condition of this phase.")
+    augmentation: Augmentation = Field(Augmentation(), description="Random changes of the vectors.")
+    trials: Literal["one", "mean", "random"] = Field("random", description=_TRIALS)
+    training: TrainingConfig = Field(TrainingConfig(), description="Training of this phase.")
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the noise that sampling starts from: 1 is pure noise, as in the "
+        "paper; below 1 the predicted latent with so much noise.",
+    )
+    guidance: float = Field(
+        1.0, ge=0, description="Scale of guidance in sampling; 1 is none, as in the paper."
+    )
+    sampler: Literal["ddim", "plms"] = Field("ddim", description="Sampler of the denoising.")
+    steps: int = Field(50, ge=1, le=1000, description="Steps of the denoising.")
+    samples: int = Field(5, ge=1, description="Samples of each stimulus.")
 
     @property
     def aligned(self) -> bool:
@@ -145,8 +179,8 @@ class FinetuneConfig(_Part):
             )
         if self.strength < 1 and not self.loss.latent:
             raise ValueError(
-                "below strength 1 sampling begins from a told latent, which is not trained; raise "
-                "loss.latent above 0, or set strength to 1"
+                "below strength 1 sampling starts from a predicted latent, which is not trained; "
+                "raise loss.latent above 0, or set strength to 1"
             )
         return self
 
@@ -160,22 +194,33 @@ class FinetuneConfig(_Part):
         return self
 
 
-class VisDecConfig(_Part):
-    """pretrain, guide, finetune."""
+class VisDecConfig(_Section):
+    """Vis-Dec, in its three phases: pretrain, guide, finetune."""
 
-    enabled: bool = False
-    model: str | None = Field(None, description="diffusion model; that of generation by default")
-    roi: str = "all"
-    validation: float = Field(0.1, gt=0, lt=1, description="share of training stimuli")
-    seed: int = Field(2022, ge=0)
-    scale: Literal["voxel", "all"] = Field(
-        "voxel", description="mean and SD of each voxel, or as published one of all"
+    enabled: bool = Field(False, description="Train Vis-Dec and decode with it.")
+    model: str | None = Field(
+        None,
+        description="Diffusion model that is conditioned on fMRI; by default generation.model.",
     )
-    allow_transductive: bool = Field(False, description="test responses may be pre-trained on")
-    encoder: EncoderConfig = EncoderConfig()
-    pretrain: PretrainConfig = PretrainConfig()
-    guide: GuideConfig = GuideConfig()
-    finetune: FinetuneConfig = FinetuneConfig()
+    roi: str = Field(
+        "all", description="Voxels that the encoder reads: a region, several joined as A+B, or all."
+    )
+    validation: float = Field(
+        0.1, gt=0, lt=1, description="Share of training stimuli that validate and do not train."
+    )
+    seed: int = Field(2022, ge=0, description="Seed that draws the validation stimuli.")
+    scale: Literal["voxel", "all"] = Field(
+        "voxel",
+        description="Scale responses by mean and SD of each voxel, or by one mean and SD of all "
+        "voxels as the published code does.",
+    )
+    allow_transductive: bool = Field(
+        False, description="Allow test responses in the pool of the pre-training."
+    )
+    encoder: EncoderConfig = Field(EncoderConfig(), description="Shape of the fMRI autoencoder.")
+    pretrain: PretrainConfig = Field(PretrainConfig(), description="First phase.")
+    guide: GuideConfig = Field(GuideConfig(), description="Second phase.")
+    finetune: FinetuneConfig = Field(FinetuneConfig(), description="Third phase.")
 
     def runs(self, phase: str) -> bool:
         """Whether a phase is part of the run.
@@ -223,99 +268,3 @@ class VisDecConfig(_Part):
                 "will say"
             )
         return self
-
-
-PAPER: dict[str, Any] = {
-    "enabled": True,
-    "model": "model.ckpt",
-    "pretrain": {
-        "pool": ["own"],
-        "training": {
-            "steps": 76_000,
-            "batch_size": 250,
-            "lr": 2.5e-4,
-            "warmup_steps": 21_800,
-            "weight_decay": 0.05,
-            "clip": 0.8,
-            "precision": "16",
-        },
-    },
-    "guide": {
-        "image_autoencoder": "facebook/vit-mae-base",
-        "image_decoder_depth": 6,
-        "fmri_decoder_depth": 6,
-        "training": {
-            "steps": 4_500,
-            "batch_size": 16,
-            "lr": 5.3e-5,
-            "warmup_steps": 150,
-            "precision": "16",
-        },
-    },
-    "finetune": {
-        "loss": {"drop_condition": 0.0, "tokens": 77, "begin": "random"},
-        "training": {
-            "steps": 105_000,
-            "batch_size": 8,
-            "lr": 5.3e-5,
-            "schedule": "constant",
-            "clip": 0.5,
-            "weight_decay": 0.01,
-            "betas": [0.9, 0.999],
-        },
-        "sampler": "plms",
-        "steps": 250,
-    },
-}
-"""Settings of the paper and its documented command (140, 60 and 700 epochs)."""
-
-MINI: dict[str, Any] = {
-    "enabled": True,
-    "encoder": {
-        "patch": 32,
-        "dim": 128,
-        "depth": 2,
-        "heads": 4,
-        "decoder_dim": 96,
-        "decoder_depth": 1,
-        "decoder_heads": 4,
-        "embedding": "own",
-    },
-    "pretrain": {
-        "pool": ["rest", "own"],
-        "augmentation": {"drop": 0.1},
-        "training": {
-            "steps": 800,
-            "batch_size": 64,
-            "lr": 2e-3,
-            "warmup_steps": 100,
-            "validate_every": 200,
-        },
-    },
-    "guide": {
-        "augmentation": {"drop": 0.1},
-        "training": {
-            "steps": 200,
-            "batch_size": 32,
-            "lr": 5e-4,
-            "warmup_steps": 30,
-            "validate_every": 50,
-        },
-    },
-    "finetune": {
-        "loss": {"align": 1.0, "latent": 1.0},
-        "augmentation": {"noise": 0.2, "drop": 0.1},
-        "training": {
-            "steps": 400,
-            "batch_size": 24,
-            "lr": 2e-3,
-            "warmup_steps": 50,
-            "validate_every": 100,
-        },
-        "strength": 0.8,
-        "guidance": 2.0,
-        "steps": 30,
-        "samples": 2,
-    },
-}
-"""Of a size for a laptop and the mini model."""

@@ -1,4 +1,4 @@
-"""The stage of voxel-wise encoding."""
+"""Encoding maps of a run: fit every voxel from every feature space."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import Analysis, AnalysisPlan, analyse
 from calcarine.errors import CalcarineError
+from calcarine.experiment.feature_files import read_feature_files
 from calcarine.features import extract_spaces
 from calcarine.files import atomic_write, write_text
 from calcarine.quality.reliability import reliability
@@ -27,39 +28,25 @@ _FITTED_ON = {
 
 
 def encode_voxels(work: Workspace) -> None:
-    """Extract what the questions need, ask them, and write ``encoding/``.
+    """Extract the feature spaces of all analyses, fit them, and write ``encoding/``.
 
     Writes voxels.parquet, regions.parquet, unique.parquet, winners.parquet (see
     `calcarine.encoding.Analysis`) and, last, summary.json.
     """
-    config, generation = work.config.encoding, work.config.generation
+    config = work.config.encoding
     plan = AnalysisPlan(
         analyses=tuple(config.analyses),
         strengths=tuple(config.strengths),
-        strength=generation.strength,
-        blocks=tuple(config.blocks or _usual_blocks(block_names(work.model))),
-        extra_feature_spaces=tuple(config.extra_feature_spaces),
+        strength=work.config.generation.strength,
+        blocks=tuple(config.blocks or _default_blocks(block_names(work.model))),
+        extra_feature_spaces=config.extra_names,
         n_components=config.n_components,
     )
-    stimuli = work.dataset.stimuli
-    passes = {name.split("@")[1].split(":")[0] for name in plan.spaces() if "@" in name}
-    with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
-        features = extract_spaces(
-            plan.spaces(),
-            work.model,
-            stimuli,
-            work.store,
-            latents=work.recipe,
-            guidance=generation.guidance,
-            steps=generation.steps,
-            seed=generation.seed,
-            batch_size=generation.batch_size,
-            progress=advance,
-        )
+    features = _features(work, plan)
     fits = sum(len(names) for names in plan.alone().values())
     fits += sum(len(pairs) for pairs in plan.pairs().values())
     with work.progress.track("Encoding models", fits) as advance:
-        found = analyse(
+        analysis = analyse(
             work.dataset,
             work.splits,
             features,
@@ -76,10 +63,33 @@ def encode_voxels(work: Workspace) -> None:
             seed=work.config.evaluation.seed,
             progress=lambda text: advance(1),
         )
-    _write(work, found, plan)
+    _write(work, analysis, plan)
 
 
-def _usual_blocks(names: tuple[str, ...]) -> list[str]:
+def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:
+    """Extract every feature space of the plan, and read those from files."""
+    generation, stimuli = work.config.generation, work.dataset.stimuli
+    # Files first: a mistake in one is noticed before hours of extraction.
+    own = read_feature_files(work.config.encoding.feature_files, stimuli)
+    names = [name for name in plan.spaces() if name not in own]
+    passes = {name.split("@")[1].split(":")[0] for name in names if "@" in name}
+    with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
+        extracted = extract_spaces(
+            names,
+            work.model,
+            stimuli,
+            work.store,
+            recipe=work.latent_settings,
+            guidance=generation.guidance,
+            steps=generation.steps,
+            seed=generation.seed,
+            batch_size=generation.batch_size,
+            progress=advance,
+        )
+    return {**extracted, **own}
+
+
+def _default_blocks(names: tuple[str, ...]) -> list[str]:
     """Two of the first stage, the bottleneck, two of the second (Takagi & Nishimoto 2023)."""
     down = [name for name in names if name.startswith("down")]
     up = [name for name in names if name.startswith("up")]
@@ -89,23 +99,24 @@ def _usual_blocks(names: tuple[str, ...]) -> list[str]:
 def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
     """Noise ceilings by training repeats, where there are any."""
     try:
-        found = reliability(work.dataset, work.splits[0], n_boot=0)
+        ceiling = reliability(work.dataset, work.splits[0], n_boot=0)
     except CalcarineError:
         return None
-    return np.asarray(found.values, dtype=np.float64)
+    return np.asarray(ceiling.values, dtype=np.float64)
 
 
-def _write(work: Workspace, found: Analysis, plan: AnalysisPlan) -> None:
+def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan) -> None:
     config = work.config.encoding
     folder = work.run.path / "encoding"
     for name in ("voxels", "regions", "unique", "winners"):
-        with atomic_write(folder / f"{name}.parquet") as aside:
-            getattr(found, name).to_parquet(aside)
+        with atomic_write(folder / f"{name}.parquet") as partial:
+            getattr(analysis, name).to_parquet(partial)
     settings: dict[str, Any] = {
-        "questions": ", ".join(plan.analyses),
+        "analyses": ", ".join(plan.analyses),
         "noise levels": ", ".join(f"{s:g}" for s in plan.strengths),
-        "strength of the other questions": plan.strength,
+        "strength of the other analyses": plan.strength,
         "blocks": ", ".join(plan.blocks),
+        "further feature spaces": ", ".join(config.extra_feature_spaces) or "none",
         "components": plan.n_components,
         "guidance": work.config.generation.guidance,
         "steps": work.config.generation.steps,
@@ -122,7 +133,7 @@ def _write(work: Workspace, found: Analysis, plan: AnalysisPlan) -> None:
         "licence": dataset.licence,
         "model": f"{work.model.name} ({work.model.digest[:12]})",
         "splits": ", ".join(f"{s.name} ({s.digest()[:8]})" for s in work.splits[:12]),
-        "facts": found.facts,
+        "facts": analysis.facts,
         "settings": settings,
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=1))

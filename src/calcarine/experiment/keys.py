@@ -88,6 +88,7 @@ def encode_key(config: Experiment, digests: Digests, before: Keys) -> str:
         {name: generation[name] for name in _Z_C_SETTINGS},
         digests.splits,
         config.evaluation.seed,
+        [digests.contents.get(file) for file in config.encoding.feature_files.values()],
     )
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a run must know of its data, model and decoders."""
+"""The manifest of a run: what a reader must know of its data, models and decoders."""
 
 from __future__ import annotations
 
@@ -14,101 +14,85 @@ from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import read_json
 
-TRANSDUCTIVE = (
-    "Transductive: the encoder of Vis-Dec was pre-trained on the test responses too, without their "
-    "stimuli. Its scores must not be compared with those of decoders that never met them."
-)
+__all__ = ["pretrained_on_test", "write_manifest"]
 
-UNKNOWN = (
-    "The encoder of Vis-Dec began from published weights; whether these have met the test "
-    "responses cannot be known from here."
+_TRANSDUCTIVE = (
+    "Transductive: the encoder of Vis-Dec was pre-trained on the test responses too, without their "
+    "stimuli. Do not compare its scores with those of decoders that were not."
 )
-ALIGNED = (
-    "Vis-Dec learned from the text of training stimuli beside their pictures "
+_UNKNOWN = (
+    "The encoder of Vis-Dec starts from published weights; it is not known whether these were "
+    "trained on the test responses."
+)
+_ALIGNED = (
+    "Vis-Dec learned from the text of training stimuli as well as from their pictures "
     "(visdec.finetune.loss.align), which the paper's does not."
 )
-OWN_WEIGHTS = (
-    "Each patch of Vis-Dec's encoder has weights of its own (visdec.encoder.embedding); in the "
-    "paper all share them."
+_OWN_WEIGHTS = (
+    "Each patch of Vis-Dec's encoder has its own weights (visdec.encoder.embedding); in the paper "
+    "all patches share them."
 )
-FROM_LATENT = (
-    "Vis-Dec's sampling began from a latent that the encoder tells, noised to strength {:g} "
-    "(visdec.finetune.strength); the paper's begins from noise."
+_FROM_LATENT = (
+    "Vis-Dec's sampling starts from the predicted latent, noised to strength {:g} "
+    "(visdec.finetune.strength); the paper's starts from noise."
 )
 
 
-def describe(work: Workspace) -> None:
-    """Write into the manifest what a reader must know of data, model and decoders."""
+def write_manifest(work: Workspace) -> None:
+    """Write into the manifest what a reader must know of data, models and decoders.
+
+    Parameters
+    ----------
+    work : Workspace
+        Workspace of a run with decoders and scores.
+    """
     dataset, run = work.dataset, work.run
     chosen, decoder = {}, {}
     for split in work.splits:
         folder = run.decoder / split.name
         with readable(folder, "fit"):
             if (folder / "settings.json").exists():
-                found = read_json(folder / "settings.json")
-                chosen[split.name] = {k: found[k] for k in ("strength", "guidance")}
+                settings = read_json(folder / "settings.json")
+                chosen[split.name] = {name: settings[name] for name in ("strength", "guidance")}
             decoder[split.name] = read_json(folder / "summary.json")
-    info = datasets.dataset_info(dataset.name)
-    told = [*_of_models(work), *read_evaluation(run.metrics).notes]
-    if work.config.visdec.runs("finetune"):
-        told = [*_of_visdec(work), *told]
-    repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     with readable(run.decoder, "fit"):
-        notes = _of_decoders(decoder)
+        decoder_notes = _decoder_notes(decoder)
+    notes = [
+        *decoder_notes,
+        *_scaling_notes(work),
+        *(_visdec_notes(work) if work.config.visdec.enabled else ()),
+        *_model_notes(work),
+        *read_evaluation(run.metrics).notes,
+    ]
     run.update_manifest(
         **environment(),
         seeds={
             "generation": work.config.generation.seed,
             "evaluation": work.config.evaluation.seed,
         },
-        digests={"dataset": dataset.digest(), **_models(work)},
+        digests={"dataset": dataset.digest(), **_model_digests(work)},
         simulated=dataset.simulated,
-        dataset={
-            "name": dataset.name,
-            "title": info.title,
-            "subject": dataset.subject,
-            "source": dataset.source,
-            "licence": dataset.licence,
-            "n_voxels": {name: int(dataset.roi_mask(name).sum()) for name in dataset.rois},
-            "n_train": int(np.mean([len(s.train) for s in work.splits])),
-            "n_test": len({stimulus for s in work.splits for stimulus in s.test}),
-            "n_repeats": int(np.median(repeats)),
-            "splits": [s.name for s in work.splits],
-            "scaling": dataset.scaling_note(work.splits),
-            **_chosen_split(work),
-        },
+        dataset=_data_facts(work),
         roi=work.roi,
         judge=dataset.judge,
-        notes=notes + _of_scaling(work) + told,
+        notes=notes,
         chosen=chosen,
         decoder=decoder,
     )
 
 
-def _of_decoders(decoder: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Warnings of the fits, one a target, so that many folds do not say the same many times."""
-    told: dict[str, list[str]] = {}
-    for targets in decoder.values():
-        for target, summary in targets.items():
-            if summary["warning"]:
-                told.setdefault(target, []).append(summary["warning"])
-    return [
-        f"{target}: {first}"
-        if len(decoder) == 1
-        else f"{target}, in {1 + len(others)} of {len(decoder)} folds, the first: {first}"
-        for target, (first, *others) in sorted(told.items())
-    ]
+def pretrained_on_test(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
+    """Return whether Vis-Dec was trained on test responses, as far as that is known.
 
+    Parameters
+    ----------
+    config : VisDecConfig
 
-def _of_scaling(work: Workspace) -> list[str]:
-    """A note where a session was scaled by other than its own training trials."""
-    scaling, told = work.dataset.scaling, work.dataset.scaling_note(work.splits)
-    plain = scaling is None or (scaling.method == "session" and "fewer" not in told)
-    return [] if plain else [f"Responses: {told}."]
-
-
-def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
-    """Whether the training of Vis-Dec met test responses, as far as can be told."""
+    Returns
+    -------
+    {"yes", "unknown", "no"}
+        "unknown" where it starts from published weights.
+    """
     from calcarine.experiment.visdec_weights import unknown_history
 
     start = config.pretrain.start
@@ -118,40 +102,83 @@ def met_test_responses(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
     return "unknown" if published else "no"
 
 
-def _of_visdec(work: Workspace) -> list[str]:
-    """Notes on what the encoder may have met before, and on what the paper has not."""
-    told: dict[str, list[str]] = {"yes": [TRANSDUCTIVE], "unknown": [UNKNOWN], "no": []}
+def _data_facts(work: Workspace) -> dict[str, Any]:
+    dataset = work.dataset
+    repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
+    return {
+        "name": dataset.name,
+        "title": datasets.dataset_info(dataset.name).title,
+        "subject": dataset.subject,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "n_voxels": {name: int(dataset.roi_mask(name).sum()) for name in dataset.rois},
+        "n_train": int(np.mean([len(split.train) for split in work.splits])),
+        "n_test": len({stimulus for split in work.splits for stimulus in split.test}),
+        "n_repeats": int(np.median(repeats)),
+        "splits": [split.name for split in work.splits],
+        "scaling": dataset.scaling_note(work.splits),
+        **_named_split(work),
+    }
+
+
+def _decoder_notes(decoder: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return warnings of the fits, one for each target however many folds have it."""
+    warnings: dict[str, list[str]] = {}
+    for targets in decoder.values():
+        for target, summary in targets.items():
+            if summary["warning"]:
+                warnings.setdefault(target, []).append(summary["warning"])
+    return [
+        f"{target}: {first}"
+        if len(decoder) == 1
+        else f"{target}, in {1 + len(others)} of {len(decoder)} folds, the first: {first}"
+        for target, (first, *others) in sorted(warnings.items())
+    ]
+
+
+def _scaling_notes(work: Workspace) -> list[str]:
+    """Return a note where a session was scaled by other than its own training trials."""
+    scaling, note = work.dataset.scaling, work.dataset.scaling_note(work.splits)
+    plain = scaling is None or (scaling.method == "session" and "fewer" not in note)
+    return [] if plain else [f"Responses: {note}."]
+
+
+def _visdec_notes(work: Workspace) -> list[str]:
+    """Return notes on what the encoder was trained on, and on differences from the paper."""
     config, finetune = work.config.visdec, work.config.visdec.finetune
-    found = told[met_test_responses(config)]
-    aligned = finetune.enabled and finetune.loss.align
-    found += [OWN_WEIGHTS] if config.encoder.embedding == "own" else []
-    found += [ALIGNED] if aligned else []
-    found += [FROM_LATENT.format(finetune.strength)] if finetune.strength < 1 else []
-    return found
+    by_history = {"yes": [_TRANSDUCTIVE], "unknown": [_UNKNOWN], "no": []}
+    notes = list(by_history[pretrained_on_test(config)])
+    if config.encoder.embedding == "own":
+        notes.append(_OWN_WEIGHTS)
+    if finetune.aligned:
+        notes.append(_ALIGNED)
+    if finetune.strength < 1:
+        notes.append(_FROM_LATENT.format(finetune.strength))
+    return notes
 
 
-def _of_models(work: Workspace) -> list[str]:
-    """Notes on how the models were read, and on the text that they were given."""
-    found = []
+def _model_notes(work: Workspace) -> list[str]:
+    """Return notes on how the models were read, and on the text that they get."""
+    notes: list[str] = []
     if work.config.makes_latents:
-        found += [*work.model.notes, *work.text_notes]
-    if work.config.visdec.runs("finetune"):
-        found += work.generator.notes
-    return list(dict.fromkeys(found))
+        notes += [*work.model.notes, *work.text_notes]
+    if work.config.visdec.enabled:
+        notes += work.generator.notes
+    return list(dict.fromkeys(notes))
 
 
-def _models(work: Workspace) -> dict[str, str]:
-    found = {"model": work.model.digest} if work.config.makes_latents else {}
-    if work.config.visdec.runs("finetune"):
-        found["vis-dec model"] = work.generator.digest
-    return found
+def _model_digests(work: Workspace) -> dict[str, str]:
+    digests = {"model": work.model.digest} if work.config.makes_latents else {}
+    if work.config.visdec.enabled:
+        digests["vis-dec model"] = work.generator.digest
+    return digests
 
 
-def _chosen_split(work: Workspace) -> dict[str, Any]:
-    """Name, rule and hash of a split that the configuration names; a copy stays with the run."""
+def _named_split(work: Workspace) -> dict[str, Any]:
+    """Return name, rule and hash of a split that the settings name; the run keeps a copy of it."""
     if work.config.dataset.split is None:
         return {}
     (split,) = work.splits
     split.save(work.run.path / "splits" / f"{split.name}.json")
-    found = {"name": split.name, "rule": split.rule, "seed": split.seed, "sha256": split.digest()}
-    return {"split": found}
+    facts = {"name": split.name, "rule": split.rule, "seed": split.seed, "sha256": split.digest()}
+    return {"split": facts}

@@ -34,29 +34,29 @@ def explain_memory(config: Experiment, stage: Stage) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:
-        whose = out_of_memory(error)
-        if whose is None:
+        device = out_of_memory(error)
+        if device is None:
             raise
         raise CalcarineError(
-            f"The memory of this {whose} is too small for the stage '{stage.name}': "
-            f"{_advice(config, stage, whose)}; the same command then resumes."
+            f"The memory of this {device} is too small for the stage '{stage.name}': "
+            f"{_advice(config, stage, device)}; the same command then resumes."
         ) from error
 
 
-def _advice(config: Experiment, stage: Stage, whose: Literal["GPU", "machine"]) -> str:
+def _advice(config: Experiment, stage: Stage, device: Literal["GPU", "machine"]) -> str:
     ways = []
     section: Any = config
     for part in stage.memory.split("."):
         section = getattr(section, part)
     if stage.batches and section.batch_size > 1:
         ways.append(f"lower {stage.memory}.batch_size (now {section.batch_size})")
-    if whose == "GPU" and section.precision == "32":
+    if device == "GPU" and section.precision == "32":
         ways.append(f"set {stage.memory}.precision to 16 or bf16")
-    if whose == "GPU" and section.precision == "float32":
+    if device == "GPU" and section.precision == "float32":
         ways.append(f"set {stage.memory}.precision to float16")
     ways.append(
         "end other programs on the GPU, or hide it with CUDA_VISIBLE_DEVICES="
-        if whose == "GPU"
+        if device == "GPU"
         else "use a machine with more"
     )
     return ", ".join(ways[:-1]) + (", or " if len(ways) > 1 else "") + ways[-1]

@@ -16,13 +16,28 @@ if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
     from calcarine.visdec.phases import TrainingStimuli
 
+__all__ = ["Vectors", "check_pools", "unlabelled"]
+
 Vectors = NDArray[np.float32]
 
 
 def unlabelled(
     work: Workspace, split: Split, stimuli: TrainingStimuli
 ) -> tuple[list[Vectors], list[Vectors]]:
-    """Unlabelled vectors to train on and to watch, an array for each source and subject."""
+    """Return unlabelled vectors to train on and to validate.
+
+    Parameters
+    ----------
+    work : Workspace
+    split : Split
+    stimuli : TrainingStimuli
+        Training responses of the split.
+
+    Returns
+    -------
+    train, validation : list of array of shape (sample, voxel)
+        An array for each source and subject.
+    """
     from calcarine.visdec.brain_conditioning import VoxelScale
 
     train, held_out = [], []
@@ -31,12 +46,12 @@ def unlabelled(
             train.append(stimuli.vectors(stimuli.train))
             held_out.append(stimuli.vectors(stimuli.validation))
             continue
-        for measured in _foreign(work, split, part):
+        for measured in _of_source(work, split, part):
             own = part.source == "test"
             together = work.config.visdec.scale == "all"
             scale = stimuli.scale if own else VoxelScale.from_vectors(measured, together)
             vectors = scale.apply(measured)
-            # The end of a recording, for neighbours in time are alike.
+            # The end of a recording validates: neighbours in time are alike.
             last = max(1, round(work.config.visdec.validation * len(vectors)))
             train.append(vectors[:-last])
             held_out.append(vectors[-last:])
@@ -44,13 +59,21 @@ def unlabelled(
 
 
 def check_pools(work: Workspace) -> None:
-    """Refuse sources that there cannot be, before anything is computed."""
+    """Refuse sources that do not exist, before anything is computed.
+
+    Raises
+    ------
+    CalcarineError
+        If a source lacks a folder or a name, or belongs to other data.
+    """
     config, own = work.config.dataset, work.config.visdec.encoder.embedding == "own"
     for part in work.config.visdec.pretrain.pool:
         if part.source == "hcp" and part.data is None:
             raise CalcarineError("The pool 'hcp' needs a folder: visdec.pretrain.pool.data.")
         if part.source == "dataset" and part.name is None:
-            raise CalcarineError("The pool 'dataset' needs the name of a data set.")
+            raise CalcarineError(
+                "The pool 'dataset' needs the name of a data set: visdec.pretrain.pool.name."
+            )
         if part.source != "rest":
             continue
         if config.name != "simulated":
@@ -60,13 +83,13 @@ def check_pools(work: Workspace) -> None:
             )
         if own and part.subject not in (None, work.dataset.subject):
             raise CalcarineError(
-                f"Patches with weights of their own know the voxels of {work.dataset.subject}, and "
-                f"the pool 'rest' has those of {part.subject}; leave the subject out, or set "
+                f"Patches with their own weights fit the voxels of {work.dataset.subject}, and "
+                f"the pool 'rest' has voxels of {part.subject}; leave the subject out, or set "
                 "visdec.encoder.embedding to shared."
             )
 
 
-def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
+def _of_source(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
     if part.source == "test":
         return [work.dataset.test(split, work.config.visdec.roi).data]
     if part.source == "rest":
@@ -74,17 +97,17 @@ def _foreign(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]:
     if part.source == "hcp":
         from calcarine.datasets import hcp
 
-        who = None if part.subject is None else [part.subject]
-        folder = str(part.data)  # check_pools has looked
-        return [found.vectors for found in hcp.vectors(folder, who, scale="scalar")]
+        subjects = None if part.subject is None else [part.subject]
+        folder = str(part.data)  # check_pools has refused None
+        return [subject.vectors for subject in hcp.vectors(folder, subjects, scale="scalar")]
     other = datasets.load_dataset(str(part.name), part.data, part.subject)
     if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
         raise CalcarineError(
-            "The pool names the very subject that is decoded, whose test responses must not be "
-            "trained on; the training responses are 'own'."
+            "The pool names the very subject that is decoded, and its test responses must not be "
+            "trained on; use the pool 'own' for its training responses."
         )
     responses = other.train(None, part.roi)
-    # Whatever pictures are tested here are left out there too, should the ids agree.
+    # Stimuli that are tested here are left out there too, should the ids agree.
     kept = ~np.isin(responses.stimulus_ids, split.test)
     return [responses.data[kept]]
 
@@ -93,6 +116,5 @@ def _rest(work: Workspace, part: PoolConfig) -> Vectors:
     from calcarine.simulation.rest import rest_vectors
 
     config = work.config.dataset
-    found = rest_vectors(part.subject or config.subject, part.n, **config.options)
-    inside = work.dataset.roi_mask(work.config.visdec.roi)
-    return found[:, inside]
+    vectors = rest_vectors(part.subject or config.subject, part.n, **config.options)
+    return vectors[:, work.dataset.roi_mask(work.config.visdec.roi)]

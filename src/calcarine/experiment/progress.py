@@ -1,9 +1,11 @@
-"""Progress that a person sees, or nobody."""
+"""Progress of long work, shown on the terminal or silent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+__all__ = ["Advance", "Progress", "RichProgress"]
 
 Advance = Callable[[int], None]
 
@@ -17,7 +19,7 @@ class Progress:
         yield lambda count: None
 
     def say(self, text: str) -> None:
-        """Tell something in one line."""
+        """Show one line of text."""
 
 
 class RichProgress(Progress):
@@ -42,7 +44,7 @@ class RichProgress(Progress):
         with Bars(*columns, console=self._console) as bars:
             task = bars.add_task(label, total=total)
             yield lambda count: bars.advance(task, count)
-            if not bars.tasks[0].completed:  # all of it was there from before
+            if not bars.tasks[0].completed:  # everything existed before
                 bars.update(task, completed=total)
 
     def say(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Making and keeping the pictures of a run."""
+"""Making the pictures of a run, and reading them back."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from calcarine.evaluation.inputs.folders import ImageFolder
     from calcarine.experiment.workspace import Workspace
 
+__all__ = [
+    "CHOSEN",
+    "EMPTY_TEXT",
+    "FOLDERS",
+    "GROUP",
+    "chosen_settings",
+    "finished_pictures",
+    "make_pictures",
+    "predictions",
+    "read_image",
+    "reconstructor",
+]
+
 CHOSEN = "z_c, chosen by the brain"
 EMPTY_TEXT = "z, empty text"
 FOLDERS = {
@@ -39,8 +52,8 @@ FOLDERS = {
     "ceiling c": "ceiling_c",
     "ceiling z_c": "ceiling_z_c",
 }
-# Pictures that are made together, so that an interrupted run repeats whole groups and ends with
-# the very same pictures as an uninterrupted one.
+# Pictures are made in groups: an interrupted run repeats whole groups, and so ends with the same
+# pictures as an uninterrupted one.
 GROUP = 64
 
 
@@ -59,7 +72,10 @@ class _Job:
 
 
 def make_pictures(work: Workspace) -> None:
-    """Write truth and reconstructions as PNG, then ``index.parquet``; existing ones are kept."""
+    """Write ground truth and reconstructions as PNG, then ``index.parquet``.
+
+    Pictures that exist are kept.
+    """
     import pandas as pd
 
     root, made = work.run.reconstructions, work.run.made("reconstruct")
@@ -94,8 +110,8 @@ def make_pictures(work: Workspace) -> None:
         str(_file(Path("reconstructions"), m, i, s))
         for m, i, s in zip(index["method"], index["id"], index["sample"], strict=True)
     ]
-    with atomic_write(root / "index.parquet") as aside:
-        index.to_parquet(aside)
+    with atomic_write(root / "index.parquet") as partial:
+        index.to_parquet(partial)
     chosen = [
         _file(root, CHOSEN, stimulus, 0) for stimulus in index["id"][index["method"] == CHOSEN]
     ]
@@ -108,26 +124,26 @@ def finished_pictures(work: Workspace) -> ImageFolder:
     Raises
     ------
     CalcarineError
-        If the index of pictures is damaged, or names other stimuli than those of the test.
+        If the index of pictures is damaged, or does not name the test stimuli.
     """
     from calcarine.evaluation.inputs.folders import open_run
 
-    found = open_run(work.run.path, None, None)
+    pictures = open_run(work.run.path, None, None)
     wanted = {stimulus for split in work.splits for stimulus in split.test}
-    listed = set(found.test.ids)
+    listed = set(pictures.test.ids)
     if listed != wanted:
-        odd = sorted(wanted - listed) or sorted(listed - wanted)
-        what = "lacks" if wanted - listed else "names besides those of the test"
+        wrong = sorted(wanted - listed) or sorted(listed - wanted)
+        what = "lacks" if wanted - listed else "names besides the test stimuli"
         file = work.run.reconstructions / "index.parquet"
         raise CalcarineError(
-            f"{file} {what} {len(odd)} stimuli, the first '{odd[0]}'; delete it and "
+            f"{file} {what} {len(wrong)} stimuli, the first '{wrong[0]}'; delete it and "
             ".stages/reconstruct.json of the run, then run again."
         )
-    return found
+    return pictures
 
 
 def reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
-    """What makes pictures by the run's settings, some of them changed."""
+    """Return what makes pictures by the run's settings, with some of them changed."""
     generation = work.config.generation
     options: dict[str, Any] = {
         "strength": generation.strength,
@@ -142,17 +158,17 @@ def reconstructor(work: Workspace, **changes: Any) -> Reconstructor:
 
 
 def chosen_settings(work: Workspace, split: Split) -> dict[str, float]:
-    """Strength and guidance that were chosen inside the training data of a fold, if they were."""
+    """Return strength and guidance where they were chosen in the training data of a split."""
     settings = work.run.decoder / split.name / "settings.json"
     if not settings.exists():
         return {}
     with readable(settings, "fit"):
-        found = read_json(settings)
-        return {name: float(found[name]) for name in ("strength", "guidance")}
+        chosen = read_json(settings)
+        return {name: float(chosen[name]) for name in ("strength", "guidance")}
 
 
 def predictions(work: Workspace, split: Split) -> dict[str, NDArray[Any]]:
-    """What ``fit`` predicted for the test stimuli of one fold."""
+    """Read what the decoders of one split predicted for its test stimuli."""
     from safetensors.numpy import load_file
 
     file = work.run.decoder / split.name / "predictions.safetensors"
@@ -175,7 +191,7 @@ def _jobs(work: Workspace, split: Split) -> list[_Job]:
 
 
 def _conditioned_job(work: Workspace, split: Split) -> _Job:
-    """Vis-Dec: generation under the condition of the test responses."""
+    """Return the job of Vis-Dec: sampling under the condition of test responses."""
     trained, options = load_conditioning(work, split), sampling_options(work)
     responses = work.dataset.test(split, work.config.visdec.roi).data
     samples = work.config.visdec.finetune.samples
@@ -189,7 +205,7 @@ def _conditioned_job(work: Workspace, split: Split) -> _Job:
 
 
 def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any]]) -> list[_Job]:
-    """The methods of Takagi & Nishimoto and their ceilings."""
+    """Return the jobs of Takagi & Nishimoto's methods and of their ceilings."""
     config = work.config
     tool = reconstructor(work, **chosen_settings(work, split))
     samples = config.generation.samples
@@ -228,7 +244,7 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
 
 
 def _choose(work: Workspace, root: Path) -> list[tuple[str, str, int, str]]:
-    """One sample of z_c per stimulus, chosen by its agreement with the decoded z."""
+    """Choose one sample of z_c for each stimulus, by its agreement with the decoded z."""
     rows = []
     count = work.config.generation.candidates
     for split in work.splits:
@@ -251,20 +267,20 @@ def _file(root: Path, method: str, stimulus: str, sample: int) -> Path:
 
 
 def _file_stem(stimulus: str) -> str:
-    """The stimulus id as a file name, whatever signs it holds."""
+    """Return a stimulus id as a file name, whatever characters it has."""
     return quote(stimulus, safe=" ")
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
-    """One PNG as uint8 ``(height, width, 3)``."""
+    """Read one PNG of a run as uint8 of shape (height, width, 3)."""
     with readable(file, "reconstruct"):
         try:
             return read_picture(file)
         except CalcarineError as error:
-            # A run's own picture is made again, not saved again.
+            # The advice for a run's own picture is to make it again.
             raise ValueError(str(error)) from error
 
 
 def _save(file: Path, image: NDArray[np.uint8]) -> None:
-    with atomic_write(file) as aside:
-        Image.fromarray(image).save(aside, format="PNG")
+    with atomic_write(file) as partial:
+        Image.fromarray(image).save(partial, format="PNG")

@@ -1,8 +1,8 @@
-"""What an audit looks at, from a run."""
+"""The inputs of an audit, from a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,41 +10,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit import (
-    AuditInputs,
-    FitStatistics,
-    PictureSet,
-    Prediction,
-    ReportedScore,
-    SampleChoice,
-    Selection,
-    TrialTable,
-)
+from calcarine.audit import AuditInputs, PictureSet, ReportedScore, SampleChoice, TrialTable
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.scaling import scale_sessions
-from calcarine.decoding import LatentRegression, choose_by_brain
-from calcarine.decoding.latent_regression import fit_ridge
+from calcarine.decoding import choose_by_brain
 from calcarine.errors import CalcarineError
-from calcarine.experiment.manifest import met_test_responses
+from calcarine.experiment.manifest import pretrained_on_test
 from calcarine.experiment.reconstructions import CHOSEN, finished_pictures
-from calcarine.experiment.run_directory import readable
+from calcarine.experiment.run_decoder_evidence import (
+    MOST_RESPONSES,
+    decoder_predictions,
+    decoder_selections,
+    decoder_statistics,
+    session_statistics,
+    stored_predictions,
+)
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear.folds import grouped_folds
 
+__all__ = ["inputs_from_run"]
+
 _NO_PRETRAINING = (
-    "A run trains on responses in one place, its ridge decoders, and these refuse anything but "
+    "A run trains only its ridge decoders on responses, and these refuse anything but "
     "training responses; there is no pre-training."
 )
 _PRETRAINING = (
     "Vis-Dec trained on {pool} and on training responses with their pictures; no test response of "
     "a fold was given to a training of that fold."
 )
-# Beyond these, some voxels and some training rows stand for all.
-_MOST_RESPONSES = 400_000_000
-_MOST_TARGETS = 200_000_000
-# Targets for which penalties are chosen again, and multiplications that this may take.
-_COLUMNS = 32
-_MOST_WORK = 2e11
 
 
 def inputs_from_run(
@@ -53,21 +46,22 @@ def inputs_from_run(
     numbers: Sequence[ReportedScore] = (),
     seed: int = 0,
 ) -> AuditInputs:
-    """Pictures, splits, responses and decoders of a run.
+    """Return pictures, splits, responses and decoders of a run.
 
     Parameters
     ----------
     work : Workspace
-        Of the run; its pictures must be made.
+        Workspace of a run with finished pictures.
     method : str, optional
-        Which pictures; z_c, or the first there are, by default.
+        Method to audit; by default z_c, or the first one without it.
     numbers : sequence of ReportedScore
-        Claimed scores; those of the run by default.
+        Claimed scores; by default those of the run.
     seed : int
+        Seed of shuffles and resamples.
 
     Returns
     -------
-    Material
+    AuditInputs
 
     Raises
     ------
@@ -90,7 +84,7 @@ def inputs_from_run(
         name: PictureSet(ids, pictures.read, pictures.samples)
         for name, pictures in opened.methods.items()
     }
-    # Candidates beyond the samples are only there to be chosen from; scores leave them out.
+    # Candidates beyond the samples serve only the choice among them; scores leave them out.
     everything = sets.get("z_c")
     if everything is not None:
         scored = min(everything.samples, work.config.generation.samples)
@@ -113,12 +107,12 @@ def inputs_from_run(
         trials=trials,
         responses=values,
         statistics=[
-            *(_statistics(work, dataset, splits) if decoded else ()),
-            *_by_test_too(dataset, splits[0]),
+            *(decoder_statistics(work, dataset, splits) if decoded else ()),
+            *session_statistics(dataset, splits[0]),
         ],
-        predictions=_predictions(work, dataset, splits, ids) if decoded else [],
+        predictions=decoder_predictions(work, dataset, splits, ids) if decoded else [],
         choice=choice,
-        selections=list(_selections(work, dataset, splits)) if decoded else [],
+        selections=list(decoder_selections(work, dataset, splits)) if decoded else [],
         others={n: s for n, s in sets.items() if n in names and n not in (chosen_method, CHOSEN)},
         numbers=tuple(numbers) or _scores(path, chosen_method),
         facts=facts,
@@ -129,11 +123,11 @@ def inputs_from_run(
 
 
 def _check_index(path: Path, splits: Sequence[Split], ids: Sequence[str]) -> None:
-    """The index of pictures names every test stimulus, and no other."""
+    """Refuse an index of pictures that does not name exactly the test stimuli."""
     wanted = {key for split in splits for key in split.test}
     for names, what in (
         (wanted - set(ids), "lacks"),
-        (set(ids) - wanted, "names, beside those of the run,"),
+        (set(ids) - wanted, "names, besides those of the run,"),
     ):
         if names:
             raise CalcarineError(
@@ -145,7 +139,7 @@ def _check_index(path: Path, splits: Sequence[Split], ids: Sequence[str]) -> Non
 def _allowed(
     splits: Sequence[Split], ids: Sequence[str]
 ) -> tuple[tuple[str, ...], NDArray[np.bool_] | None]:
-    """All stimuli of training, and who was in training for whom where folds differ."""
+    """Return all training stimuli, and which of them each test stimulus had where splits differ."""
     if len(splits) == 1:
         return splits[0].train, None
     train = tuple(dict.fromkeys(key for split in splits for key in split.train))
@@ -160,8 +154,8 @@ def _allowed(
 def _as_read(
     work: Workspace, dataset: BrainDataset, split: Split
 ) -> tuple[NDArray[Any], TrialTable]:
-    """Single trials of the first fold as its decoders read them, with roles and inner folds."""
-    step = max(1, -(-dataset.n_trials * dataset.n_voxels // _MOST_RESPONSES))
+    """Return single trials of the first split as its decoders read them, with their roles."""
+    step = max(1, -(-dataset.n_trials * dataset.n_voxels // MOST_RESPONSES))
     columns = np.arange(0, dataset.n_voxels, step)
     values = np.asarray(dataset.responses[{"voxel": columns}].values)
     shown, sessions = np.array(dataset.trial_stimuli), dataset.sessions
@@ -183,22 +177,22 @@ def _as_read(
 
 
 def _pretraining(work: Workspace, trials: TrialTable) -> tuple[dict[str, str], TrialTable]:
-    """What is known of responses in pre-training: a fact, or which trials were in it."""
+    """Return what is known of responses in pre-training: a fact, or the trials in it."""
     config = work.config.visdec
-    if not work.config.visdec.runs("finetune"):
+    if not work.config.visdec.enabled:
         return {"pretraining-on-test": _NO_PRETRAINING}, trials
-    met = met_test_responses(config)
-    if met == "yes":
+    use = pretrained_on_test(config)
+    if use == "yes":
         return {}, replace(trials, pretrain=trials.rows("test"))
-    if met == "unknown":
+    if use == "unknown":
         return {}, trials
     pool = "the pool " + ", ".join(part.source for part in config.pretrain.pool)
-    told = pool if config.runs("pretrain") else "no unlabelled vectors"
-    return {"pretraining-on-test": _PRETRAINING.format(pool=told)}, trials
+    used = pool if config.runs("pretrain") else "no unlabelled vectors"
+    return {"pretraining-on-test": _PRETRAINING.format(pool=used)}, trials
 
 
 def _inner_folds(work: Workspace, shown: NDArray[Any]) -> NDArray[np.int64]:
-    """Folds in which penalties were chosen, made again by the settings of the run."""
+    """Return the folds in which penalties were chosen, by the settings of the run."""
     ridge = work.config.ridge
     count = min(ridge.n_folds, len(set(shown.tolist())))
     if ridge.grouped:
@@ -207,171 +201,10 @@ def _inner_folds(work: Workspace, shown: NDArray[Any]) -> NDArray[np.int64]:
     return np.repeat(np.arange(count), [len(block) for block in blocks])
 
 
-def _statistics(
-    work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
-) -> Iterator[FitStatistics]:
-    """Means that decoders stored, and those of their rows of training and of all."""
-    shown = np.array(dataset.trial_stimuli)
-    for split in splits:
-        regression = _decoder(work, split)
-        times = np.array([(shown == key).sum() for key in split.test], dtype=np.float64)
-        for name, roi in regression.rois_.items():
-            train, test = dataset.train(split, roi), dataset.test(split, roi)
-            by_train = train.data.mean(0, dtype=np.float64)
-            total = by_train * len(train) + times @ test.data.astype(np.float64)
-            ridge = regression.ridge_[name]
-            yield FitStatistics(
-                f"mean stored by the decoder of {name}, {split.name}",
-                np.asarray(ridge.x_mean_, np.float64),
-                by_train,
-                total / (len(train) + times.sum()),
-                np.maximum(np.asarray(ridge.x_scale_, np.float64), 1e-12),
-            )
-
-
-def _by_test_too(dataset: BrainDataset, split: Split) -> Iterator[FitStatistics]:
-    """Means of sessions that were scaled by all their trials, test trials included."""
-    if dataset.scaling is None or dataset.scaling.method != "session-all":
-        return
-    step = max(1, -(-dataset.n_trials * dataset.n_voxels // _MOST_RESPONSES))
-    columns = np.arange(0, dataset.n_voxels, step)
-    sessions, train = dataset.sessions, np.isin(dataset.trial_stimuli, split.train)
-    values = np.asarray(dataset.responses[{"voxel": columns}].values)
-    raw = dataset.scaling.undo(values, sessions, columns).astype(np.float64)
-    by_all_training = raw[train].mean(0)
-    for row, session in enumerate(dataset.scaling.sessions):
-        inside = sessions == session
-        own = inside & train
-        if own.sum() == inside.sum():
-            continue
-        yield FitStatistics(
-            f"mean by which session {session} was centred",
-            dataset.scaling.mean[row, columns],
-            raw[own].mean(0) if own.sum() >= 2 else by_all_training,
-            raw[inside].mean(0),
-            dataset.scaling.scale[row, columns],
-        )
-
-
-def _decoder(work: Workspace, split: Split) -> LatentRegression:
-    folder = work.run.decoder / split.name
-    with readable(folder, "fit"):
-        return LatentRegression.load(folder)
-
-
-def _selections(
-    work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
-) -> Iterator[Selection]:
-    """Penalties, voxels and repeats of the decoders, made again from training alone."""
-    targets = {"z": work.z, "c": work.c}
-    ids = dataset.stimuli.ids
-    spent = 0.0
-    for split in splits:
-        regression = _decoder(work, split)
-        stored = _stored_predictions(work, split, ("z", "c"))
-        for name, roi in regression.rois_.items():
-            ridge, train = regression.ridge_[name], dataset.train(split, roi)
-            label = name if len(splits) == 1 else f"{name}, {split.name}"
-            voxels, rows = train.data.shape[1], int(ridge.n_features_in_)
-            yield Selection(f"voxels for {label}", max(voxels, rows), min(voxels, rows))
-            test = dataset.test(split, roi).data
-            if rows == voxels:
-                yield _repeats(label, regression.predict_target(name, test), stored[name])
-            spent += len(train) * voxels * min(len(train), voxels)
-            if rows == voxels and spent <= _MOST_WORK:
-                flat = targets[name].reshape(len(ids), -1)
-                columns = np.unique(np.linspace(0, flat.shape[1] - 1, _COLUMNS).astype(int))
-                again = fit_ridge(train, ids, flat[:, columns], **work.ridge_options)[0]
-                alphas, weights = np.asarray(ridge.alpha_)[columns], ridge.coef_[columns]
-                same = np.isclose(alphas, np.asarray(again.alpha_), rtol=1e-6)
-                size = np.abs(again.coef_).max(axis=1, keepdims=True) + 1e-12
-                near = (np.abs(weights - again.coef_) <= 1e-2 * size).all(axis=1)
-                yield Selection(f"penalties for {label}", len(columns), int(same.sum()))
-                yield Selection(f"weights for {label}", len(columns), int((near | ~same).sum()))
-
-
-def _repeats(label: str, again: NDArray[Any], stored: NDArray[Any]) -> Selection:
-    """Test stimuli whose prediction is that of the mean over all of their repeats."""
-    rows = [each.reshape(len(stored), -1).astype(np.float64) for each in (again, stored)]
-    spread = max(float(rows[0].std()), 1e-12)
-    same = np.abs(rows[0] - rows[1]).max(axis=1) <= 1e-3 * spread
-    return Selection(f"predictions of {label} from all repeats", len(same), int(same.sum()))
-
-
-def _predictions(
-    work: Workspace, dataset: BrainDataset, splits: Sequence[Split], ids: Sequence[str]
-) -> list[Prediction]:
-    place = {key: row for row, key in enumerate(ids)}
-    owner = np.empty(len(ids), np.int64)
-    stored: dict[str, NDArray[Any]] = {}
-    for number, split in enumerate(splits):
-        rows = [place[key] for key in split.test]
-        owner[rows] = number
-        found = _stored_predictions(work, split, ("z", "c"))
-        for name in ("z", "c"):
-            flat = found[name].reshape(len(rows), -1)
-            stored.setdefault(name, np.empty((len(ids), flat.shape[1]), np.float32))[rows] = flat
-    targets = {"z": work.z, "c": work.c}
-    test_rows = dataset.stimuli.rows(ids)
-    train = dataset.stimuli.rows(list(dict.fromkeys(k for s in splits for k in s.train)))
-    made = []
-    for name, values in stored.items():
-        flat = targets[name].reshape(len(targets[name]), -1)
-        most = max(2, _MOST_TARGETS // flat.shape[1])
-        made.append(
-            Prediction(
-                name,
-                values,
-                flat[test_rows],
-                flat[train[:most]],
-                _again(work, dataset, splits, ids, owner, name),
-            )
-        )
-    return made
-
-
-def _stored_predictions(
-    work: Workspace, split: Split, names: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    """What the decoders of a split predicted for its test stimuli."""
-    from safetensors.numpy import load_file
-
-    file = work.run.decoder / split.name / "predictions.safetensors"
-    with readable(file, "fit"):
-        found = load_file(file)
-        return {name: found[name] for name in names}
-
-
-def _again(
-    work: Workspace,
-    dataset: BrainDataset,
-    splits: Sequence[Split],
-    ids: Sequence[str],
-    owner: NDArray[np.int64],
-    name: str,
-) -> Any:
-    """Predict some test stimuli from their responses alone, with the stored decoders."""
-
-    def again(rows: NDArray[np.int64]) -> NDArray[Any]:
-        found: dict[int, NDArray[Any]] = {}
-        for number in np.unique(owner[rows]):
-            split = splits[number]
-            regression = _decoder(work, split)
-            roi = regression.rois_[name]
-            own = rows[owner[rows] == number]
-            place = {key: row for row, key in enumerate(split.test)}
-            data = dataset.test(split, roi).data[[place[ids[row]] for row in own]]
-            predicted = regression.predict_target(name, data).reshape(len(own), -1)
-            found |= dict(zip(own.tolist(), predicted, strict=True))
-        return np.stack([found[int(row)] for row in rows])
-
-    return again
-
-
 def _choice(
     work: Workspace, samples: PictureSet, shown: PictureSet, ids: Sequence[str]
 ) -> SampleChoice:
-    """Which samples are shown, and which the rule chooses when it is applied again."""
+    """Return which samples are shown, and which the rule chooses when it is applied again."""
     count = min(samples.samples, work.config.generation.candidates)
     place = {key: row for row, key in enumerate(ids)}
     chosen, reapplied = np.full(len(ids), -1), np.empty(len(ids), np.int64)
@@ -381,13 +214,13 @@ def _choice(
         for row, pictures in zip(rows, stack, strict=True):
             same = [s for s in range(count) if np.array_equal(pictures[s], shown.full(row))]
             chosen[row] = same[0] if same else -1
-        found = _stored_predictions(work, split, ("z", "reliability_z"))
-        reapplied[rows] = choose_by_brain(work.model, stack, found["z"], found["reliability_z"])
+        latents = stored_predictions(work, split, ("z", "reliability_z"))
+        reapplied[rows] = choose_by_brain(work.model, stack, latents["z"], latents["reliability_z"])
     return SampleChoice(PictureSet(ids, samples.read, count), chosen, reapplied)
 
 
 def _scores(path: Path, method: str) -> tuple[ReportedScore, ...]:
-    """Scores of the run that need no network, under one protocol: a name may be in several."""
+    """Return scores of the run that need no network, under its leading protocol."""
     from calcarine.evaluation.results.evaluation import main_protocol
     from calcarine.reporting.run_records import read_scores
 

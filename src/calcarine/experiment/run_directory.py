@@ -1,4 +1,4 @@
-"""The folder of one run: what is where, what is done, what must be done again."""
+"""The folder of one run: its settings, its files and the state of its stages."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ from calcarine.files import (
 )
 from calcarine.files.locks import LOCK_NAME, folder_lock
 
+__all__ = ["RunDirectory", "environment", "opened_run", "readable"]
+
 
 class RunDirectory:
-    """One output folder.
+    """The output folder of a run.
 
     Parameters
     ----------
     path : Path
     experiment : Experiment, optional
-        When given, the folder is made or taken up; when not, its own configuration is read.
+        Settings of a run that is new or resumed; by default those in the folder are read.
 
     Raises
     ------
@@ -58,13 +60,13 @@ class RunDirectory:
 
     @contextmanager
     def locked(self, writes: bool = True) -> Iterator[None]:
-        """Work here alone; what killed commands left half-written is removed.
+        """Work in the folder alone; half-written files of killed commands are removed.
 
         Parameters
         ----------
         writes : bool
-            False where nothing is written into the folder: one that cannot be written to is
-            then read without a lock.
+            False where nothing is written into the folder; a read-only folder is then read
+            without a lock.
 
         Raises
         ------
@@ -136,27 +138,27 @@ class RunDirectory:
                 target.unlink()
 
     def made(self, stage: str) -> WrittenFiles:
-        """What ``stage`` has written so far."""
+        """Return the files that a stage has written so far."""
         return WrittenFiles(self.path, stage, self._state(stage).get("key"))
 
     def finish(self, stage: str, key: str) -> None:
-        """Mark ``stage`` as whole.
+        """Mark a stage as finished.
 
         Raises
         ------
         CalcarineError
-            If another command began the stage anew, or changed what it wrote.
+            If another command restarted the stage, or changed what it wrote.
         """
         if self._state(stage) != {"key": key, "done": False}:
             raise CalcarineError(
-                f"Another calcarine changed '{stage}' of {self.path} meanwhile; end it, then give "
-                "the same command again."
+                f"Another calcarine changed '{stage}' of {self.path} meanwhile; end it, then "
+                "repeat the command."
             )
         self.made(stage).finish()
         write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
 
     def require(self, stage: str, key: str) -> None:
-        """Raise one sentence unless ``stage`` is done under this key."""
+        """Raise a `CalcarineError` unless a stage is finished under this key."""
         if self._state(stage) != {"key": key, "done": True}:
             raise CalcarineError(
                 f"{self.path} has not finished '{stage}'; call "
@@ -167,27 +169,27 @@ class RunDirectory:
         return self.path / ".stages" / f"{stage}.json"
 
     def _state(self, stage: str) -> dict[str, Any]:
-        """What is known of a stage; what cannot be read counts as not done."""
+        """Read the state of a stage; one that cannot be read counts as not done."""
         return _read_dict(self._marker(stage))
 
     def manifest(self) -> dict[str, Any]:
-        """What is known of the run so far."""
+        """Read the manifest of the run so far."""
         return _read_dict(self.path / "manifest.json")
 
     def update_manifest(self, **entries: Any) -> None:
-        """Set entries; what they held before is replaced."""
+        """Set entries of the manifest, replacing old ones."""
         content = {**self.manifest(), **entries}
         write_text(self.path / "manifest.json", json.dumps(content, indent=2, default=str))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the time that a stage took to the manifest, interrupted or not."""
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             yield
         finally:
             times = self.manifest().get("times", {})
-            spent = times.get(stage, 0.0) + time.monotonic() - began
+            spent = times.get(stage, 0.0) + time.monotonic() - start
             self.update_manifest(times={**times, stage: round(spent, 2)})
 
 
@@ -195,14 +197,16 @@ class RunDirectory:
 def opened_run(
     path: Path, experiment: Experiment | None = None, writes: bool = True
 ) -> Iterator[RunDirectory]:
-    """Open a run's folder, and let nobody else work there meanwhile.
+    """Open a run's folder and lock it against other commands.
+
+    A new folder in which an error leaves no result is removed again.
 
     Parameters
     ----------
     path, experiment
-        As of :class:`RunDirectory`.
+        See :class:`RunDirectory`.
     writes : bool
-        As of :meth:`RunDirectory.locked`.
+        See :meth:`RunDirectory.locked`.
 
     Raises
     ------
@@ -211,19 +215,46 @@ def opened_run(
     """
     path = Path(path)
     _experiment_of(path, experiment)  # what is refused leaves no folder and no lock
-    with folder_lock(path, writes=writes) as taken, explain_full_disk(path):
-        if taken:
-            remove_partial_files(path)
-        yield RunDirectory(path, experiment)
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        with folder_lock(path, writes=writes) as taken, explain_full_disk(path):
+            if taken:
+                remove_partial_files(path)
+            try:
+                yield RunDirectory(path, experiment)
+            except CalcarineError:
+                if path in new:
+                    _clear_without_results(path)
+                raise
+    except CalcarineError:
+        for folder in new:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or gone
+                break
+        raise
+
+
+def _clear_without_results(path: Path) -> None:
+    """Empty the folder of a new run in which nothing was computed; its lock stays."""
+    own = ("experiment.yaml", "manifest.json")
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != LOCK_NAME]
+    names = [file.relative_to(path) for file in files]
+    if not all(str(name) in own or name.parts[0] == ".stages" for name in names):
+        return
+    for file in files:
+        file.unlink(missing_ok=True)
+    for folder in sorted((each for each in path.rglob("*") if each.is_dir()), reverse=True):
+        folder.rmdir()
 
 
 def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
-    """The experiment of a folder, which must be a run of it, or empty for a new one."""
+    """Return the experiment of a folder, which must be its run, or empty for a new one."""
     config = path / "experiment.yaml"
     if experiment is None:
         if not config.exists():
             raise CalcarineError(
-                f"{path} is no run: it has no experiment.yaml; make one with "
+                f"{path} is not a run: it has no experiment.yaml; make one with "
                 f"'calcarine run --preset takagi --out {path}'."
             )
         return _read(config)
@@ -233,7 +264,7 @@ def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
         _refuse_another(path, _read(config), experiment)
     elif not config.exists() and path.exists() and not _is_empty(path):
         raise CalcarineError(
-            f"{path} holds files that are no run of calcarine; give an empty folder."
+            f"{path} holds files of something else; give an empty or a new folder."
         )
     return experiment
 
@@ -256,7 +287,7 @@ def _read_dict(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def readable(file: Path, stage: str) -> Iterator[None]:
-    """Turn failures to read what ``stage`` wrote into one sentence."""
+    """Turn failures to read what a stage wrote into one sentence."""
     try:
         yield
     except CalcarineError:
@@ -275,7 +306,7 @@ def _read(file: Path) -> Experiment:
         return Experiment.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except Exception as error:  # yaml has errors of many kinds for tags and dates
         raise CalcarineError(
-            f"{file} is no experiment that this version can read; use a new output folder."
+            f"{file} is not an experiment that this version can read; use a new output folder."
         ) from error
 
 
@@ -293,7 +324,7 @@ def _refuse_another(path: Path, old: Experiment, new: Experiment) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware, for the manifest."""
+    """Return versions and hardware, for the manifest."""
     import torch
 
     names = ("torch", "diffusers", "transformers", "numpy", "scikit-learn", "scipy")

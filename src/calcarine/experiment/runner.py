@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from calcarine import datasets
 from calcarine.errors import CalcarineError
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.out_of_memory import explain_memory
@@ -16,7 +17,7 @@ from calcarine.experiment.stages import STAGES, run_keys
 from calcarine.experiment.workspace import Workspace
 from calcarine.files.locks import folder_lock
 
-__all__ = ["check_experiment", "run_experiment", "run_stage"]
+__all__ = ["check_experiment", "run_experiment", "run_one_stage", "run_stage", "start_run"]
 
 
 def run_experiment(
@@ -48,6 +49,7 @@ def run_experiment(
     """
     from calcarine.experiment.scoring import missing_networks
 
+    datasets.dataset_info(experiment.dataset.name)  # refuses an unknown name
     # Unknown protocols and missing weights are reported before hours of work.
     missing = missing_networks(experiment, out)
     if missing is not None:
@@ -60,6 +62,59 @@ def run_experiment(
             if stage.enabled(experiment):
                 run_stage(work, name)
         return run
+
+
+def start_run(experiment: Experiment, out: Path) -> RunDirectory:
+    """Make the folder of a run without running it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    RunDirectory
+
+    Raises
+    ------
+    CalcarineError
+        If there is no such data set, or the folder holds something else.
+    """
+    datasets.dataset_info(experiment.dataset.name)
+    return RunDirectory(out, experiment)
+
+
+def run_one_stage(
+    path: Path, name: str, experiment: Experiment | None = None, progress: Progress | None = None
+) -> Workspace:
+    """Open a run, or start one, and run one of its stages.
+
+    Parameters
+    ----------
+    path : Path
+        Output folder.
+    name : str
+        One of :data:`calcarine.experiment.stages.STAGES`.
+    experiment : Experiment, optional
+        Settings of a new run; by default those in the folder.
+    progress : Progress, optional
+        Silent by default.
+
+    Returns
+    -------
+    Workspace
+
+    Raises
+    ------
+    CalcarineError
+        As :func:`run_stage` does, or if another process works in the folder.
+    """
+    with opened_run(path, experiment) as run:
+        work = Workspace(run, progress)
+        run_stage(work, name)
+        return work
 
 
 def run_stage(work: Workspace, name: str) -> None:

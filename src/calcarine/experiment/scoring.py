@@ -13,7 +13,7 @@ from calcarine.checkpoints.network_weights import WeightsStore
 from calcarine.evaluation import baselines
 from calcarine.evaluation.inputs.image_stacks import ImageStack, from_array
 from calcarine.evaluation.networks.feature_networks import missing_weights
-from calcarine.evaluation.protocols import find_protocol
+from calcarine.evaluation.protocols.catalogue import find_protocol
 from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL, write_evaluation
 from calcarine.evaluation.scoring.score import score_pictures as score
 from calcarine.evaluation.scoring.settings import ScoreSettings
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 
-# Of the width of a picture; contours of objects go, the layout stays.
+__all__ = ["missing_networks", "score_pictures", "scoring_of"]
+
+# Share of a picture's width: contours of objects vanish, the layout stays.
 _BLUR = 1 / 16
 
 
@@ -33,7 +35,7 @@ def score_pictures(work: Workspace) -> None:
     config, dataset = work.config.evaluation, work.dataset
     opened = finished_pictures(work)
     ids, methods = opened.test.ids, dict(opened.methods)
-    if "z_c" in methods:  # candidates beyond the samples are only there to be chosen from
+    if "z_c" in methods:  # candidates beyond the samples serve only the choice
         made = methods["z_c"]
         methods["z_c"] = ImageStack(len(made), work.config.generation.samples, made.read)
     if config.ceilings:
@@ -57,16 +59,16 @@ def score_pictures(work: Workspace) -> None:
 
 
 def missing_networks(experiment: Experiment, out: Path) -> str | None:
-    """One sentence on scores that a run will lack for want of weights, or None.
+    """Return one sentence on scores that a run will lack because weights are missing, or None.
 
     Raises
     ------
     CalcarineError
-        If a protocol is unknown, or there is no folder where weights should be.
+        If a protocol is unknown, or the folder of weights does not exist.
     """
     config = experiment.evaluation
     protocols = [find_protocol(name)() for name in config.protocols]
-    # Ours is scored in every run by what there is; only what was asked for is missed.
+    # Calcarine's own protocol is scored with whatever exists; only others can be missing.
     used = {
         feature[0]: protocol.name
         for protocol in protocols
@@ -81,21 +83,21 @@ def missing_networks(experiment: Experiment, out: Path) -> str | None:
     if not titles:
         return None
     names = list(dict.fromkeys(used.values()))
-    asked = " ".join(f"--protocol {name}" for name in names)
+    options = " ".join(f"--protocol {name}" for name in names)
     return (
-        f"The weights of {', '.join(titles)} are missing, so the scores that protocol "
-        f"{' and '.join(names)} takes from them are left out; for these call 'calcarine score "
-        f"{out} {asked} --download' after the run, or put the weights into a folder, name it by "
+        f"The weights of {', '.join(titles)} are missing, so the scores of protocol "
+        f"{' and '.join(names)} that need them are left out; for these call 'calcarine score "
+        f"{out} {options} --download' after the run, or put the weights into a folder, give it as "
         "evaluation.weights and repeat the command."
     )
 
 
 def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, ScoreSettings]:
-    """Main category of each stimulus, where all have one, and how a run scores."""
+    """Return the main category of each stimulus, where all have one, and how a run scores."""
     config, dataset = work.config.evaluation, work.dataset
-    found = dataset.stimuli.categories(ids)
-    # Pictures without a category are no category.
-    categories = [names[0] for names in found] if all(found) else None
+    named = dataset.stimuli.categories(ids)
+    # Pictures without a category do not form one.
+    categories = [names[0] for names in named] if all(named) else None
     settings = ScoreSettings(
         protocols=config.protocols,
         weights=config.weights,
@@ -109,19 +111,19 @@ def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, S
 
 
 def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, ImageStack]:
-    """Pictures that took no drawing, fold by fold: two without the brain, one looked up by it."""
+    """Return baselines of every split: two without the brain, one looked up by its prediction."""
     by_fold: dict[str, list[NDArray[np.uint8]]] = {}
     for split in work.splits:
         train = work.dataset.stimuli.images(split.train)
         seed = work.config.evaluation.seed
-        found = {
+        floors = {
             "training mean": baselines.training_mean(train, len(split.test)),
             "random training image": baselines.random_training_image(train, split.test, seed=seed),
         }
         features = _decoded_features(work, split, train)
         if features is not None:
-            found["nearest training image"] = baselines.nearest_training_image(train, *features)
-        for name, pictures in found.items():
+            floors["nearest training image"] = baselines.nearest_training_image(train, *features)
+        for name, pictures in floors.items():
             by_fold.setdefault(name, []).append(pictures)
     made = (stimulus for split in work.splits for stimulus in split.test)
     place = {stimulus: row for row, stimulus in enumerate(made)}
@@ -132,7 +134,7 @@ def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, ImageStack]:
 def _decoded_features(
     work: Workspace, split: Split, train: NDArray[np.uint8]
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Features of training pictures and the decoded ones: z, else pixels, if a ridge decodes."""
+    """Return features of training pictures and decoded ones: z, else pixels, else None."""
     predicted = predictions(work, split)
     if "z" in predicted:
         return work.z[work.dataset.stimuli.rows(split.train)], predicted["z"]

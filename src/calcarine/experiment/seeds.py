@@ -1,4 +1,4 @@
-"""The same run with other noise (Takagi & Nishimoto 2023, appendix C)."""
+"""Running an experiment with several seeds of the noise (Takagi & Nishimoto 2023, appendix C)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import numpy as np
 
 from calcarine.errors import CalcarineError
 from calcarine.experiment.ablation import METRICS
+from calcarine.experiment.progress import Progress
 from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calcarine.experiment.progress import Progress
 
 __all__ = ["HEADINGS", "SeedsTable", "run_seeds"]
 
 HEADINGS = ("method", "metric", "mean over seeds", "SD over seeds", "least", "most")
 _COLUMNS = ["method", "protocol", "metric", "seeds", "mean", "sd", "least", "most"]
-# What the noise of generation has no part in, and so is made once.
+# What does not depend on the noise of generation, and so is made once.
 _SHARED = ("features", "decoder")
 _STAGES = ("features", "fit")
 
 
 @dataclass(frozen=True)
 class SeedsTable:
-    """What other seeds gave.
+    """Scores over several seeds.
 
     Attributes
     ----------
@@ -59,17 +59,18 @@ def run_seeds(
     progress: Progress | None = None,
     **dataset: Any,
 ) -> SeedsTable:
-    """Run an experiment with several seeds of the noise; the same folder continues.
+    """Run an experiment with several seeds of the noise; the same folder resumes.
 
     Parameters
     ----------
     out : Path
-        Gets a run for each seed, ``seed-42``, ``seed-43`` and so on, ``seeds.csv`` and
-        ``seeds.json``. Features and decoders, which the seed has no part in, are made once.
+        Output folder. It gets a run for each seed, ``seed-42``, ``seed-43`` and so on,
+        ``seeds.csv`` and ``seeds.json``. Features and decoders do not depend on the seed and are
+        made once.
     preset, file, settings, **dataset
-        As of :func:`calcarine.experiment.load_experiment`.
+        See :func:`calcarine.experiment.load_experiment`.
     seeds : int
-        At least 2; the first is ``generation.seed`` of the experiment.
+        Number of seeds, at least 2; the first is ``generation.seed`` of the experiment.
 
     Returns
     -------
@@ -77,14 +78,13 @@ def run_seeds(
         The standard deviation is that over seeds (n - 1), each seed's score being the mean over
         images and samples.
     """
-    from calcarine.experiment.config import load_experiment
-    from calcarine.experiment.progress import Progress as Silent
+    from calcarine.experiment.load_config import load_experiment
     from calcarine.experiment.runner import run_experiment
 
     if seeds < 2:
-        raise CalcarineError(f"{seeds} seeds have no spread; choose 2 or more.")
-    progress = progress or Silent()
-    # Encoding asks another question, and its answer does not depend on pictures.
+        raise CalcarineError(f"--seeds {seeds} gives no spread; choose 2 or more.")
+    progress = progress or Progress()
+    # Encoding models do not depend on pictures.
     chosen = [*settings, "encoding.enabled=false"]
     first = load_experiment(preset, file, chosen, **dataset).generation.seed
     tables: dict[int, pd.DataFrame] = {}
@@ -107,22 +107,22 @@ def run_seeds(
 
 
 def _begin_from(first: Path, folder: Path) -> None:
-    """Give a new run the features and decoders of the first; their keys say if they are right."""
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
+    """Give a new run the features and decoders of the first; their keys show whether they fit."""
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
     for name in _SHARED:
         if (first / name).is_dir():
-            shutil.copytree(first / name, aside / name, copy_function=_link)
-    (aside / ".stages").mkdir(parents=True, exist_ok=True)
+            shutil.copytree(first / name, partial / name, copy_function=_link)
+    (partial / ".stages").mkdir(parents=True, exist_ok=True)
     for file in (first / ".stages").iterdir():
         if file.stem in _STAGES:
-            shutil.copy(file, aside / ".stages" / file.name)
-    shutil.copy(first / "experiment.yaml", aside / "experiment.yaml")
-    aside.rename(folder)
+            shutil.copy(file, partial / ".stages" / file.name)
+    shutil.copy(first / "experiment.yaml", partial / "experiment.yaml")
+    partial.rename(folder)
 
 
 def _link(source: str, target: str) -> None:
-    """A second name of a file; files of a run are replaced and never changed."""
+    """Link a file under a second name; files of a run are replaced and never changed."""
     try:
         os.link(source, target)
     except OSError:
@@ -143,8 +143,8 @@ def _table(tables: dict[int, pd.DataFrame], simulated: bool) -> SeedsTable:
 
     keys = ["method", "protocol", "metric"]
     whole = pd.concat(tables.values(), ignore_index=True)
-    found = whole.groupby(keys, sort=False)["value"].agg(["count", "mean", "std", "min", "max"])
-    scores = found.reset_index().set_axis(_COLUMNS, axis=1)
+    spread = whole.groupby(keys, sort=False)["value"].agg(["count", "mean", "std", "min", "max"])
+    scores = spread.reset_index().set_axis(_COLUMNS, axis=1)
     known = list(dict.fromkeys(scores["metric"]))
     main = [name for name in METRICS if name in known] or known[: len(METRICS)]
     cells = [
@@ -163,8 +163,8 @@ def _table(tables: dict[int, pd.DataFrame], simulated: bool) -> SeedsTable:
 
 
 def _write(table: SeedsTable, out: Path, seeds: list[int], simulated: bool) -> None:
-    with atomic_write(out / "seeds.csv") as aside:
-        table.scores.to_csv(aside, index=False)
+    with atomic_write(out / "seeds.csv") as partial:
+        table.scores.to_csv(partial, index=False)
     content = {
         "seeds": seeds,
         "simulated": simulated,

@@ -1,4 +1,4 @@
-"""Responses before their sessions were z-scored."""
+"""Undoing the z-scoring of sessions."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from dataclasses import replace
 import numpy as np
 
 from calcarine.brain import BrainDataset
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.errors import CalcarineError
+
+__all__ = ["without_session_scaling"]
 
 
 def without_session_scaling(dataset: BrainDataset) -> BrainDataset:
-    """The same data with the mean and scale of each session put back.
+    """Return a data set with the mean and scale of each session put back.
 
     Raises
     ------
     CalcarineError
-        If the data set does not know what was taken from its sessions.
+        If the data set keeps no record of its scaling.
     """
     if dataset.scaling is None:
         raise CalcarineError(
-            f"Data set {dataset.name} keeps no record of how its sessions were scaled, so that "
-            "cannot be taken back; use dataset.zscore_sessions=true."
+            f"Data set {dataset.name} keeps no record of how its sessions were scaled, so the "
+            "scaling cannot be undone; use dataset.zscore_sessions=true."
         )
     sessions, columns = dataset.sessions, np.arange(dataset.n_voxels)
     raw = dataset.scaling.undo(np.asarray(dataset.responses.values), sessions, columns)

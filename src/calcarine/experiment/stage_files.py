@@ -1,4 +1,4 @@
-"""Which files a stage wrote: what else lies in their place is of other settings."""
+"""Files that a stage wrote; others in their place belong to other settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WrittenFiles:
         Folder of the run.
     stage : str
     key : str or None
-        Key of the stage; what was written under another one is forgotten.
+        Key of the stage; files that were written under another key do not count.
     """
 
     def __init__(self, run: Path, stage: str, key: str | None) -> None:
@@ -33,40 +33,40 @@ class WrittenFiles:
         self._digests = self._read()
 
     def holds(self, path: Path) -> bool:
-        """Whether a file is as this stage wrote it."""
+        """Return whether a file is as this stage wrote it."""
         name = str(path.relative_to(self._run))
         return name in self._digests and self._is_whole(name)
 
     def holds_below(self, folder: Path) -> bool:
-        """Whether all that this stage wrote below a folder, and not nothing, is as it was."""
+        """Return whether this stage wrote files below a folder and all are unchanged."""
         own = [name for name in self._digests if (self._run / name).is_relative_to(folder)]
         return bool(own) and all(self._is_whole(name) for name in own)
 
     def add(self, paths: Iterable[Path]) -> None:
-        """Remember what is in files that were just written."""
+        """Record the content of files that were just written."""
         new = {str(path.relative_to(self._run)): digest_file(path) for path in paths}
         if not self._digests:
             write_text(self._file, json.dumps({"key": self._key}))
         with open(self._file, "a", encoding="utf-8") as lines:
-            # A new line begins each, for a killed process leaves half of its last one.
+            # Each starts with a new line: a killed process leaves half of its last one.
             lines.writelines("\n" + json.dumps(pair) for pair in new.items())
         self._digests |= new
 
     def finish(self) -> None:
-        """Refuse files that something else has changed; then write the list anew.
+        """Refuse files that another program changed; then write the list in order.
 
-        It is the same for a stage that was interrupted as for one that was not.
+        The list is the same for a stage that was interrupted as for one that was not.
 
         Raises
         ------
         CalcarineError
-            And the next call makes them again.
+            If a file was changed; the next call makes it again.
         """
-        strange = [name for name in self._digests if not self._is_whole(name)]
-        if strange:
+        changed = [name for name in self._digests if not self._is_whole(name)]
+        if changed:
             raise CalcarineError(
-                f"{self._run / strange[0]} was changed or deleted while '{self._stage}' was at "
-                "work, perhaps by another calcarine; end that, then give the same command again."
+                f"{self._run / changed[0]} was changed or deleted while '{self._stage}' ran, "
+                "perhaps by another calcarine; end that, then repeat the command."
             )
         if self._digests:
             # Interrupted commands leave half lines and names twice; folders list in any order.
@@ -87,11 +87,11 @@ class WrittenFiles:
                 return {}
         except (OSError, ValueError, RecursionError):
             return {}
-        found = {}
+        digests = {}
         for line in lines:
             try:
                 name, digest = json.loads(line)
-                found[str(name)] = str(digest)
+                digests[str(name)] = str(digest)
             except (ValueError, TypeError, RecursionError):
                 continue
-        return found
+        return digests

@@ -102,12 +102,12 @@ def _audit(work: Workspace) -> None:
 
 
 def _report(work: Workspace) -> None:
-    from calcarine.experiment.manifest import describe
+    from calcarine.experiment.manifest import write_manifest
     from calcarine.experiment.reconstructions import finished_pictures
     from calcarine.reporting import build_report
 
     finished_pictures(work)
-    describe(work)
+    write_manifest(work)
     build_report(work.run.path)
 
 

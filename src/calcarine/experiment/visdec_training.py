@@ -28,6 +28,7 @@ __all__ = [
     "sampling_options",
     "training_folder",
     "training_stimuli",
+    "weights_folder",
 ]
 
 METHOD = "vis-dec"
@@ -145,6 +146,13 @@ def training_folder(work: Workspace, phase: str, split: Split) -> Path:
         # In one run more steps resume from fewer; of several runs each keeps its own.
         key = content_key(key, training.steps)
     return (work.trained or work.run.networks) / f"{phase}-{key[:12]}" / split.name
+
+
+def weights_folder(work: Workspace, phase: str, split: Split) -> Path:
+    """Return the folder of a phase's weights, as ``visdec.pretrain.start`` takes it."""
+    folder = training_folder(work, phase, split)
+    encoder = folder / "encoder"
+    return encoder if encoder.exists() else folder
 
 
 def load_conditioning(work: Workspace, split: Split) -> BrainConditioning:

@@ -12,11 +12,25 @@ if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 
-__all__ = ["encoder_history", "starting_weights", "unknown_history"]
+__all__ = ["encoder_history", "refuse_test_leak", "starting_weights", "unknown_history"]
+
+_HISTORY = ("dataset", "subject", "trained on", "transductive")
 
 
 def encoder_history(work: Workspace, phase: str, split: Split) -> dict[str, Any]:
-    """What a later user of the encoder must know: whose responses it has met."""
+    """Return what a later user of the encoder must know: the responses it was trained on.
+
+    Parameters
+    ----------
+    work : Workspace
+    phase : {"pretrain", "guide"}
+    split : Split
+
+    Returns
+    -------
+    dict
+        Ready for JSON; stored with the weights.
+    """
     dataset = work.dataset
     return {
         "phase": phase,
@@ -25,35 +39,19 @@ def encoder_history(work: Workspace, phase: str, split: Split) -> dict[str, Any]
         "trained on": sorted(split.train),
         "transductive": work.config.visdec.transductive,
         "roi": work.config.visdec.roi,
-        "met before": _met_before(work),
+        "met before": _earlier_training(work),
         "unknown": unknown_history(work.config.visdec.pretrain.start),
     }
 
 
-def _met_before(work: Workspace) -> list[dict[str, Any]]:
-    """Whose responses came in by the pool, or by the weights that were begun from."""
-    from calcarine.visdec.encoder_storage import read_about
-
-    config = work.config.visdec.pretrain
-    met: list[dict[str, Any]] = []
-    if work.config.visdec.runs("pretrain"):
-        # All of their training stimuli may have been met, of any subject where none is named.
-        met += [
-            {"dataset": part.name, "subject": part.subject}
-            for part in config.pool
-            if part.source == "dataset"
-        ]
-    if config.start is not None and Path(config.start).is_dir():
-        about = read_about(config.start)
-        met += [{name: about.get(name) for name in _MET}, *about.get("met before", [])]
-    return met
-
-
-_MET = ("dataset", "subject", "trained on", "transductive")
-
-
 def unknown_history(start: str | None) -> bool:
-    """Whether weights began, at whatever remove, from published ones."""
+    """Return whether weights go back, over any number of trainings, to published ones.
+
+    Parameters
+    ----------
+    start : str or None
+        Folder of your own weights, or a published file.
+    """
     from calcarine.visdec.encoder_storage import read_about
 
     if start is None:
@@ -61,41 +59,31 @@ def unknown_history(start: str | None) -> bool:
     return not Path(start).is_dir() or bool(read_about(start).get("unknown"))
 
 
-def _refuse_if_met(work: Workspace, split: Split, about: dict[str, Any], place: Path) -> None:
-    """Weights must not have met what is tested here, of this subject, at whatever remove."""
-    if work.config.visdec.allow_transductive:
-        return
-    for entry in (about, *about.get("met before", [])):
-        same = entry.get("dataset") == work.dataset.name
-        same = same and entry.get("subject") in (None, work.dataset.subject)
-        trained_on = entry.get("trained on")
-        met = trained_on is None or set(trained_on) & set(split.test)
-        if not same or not (met or entry.get("transductive")):
-            continue
-        raise LeakageError(
-            f"The weights in {place} were trained on responses of this subject that are test "
-            f"responses in {split.name}; begin elsewhere, or set visdec.allow_transductive=true, "
-            "which the report will say."
-        )
-
-
-def _refuse_other_voxels(work: Workspace, about: dict[str, Any], place: Path) -> None:
-    """Weights of each patch's own are those of certain voxels."""
-    dataset = work.dataset
-    here = {"dataset": dataset.name, "subject": dataset.subject, "roi": work.config.visdec.roi}
-    strange = [name for name, value in here.items() if about.get(name) != value]
-    if strange:
-        raise CalcarineError(
-            f"{place} has weights of each patch's own, for the {strange[0]} "
-            f"{about.get(strange[0])} and not {here[strange[0]]}; begin from weights of the same "
-            "voxels, or train with visdec.encoder.embedding=shared."
-        )
-
-
 def starting_weights(
     work: Workspace, split: Split, shape: AutoencoderConfig
 ) -> FMRIAutoencoder | None:
-    """Weights to begin from, brought to the number of patches that is needed here."""
+    """Return the weights that training starts from, with as many patches as the data need.
+
+    Parameters
+    ----------
+    work : Workspace
+    split : Split
+        Split whose test responses the weights must not have been trained on.
+    shape : AutoencoderConfig
+        Shape that the settings ask for.
+
+    Returns
+    -------
+    FMRIAutoencoder or None
+        None where the settings name no weights.
+
+    Raises
+    ------
+    LeakageError
+        If the weights were trained on test responses of the split.
+    CalcarineError
+        If the weights have another shape.
+    """
     source = work.config.visdec.pretrain.start
     if source is None:
         return None
@@ -104,20 +92,88 @@ def starting_weights(
 
     place = Path(source)
     if place.is_dir():
-        _refuse_if_met(work, split, read_about(place), place)
-    found = load_encoder(place) if place.is_dir() else load_published_encoder(place).autoencoder
-    if found.config.patch != shape.patch:
+        refuse_test_leak(work, split, read_about(place), place)
+        weights = load_encoder(place)
+    else:
+        weights = load_published_encoder(place).autoencoder
+    if weights.config.patch != shape.patch:
         raise CalcarineError(
-            f"{place} has patches of {found.config.patch} voxels, and visdec.encoder.patch is "
-            f"{shape.patch}; set it to {found.config.patch}."
+            f"{place} has patches of {weights.config.patch} voxels, and visdec.encoder.patch is "
+            f"{shape.patch}; set it to {weights.config.patch}."
         )
-    if found.config.embedding != shape.embedding:
+    if weights.config.embedding != shape.embedding:
         raise CalcarineError(
-            f"{place} embeds patches by {found.config.embedding} weights, and "
-            f"visdec.encoder.embedding is {shape.embedding}; set it to {found.config.embedding}."
+            f"{place} embeds patches by {weights.config.embedding} weights, and "
+            f"visdec.encoder.embedding is {shape.embedding}; set it to {weights.config.embedding}."
         )
     if shape.embedding == "own":
         _refuse_other_voxels(work, read_about(place), place)
-    # Of a table that is not the sines only a stretched one is known, as in the published code.
-    own = has_own_positions(found)
-    return interpolated(found, shape.n_patches, "interpolate" if own else "sine")
+    # A table of learned positions can only be stretched, as in the published code.
+    own = has_own_positions(weights)
+    return interpolated(weights, shape.n_patches, "interpolate" if own else "sine")
+
+
+def refuse_test_leak(work: Workspace, split: Split, about: dict[str, Any], place: Path) -> None:
+    """Refuse weights that were trained on responses tested here, over any number of trainings.
+
+    Parameters
+    ----------
+    work : Workspace
+    split : Split
+    about : dict
+        History of the weights, as :func:`encoder_history` returns it.
+    place : Path
+        Where the weights are, for the error.
+
+    Raises
+    ------
+    LeakageError
+        Unless ``visdec.allow_transductive`` is set.
+    """
+    if work.config.visdec.allow_transductive:
+        return
+    for entry in (about, *about.get("met before", [])):
+        same = entry.get("dataset") == work.dataset.name
+        same = same and entry.get("subject") in (None, work.dataset.subject)
+        trained_on = entry.get("trained on")
+        leaks = trained_on is None or set(trained_on) & set(split.test)
+        if not same or not (leaks or entry.get("transductive")):
+            continue
+        raise LeakageError(
+            f"The weights in {place} were trained on responses of this subject that are test "
+            f"responses in {split.name}; start from other weights, or set "
+            "visdec.allow_transductive=true, which the report will say."
+        )
+
+
+def _earlier_training(work: Workspace) -> list[dict[str, Any]]:
+    """Return the responses that came in by the pool, or by the weights at the start."""
+    from calcarine.visdec.encoder_storage import read_about
+
+    config = work.config.visdec.pretrain
+    history: list[dict[str, Any]] = []
+    if work.config.visdec.runs("pretrain"):
+        # Assume all of their training stimuli, of any subject where none is named.
+        history += [
+            {"dataset": part.name, "subject": part.subject}
+            for part in config.pool
+            if part.source == "dataset"
+        ]
+    if config.start is not None and Path(config.start).is_dir():
+        about = read_about(config.start)
+        history += [{name: about.get(name) for name in _HISTORY}, *about.get("met before", [])]
+    return history
+
+
+def _refuse_other_voxels(work: Workspace, about: dict[str, Any], place: Path) -> None:
+    """Refuse weights that belong to each patch, on other voxels than their own."""
+    dataset = work.dataset
+    here = {"dataset": dataset.name, "subject": dataset.subject, "roi": work.config.visdec.roi}
+    different = [name for name, value in here.items() if about.get(name) != value]
+    if different:
+        name = different[0]
+        raise CalcarineError(
+            f"{place} has its own weights for each patch, for the {name} {about.get(name)} and "
+            f"not {here[name]}; start from weights of the same voxels, or train with "
+            "visdec.encoder.embedding=shared."
+        )

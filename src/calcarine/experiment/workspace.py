@@ -1,4 +1,4 @@
-"""What the stages of one run share."""
+"""Data, models, stores and regions that the stages of one run share."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ from calcarine.features import FeatureStore, LatentSettings
 from calcarine.features.latents import count_without_category, source_digests
 from calcarine.splits.split_files import find_split
 
+__all__ = ["Workspace"]
+
 _Model = TypeVar("_Model", bound=ConditionalDiffusion)
 
 
 class Workspace:
-    """What the stages of one run share; loaded when first asked for.
+    """Data, models, stores and regions of one run, each opened when it is first used.
 
     Parameters
     ----------
     run : RunDirectory
     progress : Progress, optional
+        Silent by default.
     trained : Path, optional
-        Where networks are trained, in folders named by content, so that several runs share what
-        is the same; inside of the run otherwise.
+        Folder in which networks are trained, in folders named by their content, so that several
+        runs share equal ones; by default inside the run.
     """
 
     def __init__(
@@ -51,16 +54,18 @@ class Workspace:
 
     @cached_property
     def dataset(self) -> BrainDataset:
+        """The brain data."""
         config = self.config.dataset
         self.progress.say(f"Reading the data set {config.name}")
         data = Path(config.data) if config.data else None
-        found = datasets.load_dataset(config.name, data, config.subject, **config.options)
-        return found if config.zscore_sessions else without_session_scaling(found)
+        dataset = datasets.load_dataset(config.name, data, config.subject, **config.options)
+        return dataset if config.zscore_sessions else without_session_scaling(dataset)
 
     @cached_property
     def model(self) -> LatentDiffusion:
+        """The diffusion model of ``generation.model``."""
         config = self.config.generation
-        model = self._said(
+        model = self._load(
             lambda: LatentDiffusion.from_pretrained(
                 config.model,
                 dtype=torch_dtype(config.precision),
@@ -72,8 +77,8 @@ class Workspace:
             model.guidance_rescale = config.guidance_rescale
         return model
 
-    def _said(self, load: Callable[[], _Model]) -> _Model:
-        """A model whose notes are said as progress instead of by warnings."""
+    def _load(self, load: Callable[[], _Model]) -> _Model:
+        """Load a model and show its notes as progress, not as warnings."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelNote)
             model = load()
@@ -83,45 +88,61 @@ class Workspace:
 
     @cached_property
     def latent_size(self) -> int:
-        """Side in pixels at which z is made; of Stable Diffusion v1, the 320 of the paper."""
+        """Side in pixels at which z is made; for Stable Diffusion v1 the paper's 320."""
         own = self.model.image_size
         return self.config.generation.latent_size or (320 if own == 512 else own)
 
     @cached_property
     def splits(self) -> tuple[Split, ...]:
-        """One that the configuration names, or those of the data set."""
+        """The split that the settings name, or all splits of the data set."""
         config = self.config.dataset
         if config.split is not None:
             if config.folds is not None:
                 raise CalcarineError(
-                    "dataset.folds counts the splits of the data set itself; leave it out beside "
+                    "dataset.folds counts the data set's own splits; leave it out together with "
                     "dataset.split."
                 )
             return (find_split(self.dataset, config.split),)
-        # The same division under two names is one: its test stimuli must not count twice.
-        alone: dict[tuple[frozenset[str], frozenset[str]], Split] = {}
+        # One division under two names is one split: test stimuli must not count twice.
+        unique: dict[tuple[frozenset[str], frozenset[str]], Split] = {}
         for split in self.dataset.splits:
-            alone.setdefault((frozenset(split.train), frozenset(split.test)), split)
-        found = tuple(alone.values())
-        return found[: config.folds] if config.folds else found
+            unique.setdefault((frozenset(split.train), frozenset(split.test)), split)
+        splits = tuple(unique.values())
+        return splits[: config.folds] if config.folds else splits
 
     @cached_property
     def store(self) -> FeatureStore:
+        """Where features are kept."""
         return FeatureStore(self.run.path / "features")
 
     @cached_property
     def roi(self) -> dict[str, str]:
-        """Regions for z, c and pixels; one region serves all where there is only one."""
+        """Regions that predict z, c and pixels; one region serves all where there is only one."""
         config, known = self.config.roi, set(self.dataset.rois)
         z = config.z or ("early" if "early" in known else "all")
         c = config.c or ("ventral" if "ventral" in known else z)
         chosen = {"z": z, "c": c, "pixels": config.pixels or z}
-        for name in chosen.values():
-            self.dataset.roi_mask(name)
+        visdec, encoding = self.config.visdec, self.config.encoding
+        used = {f"roi.{name}": region for name, region in chosen.items()}
+        used |= {"visdec.roi": visdec.roi} if visdec.enabled else {}
+        used |= {"encoding.roi": encoding.roi} if encoding.enabled else {}
+        for setting, region in used.items():
+            self._check_region(setting, region)
         return chosen
+
+    def _check_region(self, setting: str, region: str) -> None:
+        try:
+            self.dataset.roi_mask(region)
+        except CalcarineError as error:
+            known = ", ".join(dict.fromkeys(["all", *self.dataset.rois]))
+            raise CalcarineError(
+                f"The setting {setting}={region} is not a region with voxels; choose among "
+                f"{known}, or join several as A+B."
+            ) from error
 
     @cached_property
     def alphas(self) -> NDArray[np.float64]:
+        """Penalties of the ridge decoders, in ascending order."""
         ridge = self.config.ridge
         if ridge.alphas is not None:
             return np.sort(np.asarray(ridge.alphas, np.float64))
@@ -129,7 +150,7 @@ class Workspace:
 
     @property
     def ridge_options(self) -> dict[str, Any]:
-        """What all decoders are fitted with."""
+        """Options that all ridge decoders are fitted with."""
         ridge = self.config.ridge
         return {
             "alphas": self.alphas,
@@ -139,7 +160,7 @@ class Workspace:
         }
 
     @cached_property
-    def recipe(self) -> LatentSettings:
+    def latent_settings(self) -> LatentSettings:
         """How z and c of the stimuli are made."""
         config = self.config.features
         return LatentSettings(
@@ -154,51 +175,53 @@ class Workspace:
 
     @cached_property
     def z(self) -> NDArray[np.float32]:
+        """Z of all stimuli."""
         with self.progress.track("Latents z", len(self.dataset.stimuli)) as advance:
-            return self.recipe.z(self.store, self.model, self.dataset.stimuli, advance)
+            return self.latent_settings.z(self.store, self.model, self.dataset.stimuli, advance)
 
     @cached_property
     def text_notes(self) -> list[str]:
-        """What a reader must know of the text that c is made of."""
+        """Notes for a reader on the text that c is made of."""
         stimuli = self.dataset.stimuli
         bare = count_without_category(stimuli, self.config.features.text)
         if not bare:
             return []
         if bare == len(stimuli):
             return [
-                f"None of the {bare} stimuli has a category: c is that of the empty text for all, "
-                "so only z is decoded (features.text=categories)."
+                f"None of the {bare} stimuli has a category: all have the c of the empty text, so "
+                "only z is decoded (features.text=categories)."
             ]
         return [
-            f"{bare} of {len(stimuli)} stimuli have no category; their c is that of the empty text "
+            f"{bare} of {len(stimuli)} stimuli have no category; they have the c of the empty text "
             "(features.text=categories)."
         ]
 
     @cached_property
     def c(self) -> NDArray[np.float32]:
+        """C of all stimuli."""
         for note in self.text_notes:
             self.progress.say(note)
         with self.progress.track("Text conditioning c", len(self.dataset.stimuli)) as advance:
-            return self.recipe.c(self.store, self.model, self.dataset.stimuli, advance)
+            return self.latent_settings.c(self.store, self.model, self.dataset.stimuli, advance)
 
     @cached_property
     def generator(self) -> ConditionalDiffusion:
-        """The diffusion model that listens to the brain in Vis-Dec."""
+        """The diffusion model that Vis-Dec conditions on fMRI."""
         source = self.config.visdec.model
         if self.config.generation.precision != "float32":
             raise CalcarineError(
-                "Vis-Dec trains in float32, with visdec.PHASE.training.precision for less; set "
-                "generation.precision to float32."
+                "Vis-Dec needs generation.precision=float32; lower the precision of its training "
+                "with visdec.PHASE.training.precision."
             )
         if source is None:
             return self.model
-        found = self._said(lambda: load_model(source))
+        generator = self._load(lambda: load_model(source))
         if self.config.generation.guidance_rescale is not None:
-            found.guidance_rescale = self.config.generation.guidance_rescale
-        return found
+            generator.guidance_rescale = self.config.generation.guidance_rescale
+        return generator
 
     @property
-    def generator_recipe(self) -> LatentSettings:
+    def generator_latent_settings(self) -> LatentSettings:
         """How latents and contexts of the generator are made."""
         features = self.config.features
         return LatentSettings(
@@ -210,18 +233,18 @@ class Workspace:
 
     @cached_property
     def generator_latents(self) -> NDArray[np.float32]:
-        """Latents of all stimuli at the size that the generator's U-Net sees."""
+        """Latents of all stimuli at the size of the generator's U-Net."""
         with self.progress.track("Latents", len(self.dataset.stimuli)) as advance:
-            return self.generator_recipe.z(
+            return self.generator_latent_settings.z(
                 self.store, self.generator, self.dataset.stimuli, advance
             )
 
     @cached_property
     def generator_contexts(self) -> NDArray[np.float32]:
-        """Contexts of the text of all stimuli, of a generator that has text."""
+        """Contexts of the text of all stimuli, for a generator with text."""
         assert isinstance(self.generator, LatentDiffusion)  # the stage has checked it
         with self.progress.track("Contexts", len(self.dataset.stimuli)) as advance:
-            return self.generator_recipe.c(
+            return self.generator_latent_settings.c(
                 self.store, self.generator, self.dataset.stimuli, advance
             )
 
@@ -230,7 +253,7 @@ class Workspace:
     @cached_property
     def latents_digest(self) -> list[Any]:
         """The diffusion model, and how z and c of the stimuli are made with it."""
-        return [self.model.digest, self.recipe.provenance(self.dataset.stimuli)]
+        return [self.model.digest, self.latent_settings.provenance(self.dataset.stimuli)]
 
     @cached_property
     def digests(self) -> Digests:
@@ -255,10 +278,12 @@ class Workspace:
         )
 
     def _contents(self) -> dict[str, Any]:
-        """Content of files and folders that the settings of enabled phases name."""
+        """Content of files and folders that the settings name."""
         visdec = self.config.visdec
+        files = self.config.encoding.feature_files.values()
+        own = {name: digest_content(Path(name)) for name in files}
         if not visdec.enabled:
-            return {}
+            return own
         named = {
             name: Path(name) for name in (visdec.pretrain.start, visdec.finetune.start) if name
         }
@@ -269,4 +294,4 @@ class Workspace:
 
             source = visdec.guide.image_autoencoder
             named[source] = MINI if source == "mini" else Path(source)
-        return {name: digest_content(place) for name, place in named.items()}
+        return own | {name: digest_content(place) for name, place in named.items()}

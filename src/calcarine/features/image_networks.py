@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.checkpoints.network_weights import WeightsFile, WeightsStore
-from calcarine.errors import DamagedFileError, MissingWeightsError, SettingError
+from calcarine.errors import DamagedFileError, MissingWeightsError, SettingError, need_extra
 
 __all__ = ["ImageNetwork", "load_network", "network_layer", "run_hooked"]
 
@@ -51,6 +51,7 @@ def load_network(name: str) -> ImageNetwork:
     MissingWeightsError
         If its weights are not in the cache; nothing is downloaded.
     """
+    need_extra("metrics", "torchvision")
     from torchvision import models
 
     try:

@@ -1,4 +1,4 @@
-"""The page of an audit: one file that opens offline."""
+"""The page of an audit: one file that works offline."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "inconcl
 
 
 def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
-    """Write the page and, beside it, the findings as JSON.
+    """Write the page of an audit, and its findings as JSON.
 
     Parameters
     ----------
     audit : Audit
     path : Path
-        Of the page; the JSON has the same name with another ending.
+        Path of the page; the JSON file has the same name with the ending .json.
 
     Returns
     -------

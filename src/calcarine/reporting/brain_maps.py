@@ -1,4 +1,4 @@
-"""Values of voxels as files and pictures of the brain."""
+"""Brain maps of voxel values: NIfTI and GIFTI files, figures and interactive pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, need_extra
 from calcarine.files import atomic_write, write_text
 
 __all__ = [
@@ -30,21 +30,21 @@ _IN_VOLUME = ("i", "j", "k", "x", "y", "z")
 
 
 def has_surface(voxels: pd.DataFrame) -> bool:
-    """Whether every voxel has a vertex of fsaverage5 (columns hemisphere and vertex)."""
+    """Return whether every voxel has a vertex of fsaverage5 (columns hemisphere and vertex)."""
     return all(name in voxels for name in _ON_SURFACE) and bool(voxels["vertex"].notna().all())
 
 
 def has_volume(voxels: pd.DataFrame) -> bool:
-    """Whether every voxel has a place in a grid (columns i, j, k) and in millimetres."""
+    """Return whether every voxel has a grid index (i, j, k) and coordinates in mm (x, y, z)."""
     return all(name in voxels and voxels[name].notna().all() for name in _IN_VOLUME)
 
 
 def on_surface(
     voxels: pd.DataFrame, values: NDArray[np.float64], *, categories: bool = False
 ) -> dict[str, NDArray[np.float64]]:
-    """Mean, or most frequent category, of the voxels of each fsaverage5 vertex, by hemisphere.
+    """Return the mean, or most frequent category, of the voxels of each vertex, by hemisphere.
 
-    NaN where there is none; of categories that are as frequent, the first.
+    Vertices without voxels are NaN. Of equally frequent categories, the first is used.
     """
     result = {}
     for hemisphere in HEMISPHERES:
@@ -71,18 +71,18 @@ def save_surface(
     *,
     categories: bool = False,
 ) -> list[Path]:
-    """Write one GIFTI file a hemisphere, float32, NaN where there is no voxel.
+    """Write one GIFTI file for each hemisphere, float32; vertices without voxels are NaN.
 
     Parameters
     ----------
     folder
-        Made when missing.
+        Created if it does not exist.
     name
-        Start of the file names; ``-left.func.gii`` and ``-right.func.gii`` follow.
+        Prefix of the file names ``NAME-left.func.gii`` and ``NAME-right.func.gii``.
     voxels, values
-        A row and a number a voxel; see `has_surface`.
+        Table with one row for each voxel, see `has_surface`, and one value for each voxel.
     categories
-        Whether the numbers are those of categories, which have no mean.
+        Whether values are category numbers, which are not averaged.
     """
     import nibabel as nib
 
@@ -103,20 +103,20 @@ def save_surface(
 
 
 def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[Any]) -> Path:
-    """Write a NIfTI file, float32, NaN where there is no voxel.
+    """Write a NIfTI file, float32; grid points without voxels are NaN.
 
     Parameters
     ----------
     folder, name
         The file is ``NAME.nii.gz``.
     voxels, values
-        A row and a number a voxel; see `has_volume`.  The affine is the one
-        that takes i, j, k to x, y, z.
+        Table with one row for each voxel, see `has_volume`, and one value for each voxel. The
+        affine is computed from i, j, k and x, y, z.
 
     Raises
     ------
     CalcarineError
-        If no affine does.
+        If no affine maps i, j, k to x, y, z.
     """
     import nibabel as nib
 
@@ -125,13 +125,16 @@ def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[A
     known = np.column_stack([grid, np.ones(len(grid))])
     solved = np.linalg.lstsq(known, place, rcond=None)[0]
     if np.abs(known @ solved - place).max() > 0.05:
-        raise CalcarineError("No affine takes the voxels' i, j, k to their x, y, z; check both.")
+        raise CalcarineError(
+            "No affine maps the grid indices of the voxels (i, j, k) to their coordinates "
+            "(x, y, z); check both."
+        )
     affine = np.vstack([solved.T, [0, 0, 0, 1]])
     volume = np.full(grid.max(0) + 1, np.nan, dtype=np.float32)
     volume[tuple(grid.T)] = np.asarray(values, dtype=np.float32)
     path = folder / f"{name}.nii.gz"
     with atomic_write(path) as temporary:
-        # nibabel tells the format by the name.
+        # nibabel derives the format from the name, and the temporary name has another ending.
         image = nib.Nifti1Image(volume, affine)
         temporary.write_bytes(_gzipped(image.to_bytes()))
     return path
@@ -140,23 +143,24 @@ def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[A
 def save_interactive(
     path: Path, voxels: pd.DataFrame, maps: Mapping[str, NDArray[Any]], title: str
 ) -> Path:
-    """Write one offline page on which the inflated brain can be turned.
+    """Write a page that works offline with a rotatable inflated brain.
 
     Parameters
     ----------
     path
-        Of the HTML file.
+        Path of the HTML file.
     voxels
-        A row a voxel; see `has_surface`.
+        Table with one row for each voxel; see `has_surface`.
     maps
-        By name, a number a voxel, NaN for none; the page has a list to choose from.
+        Maps by name, with one value for each voxel or NaN; the page has a menu of maps.
     title
-        Above the brain.
+        Title of the page.
     """
+    need_extra("maps", "plotly")
     import plotly.graph_objects as go
 
     points, faces = zip(*(_mesh("infl", side) for side in HEMISPHERES), strict=True)
-    # The inflated hemispheres overlap where they come from; the gap is of no meaning.
+    # Inflated hemispheres overlap in their original coordinates; the gap has no meaning.
     apart = [
         part + np.array([sign * 55.0, 0, 0]) for part, sign in zip(points, (-1, 1), strict=True)
     ]
@@ -220,20 +224,20 @@ def surface_figure(
     limits: tuple[float, float] | None = None,
     names: tuple[str, ...] = (),
 ) -> Figure:
-    """Draw values on fsaverage5: flat maps and inflated surfaces from within and from below.
+    """Draw values on fsaverage5: inflated surfaces in medial and ventral view, and flat maps.
 
     Parameters
     ----------
     voxels, values
-        A row and a number a voxel, NaN for none; see `has_surface`.
+        Table with one row for each voxel, see `has_surface`, and one value for each voxel or NaN.
     title
-        Above the picture.
+        Title of the figure.
     simulated
-        Whether the picture must say that the brain was simulated.
+        Whether to mark the figure as simulated.
     limits
-        Of the colours; 0 and the 99th percentile if left out.
+        Limits of the colour scale; by default 0 and the 99th percentile.
     names
-        For values that are positions in a list: the list, one colour each.
+        For category numbers: the names of the categories, each with its own colour.
     """
     drawn = on_surface(voxels, np.asarray(values, np.float64), categories=bool(names))
     scale, ticks = _scale(np.concatenate(list(drawn.values())), limits, names)
@@ -255,7 +259,7 @@ def _scale(
     limits: tuple[float, float] | None = None,
     names: tuple[str, ...] = (),
 ) -> tuple[Any, Any]:
-    """Colours of numbers, and the ticks of their bar."""
+    """Return the colour scale, and the ticks of its bar."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
@@ -272,7 +276,7 @@ def _scale(
 def _vertex_colours(
     hemisphere: str, values: NDArray[np.float64], scale: Any
 ) -> NDArray[np.float64]:
-    """Red, green, blue and opacity of each vertex: grey by curvature where there is no value."""
+    """Return RGBA colours of the vertices; those without a value are grey by curvature."""
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_data
 
@@ -290,7 +294,7 @@ _VIEWS = (("infl", "medial"), ("infl", "ventral"), ("flat", ""))
 
 @functools.cache
 def _mesh(kind: str, hemisphere: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Coordinates and faces; nilearn ships fsaverage5, nothing is downloaded."""
+    """Return coordinates and faces; nilearn contains fsaverage5, so nothing is downloaded."""
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
 
@@ -301,16 +305,16 @@ def _mesh(kind: str, hemisphere: str) -> tuple[NDArray[np.float64], NDArray[np.i
 def _paint(
     axes: Any, hemisphere: str, surface: str, view: str, values: NDArray[np.float64], scale: Any
 ) -> None:
-    """Faces nearer to the eye over those behind, grey by curvature where there is no value."""
+    """Paint the faces from back to front; those without a value are grey by curvature."""
     from matplotlib.collections import PolyCollection
 
     points, faces = _mesh(surface, hemisphere)
     flat, depth = _projected(points, hemisphere, view)
     if surface == "flat":
-        # Vertices that were cut away lie at the origin of the flat map.
+        # Vertices that were cut off are at the origin of the flat map.
         faces = faces[(np.abs(points[faces]).sum(2) > 0).all(1)]
     colour, shown = _vertex_colours(hemisphere, values, scale), np.isfinite(values)
-    # A face has the colour of the vertices with a value, where it has one.
+    # A face has the colour of those of its vertices that have a value.
     weight = np.where(shown, 1.0, 1e-6)[faces]
     face_colour = (colour[faces] * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
     order = np.argsort(depth[faces].mean(1))
@@ -337,7 +341,7 @@ def _paint(
 def _projected(
     points: NDArray[np.float64], hemisphere: str, view: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What the eye sees, (vertex, 2), and how near each vertex is."""
+    """Return projected coordinates, (vertex, 2), and the depth of each vertex."""
     x, y, z = points.T
     if view == "medial":
         toward = 1.0 if hemisphere == "left" else -1.0

@@ -1,4 +1,4 @@
-"""The bottleneck curve: read, as a table and as a figure."""
+"""The bottleneck curve of a run as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
 from calcarine.reporting.score_tables import HEADLINES, number
 
-HEADINGS = ("method", "metric", "numbers from the brain", "score", "95 % interval", "chance")
+HEADINGS = ("method", "metric", "dimensions", "score", "95 % interval", "chance")
 _SHOWN = tuple(name for name in HEADLINES if name != "identification, early layer, fixed image")
 
 
 def read_curve(run: Path) -> list[dict[str, Any]]:
-    """Main metrics of ``bottleneck/curve.json`` under one protocol; none without such a file.
+    """Read the main metrics of ``bottleneck/curve.json``; an empty list if there is no such file.
 
     Raises
     ------
     CalcarineError
-        If the file is malformed.
+        If the file is damaged.
     """
     file = run / "bottleneck" / "curve.json"
     if not file.is_file():
@@ -35,7 +35,7 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         own = [r for r in records if r["protocol"] == leading]
         shown = _metrics(own)
         result = [r for r in own if r["metric"] in shown]
-        curve_rows(result)  # so that what is no number is refused here
+        curve_rows(result)  # raises if a value is not a number
         return result
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CalcarineError(
@@ -44,13 +44,13 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
 
 
 def _metrics(records: list[dict[str, Any]]) -> list[str]:
-    """The main metrics, or the first with an interval of a protocol that has none of them."""
+    """Return the main metrics, or else the first metrics with an interval."""
     known = list(dict.fromkeys(row["metric"] for row in records if row["ci_low"] is not None))
     return [name for name in _SHOWN if name in known] or known[: len(_SHOWN)]
 
 
 def curve_rows(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of a table, by method, metric and rank."""
+    """Return table rows by metric, method and rank."""
     rows: list[tuple[str, ...]] = []
     for metric in _metrics(records):
         for row in records:
@@ -63,14 +63,14 @@ def curve_rows(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def curve_figure(records: list[dict[str, Any]], simulated: bool) -> Figure:
-    """One panel for each of the main metrics: score with interval against rank.
+    """Plot score against rank with intervals, with one panel for each main metric.
 
     Parameters
     ----------
     records : list of dict
-        As `read_curve` gives them, not empty.
+        From `read_curve`, not empty.
     simulated : bool
-        Whether the figure must say that the brain was simulated.
+        Whether to mark the figure as simulated.
     """
     metrics = _metrics(records)
     methods = list(dict.fromkeys(row["method"] for row in records))
@@ -81,7 +81,7 @@ def curve_figure(records: list[dict[str, Any]], simulated: bool) -> Figure:
     ):
         for method in methods:
             rows = [r for r in records if (r["metric"], r["method"]) == (metric, method)]
-            # Ranks grow by doubling, and 0 has a place of its own.
+            # Ranks are doubled at each step, so they are equally spaced, with 0 first.
             places = list(range(len(rows)))
             colour, marker = styles[method]
             axes.plot(places, [r["value"] for r in rows], marker=marker, color=colour, label=method)
@@ -102,7 +102,7 @@ def curve_figure(records: list[dict[str, Any]], simulated: bool) -> Figure:
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(color="#e3e7eb", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("numbers that z and c may each take from the brain", fontsize=9)
+    figure.supxlabel("dimensions of brain activity that z and c each use", fontsize=9)
     if len(methods) > 1:
         figure.axes[0].legend(fontsize=8, frameon=False)
     if simulated:

@@ -1,7 +1,8 @@
-"""What the encoding analyses of a run found: files of maps, figures and one HTML page."""
+"""The encoding analyses of a run: map files, figures and one HTML page."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import CalcarineError, MissingExtraError, need_extra, out_of_memory
 from calcarine.files import is_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
@@ -24,25 +25,25 @@ __all__ = ["build_encoding_report", "encoding_figures", "read_encoding"]
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A5195", "#8A8A00")
 _EDGE_SHARE = 0.05
 _MEANINGS = {
-    "latents": "Each latent alone: how well it predicts the measured test responses.",
-    "noise": "z and z_c together, at several noise levels: what only one of the two explains.",
-    "stages": "z and z_c on its way: early, in the middle and late in the denoising.",
-    "blocks": "Blocks of the U-Net; each voxel goes to the block that predicts it best inside the "
-    "training stimuli.",
-    "also": "Further feature spaces, each alone.",
+    "latents": "Prediction of the measured test responses from each latent alone.",
+    "noise": "z and z_c together at several noise levels: variance that only one of them explains.",
+    "stages": "z and z_c together at early, middle and late steps of the denoising.",
+    "blocks": "Blocks of the U-Net. Each voxel is assigned to the block that predicts it best in "
+    "cross-validation on the training stimuli.",
+    "also": "Prediction from further feature spaces, each alone.",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class EncodingRecord:
-    """What a run's folder ``encoding`` holds.
+    """Contents of the folder ``encoding`` of a run.
 
     Attributes
     ----------
     folder
-        The run.
+        The run directory.
     summary
-        Data set, settings and counts.
+        Data set, settings and numbers of voxels.
     voxels, regions, unique, winners
         See `calcarine.encoding.Analysis`.
     """
@@ -61,7 +62,15 @@ class EncodingRecord:
 
 
 def read_encoding(run: Path) -> EncodingRecord:
-    """Read the analyses of a run.
+    """Read the encoding analyses of a run.
+
+    Parameters
+    ----------
+    run : Path
+
+    Returns
+    -------
+    EncodingRecord
 
     Raises
     ------
@@ -79,7 +88,7 @@ def read_encoding(run: Path) -> EncodingRecord:
 
 @contextmanager
 def _whole(run: Path) -> Iterator[None]:
-    """What goes wrong with the content of an analysis is its damage, said in one sentence."""
+    """Report any error in the contents of an analysis as a damaged analysis."""
     try:
         yield
     except CalcarineError:
@@ -88,8 +97,9 @@ def _whole(run: Path) -> Iterator[None]:
         if out_of_memory(error) or is_full(error):
             raise
         raise CalcarineError(
-            f"{run} has no whole encoding analysis ({type(error).__name__}); delete "
-            f"{run / '.stages' / 'encode.json'} if it is there, and call 'calcarine encode {run}'."
+            f"The encoding analysis of {run} is incomplete or damaged ({type(error).__name__}); "
+            f"delete {run / '.stages' / 'encode.json'} if it exists, and run 'calcarine encode "
+            f"{run}'."
         ) from error
 
 
@@ -104,9 +114,8 @@ def build_encoding_report(run: Path) -> Path:
     Returns
     -------
     Path
-        ``run/encoding.html``, one file that opens offline.  Beside it
-        ``encoding/maps`` holds NIfTI or GIFTI files and interactive
-        surfaces, where places of voxels are known.
+        ``run/encoding.html``, one file that works offline. The folder ``encoding/maps`` has NIfTI
+        or GIFTI files and interactive surfaces, if the voxels have coordinates.
     """
     record = read_encoding(run)
     with _whole(run):
@@ -136,7 +145,7 @@ def build_encoding_report(run: Path) -> Path:
 
 
 def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
-    """Draw the region figures, one for each question that was asked."""
+    """Draw the figures by region, one for each analysis."""
     result = {}
     if not record.regions.empty:
         for question, table in record.regions.groupby("question", sort=False):
@@ -212,7 +221,7 @@ def _finished(figure: Figure, axes: Any, title: str, label: str, simulated: bool
 
 
 def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
-    """Pictures on the surface, and the path of the interactive page from the report's."""
+    """Return the surface figures, and the path of the interactive page relative to the run."""
     voxels, folder = record.voxels, record.folder / "encoding" / "maps"
     figures: dict[str, Figure] = {}
     turned: dict[str, Any] = {}
@@ -235,6 +244,11 @@ def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
     if not turned or not brain_maps.has_surface(voxels):
         return figures, None
     title = "r of significant voxels" + (" (SIMULATED brain)" if record.simulated else "")
+    try:
+        need_extra("maps", "plotly")
+    except MissingExtraError as error:
+        warnings.warn(f"The interactive map is left out. {error}", stacklevel=2)
+        return figures, None
     page = brain_maps.save_interactive(folder / "surface.html", voxels, turned, title)
     return figures, page.relative_to(record.folder).as_posix()
 
@@ -246,7 +260,7 @@ def _map_figure(record: EncodingRecord, name: str, values: Any) -> Figure:
         names = tuple(
             str(space).split("@")[0].removeprefix("unet:") for space in table["space"].unique()
         )
-        title = f"Block that wins, {stage} in the denoising"
+        title = f"Best-predicting U-Net block, {stage} denoising"
         return brain_maps.surface_figure(
             record.voxels, values, title, record.simulated, names=names
         )
@@ -257,16 +271,17 @@ def _map_figure(record: EncodingRecord, name: str, values: Any) -> Figure:
 def _sentences(record: EncodingRecord) -> list[str]:
     facts = record.summary["facts"]
     sentences = [
-        f"{facts['voxels']:,} voxels, {facts['test_stimuli']} test stimuli; false discovery rate "
-        f"at most {facts['rate']:.0%} over voxels, one-sided p from the {facts['null']} null of r."
+        f"{facts['voxels']:,} voxels and {facts['test_stimuli']} test stimuli. Significant voxels "
+        f"have a false discovery rate of at most {facts['rate']:.0%} over voxels, with one-sided p "
+        f"from the {facts['null']} null distribution of r."
     ]
     ends = {name: share for name, share in facts.get("at_edge", {}).items() if share > _EDGE_SHARE}
     if ends:
         space, share = max(ends.items(), key=lambda item: item[1])
         sentences.append(
-            f"Of the voxels that {space} predicts, {share:.0%} chose the smallest or the largest "
-            f"penalty ({len(ends)} such spaces); a wider grid may predict better "
-            "(encoding.alpha_min, encoding.alpha_max)."
+            f"For {space}, {share:.0%} of the predicted voxels have the smallest or the largest "
+            f"penalty of the grid (feature spaces with this problem: {len(ends)}). A wider grid may "
+            "predict better (settings encoding.alpha_min and encoding.alpha_max)."
         )
     table = record.regions
     if not table.empty and "latents" in set(table["question"]):
@@ -275,11 +290,11 @@ def _sentences(record: EncodingRecord) -> list[str]:
             best = part.sort_values("r", ascending=False).iloc[0]
             second = part.sort_values("r", ascending=False).iloc[1]
             clear = best["low"] > second["high"]
-            verb = "wins" if clear else "is ahead, within the intervals,"
+            overlap = "" if clear else "; the intervals overlap"
             sentences.append(
-                f"{region}: {best['space']} {verb} with mean r {best['r']:.3f} "
-                f"[{best['low']:.3f}, {best['high']:.3f}], then {second['space']} with "
-                f"{second['r']:.3f} [{second['low']:.3f}, {second['high']:.3f}]."
+                f"{region}: {best['space']} predicts best with a mean r of {best['r']:.3f} "
+                f"[{best['low']:.3f}, {best['high']:.3f}], followed by {second['space']} with "
+                f"{second['r']:.3f} [{second['low']:.3f}, {second['high']:.3f}]{overlap}."
             )
     return sentences
 

@@ -1,4 +1,4 @@
-"""The figures of a report, drawn with matplotlib off screen."""
+"""The figures of a report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from calcarine.reporting.score_tables import MIDDLE, Group, ScoreRow, arrange, n
 from calcarine.reporting.shown_stimuli import Pick
 from calcarine.stimuli.image_files import read_picture
 
-# Okabe & Ito's colours, told apart by all kinds of colour vision; markers differ as well.
+# Colours of Okabe & Ito, which are distinguishable with any colour vision; markers differ as well.
 _KNOWN_STYLES = {
     "z": ("#0072B2", "o"),
     "c": ("#E69F00", "s"),
@@ -34,7 +34,7 @@ _ROW_INCHES = 0.17
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:
-    """Render a figure as PNG; the same figure gives the same bytes."""
+    """Render a figure as PNG; equal figures have equal bytes."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
@@ -42,21 +42,21 @@ def png(figure: Figure, dpi: int = 130) -> bytes:
 
 
 def scores_figure(scores: Sequence[Score], simulated: bool) -> Figure:
-    """Plot the scores: one panel per family of metrics and protocol.
+    """Plot the scores with one panel for each family of metrics and protocol.
 
-    Left out are medians of contests whose means are shown.
+    Median ranks are left out, because their means are shown.
 
     Parameters
     ----------
     scores : sequence of Score
-        All records of the run.
+        All scores of the run.
     simulated : bool
-        Whether the figure must say that the brain was simulated.
+        Whether to mark the figure as simulated.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Per method a point with its interval, floors and ceilings in grey, chance dashed.
+        Methods are points with intervals, floors and ceilings are grey, chance is dashed.
     """
     groups = [group for group in arrange(scores) if _plottable(group)]
     methods = names_of_role(scores, "method")
@@ -64,7 +64,7 @@ def scores_figure(scores: Sequence[Score], simulated: bool) -> Figure:
     slots = max(len(methods), 1) + 1.5
     sizes = [max(len(group.rows) * slots * _ROW_INCHES, 0.6) for group in groups] or [0.6]
     height = sum(sizes) + 0.75 * len(sizes) + 0.9
-    # The strip on top is kept free for the legend.
+    # The top margin is reserved for the legend.
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.6 / height))
     figure = Figure(figsize=(10, height), layout=layout)
     panels = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=sizes)[:, 0]
@@ -83,16 +83,16 @@ def scores_figure(scores: Sequence[Score], simulated: bool) -> Figure:
 
 
 def sheet_figure(record: RunRecord, picks: Sequence[Pick], caption: str) -> Figure:
-    """Draw a sheet of pictures: one column per picture, the truth above each method.
+    """Draw stimuli and reconstructions: one column for each image, one row for each method.
 
     Parameters
     ----------
     record : RunRecord
         The run.
     picks : sequence of Pick
-        The pictures, already chosen by rule.
+        The selected images.
     caption : str
-        How they were chosen, written below.
+        Caption below the pictures, for example how images were selected.
     """
     rows = ["truth", *record.picture_methods]
     columns = max(len(picks), 1)
@@ -111,7 +111,7 @@ def sheet_figure(record: RunRecord, picks: Sequence[Pick], caption: str) -> Figu
         for axes, pick in zip(axes_row, picks, strict=False):
             _show(axes, record, pick.id, method)
         axes_row[0].set_ylabel(
-            textwrap.fill("seen" if method == "truth" else method, 14),
+            textwrap.fill("stimulus" if method == "truth" else method, 14),
             rotation=0,
             ha="right",
             va="center",
@@ -150,7 +150,7 @@ def mark_simulated(figure: Figure) -> None:
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Give each method its colour and marker; the paper's methods always have the same."""
+    """Return colour and marker of each method; known methods always have the same."""
     others = [name for name in methods if name not in _KNOWN_STYLES]
     styles = {name: _OTHER_STYLES[i % len(_OTHER_STYLES)] for i, name in enumerate(others)}
     return styles | {name: _KNOWN_STYLES[name] for name in methods if name in _KNOWN_STYLES}

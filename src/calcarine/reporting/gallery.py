@@ -1,4 +1,4 @@
-"""A page to browse a run: every test picture beside its reconstructions by each method."""
+"""A page to browse a run: every stimulus with its reconstructions by each method."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def build_gallery(
     run : Path
         The run directory.
     out : Path
-        Page to write, ending in ".html".
+        Path of the page, ending in ".html".
     samples : int
-        How many samples of each method are shown: the first ones, whatever they look like.
+        Number of samples of each method: always the first ones.
     pixels : int
         Largest side of a picture on the page.
     limit_mb : float
-        A page that would be larger is written as a folder named as ``out`` without its ending,
-        with ``index.html`` and its pictures beside it.
+        A larger page is written as a folder with the name of ``out`` without its ending, which
+        contains ``index.html`` and the pictures.
 
     Returns
     -------
     Path
-        The page: one offline file, or the folder's ``index.html``. Pictures come in random order
-        by a seed that is shown, until the reader sorts them.
+        The page: one file that works offline, or ``index.html`` in the folder. Images are in
+        random order by a fixed seed until the reader sorts them.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def build_gallery(
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
-        raise CalcarineError(f"{out} is no page; give a name that ends in .html.")
+        raise CalcarineError(f"{out} is not an HTML page; give a name that ends in .html.")
     if out.is_dir():
         raise CalcarineError(f"{out} is a folder; give the name of a page.")
     record = read_run(Path(run))
@@ -76,8 +76,8 @@ def build_gallery(
     folder = out.with_suffix("")
     if folder.exists() and not (folder / "index.html").is_file():
         raise CalcarineError(
-            f"The gallery is larger than {limit_mb:g} MB and {folder}, where it would go with its "
-            "pictures, holds something else; give another --out or a larger --limit-mb."
+            f"The gallery is larger than {limit_mb:g} MB, and the folder {folder} for its pictures "
+            "has other contents; give another --out or a larger --limit-mb."
         )
     for row in pictures.values():
         for picture in _flat(row):
@@ -102,7 +102,7 @@ def _flat(row: _MethodPictures) -> list[_Picture]:
 
 
 def _pictures_by_method(record: RunRecord, samples: int, pixels: int) -> dict[str, _MethodPictures]:
-    """Pictures of every stimulus by method; "seen" first."""
+    """Return the pictures of every stimulus by method; "seen" is the stimulus."""
     files = RunPictures(record)
     methods = record.picture_methods
     rows: dict[str, _MethodPictures] = {}
@@ -149,7 +149,7 @@ def _csp_hash(text: str) -> str:
 
 
 def _json(content: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end the script element that contains it."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -181,7 +181,7 @@ def _data(
 def _scores(
     per_image: pd.DataFrame, metrics: list[str], methods: list[str]
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Scores by id and method, in the order of the metrics."""
+    """Return scores by id and method, in the order of the metrics."""
     places = {name: place for place, name in enumerate(metrics)}
     mean = per_image.groupby(["id", "method", "metric"])["value"].mean()
     result: dict[str, dict[str, list[float | None]]] = {}

@@ -1,4 +1,4 @@
-"""What HTML pages share: templates and pictures inside the file."""
+"""Templates and embedded pictures of HTML pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from calcarine.stimuli.image_files import read_picture
 
 
 def environment(package: str = "calcarine.reporting") -> Any:
-    """The templates of a package; undefined names are errors."""
+    """Return the template environment of a package; undefined names are errors."""
     import jinja2
 
     return jinja2.Environment(
@@ -25,19 +25,19 @@ def environment(package: str = "calcarine.reporting") -> Any:
 
 
 def data_uri(content: bytes, kind: str = "image/png") -> str:
-    """Content as an address that needs no file."""
+    """Return content as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def small_png(path: Path, pixels: int, *, optimize: bool = False) -> bytes:
-    """A picture of a run as PNG, no side longer than ``pixels``; ``optimize`` for small files."""
+    """Return a picture as PNG with no side longer than ``pixels``; ``optimize`` for small files."""
     from PIL import Image
 
     try:
         image = Image.fromarray(read_picture(path))
     except CalcarineError as error:
         raise CalcarineError(
-            f"{path} is no readable picture; delete it and continue the run with `calcarine run`."
+            f"{path} is not a readable picture; delete it and resume the run with `calcarine run`."
         ) from error
     image.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

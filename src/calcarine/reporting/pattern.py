@@ -1,7 +1,7 @@
-"""The pattern of Takagi & Nishimoto (2023) in a run: what z, c and z_c are each good at.
+"""Comparison of a run with Takagi & Nishimoto (2023): what z, c and z_c each preserve.
 
-The paper finds that z alone keeps the look but not the meaning, c alone the meaning but not
-the look, and z_c both (their Figures 3 and 5).
+The paper reports that z alone preserves the appearance but not the semantic content, c alone the
+semantic content but not the appearance, and z_c both (Figures 3 and 5).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 AS_PAPER = "as in the paper"
 NOT_AS_PAPER = "not as in the paper"
-UNDECIDED = "undecided (the intervals overlap)"
+INCONCLUSIVE = "inconclusive"
 METHODS = ("z", "c", "z_c")
 N_BOOT = 2000
 _SEED = 2023
-# (level, expected winner, expected loser)
+# Expected pairs (better, worse) by level.
 _EXPECTED = {
-    "look": (("z", "c"), ("z_c", "c")),
-    "meaning": (("c", "z"), ("z_c", "z")),
+    "appearance": (("z", "c"), ("z_c", "c")),
+    "semantic": (("c", "z"), ("z_c", "z")),
 }
 
 
@@ -45,7 +45,7 @@ class PairedComparison:
 
 @dataclass(frozen=True)
 class MetricPattern:
-    """z, c and z_c on one metric."""
+    """Scores of z, c and z_c on one metric, and their paired comparisons."""
 
     level: str
     metric: str
@@ -58,50 +58,50 @@ class MetricPattern:
 
 @dataclass(frozen=True)
 class Pattern:
-    """The whole reading: one verdict a level, and all comparisons behind it."""
+    """Result of the comparison with the paper: a verdict for each level, and all metrics."""
 
     verdicts: dict[str, str]
-    readings: tuple[MetricPattern, ...]
+    metrics: tuple[MetricPattern, ...]
 
     @property
     def verdict(self) -> str:
-        """The verdict over both levels; undecided when a level was not measured."""
+        """Verdict over both levels; inconclusive if a level was not measured."""
         result = list(self.verdicts.values())
         if set(self.verdicts) != set(_EXPECTED) and NOT_AS_PAPER not in result:
-            return UNDECIDED
+            return INCONCLUSIVE
         return _combine(result)
 
 
 def level(metric: str) -> str | None:
-    """Say whether a metric measures the look or the meaning of a picture, or neither."""
+    """Return whether a metric measures "appearance" or "semantic" content, or None."""
     name = metric.lower()
     if re.search(r"within category|among the|median rank|top-1 of the pool", name):
-        return None  # the same contests again
+        return None  # these are variants of the same comparisons
     if re.search(r"pixel|ssim|\bearly\b", name):
-        return "look"
+        return "appearance"
     if re.search(r"\blate\b|^category|-way", name):
-        return "meaning"
+        return "semantic"
     return None
 
 
 def paired_interval(
     difference: NDArray[np.float64], n_boot: int = N_BOOT, seed: int = _SEED
 ) -> tuple[float, float]:
-    """Bootstrap the mean of paired differences over pictures.
+    """Compute the bootstrap interval of the mean of paired differences over images.
 
     Parameters
     ----------
-    difference : array, shape (n_pictures,)
-        Score of one method minus score of the other, picture by picture.
+    difference : array of shape (n_images,)
+        Score of one method minus score of the other, for each image.
     n_boot : int
-        Resamples.
+        Number of resamples.
     seed : int
         Seed of the resampling.
 
     Returns
     -------
-    tuple of float
-        Ends of the 95 % percentile interval.
+    low, high : float
+        Limits of the 95 % percentile interval.
     """
     rng = np.random.default_rng(seed)
     means = np.empty(n_boot)
@@ -112,7 +112,7 @@ def paired_interval(
 
 
 def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
-    """Compare z, c and z_c with the paper's pattern.
+    """Compare the scores of z, c and z_c with the pattern in the paper.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
     Returns
     -------
     Pattern or None
-        None when one of the three methods is missing or no metric speaks of a level.
+        None if one of the three methods is missing or no metric belongs to a level.
     """
     if not set(METHODS) <= set(per_image["method"]):
         return None
@@ -165,11 +165,11 @@ def _read_metric(where: str, metric: str, table: pd.DataFrame) -> MetricPattern:
 def _compare(better: str, worse: str, values: dict[str, NDArray[np.float64]]) -> PairedComparison:
     difference = values[better] - values[worse]
     low, high = paired_interval(difference)
-    verdict = AS_PAPER if low > 0 else NOT_AS_PAPER if high < 0 else UNDECIDED
+    verdict = AS_PAPER if low > 0 else NOT_AS_PAPER if high < 0 else INCONCLUSIVE
     return PairedComparison(better, worse, float(difference.mean()), low, high, verdict)
 
 
 def _combine(verdicts: list[str]) -> str:
     if NOT_AS_PAPER in verdicts:
         return NOT_AS_PAPER
-    return AS_PAPER if set(verdicts) == {AS_PAPER} else UNDECIDED
+    return AS_PAPER if set(verdicts) == {AS_PAPER} else INCONCLUSIVE

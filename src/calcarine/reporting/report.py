@@ -1,4 +1,4 @@
-"""The HTML report of a run: one file that opens offline."""
+"""The HTML report of a run: one file that works offline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from calcarine.reporting import score_tables as scoring
 from calcarine.reporting import shown_stimuli as picking
 from calcarine.reporting.audit_page import VERDICT_CLASSES
 from calcarine.reporting.html_pages import data_uri, environment, small_png
-from calcarine.reporting.pattern import NOT_AS_PAPER, UNDECIDED, read_pattern
+from calcarine.reporting.pattern import INCONCLUSIVE, NOT_AS_PAPER, read_pattern
 from calcarine.reporting.run_records import (
     RunRecord,
     main_method,
@@ -27,18 +27,19 @@ PICTURE_PIXELS = 192
 _MOST_SAMPLES = 8
 _SHEET_RANDOM = 5
 _MEANINGS = {
-    "truth": "the picture that the person saw",
-    "z": "from the decoded latent of the picture alone",
-    "z, empty text": "from the decoded latent, noised and denoised under the empty text",
-    "c": "from the decoded text conditioning alone, starting at noise",
-    "z_c": "from the decoded latent, noised and denoised under the decoded conditioning",
-    "vis-dec": "generated under the condition that the pre-trained fMRI encoder gives",
-    "direct ridge": "decoded by ridge regression directly, without a diffusion model",
+    "truth": "the picture that was presented",
+    "z": "from the decoded image latent alone",
+    "z, empty text": "from the decoded image latent, with noise added and removed under empty text",
+    "c": "from the decoded text conditioning alone, starting from noise",
+    "z_c": "from the decoded image latent, with noise added and removed under the decoded text "
+    "conditioning",
+    "vis-dec": "generated with the conditioning of the pre-trained fMRI encoder",
+    "direct ridge": "pixels decoded by ridge regression, without a diffusion model",
     "z_c, chosen by the brain": "the z_c sample that agrees best with the decoded latent; the "
-    "truth is not asked",
-    "ceiling z": "from the true latent: what the autoencoder can give",
-    "ceiling c": "from the true text conditioning: what the captions can give",
-    "ceiling z_c": "from the true latent and conditioning through the same generator",
+    "ground truth is not used",
+    "ceiling z": "from the true image latent: the limit of the autoencoder",
+    "ceiling c": "from the true text conditioning: the limit of the captions",
+    "ceiling z_c": "from the true image latent and text conditioning, with the same generator",
 }
 
 
@@ -53,13 +54,13 @@ def build_report(run: Path) -> Path:
     Returns
     -------
     Path
-        ``run/report.html``: one file with its images and style inside. The figures are also
-        written as ``run/figures/scores.png`` and ``run/figures/reconstructions.png``.
+        ``run/report.html``, one file that contains its images and styles. The figures are also
+        written to ``run/figures/scores.png`` and ``run/figures/reconstructions.png``.
 
     Raises
     ------
     CalcarineError
-        When the run is not finished, or one of its files is malformed.
+        If the run is not finished, or one of its files is damaged.
     """
     from calcarine.reporting import figures
     from calcarine.reporting.curve import HEADINGS, curve_figure, curve_rows, read_curve
@@ -90,7 +91,7 @@ def build_report(run: Path) -> Path:
         plot=data_uri(plot),
         pattern=read_pattern(record.per_image),
         not_as_paper=NOT_AS_PAPER,
-        undecided=UNDECIDED,
+        inconclusive=INCONCLUSIVE,
         settings=_flatten(_in_use(record.settings)),
         chosen=_mapping(record.manifest, "chosen"),
         decoder=_decoder_rows(_mapping(record.manifest, "decoder")),
@@ -115,18 +116,18 @@ def build_report(run: Path) -> Path:
     return report
 
 
-def main_figures(run: Path) -> list[str]:
-    """Return the main figures as lines of plain text, for the end of a command.
+def headline_scores(run: Path) -> list[str]:
+    """Return the main scores as lines of plain text, for the command line.
 
     Parameters
     ----------
     run : Path
-        The run directory; ``metrics/summary.json`` must be there.
+        The run directory with ``metrics/summary.json``.
 
     Returns
     -------
     list of str
-        Per figure: method, metric, value [interval], chance, p, floor and ceiling.
+        Method, metric, value [interval], chance, p, floor and ceiling of each score.
     """
     return [_line(headline) for headline in scoring.headlines(read_scores(Path(run)))]
 
@@ -148,11 +149,12 @@ def _line(headline: scoring.Headline) -> str:
 def _sentence(record: RunRecord) -> str:
     data = _mapping(record.manifest, "dataset")
     wish = _mapping(record.settings, "dataset")
-    name = data.get("title") or data.get("name") or wish.get("name") or "an unnamed dataset"
-    person = data.get("subject") or wish.get("subject") or "one person"
+    name = data.get("title") or data.get("name") or wish.get("name") or "an unnamed data set"
+    person = data.get("subject") or wish.get("subject") or "one subject"
     brain = "simulated" if record.simulated else "measured"
     return (
-        f"{len(record.ids)} pictures decoded from the {brain} brain activity of {person} in {name}."
+        f"Reconstructions of {len(record.ids)} images from the {brain} brain activity of {person} "
+        f"(data set: {name})."
     )
 
 
@@ -198,11 +200,14 @@ def _embed(path: Path) -> str:
 
 def _sheet_caption(record: RunRecord, order: Quality | None) -> str:
     ranked = (
-        f"Percentages: pictures at that quantile of {order.method}'s {order.metric}. "
+        f"Percentages: image at this quantile of {order.metric} of {order.method}. "
         if order is not None
         else ""
     )
-    return f"{ranked}Random: by seed {picking.SEED}. First sample always; n = {len(record.ids)}."
+    return (
+        f"{ranked}Random: drawn with seed {picking.SEED}. Always the first sample; "
+        f"n = {len(record.ids)}."
+    )
 
 
 def _score_tables(record: RunRecord) -> dict[str, Any]:
@@ -227,7 +232,7 @@ def _score_tables(record: RunRecord) -> dict[str, Any]:
 def _plot_alt(record: RunRecord) -> str:
     methods = ", ".join(scoring.names_of_role(record.scores, "method"))
     lead = "; ".join(_line(headline) for headline in scoring.headlines(record.scores))
-    return f"Scores with intervals of {methods}; the table below holds every value. {lead}"
+    return f"Scores of {methods} with intervals; the table below has all values. {lead}"
 
 
 def _decoder_rows(decoder: dict[str, Any]) -> list[dict[str, str]]:
@@ -268,22 +273,22 @@ def _duration(seconds: float) -> str:
 
 
 def _limits(record: RunRecord) -> list[str]:
-    person = _mapping(record.manifest, "dataset").get("subject") or "one person"
+    person = _mapping(record.manifest, "dataset").get("subject") or "one subject"
     sentences = [
-        f"These figures rest on {len(record.ids)} pictures and one person ({person}). The "
-        "intervals tell how they would vary over other pictures, not over other people.",
+        f"These are results of {len(record.ids)} images and one subject ({person}). The intervals "
+        "generalise to other images, not to other people.",
         "Every p is corrected for the number of metrics of its protocol (Holm), not for the number "
         "of methods.",
-        "A generator makes sharp pictures of whatever it is given: read each score beside its "
-        "floor and its ceiling, not alone.",
-        "Identification depends on the pool it is made in; figures of different pools or "
-        "protocols must not be compared.",
+        "A generator makes sharp pictures from any input, so compare each score with its floor and "
+        "its ceiling.",
+        "Identification depends on the size of the pool; do not compare scores of different pools "
+        "or protocols.",
     ]
     if record.simulated:
         sentences.insert(
             0,
-            "The brain was simulated. The figures show that the method works on data built to "
-            "its assumptions; they are no evidence about a human brain.",
+            "The brain was simulated. The scores show that the method works on data that fulfil its "
+            "assumptions; they are no evidence about a human brain.",
         )
     return sentences
 
@@ -294,7 +299,7 @@ def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _in_use(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings without those of parts that were left out."""
+    """Return the settings without those of parts that are not enabled."""
     return {
         name: {"enabled": False} if isinstance(v, dict) and v.get("enabled") is False else v
         for name, v in settings.items()

@@ -1,4 +1,4 @@
-"""Pictures of a run, looked up quickly."""
+"""Fast access to the pictures of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RunPictures:
     Parameters
     ----------
     record : RunRecord
-        Its index is read once here, since searching it whole for each picture is slow.
+        Its index is converted to a mapping, because searching the table for each picture is slow.
     """
 
     def __init__(self, record: RunRecord) -> None:
@@ -31,7 +31,7 @@ class RunPictures:
         }
 
     def truth(self, stimulus: str) -> Path:
-        """Return the file of the picture that was seen."""
+        """Return the file of the stimulus."""
         return self._own[stimulus].truth(stimulus)
 
     def samples(self, stimulus: str, method: str) -> list[int]:
@@ -44,7 +44,7 @@ class RunPictures:
         Raises
         ------
         CalcarineError
-            If the index names a file that is missing or lies outside of the run.
+            If the index lists a file that is missing or outside of the run.
         """
         file = self._files.get((stimulus, method), {}).get(sample)
         if file is None:
@@ -52,7 +52,7 @@ class RunPictures:
         path = (self._root / file).resolve()
         if not path.is_relative_to(self._root) or not path.is_file():
             raise CalcarineError(
-                f"{self._root}/reconstructions/index.parquet names {file!r}, which is missing or "
-                "lies outside of the run; reconstruct again."
+                f"{self._root}/reconstructions/index.parquet lists {file!r}, which is missing or "
+                "outside of the run; reconstruct again."
             )
         return path

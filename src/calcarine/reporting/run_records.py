@@ -1,4 +1,4 @@
-"""What a finished run directory holds, read once and checked."""
+"""Read and check the files of a finished run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METHOD_ORDER = (
     "vis-dec",
     "direct ridge",
 )
-# Folder names of reconstructions that differ from the method's name in the scores.
+# Folder names of reconstructions that differ from the names of the methods.
 _FOLDER_TO_METHOD = {
     "z_empty_text": "z, empty text",
     "direct": "direct ridge",
@@ -46,7 +46,7 @@ _NUMBERS = (
 
 @dataclass(frozen=True)
 class Score:
-    """One line of ``metrics/summary.json``; numbers that are missing are NaN."""
+    """One record of ``metrics/summary.json``; missing numbers are NaN."""
 
     method: str
     metric: str
@@ -81,9 +81,9 @@ class RunRecord:
     scores : list of Score
         From ``metrics/summary.json``.
     per_image : pandas.DataFrame
-        Columns id, method, metric, value, category, of one protocol; ids are strings.
+        Columns id, method, metric, value and category, for one protocol; ids are strings.
     index : pandas.DataFrame
-        Columns id, method, sample, file, fold; ids are strings, methods are named as in
+        Columns id, method, sample, file and fold; ids are strings, methods have the names of
         the scores.
     """
 
@@ -106,13 +106,13 @@ class RunRecord:
 
     @property
     def picture_methods(self) -> list[str]:
-        """Methods that have reconstructions, in the order of the report."""
+        """Methods with reconstructions, in the order of the report."""
         return order_methods(name for name in self.index["method"].unique() if name != "truth")
 
     def picture(self, stimulus: str, method: str, sample: int | None = None) -> Path | None:
-        """Return the file of a reconstruction, or None when the method made none.
+        """Return the file of a reconstruction, or None if the method has none.
 
-        Without `sample` it is the first sample, whatever it looks like.
+        By default this is the first sample.
         """
         rows = self.index[(self.index["id"] == stimulus) & (self.index["method"] == method)]
         if sample is not None:
@@ -127,12 +127,12 @@ class RunRecord:
         return sorted({int(sample) for sample in rows["sample"]})
 
     def truth(self, stimulus: str) -> Path:
-        """Return the file of the picture that was seen."""
+        """Return the file of the stimulus."""
         rows = self.index[self.index["id"] == stimulus]
         listed = rows[rows["method"] == "truth"]
         if not listed.empty:
             return self._inside(str(listed["file"].iloc[0]))
-        # An id may hold characters a file name cannot; the reconstruction's name tells.
+        # An id can contain characters that a file name cannot, so use the reconstruction's name.
         stem = Path(str(rows["file"].iloc[0])).stem.rsplit("_", 1)[0]
         return self._inside(f"reconstructions/truth/{stem}.png")
 
@@ -144,26 +144,26 @@ class RunRecord:
             inside = False
         if not inside:
             raise CalcarineError(
-                f"{self.folder}/reconstructions/index.parquet names {relative!r}, which lies "
+                f"{self.folder}/reconstructions/index.parquet lists {relative!r}, which is "
                 "outside of the run; correct the index or reconstruct again."
             )
         if not path.is_file():
             raise CalcarineError(
-                f"{path} is missing although the run's index names it; make it again with "
+                f"{path} is missing, although the index of the run lists it; make it again with "
                 "`calcarine run`."
             )
         return path
 
 
 def order_methods(names: Iterable[str]) -> list[str]:
-    """Sort method names: the paper's first, then as they come, without doubles."""
+    """Sort the names of methods: known methods first, then others, without duplicates."""
     unique = list(dict.fromkeys(names))
     known = [name for name in METHOD_ORDER if name in unique]
     return known + [name for name in unique if name not in METHOD_ORDER]
 
 
 def main_method(names: Iterable[str]) -> str:
-    """Name the method a report leads with: z_c, else z, else Vis-Dec's, else the first."""
+    """Return the main method of a report: z_c, else z, else vis-dec, else the first."""
     ordered = order_methods(names)
     return next((name for name in ("z_c", "z", "vis-dec") if name in ordered), ordered[0])
 
@@ -174,7 +174,7 @@ def read_scores(run: Path) -> list[Score]:
     Raises
     ------
     CalcarineError
-        When the file is missing, malformed or holds no score of a method.
+        If the file is missing or damaged, or has no score of a method.
     """
     path = run / "metrics" / "summary.json"
     raw = _read(path, "calcarine evaluate", run, lambda p: read_json(p))
@@ -182,23 +182,23 @@ def read_scores(run: Path) -> list[Score]:
         scores = [_score(record) for record in raw]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CalcarineError(
-            f"{path} has a record that is no score ({error}); make it again with "
+            f"{path} has an invalid record ({error}); make it again with "
             f"`calcarine evaluate {run}`."
         ) from error
     if not any(score.role == "method" for score in scores):
         raise CalcarineError(
-            f"{path} holds no score of a method; make it again with `calcarine evaluate {run}`."
+            f"{path} has no score of a method; make it again with `calcarine evaluate {run}`."
         )
     return scores
 
 
 def read_audit(run: Path) -> dict[str, Any] | None:
-    """Outcome and findings of ``audit.json``, or None where the run has none.
+    """Read the outcome and findings of ``audit.json``; None if the run has no audit.
 
     Raises
     ------
     CalcarineError
-        If the file is malformed.
+        If the file is damaged.
     """
     file = run / "audit.json"
     if not file.is_file():
@@ -215,7 +215,7 @@ def read_audit(run: Path) -> dict[str, Any] | None:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 
@@ -231,7 +231,7 @@ def read_run(run: Path) -> RunRecord:
     Raises
     ------
     CalcarineError
-        When the run is not finished, or one of its files is malformed.
+        If the run is not finished, or one of its files is damaged.
     """
     import yaml
 
@@ -257,8 +257,8 @@ def read_run(run: Path) -> RunRecord:
             )
     if not isinstance(manifest.get("simulated"), bool):
         raise CalcarineError(
-            f"{run / 'manifest.json'} does not say whether the brain was simulated; "
-            'set "simulated" to true or false there.'
+            f"{run / 'manifest.json'} does not state whether the brain was simulated; set "
+            '"simulated" to true or false there.'
         )
     index_path = run / "reconstructions" / "index.parquet"
     index = _read(index_path, "calcarine run", run, lambda path: _table(path, sample=int))
@@ -287,14 +287,14 @@ def _read(path: Path, command: str, run: Path, reader: Callable[[Path], Any]) ->
         raise CalcarineError(f"{path} is missing; make it with `{command} {run}`.")
     try:
         return reader(path)
-    except Exception as error:  # each reader has its own family of errors
+    except Exception as error:  # readers raise errors of many kinds
         raise CalcarineError(
             f"{path} cannot be read ({type(error).__name__}); make it again with `{command} {run}`."
         ) from error
 
 
 def _table(path: Path, **kinds: type) -> pd.DataFrame:
-    """A table whose columns are of the given kinds, where it has them."""
+    """Read a table and convert some of its columns, if it has them."""
     frame = read_parquet(path)
     return frame.astype({name: kind for name, kind in kinds.items() if name in frame.columns})
 

@@ -1,4 +1,4 @@
-"""Scores arranged for reading: families of metrics, rows, the main figures."""
+"""Scores arranged in tables: families of metrics, rows, and the main scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
 from calcarine.evaluation.statistics.significance import ALPHA
 from calcarine.reporting.run_records import Score, main_method, order_methods
 
-# Named before anything is scored, so that no figure is chosen for its value.
+# Fixed before scoring, so that no score is selected by its value.
 HEADLINES = (
     "pixel correlation",
     "identification, pixels, fixed image",
@@ -23,20 +23,20 @@ HEADLINES = (
 _MOST_HEADLINES = 6
 _FEWEST_HEADLINES = 4
 
-LIKENESS, IDENTIFICATION = "Likeness of pixels", "Identification"
+LIKENESS, IDENTIFICATION = "Pixel similarity", "Identification"
 WITHIN, HARD = "Identification within a category", "Identification among hard candidates"
-MIDDLE = "Identification, the middle picture"
-CLASSES, CATEGORIES = "Classification among n", "Categories"
+MIDDLE = "Identification, median rank"
+CLASSES, CATEGORIES = "n-way classification", "Category classification"
 _CONTESTS = ("identification", "pair-wise")
 _ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
 
 FIXED_IMAGE = (
-    "Fixed image: the picture that was seen is held, and its own reconstruction competes with "
-    "the reconstructions of the other pictures of the pool."
+    "Fixed image: the stimulus is compared with its own reconstruction and with the reconstructions "
+    "of the other stimuli in the pool."
 )
 FIXED_RECONSTRUCTION = (
-    "Fixed reconstruction: the reconstruction is held, and the picture that was seen competes "
-    "with the other pictures of the pool."
+    "Fixed reconstruction: the reconstruction is compared with its own stimulus and with the other "
+    "stimuli in the pool."
 )
 
 
@@ -51,24 +51,24 @@ class ScoreRow:
 
     @property
     def chance(self) -> float:
-        """Chance level; NaN when the metric has none."""
+        """Chance level; NaN if the metric has none."""
         known = (s.chance for s in self.cells.values() if math.isfinite(s.chance))
         return next(known, math.nan)
 
     @property
     def n(self) -> int | None:
-        """How many pictures were scored."""
+        """Number of scored images."""
         counts = [score.n for score in self.cells.values() if score.n is not None]
         return max(counts) if counts else None
 
     @property
     def definition(self) -> str:
-        """What is computed, in the protocol's own words, else in ours."""
+        """Definition of the metric, from the protocol if it is stored."""
         known = (score.definition for score in self.cells.values() if score.definition)
         return next(known, "") or explain(self.metric)
 
     def of_role(self, role: str) -> list[Score]:
-        """Scores of methods, floors or ceilings."""
+        """Return the scores of methods, floors or ceilings."""
         return [score for score in self.cells.values() if score.role == role]
 
 
@@ -88,7 +88,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Headline:
-    """One of the main figures, beside its floor and its ceiling."""
+    """One of the main scores with its floor and its ceiling."""
 
     score: Score
     floor: Score | None
@@ -96,15 +96,15 @@ class Headline:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value is the better one."""
+    """Return whether lower values are better."""
     name = metric.lower()
-    if name.startswith(_CONTESTS):  # a share that is won, whatever decides
+    if name.startswith(_CONTESTS):  # a share of comparisons that are won
         return False
     return bool(re.search(r"distance|error|\bmse\b|lpips", name))
 
 
 def family(metric: str) -> str:
-    """Name the family of a metric; metrics in no family are on their own scale."""
+    """Return the family of a metric; a metric without family is its own family."""
     name = metric.lower()
     if name.startswith("identification within"):
         return WITHIN
@@ -124,35 +124,35 @@ def family(metric: str) -> str:
 
 
 def explain(metric: str) -> str:
-    """Say in one sentence what a metric means."""
+    """Describe a metric in one sentence."""
     name = metric.lower()
     if name.startswith("identification"):
         where = "of the same category" if "within" in name else "of the pool"
         parts = [part.strip() for part in metric.split(",")]
         space = parts[1] if len(parts) > 1 else "the compared features"
         return (
-            f"Share of pairwise contests against the others {where} that the true match wins, "
-            f"judged by the correlation of {_space(space)}."
+            f"Share of pairwise comparisons with the others {where} that the true match wins, by "
+            f"the correlation of {_space(space)}."
         )
     if match := re.search(r"(\d+)-way top-(\d+)", name):
         return (
-            f"Share of draws in which a classifier finds the picture's class in the "
-            f"reconstruction among the best {match[2]} of {match[1]} classes."
+            f"Share of draws in which the class of the stimulus is among the {match[2]} most "
+            f"probable of {match[1]} classes for the reconstruction."
         )
     if name.startswith("category"):
-        return "Share of reconstructions in which a classifier reads the category that was seen."
+        return "Share of reconstructions that are classified as the category of the stimulus."
     if "ssim" in name:
-        return "Structural similarity of the picture and the reconstruction: 1 is the same image."
+        return "Structural similarity of stimulus and reconstruction; 1 for equal images."
     if "correlation" in name:
-        return "Correlation of the picture's and the reconstruction's values: 1 is the same image."
+        return "Correlation of the values of stimulus and reconstruction; 1 for equal images."
     better = "lower" if lower_is_better(metric) else "higher"
-    return f"As the protocol defines it; {better} is better."
+    return f"See the definition of the protocol; {better} is better."
 
 
 def arrange(scores: Iterable[Score]) -> list[Group]:
-    """Group scores into rows (protocol, metric, pool) and rows into families.
+    """Arrange scores into rows (protocol, metric, pool), and rows into families.
 
-    Scores of different protocols or pools never share a row or a group.
+    Scores of different protocols or pools are never in the same row.
     """
     rows: dict[tuple[str, str, int | None], ScoreRow] = {}
     for score in scores:
@@ -174,12 +174,12 @@ def _place(group: Group) -> tuple[bool, str, int]:
 
 
 def names_of_role(scores: Iterable[Score], role: str) -> list[str]:
-    """Names of the methods, floors or ceilings, ordered."""
+    """Return the sorted names of methods, floors or ceilings."""
     return order_methods(score.method for score in scores if score.role == role)
 
 
 def headlines(scores: list[Score]) -> list[Headline]:
-    """Pick the four to six main figures of the leading method by a fixed list of metrics."""
+    """Return four to six main scores of the main method, by a fixed list of metrics."""
     leading = main_method(names_of_role(scores, "method"))
     rows = [row for group in arrange(scores) for row in group.rows if leading in row.cells]
     rows.sort(key=lambda row: row.protocol != DEFAULT_PROTOCOL)
@@ -194,7 +194,7 @@ def headlines(scores: list[Score]) -> list[Headline]:
 
 def _headline(row: ScoreRow, method: str) -> Headline:
     floors = [score for score in row.of_role("floor") if math.isfinite(score.value)]
-    # The floor that is hardest to beat is the honest one to stand beside.
+    # The best-scoring floor is the one to beat.
     sign = -1 if lower_is_better(row.metric) else 1
     own = (score for score in row.of_role("ceiling") if score.method == f"ceiling {method}")
     return Headline(
@@ -209,7 +209,7 @@ def _space(space: str) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number for reading; a missing one is a dash."""
+    """Format a number; a missing one is a dash."""
     if not math.isfinite(value):
         return "–"
     if abs(value) >= 1000 or 0 < abs(value) < 10**-digits:
@@ -218,25 +218,27 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def interval(score: Score) -> str:
-    """Write a score's interval, or nothing when it has none."""
+    """Format the interval of a score; empty if it has none."""
     if not (math.isfinite(score.ci_low) and math.isfinite(score.ci_high)):
         return ""
     return f"[{number(score.ci_low)}, {number(score.ci_high)}]"
 
 
 def adjusted_p(score: Score) -> float:
-    """The p corrected for the metrics of its protocol, or as it is where none was written."""
+    """Return the p corrected for the metrics of the protocol, or the uncorrected p."""
     return score.p_holm if math.isfinite(score.p_holm) else score.p
 
 
 def p_value(score: Score) -> str:
-    """Write a score's corrected permutation p, or nothing when there is none.
+    """Format the corrected permutation p of a score; empty if it has none.
 
-    A p that could not have been significant, however good the pictures, is inconclusive.
+    If not even perfect reconstructions could be significant, the p is marked as inconclusive.
     """
     p = adjusted_p(score)
     if not math.isfinite(p):
         return ""
     if p > ALPHA and score.p_holm_min > ALPHA:
-        return f"p = {p:.3f} (inconclusive: perfect pictures would get {score.p_holm_min:.2g})"
+        return (
+            f"p = {p:.3f} (inconclusive: perfect reconstructions would get {score.p_holm_min:.2g})"
+        )
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -1,4 +1,4 @@
-"""Which pictures a report shows: by fixed rules, never by looking."""
+"""Select the images that a report shows, by fixed rules and never by eye."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _QUALITY = ("identification, pixels, fixed image", "pixel correlation")
 
 @dataclass(frozen=True)
 class Quality:
-    """The per-image score by which pictures are ordered; higher is better in `values`."""
+    """The score per image by which images are ranked."""
 
     method: str
     metric: str
@@ -31,7 +31,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Pick:
-    """A picture to show and why; `score` is NaN where it has none."""
+    """An image to show and the reason; `score` is NaN if it has none."""
 
     id: str
     label: str
@@ -39,10 +39,10 @@ class Pick:
 
 
 def quality(record: RunRecord) -> Quality | None:
-    """Find the per-image score that orders the pictures, or None when there is none.
+    """Return the score by which images are ranked, or None if there is none.
 
-    It is the pixel identification (else the pixel correlation, else the first metric) of
-    z_c, else of z.
+    It is the pixel identification (else the pixel correlation, else the first metric) of the main
+    method.
     """
     frame = record.per_image[record.per_image["id"].isin(record.ids)]
     drawn = [name for name in frame["method"].unique() if name in record.picture_methods]
@@ -59,7 +59,7 @@ def quality(record: RunRecord) -> Quality | None:
 
 
 def at_quantiles(order: Quality) -> list[Pick]:
-    """Pick the pictures at 5, 25, 50, 75 and 95 % of quality; ties are ordered by id."""
+    """Select the images at the 5, 25, 50, 75 and 95 % quantiles; ties are sorted by id."""
     sign = -1 if lower_is_better(order.metric) else 1
     ranked = sorted(order.values.items(), key=lambda item: (sign * item[1], str(item[0])))
     places = [round(q * (len(ranked) - 1)) for q in QUANTILES]
@@ -70,7 +70,7 @@ def at_quantiles(order: Quality) -> list[Pick]:
 
 
 def at_random(record: RunRecord, order: Quality | None, n: int = N_RANDOM) -> list[Pick]:
-    """Pick `n` pictures by the fixed seed; neither scores nor the order of files matter."""
+    """Select ``n`` images with the fixed seed, independent of scores and of the order of files."""
     ids = record.ids
     drawn = np.random.default_rng(SEED).permutation(len(ids))[:n]
     values = {} if order is None else order.values.to_dict()

@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo, pick_subject
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.brain.split import Split
 from calcarine.errors import SettingError
@@ -95,7 +96,8 @@ def load(
     -------
     BrainDataset
         z-scored by session with training trials only; ROIs ``early``,
-        ``ventral`` and ``other``; one split, ``shared``.  `truth` holds
+        ``ventral`` and ``other``; one split, ``shared``.  `ground_truth`
+        holds
         ``tuning`` (visual, semantic or none) and ``noise_ceiling`` (percent
         of the variance of means over three repeats), each of shape (voxel,).
 
@@ -130,7 +132,7 @@ def load(
         source=INFO.source,
         licence=INFO.licence,
         judge="scenes",
-        truth=_truth(voxels),
+        ground_truth=_ground_truth(voxels),
         scaling=scaling,
     )
 
@@ -307,7 +309,7 @@ def _drift(trials: int, voxels: int, rng: np.random.Generator) -> NDArray[np.flo
     return (drift / np.where(spread > 1e-12, spread, 1.0)).astype(np.float32)
 
 
-def _truth(voxels: pd.DataFrame) -> dict[str, Any]:
+def _ground_truth(voxels: pd.DataFrame) -> dict[str, Any]:
     labels = {"early": "visual", "ventral": "semantic", "other": "none"}
     return {
         "tuning": voxels["region"].map(labels).to_numpy(dtype=str),

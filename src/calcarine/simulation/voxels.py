@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.dataset import make_responses
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import scale_sessions
 from calcarine.errors import SettingError
 from calcarine.simulation.subject import noise_levels
@@ -60,7 +60,7 @@ def simulate_voxels(
     Returns
     -------
     BrainDataset
-        Simulated; `truth` holds ``listens`` (the region's mixture) and
+        Simulated; `ground_truth` holds ``listens`` (the region's mixture) and
         ``signal`` (noise-free, shape (n, voxel)).
     """
     rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def simulate_voxels(
     shown, sessions = list(stimuli.ids) * n_repeats, np.repeat(np.arange(n_repeats), n)
     scaled, scaling = scale_sessions(betas, sessions, np.tile(train, n_repeats), shown)
     owner = np.repeat(np.arange(len(listeners)), n_voxels)
-    truth: dict[str, Any] = {"listens": {k: dict(v) for k, v in listeners.items()}}
+    known: dict[str, Any] = {"listens": {k: dict(v) for k, v in listeners.items()}}
     return BrainDataset(
         name="simulated",
         subject="listener",
@@ -95,7 +95,7 @@ def simulate_voxels(
         simulated=True,
         source="simulated by calcarine from feature spaces",
         licence="free of rights",
-        truth={**truth, "signal": signal},
+        ground_truth={**known, "signal": signal},
         scaling=scaling,
     )
 

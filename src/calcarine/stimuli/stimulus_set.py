@@ -1,10 +1,9 @@
-"""A set of stimuli: pictures with ids, captions, categories and semantic maps."""
+"""`StimulusSet`: pictures with ids, captions, categories and semantic maps."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import MissingFileError, SettingError, ShapeError
+from calcarine.errors import MissingFileError, SettingError, ShapeError, did_you_mean
+from calcarine.stimuli._arguments import (
+    Texts,
+    check_ids,
+    check_length,
+    pictures_hint,
+    text_lookup,
+    texts_of,
+)
 from calcarine.stimuli._sources import (
     ArraySource,
     FolderSource,
@@ -24,29 +31,28 @@ from calcarine.stimuli._sources import (
     map_files,
 )
 from calcarine.stimuli._tables import cell_texts, read_table
+from calcarine.stimuli.display import html_table, listed
 
 __all__ = ["StimulusSet"]
 
-Texts = Sequence[str | Sequence[str]]
-
 
 class StimulusSet:
-    """Stimuli of one size, read when they are asked for.
+    """Pictures of one size with ids, captions and categories, read when they are used.
 
-    Made by `from_arrays`, `from_folder`, `from_scenes` or `joined`.
+    Make one with `from_arrays`, `from_folder`, `from_hdf5`, `from_scenes` or `joined`.
 
     Parameters
     ----------
-    ids
+    ids : iterable of str
         Unique, non-empty names.
-    source
+    source : Source
         Where pictures and texts are read from.
-    size
+    size : (int, int)
         Height and width of the pictures in pixels.
 
     Raises
     ------
-    CalcarineError
+    SettingError
         If an id is empty or occurs twice.
     """
 
@@ -56,7 +62,7 @@ class StimulusSet:
         self._size = size
         self._rows = {key: row for row, key in enumerate(self._ids)}
         self._digest: str | None = None
-        _check_ids(self._ids)
+        check_ids(self._ids)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -77,27 +83,35 @@ class StimulusSet:
     def __repr__(self) -> str:
         return f"StimulusSet({len(self)} stimuli of {self._size[0]} x {self._size[1]} pixels)"
 
+    def _repr_html_(self) -> str:
+        rows = {
+            "stimuli": f"{len(self):,}",
+            "pictures": f"{self._size[0]} x {self._size[1]} pixels",
+            "ids": listed(self._ids, 3),
+        }
+        return html_table("StimulusSet", rows)
+
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Places of stimuli in this set, for arrays with a row for each of them.
+        """Return the rows of stimuli in an array with one row for each stimulus of this set.
 
         Raises
         ------
-        CalcarineError
+        SettingError
             If an id is unknown.
         """
         return np.asarray([self._rows[key] for key in self._chosen(ids)], np.int64)
 
     def image(self, id: str) -> NDArray[np.uint8]:
-        """Picture of one stimulus: uint8, shape (height, width, 3)."""
+        """Return the picture of one stimulus: uint8, shape (height, width, 3)."""
         return self._source.image(self._chosen([id])[0])
 
     def images(self, ids: Sequence[str] | None = None) -> NDArray[np.uint8]:
-        """Pictures of some or all stimuli.
+        """Return the pictures of some or all stimuli.
 
         Parameters
         ----------
-        ids
-            Which, in which order; all if left out.
+        ids : sequence of str, optional
+            Which stimuli, in which order; by default all.
 
         Returns
         -------
@@ -116,15 +130,15 @@ class StimulusSet:
         return pictures
 
     def captions(self, ids: Sequence[str] | None = None) -> list[tuple[str, ...]]:
-        """Captions of each stimulus; an empty tuple where there are none."""
+        """Return the captions of each stimulus; an empty tuple if there are none."""
         return [self._source.captions(key) for key in self._chosen(ids)]
 
     def categories(self, ids: Sequence[str] | None = None) -> list[tuple[str, ...]]:
-        """Categories of each stimulus, the main one first."""
+        """Return the categories of each stimulus, the main one first."""
         return [self._source.categories(key) for key in self._chosen(ids)]
 
     def semantic_maps(self, ids: Sequence[str] | None = None) -> NDArray[np.uint8]:
-        """Class of each pixel: uint8, shape (n, height, width).
+        """Return the class of each pixel: uint8, shape (n, height, width).
 
         Raises
         ------
@@ -134,21 +148,21 @@ class StimulusSet:
         chosen = self._chosen(ids)
         maps = np.empty((len(chosen), *self._size), dtype=np.uint8)
         for row, key in enumerate(chosen):
-            found = self._source.semantic_map(key)
-            if found is None:
+            semantic_map = self._source.semantic_map(key)
+            if semantic_map is None:
                 raise SettingError(
                     f"Stimulus {key} has no semantic map; choose a data set that has them, "
                     "or add a column semantic_map to its table."
                 )
-            maps[row] = found
+            maps[row] = semantic_map
         return maps
 
     def subset(self, ids: Sequence[str]) -> StimulusSet:
-        """Keep the named stimuli only, in the given order, sharing what is read."""
+        """Return a set of the named stimuli only, in the given order."""
         return StimulusSet(self._chosen(ids), self._source, self._size)
 
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of size, ids, pictures and captions, in order."""
+        """Return the SHA-256 (hexadecimal) of size, ids, pictures and captions, in order."""
         if self._digest is None:
             total = hashlib.sha256(json.dumps([list(self._size), len(self)]).encode())
             for key in self._ids:
@@ -168,6 +182,7 @@ class StimulusSet:
                 raise SettingError(
                     f"Stimulus {key} is not in this set of {len(self)} stimuli"
                     + (f", which begins with {self._ids[0]}." if self._ids else ".")
+                    + did_you_mean(key, self._ids)
                 )
         return tuple(ids)
 
@@ -184,29 +199,47 @@ class StimulusSet:
 
         Parameters
         ----------
-        images
-            uint8, shape (n, height, width, 3).
-        ids
-            Names; ``stimulus-00000`` and so on if left out.
-        captions, categories
-            For each picture a text or several.
-        semantic_maps
-            uint8, shape (n, height, width).
+        images : uint8 array of shape (n, height, width, 3)
+            One picture may have the shape (height, width, 3).
+        ids : sequence of str, optional
+            Names; by default ``stimulus-00000`` and so on.
+        captions, categories : sequence of str or of sequences of str, optional
+            A text or several for each picture.
+        semantic_maps : uint8 array of shape (n, height, width), optional
+            Class of each pixel.
+
+        Returns
+        -------
+        StimulusSet
 
         Raises
         ------
-        CalcarineError
+        ShapeError
             If a shape, a type or a length is wrong.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from calcarine.stimuli import StimulusSet
+        >>> StimulusSet.from_arrays(np.zeros((2, 16, 16, 3), np.uint8), ["a", "b"])
+        StimulusSet(2 stimuli of 16 x 16 pixels)
         """
         pictures = np.asarray(images)
+        if pictures.ndim == 3 and pictures.shape[-1] == 3:
+            pictures = pictures[None]
+            ids = [ids] if isinstance(ids, str) else ids
+            captions = [captions] if isinstance(captions, str) else captions
+            categories = [categories] if isinstance(categories, str) else categories
+            if semantic_maps is not None and np.ndim(semantic_maps) == 2:
+                semantic_maps = np.asarray(semantic_maps)[None]
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
             raise ShapeError(
                 f"Stimulus images must be uint8 of shape (n, height, width, 3), "
-                f"not {pictures.dtype} of shape {pictures.shape}."
+                f"not {pictures.dtype} of shape {pictures.shape}{pictures_hint(pictures)}."
             )
         count, size = len(pictures), (int(pictures.shape[1]), int(pictures.shape[2]))
         names = tuple(f"stimulus-{i:05d}" for i in range(count)) if ids is None else tuple(ids)
-        _check_length("ids", len(names), count)
+        check_length("ids", len(names), count)
         maps = None if semantic_maps is None else np.asarray(semantic_maps)
         if maps is not None and (maps.dtype != np.uint8 or maps.shape != pictures.shape[:3]):
             raise ShapeError(
@@ -216,8 +249,8 @@ class StimulusSet:
         source = ArraySource(
             names,
             pictures,
-            _texts("captions", captions, count),
-            _texts("categories", categories, count),
+            texts_of("captions", captions, count),
+            texts_of("categories", categories, count),
             maps,
         )
         return cls(names, source, size)
@@ -230,23 +263,23 @@ class StimulusSet:
 
         Parameters
         ----------
-        folder
-            Where the pictures are.
-        table
-            CSV, TSV, JSON (a list of records) or parquet, by its own path or
-            by its name in the folder.  Columns: ``id``, ``file`` (path in the
-            folder), ``caption`` or ``captions`` (several: separated by ``|``,
-            a list, or columns ``caption_1`` and so on), ``category`` likewise
-            (the main one first), and if wanted ``semantic_map`` (path in the
-            folder).
-        size
-            Crop pictures centrally and resize them; if left out, all must
+        folder : str or Path
+            Folder of the pictures.
+        table : str or Path
+            CSV, TSV, JSON (a list of records) or parquet, as a path or as a name in the folder.
+            Columns: ``id``, ``file`` (path in the folder), ``caption`` or ``captions`` (several
+            are separated by ``|``, a list, or in columns ``caption_1`` and so on), ``category``
+            likewise (the main one first), and optionally ``semantic_map`` (path in the folder).
+        size : int or (int, int), optional
+            Crop pictures centrally and resize them to this height and width. By default all must
             have the size of the first.
 
         Raises
         ------
+        MissingFileError
+            If the folder, the table or a picture does not exist.
         CalcarineError
-            If the table is wrong, a file is missing or lies outside.
+            If the table is wrong, or a picture lies outside the folder.
         """
         root = Path(folder)
         if not root.is_dir():
@@ -255,7 +288,7 @@ class StimulusSet:
         records = read_table(path if path.is_file() else root / path).to_dict("records")
         rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in records]
         ids = tuple(str(row["id"]) for row in rows)
-        _check_ids(ids)
+        check_ids(ids)
         source = FolderSource(
             {
                 key: inside_folder(root, row["file"], key)
@@ -287,32 +320,36 @@ class StimulusSet:
 
         Parameters
         ----------
-        path, key
-            The file, and its array: uint8, shape (n, height, width, 3).
-        rows, ids
+        path : str or Path
+            The file.
+        key : str
+            Its array of pictures: uint8, shape (n, height, width, 3).
+        rows, ids : sequences
             Row of each stimulus, counted from 0, and its name.
-        captions, categories
+        captions, categories : sequence or callable, optional
             For each stimulus a text or several, or a function of the id.
-        size
-            Crop pictures centrally and resize them; as stored if left out.
-        semantic_maps
-            Function of the id that gives a uint8 map of the set's size or None.
+        size : int or (int, int), optional
+            Crop pictures centrally and resize them to this height and width; by default as stored.
+        semantic_maps : callable, optional
+            Function of the id that returns a uint8 map of the size of the pictures, or None.
 
         Raises
         ------
-        CalcarineError
-            If the file or a row is wrong.
+        MissingFileError
+            If the file does not exist.
+        DamagedFileError
+            If the array or a row is wrong.
         """
         names = tuple(ids)
-        _check_length("rows", len(rows), len(names))
-        _check_ids(names)
+        check_length("rows", len(rows), len(names))
+        check_ids(names)
         places = {name: int(row) for name, row in zip(names, rows, strict=True)}
         source = Hdf5Source(
             Path(path),
             key,
             places,
-            _lookup("captions", captions, names),
-            _lookup("categories", categories, names),
+            text_lookup("captions", captions, names),
+            text_lookup("categories", categories, names),
             (size, size) if isinstance(size, int) else size,
             semantic_maps,
         )
@@ -324,10 +361,11 @@ class StimulusSet:
 
         Parameters
         ----------
-        seed, indices
-            Which pictures; see `calcarine.stimuli.scenes.render`.
-        size
-            Side in pixels.
+        seed : int
+        indices : iterable of int
+            Which scenes; see `calcarine.stimuli.scenes.render`.
+        size : int
+            Height and width in pixels.
 
         Returns
         -------
@@ -342,39 +380,11 @@ class StimulusSet:
 
     @classmethod
     def joined(cls, sets: Sequence[StimulusSet]) -> StimulusSet:
-        """Make one set of the stimuli of several sets of one size, in order."""
+        """Join several sets of one size, in order."""
         sizes = {part.size for part in sets}
         if len(sizes) != 1:
             raise ShapeError(f"Only sets of one size can be joined, not {sorted(sizes)}.")
         ids = [key for part in sets for key in part.ids]
-        _check_ids(tuple(ids))
+        check_ids(tuple(ids))
         sources = {key: part._source for part in sets for key in part.ids}
         return cls(ids, JoinedSource(sources), sets[0].size)
-
-
-def _check_ids(ids: tuple[str, ...]) -> None:
-    for key, times in Counter(ids).items():
-        if not key:
-            raise SettingError("A stimulus has an empty id; name every stimulus.")
-        if times > 1:
-            raise SettingError(f"Stimulus id {key} occurs {times} times; ids must be unique.")
-
-
-def _check_length(what: str, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise ShapeError(f"There are {found} {what} for {wanted} stimuli; give one each.")
-
-
-def _texts(what: str, texts: Texts | None, count: int) -> list[tuple[str, ...]]:
-    if texts is None:
-        return [()] * count
-    _check_length(what, len(texts), count)
-    return [(text,) if isinstance(text, str) else tuple(text) for text in texts]
-
-
-def _lookup(
-    what: str, texts: Texts | Callable[[str], Sequence[str]] | None, names: tuple[str, ...]
-) -> Callable[[str], Sequence[str]]:
-    if callable(texts):
-        return texts
-    return dict(zip(names, _texts(what, texts, len(names)), strict=True)).__getitem__

@@ -9,7 +9,7 @@ from typing import Any
 
 from calcarine.files import write_text
 from calcarine.reporting.html_pages import environment
-from calcarine.study.analyse import FEWEST_RATERS, ComparisonResult, StudyAnalysis
+from calcarine.study.analysis import FEWEST_RATERS, ComparisonResult, StudyAnalysis
 
 
 def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, need_extra
 from calcarine.training.result import TrainingResult, conclude, finished
 from calcarine.training.trainer import (
     alone_again,
@@ -77,6 +77,7 @@ def train(
     With ``strategy="ddp"`` Lightning starts the command again for every further device; those end
     here. Where the command's own process must stay the only one, use "ddp_spawn" or "ddp_fork".
     """
+    need_extra("train", "lightning")
     _check(task, config)
     place = TrainingFolder(Path(folder), make_identity(task, config, provenance), say or _warn)
     result = finished(place, config)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from calcarine.errors import CalcarineError
 
 _PLACES = {"accelerator", "devices", "nodes", "strategy", "accumulate"}
 _HOUSEKEEPING = {"save_every_minutes", "save_every_steps", "keep", "loggers"}
+
+
+def _as_text(value: Any) -> Any:
+    """In YAML and on the command line, 16 and 32 are numbers."""
+    return str(value) if isinstance(value, int) else value
 
 
 class TrainingConfig(BaseModel):
@@ -29,35 +34,65 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(10_000, ge=1, description="optimiser steps")
-    batch_size: int = Field(64, ge=1, description="samples per step on all devices together")
-    accumulate: int = Field(1, ge=1, description="micro-batches per step and device")
-    lr: float = Field(2.5e-4, gt=0, allow_inf_nan=False, description="highest learning rate")
-    min_lr: float = Field(0.0, ge=0, description="where the cosine ends")
-    warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.05, ge=0, description="not on biases and norms (1-D)")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9,
-        0.95,
+    steps: int = Field(10_000, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(
+        64, ge=1, description="Samples of one optimiser step, on all devices together."
     )
-    clip: float | None = Field(0.8, gt=0, description="largest norm of the gradient")
-    precision: Literal["32", "bf16", "16"] = "32"
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
-    devices: int = Field(1, ge=1, description="per node")
-    nodes: int = Field(1, ge=1)
-    strategy: str = Field("auto", pattern=r"^(auto|ddp\w*)$", description="as Lightning names it")
-    validate_every: int | None = Field(None, ge=1, description="steps; never by default")
-    save_every_minutes: float | None = Field(10.0, gt=0)
-    save_every_steps: int | None = Field(None, ge=1)
-    keep: int = Field(2, ge=1, description="checkpoints kept")
-    seed: int = Field(2022, ge=0)
+    accumulate: int = Field(
+        1, ge=1, description="Micro-batches of each device that make one optimiser step."
+    )
+    lr: float = Field(2.5e-4, gt=0, allow_inf_nan=False, description="Highest learning rate.")
+    min_lr: float = Field(0.0, ge=0, description="Learning rate at which the cosine ends.")
+    warmup_steps: int = Field(
+        0, ge=0, description="Steps over which the learning rate rises linearly from 0."
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Learning rate after the warm-up."
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, description="Weight decay of AdamW; biases and norms (1-D) have none."
+    )
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.95), description="Decay rates of AdamW's two moving averages."
+    )
+    clip: float | None = Field(
+        0.8, gt=0, description="Largest norm of the gradient; null does not clip."
+    )
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(_as_text)] = Field(
+        "32", description="Bits of floating-point numbers in training."
+    )
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
+        "auto", description="Hardware to train on, as Lightning names it."
+    )
+    devices: int = Field(1, ge=1, description="Devices of each node.")
+    nodes: int = Field(1, ge=1, description="Nodes of a cluster.")
+    strategy: str = Field(
+        "auto",
+        pattern=r"^(auto|ddp\w*)$",
+        description="How devices train together, as Lightning names it.",
+    )
+    validate_every: int | None = Field(
+        None, ge=1, description="Steps between validations; by default none."
+    )
+    save_every_minutes: float | None = Field(
+        10.0, gt=0, description="Minutes between checkpoints; null saves none by time."
+    )
+    save_every_steps: int | None = Field(
+        None, ge=1, description="Steps between checkpoints; by default none by steps."
+    )
+    keep: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    seed: int = Field(2022, ge=0, description="Seed of weights, batches and masks.")
     loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = Field(
-        ("csv",), description="CSV is always written"
+        ("csv",), description="Logs of the losses; CSV is always written."
     )
-    select: Literal["last", "best"] = Field("last", description="best: by validation loss")
+    select: Literal["last", "best"] = Field(
+        "last", description="Weights to keep: the last, or those with the best validation loss."
+    )
     patience: int | None = Field(
-        None, ge=1, description="validations without a better one, after which training ends"
+        None,
+        ge=1,
+        description="Validations without a better loss after which training ends; by default it "
+        "does not end early.",
     )
 
     @property

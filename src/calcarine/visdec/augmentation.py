@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from pydantic import ConfigDict
 
-from calcarine.errors import CalcarineError
 from calcarine.visdec.patches import PatchedVectors
+from calcarine.visdec.settings import Augmentation
 
-__all__ = ["Augmentation", "augment_vectors"]
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How much vectors are changed before a network sees them.
-
-    Attributes
-    ----------
-    noise
-        SD of Gaussian noise, in SDs of z-scored responses.
-    drop
-        Share of voxels that are set to 0, their mean. (The published code means to do so with .2
-        and, by an index of the wrong axis, drops none.)
-    gain
-        SD of the logarithm of a factor for a whole vector.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
-
-    noise: float = 0.0
-    drop: float = 0.0
-    gain: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.noise < 0 or self.gain < 0 or not 0 <= self.drop < 1:
-            raise CalcarineError(
-                "Augmentation takes noise and gain of 0 or more and drop below 1; they are "
-                f"{self.noise}, {self.gain} and {self.drop}."
-            )
+__all__ = ["augment_vectors"]
 
 
 def augment_vectors(

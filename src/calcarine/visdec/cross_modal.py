@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
-from pydantic import ConfigDict
 from torch import nn
 
-from calcarine.errors import CalcarineError
-from calcarine.visdec.augmentation import Augmentation, augment_vectors
+from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
 from calcarine.visdec.image_autoencoder import ImageAutoencoder
-from calcarine.visdec.losses import check_mask, reconstruction_loss
+from calcarine.visdec.losses import reconstruction_loss
 from calcarine.visdec.masking import draw_masking, no_masking
 from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
+from calcarine.visdec.settings import Augmentation, GuidanceLoss
 from calcarine.visdec.transformer_blocks import CrossBlock, initialise
 
-__all__ = ["CrossModalGuidance", "CrossModalNetwork", "GuidanceLoss"]
-
-
-@dataclass(frozen=True)
-class GuidanceLoss:
-    """Weights, maskings and depth; the defaults are the paper's best (its Table 2, row 14).
-
-    Attributes
-    ----------
-    gamma_fmri, gamma_image
-        Weights of the two reconstruction losses.
-    fmri_mask, image_mask
-        Shares of patches that are masked.
-    layers
-        Cross-attention blocks, half of them on each side (6 in the paper).
-    direction
-        Who asks; see :class:`calcarine.visdec.transformer_blocks.CrossBlock`.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
-
-    gamma_fmri: float = 0.25
-    gamma_image: float = 1.5
-    fmri_mask: float = 0.75
-    image_mask: float = 0.5
-    layers: int = 6
-    direction: Literal["paper", "code"] = "paper"
-
-    def __post_init__(self) -> None:
-        if self.layers < 2 or self.layers % 2:
-            raise CalcarineError(
-                f"Cross-attention has as many blocks on each side: layers is even, not "
-                f"{self.layers}."
-            )
-        check_mask("fmri_mask", self.fmri_mask)
-        check_mask("image_mask", self.image_mask)
-        gammas = (self.gamma_fmri, self.gamma_image)
-        if not all(0 <= gamma < float("inf") for gamma in gammas) or not any(gammas):
-            raise CalcarineError("gamma_fmri and gamma_image are numbers from 0, and not both 0.")
+__all__ = ["CrossModalGuidance", "CrossModalNetwork"]
 
 
 class CrossModalNetwork(nn.Module):

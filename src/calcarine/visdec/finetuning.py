@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import ConfigDict
 from torch import nn
 from torch.nn import functional as F
 
 from calcarine.errors import CalcarineError
-from calcarine.visdec.augmentation import Augmentation, augment_vectors
+from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.conditioner import Conditioner, ConditionerOutput
 from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
+from calcarine.visdec.settings import Augmentation, FinetuneLoss
 
-__all__ = ["DiffusionFinetuning", "FinetuneLoss"]
-
-
-@dataclass(frozen=True)
-class FinetuneLoss:
-    """How the conditioned diffusion model is trained.
-
-    Attributes
-    ----------
-    drop_condition
-        Share of samples that are told nothing, so that guidance is possible (0 in the paper,
-        which samples without guidance).
-    time_condition
-        Also add the condition to the time embedding ("double conditioning").
-    tokens
-        Of the context; those of the model's own text where None (77 in the paper).
-    begin
-        ``"empty"``: contexts begin at that of the empty text, where the model has text;
-        ``"random"``: as in the published code.
-    align
-        Weight of the distance from contexts to the model's own contexts of the stimuli's text, in
-        units of their variance. The denoising loss alone tells a conditioner little and late
-        which context belongs to which response; this tells it at once. 0 in the paper, which uses
-        no text.
-    latent
-        Weight of the distance from a latent that the conditioner tells to the stimulus' own, in
-        units of their variance; sampling may then begin from the told one, noised to a strength,
-        as Takagi & Nishimoto begin from z. 0 in the paper, which begins from noise.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
-
-    drop_condition: float = 0.1
-    time_condition: bool = True
-    tokens: int | None = None
-    begin: Literal["empty", "random"] = "empty"
-    align: float = 0.0
-    latent: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("align", "latent"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise CalcarineError(f"The weight {name} is 0 or more, not {getattr(self, name)}.")
-        if self.tokens is not None and self.tokens < 1:
-            raise CalcarineError(
-                f"tokens is 1 or more, or null for those of the model's text, not {self.tokens}."
-            )
-        if not 0 <= self.drop_condition < 1:
-            raise CalcarineError(
-                f"drop_condition lies between 0 and below 1, not {self.drop_condition}."
-            )
+__all__ = ["DiffusionFinetuning"]
 
 
 class DiffusionFinetuning(nn.Module):

@@ -2,70 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import ConfigDict
 from torch.nn import functional as F
 
-from calcarine.errors import CalcarineError
+from calcarine.visdec.settings import ContrastLoss
 
 __all__ = [
-    "ContrastLoss",
-    "check_mask",
     "contrast_losses",
     "cosine_scores",
     "cross_contrast",
     "reconstruction_loss",
     "self_contrast",
 ]
-
-
-@dataclass(frozen=True)
-class ContrastLoss:
-    """Weights of the three losses and how the contrasts are formed.
-
-    Attributes
-    ----------
-    reconstruction, self_contrast, cross_contrast
-        Weights; 0 leaves a loss out.
-    mask_ratio
-        Share of patches that are masked, in each of the two maskings.
-    temperature
-        Of both contrasts.
-    form
-        ``"paper"``: both masked branches are contrasted with the true vectors, as the paper's
-        figure shows. ``"code"``: only the first is, and both contrasts are halved.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is told
-
-    reconstruction: float = 1.0
-    self_contrast: float = 1.0
-    cross_contrast: float = 0.5
-    mask_ratio: float = 0.75
-    temperature: float = 0.1
-    form: Literal["paper", "code"] = "paper"
-
-    def __post_init__(self) -> None:
-        if self.form not in ("paper", "code"):
-            raise CalcarineError(f"The form of the contrast is paper or code, not {self.form}.")
-        if self.temperature <= 0:
-            raise CalcarineError(f"The temperature must be above 0, not {self.temperature}.")
-        check_mask("mask_ratio", self.mask_ratio)
-        weights = (self.reconstruction, self.self_contrast, self.cross_contrast)
-        if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
-            raise CalcarineError(
-                "Weights of losses are numbers from 0, and at least one is above 0; they are "
-                f"{weights}."
-            )
-
-
-def check_mask(name: str, share: float) -> None:
-    """Refuse a share of masked patches that hides none or all."""
-    if not 0 < share < 1:
-        raise CalcarineError(f"{name} is the share of masked patches, above 0 and below 1.")
 
 
 def reconstruction_loss(

@@ -23,16 +23,13 @@ if TYPE_CHECKING:
 
     from calcarine.diffusion.conditional import ConditionalDiffusion
     from calcarine.training import TrainingConfig
-    from calcarine.visdec.augmentation import Augmentation
     from calcarine.visdec.conditioner import Conditioner
-    from calcarine.visdec.cross_modal import GuidanceLoss
-    from calcarine.visdec.finetuning import FinetuneLoss
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
-    from calcarine.visdec.losses import ContrastLoss
     from calcarine.visdec.pairs import Trials
     from calcarine.visdec.patches import PatchedVectors
     from calcarine.visdec.published_conditioner import PublishedConditioner
+    from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
 
 _SEED_STEP = 7919
 
@@ -159,12 +156,9 @@ def guide(
     import torch
 
     from calcarine.training import train as run
-    from calcarine.visdec.cross_modal import (
-        CrossModalGuidance,
-        CrossModalNetwork,
-        GuidanceLoss,
-    )
+    from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork
     from calcarine.visdec.pairs import StimulusVectors
+    from calcarine.visdec.settings import GuidanceLoss
 
     config = config or GuidanceLoss()
     _cut_decoder(autoencoder, decoder_depth)
@@ -235,9 +229,10 @@ def finetune(
 
     from calcarine.diffusion.conditional import freeze_except, trainable_parts
     from calcarine.training import train as run
-    from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuneLoss
+    from calcarine.visdec.finetuning import DiffusionFinetuning
     from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
     from calcarine.visdec.pairs import StimulusVectors
+    from calcarine.visdec.settings import FinetuneLoss
 
     config = config or FinetuneLoss()
     if config.align and training is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from calcarine.visdec.augmentation import Augmentation, augment_vectors
+from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
-from calcarine.visdec.losses import ContrastLoss, contrast_losses
+from calcarine.visdec.losses import contrast_losses
 from calcarine.visdec.masking import draw_masking
 from calcarine.visdec.patches import PatchedVectors
+from calcarine.visdec.settings import Augmentation, ContrastLoss
 
 __all__ = ["ContrastPretraining"]
 

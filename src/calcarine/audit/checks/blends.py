@@ -1,4 +1,4 @@
-"""Checks of pixels: blends with the truth or with other methods, and training pictures shown."""
+"""Checks of pixels: blends with the ground truth or other methods, and retrieved pictures."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from calcarine.audit.findings import EvidenceImage, EvidenceTable, Finding
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FloatArray
 
-# Rounding to whole grey values leaves about .4 of them; compression a little more.
+# RMS error in grey values; rounding to whole grey values alone leaves about .4, compression more.
 _ROUNDING = 1.5
 _EXPLAINED = 0.99
 _LEAST_WEIGHT = 0.02
 _SHARED = 0.05
 _COPY_R = 0.99
 _COPY_RMS = 3.0
-_TRUTH = "the truth"
-_COARSE_TRUTH = "the truth, coarse"
+_TRUTH = "ground truth"
+_COARSE_TRUTH = "ground truth, coarse scales"
 _TRUTHS = (_TRUTH, _COARSE_TRUTH)
-# Blocks a side over which means are compared; means of many pixels are rounded much less.
+# Number of blocks per side for coarse blends; block means have a smaller rounding error.
 _COARSE = (16, 8, 4)
 _COARSE_ROUNDING = 0.75
-# How many times more must be left over without the truth.
+# Smallest ratio of the errors without and with the ground truth.
 _NEEDED = 3.0
-# Slopes of the finest detail: from here on honest detail may have it; how far two octaves may
-# differ that one weight made; what share of the coarse slope is well below it.
+# Slopes of the finest detail: the slope that valid decoders can reach, the largest relative
+# difference of two octaves with one weight, and the largest share of the coarse slope.
 _WHOLE, _LEVEL, _BELOW = 0.7, 0.1, 0.85
-_TRAIN = "a training picture"
+_TRAIN = "training picture"
 _BLOCK = 2048
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """A picture as a blend of one or two others."""
+    """A picture as a weighted sum of one or two other pictures."""
 
     parts: tuple[str, ...]
     weights: tuple[float, ...]
@@ -49,14 +49,14 @@ class _Fit:
 
 @register_check
 class PixelBlends(Check):
-    """Reconstructions that are sums of other pictures."""
+    """Reconstructions that are weighted sums of other pictures."""
 
     name = "pixel-blends"
     title = "Pixel blends"
-    question = "Are reconstructions fixed blends of other pictures, the truth among them?"
+    question = "Are reconstructions blends of other pictures, for example of the ground truth?"
     evidence_needed = (
-        "The pictures before any blending, and those of the other methods (--other DIR), among "
-        "them low-level and 'blurry' ones."
+        "The pictures before any blending, and those of other methods (--other DIR), including "
+        "low-level or 'blurry' reconstructions."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
@@ -69,30 +69,30 @@ class PixelBlends(Check):
         result: dict[str, object] = {"reconstructions": n}
         detail = _Detail.of(inputs)
         if detail is not None:
-            result["finest detail of the truth in the reconstruction, mean slope"] = detail.finest
-            result["its deviation over pictures"] = detail.spread
-            result["slope of the next coarser detail"] = detail.fine
-            result["slope of coarse layout"] = detail.coarse
+            result["mean slope of the finest detail on the ground truth"] = detail.finest
+            result["its SD over pictures"] = detail.spread
+            result["mean slope of the next coarser octave"] = detail.fine
+            result["mean slope of the coarse layout"] = detail.coarse
         rows = tuple(
             (" + ".join(parts), f"{len(group)} of {n}", *_weights(group))
             for parts, group in sorted(kinds.items(), key=lambda item: -len(item[1]))
         )
         table = EvidenceTable(
-            ("blend of", "pictures", "weights", "left over (grey values)"),
+            ("blend of", "pictures", "weights", "RMS error (grey values)"),
             rows,
-            "Least squares over all pixels, or over means of blocks where it says coarse; what is "
-            "left over is no more than rounding.",
+            "Least squares over all pixels, or over block means for coarse scales. The error is no "
+            "larger than rounding.",
         )
         tables = (table,) if rows else ()
         with_truth = sum(len(group) for parts, group in kinds.items() if parts[0] in _TRUTHS)
-        result["blends with the truth"] = with_truth
+        result["blends with the ground truth"] = with_truth
         blends = {p: len(g) for p, g in kinds.items() if p[0] not in _TRUTHS and len(p) == 2}
         result["blends of other pictures"] = sum(blends.values())
         if with_truth > 0.05 * n:
             return Finding(
                 "failed",
-                f"{with_truth} of {n} reconstructions are, up to rounding, made with the pixels of "
-                "the truth.",
+                f"{with_truth} of {n} reconstructions are, up to rounding, a blend with pixels of "
+                "the ground truth.",
                 result,
                 tables,
             )
@@ -101,23 +101,23 @@ class PixelBlends(Check):
             return Finding(
                 "suspicious",
                 f"{blends[most]} of {n} reconstructions are fixed blends of {' and '.join(most)}. "
-                "That is no leak, but a step that must be named: it lifts low-level scores.",
+                "This is no leakage, but it must be reported, because it raises low-level scores.",
                 result,
                 tables,
             )
         if detail is not None and detail.blended:
             return Finding(
                 "suspicious",
-                f"Every reconstruction holds the finest detail of its truth with nearly the same "
-                f"weight ({detail.finest:.2f}, deviation {detail.spread:.2f}), as a blend with the "
-                "truth would.",
+                "All reconstructions contain the finest detail of their ground truth with nearly "
+                f"the same weight ({detail.finest:.2f}, SD {detail.spread:.2f}), as a blend with "
+                "the ground truth does.",
                 result,
                 tables,
             )
         return Finding(
             "passed",
-            "No reconstruction is a blend of two of the pictures that are here, and none holds "
-            "the truth's finest detail with a fixed weight.",
+            "No reconstruction is a blend of two of the given pictures, and the finest detail of "
+            "the ground truth is not present with a fixed weight.",
             result,
             tables,
         )
@@ -131,7 +131,7 @@ def _weights(group: list[_Fit]) -> tuple[str, str]:
 
 
 def _neighbours(inputs: AuditInputs) -> Iterator[tuple[int, list[int]]]:
-    """For each reconstruction, the training pictures that may be parts of it."""
+    """Yield each reconstruction's row and the training pictures that could be parts of it."""
     from calcarine.audit.picture_features import pixels, rows
 
     n = len(inputs)
@@ -142,7 +142,7 @@ def _neighbours(inputs: AuditInputs) -> Iterator[tuple[int, list[int]]]:
     sides = (inputs.truth, *inputs.others.values())
     targets = [rows(own), *(rows(_without(own, pixels(side.small))) for side in sides)]
     first = _most_alike(inputs, targets)
-    # What is left after the most alike training picture leads to the second one.
+    # The residual of the most similar training picture leads to the second part.
     residual = _without(own, pixels(inputs.train.small[first[0]]))
     first.append(_most_alike(inputs, [rows(residual)])[0])
     for row in range(n):
@@ -150,7 +150,7 @@ def _neighbours(inputs: AuditInputs) -> Iterator[tuple[int, list[int]]]:
 
 
 def _without(values: FloatArray, other: FloatArray) -> FloatArray:
-    """Rows less their projection on the other's rows, both without means."""
+    """Return rows minus their projection on the other rows, both centred."""
     values = values - values.mean(axis=1, keepdims=True)
     other = other - other.mean(axis=1, keepdims=True)
     size = np.maximum(np.einsum("ij,ij->i", other, other), 1e-9)
@@ -176,9 +176,9 @@ def _most_alike(inputs: AuditInputs, targets: list[FloatArray]) -> list[NDArray[
 
 
 def _best_fit(inputs: AuditInputs, row: int, train: list[int]) -> _Fit | None:
-    """The blend of fewest parts that leaves no more than rounding, or None.
+    """Return the blend of fewest parts whose error is no larger than rounding, or None.
 
-    Blends with the truth come first: what else is given must not hide them.
+    Blends with the ground truth are tried first, so that other given pictures cannot hide them.
     """
     own = inputs.recon.small[row]
     parts = [(_TRUTH, inputs.truth.small[row])]
@@ -220,7 +220,7 @@ def _is_blend(fit: _Fit | None) -> bool:
 def _coarse_fit(
     own: NDArray[np.uint8], truth: NDArray[np.uint8], other: NDArray[np.uint8], name: str
 ) -> _Fit | None:
-    """A blend with the truth in coarse scales only, where the other part alone does not fit."""
+    """Return a blend with the ground truth at coarse scales if the other part alone is no fit."""
     from calcarine.audit.picture_features import shrunk
 
     for size in _COARSE:
@@ -255,7 +255,7 @@ def _fit(
 
 @dataclass(frozen=True)
 class _Detail:
-    """Slopes of the reconstruction on the truth by scale, means over pictures."""
+    """Slopes of reconstructions on ground truths by scale, means over pictures."""
 
     coarse: float
     fine: float
@@ -281,10 +281,10 @@ class _Detail:
 
     @property
     def blended(self) -> bool:
-        """Whether one weight of the truth explains the detail.
+        """Whether one weight of the ground truth explains the detail.
 
-        A decoder that is right to the finest detail, with noise, has a high slope that is the same
-        at coarse scales or falls on and on.
+        A decoder that reconstructs the finest detail with noise has a high slope that is equal at
+        coarse scales or keeps falling towards finer ones.
         """
         if self.finest <= 0.03 or self.spread >= 0.25 * self.finest:
             return False
@@ -294,21 +294,21 @@ class _Detail:
 
 @register_check
 class RetrievedImages(Check):
-    """Training pictures shown as reconstructions."""
+    """Training pictures presented as reconstructions."""
 
     name = "retrieval"
     title = "Retrieval instead of reconstruction"
-    question = "Are reconstructions pictures of the training set?"
-    evidence_needed = (
-        "The training pictures, and those of any gallery that was searched (--train DIR)."
-    )
+    question = "Are reconstructions copies of training pictures?"
+    evidence_needed = "The training pictures and any other gallery that was searched (--train DIR)."
 
     def run(self, inputs: AuditInputs) -> Finding:
         from calcarine.audit.picture_features import pixels
 
         shared = _shared(inputs)
         if inputs.train is None:
-            return _of_shared(inputs, shared) or inconclusive("The training pictures are not here.")
+            return _of_shared(inputs, shared) or inconclusive(
+                "The training pictures are not given."
+            )
         r, place = inputs.nearest_train(inputs.recon)
         own, other = pixels(inputs.recon.small), pixels(inputs.train.small[place])
         residual = np.sqrt(np.square(_without(own, other)).mean(axis=1))
@@ -319,14 +319,14 @@ class RetrievedImages(Check):
         low, high = share(hits, n)
         result = {
             "reconstructions": n,
-            "that are a training picture": hits,
-            "interval of the share": f"{low:.2f} to {high:.2f}",
-            "to the last pixel": exact,
+            "copies of a training picture": hits,
+            "95 % interval of their share": f"{low:.2f} to {high:.2f}",
+            "identical pixels": exact,
             "correlation with the nearest training picture, median": float(np.median(r)),
         }
         pictures = tuple(
             (
-                inputs.truth.shown(row, "seen"),
+                inputs.truth.shown(row, "stimulus"),
                 EvidenceImage(inputs.recon.full(row), "reconstruction"),
                 inputs.train.shown(place[row], "training"),
             )
@@ -338,15 +338,15 @@ class RetrievedImages(Check):
             )
         return Finding(
             "failed" if hits > 0.2 * n else "suspicious",
-            f"{hits} of {n} reconstructions are pictures of the training set: what is scored is "
-            "choosing among known pictures.",
+            f"{hits} of {n} reconstructions are copies of training pictures: the score measures "
+            "retrieval, not reconstruction.",
             result,
             pictures=pictures,
         )
 
 
 def _shared(inputs: AuditInputs) -> int:
-    """Stimuli whose reconstruction a stimulus with another picture has too."""
+    """Return the number of stimuli that share a reconstruction with a different stimulus."""
     seen: dict[str, set[str]] = {}
     pairs = list(zip(inputs.recon.digests, inputs.truth.digests, strict=True))
     for made, truth in pairs:
@@ -359,7 +359,7 @@ def _of_shared(inputs: AuditInputs, shared: int) -> Finding | None:
         return None
     return Finding(
         "suspicious",
-        f"{shared} of {len(inputs)} stimuli have a reconstruction that is, pixel by pixel, "
-        "another stimulus's too: they are chosen among few pictures, which are not all here.",
-        {"reconstructions": len(inputs), "that another stimulus has too": shared},
+        f"{shared} of {len(inputs)} stimuli have exactly the same reconstruction as another "
+        "stimulus: they seem to be chosen from a small set of pictures, which is not given.",
+        {"reconstructions": len(inputs), "shared with another stimulus": shared},
     )

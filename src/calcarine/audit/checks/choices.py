@@ -6,20 +6,20 @@ from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import Finding
 from calcarine.audit.inputs import AuditInputs
 
-# Rounding may choose a neighbour on a flat curve of penalties.
+# On a flat curve of penalties, rounding can select a neighbouring penalty.
 _AGAIN = 0.9
 
 
 @register_check
 class PretrainingOnTest(Check):
-    """Test responses in training without targets."""
+    """Test responses in self-supervised pre-training."""
 
     name = "pretraining-on-test"
     title = "Test responses in pre-training"
-    question = "Did test responses reach any training, if only one that needs no pictures?"
+    question = "Were test responses used in any training, including training without pictures?"
     evidence_needed = (
-        "Outputs cannot show it. A table of trials with a column pretrain (1 where the response "
-        "was used in any training, labelled or not), signed by those who trained."
+        "The outputs cannot show it. Needed is a table of trials with a column pretrain (1 if the "
+        "response was used in any training, labelled or not), confirmed by those who trained."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
@@ -30,45 +30,46 @@ class PretrainingOnTest(Check):
             if fact:
                 return Finding("passed", fact)
             return inconclusive(
-                "Nothing says which responses a pre-training had, and no output could tell."
+                "It is not given which responses were used in pre-training, and outputs cannot "
+                "show it."
             )
         used = int((trials.pretrain & test).sum())
         numbers = {
             "trials in pre-training": int(trials.pretrain.sum()),
-            "of them test trials": used,
+            "test trials in pre-training": used,
             "test trials": int(test.sum()),
         }
         if used:
             return Finding(
                 "failed",
-                f"{used} of {int(test.sum())} test responses were in pre-training.",
+                f"{used} of {int(test.sum())} test responses were used in pre-training.",
                 numbers,
             )
         return Finding(
-            "passed", "By the table given, no test response was in pre-training.", numbers
+            "passed", "According to the table, no test response was used in pre-training.", numbers
         )
 
 
 @register_check
 class ChoicesOnTest(Check):
-    """Penalties, voxels or repeats that were chosen by how well the test comes out."""
+    """Penalties, voxels or repeats that were chosen by their test score."""
 
     name = "choices-on-test"
-    title = "Choices made by the test score"
-    question = "Were penalties, voxels or repeats chosen by how well the test comes out?"
+    title = "Choices made on the test set"
+    question = "Were penalties, voxels or repeats chosen by their test score?"
     evidence_needed = (
-        "Outputs cannot show it. The code that fitted the decoder, run again without test "
-        "responses; of a run of calcarine the audit does that."
+        "The outputs cannot show it. Needed is the code that fitted the decoder, run again without "
+        "test responses. For a run of calcarine the audit does this."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
         if not inputs.selections:
             return inconclusive(
-                "Nothing says how penalties, voxels and repeats were chosen, and no output shows "
-                "it."
+                "It is not given how penalties, voxels and repeats were chosen, and outputs cannot "
+                "show it."
             )
         numbers = {
-            f"{each.name} that come out again without the test": f"{each.same} of {each.n}"
+            f"{each.name} that are reproduced without the test set": f"{each.same} of {each.n}"
             for each in inputs.selections
         }
         other = [each for each in inputs.selections if each.same < _AGAIN * each.n]
@@ -76,13 +77,13 @@ class ChoicesOnTest(Check):
             sentences = ", ".join(f"{each.n - each.same} of {each.n} {each.name}" for each in other)
             return Finding(
                 "failed",
-                f"Made again without the test, other choices come out: {sentences}.",
+                f"Repeated without the test set, these choices differ: {sentences}.",
                 numbers,
             )
-        made = "Made again without the test, the same choices come out."
+        made = "Repeated without the test set, the choices are the same."
         if not any(each.name.startswith("penalties") for each in inputs.selections):
             made = (
-                "Voxels and repeats come out again without the test. Penalties and weights were "
-                "not made again: the fit is too large to be repeated here."
+                "Repeated without the test set, voxels and repeats are the same. Penalties and "
+                "weights were not checked, because the fit is too large to repeat here."
             )
         return Finding("passed", made, numbers)

@@ -1,4 +1,4 @@
-"""Checks of what a score rests on: neighbours in training, and few output dimensions."""
+"""Checks of generalisation: test stimuli that are far from training, and few output dimensions."""
 
 from __future__ import annotations
 
@@ -17,25 +17,32 @@ _FEWEST = 12
 _CHANCE = 0.5
 _FEW_DIMENSIONS = 0.1
 _BOOT = 2000
+_SHUFFLES = 9999
+# The level that other checks of the audit use. Stimuli far from training are often of low contrast
+# and harder for any decoder, so scores of valid decoders fall a little with distance too; at .05 a
+# noisy one was flagged in 3 of 40 seeds.
+_P = 0.001
 
 
 @register_check
 class ScoreByDistance(Check):
-    """Scores of test stimuli far from training."""
+    """Scores of test stimuli that are far from all training stimuli."""
 
     name = "score-by-distance"
-    title = "Score against distance to training"
+    title = "Score by distance to training"
     question = "Does the score hold for test stimuli that are far from all training stimuli?"
     evidence_needed = (
-        "More test stimuli far from training: calcarine datasets split --rule minimum-distance "
-        "makes such splits, with random partners of the same sizes."
+        "More test stimuli that are far from training. The command calcarine datasets split --rule "
+        "minimum-distance makes such splits, and random splits of the same sizes."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
         if inputs.train is None:
-            return inconclusive("The training pictures are not here.")
+            return inconclusive("The training pictures are not given.")
         if len(inputs) < _FEWEST:
-            return inconclusive(f"{len(inputs)} test stimuli are too few to divide into thirds.")
+            return inconclusive(
+                f"There are {len(inputs)} test stimuli; at least {_FEWEST} are needed for thirds."
+            )
         distance = 1 - inputs.nearest_train(inputs.truth)[0]
         score = inputs.identification
         thirds = np.array_split(np.argsort(distance, kind="stable"), 3)
@@ -52,73 +59,65 @@ class ScoreByDistance(Check):
                     f"{low:.3f} to {high:.3f}",
                 )
             )
-        slope, low, high = _slope(distance, score, inputs.seed)
+        slope, p = _slope(distance, score, inputs.seed)
         overall = bootstrap_interval(score, _BOOT, seed=inputs.seed)
         numbers = {
             "two-way identification in pixels and layout": float(score.mean()),
-            "its interval": f"{overall[0]:.3f} to {overall[1]:.3f}",
+            "its 95 % interval": f"{overall[0]:.3f} to {overall[1]:.3f}",
             "in the farthest third": float(score[thirds[2]].mean()),
             "change per standard deviation of distance": slope,
-            "interval of the change": f"{low:.3f} to {high:.3f}",
+            "permutation p of a decrease with distance": p,
         }
         table = EvidenceTable(
-            ("test stimuli", "how many", "distance (1 - r)", "identification", "interval"),
+            ("test stimuli", "number", "distance (1 - r)", "identification", "95 % interval"),
             tuple(rows),
-            "Chance is .5; distance is that of pixels to the nearest training picture.",
+            "Chance is .5. The distance is that of the pixels to the nearest training picture.",
         )
-        if overall[0] <= _CHANCE:
-            return Finding(
-                "inconclusive",
-                "The score is not above chance, so there is nothing to divide.",
-                numbers,
-                (table,),
-            )
-        if intervals[2][0] > _CHANCE:
-            return Finding(
-                "passed",
-                "In the farthest third the score is still above chance.",
-                numbers,
-                (table,),
-            )
-        if high < 0:
-            return Finding(
-                "suspicious",
-                "The score falls with distance and is not above chance in the farthest third: it "
-                "rests on neighbours in training.",
-                numbers,
-                (table,),
-            )
-        return Finding(
-            "inconclusive",
-            "In the farthest third the score is not clearly above chance, and the stimuli are too "
-            "few to say that distance is the reason.",
-            numbers,
-            (table,),
-        )
+        verdict, sentence = _verdict(overall[0], intervals[2][0], p)
+        return Finding(verdict, sentence, numbers, (table,))
 
 
-def _slope(distance: FloatArray, score: FloatArray, seed: int) -> tuple[float, float, float]:
-    """Change of the score per standard deviation of distance, with its bootstrap interval."""
+def _verdict(overall_low: float, farthest_low: float, p: float) -> tuple[Verdict, str]:
+    """Return the verdict from lower bounds of identification and the p of a decrease."""
+    if overall_low <= _CHANCE:
+        return "inconclusive", "The score is not above chance, so it cannot depend on distance."
+    if farthest_low > _CHANCE:
+        return "passed", "The score is above chance in the farthest third of the test stimuli too."
+    if p < _P:
+        return (
+            "suspicious",
+            f"The score falls with distance to training (p = {p:.2g}) and is not above chance in "
+            "the farthest third: it depends on test stimuli that are close to training.",
+        )
+    return (
+        "inconclusive",
+        "The score is not clearly above chance in the farthest third, but the decrease with "
+        f"distance is not significant either (p = {p:.2g}, level {_P:g}).",
+    )
+
+
+def _slope(distance: FloatArray, score: FloatArray, seed: int) -> tuple[float, float]:
+    """Return the change of the score per standard deviation of distance, and the p of a decrease.
+
+    The p is one-sided, from shuffles of the scores over the stimuli.
+    """
     spread = distance.std()
     if spread < 1e-9:
-        return 0.0, 0.0, 0.0
-    x = (distance - distance.mean()) / spread
+        return 0.0, 1.0
+    x = (distance - distance.mean()) / (spread * len(distance))
+    slope = float(x @ score)
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(x), size=(_BOOT, len(x)))
-    a, b = x[drawn], score[drawn]
-    a = a - a.mean(axis=1, keepdims=True)
-    slopes = (a * b).sum(axis=1) / np.maximum((a * a).sum(axis=1), 1e-12)
-    low, high = np.quantile(slopes, [0.025, 0.975])
-    return float(x @ score / len(x)), float(low), float(high)
+    shuffled = np.array([x @ rng.permutation(score) for _ in range(_SHUFFLES)])
+    return slope, float((1 + (shuffled <= slope + 1e-12).sum()) / (1 + _SHUFFLES))
 
 
 @register_check
 class DimensionCollapse(Check):
-    """Predictions of few dimensions."""
+    """Predictions that vary in few dimensions."""
 
     name = "dimension-collapse"
-    title = "Collapse of output dimensions"
-    question = "Do predictions span as many dimensions as what they predict?"
+    title = "Collapse of the predictions' dimensions"
+    question = "Do predictions vary in about as many dimensions as their targets?"
     evidence_needed = (
         "Predicted and true features of the test and those of training (--predictions)."
     )
@@ -133,56 +132,59 @@ class DimensionCollapse(Check):
         ]
         sides.append(
             (
-                "pictures' layout",
+                "picture layout (8 x 8)",
                 layout(inputs.recon.small),
                 layout(inputs.truth.small),
                 None if inputs.train is None else layout(inputs.train.small),
             )
         )
         if len(inputs) < _FEWEST:
-            return inconclusive(f"{len(inputs)} test stimuli are too few to count dimensions.")
+            return inconclusive(
+                f"There are {len(inputs)} test stimuli; at least {_FEWEST} are needed to measure "
+                "dimensions."
+            )
         rows, numbers, collapsed = [], {}, []
         for name, values, truth, train in sides:
             assert truth is not None
-            made, required = effective_rank(values), effective_rank(truth)
-            numbers[f"effective rank of predicted {name}"] = made
-            numbers[f"effective rank of true {name}"] = required
+            predicted, target = effective_rank(values), effective_rank(truth)
+            numbers[f"effective rank of predicted {name}"] = predicted
+            numbers[f"effective rank of target {name}"] = target
             reach = share_inside(truth, values, values.mean(axis=0), 0.99)
             best = None if train is None else share_inside(truth, train, train.mean(axis=0), 1.0)
             rows.append(
                 (
                     name,
-                    f"{made:.1f}",
-                    f"{required:.1f}",
+                    f"{predicted:.1f}",
+                    f"{target:.1f}",
                     f"{reach:.0%}",
                     "unknown" if best is None else f"{best:.0%}",
                 )
             )
-            if made < max(_FEW_DIMENSIONS * required, min(2.0, 0.5 * required)):
+            if predicted < max(_FEW_DIMENSIONS * target, min(2.0, 0.5 * target)):
                 collapsed.append(name)
         table = EvidenceTable(
             (
                 "features",
-                "effective rank, predicted",
-                "true",
-                "true variance the predictions span",
-                "the training targets span",
+                "effective rank, predictions",
+                "effective rank, targets",
+                "target variance that predictions span",
+                "target variance that training spans",
             ),
             tuple(rows),
-            "Effective rank: the exponential of the entropy of the spectrum.",
+            "Effective rank: exponential of the entropy of the eigenvalue spectrum.",
         )
         verdict: Verdict = "suspicious" if collapsed else "passed"
         sentence = (
-            f"Predictions of {', '.join(collapsed)} span a tenth of the dimensions of the truth or "
-            "fewer: different stimuli get nearly the same prediction."
+            f"Predictions of {', '.join(collapsed)} have at most a tenth of the effective rank of "
+            "their targets: different stimuli get nearly the same prediction."
             if collapsed
-            else "Predictions vary in a fair share of the dimensions that the truth has."
+            else "Predictions vary in a sufficient share of the dimensions of their targets."
         )
         return Finding(verdict, sentence, numbers, (table,))
 
 
 def effective_rank(values: FloatArray) -> float:
-    """Exponential of the entropy of the eigenvalues of the covariance (Roy & Vetterli 2007).
+    """Return the exponential of the entropy of the eigenvalues of the covariance.
 
     Parameters
     ----------
@@ -191,7 +193,11 @@ def effective_rank(values: FloatArray) -> float:
     Returns
     -------
     float
-        Between 1 and the rank; 0 without any variation.
+        Between 1 and the rank; 0 if nothing varies.
+
+    References
+    ----------
+    Roy & Vetterli (2007), The effective rank: a measure of effective dimensionality.
     """
     power = _singular(values)[0] ** 2
     if not len(power) or power.sum() <= 0:
@@ -201,15 +207,16 @@ def effective_rank(values: FloatArray) -> float:
 
 
 def share_inside(truth: FloatArray, span: FloatArray, centre: FloatArray, variance: float) -> float:
-    """Share of the variance of the truth inside the leading dimensions of other rows.
+    """Return the share of the targets' variance inside the leading components of other rows.
 
     Parameters
     ----------
     truth : float array of shape (n, d)
+        Targets.
     span : float array of shape (m, d)
-        Whose dimensions, as many as hold ``variance`` of their own.
+        Rows whose leading principal components are used, as many as explain ``variance``.
     centre : float array of shape (d,)
-        The middle of these.
+        Mean of these rows.
     variance : float
 
     Returns
@@ -228,7 +235,7 @@ def share_inside(truth: FloatArray, span: FloatArray, centre: FloatArray, varian
 
 
 def _singular(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Singular values and right vectors of centred rows, by the smaller of the two sides."""
+    """Return singular values and right singular vectors of centred rows."""
     centred = np.asarray(values, np.float64)
     centred = centred - centred.mean(axis=0)
     if not centred.any():

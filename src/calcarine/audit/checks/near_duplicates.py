@@ -15,18 +15,18 @@ _MOST = 6
 
 @register_check
 class NearDuplicates(Check):
-    """Test pictures that training has nearly seen."""
+    """Test pictures that are the same, or nearly the same, as training pictures."""
 
     name = "near-duplicates"
     title = "Near-duplicates between training and test"
-    question = "Does training hold pictures that are, or nearly are, those of the test?"
+    question = "Does training contain test pictures, or pictures that are nearly the same?"
     evidence_needed = (
-        "The training pictures of all subjects the model was trained on (--train DIR)."
+        "The training pictures of all subjects that the model was trained on (--train DIR)."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
         if inputs.train is None:
-            return inconclusive("The training pictures are not here.")
+            return inconclusive("The training pictures are not given.")
         hits, undecided = _with_changed(inputs, _alike(inputs))
         best = inputs.nearest_train(inputs.truth)[0]
         among = _among_themselves(inputs)
@@ -34,10 +34,10 @@ class NearDuplicates(Check):
         numbers = {
             "test pictures": len(inputs),
             "training pictures": len(inputs.train),
-            "test pictures that training holds": len(hits),
+            "test pictures in training": len(hits),
             "correlation with the nearest training picture, median": float(np.median(best)),
             "the same among training pictures, median": float(np.median(among)),
-            "p that test pictures lie no nearer than training pictures do": p,
+            "p (one-sided) that test pictures are closer to training": p,
         }
         shown = tuple(
             (inputs.truth.shown(row, "test"), inputs.train.shown(column, "training"))
@@ -46,20 +46,20 @@ class NearDuplicates(Check):
         if hits:
             low, high = share(len(hits), len(inputs))
             table = EvidenceTable(
-                ("in test", "in training", "how"),
+                ("test picture", "training picture", "match"),
                 tuple(
                     (
                         inputs.truth.ids[row],
                         inputs.train.ids[column],
-                        how.removeprefix(", ") or "with small changes at most",
+                        how.removeprefix(", ") or "same picture, with small changes at most",
                     )
                     for row, column, how in hits[:_MOST]
                 ),
             )
             return Finding(
                 "failed",
-                f"{len(hits)} of {len(inputs)} test pictures ({low:.0%} to {high:.0%} of such "
-                f"pictures) are in training as the same picture, the first "
+                f"{len(hits)} of {len(inputs)} test pictures (95 % interval {low:.0%} to "
+                f"{high:.0%}) are in training; the first is "
                 f"{inputs.truth.ids[hits[0][0]]}{hits[0][2]}.",
                 numbers,
                 (table,),
@@ -68,21 +68,23 @@ class NearDuplicates(Check):
         unsure = ""
         if undecided:
             unsure = (
-                f" (Test pictures that are there {' or '.join(undecided)} inconclusive: many "
+                f" (Copies that are {' or '.join(undecided)} are inconclusive here, because many "
                 "training pictures are such copies of each other.)"
             )
         if p < 0.001:
             return Finding(
                 "suspicious",
-                "No test picture is in training, but they lie nearer to training pictures than "
-                "these lie to each other, as frames of a film or crops of one photograph would."
+                "No test picture is in training, but test pictures are closer to training pictures "
+                "than training pictures are to each other. Frames of one film or crops of one "
+                "photograph can have this effect."
                 f"{unsure}",
                 numbers,
             )
         return Finding(
             "passed",
-            "No test picture is in training, and they are no nearer to it than training pictures "
-            f"are to each other. (The same object photographed again is not seen.){unsure}",
+            "No test picture is in training, and test pictures are no closer to training than "
+            "training pictures are to each other. (This check cannot detect a second photograph of "
+            f"the same object.){unsure}",
             numbers,
         )
 
@@ -90,7 +92,7 @@ class NearDuplicates(Check):
 def _with_changed(
     inputs: AuditInputs, hits: list[tuple[int, int]]
 ) -> tuple[list[tuple[int, int, str]], tuple[str, ...]]:
-    """And those that are there turned, in other colours or cropped; and what cannot be told."""
+    """Add rotated, recoloured or cropped copies; also return the changes that are undecided."""
     from calcarine.splits.matching import same_pictures
 
     assert inputs.train is not None
@@ -102,7 +104,7 @@ def _with_changed(
 
 
 def _alike(inputs: AuditInputs) -> list[tuple[int, int]]:
-    """Rows of test pictures, and columns of the same pictures in training."""
+    """Return rows of test pictures and columns of the same pictures in training."""
     from calcarine.brain import Split
     from calcarine.splits.duplicates import audit_split
     from calcarine.stimuli import StimulusSet
@@ -135,7 +137,7 @@ def _columns(inputs: AuditInputs, row: int) -> list[int]:
 
 
 def _among_themselves(inputs: AuditInputs, most: int = 500) -> NDArray[np.float64]:
-    """Correlation of training pictures with the most alike of the others."""
+    """Return the correlation of training pictures with the most similar other training picture."""
     from calcarine.audit.picture_features import pixels, rows
 
     assert inputs.train is not None

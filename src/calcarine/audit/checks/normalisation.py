@@ -13,9 +13,9 @@ from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FitStatistics, FloatArray, Prediction
 
-# Rounding of float32 in units of a voxel's standard deviation.
+# Rounding of float32, in standard deviations of a voxel.
 _EQUAL = 2e-4
-# Share of dimensions in which means and scales must be equal.
+# Smallest share of dimensions with equal means and scales that counts as a match.
 _MOST = 0.9
 _LARGEST_CHANGE = 1e-3
 # Rounding of a picture's mean or contrast, in grey values.
@@ -25,13 +25,13 @@ _MATCHED = ("mean", "contrast")
 
 @register_check
 class StatisticsFromTest(Check):
-    """Means and scales that were made with test rows."""
+    """Means and scales that were computed with test rows."""
 
     name = "statistics-from-test"
-    title = "Means and scales made with test rows"
-    question = "Were responses centred or scaled with means and deviations that test rows entered?"
+    title = "Means and scales computed with test rows"
+    question = "Were responses centred or scaled with statistics that include test rows?"
     evidence_needed = (
-        "The responses with the role of each trial; better, those before scaling with the stored "
+        "The responses with the role of each trial, preferably before scaling and with the stored "
         "scaler_mean and scaler_scale."
     )
 
@@ -39,7 +39,7 @@ class StatisticsFromTest(Check):
         result = list(inputs.statistics) + _implied(inputs)
         if not result:
             return inconclusive(
-                "There are no responses with roles, and no stored means and scales."
+                "Neither responses with roles nor stored means and scales are given."
             )
         rows, verdicts = [], []
         for each in result:
@@ -48,14 +48,14 @@ class StatisticsFromTest(Check):
             verdicts.append(verdict)
             rows.append((each.name, f"{to_train:.1e}", f"{to_all:.1e}", verdict))
         table = EvidenceTable(
-            ("what", "from training alone", "from training and test", ""),
+            ("statistic", "training alone", "training and test", "verdict"),
             tuple(rows[:12]),
-            "Largest difference between what was stored and what these rows give, in standard "
-            "deviations" + (f"; {len(rows)} in all." if len(rows) > 12 else "."),
+            "Largest difference between the stored statistic and that of these rows, in standard "
+            "deviations" + (f"; first 12 of {len(rows)}." if len(rows) > 12 else "."),
         )
         leaks = verdicts.count("failed")
         numbers = {
-            "means and scales looked at": len(result),
+            "means and scales checked": len(result),
             "equal to those of training alone": verdicts.count("passed"),
             "equal to those of training and test": leaks,
         }
@@ -63,20 +63,20 @@ class StatisticsFromTest(Check):
             first = rows[verdicts.index("failed")][0]
             return Finding(
                 "failed",
-                f"{leaks} of {len(result)} were made with test rows, the first the {first}.",
+                f"{leaks} of {len(result)} statistics include test rows; the first is the {first}.",
                 numbers,
                 (table,),
             )
         if "passed" in verdicts:
             return Finding(
                 "passed",
-                "What could be recognised was made from training alone.",
+                "All statistics that could be identified were computed from training alone.",
                 numbers,
                 (table,),
             )
         return Finding(
             "inconclusive",
-            "Means and scales are neither those of training nor those of all rows.",
+            "Means and scales match neither training alone nor training and test together.",
             numbers,
             (table,),
         )
@@ -95,7 +95,7 @@ def _which(to_train: float, to_all: float) -> Verdict:
 
 
 def _implied(inputs: AuditInputs) -> list[FitStatistics]:
-    """Responses that came scaled: rows whose mean is 0 (and deviation 1) are those that made it."""
+    """Return statistics implied by scaled responses: the rows whose mean is 0 were centred on."""
     from calcarine.audit.inputs import FitStatistics
 
     trials, values = inputs.trials, inputs.responses
@@ -115,9 +115,13 @@ def _implied(inputs: AuditInputs) -> list[FitStatistics]:
         unit = _spread(both.astype(np.float64))
         by_train, by_all = own.mean(0, dtype=np.float64), both.mean(0, dtype=np.float64)
         each = FitStatistics(
-            f"mean of {name} (the responses' zero)", np.zeros_like(unit), by_train, by_all, unit
+            f"mean of {name} (zero of the scaled responses)",
+            np.zeros_like(unit),
+            by_train,
+            by_all,
+            unit,
         )
-        # A zero that is nobody's mean only says that these responses were not centred like this.
+        # If zero is neither mean, these responses were not centred in blocks like this one.
         if _which(_away(each, by_train), _away(each, by_all)) != "inconclusive":
             result.append(each)
     return result
@@ -130,14 +134,14 @@ def _spread(values: NDArray[np.float64]) -> FloatArray:
 
 @register_check
 class TransductivePrediction(Check):
-    """Predictions of one stimulus that need the others."""
+    """Predictions of one stimulus that depend on other test stimuli."""
 
     name = "transductive-prediction"
     title = "Predictions that use other test stimuli"
-    question = "Does the prediction for one test stimulus change when the others are left out?"
+    question = "Does the prediction of a test stimulus depend on the other test stimuli?"
     evidence_needed = (
-        "Predict a few test stimuli alone and compare; or give the predicted features with the "
-        "targets of training (--predictions)."
+        "Predictions of a few test stimuli alone; or the predicted features with the training "
+        "targets (--predictions)."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
@@ -155,26 +159,26 @@ class TransductivePrediction(Check):
 
 
 def _colours(inputs: AuditInputs, numbers: dict[str, float]) -> tuple[Verdict, str]:
-    """Light and contrast that are taken from the truth, asked of pictures whatever else is here."""
+    """Test whether means or contrasts of the colours equal those of the ground truths."""
     moments = [_moments_of(side.small) for side in (inputs.recon, inputs.truth)]
     away = _coarse_difference(inputs), _difference(inputs)
     for place, name in enumerate(_MATCHED):
         own, seen = (each[place] for each in moments)
         equal = _equal_share(own, seen)
-        numbers[f"pictures with the truth's own {name} in each colour"] = equal
-        # Stimuli of one common light or contrast tell nobody's: any truth would fit.
+        numbers[f"reconstructions with the {name} of their ground truth in each colour"] = equal
+        # If all stimuli share a mean or contrast, a match is not informative.
         common = max(_equal_share(own, np.roll(seen, shift, axis=0)) for shift in (1, 2))
         if equal > _MOST and common < 0.5 and _closer_than_noise(place, own, seen, away[place]):
             return (
                 "failed",
-                f"{equal:.0%} of the reconstructions have exactly the {name} of their truth in "
-                "each colour, which no decoder could know.",
+                f"{equal:.0%} of the reconstructions have exactly the {name} of their ground truth "
+                "in each colour, which no decoder can predict so precisely.",
             )
     return (
         "inconclusive",
-        ("" if inputs.predictions else "Predictions are not here. ")
-        + "The pictures' light and contrast, at least, are not those of the truth to the last "
-        "digit.",
+        ("" if inputs.predictions else "Predictions are not given. ")
+        + "Mean colours and contrasts of the reconstructions are not exactly those of the ground "
+        "truths.",
     )
 
 
@@ -188,7 +192,7 @@ def _equal_share(own: FloatArray, seen: FloatArray) -> float:
 
 
 def _coarse_difference(inputs: AuditInputs) -> float:
-    """Grey values by which 8 x 8 means of pictures and truths differ, median over pictures."""
+    """Return the RMS difference of 8 x 8 means from the ground truths in grey values (median)."""
     from calcarine.audit.picture_features import layout
 
     residual = layout(inputs.recon.small) - layout(inputs.truth.small)
@@ -196,16 +200,16 @@ def _coarse_difference(inputs: AuditInputs) -> float:
 
 
 def _difference(inputs: AuditInputs) -> float:
-    """Grey values by which pictures and truths differ, median over pictures."""
+    """Return the RMS difference from the ground truths in grey values (median over pictures)."""
     residual = inputs.recon.small.astype(np.float64) - inputs.truth.small
     return float(np.median(np.sqrt(np.square(residual).mean(axis=(1, 2, 3)))))
 
 
 def _closer_than_noise(place: int, own: FloatArray, seen: FloatArray, away: float) -> bool:
-    """Whether means, or contrasts, are nearer to the truth's than the rest of the picture is.
+    """Return whether means, or contrasts, match better than pixel noise alone explains.
 
-    Noise in each pixel leaves the mean of 64 blocks 8 times nearer than that of one block, and
-    hardly changes the contrast of a picture that it changes little: no step is needed for that.
+    With independent noise, the mean over 64 blocks is 8 times closer than that of one block, and
+    the contrast of a picture with little noise hardly changes.
     """
     if place == 0:
         return float(np.median(np.abs(own - seen))) * 8 < 0.2 * away
@@ -213,7 +217,7 @@ def _closer_than_noise(place: int, own: FloatArray, seen: FloatArray, away: floa
 
 
 def _changes(each: Prediction, numbers: dict[str, float]) -> tuple[Verdict, str]:
-    """Predict single rows, and half of the rows, and compare."""
+    """Predict single rows and half of the rows again, and compare."""
     assert each.predict is not None
     n = len(each.values)
     spread = max(float(each.values.std()), 1e-12)
@@ -223,42 +227,42 @@ def _changes(each: Prediction, numbers: dict[str, float]) -> tuple[Verdict, str]
     for chosen in tries:
         again = np.asarray(each.predict(chosen), np.float64).reshape(len(chosen), -1)
         change = max(change, float(np.abs(again - each.values[chosen]).max()) / spread)
-    numbers[f"largest change of {each.name} when others are left out, in deviations"] = change
+    numbers[f"largest change of {each.name} without the other stimuli, in SD"] = change
     if change > _LARGEST_CHANGE:
-        return "failed", f"Predictions of {each.name} change when other test rows are left out."
-    return "passed", f"Predictions of {each.name} are the same for one stimulus alone."
+        return "failed", f"Predictions of {each.name} change if other test stimuli are left out."
+    return "passed", f"Predictions of {each.name} are the same for a stimulus alone."
 
 
 def _moments(each: Prediction, numbers: dict[str, float]) -> tuple[Verdict, str]:
-    """Means and deviations over the test set that equal those of targets mark a normalisation."""
+    """Test whether moments over the test set equal those of targets, a sign of normalisation."""
     values = each.values
     if len(values) < 4:
-        return "inconclusive", f"There are too few predictions of {each.name}."
+        return "inconclusive", f"There are fewer than 4 predictions of {each.name}."
     share = 0.0
     source = ""
-    sources = {"the true targets of the test": each.truth, "the training targets": each.train}
+    sources = {"the test targets": each.truth, "the training targets": each.train}
     for name, other in sources.items():
         if other is not None:
             equal = max(_equal_moments(values, other, d0, d1) for d0 in (0, 1) for d1 in (0, 1))
-            numbers[f"dimensions of {each.name} with mean and deviation of {name}"] = equal
+            numbers[f"share of dimensions of {each.name} with mean and SD of {name}"] = equal
             if equal > share:
                 share, source = equal, name
     unit = max(_equal_moments(values, None, ddof, 0) for ddof in (0, 1))
-    numbers[f"dimensions of {each.name} with mean 0 and one common deviation"] = unit
+    numbers[f"share of dimensions of {each.name} with mean 0 and a common SD"] = unit
     if unit > share:
-        share, source = unit, "a z-score"
+        share, source = unit, "z-scores"
     if share > _MOST:
         return (
             "failed",
             f"Over the test set, {share:.0%} of the dimensions of {each.name} have exactly the "
-            f"mean and deviation of {source}: test predictions were normalised by each other.",
+            f"mean and SD of {source}: the test predictions were normalised over the test set.",
         )
     if each.truth is None and each.train is None:
-        return "inconclusive", f"The targets of {each.name} are not here to compare with."
+        return "inconclusive", f"The targets of {each.name} are not given."
     return (
         "passed",
-        f"Means and deviations of {each.name} over the test set are nobody else's: no sign of a "
-        "normalisation by the test set.",
+        f"Means and SDs of {each.name} over the test set equal neither those of the targets nor "
+        "those of z-scores: no sign of a normalisation over the test set.",
     )
 
 

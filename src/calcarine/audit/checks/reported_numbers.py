@@ -1,4 +1,4 @@
-"""Check of the claimed numbers: which definition gives them from the pictures."""
+"""Check of reported numbers: which definition of a metric reproduces them from the pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from calcarine.audit.reported_scores import Definition, Family, definitions, fam
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, PictureSet, ReportedScore
 
-_BEST = "the best sample of each stimulus by its own score"
+_BEST = "best sample of each stimulus by this score"
 _BLURRY = 0.25
 
 
@@ -28,25 +28,23 @@ class _Value:
 
 @register_check
 class NumbersFromPictures(Check):
-    """Claimed numbers against every known definition."""
+    """Reported numbers compared with every known definition."""
 
     name = "numbers-from-pictures"
-    title = "Which metric protocol gave the numbers"
-    question = "Do the pictures give the claimed numbers, and by whose definition of the metrics?"
+    title = "Reported numbers reproduced from the pictures"
+    question = "Do the pictures reproduce the reported numbers, and by which protocol?"
     evidence_needed = (
-        'The claimed numbers (--numbers "PixCorr .32, SSIM .43"), the pictures they were '
-        "computed from, and the name of the protocol; those of networks: calcarine score."
+        'The reported numbers (--numbers "PixCorr .32, SSIM .43"), the pictures that they were '
+        "computed from, and the protocol. Use calcarine score for metrics of networks."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
         if not inputs.numbers:
-            return inconclusive("No claimed number was given.")
+            return inconclusive("No reported number is given.")
         required = {number: family_of(number.metric) for number in inputs.numbers}
         families = set(required.values()) - {"other"}
         if not families:
-            return inconclusive(
-                "All claimed numbers are of networks, which this check does not run."
-            )
+            return inconclusive("All reported numbers need a network, and this check runs none.")
         values = _all_values(families, inputs, protocols=True)
         if not all(_explained(n, f, values) for n, f in required.items() if f != "other"):
             values += _all_values(families, inputs, protocols=False)
@@ -56,7 +54,7 @@ class NumbersFromPictures(Check):
         for number, family in required.items():
             own = [value for value in values if value.definition.family == family]
             if family == "other" or not own:
-                rows.append((str(number), "not recomputed", "", "needs a network"))
+                rows.append((str(number), "not computed", "", "needs a network"))
                 continue
             fits = [value for value in own if _fits(number, value.value)]
             verdicts.append(_verdict(number, fits, own))
@@ -64,16 +62,16 @@ class NumbersFromPictures(Check):
                 protocols.append({v.definition.protocol for v in fits if v.valid})
             rows += _rows(number, fits, own)
         table = EvidenceTable(
-            ("claimed", "by the pictures", "definition", "how"),
+            ("reported", "computed", "definition", "note"),
             tuple(rows),
-            "Definitions that give the claimed number as it is rounded, or, where there is none, "
-            "the nearest.",
+            "Definitions that reproduce the reported number after rounding; if there is none, the "
+            "closest one.",
         )
         return _finding(verdicts, protocols, table, len(values))
 
 
 def _all_values(families: set[Family], inputs: AuditInputs, protocols: bool) -> list[_Value]:
-    """Of the protocols' definitions, or of the variants that no protocol uses."""
+    """Return the values of the protocols' definitions, or of variants that no protocol uses."""
     return [
         value
         for definition in definitions(families)
@@ -149,7 +147,7 @@ def _rows(number: ReportedScore, fits: list[_Value], own: list[_Value]) -> list[
             f"{value.value:.{number.decimals + 2}f}",
             f"{value.definition.name}"
             + (f" ({value.definition.protocol})" if value.definition.protocol else ""),
-            value.how or ("" if fits else "the nearest; it does not fit"),
+            value.how or ("" if fits else "closest; does not fit"),
         )
         for value in shown
     ]
@@ -159,20 +157,20 @@ def _finding(
     verdicts: list[Verdict], protocols: list[set[str]], table: EvidenceTable, tried: int
 ) -> Finding:
     numbers = {
-        "numbers recomputed": len(verdicts),
-        "of them found under an honest definition": verdicts.count("passed"),
+        "numbers computed": len(verdicts),
+        "numbers reproduced by a valid definition": verdicts.count("passed"),
         "values compared": tried,
     }
     if not verdicts:
-        return Finding("inconclusive", "None could be recomputed.", numbers, (table,))
+        return Finding("inconclusive", "No number could be computed.", numbers, (table,))
     if "failed" in verdicts:
         picked = any(row[3] == _BEST for row in table.rows)
         return Finding(
             "failed",
-            "A claimed number comes out only when the best sample of each stimulus is picked by "
-            "its own score."
+            "A reported number is reproduced only if the best sample of each stimulus is chosen by "
+            "this score."
             if picked
-            else "A claimed number is better than the pictures give under any known definition.",
+            else "A reported number is better than the pictures reach by any known definition.",
             numbers,
             (table,),
         )
@@ -180,9 +178,9 @@ def _finding(
         blended = any("blended" in row[3] for row in table.rows)
         return Finding(
             "suspicious",
-            "A claimed number comes out only with other pictures blended in."
+            "A reported number is reproduced only if other pictures are blended in."
             if blended
-            else "A claimed number comes out under no known definition.",
+            else "A reported number is not reproduced by any known definition.",
             numbers,
             (table,),
         )
@@ -191,20 +189,21 @@ def _finding(
         names = " or ".join(sorted(common))
         return Finding(
             "passed",
-            f"The pictures give the claimed numbers by the protocol {names}.",
+            f"The pictures reproduce the reported numbers by the protocol {names}.",
             numbers,
             (table,),
         )
     if any(protocols) and len(protocols) > 1 and all(p - {""} for p in protocols):
         return Finding(
             "suspicious",
-            "Each number comes out, but by definitions of different protocols.",
+            "Each number is reproduced, but by definitions of different protocols.",
             numbers,
             (table,),
         )
     return Finding(
         "passed",
-        "The pictures give the claimed numbers, by definitions that no one protocol has in common.",
+        "The pictures reproduce the reported numbers, but no single protocol contains all of the "
+        "definitions.",
         numbers,
         (table,),
     )

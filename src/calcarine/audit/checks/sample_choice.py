@@ -1,4 +1,4 @@
-"""Checks of chosen samples and of the brain's part in the pictures."""
+"""Checks of the choice among samples, and of the dependence on brain activity."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _SURE = 0.8
 _P = 0.001
 _PERMUTATIONS = 1999
 _FEWEST = 10
-# Where stimuli share reconstructions: p up to which the brain is said to choose among these, and
-# from which it is said not to. In 8 seeds retrieval came to 1e-7, five pictures for all to .003.
+# If stimuli share reconstructions: the p below which brain activity is taken to choose among them,
+# and the p above which it is not. In 8 seeds retrieval reached 1e-7, five pictures for all .003.
 _RELATED, _UNRELATED = 1e-4, 0.001
-# Two-way identification that a claim should at least not exclude.
+# Two-way identification that the data must exclude for the check to fail.
 _WORTH = 0.65
 
 
 @register_check
 class BestOfSamples(Check):
-    """The shown sample was picked by its likeness to the truth."""
+    """Samples that were chosen by their similarity to the ground truth."""
 
     name = "best-of-samples"
-    title = "Best of several samples, picked by the truth"
-    question = "Was the sample that is shown or scored picked because it looks like the truth?"
+    title = "Best of several samples, chosen by the ground truth"
+    question = "Was the shown or scored sample chosen by its similarity to the ground truth?"
     evidence_needed = (
         "All samples (--samples DIR with NAME_0, NAME_1, ...), the rule that chose among them, and "
-        "the mean score over all samples beside that of the chosen."
+        "the mean score over all samples as well as that of the chosen ones."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
@@ -45,17 +45,17 @@ class BestOfSamples(Check):
             if fact:
                 return Finding("passed", fact)
             return inconclusive(
-                f"{inputs.recon.samples} samples of each stimulus are here, and none is named "
-                "as chosen."
+                f"{inputs.recon.samples} samples of each stimulus are given, and none is marked as "
+                "chosen."
                 if inputs.recon.samples > 1
-                else "The other samples are not here."
+                else "The other samples are not given."
             )
         count = choice.samples.samples
         if count < 2:
-            return inconclusive("There is one sample of each stimulus.")
+            return inconclusive("There is only one sample of each stimulus.")
         rows, p_values = [], []
         for name, scores in likeness(inputs, choice).items():
-            # Where several samples are the best, to show one of them was no choice by likeness.
+            # If several samples are equally good, choosing one of them is not informative.
             best = np.isclose(scores, scores.max(axis=1, keepdims=True), rtol=1e-9, atol=0)
             decided = best.sum(axis=1) == 1
             n = int(decided.sum())
@@ -64,20 +64,20 @@ class BestOfSamples(Check):
                 p_values.append(at_least(hits, n, 1 / count))
                 rows.append((name, hits, n, *share(hits, n)))
         if not rows:
-            return Finding("passed", "All samples of a stimulus are alike, so none was picked.")
+            return Finding("passed", "All samples of each stimulus are equal.")
         adjusted = holm(p_values)
         worst = int(np.argmin(adjusted))
         name, hits, n, low, high = rows[worst]
         numbers = {
             "stimuli": n,
             "samples of each": count,
-            "share by chance": 1 / count,
-            "share in which the chosen is the best by the truth": hits / n,
-            "its interval": f"{low:.2f} to {high:.2f}",
-            "exact p, Holm over measures": float(adjusted[worst]),
+            "share expected by chance": 1 / count,
+            "share of stimuli with the best sample chosen": hits / n,
+            "its 95 % interval": f"{low:.2f} to {high:.2f}",
+            "exact p (Holm over measures)": float(adjusted[worst]),
         }
         table = EvidenceTable(
-            ("measure", "chosen is the best", "share", "interval", "p (Holm)"),
+            ("similarity", "best sample chosen", "share", "95 % interval", "p (Holm)"),
             tuple(
                 (
                     measure,
@@ -94,23 +94,24 @@ class BestOfSamples(Check):
         if adjusted[worst] >= _P:
             return Finding(
                 "passed",
-                f"The chosen sample is the best by the truth about as often as chance (1 in "
-                f"{count}) has it.",
+                "The chosen sample is the most similar to the ground truth about as often as "
+                f"expected by chance (1 in {count}).",
                 numbers,
                 (table,),
             )
         if low >= _SURE:
             return Finding(
                 "failed",
-                f"The chosen sample is the best of {count} by {name} in {hits} of {n} stimuli: it "
-                "was picked by the truth.",
+                f"The chosen sample is the best of {count} by {name} for {hits} of {n} stimuli: it "
+                "was chosen by its similarity to the ground truth.",
                 numbers,
                 (table,),
             )
         return Finding(
             "suspicious",
-            f"The chosen sample is the best by {name} in {hits} of {n} stimuli, more often than "
-            "chance. A rule that asks the brain can do that, and so can one that asks the truth.",
+            f"The chosen sample is the best by {name} for {hits} of {n} stimuli, more often than "
+            "by chance. A rule based on brain activity can have this effect, and so can a rule "
+            "based on the ground truth.",
             numbers,
             (table,),
         )
@@ -121,18 +122,17 @@ class BestOfSamples(Check):
     ) -> Finding:
         assert choice.reapplied is not None
         same = float(np.mean(choice.reapplied == choice.chosen))
-        numbers["share that the rule chooses again without the truth"] = same
+        numbers["share of choices reproduced without the ground truth"] = same
         if same == 1:
             return Finding(
                 "passed",
-                "The rule that chose was applied again, without the truth, and chose the same "
-                "samples.",
+                "Applied again without the ground truth, the stated rule chooses the same samples.",
                 numbers,
                 (table,),
             )
         return Finding(
             "failed",
-            f"The stated rule, applied again without the truth, chooses other samples in "
+            "Applied again without the ground truth, the stated rule chooses other samples for "
             f"{1 - same:.0%} of the stimuli.",
             numbers,
             (table,),
@@ -140,7 +140,7 @@ class BestOfSamples(Check):
 
 
 def likeness(inputs: AuditInputs, choice: SampleChoice) -> dict[str, FloatArray]:
-    """Likeness of every sample to its truth.
+    """Return the similarity of every sample to its ground truth.
 
     Parameters
     ----------
@@ -150,13 +150,13 @@ def likeness(inputs: AuditInputs, choice: SampleChoice) -> dict[str, FloatArray]
     Returns
     -------
     dict of str to float64 array of shape (n, samples)
-        By measure; higher is more alike.
+        By measure; higher is more similar.
     """
     from calcarine.audit.picture_features import layout, pixels, rows
     from calcarine.evaluation.metrics.matrices import GRAY
     from calcarine.evaluation.metrics.structural_similarity import LocalMoments, structure
 
-    names = ("pixel correlation", "correlation of the layout", "squared error", "SSIM")
+    names = ("pixel correlation", "layout correlation", "squared error", "SSIM")
     result: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     truth = inputs.truth.small
     gray = GRAY / 255
@@ -172,14 +172,14 @@ def likeness(inputs: AuditInputs, choice: SampleChoice) -> dict[str, FloatArray]
 
 @register_check
 class IgnoresTheBrain(Check):
-    """Pictures that fit other stimuli as well as their own."""
+    """Reconstructions that fit other stimuli as well as their own."""
 
     name = "ignores-the-brain"
-    title = "The generator ignores the brain"
-    question = "Do reconstructions resemble their own stimulus more than another one's?"
+    title = "Reconstructions that do not depend on brain activity"
+    question = "Are reconstructions more similar to their own stimulus than to other stimuli?"
     evidence_needed = (
-        "More test stimuli; the same score for reconstructions from shuffled brain activity; "
-        "features of a network: calcarine score --protocol mindeye."
+        "More test stimuli; scores of reconstructions from shuffled brain activity; scores in the "
+        "features of a network (calcarine score --protocol mindeye)."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
@@ -201,57 +201,63 @@ class IgnoresTheBrain(Check):
         twins = _twins(inputs)
         numbers = {
             "stimuli": len(inputs),
-            "permutation p, smallest after Holm": float(adjusted.min()),
-            "stimuli whose reconstruction another stimulus has too": len(twins),
+            "smallest permutation p (Holm)": float(adjusted.min()),
+            "stimuli that share a reconstruction with another stimulus": len(twins),
         }
-        table = EvidenceTable(("space", "r with its own", "r with others", "p (Holm)"), tuple(rows))
+        table = EvidenceTable(
+            ("features", "r with own stimulus", "r with other stimuli", "p (Holm)"), tuple(rows)
+        )
         result = (numbers, (table,), _shown(inputs, twins))
         share = len(twins) / len(inputs)
-        # A few pictures that fit very well make a mean significant; most stimuli must fit.
+        # A few very similar pictures can make the mean significant, so most stimuli must fit.
         chance = _above_chance(inputs)
         related = adjusted.min() <= 0.05 and chance <= _RELATED
         if share > 0.05 and not related:
             return Finding(
                 "failed" if share > 0.5 and chance > _UNRELATED else "suspicious",
-                f"{len(twins)} of {len(inputs)} stimuli have a reconstruction that is, pixel by "
-                "pixel, another stimulus's too, and it is not shown that the brain chose it.",
+                f"{len(twins)} of {len(inputs)} stimuli have exactly the same reconstruction as "
+                "another stimulus, and there is no evidence that brain activity chose it.",
                 *result,
             )
         if share > 0.05:
             return Finding(
                 "passed",
-                f"{len(twins)} of {len(inputs)} stimuli share a reconstruction with another, and "
-                "reconstructions resemble their own stimuli far more than shuffled ones (p = "
-                f"{adjusted.min():.2g}): the brain chooses among few pictures.",
+                f"{len(twins)} of {len(inputs)} stimuli share a reconstruction with another "
+                "stimulus, and reconstructions are more similar to their own stimuli than shuffled "
+                f"ones (p = {adjusted.min():.2g}): brain activity chooses among few pictures.",
                 *result,
             )
         if adjusted.min() <= 0.05:
             return Finding(
                 "passed",
-                "Reconstructions resemble their own stimuli more than shuffled ones (p = "
+                "Reconstructions are more similar to their own stimuli than shuffled ones (p = "
                 f"{adjusted.min():.2g}).",
                 *result,
             )
         if len(inputs) < _FEWEST:
-            return Finding("inconclusive", f"{len(inputs)} stimuli are too few to tell.", *result)
+            return Finding(
+                "inconclusive",
+                f"There are {len(inputs)} stimuli; at least {_FEWEST} are needed for this test.",
+                *result,
+            )
         high = bootstrap_interval(inputs.identification, seed=inputs.seed)[1]
         if high > _WORTH:
             return Finding(
                 "suspicious",
-                f"Reconstructions of {len(inputs)} stimuli are not shown to be more like their "
-                "own than like shuffled ones; a small likeness is not excluded.",
+                f"Reconstructions of {len(inputs)} stimuli are not significantly more similar to "
+                "their own stimuli than shuffled ones, but the data do not exclude an effect.",
                 *result,
             )
         return Finding(
             "failed",
-            f"Reconstructions of {len(inputs)} stimuli are no more like their own than like "
-            "shuffled ones, in pixels, layout or the features of the package's own network.",
+            f"Reconstructions of {len(inputs)} stimuli are no more similar to their own stimuli "
+            "than shuffled ones, in pixels, layout and features of the bundled network.",
             *result,
         )
 
 
 def _above_chance(inputs: AuditInputs) -> float:
-    """Exact p that no more stimuli than chance has it beat half of the others."""
+    """Return the exact p of a sign test of identification above one half."""
     n = int((inputs.identification != 0.5).sum())
     return at_least(int((inputs.identification > 0.5).sum()), n, 0.5)
 
@@ -270,11 +276,11 @@ def _by_judge(inputs: AuditInputs) -> tuple[str, FloatArray]:
         np.asarray(judge.read(side.small).layers["late"], np.float64).reshape(len(side), -1)
         for side in (inputs.truth, inputs.recon)
     )
-    return "late layer of the package's network", rows(truth) @ rows(made).T
+    return "late layer of the bundled network", rows(truth) @ rows(made).T
 
 
 def _twins(inputs: AuditInputs) -> list[tuple[int, int]]:
-    """Pairs of stimuli with one reconstruction and different pictures."""
+    """Return pairs of stimuli with the same reconstruction but different pictures."""
     first: dict[str, int] = {}
     result = []
     shared = set()
@@ -293,9 +299,9 @@ def _shown(
 ) -> tuple[tuple[EvidenceImage, ...], ...]:
     return tuple(
         (
-            inputs.truth.shown(a, "seen"),
-            inputs.truth.shown(b, "seen"),
-            EvidenceImage(inputs.recon.full(a), "one reconstruction for both"),
+            inputs.truth.shown(a, "stimulus"),
+            inputs.truth.shown(b, "stimulus"),
+            EvidenceImage(inputs.recon.full(a), "same reconstruction for both"),
         )
         for a, b in twins[::2][:3]
     )

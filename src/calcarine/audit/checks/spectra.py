@@ -1,4 +1,4 @@
-"""How closely reconstructions follow their truths, by scale, by region and by grey value."""
+"""Similarity of reconstructions and ground truths by scale, by region and by grey value."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-# Lightness, red against green, yellow against blue.
+# Lightness, red minus green, yellow minus blue.
 _OPPONENT = np.array([[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [0.25, 0.25, -0.5]])
 CHANNELS = ("lightness", "red-green", "yellow-blue")
-# Half cycles per picture: octaves up to what a picture of 32 pixels holds.
+# Edges of octaves in half cycles per picture, up to the limit of a picture of 32 pixels.
 _EDGES = (1, 2, 4, 8, 16, 32)
 _CELLS = 4
-# Detail of fewer squared grey values than this is mostly rounding.
+# Power in squared grey values below which detail is mostly rounding.
 _ALIVE = 1.0
 
 
 @dataclass(frozen=True)
 class Band:
-    """How much of the truth one octave of the reconstructions leaves unexplained.
+    """Power of the ground truth in one octave, and the part that reconstructions leave unexplained.
 
     Parameters
     ----------
     low, high : int
-        In half cycles per picture.
+        Limits of the octave in half cycles per picture.
     channel, transform : str
     power : float
-        Of the truth, in squared grey values a coefficient.
+        Mean squared coefficient of the ground truth, in squared grey values.
     error : float
-        What the best filter of the reconstructions leaves of it, in the same unit.
+        Mean squared error of the best linear filter, in the same unit.
     degrees : float
-        Independent coefficients that both are means of.
+        Number of independent coefficients in these means.
     """
 
     low: int
@@ -57,16 +57,17 @@ class Band:
 
 
 def opponent(images: NDArray[np.uint8]) -> FloatArray:
-    """Pictures in opponent colours, less their mean picture, which any decoder knows."""
+    """Return pictures in opponent colours minus the mean picture, which any decoder can know."""
     values = images.astype(np.float64) @ _OPPONENT.T
     return np.asarray(values - values.mean(axis=0))
 
 
 def bands(truth: FloatArray, recon: FloatArray) -> list[list[Band]]:
-    """Octaves from coarse to fine, for each transform and channel in which the truth has power.
+    """Return octaves from coarse to fine for each transform and channel with power.
 
-    One filter, common to all pictures, has a gain for each whole frequency; what it leaves of the
-    truth is the error. A blurred, sharpened or faded truth leaves no more than rounding.
+    One linear filter, common to all pictures, has a gain for each integer frequency. It predicts
+    the ground truths from the reconstructions. For a blurred, sharpened or faded ground truth, the
+    error is no larger than rounding.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def bands(truth: FloatArray, recon: FloatArray) -> list[list[Band]]:
                 inside = (ring >= low) & (ring < high)
                 strength = float(power[inside].mean()) if inside.any() else 0.0
                 if strength > _ALIVE:
-                    # Half: coefficients of the Fourier transform come in pairs.
+                    # Half, because Fourier coefficients come in conjugate pairs.
                     degrees = len(truth) * inside.sum() / 2
                     error = float(residual[inside].mean())
                     octaves.append(Band(low, high, channel, name, strength, error, degrees))
@@ -116,7 +117,7 @@ def _fourier(values: FloatArray) -> tuple[NDArray[Any], FloatArray]:
 def _left(
     t: NDArray[Any], r: NDArray[Any], ring: NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean squared error and power of each coefficient, with one gain a ring."""
+    """Return the mean squared error and power of each coefficient, with one gain per ring."""
     both = np.bincount(ring, (np.conj(r) * t).real.sum(axis=0))
     own = np.bincount(ring, np.square(np.abs(r)).sum(axis=0))
     gain = both / np.maximum(own, 1e-9)
@@ -125,10 +126,10 @@ def _left(
 
 
 def rise(octaves: list[Band]) -> tuple[float, Band] | None:
-    """How far the error of a coarse octave lies below that of a finer one.
+    """Return the smallest ratio of the error of a coarse octave to that of a finer one.
 
-    Errors of decoders, like pictures, have most power at coarse scales, and added noise has as
-    much at all. Where coarse scales were copied, the error rises from there to finer ones.
+    The errors of decoders, like pictures, have most power at coarse scales, and added white noise
+    has equal power at all scales. If coarse scales were copied, the error rises towards finer ones.
 
     Parameters
     ----------
@@ -138,10 +139,10 @@ def rise(octaves: list[Band]) -> tuple[float, Band] | None:
     Returns
     -------
     ratio : float
-        Error over the largest error of a finer octave: an upper limit (p = .001) for the number
-        of coefficients. Below 1, the error rises.
+        Upper limit (p = .001, given the number of coefficients) of the ratio of the error to the
+        largest error of a finer octave. Below 1, the error rises.
     band : Band
-        Where it is smallest.
+        The octave with the smallest ratio.
     """
     from scipy.stats import chi2
 
@@ -154,7 +155,7 @@ def rise(octaves: list[Band]) -> tuple[float, Band] | None:
 
 
 def phases(truth: FloatArray, recon: FloatArray) -> list[tuple[float, float]]:
-    """Agreement of phases and of amplitudes in two fine octaves of lightness.
+    """Return the agreement of phases and of amplitudes in two fine octaves of lightness.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ def phases(truth: FloatArray, recon: FloatArray) -> list[tuple[float, float]]:
     Returns
     -------
     list of (float, float)
-        Mean cosine of differences of phase; correlation of log amplitudes over pictures.
+        Mean cosine of the phase differences, and correlation of log amplitudes over pictures.
     """
     t, radius = _fourier(truth)
     r, _ = _fourier(recon)
@@ -183,7 +184,7 @@ def phases(truth: FloatArray, recon: FloatArray) -> list[tuple[float, float]]:
 
 
 def cell_shares(truth: FloatArray, recon: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Unexplained share and error of each of 4 x 4 regions at coarse scales, over all pictures.
+    """Return the unexplained share and error of each of 4 x 4 regions at coarse scales.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ def cell_shares(truth: FloatArray, recon: FloatArray) -> tuple[FloatArray, Float
     Returns
     -------
     share, error : float array of shape (16,)
-        NaN where the truth is the same in all pictures.
+        Over all pictures; NaN if the region is the same in all ground truths.
     """
     t, r = (_cells(_coarse(each)) for each in (truth, recon))
     power = np.square(t).sum(axis=(0, 2))
@@ -204,18 +205,18 @@ def cell_shares(truth: FloatArray, recon: FloatArray) -> tuple[FloatArray, Float
 
 
 def detail_cells(truth: FloatArray, recon: FloatArray, shift: int = 0) -> FloatArray:
-    """Squared correlation of fine detail in each of 4 x 4 regions of each picture.
+    """Return the squared correlation of fine detail in each of 4 x 4 regions of each picture.
 
     Parameters
     ----------
     truth, recon : float array of shape (n, 64, 64, 3)
     shift : int
-        Pairs each reconstruction with the truth so many rows further on.
+        Each reconstruction is paired with the ground truth this number of rows later.
 
     Returns
     -------
     float array of shape (n, 16)
-        0 where it is negative; NaN where either has no detail.
+        0 for negative correlations; NaN if either picture has no detail there.
     """
     t, r = (_cells(_detail(each)) for each in (truth, recon))
     t = np.roll(t, -shift, axis=0)
@@ -245,17 +246,17 @@ def _cells(values: FloatArray) -> FloatArray:
 
 
 def curve_left(pairs: Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> float | None:
-    """Share of a channel's variance that no curve of the truth's grey values gives.
+    """Return the share of a channel's variance that no grey-value curve explains.
 
     Parameters
     ----------
     pairs : iterator of pairs of uint8 array of shape (height, width, 3)
-        Truths and reconstructions.
+        Ground truths and reconstructions.
 
     Returns
     -------
     float or None
-        Of the channel that a curve, common to all pictures, gives best; None if sizes differ.
+        For the channel that a curve, common to all pictures, explains best; None if sizes differ.
     """
     sums = np.zeros((3, 3, 256))
     for seen, made in pairs:
@@ -269,7 +270,7 @@ def curve_left(pairs: Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> 
     inside = square - total**2 / np.maximum(count, 1)
     whole = square.sum(axis=1) - total.sum(axis=1) ** 2 / np.maximum(count.sum(axis=1), 1)
     alive = whole > _ALIVE * count.sum(axis=1)
-    # A channel with few grey values is given by any curve.
+    # A curve can fit any channel with few grey values.
     alive &= (count > 0).sum(axis=1) > 16
     if not alive.any():
         return None
@@ -279,19 +280,19 @@ def curve_left(pairs: Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> 
 def octave_slopes(
     images: Callable[[int], tuple[FloatArray, FloatArray]], count: int
 ) -> FloatArray | None:
-    """Slope of the reconstruction on the truth in the two finest octaves and a coarse one.
+    """Return slopes of reconstructions on ground truths in a coarse and the two finest octaves.
 
     Parameters
     ----------
     images : callable
-        Called with a row; gives grey values of truth and reconstruction.
+        Called with a row; returns grey values of ground truth and reconstruction.
     count : int
-        Rows.
+        Number of rows.
 
     Returns
     -------
     float array of shape (rows with detail, 3) or None
-        Coarse, fine, finest; None where sizes differ or are under 24 pixels.
+        Coarse, fine and finest octave; None if sizes differ or are below 24 pixels.
     """
     from scipy.ndimage import uniform_filter
 
@@ -306,7 +307,7 @@ def octave_slopes(
             coarse = uniform_filter(grey, max(5, min(grey.shape) // 4))
             parts.append((coarse - coarse.mean(), low - lower, grey - low))
         sizes = [float(np.square(part).sum()) for part in parts[0]]
-        # Less than a grey value of detail says nothing.
+        # Detail below one grey value is not informative.
         if sizes[2] > seen.size:
             slopes.append(
                 [

@@ -19,14 +19,14 @@ _MOST = 6
 
 @register_check
 class SplitLeaks(Check):
-    """A stimulus, or its picture under another id, on both sides."""
+    """Stimuli, or their pictures under other ids, on both sides of the split."""
 
     name = "split-leaks"
     title = "Stimuli on both sides of the split"
-    question = "Is any stimulus, or the same picture under another id, in training and in test?"
+    question = "Is any stimulus, or the same picture under another id, in both training and test?"
     evidence_needed = (
-        "A table of trials with the columns stimulus and role (train or test), and picture where "
-        "several ids show one picture (as NSD's 73k ids and COCO's); or the training pictures."
+        "A table of trials with the columns stimulus and role (train or test), and picture if "
+        "several ids show one picture (such as 73k ids and COCO ids of NSD); or training pictures."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
@@ -40,7 +40,7 @@ class SplitLeaks(Check):
                 known = Names(trials.stimulus[train].tolist())
                 leaks += _shared(own, known) + _same_shown(trials, train)
                 elsewhere = [
-                    (key, other, "the same name in another folder")
+                    (key, other, "same name in another folder")
                     for key in own
                     if known.find(key) is None and (other := known.elsewhere(key)) is not None
                 ]
@@ -49,43 +49,43 @@ class SplitLeaks(Check):
         if inputs.train is not None:
             counts["training pictures"] = len(inputs.train)
             counts["test pictures"] = len(inputs)
-            leaks += [(own, other, "the very same pixels") for own, other in _same_pixels(inputs)]
+            leaks += [(own, other, "identical pixels") for own, other in _same_pixels(inputs)]
         if not counts:
             return inconclusive(
-                "Neither a table of trials with roles nor the training pictures is here."
+                "Neither a table of trials with roles nor the training pictures are given."
             )
         leaks = list(dict.fromkeys(leaks))
         result = {**counts, "stimuli on both sides": len({own for own, _, _ in leaks})}
         if not leaks and not elsewhere:
-            return Finding("passed", "No stimulus of the test is in training.", result)
+            return Finding("passed", "No test stimulus is in training.", result)
         table = EvidenceTable(
-            ("in test", "in training", "how"), tuple((leaks or elsewhere)[:_MOST])
+            ("test stimulus", "training stimulus", "match"), tuple((leaks or elsewhere)[:_MOST])
         )
         if not leaks:
             return Finding(
                 "suspicious",
-                f"{len(elsewhere)} test stimuli have the name of a training stimulus in another "
-                f"folder, the first {elsewhere[0][0]} that of {elsewhere[0][1]}.",
+                f"{len(elsewhere)} test stimuli have the same name as a training stimulus in "
+                f"another folder; the first is {elsewhere[0][0]}, like {elsewhere[0][1]}.",
                 result,
                 (table,),
             )
         first, other, how = leaks[0]
-        written = f", as {other}: {how}" if "but for" in how else ""
+        written = f", as {other} ({how})" if "except for" in how else ""
         return Finding(
             "failed",
-            f"{result['stimuli on both sides']} test stimuli are in training too, the first "
-            f"{first}{written}.",
+            f"{result['stimuli on both sides']} test stimuli are in training too; the first "
+            f"is {first}{written}.",
             result,
             (table,),
         )
 
 
 def _test_names(inputs: AuditInputs, trials: TrialTable) -> list[str]:
-    """Test stimuli of the table and, unless folds differ in what they train on, of the pictures."""
+    """Return the test stimuli of the table and, if they share one training set, of the pictures."""
     test = trials.rows("test")
     named: list[str] = [] if test is None else trials.stimulus[test].tolist()
     if inputs.allowed is None:
-        # The table's own name of a picture, which may say its side, goes before that of its file.
+        # The table's name of a picture can contain its side, so it comes before the file's name.
         known = Names(named)
         named.extend(key for key in inputs.truth.ids if known.find(key) is None)
     return list(dict.fromkeys(named))
@@ -97,11 +97,11 @@ def _shared(own: list[str], known: Names) -> list[tuple[str, str, str]]:
 
 
 def _same_shown(trials: TrialTable, train: NDArray[np.bool_]) -> list[tuple[str, str, str]]:
-    """Test stimuli whose picture, by its name, training shows under another id."""
+    """Return test stimuli whose picture, by its name, is in training under another id."""
     test = trials.rows("test")
     if trials.picture is None or test is None:
         return []
-    # The empty name is no name.
+    # An empty name is a missing name.
     train, test = (side & (np.char.strip(trials.picture) != "") for side in (train, test))
     shown = dict(zip(trials.picture[train].tolist(), trials.stimulus[train].tolist(), strict=True))
     known = Names(shown)
@@ -134,17 +134,17 @@ def _same_pixels(inputs: AuditInputs) -> list[tuple[str, str]]:
 
 @register_check
 class RepeatsOverFolds(Check):
-    """Repeats of one stimulus in several folds."""
+    """Repeats of a stimulus in several folds of a cross-validation."""
 
     name = "repeats-over-folds"
-    title = "Repeats of a stimulus over folds"
-    question = "Do repeats of one stimulus lie in different folds of a cross-validation?"
+    title = "Repeats of a stimulus in several folds"
+    question = "Are repeats of one stimulus in different folds of a cross-validation?"
     evidence_needed = "A table of trials with the columns stimulus and fold."
 
     def run(self, inputs: AuditInputs) -> Finding:
         trials = inputs.trials
         if trials is None:
-            return inconclusive("There is no table of trials.")
+            return inconclusive("No table of trials is given.")
         keys = _shown_keys(trials)
         counts = np.unique(keys, return_counts=True)[1]
         numbers = {
@@ -154,18 +154,18 @@ class RepeatsOverFolds(Check):
         }
         if counts.max() == 1:
             return Finding(
-                "passed", "Every stimulus was shown once, so no repeats can straddle.", numbers
+                "passed", "Every stimulus was shown once, so there are no repeats.", numbers
             )
         if trials.fold is None:
             return Finding(
                 "inconclusive",
-                "Stimuli were repeated, and nobody says what the folds were.",
+                "Stimuli were repeated, but the folds are not given.",
                 numbers,
             )
         inside = trials.fold != ""
         if not inside.any():
             return Finding(
-                "inconclusive", "Stimuli were repeated, and the column fold is empty.", numbers
+                "inconclusive", "Stimuli were repeated, but the column fold is empty.", numbers
             )
         pairs = set(zip(keys[inside].tolist(), trials.fold[inside].tolist(), strict=True))
         owners = [key for key, _ in pairs]
@@ -175,30 +175,31 @@ class RepeatsOverFolds(Check):
             "stimuli in several folds": len(over),
         }
         if not over:
-            return Finding("passed", "All repeats of a stimulus lie in one fold.", numbers)
+            return Finding("passed", "All repeats of each stimulus are in one fold.", numbers)
         if trials.fold_role == "inner":
             return Finding(
                 "suspicious",
-                f"Repeats of {len(over)} training stimuli straddle the folds that chose the "
-                "penalties: too small penalties look good. The test score itself is not touched.",
+                f"Repeats of {len(over)} training stimuli are in several of the folds that chose "
+                "the penalties, which favours penalties that are too small. The test score is not "
+                "affected directly.",
                 numbers,
             )
         return Finding(
             "failed",
-            f"Repeats of {len(over)} stimuli lie in several folds, the first {over[0]}: what is "
-            "tested was trained on.",
+            f"Repeats of {len(over)} stimuli are in several folds; the first is {over[0]}. Test "
+            "stimuli of a fold were in its training.",
             numbers,
         )
 
 
 def _shown_keys(trials: TrialTable) -> NDArray[np.str_]:
-    """What each trial showed: one key where ids, or names of pictures, mean the same."""
+    """Return one key for each trial; ids or names of pictures with the same meaning share a key."""
     meant = canonical(trials.stimulus.tolist())
     keys = [meant[name] for name in trials.stimulus.tolist()]
     if trials.picture is None:
         return np.asarray(keys)
     pictures = canonical(trials.picture.tolist())
-    # Stimuli that show one picture are one, and so are all that either of them stands for.
+    # Stimuli that show the same picture are joined (union-find).
     parent = {key: key for key in keys}
 
     def root(key: str) -> str:
@@ -216,21 +217,21 @@ def _shown_keys(trials: TrialTable) -> NDArray[np.str_]:
 
 @register_check
 class ChosenStimuli(Check):
-    """A score of some test stimuli for that of all."""
+    """A score of only some of the test stimuli."""
 
     name = "chosen-stimuli"
-    title = "Score on a chosen part of the test set"
+    title = "Score on a part of the test set"
     question = "Is there a reconstruction of every test stimulus?"
     evidence_needed = (
-        "A table of trials with the columns stimulus and role that names all test stimuli, and the "
-        "reconstructions of all of them; or who chose these, and by what, before any was scored."
+        "A table of trials with the columns stimulus and role that lists all test stimuli, and the "
+        "reconstructions of all of them; or the rule that selected these stimuli before scoring."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
         trials = inputs.trials
         test = None if trials is None else trials.rows("test")
         if trials is None or test is None:
-            return inconclusive("No table of trials says which stimuli the test set has.")
+            return inconclusive("No table of trials with the roles of the stimuli is given.")
         named = list(dict.fromkeys(canonical(trials.stimulus[test].tolist()).values()))
         shown = Names(inputs.truth.ids)
         missing = [name for name in named if shown.find(name) is None]
@@ -240,11 +241,13 @@ class ChosenStimuli(Check):
             "test stimuli without a reconstruction": len(missing),
         }
         if not missing:
-            return Finding("passed", "Every test stimulus of the table is here.", numbers)
+            return Finding(
+                "passed", "Every test stimulus of the table has a reconstruction.", numbers
+            )
         return Finding(
             "suspicious",
-            f"{len(missing)} of {len(named)} test stimuli that the table names have no "
-            f"reconstruction here, the first {missing[0]}: the score is that of a part of the test "
-            "set, and nothing says who chose it.",
+            f"{len(missing)} of {len(named)} test stimuli in the table have no reconstruction; the "
+            f"first is {missing[0]}. The score covers only a part of the test set, and the rule "
+            "that selected this part is not given.",
             numbers,
         )

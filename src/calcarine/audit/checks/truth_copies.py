@@ -1,4 +1,4 @@
-"""Check of reconstructions that hold parts of their own truth, blurred, by scale or by region."""
+"""Check of reconstructions that contain parts of their ground truth, by scale or by region."""
 
 from __future__ import annotations
 
@@ -26,48 +26,52 @@ if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs
 
 _FEWEST = 4
-# Pictures whose full size is read for the curve of grey values.
+# Number of pictures that are read at full size for the grey-value curve.
 _READ = 30
 
-# scripts/audit_thresholds.py measures them. With two seeds, honest pipelines, among them decoders
-# with correlations of .9 to .97 at all scales and with white noise, came no nearer than a rise of
-# 1.1, a finest octave of .05, a curve of .01, a region of .88 and amplitudes .02 from what goes
-# with the phases; copies reached .3, .02, .000, .1, and .26 below or .38 above.
+# Measured by scripts/audit_thresholds.py with two seeds. Valid pipelines, among them decoders with
+# correlations of .9 to .97 at all scales and with white noise, reached a rise of 1.1, a finest
+# octave of .05, a curve of .01, a region of .88, and amplitudes within .02 of those that the
+# phases predict. Copies reached .3, .02, .000, .1, and amplitudes .26 below or .38 above.
 RISE = 0.5
-"""Largest ratio of errors, coarse to fine, of a copied octave."""
+"""Largest ratio of the errors of a coarse and a finer octave that counts as a copy."""
 COPIED = 0.05
-"""Largest unexplained share of a copied octave or region."""
+"""Largest unexplained share of an octave or region that counts as a copy."""
 FINE = 0.02
-"""Largest unexplained share of the finest octave, from 8 to 16 cycles per picture."""
+"""Largest unexplained share of the finest octave (8 to 16 cycles per picture)."""
 CURVE = 0.005
-"""Largest share of variance beside a curve of the truth's grey values."""
+"""Largest share of variance that a grey-value curve of the ground truth leaves unexplained."""
 PHASE, LESS, MORE = 0.75, 0.2, 0.25
-"""Agreement of phases, and how far amplitudes may lie from what goes with it."""
+"""Agreement of phases, and how far amplitudes can differ from those that the phases predict."""
 REGION = 0.25
-"""Largest ratio of a copied region's unexplained share and error to the median region's."""
+"""Largest ratio of a region's unexplained share and error to those of the median region."""
 CELL, REST, SHARE = 0.8, 0.4, 0.2
-"""Squared correlation of detail in one region and in the median region; share of pictures."""
+"""Squared correlation of detail in one region, in the median region, and share of pictures."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """How close reconstructions are to their truths, in the measures that have thresholds.
+    """Similarities of reconstructions and ground truths that have thresholds.
 
     Parameters
     ----------
     rise, rise_share : float
-        Smallest ratio of errors among octaves of which so little is unexplained; that share.
+        Smallest ratio of the error of an octave to that of a finer octave, and the unexplained
+        share of that octave.
     fine : float
         Unexplained share of the finest octave, in the best channel.
     curve : float
-        Share of variance beside a curve of grey values.
+        Share of variance that a grey-value curve leaves unexplained.
     phase, amplitude : float
-        How far amplitudes lie below what goes with phases of `PHASE` or more, and above.
+        Difference of the agreement of amplitudes from that which the phases predict: below it
+        (if the phases agree by at least `PHASE`), and above it.
     region, region_share : float
-        Of the region that is most like a copy: share and error over those of the median region,
-        and the share itself.
+        For the region most similar to a copy: ratio of its unexplained share and error to those
+        of the median region, and the unexplained share.
     cells : float
-        Share of pictures in which one region's detail is the truth's and the others' is not.
+        Share of pictures in which only one region has the detail of the ground truth.
+    band, fine_band : Band, optional
+        The octaves of ``rise`` and ``fine``.
     """
 
     rise: float = np.inf
@@ -83,24 +87,24 @@ class Measures:
     fine_band: Band | None = None
 
     def numbers(self) -> dict[str, float]:
-        """Those that could be measured, by what they are."""
+        """Return the measures that are defined, by their description."""
         names = {
             "rise": "smallest ratio of errors, coarse to finer scales",
-            "rise_share": "unexplained share of the truth at that scale",
-            "fine": "unexplained share of the truth at 8 to 16 cycles per picture",
-            "curve": "variance beside a curve of the truth's grey values",
-            "phase": "amplitudes below what goes with the phases, by",
-            "amplitude": "amplitudes above what goes with the phases, by",
-            "region": "most copied region over the median region",
-            "region_share": "unexplained share of the truth in that region",
-            "cells": "pictures with the truth's detail in one region alone",
+            "rise_share": "unexplained share of the ground truth at that scale",
+            "fine": "unexplained share of the ground truth at 8 to 16 cycles per picture",
+            "curve": "unexplained variance after a grey-value curve of the ground truth",
+            "phase": "agreement of amplitudes below that predicted by the phases",
+            "amplitude": "agreement of amplitudes above that predicted by the phases",
+            "region": "ratio of the most similar region to the median region",
+            "region_share": "unexplained share of the ground truth in that region",
+            "cells": "share of pictures with the ground truth's detail in only one region",
         }
         values = {name: getattr(self, name) for name in (f.name for f in fields(self))}
         return {text: values[name] for name, text in names.items() if np.isfinite(values[name])}
 
 
 def measure(inputs: AuditInputs) -> Measures:
-    """Measure everything that has a threshold.
+    """Compute all measures that have thresholds.
 
     Parameters
     ----------
@@ -152,24 +156,24 @@ def _by_region(truth: FloatArray, recon: FloatArray) -> dict[str, Any]:
             place = int(np.nanargmin(ratios))
             result |= {"region": float(ratios[place]), "region_share": float(share[place])}
     own = _one_region(detail_cells(truth, recon))
-    # A region that another truth shares, such as a frame or a background, says nothing.
+    # A region that ground truths share, such as a frame or a background, is not informative.
     other = max(_one_region(detail_cells(truth, recon, shift)).mean() for shift in (1, 2))
     return {**result, "cells": max(0.0, float(own.mean() - other))}
 
 
 def _one_region(cells: FloatArray) -> NDArray[np.bool_]:
-    """Pictures of which one region's detail is the truth's and the median region's is not."""
+    """Return the pictures in which one region, but not the median region, has the same detail."""
     known = np.isfinite(cells).sum(axis=1) >= 4
     filled = np.where(known[:, None], cells, 0.0)
     return known & (np.nanmax(filled, axis=1) >= CELL) & (np.nanmedian(filled, axis=1) <= REST)
 
 
 def reasons(result: Measures) -> list[tuple[Verdict, str]]:
-    """What speaks for a copy, each with the verdict that it deserves.
+    """Return the signs of a copy, each with its verdict.
 
     Parameters
     ----------
-    found : Measures
+    result : Measures
 
     Returns
     -------
@@ -183,54 +187,55 @@ def reasons(result: Measures) -> list[tuple[Verdict, str]]:
     if result.rise <= RISE and result.rise_share <= COPIED:
         say(
             result.rise <= RISE / 2,
-            f"at {result.band} a linear filter predicts the ground truth from them up to "
-            f"{result.rise_share:.1%} of its power, and the error rises towards finer scales, "
-            "whereas the error of decoders falls",
+            f"at {result.band} a linear filter leaves only {result.rise_share:.1%} of the ground "
+            "truth unexplained, and the error rises towards finer scales, whereas the error of "
+            "decoders falls",
         )
     if result.fine <= FINE:
         say(
             result.fine <= FINE / 2,
-            f"at {result.fine_band} they hold the truth's detail but for {result.fine:.1%}",
+            f"at {result.fine_band} only {result.fine:.1%} of the ground truth is unexplained",
         )
     if result.curve <= CURVE:
-        say(True, "a curve turns the truth's grey values into theirs")
+        say(True, "a curve maps the grey values of the ground truth to those of the reconstruction")
     if result.phase >= LESS:
-        say(False, "they have the truth's phases with amplitudes of their own")
+        say(False, "they have the phases of the ground truth with other amplitudes")
     if result.amplitude >= MORE:
-        say(False, "they have the truth's amplitudes with phases of their own")
+        say(False, "they have the amplitudes of the ground truth with other phases")
     if result.region <= REGION and result.region_share <= COPIED:
         say(
             result.region <= REGION / 2,
-            f"in one region {1 - result.region_share:.1%} of the truth is in them, much more than "
-            "elsewhere",
+            f"in one region {1 - result.region_share:.1%} of the ground truth is explained, much "
+            "more than elsewhere",
         )
     if result.cells >= SHARE:
         say(
             result.cells >= 0.5,
-            f"{result.cells:.0%} of them hold the truth's detail in one region alone",
+            f"{result.cells:.0%} of them contain the detail of the ground truth in only one region",
         )
     return sentences
 
 
 @register_check
 class TruthCopies(Check):
-    """Parts of the truth that no decoder could know."""
+    """Parts of the ground truth that no decoder can predict."""
 
     name = "truth-copies"
-    title = "Copies of the truth, whole or in part"
+    title = "Copies of the ground truth, complete or partial"
     question = (
-        "Do reconstructions know more of their own truth, at one scale, in one region or in all, "
-        "than a decoder could?"
+        "Do reconstructions contain more of their ground truth, at one scale, in one region or "
+        "overall, than a decoder can predict?"
     )
     evidence_needed = (
-        "The code that made the pictures, run by another person on a test stimulus whose picture "
-        "it cannot reach."
+        "The code that made the reconstructions, run by another person on a test stimulus to whose "
+        "picture it has no access."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
         if len(inputs) < _FEWEST:
             return inconclusive(
-                f"{len(inputs)} test stimuli are too few for a comparison of scales."
+                f"There are {len(inputs)} test stimuli; at least {_FEWEST} are needed to compare "
+                "scales."
             )
         result = measure(inputs)
         sentences = reasons(result)
@@ -239,8 +244,8 @@ class TruthCopies(Check):
         if not sentences:
             return Finding(
                 "passed",
-                "Errors fall from coarse to fine scales as those of decoders do, and no scale, "
-                "region or curve of grey values gives the truth.",
+                "Errors fall from coarse to fine scales, as they do for decoders, and no scale, "
+                "region or grey-value curve reproduces the ground truth.",
                 numbers,
                 (table,),
             )
@@ -248,7 +253,7 @@ class TruthCopies(Check):
         sentence = "; ".join(text for _, text in sentences)
         return Finding(
             verdict,
-            f"Reconstructions hold parts of their truth: {sentence}.",
+            f"Reconstructions contain parts of their ground truth: {sentence}.",
             numbers,
             (table,),
         )
@@ -269,8 +274,14 @@ def _table(inputs: AuditInputs) -> EvidenceTable:
         for band in each
     )
     return EvidenceTable(
-        ("cycles per picture", "channel", "power of the truth", "error", "share unexplained"),
+        (
+            "cycles per picture",
+            "channel",
+            "power of the ground truth",
+            "error",
+            "unexplained share",
+        ),
         rows,
-        "Mean of a squared coefficient of the cosine transform, in grey values, and what the best "
-        "filter of the reconstructions leaves of it.",
+        "Mean squared coefficient of the cosine transform, in grey values, and the error that "
+        "remains after the best linear filter of the reconstructions.",
     )

@@ -1,4 +1,4 @@
-"""The register of mistakes and honest pipelines of the self-test, and what they are made of."""
+"""Cases of the self-test: injected errors and valid pipelines, and helpers to build them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy, repo
 
 @dataclass(frozen=True)
 class SelfTestCase:
-    """A mistake, or an honest pipeline.
+    """A simulated pipeline with an injected error, or without any error.
 
     Parameters
     ----------
     name : str
-        In words.
     check : str
-        Which must flag it; "" where there is nothing to flag.
+        The check that must flag the error; "" for a valid pipeline.
     make : callable
-        Called with a seed; gives the inputs of the claim.
-    hidden : bool
-        Whether it cannot be seen from what is given, so that "inconclusive" is right.
+        Called with a seed; returns the `AuditInputs`.
+    undetectable : bool
+        Whether the given inputs cannot show the error, so that "inconclusive" is right.
     allowed : tuple of str
-        Of an honest pipeline: checks that may flag it, as documented.
+        For a valid pipeline: checks that are allowed to flag it, as documented.
     numbers : bool
-        Whether the slow check of claimed numbers is asked of an honest pipeline too.
+        Whether the slow check of reported numbers runs on a valid pipeline too.
     """
 
     name: str
     check: str
     make: Callable[[int], AuditInputs]
-    hidden: bool = False
+    undetectable: bool = False
     allowed: tuple[str, ...] = ()
     numbers: bool = False
 
@@ -48,28 +47,28 @@ Make = Callable[[int], AuditInputs]
 def register_case(
     name: str,
     check: str,
-    hidden: bool = False,
+    undetectable: bool = False,
     allowed: tuple[str, ...] = (),
     numbers: bool = False,
 ) -> Callable[[Make], Make]:
-    """Register a function that makes the inputs of a claim."""
+    """Register a function that makes audit inputs from a seed; use it as a decorator."""
 
     def keep(make: Make) -> Make:
-        CASES.append(SelfTestCase(name, check, make, hidden, allowed, numbers))
+        CASES.append(SelfTestCase(name, check, make, undetectable, allowed, numbers))
         return make
 
     return keep
 
 
 def stack(pictures: PictureSet) -> Array:
-    """All samples of all pictures, shape (n, samples, height, width, 3)."""
+    """Return all samples of all pictures, shape (n, samples, height, width, 3)."""
     return np.stack(
         [[pictures.full(row, s) for s in range(pictures.samples)] for row in range(len(pictures))]
     )
 
 
 def show(inputs: AuditInputs, chosen: Array, reapplied: Array | None = None) -> AuditInputs:
-    """The claim with the chosen samples as reconstructions."""
+    """Return the inputs with the chosen samples as reconstructions."""
     assert inputs.choice is not None
     samples = inputs.choice.samples
     images = np.stack([samples.full(row, int(s)) for row, s in enumerate(chosen)])
@@ -77,36 +76,36 @@ def show(inputs: AuditInputs, chosen: Array, reapplied: Array | None = None) -> 
 
 
 def shown_as(inputs: AuditInputs, images: Array) -> AuditInputs:
-    """The claim with other reconstructions, and the numbers that these give."""
+    """Return the inputs with other reconstructions and the scores of these."""
     recon = PictureSet.of(inputs.truth.ids, images)
     return replace(inputs, recon=recon, choice=None, numbers=reported(inputs.truth, recon))
 
 
 def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInputs:
-    """Three quarters of one set of pictures and a quarter of another."""
+    """Return the inputs with reconstructions of 75 % of one set of pictures and 25 % of another."""
     images = 0.75 * stack(most)[:, 0].astype(np.float64) + 0.25 * stack(rest)[:, 0]
     return shown_as(inputs, np.rint(images).astype(np.uint8))
 
 
 def with_pictures(toy: SimulatedStudy, extra: Array) -> PictureSet:
-    """The training pictures and some more."""
+    """Return the training pictures and additional ones."""
     ids = [*toy.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
     return PictureSet.of(ids, np.concatenate([toy.images[: toy.n_train], extra]))
 
 
 def rounded(images: Array) -> Array:
-    """Grey values from 0 to 255."""
+    """Return grey values rounded and clipped to 0 to 255."""
     return np.rint(np.clip(images, 0, 255)).astype(np.uint8)
 
 
 def both(inputs: AuditInputs) -> tuple[Array, Array]:
-    """Truths and reconstructions as float arrays of shape (n, height, width, 3)."""
+    """Return ground truths and reconstructions as float arrays of shape (n, height, width, 3)."""
     truth, recon = (stack(side)[:, 0].astype(np.float64) for side in (inputs.truth, inputs.recon))
     return truth, recon
 
 
 def as_jpeg(images: Array, quality: int) -> Array:
-    """Pictures as they come back from a file with loss."""
+    """Return pictures after JPEG compression."""
     result = []
     for image in images:
         buffer = io.BytesIO()
@@ -116,6 +115,6 @@ def as_jpeg(images: Array, quality: int) -> Array:
 
 
 def nearest_training_pictures(toy: SimulatedStudy, values: Array) -> Array:
-    """For each prediction the training picture whose latents are nearest."""
+    """Return for each prediction the training picture with the nearest latents."""
     away = np.square(values[:, None] - toy.latents[None, : toy.n_train]).sum(axis=2)
     return np.asarray(toy.images[: toy.n_train][away.argmin(axis=1)])

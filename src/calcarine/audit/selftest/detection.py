@@ -1,4 +1,4 @@
-"""How often the audit finds planted mistakes, and how often it finds what is not there."""
+"""Count how often the audit detects injected errors and how often it flags valid pipelines."""
 
 from __future__ import annotations
 
@@ -6,32 +6,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import calcarine.audit.selftest.injected_copies
-import calcarine.audit.selftest.injected_errors  # noqa: F401 (they register)
+import calcarine.audit.selftest.injected_errors
+import calcarine.audit.selftest.valid_pipelines  # noqa: F401 (registers the cases)
 from calcarine.audit.binomial import share
-from calcarine.audit.runner import audit, checks
+from calcarine.audit.runner import audit, list_checks
 from calcarine.audit.selftest.cases import CASES, SelfTestCase
 
+__all__ = ["HEADINGS", "Detection", "detect"]
+
 FLAGS = ("failed", "suspicious")
-# What "most seeds" means: some checks are tests on few stimuli, which luck can hide.
-_MOST = 0.75
+HEADINGS = ("simulated pipeline", "check", "flagged", "95 % interval", "other checks that flagged")
+# Smallest detection rate; some checks are tests on few stimuli, which can miss an error.
+_LEAST_RATE = 0.75
+_SLOW = "numbers-from-pictures"
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What the audit said of one mistake over seeds.
+    """Verdicts of the audit on one case, over seeds.
 
     Parameters
     ----------
-    planted : SelfTestCase
+    case : SelfTestCase
     n : int
-        Seeds.
+        Number of seeds.
     flagged : int
-        Times that the check for it failed or was suspicious; of an honest pipeline, times that
-        any check was that may not flag it.
+        For an injected error: how often its check failed or was suspicious. For a valid pipeline:
+        how often any check did that is not allowed to.
     inconclusive : int
-        Times that the check said it cannot be told.
+        How often the check of the error was inconclusive.
     also : dict of str to int
-        Other checks that failed or were suspicious, with how often.
+        Other checks that failed or were suspicious, and how often.
     """
 
     case: SelfTestCase
@@ -42,77 +47,67 @@ class Detection:
 
     @property
     def right(self) -> bool:
-        """Whether the audit said what it must.
+        """Whether the audit is right on this case.
 
-        A mistake is found in at least three of four seeds, one that no output shows is never
-        judged, and an honest pipeline is never flagged.
+        An injected error must be flagged in at least three of four seeds, an undetectable one must
+        always be inconclusive, and a valid pipeline must never be flagged.
         """
         if not self.case.check:
             return self.flagged == 0
-        if self.case.hidden:
+        if self.case.undetectable:
             return self.inconclusive == self.n
-        return self.flagged >= _MOST * self.n
+        return self.flagged >= _LEAST_RATE * self.n
 
     def row(self) -> tuple[str, str, str, str, str]:
-        """For a table: mistake, check, how often, interval, and what else was flagged."""
+        """Return a table row under `HEADINGS`."""
         low, high = share(self.flagged, self.n)
         text = f"{self.flagged} of {self.n}"
-        if self.case.hidden:
+        if self.case.undetectable:
             text += f"; inconclusive: {self.inconclusive} of {self.n}"
         also = ", ".join(f"{name} {times}" for name, times in self.also.items())
         allowed = " and ".join(self.case.allowed)
-        requested = self.case.check or (f"any but {allowed}" if allowed else "any")
-        return (
-            self.case.name,
-            requested,
-            text,
-            f"{low:.0%} to {high:.0%}",
-            also,
-        )
+        check = self.case.check or (f"any except {allowed}" if allowed else "any")
+        return self.case.name, check, text, f"{low:.0%} to {high:.0%}", also
 
 
-def _asked(case: SelfTestCase) -> list[str]:
-    """All checks, the slow one of claimed numbers only where it is at stake."""
-    slow = "numbers-from-pictures"
-    return [name for name in checks() if name != slow or case.numbers or case.check == slow]
-
-
-HEADINGS = ("planted", "check", "flagged", "95 % interval", "other checks that flagged")
+def _checks_of(case: SelfTestCase) -> list[str]:
+    """Return the checks to run: all, with the slow one only for cases that concern it."""
+    return [name for name in list_checks() if name != _SLOW or case.numbers or case.check == _SLOW]
 
 
 def detect(
     seeds: Sequence[int],
-    case: Sequence[SelfTestCase] | None = None,
+    cases: Sequence[SelfTestCase] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Detection]:
-    """Plant each mistake with each seed and audit the outcome.
+    """Simulate each case with each seed, audit it, and count the verdicts.
 
     Parameters
     ----------
     seeds : sequence of int
-    planted : sequence of SelfTestCase, optional
+    cases : sequence of SelfTestCase, optional
         All by default.
     progress : callable, optional
-        Called with the name of each mistake.
+        Called with the name of each case.
 
     Returns
     -------
     list of Detection
     """
     result = []
-    for each in CASES if case is None else case:
+    for case in CASES if cases is None else cases:
         if progress is not None:
-            progress(each.name)
+            progress(case.name)
         hits = inconclusive = 0
-        also: dict[str, int] = dict.fromkeys(checks(), 0)
+        also: dict[str, int] = dict.fromkeys(list_checks(), 0)
         for seed in seeds:
-            findings = audit(each.make(seed), _asked(each)).findings
+            findings = audit(case.make(seed), _checks_of(case)).findings
             flagged = [name for name, f in findings.items() if f.verdict in FLAGS]
-            wrong = set(flagged) - set(each.allowed)
-            hits += each.check in flagged if each.check else bool(wrong)
-            inconclusive += bool(each.check) and findings[each.check].verdict == "inconclusive"
+            wrong = set(flagged) - set(case.allowed)
+            hits += case.check in flagged if case.check else bool(wrong)
+            inconclusive += bool(case.check) and findings[case.check].verdict == "inconclusive"
             for name in flagged:
-                also[name] += name != each.check
+                also[name] += name != case.check
         others = {name: times for name, times in also.items() if times}
-        result.append(Detection(each, len(seeds), int(hits), int(inconclusive), others))
+        result.append(Detection(case, len(seeds), int(hits), int(inconclusive), others))
     return result

@@ -1,4 +1,4 @@
-"""Mistakes in splits, statistics, choices and numbers, each with the check that must flag it."""
+"""Errors in splits, statistics, choices and numbers, each with the check that must flag it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from calcarine.audit.selftest.simulated_study import (
 from calcarine.stimuli import resize_images
 
 
-@register_case("test stimuli in training, by their ids", "split-leaks")
+@register_case("test stimuli in training, same ids", "split-leaks")
 def same_ids(seed: int) -> AuditInputs:
-    """Two trials of two test stimuli count as training."""
+    """One trial of each of two test stimuli has the role train."""
     toy = SimulatedStudy(seed)
     trials = toy.trials()
     assert trials.role is not None
@@ -41,9 +41,9 @@ def same_ids(seed: int) -> AuditInputs:
     return replace(toy.inputs(), trials=toy.trials(role=role), train=None)
 
 
-@register_case("the same, ids with another ending, case, blank or folder", "split-leaks")
+@register_case("test stimuli in training, ids spelled differently", "split-leaks")
 def ids_written_otherwise(seed: int) -> AuditInputs:
-    """Four test stimuli count as training, each under its id in another spelling."""
+    """One trial of each of four test stimuli has the role train and another spelling of the id."""
     toy = SimulatedStudy(seed)
     trials = toy.trials()
     assert trials.role is not None
@@ -57,18 +57,18 @@ def ids_written_otherwise(seed: int) -> AuditInputs:
     return replace(toy.inputs(), trials=changed, train=None)
 
 
-@register_case("test pictures in training under other ids", "split-leaks")
+@register_case("test pictures in training, other ids", "split-leaks")
 def same_pictures(seed: int) -> AuditInputs:
-    """Training has two of the test pictures, under new names."""
+    """Training contains two of the test pictures under new names."""
     toy = SimulatedStudy(seed)
     inputs = toy.inputs()
     extra = toy.images[toy.n_train : toy.n_train + 2]
     return replace(inputs, train=with_pictures(toy, extra))
 
 
-@register_case("changed copies of test pictures in training", "near-duplicates")
+@register_case("test pictures in training, resized and brightened", "near-duplicates")
 def near_copies(seed: int) -> AuditInputs:
-    """Two test pictures in training, smaller, brighter and compressed."""
+    """Two test pictures are in training, resized and brightened."""
     toy = SimulatedStudy(seed)
     changed = []
     for picture in toy.images[toy.n_train : toy.n_train + 2]:
@@ -77,7 +77,7 @@ def near_copies(seed: int) -> AuditInputs:
     return replace(toy.inputs(), train=with_pictures(toy, np.stack(changed)))
 
 
-@register_case("the same, mirrored, turned or upside down", "near-duplicates")
+@register_case("test pictures in training, mirrored or rotated", "near-duplicates")
 def turned_copies(seed: int) -> AuditInputs:
     """One test picture each in training."""
     toy = SimulatedStudy(seed)
@@ -86,7 +86,7 @@ def turned_copies(seed: int) -> AuditInputs:
     return replace(toy.inputs(), train=with_pictures(toy, changed))
 
 
-@register_case("the same, grey, with exchanged colours or more contrast", "near-duplicates")
+@register_case("test pictures in training, recoloured", "near-duplicates")
 def recoloured_copies(seed: int) -> AuditInputs:
     """One test picture each in training."""
     toy = SimulatedStudy(seed)
@@ -97,9 +97,9 @@ def recoloured_copies(seed: int) -> AuditInputs:
     return replace(toy.inputs(), train=with_pictures(toy, changed))
 
 
-@register_case("the same, cropped", "near-duplicates")
+@register_case("test pictures in training, cropped", "near-duplicates")
 def cropped_copies(seed: int) -> AuditInputs:
-    """Three pixels a side of one, a fifth on the left of another, five a side of a third."""
+    """Cut are 3 pixels on each side, the left fifth, and 5 pixels on each side."""
     toy = SimulatedStudy(seed)
     a, b, c = toy.images[toy.n_train : toy.n_train + 3]
     cut = [a[3:-3, 3:-3], b[:, SIDE // 5 :], c[5:-5, 5:-5]]
@@ -107,23 +107,23 @@ def cropped_copies(seed: int) -> AuditInputs:
     return replace(toy.inputs(), train=with_pictures(toy, changed))
 
 
-@register_case("repeats of a stimulus over folds", "repeats-over-folds")
+@register_case("repeats of a stimulus in several folds", "repeats-over-folds")
 def repeats(seed: int) -> AuditInputs:
-    """Folds of successive trials."""
+    """Folds are blocks of successive trials."""
     toy = SimulatedStudy(seed)
     fold = (np.arange(len(toy.shown)) * 5 // len(toy.shown)).astype(str)
     return replace(toy.inputs(), trials=toy.trials(fold=fold))
 
 
-@register_case("scaler fitted on test trials too", "statistics-from-test")
+@register_case("scaler fitted with test trials", "statistics-from-test")
 def scaler(seed: int) -> AuditInputs:
     """The stored scaler is there."""
     return SimulatedStudy(seed, scale_with_test=True).inputs()
 
 
-@register_case("the same, and the scaler was not kept", "statistics-from-test")
+@register_case("scaler fitted with test trials, not stored", "statistics-from-test")
 def scaler_gone(seed: int) -> AuditInputs:
-    """Only the scaled responses are there."""
+    """Only the scaled responses are given."""
     return replace(SimulatedStudy(seed, scale_with_test=True).inputs(), statistics=())
 
 
@@ -134,15 +134,15 @@ def _normalised(values: Array, toy: SimulatedStudy) -> Array:
     return np.asarray(unit * train.std(axis=0) + train.mean(axis=0))
 
 
-@register_case("test predictions z-scored by each other", "transductive-prediction")
+@register_case("test predictions z-scored over the test set", "transductive-prediction")
 def zscored(seed: int) -> AuditInputs:
-    """And brought to the mean and deviation of training, as Brain-Diffuser does."""
+    """Rescaled to the mean and SD of training, as in Brain-Diffuser."""
     return SimulatedStudy(seed, change_predictions=_normalised).inputs()
 
 
-@register_case("the same, with the decoder at hand", "transductive-prediction")
+@register_case("test predictions z-scored, decoder available", "transductive-prediction")
 def zscored_callable(seed: int) -> AuditInputs:
-    """The audit may ask for single predictions."""
+    """The audit can call the decoder on single stimuli."""
     toy = SimulatedStudy(seed, change_predictions=_normalised)
     inputs = toy.inputs()
     result = [
@@ -152,62 +152,68 @@ def zscored_callable(seed: int) -> AuditInputs:
     return replace(inputs, predictions=result)
 
 
-@register_case("test fMRI in pre-training, told in the table", "pretraining-on-test")
+@register_case("test responses in pre-training, reported", "pretraining-on-test")
 def pretrained(seed: int) -> AuditInputs:
-    """Components of the responses are learned from all trials."""
+    """Principal components of the responses are fitted on all trials."""
     toy = SimulatedStudy(seed, components_with_test=True)
     return replace(toy.inputs(), trials=toy.trials(pretrain=np.ones(len(toy.shown), bool)))
 
 
-@register_case("the same, and nobody tells", "pretraining-on-test", hidden=True)
-def pretrained_untold(seed: int) -> AuditInputs:
+@register_case(
+    "test responses in pre-training, not reported", "pretraining-on-test", undetectable=True
+)
+def pretrained_unreported(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
     toy = SimulatedStudy(seed, components_with_test=True)
     return replace(toy.inputs(), trials=toy.trials(pretrain=None))
 
 
-@register_case("penalties chosen on the test, known", "choices-on-test")
+@register_case("penalties chosen on the test set, reported", "choices-on-test")
 def penalties_on_test(seed: int) -> AuditInputs:
-    """One for each target, by its error on the test."""
+    """One penalty for each target, by its test error."""
     toy = SimulatedStudy(seed, chosen_on_test="penalties")
     return replace(toy.inputs(), selections=toy.selections())
 
 
-@register_case("the same, and nobody tells", "choices-on-test", hidden=True)
+@register_case(
+    "penalties chosen on the test set, not reported", "choices-on-test", undetectable=True
+)
 def penalties_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
     return SimulatedStudy(seed, chosen_on_test="penalties").inputs()
 
 
-@register_case("voxels chosen by test responses, known", "choices-on-test")
+@register_case("voxels chosen on the test set, reported", "choices-on-test")
 def voxels_on_test(seed: int) -> AuditInputs:
-    """Those that correlate best with the test's latents."""
+    """The voxels that correlate best with the test latents."""
     toy = SimulatedStudy(seed, chosen_on_test="voxels")
     return replace(toy.inputs(), selections=toy.selections())
 
 
-@register_case("the same, and nobody tells", "choices-on-test", hidden=True)
+@register_case("voxels chosen on the test set, not reported", "choices-on-test", undetectable=True)
 def voxels_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
     return SimulatedStudy(seed, chosen_on_test="voxels").inputs()
 
 
-@register_case("only the best predicted repeat counts, known", "choices-on-test")
+@register_case("best repeat chosen on the test set, reported", "choices-on-test")
 def repeats_on_test(seed: int) -> AuditInputs:
-    """Of three of each test stimulus."""
+    """One of three repeats of each test stimulus."""
     toy = SimulatedStudy(seed, chosen_on_test="repeats")
     return replace(toy.inputs(), selections=toy.selections())
 
 
-@register_case("the same, and nobody tells", "choices-on-test", hidden=True)
+@register_case(
+    "best repeat chosen on the test set, not reported", "choices-on-test", undetectable=True
+)
 def repeats_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
     return SimulatedStudy(seed, chosen_on_test="repeats").inputs()
 
 
-@register_case("score on the best 20 of 40 test stimuli", "chosen-stimuli")
+@register_case("score of the best 20 of 40 test stimuli", "chosen-stimuli")
 def best_stimuli(seed: int) -> AuditInputs:
-    """The table of trials names all 40."""
+    """The table of trials lists all 40."""
     toy = SimulatedStudy(seed)
     inputs = toy.inputs()
     rows = np.sort(np.argsort(-inputs.identification)[: toy.n_test // 2])
@@ -226,15 +232,15 @@ def best_stimuli(seed: int) -> AuditInputs:
     )
 
 
-@register_case("best of 5 by pixel correlation", "best-of-samples")
+@register_case("best of 5 samples by pixel correlation", "best-of-samples")
 def best_by_pixels(seed: int) -> AuditInputs:
-    """The truth picks."""
+    """The sample is chosen by the ground truth."""
     return _picked(seed, "pixel correlation")
 
 
-@register_case("best of 5 by SSIM", "best-of-samples")
+@register_case("best of 5 samples by SSIM", "best-of-samples")
 def best_by_structure(seed: int) -> AuditInputs:
-    """The truth picks, by another measure."""
+    """The sample is chosen by the ground truth, with another similarity."""
     return _picked(seed, "SSIM")
 
 
@@ -244,9 +250,9 @@ def _picked(seed: int, measure: str) -> AuditInputs:
     return show(inputs, likeness(inputs, inputs.choice)[measure].argmax(axis=1))
 
 
-@register_case("score of the best of 5, all samples shown", "numbers-from-pictures")
+@register_case("score of the best of 5 samples, all samples shown", "numbers-from-pictures")
 def best_score(seed: int) -> AuditInputs:
-    """Numbers are means of the best samples."""
+    """The reported numbers are means over the best samples."""
     inputs = SimulatedStudy(seed, n_test=16).inputs()
     assert inputs.choice is not None
     samples = inputs.choice.samples
@@ -254,47 +260,47 @@ def best_score(seed: int) -> AuditInputs:
     return replace(inputs, recon=samples, choice=None, numbers=numbers)
 
 
-@register_case("score raised by .03", "numbers-from-pictures")
+@register_case("score increased by .03", "numbers-from-pictures")
 def raised(seed: int) -> AuditInputs:
-    """Nobody knows how."""
+    """The reported numbers are too high, without a reason."""
     inputs = SimulatedStudy(seed, n_test=16).inputs()
     numbers = [ReportedScore(each.metric, each.value + 0.03, 3) for each in inputs.numbers]
     return replace(inputs, numbers=numbers)
 
 
-@register_case("a quarter of the truth blended in, other part known", "pixel-blends")
+@register_case("25 % ground truth blended in, other part given", "pixel-blends")
 def blended(seed: int) -> AuditInputs:
-    """With the low-level picture of the same method."""
+    """The other part is the low-level picture of the same method."""
     inputs = SimulatedStudy(seed).inputs()
     return blend(inputs, inputs.others["low-level"], inputs.truth)
 
 
-@register_case("the same, other part unknown", "pixel-blends")
+@register_case("25 % ground truth blended in, other part not given", "pixel-blends")
 def blended_unknown(seed: int) -> AuditInputs:
-    """With a sample that is not given."""
+    """The other part is a sample that is not given."""
     inputs = SimulatedStudy(seed).inputs()
     return replace(blend(inputs, inputs.recon, inputs.truth), others={})
 
 
-@register_case("a quarter of a low-level method blended in", "pixel-blends")
+@register_case("25 % of a low-level method blended in", "pixel-blends")
 def blended_methods(seed: int) -> AuditInputs:
-    """No leak, but a step that must be named; both parts are given."""
+    """No leakage, but a step that must be reported; both parts are given."""
     inputs = SimulatedStudy(seed).inputs()
     mixed = blend(inputs, inputs.recon, inputs.others["low-level"])
     return replace(mixed, others={**inputs.others, "refined": inputs.recon})
 
 
-@register_case("training pictures shown", "retrieval")
+@register_case("training pictures as reconstructions", "retrieval")
 def retrieved(seed: int) -> AuditInputs:
-    """The one whose latents are nearest to the prediction."""
+    """The training picture with the latents nearest to the prediction."""
     toy = SimulatedStudy(seed)
     values = toy.predict(np.arange(toy.n_test))
     return shown_as(toy.inputs(), nearest_training_pictures(toy, values))
 
 
-@register_case("only neighbours of training are decoded", "score-by-distance")
+@register_case("only stimuli close to training are decoded", "score-by-distance")
 def neighbours(seed: int) -> AuditInputs:
-    """Of the other half, the prediction is another stimulus's."""
+    """Predictions of the other half are shuffled."""
     toy = SimulatedStudy(seed, neighbours=True, n_test=60)
     values = toy.predict(np.arange(toy.n_test))
     half = toy.n_test // 2
@@ -304,13 +310,13 @@ def neighbours(seed: int) -> AuditInputs:
 
 @register_case("predictions of 2 dimensions", "dimension-collapse")
 def collapsed(seed: int) -> AuditInputs:
-    """All but the leading two are lost."""
+    """Only the leading two components remain."""
     return SimulatedStudy(seed, change_predictions=of_components(2)).inputs()
 
 
 @register_case("brain activity shuffled", "ignores-the-brain")
 def shuffled(seed: int) -> AuditInputs:
-    """Each reconstruction is another stimulus's."""
+    """Each reconstruction belongs to another stimulus."""
     inputs = SimulatedStudy(seed).inputs()
     order = np.roll(np.random.default_rng(seed).permutation(len(inputs)), 1)
     images = np.stack([inputs.recon.full(int(row)) for row in order])
@@ -319,6 +325,6 @@ def shuffled(seed: int) -> AuditInputs:
 
 @register_case("five pictures for all stimuli", "ignores-the-brain")
 def few_pictures(seed: int) -> AuditInputs:
-    """The generator knows no more."""
+    """The generator makes only five pictures."""
     inputs = SimulatedStudy(seed).inputs()
     return shown_as(inputs, np.stack([inputs.recon.full(row % 5) for row in range(len(inputs))]))

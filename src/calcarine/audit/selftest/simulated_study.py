@@ -1,7 +1,7 @@
-"""A small decoding pipeline, made up and honest, in which one mistake at a time can be planted.
+"""A small simulated decoding study without errors, into which one error at a time is injected.
 
-Pictures are sums of smooth fields and fine detail; responses follow the fields; ridge regression
-predicts them; a generator draws the predicted fields and invents detail. Nothing is measured.
+Pictures are sums of smooth fields and fine detail. Responses depend on the fields, ridge regression
+predicts the fields, and a generator draws the predicted fields with random detail.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ PENALTY = 60.0
 
 @dataclass
 class SimulatedStudy:
-    """One made-up experiment; its parts can be changed before `inputs` is asked for.
+    """A simulated experiment; change its parts before calling `inputs`.
 
     Parameters
     ----------
     seed : int
     n_train, n_test : int
     noise : float
-        Deviation of single responses; that of the signal is 1.
+        Standard deviation of the noise of single responses; that of the signal is 1.
     neighbours : bool
         Whether half of the test stimuli have a neighbour in training.
     scale_with_test, components_with_test : bool
-        Planted mistakes: scaling, or components, learned from all trials.
+        Injected errors: scaling, or components, fitted on all trials.
     chosen_on_test : {"", "penalties", "voxels", "repeats"}
-        Planted mistake: what is chosen by how well the test comes out.
+        Injected error: what is chosen by the test score.
     change_predictions : callable, optional
         Called with predicted latents and the experiment.
     """
@@ -93,7 +93,7 @@ class SimulatedStudy:
         self.raw = (clean + offsets[self.session]) * gains[self.session]
 
     def draw(self, latents: Array, rng: np.random.Generator, contrast: float = 32.0) -> Array:
-        """Pictures of latents with detail of their own, uint8 of shape (n, 32, 32, 3)."""
+        """Return pictures of latents with random detail, uint8 of shape (n, 32, 32, 3)."""
         smooth = (latents @ self.fields / np.sqrt(LATENTS)).reshape(-1, SIDE, SIDE, 3)
         detail = gaussian_filter(rng.standard_normal(smooth.shape), (0, 0.7, 0.7, 0))
         detail /= detail.std()
@@ -101,12 +101,12 @@ class SimulatedStudy:
 
     @property
     def is_train(self) -> NDArray[np.bool_]:
-        """Of each trial."""
+        """Whether each trial is a training trial."""
         return np.asarray(self.shown < self.n_train)
 
     @cached_property
     def scaled(self) -> Array:
-        """Responses z-scored by session; sets ``statistics`` too."""
+        """Responses z-scored by session; also sets ``statistics``."""
         values = np.empty_like(self.raw)
         result = []
         for session in range(SESSIONS):
@@ -170,7 +170,7 @@ class SimulatedStudy:
 
     @cached_property
     def test_responses(self) -> Array:
-        """Means over the repeats of each test stimulus, or over those that were chosen."""
+        """Means over all or the chosen repeats of each test stimulus."""
         trials = self._all_repeats
         if self.chosen_on_test == "repeats":
             predicted = [self.decoder(self.scaled[rows]) for rows in trials]
@@ -180,7 +180,7 @@ class SimulatedStudy:
         return self._test_means(trials)
 
     def selections(self) -> list[Selection]:
-        """What was chosen, beside what training alone, and all repeats, give."""
+        """Return the choices, compared with those of training alone and all repeats."""
         _ = self.decoder
         voxels = len(self.chosen_voxels) if self.chosen_on_test == "voxels" else VOXELS
         repeats = self._test_means(self._all_repeats)
@@ -193,16 +193,16 @@ class SimulatedStudy:
 
     @property
     def test_rows(self) -> Array:
-        """Rows of the test stimuli among all."""
+        """Rows of the test stimuli among all stimuli."""
         return np.arange(self.n_train, self.n_train + self.n_test)
 
     def predict(self, rows: Array) -> Array:
-        """Latents of some test stimuli, predicted from these alone."""
+        """Return latents of some test stimuli, predicted from these alone."""
         result = self.decoder(self.test_responses[rows])
         return result if self.change_predictions is None else self.change_predictions(result, self)
 
     def trials(self, **columns: Any) -> TrialTable:
-        """The honest table of trials, with changed columns."""
+        """Return the valid table of trials, with changed columns."""
         names = np.array(self.train_ids + self.test_ids)
         result: dict[str, Any] = {
             "stimulus": names[self.shown],
@@ -215,7 +215,7 @@ class SimulatedStudy:
         return TrialTable(**{**result, **columns})
 
     def inputs(self) -> AuditInputs:
-        """The honest claim, with everything that an audit can use."""
+        """Return the valid audit inputs, with everything that an audit can use."""
         rng = np.random.default_rng([self.seed, 8])
         values = self.predict(np.arange(self.n_test))
         samples = np.stack(
@@ -231,7 +231,7 @@ class SimulatedStudy:
         everything = PictureSet.of(self.test_ids, samples)
         _ = self.scaled
         return AuditInputs(
-            title="made-up pipeline",
+            title="simulated pipeline",
             recon=PictureSet.of(self.test_ids, samples[:, 0]),
             truth=test,
             train=PictureSet.of(self.train_ids, self.images[: self.n_train]),
@@ -248,12 +248,12 @@ class SimulatedStudy:
             numbers=reported(test, PictureSet.of(self.test_ids, samples[:, 0])),
             simulated=True,
             seed=self.seed,
-            given=("everything, made up",),
+            given=("all inputs, simulated",),
         )
 
 
 def of_components(count: int) -> Callable[[Array, SimulatedStudy], Array]:
-    """A change of predictions to those of the leading principal components of training."""
+    """Return a change of predictions that keeps the leading principal components of training."""
 
     def leading(values: Array, toy: SimulatedStudy) -> Array:
         train = toy.latents[: toy.n_train]
@@ -264,7 +264,7 @@ def of_components(count: int) -> Callable[[Array, SimulatedStudy], Array]:
 
 
 def reported(truth: PictureSet, recon: PictureSet, best: bool = False) -> tuple[ReportedScore, ...]:
-    """PixCorr and SSIM of the protocol "calcarine" as a paper would print them."""
+    """Return PixCorr and SSIM of the protocol "calcarine" with three decimals, as in a paper."""
     from calcarine.audit.reported_scores import definitions
 
     result = []

@@ -1,4 +1,4 @@
-"""Honest pipelines, usual and unusual ones, that no check may flag."""
+"""Valid pipelines, common and unusual ones, that no check may flag."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from calcarine.audit.selftest.simulated_study import SAMPLES, Array, SimulatedSt
 from calcarine.stimuli import resize_images
 
 
-@register_case("nothing", "", numbers=True)
+@register_case("valid: baseline", "", numbers=True)
 def clean(seed: int) -> AuditInputs:
-    """The honest pipeline, which shows the first sample."""
+    """The first sample is shown."""
     return SimulatedStudy(seed).inputs()
 
 
-@register_case("nothing; a noisy brain", "", numbers=True)
+@register_case("valid: noisy responses", "", numbers=True)
 def noisy(seed: int) -> AuditInputs:
-    """The honest pipeline with little signal."""
+    """Little signal."""
     return SimulatedStudy(seed, noise=5.0).inputs()
 
 
-@register_case("nothing; the brain chooses among the samples", "", numbers=True)
+@register_case("valid: sample chosen by brain activity", "", numbers=True)
 def chosen_by_brain(seed: int) -> AuditInputs:
-    """Honest, and harder: the rule sees the predicted latents and never the truth."""
+    """The rule uses the predicted latents and never the ground truth."""
     toy = SimulatedStudy(seed)
     inputs = toy.inputs()
     assert inputs.choice is not None
@@ -46,57 +46,57 @@ def chosen_by_brain(seed: int) -> AuditInputs:
     return show(inputs, away.argmin(axis=1), reapplied=away.argmin(axis=1))
 
 
-@register_case("nothing; blurry means of the prediction", "")
+@register_case("valid: blurry mean predictions", "")
 def blurry(seed: int) -> AuditInputs:
-    """No detail is invented."""
+    """No random detail."""
     inputs = SimulatedStudy(seed).inputs()
     return shown_as(inputs, stack(inputs.others["low-level"])[:, 0])
 
 
-@register_case("nothing; five samples averaged", "")
+@register_case("valid: mean of five samples", "")
 def averaged(seed: int) -> AuditInputs:
-    """The mean of samples that were drawn from one prediction."""
+    """Samples of one prediction are averaged."""
     inputs = SimulatedStudy(seed).inputs()
     assert inputs.choice is not None
     return shown_as(inputs, rounded(stack(inputs.choice.samples).mean(axis=1)))
 
 
-@register_case("nothing; a very good decoder", "")
+@register_case("valid: very good decoder", "")
 def good(seed: int) -> AuditInputs:
-    """Little noise and many training stimuli; the means, which are nearer than samples."""
+    """Little noise and many training stimuli; mean predictions, which are closer than samples."""
     inputs = SimulatedStudy(seed, noise=0.15, n_train=300).inputs()
     return shown_as(inputs, stack(inputs.others["low-level"])[:, 0])
 
 
-@register_case("nothing; a very good decoder to the finest detail, with noise", "")
+@register_case("valid: very good decoder with noise at all scales", "")
 def good_and_noisy(seed: int) -> AuditInputs:
-    """Correlation falls from .98 at coarse scales to .9 at fine ones."""
+    """The correlation falls from .98 at coarse scales to .9 at fine ones."""
     inputs = SimulatedStudy(seed).inputs()
     return shown_as(inputs, rounded(_with_noise(both(inputs)[0], seed)))
 
 
-@register_case("nothing; the truth's detail in white noise", "")
+@register_case("valid: perfect decoder with white noise", "")
 def white_noise(seed: int) -> AuditInputs:
-    """A decoder whose only error is noise of its own in each pixel."""
+    """The only error is independent noise in each pixel."""
     inputs = SimulatedStudy(seed).inputs()
     truth = both(inputs)[0]
     noise = np.random.default_rng([seed, 3]).standard_normal(truth.shape)
     return shown_as(inputs, rounded(truth + 9 * noise))
 
 
-@register_case("nothing; 5 test stimuli", "")
+@register_case("valid: 5 test stimuli", "")
 def few_test(seed: int) -> AuditInputs:
-    """Most statistics have little to go by."""
+    """Most tests have little power."""
     return SimulatedStudy(seed, n_test=5).inputs()
 
 
-@register_case("nothing; 30 training stimuli", "")
+@register_case("valid: 30 training stimuli", "")
 def few_train(seed: int) -> AuditInputs:
     """A weak decoder."""
     return SimulatedStudy(seed, n_train=30).inputs()
 
 
-@register_case("nothing; grey pictures", "")
+@register_case("valid: grey pictures", "")
 def grey(seed: int) -> AuditInputs:
     """Stimuli and reconstructions without colour."""
     inputs = SimulatedStudy(seed).inputs()
@@ -108,15 +108,15 @@ def grey(seed: int) -> AuditInputs:
     return shown_as(changed, _grey(stack(inputs.recon)[:, 0]))
 
 
-@register_case("nothing; predictions of 6 components", "")
+@register_case("valid: predictions of 6 components", "")
 def six_components(seed: int) -> AuditInputs:
-    """Fewer than the stimuli have, as decoders of principal components predict."""
+    """Fewer components than the stimuli have, as in decoders of principal components."""
     return SimulatedStudy(seed, change_predictions=of_components(6)).inputs()
 
 
-@register_case("nothing; two methods of one's own averaged", "")
+@register_case("valid: mean of two own methods", "")
 def two_methods(seed: int) -> AuditInputs:
-    """Two decoders of other samples; neither is given."""
+    """Two decoders with other samples, neither of which is given."""
     inputs = SimulatedStudy(seed).inputs()
     assert inputs.choice is not None
     samples = stack(inputs.choice.samples).astype(np.float64)
@@ -125,35 +125,35 @@ def two_methods(seed: int) -> AuditInputs:
     return replace(shown_as(inputs, mixed), others={})
 
 
-@register_case("nothing; reconstructions of another size", "")
+@register_case("valid: reconstructions of another size", "")
 def resized(seed: int) -> AuditInputs:
-    """Drawn at 48 pixels, seen at 32."""
+    """Reconstructions have 48 pixels, stimuli 32."""
     inputs = SimulatedStudy(seed).inputs()
     return shown_as(inputs, resize_images(stack(inputs.recon)[:, 0], 48))
 
 
-@register_case("nothing; reconstructions saved as JPEG", "")
+@register_case("valid: reconstructions saved as JPEG", "")
 def compressed(seed: int) -> AuditInputs:
-    """With loss, at quality 60."""
+    """JPEG of quality 60."""
     inputs = SimulatedStudy(seed).inputs()
     return shown_as(inputs, as_jpeg(stack(inputs.recon)[:, 0], 60))
 
 
-@register_case("nothing; training pictures are retrieved, as is said", "", allowed=("retrieval",))
+@register_case("valid: retrieval of training pictures, as stated", "", allowed=("retrieval",))
 def retrieves(seed: int) -> AuditInputs:
-    """A method that may be flagged as what it is, and as nothing else."""
+    """Only the check of retrieval is allowed to flag this method."""
     toy = SimulatedStudy(seed)
     values = toy.predict(np.arange(toy.n_test))
     return shown_as(toy.inputs(), nearest_training_pictures(toy, values))
 
 
 @register_case(
-    "nothing; half of the test has neighbours in training",
+    "valid: half of the test set has neighbours in training",
     "",
     allowed=("near-duplicates", "score-by-distance"),
 )
 def with_neighbours(seed: int) -> AuditInputs:
-    """A test set that is easier than it looks may be flagged as that."""
+    """The checks of similarity to training are allowed to flag this test set."""
     return SimulatedStudy(seed, neighbours=True).inputs()
 
 
@@ -163,7 +163,7 @@ def _grey(images: Array) -> Array:
 
 
 def _with_noise(truth: Array, seed: int) -> Array:
-    """The truth with noise of its own spectrum, more of it at fine scales."""
+    """Return the ground truth with noise of the same spectrum, and more noise at fine scales."""
     rng = np.random.default_rng([seed, 2])
     deviation = truth - truth.mean(axis=0)
     cycles = np.fft.fftfreq(truth.shape[1]) * truth.shape[1]

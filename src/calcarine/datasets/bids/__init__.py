@@ -10,7 +10,7 @@ from typing import Any
 from calcarine.brain.assets import Asset
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._find import find_file
+from calcarine.datasets._data_files import find_file
 from calcarine.datasets.bids._fake import write_bids
 from calcarine.datasets.described.bids_layout import subjects_in
 from calcarine.datasets.described.check import check_subject

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._small import planted
+from calcarine.datasets._simulated_responses import linear_responses
 from calcarine.datasets.own._fake import (
     AFFINE,
     FakeDesign,
@@ -46,7 +46,7 @@ def write_bids(root: Path, full_size: bool, seed: int) -> None:
     design = FakeDesign(rng, sessions, runs * length, 128 if full_size else 24)
     masks = draw_volume(rng, full_size)
     count = int(masks["mask"].sum())
-    amplitudes = 0.3 + 1.5 * planted(rng, design.features[design.shown], count, 0.3)
+    amplitudes = 0.3 + 1.5 * linear_responses(rng, design.features[design.shown], count, 0.3)
     derivatives = root / "derivatives" / "fmriprep"
     _describe(root, "raw")
     _describe(derivatives, "derivative")

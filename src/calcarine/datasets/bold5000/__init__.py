@@ -10,12 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.assets import Asset
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import pick_subject
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import SessionScaling, ZScore, check_zscore, scale_sessions
 from calcarine.brain.split import Split
-from calcarine.datasets._arrays import open_npy
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
+from calcarine.datasets._numpy_files import open_npy
 from calcarine.datasets.bold5000._check import check
 from calcarine.datasets.bold5000._fake import fake
 from calcarine.datasets.bold5000._layout import (

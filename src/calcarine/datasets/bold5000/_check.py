@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.brain.info import pick_subject
-from calcarine.datasets._arrays import open_npy
-from calcarine.datasets._reports import collected, compared, not_finite, scaling_finding
+from calcarine.datasets._check_results import collected, compared, not_finite, scaling_finding
+from calcarine.datasets._numpy_files import open_npy
 from calcarine.datasets.bold5000._layout import (
     HEMISPHERES,
     INFO,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
 from calcarine.errors import DamagedFileError, MissingFileError
 
 __all__ = [

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from calcarine.datasets._arrays import reason
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.described.array_files import check_content
 from calcarine.datasets.described.description import BidsPart
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
 from calcarine.datasets.described.array_files import ArrayFile, find, stamp
 from calcarine.datasets.described.bids_confounds import read_confounds
 from calcarine.datasets.described.bids_layout import Run, find_runs

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._reports import scaling_finding, simulated_note
+from calcarine.datasets._check_results import scaling_finding, simulated_note
 from calcarine.datasets.described.description import Description
 from calcarine.datasets.described.subject import OwnSubject, open_subject
 from calcarine.errors import CalcarineError

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calcarine.brain.scaling import ZScore
-from calcarine.datasets._arrays import reason
+from calcarine.datasets._numpy_files import reason
 from calcarine.errors import DamagedFileError, SettingError
 
 __all__ = [

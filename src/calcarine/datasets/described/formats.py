@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._labels import scaling_of
+from calcarine.datasets._integer_labels import scaling_of
 from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files.hdf5 import open_hdf5
 from calcarine.files.matlab import (

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
 from calcarine.errors import CalcarineError
 from calcarine.stimuli._tables import read_table
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import reason
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.described.array_files import ArrayFile, check_content, find
 from calcarine.datasets.described.picture_names import files_below
 from calcarine.datasets.described.trials import texts_table

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._labels import whole_numbers
+from calcarine.datasets._integer_labels import whole_numbers
 from calcarine.datasets.described.array_files import ArrayFile, find_all
 from calcarine.datasets.described.description import Atlas
 from calcarine.datasets.described.formats import ending

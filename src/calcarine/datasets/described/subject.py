@@ -12,9 +12,10 @@ import xarray as xr
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from calcarine.brain.dataset import BrainDataset, with_trials
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._find import is_simulated
+from calcarine.brain.responses import with_trials
+from calcarine.datasets._data_files import is_simulated
 from calcarine.datasets.described.array_files import stamp
 from calcarine.datasets.described.betas import betas_source
 from calcarine.datasets.described.description import Description

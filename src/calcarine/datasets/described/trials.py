@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calcarine.datasets._find import natural
+from calcarine.datasets._data_files import natural
 from calcarine.errors import DamagedFileError
 from calcarine.stimuli.tables import read_rows
 

@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.assets import Asset
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import pick_subject
+from calcarine.brain.responses import make_responses
 from calcarine.brain.scaling import SessionScaling, ZScore, scale_sessions, scaling_plan
 from calcarine.brain.split import Split
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
 from calcarine.datasets.bdata import BData
 from calcarine.datasets.god._check import check
 from calcarine.datasets.god._fake import fake

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.brain.info import pick_subject
-from calcarine.datasets._arrays import Archive
-from calcarine.datasets._reports import collected, compared, constant, not_finite
+from calcarine.datasets._check_results import collected, compared, constant, not_finite
+from calcarine.datasets._numpy_files import Archive
 from calcarine.datasets.bdata import BData
 from calcarine.datasets.god._ids import category, first_index, picture_list
 from calcarine.datasets.god._official import picture_names, regions_of, trial_types

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive
+from calcarine.datasets._numpy_files import Archive
 from calcarine.datasets.god._ids import category, class_names, parse_name
 from calcarine.datasets.god._parts import ON_REQUEST, WHO, Parts
 from calcarine.errors import DamagedFileError, MissingFileError

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive
+from calcarine.datasets._numpy_files import Archive
 from calcarine.datasets.god._ids import first_index, picture_list
 from calcarine.datasets.god._parts import INFO, WHO, Parts, unions
 from calcarine.errors import DamagedFileError

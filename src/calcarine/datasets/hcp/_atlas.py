@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive, reason
-from calcarine.datasets._labels import scaling_of, whole_numbers
+from calcarine.datasets._integer_labels import scaling_of, whole_numbers
+from calcarine.datasets._numpy_files import Archive, reason
 from calcarine.datasets.hcp._files import AREAS, ATLAS_FROM, WHO
 from calcarine.errors import DamagedFileError, MissingFileError, ShapeError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calcarine.datasets._reports import collected, constant, matched
+from calcarine.datasets._check_results import collected, constant, matched
 from calcarine.datasets.hcp._atlas import CORTEX, COUNTS, areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import CiftiRecording
 from calcarine.datasets.hcp._files import ATLAS_FROM, ENDING, INFO, find_recordings, find_stored

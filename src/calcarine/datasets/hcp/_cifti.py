@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import reason
+from calcarine.datasets._numpy_files import reason
 from calcarine.datasets.hcp._files import INFO, WHO
 from calcarine.errors import DamagedFileError
 

@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._arrays import Archive
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
+from calcarine.datasets._numpy_files import Archive
 from calcarine.datasets.hcp._atlas import areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import CiftiRecording, normalised
 from calcarine.datasets.hcp._files import (

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.info import pick_subject
-from calcarine.datasets._reports import scaling_finding
+from calcarine.datasets._check_results import scaling_finding
 from calcarine.datasets.nsd._check_files import (
     check_betas,
     check_captions,

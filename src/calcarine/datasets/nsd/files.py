@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._labels import scaling_of, whole_numbers
+from calcarine.datasets._integer_labels import scaling_of, whole_numbers
 from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.files.matlab import is_hdf5
 from calcarine.files.matlab_v5 import read_v5

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import pick_subject
 from calcarine.brain.scaling import ZScore, check_zscore
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
 from calcarine.datasets.nsd.annotations import Annotations, missing_annotations
 from calcarine.datasets.nsd.betas import SessionShape, read_session, session_shape
 from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_trials

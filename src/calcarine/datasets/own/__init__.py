@@ -8,7 +8,7 @@ from pathlib import Path
 from calcarine.brain.assets import Asset
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._find import find_file
+from calcarine.datasets._data_files import find_file
 from calcarine.datasets.described.check import check_subject
 from calcarine.datasets.described.description import FILE, Description, read_description
 from calcarine.datasets.described.subject import OwnSubject, open_subject

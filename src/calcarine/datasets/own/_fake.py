@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from calcarine.datasets._small import planted
+from calcarine.datasets._simulated_responses import linear_responses
 from calcarine.errors import SettingError
 from calcarine.files import write_text
 from calcarine.simulation.linear_signal import draw_pictures
@@ -116,7 +116,7 @@ def write_own(root: Path, full_size: bool, seed: int, betas: str) -> None:
     rng = np.random.default_rng(seed)
     design, masks = draw_design(rng, full_size), draw_volume(rng, full_size)
     count = int(masks["mask"].sum())
-    values = planted(rng, design.features[design.shown], count, 1.0).astype(np.float32)
+    values = linear_responses(rng, design.features[design.shown], count, 1.0).astype(np.float32)
     drift = rng.normal(0, 0.5, (int(design.sessions.max()) + 1, count))
     values = values + drift[design.sessions].astype(np.float32)
     write_stimuli(root, design)

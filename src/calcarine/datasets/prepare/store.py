@@ -32,10 +32,11 @@ from numpy.typing import NDArray
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from calcarine.brain.dataset import BrainDataset, with_trials
+from calcarine.brain.dataset import BrainDataset
+from calcarine.brain.responses import with_trials
 from calcarine.brain.scaling import SessionScaling, ZScore
 from calcarine.brain.split import Split
-from calcarine.datasets._arrays import reason
+from calcarine.datasets._numpy_files import reason
 from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.files import atomic_write, digest_file, read_json, write_text
 from calcarine.files.parquet import read_parquet

@@ -21,13 +21,13 @@ Key = tuple[str | None, str]
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Scores of one subject's images.
+    """Scores of the images of one subject.
 
     Parameters
     ----------
     ids : sequence of str
     pictures : sequence of str or None
-        SHA-256 of the ground truths, where the file records them.
+        SHA-256 of the ground truths, if the file records them.
     values : sequence of float
     """
 
@@ -36,12 +36,12 @@ class ImageScores:
     values: Sequence[float]
 
     def by(self, content: bool) -> dict[str, float]:
-        """Score of each image by its content or its id; equal pictures get their mean."""
+        """Return the score of each image by its content or its id; equal pictures are averaged."""
         keys = self.pictures if content and self.pictures is not None else self.ids
         result: dict[str, list[float]] = {}
         for key, value in zip(keys, self.values, strict=True):
             result.setdefault(key, []).append(value)
-        # Sorted, so that what images are called and their order change no test.
+        # Sorted, so that names and order of the images change no test.
         return {key: float(np.mean(result[key])) for key in (sorted(result) if content else result)}
 
 
@@ -53,11 +53,11 @@ class Column:
     ----------
     name : str
     records : dict
-        By protocol and metric; of several subjects, their mean and hierarchical interval.
+        By protocol and metric; for several subjects, their mean with a hierarchical interval.
     scores : dict
         By protocol and metric: scores of each subject's images.
     subjects : tuple of str or None
-        In the order of `scores`; None where nobody said who it was.
+        In the order of `scores`; None if the subject is not known.
     """
 
     name: str
@@ -67,17 +67,17 @@ class Column:
 
 
 def differences(record: Record, other: Record) -> tuple[str, ...]:
-    """In what two scores cannot be compared, in words; empty where they can."""
+    """Return the reasons why two scores are not comparable; empty if they are."""
     result = []
     if record["protocol"] != other["protocol"] or record["protocol"] is None:
-        result.append(f"protocol {record['protocol'] or 'not known'}")
+        result.append(f"protocol {record['protocol'] or 'unknown'}")
     if record["metric"] != other["metric"]:
         result.append(record["metric"])
     if record["pool"] != other["pool"]:
-        result.append(f"pool {record['pool'] or 'not known'}")
+        result.append(f"pool {record['pool'] or 'unknown'}")
     if not _same_test_set(record, other):
         result.append(f"test set {record['test_set'] or 'without a name'}")
-    # A published score does not say which weights it was made with.
+    # Published scores do not report the digests of their weights.
     weights, others = record.get("networks") or {}, other.get("networks") or {}
     differing = [name for name in weights if weights[name] != others.get(name, weights[name])]
     result += [f"weights of {name}" for name in differing]
@@ -131,7 +131,7 @@ def read_columns(files: Sequence[ScoreFile], n_boot: int, seed: int) -> list[Col
 
 
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:
-    """Names of files, with as many of their folders as tell them apart."""
+    """Return unique names of files, with as many of their folders as needed."""
     whole = {path: path.resolve().with_suffix("").parts for path in paths}
     for depth in range(1, max(map(len, whole.values()), default=0) + 1):
         result = {path: "/".join(parts[-depth:]) for path, parts in whole.items()}
@@ -155,8 +155,8 @@ def _column(
             differing = [d for d in differences(record, first) if not d.startswith("test set")]
             if differing:
                 raise CalcarineError(
-                    f"the subjects of {method!r} were scored differently ({differing[0]} in "
-                    f"{file.path}): score them alike, or give them different method names."
+                    f"The subjects of {method!r} were scored differently ({differing[0]} in "
+                    f"{file.path}); score them in the same way, or give them different names."
                 )
             values = file.per_image.get(method, {}).get(record["protocol"], {}).get(key[1])
             if values is not None:

@@ -1,4 +1,4 @@
-"""Several methods and papers in one table, if they may stand in one."""
+"""Compare several methods and published scores in one table, if they are comparable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cell:
-    """A score in a comparison; `marks` say in what it differs from the first column."""
+    """A score in a comparison; `marks` lists how it differs from the first column."""
 
     record: Record
     marks: tuple[str, ...] = ()
@@ -30,18 +30,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class ScoreComparison:
-    """A table of methods.
+    """A table of methods and metrics, with paired tests.
 
     Parameters
     ----------
     columns : list of str
+        Names of the methods.
     rows : list of (str, dict of str to Cell)
-        Metric, and the cell of each column that has it.
+        Metric, and the cells of the columns that have it.
     tests : list of dict
-        protocol, metric, a, b, difference (a - b), ci_low, ci_high, p (two-sided sign flips over
-        images), p_signed_rank (Wilcoxon's, as Takagi & Nishimoto 2023 test), p_holm and
-        p_signed_rank_holm (over all tests of a protocol), n and subjects.
+        With the keys protocol, metric, a, b, difference (a - b), ci_low, ci_high, p (two-sided
+        sign-flip test over images), p_signed_rank (Wilcoxon, as in Takagi & Nishimoto 2023),
+        p_holm and p_signed_rank_holm (corrected for all tests of a protocol), n and subjects.
     notes : list of str
+        What was left out or not tested, and why.
     """
 
     columns: list[str]
@@ -59,40 +61,41 @@ def compare_scores(
     n_permutations: int = 2000,
     seed: int = 0,
 ) -> ScoreComparison:
-    """Put methods beside each other.
+    """Compare methods in one table and test their differences.
 
     Parameters
     ----------
     files : sequence of path
-        Written by ``calcarine score --out``. Files of one method and several subjects make one
-        column.
+        Written by `write_scores` or ``calcarine score --out``. Files of one method and several
+        subjects become one column.
     published : sequence of str
         Systems of `published_systems`.
     mix : bool
-        Allow other protocols, pools and test sets; every cell that differs is marked.
+        Whether to allow different protocols, pools and test sets; every cell that differs from
+        the first column is marked.
     n_boot, n_permutations, seed : int
-        For intervals and tests.
+        Bootstrap resamples, sign flips, and the seed of both.
 
     Returns
     -------
-    Comparison
+    ScoreComparison
 
     Raises
     ------
     CalcarineError
-        If scores do not belong into one table and `mix` is not given.
+        If scores are not comparable and ``mix`` is False.
     """
     read = [read_scores(file) for file in files]
     given = [file.path.resolve() for file in read]
     twice = next((file for file in given if given.count(file) > 1), None)
     if twice is not None:
-        raise CalcarineError(f"{twice} was given twice: give each file of scores once.")
+        raise CalcarineError(f"{twice} is given twice; give each score file once.")
     columns = read_columns(read, n_boot, seed)
     for system in published:
         records = {(r["protocol"], r["metric"]): r for r in published_records(system)}
         columns.append(Column(published_records(system)[0]["method"], records))
     if len(columns) < 2:
-        raise CalcarineError("a comparison needs at least two methods: give more score files.")
+        raise CalcarineError("A comparison needs at least two methods; give more score files.")
     notes: list[str] = []
     rows = _mixed_rows(columns) if mix else _strict_rows(columns, notes)
     tests = paired_tests(columns, notes, n_boot, n_permutations, seed)
@@ -100,7 +103,7 @@ def compare_scores(
 
 
 def concept(metric: str) -> str:
-    """What a metric is about, without what protocols do differently."""
+    """Return the common name of a metric, without the details in which protocols differ."""
     name = re.sub(r", fixed (image|reconstruction)$", "", metric)
     name = re.sub(r"^SSIM,.*", "SSIM", name)
     name = re.sub(r"^EffNet-B \(.*\) distance$", "EffNet-B distance", name)
@@ -111,16 +114,16 @@ def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dic
     common = set.intersection(*({key[0] for key in column.records} for column in columns))
     if not common or None in common:
         text = "; ".join(
-            f"{column.name}: " + ", ".join(sorted({k[0] or "not known" for k in column.records}))
+            f"{column.name}: " + ", ".join(sorted({k[0] or "unknown" for k in column.records}))
             for column in columns
         )
         raise CalcarineError(
-            f"these scores have no protocol in common ({text}): score all of them by one "
-            "protocol, or give --mix to see them side by side, marked."
+            f"These scores have no protocol in common ({text}); score all of them by one "
+            "protocol, or give --mix to see them in one table with marks."
         )
     rest = sorted({str(key[0]) for column in columns for key in column.records} - common)
     if rest:
-        notes.append(f"Not every method has scores of {', '.join(rest)}; these are left out.")
+        notes.append(f"Left out, because not every method has scores of it: {', '.join(rest)}.")
     rows = []
     for key in _keys(columns):
         if key[0] not in common:
@@ -135,9 +138,9 @@ def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dic
             differing = differences(record, first)
             if differing:
                 raise CalcarineError(
-                    f"{column.name} and {first['method']} cannot stand in one table, for "
-                    f"{key[1]!r} differs ({differing[0]}): score them alike, "
-                    "name the test set with --test-set, or give --mix."
+                    f"{column.name} and {first['method']} are not comparable, because {key[1]!r} "
+                    f"differs ({differing[0]}); score them in the same way, name the test set with "
+                    "--test-set, or give --mix."
                 )
             cells[column.name] = Cell(record)
         rows.append((f"{key[1]}" if len(common) == 1 else f"{key[0]}: {key[1]}", cells))
@@ -153,7 +156,7 @@ def _mixed_rows(columns: list[Column]) -> list[tuple[str, dict[str, Cell]]]:
             first = firsts.setdefault(about, record)
             marks = differences(record, first) if record is not first else ()
             place = rows.setdefault(about, {})
-            # A method scored by several protocols shows the one nearest to the first column's.
+            # Of several protocols of a method, the one most similar to the first column is shown.
             if column.name not in place or len(marks) < len(place[column.name].marks):
                 place[column.name] = Cell(record, marks)
     return list(rows.items())

@@ -37,10 +37,12 @@ def paired_tests(
     list of dict
         See `ScoreComparison`.
     """
-    matches = []
+    results = []
     bare = [column.name for column in columns if not column.scores]
     if bare:
-        notes.append(f"{', '.join(bare)}: not tested, for there are no scores of single images.")
+        notes.append(
+            f"{', '.join(bare)}: not tested, because the scores of single images are not available."
+        )
     for a, b in combinations([column for column in columns if column.scores], 2):
         reason = _why_not_at_all(a, b)
         if reason is not None:
@@ -57,29 +59,29 @@ def paired_tests(
                 untested.setdefault(result, []).append(key[1])
                 continue
             head = {"protocol": key[0], "metric": key[1], "a": a.name, "b": b.name}
-            matches.append(head | result)
+            results.append(head | result)
         notes += [
             f"{a.name} and {b.name} are not tested on {_some(metrics)}: {why}."
             for why, metrics in untested.items()
         ]
         if any(one.pictures is None for one in _image_scores(a, b)):
             notes.append(
-                f"{a.name} and {b.name} are paired by the names of images, for files of an older "
-                "version do not record what the images are; score again to pair by content."
+                f"{a.name} and {b.name} are paired by image names, because score files of older "
+                "versions have no image digests; score again to pair by content."
             )
-    for protocol in {test["protocol"] for test in matches}:
-        family = [test for test in matches if test["protocol"] == protocol]
+    for protocol in {test["protocol"] for test in results}:
+        family = [test for test in results if test["protocol"] == protocol]
         for name in ("p", "p_signed_rank"):
             for test, p in zip(family, holm([test[name] for test in family]), strict=True):
                 test[f"{name}_holm"] = float(p)
         notes += _sample_size_notes(protocol, family, n_permutations)
-    return matches
+    return results
 
 
 def _sample_size_notes(
     protocol: str, family: list[dict[str, Any]], n_permutations: int
 ) -> list[str]:
-    """Say it where no difference, however clear, could have been significant."""
+    """Return a note if no difference could be significant with this number of images or flips."""
     n, tests = max(test["n"] for test in family), len(family)
     least = tests * smallest_p(n_permutations, share_of_signs(n))
     if least <= ALPHA:
@@ -89,8 +91,8 @@ def _sample_size_notes(
     required += [f"at least {flips} sign flips"] if flips > n_permutations else []
     return [
         f"Tests of {protocol} are inconclusive: with {n} images, {n_permutations} sign flips and a "
-        f"correction for {tests} tests p is at least {min(1.0, least):.2g} for any difference; use "
-        f"{' and '.join(required)}."
+        f"correction for {tests} tests, p is at least {min(1.0, least):.2g} for any difference; "
+        f"use {' and '.join(required)}."
     ]
 
 
@@ -100,18 +102,18 @@ def _image_scores(*columns: Column) -> list[ImageScores]:
 
 def _why_not_at_all(a: Column, b: Column) -> str | None:
     if None not in (*a.subjects, *b.subjects) and a.subjects != b.subjects:
-        return "are of other subjects"
+        return "have different subjects"
     if len(a.subjects) != len(b.subjects):
-        return f"are of {len(a.subjects)} and {len(b.subjects)} subjects"
+        return f"have {len(a.subjects)} and {len(b.subjects)} subjects"
     return None
 
 
 def _why_no_test(key: Key, a: Column, b: Column) -> str | None:
-    # Tests are of means; a median of ranks has the ranks' mean beside it.
+    # The tests compare means; the mean of the ranks is a metric of its own.
     if a.records[key].get("summary") == "median":
         return "medians are not tested"
     if key not in a.scores or key not in b.scores:
-        return "it has no scores of single images"
+        return "scores of single images are not available"
     differing = differences(a.records[key], b.records[key])
     return f"the scores are not comparable ({', '.join(differing)})" if differing else None
 
@@ -127,18 +129,18 @@ def _test(
     n_permutations: int,
     seed: int,
 ) -> dict[str, Any] | str:
-    """Test two methods on the images of both, or say why not."""
+    """Test two methods on their common images, or return why this is not possible."""
     content = all(one.pictures is not None for one in (*a, *b))
     pairs = [(x.by(content), y.by(content)) for x, y in zip(a, b, strict=True)]
     if not content and any(set(x) != set(y) for x, y in pairs):
         return (
-            "their images have other names, and files of an older version do not record what the "
-            "images are; score again"
+            "their image names differ, and score files of older versions have no image digests; "
+            "score again"
         )
     gains = [{i: x[i] - y[i] for i in x if i in y} for x, y in pairs]
     if not all(gains):
         return "they have no image in common"
-    # Subjects who saw one image are no independent witnesses of it, so signs flip by image.
+    # Subjects who saw the same image are not independent, so signs are flipped by image.
     images: dict[str, list[float]] = {}
     for gain in gains:
         for image, value in gain.items():

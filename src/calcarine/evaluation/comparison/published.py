@@ -1,4 +1,4 @@
-"""Published scores, each with its protocol, its test set and how well it is attested."""
+"""Published scores with their protocol, test set and source."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 from calcarine.errors import CalcarineError
 
 Record = dict[str, Any]
-# How a number came here: told by another paper's or project's table; not compared with the
-# paper; or the same and doubtful.
+# How well a number is verified.
 CONFIDENCE = {
     "secondary": "from the table of another paper or project",
-    "unchecked": "not compared with the paper: do not quote",
-    "low": "not compared with the paper, and doubtful: do not quote",
+    "unchecked": "not verified in the paper: do not cite",
+    "low": "not verified in the paper, and doubtful: do not cite",
 }
 _FILE = Path(__file__).with_name("published.json")
 
@@ -26,35 +25,34 @@ def _systems() -> dict[str, dict[str, Any]]:
 
 
 def published_systems() -> list[str]:
-    """Names of the systems with published scores."""
+    """Return the names of the systems with published scores."""
     return list(_systems())
 
 
 def published_records(system: str) -> list[Record]:
-    """Published scores as records.
+    """Return the published scores of a system as records.
 
     Parameters
     ----------
     system : str
-        One of `published_systems`; upper and lower case are the same.
+        One of `published_systems`; the case is ignored.
 
     Returns
     -------
     list of dict
-        With method, role "method", metric, protocol (None where it is not known), value, n, pool,
-        test_set, source (the data), confidence (a key of `CONFIDENCE`) and note; no interval and
-        no p was published.
+        With method, role "method", metric, protocol (None if unknown), value, n, pool, test_set,
+        source (the data), confidence (a key of `CONFIDENCE`) and note. Intervals and p are None.
 
     Raises
     ------
     CalcarineError
-        If there is no such system.
+        If no system has this name.
     """
     by_name = {name.lower(): entry for name, entry in _systems().items()}
     entry = by_name.get(system.lower())
     if entry is None:
         raise CalcarineError(
-            f"there are no published scores of {system!r}: choose among "
+            f"There are no published scores of {system!r}; choose among "
             f"{'; '.join(published_systems())}."
         )
     sizes = {"nsd-982": 982, "nsd-1000": 1000, "god-50": 50}

@@ -11,17 +11,20 @@ from calcarine.evaluation.results.tables import number, p_text
 def comparison_table(
     result: ScoreComparison,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
-    """A comparison for reading.
+    """Format a comparison as a table.
 
     Parameters
     ----------
-    found : ScoreComparison
+    result : ScoreComparison
 
     Returns
     -------
-    headings, rows, footnotes
-        Numbers that were not compared with their paper have a question mark; numbers of another
-        protocol, pool or test set have a letter, and the footnote says which.
+    headings : tuple of str
+    rows : list of tuple of str
+        A question mark follows numbers that were not verified in the paper. A letter follows
+        numbers that are not comparable with the first column.
+    footnotes : list of str
+        The meaning of the letters, notes and tests.
     """
     marks: dict[str, str] = {}
     rows = []
@@ -46,7 +49,7 @@ def comparison_table(
         rows.append(tuple(texts))
     footnotes = [f"({letter}) not comparable: {what}." for what, letter in marks.items()]
     if doubtful:
-        footnotes.append("? not compared with the paper: do not quote.")
+        footnotes.append("? not verified in the paper: do not cite.")
     footnotes += result.notes
     footnotes += [
         f"{t['metric']} ({t['protocol']}): {t['a']} less {t['b']} is {t['difference']:+.3f} "
@@ -59,7 +62,7 @@ def comparison_table(
 
 
 def comparison_content(result: ScoreComparison) -> dict[str, Any]:
-    """A comparison as JSON can hold it."""
+    """Return a comparison as data for JSON."""
     rows = [
         {
             "metric": metric,

@@ -1,4 +1,4 @@
-"""Arrays from files that others wrote: .npy, .npz, and PyTorch's .pt; nothing is unpickled."""
+"""Read arrays from .npy, .npz and PyTorch's .pt files, without unpickling Python objects."""
 
 from __future__ import annotations
 
@@ -10,60 +10,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, MissingFileError, ShapeError
 from calcarine.stimuli.names import match_names
 
 __all__ = ["ARRAY_SUFFIXES", "as_array", "read_arrays", "read_stack"]
 
 _TORCH = (".pt", ".pth")
 ARRAY_SUFFIXES = (".npy", ".npz", *_TORCH)
-"""Endings of the files that `read_arrays` reads."""
+"""Endings of the files that `read_arrays` can read."""
 
 
 def read_arrays(path: str | Path, name: str | None = None) -> dict[str, NDArray[Any]]:
-    """Arrays of a file by name.
+    """Read the arrays of a file by name.
 
     Parameters
     ----------
     path : str or Path
         .npz, .npy, or .pt with a tensor or a dictionary of tensors.
     name : str, optional
-        Name for the array of a file that holds one without a name; without it such a file is
-        refused.
+        Name of the array in a file that stores no names; by default such a file is an error.
 
     Returns
     -------
     dict of str to array
-        Of an .npy file a memory map.
+        For an .npy file a memory map.
 
     Raises
     ------
     CalcarineError
-        If the file is missing, broken, or holds anything but plain arrays.
+        If the file is missing or damaged, or has anything other than plain arrays.
     """
     path = Path(path)
     if not path.is_file():
-        raise CalcarineError(f"There is no file {path}; check its name.")
+        raise MissingFileError(f"There is no file {path}; check its name.")
     result = _torch(path) if path.suffix.lower() in _TORCH else _numpy(path)
     if isinstance(result, dict):
         return result
     if name is None:
         raise CalcarineError(
-            f"{path} holds one array without a name, of shape {result.shape}; write it with "
-            "its name, such as numpy.savez(FILE, image_embeddings=array)."
+            f"{path} has one array without a name, of shape {result.shape}; store it with "
+            "a name, for example numpy.savez(FILE, image_embeddings=array)."
         )
     return {name: result}
 
 
 def read_stack(path: str | Path, what: str = "pictures") -> NDArray[Any]:
-    """The one array of a file, such as a stack of pictures.
+    """Read the only array of a file, such as a stack of pictures.
 
     Parameters
     ----------
     path : str or Path
         .npy, .npz or .pt.
     what : str
-        What it holds, for errors.
+        Description of the array for error messages.
 
     Returns
     -------
@@ -72,20 +71,20 @@ def read_stack(path: str | Path, what: str = "pictures") -> NDArray[Any]:
     Raises
     ------
     CalcarineError
-        As `read_arrays`, and if there are several arrays.
+        As `read_arrays`, or if the file has several arrays.
     """
     arrays = read_arrays(path, what)
     if len(arrays) != 1:
         names = ", ".join(map(str, arrays)) or "none"
         raise CalcarineError(
-            f"{path} must hold one array of {what}, and holds {len(arrays)} ({names}); save the "
-            f"{what} as a file of their own."
+            f"{path} must have one array of {what}, but has {len(arrays)} ({names}); save the "
+            f"{what} in a separate file."
         )
     return next(iter(arrays.values()))
 
 
 def as_array(values: Any, what: str) -> NDArray[Any]:
-    """An array of whatever holds numbers: arrays, tensors on any device, lists of them."""
+    """Convert arrays, tensors on any device, or lists of them to a numpy array."""
     if isinstance(values, np.ndarray):
         return values
     try:
@@ -96,7 +95,9 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CalcarineError(f"The {what} are no array of numbers ({reason}).") from None
+        raise ShapeError(
+            f"The {what} are not an array of numbers ({reason}); give an array or a tensor."
+        ) from None
 
 
 def _of_tensor(tensor: Any) -> NDArray[Any]:
@@ -132,8 +133,8 @@ def _member(path: Path, result: Any, name: str) -> NDArray[Any]:
 def _objects(path: Path, what: str, error: ValueError) -> CalcarineError:
     if "Object arrays" in str(error):
         return CalcarineError(
-            f"{path}: {what} holds Python objects, which are not read; save it as numbers or text, "
-            "such as array.astype(str)."
+            f"{path}: {what} contains Python objects, which are not read; save it as numbers or "
+            "text, for example array.astype(str)."
         )
     return _broken(path, error)
 
@@ -156,7 +157,7 @@ def _torch(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
     except Exception as error:  # damaged files raise errors of many kinds
         text = str(error)
         reason = (
-            "it holds Python objects, which are not read"
+            "it contains Python objects, which are not read"
             if "weights_only" in text or "Unsupported" in text
             else " ".join(text.split())[:200] or type(error).__name__
         )
@@ -172,7 +173,7 @@ def _torch(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
         if array.dtype.kind in "fiub":
             return array
     raise CalcarineError(
-        f"{path} holds {type(content).__name__} and no tensor; write it with "
+        f"{path} contains {type(content).__name__} and no tensor; write it with "
         "torch.save(tensor, FILE)."
     )
 
@@ -180,17 +181,17 @@ def _torch(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
 def align_rows(
     arrays: Mapping[str, NDArray[Any]], ids: Sequence[str], skip: Sequence[str] = ()
 ) -> dict[str, NDArray[Any]]:
-    """Rows of arrays in the order of the stimuli.
+    """Sort the rows of arrays into the order of the stimuli.
 
     Parameters
     ----------
     arrays : mapping of str to array
-        A row for each stimulus, in the order of the array ``ids`` where there is one; otherwise
-        of sorted names, and where names are the numbers 0 to n - 1, of these numbers.
+        One row for each stimulus, in the order of the array ``ids`` if it is given, else of the
+        sorted names (or of the numbers, if the names are 0 to n - 1).
     ids : sequence of str
         Names of the stimuli.
     skip : sequence of str
-        Arrays that have no rows of stimuli.
+        Arrays without rows of stimuli.
 
     Returns
     -------
@@ -200,7 +201,7 @@ def align_rows(
     Raises
     ------
     CalcarineError
-        If ``ids`` do not name every stimulus once, or the order is not clear without them.
+        If ``ids`` does not contain every stimulus once, or the order is ambiguous without it.
     """
     result = {name: array for name, array in arrays.items() if name != "ids"}
     own = {n for n, array in result.items() if array.ndim and len(array) == len(ids)} - set(skip)
@@ -217,8 +218,8 @@ def _named_rows(names: NDArray[Any], ids: Sequence[str]) -> list[int]:
     missing = [key for key in ids if key not in place]
     if missing or len(written) != len(ids):
         raise CalcarineError(
-            f"The array ids has {len(written)} names for {len(ids)} stimuli and must name each "
-            "once" + (f"; the first that is missing is {missing[0]!r}." if missing else ".")
+            f"The array ids has {len(written)} names for {len(ids)} stimuli; list each stimulus "
+            "once" + (f", also the missing {missing[0]!r}." if missing else ".")
         )
     return [place[key] for key in ids]
 
@@ -235,7 +236,7 @@ def _sorted_rows(ids: Sequence[str]) -> list[int]:
     if by_text != by_number:
         raise CalcarineError(
             f"The names of the stimuli, such as {ids[by_text[1]]!r} and {ids[by_number[1]]!r}, "
-            "have another order as text than as numbers; give the array ids with the name of "
+            "have different orders as text and as numbers; give the array ids with the name of "
             "each row."
         )
     rows = [0] * len(ids)

@@ -1,4 +1,4 @@
-"""Folders of pictures as test sets and reconstructions."""
+"""Open folders of pictures, stacks and runs as test sets and reconstructions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, MissingFileError
 from calcarine.evaluation.inputs.array_files import ARRAY_SUFFIXES, read_stack
 from calcarine.evaluation.inputs.image_stacks import (
     ImageStack,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A test set and the sets of reconstructions that belong to it."""
+    """A test set and its sets of reconstructions by method."""
 
     test: TestSet
     methods: dict[str, ImageStack]
@@ -40,23 +40,25 @@ class ImageFolder:
 def open_folders(
     truth: Path, images: Path, method: str | None, test_set: str | None
 ) -> ImageFolder:
-    """Pair the pictures of two folders by name, or of stacks by their order.
+    """Pair the pictures of two folders by name, or of two stacks by their order.
 
     Parameters
     ----------
     truth, images : Path
-        Folders, or files of stacks; both may be one folder that holds ground truths as
-        ``NAME_org`` or ``testN-0`` beside the samples.
+        Folders, or files of stacks. Both can be the same folder with ground truths named
+        ``NAME_org`` or ``testN-0`` and the samples.
     method, test_set : str, optional
+        Names for the records.
 
     Returns
     -------
-    Folder
+    ImageFolder
 
     Raises
     ------
     CalcarineError
-        If a picture has no partner, samples are not equally many, or there are fewer than two.
+        If a picture has no partner, numbers of samples differ, or there are fewer than two
+        pictures.
     """
     notes: list[str] = []
     name = method or (images.stem if images.is_file() else images.name) or "reconstructions"
@@ -64,8 +66,8 @@ def open_folders(
         truths = from_array(read_stack(truth), f"ground truths {truth}")
         if truths.samples > 1:
             raise CalcarineError(
-                f"{truth} holds {truths.samples} samples of each picture; give one ground truth "
-                "for each."
+                f"{truth} has {truths.samples} samples of each picture; give one ground truth for "
+                "each picture."
             )
         ids = [str(row) for row in range(len(truths))]
     else:
@@ -73,9 +75,7 @@ def open_folders(
         ids = sorted(required)
         truths = from_files([[required[key]] for key in ids])
     if len(ids) < 2:
-        raise CalcarineError(
-            f"{truth} holds {len(ids)} picture to score, and at least 2 are needed: add pictures."
-        )
+        raise CalcarineError(f"{truth} has {len(ids)} pictures to score; give at least 2.")
     if is_stack(images):
         made = _rows(from_array(read_stack(images), f"pictures {images}"), ids, truth, images)
     else:
@@ -87,7 +87,7 @@ def open_folders(
 
 
 def is_stack(path: Path) -> bool:
-    """Whether a path is meant as a file of pictures, not as a folder."""
+    """Return whether a path is a stack of pictures, not a folder."""
     return not path.is_dir() and path.suffix.lower() in ARRAY_SUFFIXES
 
 
@@ -113,7 +113,7 @@ def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[ImageStack, li
         if names:
             owner = "ground truths have" if names is absent else f"pictures of {images} have"
             count = f"{len(names)} of {len(ids if names is absent else files)}"
-            raise CalcarineError(f"{count} {owner} {problem}, the first {names[0]!r}; {mend}.")
+            raise CalcarineError(f"{count} {owner} {problem}, first {names[0]!r}; {mend}.")
     _check_samples(ids, made, images)
     paths = [[made[name][key] for key in sorted(made[name])] for name in ids]
     _check_readable([path for row in paths for path in row])
@@ -121,17 +121,17 @@ def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[ImageStack, li
 
 
 def _rows(stack: ImageStack, ids: Sequence[str], truth: Path, images: Path) -> ImageStack:
-    """Pictures of a stack in the order of the ground truths, whose names are its rows."""
+    """Return the pictures of a stack in the order of ground truths named after its rows."""
     if len(stack) != len(ids):
         raise CalcarineError(
-            f"{truth} holds {len(ids)} ground truths and {images} {len(stack)} pictures; give one "
-            "for each."
+            f"{truth} has {len(ids)} ground truths and {images} {len(stack)} pictures; give one "
+            "picture for each ground truth."
         )
     places = {name: int(name) for name in ids if name.isdecimal()}
     if sorted(places.values()) != list(range(len(ids))):
         raise CalcarineError(
-            f"The rows of {images} have no names, and the pictures of {truth} are not named 0 to "
-            f"{len(ids) - 1}, such as {ids[0]!r}; give both as stacks or both as folders."
+            f"The rows of {images} have no names, and the pictures in {truth} are not named 0 to "
+            f"{len(ids) - 1} (for example {ids[0]!r}); give both as stacks or both as folders."
         )
     return ImageStack(len(ids), stack.samples, lambda i, s: stack.read(places[ids[i]], s))
 
@@ -142,12 +142,23 @@ def open_run(
     test_set: str | None,
     samples: Mapping[str, int] | None = None,
 ) -> ImageFolder:
-    """Pictures of a finished run, every method or one of them.
+    """Open the pictures of a finished run, for all methods or one of them.
+
+    Parameters
+    ----------
+    run : Path
+    method, test_set : str, optional
+    samples : mapping of str to int, optional
+        Number of samples by method; all by default.
+
+    Returns
+    -------
+    ImageFolder
 
     Raises
     ------
     CalcarineError
-        If the run has no index of pictures, or not that method.
+        If the run has no index of pictures, or no such method.
     """
     path = run / "reconstructions" / "index.parquet"
     try:
@@ -155,15 +166,15 @@ def open_run(
         rows = index[["id", "method", "sample", "file"]]
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         raise CalcarineError(
-            f"{run} holds no finished pictures of a run ({path} is missing or broken): give "
-            "--truth and --images, or call 'calcarine reconstruct' first."
+            f"{run} has no finished reconstructions ({path} is missing or damaged); run 'calcarine "
+            "reconstruct' first, or give --truth and --images."
         ) from None
     ids = sorted(rows["id"].unique())
     names = [str(name) for name in rows["method"].unique() if name != "truth"]
     if method is not None:
         if method not in names:
             raise CalcarineError(
-                f"{run} has no method {method!r}: choose among {', '.join(names)}."
+                f"{run} has no method {method!r}; choose among {', '.join(names)}."
             )
         names = [method]
     truths = [[run / "reconstructions" / "truth" / f"{quote(i, safe=' ')}.png"] for i in ids]
@@ -182,30 +193,30 @@ def open_run(
 
 
 def read_folder(folder: Path) -> NDArray[np.uint8]:
-    """All pictures of a folder or stack as one array, shape (n, height, width, 3)."""
+    """Read all pictures of a folder or stack as one array, shape (n, height, width, 3)."""
     if is_stack(folder):
         stack = from_array(read_stack(folder), f"training pictures {folder}")
         return np.stack([as_uint8(stack.read(row, 0)) for row in range(len(stack))])
     files = [path for _, path in sorted(_by_stem(folder).items())]
     pictures = [read_picture(path) for path in files]
     if not pictures:
-        raise CalcarineError(f"{folder} holds no picture: give a folder of training pictures.")
+        raise MissingFileError(f"{folder} has no pictures; give a folder of training pictures.")
     size = pictures[0].shape[:2]
     for path, picture in zip(files, pictures, strict=True):
         if picture.shape[:2] != size:
             raise CalcarineError(
                 f"{path} has {picture.shape[0]} x {picture.shape[1]} pixels (height x width) and "
-                f"{files[0]} has {size[0]} x {size[1]}; give the training pictures one size."
+                f"{files[0]} has {size[0]} x {size[1]}; give all training pictures the same size."
             )
     return np.stack(pictures)
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Files of a folder that are pictures by their names, in order.
+    """List the picture files of a folder, sorted by name.
 
     Raises
     ------
-    CalcarineError
+    MissingFileError
         If there is no such folder.
     """
     if folder.is_file():
@@ -214,7 +225,7 @@ def picture_files(folder: Path) -> list[Path]:
             f"({', '.join(ARRAY_SUFFIXES)})."
         )
     if not folder.is_dir():
-        raise CalcarineError(f"There is no folder {folder}; check its name.")
+        raise MissingFileError(f"There is no folder {folder}; check its name.")
     return [
         path
         for path in sorted(folder.iterdir())
@@ -227,7 +238,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for path in picture_files(folder):
         if path.stem in result:
             raise CalcarineError(
-                f"{folder} holds both {result[path.stem].name} and {path.name}: keep one of them."
+                f"{folder} has both {result[path.stem].name} and {path.name}; keep one of them."
             )
         result[path.stem] = path
     return result
@@ -238,18 +249,19 @@ def _check_samples(ids: Sequence[str], made: Mapping[str, Mapping[int, Path]], w
     for name in ids:
         if sorted(made[name]) != first:
             raise CalcarineError(
-                f"{ids[0]!r} has {len(first)} samples and {name!r} has {len(made[name])}, or other "
-                f"sample numbers, in {where}: give every image the same samples."
+                f"In {where}, {ids[0]!r} has {len(first)} samples and {name!r} has "
+                f"{len(made[name])}, or their sample numbers differ; give every image the same "
+                "samples."
             )
         if -1 in made[name] and len(made[name]) > 1:
             raise CalcarineError(
-                f"{name!r} has a picture without a sample number beside numbered ones in {where}: "
-                "number all or none."
+                f"In {where}, {name!r} has pictures with and without a sample number; number all "
+                "or none."
             )
 
 
 def _check_readable(paths: Sequence[Path]) -> None:
-    """Look at the head of every file, so that a broken one is told before hours of work."""
+    """Check the header of every file, so that a damaged one is reported before hours of work."""
     for path in paths:
         check_picture(path)
 
@@ -262,7 +274,7 @@ def _inside(run: Path, relative: str) -> Path:
         inside = False
     if not inside:
         raise CalcarineError(
-            f"the index of {run} names {relative!r}, which lies outside of the run: reconstruct "
+            f"The index of {run} lists {relative!r}, which is outside of the run; reconstruct "
             "again."
         )
     return path

@@ -1,4 +1,4 @@
-"""Pictures of a test set, from arrays or files, read when they are needed."""
+"""Stacks of pictures from arrays or files, read on access, and test sets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _CHANNELS = (1, 3)
 
 
 class ImageStack:
-    """n pictures with the same number of samples each.
+    """A stack of n pictures with the same number of samples each.
 
     Parameters
     ----------
     n, samples : int
+        Number of pictures, and of samples of each picture.
     read : callable
-        Called with (image, sample); gives a uint8 or float (in [0, 1]) array of shape
+        Called with (image, sample); returns a uint8 or float (in [0, 1]) array of shape
         (height, width, 3).
     """
 
@@ -39,7 +40,7 @@ class ImageStack:
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
-        """SHA-256 of each picture (its first sample) as 8-bit RGB, however it was saved."""
+        """SHA-256 of each picture (first sample) as 8-bit RGB, independent of the file format."""
         return tuple(self._digest(i) for i in range(self.n))
 
     def _digest(self, i: int) -> str:
@@ -48,32 +49,31 @@ class ImageStack:
         return hashlib.sha256(head + picture.tobytes()).hexdigest()
 
     def digest(self) -> str:
-        """SHA-256 of all pictures, whatever their order: the identity of a test set."""
+        """Return the SHA-256 of all pictures in any order, which identifies a test set."""
         each = sorted(bytes.fromhex(digest) for digest in self.digests)
         return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 def from_array(images: Any, what: str) -> ImageStack:
-    """Pictures of an array or tensor.
+    """Make a stack from an array or tensor.
 
     Parameters
     ----------
     images : array of shape (n, height, width, 3), (n, 3, height, width) or (n, height, width)
-        uint8, uint16, or floats in [0, 1].  Channels may be 1 instead of 3 for grey pictures.
-        With samples, the shape is (n, samples, height, width, 3) or
-        (n, samples, 3, height, width).
+        uint8, uint16, or floats in [0, 1]. Grey pictures can have 1 instead of 3 channels. With
+        samples, the shape is (n, samples, height, width, 3) or (n, samples, 3, height, width).
     what : str
-        Name for errors, such as "ground truths".
+        Description for error messages, such as "ground truths".
 
     Returns
     -------
-    Pictures
+    ImageStack
 
     Raises
     ------
     CalcarineError
-        If the array has another shape or type, values outside [0, 1], or its channels can be
-        either axis.
+        If the array has another shape or type or values outside [0, 1], or if it is ambiguous
+        which axis is the channel.
     """
     array = as_array(images, what)
     first = _channels_first(array.shape, what)
@@ -93,27 +93,27 @@ def from_array(images: Any, what: str) -> ImageStack:
 
 
 def from_files(files: Sequence[Sequence[Path]]) -> ImageStack:
-    """Pictures of files, one list of samples each; a file is opened when it is needed."""
+    """Make a stack from files: a list of samples for each picture, read on access."""
     return ImageStack(len(files), len(files[0]), lambda i, s: read_picture(files[i][s]))
 
 
 def _channels_first(shape: tuple[int, ...], what: str) -> bool:
-    """Whether channels come before height and width."""
+    """Return whether the channel axis comes before height and width."""
     if len(shape) == 3 and 0 not in shape:
         return False
     first = len(shape) in (4, 5) and shape[-3] in _CHANNELS
     last = len(shape) in (4, 5) and shape[-1] in _CHANNELS
     if (not first and not last) or 0 in shape:
         raise CalcarineError(
-            f"the {what} have shape {shape}; give (n, height, width, 3) or (n, 3, height, width), "
+            f"The {what} have shape {shape}; give (n, height, width, 3) or (n, 3, height, width), "
             "or with several samples (n, samples, height, width, 3) or "
             "(n, samples, 3, height, width)."
         )
     if first and last:
         raise CalcarineError(
-            f"the {what} have shape {shape}, so that the colours may be the axis of "
-            f"{shape[-3]} before the pixels or that of {shape[-1]} behind them; save them as a "
-            "folder of picture files."
+            f"The {what} have shape {shape}, so the channel axis can be that of {shape[-3]} "
+            f"before the pixels or that of {shape[-1]} after them; save them as a folder of "
+            "picture files."
         )
     return first
 
@@ -122,31 +122,31 @@ def _check_values(array: NDArray[Any], what: str) -> None:
     if array.dtype in (np.uint8, np.bool_):
         return
     low, high = _range(array, what) if array.dtype.kind in "uif" else (np.nan, np.nan)
-    # Numbers of 16 bits up to 255 were most likely meant as 8 bits.
+    # 16-bit values up to 255 are most likely 8-bit values.
     if array.dtype == np.uint16 and (high > 255 or high == 0):
         return
     if array.dtype.kind != "f" or low < 0 or high > 1:
         between = f" from {low:g} to {high:g}" if low <= high else ""
         raise CalcarineError(
-            f"the {what} are {array.dtype}{between}; give uint8, or floats in [0, 1]."
+            f"The {what} are {array.dtype}{between}; give uint8, or floats in [0, 1]."
         )
 
 
 def _range(array: NDArray[Any], what: str) -> tuple[float, float]:
-    """Smallest and largest value; one picture at a time, for a file may be larger than memory."""
+    """Return the smallest and largest value, reading one picture at a time to save memory."""
     low, high = np.inf, -np.inf
     for picture in array:
         least, most = float(np.min(picture)), float(np.max(picture))
         if not np.isfinite([least, most]).all():
             raise CalcarineError(
-                f"the {what} hold values that are not finite; give pictures without them."
+                f"The {what} have values that are not finite; give finite values only."
             )
         low, high = min(low, least), max(high, most)
     return low, high
 
 
 def _levels(picture: Picture) -> Picture:
-    """As uint8 or float32 at least, scaled as files of the same numbers are."""
+    """Convert to uint8 or at least float32, with the same scaling as picture files."""
     if picture.dtype == np.uint16:
         return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if picture.dtype == np.bool_:
@@ -157,27 +157,27 @@ def _levels(picture: Picture) -> Picture:
 
 
 def as_uint8(picture: Picture) -> NDArray[np.uint8]:
-    """A picture as uint8; floats lie in [0, 1] and are rounded."""
+    """Convert a picture to uint8; floats in [0, 1] are scaled and rounded."""
     if picture.dtype == np.uint8:
         return picture
     if not np.isfinite(picture).all():  # they would become black
         raise CalcarineError(
-            "A picture holds values that are not finite: make it again, in float32 where it was "
-            "made in float16."
+            "A picture has values that are not finite; compute it again, in float32 if it was "
+            "computed in float16."
         )
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Pictures of a test set with their names.
+    """The ground truths of a test set with their ids.
 
     Parameters
     ----------
     truth : ImageStack
     ids : sequence of str
     name : str, optional
-        Of the test set, such as "nsd-982".
+        Name of the test set, for example "nsd-982".
     """
 
     __test__ = False

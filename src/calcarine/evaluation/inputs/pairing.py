@@ -1,4 +1,4 @@
-"""Which file of a folder belongs to which ground truth, by the names that systems give."""
+"""Pair files of reconstructions with ground truths by the naming schemes of published systems."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from calcarine.stimuli.names import loose_name
 __all__ = ["PairedFiles", "ground_truth_files", "pair_files"]
 
 _SAMPLE = re.compile(r"^(?P<name>.+)_(?:sample-?|s)?(?P<number>\d+)$")
-# Takagi & Nishimoto's code writes 00000_org.png beside 00000_000.png, 00000_001.png.
+# The code of Takagi & Nishimoto writes 00000_org.png next to 00000_000.png, 00000_001.png.
 _ORIGINAL = "_org"
-# The code of MinD-Vis writes test0-0.png, the ground truth, beside the samples test0-1.png.
+# The code of MinD-Vis writes the ground truth test0-0.png next to the samples test0-1.png.
 _COPY = re.compile(r"^test(?P<name>\d+)-(?P<number>\d+)$")
 
 
@@ -27,11 +27,11 @@ class PairedFiles:
     Parameters
     ----------
     made : dict of str to dict of int to Path
-        Files of each ground truth by the number of the sample, -1 without a number.
+        Files of each ground truth by sample number; -1 for a file without a number.
     strangers : list of str
-        Names that belong to no ground truth.
+        Names without a ground truth.
     notes : list of str
-        What was taken for the same name, and what was left out.
+        Names that were matched in another spelling, and files that were left out.
     """
 
     made: dict[str, dict[int, Path]]
@@ -42,14 +42,14 @@ class PairedFiles:
 def ground_truth_files(
     files: Mapping[str, Path], folder: Path
 ) -> tuple[dict[str, Path], list[str]]:
-    """Ground truths of a folder, which may hold reconstructions beside them.
+    """Find the ground truths of a folder that can also contain reconstructions.
 
     Parameters
     ----------
     files : mapping of str to Path
-        By name without ending.
+        Files by name without ending.
     folder : Path
-        For notes.
+        The folder, for notes.
 
     Returns
     -------
@@ -72,20 +72,20 @@ def ground_truth_files(
         return dict(files), []
     if not others:
         return marked, []
-    return marked, [f"Ground truths are the {len(marked)} files {form} of {folder}."]
+    return marked, [f"The ground truths are the {len(marked)} files {form} in {folder}."]
 
 
 def pair_files(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> PairedFiles:
-    """Give each file to its ground truth.
+    """Pair each file with its ground truth.
 
     Parameters
     ----------
     ids : sequence of str
         Names of the ground truths.
     files : mapping of str to Path
-        By name without ending.
+        Files by name without ending.
     folder : Path
-        For notes and errors.
+        The folder, for notes and errors.
 
     Returns
     -------
@@ -112,20 +112,20 @@ def pair_files(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> P
             left_out.append(stem)
         elif number in result.made[name]:
             raise CalcarineError(
-                f"{result.made[name][number].name} and {path.name} in {folder} are both the same "
-                f"picture of {name!r}; keep one of them."
+                f"{result.made[name][number].name} and {path.name} in {folder} are the same sample "
+                f"of {name!r}; keep one of them."
             )
         else:
             result.made[name][number] = path
     if spelled:
         result.notes.append(
-            f"Names of {folder} differ from the ground truths' by zeros, case or form and were "
-            f"paired, such as {spelled[0][0]!r} with {spelled[0][1]!r}."
+            f"Names in {folder} differ from those of the ground truths in zeros, case or form and "
+            f"were paired, for example {spelled[0][0]!r} with {spelled[0][1]!r}."
         )
     if left_out:
         result.notes.append(
-            f"{len(left_out)} files of {folder}, such as {left_out[0]!r}, are ground truths by "
-            "their names and are left out."
+            f"{len(left_out)} files in {folder}, for example {left_out[0]!r}, are left out, "
+            "because their names are those of ground truths."
         )
     if result.unmatched and not any(result.made.values()):
         return _by_number(ids, files, folder) or result
@@ -133,9 +133,9 @@ def pair_files(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> P
 
 
 def _sample(stem: str, known: Mapping[str, object]) -> tuple[str | None, int | None]:
-    """Ground truth and sample number of a file, -1 without a number, None of an original.
+    """Return ground truth and sample number of a file; -1 without number, None for ground truths.
 
-    A name of a ground truth itself comes first.
+    An exact name of a ground truth has priority.
     """
     if stem in known:
         return stem, -1
@@ -153,27 +153,27 @@ def _sample(stem: str, known: Mapping[str, object]) -> tuple[str | None, int | N
 
 
 def _loose(ids: Sequence[str]) -> dict[str, str]:
-    """Ground truths by their loose names, where these are unique."""
+    """Return ground truths by their loose names, if these are unique."""
     times = Counter(loose_name(name) for name in ids)
     return {loose_name(name): name for name in ids if times[loose_name(name)] == 1}
 
 
 def _by_number(ids: Sequence[str], files: Mapping[str, Path], folder: Path) -> PairedFiles | None:
-    """Pair names such as gt_0 and recon_0, where each side is one form around a number."""
+    """Pair names such as gt_0 and recon_0, if each side has one form around a number."""
     truths, made = _numbers(ids), _numbers(list(files))
     if truths is None or made is None or set(truths) != set(made):
         return None
     result = PairedFiles({name: {-1: files[made[number]]} for number, name in truths.items()})
     first = min(truths)
     result.notes.append(
-        f"Names of {folder} were paired with the ground truths by their numbers, such as "
+        f"Names in {folder} were paired with the ground truths by their numbers, for example "
         f"{made[first]!r} with {truths[first]!r}."
     )
     return result
 
 
 def _numbers(names: Sequence[str]) -> dict[int, str] | None:
-    """Names by the one number in each, if the text around it is the same in all of them."""
+    """Return names by the number in each, if the text around the number is the same in all."""
     parts = [re.fullmatch(r"(\D*)(\d+)(\D*)", name) for name in names]
     result = {int(part[2]): name for part, name in zip(parts, names, strict=True) if part}
     around = {(part[1], part[3]) for part in parts if part}

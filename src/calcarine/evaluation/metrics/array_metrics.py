@@ -1,4 +1,4 @@
-"""Metrics of what is no picture: embeddings decoded from the brain, and predicted responses."""
+"""Metrics of arrays: embeddings decoded from the brain, and predicted responses."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 @register_metric
 @dataclass(frozen=True)
 class Retrieval(Metric):
-    """Whether the right one of a random pool is the most similar, expected over all pools.
+    """Top-1 retrieval: whether the right one of a random pool is the most similar.
 
     Parameters
     ----------
     direction : {"reconstruction", "image"}
-        "reconstruction": for each brain, is the right image first (image retrieval); "image": for
-        each image, is the right brain first (brain retrieval).
+        "reconstruction": for each brain response, is the right image the first (image retrieval);
+        "image": for each image, is the right brain response the first (brain retrieval).
     largest_pool : int
-        Candidates in a pool, the right one included; all images where there are fewer.
+        Number of candidates in a pool, including the right one; all images if there are fewer.
     draws : int, optional
-        Estimate by so many random pools instead of the closed form.
+        Number of random pools of an estimate; by default the expectation in closed form.
     seed : int
-        Of the draws.
+        Seed of the draws.
     """
 
     direction: Direction | None = "reconstruction"
@@ -40,7 +40,9 @@ class Retrieval(Metric):
     draws: int | None = None
     seed: int = 0
     inputs: ClassVar[tuple[str, ...]] = ("image_embeddings", "brain_embeddings")
-    missing_message: ClassVar[str] = "no image_embeddings and brain_embeddings were given"
+    missing_message: ClassVar[str] = (
+        "the arrays image_embeddings and brain_embeddings are not given"
+    )
     uses_pictures: ClassVar[bool] = False
 
     def chance(self, n: int) -> float | None:
@@ -50,7 +52,7 @@ class Retrieval(Metric):
         return min(self.largest_pool, n)
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Cosine similarities, shape (n, n); row: image, column: brain."""
+        """Return cosine similarities, shape (n, n); row: image, column: brain."""
         images, brains = (two_dimensional(cache, name) for name in self.inputs)
         return cosine_matrix(images, brains)
 
@@ -60,7 +62,7 @@ class Retrieval(Metric):
         if self.draws is not None:
             result = self._drawn(scores, pool)
         else:
-            # Competitors of an entry are the others of its row; a tie is lost.
+            # An entry competes with the others of its row; a tie counts as a failure.
             ordered = np.sort(scores, axis=1)
             better = np.stack(
                 [
@@ -72,7 +74,7 @@ class Retrieval(Metric):
         return result if self.direction == "image" else result.T
 
     def _drawn(self, scores: FloatArray, pool: int) -> FloatArray:
-        """Mean over random pools; only the diagonal is scored, the rest is NaN."""
+        """Estimate from random pools; only the diagonal is scored, the rest is NaN."""
         rng = np.random.default_rng(self.seed)
         wins, times = np.zeros(len(scores)), np.zeros(len(scores))
         for _ in range(self.draws or 1):
@@ -83,8 +85,8 @@ class Retrieval(Metric):
             times[members] += 1
         if (times == 0).any():
             raise CalcarineError(
-                f"{self.draws} random pools of {pool} leave images out: draw more or use the "
-                "closed form."
+                f"{self.draws} random pools of {pool} do not contain every image; draw more pools "
+                "or use the closed form."
             )
         result = np.full(scores.shape, np.nan)
         np.fill_diagonal(result, wins / times)
@@ -94,17 +96,19 @@ class Retrieval(Metric):
 @register_metric
 @dataclass(frozen=True)
 class BrainCorrelation(Metric):
-    """Correlation across voxels of measured responses and those predicted from reconstructions.
+    """Correlation across voxels of measured responses with those predicted from reconstructions.
 
     Parameters
     ----------
     region : str
-        Inputs are ``betas_REGION`` and ``predicted_betas_REGION``, arrays (n, voxels).
+        The inputs are the arrays ``betas_REGION`` and ``predicted_betas_REGION``, (n, voxels).
     """
 
     region: str = "nsdgeneral"
     limits: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    missing_message: ClassVar[str] = "no betas_REGION and predicted_betas_REGION were given"
+    missing_message: ClassVar[str] = (
+        "the arrays betas_REGION and predicted_betas_REGION are not given"
+    )
     uses_pictures: ClassVar[bool] = False
 
     @property
@@ -112,17 +116,17 @@ class BrainCorrelation(Metric):
         return (f"betas_{self.region}", f"predicted_betas_{self.region}")
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Correlations, shape (n, n)."""
+        """Return correlations, shape (n, n)."""
         betas, predicted = (two_dimensional(cache, name) for name in self.needs)
         return correlation_matrix(betas, predicted)
 
 
 def two_dimensional(cache: FeatureCache, name: str) -> NDArray[Any]:
-    """An input as (n, features), or one sentence that says why not."""
+    """Return an input array as (n, features), or raise if it has another shape or type."""
     result = np.asarray(cache.inputs[name])
     if result.ndim < 2 or len(result) != cache.n or result.dtype.kind not in "fiu":
         raise CalcarineError(
-            f"{name} has shape {result.shape} and type {result.dtype}: give numbers of shape "
+            f"{name} has shape {result.shape} and type {result.dtype}; give numbers of shape "
             f"({cache.n}, features), in the order of the images."
         )
     return result.reshape(len(result), -1).astype(np.float64)

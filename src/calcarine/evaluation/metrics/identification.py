@@ -1,4 +1,4 @@
-"""Metrics that answer the field's criticisms: hard negatives, ranks, categories."""
+"""Identification among hard negatives, ranks, and identification within categories."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 @register_metric
 @dataclass(frozen=True)
 class HardIdentification(Identification):
-    """Identification among the pictures that are most alike.
+    """Identification among the most similar pictures (hard negatives).
 
-    The competitors of an image are its nearest other ground truths by the correlation of the same
-    features. The image is held, and its reconstruction competes with theirs, so chance is exactly
-    one half.
+    The competitors of an image are the most similar other ground truths by the correlation of the
+    same features. The image is fixed, and its reconstruction competes with theirs, so chance is
+    exactly one half.
 
     Parameters
     ----------
     neighbours : int
-        Competitors of each image; all others where there are fewer.
+        Number of competitors of each image; all others if there are fewer.
     """
 
     direction: Literal["image", "reconstruction"] | None = "image"
@@ -50,7 +50,7 @@ class HardIdentification(Identification):
         return min(self.neighbours, n - 1) + 1
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Correlations of truths with reconstructions, and of truths; shape (2, n, n)."""
+        """Return correlations with reconstructions and among ground truths, shape (2, n, n)."""
         truth = cache.features("truth", 0, self.network, self.preprocessing, self.layer)
         return np.stack([super().measure(cache, sample), correlation_matrix(truth, truth)])
 
@@ -61,7 +61,7 @@ class HardIdentification(Identification):
     def null(
         self, scores: FloatArray, measured: FloatArray, n_permutations: int, seed: int
     ) -> PermutationResult | None:
-        # Competitors move with the reconstructions, so a matrix of pairs cannot tell the null.
+        # Competitors are shuffled with the reconstructions, so the score matrix is not sufficient.
         nearest = self._nearest(measured[1])
         return permutation_of(
             lambda order: float(self._shares(measured, nearest, order).mean()),
@@ -91,9 +91,10 @@ class HardIdentification(Identification):
 @register_metric
 @dataclass(frozen=True)
 class RankPercentile(Identification):
-    """The percentile that the right reconstruction reaches in the pool, of the middle image.
+    """Median over images of the percentile rank of the right reconstruction in the pool.
 
-    Its mean would be two-way identification; the median shows whether a few images carry it.
+    The mean of the same ranks is two-way identification. A median that is much lower than the mean
+    shows that few images determine the mean.
     """
 
     summary: ClassVar[Literal["mean", "median"]] = "median"
@@ -108,7 +109,7 @@ class RankPercentile(Identification):
 @register_metric
 @dataclass(frozen=True)
 class TopOne(Identification):
-    """Share of images whose right reconstruction is the best of the whole pool."""
+    """Share of images for which the right reconstruction is the best of the whole pool."""
 
     def chance(self, n: int) -> float | None:
         return 1 / n
@@ -126,12 +127,12 @@ class GroupIdentification(Identification):
     Parameters
     ----------
     smallest : int, optional
-        Size of the smallest category, known once the categories are.
+        Size of the smallest category; set by `configured`.
     """
 
     smallest: int | None = None
     inputs: ClassVar[tuple[str, ...]] = ("groups",)
-    missing_message: ClassVar[str] = "no categories that would do were given"
+    missing_message: ClassVar[str] = "no usable categories are given"
 
     def configured(self, cache: FeatureCache) -> Metric:
         return replace(self, smallest=int(np.bincount(cache.inputs["groups"]).min()))
@@ -140,14 +141,14 @@ class GroupIdentification(Identification):
         return self.smallest
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Correlations, NaN across categories; shape (n, n)."""
+        """Return correlations, NaN across categories; shape (n, n)."""
         result = super().measure(cache, sample)
         groups = cache.inputs["groups"]
         return np.where(groups[:, None] == groups[None], result, np.nan)
 
     def finish(self, measured: FloatArray) -> FloatArray:
         together = np.isfinite(measured)
-        # The first member of a category names it.
+        # The row of its first member identifies a category.
         groups = together.argmax(axis=1)
         filled = np.where(together, measured, 0.0)
         return matrices.identification_matrix(filled, self.direction or "image", self.ties, groups)
@@ -162,22 +163,22 @@ class GroupIdentification(Identification):
 @register_metric
 @dataclass(frozen=True)
 class CategoryRead(Metric):
-    """Share of reconstructions in which the judge reads the category that was seen.
+    """Share of reconstructions that the judge classifies as the category of the ground truth.
 
     Parameters
     ----------
     recipe : Preprocessing
     classes : int, optional
-        How many the judge may answer, known once it has been asked.
+        Number of classes that the judge can predict; set by `configured`.
     share : float
-        Of all orders of the images, those that change no category, known once the categories are.
+        Share of all permutations of the images that change no category; set by `configured`.
     """
 
     preprocessing: Preprocessing = PLAIN
     classes: int | None = None
     share: float = 0.0
     inputs: ClassVar[tuple[str, ...]] = ("labels", "readable")
-    missing_message: ClassVar[str] = "no categories that would do were given"
+    missing_message: ClassVar[str] = "no usable categories are given"
 
     def required_features(self) -> list[tuple[str, Preprocessing, str]]:
         return [("judge", self.preprocessing, "probabilities")]
@@ -194,7 +195,7 @@ class CategoryRead(Metric):
         return self.classes
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Hits, shape (n, n)."""
+        """Return hits, shape (n, n)."""
         probabilities = cache.features("recon", sample, *self.required_features()[0])[:, None]
         readable = np.asarray(cache.inputs["readable"])[0]
         return matrices.label_matrix(cache.inputs["labels"], probabilities, readable)

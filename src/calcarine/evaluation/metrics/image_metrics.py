@@ -1,4 +1,4 @@
-"""Metrics that the field's protocols share."""
+"""Metrics of pictures that published protocols use."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from calcarine.evaluation.networks.preprocessing import PLAIN, Preprocessing
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
 
-# Pixels of all pairs; beyond this, structural similarity of every pair takes minutes.
+# Number of pixels of all pairs above which SSIM of all pairs takes minutes.
 MAX_PAIR_PIXELS = 2e9
 
 
 @dataclass(frozen=True)
 class _Correlating(Metric):
-    """Metrics of the correlation of features.
+    """Base class of metrics of the correlation of features.
 
     Parameters
     ----------
     network : str
-        "" for the pixels themselves.
+        Name of the network; "" for pixels.
     layer : str
     recipe : Preprocessing
     """
@@ -51,7 +51,7 @@ class _Correlating(Metric):
         return [(self.network, self.preprocessing, self.layer)]
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Correlations, shape (n, n)."""
+        """Return correlations, shape (n, n)."""
         what = (self.network, self.preprocessing, self.layer)
         return correlation_matrix(
             cache.features("truth", sample, *what), cache.features("recon", sample, *what)
@@ -61,7 +61,7 @@ class _Correlating(Metric):
 @register_metric
 @dataclass(frozen=True)
 class PixelCorrelation(_Correlating):
-    """Pearson correlation of all pixel values of a picture and its reconstruction."""
+    """Pearson correlation of all pixel values of a picture and its reconstruction (PixCorr)."""
 
     limits: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
@@ -69,7 +69,7 @@ class PixelCorrelation(_Correlating):
 @register_metric
 @dataclass(frozen=True)
 class CorrelationDistance(_Correlating):
-    """One less the correlation of features (scipy's "correlation")."""
+    """One minus the correlation of features (scipy's "correlation" distance)."""
 
     limits: ClassVar[tuple[float, float]] = (0.0, 2.0)
     higher_is_better: ClassVar[bool] = False
@@ -84,12 +84,12 @@ class CorrelationDistance(_Correlating):
 @register_metric
 @dataclass(frozen=True)
 class Identification(_Correlating):
-    """Two-way identification: the share of the other candidates that the right one beats.
+    """Two-way identification: share of the other candidates that the right one beats.
 
     Parameters
     ----------
     direction : {"image", "reconstruction"}
-        What is held fixed.
+        What is fixed.
     ties : {"half", "failure"}
     """
 
@@ -109,7 +109,7 @@ class Identification(_Correlating):
 @register_metric
 @dataclass(frozen=True)
 class StructuralSimilarity(Metric):
-    """SSIM of gray pictures; "2d" and "columns" are two metrics that share a name.
+    """SSIM of gray pictures; the kinds "2d" and "columns" are two different metrics.
 
     Parameters
     ----------
@@ -125,11 +125,11 @@ class StructuralSimilarity(Metric):
         height, width = cache.picture("truth", 0, 0, self.preprocessing).shape[:2]
         short = height if self.kind == "columns" else min(height, width)
         if short < matrices.SSIM_WINDOW:
-            return f"the pictures are smaller than its window of {matrices.SSIM_WINDOW} pixels"
+            return f"the pictures are smaller than the window of {matrices.SSIM_WINDOW} pixels"
         return None
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Similarities, of all pairs where these are few enough, else shape (n,)."""
+        """Return similarities of all pairs if they are few enough, else of shape (n,)."""
         size = cache.picture("truth", 0, 0, self.preprocessing).shape[:2]
         if float(cache.n) ** 2 * size[0] * size[1] > MAX_PAIR_PIXELS:
             own = [
@@ -152,15 +152,15 @@ class StructuralSimilarity(Metric):
 @register_metric
 @dataclass(frozen=True)
 class PixelContest(Metric):
-    """Share of contests that a reconstruction's own picture wins (MinD-Vis).
+    """Share of comparisons that the ground truth of a reconstruction wins (MinD-Vis).
 
     Parameters
     ----------
     measured_by : {"mse", "pcc", "ssim", "psm"}
         Squared error, correlation, structural similarity (flat window, each channel), or LPIPS.
     ways : int
-        Candidates in a contest, all drawn contests taken into account in closed form; 2 gives the
-        pair-wise score.
+        Number of candidates in a comparison; 2 gives the pair-wise score. The expectation over
+        random candidates is computed in closed form.
     recipe : Preprocessing
     """
 
@@ -182,22 +182,22 @@ class PixelContest(Metric):
 
     def unavailable(self, cache: FeatureCache) -> str | None:
         if self.ways > cache.n:
-            return f"a contest of {self.ways} needs as many pictures, and there are {cache.n}"
+            return f"a comparison of {self.ways} candidates needs as many pictures, not {cache.n}"
         height, width = cache.picture("truth", 0, 0, self.preprocessing).shape[:2]
         pairs = 3.0 * cache.n**2 * height * width
         if self.measured_by == "ssim" and pairs > 2 * MAX_PAIR_PIXELS:
-            return f"every pair of {cache.n} pictures of this size would take hours"
+            return f"all pairs of {cache.n} pictures of this size would take hours"
         return None
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Likeness of all pairs, higher for more alike, shape (n, n)."""
+        """Return similarities of all pairs, shape (n, n)."""
         if self.measured_by == "ssim":
             return self._structure(cache, sample)
         what = self.required_features()[0]
         truth, recon = cache.features("truth", 0, *what), cache.features("recon", sample, *what)
         if self.measured_by == "pcc":
             return correlation_matrix(truth, recon)
-        # Differences below a billionth are ties, so errors must not be smaller than that.
+        # Differences below 1e-9 are ties, so errors must not be scaled below that.
         scale = 255.0**2 / truth.shape[1] if self.measured_by == "mse" else 1.0
         return -squared_distance_matrix(truth, recon) * scale
 
@@ -223,12 +223,12 @@ class PixelContest(Metric):
 @register_metric
 @dataclass(frozen=True)
 class FrechetInceptionDistance(Metric):
-    """Frechet distance of the two sets of pictures (FID); it knows nothing of pairs.
+    """Frechet inception distance of the two sets of pictures (FID); it ignores the pairing.
 
     Parameters
     ----------
     width : {64, 2048}
-        Features of Inception 2015; 64 are not comparable with the usual 2048.
+        Number of features of Inception 2015; FID of 64 is not comparable with the usual 2048.
     recipe : Preprocessing
     """
 
@@ -244,12 +244,12 @@ class FrechetInceptionDistance(Metric):
         if n > self.width:
             return None
         return (
-            f"{self.name}: {n} pictures cannot fill a covariance of {self.width} features; compare "
-            "it only with sets of as many pictures."
+            f"{self.name}: {n} pictures are too few to estimate a covariance of {self.width} "
+            "features; compare it only with sets of the same size."
         )
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """The distance, one number."""
+        """Return the distance as one number."""
         truth, recon = (
             cache.features(side, sample, *self.required_features()[0]) for side in _BOTH
         )
@@ -259,7 +259,7 @@ class FrechetInceptionDistance(Metric):
 @register_metric
 @dataclass(frozen=True)
 class NWayTopK(Metric):
-    """Whether a classifier ranks the class of the picture among the top k of n drawn classes.
+    """n-way top-k: whether the class of the picture is in the top k of n drawn classes.
 
     Parameters
     ----------
@@ -267,9 +267,9 @@ class NWayTopK(Metric):
     recipe : Preprocessing
     n_way, k : int
     draws : int, optional
-        Estimate by so many draws, as the field's code does, instead of the closed form.
+        Number of draws of an estimate, as in published code; by default the closed form.
     seed : int
-        Of the draws.
+        Seed of the draws.
     """
 
     network: str = "vit_h_14"
@@ -292,11 +292,11 @@ class NWayTopK(Metric):
     def unavailable(self, cache: FeatureCache) -> str | None:
         classes = cache.features("truth", 0, *self.required_features()[0]).shape[1]
         if self.n_way > classes:
-            return f"the network knows {classes} classes"
+            return f"the network has only {classes} classes"
         return None
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Probabilities of success, shape (n, n)."""
+        """Return probabilities of success, shape (n, n)."""
         truth, recon = (
             cache.features(side, sample, *self.required_features()[0]) for side in _BOTH
         )
@@ -308,7 +308,7 @@ class NWayTopK(Metric):
 
 
 def flipped(null):  # type: ignore[no-untyped-def]
-    """The null of a negated metric, in the metric's own sign."""
+    """Return the permutation test of a negated metric with the metric's own sign."""
     from dataclasses import replace
 
     if null is None:
@@ -331,7 +331,7 @@ def _stacked(each: list[LocalMoments]) -> LocalMoments:
 
 
 def _rows(x: LocalMoments, made: LocalMoments, data_range: float = 1.0) -> FloatArray:
-    """Similarity of one picture with many, in parts that stay in the processor's cache."""
+    """Compute the similarities of one picture with many, in parts that fit into the CPU cache."""
     step = max(1, _CACHE_BYTES // x.images.nbytes)
     parts = [
         structure(x, made.part(slice(start, start + step)), data_range)

@@ -1,10 +1,9 @@
-"""Scores of every reconstruction against every ground truth.
+"""Score matrices of all pairs of ground truths and reconstructions.
 
-Each metric is a matrix ``M`` of shape ``(n, n)``: ``M[i, j]`` scores the
-reconstruction of image ``j`` as if it were the reconstruction of image ``i``.
-The diagonal holds the scores per image and its mean is the value of the metric;
-shuffled pairs ``M[i, permutation[i]]`` are what a brain that saw something else
-would have scored. Several samples of one image are averaged.
+Each metric is a matrix ``M`` of shape ``(n, n)``: ``M[i, j]`` is the score of the reconstruction
+of image ``j`` compared with the ground truth of image ``i``. The diagonal has the scores of the
+images, and its mean is the value of the metric. Shuffled pairs ``M[i, permutation[i]]`` give the
+scores of a shuffled brain. Several samples of one image are averaged.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ FloatArray = NDArray[np.float64]
 
 SSIM_WINDOW = WINDOW
 GRAY = np.array([0.2125, 0.7154, 0.0721])
-# Scores closer than this differ by rounding, not by content.
+# Scores that differ by less are ties; they differ only by rounding.
 TIE_TOLERANCE = 1e-9
-NOT_FINITE = "image features contain NaN or infinity: look for broken images or network weights."
+NOT_FINITE = "Image features contain NaN or infinity; check the images and the network weights."
 
 
 def identification_matrix(
@@ -34,21 +33,21 @@ def identification_matrix(
     ties: Literal["half", "failure"] = "half",
     groups: ArrayLike | None = None,
 ) -> FloatArray:
-    """Two-way identification: the share of competitors that a pair beats.
+    """Compute two-way identification: the share of competitors that each pair beats.
 
     Parameters
     ----------
     correlations : array of shape (n, n)
-        Similarity, already averaged over samples; row: ground truth, column: reconstruction.
+        Similarities, averaged over samples; row: ground truth, column: reconstruction.
     direction : {"image", "reconstruction"}
-        "image" keeps the ground truth and compares with the other reconstructions
+        "image" fixes the ground truth and compares with the other reconstructions
         (Takagi & Nishimoto 2023): share of k != j with R[i, j] > R[i, k].
-        "reconstruction" keeps the reconstruction and compares with the other ground truths
+        "reconstruction" fixes the reconstruction and compares with the other ground truths
         (Brain-Diffuser, MindEye): share of k != i with R[i, j] > R[k, j].
     ties : {"half", "failure"}
-        What a tie counts (differences within 1e-9 are ties). The neighbours' code counts failure.
+        What a tie (a difference below 1e-9) counts. Published code counts a failure.
     groups : array of shape (n,), optional
-        Only members of the same group compete, for example images of the same digit.
+        If given, only members of the same group compete, for example images of the same digit.
 
     Returns
     -------
@@ -59,14 +58,21 @@ def identification_matrix(
     ------
     CalcarineError
         If the matrix is not square and finite, or a group has a single member.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> r = np.array([[0.9, 0.1, 0.2], [0.5, 0.4, 0.3], [0.1, 0.2, 0.8]])
+    >>> np.diagonal(identification_matrix(r)).round(2).tolist()
+    [1.0, 0.5, 1.0]
     """
     _choose("direction", direction, ("image", "reconstruction"))
     _choose("ties", ties, ("half", "failure"))
     scores = np.asarray(correlations, np.float64)
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not np.isfinite(scores).all():
         raise CalcarineError(
-            f"identification needs a square matrix of finite similarities, not shape "
-            f"{scores.shape}: pass what correlation_matrix returns."
+            "Identification needs a square matrix of finite similarities, not an array of shape "
+            f"{scores.shape}; pass the result of correlation_matrix."
         )
     if direction == "reconstruction":
         return identification_matrix(scores.T, "image", ties, groups).T
@@ -80,21 +86,21 @@ def identification_matrix(
 def n_way_top_k_matrix(
     truth_probabilities: NDArray[Any], recon_probabilities: NDArray[Any], n_way: int, k: int
 ) -> FloatArray:
-    """Probability that the class of the truth is among the top k of n classes.
+    """Compute the probability that the class of the ground truth is among the top k of n classes.
 
-    The classifier's class of the ground truth competes with ``n_way - 1`` classes drawn without
-    replacement (MinD-Vis, Vis-Dec). The expectation over all draws is hypergeometric, so nothing
-    is drawn: with m classes more probable than the true one, success means that fewer than k of
-    those m are among the drawn. Classes of equal probability are ordered at random.
+    The class that a classifier predicts for the ground truth competes with ``n_way - 1`` classes
+    drawn without replacement (MinD-Vis, Vis-Dec). The expectation over all draws has a closed form:
+    with m classes more probable than the true one, success means that fewer than k of these m
+    classes are drawn, which is hypergeometric. Classes of equal probability are ordered at random.
 
     Parameters
     ----------
     truth_probabilities : array of shape (n, classes)
     recon_probabilities : array of shape (n, samples, classes)
     n_way : int
-        Number of classes in a draw, the true one included.
+        Number of classes in a draw, including the true one.
     k : int
-        Ranks that count as success.
+        Number of ranks that count as success.
 
     Returns
     -------
@@ -125,14 +131,14 @@ def n_way_top_k_sampled(
     n_draws: int = 1000,
     seed: int = 0,
 ) -> FloatArray:
-    """Estimate `n_way_top_k_matrix` by drawing competitors, as MinD-Vis does; slow.
+    """Estimate `n_way_top_k_matrix` from random draws, as in the code of MinD-Vis; slow.
 
     Parameters
     ----------
     truth_probabilities, recon_probabilities, n_way, k
         As for `n_way_top_k_matrix`.
     n_draws : int
-        Draws of ``n_way - 1`` competitors for each ground truth.
+        Number of draws of ``n_way - 1`` competitors for each ground truth.
     seed : int
         Seed of the draws.
 
@@ -163,7 +169,7 @@ def n_way_top_k_sampled(
 def label_matrix(
     labels: ArrayLike, recon_probabilities: NDArray[Any], classes: ArrayLike | None = None
 ) -> FloatArray:
-    """Whether the class read from a reconstruction is the label of the ground truth.
+    """Compute whether the predicted class of a reconstruction is the label of its ground truth.
 
     Parameters
     ----------
@@ -171,17 +177,17 @@ def label_matrix(
         Class index of each ground truth.
     recon_probabilities : array of shape (n, samples, classes)
     classes : int array, optional
-        Indices of the classes that may be read; all by default.
+        Indices of the classes that can be predicted; all by default.
 
     Returns
     -------
     float64 array of shape (n, n)
-        Share of the samples read as the label; row: ground truth, column: reconstruction.
+        Share of the samples with the right class; row: ground truth, column: reconstruction.
 
     Raises
     ------
     CalcarineError
-        If a label cannot be read, or shapes do not fit.
+        If a label is not among the classes, or shapes do not fit.
     """
     required = np.asarray(labels, np.int64)
     _check_pairing(required, recon_probabilities, "probabilities", None)
@@ -189,8 +195,8 @@ def label_matrix(
     allowed = np.unique(np.arange(n_classes) if classes is None else np.asarray(classes, np.int64))
     if not set(allowed) <= set(range(n_classes)) or not np.isin(required, allowed).all():
         raise CalcarineError(
-            f"a label or class index is outside the {n_classes} classes that can be read: "
-            "name every label that occurs among the classes."
+            f"A label or class index is not among the {n_classes} classes of the classifier; "
+            "include every label that occurs."
         )
     read = allowed[recon_probabilities[..., allowed].argmax(axis=2)]
     hits: FloatArray = (required[:, None, None] == read[None]).mean(axis=2)
@@ -198,7 +204,7 @@ def label_matrix(
 
 
 def centre(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Take the mean off the last axis in place; give it and the inverse length of what is left.
+    """Centre the last axis in place; return the mean and the inverse length of the centred rows.
 
     Parameters
     ----------
@@ -207,12 +213,12 @@ def centre(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     Returns
     -------
     mean, inverse : float64 array of shape (...)
-        The inverse length of a constant vector is 0.
+        The inverse length of a constant row is 0.
 
     Raises
     ------
     CalcarineError
-        If a feature is not finite.
+        If a value is not finite.
     """
     largest = np.maximum(x.max(axis=-1), -x.min(axis=-1))
     if not np.isfinite(largest).all():
@@ -225,7 +231,7 @@ def centre(x: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _share_beaten(scores: FloatArray, tie_worth: float) -> FloatArray:
-    """Share of the other columns that each entry beats within its row."""
+    """Return the share of the other columns that each entry beats within its row."""
     shares = np.empty_like(scores)
     for row, ordered, share in zip(scores, np.sort(scores, axis=1), shares, strict=True):
         beaten = np.searchsorted(ordered, row - TIE_TOLERANCE, "left")
@@ -237,14 +243,16 @@ def _share_beaten(scores: FloatArray, tie_worth: float) -> FloatArray:
 def _members(groups: ArrayLike | None, n: int) -> Iterator[NDArray[np.int64]]:
     labels = np.zeros(n, np.int64) if groups is None else np.asarray(groups)
     if labels.shape != (n,):
-        raise CalcarineError(f"groups need one label for each of {n} images, not {labels.shape}.")
+        raise CalcarineError(
+            f"The groups have shape {labels.shape}; give one label for each of {n} images."
+        )
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             where = "the test set" if groups is None else f"group {label!s}"
             raise CalcarineError(
-                f"identification needs at least two images to compare, but {where} has "
-                "one: add images or leave it out."
+                f"Identification needs at least two images, but {where} has one; add images or "
+                "leave it out."
             )
         yield members
 
@@ -256,7 +264,7 @@ def _true_classes(
     classes = truth.shape[1]
     if not 1 <= k <= n_way <= classes:
         raise CalcarineError(
-            f"{n_way}-way top-{k} cannot be computed with {classes} classes: choose "
+            f"{n_way}-way top-{k} is not defined for {classes} classes; choose "
             "1 <= k <= n_way <= classes."
         )
     return np.asarray(truth.argmax(axis=1), np.int64)
@@ -264,7 +272,7 @@ def _true_classes(
 
 def _choose(name: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
-        raise CalcarineError(f"{name} is {value!r}: choose one of {', '.join(options)}.")
+        raise CalcarineError(f"{name} is {value!r}; choose one of {', '.join(options)}.")
 
 
 def _check_pairing(
@@ -275,6 +283,6 @@ def _check_pairing(
         fits = fits and truth.ndim == truth_ndim and truth.shape[1:] == recon.shape[2:]
     if not fits or not len(truth):
         raise CalcarineError(
-            f"{what} of shape {truth.shape} (truth) and {recon.shape} (reconstructions) do not "
-            "fit together: give (n, d) and (n, samples, d)."
+            f"The {what} have shapes {truth.shape} (ground truths) and {recon.shape} "
+            "(reconstructions); give (n, d) and (n, samples, d)."
         )

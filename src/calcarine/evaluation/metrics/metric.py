@@ -1,4 +1,4 @@
-"""What a metric is, and the register of them."""
+"""The base class of metrics, and their registry."""
 
 from __future__ import annotations
 
@@ -23,39 +23,67 @@ PIXELS = ""
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """One number of a protocol.
+    """One metric of a protocol.
 
-    A metric measures each sample (`measure`) and turns what it measured into scores (`finish`):
-    a matrix of shape (n, n) (row: ground truth, column: reconstruction; the diagonal holds the
-    scores), or scores of shape (n,) where pairs of different images are not scored, or one number
-    for the whole set.
+    A metric measures each sample (`measure`) and turns measurements into scores (`finish`). Scores
+    are a matrix of shape (n, n) (row: ground truth, column: reconstruction; the diagonal has the
+    scores of the images), or an array of shape (n,) if pairs of different images are not scored, or
+    one number for the whole set. Intervals, the shuffled brain and p follow from the scores.
 
     Parameters
     ----------
     name : str
-        Unique within a protocol; one that is lower for better says "distance" or "error".
+        Unique within a protocol; the name of a metric for which lower is better contains
+        "distance" or "error".
     definition : str
         What is computed, in a sentence or two.
+
+    Attributes
+    ----------
+    higher_is_better : bool
+    limits : tuple of float
+        Smallest and largest possible value.
+    summary : {"mean", "median"}
+        How the scores of the images are summarised.
+    inputs : tuple of str
+        Names of the arrays that the metric needs in addition to pictures.
+    missing_message : str
+        The reason to report if one of these arrays is missing.
+    uses_pictures : bool
+        Whether the metric uses pictures, so that each sample has its own score.
+    direction : {"image", "reconstruction"} or None
+        For identification: what is fixed.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from calcarine.evaluation import Metric, Preprocessing, register_metric
+    >>> @register_metric
+    ... @dataclass(frozen=True)
+    ... class MeanDifference(Metric):
+    ...     higher_is_better = False
+    ...
+    ...     def measure(self, cache, sample):
+    ...         plain = ("", Preprocessing("pil", "truth"), "pixels")
+    ...         truth = cache.features("truth", 0, *plain)
+    ...         recon = cache.features("recon", sample, *plain)
+    ...         return abs(truth.mean(1) - recon.mean(1))
     """
 
     name: str
     definition: str
 
     higher_is_better: ClassVar[bool] = True
-    # Smallest and largest possible value.
     limits: ClassVar[tuple[float, float]] = (0.0, 1.0)
     summary: ClassVar[Literal["mean", "median"]] = "mean"
-    # Arrays other than pictures, by name.
     inputs: ClassVar[tuple[str, ...]] = ()
-    # What to say where one of these is missing.
     missing_message: ClassVar[str] = ""
-    # Whether pictures of the test set are needed at all, and each sample has a score of its own.
     uses_pictures: ClassVar[bool] = True
     direction: Direction | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What must be there beside the pictures: networks and arrays."""
+        """Networks and arrays that the metric needs in addition to pictures."""
         networks = tuple(
             f"network {name}" for name in dict.fromkeys(w[0] for w in self.required_features())
         )
@@ -63,49 +91,61 @@ class Metric(ABC):
 
     @property
     def best(self) -> float:
-        """The score of a perfect reconstruction."""
+        """Score of a perfect reconstruction."""
         return self.limits[1] if self.higher_is_better else self.limits[0]
 
     def required_features(self) -> list[tuple[str, Preprocessing, str]]:
-        """Network, recipe and layer of the features that are used; "" is no network."""
+        """Return (network, preprocessing, layer) of each feature; the network "" means pixels."""
         return []
 
     def unavailable(self, cache: FeatureCache) -> str | None:
-        """Why this metric cannot be computed here, or None."""
+        """Return why this metric cannot be computed on these pictures, or None."""
         return None
 
     def configured(self, cache: FeatureCache) -> Metric:
-        """Give this metric what it must know of the cache."""
+        """Return this metric with the properties that depend on the data filled in."""
         return self
 
     def warning(self, n: int) -> str | None:
-        """What a reader must know of the score of n images, or None."""
+        """Return a note on the interpretation of the score of n images, or None."""
         return None
 
     def chance(self, n: int) -> float | None:
-        """Expected score without any information; None where theory gives none."""
+        """Return the expected score without any information; None if theory gives none."""
         return None
 
     def pool(self, n: int) -> int | None:
-        """How many candidates a score is among; None where there is no pool."""
+        """Return the number of candidates that compete; None if there is no competition."""
         return None
 
     @abstractmethod
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Measure one sample of every image."""
+        """Measure one sample of every image.
+
+        Parameters
+        ----------
+        cache : FeatureCache
+            Pictures and their features.
+        sample : int
+
+        Returns
+        -------
+        float array
+            Measurements that `finish` turns into scores.
+        """
 
     def finish(self, measured: FloatArray) -> FloatArray:
-        """Turn measurements into scores; protocols average before or after."""
+        """Turn measurements into scores; protocols average samples before or after this step."""
         return measured
 
     def summarise(self, scores: FloatArray) -> float:
-        """One number of the scores per image."""
+        """Summarise the scores of the images in one number."""
         return float(np.median(scores) if self.summary == "median" else scores.mean())
 
     def null(
         self, scores: FloatArray, measured: FloatArray, n_permutations: int, seed: int
     ) -> PermutationResult | None:
-        """Scores of shuffled reconstructions; None where pairs are not scored."""
+        """Return the permutation test against shuffled reconstructions; None if undefined."""
         if scores.ndim != 2 or not np.isfinite(scores).all():
             return None
         return permutation_test(scores, n_permutations, seed)
@@ -116,6 +156,21 @@ _M = TypeVar("_M", bound=type[Metric])
 
 
 def register_metric(metric: _M) -> _M:
-    """Class decorator that makes a metric known under the name of its class."""
+    """Register a metric under the name of its class; use it as a class decorator.
+
+    Parameters
+    ----------
+    metric : type of Metric
+
+    Returns
+    -------
+    type of Metric
+        The same class.
+
+    Raises
+    ------
+    ValueError
+        If another metric has this name.
+    """
     register_class(METRICS, "metrics", metric.__name__, metric)
     return metric

@@ -1,4 +1,4 @@
-"""Similarities of all pairs as matrix products, in bounded memory."""
+"""Similarities of all pairs of ground truths and reconstructions, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from calcarine.evaluation.slices import blocks
 FloatArray = NDArray[np.float64]
 
 _BLOCK = 8192
-# What stays in the cache of a core.
+# Block size that fits into the cache of a core.
 _ROWS_BYTES = 2 * 2**20
-# Of a mean, in standard deviations.
+# Largest mean, in standard deviations, for products of uncentred rows.
 _LARGEST_OFFSET = 4.0
-# Multiplications; below this double precision costs nothing worth saving.
+# Number of multiplications above which single precision saves time.
 _LARGE = 2e10
 _CLOSE_SHARE = 0.02
 
@@ -29,23 +29,23 @@ _CLOSE_SHARE = 0.02
 def correlation_matrix(
     truth: NDArray[Any], recon: NDArray[Any], single: bool | None = None
 ) -> FloatArray:
-    """Pearson correlation across features of every truth with every reconstruction.
+    """Compute the Pearson correlation of every ground truth with every reconstruction.
 
-    Large problems are multiplied in single precision, block by block of features; then every
-    entry that is too close to the diagonal entry of its row or its column for that precision is
-    computed again in double precision. So identification comes out as in double precision.
+    Large problems are multiplied in single precision, in blocks of features. Entries that are too
+    close to the diagonal entry of their row or column for that precision are computed again in
+    double precision, so identification has the same result as in double precision.
 
     Parameters
     ----------
     truth, recon : array of shape (n, features)
-        May be memory maps.
+        Arrays or memory maps.
     single : bool, optional
-        Whether to multiply in single precision; by size when left out.
+        Whether to multiply in single precision; by default this depends on the size.
 
     Returns
     -------
     float64 array of shape (n, n)
-        Row: ground truth, column: reconstruction. A constant vector correlates 0.
+        Row: ground truth, column: reconstruction. A constant row has correlation 0.
 
     Raises
     ------
@@ -54,8 +54,8 @@ def correlation_matrix(
     """
     if truth.ndim != 2 or truth.shape != recon.shape:
         raise CalcarineError(
-            f"features of shape {truth.shape} (truth) and {recon.shape} (reconstructions) do not "
-            "fit together: give both (n, features)."
+            f"The features have shapes {truth.shape} (ground truths) and {recon.shape} "
+            "(reconstructions); give both as (n, features)."
         )
     n, width = truth.shape
     if single is None:
@@ -68,14 +68,14 @@ def correlation_matrix(
 
 
 def paired_correlation(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
-    """Pearson correlation of each truth with its own reconstruction; shapes as above."""
+    """Compute the Pearson correlation of each ground truth with its own reconstruction."""
     scales = _scales(truth), _scales(recon)
     rows = np.arange(len(truth))
     return _exact(truth, recon, scales, rows, rows)
 
 
 def squared_distance_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
-    """Squared Euclidean distance of every truth and every reconstruction, shape (n, n)."""
+    """Compute the squared Euclidean distances of all pairs, shape (n, n)."""
     n, width = truth.shape
     matrix = np.zeros((n, n))
     for block in blocks(width, _BLOCK):
@@ -90,22 +90,22 @@ def squared_distance_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatAr
 
 
 def cosine_matrix(truth: NDArray[Any], recon: NDArray[Any]) -> FloatArray:
-    """Cosine similarity of every row of `truth` with every row of `recon`."""
+    """Compute the cosine similarity of every row of ``truth`` with every row of ``recon``."""
     residual, right = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (truth, recon))
     lengths = np.linalg.norm(residual, axis=1), np.linalg.norm(right, axis=1)
     if not (np.isfinite(lengths[0]).all() and np.isfinite(lengths[1]).all()):
-        raise CalcarineError("embeddings contain NaN or infinity: make them again.")
+        raise CalcarineError("The embeddings contain NaN or infinity; compute them again.")
     inverse = [1 / np.where(length == 0, 1, length) for length in lengths]
     matrix: FloatArray = (residual * inverse[0][:, None]) @ (right * inverse[1][:, None]).T
     return matrix
 
 
 def frechet_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """Frechet distance of two Gaussians with the moments of two sets of features.
+    """Compute the Frechet distance of two sets of features (Heusel et al. 2017).
 
     ``|m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2))`` with sample covariances (n - 1), as in
-    torchmetrics and Heusel et al. (2017). With S = A A' the last trace is the sum of the singular
-    values of A_x' A_y, so it needs no matrix larger than the smaller of n and the width.
+    torchmetrics. With S = A A', the last trace is the sum of the singular values of A_x' A_y, so no
+    matrix is larger than the smaller of n and the width.
 
     Parameters
     ----------
@@ -118,17 +118,20 @@ def frechet_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
     Raises
     ------
     CalcarineError
-        If a set has fewer than two images or a feature is not finite.
+        If a set has fewer than two images, or a feature is not finite.
     """
     if len(x) < 2 or len(y) < 2:
-        raise CalcarineError("a Frechet distance needs at least two images on each side: add some.")
+        raise CalcarineError(
+            f"A Frechet distance needs at least two images per set, not {len(x)} and {len(y)}; add "
+            "images."
+        )
     residual, right = (np.asarray(z, np.float64) for z in (x, y))
     if not (np.isfinite(residual).all() and np.isfinite(right).all()):
         raise CalcarineError(matrices.NOT_FINITE)
     mean = residual.mean(0) - right.mean(0)
     roots = [(z - z.mean(0)).T / np.sqrt(len(z) - 1) for z in (residual, right)]
     spread = sum(float(np.square(root).sum()) for root in roots)
-    # With more images than features, a square triangle has the same covariance.
+    # With more images than features, the triangular factor has the same covariance.
     small = [_triangle(r) if r.shape[1] > r.shape[0] else r for r in roots]
     shared = float(np.linalg.svd(small[0].T @ small[1], compute_uv=False).sum())
     return max(0.0, float(mean @ mean) + spread - 2 * shared)
@@ -143,7 +146,7 @@ _Scales = tuple[FloatArray, FloatArray]
 
 
 def _scales(x: NDArray[Any]) -> _Scales:
-    """Mean and inverse length of each centred row, in double precision."""
+    """Return the mean and inverse length of each centred row, in double precision."""
     mean, inverse = np.empty(len(x)), np.empty(len(x))
 
     def fill(rows: slice) -> None:
@@ -154,7 +157,7 @@ def _scales(x: NDArray[Any]) -> _Scales:
 
 
 def _in_threads(work: Callable[[slice], None], parts: Iterable[slice]) -> None:
-    """Do parts that numpy computes without Python's lock, on all cores."""
+    """Run parts on all cores; numpy releases Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(work, parts))
 
@@ -164,7 +167,7 @@ def _product(
 ) -> FloatArray:
     matrix = np.zeros((len(truth), len(recon)))
     if dtype == np.float32 and _plain(truth, scales[0]) and _plain(recon, scales[1]):
-        # Means and lengths come in afterwards, so that no feature is written again.
+        # Means and lengths are applied afterwards, so that no scaled copy of features is needed.
         for block in blocks(truth.shape[1], 4 * _BLOCK):
             matrix += truth[:, block] @ recon[:, block].T
         matrix -= truth.shape[1] * np.outer(scales[0][0], scales[1][0])
@@ -179,7 +182,7 @@ def _product(
 
 
 def _plain(x: NDArray[Any], scale: _Scales) -> bool:
-    """Whether single-precision products of uncentred rows lose nothing to their means."""
+    """Return whether means are small enough for single-precision products of uncentred rows."""
     offset = np.abs(scale[0]) * scale[1] * np.sqrt(x.shape[1])
     return x.dtype == np.float32 and float(offset.max()) < _LARGEST_OFFSET
 
@@ -215,7 +218,7 @@ def _exact(
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
 ) -> FloatArray:
-    """Correlations of chosen pairs in double precision."""
+    """Compute the correlations of chosen pairs in double precision."""
     result = np.empty(len(rows))
 
     def fill(part: slice) -> None:

@@ -1,4 +1,4 @@
-"""Structural similarity of images whose local moments are known."""
+"""Structural similarity (SSIM) of images with known local moments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNIFORM = np.full(7, 1 / 7)
 
 @dataclass(frozen=True)
 class LocalMoments:
-    """Images with the local means and variances that their structural similarity needs.
+    """Images with their local means and variances.
 
     Parameters
     ----------
@@ -37,22 +37,22 @@ class LocalMoments:
 
     @classmethod
     def of(cls, images: FloatArray, kind: Kind) -> LocalMoments:
-        """Compute them."""
+        """Compute the local moments of images."""
         mean = _smooth(images, kind)
         return cls(images, mean, _sample(kind) * (_smooth(images * images, kind) - mean**2), kind)
 
     def part(self, rows: slice) -> LocalMoments:
-        """Some of the images."""
+        """Return some of the images."""
         return LocalMoments(self.images[rows], self.mean[rows], self.variance[rows], self.kind)
 
 
 def structure(x: LocalMoments, y: LocalMoments, data_range: float = 1.0) -> FloatArray:
-    """Structural similarity of images (Wang et al. 2004).
+    """Compute the structural similarity of images (Wang et al. 2004).
 
     Parameters
     ----------
     x, y : LocalMoments
-        Of one kind; axes before the last two broadcast.
+        Both of the same kind; axes before the last two broadcast.
     data_range : float
         Largest possible value.
 
@@ -71,12 +71,12 @@ def structure(x: LocalMoments, y: LocalMoments, data_range: float = 1.0) -> Floa
 
 
 def _sample(kind: Kind) -> float:
-    """What turns the variance in the window into the one that the kind asks for."""
+    """Return the factor from population to sample covariance, if the kind uses the latter."""
     return _UNIFORM.size**2 / (_UNIFORM.size**2 - 1) if kind == "uniform" else 1.0
 
 
 def _smooth(x: FloatArray, kind: Kind) -> FloatArray:
-    """Weighted average, kept where the whole window fits."""
+    """Compute the weighted local average at positions where the whole window fits."""
     weights = _UNIFORM if kind == "uniform" else _GAUSS
     radius = len(weights) // 2
     for axis in (-2,) if kind == "columns" else (-2, -1):

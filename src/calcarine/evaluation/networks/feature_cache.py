@@ -1,4 +1,4 @@
-"""Pictures, networks and features while one protocol is computed."""
+"""Cache of image features while one protocol is computed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_networks import Networks
 
 Side = Literal["truth", "recon"]
-# Larger feature arrays lie in a temporary file.
+# Larger feature arrays are stored in a temporary file.
 _IN_MEMORY = 256 * 2**20
 
 
 class FeatureCache:
-    """What metrics measure with: pictures, networks and the features made of them.
+    """The pictures that a metric scores, and a cache of their network features.
 
     Parameters
     ----------
     truth, recon : ImageStack
-        The same number of images; one ground truth, any number of samples.
+        Ground truths and reconstructions with the same number of images.
     networks : Networks
     batch_size : int
-        Pictures that pass through a network together; it changes no score.
-    blurry : ImageStack, optional
-        Low-level reconstructions, blended in where a protocol says so.
-    inputs : mapping of str to array, optional
-        Arrays other than pictures, such as embeddings, betas and categories; first axis: images.
+        Number of pictures in a batch; scores do not depend on it.
     folder : Path
-        For features that are too large for memory.
+        Folder for features that are too large for memory.
+    blurry : ImageStack, optional
+        Low-level reconstructions that are blended in.
+    inputs : mapping of str to array, optional
+        Other arrays, such as embeddings, betas and categories; the first axis is the image.
 
     Attributes
     ----------
     digests : dict of str to str
-        SHA-256 of the weights of every network that was used.
+        SHA-256 of the weights of each network in use.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FeatureCache:
         self._kept: dict[tuple[Side, int, str, Preprocessing, str], NDArray[np.float32]] = {}
 
     def plan(self, required: Iterable[tuple[str, Preprocessing, str]]) -> None:
-        """Tell which layers will be asked for, so that one pass of a network gives them all."""
+        """Announce the features that will be used, so that one forward pass computes all layers."""
         self._layers = {}
         for network, preprocessing, layer in required:
             layers = self._layers.setdefault((network, preprocessing), [])
@@ -80,13 +80,13 @@ class FeatureCache:
                 layers.append(layer)
 
     def require(self, network: str) -> None:
-        """Load a network, or raise what keeps it from being loaded."""
+        """Load a network, or raise why it cannot be loaded."""
         self.digests[network] = self._networks.get(network)[1]
 
     def picture(
         self, side: Side, i: int, sample: int, preprocessing: Preprocessing
     ) -> NDArray[np.float32]:
-        """One prepared picture, shape (height, width, 3), without a network."""
+        """Return one preprocessed picture, shape (height, width, 3)."""
         image, low = self._raw(side, i, sample, preprocessing)
         prepared = preprocessing.apply(image, self.truth_size, low)
         return np.asarray(prepared.permute(1, 2, 0).numpy(), np.float32)
@@ -94,13 +94,13 @@ class FeatureCache:
     def features(
         self, side: Side, sample: int, network: str, preprocessing: Preprocessing, layer: str
     ) -> NDArray[np.float32]:
-        """Features of all images, shape (n, features); "" as network gives the pixels.
+        """Return the features of all images, shape (n, features); the network "" means pixels.
 
         Raises
         ------
         CalcarineError
-            If the weights of the network are missing, or pictures differ in size where they may
-            not.
+            If the weights of the network are missing, or pictures differ in size although the
+            metric needs one size.
         """
         sample = 0 if side == "truth" else sample
         key = (side, sample, network, preprocessing, layer)
@@ -110,7 +110,7 @@ class FeatureCache:
         return self._kept[key]
 
     def forget(self, side: Side | None = None) -> None:
-        """Drop features that are not needed any more."""
+        """Delete features that are no longer needed."""
         for key in list(self._kept):
             if side is None or key[0] == side:
                 result = self._kept.pop(key)
@@ -132,8 +132,8 @@ class FeatureCache:
                     arrays[layer] = self._array(result.shape[1])
                 if result.shape[1] != arrays[layer].shape[1]:
                     raise CalcarineError(
-                        f"image {start + 1} of the {_SIDES[side]} has another size than those "
-                        "before it: give all images one size."
+                        f"Image {start + 1} of the {_SIDES[side]} has another size than the images "
+                        "before it; give all images the same size."
                     )
                 arrays[layer][rows.start : rows.stop] = result
         for layer in layers:

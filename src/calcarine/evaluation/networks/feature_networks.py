@@ -1,4 +1,4 @@
-"""The networks that protocols read pictures with."""
+"""The image networks of the protocols: loading and feature extraction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calcarine.checkpoints import check_loaded
 from calcarine.checkpoints import network_weights as files
 from calcarine.checkpoints.network_weights import WeightsStore, state_digest
-from calcarine.errors import CalcarineError, MissingWeightsError
+from calcarine.errors import CalcarineError, MissingWeightsError, need_extra
 from calcarine.evaluation.inputs.image_stacks import as_uint8
 from calcarine.evaluation.networks.preprocessing import Picture, Preprocessing
 from calcarine.features.image_networks import run_hooked
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 Features = dict[str, NDArray[np.float32]]
 Pair = tuple[Picture, Picture | None]
 Loaded = tuple[Any, str]
-# What a file of the whole of CLIP holds beside the part that looks at pictures.
+# Weights of the text encoder in files of the complete CLIP model.
 _TEXT_OF_CLIP = ("text_model.", "text_projection.", "logit_scale")
 
 
 @dataclass(frozen=True)
 class NetworkKind:
-    """How to build a network and how to read layers from it.
+    """How to load a network and how to extract its layers.
 
     Parameters
     ----------
     title : str
-        For people.
+        Name for people.
     load : callable
-        From a `WeightsStore` to (network, SHA-256 of its weights).
+        Takes a `WeightsStore`; returns the network and the SHA-256 of its weights.
     run : callable
-        From (network, prepared images (n, 3, height, width), layer names) to layers.
+        Takes the network, preprocessed images (n, 3, height, width) and layer names; returns the
+        layers by name.
     """
 
     title: str
@@ -50,15 +51,15 @@ class NetworkKind:
 
 
 class Networks:
-    """Networks by name, loaded when first needed.
+    """Networks by name, loaded on first use.
 
     Parameters
     ----------
     store : WeightsStore
     given : mapping of str to network, optional
-        Networks to use instead of the published ones; they are told apart by their hash.
+        Networks that replace the published ones; their digests in the records differ.
     judge : str, path, Judge or None
-        Which of the package's own judges answers to "judge", if any.
+        The bundled classifier network for the name "judge", if any.
     """
 
     def __init__(
@@ -71,11 +72,11 @@ class Networks:
         unknown = sorted(set(self._given) - set(KINDS))
         if unknown:
             raise CalcarineError(
-                f"there is no network {unknown[0]!r} to replace: choose among {', '.join(KINDS)}."
+                f"There is no network {unknown[0]!r} to replace; choose among {', '.join(KINDS)}."
             )
 
     def get(self, name: str) -> Loaded:
-        """Network and the SHA-256 of its weights.
+        """Return a network and the SHA-256 of its weights.
 
         Raises
         ------
@@ -93,7 +94,7 @@ class Networks:
         return self._loaded[name]
 
     def _cheap(self) -> dict[str, Loaded]:
-        """Networks to keep beside a new one: only the judge, so that one large one is in memory."""
+        """Return the networks to keep: only the judge, so that one large network is in memory."""
         return {name: result for name, result in self._loaded.items() if name == "judge"}
 
     def _load(self, name: str) -> Loaded:
@@ -117,7 +118,7 @@ class Networks:
         layers: Sequence[str],
         truth_size: tuple[int, int],
     ) -> Features:
-        """Layers of a batch of pictures, each flattened.
+        """Extract layers of a batch of pictures, each flattened.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ def _run_clip(network: Any, inputs: torch.Tensor, layers: Sequence[str]) -> dict
 def _run_classes(
     network: Any, inputs: torch.Tensor, layers: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    # Only ranks count, and unlike probabilities logits do not run into ties at zero.
+    # Only ranks matter, and logits have no ties at zero, unlike probabilities.
     return {"logits": network(inputs)}
 
 
@@ -175,6 +176,7 @@ def _build(
     builder: str, required: WeightsFile, rename: str = "", strict: bool = True, **settings: Any
 ) -> Callable[[WeightsStore], Loaded]:
     def load(store: WeightsStore) -> Loaded:
+        need_extra("metrics", "torchvision")
         import torchvision
 
         state, digest = store.state(required)
@@ -191,18 +193,18 @@ def fill(
     required: WeightsFile,
     strict: bool = True,
 ) -> None:
-    """Put weights into a network, or say in one sentence that they are another network's."""
+    """Load weights into a network, or raise if they belong to another network."""
     own = set(network.state_dict())
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError:
         missing, unexpected = sorted(own), []
     absent = [name for name in missing if not name.startswith("fc.")] if not strict else missing
-    # Auxiliary heads take no part in any feature.
+    # No feature depends on auxiliary heads.
     extra = [name for name in unexpected if not name.startswith("AuxLogits.")]
     if absent or (strict and extra):
         raise CalcarineError(
-            f"the weights {required.file} do not fit the network they are for: get them again from "
+            f"The weights {required.file} do not fit their network; download them again from "
             f"{required.url}."
         )
 
@@ -217,11 +219,11 @@ def _load_clip(store: WeightsStore) -> Loaded:
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the info, and refused below
+            ignore_mismatched_sizes=True,  # reported in the info and rejected below
         )
     except (OSError, ValueError, RuntimeError):
         raise CalcarineError(
-            f"the weights of CLIP in {folder} cannot be read: get them again from "
+            f"The weights of CLIP in {folder} cannot be read; download them again from "
             f"https://huggingface.co/{files.CLIP_NAME}."
         ) from None
     network, info = loaded
@@ -230,6 +232,7 @@ def _load_clip(store: WeightsStore) -> Loaded:
 
 
 def _load_fid(store: WeightsStore) -> Loaded:
+    need_extra("metrics", "torchvision")
     from calcarine.evaluation.networks.inception_fid import FrechetInception
 
     state, digest = store.state(files.FID_INCEPTION)
@@ -239,6 +242,7 @@ def _load_fid(store: WeightsStore) -> Loaded:
 
 
 def _load_lpips(store: WeightsStore) -> Loaded:
+    need_extra("metrics", "torchvision")
     import torchvision
 
     from calcarine.evaluation.networks.lpips import PerceptualDistance
@@ -254,7 +258,7 @@ def _load_judge(judge: Any) -> Loaded:
     from calcarine.evaluation.networks.judges import Judge, load_judge
 
     if judge is None:
-        raise MissingWeightsError("no judge network reads pictures of this kind")
+        raise MissingWeightsError("no judge network is set")
     result = judge if isinstance(judge, Judge) else load_judge(judge)
     return result, state_digest(result.net.state_dict())
 
@@ -269,7 +273,7 @@ def _read_judge(judge: Any, pictures: Sequence[Picture], layers: Sequence[str]) 
     return {name: result[name] for name in layers}
 
 
-# What each network is read from; CLIP has a folder.
+# Weight files of each network; CLIP is a folder.
 _FILES: dict[str, tuple[WeightsFile, ...]] = {
     "alexnet": (files.ALEXNET,),
     "inception": (files.INCEPTION,),
@@ -283,7 +287,7 @@ _FILES: dict[str, tuple[WeightsFile, ...]] = {
 
 
 def missing_weights(networks: Iterable[str], store: WeightsStore) -> list[str]:
-    """Titles of those networks whose weights are on no disk that is searched."""
+    """Return the titles of the networks whose weights are in none of the searched folders."""
     absent = []
     for name in dict.fromkeys(networks):
         try:
@@ -330,5 +334,5 @@ KINDS: dict[str, NetworkKind] = {
     ),
     "fid": NetworkKind("Inception of 2015", _load_fid, _run_fid),
     "lpips": NetworkKind("LPIPS, AlexNet, 0.1", _load_lpips, _run_lpips),
-    "judge": NetworkKind("calcarine's judge", lambda store: (None, ""), run_hooked),
+    "judge": NetworkKind("judge of calcarine", lambda store: (None, ""), run_hooked),
 }

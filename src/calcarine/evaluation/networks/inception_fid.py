@@ -1,7 +1,7 @@
-"""The Inception network of 2015 that the Frechet distance (FID) is defined on.
+"""The Inception network of 2015, on which the Frechet inception distance (FID) is defined.
 
-It differs from torchvision's in its pooling, which leaves padding out of averages and takes a
-maximum in the last block, and in its 1008 classes. Parameters have torchvision's names.
+It differs from torchvision's network in its pooling, which excludes padding from averages and takes
+the maximum in the last block, and in its 1008 classes. Parameters have torchvision's names.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _BlockE(InceptionE):
 
 
 class FrechetInception(Inception3):
-    """Inception of 2015; gives the averaged features of width 64 and 2048."""
+    """Inception of 2015; computes averaged features of width 64 and 2048."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -69,7 +69,7 @@ class FrechetInception(Inception3):
         self.Mixed_7c.pools_maximum = True
 
     def features(self, x: torch.Tensor, wide: bool) -> dict[str, torch.Tensor]:
-        """Prepared images (n, 3, 299, 299) to "64" and, if `wide`, "2048"."""
+        """Compute the features "64" and, if ``wide``, "2048" of images (n, 3, 299, 299)."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.maxpool1(x)
         result = {"64": x.mean((2, 3))}

@@ -1,8 +1,7 @@
-"""Small image networks that judge reconstructions without any download.
+"""Judges: small bundled image classifiers for scoring without any download.
 
-Two networks come with the package: one reads procedural scenes, the other
-handwritten digits. Neither shares a training image with the bundled
-diffusion model.
+The package contains two judges: one for procedural scenes and one for handwritten digits. Neither
+was trained on an image that the bundled diffusion model was trained on.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class _Residual(nn.Module):
 
 
 class JudgeNet(nn.Module):
-    """Convolutional classifier whose layers serve as image features.
+    """Convolutional classifier with layers that are used as image features.
 
     Parameters
     ----------
@@ -72,10 +71,10 @@ class JudgeNet(nn.Module):
         self.main = nn.Linear(2 * c, len(labels))
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Images ``(n, 3, 64, 64)`` in [0, 1] to layers and logits.
+        """Compute layers and logits of images ``(n, 3, 64, 64)`` in [0, 1].
 
-        ``present`` holds one logit a class (is it in the picture?), ``main``
-        the logits of the one class that fills most of the picture.
+        ``present`` has one logit for each class (is it in the picture?), ``main`` the logits of
+        the class that fills most of the picture.
         """
         early = self.early(2 * x - 1)
         middle = self.middle(early)
@@ -92,16 +91,16 @@ class JudgeNet(nn.Module):
 
 @dataclass(frozen=True)
 class JudgeReading:
-    """What a judge sees in n images.
+    """Features and class probabilities of n images.
 
     Parameters
     ----------
     layers : dict of str to float32 array of shape (n, features)
         Activations of the layers "early", "middle" and "late".
     probabilities : float32 array of shape (n, classes)
-        Probability of each class to be the main one; rows sum to 1.
+        Probability that each class is the main one; rows sum to 1.
     present : float32 array of shape (n, classes)
-        Probability of each class to be in the picture.
+        Probability that each class is in the picture.
     """
 
     layers: dict[str, NDArray[np.float32]]
@@ -110,7 +109,7 @@ class JudgeReading:
 
 
 class Judge:
-    """A trained `JudgeNet` that reads images.
+    """A trained `JudgeNet` with preprocessing.
 
     Parameters
     ----------
@@ -130,24 +129,24 @@ class Judge:
         return self.net.labels
 
     def read(self, images: NDArray[np.uint8], batch_size: int = 64) -> JudgeReading:
-        """Read images; the answer does not depend on the batch size.
+        """Compute features and class probabilities; they do not depend on the batch size.
 
         Parameters
         ----------
         images : uint8 array of shape (n, height, width, 3)
-            Resized to 64 x 64 where they are not.
+            Resized to 64 x 64.
         batch_size : int
-            Images that pass through the network together.
+            Number of images in a batch.
 
         Returns
         -------
         JudgeReading
-            Equal images get exactly equal readings.
+            Equal images have exactly equal results.
 
         Raises
         ------
         CalcarineError
-            If the images are not uint8 of this shape, or there are none.
+            If the images are not uint8 of this shape, or there is no image.
         """
         _check_readable(images, batch_size)
         first, inverse = _distinct(images)
@@ -172,46 +171,54 @@ class Judge:
 
 
 def load_judge(name: str | Path) -> Judge:
-    """Load a judge network.
+    """Load a judge.
 
     Parameters
     ----------
     name : {"scenes", "digits"} or path
-        A judge of the package, or a folder with one ``.safetensors`` file (the weights) and a
-        ``.json`` file of the same name with "labels" and "widths".
+        A bundled judge, or a folder with one ``.safetensors`` file (the weights) and a ``.json``
+        file of the same name with "labels" and "widths".
 
     Returns
     -------
     Judge
-        With float32 weights, ready to read.
+        With float32 weights.
 
     Raises
     ------
     CalcarineError
-        If a file is missing, truncated, not safetensors, or describes another network.
+        If a file is missing or damaged, or describes another network.
+
+    Examples
+    --------
+    >>> load_judge("digits").labels[:3]
+    ('0', '1', '2')
     """
     weights = _weights_path(name)
     if not weights.is_file():
         raise CalcarineError(
-            f"the weights of judge {str(name)!r} are missing at {weights}: install the package "
-            "again, or give a folder that holds a judge."
+            f"The weights of the judge {str(name)!r} are missing at {weights}; install the package "
+            "again, or give the folder of a judge."
         )
     net = _new_net(weights.with_suffix(".json"))
     try:
         net.load_state_dict(_read_weights(weights))
     except RuntimeError:
         raise CalcarineError(
-            f"the weights in {weights} do not fit the network described in "
-            f"{weights.with_suffix('.json').name}: keep the two files of one judge together."
+            f"The weights in {weights} do not fit the network described in "
+            f"{weights.with_suffix('.json').name}; use the two files of the same judge."
         ) from None
     return Judge(net, weights.stem)
 
 
 def judge_digest(name: str | Path) -> str:
-    """SHA-256 of a judge's weights, for provenance."""
+    """Return the SHA-256 of a judge's weights, for provenance."""
     path = _weights_path(name)
     if not path.is_file():
-        raise CalcarineError(f"the weights of judge {str(name)!r} are missing at {path}.")
+        raise CalcarineError(
+            f"The weights of the judge {str(name)!r} are missing at {path}; install the package "
+            "again."
+        )
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -221,29 +228,29 @@ def _weights_path(name: str | Path) -> Path:
     folder = Path(name)
     if not folder.is_dir():
         raise CalcarineError(
-            f"there is no judge {str(name)!r}: choose {' or '.join(JUDGE_NAMES)}, or give a folder "
-            "that holds a judge."
+            f"There is no judge {str(name)!r}; choose {' or '.join(JUDGE_NAMES)}, or give the "
+            "folder of a judge."
         )
     result = sorted(folder.glob("*.safetensors"))
     if len(result) != 1:
         raise CalcarineError(
-            f"the folder {folder} holds {len(result)} .safetensors files, but a judge is exactly "
-            "one: give a folder with one judge."
+            f"the folder {folder} holds {len(result)} .safetensors files; give a folder with "
+            "exactly one judge."
         )
     return result[0]
 
 
 def _new_net(path: Path) -> JudgeNet:
-    problem = f"the description {path} of a judge is missing or malformed"
+    problem = f"The description {path} of a judge is missing or damaged"
     try:
         described: Any = read_json(path)
         labels, widths = list(described["labels"]), tuple(described["widths"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise CalcarineError(f'{problem}: write JSON with "labels" and "widths".') from None
+        raise CalcarineError(f'{problem}; write JSON with "labels" and "widths".') from None
     if not labels or len(set(map(str, labels))) < len(labels):
-        raise CalcarineError(f"{problem}: name every class once.")
+        raise CalcarineError(f"{problem}; list every class once.")
     if len(widths) != 3 or not all(type(w) is int and 0 < w <= 4096 for w in widths):
-        raise CalcarineError(f"{problem}: give three whole numbers as widths.")
+        raise CalcarineError(f"{problem}; give three integers as widths.")
     return JudgeNet([str(label) for label in labels], widths)
 
 
@@ -251,12 +258,12 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     state = load_safetensors(path)
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise CalcarineError(f"{path} holds weights that are not finite: copy or train it again.")
+        raise CalcarineError(f"{path} has weights that are not finite; copy or train it again.")
     return state
 
 
 def _distinct(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the distinct images, and for each image its place among them."""
+    """Return the rows of the distinct images, and for each image its index among them."""
     places: dict[bytes, int] = {}
     first: list[int] = []
     inverse = np.empty(len(images), np.int64)
@@ -271,8 +278,8 @@ def _distinct(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.
 def _check_readable(images: NDArray[np.uint8], batch_size: int) -> None:
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
         raise CalcarineError(
-            f"a judge reads uint8 images of shape (n, height, width, 3), not {images.dtype} of "
-            f"shape {images.shape}: convert them first."
+            f"A judge needs uint8 images of shape (n, height, width, 3), not {images.dtype} of "
+            f"shape {images.shape}; convert them first."
         )
     if batch_size < 1:
-        raise CalcarineError(f"batch_size is {batch_size}: choose at least 1.")
+        raise CalcarineError(f"batch_size is {batch_size}; choose at least 1.")

@@ -1,4 +1,4 @@
-"""Learned perceptual distance of pictures (Zhang et al. 2018) as a squared distance of vectors."""
+"""LPIPS, a learned perceptual distance (Zhang et al. 2018), as a squared distance of vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 class PerceptualDistance(nn.Module):
-    """AlexNet whose weighted, normalised layers make one vector of a picture.
+    """AlexNet with weighted, normalised layers that form one vector for each picture.
 
     The distance of two pictures is the squared Euclidean distance of their vectors: every layer's
     channels have length 1 at each place, differences are squared, weighted by channel, averaged
@@ -41,7 +41,7 @@ class PerceptualDistance(nn.Module):
 
     @classmethod
     def of(cls, alexnet: nn.Module, linear: dict[str, torch.Tensor]) -> PerceptualDistance:
-        """Join torchvision's AlexNet and the published linear weights.
+        """Combine torchvision's AlexNet with the published linear weights.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class PerceptualDistance(nn.Module):
         )
         if not fits:
             raise CalcarineError(
-                "the weights lpips_v0.1_alex.pth do not fit AlexNet: get alex.pth of LPIPS "
+                "The weights lpips_v0.1_alex.pth do not fit AlexNet; download alex.pth of LPIPS "
                 "version 0.1 again."
             )
         convolutions = alexnet.get_submodule("features")
@@ -63,7 +63,7 @@ class PerceptualDistance(nn.Module):
         return cls(convolutions, [weight for weight in weights if weight is not None])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Pictures (n, 3, height, width) in [-1, 1] to vectors (n, features)."""
+        """Compute vectors (n, features) of pictures (n, 3, height, width) in [-1, 1]."""
         x = (x - self.shift) / self.scale
         parts: list[torch.Tensor] = []
         for index, module in enumerate(self.convolutions):

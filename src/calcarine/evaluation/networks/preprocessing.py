@@ -1,4 +1,4 @@
-"""How a picture becomes the input of a network, exactly as each protocol does it."""
+"""Preprocessing of pictures for networks, exactly as each protocol defines it."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ MEANS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 _PIL = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# What MindEye2 adds of its low-level picture to the refined one.
+# Weight of the low-level picture that MindEye2 blends into the refined one.
 BLURRY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Steps from a picture to a tensor, in this order.
+    """Steps from a picture to a tensor, applied in the order of the parameters.
 
     Parameters
     ----------
     kind : {"pil", "tensor", "tf1"}
-        Resizing by Pillow on uint8 (antialiased), by torch on floats (not antialiased, as
-        torchvision did for tensors before 0.17), or as TensorFlow 1 did (for FID).
+        Resize with Pillow on uint8 (antialiased), with torch on floats (not antialiased, like
+        torchvision for tensors before 0.17), or like TensorFlow 1 (for FID).
     base : int or "truth", optional
-        First resize to this square, or to the size of the ground truths, by Pillow's bicubic.
+        Size of a first resize with Pillow's bicubic filter: a square, or the size of the ground
+        truths.
     sizes : tuple of int or (int, int)
-        Resizes one after another; an int is the length of the shorter side.
+        Successive resizes; an int is the length of the shorter side.
     crop : int, optional
-        Side of a square cut from the centre.
+        Side of a centre crop.
     interpolation : {"bilinear", "bicubic"}
     normalise : {"imagenet", "clip", "half"}, optional
-        Mean and standard deviation of the channels; values stay in [0, 1] without.
+        Mean and standard deviation of the channels; by default values stay in [0, 1].
     """
 
     kind: Literal["pil", "tensor", "tf1"] = "pil"
@@ -64,8 +65,8 @@ class Preprocessing:
         truth_size : (int, int)
             Height and width of the ground truths, for ``base="truth"``.
         blurry : array like `picture`, optional
-            Low-level reconstruction that is blended in after the first resize, a quarter of it
-            (MindEye2); only where ``kind`` is "tensor".
+            Low-level reconstruction that is blended in after the first resize with a weight of
+            .25 (MindEye2); only if ``kind`` is "tensor".
 
         Returns
         -------
@@ -123,7 +124,7 @@ PLAIN = Preprocessing()
 
 
 def output_size(size: tuple[int, int], required: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width after a resize; an int is the shorter side, and the longer one follows."""
+    """Return height and width after a resize; an int is the length of the shorter side."""
     if not isinstance(required, int):
         return required
     height, width = size
@@ -133,7 +134,7 @@ def output_size(size: tuple[int, int], required: int | tuple[int, int]) -> tuple
 
 
 def resize_picture(picture: Picture, size: tuple[int, int]) -> Picture:
-    """Resize one picture by Pillow's bicubic filter; one of this size is given back unchanged."""
+    """Resize one picture with Pillow's bicubic filter, unless it already has this size."""
     if picture.shape[:2] == size:
         return picture
     image = Image.fromarray(np.ascontiguousarray(as_uint8(picture)))
@@ -141,7 +142,7 @@ def resize_picture(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def tensorflow_resize(x: torch.Tensor, side: int) -> torch.Tensor:
-    """Bilinear resize as TensorFlow 1 did: corners at the origin, no half-pixel shift.
+    """Resize bilinearly like TensorFlow 1: corners at the origin, no half-pixel shift.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The protocols of the field, and our own."""
+"""The definitions of the protocols: those of published systems, and calcarine's own."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ REGIONS = ("nsdgeneral", "V1", "V2", "V3", "V4", "higher_vis")
 MEAN_R = "Mean over images of the Pearson correlation of all {size} pixel values."
 SSIM_2D = (
     "Mean over images of the structural similarity of gray pictures of {size}, Gaussian window "
-    "in two dimensions (what scikit-image from 0.20 on computes)."
+    "in two dimensions (as in scikit-image 0.20 and later)."
 )
 SSIM_COLUMNS = (
     "Mean over images and columns of the structural similarity in one dimension of gray pictures "
-    "of {size} (what scikit-image 0.17 made of the same call)."
+    "of {size} (the result of the same call in scikit-image 0.17)."
 )
 TWO_WAY = {
     "reconstruction": "Share of the other pictures that correlate less with the reconstruction "
-    "than its own picture does, in {space}; a tie is lost.",
+    "than its own picture, in {space}; {ties}.",
     "image": "Share of the other pictures' reconstructions that correlate less with the picture "
-    "than its own reconstruction does, in {space}; a tie is lost.",
+    "than its own reconstruction, in {space}; {ties}.",
 }
-_DISTANCE = "Mean over images of 1 - r of {space}."
+_DISTANCE = "Mean over images of 1 - r in {space}."
+_TIE_FAILS, _TIE_HALF = "a tie counts as a failure", "a tie counts one half"
 
 
 def _two_way(
     space: str, network: str, layer: str, preprocessing: Preprocessing, direction: Direction
 ) -> Identification:
-    text = TWO_WAY[direction].format(space=f"{network} {layer}")
+    text = TWO_WAY[direction].format(space=f"{network} {layer}", ties=_TIE_FAILS)
     name = f"identification, {space}, fixed {direction}"
     return Identification(name, text, direction, network, layer, preprocessing)
 
@@ -58,7 +59,7 @@ def _two_way(
 def _at_425(
     name: str, definition: str, kind: Literal["2d", "columns"], preprocessing: Preprocessing
 ) -> tuple[Metric, Metric]:
-    """Pixel correlation and structural similarity of pictures of 425 pixels."""
+    """Return pixel correlation and structural similarity of pictures of 425 pixels."""
     return (
         PixelCorrelation(
             "pixel correlation", MEAN_R.format(size="3 x 425 x 425"), preprocessing=preprocessing
@@ -72,7 +73,7 @@ def _at_425(
 def _four_spaces(
     alexnet: Preprocessing, inception: Preprocessing, clip: Preprocessing
 ) -> tuple[Metric, ...]:
-    """Identification in the four spaces that most papers report; the reconstruction is fixed."""
+    """Return identification in the four spaces that most papers report; reconstruction fixed."""
     spaces = (
         ("AlexNet(2)", "alexnet", "features.4", alexnet),
         ("AlexNet(5)", "alexnet", "features.11", alexnet),
@@ -94,14 +95,14 @@ class MindEye(Protocol):
     name = "mindeye"
     title = "MindEye and MindEye2 (Scotti et al. 2023, 2024)"
     source = "code of MindEye 1 and 2"
-    fixes = (
+    details = (
         "float tensors, resized to 256 and then for each network by torch without antialiasing; "
         "SSIM in two dimensions; EfficientNet-B1 of IMAGENET1K_V2; reconstruction fixed"
     )
     blends = True
 
     def metrics(self) -> tuple[Metric, ...]:
-        """PixCorr, SSIM, six networks, retrieval and brain correlation."""
+        """Return PixCorr, SSIM, metrics of six networks, retrieval and brain correlation."""
         to = (256, 256)
 
         def preprocessing(
@@ -125,8 +126,8 @@ class MindEye(Protocol):
         retrieval = tuple(
             Retrieval(
                 f"{what} retrieval, top-1",
-                f"Share of random pools of 300 in which the right {what} is the most similar "
-                "(cosine) to the other side's embedding; expected over all pools.",
+                f"Share of random pools of 300 in which the right {what} has the highest cosine "
+                "similarity; expectation over all pools.",
                 direction,
                 draws=self.draws,
                 seed=self.seed,
@@ -137,7 +138,7 @@ class MindEye(Protocol):
             BrainCorrelation(
                 f"brain correlation, {region}",
                 f"Mean over images of the correlation across voxels of {region} of measured "
-                "responses and those an encoding model predicts from the reconstruction.",
+                "responses with those that an encoding model predicts from the reconstruction.",
                 region=region,
             )
             for region in REGIONS
@@ -152,13 +153,13 @@ class BrainDiffuser(Protocol):
     name = "brain-diffuser"
     title = "Brain-Diffuser (Ozcelik & VanRullen 2023)"
     source = "code of Brain-Diffuser"
-    fixes = (
+    details = (
         "Pillow images, 224 pixels for every network; SSIM of columns; EfficientNet-B1 of "
         "IMAGENET1K_V1; reconstruction fixed"
     )
 
     def metrics(self) -> tuple[Metric, ...]:
-        """PixCorr, SSIM and six networks."""
+        """Return PixCorr, SSIM and metrics of six networks."""
         small = Preprocessing("pil", sizes=((224, 224),), normalise="imagenet")
         clip = Preprocessing("pil", sizes=((224, 224),), normalise="clip")
         return (
@@ -176,14 +177,14 @@ class Takagi(Protocol):
     name = "takagi"
     title = "Takagi & Nishimoto (2023)"
     source = "code of StableDiffusionReconstruction"
-    fixes = (
+    details = (
         "Pillow images, 299 pixels with a centre crop for Inception and AlexNet alike; image "
-        "fixed; correlations averaged over samples before contests"
+        "fixed; correlations averaged over samples before they are compared"
     )
     samples = "similarity"
 
     def metrics(self) -> tuple[Metric, ...]:
-        """Two-way identification in seven layers."""
+        """Return two-way identification in seven layers."""
         cnn = Preprocessing("pil", sizes=(299,), crop=299, normalise="imagenet")
         clip = Preprocessing(
             "pil", sizes=(224,), crop=224, interpolation="bicubic", normalise="clip"
@@ -207,13 +208,13 @@ class MindVis(Protocol):
     name = "mind-vis"
     title = "MinD-Vis and Vis-Dec (Chen et al. 2023, Sun et al. 2023)"
     source = "code of MinD-Vis"
-    fixes = (
+    details = (
         "uint8 images of 256 pixels; ViT-H/14 at 518 pixels; mean over samples, never their "
-        "maximum; FID of 64 features, told apart from 2048"
+        "maximum; FID of 64 features, distinguished from 2048"
     )
 
     def metrics(self) -> tuple[Metric, ...]:
-        """n-way top-k, four pair-wise scores and two FIDs."""
+        """Return n-way top-k, four pair-wise scores and two FIDs."""
         vit = Preprocessing(
             "pil", 256, (518,), crop=518, interpolation="bicubic", normalise="imagenet"
         )
@@ -222,9 +223,9 @@ class MindVis(Protocol):
         ways = tuple(
             NWayTopK(
                 f"{n}-way top-{k}",
-                f"Probability that the class ViT-H/14 reads from the picture is among the {k} "
-                f"most probable of {n} for the reconstruction, {n - 1} of them drawn at random"
-                + (f"; estimated by {self.draws} draws." if self.draws else "; closed form."),
+                f"Probability that the class that ViT-H/14 predicts for the picture is among the "
+                f"{k} most probable of {n} for the reconstruction, {n - 1} of them drawn at random"
+                + (f"; estimate from {self.draws} draws." if self.draws else "; closed form."),
                 preprocessing=vit,
                 n_way=n,
                 k=k,
@@ -242,8 +243,8 @@ class MindVis(Protocol):
         contests = tuple(
             PixelContest(
                 f"pair-wise {short}",
-                f"Share of the other pictures that are less like the reconstruction than its own, "
-                f"by {long}; a tie is lost.",
+                "Share of the other pictures that are less similar to the reconstruction than its "
+                f"own picture, by {long}; {_TIE_FAILS}.",
                 measured_by=short,
                 preprocessing=lpips if short == "psm" else plain,
             )
@@ -254,7 +255,7 @@ class MindVis(Protocol):
             FrechetInceptionDistance(
                 f"Frechet inception distance, {width} features",
                 f"Frechet distance of {width} features of Inception 2015 of the two sets of "
-                "pictures; which picture belongs to which reconstruction plays no part.",
+                "pictures; it does not depend on the pairing of pictures and reconstructions.",
                 width=width,
                 preprocessing=Preprocessing("tf1", 256),
             )
@@ -265,20 +266,20 @@ class MindVis(Protocol):
 
 @register_protocol
 class Calcarine(Protocol):
-    """Ours."""
+    """The default protocol of this package."""
 
     name = "calcarine"
     title = "calcarine"
     source = "this package"
-    fixes = (
-        "no download; pictures at the size of the ground truths; both directions, ties worth a "
-        "half; hard negatives, ranks, and a shuffled brain beside every score"
+    details = (
+        "no download; pictures at the size of the ground truths; both directions, ties count one "
+        "half; hard negatives, ranks, and a shuffled brain for every score"
     )
     samples = "similarity"
     n_way: ClassVar[tuple[tuple[int, int], ...]] = ((10, 1), (24, 5))
 
     def metrics(self) -> tuple[Metric, ...]:
-        """Likeness, identification of several kinds, and classes."""
+        """Return similarities, identification of several kinds, and classification."""
         native = Preprocessing("pil", "truth")
         spaces = (
             ("pixels", PIXELS, "pixels", native),
@@ -290,19 +291,20 @@ class Calcarine(Protocol):
         likeness: tuple[Metric, ...] = (
             PixelCorrelation(
                 "pixel correlation",
-                MEAN_R.format(size="the truth's"),
+                "Mean over images of the Pearson correlation of all pixel values.",
                 preprocessing=native,
             ),
             StructuralSimilarity(
-                "SSIM", SSIM_2D.format(size="the truth's size"), kind="2d", preprocessing=native
+                "SSIM", SSIM_2D.format(size="their own size"), kind="2d", preprocessing=native
             ),
         )
         identified = tuple(metric for space in spaces for metric in self._identification(*space))
         ways = tuple(
             NWayTopK(
                 f"{n}-way top-{k}",
-                f"Probability that the class the judge reads from the picture is among the {k} "
-                f"most probable of {n} for the reconstruction, {n - 1} of them drawn at random.",
+                f"Probability that the class that the judge predicts for the picture is among the "
+                f"{k} most probable of {n} for the reconstruction, {n - 1} of them drawn at "
+                "random.",
                 network="judge",
                 layer="probabilities",
                 n_way=n,
@@ -313,7 +315,8 @@ class Calcarine(Protocol):
             for n, k in self.n_way
         )
         read = CategoryRead(
-            "category read", "Share of reconstructions in which the judge reads what was seen."
+            "category read",
+            "Share of reconstructions that the judge classifies as the category of the picture.",
         )
         return (*likeness, *identified, *ways, read)
 
@@ -325,7 +328,7 @@ class Calcarine(Protocol):
         half: Literal["half"] = "half"
         result: list[Metric] = []
         for direction in both:
-            rule = TWO_WAY[direction].format(space=space).replace("is lost", "counts a half")
+            rule = TWO_WAY[direction].format(space=space, ties=_TIE_HALF)
             result.append(
                 Identification(
                     f"identification, {space}, fixed {direction}", rule, direction, *where, half
@@ -343,8 +346,8 @@ class Calcarine(Protocol):
         result.append(
             HardIdentification(
                 f"identification among the 10 nearest, {space}, fixed image",
-                "Share of the 10 pictures most like the picture whose reconstructions correlate "
-                f"less with it than its own, in {space}; a tie counts a half.",
+                "Share of the 10 most similar other pictures whose reconstructions correlate less "
+                f"with the picture than its own reconstruction, in {space}; {_TIE_HALF}.",
                 "image",
                 *where,
                 half,
@@ -353,8 +356,8 @@ class Calcarine(Protocol):
         result.append(
             RankPercentile(
                 f"identification, median rank, {space}, fixed image",
-                "Share of the other reconstructions that the right one beats, of the middle image, "
-                f"in {space}; a tie counts a half.",
+                "Median over images of the share of other reconstructions that correlate less with "
+                f"the picture than its own, in {space}; {_TIE_HALF}.",
                 "image",
                 *where,
                 half,
@@ -363,7 +366,8 @@ class Calcarine(Protocol):
         result.append(
             TopOne(
                 f"identification, top-1 of the pool, {space}, fixed image",
-                f"Share of images whose right reconstruction correlates most, in {space}.",
+                "Share of images for which the right reconstruction has the highest correlation, "
+                f"in {space}.",
                 "image",
                 *where,
             )

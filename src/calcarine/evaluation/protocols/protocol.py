@@ -1,11 +1,10 @@
-"""What a protocol is, and the register of them."""
+"""The base class of protocols, and their registry."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from calcarine.errors import CalcarineError
 from calcarine.evaluation.registry import register_class
 
 if TYPE_CHECKING:
@@ -18,20 +17,31 @@ class Protocol(ABC):
     Parameters
     ----------
     draws : int, optional
-        Where a metric is an expectation over random draws: estimate it by so many draws, as the
-        field's code does, instead of the closed form.
+        Number of random draws for metrics that are expectations over draws. By default such a
+        metric is computed in closed form; published code draws.
     seed : int
-        Of the draws.
+        Seed of the draws.
+
+    Attributes
+    ----------
+    name, title : str
+        The name in settings and files, and the name for people.
+    source : str
+        Where the definition comes from.
+    details : str
+        The choices that other protocols make differently.
+    samples : {"score", "similarity"}
+        What is averaged over several samples of an image: their scores, or the similarities from
+        which scores are computed.
+    blends : bool
+        Whether a blurry low-level reconstruction can be blended in.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    # Where the definition comes from, and what it fixes that others do otherwise.
     source: ClassVar[str]
-    fixes: ClassVar[str]
-    # Whether several samples of an image average before contests are decided, or after.
+    details: ClassVar[str]
     samples: ClassVar[Literal["similarity", "score"]] = "score"
-    # Whether a blurry low-level reconstruction may be blended in.
     blends: ClassVar[bool] = False
 
     def __init__(self, draws: int | None = None, seed: int = 0) -> None:
@@ -39,7 +49,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics, in the order of the protocol's tables."""
+        """Return the metrics, in the order of the protocol's tables."""
 
 
 PROTOCOLS: dict[str, type[Protocol]] = {}
@@ -47,21 +57,21 @@ _P = TypeVar("_P", bound=type[Protocol])
 
 
 def register_protocol(protocol: _P) -> _P:
-    """Class decorator that makes a protocol known under its name."""
-    register_class(PROTOCOLS, "protocols", protocol.name, protocol)
-    return protocol
+    """Register a protocol under its name; use it as a class decorator.
 
+    Parameters
+    ----------
+    protocol : type of Protocol
 
-def find_protocol(name: str) -> type[Protocol]:
-    """The protocol of a name.
+    Returns
+    -------
+    type of Protocol
+        The same class.
 
     Raises
     ------
-    CalcarineError
-        If there is none.
+    ValueError
+        If another protocol has this name.
     """
-    if name not in PROTOCOLS:
-        raise CalcarineError(
-            f"there is no protocol {name!r}: choose among {', '.join(sorted(PROTOCOLS))}."
-        )
-    return PROTOCOLS[name]
+    register_class(PROTOCOLS, "protocols", protocol.name, protocol)
+    return protocol

@@ -1,4 +1,4 @@
-"""Scores of methods, floors and ceilings on the same images, written and read."""
+"""Results of an evaluation: scores of methods, floors and ceilings on the same images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from calcarine.errors import CalcarineError
 from calcarine.files import atomic_write, read_json, write_text
 from calcarine.files.parquet import read_parquet
+from calcarine.stimuli.display import html_table, listed, text_table
 
 Record = dict[str, Any]
 
@@ -20,30 +21,38 @@ SUMMARY_NAME = "summary.json"
 NOTES_NAME = "notes.json"
 PER_IMAGE_NAME = "per_image.parquet"
 DEFAULT_PROTOCOL = "calcarine"
+_MOST_ROWS = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Scores of all methods.
+    """Scores of all methods on one test set.
 
     Parameters
     ----------
     records : list of dict
-        One for each method and metric: method, role ("method", "floor" or "ceiling"), metric,
-        protocol, value, ci_low, ci_high (95 %, over images), n (images), pool (candidates; of the
-        smallest category where categories compete), chance (None where theory gives none), p
-        (permutation, one-sided), null_mean and null_sd (shuffled pairs), n_permutations, p_holm
-        (corrected for the metrics of the protocol), p_min and p_holm_min (the p that perfect
-        reconstructions of so few images would get with so few shuffles), direction,
-        higher_is_better, summary ("mean" or "median" of the images), definition (a sentence),
-        samples, test_set, data (SHA-256 of the ground truths) and networks (SHA-256 of weights by
-        name). The records of a "shuffled brain" hold the null distribution and no p.
-    per_image : DataFrame
-        Columns id, method, metric, value, category and protocol.
+        One for each method and metric, with these keys:
+
+        - method, role ("method", "floor" or "ceiling"), metric, protocol;
+        - value, ci_low and ci_high (95 % interval over images), summary ("mean" or "median" over
+          images), higher_is_better, definition (a sentence), direction;
+        - n (images), samples, pool (number of candidates; of the smallest category if only images
+          of one category compete), chance (None if theory gives none);
+        - p (one-sided permutation test), p_holm (corrected for the metrics of the protocol),
+          n_permutations, null_mean and null_sd (scores of shuffled pairs);
+        - p_min and p_holm_min: the p that perfect reconstructions would get with this number of
+          images and shuffles;
+        - test_set (name), data (SHA-256 of the ground truths), networks (SHA-256 of the weights
+          by name).
+
+        Records of a "shuffled brain" hold the null distribution and no p.
+    per_image : pandas.DataFrame
+        One row for each image, method and metric; columns id, method, metric, value, category
+        and protocol.
     notes : list of str
         What was left out, and why.
     pictures : dict of str to str
-        SHA-256 of each ground truth by id, by which comparisons pair images.
+        SHA-256 of each ground truth by id; comparisons pair images by it.
     """
 
     records: list[Record]
@@ -51,18 +60,46 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return text_table(self._title(), self._summary())
+
+    def _repr_html_(self) -> str:
+        from calcarine.evaluation.results.tables import cells
+
+        scores = {
+            f"{row['method']}: {row['metric']}": " · ".join([cells(row)[1], cells(row)[2], verdict])
+            for row in self.records
+            if row.get("role") == "method" and (verdict := cells(row)[-1])
+        }
+        most = dict(list(scores.items())[:_MOST_ROWS])
+        return html_table(self._title(), self._summary() | most)
+
+    def _title(self) -> str:
+        n = self.per_image["id"].nunique() if "id" in self.per_image else 0
+        return f"Evaluation of {n} images"
+
+    def _summary(self) -> dict[str, object]:
+        def names(role: str) -> list[str]:
+            return list(dict.fromkeys(r["method"] for r in self.records if r.get("role") == role))
+
+        rows: dict[str, object] = {"methods": listed(names("method"))}
+        rows |= {f"{role}s": listed(names(role)) for role in ("floor", "ceiling") if names(role)}
+        rows["protocols"] = listed(dict.fromkeys(str(r["protocol"]) for r in self.records))
+        rows["scores"] = len(self.records)
+        return rows | ({"notes": len(self.notes)} if self.notes else {})
+
 
 def main_protocol(known: Iterable[str]) -> str:
-    """Ours, or the first where ours was not asked for; "" of none.
+    """Return the protocol that reports lead with: "calcarine", else the first, else "".
 
-    A metric may have the same name under several protocols; one of them must be meant.
+    Several protocols can have a metric of the same name, so a report must choose one.
     """
     names = list(dict.fromkeys(known))
     return DEFAULT_PROTOCOL if DEFAULT_PROTOCOL in names else next(iter(names), "")
 
 
 def select_main_protocol(per_image: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the leading protocol."""
+    """Return the rows of the main protocol."""
     if "protocol" not in per_image.columns or per_image.empty:
         return per_image
     return per_image[per_image["protocol"] == main_protocol(per_image["protocol"])]
@@ -81,7 +118,8 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
 
     Notes
     -----
-    Each file is written aside and renamed, so a half-written one is never found.
+    Each file is written under a temporary name and renamed, so an interruption leaves no
+    incomplete file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,4 +197,4 @@ def _read_list(path: Path) -> list[Any]:
 
 
 def _malformed(path: Path) -> str:
-    return f"the scores {path} are missing or malformed: run the evaluation again."
+    return f"The scores {path} are missing or damaged; run the evaluation again."

@@ -1,4 +1,4 @@
-"""Score files: JSON with records, scores of every image, and where they come from."""
+"""Score files: JSON with records, scores of every image, and provenance."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ScoreFile:
     ----------
     path : Path
     subject : str or None
-        Whose brain it was.
+        The subject.
     ids : list of str
     records : list of dict
     per_image : dict
         Scores by method, protocol and metric, in the order of `ids`.
     pictures : list of str or None
-        SHA-256 of each ground truth, in the order of `ids`; files of older versions have none.
+        SHA-256 of each ground truth, in the order of `ids`; None in files of older versions.
     """
 
     path: Path
@@ -44,15 +44,15 @@ class ScoreFile:
 
 
 def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None = None) -> None:
-    """Write a score file, whole or not at all.
+    """Write a score file atomically.
 
     Parameters
     ----------
     path : path
     evaluation : Evaluation
-        Of `score_arrays` or `score_folder`.
+        From `score_arrays` or `score_folder`.
     subject : str, optional
-        Whose brain it was.
+        The subject; files of several subjects of one method are joined by `compare_scores`.
     """
     from calcarine import __version__
 
@@ -95,7 +95,7 @@ def read_scores(path: str | Path) -> ScoreFile:
     Raises
     ------
     CalcarineError
-        If it is missing or something else; the first value that no score file has is named.
+        If the file is missing, is not a score file, or has an invalid value.
     """
     path = Path(path)
     try:
@@ -104,12 +104,12 @@ def read_scores(path: str | Path) -> ScoreFile:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CalcarineError(
-            f"{path} is missing or no file of scores: make it with 'calcarine score --out'."
+            f"{path} is missing or is not a score file; make one with 'calcarine score --out'."
         )
     wrong = _wrong(content)
     if wrong is not None:
         raise CalcarineError(
-            f"{path} is a damaged file of scores ({wrong}): make it with 'calcarine score --out'."
+            f"{path} is damaged ({wrong}); make it again with 'calcarine score --out'."
         )
     return ScoreFile(
         path,
@@ -141,7 +141,7 @@ def _or_none(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or test(value)
 
 
-_LARGEST = 1e100  # beyond it, differences and means are no numbers any more
+_LARGEST = 1e100  # beyond it, differences and means overflow
 _NEEDED: dict[str, Callable[[Any], bool]] = {
     "method": _is_text,
     "role": lambda value: value in ("method", "floor", "ceiling"),
@@ -169,7 +169,7 @@ _KNOWN: dict[str, Callable[[Any], bool]] = {
 
 
 def _wrong(content: dict[str, Any]) -> str | None:
-    """Where the first value is that no score file has, or None."""
+    """Return the place of the first invalid value, or None."""
     if not _or_none(_is_text)(content.get("subject", 0)):
         return "subject"
     ids, records = content.get("ids"), content.get("records")
@@ -191,12 +191,12 @@ def _wrong(content: dict[str, Any]) -> str | None:
 
 def _wrong_in_record(record: Any) -> str | None:
     if not isinstance(record, dict):
-        return "no record"
+        return "not a record"
     for name, test in (_NEEDED | _KNOWN).items():
         if name in record or name in _NEEDED:
             try:
                 right = test(record[name])
-            except (KeyError, TypeError):  # missing, or a list where a word should be
+            except (KeyError, TypeError):  # missing, or a list instead of a string
                 right = False
             if not right:
                 return name
@@ -204,7 +204,7 @@ def _wrong_in_record(record: Any) -> str | None:
 
 
 def _wrong_per_image(per_image: Any, n: int) -> str | None:
-    """Scores of every image by method, protocol and metric."""
+    """Check the scores of every image by method, protocol and metric."""
     level = [("per_image", per_image)]
     for _ in range(3):
         if not all(isinstance(part, dict) for _, part in level):

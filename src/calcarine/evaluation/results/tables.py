@@ -1,4 +1,4 @@
-"""Scores as tables for reading, in plain words."""
+"""Scores as tables for reading."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ HEADINGS = ("metric", "score", "95 % over images", "chance", "shuffled", "n", "p
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for reading; a missing one is a dash."""
+    """Format a number; a missing one is a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def p_text(p: float) -> str:
-    """A p-value for reading."""
+    """Format a p-value."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def verdict(record: Record) -> str:
-    """What a score says of the brain, in words.
+    """Return in words whether a score is better than that of a shuffled brain.
 
     Parameters
     ----------
     record : dict
-        Of `score_arrays` or `score_folder`.
+        From the records of an `Evaluation`.
 
     Returns
     -------
@@ -39,17 +39,17 @@ def verdict(record: Record) -> str:
     p = record.get("p_holm")
     if p is None:
         if record["ci_low"] is None:
-            return "does not depend on the brain"
+            return "not tested (one value for the whole set)"
         return "not tested"
     if p <= ALPHA:
         return f"better than a shuffled brain, {p_text(p)}"
     if _cannot_be_significant(record):
-        return f"inconclusive: perfect pictures would get p = {record['p_holm_min']:.2g}"
-    return f"no better than a shuffled brain, {p_text(p)}"
+        return f"inconclusive: perfect reconstructions would get p = {record['p_holm_min']:.2g}"
+    return f"not better than a shuffled brain, {p_text(p)}"
 
 
 def cells(record: Record) -> tuple[str, ...]:
-    """One row of a table, under `HEADINGS`."""
+    """Return one table row under `HEADINGS`."""
     low, high = record["ci_low"], record["ci_high"]
     better = "" if record["higher_is_better"] else " (lower is better)"
     pool = "–" if record["pool"] is None else str(record["pool"])
@@ -77,27 +77,27 @@ def conclusion(records: Iterable[Record]) -> str | None:
     method = tested[0]["method"]
     if all(_cannot_be_significant(record) for record in tested):
         return (
-            f"{method}: inconclusive; here even perfect pictures would be no better than a "
-            "shuffled brain."
+            f"{method}: inconclusive; even perfect reconstructions could not be significantly "
+            "better than a shuffled brain."
         )
     return (
-        f"{method}: no score is better than a shuffled brain; these pictures give no evidence of "
-        "what was seen."
+        f"{method}: no score is significantly better than a shuffled brain; these reconstructions "
+        "are no evidence of decoding."
     )
 
 
 def sample_size_note(records: Iterable[Record]) -> str | None:
-    """How many images or shuffles would do where no pictures could be significant.
+    """Return a sentence on the required sample size if no reconstructions could be significant.
 
     Parameters
     ----------
     records : iterable of dict
-        Of one method under one protocol.
+        Records of one method under one protocol.
 
     Returns
     -------
     str or None
-        None where some metric can tell.
+        None if some metric can reach significance.
     """
     tested = [record for record in records if record.get("p_holm") is not None]
     if not tested or not all(_cannot_be_significant(record) for record in tested):
@@ -111,9 +111,9 @@ def sample_size_note(records: Iterable[Record]) -> str | None:
         required.append(f"at least {draws} shuffles")
     least = min(record["p_holm_min"] for record in tested)
     return (
-        f"{tested[0]['protocol']} cannot show that pictures are better than a shuffled brain: with "
-        f"{n} images, {shuffles} shuffles and a correction for {len(tested)} metrics even perfect "
-        f"pictures get p = {least:.2g}, above {ALPHA:g}; use {' and '.join(required)}."
+        f"{tested[0]['protocol']} is inconclusive: with {n} images, {shuffles} shuffles and a "
+        f"correction for {len(tested)} metrics, even perfect reconstructions get p = {least:.2g}, "
+        f"above {ALPHA:g}; use {' and '.join(required)}."
     )
 
 
@@ -125,12 +125,12 @@ def _cannot_be_significant(record: Record) -> bool:
 def tables(
     records: Sequence[Record],
 ) -> list[tuple[str, list[tuple[str, ...]], str | None]]:
-    """Title, rows and conclusion of every protocol and method.
+    """Return title, rows and conclusion for every protocol and method.
 
     Parameters
     ----------
     records : sequence of dict
-        Shuffled brains are left out, for they have a column.
+        Shuffled brains are left out, because they are a column of the table.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Arrays beside the pictures: embeddings, responses and categories."""
+"""Check additional inputs of metrics: embeddings, responses and categories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KNOWN = re.compile(r"(image|brain)_embeddings|(predicted_)?betas_.+")
 
 @dataclass
 class ExtraArrays:
-    """Arrays by name, and notes on those that cannot be used."""
+    """Arrays by name, and notes on arrays that cannot be used."""
 
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ def prepare_arrays(
     judge: Any,
     read_classes: Sequence[str] | None = None,
 ) -> ExtraArrays:
-    """Check arrays, and turn categories into groups and labels of the judge.
+    """Check arrays, and convert categories to groups and to labels of the judge.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def prepare_arrays(
         Number of images.
     judge : str, path, Judge or None
     read_classes : sequence of str, optional
-        Classes that the judge may answer; all by default.
+        Classes that the judge can predict; all by default.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def prepare_arrays(
     Raises
     ------
     CalcarineError
-        If an array or the categories are not one for each image, or the judge does not know a
-        class.
+        If an array or the categories do not have one entry for each image, or the judge does not
+        have a class of ``read_classes``.
     """
     result = ExtraArrays(dict(inputs or {}))
     unknown = [name for name in result.arrays if not _KNOWN.fullmatch(name)]
@@ -59,19 +59,19 @@ def prepare_arrays(
         del result.arrays[name]
     if unknown:
         result.notes.append(
-            f"No metric uses the arrays {', '.join(unknown)}; known are image_embeddings, "
+            f"No metric uses the arrays {', '.join(unknown)}; metrics use image_embeddings, "
             "brain_embeddings, betas_REGION and predicted_betas_REGION."
         )
     for name, array in result.arrays.items():
         if len(array) != n:
             raise CalcarineError(
-                f"{name} has {len(array)} rows for {n} images: give one row for each image."
+                f"The array {name} has {len(array)} rows for {n} images; give one row for each."
             )
     if categories is None:
         return result
     if len(categories) != n:
         raise CalcarineError(
-            f"{len(categories)} categories were given for {n} images: give one for each."
+            f"There are {len(categories)} categories for {n} images; give one for each image."
         )
     names = [str(category) for category in categories]
     _groups(names, result)
@@ -85,7 +85,7 @@ def _groups(names: list[str], result: ExtraArrays) -> None:
     counts = np.bincount(codes)
     if len(counts) > MAX_GROUPS or counts.min() < MIN_GROUP:
         result.notes.append(
-            "identification within category is left out: it needs at most "
+            "Identification within category is left out, because it needs at most "
             f"{MAX_GROUPS} categories with at least {MIN_GROUP} images each."
         )
         return
@@ -103,13 +103,12 @@ def _labels(
     unknown = [name for name in allowed if name not in place]
     if unknown:
         raise CalcarineError(
-            f"the judge does not know the class {unknown[0]!r} of read_classes: choose among "
-            f"{', '.join(labels)}."
+            f"The judge has no class {unknown[0]!r}; choose read_classes among {', '.join(labels)}."
         )
     unread = sorted(set(names) - set(allowed))
     if unread:
         result.notes.append(
-            f"category read is left out: the judge cannot read {', '.join(unread)}."
+            f"Category read is left out, because the judge has no class {', '.join(unread)}."
         )
         return
     readable = np.unique([place[name] for name in allowed])

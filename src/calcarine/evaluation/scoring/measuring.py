@@ -1,4 +1,4 @@
-"""Computing every metric of a protocol, one sample of one network at a time."""
+"""Compute the metrics of a protocol, one sample of one network at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of one metric of one set of reconstructions."""
+    """Scores and measurements of one metric on one set of reconstructions."""
 
     metric: Metric
     scores: FloatArray
@@ -26,19 +26,19 @@ class Measured:
 
 
 def measure(cache: FeatureCache, protocol: Protocol, notes: list[str]) -> list[Measured]:
-    """Compute every metric of a protocol that can be computed; say of the others why not.
+    """Compute the metrics of a protocol; add a note for those that cannot be computed.
 
     Parameters
     ----------
     bench : FeatureCache
     protocol : Protocol
     notes : list of str
-        Sentences are added to it.
+        Notes are appended to it.
 
     Returns
     -------
     list of Measured
-        In the protocol's order.
+        In the order of the protocol.
     """
     groups: dict[tuple[Any, ...], list[Metric]] = {}
     refused: dict[str, list[str]] = {}
@@ -57,12 +57,17 @@ def measure(cache: FeatureCache, protocol: Protocol, notes: list[str]) -> list[M
             result[measured.metric.name] = measured
         cache.forget()
     notes += [
-        f"{protocol.name} leaves out {_listed(names)}: {reason.rstrip('.')}."
+        f"{protocol.name}: left out {_listed(names)}, because {_lower_first(reason.rstrip('.'))}."
         for reason, names in refused.items()
     ]
     kept = [result[metric.name] for metric in order if metric.name in result]
     notes += [warning for m in kept if (warning := m.metric.warning(cache.n)) is not None]
     return kept
+
+
+def _lower_first(text: str) -> str:
+    """Return a sentence for use after "because"; names such as CLIP keep their capitals."""
+    return text[0].lower() + text[1:] if text[:1].isupper() and text[1:2].islower() else text
 
 
 def _listed(names: list[str]) -> str:
@@ -72,7 +77,7 @@ def _listed(names: list[str]) -> str:
 def _measure_group(
     cache: FeatureCache, protocol: Protocol, group: list[Metric], refused: dict[str, list[str]]
 ) -> list[Measured]:
-    """Metrics that share a pass of a network, sample by sample, so that one sample is kept."""
+    """Compute metrics that share a network, sample by sample to save memory."""
     ready: list[Metric] = []
     for metric in group:
         reason = _absent(cache, metric) or _unavailable(cache, metric)
@@ -111,7 +116,7 @@ def _absent(cache: FeatureCache, metric: Metric) -> str | None:
         for name in metric.needs
         if not name.startswith("network ") and name not in cache.inputs
     ]
-    return (metric.missing_message or f"there is no {missing[0]}") if missing else None
+    return (metric.missing_message or f"{missing[0]} is not given") if missing else None
 
 
 def _unavailable(cache: FeatureCache, metric: Metric) -> str | None:

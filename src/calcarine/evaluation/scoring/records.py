@@ -1,4 +1,4 @@
-"""Records of measured metrics: values, intervals, chance, tests and provenance."""
+"""Records of metrics: values, intervals, chance, tests and provenance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def record(
     samples: int,
     settings: ScoreSettings,
 ) -> tuple[Record, PermutationResult | None]:
-    """One metric of one set of pictures, and the scores of a shuffled brain where there are any."""
+    """Return the record of one metric of one set of pictures, and its permutation test if any."""
     metric, n = result.metric, len(test.ids)
     null = metric.null(result.scores, result.measurement, settings.n_permutations, settings.seed)
     low = high = None
@@ -76,17 +76,17 @@ def _own(scores: FloatArray) -> FloatArray:
 
 
 def adjusted(rows: list[Record]) -> list[Record]:
-    """Correct the p-values of one method under one protocol for their number (Holm)."""
+    """Add Holm's correction to the records of one method under one protocol."""
     tested = [row for row in rows if row["p"] is not None]
     for name in ("p", "p_min"):
-        # Holm's correction grows with each p: corrected smallest p are the smallest corrected p.
+        # Holm's correction is monotonic: correcting the smallest p gives the smallest corrected p.
         for row, p in zip(tested, holm([row[name] for row in tested]), strict=True):
             row[name.replace("p", "p_holm", 1)] = float(p)
     return rows
 
 
 def shuffled(row: Record, null: PermutationResult) -> Record:
-    """The record of the shuffled brain that belongs to a method's record."""
+    """Return the record of the shuffled brain for the record of a method."""
     return row | {
         "method": f"shuffled brain ({row['method']})",
         "role": "floor",
@@ -108,7 +108,7 @@ def per_image(
     ids: Sequence[str],
     categories: Sequence[str] | None,
 ) -> pd.DataFrame:
-    """Scores of every image; empty where only the whole set has a score."""
+    """Return the scores of every image; empty if only the whole set has a score."""
     if result.scores.ndim == 0:
         return pd.DataFrame()
     return pd.DataFrame(

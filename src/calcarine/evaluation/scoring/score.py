@@ -1,4 +1,4 @@
-"""Scores of reconstructions under named protocols."""
+"""Score reconstructions under named protocols, from arrays or folders."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import calcarine.evaluation.protocols.definitions  # noqa: F401 (registers the protocols)
 from calcarine.checkpoints.network_weights import WeightsStore
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.inputs.array_files import align_rows
 from calcarine.evaluation.inputs.folders import open_folders, open_run, read_folder
 from calcarine.evaluation.inputs.image_stacks import ImageStack, TestSet, from_array
 from calcarine.evaluation.networks.feature_cache import FeatureCache
 from calcarine.evaluation.networks.feature_networks import Networks
-from calcarine.evaluation.protocols.protocol import find_protocol
+from calcarine.evaluation.protocols.catalogue import find_protocol
 from calcarine.evaluation.results.evaluation import Evaluation
 from calcarine.evaluation.results.tables import sample_size_note
 from calcarine.evaluation.scoring.extra_arrays import prepare_arrays
@@ -56,8 +55,9 @@ def score_arrays(
     Parameters
     ----------
     truth : uint8 or float array of shape (n, height, width, 3)
-        Ground truths; floats lie in [0, 1].
+        Ground truths; floats must be in [0, 1].
     recon : uint8 or float array of shape (n, height, width, 3) or (n, samples, height, width, 3)
+        Reconstructions, in the order of the ground truths.
     ids : sequence of str, optional
         Names of the images; numbers by default.
     method, test_set : str
@@ -65,9 +65,9 @@ def score_arrays(
     categories : sequence of str, optional
         Category of each image, for the protocol "calcarine".
     train : uint8 array of shape (n_train, height, width, 3), optional
-        Training images; their mean and random ones are scored as floors.
-    blurry : array like `recon`, optional
-        Low-level reconstructions, of which the protocol "mindeye" blends in a quarter.
+        Training images; their mean and random training images are scored as floors.
+    blurry : array like ``recon``, optional
+        Low-level reconstructions; the protocol "mindeye" blends them in with a weight of .25.
     inputs : mapping of str to array, optional
         ``image_embeddings`` and ``brain_embeddings`` (n, ...), ``betas_REGION`` and
         ``predicted_betas_REGION`` (n, voxels).
@@ -77,12 +77,26 @@ def score_arrays(
     Returns
     -------
     Evaluation
-        Of one method, and of the floors where there are training images.
+        Scores of one method, and of the floors if training images are given.
 
     Raises
     ------
     CalcarineError
         If arrays do not fit together, there are fewer than two images, or a name is unknown.
+
+    See Also
+    --------
+    score_folder : Score folders of pictures.
+    compare_scores : Compare methods and published scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import score_arrays
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> result = score_arrays(truth, truth, judge=None, n_boot=100, n_permutations=100)
+    >>> [row["value"] for row in result.records if row["metric"] == "pixel correlation"][0]
+    1.0
     """
     pictures = from_array(truth, "ground truths")
     names = [str(i) for i in range(len(pictures))] if ids is None else [str(i) for i in ids]
@@ -110,18 +124,18 @@ def score_pictures(
     settings: ScoreSettings | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Score sets of pictures under protocols; see `score_arrays`.
+    """Score several methods on one test set under protocols.
 
     Parameters
     ----------
     test : TestSet
     methods, floors : mapping of str to ImageStack
-        In the order of the test set. A name that begins with "ceiling" marks a ceiling.
+        Pictures in the order of the test set. Names that begin with "ceiling" mark ceilings.
     blurry, categories, inputs
         As in `score_arrays`.
     settings : ScoreSettings
     progress : callable, optional
-        Called with the name of what is done next.
+        Called with the name of each step.
 
     Returns
     -------
@@ -175,8 +189,7 @@ def score_pictures(
             tables += [per_image(m, name, label, test.ids, categories) for m in measured]
     if not records:
         raise CalcarineError(
-            "nothing could be scored, for "
-            + (notes[0] if notes else "the protocols have no metric.")
+            "Nothing could be scored: " + (notes[0] if notes else "the protocols have no metrics.")
         )
     result = [table for table in tables if len(table)]
     empty = pd.DataFrame(columns=["id", "method", "metric", "value", "category", "protocol"])
@@ -188,7 +201,7 @@ def score_pictures(
 def floors_of(
     train: NDArray[np.uint8] | None, ids: Sequence[str], seed: int
 ) -> dict[str, ImageStack]:
-    """Mean and random pictures of the training images, where there are any."""
+    """Return the mean and random pictures of the training images, if there are any."""
     from calcarine.evaluation.baselines import random_training_image, training_mean
 
     if train is None:
@@ -213,23 +226,21 @@ def _check(
 ) -> None:
     n = len(test.truth)
     if n < 2:
-        raise CalcarineError(
-            f"there is {n} image to score, and at least 2 are needed: add images to both sides."
-        )
+        raise CalcarineError(f"There are too few images to score ({n}); give at least 2.")
     if len(test.ids) != n or len(set(test.ids)) < n:
         raise CalcarineError(
-            f"{len(test.ids)} ids were given for {n} images: give each image one id of its own."
+            f"There are {len(test.ids)} ids for {n} images; give each image one unique id."
         )
     twice = sorted(set(methods) & set(floors))
     if twice or not methods:
-        problem = f"{twice[0]!r} is both a method and a floor" if twice else "there is no method"
-        raise CalcarineError(f"{problem}: give each set of images one name of its own.")
+        problem = f"{twice[0]!r} is both a method and a floor" if twice else "There is no method"
+        raise CalcarineError(f"{problem}; give each set of images a unique name.")
     low = {} if blurry is None else {"blurry": blurry}
     for name, pictures in {**methods, **floors, **low}.items():
         if len(pictures) != n:
             raise CalcarineError(
-                f"there are {n} ground truths and {len(pictures)} images of {name!r}: give one for "
-                "each."
+                f"There are {n} ground truths and {len(pictures)} images of {name!r}; give one "
+                "image for each ground truth."
             )
 
 
@@ -253,28 +264,29 @@ def score_folder(
     Parameters
     ----------
     truth, images : path
-        Folders of pictures with the same names, or files of stacks (.pt, .npy, .npz). Several
-        samples of NAME are called ``NAME_0``, ``NAME_s0`` or ``NAME_sample-0``.
+        Folders of pictures with the same names, or stacks (.pt, .npy, .npz). Several samples of
+        NAME are named ``NAME_0``, ``NAME_s0`` or ``NAME_sample-0``.
     run : path, optional
-        Folder of a run, instead of the two.
+        Folder of a run, instead of ``truth`` and ``images``.
     method : str, optional
-        Name for the records; the folder's by default. Of a run, the one method to score.
+        Name for the records; by default that of the folder. For a run, the only method to score.
     test_set : str, optional
-        Name of the test set, such as "nsd-982", by which published scores are compared.
+        Name of the test set, for example "nsd-982", for comparisons with published scores.
     categories : mapping of str to str, optional
         Category of each image by its name.
     train : path, optional
         Folder or stack of training pictures of one size, for floors.
     blurry : path, optional
-        Folder or stack of low-level reconstructions, of which "mindeye" blends in a quarter.
+        Folder or stack of low-level reconstructions; "mindeye" blends them in with a weight of
+        .25.
     inputs : mapping of str to array, optional
-        As in `score_arrays`, rows in the order of the array ``ids`` or, without it, of sorted
-        names (numbers where names are 0 to n - 1).
+        As in `score_arrays`, with rows in the order of the array ``ids`` if it is given, else of
+        the sorted names (or of the numbers, if the names are 0 to n - 1).
     samples : mapping of str to int, optional
-        Of a run: how many samples of a method count; all by default.
-    settings : ScoreSettings
+        For a run: number of samples of each method; all by default.
+    settings : ScoreSettings, optional
     progress : callable, optional
-        Called with the name of what is done next.
+        Called with the name of each step.
 
     Returns
     -------
@@ -283,16 +295,16 @@ def score_folder(
     Raises
     ------
     CalcarineError
-        If pictures are missing, unreadable, or do not pair.
+        If pictures are missing or unreadable, or cannot be paired.
     """
     settings = settings or ScoreSettings()
     if run is not None:
         if truth is not None or images is not None or blurry is not None:
-            raise CalcarineError("give the folder of a run, or --truth and --images, not both.")
+            raise SettingError("Give either the folder of a run, or --truth and --images.")
         matches = open_run(Path(run), method, test_set, samples)
     elif truth is None or images is None:
         raise CalcarineError(
-            "say what to score: --truth DIR and --images DIR, or the folder of a run."
+            "There is nothing to score; give --truth DIR and --images DIR, or the folder of a run."
         )
     else:
         matches = open_folders(Path(truth), Path(images), method, test_set)
@@ -307,7 +319,7 @@ def score_folder(
     if categories is not None:
         absent = [name for name in ids if name not in categories]
         if absent:
-            raise CalcarineError(f"{absent[0]!r} has no category: give every image one.")
+            raise CalcarineError(f"{absent[0]!r} has no category; give one for every image.")
         groups = [categories[name] for name in ids]
     result = score_pictures(
         matches.test,

@@ -1,4 +1,4 @@
-"""What is scored, and how: the test set and the settings of one scoring."""
+"""Settings of a scoring."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """How to score.
+    """Settings of a scoring.
 
     Parameters
     ----------
     protocols : sequence of str
+        Names from `list_protocols`.
     weights : path, optional
-        Folder of weights, searched before torch's cache.
+        Folder of network weights, searched before the cache of torch.
     download : bool
-        Fetch missing weights.
+        Whether to download missing weights.
     networks : mapping of str to network, optional
-        Networks to use instead of the published ones.
+        Networks that replace the published ones.
     judge : str, path, Judge or None
-        The package's network for the protocol "calcarine"; without it only pixels are compared.
+        The classifier network of the protocol "calcarine"; with None only pixels are compared.
     read_classes : sequence of str, optional
-        Classes of the judge that "category read" may answer; all by default.
+        Classes that "category read" can predict; all classes of the judge by default.
     draws : int, optional
-        Estimate expectations over draws by so many draws instead of the closed form.
+        Number of draws for expectations over draws; by default they are computed in closed form.
     n_boot, n_permutations, seed : int
-        Bootstrap resamples, shuffles, and the seed of both and of draws.
+        Number of bootstrap resamples and of shuffles, and the seed of both and of draws.
     batch_size : int
+        Number of pictures in a batch of a network; scores do not depend on it.
     """
 
     protocols: Sequence[str] = (DEFAULT_PROTOCOL,)

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.slices import blocks
 
 FloatArray = NDArray[np.float64]
 
 
 def crossed_interval(scores: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of scores of seeds and pictures, with an interval over both.
+    """Compute the mean of scores of several seeds and images, with an interval over both.
 
     Parameters
     ----------
     scores : array of shape (seed, image)
-        Scores, or differences of two methods at the same seed and image.
+        Scores, or differences of two methods for the same seed and image.
     level : float
         Coverage, between 0 and 1.
 
@@ -30,32 +30,32 @@ def crossed_interval(scores: ArrayLike, level: float = 0.95) -> tuple[float, flo
     -------
     mean, low, high : float
         With one seed the interval is over images alone, with one image over seeds alone; with
-        one of each there is none (nan).
+        one of each it is NaN.
 
     Raises
     ------
     CalcarineError
-        If there is no score, one is not finite, or the level is out of range.
+        If there is no score, a score is not finite, or the level is out of range.
 
     Notes
     -----
-    A seed shifts all images and an image all seeds, so the mean has two parts of variance: that of
-    the means of seeds, estimated with (seeds - 1) degrees of freedom, and that of images, the
-    mean square between images less that of what is left, with (images - 1). The half-width is the
-    root of their sum times the mean of the two quantiles of Student's t, each weighted by its
-    variance (Cochran 1964, for two means of unequal variance). Drawing seeds anew, as a bootstrap
-    does, covers too little with few of them: three seeds have two thirds of their variance. The
-    means of few seeds agree by chance now and then; the part of seeds is never less than what is
-    left of single scores makes of them.
+    Seeds and images are crossed random effects. The variance of the mean has two parts: that of
+    seeds, with (seeds - 1) degrees of freedom, and that of images, which is the mean square
+    between images minus the residual mean square, with (images - 1) degrees of freedom. The
+    half-width is the root of their sum times the mean of the two quantiles of Student's t, weighted
+    by the variances (Cochran 1964, for two means of unequal variance). A bootstrap over few seeds
+    has too low a coverage, because it underestimates their variance: three seeds have two thirds of
+    it. If the means of few seeds agree by chance, the part of seeds is at least that which the
+    residual variance implies.
     """
     table = np.asarray(scores, np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
         raise CalcarineError(
-            f"An interval over seeds and images takes finite scores (seed, image), not the shape "
-            f"{table.shape} or values that are not finite."
+            "An interval over seeds and images needs finite scores of shape (seed, image), not "
+            f"shape {table.shape}; leave out values that are not finite."
         )
     if not 0 < level < 1:
-        raise CalcarineError(f"level of the interval is {level}: choose it between 0 and 1.")
+        raise SettingError(f"The level of the interval is {level}; choose one between 0 and 1.")
     mean = float(table.mean())
     parts = _variances(table, level)
     if not parts:
@@ -71,7 +71,7 @@ def crossed_interval(scores: ArrayLike, level: float = 0.95) -> tuple[float, flo
 def _variances(
     table: np.ndarray[tuple[int, ...], np.dtype[np.float64]], level: float
 ) -> list[tuple[float, int]]:
-    """Parts of the variance of the mean, and the degrees of freedom of each."""
+    """Return the parts of the variance of the mean, with their degrees of freedom."""
     seeds, images = table.shape
     by_seed, by_image = table.mean(1), table.mean(0)
     residual, freedom = 0.0, (seeds - 1) * (images - 1)
@@ -84,14 +84,14 @@ def _variances(
         least = residual / (seeds * images), freedom
         parts.append(max(between, least, key=lambda part: math.sqrt(part[0]) * _t(part[1], level)))
     if images > 1:
-        # What is left is in the means of seeds already; counted twice it would widen.
+        # The residual variance is already in the part of seeds and must not be counted twice.
         own = float(by_image.var(ddof=1)) - residual / seeds
         parts.append((max(0.0, own) / images, images - 1))
     return parts
 
 
 def _t(freedom: int, level: float) -> float:
-    """Two-sided quantile of Student's t; 0 without freedom."""
+    """Return the two-sided quantile of Student's t; 0 without degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + level) / 2)) if freedom else 0.0
@@ -107,20 +107,20 @@ def bootstrap_interval(
     seed: int = 0,
     statistic: Callable[..., Any] = np.mean,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean, or another statistic, over images.
+    """Compute the percentile bootstrap interval of the mean, or another statistic, over images.
 
     Parameters
     ----------
     per_image : array of shape (n,)
         Score of each image.
     n_boot : int
-        Resamples of the images.
+        Number of resamples of the images.
     level : float
         Coverage, between 0 and 1.
     seed : int
         Seed of the resamples.
     statistic : callable
-        Called with resampled scores of shape (resamples, n) and ``axis=1``.
+        Called with resampled scores of shape (resamples, n) and ``axis=1``; the mean by default.
 
     Returns
     -------
@@ -130,11 +130,22 @@ def bootstrap_interval(
     ------
     CalcarineError
         If there is no image, a score is not finite, or an option is out of range.
+
+    Notes
+    -----
+    The units of resampling are images. Pairs of images share members and are not independent, so
+    an interval over pairs would be too narrow.
+
+    Examples
+    --------
+    >>> low, high = bootstrap_interval([0.2, 0.4, 0.6, 0.8])
+    >>> low < 0.5 < high
+    True
     """
     values = check_scores(per_image)
     check_positive("n_boot", n_boot)
     if not 0 < level < 1:
-        raise CalcarineError(f"level of the interval is {level}: choose it between 0 and 1.")
+        raise SettingError(f"The level of the interval is {level}; choose one between 0 and 1.")
     rng = np.random.default_rng(seed)
     result = np.empty(n_boot)
     for rows in chunks(n_boot, len(values)):
@@ -144,22 +155,22 @@ def bootstrap_interval(
 
 
 def percentiles(values: FloatArray, level: float) -> tuple[float, float]:
-    """The two percentiles between which lies the share `level` of the values."""
+    """Return the two percentiles that contain the share ``level`` of the values."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def chunks(n: int, width: int) -> Iterator[slice]:
-    """Blocks of n draws of `width` numbers each."""
+    """Yield blocks of n draws of ``width`` numbers each."""
     return blocks(n, _CHUNK // width)
 
 
 def check_scores(per_image: ArrayLike) -> FloatArray:
-    """Return scores per image as a float array, or raise if they are not finite numbers."""
+    """Return scores of images as a float array, or raise if they are not finite numbers."""
     values: NDArray[Any] = np.asarray(per_image, np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise CalcarineError(
-            f"scores per image must be finite numbers in one row, not shape {values.shape}: "
+            f"The scores of images must be finite numbers in one row, not of shape {values.shape}; "
             "leave out images without a score."
         )
     return values
@@ -168,7 +179,7 @@ def check_scores(per_image: ArrayLike) -> FloatArray:
 def check_positive(name: str, value: int) -> None:
     """Raise unless a number of draws is at least 1."""
     if value < 1:
-        raise CalcarineError(f"{name} is {value}: choose at least 1.")
+        raise SettingError(f"{name} is {value}; choose at least 1.")
 
 
 @dataclass(frozen=True)
@@ -179,10 +190,10 @@ class HierarchicalResult:
     ----------
     value : float
     ci_low, ci_high : float
-        Percentile interval; subjects are drawn first, then images within each drawn subject.
+        Percentile interval; subjects are drawn first, then images of each drawn subject.
     subjects : int
     images : int
-        Of the subject with the fewest.
+        Number of images of the subject with the fewest.
     """
 
     value: float
@@ -195,13 +206,13 @@ class HierarchicalResult:
 def bootstrap_median(
     per_image: ArrayLike, n_boot: int = 2000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the median over images.
+    """Compute the percentile bootstrap interval of the median over images.
 
     Parameters
     ----------
     per_image : array of shape (n,)
     n_boot, level, seed
-        Resamples, coverage and seed.
+        Number of resamples, coverage and seed.
 
     Returns
     -------
@@ -213,38 +224,38 @@ def bootstrap_median(
 def hierarchical_bootstrap(
     per_subject: Sequence[ArrayLike], n_boot: int = 2000, level: float = 0.95, seed: int = 0
 ) -> HierarchicalResult:
-    """Interval over subjects and images.
+    """Compute the mean over subjects with a bootstrap interval over subjects and images.
 
     Parameters
     ----------
     per_subject : sequence of array of shape (n_images,)
         Scores, or differences of two methods, of the images of each subject.
     n_boot, level, seed
-        Resamples, coverage and seed.
+        Number of resamples, coverage and seed.
 
     Returns
     -------
     HierarchicalResult
-        With one subject there is nothing to draw above images, and the interval says nothing of
-        other people.
+        With one subject, the interval is over images alone and does not generalise to other
+        people.
 
     Raises
     ------
     CalcarineError
-        If there is no subject, or a score is not finite.
+        If there is no subject, a score is not finite, or an option is out of range.
     """
     subjects = [np.asarray(values, np.float64) for values in per_subject]
     fine = all(v.ndim == 1 and len(v) and np.isfinite(v).all() for v in subjects)
     if not subjects or not fine or n_boot < 1 or not 0 < level < 1:
         raise CalcarineError(
-            "a hierarchical bootstrap needs finite scores of at least one image of each of at "
-            "least one subject, resamples, and a level between 0 and 1."
+            "A hierarchical bootstrap needs at least one subject with finite scores of at least "
+            "one image, at least one resample, and a level between 0 and 1; check these inputs."
         )
     rng = np.random.default_rng(seed)
     counts = np.stack(
         [rng.multinomial(len(subjects), [1 / len(subjects)] * len(subjects)) for _ in range(n_boot)]
     )
-    # A subject that is drawn twice gets new images each time.
+    # A subject that is drawn several times gets new images each time.
     total = np.zeros(n_boot)
     for values, times in zip(subjects, counts.T, strict=True):
         for turn in range(int(times.max())):

@@ -1,7 +1,7 @@
-"""Intervals and tests over images.
+"""Permutation tests of scores against shuffled reconstructions.
 
-Images are the units: pairs of images share members and are not independent, so a binomial test
-over pairs would find significance in noise.
+The units are images: pairs of images share members and are not independent, so a binomial test over
+pairs has too many false positives.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PermutationResult:
     null_low, null_high : float
         2.5th and 97.5th percentile of the shuffled scores.
     p_min : float
-        The p that perfect reconstructions are expected to get (`smallest_p`).
+        The expected p of perfect reconstructions (`smallest_p`).
     """
 
     p: float
@@ -51,18 +51,18 @@ def permutation_test(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> PermutationResult:
-    """Test whether reconstructions score higher with their own image than shuffled.
+    """Test whether reconstructions score higher with their own images than with shuffled ones.
 
     Parameters
     ----------
     matrix : array of shape (n, n)
         Row: ground truth, column: reconstruction.
     n_permutations : int
-        Shuffles of the reconstructions.
+        Number of shuffles of the reconstructions.
     seed : int
         Seed of the shuffles.
     groups : array of shape (n,), optional
-        Shuffle only within groups.
+        If given, reconstructions are shuffled only within groups.
 
     Returns
     -------
@@ -71,17 +71,27 @@ def permutation_test(
     Raises
     ------
     CalcarineError
-        If the matrix is not square or an entry that a shuffle can reach is not finite.
+        If the matrix is not square, or an entry that a shuffle can use is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.eye(8) + np.random.default_rng(0).normal(0, 0.1, (8, 8))
+    >>> permutation_test(scores, n_permutations=999).p
+    0.001
     """
     scores = np.asarray(matrix, np.float64)
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
-        raise CalcarineError(f"a permutation test needs a square matrix, not {scores.shape}.")
+        raise CalcarineError(
+            f"A permutation test needs a square score matrix, not shape {scores.shape}; give the "
+            "scores of all pairs."
+        )
     check_positive("n_permutations", n_permutations)
     codes = _codes(groups, len(scores))
     if not np.isfinite(scores[codes[:, None] == codes[None]]).all():
         raise CalcarineError(
-            "the score matrix has NaN or infinity among the pairs to shuffle: pass the groups "
-            "that it was computed with."
+            "The score matrix has NaN or infinity among the pairs to shuffle; pass the groups that "
+            "it was computed with."
         )
     null = _shuffled_means(scores, codes, n_permutations, np.random.default_rng(seed))
     share = share_of_orders(np.bincount(codes).tolist())
@@ -89,12 +99,12 @@ def permutation_test(
 
 
 def share_of_orders(sizes: Sequence[int]) -> float:
-    """Share that the true order has among all orders within groups.
+    """Return the share of the true order among all permutations within groups.
 
     Parameters
     ----------
     sizes : sequence of int
-        Images in each group of images that are shuffled among themselves.
+        Number of images in each group that is shuffled separately.
 
     Returns
     -------
@@ -105,14 +115,14 @@ def share_of_orders(sizes: Sequence[int]) -> float:
 
 
 def smallest_p(n_permutations: int, share: float) -> float:
-    """The p of a permutation test that perfect reconstructions are expected to get.
+    """Return the expected p of perfect reconstructions in a permutation test.
 
     Parameters
     ----------
     n_permutations : int
     share : float
-        Share of all orders that score as high as the true one (`share_of_orders`). Random
-        shuffles draw them too, so that few images bound p as few shuffles do.
+        Share of all permutations that score as high as the true order (`share_of_orders`). Random
+        shuffles can draw these, so few images limit p, like few shuffles.
 
     Returns
     -------
@@ -130,14 +140,14 @@ def smallest_p(n_permutations: int, share: float) -> float:
 
 
 def permutation_result(null: FloatArray, observed: float, share: float) -> PermutationResult:
-    """Outcome of a permutation test from the scores of the shuffles and of the true order.
+    """Return the outcome of a permutation test from the scores of shuffles and of the true order.
 
     Parameters
     ----------
     null : array of shape (n_permutations,)
     observed : float
     share : float
-        Share of all orders that score as high as the true one when pictures are perfect.
+        Share of all permutations that score as high as the true order for perfect reconstructions.
 
     Returns
     -------
@@ -163,7 +173,7 @@ def _shuffled_means(
     null = np.empty(n_permutations)
     for rows in chunks(n_permutations, n):
         keys = codes + rng.random((rows.stop - rows.start, n))
-        # Sorting by group and then at random fills the slots of each group with its own members.
+        # Sorting by group and then by random keys shuffles the members within each group.
         null[rows] = scores[slots, np.argsort(keys, axis=1)].mean(axis=1)
     return null
 
@@ -173,7 +183,9 @@ def _codes(groups: ArrayLike | None, n: int) -> NDArray[np.int64]:
         return np.zeros(n, np.int64)
     labels = np.asarray(groups)
     if labels.shape != (n,):
-        raise CalcarineError(f"groups need one label for each of {n} images, not {labels.shape}.")
+        raise CalcarineError(
+            f"The groups have shape {labels.shape}; give one label for each of {n} images."
+        )
     return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)
 
 
@@ -184,16 +196,16 @@ def permuted_statistic(
     seed: int = 0,
     share: float | None = None,
 ) -> PermutationResult:
-    """`permutation_test` for a statistic other than the mean of the diagonal.
+    """Test a statistic other than the mean against shuffled reconstructions.
 
     Parameters
     ----------
     matrix : array of shape (n, n)
         Row: ground truth, column: reconstruction.
     statistic : callable
-        From n scores to a number.
+        Takes n scores, returns a number.
     n_permutations, seed
-        Shuffles and their seed.
+        Number of shuffles and their seed.
     share : float, optional
         As in `permutation_of`.
 
@@ -220,20 +232,21 @@ def permutation_of(
     seed: int = 0,
     share: float | None = None,
 ) -> PermutationResult:
-    """Permutation test of any score of an assignment of reconstructions to images.
+    """Test any score of an assignment of reconstructions to images by permutation.
 
     Parameters
     ----------
     score : callable
-        From an order of the n reconstructions to the score; higher is better.
+        Takes a permutation of the n reconstructions, returns the score; higher is better.
     n : int
+        Number of images.
     observed : float
         Score of the true order.
     n_permutations, seed
-        Shuffles and their seed.
+        Number of shuffles and their seed.
     share : float, optional
-        Share of all orders that score as high as the true one when pictures are perfect; by
-        default only the true order does.
+        Share of all permutations that score as high as the true order for perfect
+        reconstructions; by default only the true order does.
 
     Returns
     -------
@@ -245,9 +258,9 @@ def permutation_of(
 
 
 def matched_majority(n: int) -> float:
-    """Share of the orders of n images that leave more than half of them in place.
+    """Return the share of the permutations of n images that leave more than half in place.
 
-    Only these give perfect reconstructions the same median as the true order.
+    For perfect reconstructions, only these have the same median as the true order.
 
     Parameters
     ----------
@@ -262,8 +275,8 @@ def matched_majority(n: int) -> float:
     >>> round(120 * matched_majority(5))
     11
     """
-    # The share with exactly k in place is derangements(n - k) / ((n - k)! k!), and the share of
-    # derangements is the series of 1/e, cut off.
+    # The share with exactly k in place is derangements(n - k) / ((n - k)! k!). The share of
+    # derangements is the truncated series of 1/e.
     one_over = np.exp([-math.lgamma(k + 1) for k in range(n + 1)])
     deranged = np.cumsum(one_over * (-1.0) ** np.arange(n + 1))
     in_place = np.arange(n // 2 + 1, n + 1)

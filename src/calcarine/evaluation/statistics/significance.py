@@ -1,4 +1,4 @@
-"""Statistics beyond one method on one subject: other statistics, subjects, families of tests."""
+"""Paired tests of two methods, and corrections for multiple tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from calcarine.evaluation.statistics.permutation import (
 
 FloatArray = NDArray[np.float64]
 ALPHA = 0.05
-"""Level of significance of all verdicts."""
+"""Significance level of all verdicts."""
 
 _EXACT_UP_TO = 300
 _TIE = 1e-9
@@ -31,25 +31,30 @@ _EQUAL = 1e-12
 
 
 def signed_rank_p(differences: ArrayLike) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test.
+    """Compute the two-sided p of the Wilcoxon signed-rank test.
 
     Parameters
     ----------
     differences : array of shape (n,)
-        Of pairs. Zeros are left out, as Wilcoxon did.
+        Differences of pairs; zeros are left out.
 
     Returns
     -------
     float
-        1 when every difference is zero. Exact up to 300 differences, with ties too: ranks are
-        shared and all assignments of signs are counted; beyond, normal with tie correction.
+        Exact up to 300 differences, also with ties; with more, from the normal approximation with
+        tie correction. 1 if every difference is zero.
+
+    Examples
+    --------
+    >>> signed_rank_p([1, 2, 3, 4, 5])
+    0.0625
     """
     values = np.asarray(differences, float)
     values = values[np.abs(values) > _TIE]
     n = len(values)
     if n == 0:
         return 1.0
-    # Equal up to rounding is equal: proportions such as 2/6 and 1/3 must share a rank.
+    # Differences that are equal up to rounding, such as 2/6 and 1/3, must share a rank.
     size = np.round(np.abs(values) / _TIE)
     _, group, members = np.unique(size, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(members) - (members - 1) / 2)[group]
@@ -70,7 +75,7 @@ def signed_rank_p(differences: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
-    """Adjust p-values of one family of tests (Holm 1979).
+    """Correct the p-values of a family of tests with Holm's method (Holm 1979).
 
     Parameters
     ----------
@@ -80,18 +85,22 @@ def holm(p_values: ArrayLike) -> FloatArray:
     Returns
     -------
     float64 array of shape (tests,)
-        Rejecting where it is at most a keeps the chance of any false rejection below a, whatever
-        the tests have in common.
+        Corrected p-values; they control the family-wise error rate for any dependence of tests.
 
     Raises
     ------
     CalcarineError
-        If one is no probability.
+        If a value is not a probability.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise CalcarineError(
-            "Holm's correction needs probabilities in one row: leave out the rest."
+            "Holm's correction needs a row of probabilities; leave out other values."
         )
     order = np.argsort(p, kind="stable")
     steps = np.arange(len(p), 0, -1)
@@ -101,7 +110,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
 
 
 def share_of_signs(n: int) -> float:
-    """Share that the true signs of n differences, and their opposites, have among all signs."""
+    """Return the share of the true signs of n differences and their opposites among all signs."""
     return float(2.0 ** (1 - n))
 
 
@@ -112,27 +121,26 @@ def required_size(
     alpha: float = 0.05,
     share: Callable[[int], float] = lambda n: share_of_orders([n]),
 ) -> tuple[int, int]:
-    """Smallest size of a test in which perfect reconstructions are significant.
+    """Return the smallest numbers of images and shuffles for a significant result.
 
     Parameters
     ----------
     n : int
-        Images that there are.
+        Given number of images.
     n_permutations : int
-        Shuffles that there are.
+        Given number of shuffles.
     tests : int
-        Tests that Holm's correction is made for.
+        Number of tests in Holm's correction.
     alpha : float
-        Threshold of the corrected p.
+        Significance level of the corrected p.
     share : callable
-        From a number of images to the share of all shuffles that score as high as the true order;
-        by default that of one order among all.
+        Takes a number of images, returns the share of all shuffles that score as high as the true
+        order; by default that of one permutation among all.
 
     Returns
     -------
     images, shuffles : int
-        Images come first: with few of them no number of shuffles is enough. Neither is below what
-        there is.
+        At least the given numbers. With too few images, no number of shuffles is sufficient.
 
     Examples
     --------
@@ -185,14 +193,14 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> PairedResult:
-    """Compare two methods on the same images.
+    """Test the difference of two methods on the same images.
 
     Parameters
     ----------
     per_image_a, per_image_b : array of shape (n,)
         Scores of the two methods, in the same order of images.
     n_boot, n_permutations : int
-        Bootstrap resamples and random sign flips.
+        Number of bootstrap resamples and of random sign flips.
     level : float
         Coverage of the interval.
     seed : int
@@ -201,18 +209,23 @@ def paired_difference(
     Returns
     -------
     PairedResult
-        The p-value is two-sided: signs of the differences are flipped at random.
+        The p-value is two-sided, from random sign flips of the differences.
 
     Raises
     ------
     CalcarineError
-        If the two have different lengths or a score is not finite.
+        If the numbers of images differ, or a score is not finite.
+
+    Examples
+    --------
+    >>> round(paired_difference([0.9, 0.8, 0.7], [0.5, 0.6, 0.4]).difference, 2)
+    0.3
     """
     a, b = check_scores(per_image_a), check_scores(per_image_b)
     if a.shape != b.shape:
         raise CalcarineError(
-            f"a paired comparison needs the same images for both methods, not {len(a)} and "
-            f"{len(b)}: select the images that both have."
+            f"A paired comparison needs the same images for both methods, not {len(a)} and "
+            f"{len(b)}; select the images that both have."
         )
     check_positive("n_permutations", n_permutations)
     gain = a - b

@@ -1,5 +1,5 @@
 "use strict";
-// Order, filter and show the pictures of a run. All text goes in as text, never as HTML.
+// Sort, filter and show the pictures of a run. All text is inserted as text, never as HTML.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
@@ -23,7 +23,7 @@
   const number = (value) => value.toFixed(3).replace("-", "−");
   const metricAt = () => ($("order").value.startsWith("m") ? Number($("order").value.slice(1)) : -1);
 
-  // A small generator with a seed, so that a random order can be had again.
+  // A small generator with a seed, so that a random order is reproducible.
   function generator(seed) {
     let state = seed >>> 0;
     return () => {
@@ -70,10 +70,10 @@
       items = known.sort((a, b) => sign * (value(a) - value(b)) || (a.id < b.id ? -1 : 1));
     }
     order = items;
-    const how = $("order").value === "random" ? `in random order by seed ${$("seed").value}`
-      : $("order").value === "id" ? "in the order of their ids"
-        : `${$("way").selectedOptions[0].textContent} by “${data.metrics[metric].name}” of ${$("of").value}${$("less").value ? " less that of " + $("less").value : ""}${data.metrics[metric].lower ? " (lower is better)" : ""}`;
-    $("said").textContent = `${order.length} of ${data.items.length} pictures, ${how}.${missing ? ` ${missing} without this score are not shown.` : ""}`;
+    const how = $("order").value === "random" ? `in random order (seed ${$("seed").value})`
+      : $("order").value === "id" ? "sorted by id"
+        : `${$("way").selectedOptions[0].textContent} by “${data.metrics[metric].name}” of ${$("of").value}${$("less").value ? " minus " + $("less").value : ""}${data.metrics[metric].lower ? " (lower is better)" : ""}`;
+    $("said").textContent = `${order.length} of ${data.items.length} images, ${how}.${missing ? ` ${missing} images without this score are not shown.` : ""}`;
     $("grid").replaceChildren();
     shown = 0;
     showMore();
@@ -84,12 +84,12 @@
     if (source) {
       const image = make("img");
       image.loading = "lazy";
-      image.alt = method === "seen" ? `Picture ${item.id} as it was seen` : `Reconstruction of ${item.id} by ${method}${many ? `, sample ${sample + 1}` : ""}`;
+      image.alt = method === "seen" ? `Stimulus ${item.id}` : `Reconstruction of ${item.id} by ${method}${many ? `, sample ${sample + 1}` : ""}`;
       image.src = source;
       box.append(image);
     } else box.append(make("div", "none", "none"));
     const caption = make("figcaption");
-    caption.append(make("b", method === "seen" ? "seen" : method));
+    caption.append(make("b", method === "seen" ? "stimulus" : method));
     if (many) caption.append(` ${sample + 1}`);
     const metric = metricAt();
     if (metric >= 0 && method !== "seen" && !Number.isNaN(scoreOf(item, method, metric))) {
@@ -121,7 +121,7 @@
       const item = order[place];
       const card = make("article");
       card.tabIndex = 0;
-      card.setAttribute("aria-label", `Picture ${place + 1} of ${order.length}: ${item.id}`);
+      card.setAttribute("aria-label", `Image ${place + 1} of ${order.length}: ${item.id}`);
       const title = make("h2");
       named(title, item);
       card.append(title);
@@ -203,8 +203,8 @@
   $("after").addEventListener("click", () => open(openAt + 1));
   $("more").addEventListener("click", () => { const first = shown; showMore(); focusCard(first); });
 
-  option($("order"), "random", "random");
-  option($("order"), "id", "by id");
+  option($("order"), "random", "random order");
+  option($("order"), "id", "id");
   const scored = data.methods.filter((name) => data.items.some((item) => item.scores[name]));
   if (scored.length) data.metrics.forEach((metric, place) => option($("order"), "m" + place, metric.name));
   option($("less"), "", "nothing");
@@ -216,7 +216,7 @@
   $("category-label").hidden = categories.length < 2;
   $("seed").value = String(data.seed);
   if (innerWidth < 640) {
-    $("size").value = "104"; // three pictures beside each other on a phone
+    $("size").value = "104"; // three pictures in a row on a phone
     document.documentElement.style.setProperty("--side", "104px");
   }
   for (const method of data.methods) {

@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, need_extra
 
 if TYPE_CHECKING:
     from calcarine.study.store import Study
@@ -31,6 +31,7 @@ def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | No
     CalcarineError
         If the address cannot be had.
     """
+    need_extra("study", "fastapi", "uvicorn")
     import uvicorn
 
     from calcarine.study.app import build_app

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.brain.scaling import ZScore, describe_scaling, scaling_plan
-from calcarine.datasets._find import is_simulated
+from calcarine.datasets._data_files import is_simulated
 from calcarine.errors import CalcarineError
 from calcarine.quality.findings import CheckResult
 

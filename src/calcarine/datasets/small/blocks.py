@@ -1,7 +1,7 @@
-"""Block designs: a label a volume to a data set of one response a block.
+"""Block designs: from a label for each volume to a data set with one response for each block.
 
-A split is over stimuli, and the repeats of a stimulus never straddle it.  So that a run can be
-left out, what was shown gets an id of its own in every run: ``face-run03``.
+A split assigns stimuli, and all repeats of a stimulus are on one side. So that a split can leave a
+run out, a category has an id of its own in every run: ``face-run03``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.brain.dataset import BrainDataset, make_responses
+from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
+from calcarine.brain.responses import make_responses
 from calcarine.brain.split import Split
-from calcarine.datasets._small import sentence
 from calcarine.datasets.prepare.events import Drift, Method, trial_betas
 from calcarine.errors import DamagedFileError, SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -30,17 +30,16 @@ LeaveOut = Literal["run", "category"]
 
 @dataclass(frozen=True, eq=False)
 class BlockSeries:
-    """A time series with a label a volume.
+    """A time series with a label for each volume.
 
     Attributes
     ----------
-    values
-        Shape (time, voxel).
-    labels
-        What was shown, for each volume.
-    runs
+    values : array of shape (time, voxel)
+    labels : tuple of str
+        What was shown in each volume.
+    runs : int array of shape (time,)
         Run of each volume, from 1.
-    tr
+    tr : float
         Seconds from volume to volume.
     """
 
@@ -53,21 +52,22 @@ class BlockSeries:
 def label_blocks(
     labels: Sequence[str], runs: NDArray[np.int64], tr: float, rest: Sequence[str]
 ) -> pd.DataFrame:
-    """Events of a design that is given as a label a volume.
+    """Return the blocks of a design with a label for each volume.
 
     Parameters
     ----------
-    labels, runs
-        Of each volume.
-    tr
+    labels : sequence of str
+    runs : int array of shape (time,)
+        Label and run of each volume.
+    tr : float
         Seconds from volume to volume.
-    rest
-        Labels that are no event.
+    rest : sequence of str
+        Labels of volumes without a stimulus.
 
     Returns
     -------
     DataFrame
-        A row a block: ``onset`` and ``duration`` in seconds, ``run``, ``label``.
+        One row for each block: ``onset`` and ``duration`` in seconds, ``run``, ``label``.
     """
     rows = []
     names = np.asarray(labels, dtype=object)
@@ -96,22 +96,25 @@ def block_dataset(
     leave_out: LeaveOut,
     simulated: bool,
 ) -> BrainDataset:
-    """Responses to blocks, with runs as sessions and ids for each category and run.
+    """Make a data set of one response for each block; sessions are runs.
 
     Parameters
     ----------
-    info, subject, simulated
-        What the data set is.
-    series, rest
-        Volumes, and the labels among theirs that are no block.
-    pictures
-        Of each category, all of one size.
+    info : DatasetInfo
+    subject : str
+    series : BlockSeries
+    rest : sequence of str
+        Labels of volumes without a stimulus.
+    pictures : mapping of str to array
+        Picture of each category, all of one size.
     voxels, rois
         See `BrainDataset`.
     method, drift, delay
-        See `trial_betas`.
-    leave_out
-        Whether a split leaves a run or a category out.
+        See `calcarine.datasets.prepare.events.trial_betas`.
+    leave_out : {"run", "category"}
+        What each split leaves out.
+    simulated : bool
+        See `BrainDataset`.
     """
     blocks = label_blocks(series.labels, series.runs, series.tr, rest)
     unknown = sorted(set(blocks["label"]) - set(pictures))
@@ -137,7 +140,7 @@ def block_dataset(
         stimuli=StimulusSet.from_arrays(
             np.stack([pictures[name] for name in names]),
             list(shown),
-            captions=[sentence(name.replace("-", " ")) for name in names],
+            captions=[_sentences(name.replace("-", " ")) for name in names],
             categories=names,
         ),
         splits=_splits(shown, leave_out, info),
@@ -145,6 +148,12 @@ def block_dataset(
         source=info.source,
         licence=info.licence,
     )
+
+
+def _sentences(category: str) -> tuple[str, ...]:
+    """Return captions of a picture of which only the category is known."""
+    article = "an" if category[0] in "aeiou" else "a"
+    return (f"{article} {category}", f"a picture of {article} {category}")
 
 
 def _splits(
@@ -178,14 +187,14 @@ def simulated_series(
     rest: Sequence[str],
     n_voxels: int,
 ) -> NDArray[np.float64]:
-    """Volumes (time, voxel) with a pattern for each label, about 2 percent of the baseline."""
+    """Return volumes (time, voxel) with a pattern for each label, about 2 percent of the mean."""
     from nilearn.glm.first_level import compute_regressor
 
     blocks = label_blocks(labels, runs, tr, rest)
     names = sorted(set(blocks["label"]))
     patterns = rng.normal(0.6, 1.0, (len(names), n_voxels))
     baseline = rng.uniform(600, 900, n_voxels)
-    found = np.empty((len(labels), n_voxels))
+    values = np.empty((len(labels), n_voxels))
     for run in pd.unique(runs):
         own = blocks[blocks["run"] == run]
         times = np.arange(int((runs == run).sum())) * tr
@@ -196,5 +205,5 @@ def simulated_series(
             if len(part):
                 events = np.stack([part["onset"], part["duration"], np.ones(len(part))])
                 percent += compute_regressor(events, "glover", times)[0] * patterns[row]
-        found[runs == run] = baseline * (1 + percent / 100)
-    return found
+        values[runs == run] = baseline * (1 + percent / 100)
+    return values

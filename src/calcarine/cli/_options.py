@@ -1,0 +1,135 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calcarine.errors import CalcarineError
+
+__all__ = [
+    "DataFolder",
+    "DatasetArgument",
+    "DatasetName",
+    "DatasetOptions",
+    "ExperimentFile",
+    "OptionalRun",
+    "Out",
+    "PresetName",
+    "Run",
+    "Settings",
+    "SubjectName",
+    "Transductive",
+    "complete_preset",
+    "complete_setting",
+    "options_from",
+    "refuse_with_a_run",
+    "with_flags",
+]
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Return the presets that begin with a text, for the shell."""
+    from calcarine.experiment.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_setting(incomplete: str) -> list[str]:
+    """Return the keys of settings that begin with a text, for the shell."""
+    from calcarine.experiment.settings_table import all_settings
+
+    return [setting.key for setting in all_settings() if setting.key.startswith(incomplete)]
+
+
+def _complete_assignment(incomplete: str) -> list[str]:
+    return [f"{key}=" for key in complete_setting(incomplete) if "[]" not in key]
+
+
+Run = Annotated[Path, typer.Argument(help="Output folder of a run.", metavar="RUN")]
+OptionalRun = Annotated[
+    Path | None, typer.Argument(help="Output folder of a run to resume.", metavar="RUN")
+]
+ExperimentFile = Annotated[
+    Path | None,
+    typer.Argument(help="YAML file of an experiment, or the folder of a run to resume."),
+]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Named settings; 'calcarine presets' lists them.",
+        autocompletion=complete_preset,
+    ),
+]
+DatasetName = Annotated[
+    str | None, typer.Option("--dataset", help="Data set; 'calcarine datasets list' shows them.")
+]
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of the data set; 'calcarine datasets list' shows them."
+    ),
+]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the data set's files.")]
+SubjectName = Annotated[
+    str | None, typer.Option("--subject", help="Subject; by default the first.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Output folder; the same folder resumes.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting; repeatable. 'calcarine settings' lists them.",
+        autocompletion=_complete_assignment,
+    ),
+]
+DatasetOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Option of the data set; repeatable. 'calcarine datasets info NAME' lists them.",
+    ),
+]
+Transductive = Annotated[
+    bool,
+    typer.Option(
+        "--allow-transductive",
+        help="Allow test responses in the pool of Vis-Dec; all results then say so.",
+    ),
+]
+
+
+def with_flags(settings: list[str] | None, allow_transductive: bool) -> list[str]:
+    """Return the settings, with those that have a flag of their own."""
+    flags = ["visdec.allow_transductive=true"] if allow_transductive else []
+    return [*(settings or ()), *flags]
+
+
+def refuse_with_a_run(*options: object) -> None:
+    """Refuse options of a new run next to the folder of an old one."""
+    if any(options):
+        raise CalcarineError(
+            "A run's folder has its own settings; leave the other options out, or leave the "
+            "folder out for a new run."
+        )
+
+
+def options_from(settings: list[str] | None) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` texts as a dictionary, with values read as YAML."""
+    import yaml
+
+    options: dict[str, Any] = {}
+    for text in settings or ():
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise CalcarineError(f"'{text}' is not an option; write key=value, as sessions=37.")
+        try:
+            options[key] = yaml.safe_load(value)
+        except Exception as error:  # yaml has errors of many kinds for tags and dates
+            raise CalcarineError(f"The value in '{text}' cannot be read as YAML.") from error
+    return options

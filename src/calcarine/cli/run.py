@@ -1,0 +1,84 @@
+"""Commands ``calcarine demo``, ``run`` and ``init``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calcarine.cli._options import (
+    DataFolder,
+    DatasetName,
+    ExperimentFile,
+    Out,
+    PresetName,
+    Settings,
+    SubjectName,
+    Transductive,
+    with_flags,
+)
+from calcarine.cli._print import print_result
+from calcarine.errors import CalcarineError
+
+__all__ = ["demo", "init", "run"]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Output folder; the same folder resumes.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Simulate a brain that sees pictures, decode it, and write a report."""
+    from calcarine.experiment import load_experiment, run_experiment
+    from calcarine.experiment.progress import RichProgress
+
+    print_result(run_experiment(load_experiment("demo"), out, RichProgress()).path)
+
+
+def run(
+    file: ExperimentFile = None,
+    preset: PresetName = None,
+    dataset: DatasetName = None,
+    data: DataFolder = None,
+    subject: SubjectName = None,
+    out: Out = None,
+    allow_transductive: Transductive = False,
+    settings: Settings = None,
+) -> None:
+    """Run a whole experiment, from the features to the report."""
+    from calcarine.experiment import load_experiment, run_experiment
+    from calcarine.experiment.progress import RichProgress
+
+    if file is None and preset is None:
+        raise CalcarineError("Nothing to run: give --preset takagi or the path of a YAML file.")
+    if file is not None and file.is_dir():
+        file, out = file / "experiment.yaml", out or file
+    experiment = load_experiment(
+        preset,
+        file,
+        with_flags(settings, allow_transductive),
+        name=dataset,
+        data=data,
+        subject=subject,
+    )
+    out = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
+    print_result(run_experiment(experiment, out, RichProgress()).path)
+
+
+def init(
+    out: Annotated[Path, typer.Argument(help="New output folder.")],
+    preset: PresetName = "takagi",
+    dataset: DatasetName = None,
+    data: DataFolder = None,
+    subject: SubjectName = None,
+    settings: Settings = None,
+) -> None:
+    """Make the folder of a run without running it, to run its stages one by one."""
+    from calcarine.experiment import load_experiment
+    from calcarine.experiment.runner import start_run
+
+    experiment = load_experiment(
+        preset, None, settings or (), name=dataset, data=data, subject=subject
+    )
+    print(f"Wrote {start_run(experiment, out).path / 'experiment.yaml'}")

@@ -1,0 +1,47 @@
+"""Find protocols by name, among those of this package and of other installed packages."""
+
+from __future__ import annotations
+
+import calcarine.evaluation.protocols.definitions  # noqa: F401 (registers the protocols)
+from calcarine.errors import SettingError
+from calcarine.evaluation.protocols.protocol import PROTOCOLS, Protocol
+from calcarine.files.entry_points import load_entry_points
+
+__all__ = ["ENTRY_POINTS", "find_protocol", "list_protocols"]
+
+ENTRY_POINTS = "calcarine.protocols"
+"""Group under which other packages register protocols."""
+
+
+def list_protocols() -> list[str]:
+    """Return the names of all protocols, sorted, with those of other installed packages."""
+    load_entry_points(ENTRY_POINTS)
+    return sorted(PROTOCOLS)
+
+
+def find_protocol(name: str) -> type[Protocol]:
+    """Return the protocol of a name.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_protocols`.
+
+    Returns
+    -------
+    type of Protocol
+
+    Raises
+    ------
+    SettingError
+        If no protocol has this name.
+
+    Examples
+    --------
+    >>> find_protocol("mindeye").title
+    'MindEye and MindEye2 (Scotti et al. 2023, 2024)'
+    """
+    known = list_protocols()
+    if name not in PROTOCOLS:
+        raise SettingError(f"There is no protocol {name!r}; choose one of {', '.join(known)}.")
+    return PROTOCOLS[name]

@@ -1,0 +1,180 @@
+"""Reading an experiment's settings from presets, YAML files and the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from calcarine.errors import CalcarineError
+from calcarine.experiment.config import DatasetConfig, Experiment
+from calcarine.experiment.presets import PRESETS
+
+__all__ = ["load_experiment", "with_feature_files"]
+
+# Settings of a preset's data set that hold for any other data set too.
+_OF_ANY_DATASET = {"zscore_sessions"}
+
+
+def load_experiment(
+    preset: str | None = None,
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    **dataset: Any,
+) -> Experiment:
+    """Load an experiment from a preset or a YAML file, changed by ``key=value`` settings.
+
+    Parameters
+    ----------
+    preset : str, optional
+        Name in :data:`calcarine.experiment.presets.PRESETS`.
+    file : Path, optional
+        YAML with the keys of :class:`calcarine.experiment.config.Experiment`; it may name a
+        ``preset`` to start from.
+    settings : sequence of str
+        Each ``key=value``, as ``generation.strength=0.6``; the value is read as YAML.
+    **dataset
+        ``name``, ``data`` and ``subject`` of the data set, where not None.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    CalcarineError
+        For unknown keys, values and presets, each by name.
+
+    Examples
+    --------
+    >>> load_experiment("takagi", settings=["generation.steps=20"]).generation.steps
+    20
+    """
+    tree: dict[str, Any] = _read_yaml(file) if file is not None else {}
+    preset = preset or tree.get("preset")
+    given = {key: str(value) for key, value in dataset.items() if value is not None}
+    wanted = _merge(tree, {"dataset": given} if given else {})
+    for setting in settings:
+        wanted = _merge(wanted, _setting(setting))
+        if setting.startswith(("generation.strength=", "generation.guidance=")):
+            # A strength that is given is used, not one chosen inside the training data.
+            wanted = _merge({"generation": {"search": {"enabled": False}}}, wanted)
+    tree = wanted
+    if preset is not None:
+        if not isinstance(preset, str) or preset not in PRESETS:
+            raise CalcarineError(
+                f"There is no preset '{preset}'; the presets are {', '.join(sorted(PRESETS))}."
+            )
+        chosen = PRESETS[preset]
+        base = {**chosen.settings, "preset": preset}
+        if _dataset_name(wanted, base) != _dataset_name(base):
+            # Options of one data set mean nothing in another; how to treat any data set stays.
+            of_any = base.get("dataset", {}).items()
+            base = {**base, "dataset": {k: v for k, v in of_any if k in _OF_ANY_DATASET}}
+        base = _merge(base, chosen.on_dataset.get(_dataset_name(wanted, base), {}))
+        tree = {**wanted, "preset": preset} if _is_whole(wanted) else _merge(base, wanted)
+    return _validated(tree)
+
+
+def with_feature_files(experiment: Experiment, files: Sequence[str]) -> Experiment:
+    """Return an experiment with further feature spaces of your own.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    files : sequence of str
+        Each ``NAME=FILE``; see :func:`calcarine.experiment.feature_files.read_feature_file`.
+
+    Raises
+    ------
+    CalcarineError
+        If one is not ``NAME=FILE``.
+    """
+    for text in files:
+        if "=" not in text:
+            raise CalcarineError(f"--features {text} is not NAME=FILE; write clip=clip.npy.")
+    tree = experiment.model_dump(mode="json")
+    tree["encoding"]["extra_feature_spaces"] += files
+    return _validated(tree)
+
+
+def _validated(tree: dict[str, Any]) -> Experiment:
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            raise CalcarineError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        if not place:
+            raise CalcarineError(f"Settings do not go together: {reason}.") from error
+        raise CalcarineError(f"The setting '{place}' is wrong: {reason}.") from error
+
+
+def _is_whole(tree: dict[str, Any]) -> bool:
+    """Return whether all sections are given, as in a run's own file, which no preset adds to."""
+    return set(Experiment.model_fields) <= set(tree)
+
+
+def _near(place: tuple[int | str, ...]) -> str:
+    """Return the setting that is likely meant, or the settings of its section."""
+    part: type[BaseModel] = Experiment
+    for name in place[:-1]:
+        field = part.model_fields.get(str(name))
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return ""
+        part = kind
+    known = list(part.model_fields)
+    near = difflib.get_close_matches(str(place[-1]).lower(), known, 1)
+    return f"; did you mean {near[0]}" if near else f"; its section has {', '.join(known)}"
+
+
+def _dataset_name(*trees: dict[str, Any]) -> str:
+    """Return the name of the data set in the first of ``trees`` that has one."""
+    for tree in trees:
+        part = tree.get("dataset")
+        if isinstance(part, dict) and "name" in part:
+            return str(part["name"])
+    return DatasetConfig().name
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CalcarineError(f"There is no experiment file {file}.") from error
+    except Exception as error:  # yaml has errors of many kinds for tags and dates
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CalcarineError(f"{file} cannot be read as YAML: {reason}.") from error
+    if not isinstance(tree, dict):
+        raise CalcarineError(f"{file} must hold keys and values, for example 'preset: takagi'.")
+    return tree
+
+
+def _setting(text: str) -> dict[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise CalcarineError(f"'{text}' is not a setting; write key=value, as generation.steps=50.")
+    try:
+        content: Any = yaml.safe_load(value)
+    except Exception as error:  # yaml has errors of many kinds for tags and dates
+        raise CalcarineError(f"The value in '{text}' cannot be read as YAML.") from error
+    for part in reversed(key.split(".")):
+        content = {part: content}
+    return dict(content)
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merge(result[key], value)
+        else:
+            result[key] = value
+    return result

@@ -1,0 +1,124 @@
+"""Feature spaces of your own."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from calcarine import datasets
+from calcarine.cli.main import app
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment
+from calcarine.experiment.feature_files import read_feature_file
+from calcarine.experiment.load_config import with_feature_files
+
+SMALL = "{n_train: 40, n_test: 8, n_sessions: 2, n_early: 12, n_ventral: 12, n_other: 4}"
+
+
+@pytest.fixture(scope="module")
+def stimuli():
+    options = {"n_train": 10, "n_test": 4, "n_early": 4, "n_ventral": 4, "n_other": 2}
+    return datasets.load_dataset("simulated", **options).stimuli
+
+
+@pytest.fixture
+def values(stimuli):
+    return np.random.default_rng(0).normal(size=(len(stimuli), 3)).astype(np.float32)
+
+
+def test_rows_without_ids_are_those_of_the_stimuli(stimuli, values, tmp_path):
+    np.save(tmp_path / "own.npy", values)
+    np.testing.assert_array_equal(read_feature_file("own", tmp_path / "own.npy", stimuli), values)
+
+
+@pytest.mark.parametrize("where", ["archive", "json", "csv"])
+def test_ids_put_rows_in_order(stimuli, values, tmp_path, where):
+    order = np.random.default_rng(1).permutation(len(values))
+    ids = [*(stimuli.ids[row] for row in order), "not shown"]
+    shuffled = np.concatenate([values[order], values[:1]])
+    file = tmp_path / ("own.npz" if where == "archive" else "own.npy")
+    if where == "archive":
+        np.savez(file, features=shuffled, ids=np.array(ids))
+    else:
+        np.save(file, shuffled)
+    if where == "json":
+        (tmp_path / "own.json").write_text(json.dumps(ids))
+    if where == "csv":
+        pd.DataFrame({"id": ids}).to_csv(tmp_path / "own.csv", index=False)
+    np.testing.assert_array_equal(read_feature_file("own", file, stimuli), values)
+
+
+@pytest.mark.parametrize(
+    ("change", "ids", "message"),
+    [
+        (lambda v, s: v[:-1], None, "have 13 rows, and the data set has 14 stimuli"),
+        (lambda v, s: v[:, 0], None, "at least one column"),
+        (lambda v, s: v.astype(str), None, "features are numbers"),
+        (lambda v, s: np.where(v == v[0, 0], np.nan, v), None, "not finite"),
+        (lambda v, s: v[:-1], lambda s: s.ids[:-1], "lack 1 of 14 stimuli, the first"),
+        (lambda v, s: v, lambda s: s.ids[:-1], "14 rows and 13 ids"),
+        (lambda v, s: v, lambda s: [s.ids[0], *s.ids[:-1]], "twice"),
+    ],
+)
+def test_wrong_files_get_one_sentence(stimuli, values, tmp_path, change, ids, message):
+    arrays = {"features": change(values, stimuli)}
+    if ids is not None:
+        arrays["ids"] = np.array(ids(stimuli))
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(CalcarineError, match=message) as caught:
+        read_feature_file("own", tmp_path / "own.npz", stimuli)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_refused(stimuli, values, tmp_path):
+    with pytest.raises(CalcarineError, match=r"save them as \.npy or \.npz"):
+        read_feature_file("own", tmp_path / "own.csv", stimuli)
+    with pytest.raises(CalcarineError, match="There is no file"):
+        read_feature_file("own", tmp_path / "own.npy", stimuli)
+    np.savez(tmp_path / "two.npz", a=values, b=values)
+    with pytest.raises(CalcarineError, match="one array of features"):
+        read_feature_file("own", tmp_path / "two.npz", stimuli)
+    np.save(tmp_path / "own.npy", values)
+    (tmp_path / "own.json").write_text("{}")
+    with pytest.raises(CalcarineError, match="list of stimulus ids"):
+        read_feature_file("own", tmp_path / "own.npy", stimuli)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip.npy", "is not NAME=FILE"),
+        ("z=clip.npy", "is not NAME=FILE"),
+        ("a+b=clip.npy", "is not NAME=FILE"),
+        ("clip=", "is not NAME=FILE"),
+    ],
+)
+def test_names_of_feature_spaces_are_checked(text, message):
+    with pytest.raises(CalcarineError, match=message):
+        with_feature_files(load_experiment("encoding"), [text])
+    with pytest.raises(CalcarineError, match="twice"):
+        with_feature_files(load_experiment("encoding"), ["a=b.npy", "a=c.npy"])
+
+
+def test_own_features_are_fitted_like_any_other_space(tmp_path):
+    count = 48
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).normal(size=(count, 5)))
+    settings = {
+        "dataset.options": SMALL,
+        "encoding.analyses": "[latents]",
+        "encoding.n_boot": "100",
+        "encoding.n_components": "20",
+        "generation.steps": "2",
+    }
+    out = tmp_path / "run"
+    options = [word for pair in settings.items() for word in ("--set", "=".join(pair))]
+    own = f"own={tmp_path / 'own.npy'}"
+    command = ["encode", "--dataset", "simulated", "--out", str(out), "--features", own, *options]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    voxels = pd.read_parquet(out / "encoding" / "voxels.parquet")
+    assert {"r:own", "r:z"} <= set(voxels.columns)
+    assert own in (out / "experiment.yaml").read_text()
+    assert "own" in (out / "encoding.html").read_text()
