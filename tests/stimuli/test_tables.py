@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.folders import inputs_from_folders
+from calcarine.audit.trial_files import read_responses
 from calcarine.datasets.described.description_splits import _listed
 from calcarine.datasets.described.pictures import read_captions, stimulus_set
 from calcarine.datasets.described.trials import read_trials

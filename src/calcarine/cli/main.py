@@ -25,6 +25,7 @@ from calcarine.cli.settings import presets, settings
 from calcarine.cli.stages import encode, pretrain, stage_command
 from calcarine.cli.study import gallery, study_app
 from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.experiment.stage import PHASES
 from calcarine.experiment.stages import STAGES
 
 __all__ = ["PACKAGE", "app", "main"]
@@ -40,17 +41,16 @@ app = typer.Typer(
 
 # Commands of stages that take more than the folder of a run, or work on other folders too.
 _OWN = {"audit": audit, "encode": encode, "pretrain": pretrain}
-_VISDEC = ("pretrain", "guide", "finetune")
 _PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Experiments": (demo, run, init, seeds, settings, presets),
     "Stages of a run": tuple(
         stage_command(stage.name, stage.title)
         for stage in STAGES.values()
-        if stage.name not in (*_OWN, *_VISDEC)
+        if stage.name not in (*_OWN, *PHASES)
     ),
     "Vis-Dec": (
         pretrain,
-        *(stage_command(name, STAGES[name].title) for name in _VISDEC[1:]),
+        *(stage_command(name, STAGES[name].title) for name in PHASES[1:]),
         ablate,
     ),
     "Encoding": (encode,),

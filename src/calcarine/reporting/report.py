@@ -23,6 +23,8 @@ from calcarine.reporting.run_records import (
 if TYPE_CHECKING:
     from calcarine.reporting.shown_stimuli import Pick, Quality
 
+__all__ = ["PICTURE_PIXELS", "build_report", "headline_scores"]
+
 PICTURE_PIXELS = 192
 _MOST_SAMPLES = 8
 _SHEET_RANDOM = 5

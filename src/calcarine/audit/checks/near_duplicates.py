@@ -10,6 +10,8 @@ from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import EvidenceTable, Finding
 from calcarine.audit.inputs import AuditInputs
 
+__all__ = ["NearDuplicates"]
+
 _MOST = 6
 
 
@@ -36,7 +38,7 @@ class NearDuplicates(Check):
             "training pictures": len(inputs.train),
             "test pictures in training": len(hits),
             "correlation with the nearest training picture, median": float(np.median(best)),
-            "the same among training pictures, median": float(np.median(among)),
+            "the same between training pictures, median": float(np.median(among)),
             "p (one-sided) that test pictures are closer to training": p,
         }
         shown = tuple(

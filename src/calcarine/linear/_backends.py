@@ -1,12 +1,13 @@
-"""The few array operations on which numpy and torch differ, for the processor and for CUDA.
+"""Where a fit computes: numpy or torch arrays, this process or the workers of a Dask cluster.
 
-On the processor everything goes through numpy, so that fits there need no torch. Large buffers are
-used again where they can be: a fresh one costs a page fault for every 4 kB.
+On the CPU everything goes through numpy, so that a fit needs no torch. Large buffers are reused
+where possible, because a new one costs a page fault for every 4 kB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ContextDecorator
 from functools import cache
 from threading import Lock
@@ -17,21 +18,24 @@ import numpy.typing as npt
 import scipy.linalg
 from threadpoolctl import ThreadpoolController
 
-from calcarine.linear._checks import FloatArray, RidgeError
+from calcarine.linear._validation import FloatArray, RidgeError
 
 Array = Any
 """A numpy array, or a torch tensor on the device of its `Ops`."""
 
 _ROWS_AT_ONCE = 128
+_JOBS_AHEAD = 2
+_TRIES = 5
+_LARGE_BYTES = 1_000_000
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:
-    """The dtype of either kind of array, as numpy calls it."""
+    """Return the numpy dtype of a numpy array or torch tensor."""
     return np.dtype(str(array.dtype).removeprefix("torch."))
 
 
 class Ops(Protocol):
-    """What the solvers need beyond operators and slices, which both kinds of array share."""
+    """Operations in which numpy and torch differ; operators and slices are the same in both."""
 
     device: str
 
@@ -58,13 +62,13 @@ def _libraries() -> list[Any]:
     ]
 
 
-def _of_scipy() -> list[Any]:
-    of_numpy = any("numpy" in library.filepath for library in _libraries())
-    return [library for library in _libraries() if of_numpy and "scipy.libs" in library.filepath]
+def _scipy_blas() -> list[Any]:
+    has_numpy = any("numpy" in library.filepath for library in _libraries())
+    return [library for library in _libraries() if has_numpy and "scipy.libs" in library.filepath]
 
 
 class WithoutThreads(ContextDecorator):
-    """A context in which some BLAS has one thread; the last to leave it gives them back."""
+    """Context in which some BLAS libraries use one thread; the last exit restores the number."""
 
     def __init__(self, libraries: Callable[[], list[Any]]) -> None:
         self._libraries = libraries
@@ -87,16 +91,17 @@ class WithoutThreads(ContextDecorator):
                     library.set_num_threads(count)
 
 
-one_pool = WithoutThreads(_of_scipy)
-"""Keeps scipy's own BLAS to one thread.
+one_pool = WithoutThreads(_scipy_blas)
+"""Limits scipy's own BLAS to one thread.
 
-The wheels of numpy and scipy bring one each. Threads of the one spin for a while after their work,
-and the other's wait for the processors: fits that use both take three times as long.
+The wheels of numpy and scipy each bring a BLAS. Threads of one keep spinning for a while after
+their work while threads of the other wait for the cores: fits that use both take three times as
+long.
 """
 
 
 class NumpyOps:
-    """numpy, and scipy for what LAPACK has and numpy does not."""
+    """numpy, with scipy for LAPACK routines that numpy lacks."""
 
     device = "cpu"
 
@@ -116,7 +121,7 @@ class NumpyOps:
         return np.matmul(a, b, out=out)
 
     def householder(self, panel: Array) -> tuple[Array, Array, Array]:
-        """Reflectors V (m, b), unit lower triangular, factors tau (b,) and R (b, b)."""
+        """Return reflectors V (m, b), unit lower triangular, factors tau (b,) and R (b, b)."""
         transposed, tau = np.linalg.qr(panel, mode="raw")
         raw = transposed.T
         width = panel.shape[1]
@@ -142,7 +147,7 @@ class NumpyOps:
         return u, s, vt
 
     def column_dots(self, a: Array, b: Array) -> npt.NDArray[np.float64]:
-        """Dot product of each column of a with that of b; float64 across chunks of rows."""
+        """Return the dot product of each column of a with that of b, in float64 over chunks."""
         total = np.zeros(a.shape[1])
         for start in range(0, len(a), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
@@ -152,14 +157,14 @@ class NumpyOps:
     def weighted_squares(
         self, weights: FloatArray, a: Array, scale: float
     ) -> npt.NDArray[np.float64]:
-        """Sums over the rows of a (r, t), scaled and squared, with each row of weights (k, r)."""
+        """Return weighted sums over the rows of a (r, t), scaled and squared, shape (k, t)."""
         scaled = np.multiply(a, scale, dtype=np.float64)
         sums: npt.NDArray[np.float64] = weights @ np.square(scaled, out=scaled)
         return sums
 
 
 class TorchOps:
-    """torch on any of its devices."""
+    """torch on one of its devices."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -223,12 +228,12 @@ class TorchOps:
 
 
 def ops_for(device: str) -> Ops:
-    """Operations for ``"cpu"`` (numpy) or a torch device such as ``"cuda"`` or ``"cuda:1"``.
+    """Return the operations for ``"cpu"`` (numpy) or a torch device such as ``"cuda:1"``.
 
     Raises
     ------
     RidgeError
-        When torch does not know the device or finds none.
+        When torch does not know the device or cannot use it.
     """
     if device == "cpu":
         return NumpyOps()
@@ -243,3 +248,139 @@ def ops_for(device: str) -> Ops:
             "choose 'cpu', or 'cuda' on a machine with a CUDA device."
         ) from error
     return TorchOps(str(chosen))
+
+
+class Runner(Protocol):
+    """Calls ``function(*shared, *job)`` for every job and yields the results in order."""
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        jobs: Iterable[tuple[Any, ...]],
+        shared: tuple[Any, ...] = (),
+    ) -> Iterator[Any]: ...
+
+
+def runner_for(client: Any) -> Runner:
+    """Return the runner of a Dask client, or of this process for None.
+
+    Raises
+    ------
+    RidgeError
+        When `client` is not a Dask client, is closed or asynchronous, or has no workers.
+    """
+    if client is None:
+        return _run_here
+    if not all(hasattr(client, part) for part in ("submit", "scatter", "nthreads", "status")):
+        raise RidgeError(
+            f"client is a {type(client).__name__}; pass a dask.distributed.Client or None."
+        )
+    _check_open(client)
+    if getattr(client, "asynchronous", False):
+        raise RidgeError("The Dask client is asynchronous; pass one made with asynchronous=False.")
+    if not client.nthreads():
+        raise RidgeError("The Dask client has no workers; start some before fitting.")
+    return _DaskRunner(client)
+
+
+def _check_open(client: Any, cause: BaseException | None = None) -> None:
+    if client.status != "running":
+        raise RidgeError(
+            f"The Dask client is {client.status}; fit with one that is connected to its cluster."
+        ) from cause
+
+
+def _run_here(
+    function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], shared: tuple[Any, ...] = ()
+) -> Iterator[Any]:
+    for job in jobs:
+        result = function(*shared, *job)
+        del job  # frees its memory while the result is used
+        yield result
+        del result
+
+
+class _DaskRunner:
+    """Runs jobs on the workers of a Dask cluster.
+
+    A few jobs are submitted ahead of the workers, so that targets are read only when needed.
+    Arguments that all jobs share are sent to every worker once. When a worker is lost, Dask runs
+    its jobs elsewhere, and data that only that worker held is sent again.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        jobs: Iterable[tuple[Any, ...]],
+        shared: tuple[Any, ...] = (),
+    ) -> Iterator[Any]:
+        try:
+            yield from self._results(function, jobs, shared)
+        except RidgeError:
+            raise
+        except Exception as error:  # any call can fail while a client is being closed
+            _check_open(self.client, error)
+            raise
+
+    def _results(
+        self,
+        function: Callable[..., Any],
+        jobs: Iterable[tuple[Any, ...]],
+        shared: tuple[Any, ...],
+    ) -> Iterator[Any]:
+        sent = self._send(shared)
+        waiting: deque[tuple[tuple[Any, ...], list[Any], Any]] = deque()
+        remaining = iter(jobs)
+        while True:
+            _check_open(self.client)
+            while len(waiting) < _JOBS_AHEAD * max(1, self._n_threads()):
+                job = next(remaining, None)
+                if job is None:
+                    break
+                waiting.append((job, sent, self._submit(function, sent, job)))
+            if not waiting:
+                return
+            job, used, future = waiting.popleft()
+            for tries in range(1, _TRIES + 1):
+                try:
+                    result = future.result()
+                    break
+                except _lost_worker_errors() as error:
+                    _check_open(self.client, error)
+                    if tries == _TRIES:
+                        raise RidgeError(
+                            f"Workers of the Dask cluster were lost {_TRIES} times over one part "
+                            "of the fit; give them more memory, or set memory or block_size."
+                        ) from error
+                    if used is sent:
+                        sent = self._send(shared)
+                    used = sent
+                    future = self._submit(function, sent, job)
+            yield result
+
+    def _n_threads(self) -> int:
+        return sum(self.client.nthreads().values())
+
+    def _send(self, shared: tuple[Any, ...]) -> list[Any]:
+        return [self.client.scatter(part, broadcast=True, hash=False) for part in shared]
+
+    def _submit(self, function: Callable[..., Any], sent: list[Any], job: tuple[Any, ...]) -> Any:
+        parts = [self._large(part) for part in job]
+        return self.client.submit(function, *sent, *parts, pure=False)
+
+    def _large(self, part: Any) -> Any:
+        """Send a large array to a worker directly, not through the graph of the scheduler."""
+        if isinstance(part, np.ndarray) and part.nbytes > _LARGE_BYTES:
+            return self.client.scatter(part, hash=False)
+        return part
+
+
+def _lost_worker_errors() -> tuple[type[BaseException], ...]:
+    from concurrent.futures import CancelledError
+
+    from distributed.scheduler import KilledWorker
+
+    return CancelledError, KilledWorker, OSError
