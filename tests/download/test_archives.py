@@ -322,7 +322,7 @@ def test_other_files_are_not_replaced_but_those_of_the_archive_are(tmp_path):
     archive, out = make(tmp_path, "zip"), tmp_path / "out"
     out.mkdir()
     (out / "a.txt").write_bytes(b"mine")
-    with pytest.raises(CalcarineError, match=r"a.txt is there"):
+    with pytest.raises(CalcarineError, match=r"a.txt exists and is not"):
         extract(archive, out)
     assert files_in(out) == {"a.txt": b"mine"}
     extract(archive, out, own=[out / "a.txt"])

@@ -205,8 +205,8 @@ def load_dataset(
     Examples
     --------
     >>> from calcarine.datasets import load_dataset
-    >>> load_dataset("simulated", n_train=20, n_test=4).n_trials
-    32
+    >>> load_dataset("simulated", n_train=20, n_test=4).n_trials  # three repeats
+    72
     """
     loaded: BrainDataset = _call(name, "load", options, data=data, subject=subject)
     return loaded

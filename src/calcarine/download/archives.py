@@ -81,22 +81,22 @@ def extract(
 
     Parameters
     ----------
-    archive
+    archive : str or Path
         Zip or tar, the latter plain or compressed by gzip, bzip2 or xz.
-    folder
-        Where they go, under their names in the archive.
-    members
+    folder : str or Path
+        Folder of the files, which keep their names in the archive.
+    members : sequence of str
         Which; a folder's name stands for all below it.  Empty for all.
-    own
+    own : collection of Path
         Files that came out of this archive before and may be replaced.
-    most_bytes
+    most_bytes : int, optional
         How large all of them may be together; the free space of the disk if
         left out.
 
     Returns
     -------
     list of Path
-        What is now in the folder, in the archive's order.
+        Paths of the files, in the order of the archive.
 
     Raises
     ------

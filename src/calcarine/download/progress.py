@@ -75,9 +75,9 @@ class ProgressLines(NoProgress):
 
     Parameters
     ----------
-    pause
+    pause : float
         Seconds between two lines about the same file.
-    write, clock
+    write, clock : callable
         Where lines go and the time is from.
     """
 
@@ -126,11 +126,11 @@ class ProgressBars(NoProgress):
 
     Parameters
     ----------
-    sizes
+    sizes : dict of str to int, optional
         Bytes of each file where known, for the bar of all.
-    have
+    have : int
         Bytes of all files that are on disk already.
-    console
+    console : object
         Of rich; standard output if left out.
     """
 

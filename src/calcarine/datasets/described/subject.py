@@ -37,11 +37,11 @@ class DescribedSubject:
     Attributes
     ----------
     description, root
-        The description, and the folder that its paths are from.
-    recording
+        The description, and the folder of its paths.
+    recording : Recording
         Responses, to be prepared.
-    notes
-        What was left out, in sentences.
+    notes : tuple of str
+        Sentences about what was left out.
     """
 
     description: Description
@@ -137,10 +137,10 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Des
 
     Parameters
     ----------
-    info
-        The data set that it is loaded as.
+    info : DatasetInfo
+        Name of the loaded data set.
     description, root
-        The description, and the folder that its paths are from.
+        The description, and the folder of its paths.
 
     Raises
     ------

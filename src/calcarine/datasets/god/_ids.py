@@ -37,7 +37,7 @@ def stimulus_name(label: float) -> str:
 
     Parameters
     ----------
-    label
+    label : float
         Such as 1518878.010042.
 
     Returns
@@ -107,9 +107,9 @@ def picture_list(places: Sequence[Path], side: str) -> list[str] | None:
 
     Parameters
     ----------
-    places
+    places : sequence of Path
         Folders to look in.
-    side
+    side : str
         ``"train"`` or ``"test"``.
 
     Returns
@@ -162,13 +162,13 @@ def first_index(
 
     Parameters
     ----------
-    index
+    index : array
         Whole numbers.
-    count
+    count : int, optional
         How many things they number, None where unknown.
-    where
-        What they are, for the error.
-    given
+    where : str
+        Name of the content, for the error.
+    given : int, optional
         0 or 1 where the user knows.
 
     Raises

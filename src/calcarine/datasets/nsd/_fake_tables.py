@@ -43,20 +43,20 @@ class FakePlan:
 
     Attributes
     ----------
-    lengths
+    lengths : tuple of int
         Trials of each session with betas.
-    n_subjects
+    n_subjects : int
         Subjects with files.
-    done
+    done : int
         Trials in the tables of responses: more than there are betas of, when
         of full size.
-    order
+    order : Numbers
         Shape (planned trials,): number of the trial's picture among the subject's.
-    images
+    images : Numbers
         Shape (8, pictures a subject): the subjects' pictures, shared ones first.
-    shared
+    shared : Numbers
         Shape (shared,), ascending.
-    n_images
+    n_images : int
         Of all subjects.
     coco_ids, coco_splits, crops
         Of each picture: number, 0 or 1 (training or validation), and the

@@ -43,14 +43,14 @@ def load(
 
     Parameters
     ----------
-    data
+    data : str or Path, optional
         The YAML file, or a folder with ``SUBJECT.yaml`` or ``calcarine.yaml``.
         Its paths are from its own folder.
-    subject
+    subject : str, optional
         Must be the file's; left out, it is the file's.
-    size
+    size : int, optional
         Crop pictures centrally and bring them to this side in pixels.
-    prepared
+    prepared : str or Path, optional
         Folder of prepared subjects; ``prepared`` next to the YAML file if left
         out.
 
@@ -100,13 +100,13 @@ def fake(
 
     Parameters
     ----------
-    folder
-        Where to.
-    full_size
+    folder : str or Path
+        Folder to write to.
+    full_size : bool
         Ten sessions of 300 trials and 20,000 voxels, not three of 30 and 130.
-    seed
-        Of the content.
-    betas
+    seed : int
+        Seed of the content.
+    betas : Betas
         ``"npy"``: (trial, voxel) a session; ``"nii"``: a 4-D image a session;
         ``"h5"``: one array (trial, x, y, z).
     """
