@@ -24,7 +24,7 @@ def format_bytes(size: int) -> str:
 
     Examples
     --------
-    >>> human(999), human(1000), human(1_049_000_000)
+    >>> format_bytes(999), format_bytes(1000), format_bytes(1_049_000_000)
     ('999 bytes', '1.00 kB', '1.05 GB')
     """
     if size < 1000:

@@ -44,7 +44,7 @@ def random_folds(ids: Sequence[str], n_folds: int, seed: int = 0) -> tuple[Split
     Examples
     --------
     >>> [split.test for split in random_folds(["a", "b", "c"], 2)]
-    [('a', 'b'), ('c',)]
+    [('b', 'c'), ('a',)]
     """
     shown = _shown(ids)
     _check_count(n_folds, len(shown), "stimuli")
