@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 from calcarine.datasets import nsd, registry
 from calcarine.datasets.nsd.betas import read_session, session_shape
 from calcarine.datasets.nsd.layout import NSDLayout
-from calcarine.datasets.prepare.engine import prepare
+from calcarine.datasets.prepare.preparation import prepare
 from calcarine.errors import CalcarineError
 from calcarine.linear import ridge_cv
 from calcarine.stimuli.scenes import render

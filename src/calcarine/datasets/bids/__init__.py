@@ -14,10 +14,10 @@ from calcarine.datasets._data_files import find_file
 from calcarine.datasets.bids._fake import write_bids
 from calcarine.datasets.described.bids_layout import subjects_in
 from calcarine.datasets.described.check import check_subject
+from calcarine.datasets.described.described_subject import DescribedSubject, open_subject
 from calcarine.datasets.described.description import FILE, BidsPart, Description, validated
-from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.datasets.own import describe
-from calcarine.datasets.prepare.engine import Recording
+from calcarine.datasets.prepare.preparation import Recording
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.quality.findings import CheckResult
 

@@ -20,7 +20,7 @@ from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_tri
 from calcarine.datasets.nsd.files import content_error
 from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, NSDLayout, find_layout
 from calcarine.datasets.nsd.regions import MaskedVoxels, check_grid, keep_voxels
-from calcarine.datasets.prepare.engine import Recording, prepare
+from calcarine.datasets.prepare.preparation import Recording, prepare
 from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 

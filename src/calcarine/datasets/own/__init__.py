@@ -10,10 +10,10 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
 from calcarine.datasets._data_files import find_file
 from calcarine.datasets.described.check import check_subject
+from calcarine.datasets.described.described_subject import DescribedSubject, open_subject
 from calcarine.datasets.described.description import FILE, Description, read_description
-from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.datasets.own._fake import Betas, write_own
-from calcarine.datasets.prepare.engine import Recording
+from calcarine.datasets.prepare.preparation import Recording
 from calcarine.errors import CalcarineError
 from calcarine.quality.findings import CheckResult
 

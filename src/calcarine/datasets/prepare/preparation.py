@@ -25,7 +25,7 @@ from calcarine.brain.scaling import (
     trials_of_source,
 )
 from calcarine.brain.split import Split
-from calcarine.datasets.prepare.store import PreparedSubject
+from calcarine.datasets.prepare.prepared_subject import PreparedSubject
 from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 from calcarine.files.locks import folder_lock
 

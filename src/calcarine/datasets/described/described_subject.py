@@ -16,14 +16,14 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
 from calcarine.brain.responses import with_trials
 from calcarine.datasets._data_files import is_simulated
-from calcarine.datasets.described.betas import betas_source
+from calcarine.datasets.described.beta_source import betas_source
 from calcarine.datasets.described.description import Description
 from calcarine.datasets.described.description_arrays import stamp
 from calcarine.datasets.described.description_splits import make_splits
 from calcarine.datasets.described.pictures import stimulus_set
 from calcarine.datasets.described.regions import read_rois, voxel_table
 from calcarine.datasets.described.subject_trials import SubjectTrials
-from calcarine.datasets.prepare.engine import Recording, prepare
+from calcarine.datasets.prepare.preparation import Recording, prepare
 from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
