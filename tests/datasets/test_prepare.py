@@ -211,6 +211,8 @@ def test_a_damaged_store_is_told(raw, tmp_path):
 def test_a_constant_voxel_is_only_centred():
     values = np.full((6, 2), 3.0, np.float32)
     values[:, 1] = np.arange(6)
-    betas = preparation._scaled(values.copy(), *preparation.mean_and_scale(preparation.moments(values)))
+    betas = preparation._scaled(
+        values.copy(), *preparation.mean_and_scale(preparation.moments(values))
+    )
     assert (betas[:, 0] == 0).all()
     assert betas[:, 1].std() == pytest.approx(1.0)

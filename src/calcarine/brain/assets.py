@@ -74,5 +74,5 @@ class Asset:
                 raise SettingError(f"The asset path {place!r} leaves the data set's folder.")
         if not self.url.startswith(("https://", "http://", "s3://")):
             raise SettingError(
-                f"The address {self.url!r} of {self.path} is no https, http or s3 address."
+                f"The address {self.url!r} of {self.path} is not an https, http or s3 address."
             )

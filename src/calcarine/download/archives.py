@@ -27,7 +27,7 @@ from typing import IO
 from calcarine.download.progress import format_bytes
 from calcarine.errors import CalcarineError, DamagedFileError
 
-__all__ = ["MOST_MEMBERS", "extract", "is_inside"]
+__all__ = ["MOST_MEMBERS", "extract", "member_is_inside"]
 
 MOST_MEMBERS = 200_000
 """Files that one archive may hold; data sets have fewer, bombs have more."""
@@ -60,7 +60,7 @@ class _Member:
     open: Callable[[], IO[bytes]]
 
 
-def is_inside(name: str) -> bool:
+def member_is_inside(name: str) -> bool:
     """Return whether a member's name stays in its folder, on every operating system."""
     parts = re.split(r"[/\\]", name)
     absolute = name.startswith(("/", "\\")) or bool(PureWindowsPath(name).drive)
@@ -191,7 +191,7 @@ def _refusal(archive: Path, name: str, why: str) -> CalcarineError:
 
 
 def _place(archive: Path, name: str) -> str:
-    if not is_inside(name):
+    if not member_is_inside(name):
         raise _refusal(archive, name, "would be written outside the folder or has no usable name")
     return str(PurePosixPath(name))
 
@@ -268,7 +268,7 @@ def _linked(
             return entry
         base = PurePosixPath(here).parent if entry.issym() else PurePosixPath()
         target = os.path.normpath(str(base / entry.linkname)).replace(os.sep, "/")
-        if entry.linkname.startswith("/") or not is_inside(target):
+        if entry.linkname.startswith("/") or not member_is_inside(target):
             raise _refusal(archive, place, "is a link that leaves the folder")
         if target not in entries:
             raise _refusal(archive, place, f"is a link to {target}, which is no file in it")

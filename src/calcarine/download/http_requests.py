@@ -22,10 +22,10 @@ from calcarine.errors import CalcarineError, SettingError
 __all__ = [
     "NETWORK_ERRORS",
     "RemoteFileInfo",
+    "connection_reason",
     "http_address",
     "looks_like_page",
     "new_session",
-    "reason",
     "remote_file_info",
     "retry_after",
     "send_request",
@@ -213,7 +213,7 @@ def retry_after(response: requests.Response) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def reason(error: Any) -> str:
+def connection_reason(error: Any) -> str:
     """Return in a few words why a connection failed."""
     name = f"{type(error).__name__} {error}"
     known = {

@@ -22,9 +22,9 @@ from calcarine.brain.assets import Asset
 from calcarine.download.http_requests import (
     NETWORK_ERRORS,
     RemoteFileInfo,
+    connection_reason,
     looks_like_page,
     new_session,
-    reason,
     remote_file_info,
     retry_after,
     send_request,
@@ -201,7 +201,7 @@ class _Transfer:
             with send_request(self.session, "GET", self.asset.url, headers) as response:
                 self.take(response, offset)
         except NETWORK_ERRORS as error:
-            raise _BrokenError(reason(error)) from error
+            raise _BrokenError(connection_reason(error)) from error
 
     def take(self, response: requests.Response, offset: int) -> None:
         status, new = response.status_code, remote_file_info(response, self.asset)

@@ -102,7 +102,7 @@ def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
         own = _places(model)
     except Exception as error:  # nibabel meets damage with errors of many kinds
         raise DamagedFileError(
-            f"{WHO}: {atlas} is no CIFTI label file ({reason(error)})."
+            f"{WHO}: {atlas} is not a CIFTI label file ({reason(error)})."
         ) from error
     keys = whole_numbers(keys, atlas, "map", scaling)
     if len(keys) != len(model):

@@ -80,7 +80,7 @@ def find_recordings(
         given one.
     """
     if not re.fullmatch(r"[A-Za-z0-9_]+", run):
-        raise SettingError(f"{WHO}: {run!r} is no name of a run; {RUN} is one.")
+        raise SettingError(f"{WHO}: {run!r} is not the name of a run; {RUN} is one.")
     by_ending = _by_ending(data, run)
     if ending is not None:
         wanted = ending.removesuffix(_SERIES)
