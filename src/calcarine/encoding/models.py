@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.responses import group_means
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, ridge_cv
+from calcarine.linear import ComputedMatrix, RidgeEdgeWarning, banded_ridge_cv, iter_ridge_cv
 
 __all__ = [
     "EncodingScores",
@@ -111,6 +112,18 @@ class MeanResponses:
         center = self.center[columns]
         return np.sqrt(self.weights)[:, None] * (values - center), center
 
+    def all_targets(self) -> tuple[NDArray[Any] | ComputedMatrix, NDArray[np.float64]]:
+        """Return the training responses of all voxels, and the center subtracted from them.
+
+        Weighted responses are computed when a fit reads them, without a copy of all voxels.
+        """
+        if self.weights is None:
+            return self.train, np.zeros(self.train.shape[1])
+        root, center = np.sqrt(self.weights)[:, None], self.center
+        shape = (self.train.shape[0], self.train.shape[1])
+        columns = partial(_weighted_columns, self.train, root, center)
+        return ComputedMatrix(shape, np.float64, columns), center
+
     def rows(self, features: Features, ids: Sequence[str]) -> tuple[Features, Features]:
         """Features of the training and of the test stimuli, each flattened to a matrix.
 
@@ -191,7 +204,7 @@ def encode(
     *,
     alphas: NDArray[np.float64] | None = None,
     n_folds: int = 5,
-    block: int = 50_000,
+    block_size: int | None = None,
 ) -> EncodingScores:
     """Fit ridge from features to every voxel and predict the test stimuli.
 
@@ -205,8 +218,8 @@ def encode(
         Penalties; those of `calcarine.linear.ridge_cv` if left out.
     n_folds
         Folds over training stimuli that choose each voxel's penalty.
-    block
-        Voxels that are fitted at a time.
+    block_size
+        Largest number of voxels that are solved at once; see `calcarine.linear.ridge_cv`.
 
     Returns
     -------
@@ -214,34 +227,29 @@ def encode(
 
     Notes
     -----
+    The features are decomposed once for all voxels. Weights are computed for one block of voxels
+    at a time and are not kept.
+
     Source: Takagi & Nishimoto (2023), section 3.4: L2-regularised regression
     from features to each voxel, weights from the training data, tested on
     averaged responses.
     """
     x, x_test = responses.rows(features, ids)
     options: dict[str, Any] = {} if alphas is None else {"alphas": alphas}
-    parts: list[tuple[NDArray[Any], ...]] = []
-    for columns in _blocks(responses.train.shape[1], block):
-        with warnings.catch_warnings():
-            # Voxels without signal want the largest penalty there is.
-            warnings.simplefilter("ignore", RidgeEdgeWarning)
-            targets, center = responses.targets(columns)
-            fit = ridge_cv(x, targets, **responses.fit_options(n_folds), **options)
-        guess = np.asarray(fit.predict(x_test) + center, dtype=np.float32)
-        truth = responses.test[:, columns]
-        parts.append(
-            (
-                column_correlations(guess, truth),
-                column_r2(guess, truth),
-                fit.cv_scores,
-                fit.alpha,
-                guess,
-            )
-        )
-    r, r2, cv, alpha, guesses = (
-        np.concatenate(found, axis=-1) for found in zip(*parts, strict=True)
+    targets, center = responses.all_targets()
+    fits = iter_ridge_cv(
+        x, targets, block_size=block_size, **responses.fit_options(n_folds), **options
     )
-    return EncodingScores(r, r2, cv, alpha, guesses)
+    n_voxels = responses.train.shape[1]
+    r, r2, cv_r2, alpha = (np.empty(n_voxels) for _ in range(4))
+    predicted = np.empty((len(x_test), n_voxels), dtype=np.float32)
+    for columns, fit in fits:
+        predicted[:, columns] = fit.predict(x_test) + center[columns]
+        measured = responses.test[:, columns]
+        r[columns] = column_correlations(predicted[:, columns], measured)
+        r2[columns] = column_r2(predicted[:, columns], measured)
+        cv_r2[columns], alpha[columns] = fit.cv_scores, fit.alpha
+    return EncodingScores(r, r2, cv_r2, alpha, predicted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,8 +295,10 @@ def unique_variance(
     alone
         What `encode` gave for some of the spaces alone, where two are
         compared; saves fitting them again.
-    alphas, n_folds, block
+    alphas, n_folds
         As in `encode`.
+    block
+        Number of voxels that are fitted together.
     n_candidates
         Of `calcarine.linear.banded_ridge_cv`.
 
@@ -329,9 +339,7 @@ def unique_variance(
         elif alone is not None and rest[0] in alone:
             without[name] = alone[rest[0]].predicted
         else:
-            found = encode(
-                responses, spaces[rest[0]], ids, alphas=alphas, n_folds=n_folds, block=block
-            )
+            found = encode(responses, spaces[rest[0]], ids, alphas=alphas, n_folds=n_folds)
             without[name] = found.predicted
     predicted = together(list(spaces))
     r2 = column_r2(predicted, responses.test)
@@ -359,6 +367,16 @@ def column_r2(guess: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     total = ((truth - truth.mean(0, dtype=np.float64)) ** 2).sum(0)
     error = ((truth - guess.astype(np.float64)) ** 2).sum(0)
     return np.asarray(1.0 - np.divide(error, total, out=np.ones_like(error), where=total > 0))
+
+
+def _weighted_columns(
+    train: NDArray[np.float32],
+    root: NDArray[np.float64],
+    center: NDArray[np.float64],
+    columns: slice,
+) -> NDArray[np.float64]:
+    """Return centred responses of some voxels, multiplied by the roots of their weights."""
+    return np.asarray(root * (train[:, columns] - center[columns]))
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:
