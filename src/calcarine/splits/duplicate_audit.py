@@ -1,4 +1,4 @@
-"""Pictures of the test that were, or nearly were, in training, over several subjects too."""
+"""Test pictures that also occur, exactly or nearly, in training, also of other subjects."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 from calcarine.brain.split import Split
 from calcarine.errors import SettingError
-from calcarine.splits.distances import FloatArray, nearest, prepared
-from calcarine.splits.hashing import BITS, hash_stimuli, nearest_hashes
+from calcarine.splits.feature_distances import FloatArray, nearest, prepared
+from calcarine.splits.picture_hashes import BITS, hash_stimuli, nearest_hashes
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = [
@@ -43,7 +43,7 @@ _SMALL = 16
 
 @dataclass(frozen=True, eq=False)
 class SplitAudit:
-    """Likeness of test and training stimuli.
+    """How similar test and training stimuli are.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class SplitAudit:
         return int((self.table["flag"] != "").sum())
 
     def worst(self, count: int = 10) -> pd.DataFrame:
-        """Flagged stimuli first, then those nearest to training."""
+        """Return flagged stimuli first, then those nearest to training."""
         flags = {"same stimulus": 0, "same picture": 1, "near": 2, "": 3}
         order = pd.DataFrame(
             {
@@ -83,7 +83,7 @@ class SplitAudit:
 def nearest_training(
     split: Split, ids: Sequence[str], features: ArrayLike, metric: str = "correlation"
 ) -> NDArray[np.float64]:
-    """Distance of each test stimulus to the nearest training stimulus.
+    """Return the distance of each test stimulus to the nearest training stimulus.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def audit_split(
     flips: bool = False,
     subject: str = "own",
 ) -> SplitAudit:
-    """Find test stimuli that training has seen, or nearly.
+    """Find test stimuli that occur, exactly or nearly, in training.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Kinds of files that hold arrays of numbers: what is in them, and reading a part."""
+"""File formats of numeric arrays: describing them, and reading a part."""
 
 from __future__ import annotations
 
@@ -16,16 +16,25 @@ from numpy.typing import NDArray
 from calcarine.datasets._integer_labels import scaling_of
 from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files.hdf5 import open_hdf5
-from calcarine.files.matlab import (
+from calcarine.files.matlab_v5 import read_v5
+from calcarine.files.matlab_v73 import (
     hdf5_array,
     hdf5_arrays,
     is_hdf5,
     plain_key,
     wrote_hdf5,
 )
-from calcarine.files.matlab_v5 import read_v5
 
-__all__ = ["ENDINGS", "HDF5", "KEYED", "About", "Writer", "describe_file", "ending", "read_file"]
+__all__ = [
+    "ENDINGS",
+    "HDF5",
+    "KEYED",
+    "ArrayInfo",
+    "Writer",
+    "describe_file",
+    "ending",
+    "read_file",
+]
 
 Writer = Literal["numpy", "matlab", "unknown"]
 """Whose order the axes of an array are in: that of numpy, of MATLAB, or not known."""
@@ -41,8 +50,8 @@ _GLMSINGLE = ("betasmd", "modelmd")
 
 
 @dataclass(frozen=True, eq=False)
-class About:
-    """What is known of an array without reading its numbers.
+class ArrayInfo:
+    """What is known of an array before its numbers are read.
 
     Attributes
     ----------
@@ -82,13 +91,13 @@ class About:
 
 
 def ending(path: Path) -> str:
-    """The ending that tells the kind of a file, in small letters."""
+    """Return the ending that identifies the format of a file, in lower case."""
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
-def describe_file(path: Path, key: str, what: str) -> About:
-    """Say what is in a file.
+def describe_file(path: Path, key: str, what: str) -> ArrayInfo:
+    """Return what a file holds.
 
     Parameters
     ----------
@@ -108,7 +117,7 @@ def describe_file(path: Path, key: str, what: str) -> About:
     kind = ending(path)
     if kind == ".npy":
         array = _open_npy(path)
-        return About("", tuple(array.shape), array.dtype, trial_axes=_ends(array.ndim))
+        return ArrayInfo("", tuple(array.shape), array.dtype, trial_axes=_ends(array.ndim))
     if kind == ".npz":
         return _about_npz(path, key, what)
     if kind == ".mat" and not is_hdf5(path):
@@ -124,8 +133,8 @@ def describe_file(path: Path, key: str, what: str) -> About:
     )
 
 
-def read_file(path: Path, about: About, part: tuple[slice, ...]) -> NDArray[Any]:
-    """A part of the array that `describe_file` described."""
+def read_file(path: Path, about: ArrayInfo, part: tuple[slice, ...]) -> NDArray[Any]:
+    """Return a part of the array that `describe_file` described."""
     kind = ending(path)
     if kind == ".npy":
         return np.array(_open_npy(path)[part])
@@ -144,7 +153,7 @@ def read_file(path: Path, about: About, part: tuple[slice, ...]) -> NDArray[Any]
 
 @lru_cache(maxsize=2)
 def _unpacked(path: Path, key: str, *version: int) -> NDArray[Any]:
-    """An array of a file that is unpacked as a whole, as for each of many pictures."""
+    """Return an array of a file that must be decompressed completely."""
     if ending(path) == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return np.asarray(file[key])
@@ -171,7 +180,7 @@ def _open_npy(path: Path) -> NDArray[Any]:
     return found
 
 
-def _about_npz(path: Path, key: str, what: str) -> About:
+def _about_npz(path: Path, key: str, what: str) -> ArrayInfo:
     with np.load(path, allow_pickle=False) as file:
         if isinstance(file, np.ndarray):
             raise ValueError("it is one array; let its name end in .npy")
@@ -187,21 +196,21 @@ def _about_npz(path: Path, key: str, what: str) -> About:
     if dtype.hasobject:
         raise ValueError(f"{chosen} holds Python objects, which are not read")
     last = chosen in _GLMSINGLE
-    return About(names[chosen], shape, dtype, None, "", _ends(len(shape)), last, at_once=True)
+    return ArrayInfo(names[chosen], shape, dtype, None, "", _ends(len(shape)), last, at_once=True)
 
 
-def _about_v5(path: Path, key: str, what: str) -> About:
+def _about_v5(path: Path, key: str, what: str) -> ArrayInfo:
     arrays, by_matlab = read_v5(path)
     chosen = _choose(arrays, path, key, what)
     array = arrays[chosen]
     last = chosen.rsplit(".", 1)[-1] in _GLMSINGLE
     writer: Writer = "matlab" if by_matlab else "numpy"
-    return About(
+    return ArrayInfo(
         chosen, array.shape, array.dtype, None, "", _ends(array.ndim), last, writer, at_once=True
     )
 
 
-def _about_hdf5(path: Path, key: str, what: str) -> About:
+def _about_hdf5(path: Path, key: str, what: str) -> ArrayInfo:
     with open_hdf5(path) as file:
         try:
             chosen, array = plain_key(key), hdf5_array(file, plain_key(key))
@@ -218,7 +227,7 @@ def _about_hdf5(path: Path, key: str, what: str) -> About:
             writer = "numpy"
         reverse = writer == "matlab"
         shape = tuple(int(size) for size in array.shape)
-        return About(
+        return ArrayInfo(
             chosen,
             shape[::-1] if reverse else shape,
             array.dtype,
@@ -232,7 +241,7 @@ def _about_hdf5(path: Path, key: str, what: str) -> About:
 
 
 def _choose(arrays: Mapping[str, Any], path: Path, key: str, what: str) -> str:
-    """The named array, GLMsingle's betas, or the only one."""
+    """Return the named array, GLMsingle's betas, or the only array."""
     known = list(arrays)
     shown = ", ".join(known[:8]) or "no array of numbers"
     if key:
@@ -255,7 +264,7 @@ def _image(path: Path) -> Any:
     return nib.load(path)
 
 
-def _about_image(path: Path) -> About:
+def _about_image(path: Path) -> ArrayInfo:
     import nibabel as nib
 
     image = _image(path)
@@ -263,14 +272,14 @@ def _about_image(path: Path) -> About:
     dtype = np.dtype(image.get_data_dtype())
     if isinstance(image, nib.Cifti2Image):
         space = _grayordinates(image)
-        return About("", shape, dtype, space=space, trial_axes=(0,), scaling=scaling_of(image))
+        return ArrayInfo("", shape, dtype, space=space, trial_axes=(0,), scaling=scaling_of(image))
     if not isinstance(image, nib.Nifti1Pair | nib.freesurfer.mghformat.MGHImage):
         raise ValueError(f"it is {type(image).__name__}; save it as NIfTI")
     affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or min(shape, default=0) < 1:
         raise ValueError(f"its affine or its shape {shape} is senseless")
     surface = ending(path) in (".mgz", ".mgh") and shape[1:3] == (1, 1)
-    return About(
+    return ArrayInfo(
         "",
         shape,
         dtype,
@@ -284,7 +293,7 @@ def _about_image(path: Path) -> About:
 
 
 def _grayordinates(image: Any) -> str:
-    """What the columns of a CIFTI file are, as a short text to be compared."""
+    """Return a short text that identifies the columns of a CIFTI file."""
     rows, columns = (image.header.get_axis(axis) for axis in (0, 1))
     if len(image.shape) != 2 or hasattr(rows, "vertex") or hasattr(rows, "vertices"):
         raise ValueError("its rows are no maps and no frames")
@@ -300,13 +309,15 @@ def _grayordinates(image: Any) -> str:
     return f"CIFTI {digest.hexdigest()[:16]}"
 
 
-def _about_gifti(path: Path) -> About:
+def _about_gifti(path: Path) -> ArrayInfo:
     values, hemisphere = _gifti(path)
-    return About("", values.shape, values.dtype, space=hemisphere, trial_axes=(0,), at_once=True)
+    return ArrayInfo(
+        "", values.shape, values.dtype, space=hemisphere, trial_axes=(0,), at_once=True
+    )
 
 
 def _gifti(path: Path) -> tuple[NDArray[Any], str]:
-    """Arrays of a GIFTI file, one a trial, shape (trial, vertex); and the hemisphere."""
+    """Return arrays of a GIFTI file, one per trial, shape (trial, vertex), and the hemisphere."""
     image = _image(path)
     arrays = [np.asarray(each.data) for each in image.darrays]
     if len(arrays) == 1 and arrays[0].ndim == 2 and arrays[0].shape[1] != 3:

@@ -1,4 +1,4 @@
-"""What both forms of GOD are read into, and where its files are."""
+"""Finding the files of a subject of GOD, and what both forms are read into."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.brain.assets import Terms
+from calcarine.brain.assets import UsageTerms
 from calcarine.brain.info import DatasetInfo
 from calcarine.errors import MissingFileError, SettingError
 
-__all__ = ["INFO", "ON_REQUEST", "WHO", "Parts", "find_subject", "other_forms", "places", "unions"]
+__all__ = [
+    "INFO",
+    "ON_REQUEST",
+    "WHO",
+    "GodTrials",
+    "add_unions",
+    "find_subject",
+    "other_forms",
+    "search_folders",
+]
 
 WHO = "Data set god"
 ON_REQUEST = (
@@ -38,7 +47,7 @@ INFO = DatasetInfo(
         "stimuli/test/*",
     ),
     access=ON_REQUEST + ".",
-    terms=Terms(
+    terms=UsageTerms(
         title="Generic Object Decoding, preprocessed fMRI data",
         url="https://figshare.com/articles/dataset/Generic_Object_Decoding/7387130",
         summary="Follow the licence stated on the page and cite Horikawa & Kamitani 2017 "
@@ -48,8 +57,8 @@ INFO = DatasetInfo(
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """One subject's trials, of whichever form.
+class GodTrials:
+    """The trials of one subject, from either form.
 
     Attributes
     ----------
@@ -78,15 +87,15 @@ class Parts:
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-def places(data: str | Path) -> list[Path]:
-    """Folders in which GOD's files are looked for."""
+def search_folders(data: str | Path) -> list[Path]:
+    """Return the folders in which GOD's files are searched."""
     root = Path(data)
     inside = ("", "god", "npz", "Kamitani/npz", "data")
     return [root / name if name else root for name in inside if (root / name).is_dir()]
 
 
 def find_subject(data: str | Path | None, subject: str, form: str) -> Path:
-    """The file of a subject, BData before npz.
+    """Return the file of a subject; BData is preferred to npz.
 
     Raises
     ------
@@ -102,7 +111,7 @@ def find_subject(data: str | Path | None, subject: str, form: str) -> Path:
         raise MissingFileError(
             f"{WHO} needs the folder that holds {INFO.files[0]}; it is from {INFO.source}."
         )
-    for path in (place / name for name in wanted for place in places(data)):
+    for path in (place / name for name in wanted for place in search_folders(data)):
         if path.is_file():
             return path
     raise MissingFileError(
@@ -112,11 +121,11 @@ def find_subject(data: str | Path | None, subject: str, form: str) -> Path:
 
 
 def other_forms(data: str | Path, number: str = "[1-5]") -> str:
-    """What to say of files of a subject that are there in a form that is not read, else ""."""
+    """Return a hint if files of a subject exist in a form that is not read, else ""."""
     pattern = re.compile(rf"(subject|sbj)[-_ ]?0?{number}\b.*", re.IGNORECASE)
     there = sorted(
         path.name
-        for place in places(data)
+        for place in search_folders(data)
         for path in place.iterdir()
         if path.is_file() and pattern.fullmatch(path.name)
     )
@@ -127,8 +136,8 @@ def other_forms(data: str | Path, number: str = "[1-5]") -> str:
     return f" (there is {', '.join(there)}, which is not read)"
 
 
-def unions(rois: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
-    """Regions with ``early`` (V1, V2, V3) and ``ventral`` (higher visual cortex) added.
+def add_unions(rois: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+    """Add the regions ``early`` (V1, V2, V3) and ``ventral`` (higher visual cortex).
 
     ``ventral`` is HVC where the file marks it, else LOC, FFA and PPA; without
     V1 to V3 ``early`` is LVC.  Empty regions are left out.

@@ -1,4 +1,4 @@
-"""Stimuli that a split can be made of, in an order that does not depend on how they came."""
+"""The stimuli that a split is made of, in an order that does not depend on the input."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
 from calcarine.errors import SettingError
-from calcarine.splits.distances import FloatArray, prepared
+from calcarine.splits.feature_distances import FloatArray, prepared
 
-__all__ = ["MadeSplit", "Pool", "pool_of", "shown_stimuli", "size_of_test", "with_partners"]
+__all__ = [
+    "SplitWithPartners",
+    "StimulusPool",
+    "pool_of",
+    "shown_stimuli",
+    "size_of_test",
+    "with_partners",
+]
 
 TestSize = int | float
 """A number of stimuli, or a share of them between 0 and 1."""
 
 
 @dataclass(frozen=True)
-class MadeSplit:
-    """A split with its partners.
+class SplitWithPartners:
+    """A split with random partners of the same sizes.
 
     Attributes
     ----------
@@ -44,7 +51,7 @@ class MadeSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class StimulusPool:
     """Stimuli sorted by id with their features.
 
     Attributes
@@ -65,19 +72,19 @@ class Pool:
         return len(self.ids)
 
     def named(self, rows: NDArray[np.generic]) -> tuple[str, ...]:
-        """Ids where a boolean array is true, or at the places of an integer array."""
+        """Return the ids where a boolean array is true, or at the rows of an integer array."""
         places = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows)
         return tuple(self.ids[int(place)] for place in places)
 
 
 def shown_stimuli(dataset: BrainDataset) -> tuple[str, ...]:
-    """Ids of the stimuli that a subject saw, sorted."""
+    """Return the ids of the stimuli that a subject saw, sorted."""
     return tuple(sorted(set(dataset.trial_stimuli)))
 
 
 def pool_of(
     ids: Sequence[str], features: ArrayLike | None = None, metric: str = "correlation"
-) -> Pool:
+) -> StimulusPool:
     """Sort ids and their features.
 
     Raises
@@ -93,11 +100,11 @@ def pool_of(
         )
     order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
     values = None if features is None else prepared(features, len(names), metric)[order]
-    return Pool(tuple(names[row] for row in order), order, values)
+    return StimulusPool(tuple(names[row] for row in order), order, values)
 
 
 def size_of_test(size: TestSize, total: int) -> int:
-    """Number of test stimuli that leaves at least one for training.
+    """Return the number of test stimuli; at least one stimulus is left for training.
 
     Raises
     ------
@@ -116,15 +123,15 @@ def size_of_test(size: TestSize, total: int) -> int:
 
 
 def with_partners(
-    pool: Pool,
+    pool: StimulusPool,
     name: str,
     train: NDArray[np.bool_],
     test: NDArray[np.bool_],
     rule: str,
     seed: int,
     n_partners: int,
-) -> MadeSplit:
-    """Make the split and random ones of its sizes.
+) -> SplitWithPartners:
+    """Make the split and random partners of its sizes.
 
     Parameters
     ----------
@@ -166,4 +173,4 @@ def with_partners(
                 seed,
             )
         )
-    return MadeSplit(split, tuple(partners), dropped)
+    return SplitWithPartners(split, tuple(partners), dropped)

@@ -1,4 +1,4 @@
-"""The same picture turned, mirrored, in other colours or cropped: found by small copies."""
+"""Finding rotated, mirrored, recoloured and cropped copies of pictures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SIDE", "Match", "Matches", "same_pictures"]
+__all__ = ["SIDE", "PictureMatch", "PictureMatches", "same_pictures"]
 
 Array = NDArray[Any]
 Pictures = NDArray[np.uint8]
-_Search = Callable[..., "list[Match]"]
+_Search = Callable[..., "list[PictureMatch]"]
 
 SIDE = 64
 """Side in pixels of the copies that are compared."""
@@ -58,7 +58,7 @@ _LIGHT = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
-class Match:
+class PictureMatch:
     """A test picture and the training picture that is most likely the same.
 
     Attributes
@@ -81,8 +81,8 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Matches:
-    """What `same_pictures` found.
+class PictureMatches:
+    """The result of `same_pictures`.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Matches:
         any of ``"turned or in other colours"`` and ``"cropped"``.
     """
 
-    pairs: list[Match]
+    pairs: list[PictureMatch]
     undecided: tuple[str, ...]
 
 
@@ -102,8 +102,8 @@ def same_pictures(
     train: Pictures,
     allowed: NDArray[np.bool_] | None = None,
     seed: int = 0,
-) -> Matches:
-    """Find training pictures that are test pictures turned, mirrored, recoloured or cropped.
+) -> PictureMatches:
+    """Find training pictures that are rotated, mirrored, recoloured or cropped test pictures.
 
     Both must agree in their fine detail much more closely than training pictures agree with each
     other, so pictures of one kind, such as digits, are not taken for the same.
@@ -120,7 +120,7 @@ def same_pictures(
     -------
     Matches
     """
-    found: dict[int, Match] = {}
+    found: dict[int, PictureMatch] = {}
     undecided = []
     searches = (
         ("turned or in other colours", _whole, _SAME),
@@ -140,11 +140,11 @@ def same_pictures(
         for each in near:
             if each.detail >= 1 - _CLOSER * (1 - usual):
                 found.setdefault(each.row, each)
-    return Matches([found[row] for row in sorted(found)], tuple(undecided))
+    return PictureMatches([found[row] for row in sorted(found)], tuple(undecided))
 
 
 def _usual(search: _Search, train: Pictures, seed: int) -> float:
-    """How alike the detail of nearly every training picture and the most alike other one is."""
+    """Return the similarity of detail below which nearly every training picture stays."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(train))[:_DRAWN])
     others = np.ones((len(drawn), len(train)), bool)
     others[np.arange(len(drawn)), drawn] = False
@@ -154,33 +154,37 @@ def _usual(search: _Search, train: Pictures, seed: int) -> float:
     return float(np.quantile(among, _USUAL)) if among else 0.0
 
 
-def _best(matches: Iterator[Match]) -> list[Match]:
-    """The match with the most similar detail for each row."""
-    found: dict[int, Match] = {}
+def _best(matches: Iterator[PictureMatch]) -> list[PictureMatch]:
+    """Return the match with the most similar detail for each row."""
+    found: dict[int, PictureMatch] = {}
     for each in matches:
         if each.row not in found or each.detail > found[each.row].detail:
             found[each.row] = each
     return list(found.values())
 
 
-def _whole(test: Pictures, train: Pictures, allowed: NDArray[np.bool_] | None) -> list[Match]:
-    def every() -> Iterator[Match]:
+def _whole(
+    test: Pictures, train: Pictures, allowed: NDArray[np.bool_] | None
+) -> list[PictureMatch]:
+    def every() -> Iterator[PictureMatch]:
         own, base = _shrunk(test, _FINE), _shrunk(train, _FINE)
         for row, column, symmetry in whole_candidates(test, train, allowed):
             turned = _turned(own[row : row + 1], symmetry)[0]
-            yield Match(row, column, _HOW[symmetry], *verify_whole(turned, base[column]))
+            yield PictureMatch(row, column, _HOW[symmetry], *verify_whole(turned, base[column]))
 
     return _best(every())
 
 
-def _cropped(test: Pictures, train: Pictures, allowed: NDArray[np.bool_] | None) -> list[Match]:
-    def every() -> Iterator[Match]:
+def _cropped(
+    test: Pictures, train: Pictures, allowed: NDArray[np.bool_] | None
+) -> list[PictureMatch]:
+    def every() -> Iterator[PictureMatch]:
         crops = list(crop_candidates(test, train, True, allowed))
         for row, column, alike, detail in refine(test, train, crops):
-            yield Match(row, column, "as a larger picture", alike, detail)
+            yield PictureMatch(row, column, "as a larger picture", alike, detail)
         crops = list(crop_candidates(train, test, False, allowed))
         for column, row, alike, detail in refine(train, test, crops):
-            yield Match(row, column, "cropped", alike, detail)
+            yield PictureMatch(row, column, "cropped", alike, detail)
 
     return _best(every())
 
@@ -188,7 +192,7 @@ def _cropped(test: Pictures, train: Pictures, allowed: NDArray[np.bool_] | None)
 def whole_candidates(
     test: Pictures, train: Pictures, allowed: NDArray[np.bool_] | None = None
 ) -> Iterator[tuple[int, int, int]]:
-    """Rows, columns and symmetries whose small grey copies are most alike."""
+    """Return rows, columns and symmetries of the most similar small grey copies."""
     base = [_rows(each) for each in _greys(train, _WHOLE)]
     for start in range(0, len(test), _BLOCK):
         own = _greys(test[start : start + _BLOCK], _WHOLE)
@@ -213,7 +217,7 @@ def _largest(values: Array, most: int) -> NDArray[np.int64]:
 
 
 def _greys(images: Pictures, side: int) -> tuple[Array, Array]:
-    """Lightness, and the mean of the channels, which is the same whatever their order."""
+    """Return lightness, and the mean of the channels, which does not depend on their order."""
     small = _shrunk(images, side)
     return small @ _LIGHT, small.mean(axis=-1)
 
@@ -240,7 +244,7 @@ def _turned(values: Array, symmetry: int) -> Array:
 
 
 def verify_whole(test: Array, train: Array) -> tuple[float, float]:
-    """Likeness and detail of two pictures of 32 x 32 x 3, after the best change of colours."""
+    """Return similarity and detail of two pictures of 32 x 32 x 3 after the best recolouring."""
     design = test.reshape(-1, 3).astype(np.float64)
     wanted = train.reshape(-1, 3).astype(np.float64)
     design, wanted = design - design.mean(0), wanted - wanted.mean(0)
@@ -265,7 +269,7 @@ def _alike(made: NDArray[np.float64], wanted: NDArray[np.float64]) -> tuple[floa
 
 
 def windows() -> NDArray[np.float64]:
-    """Crops that are tried: top, bottom, left, right as shares of the side."""
+    """Return the crops to try: top, bottom, left, right as shares of the side."""
     spans = []
     for kept in _KEPT:
         starts = np.linspace(0, 1 - kept, 1 + int(np.ceil((1 - kept) / (_APART * kept))))
@@ -280,7 +284,7 @@ def windows() -> NDArray[np.float64]:
 
 
 def _sums(images: Pictures) -> Array:
-    """Sums of grey values above and left of each corner of a pixel, shape (n, 65, 65)."""
+    """Return sums of grey values above and left of each pixel corner, shape (n, 65, 65)."""
     grey = images.mean(axis=-1, dtype=np.float32)
     grey -= grey.mean(axis=(1, 2), keepdims=True)
     found = np.zeros((len(grey), SIDE + 1, SIDE + 1), np.float32)
@@ -289,7 +293,7 @@ def _sums(images: Pictures) -> Array:
 
 
 def _cut(sums: Array, window: NDArray[np.float64], side: int) -> Array:
-    """Means over side x side blocks of one window of all pictures."""
+    """Return means over side x side blocks of one window of all pictures."""
     top, bottom, left, right = window
     down, across = (
         _positions(np.linspace(low, high, side + 1) * SIDE)
@@ -311,7 +315,7 @@ def crop_candidates(
     rows_are_whole: bool,
     allowed: NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Pairs in which one picture may be a crop of the other.
+    """Return pairs in which one picture may be a crop of the other.
 
     Parameters
     ----------
@@ -362,7 +366,7 @@ def crop_candidates(
 def refine(
     whole: Pictures, source: Pictures, candidates: list[tuple[int, int, int, int]]
 ) -> Iterator[tuple[int, int, float, float]]:
-    """Likeness and detail of crops after their windows are shifted and stretched a little.
+    """Return similarity and detail of crops after small shifts and stretches of their windows.
 
     Yields
     ------
@@ -394,7 +398,7 @@ def refine(
 
 
 def _shift(sums: Array, at: NDArray[np.float64], target: Array, best: Array, step: float) -> Array:
-    """Move edges of the windows, in place, to where the likeness grows."""
+    """Move the edges of the windows, in place, to increase the similarity."""
     moves = ((1, 1), (-1, -1), (1, -1), (-1, 1), (1, 0), (-1, 0), (0, 1), (0, -1))
     for _ in range(2):
         for axis in range(2):
@@ -411,7 +415,7 @@ def _shift(sums: Array, at: NDArray[np.float64], target: Array, best: Array, ste
 
 
 def _scores(sums: Array, at: NDArray[np.float64], target: Array) -> Array:
-    """Correlation of each picture's own window with its target."""
+    """Return the correlation of each picture's own window with its target."""
     count, side = len(sums), _WHOLE
     share = np.linspace(0, 1, side + 1)
     ends = at * SIDE

@@ -1,4 +1,4 @@
-"""Arrays in MATLAB's files of version 7.3, which are HDF5; `_matlab_v5` reads those before.
+"""Arrays in MATLAB files of version 7.3, which are HDF5; `matlab_v5` reads older ones.
 
 MATLAB counts the first axis as the one that runs fastest, and HDF5 the last: an array that MATLAB
 wrote to HDF5 comes out with its axes in the opposite order.
@@ -20,14 +20,14 @@ _HIDDEN = ("#refs#", "#subsystem#")
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5, perhaps behind a block of another program's own."""
+    """Return whether a file is HDF5, possibly after a block of another format."""
     import h5py
 
     return bool(h5py.is_hdf5(path))
 
 
 def wrote_hdf5(file: Any, key: str) -> bool:
-    """Whether MATLAB wrote an array of an HDF5 file.
+    """Return whether MATLAB wrote an array of an HDF5 file.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ def wrote_hdf5(file: Any, key: str) -> bool:
 
 
 def plain_key(key: str) -> str:
-    """One form for ``results/modelmd`` and ``results.modelmd``."""
+    """Return one form for ``results/modelmd`` and ``results.modelmd``."""
     return key.strip("/").replace("/", ".")
 
 
 def hdf5_arrays(file: Any) -> dict[str, Any]:
-    """Arrays of numbers in an HDF5 file, in groups (structs) and MATLAB's cells too.
+    """Return the numeric arrays of an HDF5 file, also those in groups (structs) and cells.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def hdf5_arrays(file: Any) -> dict[str, Any]:
 
 
 def hdf5_array(file: Any, key: str) -> Any:
-    """The array of a name that `hdf5_arrays` gave; KeyError if there is none."""
+    """Return the array of a name from `hdf5_arrays`; raise KeyError if there is none."""
     import h5py
 
     for name in (key, key.replace(".", "/")):

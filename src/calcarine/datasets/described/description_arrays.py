@@ -1,4 +1,4 @@
-"""Paths in a description, and arrays of numbers in the files they lead to."""
+"""Paths in a description, and the numeric arrays in these files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._data_files import natural
+from calcarine.datasets._data_files import natural_key
 from calcarine.datasets._numpy_files import reason
-from calcarine.datasets.described.formats import (
+from calcarine.datasets.described.array_formats import (
     HDF5,
     KEYED,
-    About,
+    ArrayInfo,
     Writer,
     describe_file,
     ending,
@@ -25,7 +25,7 @@ from calcarine.datasets.described.formats import (
 )
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.files import content_missing
-from calcarine.files.matlab import is_hdf5
+from calcarine.files.matlab_v73 import is_hdf5
 
 __all__ = ["ArrayFile", "ArrayStack", "check_content", "find", "find_all", "one_trial", "stamp"]
 
@@ -34,7 +34,7 @@ _KEYED = re.compile(rf"^(?P<file>.+\.(?:{_KINDS})):(?P<key>[^:]+)$", re.IGNORECA
 
 
 def find(root: Path, name: str, what: str) -> Path:
-    """An existing file or folder of a description.
+    """Return the path of an existing file or folder of a description.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def find(root: Path, name: str, what: str) -> Path:
 
 
 def check_content(path: Path, what: str) -> None:
-    """Refuse a link of DataLad whose content was not fetched.
+    """Raise if a file is a link of DataLad whose content was not fetched.
 
     Raises
     ------
@@ -81,14 +81,14 @@ def _place(root: Path, name: str) -> Path:
 
 
 def stamp(path: Path) -> list[Any]:
-    """What tells whether a file has changed: name, size and time."""
+    """Return what changes when a file changes: name, size and time."""
     about = path.stat()
     return [path.name, about.st_size, about.st_mtime_ns]
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayFile:
-    """An array of numbers in a file; `ENDINGS` are the kinds of files.
+    """A numeric array in a file; `ENDINGS` lists the file formats.
 
     Attributes
     ----------
@@ -99,13 +99,13 @@ class ArrayFile:
     """
 
     path: Path
-    about: About
+    about: ArrayInfo
 
     @classmethod
     def open_all(
         cls, root: Path, names: str | Sequence[str], what: str, kinds: str = "uif"
     ) -> tuple[ArrayFile, ...]:
-        """Files of a name, a pattern (in natural order) or a list (as it stands)."""
+        """Open the files of a name, a pattern (naturally sorted) or a list (in its order)."""
         return tuple(cls.open(*place, what, kinds) for place in find_all(root, names, what))
 
     @classmethod
@@ -183,7 +183,7 @@ class ArrayFile:
 
 @dataclass(frozen=True, eq=False)
 class ArrayStack:
-    """Files of one trial each, as one array whose first axis is the trials.
+    """Files of one trial each, as one array whose first axis is trials.
 
     Attributes
     ----------
@@ -194,7 +194,7 @@ class ArrayStack:
     """
 
     files: tuple[ArrayFile, ...]
-    about: About
+    about: ArrayInfo
 
     @classmethod
     def of(cls, files: Sequence[ArrayFile]) -> ArrayStack | None:
@@ -237,7 +237,7 @@ class ArrayStack:
 
 
 def one_trial(file: ArrayFile) -> tuple[int, ...] | None:
-    """Shape of the one trial that a file may hold; None if it holds several."""
+    """Return the shape of the single trial that a file may hold; None if it holds several."""
     shape = file.shape
     if file.about.trial_axes == (0,) and len(shape) == 2:  # maps of CIFTI, arrays of GIFTI
         return shape[1:] if shape[0] == 1 else None
@@ -251,7 +251,7 @@ def one_trial(file: ArrayFile) -> tuple[int, ...] | None:
 
 
 def find_all(root: Path, names: str | Sequence[str], what: str) -> list[tuple[Path, str]]:
-    """Files of a name, a pattern (in natural order) or a list, each with the key of its array.
+    """Return the files of a name, a pattern (naturally sorted) or a list, with array keys.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def find_all(root: Path, names: str | Sequence[str], what: str) -> list[tuple[Pa
 
 
 def _matches(root: Path, name: str, what: str) -> list[tuple[Path, str]]:
-    """Existing files of one name or pattern, each with its key."""
+    """Return the existing files of one name or pattern, with array keys."""
     keyed = _KEYED.match(name)
     file, key = (keyed["file"], keyed["key"]) if keyed else (name, "")
     if not any(sign in file for sign in "*?[") or _exists(_place(root, file)):
@@ -277,7 +277,9 @@ def _matches(root: Path, name: str, what: str) -> list[tuple[Path, str]]:
     pattern = str(Path(glob.escape(str(root)), file)) if inside else str(place)
     try:
         # By folders first, so that the files of a session stay together.
-        paths = sorted(map(Path, glob.glob(pattern)), key=lambda p: [natural(x) for x in p.parts])
+        paths = sorted(
+            map(Path, glob.glob(pattern)), key=lambda p: [natural_key(x) for x in p.parts]
+        )
     except (OSError, ValueError, re.error):
         paths = []
     if not paths:

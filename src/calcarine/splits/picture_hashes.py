@@ -1,4 +1,4 @@
-"""Hashes of pictures that small changes of size, light and compression leave nearly as they are."""
+"""Hashes of pictures that change little with size, brightness and compression."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 
 
 def hash_pictures(images: NDArray[np.uint8]) -> Hashes:
-    """Two 64-bit hashes of each picture.
+    """Return two 64-bit hashes of each picture.
 
     The first has the signs of the 8 x 8 lowest coefficients of a discrete
     cosine transform of the grey picture of 32 x 32 against their median
@@ -52,7 +52,7 @@ def hash_pictures(images: NDArray[np.uint8]) -> Hashes:
 
 
 def hash_stimuli(stimuli: StimulusSet, ids: Sequence[str], flipped: bool = False) -> Hashes:
-    """Hashes of some stimuli, read some at a time.
+    """Return the hashes of some stimuli, read in batches.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def hash_stimuli(stimuli: StimulusSet, ids: Sequence[str], flipped: bool = False
 
 
 def hamming(a: Hashes, b: Hashes) -> NDArray[np.int64]:
-    """Number of bits in which hashes differ, both 64-bit hashes together.
+    """Return the number of bits in which hashes differ, both 64-bit hashes together.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def hamming(a: Hashes, b: Hashes) -> NDArray[np.int64]:
 def nearest_hashes(
     queries: Hashes, base: Hashes, k: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Nearest hashes of a base for each query.
+    """Return the nearest hashes of a base for each query.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _small(grey: list[Image.Image], width: int, height: int) -> NDArray[np.float
 
 
 def _cosines() -> NDArray[np.float64]:
-    """Lowest rows of the orthogonal discrete cosine transform of type II."""
+    """Return the lowest rows of the orthogonal discrete cosine transform of type II."""
     place = np.arange(_SIDE) + 0.5
     waves = np.cos(np.pi * np.outer(np.arange(_LOW), place) / _SIDE) * np.sqrt(2.0 / _SIDE)
     waves[0] /= np.sqrt(2.0)

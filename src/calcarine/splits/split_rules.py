@@ -1,9 +1,9 @@
-"""Splits by rule, each with random partners of the same sizes.
+"""Splits made by a rule, each with random partners of the same sizes.
 
 A hard split differs from a random one in two things: its rule, and often a smaller training set.
 Random partners of the same sizes show how much of a drop in scores is due to the rule.
 All makers sort the ids first, so the order in which these come changes nothing, and give the split
-with its partners as a `MadeSplit`.
+with its partners as a `SplitWithPartners`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import SettingError, ShapeError
-from calcarine.splits.distances import FloatArray, clusters, mahalanobis, nearest
-from calcarine.splits.pool import (
-    MadeSplit,
-    Pool,
+from calcarine.splits.feature_distances import FloatArray, clusters, mahalanobis, nearest
+from calcarine.splits.stimulus_pool import (
+    SplitWithPartners,
+    StimulusPool,
     TestSize,
     pool_of,
     size_of_test,
@@ -36,7 +36,7 @@ __all__ = [
 
 def random_split(
     ids: Sequence[str], test_size: TestSize = 0.1, seed: int = 0, n_partners: int = 0
-) -> MadeSplit:
+) -> SplitWithPartners:
     """Draw test stimuli at random.
 
     Parameters
@@ -71,7 +71,7 @@ def minimum_distance(
     seed: int = 0,
     n_partners: int = 3,
     space: str = "features",
-) -> MadeSplit:
+) -> SplitWithPartners:
     """Keep every training stimulus at least tau away from every test stimulus.
 
     Test stimuli are drawn at random; training stimuli nearer than tau to any
@@ -135,7 +135,7 @@ def cluster_holdout(
     seed: int = 0,
     n_partners: int = 3,
     space: str = "features",
-) -> MadeSplit:
+) -> SplitWithPartners:
     """Hold out whole clusters of stimuli.
 
     Clusters are put in random order; one after the other becomes test as long
@@ -189,7 +189,7 @@ def category_holdout(
     match: Literal["main", "any"] = "main",
     seed: int = 0,
     n_partners: int = 3,
-) -> MadeSplit:
+) -> SplitWithPartners:
     """Hold out all stimuli of some categories.
 
     No training stimulus shows a category that is held out.
@@ -242,7 +242,7 @@ def out_of_distribution(
     seed: int = 0,
     n_partners: int = 3,
     space: str = "features",
-) -> MadeSplit:
+) -> SplitWithPartners:
     """Hold out the stimuli that are farthest from the rest.
 
     Parameters
@@ -283,13 +283,15 @@ def out_of_distribution(
     return with_partners(pool, f"out-of-distribution-{seed}", ~test, test, rule, seed, n_partners)
 
 
-def _with_features(ids: Sequence[str], features: ArrayLike, metric: str) -> tuple[Pool, FloatArray]:
+def _with_features(
+    ids: Sequence[str], features: ArrayLike, metric: str
+) -> tuple[StimulusPool, FloatArray]:
     pool = pool_of(ids, features, metric)
     assert pool.features is not None
     return pool, pool.features
 
 
-def _drawn(pool: Pool, test_size: TestSize, seed: int) -> NDArray[np.bool_]:
+def _drawn(pool: StimulusPool, test_size: TestSize, seed: int) -> NDArray[np.bool_]:
     count = size_of_test(test_size, len(pool))
     if seed < 0:
         raise SettingError(f"The seed {seed} cannot be below 0.")

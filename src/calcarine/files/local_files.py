@@ -1,4 +1,4 @@
-"""Writing files so that a half-written one is never taken for a whole one; reading JSON."""
+"""Atomic writes, JSON, digests, and what git-annex and full disks need."""
 
 from __future__ import annotations
 
@@ -14,6 +14,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "atomic_write",
+    "content_missing",
+    "digest_file",
+    "disk_full_error",
+    "explain_full_disk",
+    "free_space",
+    "is_annexed",
+    "is_disk_full",
+    "is_inside",
+    "is_partial_file",
+    "read_json",
+    "remove_partial_files",
+    "write_bytes",
+    "write_text",
+]
+
 _PART = re.compile(r"\.[0-9a-f]{8}\.part$")
 # Zarr writes a chunk to a part file of its own, which a killed process leaves behind.
 _ZARR_PART = re.compile(r"\.[0-9a-f]{32}\.partial$")
@@ -24,7 +41,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a place beside ``path`` to write to, and rename it to ``path`` when all went well.
+    """Yield a temporary path in the same folder, and rename it to ``path`` when the block succeeds.
 
     Parameters
     ----------
@@ -49,8 +66,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     except Exception as error:
         aside.unlink(missing_ok=True)  # before the free space is measured
-        if is_full(error):
-            raise no_space(path) from error
+        if is_disk_full(error):
+            raise disk_full_error(path) from error
         raise
     finally:
         aside.unlink(missing_ok=True)
@@ -58,31 +75,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def explain_full_disk(place: Path) -> Iterator[None]:
-    """Name ``place`` and what is free there where a full disk's error names no file."""
+    """Add ``place`` and its free space to a full-disk error that names no file."""
     try:
         yield
     except Exception as error:
-        if is_full(error) and not getattr(error, "filename", None):
-            raise no_space(place) from error
+        if is_disk_full(error) and not getattr(error, "filename", None):
+            raise disk_full_error(place) from error
         raise
 
 
-def is_full(error: Exception) -> bool:
-    """Whether an error says that a disk, or a user's share of it, is full."""
+def is_disk_full(error: Exception) -> bool:
+    """Return whether an error says that a disk or a quota is full."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
     # Libraries that write by themselves (safetensors, HDF5) have errors of their own.
     return re.search(r"No space left|os error 28|errno = 28|code: 28", str(error)) is not None
 
 
-def no_space(path: Path) -> OSError:
-    """A full disk's error that names the file and how much is free in its place."""
+def disk_full_error(path: Path) -> OSError:
+    """Return a full-disk error that names the file and the free space."""
     reason = f"No space left on device; {free_space(path)}. Make room, then repeat the command"
     return OSError(errno.ENOSPC, reason, str(path))
 
 
 def free_space(path: Path) -> str:
-    """How much is free where ``path`` is or would be, in words."""
+    """Describe how much space is free on the disk of ``path``."""
     folder = path.absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -93,17 +110,17 @@ def free_space(path: Path) -> str:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether ``path`` lies in a folder, however both are written."""
+    """Return whether ``path`` lies in a folder; both are resolved first."""
     return path.resolve().is_relative_to(folder.resolve())
 
 
 def is_partial_file(path: Path) -> bool:
-    """Whether a file is one that :func:`atomic_write` has not finished."""
+    """Return whether a file is the temporary file of an unfinished :func:`atomic_write`."""
     return _PART.search(path.name) is not None
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what killed processes left half-written below ``folder``.
+    """Delete the temporary files that killed processes left below ``folder``.
 
     Only while nobody else writes there: see :func:`calcarine.files.locks.folder_lock`.
     """
@@ -114,7 +131,7 @@ def remove_partial_files(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, whole or not at all, and to the disk itself."""
+    """Write ``content`` to ``path`` atomically, and flush it to the disk."""
     with atomic_write(path) as aside, open(aside, "wb") as file:
         file.write(content)
         file.flush()
@@ -122,12 +139,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8, whole or not at all, and to the disk itself."""
+    """Write ``text`` to ``path`` in UTF-8 atomically, and flush it to the disk."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file.
+    """Return the content of a JSON file.
 
     Parameters
     ----------
@@ -156,7 +173,7 @@ _ANNEX = re.compile(r"^(?P<root>.*)/\.git/(?:modules/.+/)?annex/objects/.+$")
 
 
 def is_annexed(path: Path) -> bool:
-    """Whether a file is a link of git-annex (DataLad) into its own data set.
+    """Return whether a file is a link of git-annex (DataLad) into its own data set.
 
     Parameters
     ----------
@@ -175,13 +192,13 @@ def is_annexed(path: Path) -> bool:
 
 
 def content_missing(path: Path) -> str | None:
-    """What to do where a link of git-annex leads to content that is not here; None elsewhere."""
+    """Return what to do if git-annex has not fetched the content of a link; None otherwise."""
     if path.exists() or not is_annexed(path):
         return None
     return f"the content of {path} is not on this machine; run 'datalad get {path}'"
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file's content."""
+    """Return the SHA-256 (hexadecimal) of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a description's responses come from: the same for betas and for time series."""
+"""The trials of a subject, common to betas and time series."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets.described.regions import Grid
+from calcarine.datasets.described.regions import VoxelGrid
 
-__all__ = ["TrialSource"]
+__all__ = ["SubjectTrials"]
 
 
 @dataclass(frozen=True, eq=False)
-class TrialSource:
-    """Trials of one subject, and how the responses to them are read.
+class SubjectTrials:
+    """Trials of one subject, and how their responses are read.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class TrialSource:
     """
 
     trials: pd.DataFrame
-    grid: Grid
+    grid: VoxelGrid
     read: Callable[[int], NDArray[np.float32]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -34,7 +34,7 @@ _OPPONENT = np.array([[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [0.25, 0.25, -0.5
 def pixel_features(
     stimuli: StimulusSet, ids: tuple[str, ...] | None = None, size: int = 8
 ) -> NDArray[np.float32]:
-    """Small pictures in opponent colours: where light and colour are.
+    """Return small pictures in opponent colours: where light and colour are.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def pixel_features(
 
 
 def prepared(features: ArrayLike, count: int, metric: str = "correlation") -> FloatArray:
-    """Check features and bring them to where the metric is that of Euclid.
+    """Check features and transform them so that the metric becomes Euclidean.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def nearest(
     k: int = 1,
     own: NDArray[np.int64] | None = None,
 ) -> tuple[FloatArray, NDArray[np.int64]]:
-    """The k nearest rows of a base, nearest first.
+    """Return the k nearest rows of a base, nearest first.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def nearest(
 
 
 def clusters(values: FloatArray, count: int, method: str, seed: int) -> NDArray[np.int64]:
-    """Cluster of each row, by ``"kmeans"`` or ``"agglomerative"`` (Ward)."""
+    """Return the cluster of each row, by ``"kmeans"`` or ``"agglomerative"`` (Ward)."""
     from sklearn.cluster import AgglomerativeClustering, KMeans
 
     if method == "kmeans":
@@ -161,7 +161,7 @@ def clusters(values: FloatArray, count: int, method: str, seed: int) -> NDArray[
 
 
 def mahalanobis(values: FloatArray, n_components: int) -> tuple[FloatArray, int]:
-    """Distance of each row from the mean in SDs of principal components, and how many of these."""
+    """Return the distance of each row from the mean in SDs of principal components."""
     centred = values - values.mean(0)
     left, spread, _ = np.linalg.svd(centred, full_matrices=False)
     used = min(n_components, int((spread > 1e-9 * max(spread[0], 1e-300)).sum()))
@@ -169,7 +169,7 @@ def mahalanobis(values: FloatArray, n_components: int) -> tuple[FloatArray, int]
 
 
 def squared(queries: FloatArray, base: FloatArray) -> FloatArray:
-    """Squared Euclidean distances, shape (q, n)."""
+    """Return squared Euclidean distances, shape (q, n)."""
     found = queries @ base.T
     found *= -2.0
     found += (queries**2).sum(1)[:, None]

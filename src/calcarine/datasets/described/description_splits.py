@@ -1,4 +1,4 @@
-"""The splits that a description asks for."""
+"""The splits of a description."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from calcarine.brain.split import Split
-from calcarine.datasets.described.array_files import find
 from calcarine.datasets.described.description import LEAVE_ONE_OUT, Folds, Fraction
+from calcarine.datasets.described.description_arrays import find
 from calcarine.errors import SettingError
 from calcarine.splits.folds import (
     group_folds,
@@ -31,7 +31,7 @@ Categories = Callable[[], Mapping[str, Sequence[str]]]
 def make_splits(
     root: Path, test: str | float | Fraction | Folds, trials: pd.DataFrame, categories: Categories
 ) -> tuple[Split, ...]:
-    """Assign the stimuli that were shown.
+    """Assign the stimuli that were shown to training and test.
 
     Parameters
     ----------

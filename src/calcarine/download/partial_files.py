@@ -1,4 +1,4 @@
-"""The part of a file that has arrived: its place, the note beside it, its content."""
+"""Partial files of interrupted downloads: their paths, notes and content."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from calcarine.brain.assets import Asset
-from calcarine.download.web import Facts
+from calcarine.download.http_requests import RemoteFileInfo
 from calcarine.files import read_json, write_text
 
 __all__ = [
     "BLOCK",
     "StoppedError",
     "digest",
-    "part_of",
+    "partial_path",
     "partial_size",
     "read_sidecar",
-    "sidecar_of",
+    "sidecar_path",
     "write_block",
     "write_sidecar",
 ]
@@ -30,17 +30,17 @@ BLOCK = 1 << 20
 
 
 class StoppedError(Exception):
-    """Somebody asked to stop; what is there stays for the next try."""
+    """The download was stopped; partial files stay for the next try."""
 
 
 def partial_size(asset: Asset, folder: Path) -> int:
-    """Bytes of a file that an earlier call left and that can be continued."""
-    part, told = part_of(folder / asset.path), read_sidecar(folder / asset.path)
+    """Return the size of a partial file that can be continued."""
+    part, told = partial_path(folder / asset.path), read_sidecar(folder / asset.path)
     return part.stat().st_size if told and told[0] == asset.url and part.is_file() else 0
 
 
 def digest(path: Path, *names: str, stop: threading.Event | None = None) -> tuple[str, ...]:
-    """Hexadecimal hashes (``"sha256"``, ``"md5"``) of a file, read once in blocks."""
+    """Return hexadecimal hashes (``"sha256"``, ``"md5"``) of a file, read once in blocks."""
     hashes = [hashlib.new(name, usedforsecurity=False) for name in names]
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
@@ -52,32 +52,32 @@ def digest(path: Path, *names: str, stop: threading.Event | None = None) -> tupl
 
 
 def write_block(file: BinaryIO, block: bytes) -> None:
-    """Write all of a block to an unbuffered file."""
+    """Write a complete block to an unbuffered file."""
     left = memoryview(block)
     while left:
         left = left[file.write(left) :]
 
 
-def part_of(target: Path) -> Path:
-    """Place of the partial file."""
+def partial_path(target: Path) -> Path:
+    """Return the path of the partial file."""
     return target.with_name(target.name + ".part")
 
 
-def sidecar_of(target: Path) -> Path:
-    """Place of the note that says of which file the part is."""
+def sidecar_path(target: Path) -> Path:
+    """Return the path of the note that says which file the partial file belongs to."""
     return target.with_name(target.name + ".part.json")
 
 
-def write_sidecar(target: Path, url: str, facts: Facts) -> None:
-    """Note the address and what the server said, before the first byte is written."""
-    write_text(sidecar_of(target), json.dumps({"url": url, **asdict(facts)}))
+def write_sidecar(target: Path, url: str, facts: RemoteFileInfo) -> None:
+    """Write the address and the server's description, before the first byte is written."""
+    write_text(sidecar_path(target), json.dumps({"url": url, **asdict(facts)}))
 
 
-def read_sidecar(target: Path) -> tuple[str, Facts] | None:
-    """Address and facts from the note, None where there is none that can be read."""
+def read_sidecar(target: Path) -> tuple[str, RemoteFileInfo] | None:
+    """Return address and description from the note; None if it cannot be read."""
     try:
-        told = read_json(sidecar_of(target))
-        url, facts = told.pop("url"), Facts(**told)
+        told = read_json(sidecar_path(target))
+        url, facts = told.pop("url"), RemoteFileInfo(**told)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # without it nothing is known of the part, which is as good as none
     return (url, facts) if facts.size is None or isinstance(facts.size, int) else None

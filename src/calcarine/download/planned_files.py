@@ -1,4 +1,4 @@
-"""What a download would bring: how large each file is, and what is there already."""
+"""Planning a download: the size of each file, and which files exist already."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import requests
 
 from calcarine.brain.assets import Asset
 from calcarine.download.download_record import DownloadRecord
-from calcarine.download.parts import digest, partial_size
-from calcarine.download.progress import Watcher
-from calcarine.download.web import (
+from calcarine.download.http_requests import (
     NETWORK_ERRORS,
-    Facts,
-    ask,
-    facts_of,
+    RemoteFileInfo,
     http_address,
     looks_like_page,
     new_session,
+    remote_file_info,
+    send_request,
 )
+from calcarine.download.partial_files import digest, partial_size
+from calcarine.download.progress import DownloadProgress
 from calcarine.errors import CalcarineError
 
-__all__ = ["PlannedFile", "SizeReply", "ask_sizes", "find_damaged", "survey"]
+__all__ = ["PlannedFile", "SizeReply", "find_damaged", "plan_files", "request_sizes"]
 
 _QUICK = (5.0, 10.0)
 
@@ -36,7 +36,7 @@ State = Literal["there", "to unpack", "begun", "missing", "in the way"]
 
 @dataclass(frozen=True)
 class SizeReply:
-    """What a server says of the size of a file, or why it does not."""
+    """What a server says about the size of a file, or why it does not."""
 
     size: int | None = None
     problem: str = ""
@@ -73,19 +73,19 @@ class PlannedFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is to be fetched, continued or unpacked."""
+        """Whether the file must be downloaded, continued or unpacked."""
         return self.state not in ("there", "in the way")
 
     @property
     def need(self) -> int:
-        """Bytes to fetch, as far as known."""
+        """Number of bytes to download, as far as known."""
         return max(0, (self.size or 0) - self.have) if self.state in ("begun", "missing") else 0
 
 
-def ask_sizes(
+def request_sizes(
     assets: Sequence[Asset], record: DownloadRecord, workers: int = 8
 ) -> dict[str, SizeReply]:
-    """Ask the servers how large the files are whose size is not known.
+    """Request the sizes of the files whose size is not known.
 
     Parameters
     ----------
@@ -140,27 +140,27 @@ def _size_of(session: requests.Session, asset: Asset) -> SizeReply:
     return SizeReply(facts.size)
 
 
-def _question(session: requests.Session, method: str, asset: Asset) -> tuple[int, Facts]:
+def _question(session: requests.Session, method: str, asset: Asset) -> tuple[int, RemoteFileInfo]:
     headers = {"Range": "bytes=0-0"} if method == "GET" else {}
-    with ask(session, method, asset.url, headers, _QUICK) as response:
-        return response.status_code, facts_of(response, asset)
+    with send_request(session, method, asset.url, headers, _QUICK) as response:
+        return response.status_code, remote_file_info(response, asset)
 
 
-def survey(
+def plan_files(
     assets: Sequence[Asset],
     folder: Path,
     record: DownloadRecord,
     answers: Mapping[str, SizeReply],
     damaged: Collection[str] = (),
 ) -> list[PlannedFile]:
-    """Tell of each file whether it is there; asks no server and reads no content.
+    """Return the state of each file on disk; contacts no server and reads no content.
 
     Parameters
     ----------
     assets, folder, record
         Files, the data set's folder and its record.
     answers
-        From `ask_sizes`.
+        From `request_sizes`.
     damaged
         Paths of files whose content was found to be wrong.
     """
@@ -213,9 +213,9 @@ def _is_unpacked(asset: Asset, folder: Path, record: DownloadRecord) -> bool:
 
 
 def find_damaged(
-    rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord, watcher: Watcher
+    rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord, watcher: DownloadProgress
 ) -> tuple[set[str], int, int]:
-    """Read the files that are there and compare their hashes.
+    """Read the existing files and compare their hashes.
 
     Returns
     -------

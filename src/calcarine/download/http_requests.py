@@ -1,4 +1,4 @@
-"""One request to a server: addresses, redirects, and what the answer says of the file."""
+"""Requests to a server: addresses, redirects, and what the response says about a file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from calcarine.errors import CalcarineError, SettingError
 
 __all__ = [
     "NETWORK_ERRORS",
-    "Facts",
-    "ask",
-    "facts_of",
+    "RemoteFileInfo",
     "http_address",
     "looks_like_page",
     "new_session",
     "reason",
+    "remote_file_info",
     "retry_after",
+    "send_request",
 ]
 
 TIMEOUT = (15.0, 60.0)
@@ -44,8 +44,8 @@ _REDIRECTS = 10
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a server says of a file.
+class RemoteFileInfo:
+    """What a server says about a file.
 
     Attributes
     ----------
@@ -70,14 +70,14 @@ class Facts:
 
     @property
     def validator(self) -> str | None:
-        """What ``If-Range`` may carry; a weak ETag may not stand there."""
+        """Return the value of ``If-Range``; a weak ETag is not allowed there."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
         return self.modified
 
 
 def http_address(url: str) -> str:
-    """Address to ask over HTTP(S); ``s3://bucket/key`` is read without signing.
+    """Return the HTTP(S) address; ``s3://bucket/key`` is read without signing.
 
     Parameters
     ----------
@@ -116,14 +116,14 @@ def new_session() -> requests.Session:
 
 
 @contextmanager
-def ask(
+def send_request(
     session: requests.Session,
     method: str,
     url: str,
     headers: Mapping[str, str] | None = None,
     timeout: tuple[float, float] | None = None,
 ) -> Iterator[requests.Response]:
-    """Send a request, follow redirects, and close the answer at the end.
+    """Send a request, follow redirects, and close the response at the end.
 
     Raises
     ------
@@ -152,8 +152,8 @@ def ask(
     raise CalcarineError(f"{url} sends from one address to the next without end.")
 
 
-def facts_of(response: requests.Response, asset: Asset) -> Facts:
-    """Read what the headers of a whole (200), a part (206) or no answer (416) say."""
+def remote_file_info(response: requests.Response, asset: Asset) -> RemoteFileInfo:
+    """Read the headers of a complete (200), partial (206) or unsatisfiable (416) response."""
     headers = response.headers
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     encoding = headers.get("Content-Encoding", "").strip().lower()
@@ -166,7 +166,7 @@ def facts_of(response: requests.Response, asset: Asset) -> Facts:
         length = headers.get("Content-Length")
     size = int(length) if length and length.isascii() and length.isdigit() else None
     etag = headers.get("ETag")
-    return Facts(
+    return RemoteFileInfo(
         size, etag, headers.get("Last-Modified"), _md5_in(etag, headers, asset.url), kind, encoded
     )
 
@@ -181,7 +181,7 @@ def _md5_in(etag: str | None, headers: Mapping[str, str], url: str) -> str | Non
 
 
 def looks_like_page(path: str, kind: str = "", start: bytes = b"") -> bool:
-    """Whether a server answered with a web page (a login, an error) in place of a file.
+    """Return whether a server sent a web page (a login, an error) instead of a file.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def looks_like_page(path: str, kind: str = "", start: bytes = b"") -> bool:
 
 
 def retry_after(response: requests.Response) -> float | None:
-    """Seconds that the server asks to wait, None where it does not say."""
+    """Return how many seconds the server asks to wait; None if it does not say."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
@@ -214,7 +214,7 @@ def retry_after(response: requests.Response) -> float | None:
 
 
 def reason(error: Any) -> str:
-    """Say in a few words what broke a connection."""
+    """Return in a few words why a connection failed."""
     name = f"{type(error).__name__} {error}"
     known = {
         "NameResolution": "the server's name is not found; is there a network?",
