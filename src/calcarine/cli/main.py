@@ -130,12 +130,12 @@ def _as_note(otherwise: Callable[..., None]) -> Callable[..., None]:
 
 def _of_system(error: OSError) -> str:
     """Return what the operating system refused, with the file where it named one."""
-    from calcarine.files import free_space, is_full
+    from calcarine.files import free_space, is_disk_full
 
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename:
         return f"{error.filename}: {reason}"
-    if is_full(error):
+    if is_disk_full(error):
         # The error names no place: the working folder, or the one for temporary files.
         places = dict.fromkeys([Path.cwd(), Path(tempfile.gettempdir())])
         return f"{reason}; {', '.join(map(free_space, places))}; make room, then repeat the command"
