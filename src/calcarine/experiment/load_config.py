@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from calcarine.errors import CalcarineError
 from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
+from calcarine.visdec.phase_settings import merge_settings
 
 __all__ = ["load_experiment", "with_feature_files"]
 
@@ -57,12 +58,12 @@ def load_experiment(
     tree: dict[str, Any] = _read_yaml(file) if file is not None else {}
     preset = preset or tree.get("preset")
     given = {key: str(value) for key, value in dataset.items() if value is not None}
-    wanted = _merge(tree, {"dataset": given} if given else {})
+    wanted = merge_settings(tree, {"dataset": given} if given else {})
     for setting in settings:
-        wanted = _merge(wanted, _setting(setting))
+        wanted = merge_settings(wanted, _setting(setting))
         if setting.startswith(("generation.strength=", "generation.guidance=")):
             # A strength that is given is used, not one chosen inside the training data.
-            wanted = _merge({"generation": {"search": {"enabled": False}}}, wanted)
+            wanted = merge_settings({"generation": {"search": {"enabled": False}}}, wanted)
     tree = wanted
     if preset is not None:
         if not isinstance(preset, str) or preset not in PRESETS:
@@ -75,8 +76,8 @@ def load_experiment(
             # Options of one data set mean nothing in another; how to treat any data set stays.
             of_any = base.get("dataset", {}).items()
             base = {**base, "dataset": {k: v for k, v in of_any if k in _OF_ANY_DATASET}}
-        base = _merge(base, chosen.on_dataset.get(_dataset_name(wanted, base), {}))
-        tree = {**wanted, "preset": preset} if _is_whole(wanted) else _merge(base, wanted)
+        base = merge_settings(base, chosen.on_dataset.get(_dataset_name(wanted, base), {}))
+        tree = {**wanted, "preset": preset} if _is_whole(wanted) else merge_settings(base, wanted)
     return _validated(tree)
 
 
@@ -168,13 +169,3 @@ def _setting(text: str) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         content = {part: content}
     return dict(content)
-
-
-def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _merge(result[key], value)
-        else:
-            result[key] = value
-    return result
