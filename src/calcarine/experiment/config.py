@@ -254,9 +254,8 @@ class EncodingConfig(_Section):
     enabled: bool = Field(False, description="Fit encoding models in this run.")
     analyses: list[Literal["latents", "noise", "stages", "blocks"]] = Field(
         ["latents", "noise", "stages", "blocks"],
-        min_length=1,
         description="Comparisons: latents (z, c and z_c), noise levels, stages of the denoising, "
-        "blocks of the U-Net.",
+        "blocks of the U-Net; may be empty where there are extra feature spaces.",
     )
     roi: str = Field("all", description=f"Voxels to predict: {_REGION}.")
     train: Literal["means", "weighted", "trials"] = Field(
@@ -320,6 +319,12 @@ class EncodingConfig(_Section):
                 )
         if len(set(self.extra_names)) < len(self.extra_names):
             raise ValueError("extra_feature_spaces names a feature space twice; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _compares_something(self) -> EncodingConfig:
+        if not (self.analyses or self.extra_feature_spaces):
+            raise ValueError("choose at least one of analyses or one of extra_feature_spaces")
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.visdec.phase_settings import merge_settings
 
-__all__ = ["load_experiment", "with_feature_files"]
+__all__ = ["load_experiment"]
 
 # Settings of a preset's data set that hold for any other data set too.
 _OF_ANY_DATASET = {"zscore_sessions"}
@@ -25,6 +25,7 @@ def load_experiment(
     preset: str | None = None,
     file: Path | None = None,
     settings: Sequence[str] = (),
+    features: Sequence[str] = (),
     **dataset: Any,
 ) -> Experiment:
     """Load an experiment from a preset or a YAML file, changed by ``key=value`` settings.
@@ -38,6 +39,9 @@ def load_experiment(
         ``preset`` to start from.
     settings : sequence of str
         Each ``key=value``, as ``generation.strength=0.6``; the value is read as YAML.
+    features : sequence of str
+        Feature spaces of your own, each ``NAME=FILE``; see
+        :func:`calcarine.experiment.feature_files.read_feature_file`.
     **dataset
         ``name``, ``data`` and ``subject`` of the data set, where not None.
 
@@ -78,29 +82,18 @@ def load_experiment(
             base = {**base, "dataset": {k: v for k, v in of_any if k in _OF_ANY_DATASET}}
         base = merge_settings(base, chosen.on_dataset.get(_dataset_name(wanted, base), {}))
         tree = {**wanted, "preset": preset} if _is_whole(wanted) else merge_settings(base, wanted)
-    return _validated(tree)
+    return _validated(_with_feature_files(tree, features))
 
 
-def with_feature_files(experiment: Experiment, files: Sequence[str]) -> Experiment:
-    """Return an experiment with further feature spaces of your own.
-
-    Parameters
-    ----------
-    experiment : Experiment
-    files : sequence of str
-        Each ``NAME=FILE``; see :func:`calcarine.experiment.feature_files.read_feature_file`.
-
-    Raises
-    ------
-    CalcarineError
-        If one is not ``NAME=FILE``.
-    """
+def _with_feature_files(tree: dict[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """Add feature spaces of your own, each ``NAME=FILE``."""
     for text in files:
         if "=" not in text:
             raise CalcarineError(f"--features {text} is not NAME=FILE; write clip=clip.npy.")
-    tree = experiment.model_dump(mode="json")
-    tree["encoding"]["extra_feature_spaces"] += files
-    return _validated(tree)
+    encoding = tree.get("encoding")
+    spaces = encoding.get("extra_feature_spaces") if isinstance(encoding, dict) else None
+    spaces = [*(spaces if isinstance(spaces, list) else ()), *files]
+    return merge_settings(tree, {"encoding": {"extra_feature_spaces": spaces}}) if files else tree
 
 
 def _validated(tree: dict[str, Any]) -> Experiment:
