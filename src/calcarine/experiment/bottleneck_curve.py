@@ -1,4 +1,4 @@
-"""The bottleneck curve of a run: scores against how many numbers the brain may give."""
+"""The bottleneck curve of a run: scores against the number of decoded dimensions."""
 
 from __future__ import annotations
 

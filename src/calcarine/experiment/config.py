@@ -358,11 +358,11 @@ class Experiment(_Section):
 
     @property
     def makes_latents(self) -> bool:
-        """Whether z and c of the stimuli are made; Vis-Dec alone does not need them."""
+        """Whether the run makes z and c of the stimuli; Vis-Dec alone does not need them."""
         return self.ridge.enabled or self.encoding.enabled
 
     def chooses_settings(self, n_train: Sequence[int]) -> bool:
-        """Whether strength and guidance are chosen inside the training data.
+        """Return whether strength and guidance are chosen inside the training data.
 
         Parameters
         ----------

@@ -125,7 +125,7 @@ class VisDecConfig(_Section):
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="Third phase.")
 
     def runs(self, phase: str) -> bool:
-        """Whether a phase is part of the run.
+        """Return whether a phase is part of the run.
 
         The last phase is part of every run with Vis-Dec: without training it takes a published
         model as it is.

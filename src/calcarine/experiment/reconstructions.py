@@ -119,7 +119,7 @@ def make_pictures(work: Workspace) -> None:
 
 
 def finished_pictures(work: Workspace) -> ImageFolder:
-    """The run's pictures, of every test stimulus.
+    """Open the run's pictures of every test stimulus.
 
     Raises
     ------
