@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.visdec.phase_settings import merge_settings
@@ -71,7 +71,7 @@ def load_experiment(
     tree = wanted
     if preset is not None:
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise CalcarineError(
+            raise SettingError(
                 f"There is no preset '{preset}'; the presets are {', '.join(sorted(PRESETS))}."
             )
         chosen = PRESETS[preset]
@@ -89,7 +89,7 @@ def _with_feature_files(tree: dict[str, Any], files: Sequence[str]) -> dict[str,
     """Add feature spaces of your own, each ``NAME=FILE``."""
     for text in files:
         if "=" not in text:
-            raise CalcarineError(f"--features {text} is not NAME=FILE; write clip=clip.npy.")
+            raise SettingError(f"--features {text} is not NAME=FILE; write clip=clip.npy.")
     encoding = tree.get("encoding")
     spaces = encoding.get("extra_feature_spaces") if isinstance(encoding, dict) else None
     spaces = [*(spaces if isinstance(spaces, list) else ()), *files]
@@ -103,11 +103,11 @@ def _validated(tree: dict[str, Any]) -> Experiment:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            raise CalcarineError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
+            raise SettingError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
         reason = first["msg"].removeprefix("Value error, ")
         if not place:
-            raise CalcarineError(f"Settings do not go together: {reason}.") from error
-        raise CalcarineError(f"The setting '{place}' is wrong: {reason}.") from error
+            raise SettingError(f"Settings do not go together: {reason}.") from error
+        raise SettingError(f"The setting '{place}' is wrong: {reason}.") from error
 
 
 def _is_whole(tree: dict[str, Any]) -> bool:
@@ -142,23 +142,23 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CalcarineError(f"There is no experiment file {file}.") from error
+        raise MissingFileError(f"There is no experiment file {file}.") from error
     except Exception as error:  # yaml has errors of many kinds for tags and dates
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CalcarineError(f"{file} cannot be read as YAML: {reason}.") from error
+        raise DamagedFileError(f"{file} cannot be read as YAML: {reason}.") from error
     if not isinstance(tree, dict):
-        raise CalcarineError(f"{file} must hold keys and values, for example 'preset: takagi'.")
+        raise DamagedFileError(f"{file} must hold keys and values, for example 'preset: takagi'.")
     return tree
 
 
 def _setting(text: str) -> dict[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise CalcarineError(f"'{text}' is not a setting; write key=value, as generation.steps=50.")
+        raise SettingError(f"'{text}' is not a setting; write key=value, as generation.steps=50.")
     try:
         content: Any = yaml.safe_load(value)
     except Exception as error:  # yaml has errors of many kinds for tags and dates
-        raise CalcarineError(f"The value in '{text}' cannot be read as YAML.") from error
+        raise SettingError(f"The value in '{text}' cannot be read as YAML.") from error
     for part in reversed(key.split(".")):
         content = {part: content}
     return dict(content)
