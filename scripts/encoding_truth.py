@@ -26,10 +26,10 @@ from calcarine.encoding import (
     correlation_p,
     discoveries,
     encode,
-    simulate_voxels,
 )
 from calcarine.evaluation.statistics.significance import holm
 from calcarine.features import FeatureStore, extract_spaces
+from calcarine.simulation.voxels import simulate_voxels
 from calcarine.stimuli import StimulusSet
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8)

@@ -13,6 +13,7 @@ from calcarine.linear import BandedRidgeCV as BandedRidgeCV
 from calcarine.linear import RidgeCV as RidgeCV
 from calcarine.reporting.picture_grid import show as show
 from calcarine.stimuli import StimulusSet as StimulusSet
+from calcarine.visdec import VisDec as VisDec
 
 __version__: str
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RidgeCV",
     "Split",
     "StimulusSet",
+    "VisDec",
     "__version__",
     "audit",
     "encode",

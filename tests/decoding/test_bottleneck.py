@@ -33,7 +33,7 @@ def test_rank_0_knows_nothing_and_the_full_rank_changes_nothing(world, name):
     assert nothing.shape == predicted[name].shape
     np.testing.assert_array_equal(nothing, np.broadcast_to(nothing[:1], nothing.shape))
     # Test responses may lead where training ones did not, so the full rank is asked of training.
-    rows = dataset.train(split, regression.roi_z if name == "z" else regression.roi_c)
+    rows = dataset.train(split, regression.rois_[name])
     train, shown = regression.predict_target(name, rows.data), np.array(rows.stimulus_ids)
     means = np.stack([train[shown == i].mean(0) for i in np.unique(shown)])
     np.testing.assert_allclose(found.predict(means, 10**6), means, atol=1e-4)
@@ -44,7 +44,7 @@ def test_rank_0_knows_nothing_and_the_full_rank_changes_nothing(world, name):
 def test_no_reduction_of_the_same_rank_predicts_more_of_training(world, rank):
     dataset, split, regression, _ = world
     found = Bottleneck(regression, dataset, split, "z")
-    responses = dataset.train(split, regression.roi_z)
+    responses = dataset.train(split, regression.rois_["z"])
     shown = np.array(responses.stimulus_ids)
     data = np.stack([responses.data[shown == i].mean(0) for i in np.unique(shown)])
     whole = regression.predict_target("z", data).reshape(len(data), -1).astype(float)

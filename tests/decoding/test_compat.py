@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from calcarine.brain import Responses
 from calcarine.decoding import LatentRegression
@@ -75,4 +76,12 @@ def test_repeats_over_folds_choose_smaller_penalties(rng):
 
 def test_settings_survive_refitting():
     settings = LatentRegression("a", "b", ALPHAS, 4, intercept=False, grouped=False)
-    assert vars(settings.unfitted()) == vars(settings)
+    again = clone(settings).get_params()
+    np.testing.assert_array_equal(again.pop("alphas"), ALPHAS)
+    assert again == {
+        "roi_z": "a",
+        "roi_c": "b",
+        "n_folds": 4,
+        "intercept": False,
+        "grouped": False,
+    }

@@ -3,13 +3,23 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.exceptions
+from sklearn.base import clone
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.responses import make_responses
-from calcarine.decoding import LatentRegression, PixelRegression, choose_by_brain
+from calcarine.decoding import (
+    LatentRegression,
+    NotFittedError,
+    PixelRegression,
+    choose_by_brain,
+    make_decoder,
+    register_decoder,
+    registry,
+)
 from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
-from calcarine.errors import CalcarineError, LeakageError
+from calcarine.errors import CalcarineError, LeakageError, SettingError
 from calcarine.linear import BandedRidgeCV, save
 from calcarine.stimuli import StimulusSet, resize_images
 
@@ -143,3 +153,70 @@ def test_the_brain_chooses_the_sample_that_resembles_its_z(rng):
     reliability[:, :2] = -0.1
     z[:, :, :2] = rng.standard_normal((5, 1, 2, 4)) * 1e4
     assert np.array_equal(choose_by_brain(_Identity(), samples, z, reliability), best)
+
+
+@pytest.mark.parametrize("estimator", [LatentRegression, PixelRegression])
+def test_estimators_follow_scikit_learn(world, estimator):
+    dataset, z, c = world
+    decoder = estimator(n_folds=3)
+    assert repr(decoder) == f"{estimator.__name__}(n_folds=3)"
+    assert clone(decoder).get_params() == decoder.get_params()
+    assert decoder.set_params(n_folds=4) is decoder and decoder.n_folds == 4
+    with pytest.raises(NotFittedError, match="not fitted yet; call fit first"):
+        decoder.predict(dataset)
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        decoder.predict(dataset)
+    given = (dataset, None, z, c) if estimator is LatentRegression else (dataset,)
+    assert decoder.fit(*given) is decoder
+    assert not hasattr(clone(decoder), "ridge_")
+
+
+def test_z_can_be_decoded_alone(world, tmp_path):
+    dataset, z, c = world
+    both = LatentRegression().fit(dataset, "only", z, c).predict(dataset, "only")
+    alone = LatentRegression().fit(dataset, "only", z)
+    assert list(alone.predict(dataset)) == ["z"]
+    assert np.array_equal(alone.predict(dataset)["z"], both["z"])
+    alone.save(str(tmp_path / "decoder"))
+    loaded = LatentRegression.load(str(tmp_path / "decoder"))
+    assert np.array_equal(loaded.predict(dataset)["z"], both["z"])
+    with pytest.raises(SettingError, match="predicts z, not c"):
+        alone.predict_target("c", dataset.test(None, "ventral").data)
+
+
+def test_regions_are_those_of_the_paper_where_there_are_any(world):
+    dataset, z, c = world
+    assert LatentRegression().fit(dataset, None, z, c).rois_ == {"z": "early", "c": "ventral"}
+    bare = replace(dataset, rois={})
+    assert LatentRegression().fit(bare, None, z, c).rois_ == {"z": "all", "c": "all"}
+    other = replace(dataset, rois={"early": dataset.rois["early"]})
+    assert LatentRegression().fit(other, None, z, c).rois_ == {"z": "early", "c": "early"}
+    with pytest.raises(CalcarineError, match="ventral"):
+        LatentRegression(roi_c="ventral").fit(bare, None, z, c)
+
+
+def test_one_response_gives_one_latent(world):
+    dataset, z, c = world
+    fitted = LatentRegression().fit(dataset, None, z, c)
+    data = dataset.test(None, "early").data
+    one = fitted.predict_target("z", data[0])
+    assert one.shape == z.shape[1:]
+    assert np.abs(one - fitted.predict_target("z", data)[0]).max() < 1e-6
+
+
+def test_decoders_are_made_by_name(world, monkeypatch):
+    monkeypatch.setattr(registry, "DECODERS", dict(registry.DECODERS))
+
+    @register_decoder("zeros")
+    class Zeros(LatentRegression):
+        def predict(self, dataset, split=None):
+            return {name: 0 * values for name, values in super().predict(dataset, split).items()}
+
+    dataset, z, c = world
+    decoder = make_decoder("zeros", n_folds=3).fit(dataset, None, z, c)
+    assert decoder.n_folds == 3 and not decoder.predict(dataset)["z"].any()
+    assert type(make_decoder()) is LatentRegression
+    with pytest.raises(SettingError, match=r"no decoder 'zero'.* Did you mean zeros\?"):
+        make_decoder("zero")
+    with pytest.raises(ValueError, match="two decoders with the name zeros"):
+        register_decoder("zeros")(LatentRegression)

@@ -104,3 +104,23 @@ def test_an_encoder_that_overflows_is_told(model, monkeypatch):
     monkeypatch.setattr(model.autoencoder, "_latents", overflow)
     with pytest.raises(CalcarineError, match="latents of the encoder that are not finite"):
         model.encode(np.zeros((1, 64, 64, 3), np.uint8))
+
+
+def test_one_latent_gives_one_picture(model, z, c):
+    tool = Reconstructor(model, strength=0.6, **SETTINGS)
+    both = {
+        "z": (tool.from_z(z), tool.from_z(z[0])),
+        "c": (tool.from_c(c, KEYS), tool.from_c(c[0], KEYS[0])),
+        "z_c": (tool.from_z_c(z, c, KEYS), tool.from_z_c(z[0], c[0], "a")),
+        "empty": (tool.from_z_empty_text(z, KEYS), tool.from_z_empty_text(z[0], ["a"])),
+    }
+    for name, (several, one) in both.items():
+        assert one.shape == several.shape[1:], name
+        assert np.abs(several[0] - one).max() < 1e-3, name
+
+
+def test_a_reconstructor_prints_itself_in_a_line(model):
+    tool = Reconstructor(model, steps=5)
+    assert repr(tool).startswith("Reconstructor('") and "steps=5" in repr(tool)
+    assert len(repr(tool).splitlines()) == 1
+    assert "<caption" in tool._repr_html_() and "through_image" in tool._repr_html_()

@@ -239,9 +239,9 @@ def test_what_does_not_fit_is_told(model, told):
     context, empty = told["context"], told["empty"]
     add_time_condition(model.unet)
     for wrong, message in [
-        ({}, "guidance needs the context without condition"),
+        ({}, "guidance needs an unconditional context"),
         ({"context": context[..., :-1]}, r"takes \(n, tokens, 32\)"),
-        ({"context": context[:, 0]}, r"takes \(n, tokens, 32\)"),
+        ({"context": context[:, 0]}, "1 contexts, 3 keys and no starts"),
         ({"empty": empty[:, :-1]}, r"must be \(tokens, 32\)"),
         ({"empty": empty[:3]}, "has 3 tokens and the context 5"),
         ({"time_condition": told["time"][:2]}, r"3 contexts of this model take \(3, 128\)"),

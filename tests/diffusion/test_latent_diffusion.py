@@ -157,3 +157,51 @@ def test_unknown_places_are_told(tmp_path):
         LatentDiffusion.from_pretrained("nowhere")
     with pytest.raises(CalcarineError, match="model_index"):
         LatentDiffusion.from_pretrained(tmp_path)
+
+
+def test_one_text_is_a_text_and_not_its_letters(model):
+    one = model.embed_captions("a red balloon")
+    assert one.shape == model.context_shape
+    assert np.array_equal(one, model.embed_captions([["a red balloon"]])[0])
+    assert np.array_equal(one, model.embed_text("a red balloon"))
+    each = model.embed_captions(["a red balloon", ("a dog", "a cat")])
+    assert np.allclose(each[0], one, atol=1e-6)
+    assert np.allclose(each[1], model.embed_text(["a dog", "a cat"]).mean(0), atol=1e-6)
+
+
+def test_one_picture_needs_no_batch_axis(model, rng):
+    images = pictures(rng, 2)
+    z = model.encode(images)
+    assert np.allclose(model.encode(images[0]), z[0], atol=1e-5)
+    assert np.allclose(model.decode(z[0]), model.decode(z)[0], atol=1e-5)
+    c = model.embed_text(["a cat", "a dog"])
+    options = {"strength": 0.5, "steps": 4, "guidance": 2.0}
+    both = model.generate(c, ["a", "b"], z, **options)
+    assert np.array_equal(both, model.generate(c, [("a", 0), ("b", 0)], z, **options))
+    assert np.allclose(model.generate(c[1], "b", z[1], **options), both[1], atol=1e-4)
+    noised = model.add_noise(z, ["a", "b"], strength=0.5, steps=4)
+    assert np.array_equal(model.add_noise(z[1], ("b", 0), strength=0.5, steps=4), noised[1])
+    with pytest.raises(CalcarineError, match=r"latents of shape \(n, 4, h, w\)"):
+        model.decode(images[0].astype(np.float32))
+    with pytest.raises(CalcarineError, match="3 is no key"):
+        model.generate(c, [3, 4], steps=4)
+
+
+def test_a_model_prints_itself_in_a_line(model):
+    text = repr(model)
+    assert text.startswith("LatentDiffusion(") and "64 px" in text and "float32 on cpu" in text
+    assert "float32" in model._repr_html_() and "<table>" in model._repr_html_()
+
+
+def test_models_of_your_own_are_loaded_by_name(model, monkeypatch):
+    from calcarine.diffusion import generators, load_model, register_generator
+
+    monkeypatch.setattr(generators, "GENERATORS", {})
+
+    @register_generator("mine")
+    def load_mine(device, dtype):
+        return model
+
+    assert load_model("mine") is model
+    with pytest.raises(ValueError, match="two generators with the name mine"):
+        register_generator("mine")(lambda device, dtype: model)

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from calcarine.brain import Split
-from calcarine.encoding import AnalysisPlan, analyse, permutation_p, simulate_voxels
+from calcarine.encoding import AnalysisPlan, analyse, permutation_p
 from calcarine.errors import CalcarineError
+from calcarine.simulation.voxels import simulate_voxels
 from calcarine.stimuli import StimulusSet
 
 STAGES = ("early", "middle", "late")
@@ -213,7 +214,7 @@ def test_test_stimuli_reach_no_principal_component(world):
 
 def test_mistakes_are_told(world):
     brain, features = world
-    with pytest.raises(CalcarineError, match="no encoding question colours"):
+    with pytest.raises(CalcarineError, match="no encoding analysis colours"):
         AnalysisPlan(analyses=("colours",))
     with pytest.raises(CalcarineError, match="needs names of blocks"):
         AnalysisPlan(analyses=("blocks",))
@@ -246,3 +247,29 @@ def test_penalties_that_end_too_soon_are_told(world, grid, ends):
     )
     assert (found.facts["at_edge"]["z"] > 0.5) == ends
     assert set(np.round(np.log10(found.voxels["alpha:z"]), 3)) <= set(np.round(np.log10(alphas), 3))
+
+
+def test_feature_arrays_of_your_own_are_analysed_by_their_names(world):
+    brain, features = world
+    own = {"mine": features["z"], "yours": features["c"].tolist()}
+    found = analyse(brain, None, own, n_boot=20)
+    named = analyse(
+        brain,
+        brain.splits[0] if len(brain.splits) == 1 else brain.splits,
+        {"z": features["z"], "c": features["c"]},
+        AnalysisPlan(analyses=(), extra_feature_spaces=("z", "c")),
+        n_boot=20,
+    )
+    for mine, theirs in (("mine", "z"), ("yours", "c")):
+        np.testing.assert_array_equal(found.voxels[f"r:{mine}"], named.voxels[f"r:{theirs}"])
+    assert set(found.regions["space"]) == {"mine", "yours"}
+    with pytest.raises(CalcarineError, match="nothing to analyse"):
+        AnalysisPlan(analyses=())
+
+
+def test_an_analysis_prints_itself_in_a_line(world):
+    brain, features = world
+    found = analyse(brain, None, {"mine": features["z"]}, n_boot=20)
+    text = repr(found)
+    assert "voxels" in text and "mine" in text and len(text.splitlines()) == 1
+    assert "significant voxels, mine" in found._repr_html_()

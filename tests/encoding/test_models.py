@@ -5,6 +5,7 @@ from sklearn.linear_model import Ridge
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.responses import make_responses
+from calcarine.datasets import load_dataset
 from calcarine.encoding import (
     EncodingScores,
     MeanResponses,
@@ -13,12 +14,12 @@ from calcarine.encoding import (
     encode,
     normalised,
     region_table,
-    simulate_voxels,
     unique_table,
     unique_variance,
     winners,
 )
 from calcarine.errors import CalcarineError
+from calcarine.simulation.voxels import simulate_voxels
 from calcarine.stimuli import StimulusSet
 
 N_TRAIN, N_TEST = 600, 150
@@ -329,3 +330,20 @@ def test_trials_of_a_stimulus_stay_in_one_fold_and_count_as_one_stimulus():
     options = MeanResponses.from_dataset(brain, train="trials").fit_options(500)
     assert options["n_folds"] == 40 and len(set(options["groups"])) == 40
     assert "groups" not in MeanResponses.from_dataset(brain).fit_options(5)
+
+
+def test_encodes_a_data_set_and_several_spaces_at_once():
+    brain = load_dataset("simulated", n_train=30, n_test=6, n_early=8, n_ventral=4, n_other=0)
+    pixels = brain.stimuli.images()[:, ::16, ::16].astype(np.float32)
+    spaces = {"pixels": pixels, "colour": pixels.mean((1, 2))}
+    alphas = np.logspace(0, 4, 5)
+    both = encode(brain, spaces, roi="early", alphas=alphas)
+    assert list(both) == ["pixels", "colour"]
+    responses = MeanResponses.from_dataset(brain, None, "early")
+    for name, values in spaces.items():
+        alone = encode(responses, values, brain.stimuli.ids, alphas=alphas)
+        np.testing.assert_array_equal(both[name].predicted, alone.predicted)
+    assert repr(both["pixels"]).startswith("EncodingScores(8 voxels, 6 test stimuli, mean r ")
+    assert "median r" in both["pixels"]._repr_html_()
+    with pytest.raises(CalcarineError, match="ids with MeanResponses"):
+        encode(responses, pixels)

@@ -4,7 +4,7 @@ import pytest
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.features import FeatureStore, text_conditioning, visual_latent
-from calcarine.features.latents import without_category
+from calcarine.features.latents import count_without_category
 from calcarine.features.semantic import coloured_maps, palette
 from calcarine.stimuli import StimulusSet, resize_images
 
@@ -78,8 +78,8 @@ def test_a_picture_without_category_gets_the_empty_text(store, model, stimuli, r
     empty, cat = model.embed_text(["", "cat"])
     assert np.allclose(c[[1, 3]], empty, atol=1e-6)
     assert np.allclose(c[0], cat, atol=1e-6)
-    assert without_category(some, "categories") == 2
-    assert without_category(some, "captions") == 0
+    assert count_without_category(some, "categories") == 2
+    assert count_without_category(some, "captions") == 0
 
 
 def test_semantic_maps_take_the_place_of_images(store, model, stimuli):

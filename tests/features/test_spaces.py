@@ -53,7 +53,7 @@ def test_one_pass_a_strength_and_none_the_second_time(model, stimuli, tmp_path, 
         calls.append((options["strength"], len(args[2])))
         return record_trajectory(*args, **options)
 
-    monkeypatch.setattr(module, "follow", counted)
+    monkeypatch.setattr(module, "record_trajectory", counted)
     store = FeatureStore(tmp_path)
     extract_spaces(NAMES, model, stimuli, store, batch_size=4, **OPTIONS)
     # One stimulus tells the shapes; then each strength passes once over all.

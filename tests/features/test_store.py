@@ -279,3 +279,11 @@ def test_a_long_wait_is_said_once(tmp_path, monkeypatch):
         with pytest.warns(UserWarning, match="Waiting for another process") as warned:
             assert list(second.work(1)) == []
     assert len(warned) == 1
+
+
+def test_a_store_prints_the_spaces_it_holds(tmp_path):
+    store = FeatureStore(str(tmp_path / "features"))
+    assert repr(store) == f"FeatureStore({str(tmp_path / 'features')!r}: empty)"
+    store.get("z", {}, 10, (2,), lambda rows: np.zeros((rows.stop - rows.start, 2), np.float32))
+    assert repr(store).endswith(": z)")
+    assert "10 x 2" in store._repr_html_()

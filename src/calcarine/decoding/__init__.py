@@ -1,16 +1,25 @@
-"""Decoders from responses to latents, and the pictures made from them."""
+"""Decoders from responses to latents, and the pictures that are made from them."""
 
+from calcarine.decoding._fitted import NotFittedError
+from calcarine.decoding.bottleneck import Bottleneck
 from calcarine.decoding.latent_regression import LatentRegression, TargetSummary
 from calcarine.decoding.pixels import PixelRegression
 from calcarine.decoding.reconstruct import Reconstructor, choose_by_brain
+from calcarine.decoding.registry import DECODERS, Decoder, make_decoder, register_decoder
 from calcarine.decoding.selection import ChosenSettings, choose_settings
 
 __all__ = [
+    "DECODERS",
+    "Bottleneck",
     "ChosenSettings",
+    "Decoder",
     "LatentRegression",
+    "NotFittedError",
     "PixelRegression",
     "Reconstructor",
     "TargetSummary",
     "choose_by_brain",
     "choose_settings",
+    "make_decoder",
+    "register_decoder",
 ]

@@ -1,4 +1,4 @@
-"""Decoding through fewer dimensions of the brain than there are."""
+"""Decoding through a bottleneck: only a few dimensions of the predictions are kept."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from numpy.typing import NDArray
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.responses import group_means
 from calcarine.decoding.latent_regression import LatentRegression
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.features.components import principal_components
+
+__all__ = ["Bottleneck"]
 
 
 class Bottleneck:
-    """Predictions of one target that k numbers from the brain suffice for.
+    """Reduction of one target's predictions to a few dimensions of the brain.
 
-    Of a fitted ridge with coefficients B the best linear reduction of rank k, by what it predicts
-    for the training stimuli, keeps the first k principal directions V of these predictions:
-    ``y = mean + (x B - mean) V V'``. So the brain gives no more than the k numbers ``x B V``.
-    How soon scores stop rising with k tells how much of the brain a generator needs (BrainBits,
-    Mayo et al. 2024).
+    For a fitted ridge regression with coefficients B, the best linear reduction of rank k keeps
+    the first k principal directions V of its predictions for the training stimuli:
+    ``y = mean + (x B - mean) V V'``. The generator then receives no more from the brain than the
+    k numbers ``x B V``. The rank at which scores stop rising shows how much of the brain a
+    generator needs (BrainBits, Mayo et al. 2024).
 
     Parameters
     ----------
@@ -31,18 +33,18 @@ class Bottleneck:
     split : Split
     target : {"z", "c"}
     most : int, optional
-        Directions to keep, for no rank above it will be asked.
+        Number of directions to keep, the largest rank that you use; all by default.
 
     Attributes
     ----------
     mean_ : array of shape (n_targets,)
-        Mean prediction over training stimuli: what rank 0 predicts.
+        Mean prediction over training stimuli, which is the prediction of rank 0.
     n_directions_ : int
-        Directions that carry any variance; fewer than there are training stimuli.
+        Number of directions with variance; fewer than there are training stimuli.
     directions_ : array of shape (min(most, n_directions), n_targets)
-        Orthonormal, by the variance they carry, largest first.
+        Orthonormal directions, sorted by their variance, largest first.
     shares_ : array of shape (n_directions,)
-        Share of that variance.
+        Share of the variance of each direction.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class Bottleneck:
         target: str,
         most: int | None = None,
     ) -> None:
-        responses = dataset.train(split, regression.roi_z if target == "z" else regression.roi_c)
-        shown, rows = np.unique(responses.stimulus_ids, return_inverse=True)
-        made = regression.predict_target(target, group_means(responses.data, rows, len(shown)))
-        flat = made.reshape(len(made), -1)
+        responses = dataset.train(split, regression.rois_[target])
+        stimuli, rows = np.unique(responses.stimulus_ids, return_inverse=True)
+        means = group_means(responses.data, rows, len(stimuli))
+        predicted = regression.predict_target(target, means)
+        flat = predicted.reshape(len(predicted), -1)
         scores = principal_components(flat, np.ones(len(flat), bool), len(flat)).astype(np.float64)
         variances = np.square(scores).sum(0)
         self.mean_ = flat.mean(0, dtype=np.float64)
@@ -67,14 +70,14 @@ class Bottleneck:
         self.directions_: NDArray[np.float32] = first.T @ flat
 
     def predict(self, predicted: NDArray[Any], rank: int) -> NDArray[np.float32]:
-        """Reduce predictions of the whole decoder to a rank.
+        """Reduce predictions of the decoder to a rank.
 
         Parameters
         ----------
-        predicted : array of shape (n, channels, h, w) of z, (n, tokens, width) of c
-            As the regression gives them.
+        predicted : array of shape (n, channels, h, w) for z, (n, tokens, width) for c
+            Predictions of the regression.
         rank : int
-            0 gives the same for every brain; more than there are directions changes nothing more.
+            0 gives the mean for every response; a rank above ``n_directions_`` changes nothing.
 
         Returns
         -------
@@ -82,11 +85,11 @@ class Bottleneck:
 
         Raises
         ------
-        CalcarineError
+        SettingError
             If the rank is negative.
         """
         if rank < 0:
-            raise CalcarineError(f"A bottleneck of rank {rank} is none; use 0 or more.")
+            raise SettingError(f"The rank of a bottleneck is {rank}; choose 0 or more.")
         chosen = self.directions_[:rank]
         centred = predicted.reshape(len(predicted), -1) - self.mean_
         reduced = self.mean_ + (centred @ chosen.T) @ chosen

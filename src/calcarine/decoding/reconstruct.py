@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion.noise import Keys, as_keys
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import resize_images
+from calcarine.stimuli.display import html_table
+
+__all__ = ["Reconstructor", "choose_by_brain", "to_uint8"]
 
 Progress = Callable[[int], None]
-Key = tuple[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reconstructor:
-    """The three reconstructions of Takagi & Nishimoto 2023 (section 3.3).
+    """Makes pictures from decoded z and c with a latent diffusion model.
 
     Parameters
     ----------
     model : LatentDiffusion
+        The generative model.
     strength, guidance, steps, seed
-        As in :meth:`calcarine.diffusion.LatentDiffusion.generate`.
+        See :meth:`calcarine.diffusion.LatentDiffusion.generate`.
     through_image : bool
-        Decode z to a picture, bring it to the model's size (320 to 512 px in the paper, by
-        Pillow's default filter) and encode that again before noise is added, as the paper does;
+        Decode z to a picture, resize it to the model's size (320 to 512 px in the paper, with
+        Pillow's default filter), and encode it again before noise is added, as the paper does.
         False starts from the decoded z itself.
     posterior : {"mode", "sample"}
-        What of the encoded picture is taken; all samples of a stimulus share one draw, as in the
-        published code.
+        Encode that picture to the mode of the posterior, or to a sample that all samples of a
+        stimulus share, as in the published code.
     batch_size : int
         Changes speed and memory, never the pictures.
 
     Notes
     -----
-    All methods return float32 pictures ``(n, height, width, 3)`` in [0, 1].
+    All methods return float32 pictures ``(n, height, width, 3)`` in [0, 1]. One z or c without the
+    first axis gives one picture ``(height, width, 3)``.
+
+    Source: the three reconstructions of Takagi & Nishimoto (2023), section 3.3.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> reconstructor = ca.Reconstructor(model, steps=5)
+    >>> c = model.embed_captions(["a red balloon"])
+    >>> reconstructor.from_c(c, ["balloon"]).shape
+    (1, 128, 128, 3)
     """
 
     model: LatentDiffusion
@@ -50,25 +66,64 @@ class Reconstructor:
     posterior: Literal["mode", "sample"] = "mode"
     batch_size: int = 32
 
+    def __repr__(self) -> str:
+        return (
+            f"Reconstructor({self.model.name!r}, strength={self.strength:g}, "
+            f"guidance={self.guidance:g}, steps={self.steps}, seed={self.seed})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {field.name: getattr(self, field.name) for field in fields(self)}
+        return html_table("Reconstructor", rows | {"model": self.model.name})
+
     def from_z(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Method z: the autoencoder's decoder alone."""
+        """Method z: decode z with the autoencoder alone.
+
+        Parameters
+        ----------
+        z : float32 array of shape (n, channels, h, w) or (channels, h, w)
+
+        Returns
+        -------
+        float32 array of shape (n, height, width, 3) or (height, width, 3)
+        """
         return self.model.decode(z, self.batch_size)
 
     def from_z_empty_text(
-        self, z: NDArray[np.float32], keys: Sequence[Key], progress: Progress | None = None
+        self, z: NDArray[np.float32], keys: Keys, progress: Progress | None = None
     ) -> NDArray[np.float32]:
-        """Method z under the empty text: z_c with c left out of the U-Net, as the paper's control.
+        """Control of method z_c: generate from z under the empty text instead of c.
 
-        Source: Takagi & Nishimoto 2023, section 3.3, "omitting c or z from step (iii)".
+        Parameters
+        ----------
+        z, keys, progress
+            See `from_z_c`.
+
+        Notes
+        -----
+        Source: Takagi & Nishimoto (2023), section 3.3, "omitting c or z from step (iii)".
         """
+        if np.ndim(z) == 3:
+            return self.from_z_empty_text(z[None], keys, progress)[0]
         c = self.model.embed_captions([[""]] * len(z))
         # Under the empty text the conditional prediction is the unconditional one.
         return replace(self, guidance=1.0).from_z_c(z, c, keys, progress)
 
     def from_c(
-        self, c: NDArray[np.float32], keys: Sequence[Key], progress: Progress | None = None
+        self, c: NDArray[np.float32], keys: Keys, progress: Progress | None = None
     ) -> NDArray[np.float32]:
-        """Method c: generation from noise under c."""
+        """Method c: generate from noise under c.
+
+        Parameters
+        ----------
+        c : float32 array of shape (n, tokens, width) or (tokens, width)
+        keys, progress
+            See `from_z_c`.
+
+        Returns
+        -------
+        float32 array of shape (n, height, width, 3) or (height, width, 3)
+        """
         latents = self.model.generate(c, keys, progress=progress, **self._options())
         return self.model.decode(latents, self.batch_size)
 
@@ -76,20 +131,45 @@ class Reconstructor:
         self,
         z: NDArray[np.float32],
         c: NDArray[np.float32],
-        keys: Sequence[Key],
+        keys: Keys,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Method z_c: image-to-image generation from z under c."""
+        """Method z_c: generate from z, noised to ``strength``, under c.
+
+        Parameters
+        ----------
+        z : float32 array of shape (n, channels, h, w) or (channels, h, w)
+        c : float32 array of shape (n, tokens, width) or (tokens, width)
+        keys : sequence of n stimulus ids, or of n (stimulus id, sample index)
+            Determine the noise of each picture, together with ``seed``.
+        progress : callable, optional
+            Receives the number of pictures of each finished batch.
+
+        Returns
+        -------
+        float32 array of shape (n, height, width, 3) or (height, width, 3)
+        """
+        if np.ndim(z) == 3 and np.ndim(c) == 2:
+            return self.from_z_c(z[None], c[None], keys, progress)[0]
         start = self.start(z, keys)
         latents = self.model.generate(
             c, keys, start, strength=self.strength, progress=progress, **self._options()
         )
         return self.model.decode(latents, self.batch_size)
 
-    def start(
-        self, z: NDArray[np.float32], keys: Sequence[Key] | None = None
-    ) -> NDArray[np.float32]:
-        """Latents from which image-to-image generation sets out."""
+    def start(self, z: NDArray[np.float32], keys: Keys | None = None) -> NDArray[np.float32]:
+        """Return the latents that generation with z starts from, before noise is added.
+
+        Parameters
+        ----------
+        z : float32 array of shape (n, channels, h, w)
+        keys : sequence of n stimulus ids, or of n (stimulus id, sample index), optional
+            Needed to sample the posterior.
+
+        Returns
+        -------
+        float32 array of shape (n, channels, h, w) of the model
+        """
         side = self.model.image_size // self.model.downscale
         if not self.through_image and z.shape[-1] == side:
             return z
@@ -99,10 +179,11 @@ class Reconstructor:
         )
         pictures = to_uint8(self.model.decode(z[first], self.batch_size))
         pictures = resize_images(pictures, self.model.image_size)
-        drawn: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if self.posterior == "sample" and keys is not None:
-            drawn = {"sample": [(keys[row][0], 0) for row in first], "seed": self.seed}
-        return self.model.encode(pictures, self.batch_size, **drawn)[back]
+            names = as_keys(keys)
+            options = {"sample": [(names[row][0], 0) for row in first], "seed": self.seed}
+        return self.model.encode(pictures, self.batch_size, **options)[back]
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -114,7 +195,7 @@ class Reconstructor:
 
 
 def to_uint8(pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Pictures in [0, 1] to 8 bits, rounded.
+    """Convert pictures in [0, 1] to 8 bits, rounded.
 
     Raises
     ------
@@ -123,8 +204,8 @@ def to_uint8(pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
     """
     if not np.isfinite(pictures).all():
         raise CalcarineError(
-            "A picture holds values that are not finite; where generation.precision is float16, "
-            "set it to float32, else look at the responses and weights it was made from."
+            "A picture has values that are not finite; set generation.precision to float32 if it "
+            "is float16, otherwise check the responses and weights."
         )
     return np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 
@@ -135,15 +216,17 @@ def choose_by_brain(
     z: NDArray[np.float32],
     reliability: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Which sample agrees best with what the brain predicts; the truth is not asked.
+    """Choose the sample that agrees best with the predicted latents, without the ground truth.
 
     Parameters
     ----------
+    model : LatentDiffusion
+        Encodes the samples.
     samples : uint8 array of shape (n, n_samples, height, width, 3)
     z : float32 array of shape (n, channels, h, w)
         Predicted latents.
     reliability : array of shape (channels, h, w)
-        Cross-validated r2 inside the training data; dimensions without any are left out.
+        Cross-validated r2 inside the training data; dimensions at or below 0 have no weight.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Choosing strength and guidance inside the training data."""
+"""Choice of strength and guidance inside the training data."""
 
 from __future__ import annotations
 
@@ -9,23 +9,35 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.decoding.reconstruct import Reconstructor
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.stimuli import resize_images
+
+__all__ = ["ChosenSettings", "choose_settings"]
 
 
 @dataclass(frozen=True)
 class ChosenSettings:
-    """Settings of one fold and how each candidate scored on held-out training stimuli."""
+    """Chosen settings of one fold, and the scores of all candidates.
+
+    Attributes
+    ----------
+    strength, guidance : float
+        The best pair.
+    scores : tuple of (float, float, float)
+        Strength, guidance and score of each pair, on held-out training stimuli.
+    """
 
     strength: float
     guidance: float
     scores: tuple[tuple[float, float, float], ...]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the settings as a plain dictionary."""
         return asdict(self)
 
 
@@ -42,30 +54,56 @@ def choose_settings(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> ChosenSettings:
-    """Try every pair on stimuli held out of the training set and keep the best.
+    """Choose strength and guidance on training stimuli that are held out.
 
-    A part of the training stimuli is held out, the decoders are refitted on the rest, and each
-    pair is scored by two-way identification of the truth (pixel correlation, picture fixed)
-    plus mean pixel correlation. Test stimuli are never touched.
+    The decoders are refitted on the other training stimuli. The score of a pair of settings is
+    the accuracy of two-way identification (by pixel correlation, with the picture fixed) plus the
+    mean pixel correlation. Test stimuli are not used.
 
     Parameters
     ----------
+    reconstructor : Reconstructor
+        Makes the pictures; its own strength and guidance are ignored.
+    regression : LatentRegression
+        Settings of the decoders; it is not fitted itself.
+    dataset : BrainDataset
+    split : Split
+    z, c : float32 array
+        Targets of all stimuli, as in :meth:`LatentRegression.fit`.
+    strengths, guidances : sequence of float
+        Candidates; all pairs are tried.
     n_stimuli : int
-        How many training stimuli are held out.
+        Number of training stimuli to hold out.
+    seed : int
+        Seed that draws them.
+    progress : callable, optional
+        Receives the number of pictures of each finished batch.
+
+    Returns
+    -------
+    ChosenSettings
+
+    Raises
+    ------
+    SettingError
+        If there are fewer than twice ``n_stimuli`` training stimuli.
     """
     if len(split.train) < 2 * n_stimuli:
-        raise CalcarineError(
+        raise SettingError(
             f"Settings cannot be chosen on {n_stimuli} of {len(split.train)} training stimuli of "
             f"{split.name}; hold out fewer (generation.search.n_stimuli)."
         )
     order = np.random.default_rng(seed).permutation(len(split.train))
-    held = tuple(split.train[i] for i in sorted(order[:n_stimuli]))
-    kept = tuple(stimulus for stimulus in split.train if stimulus not in set(held))
-    inner = Split(f"{split.name}-inner", kept, held, "random part of the training stimuli", seed)
-    fitted = regression.unfitted().fit(dataset, inner, z, c)
+    held_out = tuple(split.train[i] for i in sorted(order[:n_stimuli]))
+    kept = tuple(stimulus for stimulus in split.train if stimulus not in set(held_out))
+    inner = Split(
+        f"{split.name}-inner", kept, held_out, "random part of the training stimuli", seed
+    )
+    fitted = clone(regression).fit(dataset, inner, z, c)
     predicted = fitted.predict(dataset, inner)
-    truth = _flat(dataset.stimuli.images(held).astype(np.float32), reconstructor.model.image_size)
-    keys = [(stimulus, 0) for stimulus in held]
+    shown = dataset.stimuli.images(held_out).astype(np.float32)
+    truth = _flat(shown, reconstructor.model.image_size)
+    keys = [(stimulus, 0) for stimulus in held_out]
     scores = []
     for strength, guidance in product(strengths, guidances):
         trial = replace(reconstructor, strength=strength, guidance=guidance)

@@ -1,9 +1,9 @@
-"""Pictures to latents and back: Stable Diffusion's own autoencoder, or the tiny one (TAESD)."""
+"""Autoencoders: pictures to latents and back, by Stable Diffusion's own network or by TAESD."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,28 @@ from numpy.typing import NDArray
 from calcarine.checkpoints import check_safetensors, load_safetensors
 from calcarine.diffusion.loading import load_autoencoder
 from calcarine.diffusion.model_folder import download
-from calcarine.diffusion.noise import gaussian_noise
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.diffusion.noise import Keys, as_keys, gaussian_noise
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    ShapeError,
+    out_of_memory,
+)
 from calcarine.files import digest_file, read_json
 
+__all__ = [
+    "Autoencoder",
+    "Progress",
+    "batches",
+    "check_finite",
+    "report_progress",
+    "torch_dtype",
+]
+
 Progress = Callable[[int], None]
-Key = tuple[str, int]
+"""Receives the number of items that were done since it was last called."""
 
 TAESD_HUB = "madebyollin/taesd"
 _PIXELS_AT_ONCE = 2**21
@@ -31,15 +47,15 @@ class Autoencoder:
     Parameters
     ----------
     vae : AutoencoderKL, AutoencoderTiny or VQModel
-        Of diffusers.
+        Autoencoder of diffusers.
     digest : str
-        Content hash of the weights where they are not those of the model.
+        Content hash of the weights, if they do not belong to the model.
 
     Notes
     -----
-    Latents are on the scale that the U-Net sees: the posterior times ``scaling_factor`` (0.18215
-    in Stable Diffusion v1); those of TAESD are made on that scale. A ``VQModel`` encodes to the
-    latent before quantisation and decodes what is nearest in its codebook.
+    Latents have the scale of the U-Net's input: the posterior times ``scaling_factor`` (0.18215 in
+    Stable Diffusion v1). TAESD produces latents of this scale itself. A ``VQModel`` encodes to the
+    latent before quantisation, and quantises before it decodes.
     """
 
     def __init__(self, vae: Any, digest: str = "") -> None:
@@ -48,25 +64,29 @@ class Autoencoder:
 
     @classmethod
     def from_pretrained(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> Autoencoder:
-        """Load an autoencoder by itself.
+        """Load an autoencoder without the rest of a model.
 
         Parameters
         ----------
         source : str or Path
-            ``"taesd"`` (from the hub or its cache); a folder with ``taesd_encoder.safetensors``
-            and ``taesd_decoder.safetensors``, TAESD's own files; or a folder in diffusers' format.
+            ``"taesd"`` (from the hub or its cache); a folder with TAESD's own files
+            ``taesd_encoder.safetensors`` and ``taesd_decoder.safetensors``; or a folder in
+            diffusers' format.
         dtype : torch.dtype
+            Precision of the weights.
 
         Raises
         ------
-        CalcarineError
-            If files are missing, truncated or of another network.
+        MissingFileError
+            If there is no such folder, or a file is missing.
+        DamagedFileError
+            If a file is truncated or holds another network.
         """
         folder = Path(source)
         if str(source) == "taesd" and not folder.is_dir():
             folder = download(TAESD_HUB, ["taesd_encoder.safetensors", "taesd_decoder.safetensors"])
         if not folder.is_dir():
-            raise CalcarineError(
+            raise MissingFileError(
                 f"There is no autoencoder at '{source}': give 'taesd', a folder with "
                 "taesd_encoder.safetensors and taesd_decoder.safetensors, or one in diffusers' "
                 "format."
@@ -75,50 +95,59 @@ class Autoencoder:
         files = own if any(file.exists() for file in own) else sorted(folder.glob("*.safetensors"))
         for file in files or [folder / "diffusion_pytorch_model.safetensors"]:
             if not file.exists():
-                raise CalcarineError(f"The autoencoder folder {folder} has no {file.name}.")
+                raise MissingFileError(
+                    f"The autoencoder folder {folder} has no {file.name}; copy it again."
+                )
             check_safetensors(file)
         contents = b"".join(bytes.fromhex(digest_file(file)) for file in files)
         digest = hashlib.sha256(contents).hexdigest()
         try:
             vae = _taesd(*own) if files == own else load_autoencoder(folder, torch.float32)
+        except CalcarineError:
+            raise
         except (RuntimeError, ValueError, OSError, KeyError) as error:
             if out_of_memory(error):
                 raise
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"The weights in {folder} are not those of an autoencoder; copy them again."
             ) from error
         return cls(vae if dtype == torch.float32 else vae.to(dtype), digest)
 
     def check_replaces(self, config: Path) -> None:
-        """Raise one sentence unless latents have the shape that a model's own autoencoder makes.
+        """Raise unless latents have the shape of the latents of a model's own autoencoder.
 
         Parameters
         ----------
         config : Path
-            ``config.json`` of the model's own.
+            ``config.json`` of the model's own autoencoder.
+
+        Raises
+        ------
+        SettingError
+            If this autoencoder makes latents of another shape.
         """
         try:
             about = read_json(config)
             own = 2 ** (len(about["block_out_channels"]) - 1), about["latent_channels"]
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{config} does not describe an autoencoder; copy the model again, whole."
             ) from error
         if own != (self.downscale, self.channels):
-            raise CalcarineError(
+            raise SettingError(
                 f"This autoencoder makes latents of {self.channels} channels and 1/{self.downscale}"
-                f" of the picture's size, the model's own {own[1]} channels and 1/{own[0]}: it "
-                "cannot take its place (generation.autoencoder)."
+                f" of the picture's size, and the model's own {own[1]} channels and 1/{own[0]}; it "
+                "cannot take its place, so choose another one (generation.autoencoder)."
             )
 
     @property
     def downscale(self) -> int:
-        """Pixels per latent position along one side (8 in Stable Diffusion)."""
+        """Number of pixels per latent position along one side (8 in Stable Diffusion)."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def channels(self) -> int:
-        """Channels of a latent (4 in Stable Diffusion)."""
+        """Number of channels of a latent (4 in Stable Diffusion)."""
         return int(self.vae.config.latent_channels)
 
     @property
@@ -137,29 +166,43 @@ class Autoencoder:
         images: NDArray[np.uint8],
         batch_size: int = 32,
         progress: Progress | None = None,
-        sample: Sequence[Key] | None = None,
+        sample: Keys | None = None,
         seed: int = 42,
     ) -> NDArray[np.float32]:
-        """Pictures to latents z: the mode of the posterior, or a sample of it.
+        """Encode pictures to latents z: the mode of the posterior, or a sample of it.
 
         Parameters
         ----------
-        images : uint8 array of shape (n, height, width, 3)
+        images : uint8 array of shape (n, height, width, 3) or (height, width, 3)
             Height and width must be multiples of ``downscale``.
         batch_size : int
-            At most so many pictures go together; of large ones, fewer.
+            Largest number of pictures per batch; large pictures are encoded in smaller batches.
+        progress : callable, optional
+            Receives the number of pictures of each batch.
         sample : sequence of n (stimulus id, sample index), optional
-            Draw from the posterior, each with noise of its own; the mode otherwise.
+            Draw from the posterior, with noise that belongs to each key; the mode by default.
         seed : int
-            Of that noise.
+            Seed of this noise.
 
         Returns
         -------
         float32 array of shape (n, channels, height / downscale, width / downscale)
+            Without the first axis for one picture.
+
+        Raises
+        ------
+        ShapeError
+            If pictures have another shape or type.
         """
+        if np.ndim(images) == 3:
+            return self.encode(np.asarray(images)[None], batch_size, progress, sample, seed)[0]
         self._check_pictures(images)
-        if sample is not None and len(sample) != len(images):
-            raise CalcarineError(f"encode got {len(images)} pictures and {len(sample)} keys.")
+        drawn = None if sample is None else as_keys(sample)
+        if drawn is not None and len(drawn) != len(images):
+            raise ShapeError(
+                f"encode received {len(images)} pictures and {len(drawn)} keys; give one key for "
+                "each picture."
+            )
         device, dtype = self._place
         factor, shift = self._scale
         height, width = images.shape[1] // self.downscale, images.shape[2] // self.downscale
@@ -167,28 +210,29 @@ class Autoencoder:
         for batch in batches(len(images), _at_once(batch_size, images.shape[1] * images.shape[2])):
             pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).permute(0, 3, 1, 2)
             pixels = (pixels.float() / 127.5 - 1).to(device, dtype)
-            keys = None if sample is None else list(sample[batch])
+            keys = None if drawn is None else drawn[batch]
             latents = ((self._latents(pixels, keys, seed) - shift) * factor).float()
             check_finite(latents, "latents of the encoder", dtype)
             parts.append(latents.cpu().numpy())
-            tell(progress, len(pixels))
+            report_progress(progress, len(pixels))
         if not parts:
             return np.zeros((0, self.channels, height, width), np.float32)
         return np.concatenate(parts)
 
-    def _latents(self, pixels: torch.Tensor, keys: list[Key] | None, seed: int) -> torch.Tensor:
-        found = self.vae.encode(pixels)
-        posterior = getattr(found, "latent_dist", None)
+    def _latents(
+        self, pixels: torch.Tensor, keys: list[tuple[str, int]] | None, seed: int
+    ) -> torch.Tensor:
+        encoded = self.vae.encode(pixels)
+        posterior = getattr(encoded, "latent_dist", None)
         if posterior is None:
             if keys is not None:
-                raise CalcarineError(
-                    "This autoencoder gives a latent and no posterior, so nothing can be sampled; "
-                    "choose the posterior 'mode'."
+                raise SettingError(
+                    "This autoencoder has no posterior to sample from; choose the posterior 'mode'."
                 )
-            return torch.as_tensor(found.latents)
+            return torch.as_tensor(encoded.latents)
         if keys is None:
             return torch.as_tensor(posterior.mode())
-        # Not the noise that generation adds for the same key.
+        # Another name, so that generation does not add the same noise for this key.
         names = [(f"posterior|{stimulus}", sample) for stimulus, sample in keys]
         noise = gaussian_noise(names, tuple(posterior.mean.shape[1:]), seed)
         return torch.as_tensor(posterior.mean + posterior.std * noise.to(posterior.mean))
@@ -200,13 +244,33 @@ class Autoencoder:
         batch_size: int = 32,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Latents ``(n, channels, h, w)`` to pictures ``(n, height, width, 3)`` in [0, 1].
+        """Decode latents to pictures.
+
+        Parameters
+        ----------
+        latents : float32 array of shape (n, channels, h, w) or (channels, h, w)
+        batch_size, progress
+            As in `encode`.
+
+        Returns
+        -------
+        float32 array of shape (n, height, width, 3)
+            Pictures in [0, 1]; without the first axis for one latent.
 
         Raises
         ------
+        ShapeError
+            If latents have another shape.
         CalcarineError
             If latents or pictures hold values that are not finite, which would become black.
         """
+        if np.ndim(latents) == 3:
+            return self.decode(np.asarray(latents)[None], batch_size, progress)[0]
+        if np.ndim(latents) != 4 or latents.shape[1] != self.channels:
+            raise ShapeError(
+                f"decode takes latents of shape (n, {self.channels}, h, w), not "
+                f"{np.shape(latents)}."
+            )
         device, dtype = self._place
         factor, shift = self._scale
         height, width = (side * self.downscale for side in latents.shape[2:])
@@ -217,30 +281,30 @@ class Autoencoder:
             pixels = self.vae.decode(z / factor + shift).sample.float()
             check_finite(pixels, "pictures of the decoder", dtype)
             parts.append(((pixels + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
-            tell(progress, len(z))
+            report_progress(progress, len(z))
         return np.concatenate(parts) if parts else np.zeros((0, height, width, 3), np.float32)
 
     def _check_pictures(self, images: NDArray[Any]) -> None:
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-            raise CalcarineError(
+            raise ShapeError(
                 f"encode takes uint8 pictures of shape (n, height, width, 3), not {images.dtype} "
                 f"of shape {images.shape}."
             )
         if images.shape[1] % self.downscale or images.shape[2] % self.downscale:
-            raise CalcarineError(
+            raise ShapeError(
                 f"Pictures of {images.shape[1]} x {images.shape[2]} px cannot be encoded: both "
                 f"sides must be multiples of {self.downscale}; resize them first."
             )
 
 
 def _taesd(encoder: Path, decoder: Path) -> Any:
-    """TAESD from its own two files, whose layers are counted otherwise than in diffusers."""
+    """Load TAESD from its own two files, which number the layers differently from diffusers."""
     from diffusers import AutoencoderTiny
 
     state = {f"encoder.layers.{key}": value for key, value in load_safetensors(encoder).items()}
     for key, value in load_safetensors(decoder).items():
         number, rest = key.split(".", 1)
-        # The first layer of the original only limits its input and has no weights.
+        # The first layer of the original clamps its input and has no weights.
         state[f"decoder.layers.{int(number) - 1}.{rest}"] = value
     vae: Any = AutoencoderTiny(latent_channels=4)
     vae.load_state_dict(state)
@@ -249,20 +313,21 @@ def _taesd(encoder: Path, decoder: Path) -> Any:
 
 def _at_once(batch_size: int, pixels: int) -> int:
     if batch_size < 1:
-        return batch_size  # told by `batches`
+        return batch_size  # `batches` raises
     return max(1, min(batch_size, _PIXELS_AT_ONCE // max(pixels, 1)))
 
 
 def check_finite(values: torch.Tensor, what: str, dtype: torch.dtype) -> None:
-    """Raise one sentence where a network gave values that are no finite numbers.
+    """Raise if values that a network computed are not finite.
 
     Parameters
     ----------
     values : tensor
+        The output of the network.
     what : str
-        What they are, in the plural.
+        Name of the values for the error message, in the plural.
     dtype : torch.dtype
-        Of the network.
+        Precision of the network.
     """
     if bool(torch.isfinite(values).all()):
         return
@@ -278,19 +343,19 @@ def check_finite(values: torch.Tensor, what: str, dtype: torch.dtype) -> None:
 
 
 def batches(count: int, size: int) -> list[slice]:
-    """Slices of at most ``size`` over ``count`` rows."""
+    """Return slices of at most ``size`` rows that cover ``count`` rows."""
     if size < 1:
-        raise CalcarineError(f"batch_size is {size}; it must be 1 or more.")
+        raise SettingError(f"batch_size is {size}; it must be 1 or more.")
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
-def tell(progress: Progress | None, count: int) -> None:
-    """Count ``count`` units of work, where somebody counts."""
+def report_progress(progress: Progress | None, count: int) -> None:
+    """Call ``progress`` with the number of items done, if it is given."""
     if progress is not None:
         progress(count)
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """``"float32"`` or ``"float16"`` as torch knows them."""
-    found: torch.dtype = getattr(torch, name)
-    return found
+    """Return the torch dtype of a name, "float32" or "float16"."""
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype

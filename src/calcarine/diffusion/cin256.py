@@ -1,4 +1,4 @@
-"""The class-conditional model cin256-v2 of CompVis: its single file, its parts, their shapes."""
+"""Conversion of the class-conditional model cin256-v2 of CompVis from its single file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from calcarine.checkpoints.single_file import (
     read_single_file,
 )
 from calcarine.diffusion.model_folder import check_folder
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError
 from calcarine.files import digest_file, write_text
 
 CIN256 = Path(__file__).parent / "cin256_v2"
@@ -27,7 +27,7 @@ CIN256 = Path(__file__).parent / "cin256_v2"
 COMPONENTS = ("vae", "unet", "scheduler")
 MODEL_FILES = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}
 CLASSES = "class_embedding.safetensors"
-"""File of the class embedding in a converted folder; its one tensor is called ``weight``."""
+"""File of the class embedding in a converted folder, with one tensor ``weight``."""
 
 CLASS_WEIGHT = "cond_stage_model.embedding.weight"
 """Name of the class embedding in the original layout."""
@@ -37,7 +37,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def converted_folder(file: Path, ema: bool = True, cache: str | Path | None = None) -> Path:
-    """Folder in diffusers' format with the model of a single file; made when it is not yet there.
+    """Return a folder in diffusers' format with the model of a single file, converted once.
 
     Parameters
     ----------
@@ -45,29 +45,29 @@ def converted_folder(file: Path, ema: bool = True, cache: str | Path | None = No
         ``.ckpt`` or ``.safetensors`` with the keys ``model.diffusion_model.*``,
         ``first_stage_model.*`` and ``cond_stage_model.embedding.weight``.
     ema : bool
-        Take the averaged weights ``model_ema.*`` of the U-Net where the file has them.
+        Use the averaged weights ``model_ema.*`` of the U-Net, if the file has them.
     cache : str or Path, optional
         See `calcarine.checkpoints.single_file.convert_once`.
 
     Raises
     ------
-    CalcarineError
-        If the file is truncated, needs more than weights to be read, or is another model.
+    DamagedFileError
+        If the file is truncated, holds more than weights, or is another model.
     """
 
-    def write(aside: Path) -> None:
-        _convert(file, aside, ema)
-        check_class_folder(aside)
+    def write(folder: Path) -> None:
+        _convert(file, folder, ema)
+        check_class_folder(folder)
 
     frames = sorted(part for part in CIN256.rglob("*.json") if part.is_file())
     return convert_once([digest_file(file), str(bool(ema)), *digests(frames)], write, cache)
 
 
 def check_class_folder(folder: Path) -> None:
-    """Raise one clear sentence unless ``folder`` holds a whole class-conditional model."""
+    """Raise unless a folder holds a complete class-conditional model."""
     check_folder(folder, COMPONENTS, MODEL_FILES)
     if not (folder / CLASSES).is_file():
-        raise CalcarineError(
+        raise MissingFileError(
             f"{folder} has no {CLASSES}, so it is no class-conditional model; copy it again, whole."
         )
     check_safetensors(folder / CLASSES)
@@ -89,7 +89,7 @@ def _convert(file: Path, folder: Path, ema: bool) -> None:
 
 
 def official_configs() -> dict[str, dict[str, Any]]:
-    """Configurations of "unet", "vae" and "scheduler" of the published model."""
+    """Return the configurations of "unet", "vae" and "scheduler" of the published model."""
     files = {part: CIN256 / part / "config.json" for part in ("unet", "vae")}
     files["scheduler"] = CIN256 / "scheduler" / "scheduler_config.json"
     return {part: dict(json.loads(file.read_text())) for part, file in files.items()}
@@ -98,17 +98,17 @@ def official_configs() -> dict[str, dict[str, Any]]:
 def architecture(
     state: Mapping[str, Any], name: str = "The checkpoint"
 ) -> dict[str, dict[str, Any]]:
-    """Configurations of the U-Net and the first stage, from the weights' names and shapes.
+    """Infer the configurations of U-Net and autoencoder from names and shapes of the weights.
 
-    What shapes do not tell (heads, groups of the norms, side of the latents, noise schedule) is
-    that of the published model.
+    Settings that shapes do not determine (heads, groups of the norms, side of the latents, noise
+    schedule) are those of the published model.
 
     Parameters
     ----------
     state : mapping of str to tensor
-        In the original layout.
+        Weights in the original layout.
     name : str
-        What the weights are, for errors.
+        Name of the weights for errors.
 
     Returns
     -------
@@ -117,13 +117,12 @@ def architecture(
 
     Raises
     ------
-    CalcarineError
-        If whole parts or the weights that tell the widths are missing, or the noise schedule is
-        another one.
+    DamagedFileError
+        If parts or necessary weights are missing, or the noise schedule is another one.
     """
     for prefix in (_UNET, _VAE, CLASS_WEIGHT):
         if not any(key.startswith(prefix) for key in state):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{name} has no weights named {prefix}, so it is not the class-conditional model "
                 "cin256-v2 in its original layout."
             )
@@ -134,8 +133,8 @@ def architecture(
         unet.update(_unet_config(_shapes(state, _UNET)))
         vae.update(_vae_config(_shapes(state, _VAE)))
     except (KeyError, IndexError, ValueError) as error:
-        raise CalcarineError(
-            f"{name} lacks weights of cin256-v2 that tell its widths ({error}); copy it again."
+        raise DamagedFileError(
+            f"{name} lacks weights of cin256-v2 that determine its widths ({error}); copy it again."
         ) from error
     if "scale_factor" in state:
         vae["scaling_factor"] = float(state["scale_factor"])
@@ -159,7 +158,7 @@ def _unet_config(shapes: Shapes) -> dict[str, Any]:
             levels.append([])
         else:
             levels[-1].append(number)
-    hears = [f"input_blocks.{level[0]}.1.norm.weight" in shapes for level in levels]
+    attends = [f"input_blocks.{level[0]}.1.norm.weight" in shapes for level in levels]
     depths = {
         key.split(".")[3] for key in shapes if key.startswith("middle_block.1.transformer_blocks.")
     }
@@ -171,8 +170,12 @@ def _unet_config(shapes: Shapes) -> dict[str, Any]:
             shapes[f"input_blocks.{level[-1]}.0.out_layers.3.weight"][0] for level in levels
         ],
         "layers_per_block": len(levels[0]),
-        "down_block_types": ["CrossAttnDownBlock2D" if h else "DownBlock2D" for h in hears],
-        "up_block_types": ["CrossAttnUpBlock2D" if h else "UpBlock2D" for h in reversed(hears)],
+        "down_block_types": [
+            "CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in attends
+        ],
+        "up_block_types": [
+            "CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attends)
+        ],
         "cross_attention_dim": shapes[middle][1],
         "transformer_layers_per_block": len(depths),
     }
@@ -198,7 +201,7 @@ def _vae_config(shapes: Shapes) -> dict[str, Any]:
 
 
 def _check_schedule(state: Mapping[str, Any], scheduler: Mapping[str, Any], name: str) -> None:
-    """The file holds its betas too, so a model of another schedule is not taken silently."""
+    """Raise if the file holds another noise schedule."""
     import torch
     from diffusers import DDIMScheduler
 
@@ -208,8 +211,8 @@ def _check_schedule(state: Mapping[str, Any], scheduler: Mapping[str, Any], name
     expected = DDIMScheduler.from_config(dict(scheduler)).betas
     same = betas.shape == expected.shape and torch.allclose(betas.float(), expected, rtol=1e-3)
     if not same:
-        raise CalcarineError(
-            f"{name} is another model: its noise schedule (betas) is not that of cin256-v2."
+        raise DamagedFileError(
+            f"{name} is another model: its noise schedule (betas) differs from that of cin256-v2."
         )
 
 
@@ -219,17 +222,18 @@ def convert_state(
     ema: bool = True,
     name: str = "The checkpoint",
 ) -> dict[str, dict[str, Any]]:
-    """Original names to diffusers' names.
+    """Convert original names of weights to diffusers' names.
 
     Parameters
     ----------
     state : mapping of str to tensor
+        Weights in the original layout.
     configs : dict
-        As `architecture` gives them.
+        Result of `architecture`.
     ema : bool
-        Take the averaged weights of the U-Net where there are any.
+        Use the averaged weights of the U-Net, if there are any.
     name : str
-        What the weights are, for errors.
+        Name of the weights for errors.
 
     Returns
     -------
@@ -238,8 +242,8 @@ def convert_state(
 
     Raises
     ------
-    CalcarineError
-        If a weight is missing, has another shape than its neighbours ask for, or has no place.
+    DamagedFileError
+        If a weight is missing, unknown, or does not fit the shapes of the others.
     """
     from diffusers.loaders.single_file_utils import (
         convert_ldm_unet_checkpoint,
@@ -254,27 +258,27 @@ def convert_state(
         vae = convert_ldm_vae_checkpoint(state, configs["vae"])
         vae["quantize.embedding.weight"] = state[f"{_VAE}quantize.embedding.weight"]
     except (KeyError, AttributeError, IndexError, TypeError) as error:
-        raise CalcarineError(f"{name} lacks weights of cin256-v2; copy it again.") from error
-    found = {"unet": unet, "vae": vae, "classes": {"weight": state[CLASS_WEIGHT]}}
-    for part, shapes in _expected(configs, found["classes"]["weight"], name).items():
-        check_weights(name, part, found[part], shapes, "its other weights ask for")
-        strange = sorted(set(found[part]) - set(shapes))
+        raise DamagedFileError(f"{name} lacks weights of cin256-v2; copy it again.") from error
+    states = {"unet": unet, "vae": vae, "classes": {"weight": state[CLASS_WEIGHT]}}
+    for part, shapes in _expected(configs, states["classes"]["weight"], name).items():
+        check_weights(name, part, states[part], shapes, "its other weights need")
+        strange = sorted(set(states[part]) - set(shapes))
         if strange:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{name} is another model: cin256-v2 has no weight {strange[0]} in its {part} "
                 f"({len(strange)} such)."
             )
-        found[part] = {key: value.contiguous() for key, value in found[part].items()}
-    return found
+        states[part] = {key: value.contiguous() for key, value in states[part].items()}
+    return states
 
 
 def _expected(configs: Mapping[str, dict[str, Any]], classes: Any, name: str) -> dict[str, Shapes]:
-    """Shape of every weight, from models without memory."""
+    """Return the shape of every weight, from models on the meta device."""
     try:
         models = empty_models(configs)
     except (ValueError, TypeError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CalcarineError(f"{name} is another model than cin256-v2: {first}") from error
+        raise DamagedFileError(f"{name} is another model than cin256-v2: {first}") from error
     shapes: dict[str, Shapes] = {
         part: {key: tuple(value.shape) for key, value in model.named_parameters()}
         for part, model in models.items()
@@ -284,7 +288,7 @@ def _expected(configs: Mapping[str, dict[str, Any]], classes: Any, name: str) ->
 
 
 def empty_models(configs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """U-Net and first stage without memory, on torch's meta device."""
+    """Make U-Net and autoencoder without memory, on torch's meta device."""
     import torch
 
     with torch.device("meta"):
@@ -292,7 +296,7 @@ def empty_models(configs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def build_models(configs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """U-Net and first stage with random weights."""
+    """Make U-Net and autoencoder with random weights."""
     from diffusers import UNet2DConditionModel, VQModel
 
     return {

@@ -1,4 +1,4 @@
-"""A latent diffusion model under classes: cin256-v2 of CompVis, or one of its kind."""
+"""A latent diffusion model that is conditioned on classes: cin256-v2 of CompVis and variants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from calcarine.diffusion.loading import (
 )
 from calcarine.diffusion.model_folder import digest_folder
 from calcarine.diffusion.schedulers import load_ddim
-from calcarine.errors import CalcarineError
+from calcarine.errors import MissingFileError, SettingError, ShapeError
 
 __all__ = [
     "UNCONDITIONAL",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 UNCONDITIONAL = 1000
-"""The row of the class embedding that stands for no class."""
+"""Row of the class embedding for no class: the unconditional context."""
 
 _TINY: dict[str, dict[str, Any]] = {
     "unet": {
@@ -60,7 +60,7 @@ _TINY: dict[str, dict[str, Any]] = {
 
 
 class ClassConditionalDiffusion(ConditionalDiffusion):
-    """A model that listens to one token, the embedding of a class.
+    """A model with a context of one token, the embedding of a class.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ class ClassConditionalDiffusion(ConditionalDiffusion):
     unet : UNet2DConditionModel
     scheduler : DDIMScheduler
     class_embedding : float32 array of shape (classes, width)
-        1001 rows in cin256-v2: those of ImageNet and one for no class.
+        1001 rows in cin256-v2: the classes of ImageNet and one for no class.
     name, digest : str
-        As in `ConditionalDiffusion`.
+        See `ConditionalDiffusion`.
     """
 
     def __init__(
@@ -84,23 +84,23 @@ class ClassConditionalDiffusion(ConditionalDiffusion):
     ) -> None:
         super().__init__(vae, unet, scheduler, name, digest)
         if class_embedding.ndim != 2 or class_embedding.shape[1] != self.context_width:
-            raise CalcarineError(
-                f"The class embedding has shape {class_embedding.shape}; the U-Net listens to "
+            raise ShapeError(
+                f"The class embedding has shape {class_embedding.shape} and the U-Net takes "
                 f"contexts of width {self.context_width}: these parts are not of one model."
             )
         self.class_embedding = class_embedding
 
 
 def class_context(model: ConditionalDiffusion, labels: Sequence[int]) -> NDArray[np.float32]:
-    """Contexts of classes.
+    """Return the contexts of classes.
 
     Parameters
     ----------
     model : ConditionalDiffusion
-        Of `load_class_conditional` or `random_class_conditional`.
+        From `load_class_conditional` or `random_class_conditional`.
     labels : sequence of n int
-        Classes of ImageNet, 0 to 999; `UNCONDITIONAL` (1000) for no class, as guidance needs it:
-        ``empty=class_context(model, [UNCONDITIONAL])``.
+        Classes of ImageNet, 0 to 999, or `UNCONDITIONAL` (1000) for no class. Guidance needs the
+        latter: ``empty=class_context(model, [UNCONDITIONAL])``.
 
     Returns
     -------
@@ -108,22 +108,22 @@ def class_context(model: ConditionalDiffusion, labels: Sequence[int]) -> NDArray
 
     Raises
     ------
-    CalcarineError
+    SettingError
         If the model has no classes, or not these.
     """
     if not isinstance(model, ClassConditionalDiffusion):
-        raise CalcarineError(
-            f"The model {model.name} has no classes; load_class_conditional gives one that has."
+        raise SettingError(
+            f"The model {model.name} has no classes; load one with load_class_conditional."
         )
     count = len(model.class_embedding)
     rows = np.asarray(labels)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
-        raise CalcarineError("Labels are whole numbers, one per picture.")
+        raise ShapeError("Labels must be whole numbers, one for each picture.")
     strange = rows[(rows < 0) | (rows >= count)]
     if strange.size:
-        raise CalcarineError(f"There is no class {strange[0]}; this model has 0 to {count - 1}.")
-    found: NDArray[np.float32] = model.class_embedding[rows.astype(np.int64)][:, None]
-    return found
+        raise SettingError(f"There is no class {strange[0]}; this model has 0 to {count - 1}.")
+    contexts: NDArray[np.float32] = model.class_embedding[rows.astype(np.int64)][:, None]
+    return contexts
 
 
 def load_class_conditional(
@@ -134,43 +134,48 @@ def load_class_conditional(
     *,
     ema: bool = True,
 ) -> ClassConditionalDiffusion:
-    """Load cin256-v2 or a model of its kind.
+    """Load cin256-v2, or a model of the same architecture.
 
     Parameters
     ----------
     source : str or Path
         The published single file ``model.ckpt`` (or the same as ``.safetensors``), which is
-        converted once, or a folder that such a conversion made.
-    device : optional
-        Default: CUDA where there is one, else the CPU.
+        converted once, or the folder of such a conversion.
+    device : str or torch.device, optional
+        By default CUDA if available, else the CPU.
     dtype : torch.dtype
-        Of the U-Net. float32; float16 is for GPUs. The first stage stays in float32, which its
-        search for the nearest code needs.
+        Precision of the U-Net: float32, or float16 on GPUs. The autoencoder stays in float32,
+        because its search for the nearest code needs it.
     cache : str or Path, optional
-        Where conversions are kept; ``CALCARINE_CACHE``, else ``~/.cache/calcarine``.
+        Folder of conversions; by default ``CALCARINE_CACHE``, else ``~/.cache/calcarine``.
     ema : bool
-        Take averaged weights of the U-Net where a single file has them. The published
-        fine-tuning of MinD-Vis and Vis-Dec begins from those that are not averaged.
+        Use the averaged weights of the U-Net, if a single file has them. The published fine-tuning
+        of MinD-Vis and Vis-Dec starts from the weights that are not averaged.
+
+    Returns
+    -------
+    ClassConditionalDiffusion
 
     Raises
     ------
-    CalcarineError
-        If there is no such file or folder, or parts are missing, truncated, pickled or of
-        another model.
+    MissingFileError
+        If there is no such file or folder, or a part is missing.
+    DamagedFileError
+        If a part is truncated, pickled, or of another model.
 
     Notes
     -----
-    Source: Rombach et al. 2022, class-conditional ImageNet model (github.com/CompVis/
-    latent-diffusion, ``cin256-v2``). Pictures of 256 x 256 px are latents of 3 x 64 x 64; encoding
-    gives the latent before quantisation, decoding quantises first. Widths, depths and numbers of
-    codes and classes are read from the weights.
+    Source: Rombach et al. (2022), class-conditional ImageNet model (github.com/CompVis/
+    latent-diffusion, ``cin256-v2``). Pictures of 256 x 256 px have latents of 3 x 64 x 64. Encoding
+    returns the latent before quantisation; decoding quantises first. Widths, depths, and the
+    numbers of codes and classes are read from the weights.
     """
     target = target_device(device, dtype)
     place = Path(source)
     if is_single_file(place):
         place = converted_folder(place, ema, cache)
     elif not place.is_dir():
-        raise CalcarineError(
+        raise MissingFileError(
             f"There is no class-conditional model at '{source}': give the file model.ckpt of "
             "cin256-v2, or a folder converted from it."
         )
@@ -202,7 +207,7 @@ def _load_parts(
 def random_class_conditional(
     tiny: bool = False, seed: int = 0, device: str | torch.device | None = "cpu"
 ) -> ClassConditionalDiffusion:
-    """A model of the same architecture with random weights, for tests and for measuring speed.
+    """Make a model of the same architecture with random weights, for tests and benchmarks.
 
     Parameters
     ----------
@@ -210,9 +215,9 @@ def random_class_conditional(
         Two levels and latents of 3 x 8 x 8 (pictures of 32 x 32 px, contexts of width 32) instead
         of the published sizes, which take 1.8 GB.
     seed : int
-        Of the weights; the state of torch's own generator is not changed.
-    device : optional
-        None: CUDA where there is one, else the CPU.
+        Seed of the weights; the state of torch's own generator does not change.
+    device : str or torch.device, optional
+        None uses CUDA if available, else the CPU.
     """
     from diffusers import DDIMScheduler
 

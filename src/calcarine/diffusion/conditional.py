@@ -1,4 +1,4 @@
-"""Autoencoder, U-Net and scheduler behind one class, under contexts of any origin."""
+"""Autoencoder, U-Net and scheduler behind one class, for contexts of any origin."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion.autoencoder import (
     Autoencoder,
-    Key,
     Progress,
     batches,
     check_finite,
-    tell,
+    report_progress,
 )
 from calcarine.diffusion.conditioning import (
     DenoisingConditions,
@@ -26,10 +25,11 @@ from calcarine.diffusion.conditioning import (
     time_embed_dim,
     trainable_parts,
 )
-from calcarine.diffusion.noise import gaussian_noise
-from calcarine.diffusion.samplers import begin, check_sampler, check_steps, timesteps
+from calcarine.diffusion.noise import Key, Keys, as_keys, gaussian_noise
+from calcarine.diffusion.samplers import check_sampler, check_steps, make_stepper, timesteps
 from calcarine.diffusion.schedulers import as_ddim
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
+from calcarine.stimuli.display import html_table
 
 __all__ = [
     "ConditionalDiffusion",
@@ -43,40 +43,41 @@ _RESCALE = 1.0
 
 
 class ModelNote(UserWarning):
-    """Something that a user must know of how a model was read."""
+    """A model was changed while it was loaded."""
 
 
 class ConditionalDiffusion:
-    """A latent diffusion model whose U-Net listens to a context.
+    """A latent diffusion model with a conditioned U-Net: autoencoder, U-Net and scheduler.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL, AutoencoderTiny or VQModel
+        Autoencoder of diffusers.
+    unet : UNet2DConditionModel
+        U-Net of diffusers, with cross-attention to a context.
+    scheduler : DDIMScheduler
+        Or another scheduler of diffusers from the family of DDPM; DDIM takes over its noise
+        schedule.
+    name : str
+        Name of the model in reports.
+    digest : str
+        Content hash of the weights, for provenance.
 
     Attributes
     ----------
     guidance_rescale : float
-        Between 0 and 1: how far a guided guess is brought back to the spread of the guess under
-        the context (Lin et al. 2024, equations 14 to 16). Guidance makes guesses too large, most
-        of all where the noise schedule ends with no signal at all. So it is 1 for such models
-        and 0, as the seed papers have it, for others.
-
+        Between 0 and 1: how far a guided prediction is rescaled to the spread of the conditional
+        prediction (Lin et al. 2024, equations 14 to 16). Guidance makes predictions too large,
+        most of all if the noise schedule ends with no signal at all. It is 1 for such models and
+        0, as in the seed papers, for others.
     notes : tuple of str
-        What was changed when the model was read, in sentences; each was a warning too.
-
-    Parameters
-    ----------
-    vae
-        Autoencoder of diffusers: ``AutoencoderKL``, ``AutoencoderTiny`` or ``VQModel``.
-    unet : UNet2DConditionModel
-    scheduler : DDIMScheduler
-        Or another one of diffusers of DDPM's family, whose noise schedule DDIM takes over.
-    name : str
-        How the model is called in reports.
-    digest : str
-        Content hash of the weights, for provenance.
+        What was changed when the model was loaded, in sentences. Each was a warning too.
 
     Notes
     -----
-    Pictures are uint8 arrays ``(n, height, width, 3)`` going in and float32 in [0, 1] coming
-    out. Latents are float32 ``(n, channels, height / f, width / f)`` on the scale that the U-Net
-    sees (posterior times ``scaling_factor``, 0.18215 in Stable Diffusion v1).
+    Input pictures are uint8 arrays ``(n, height, width, 3)``, output pictures float32 in [0, 1].
+    Latents are float32 ``(n, channels, height / f, width / f)`` on the scale of the U-Net's input
+    (posterior times ``scaling_factor``, 0.18215 in Stable Diffusion v1).
     """
 
     def __init__(
@@ -95,14 +96,34 @@ class ConditionalDiffusion:
         _check_channels(unet.config, int(vae.config.latent_channels))
 
     def add_notes(self, notes: Sequence[str]) -> None:
-        """Keep what a user must know of how the model was read, and warn of it once."""
+        """Record changes to the model and warn about each of them once."""
         for note in notes:
             if note not in self.notes:
                 self.notes += (note,)
                 warnings.warn(note, ModelNote, stacklevel=3)
 
-    def to(self, device: torch.device) -> Self:
-        """Move all networks to ``device``."""
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"{type(self).__name__}({self.name!r}, {self.image_size} px, latents "
+            f"{' x '.join(map(str, self.latent_shape))}, {dtype} on {self.device})"
+        )
+
+    def _repr_html_(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return html_table(
+            type(self).__name__,
+            {
+                "model": self.name,
+                "pictures": f"{self.image_size} x {self.image_size} px",
+                "latents": " x ".join(map(str, self.latent_shape)),
+                "precision": dtype,
+                "device": str(self.device),
+            },
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all networks to a device."""
         for part in self._networks:
             part.to(device)
         return self
@@ -113,30 +134,32 @@ class ConditionalDiffusion:
 
     @property
     def vae(self) -> Any:
-        """Autoencoder of diffusers."""
+        """The autoencoder, as diffusers has it."""
         return self.autoencoder.vae
 
     @property
     def device(self) -> torch.device:
+        """Device of the networks."""
         return next(self.unet.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Precision of the U-Net."""
         return next(self.unet.parameters()).dtype
 
     @property
     def downscale(self) -> int:
-        """Pixels per latent position along one side (8 in Stable Diffusion)."""
+        """Number of pixels per latent position along one side (8 in Stable Diffusion)."""
         return self.autoencoder.downscale
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the pictures the U-Net was made for."""
+        """Side in pixels of the pictures that the U-Net was trained on."""
         return self._side * self.downscale
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latents the U-Net was made for."""
+        """Channels, height and width of the latents that the U-Net was trained on."""
         return int(self.unet.config.in_channels), self._side, self._side
 
     @property
@@ -154,10 +177,10 @@ class ConditionalDiffusion:
         images: NDArray[np.uint8],
         batch_size: int = 32,
         progress: Progress | None = None,
-        sample: Sequence[Key] | None = None,
+        sample: Keys | None = None,
         seed: int = 42,
     ) -> NDArray[np.float32]:
-        """Pictures to latents; see :meth:`calcarine.diffusion.Autoencoder.encode`."""
+        """Encode pictures to latents; see :meth:`calcarine.diffusion.Autoencoder.encode`."""
         return self.autoencoder.encode(images, batch_size, progress, sample, seed)
 
     def decode(
@@ -166,37 +189,51 @@ class ConditionalDiffusion:
         batch_size: int = 32,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Latents to pictures; see :meth:`calcarine.diffusion.Autoencoder.decode`."""
+        """Decode latents to pictures; see :meth:`calcarine.diffusion.Autoencoder.decode`."""
         return self.autoencoder.decode(latents, batch_size, progress)
 
     @torch.inference_mode()
     def add_noise(
         self,
         latents: NDArray[np.float32],
-        keys: Sequence[Key],
+        keys: Keys,
         *,
         strength: float,
         steps: int = 50,
         seed: int = 42,
     ) -> NDArray[np.float32]:
-        """Latents noised to ``strength``, as the start of image-to-image generation."""
+        """Add noise to latents, as at the start of image-to-image generation.
+
+        Parameters
+        ----------
+        latents : float32 array of shape (n, channels, h, w) or (channels, h, w)
+        keys, strength, steps, seed
+            See `generate`.
+
+        Returns
+        -------
+        float32 array shaped as ``latents``
+        """
+        if np.ndim(latents) == 3:
+            options = {"strength": strength, "steps": steps, "seed": seed}
+            return self.add_noise(np.asarray(latents)[None], keys, **options)[0]  # type: ignore[arg-type]
         times = timesteps(self.scheduler, steps, strength)
         check_steps(steps, strength)
         z = torch.from_numpy(np.ascontiguousarray(latents))
         if len(times) == 0:
             return z.numpy().copy()
-        noise = gaussian_noise(keys, tuple(z.shape[1:]), seed)
+        noise = gaussian_noise(as_keys(keys), tuple(z.shape[1:]), seed)
         return np.asarray(self.scheduler.add_noise(z, noise, times[:1].repeat(len(z))).numpy())
 
     def count_steps(self, steps: int, strength: float) -> int:
-        """How many of ``steps`` denoising steps a strength leaves."""
+        """Return the number of the ``steps`` denoising steps that remain at a strength."""
         return len(timesteps(self.scheduler, steps, strength))
 
     @torch.inference_mode()
     def generate(
         self,
         context: NDArray[np.float32],
-        keys: Sequence[Key],
+        keys: Keys,
         start: NDArray[np.float32] | None = None,
         *,
         strength: float = 0.8,
@@ -211,96 +248,147 @@ class ConditionalDiffusion:
         empty_time_condition: NDArray[np.float32] | None = None,
         sampler: str = "ddim",
     ) -> NDArray[np.float32]:
-        """Denoise under a context: c (no ``start``) or z_c (from ``start``).
+        """Denoise under a context, from noise (method c) or from latents (method z_c).
 
         Parameters
         ----------
-        context : float32 array of shape (n, tokens, width)
-            Conditioning, one per picture. Where it is text, tokens are those of the text encoder
-            (`LatentDiffusion.context_shape`) unless ``empty`` is given.
-        keys : sequence of n (stimulus id, sample index)
-            Whose noise each picture gets.
+        context : float32 array of shape (n, tokens, width) or (tokens, width)
+            Conditioning of each picture. A model with a text encoder takes as many tokens as the
+            text encoder gives (`LatentDiffusion.context_shape`), unless you give ``empty``.
+        keys : sequence of n stimulus ids, or of n (stimulus id, sample index)
+            Determine the noise of each picture, together with ``seed``. An id alone means sample 0.
         start : float32 array of shape (n, channels, h, w), optional
-            Latents to begin from. Without them generation begins from noise.
+            Latents to start from; noise by default.
         strength : float
-            Share of the steps that is run when there is a ``start`` (0.8 in the paper); 0 returns
-            the start as it is.
+            With ``start``, the share of the steps that is run (0.8 in the paper); 0 returns the
+            start unchanged.
         guidance : float
-            Classifier-free guidance scale (5 in the paper); 1 turns it off.
+            Scale of classifier-free guidance (5 in the paper); 1 turns it off.
         steps : int
-            Steps of the whole schedule (50 in the paper).
+            Number of steps of the whole schedule (50 in the paper).
+        seed : int
+            Seed of the noise.
+        batch_size : int
+            Number of pictures per batch; changes speed and memory only.
+        progress : callable, optional
+            Receives the number of pictures of each finished batch.
         after_step : callable, optional
-            Given the latents of a batch after each time that the U-Net was asked.
+            Receives the latents of a batch after each evaluation of the U-Net.
         empty : float32 array of shape (tokens, width) or (1, tokens, width), optional
-            The context without condition, for guidance: by default the empty text; a model
-            without text has no default. One token stands for any number of equal ones.
+            Unconditional context for guidance; the empty text by default. Models without a text
+            encoder have no default. One token stands for any number of equal tokens.
         time_condition : float32 array of shape (n, time_embed_dim), optional
-            Added to the time embedding; zeros by default. The U-Net must have been prepared by
-            `add_time_condition`.
+            Added to the time embedding; zeros by default. Call
+            :func:`calcarine.diffusion.add_time_condition` on the U-Net first.
         empty_time_condition : float32 array of shape (time_embed_dim,), optional
-            Its counterpart without condition, for guidance; zeros by default.
+            Unconditional time condition for guidance; zeros by default.
         sampler : {"ddim", "plms"}
-            The model's own scheduler, or pseudo linear multi-step, which asks the U-Net once more
-            than there are steps.
+            The model's own scheduler, or pseudo linear multi-step, which evaluates the U-Net once
+            more than there are steps.
 
         Returns
         -------
         float32 array of shape (n, channels, h, w)
+            Denoised latents; without the first axis for one context of shape (tokens, width).
 
         Raises
         ------
-        CalcarineError
-            If numbers or shapes disagree, an empty context is needed, the sampler does not fit
-            the model's noise schedule, or a strength above 0 leaves no step.
+        ShapeError
+            If numbers or shapes disagree.
+        SettingError
+            If an unconditional context is missing, the sampler does not fit the model's noise
+            schedule, or a strength above 0 leaves no step.
 
         Notes
         -----
-        Source: Takagi & Nishimoto 2023, section 3.3; strength and steps count as in diffusers'
-        image-to-image pipeline. Time conditions: Chen et al. 2023 (MinD-Vis), section 3.3.
+        Source: Takagi & Nishimoto (2023), section 3.3. Strength and steps have the meaning of
+        diffusers' image-to-image pipeline. Time conditions: Chen et al. (2023, MinD-Vis),
+        section 3.3.
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> model = ca.LatentDiffusion.from_pretrained("mini")
+        >>> c = model.embed_captions("a red balloon")
+        >>> picture = model.decode(model.generate(c, "balloon", steps=5))
+        >>> picture.shape
+        (128, 128, 3)
         """
-        if len(keys) != len(context) or (start is not None and len(start) != len(context)):
-            raise CalcarineError(
-                f"generate got {len(context)} contexts, {len(keys)} keys and "
-                f"{'no' if start is None else len(start)} starts; their numbers must agree."
+        if np.ndim(context) == 2:
+            one = {
+                name: _add_axis(value, ndim)
+                for name, value, ndim in (
+                    ("start", start, 3),
+                    ("time_condition", time_condition, 1),
+                )
+            }
+            return self.generate(
+                np.asarray(context)[None],
+                keys,
+                strength=strength,
+                guidance=guidance,
+                steps=steps,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
+                after_step=after_step,
+                empty=empty,
+                empty_time_condition=empty_time_condition,
+                sampler=sampler,
+                **one,
+            )[0]
+        names = as_keys(keys)
+        if len(names) != len(context) or (start is not None and len(start) != len(context)):
+            raise ShapeError(
+                f"generate received {len(context)} contexts, {len(names)} keys and "
+                f"{'no' if start is None else len(start)} starts; give equal numbers."
             )
         check_sampler(sampler, self.scheduler)
         self._check_context(context, empty)
         guided = guidance != 1
         if guided and empty is None:
             empty = self._default_empty()
-        told = make_denoising_conditions(
+        conditions = make_denoising_conditions(
             self.unet, context, empty, time_condition, empty_time_condition, guided=guided
         )
         parts = []
         for batch in batches(len(context), batch_size):
-            names = list(keys[batch])
-            if start is None:
-                times = timesteps(self.scheduler, steps, 1.0)
-                x = gaussian_noise(names, self.latent_shape, seed)
-                x = x * float(self.scheduler.init_noise_sigma)
-            else:
-                times = timesteps(self.scheduler, steps, strength)
-                noised = self.add_noise(
-                    start[batch], names, strength=strength, steps=steps, seed=seed
-                )
-                x = torch.from_numpy(noised)
-            stepper, times = begin(sampler, self.scheduler, steps, times)
+            first = None if start is None else start[batch]
+            x, times = self._first_latents(names[batch], first, strength, steps, seed)
+            stepper, times = make_stepper(sampler, self.scheduler, steps, times)
             x = x.to(self.device, self.dtype)
-            x = self._denoise(x, stepper, times, told, batch, guidance, after_step)
+            x = self._denoise(x, stepper, times, conditions, batch, guidance, after_step)
             check_finite(x, "denoised latents", self.dtype)
             parts.append(x.float().cpu().numpy())
-            tell(progress, len(names))
+            report_progress(progress, len(x))
         return np.concatenate(parts) if parts else np.zeros((0, *self.latent_shape), np.float32)
+
+    def _first_latents(
+        self,
+        keys: Sequence[Key],
+        start: NDArray[np.float32] | None,
+        strength: float,
+        steps: int,
+        seed: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the latents that denoising starts from, and its timesteps."""
+        if start is None:
+            times = timesteps(self.scheduler, steps, 1.0)
+            x = gaussian_noise(keys, self.latent_shape, seed)
+            return x * float(self.scheduler.init_noise_sigma), times
+        times = timesteps(self.scheduler, steps, strength)
+        noised = self.add_noise(start, list(keys), strength=strength, steps=steps, seed=seed)
+        return torch.from_numpy(noised), times
 
     def _check_context(
         self, context: NDArray[np.float32], empty: NDArray[np.float32] | None
     ) -> None:
-        """For models that ask more of a context than its width."""
+        """Check more of a context than its width; for subclasses."""
 
     def _default_empty(self) -> NDArray[np.float32]:
-        raise CalcarineError(
-            "This model has no text encoder, so guidance needs the context without condition: give "
-            "it as empty, or set guidance to 1."
+        raise SettingError(
+            "This model has no text encoder, so guidance needs an unconditional context: give it "
+            "as empty, or set guidance to 1."
         )
 
     def _denoise(
@@ -313,29 +401,36 @@ class ConditionalDiffusion:
         guidance: float,
         after_step: Callable[[torch.Tensor], None] | None,
     ) -> torch.Tensor:
-        told = conditions.for_batch(rows, self.device, self.dtype)
+        inputs = conditions.for_batch(rows, self.device, self.dtype)
         for t in times:
-            entering = torch.cat([x, x]) if conditions.guided else x
-            entering = stepper.scale_model_input(entering, t)
-            guess = self.unet(entering, t.to(self.device), **told).sample
+            both = torch.cat([x, x]) if conditions.guided else x
+            both = stepper.scale_model_input(both, t)
+            predicted = self.unet(both, t.to(self.device), **inputs).sample
             if conditions.guided:
-                free, bound = guess.chunk(2)
-                guess = free + guidance * (bound - free)
+                unconditional, conditional = predicted.chunk(2)
+                predicted = unconditional + guidance * (conditional - unconditional)
                 if self.guidance_rescale:
-                    guess = _rescaled(guess, bound, self.guidance_rescale)
-            x = stepper.step(guess, t, x).prev_sample
+                    predicted = _rescaled(predicted, conditional, self.guidance_rescale)
+            x = stepper.step(predicted, t, x).prev_sample
             if after_step is not None:
                 after_step(x)
         return x
 
 
+def _add_axis(values: NDArray[np.float32] | None, ndim: int) -> NDArray[np.float32] | None:
+    """Add the axis of pictures to what one picture has without it."""
+    if values is None or np.ndim(values) != ndim:
+        return values
+    return np.asarray(values)[None]
+
+
 def _latent_side(size: Any) -> int:
-    """Side of the latents from the ``sample_size`` of a U-Net: a number, or two equal ones."""
+    """Return the side of the latents from the ``sample_size`` of a U-Net."""
     sides = list(size) if isinstance(size, list | tuple) else [size]
     if not sides or len(set(sides)) > 1 or not isinstance(sides[0], int):
-        raise CalcarineError(
-            f"The U-Net's config.json has the sample_size {size}; it must be one number, or two "
-            "equal ones, for pictures here are square."
+        raise SettingError(
+            f"The U-Net's config.json has the sample_size {size}; choose a model of square "
+            "pictures, for which it is one number or two equal ones."
         )
     return int(sides[0])
 
@@ -344,19 +439,19 @@ def _check_channels(unet: Any, latent: int) -> None:
     takes, gives = int(unet.in_channels), int(unet.out_channels)
     if takes != latent:
         more = ", or the U-Net needs further pictures (inpainting, depth, upscaling)"
-        raise CalcarineError(
-            f"The U-Net takes {takes} latent channels, the autoencoder gives {latent}: these parts "
-            f"are not of one model{more if takes > latent else ''}."
+        raise SettingError(
+            f"The U-Net takes {takes} latent channels and the autoencoder gives {latent}: these "
+            f"parts are not of one model{more if takes > latent else ''}."
         )
     if gives != takes:
-        raise CalcarineError(
+        raise SettingError(
             f"The U-Net predicts {gives} channels for latents of {takes}, as models with learned "
             "variances do; choose a model with as many."
         )
 
 
-def _rescaled(guess: torch.Tensor, bound: torch.Tensor, share: float) -> torch.Tensor:
-    """A guided guess with, to some share, the spread of the guess under the context."""
-    axes = tuple(range(1, guess.ndim))
-    spread = bound.std(axes, keepdim=True) / guess.std(axes, keepdim=True)
-    return guess * (share * spread + 1 - share)
+def _rescaled(guided: torch.Tensor, conditional: torch.Tensor, share: float) -> torch.Tensor:
+    """Rescale a guided prediction, to a share, to the spread of the conditional prediction."""
+    axes = tuple(range(1, guided.ndim))
+    spread = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+    return guided * (share * spread + 1 - share)

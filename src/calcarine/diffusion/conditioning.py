@@ -1,4 +1,4 @@
-"""What a U-Net is told of each picture, and which of its parts learn to listen."""
+"""Conditions of a U-Net for each picture, and the parameters that are trained for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 
 __all__ = [
     "DenoisingConditions",
@@ -26,16 +26,18 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class DenoisingConditions:
-    """Contexts and time conditions of n pictures, and their counterparts without condition.
+    """Contexts and time conditions of n pictures, conditional and unconditional.
 
     Attributes
     ----------
     context : float32 array of shape (n, tokens, width)
+        Conditional contexts.
     empty : float32 array of shape (1, tokens, width), optional
-        There when generation is guided.
+        Unconditional context, if generation is guided.
     time : float32 array of shape (n, time_embed_dim), optional
-        There when the U-Net takes time conditions.
+        Conditional time conditions, if the U-Net takes any.
     empty_time : float32 array of shape (1, time_embed_dim), optional
+        Unconditional time condition.
     """
 
     context: Array
@@ -45,25 +47,25 @@ class DenoisingConditions:
 
     @property
     def guided(self) -> bool:
-        """Whether the U-Net is also asked without condition."""
+        """Whether the U-Net also predicts without condition."""
         return self.empty is not None
 
     def for_batch(
         self, rows: slice, device: torch.device, dtype: torch.dtype
     ) -> dict[str, torch.Tensor]:
-        """Keyword arguments of the U-Net for some pictures; those without condition come first."""
+        """Return the arguments of the U-Net for a batch; unconditional rows come first."""
 
-        def stacked(told: Array, empty: Array | None) -> torch.Tensor:
-            here = torch.from_numpy(np.ascontiguousarray(told[rows])).to(device, dtype)
+        def stacked(conditional: Array, empty: Array | None) -> torch.Tensor:
+            here = torch.from_numpy(np.ascontiguousarray(conditional[rows])).to(device, dtype)
             if empty is None:
                 return here
             without = torch.from_numpy(np.ascontiguousarray(empty)).to(device, dtype)
             return torch.cat([without.expand(len(here), *without.shape[1:]), here])
 
-        found = {"encoder_hidden_states": stacked(self.context, self.empty)}
+        arguments = {"encoder_hidden_states": stacked(self.context, self.empty)}
         if self.time is not None:
-            found["class_labels"] = stacked(self.time, self.empty_time if self.guided else None)
-        return found
+            arguments["class_labels"] = stacked(self.time, self.empty_time if self.guided else None)
+        return arguments
 
 
 def make_denoising_conditions(
@@ -75,42 +77,50 @@ def make_denoising_conditions(
     *,
     guided: bool,
 ) -> DenoisingConditions:
-    """Conditions of a U-Net, checked.
+    """Check the conditions of a U-Net and collect them.
 
     Parameters
     ----------
     unet : UNet2DConditionModel
     context : float32 array of shape (n, tokens, width)
+        Conditional contexts.
     empty : float32 array of shape (tokens, width) or (1, tokens, width), optional
-        One token stands for any number of equal ones, for attention to equal tokens is attention
-        to one.
+        Unconditional context. One token stands for any number of equal tokens, because attention
+        to equal tokens equals attention to one.
     time : float32 array of shape (n, time_embed_dim), optional
+        Conditional time conditions.
     empty_time : float32 array of shape (time_embed_dim,) or (1, time_embed_dim), optional
-        Zeros by default.
+        Unconditional time condition; zeros by default.
     guided : bool
-        Whether what is empty is needed; it is checked either way.
+        Whether the unconditional context is used; it is checked in any case.
+
+    Returns
+    -------
+    DenoisingConditions
 
     Raises
     ------
-    CalcarineError
-        If a shape does not fit, or the U-Net takes no time condition and one is given.
+    ShapeError
+        If a shape does not fit.
+    SettingError
+        If there is a time condition and the U-Net takes none.
     """
     width = int(unet.config.cross_attention_dim)
     if context.ndim != 3 or context.shape[1] < 1 or context.shape[2] != width:
-        raise CalcarineError(
+        raise ShapeError(
             f"The context has shape {context.shape}; this model takes (n, tokens, {width})."
         )
     if empty is not None:
         empty = _one_row(empty, 3)
         if empty.shape[:1] != (1,) or empty.shape[2:] != (width,):
-            raise CalcarineError(
+            raise ShapeError(
                 f"The empty context has shape {empty.shape}; it must be (tokens, {width}) or "
                 f"(1, tokens, {width})."
             )
         if empty.shape[1] not in (1, context.shape[1]):
-            raise CalcarineError(
+            raise ShapeError(
                 f"The empty context has {empty.shape[1]} tokens and the context "
-                f"{context.shape[1]}; their numbers must agree, or the empty one has 1."
+                f"{context.shape[1]}; give as many, or one."
             )
         if empty.shape[1] != context.shape[1]:
             empty = np.repeat(empty, context.shape[1], axis=1)
@@ -123,7 +133,7 @@ def _time(
 ) -> tuple[Array | None, Array | None]:
     if unet.class_embedding is None:
         if time is not None or empty is not None:
-            raise CalcarineError(
+            raise SettingError(
                 "This U-Net takes no time condition yet; call add_time_condition(model.unet) first."
             )
         return None, None
@@ -132,12 +142,12 @@ def _time(
     time = np.repeat(zeros, count, axis=0) if time is None else time
     empty = zeros if empty is None else _one_row(empty, 2)
     if time.shape != (count, wide):
-        raise CalcarineError(
+        raise ShapeError(
             f"The time condition has shape {time.shape}; {count} contexts of this model take "
             f"({count}, {wide})."
         )
     if empty.shape != (1, wide):
-        raise CalcarineError(
+        raise ShapeError(
             f"The empty time condition has shape {empty.shape}; it must be ({wide},) or "
             f"(1, {wide})."
         )
@@ -149,15 +159,15 @@ def _one_row(values: Array, ndim: int) -> Array:
 
 
 def time_embed_dim(unet: Any) -> int:
-    """Width of a U-Net's time embedding, and so of a time condition."""
+    """Return the width of a U-Net's time embedding, and so of a time condition."""
     return int(unet.time_embedding.linear_2.out_features)
 
 
 def add_time_condition(unet: Any) -> None:
-    """Let a U-Net of diffusers take time conditions.
+    """Make a U-Net of diffusers accept time conditions.
 
-    From then on the U-Net must be given ``class_labels`` of shape (n, time_embed_dim), which it
-    adds to the time embedding; zeros change nothing. Doing so twice does nothing more.
+    The U-Net then needs ``class_labels`` of shape (n, time_embed_dim), which it adds to the time
+    embedding; zeros have no effect. A second call does nothing.
 
     Parameters
     ----------
@@ -165,28 +175,28 @@ def add_time_condition(unet: Any) -> None:
 
     Raises
     ------
-    CalcarineError
+    SettingError
         If the U-Net has a class embedding of its own.
 
     Notes
     -----
-    Source: the second road of the "double condition" of MinD-Vis (Chen et al. 2023), used by
+    Source: the second part of the "double condition" of MinD-Vis (Chen et al. 2023), also used by
     Vis-Dec (Sun et al. 2023).
     """
     if isinstance(unet.class_embedding, torch.nn.Identity):
         return
     if unet.class_embedding is not None or unet.config.class_embeddings_concat:
-        raise CalcarineError(
-            "This U-Net has a class embedding of its own, where a time condition would go; take a "
-            "model that is conditioned by its context alone."
+        raise SettingError(
+            "This U-Net has a class embedding of its own in the place of a time condition; choose "
+            "a model that is conditioned on its context alone."
         )
     unet.class_embedding = torch.nn.Identity()
 
 
 def trainable_parts(unet: Any) -> tuple[str, ...]:
-    """Names of the parameters that Vis-Dec trains in the U-Net.
+    """Return the names of the parameters that Vis-Dec trains in the U-Net.
 
-    Of every transformer block these are the cross-attention (``attn2``) and the norm before it
+    These are the cross-attention (``attn2``) of every transformer block and the norm before it
     (``norm2``).
 
     Parameters
@@ -196,17 +206,16 @@ def trainable_parts(unet: Any) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        As in ``unet.named_parameters()``, in its order.
+        Names and order of ``unet.named_parameters()``.
 
     Notes
     -----
-    The code of MinD-Vis and Vis-Dec takes every parameter of the whole model whose name has
-    ``attn2``, ``norm2`` or ``time_embed_condtion`` in it. In the U-Net, whose residual blocks
-    call their norms otherwise there (``in_layers``, ``out_layers``), that gives what this function
-    gives, and the layers that make the time condition, which here belong to the conditioner. It
-    also gives ``norm2`` of the first stage's residual blocks, which no gradient reaches, and a
-    second time ``norm2`` of the fMRI encoder, which is trained anyway. In diffusers' names the
-    U-Net's residual blocks have a ``norm2`` too; they are not taken.
+    The code of MinD-Vis and Vis-Dec trains every parameter of the whole model with ``attn2``,
+    ``norm2`` or ``time_embed_condtion`` in its name. In its U-Net, these are the parameters that
+    this function returns, and the layers of the time condition, which belong to the conditioner
+    here. They also include ``norm2`` of the residual blocks of the autoencoder, which receives no
+    gradient, and ``norm2`` of the fMRI encoder, which is trained in any case. In diffusers, the
+    residual blocks of the U-Net have a ``norm2`` too; it is not trained.
     """
     from diffusers.models.attention import BasicTransformerBlock
 
@@ -220,24 +229,24 @@ def trainable_parts(unet: Any) -> tuple[str, ...]:
 
 
 def freeze_except(unet: Any, names: Iterable[str]) -> None:
-    """Let some parameters of a network take gradients, and no others.
+    """Freeze all parameters of a network except some.
 
     Parameters
     ----------
     unet : torch.nn.Module
     names : iterable of str
-        As in ``unet.named_parameters()``.
+        Parameters to train, by their names in ``unet.named_parameters()``.
 
     Raises
     ------
-    CalcarineError
-        If the network has no parameter of a name; nothing is changed then.
+    SettingError
+        If the network has no parameter of a name; it is not changed then.
     """
     wanted, known = set(names), dict(unet.named_parameters())
     strange = sorted(wanted - set(known))
     if strange:
-        raise CalcarineError(
-            f"The network has no parameter {strange[0]} ({len(strange)} such); take names from "
+        raise SettingError(
+            f"The network has no parameter {strange[0]} ({len(strange)} such); choose names from "
             "trainable_parts."
         )
     for name, parameter in known.items():

@@ -1,8 +1,10 @@
-"""A diffusion model of either kind from wherever it lies."""
+"""Diffusion models by name: load any kind from a folder, a file or a hub id."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -12,6 +14,58 @@ from calcarine.diffusion.cin256 import CLASS_WEIGHT, CLASSES
 from calcarine.diffusion.class_conditional import load_class_conditional
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.latent_diffusion import LatentDiffusion
+from calcarine.files.entry_points import load_entry_points
+
+__all__ = ["GENERATORS", "Loader", "load_model", "register_generator"]
+
+Loader = Callable[..., ConditionalDiffusion]
+"""Called as ``loader(device, dtype)``; returns a model."""
+
+_L = TypeVar("_L", bound=Loader)
+
+GENERATORS: dict[str, Loader] = {}
+"""Loaders of your own models, by the name under which settings choose them."""
+
+
+def register_generator(name: str) -> Callable[[_L], _L]:
+    """Register a function that loads a model under a name.
+
+    Parameters
+    ----------
+    name : str
+        `load_model` and the setting ``generation.model`` then take this name.
+
+    Returns
+    -------
+    callable
+        Decorator of a function ``loader(device, dtype)`` that returns a
+        :class:`calcarine.diffusion.ConditionalDiffusion`.
+
+    Raises
+    ------
+    ValueError
+        If another loader has this name.
+
+    Notes
+    -----
+    Other packages register a loader under the entry-point group ``calcarine.generators``.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import load_model, random_class_conditional, register_generator
+    >>> @register_generator("random-tiny")
+    ... def load_random(device, dtype):
+    ...     return random_class_conditional(tiny=True, device=device or "cpu")
+    >>> load_model("random-tiny").image_size
+    32
+    """
+
+    def register(loader: _L) -> _L:
+        if GENERATORS.setdefault(name, loader) is not loader:
+            raise ValueError(f"There are two generators with the name {name}.")
+        return loader
+
+    return register
 
 
 def load_model(
@@ -21,38 +75,48 @@ def load_model(
     *,
     cache: str | Path | None = None,
 ) -> ConditionalDiffusion:
-    """Load a model under text or under classes; what is there tells which.
+    """Load a model that is conditioned on text or on classes.
 
     Parameters
     ----------
     source : str or Path
-        As in :meth:`LatentDiffusion.from_pretrained` or
-        :func:`calcarine.diffusion.load_class_conditional`.
-    device, dtype, cache
-        As there.
+        A name in `GENERATORS`, or a source for :meth:`LatentDiffusion.from_pretrained` or
+        :func:`calcarine.diffusion.load_class_conditional`; the files decide which.
+    device : str or torch.device, optional
+        By default CUDA if available, else the CPU.
+    dtype : torch.dtype
+        float32, or float16 on GPUs.
+    cache : str or Path, optional
+        Folder of converted single files.
 
     Returns
     -------
     ConditionalDiffusion
-        A `LatentDiffusion` where there is a text encoder.
+        A `LatentDiffusion` if the model has a text encoder.
 
     Raises
     ------
-    CalcarineError
-        As there.
+    MissingFileError
+        If there is no such model, or a part of it is missing.
+    DamagedFileError
+        If a part is truncated, or pickled and therefore unsafe to read.
     """
+    loaders = load_entry_points("calcarine.generators") | GENERATORS
+    if str(source) in loaders:
+        return loaders[str(source)](device, dtype)
     if _has_classes(Path(source)):
         return load_class_conditional(source, device, dtype, cache)
     return LatentDiffusion.from_pretrained(source, device, dtype, cache=cache)
 
 
-def _has_classes(place: Path) -> bool:
-    if not is_single_file(place):
-        return (place / CLASSES).is_file()
-    if place.suffix == ".safetensors":
+def _has_classes(path: Path) -> bool:
+    """Return whether a folder or single file holds a class-conditional model."""
+    if not is_single_file(path):
+        return (path / CLASSES).is_file()
+    if path.suffix == ".safetensors":
         from safetensors import safe_open
 
-        check_safetensors(place)
-        with safe_open(place, framework="pt") as file:
+        check_safetensors(path)
+        with safe_open(path, framework="pt") as file:
             return CLASS_WEIGHT in file.keys()  # noqa: SIM118 - no mapping
-    return CLASS_WEIGHT in read_single_file(place)
+    return CLASS_WEIGHT in read_single_file(path)

@@ -1,6 +1,6 @@
-"""A latent diffusion model under text: text encoder and tokenizer beside the rest.
+"""A latent diffusion model that is conditioned on text.
 
-The bundled mini model and Stable Diffusion v1 take the same road.
+The bundled mini model and Stable Diffusion v1 use the same code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from calcarine.diffusion.autoencoder import Autoencoder, batches, check_finite
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.loading import digest_as, load_parts, model_folder, target_device
 from calcarine.diffusion.model_folder import digest_folder
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
+
+__all__ = ["LatentDiffusion"]
 
 
 class LatentDiffusion(ConditionalDiffusion):
@@ -26,18 +28,30 @@ class LatentDiffusion(ConditionalDiffusion):
     Parameters
     ----------
     vae, text_encoder, tokenizer, unet, scheduler
-        Components as diffusers' ``StableDiffusionPipeline`` has them; ``AutoencoderTiny`` may
-        stand for the autoencoder.
+        Components of diffusers' ``StableDiffusionPipeline``; ``AutoencoderTiny`` can replace the
+        autoencoder.
     name : str
-        How the model is called in reports.
+        Name of the model in reports.
     digest : str
         Content hash of the weights, for provenance.
 
     Notes
     -----
-    Pictures are uint8 arrays ``(n, height, width, 3)`` going in and float32 in [0, 1] coming
-    out. Latents are float32 ``(n, channels, height / f, width / f)`` on the scale that the U-Net
-    sees (posterior times ``scaling_factor``, 0.18215 in Stable Diffusion v1).
+    Input pictures are uint8 arrays ``(n, height, width, 3)``, output pictures float32 in [0, 1].
+    Latents are float32 ``(n, channels, height / f, width / f)`` on the scale of the U-Net's input
+    (posterior times ``scaling_factor``, 0.18215 in Stable Diffusion v1). One picture, latent or
+    context without the first axis gives a result without it.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> stimuli = ca.StimulusSet.from_scenes(seed=0, indices=range(2), size=128)
+    >>> z = model.encode(stimuli.images())
+    >>> z.shape
+    (2, 4, 16, 16)
+    >>> model.decode(z).shape
+    (2, 128, 128, 3)
     """
 
     def __init__(
@@ -55,9 +69,9 @@ class LatentDiffusion(ConditionalDiffusion):
         self.tokenizer = tokenizer
         wide = self.text_encoder.config.hidden_size
         if unet.config.cross_attention_dim != wide:
-            raise CalcarineError(
-                f"The U-Net listens to contexts of width {unet.config.cross_attention_dim}, "
-                f"the text encoder gives {wide}: these parts are not of one model."
+            raise SettingError(
+                f"The U-Net takes contexts of width {unet.config.cross_attention_dim} and the text "
+                f"encoder gives width {wide}: these parts are not of one model."
             )
 
     @classmethod
@@ -80,20 +94,24 @@ class LatentDiffusion(ConditionalDiffusion):
         source : str or Path
             ``"mini"`` (bundled), a folder in diffusers' format, a hub id, or the original single
             ``.ckpt`` or ``.safetensors`` file of Stable Diffusion v1, which is converted once.
-        device : optional
-            Default: CUDA where there is one, else the CPU.
+        device : str or torch.device, optional
+            By default CUDA if available, else the CPU.
         dtype : torch.dtype
-            float32; float16 is for GPUs.
+            float32, or float16 on GPUs.
         autoencoder : str or Path, optional
-            Another one in place of the model's own; see
+            Autoencoder that replaces the model's own; see
             :meth:`calcarine.diffusion.Autoencoder.from_pretrained`.
         tokenizer, config, ema, cache
             For single files; see :func:`calcarine.diffusion.original.converted_folder`.
 
         Raises
         ------
-        CalcarineError
-            If parts are missing, truncated or pickled, or float16 is asked for on a CPU.
+        MissingFileError
+            If there is no such model, or a part of it is missing.
+        DamagedFileError
+            If a part is truncated, or pickled and therefore unsafe to read.
+        SettingError
+            If you choose float16 on a CPU.
         """
         target = target_device(device, dtype)
         place = model_folder(source, tokenizer, config, ema, cache)
@@ -115,7 +133,7 @@ class LatentDiffusion(ConditionalDiffusion):
 
     @property
     def context_shape(self) -> tuple[int, int]:
-        """Tokens and width of one text conditioning c (77 x 768 in Stable Diffusion v1)."""
+        """Number of tokens and width of one c (77 x 768 in Stable Diffusion v1)."""
         return self._context_length, int(self.text_encoder.config.hidden_size)
 
     @property
@@ -124,8 +142,23 @@ class LatentDiffusion(ConditionalDiffusion):
         return min(limit, int(self.tokenizer.model_max_length))
 
     @torch.inference_mode()
-    def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> NDArray[np.float32]:
-        """Texts to text-encoder states of shape ``(n, tokens, width)``."""
+    def embed_text(self, texts: str | Sequence[str], batch_size: int = 256) -> NDArray[np.float32]:
+        """Embed texts with the text encoder.
+
+        Parameters
+        ----------
+        texts : str or sequence of n str
+            One text, or several.
+        batch_size : int
+            Number of texts per batch.
+
+        Returns
+        -------
+        float32 array of shape (n, tokens, width)
+            Last hidden states; without the first axis for one text.
+        """
+        if isinstance(texts, str):
+            return self.embed_text([texts], batch_size)[0]
         parts = []
         for batch in batches(len(texts), batch_size):
             ids = self.tokenizer(
@@ -141,16 +174,49 @@ class LatentDiffusion(ConditionalDiffusion):
         return np.concatenate(parts) if parts else np.zeros((0, *self.context_shape), np.float32)
 
     def embed_captions(
-        self, captions: Sequence[Sequence[str]], batch_size: int = 256
+        self, captions: str | Sequence[str | Sequence[str]], batch_size: int = 256
     ) -> NDArray[np.float32]:
-        """Text conditioning c: the mean of the states over each stimulus's captions.
+        """Embed the captions of stimuli: the text conditioning c.
 
-        Source: Takagi & Nishimoto 2023, section 3.2.
+        Parameters
+        ----------
+        captions : str, or sequence of n str or sequences of str
+            One caption of one stimulus, or for each stimulus its caption or captions, over which
+            the states are averaged.
+        batch_size : int
+            Number of texts per batch.
+
+        Returns
+        -------
+        float32 array of shape (n, tokens, width)
+            Without the first axis for one caption.
+
+        Raises
+        ------
+        ShapeError
+            If a stimulus has no caption.
+
+        Notes
+        -----
+        Source: Takagi & Nishimoto (2023), section 3.2.
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> model = ca.LatentDiffusion.from_pretrained("mini")
+        >>> model.embed_captions("a red balloon").shape == model.context_shape
+        True
+        >>> len(model.embed_captions(["a red balloon", ("two dogs", "dogs on a lawn")]))
+        2
         """
+        if isinstance(captions, str):
+            return self.embed_captions([captions], batch_size)[0]
+        captions = [(texts,) if isinstance(texts, str) else texts for texts in captions]
         bare = [i for i, texts in enumerate(captions) if not texts]
         if bare:
-            raise CalcarineError(
-                f"Stimulus number {bare[0]} has no caption ({len(bare)} such); c needs one or more."
+            raise ShapeError(
+                f"Stimulus number {bare[0]} has no caption ({len(bare)} such); give every stimulus "
+                "at least one."
             )
         unique = sorted({text for texts in captions for text in texts})
         states = self.embed_text(unique, batch_size)
@@ -161,9 +227,9 @@ class LatentDiffusion(ConditionalDiffusion):
     def _check_context(
         self, context: NDArray[np.float32], empty: NDArray[np.float32] | None
     ) -> None:
-        # Whoever says what no condition looks like gives no text, and so any number of tokens.
+        # With an unconditional context of its own, a context is no text and has any length.
         if empty is None and context.shape[1:] != self.context_shape:
-            raise CalcarineError(
+            raise ShapeError(
                 f"The context has shape {context.shape[1:]}; this model takes {self.context_shape}."
             )
 

@@ -1,6 +1,6 @@
-"""The original single file of Stable Diffusion v1, converted once to a folder.
+"""Conversion of the original single file of Stable Diffusion v1 to a folder.
 
-Nothing in the file is run: pickles are read with weights only, by torch's restricted reader.
+No code of the file is run: torch's restricted reader reads weights only from pickles.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from calcarine.checkpoints.single_file import (
 )
 from calcarine.diffusion.model_folder import MODEL_FILES, check_folder
 from calcarine.diffusion.tokenizer import find_tokenizer
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.files import digest_file, write_text
 
 SD_V1 = Path(__file__).parent / "sd_v1"
@@ -37,7 +37,7 @@ def converted_folder(
     ema: bool = True,
     cache: str | Path | None = None,
 ) -> Path:
-    """Folder in diffusers' format with the model of a single file; made when it is not yet there.
+    """Return a folder in diffusers' format with the model of a single file, converted once.
 
     Parameters
     ----------
@@ -45,33 +45,37 @@ def converted_folder(
         ``.ckpt`` or ``.safetensors`` with the keys ``model.diffusion_model.*``,
         ``first_stage_model.*`` and ``cond_stage_model.transformer.*``.
     tokenizer : str or Path, optional
-        Folder with ``vocab.json`` and ``merges.txt``; the hub's cache is asked otherwise.
+        Folder with ``vocab.json`` and ``merges.txt``; from the hub or its cache by default.
     config : str or Path, optional
         Folder with ``unet/config.json`` and so on, for a model of other widths; Stable Diffusion
         v1 by default.
     ema : bool
-        Take the averaged weights ``model_ema.*`` of the U-Net where the file has them.
+        Use the averaged weights ``model_ema.*`` of the U-Net, if the file has them.
     cache : str or Path, optional
-        Where the folder is kept; `cache_folder` by default.
+        Folder of conversions; by default ``CALCARINE_CACHE``, else ``~/.cache/calcarine``.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
-    CalcarineError
-        If the file is truncated, needs more than weights to be read, or is another model.
+    DamagedFileError
+        If the file is truncated, holds more than weights, or is another model.
 
     Notes
     -----
-    The folder's name is a hash of the file, its settings and the tokenizer. It is written aside and
-    renamed, so that a half-written one is never found.
+    The name of the folder is a hash of the file, its settings and the tokenizer. The write is
+    atomic.
     """
     frame = SD_V1 if config is None else Path(config)
     words = find_tokenizer(tokenizer)
     frames = sorted(part for part in frame.rglob("*.json") if part.is_file())
     parts = [digest_file(file), str(bool(ema)), *digests(frames), *digests(words)]
 
-    def write(aside: Path) -> None:
-        _convert(file, frame, words, aside, ema)
-        check_folder(aside)
+    def write(folder: Path) -> None:
+        _convert(file, frame, words, folder, ema)
+        check_folder(folder)
 
     return convert_once(parts, write, cache)
 
@@ -94,17 +98,18 @@ def _convert(file: Path, frame: Path, words: list[Path], folder: Path, ema: bool
 def convert_state(
     state: Mapping[str, Any], frame: Path, ema: bool = True, name: str = "The checkpoint"
 ) -> dict[str, dict[str, Any]]:
-    """Original names to diffusers' names.
+    """Convert original names of weights to diffusers' names.
 
     Parameters
     ----------
     state : mapping of str to tensor
+        Weights in the original layout.
     frame : Path
         Folder with the configuration of each part.
     ema : bool
-        Take the averaged weights of the U-Net where there are any.
+        Use the averaged weights of the U-Net, if there are any.
     name : str
-        What the weights are, for errors.
+        Name of the weights for errors.
 
     Returns
     -------
@@ -113,8 +118,8 @@ def convert_state(
 
     Raises
     ------
-    CalcarineError
-        If weights are missing or have other shapes than the configuration says.
+    DamagedFileError
+        If weights are missing, or their shapes differ from the configuration.
     """
     from diffusers.loaders.single_file_utils import (
         convert_ldm_clip_checkpoint,
@@ -124,14 +129,14 @@ def convert_state(
 
     for prefix in (_UNET, _VAE, _TEXT):
         if not any(key.startswith(prefix) for key in state):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{name} has no weights named {prefix}*; it is not Stable Diffusion v1 in its "
                 "original layout."
             )
     configs = {part: _read_config(frame / part / "config.json") for part in MODEL_FILES}
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     try:
-        found = {
+        states = {
             "unet": convert_ldm_unet_checkpoint(
                 averaged(state, _UNET) if ema else state, configs["unet"]
             ),
@@ -139,30 +144,30 @@ def convert_state(
             "text_encoder": convert_ldm_clip_checkpoint(state),
         }
     except (KeyError, AttributeError, IndexError, TypeError) as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{name} lacks weights of Stable Diffusion v1; copy it again, or give its config."
         ) from error
-    # A buffer of older versions, no weight.
-    found["text_encoder"].pop("text_model.embeddings.position_ids", None)
+    # A buffer of older versions, not a weight.
+    states["text_encoder"].pop("text_model.embeddings.position_ids", None)
     for part, shapes in _expected(configs).items():
         check_weights(
-            name, part, found[part], shapes, "Stable Diffusion v1 has", "; give its config"
+            name, part, states[part], shapes, "Stable Diffusion v1 has", "; give its config"
         )
-        found[part] = {key: value.contiguous() for key, value in found[part].items()}
-    return found
+        states[part] = {key: value.contiguous() for key, value in states[part].items()}
+    return states
 
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError) as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{file} is missing or no JSON; a config folder has one for unet, vae and text_encoder."
         ) from error
 
 
 def _expected(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shape of every weight, from models without memory."""
+    """Return the shape of every weight, from models on the meta device."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel

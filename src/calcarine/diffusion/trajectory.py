@@ -1,4 +1,4 @@
-"""What a diffusion model holds inside while it denoises: latents and activations of its blocks."""
+"""Latents and activations of U-Net blocks during denoising."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.diffusion.conditional import ConditionalDiffusion
-from calcarine.errors import CalcarineError
+from calcarine.diffusion.noise import Keys
+from calcarine.errors import SettingError
 
 __all__ = ["STAGES", "Trajectory", "block_names", "record_trajectory", "stage_steps"]
 
 STAGES = ("early", "middle", "late")
-"""Thirds of the denoising, each stood for by the step in its middle."""
+"""Thirds of the denoising, each represented by the step in its middle."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """What was recorded of some stimuli.
+    """Latents and activations of stimuli during denoising.
 
     Attributes
     ----------
-    latents
-        By step: z_c after that step, float32 of shape (n, channels, h, w).
-    activations
-        By block and step: the block's output under the text condition,
-        float32 of shape (n, channels, h', w').
-    final
+    latents : mapping of int to float32 array of shape (n, channels, h, w)
+        By step, z_c after that step.
+    activations : mapping of (str, int) to float32 array of shape (n, channels, h', w')
+        By block and step, the conditional output of the block.
+    final : float32 array of shape (n, channels, h, w)
         z_c after the last step.
     """
 
@@ -41,7 +41,7 @@ class Trajectory:
 
 
 def block_names(model: ConditionalDiffusion) -> tuple[str, ...]:
-    """Blocks of the U-Net by their names: ``down_blocks.0``, ``mid_block``, ``up_blocks.0`` ..."""
+    """Return the names of the U-Net's blocks: ``down_blocks.0``, ..., ``mid_block``, ..."""
     unet = model.unet
     down = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
     up = [f"up_blocks.{i}" for i in range(len(unet.up_blocks))]
@@ -49,14 +49,14 @@ def block_names(model: ConditionalDiffusion) -> tuple[str, ...]:
 
 
 def stage_steps(n_steps: int) -> dict[str, int]:
-    """The step in the middle of each third of ``n_steps`` steps.
+    """Return the step in the middle of each third of ``n_steps`` steps.
 
-    Takagi & Nishimoto (2023), section 3.4, name early, middle and late steps
-    but give no numbers; this is our reading.
+    Takagi & Nishimoto (2023), section 3.4, name early, middle and late steps without numbers; this
+    is an interpretation.
     """
     if n_steps < 3:
-        raise CalcarineError(
-            f"Early, middle and late need at least 3 denoising steps, not {n_steps}; raise "
+        raise SettingError(
+            f"Early, middle and late stages need at least 3 denoising steps, not {n_steps}; raise "
             "the strength or the number of steps."
         )
     return {name: int((i + 0.5) * n_steps / 3) for i, name in enumerate(STAGES)}
@@ -65,7 +65,7 @@ def stage_steps(n_steps: int) -> dict[str, int]:
 def record_trajectory(
     model: ConditionalDiffusion,
     context: NDArray[np.float32],
-    keys: Sequence[tuple[str, int]],
+    keys: Keys,
     start: NDArray[np.float32],
     *,
     latents_at: Sequence[int] = (),
@@ -78,18 +78,17 @@ def record_trajectory(
     batch_size: int = 32,
     empty: NDArray[np.float32] | None = None,
 ) -> Trajectory:
-    """Denoise from noised latents under a context and keep what passes on the way.
+    """Denoise from noised latents, and record latents and activations.
 
     Parameters
     ----------
-    model
-        Any `ConditionalDiffusion`.
+    model : ConditionalDiffusion
     context, keys, start, strength, guidance, steps, seed, batch_size, empty
-        As in `ConditionalDiffusion.generate`, whose result `final` equals.
-    latents_at, blocks_at
-        Steps, counted from 0 among those that the strength leaves.
-    blocks
-        Names as in `block_names`, or any module of the U-Net by its path.
+        See `ConditionalDiffusion.generate`; its result is ``final``.
+    latents_at, blocks_at : sequence of int
+        Steps to record, counted from 0 among the steps that remain at the strength.
+    blocks : sequence of str
+        Names as in `block_names`, or paths of modules of the U-Net.
 
     Returns
     -------
@@ -97,16 +96,16 @@ def record_trajectory(
 
     Raises
     ------
-    CalcarineError
-        If a block or a step is unknown.
+    SettingError
+        If a block or a step does not exist.
 
     Notes
     -----
     Source: Takagi & Nishimoto (2023), section 3.4 (iii) and (iv).
     """
     modules = {name: _module(model, name) for name in blocks}
-    watch = _Recorder(model.count_steps(steps, strength), latents_at, blocks_at, len(context))
-    with watch.listening(modules):
+    recorder = _Recorder(model.count_steps(steps, strength), latents_at, blocks_at, len(context))
+    with recorder.recording(modules):
         final = model.generate(
             context,
             keys,
@@ -116,10 +115,10 @@ def record_trajectory(
             steps=steps,
             seed=seed,
             batch_size=batch_size,
-            after_step=watch.after_step,
+            after_step=recorder.after_step,
             empty=empty,
         )
-    return Trajectory(watch.latents, watch.activations, final)
+    return Trajectory(recorder.latents, recorder.activations, final)
 
 
 def _module(model: ConditionalDiffusion, name: str) -> torch.nn.Module:
@@ -127,7 +126,7 @@ def _module(model: ConditionalDiffusion, name: str) -> torch.nn.Module:
         return model.unet.get_submodule(name)  # type: ignore[no-any-return]
     except AttributeError as error:
         known = ", ".join(block_names(model))
-        raise CalcarineError(f"The U-Net has no block {name}; it has {known}.") from error
+        raise SettingError(f"The U-Net has no block {name}; it has {known}.") from error
 
 
 class _Recorder:
@@ -138,7 +137,7 @@ class _Recorder:
     ) -> None:
         for step in (*latents_at, *blocks_at):
             if not 0 <= step < n_steps:
-                raise CalcarineError(
+                raise SettingError(
                     f"There is no denoising step {step}; strength and steps leave {n_steps}, "
                     "counted from 0."
                 )
@@ -147,10 +146,10 @@ class _Recorder:
         self._latents_at, self._blocks_at = frozenset(latents_at), frozenset(blocks_at)
         self._count, self._n_steps = count, n_steps
         self._row = self._step = 0
-        self._heard: dict[str, torch.Tensor] = {}
+        self._outputs: dict[str, torch.Tensor] = {}
 
     @contextmanager
-    def listening(self, modules: Mapping[str, torch.nn.Module]) -> Iterator[None]:
+    def recording(self, modules: Mapping[str, torch.nn.Module]) -> Iterator[None]:
         with ExitStack() as stack:
             for name, module in modules.items():
                 handle = module.register_forward_hook(self._hook(name))
@@ -158,21 +157,21 @@ class _Recorder:
             yield
 
     def _hook(self, name: str) -> Any:
-        def hear(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        def record(module: torch.nn.Module, inputs: Any, output: Any) -> None:
             if self._step in self._blocks_at:
-                self._heard[name] = output[0] if isinstance(output, tuple) else output
+                self._outputs[name] = output[0] if isinstance(output, tuple) else output
 
-        return hear
+        return record
 
     def after_step(self, x: torch.Tensor) -> None:
-        """Keep what the step brought; ``x`` has shape (batch, channels, h, w)."""
+        """Store the latents ``x`` (batch, channels, h, w) and outputs of a step."""
         rows = slice(self._row, self._row + len(x))
         if self._step in self._latents_at:
             _put(self.latents, self._step, rows, x, self._count)
-        for name, heard in self._heard.items():
-            # With guidance the second half of the batch is the one under the text.
-            _put(self.activations, (name, self._step), rows, heard[-len(x) :], self._count)
-        self._heard.clear()
+        for name, output in self._outputs.items():
+            # With guidance, the second half of the batch is conditional.
+            _put(self.activations, (name, self._step), rows, output[-len(x) :], self._count)
+        self._outputs.clear()
         self._step += 1
         if self._step == self._n_steps:
             self._row, self._step = rows.stop, 0

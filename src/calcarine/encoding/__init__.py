@@ -1,18 +1,14 @@
-"""Voxel-wise encoding: which parts of a diffusion model explain which parts of the brain."""
+"""Voxel-wise encoding: which parts of a diffusion model predict which parts of the brain."""
 
-from calcarine.encoding.analysis import Analysis, AnalysisPlan, analyse
-from calcarine.encoding.models import (
-    EncodingScores,
-    MeanResponses,
-    UniqueVariance,
-    encode,
-    unique_variance,
-)
+from calcarine.encoding.analysis import Analysis, analyse
+from calcarine.encoding.mean_responses import MeanResponses
+from calcarine.encoding.models import EncodingScores, UniqueVariance, encode, unique_variance
+from calcarine.encoding.plan import ANALYSES, AnalysisPlan
 from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
-from calcarine.simulation.voxels import simulate_voxels
 
 __all__ = [
+    "ANALYSES",
     "Analysis",
     "AnalysisPlan",
     "EncodingScores",
@@ -25,7 +21,6 @@ __all__ = [
     "normalised",
     "permutation_p",
     "region_table",
-    "simulate_voxels",
     "unique_table",
     "unique_variance",
     "winners",

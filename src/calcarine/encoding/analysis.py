@@ -1,16 +1,17 @@
-"""The encoding analyses of Takagi & Nishimoto (2023), section 3.4, on one subject.
+"""The encoding analyses of Takagi & Nishimoto (2023), section 3.4, for one subject.
 
-latents   z, c and z_c alone
-noise     z and z_c together, unique variance of each, over noise levels
-stages    z and z_c early, in the middle and late in the denoising
-blocks    blocks of the U-Net at these stages; the winner of each voxel
+========  =================================================================================
+latents   z, c and z_c, each alone
+noise     z and z_c together, with the unique variance of each, over noise levels
+stages    z and z_c together, in the early, middle and late stage of the denoising
+blocks    blocks of the U-Net in these stages, and the best block of each voxel
+========  =================================================================================
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,117 +20,38 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.diffusion.trajectory import STAGES
-from calcarine.encoding.models import (
-    EncodingScores,
-    MeanResponses,
-    TrainOn,
-    UniqueVariance,
-    column_correlations,
-    column_r2,
-    encode,
-    unique_variance,
-)
+from calcarine.encoding._folds import Fold, join_tests, pooled_scores, pooled_unique
+from calcarine.encoding.mean_responses import TrainOn
+from calcarine.encoding.models import EncodingScores
+from calcarine.encoding.plan import AnalysisPlan
 from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
-from calcarine.errors import CalcarineError
-from calcarine.features.components import principal_components
+from calcarine.errors import SettingError
+from calcarine.stimuli.display import html_table
 
-__all__ = ["ANALYSES", "Analysis", "AnalysisPlan", "analyse"]
-
-ANALYSES = ("latents", "noise", "stages", "blocks")
-AnalysisName = Literal["latents", "noise", "stages", "blocks"]
+__all__ = ["Analysis", "analyse"]
 
 
-@dataclass(frozen=True)
-class AnalysisPlan:
-    """What to ask, and of which feature spaces.
-
-    Attributes
-    ----------
-    analyses
-        Some of `ANALYSES`.
-    strengths
-        Noise levels of "noise".
-    strength
-        Noise level of the other questions.
-    blocks
-        Of the U-Net, see `calcarine.diffusion.trajectory.block_names`.
-    extra_feature_spaces
-        Further feature spaces that are fitted alone.
-    n_components
-        Wider spaces are reduced to so many principal components of the
-        training stimuli.
-    """
-
-    analyses: tuple[str, ...] = ANALYSES
-    strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
-    strength: float = 0.8
-    blocks: tuple[str, ...] = ()
-    extra_feature_spaces: tuple[str, ...] = ()
-    n_components: int = 6400
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.analyses if name not in ANALYSES]
-        if unknown or not self.analyses:
-            raise CalcarineError(
-                f"There is no encoding question {unknown[0] if unknown else 'in an empty list'}; "
-                f"ask some of {', '.join(ANALYSES)}."
-            )
-        if "blocks" in self.analyses and not self.blocks:
-            raise CalcarineError("The question of blocks needs names of blocks of the U-Net.")
-
-    def alone(self) -> dict[str, list[str]]:
-        """Feature spaces that are fitted alone, by the question that compares them."""
-        last = f"z_c@{self.strength:g}"
-        asked = {"latents": ["z", "c", last]}
-        for stage in STAGES:
-            asked[f"blocks, {stage}"] = [
-                f"unet:{block}@{self.strength:g}:{stage}" for block in self.blocks
-            ]
-        asked = {
-            name: spaces for name, spaces in asked.items() if name.split(",")[0] in self.analyses
-        }
-        return asked | (
-            {"also": list(self.extra_feature_spaces)} if self.extra_feature_spaces else {}
-        )
-
-    def pairs(self) -> dict[str, list[tuple[str, str]]]:
-        """Pairs of feature spaces that are fitted together, by question."""
-        asked = {
-            "noise": [("z", f"z_c@{strength:g}") for strength in self.strengths],
-            "stages": [("z", f"z_c@{self.strength:g}:{stage}") for stage in STAGES],
-        }
-        return {name: spaces for name, spaces in asked.items() if name in self.analyses}
-
-    def spaces(self) -> list[str]:
-        """Every feature space that is needed."""
-        alone = [space for spaces in self.alone().values() for space in spaces]
-        together = [space for pairs in self.pairs().values() for pair in pairs for space in pair]
-        return list(dict.fromkeys([*alone, *together]))
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Analysis:
-    """What came out for one subject.
+    """Results of the encoding analyses of one subject.
 
     Attributes
     ----------
-    voxels
-        A row a voxel; for every space fitted alone the columns ``r``, ``p``,
-        ``q``, ``significant``, ``normalised``, ``cv_r2`` and ``alpha`` (of
-        several splits the median), as ``r:z``; for
-        every pair ``unique:SPACE|z+SPACE``; for blocks ``winner:STAGE``.
-    regions
-        Mean r by region and space with intervals over test stimuli.
-    unique
-        Mean unique r2 by question, pair, region and space with intervals.
-    winners
-        Share of a region's significant voxels that each block wins.
-    facts
-        Counts for the report: stimuli, voxels, rate, null; by space the
-        number of significant voxels and, of those predicted inside the
-        training stimuli, the share at an end of the penalties.
+    voxels : DataFrame
+        One row per voxel. For every space that is fitted alone, the columns ``r``, ``p``, ``q``,
+        ``significant``, ``normalised``, ``cv_r2`` and ``alpha`` (the median over splits), such as
+        ``r:z``; for every pair ``unique:SPACE|z+SPACE``; for blocks ``winner:STAGE``.
+    regions : DataFrame
+        Mean r by region and space, with intervals over test stimuli.
+    unique : DataFrame
+        Mean unique r2 by analysis, pair, region and space, with intervals.
+    winners : DataFrame
+        Share of the significant voxels of a region in which each block predicts best.
+    facts : dict
+        Numbers for the report: stimuli, voxels, rate, null; by space the number of significant
+        voxels and, of the voxels that are predicted inside the training stimuli, the share with
+        the smallest or largest penalty.
     """
 
     voxels: pd.DataFrame
@@ -138,12 +60,30 @@ class Analysis:
     winners: pd.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        counts = self.facts.get("significant", {})
+        found = ", ".join(f"{space} {count}" for space, count in counts.items())
+        return (
+            f"Analysis({len(self.voxels)} voxels, {self.facts.get('test_stimuli', 0)} test "
+            f"stimuli; significant voxels: {found or 'none tested'})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, object] = {
+            "voxels": len(self.voxels),
+            "test stimuli": self.facts.get("test_stimuli", 0),
+            "false discovery rate": self.facts.get("rate", ""),
+        }
+        for space, count in self.facts.get("significant", {}).items():
+            rows[f"significant voxels, {space}"] = count
+        return html_table("Analysis", rows)
+
 
 def analyse(
     dataset: BrainDataset,
-    splits: Sequence[Split],
+    splits: Split | Sequence[Split] | None,
     features: Mapping[str, Any],
-    plan: AnalysisPlan,
+    plan: AnalysisPlan | None = None,
     *,
     roi: str = "all",
     train: TrainOn = "means",
@@ -157,32 +97,41 @@ def analyse(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Analysis:
-    """Fit and test every voxel for every question.
+    """Fit and test encoding models of every voxel.
 
     Parameters
     ----------
-    dataset, splits, roi
-        Test responses of several splits are put together, each about the
-        training mean of its own split.
-    features
-        By name, arrays of shape (n, ...) with a row for each of
-        ``dataset.stimuli.ids``; see `calcarine.features.extract_spaces`.
-    plan
-        Which analyses, and of which feature spaces.
-    train
-        Of `MeanResponses.from_dataset`.
-    ceiling
-        Noise ceilings of averaged test responses in percent, for the whole
-        data set's voxels; None where they are not known.
-    rate, null
-        Of `discoveries` and `correlation_p`.
-    n_permutations
-        If above 0, p over shuffled test stimuli stand beside, with
-        family-wise correction by the largest r.
-    n_folds, alphas, n_boot, seed
-        Of the fits and intervals.
-    progress
-        Told what comes next.
+    dataset : BrainDataset
+        Responses and stimuli of one subject.
+    splits : Split, sequence of Split or None
+        The test responses of several splits are pooled, each relative to the training mean of its
+        own split. None takes all splits of the data set.
+    features : mapping of str to array of shape (n, ...)
+        Feature spaces by name, with one row for each of ``dataset.stimuli.ids``: arrays of your
+        own, or those of :func:`calcarine.features.extract_spaces`.
+    plan : AnalysisPlan, optional
+        Which analyses to run; by default each of ``features`` is fitted alone.
+    roi : str
+        Region whose voxels are fitted.
+    train : {"means", "weighted", "trials"}
+        See :meth:`MeanResponses.from_dataset`.
+    ceiling : float array, optional
+        Noise ceilings of averaged test responses in percent, for all voxels of the data set.
+    rate : float
+        False discovery rate; see `discoveries`.
+    null : {"exact", "simulated"}
+        See `correlation_p`.
+    n_permutations : int
+        Above 0, p values over shuffled test stimuli are added, with family-wise correction by the
+        largest r.
+    n_folds, alphas
+        See `encode`.
+    n_boot : int
+        Number of bootstrap resamples of test stimuli for the intervals.
+    seed : int
+        Seed of resamples, shuffles and simulated nulls.
+    progress : callable, optional
+        Receives the name of each fit before it starts.
 
     Returns
     -------
@@ -190,187 +139,146 @@ def analyse(
 
     Raises
     ------
-    CalcarineError
-        If two splits test the same stimulus, which would count twice, or there
-        are too few permutations for any p of at most `rate`.
+    SettingError
+        If two splits test the same stimulus, which would count twice; if no p of at most ``rate``
+        could result from so few permutations; or if features are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import analyse
+    >>> brain = ca.load_dataset("simulated", n_train=60, n_test=10)
+    >>> small = brain.stimuli.images()[:, ::8, ::8].astype(np.float32)
+    >>> found = analyse(brain, None, {"pixels": small}, roi="early", n_boot=100)
+    >>> list(found.facts["significant"])
+    ['pixels']
     """
     if n_permutations and (1 + n_permutations) * rate < 1:
-        raise CalcarineError(
-            f"encoding.n_permutations is {n_permutations}: no p could be below {rate:g}; choose 0 "
+        raise SettingError(
+            f"encoding.n_permutations is {n_permutations}, so no p can be below {rate:g}; choose 0 "
             f"or at least {math.ceil(1 / rate) - 1}."
         )
-    tell = progress or (lambda text: None)
-    columns = np.flatnonzero(dataset.roi_mask(roi))
-    rois = {name: mask[columns] for name, mask in dataset.rois.items() if mask[columns].any()}
-    rois = {"all": np.ones(len(columns), dtype=np.bool_), **rois}
-    folds = [_Fold(dataset, split, roi, features, plan, n_folds, alphas, train) for split in splits]
-    truth = _joined(folds)
-    n_test = len(truth.test)
-    voxels = dataset.voxels.iloc[columns].reset_index(drop=True)
-    tables: dict[str, list[pd.DataFrame]] = {"regions": [], "unique": [], "winners": []}
-    new: dict[str, NDArray[Any]] = {"voxel": columns}
-    known: dict[str, EncodingScores] = {}
-    facts: dict[str, Any] = {
-        "test_stimuli": n_test,
-        "voxels": len(columns),
-        "rate": rate,
-        "null": null,
-        "significant": {},
-        "at_edge": {},
-    }
-    for question, spaces in plan.alone().items():
-        scores = {}
-        for space in spaces:
-            tell(f"{question}: {space}")
-            scores[space] = known[space] = _pooled_scores(folds, truth, space)
-            p = correlation_p(scores[space].r, n_test, null, seed=seed)
-            called, q = discoveries(p, rate)
-            top = None if ceiling is None else normalised(scores[space].r, ceiling[columns])
-            new |= {
-                f"r:{space}": scores[space].r,
-                f"p:{space}": p,
-                f"q:{space}": q,
-                f"significant:{space}": called,
-                f"cv_r2:{space}": scores[space].cv_r2,
-                f"alpha:{space}": scores[space].alpha,
-            }
-            if top is not None:
-                new[f"normalised:{space}"] = top
-            facts["significant"][space] = int(called.sum())
-            if alphas is not None:
-                facts["at_edge"][space] = _share_at_edge(scores[space], alphas)
-            if n_permutations:
-                both = permutation_p(scores[space].predicted, truth.test, n_permutations, seed)
-                new[f"p_permuted:{space}"], new[f"p_family:{space}"] = both
-        table = region_table(truth, scores, rois, n_boot, seed=seed)
-        tables["regions"].append(table.assign(question=question))
-        if question.startswith("blocks"):
-            called = np.any([new[f"significant:{space}"] for space in spaces], axis=0)
-            best = winners(scores, called)
-            new[f"winner:{question.removeprefix('blocks, ')}"] = best
-            tables["winners"].append(_shares(best, spaces, rois).assign(question=question))
-    for question, pairs in plan.pairs().items():
-        for pair in pairs:
-            tell(f"{question}: {' and '.join(pair)}")
-            found = _pooled_unique(folds, truth, pair)
-            table = unique_table(truth, found, rois, n_boot, seed=seed)
-            tables["unique"].append(table.assign(question=question, pair=" + ".join(pair)))
-            for space, values in found.unique.items():
-                new[f"unique:{space}|{'+'.join(pair)}"] = values
-    done = {k: pd.concat(v, ignore_index=True) if v else pd.DataFrame() for k, v in tables.items()}
-    whole = pd.concat([voxels, pd.DataFrame(new)], axis=1)
-    return Analysis(whole, done["regions"], done["unique"], done["winners"], facts)
+    if plan is None:
+        plan = AnalysisPlan(analyses=(), extra_feature_spaces=tuple(features))
+    chosen = dataset.splits if splits is None else splits
+    chosen = [chosen] if isinstance(chosen, Split) else chosen
+    folds = [Fold(dataset, split, roi, features, plan, n_folds, alphas, train) for split in chosen]
+    tests = _Tests(rate, null, n_permutations, n_boot, seed, alphas, ceiling)
+    return _Collector(dataset, roi, folds, plan, tests, progress).run()
 
 
-class _Fold:
-    """One split: its averaged responses, its features, and what was fitted so far."""
+@dataclass(frozen=True, eq=False)
+class _Tests:
+    """How scores are tested."""
+
+    rate: float
+    null: Literal["exact", "simulated"]
+    n_permutations: int
+    n_boot: int
+    seed: int
+    alphas: NDArray[np.float64] | None
+    ceiling: NDArray[np.float64] | None
+
+
+class _Collector:
+    """All analyses of one subject, collected in tables."""
 
     def __init__(
         self,
         dataset: BrainDataset,
-        split: Split,
         roi: str,
-        features: Mapping[str, Any],
+        folds: Sequence[Fold],
         plan: AnalysisPlan,
-        n_folds: int,
-        alphas: NDArray[np.float64] | None,
-        train: TrainOn,
+        tests: _Tests,
+        progress: Callable[[str], None] | None,
     ) -> None:
-        self.responses = MeanResponses.from_dataset(dataset, split, roi, train)
-        self.center = self.responses.center.astype(np.float32)
-        self._ids = dataset.stimuli.ids
-        self._train = np.isin(self._ids, split.train)
-        self._features, self._components = features, plan.n_components
-        self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
-        self._scores: dict[str, EncodingScores] = {}
-        self._reduced: dict[str, NDArray[np.float32]] = {}
+        self.folds, self.plan, self.tests = folds, plan, tests
+        self.progress = progress or (lambda text: None)
+        self.columns = np.flatnonzero(dataset.roi_mask(roi))
+        rois = {name: mask[self.columns] for name, mask in dataset.rois.items()}
+        rois = {name: mask for name, mask in rois.items() if mask.any()}
+        self.rois = {"all": np.ones(len(self.columns), dtype=np.bool_), **rois}
+        self.target = join_tests(folds)
+        self.voxels = dataset.voxels.iloc[self.columns].reset_index(drop=True)
+        self.new: dict[str, NDArray[Any]] = {"voxel": self.columns}
+        self.tables: dict[str, list[pd.DataFrame]] = {"regions": [], "unique": [], "winners": []}
+        self.facts: dict[str, Any] = {
+            "test_stimuli": len(self.target.test),
+            "voxels": len(self.columns),
+            "rate": tests.rate,
+            "null": tests.null,
+            "significant": {},
+            "at_edge": {},
+        }
 
-    def _space(self, name: str) -> NDArray[np.float32]:
-        if name not in self._reduced:
-            if name not in self._features:
-                raise CalcarineError(f"The features of {name} are missing; extract them first.")
-            values = self._features[name]
-            width = int(np.prod(values.shape[1:], dtype=np.int64))
-            if width > self._components:
-                found = principal_components(values, self._train, self._components)
-            else:
-                found = np.asarray(values[:], dtype=np.float32).reshape(values.shape[0], -1)
-            self._reduced[name] = found
-        return self._reduced[name]
+    def run(self) -> Analysis:
+        for analysis, spaces in self.plan.alone().items():
+            self._fit_alone(analysis, spaces)
+        for analysis, pair in self._pairs():
+            self._fit_pair(analysis, pair)
+        done = {
+            name: pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+            for name, tables in self.tables.items()
+        }
+        voxels = pd.concat([self.voxels, pd.DataFrame(self.new)], axis=1)
+        return Analysis(voxels, done["regions"], done["unique"], done["winners"], self.facts)
 
-    def alone(self, name: str) -> EncodingScores:
-        if name not in self._scores:
-            self._scores[name] = encode(
-                self.responses, self._space(name), self._ids, **self._options
+    def _pairs(self) -> Iterator[tuple[str, tuple[str, str]]]:
+        for analysis, pairs in self.plan.pairs().items():
+            for pair in pairs:
+                yield analysis, pair
+
+    def _fit_alone(self, analysis: str, spaces: Sequence[str]) -> None:
+        scores = {}
+        for space in spaces:
+            self.progress(f"{analysis}: {space}")
+            scores[space] = pooled_scores(self.folds, self.target, space)
+            self._test(space, scores[space])
+        tests = self.tests
+        table = region_table(self.target, scores, self.rois, tests.n_boot, seed=tests.seed)
+        self.tables["regions"].append(table.assign(question=analysis))
+        if analysis.startswith("blocks"):
+            significant = np.any([self.new[f"significant:{space}"] for space in spaces], axis=0)
+            best = winners(scores, significant)
+            self.new[f"winner:{analysis.removeprefix('blocks, ')}"] = best
+            shares = _shares(best, spaces, self.rois)
+            self.tables["winners"].append(shares.assign(question=analysis))
+
+    def _test(self, space: str, scores: EncodingScores) -> None:
+        tests = self.tests
+        p = correlation_p(scores.r, len(self.target.test), tests.null, seed=tests.seed)
+        significant, q = discoveries(p, tests.rate)
+        self.new |= {
+            f"r:{space}": scores.r,
+            f"p:{space}": p,
+            f"q:{space}": q,
+            f"significant:{space}": significant,
+            f"cv_r2:{space}": scores.cv_r2,
+            f"alpha:{space}": scores.alpha,
+        }
+        if tests.ceiling is not None:
+            self.new[f"normalised:{space}"] = normalised(scores.r, tests.ceiling[self.columns])
+        self.facts["significant"][space] = int(significant.sum())
+        if tests.alphas is not None:
+            self.facts["at_edge"][space] = _share_at_edge(scores, tests.alphas)
+        if tests.n_permutations:
+            both = permutation_p(
+                scores.predicted, self.target.test, tests.n_permutations, tests.seed
             )
-        return self._scores[name]
+            self.new[f"p_permuted:{space}"], self.new[f"p_family:{space}"] = both
 
-    def together(self, pair: tuple[str, str]) -> UniqueVariance:
-        return unique_variance(
-            self.responses,
-            {name: self._space(name) for name in pair},
-            self._ids,
-            alone={name: self.alone(name) for name in pair},
-            **self._options,
-        )
-
-
-def _joined(folds: Sequence[_Fold]) -> MeanResponses:
-    """Test responses of all folds; of several, each about its training mean."""
-    if not folds:
-        raise CalcarineError("An encoding analysis needs at least one split.")
-    parts = [fold.responses for fold in folds]
-    if len(folds) == 1:
-        return parts[0]
-    seen = Counter(key for part in parts for key in part.test_ids)
-    twice = [key for key, count in seen.items() if count > 1]
-    if twice:
-        raise CalcarineError(
-            f"Several splits test the same stimuli ({twice[0]} and {len(twice) - 1} more), so "
-            "their tests cannot be put together; take one split, with dataset.split."
-        )
-    test = np.concatenate([fold.responses.test - fold.center for fold in folds])
-    ids = tuple(key for part in parts for key in part.test_ids)
-    return MeanResponses(parts[0].train, test, parts[0].train_ids, ids)
-
-
-def _pooled(folds: Sequence[_Fold], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    if len(folds) == 1:
-        return parts[0]
-    return np.concatenate([part - fold.center for fold, part in zip(folds, parts, strict=True)])
-
-
-def _pooled_scores(folds: Sequence[_Fold], truth: MeanResponses, space: str) -> EncodingScores:
-    found = [fold.alone(space) for fold in folds]
-    if len(found) == 1:
-        return found[0]
-    guess = _pooled(folds, [one.predicted for one in found])
-    return EncodingScores(
-        r=column_correlations(guess, truth.test),
-        r2=column_r2(guess, truth.test),
-        cv_r2=np.mean([one.cv_r2 for one in found], axis=0),
-        alpha=np.median([one.alpha for one in found], axis=0),
-        predicted=guess,
-    )
-
-
-def _pooled_unique(
-    folds: Sequence[_Fold], truth: MeanResponses, pair: tuple[str, str]
-) -> UniqueVariance:
-    found = [fold.together(pair) for fold in folds]
-    if len(found) == 1:
-        return found[0]
-    guess = _pooled(folds, [one.predicted for one in found])
-    without = {
-        name: _pooled(folds, [one.predicted_without[name] for one in found]) for name in pair
-    }
-    r2 = column_r2(guess, truth.test)
-    unique = {name: r2 - column_r2(part, truth.test) for name, part in without.items()}
-    return UniqueVariance(r2, unique, guess, without)
+    def _fit_pair(self, analysis: str, pair: tuple[str, str]) -> None:
+        self.progress(f"{analysis}: {' and '.join(pair)}")
+        variance, tests = pooled_unique(self.folds, self.target, pair), self.tests
+        table = unique_table(self.target, variance, self.rois, tests.n_boot, seed=tests.seed)
+        self.tables["unique"].append(table.assign(question=analysis, pair=" + ".join(pair)))
+        for space, values in variance.unique.items():
+            self.new[f"unique:{space}|{'+'.join(pair)}"] = values
 
 
 def _share_at_edge(scores: EncodingScores, alphas: NDArray[np.float64]) -> float:
-    """Of the voxels that are predicted inside the training stimuli, those with an end penalty."""
+    """Return the share of predictable voxels with the smallest or largest penalty."""
     chosen = scores.alpha[scores.cv_r2 > 0]
     if not chosen.size or len(alphas) < 2:
         return 0.0

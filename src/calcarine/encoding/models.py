@@ -1,23 +1,23 @@
-"""Voxel-wise encoding: feature spaces of stimuli to the responses of single voxels."""
+"""Voxel-wise encoding models: from feature spaces of stimuli to the responses of voxels."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.brain.responses import group_means
-from calcarine.errors import CalcarineError
+from calcarine.encoding.mean_responses import Features, MeanResponses
+from calcarine.errors import SettingError
 from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, ridge_cv
+from calcarine.stimuli.display import html_table
 
 __all__ = [
     "EncodingScores",
-    "MeanResponses",
     "UniqueVariance",
     "column_correlations",
     "column_r2",
@@ -25,156 +25,23 @@ __all__ = [
     "unique_variance",
 ]
 
-Features = NDArray[np.float32]
-TrainOn = Literal["means", "weighted", "trials"]
 
-
-@dataclass(frozen=True, eq=False)
-class MeanResponses:
-    """Responses averaged over the repeats of a stimulus, on both sides of a split.
-
-    Attributes
-    ----------
-    train, test
-        float32, shapes (training stimuli, or training trials, voxel) and (test stimuli, voxel).
-    train_ids, test_ids
-        Stimulus of each row; a training stimulus has several rows where single trials are fitted.
-    weights
-        Weight of each training row, shape (training stimuli,); None where all count alike.
-    """
-
-    train: NDArray[np.float32]
-    test: NDArray[np.float32]
-    train_ids: tuple[str, ...]
-    test_ids: tuple[str, ...]
-    weights: NDArray[np.float64] | None = None
-
-    @classmethod
-    def from_dataset(
-        cls,
-        dataset: BrainDataset,
-        split: str | Split | None = None,
-        roi: str = "all",
-        train: TrainOn = "means",
-    ) -> MeanResponses:
-        """Average a data set's trials.
-
-        Parameters
-        ----------
-        dataset, split, roi
-            See `BrainDataset`.
-        train
-            What the models are fitted on: "means" over the repeats of a stimulus, all alike;
-            "weighted", the means by their numbers of repeats; "trials", single trials, as
-            Takagi & Nishimoto (2023, section 3.1) fit. Test responses are always means.
-
-        Notes
-        -----
-        The sum of squares over trials is that over means, weighted by their repeats, and a
-        constant. So "trials" gives the weights of "weighted" at a penalty that is as many times
-        larger as a stimulus has repeats on average.
-        """
-        single, test = dataset.train(split, roi), dataset.test(split, roi)
-        if train == "trials":
-            ids_of_trials = tuple(map(str, single.stimulus_ids))
-            return cls(np.asarray(single.data), test.data, ids_of_trials, test.stimulus_ids)
-        ids, owner = np.unique(np.asarray(single.stimulus_ids), return_inverse=True)
-        means = group_means(single.data, owner, len(ids))
-        weights = None
-        if train == "weighted":
-            repeats = np.bincount(owner, minlength=len(ids))
-            weights = repeats / repeats.mean()
-        return cls(means, test.data, tuple(map(str, ids)), test.stimulus_ids, weights)
-
-    @property
-    def center(self) -> NDArray[np.float64]:
-        """Mean of the training responses, by their weights, shape (voxel,)."""
-        if self.weights is None:
-            return np.asarray(self.train.mean(0, dtype=np.float64))
-        return np.asarray(self.weights @ self.train / self.weights.sum())
-
-    def fit_options(self, n_folds: int) -> dict[str, Any]:
-        """How a ridge treats the training rows: trials of a stimulus stay in one fold."""
-        names, groups = np.unique(np.asarray(self.train_ids), return_inverse=True)
-        options: dict[str, Any] = {"n_folds": min(n_folds, len(names)), "standardize": False}
-        if len(names) < len(self.train_ids):
-            options["groups"] = groups
-        if self.weights is not None:  # rows were centred by their weights
-            options["fit_intercept"] = False
-        return options
-
-    def targets(self, columns: slice) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Training responses of some voxels as a ridge is given them, and what was taken off."""
-        values = self.train[:, columns]
-        if self.weights is None:
-            return values, np.zeros(values.shape[1])
-        center = self.center[columns]
-        return np.sqrt(self.weights)[:, None] * (values - center), center
-
-    def rows(self, features: Features, ids: Sequence[str]) -> tuple[Features, Features]:
-        """Features of the training and of the test stimuli, each flattened to a matrix.
-
-        Both are centred on the training stimuli and divided by one number for
-        the whole space, the root of its mean variance.  Columns are not
-        scaled one by one: ridge then depends on the space and not on its
-        axes, and principal components stand for the features they come from.
-
-        Parameters
-        ----------
-        features
-            Shape (n, ...), a row for each of ``ids``.
-        ids
-            Stimuli that the rows belong to.
-
-        Raises
-        ------
-        CalcarineError
-            If a stimulus has no features.
-        """
-        if len(features) != len(ids):
-            raise CalcarineError(
-                f"There are features of {len(features)} stimuli for {len(ids)} ids; give one row "
-                "each."
-            )
-        place = {key: row for row, key in enumerate(ids)}
-        missing = [key for key in (*self.train_ids, *self.test_ids) if key not in place]
-        if missing:
-            raise CalcarineError(
-                f"Stimulus {missing[0]} has no features ({len(missing)} such); extract them for "
-                "all stimuli of the split."
-            )
-        flat = np.asarray(features).reshape(len(features), -1)
-        train = flat[[place[key] for key in self.train_ids]]
-        test = flat[[place[key] for key in self.test_ids]]
-        if self.weights is None:
-            mean = train.mean(0, dtype=np.float64)
-            scale = np.sqrt(np.mean((train - mean) ** 2)) or 1.0
-            rows = (train - mean) / scale
-        else:
-            mean = np.average(train, axis=0, weights=self.weights)
-            spread = ((train - mean) ** 2).mean(1)
-            scale = np.sqrt(np.average(spread, weights=self.weights)) or 1.0
-            rows = np.sqrt(self.weights)[:, None] * (train - mean) / scale
-        return rows.astype(np.float32), ((test - mean) / scale).astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EncodingScores:
-    """How one feature space predicts each voxel.
+    """Scores of one feature space for each voxel.
 
     Attributes
     ----------
-    r
-        Pearson correlation of predicted and measured test responses, shape
-        (voxel,); NaN where one of the two is constant.
-    r2
-        Share of the test variance explained, about the test mean.
-    cv_r2
-        The same, held out inside the training stimuli.
-    alpha
-        Chosen penalties.
-    predicted
-        Predicted test responses, float32, shape (test stimuli, voxel).
+    r : float array of shape (n_voxels,)
+        Pearson correlation of predicted and measured test responses; NaN if one is constant.
+    r2 : float array of shape (n_voxels,)
+        Coefficient of determination of the test responses.
+    cv_r2 : float array of shape (n_voxels,)
+        The same, cross-validated inside the training stimuli.
+    alpha : float array of shape (n_voxels,)
+        Chosen penalty of each voxel.
+    predicted : float32 array of shape (n_test, n_voxels)
+        Predicted test responses.
     """
 
     r: NDArray[np.float64]
@@ -183,80 +50,175 @@ class EncodingScores:
     alpha: NDArray[np.float64]
     predicted: NDArray[np.float32]
 
+    def __repr__(self) -> str:
+        mean = float(np.nanmean(self.r)) if np.isfinite(self.r).any() else float("nan")
+        return (
+            f"EncodingScores({len(self.r)} voxels, {len(self.predicted)} test stimuli, "
+            f"mean r {mean:.3f})"
+        )
 
+    def _repr_html_(self) -> str:
+        low, middle, high = np.nanquantile(self.r, [0.05, 0.5, 0.95])
+        return html_table(
+            "EncodingScores",
+            {
+                "voxels": len(self.r),
+                "test stimuli": len(self.predicted),
+                "median r": f"{middle:.3f}",
+                "r, 5 % to 95 % of the voxels": f"{low:.3f} to {high:.3f}",
+                "median cross-validated r2": f"{np.median(self.cv_r2):.3f}",
+            },
+        )
+
+
+@overload
 def encode(
+    responses: MeanResponses | BrainDataset,
+    features: Mapping[str, Features],
+    ids: Sequence[str] | None = ...,
+    *,
+    split: str | Split | None = ...,
+    roi: str = ...,
+    alphas: NDArray[np.float64] | None = ...,
+    n_folds: int = ...,
+    block: int = ...,
+) -> dict[str, EncodingScores]: ...
+@overload
+def encode(
+    responses: MeanResponses | BrainDataset,
+    features: Features,
+    ids: Sequence[str] | None = ...,
+    *,
+    split: str | Split | None = ...,
+    roi: str = ...,
+    alphas: NDArray[np.float64] | None = ...,
+    n_folds: int = ...,
+    block: int = ...,
+) -> EncodingScores: ...
+def encode(
+    responses: MeanResponses | BrainDataset,
+    features: Features | Mapping[str, Features],
+    ids: Sequence[str] | None = None,
+    *,
+    split: str | Split | None = None,
+    roi: str = "all",
+    alphas: NDArray[np.float64] | None = None,
+    n_folds: int = 5,
+    block: int = 50_000,
+) -> EncodingScores | dict[str, EncodingScores]:
+    """Fit ridge regressions from features to every voxel, and predict the test stimuli.
+
+    Parameters
+    ----------
+    responses : BrainDataset or MeanResponses
+        A data set, or its averaged responses.
+    features : array of shape (n, ...), or mapping of str to such arrays
+        One feature space, or several by name, each fitted alone. One row for each of ``ids``.
+    ids : sequence of n str, optional
+        Stimulus of each row; by default all stimuli of the data set, in order.
+    split : str, Split or None
+        Of a data set: a split, or its name; None takes the first.
+    roi : str
+        Of a data set: the region to predict.
+    alphas : array, optional
+        Penalties; the default of :func:`calcarine.linear.ridge_cv` otherwise.
+    n_folds : int
+        Number of folds over training stimuli that choose the penalty of each voxel.
+    block : int
+        Number of voxels that are fitted together; changes speed and memory only.
+
+    Returns
+    -------
+    EncodingScores, or dict of str to EncodingScores
+        By name if ``features`` is a mapping.
+
+    Raises
+    ------
+    ShapeError
+        If features and ids are not equally many, or a stimulus of the split has no features.
+
+    See Also
+    --------
+    calcarine.encoding.analyse : Tests, regions and comparisons of several spaces.
+
+    Notes
+    -----
+    Source: Takagi & Nishimoto (2023), section 3.4: ridge regression from features to each voxel,
+    fitted on the training data and tested on averaged responses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> brain = ca.load_dataset("simulated", n_train=60, n_test=10)
+    >>> small = brain.stimuli.images()[:, ::8, ::8].astype(np.float32)
+    >>> scores = ca.encode(brain, {"pixels": small, "colour": small.mean((1, 2))}, roi="early")
+    >>> list(scores)
+    ['pixels', 'colour']
+    """
+    if isinstance(responses, BrainDataset):
+        ids = responses.stimuli.ids if ids is None else ids
+        responses = MeanResponses.from_dataset(responses, split, roi)
+    elif ids is None:
+        raise SettingError("encode needs ids with MeanResponses: the stimulus of each row.")
+    options: dict[str, Any] = {"alphas": alphas, "n_folds": n_folds, "block": block}
+    if isinstance(features, Mapping):
+        return {
+            name: _encode_space(responses, np.asarray(values[:]), ids, **options)
+            for name, values in features.items()
+        }
+    return _encode_space(responses, features, ids, **options)
+
+
+def _encode_space(
     responses: MeanResponses,
     features: Features,
     ids: Sequence[str],
     *,
-    alphas: NDArray[np.float64] | None = None,
-    n_folds: int = 5,
-    block: int = 50_000,
+    alphas: NDArray[np.float64] | None,
+    n_folds: int,
+    block: int,
 ) -> EncodingScores:
-    """Fit ridge from features to every voxel and predict the test stimuli.
-
-    Parameters
-    ----------
-    responses
-        Averaged over repeats.
-    features, ids
-        See `MeanResponses.rows`.
-    alphas
-        Penalties; those of `calcarine.linear.ridge_cv` if left out.
-    n_folds
-        Folds over training stimuli that choose each voxel's penalty.
-    block
-        Voxels that are fitted at a time.
-
-    Returns
-    -------
-    EncodingScores
-
-    Notes
-    -----
-    Source: Takagi & Nishimoto (2023), section 3.4: L2-regularised regression
-    from features to each voxel, weights from the training data, tested on
-    averaged responses.
-    """
     x, x_test = responses.rows(features, ids)
     options: dict[str, Any] = {} if alphas is None else {"alphas": alphas}
     parts: list[tuple[NDArray[Any], ...]] = []
     for columns in _blocks(responses.train.shape[1], block):
         with warnings.catch_warnings():
-            # Voxels without signal want the largest penalty there is.
+            # Voxels without signal get the largest penalty.
             warnings.simplefilter("ignore", RidgeEdgeWarning)
             targets, center = responses.targets(columns)
             fit = ridge_cv(x, targets, **responses.fit_options(n_folds), **options)
-        guess = np.asarray(fit.predict(x_test) + center, dtype=np.float32)
-        truth = responses.test[:, columns]
+        predicted = np.asarray(fit.predict(x_test) + center, dtype=np.float32)
+        target = responses.test[:, columns]
         parts.append(
             (
-                column_correlations(guess, truth),
-                column_r2(guess, truth),
+                column_correlations(predicted, target),
+                column_r2(predicted, target),
                 fit.cv_scores,
                 fit.alpha,
-                guess,
+                predicted,
             )
         )
-    r, r2, cv, alpha, guesses = (
-        np.concatenate(found, axis=-1) for found in zip(*parts, strict=True)
+    r, r2, cv, alpha, predictions = (
+        np.concatenate(blocks, axis=-1) for blocks in zip(*parts, strict=True)
     )
-    return EncodingScores(r, r2, cv, alpha, guesses)
+    return EncodingScores(r, r2, cv, alpha, predictions)
 
 
 @dataclass(frozen=True, eq=False)
 class UniqueVariance:
-    """Test variance that only one of several feature spaces explains.
+    """Variance of the test responses that only one of several feature spaces predicts.
 
     Attributes
     ----------
-    r2
-        Of all spaces together, shape (voxel,).
-    unique
-        By name, the r2 that is lost without that space, shape (voxel,).
-    predicted, predicted_without
-        Test responses predicted by all spaces and, by name, by all but that
-        one: float32, shape (test stimuli, voxel).
+    r2 : float array of shape (n_voxels,)
+        r2 of all spaces together.
+    unique : mapping of str to float array of shape (n_voxels,)
+        By space, the r2 that is lost without it.
+    predicted : float32 array of shape (n_test, n_voxels)
+        Test responses predicted by all spaces.
+    predicted_without : mapping of str to float32 array of shape (n_test, n_voxels)
+        By space, test responses predicted by the other spaces.
     """
 
     r2: NDArray[np.float64]
@@ -276,21 +238,25 @@ def unique_variance(
     n_candidates: int | None = None,
     block: int = 50_000,
 ) -> UniqueVariance:
-    """Fit all spaces together, each with a penalty of its own, and without each.
+    """Compute the unique variance of each of several feature spaces.
+
+    All spaces are fitted together, each with its own penalty, and again without each of them.
 
     Parameters
     ----------
-    responses
-        Averaged over repeats.
-    spaces, ids
-        At least two spaces, features by name; see `MeanResponses.rows`.
-    alone
-        What `encode` gave for some of the spaces alone, where two are
-        compared; saves fitting them again.
+    responses : MeanResponses
+        Responses of one split.
+    spaces : mapping of str to array
+        Features of at least two spaces by name; see `MeanResponses.rows`.
+    ids : sequence of str
+        Stimulus of each row.
+    alone : mapping of str to EncodingScores, optional
+        Results of `encode` for single spaces, which are then not fitted again when two spaces are
+        compared.
     alphas, n_folds, block
-        As in `encode`.
-    n_candidates
-        Of `calcarine.linear.banded_ridge_cv`.
+        See `encode`.
+    n_candidates : int, optional
+        See `calcarine.linear.banded_ridge_cv`.
 
     Returns
     -------
@@ -301,12 +267,12 @@ def unique_variance(
     Source: Takagi & Nishimoto (2023), section 3.4 (ii) and (iii).
     """
     if len(spaces) < 2:
-        raise CalcarineError("Unique variance compares two feature spaces or more; give them.")
+        raise SettingError("Unique variance compares feature spaces; give at least two.")
     options: dict[str, Any] = {} if alphas is None else {"alphas": alphas}
     parts = {name: responses.rows(values, ids) for name, values in spaces.items()}
 
     def together(names: Sequence[str]) -> NDArray[np.float32]:
-        guesses = []
+        predictions = []
         for columns in _blocks(responses.train.shape[1], block):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RidgeEdgeWarning)
@@ -318,8 +284,8 @@ def unique_variance(
                     **responses.fit_options(n_folds),
                     **options,
                 )
-            guesses.append(fit.predict({name: parts[name][1] for name in names}) + center)
-        return np.concatenate(guesses, axis=1).astype(np.float32)
+            predictions.append(fit.predict({name: parts[name][1] for name in names}) + center)
+        return np.concatenate(predictions, axis=1).astype(np.float32)
 
     without: dict[str, NDArray[np.float32]] = {}
     for name in spaces:
@@ -329,23 +295,29 @@ def unique_variance(
         elif alone is not None and rest[0] in alone:
             without[name] = alone[rest[0]].predicted
         else:
-            found = encode(
+            scores = encode(
                 responses, spaces[rest[0]], ids, alphas=alphas, n_folds=n_folds, block=block
             )
-            without[name] = found.predicted
+            without[name] = scores.predicted
     predicted = together(list(spaces))
     r2 = column_r2(predicted, responses.test)
-    unique = {name: r2 - column_r2(guess, responses.test) for name, guess in without.items()}
+    unique = {
+        name: r2 - column_r2(rest_only, responses.test) for name, rest_only in without.items()
+    }
     return UniqueVariance(r2, unique, predicted, without)
 
 
 def column_correlations(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Pearson correlation of each column of a with that of b; NaN where one is constant.
+    """Return the Pearson correlation of each column of a with the same column of b.
 
     Parameters
     ----------
-    a, b
-        Shape (n, v).
+    a, b : array of shape (n, n_voxels)
+
+    Returns
+    -------
+    float array of shape (n_voxels,)
+        NaN if one of the two columns is constant.
     """
     a = a - a.mean(0, dtype=np.float64)
     b = b - b.mean(0, dtype=np.float64)
@@ -354,10 +326,10 @@ def column_correlations(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]
     return np.asarray(np.divide(both, length, out=np.full_like(both, np.nan), where=length > 0))
 
 
-def column_r2(guess: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Share of the variance of each column of truth that guess explains, about its mean."""
-    total = ((truth - truth.mean(0, dtype=np.float64)) ** 2).sum(0)
-    error = ((truth - guess.astype(np.float64)) ** 2).sum(0)
+def column_r2(predicted: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the r2 of each column of a prediction, shape (n_voxels,)."""
+    total = ((target - target.mean(0, dtype=np.float64)) ** 2).sum(0)
+    error = ((target - predicted.astype(np.float64)) ** 2).sum(0)
     return np.asarray(1.0 - np.divide(error, total, out=np.ones_like(error), where=total > 0))
 
 

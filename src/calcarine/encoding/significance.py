@@ -1,4 +1,4 @@
-"""Is a correlation above what two unrelated vectors give? For every voxel, and over all of them."""
+"""Significance of correlations, for every voxel and with correction over all voxels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["correlation_p", "discoveries", "permutation_p", "simulated_null"]
 
@@ -21,39 +21,38 @@ def correlation_p(
     n_draws: int = 100_000,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    r"""One-sided p of Pearson correlations under independence.
+    r"""Return one-sided p values of Pearson correlations under independence.
 
     Parameters
     ----------
-    r
-        Correlations of n pairs of values each, any shape.
-    n
-        Number of pairs, test stimuli here.
-    null
-        ``"exact"``: :math:`r \sqrt{(n - 2) / (1 - r^2)}` has Student's t
-        distribution with n - 2 degrees of freedom when one of the two
-        vectors is Gaussian.  ``"simulated"``: correlations of pairs of
-        independent Gaussian vectors of length n, as in Takagi & Nishimoto
-        (2023), section 3.4; no p is then below ``1 / (n_draws + 1)``.
-    n_draws, seed
-        Of the simulated null.
+    r : array-like
+        Correlations of n pairs of values each, of any shape.
+    n : int
+        Number of pairs: test stimuli.
+    null : {"exact", "simulated"}
+        ``"exact"``: :math:`r \sqrt{(n - 2) / (1 - r^2)}` has Student's t distribution with n - 2
+        degrees of freedom if one of the two vectors is Gaussian. ``"simulated"``: correlations of
+        pairs of independent Gaussian vectors of length n, as in Takagi & Nishimoto (2023),
+        section 3.4; no p is then below ``1 / (n_draws + 1)``.
+    n_draws, seed : int
+        Number of pairs and seed of the simulated null.
 
     Returns
     -------
-    float array of the shape of r
-        1 where r is not a number (a constant prediction or response).
+    float array with the shape of r
+        1 if r is NaN (a constant prediction or response).
 
     Raises
     ------
-    CalcarineError
+    SettingError
         If there are fewer than three pairs or a correlation lies outside -1 to 1.
     """
     values = np.asarray(r, dtype=np.float64)
     if n < 3:
-        raise CalcarineError(f"A test of a correlation needs three pairs of values, not {n}.")
+        raise SettingError(f"A test of a correlation needs three pairs of values, not {n}.")
     known = np.isfinite(values)
     if (np.abs(values[known]) > 1 + 1e-6).any():
-        raise CalcarineError("A correlation lies outside -1 to 1; pass Pearson correlations.")
+        raise SettingError("A correlation lies outside -1 to 1; pass Pearson correlations.")
     clipped = np.clip(np.where(known, values, -1.0), -1.0, 1.0)
     if null == "exact":
         from scipy.stats import t
@@ -68,9 +67,9 @@ def correlation_p(
 
 
 def simulated_null(n: int, n_draws: int = 100_000, seed: int = 0) -> NDArray[np.float64]:
-    """Correlations of independent pairs of Gaussian vectors of length n, shape (n_draws,)."""
+    """Return correlations of independent pairs of Gaussian vectors of length n."""
     rng = np.random.default_rng(seed)
-    found = np.empty(n_draws)
+    drawn = np.empty(n_draws)
     step = max(1, _BLOCK // n)
     for start in range(0, n_draws, step):
         rows = slice(start, min(start + step, n_draws))
@@ -78,33 +77,32 @@ def simulated_null(n: int, n_draws: int = 100_000, seed: int = 0) -> NDArray[np.
         a -= a.mean(1, keepdims=True)
         b -= b.mean(1, keepdims=True)
         length = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
-        found[rows] = np.einsum("ij,ij->i", a, b) / length
-    return found
+        drawn[rows] = np.einsum("ij,ij->i", a, b) / length
+    return drawn
 
 
 def permutation_p(
     predicted: NDArray[np.floating],
-    truth: NDArray[np.floating],
+    target: NDArray[np.floating],
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One-sided p of each voxel's correlation over shuffled test stimuli.
+    """Return one-sided p values of each voxel's correlation over shuffled test stimuli.
 
     Parameters
     ----------
-    predicted, truth
-        Test responses, shape (test stimuli, voxel).
-    n_permutations, seed
-        Shuffles of the stimuli, the same for all voxels.
+    predicted, target : float array of shape (n_test, n_voxels)
+        Predicted and measured test responses.
+    n_permutations, seed : int
+        Number of shuffles and their seed. All voxels share the shuffles.
 
     Returns
     -------
-    p, p_family
-        Shape (voxel,).  The second compares each voxel with the largest r of
-        all voxels in a shuffle (Nichols & Holmes 2002), which bounds the
-        chance of any false discovery.
+    p, p_family : float array of shape (n_voxels,)
+        The second compares each voxel with the largest r of all voxels in a shuffle (Nichols &
+        Holmes 2002), which controls the family-wise error rate.
     """
-    a, b = (_unit_columns(values) for values in (predicted, truth))
+    a, b = (_unit_columns(values) for values in (predicted, target))
     observed = np.einsum("ij,ij->j", a, b)
     rng = np.random.default_rng(seed)
     above, above_largest = np.ones(len(observed)), np.ones(len(observed))
@@ -116,7 +114,7 @@ def permutation_p(
 
 
 def _unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Columns about their mean and of length 1; constant ones are 0."""
+    """Centre columns and scale them to length 1; constant columns become 0."""
     about = values - values.mean(0, dtype=np.float64)
     length = np.sqrt(np.einsum("ij,ij->j", about, about))
     return np.asarray(np.divide(about, length, out=np.zeros_like(about), where=length > 0))
@@ -125,28 +123,30 @@ def _unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
 def discoveries(
     p: ArrayLike, rate: float = 0.05, method: Literal["bh", "by"] = "bh"
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Voxels called significant with the false discovery rate bounded.
+    """Return the significant voxels at a false discovery rate.
 
     Parameters
     ----------
-    p
-        One p a voxel, shape (v,).
-    rate
-        Largest expected share of false ones among the discoveries.
-    method
-        ``"bh"``: Benjamini & Hochberg (1995), for independent or positively
-        dependent voxels; ``"by"``: Benjamini & Yekutieli (2001), for any.
+    p : array of shape (n_voxels,)
+        p value of each voxel.
+    rate : float
+        Largest expected share of false discoveries.
+    method : {"bh", "by"}
+        ``"bh"``: Benjamini & Hochberg (1995), for independent or positively dependent voxels;
+        ``"by"``: Benjamini & Yekutieli (2001), for any dependence.
 
     Returns
     -------
-    found, q
-        bool and adjusted p, shape (v,): ``found = q <= rate``.
+    significant : bool array of shape (n_voxels,)
+        ``q <= rate``.
+    q : float array of shape (n_voxels,)
+        Adjusted p values.
     """
     from scipy.stats import false_discovery_control
 
     values = np.asarray(p, dtype=np.float64)
     if not 0 < rate < 1:
-        raise CalcarineError(f"The false discovery rate is {rate}; choose it between 0 and 1.")
+        raise SettingError(f"The false discovery rate is {rate}; choose it between 0 and 1.")
     if not values.size:
         return np.zeros(0, np.bool_), values
     q = np.asarray(false_discovery_control(values, method=method))

@@ -41,7 +41,7 @@ def decoder_statistics(
     for split in splits:
         regression = _decoder(work, split)
         times = np.array([(shown == key).sum() for key in split.test], dtype=np.float64)
-        for name, roi in (("z", regression.roi_z), ("c", regression.roi_c)):
+        for name, roi in regression.rois_.items():
             train, test = dataset.train(split, roi), dataset.test(split, roi)
             by_train = train.data.mean(0, dtype=np.float64)
             total = by_train * len(train) + times @ test.data.astype(np.float64)
@@ -89,7 +89,7 @@ def decoder_selections(
     for split in splits:
         regression = _decoder(work, split)
         stored = stored_predictions(work, split, ("z", "c"))
-        for name, roi in (("z", regression.roi_z), ("c", regression.roi_c)):
+        for name, roi in regression.rois_.items():
             ridge, train = regression.ridge_[name], dataset.train(split, roi)
             label = name if len(splits) == 1 else f"{name}, {split.name}"
             voxels, rows = train.data.shape[1], int(ridge.n_features_in_)
@@ -184,7 +184,7 @@ def _predict_again(
         for number in np.unique(owner[rows]):
             split = splits[number]
             regression = _decoder(work, split)
-            roi = regression.roi_z if name == "z" else regression.roi_c
+            roi = regression.rois_[name]
             own = rows[owner[rows] == number]
             place = {key: row for row, key in enumerate(split.test)}
             data = dataset.test(split, roi).data[[place[ids[row]] for row in own]]

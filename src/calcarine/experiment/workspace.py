@@ -23,7 +23,7 @@ from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.session_scaling import without_session_scaling
 from calcarine.features import FeatureStore, LatentSettings
-from calcarine.features.latents import source_digests, without_category
+from calcarine.features.latents import count_without_category, source_digests
 from calcarine.splits.split_files import find_split
 
 __all__ = ["Workspace"]
@@ -183,7 +183,7 @@ class Workspace:
     def text_notes(self) -> list[str]:
         """Notes for a reader on the text that c is made of."""
         stimuli = self.dataset.stimuli
-        bare = without_category(stimuli, self.config.features.text)
+        bare = count_without_category(stimuli, self.config.features.text)
         if not bare:
             return []
         if bare == len(stimuli):

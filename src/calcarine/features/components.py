@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import ShapeError
 
 __all__ = ["principal_components"]
 
@@ -19,46 +19,45 @@ _BLOCK_VALUES = 32_000_000
 def principal_components(
     features: Any, train: ArrayLike, n_components: int = 6400
 ) -> NDArray[np.float32]:
-    """Scores of all stimuli on the leading components of the training stimuli.
+    """Project stimuli onto the first principal components of the training stimuli.
 
     Parameters
     ----------
-    features
-        Array of shape (n, ...) in memory or on disk (zarr, HDF5), read once
-        or twice, a part of the columns at a time.
-    train
-        bool, shape (n,): stimuli that mean and components are fitted on.
-    n_components
-        How many; fewer where training stimuli or columns allow no more
-        (6,400 in Takagi & Nishimoto 2023, section 3.4).
+    features : array of shape (n, ...)
+        In memory or on disk (Zarr, HDF5); read once or twice, some columns at a time.
+    train : bool array of shape (n,)
+        Stimuli on which the mean and the components are fitted.
+    n_components : int
+        Number of components (6,400 in Takagi & Nishimoto 2023, section 3.4); fewer if there are
+        fewer training stimuli or columns.
 
     Returns
     -------
     float32 array of shape (n, k)
-        As of ``sklearn.decomposition.PCA`` up to the sign, which is chosen
-        so that the training score farthest from zero is positive.
+        As in ``sklearn.decomposition.PCA``, apart from the sign: the training score with the
+        largest absolute value is positive.
 
     Raises
     ------
-    CalcarineError
-        If fewer than two stimuli are for training or a value is not finite.
+    ShapeError
+        If there are fewer than two training stimuli, or a value is not finite.
 
     Notes
     -----
-    The components themselves, as long as the features, are never formed:
-    with fewer training stimuli than columns the scores come from the
-    products of stimuli with stimuli, else from those of columns with columns.
+    The components, which are as long as the features, are never computed. With fewer training
+    stimuli than columns, the scores come from the inner products of stimuli, otherwise from those
+    of columns.
     """
     chosen = np.asarray(train)
     if chosen.dtype != np.bool_ or chosen.shape != (features.shape[0],):
-        raise CalcarineError(
+        raise ShapeError(
             f"train must be boolean, one value for each of {features.shape[0]} stimuli."
         )
     rows = np.flatnonzero(chosen)
     width = int(np.prod(features.shape[1:], dtype=np.int64))
     k = min(n_components, len(rows) - 1, width)
     if len(rows) < 2 or k < 1:
-        raise CalcarineError(
+        raise ShapeError(
             f"Principal components need two training stimuli and one component, not {len(rows)} "
             f"and {n_components}."
         )
@@ -88,7 +87,7 @@ def _by_columns(features: Any, rows: NDArray[np.int64], k: int) -> NDArray[np.fl
 def _leading(
     matrix: NDArray[np.float64], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The largest eigenvalues that are not rounding, and their vectors."""
+    """Return the largest eigenvalues above rounding error, and their vectors."""
     from scipy.linalg import eigh
 
     n = len(matrix)
@@ -96,16 +95,16 @@ def _leading(
     values, vectors = values[::-1], vectors[:, ::-1]
     real = values > values[0] * n * np.finfo(np.float64).eps
     if not real.any():
-        raise CalcarineError("All training stimuli have the same features; there is no component.")
+        raise ShapeError("All training stimuli have the same features, so there are no components.")
     return values[real], vectors[:, real]
 
 
 def _column_blocks(features: Any) -> Iterator[NDArray[np.float64]]:
-    """All stimuli, some columns at a time along the chunks, as float64."""
+    """Iterate over blocks of columns of all stimuli, along the chunks, as float64."""
     n, shape = features.shape[0], features.shape[1:]
     stored = getattr(features, "chunks", None)
     step = list(stored[1:]) if stored else list(shape)
-    # Whole trailing axes as far as the memory goes, then several chunks of the first.
+    # Whole trailing axes as far as they fit, then several chunks of the first.
     for axis in reversed(range(len(shape))):
         others = int(np.prod(step, dtype=np.int64)) // step[axis]
         fits = max(1, _BLOCK_VALUES // max(1, n * others * step[axis]))
@@ -116,7 +115,7 @@ def _column_blocks(features: Any) -> Iterator[NDArray[np.float64]]:
         block = np.asarray(features[(slice(None), *place)], dtype=np.float64).reshape(n, -1)
         if not np.isfinite(block).all():
             row = int(np.flatnonzero(~np.isfinite(block).all(1))[0])
-            raise CalcarineError(
+            raise ShapeError(
                 f"The features of stimulus number {row} hold NaN or infinity; extract them again."
             )
         yield block

@@ -12,22 +12,22 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.checkpoints.network_weights import WeightsFile, WeightsStore
-from calcarine.errors import CalcarineError, MissingWeightsError, need_extra
+from calcarine.errors import DamagedFileError, MissingWeightsError, SettingError, need_extra
 
 __all__ = ["ImageNetwork", "load_network", "network_layer", "run_hooked"]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageNetwork:
-    """A network with the preparation of pictures that it was trained with.
+    """An image network with the preprocessing that it was trained with.
 
     Attributes
     ----------
-    module
+    module : torch.nn.Module
         Takes a float batch of shape (n, 3, h, w).
-    prepare
-        uint8 pictures as a tensor of shape (n, 3, height, width) to such a batch.
-    digest
+    prepare : callable
+        Turns a uint8 tensor of shape (n, 3, height, width) into such a batch.
+    digest : str
         Hash of the weights.
     """
 
@@ -37,18 +37,19 @@ class ImageNetwork:
 
 
 def load_network(name: str) -> ImageNetwork:
-    """A classifier of torchvision with its default weights, from torch's cache.
+    """Load a classifier of torchvision with its default weights, from torch's cache.
 
     Parameters
     ----------
-    name
-        As in `torchvision.models.list_models`, such as ``alexnet``.
+    name : str
+        A name in `torchvision.models.list_models`, such as ``alexnet``.
 
     Raises
     ------
-    CalcarineError
-        If there is no such network or its weights are not in the cache;
-        nothing is downloaded.
+    SettingError
+        If there is no such network.
+    MissingWeightsError
+        If its weights are not in the cache; nothing is downloaded.
     """
     need_extra("metrics", "torchvision")
     from torchvision import models
@@ -56,23 +57,23 @@ def load_network(name: str) -> ImageNetwork:
     try:
         weights: Any = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
     except (ValueError, AttributeError) as error:
-        raise CalcarineError(
-            f"torchvision has no network {name} with weights; alexnet, vgg19, resnet50 and "
-            "inception_v3 are some it has."
+        raise SettingError(
+            f"torchvision has no network {name} with weights; choose for example alexnet, vgg19, "
+            "resnet50 or inception_v3."
         ) from error
     file = WeightsFile(weights.url.rsplit("/", 1)[-1], weights.url, "see its address")
     try:
         state, digest = WeightsStore().state(file)
     except MissingWeightsError as error:
         place = Path(torch.hub.get_dir()) / "checkpoints"
-        raise CalcarineError(
+        raise MissingWeightsError(
             f"The weights of {name} are not in the cache; get {weights.url} into {place}."
         ) from error
     module = models.get_model(name, weights=None)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{file.file} holds the weights of another network than {name}; get {weights.url} "
             "again."
         ) from error
@@ -82,11 +83,11 @@ def load_network(name: str) -> ImageNetwork:
 def run_hooked(
     network: Any, inputs: torch.Tensor, layers: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """Outputs of submodules, copied at once, before a later step can change them in place."""
-    found: dict[str, torch.Tensor] = {}
+    """Return the outputs of submodules, copied before later layers can change them in place."""
+    outputs: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda module, args, output: found.update({name: output.detach().clone()})
+        return lambda module, args, output: outputs.update({name: output.detach().clone()})
 
     hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
     try:
@@ -94,23 +95,22 @@ def run_hooked(
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return outputs
 
 
 @torch.inference_mode()
 def network_layer(
     network: ImageNetwork, layer: str, images: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Output of a layer for some pictures.
+    """Return the output of a layer for pictures.
 
     Parameters
     ----------
-    network
+    network : ImageNetwork
         See `load_network`.
-    layer
+    layer : str
         Path of a module, such as ``features.5``.
-    images
-        uint8, shape (n, height, width, 3).
+    images : uint8 array of shape (n, height, width, 3)
 
     Returns
     -------
@@ -120,9 +120,9 @@ def network_layer(
         network.module.get_submodule(layer)
     except AttributeError as error:
         known = [name for name, _ in network.module.named_modules() if name]
-        raise CalcarineError(
+        raise SettingError(
             f"This network has no layer {layer}; it has {', '.join(known[:6])} and so on."
         ) from error
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    heard = run_hooked(network.module, network.prepare(pixels), [layer])
-    return heard[layer].float().numpy()
+    outputs = run_hooked(network.module, network.prepare(pixels), [layer])
+    return outputs[layer].float().numpy()

@@ -12,11 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion import ConditionalDiffusion, LatentDiffusion
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 from calcarine.features.semantic import coloured_maps
 from calcarine.features.store import FeatureStore
 from calcarine.stimuli import StimulusSet, resize_images
 from calcarine.stimuli.images import Filter
+
+__all__ = [
+    "LatentSettings",
+    "Picture",
+    "Posterior",
+    "Text",
+    "count_without_category",
+    "source_digests",
+    "text_conditioning",
+    "visual_latent",
+]
 
 Progress = Callable[[int], None]
 Posterior = Literal["mode", "sample"]
@@ -26,16 +37,16 @@ Text = Literal["captions", "categories"]
 
 @dataclass(frozen=True)
 class LatentSettings:
-    """What z and c are made of, so that everything in a run makes them alike.
+    """Settings of z and c, shared by everything in a run.
 
     Attributes
     ----------
     size, posterior, picture, resize, seed
-        Of z, as in `visual_latent`.
+        Settings of z; see `visual_latent`.
     text
-        Of c, as in `text_conditioning`.
-    batch_size
-        Pictures at a time; changes speed and memory, never what comes out.
+        Setting of c; see `text_conditioning`.
+    batch_size : int
+        Number of pictures per batch; changes speed and memory, never the values.
     """
 
     size: int | None = None
@@ -53,7 +64,7 @@ class LatentSettings:
         stimuli: StimulusSet,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Latent of each stimulus; see `visual_latent`."""
+        """Return the latent of each stimulus; see `visual_latent`."""
         return visual_latent(
             store,
             model,
@@ -74,18 +85,18 @@ class LatentSettings:
         stimuli: StimulusSet,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Text conditioning of each stimulus; see `text_conditioning`."""
+        """Return the text conditioning of each stimulus; see `text_conditioning`."""
         return text_conditioning(
             store, model, stimuli, progress, text=self.text, batch_size=self.batch_size
         )
 
     def provenance(self, stimuli: StimulusSet) -> dict[str, Any]:
-        """What z and c depend on beside the model and the digest of the stimuli."""
-        made_of = asdict(self)
-        del made_of["batch_size"]
+        """Return what z and c depend on, apart from the model and the digest of the stimuli."""
+        settings = asdict(self)
+        del settings["batch_size"]
         if self.posterior == "mode":
-            del made_of["seed"]
-        return made_of | source_digests(stimuli, self.picture, self.text)
+            del settings["seed"]
+        return settings | source_digests(stimuli, self.picture, self.text)
 
 
 def visual_latent(
@@ -101,24 +112,30 @@ def visual_latent(
     seed: int = 42,
     batch_size: int = 32,
 ) -> NDArray[np.float32]:
-    """z: latent of each stimulus under the model's autoencoder.
+    """Extract z: the latent of each stimulus by the model's autoencoder.
 
     Parameters
     ----------
+    store : FeatureStore
+        Holds z, or stores it.
+    model : ConditionalDiffusion
+    stimuli : StimulusSet
     size : int, optional
-        Side in pixels at which stimuli are encoded; the model's own by default (the paper used
-        320 with Stable Diffusion v1.4).
+        Side in pixels at which stimuli are encoded; the model's image size by default (320 in the
+        paper, with Stable Diffusion v1.4).
+    progress : callable, optional
+        Receives the number of stimuli of each finished batch.
     posterior : {"mode", "sample"}
-        A sample is drawn with noise that belongs to ``seed`` and the stimulus, so that extracting
-        again gives the same.
+        Mode of the posterior, or a sample with noise that depends on ``seed`` and the stimulus.
     picture : {"image", "semantic_map"}
-        What is encoded: the stimulus, or its semantic map in the colours of a fixed palette (a
-        control of the paper, section 4.1).
+        Encode the stimulus, or its semantic map in the colours of a fixed palette (a control of
+        the paper, section 4.1).
     resize : {"bicubic", "lanczos"}
+        Filter that resizes stimuli.
     seed : int
-        Of posterior samples.
+        Seed of posterior samples.
     batch_size : int
-        Pictures that are encoded together.
+        Number of stimuli per batch.
 
     Returns
     -------
@@ -126,9 +143,9 @@ def visual_latent(
     """
     side = size or model.image_size
     if side % model.downscale:
-        raise CalcarineError(
-            f"Latents of {side} px cannot be made: the size must be a multiple of "
-            f"{model.downscale} (generation.latent_size)."
+        raise SettingError(
+            f"The size of latents is {side} px; choose a multiple of {model.downscale} "
+            "(generation.latent_size)."
         )
     small = side // model.downscale
     provenance: dict[str, Any] = {
@@ -168,35 +185,43 @@ def text_conditioning(
     text: Text = "captions",
     batch_size: int = 32,
 ) -> NDArray[np.float32]:
-    """c: mean over captions of the text encoder's states, ``(n_stimuli, tokens, width)``.
+    """Extract c: the states of the text encoder, averaged over the captions of each stimulus.
 
     Parameters
     ----------
+    store : FeatureStore
+        Holds c, or stores it.
+    model : LatentDiffusion
+    stimuli : StimulusSet
+    progress : callable, optional
+        Receives the number of stimuli of each finished batch.
     text : {"captions", "categories"}
-        Categories take the captions' place in a control of the paper (section 4.1); their states
-        are averaged likewise. A stimulus without any (about one picture in a hundred of COCO
-        shows no object) gets the empty text; `without_category` counts those.
+        Categories replace captions in a control of the paper (section 4.1). A stimulus without a
+        category (about one picture in a hundred of COCO) gets the empty text;
+        `count_without_category` counts such stimuli.
     batch_size : int
-        Eight times as many texts are embedded together.
+        An eighth of the number of texts per batch.
+
+    Returns
+    -------
+    float32 array of shape (n_stimuli, tokens, width)
 
     Raises
     ------
-    CalcarineError
-        If a stimulus has no caption, or captions are there and no category is.
+    ShapeError
+        If a stimulus has no caption, or no stimulus has a category.
     """
     provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
     texts = stimuli.captions() if text == "captions" else stimuli.categories()
     bare = [key for key, own in zip(stimuli.ids, texts, strict=True) if not own]
     if bare and text == "captions":
-        raise CalcarineError(
-            f"Stimulus {bare[0]} has no caption ({len(bare)} such), so c cannot be made of "
-            "captions; add them, or choose features.text=categories, where a stimulus without "
-            "categories gets the empty text."
+        raise ShapeError(
+            f"Stimulus {bare[0]} has no caption ({len(bare)} such); add captions, or choose "
+            "features.text=categories, where a stimulus without categories gets the empty text."
         )
     if bare and len(bare) == len(texts) and any(stimuli.captions()):
-        raise CalcarineError(
-            "No stimulus has a category, so c cannot be made of categories; add them, or choose "
-            "features.text=captions."
+        raise ShapeError(
+            "No stimulus has a category; add categories, or choose features.text=captions."
         )
     if text == "categories":
         provenance |= source_digests(stimuli, text=text)
@@ -211,8 +236,8 @@ def text_conditioning(
     return store.get("c", provenance, len(stimuli), model.context_shape, extract)
 
 
-def without_category(stimuli: StimulusSet, text: Text) -> int:
-    """How many stimuli get the empty text because ``text`` is categories and they have none."""
+def count_without_category(stimuli: StimulusSet, text: Text) -> int:
+    """Count the stimuli without a category, which get the empty text if ``text`` is categories."""
     if text != "categories":
         return 0
     return sum(not own for own in stimuli.categories())
@@ -221,12 +246,12 @@ def without_category(stimuli: StimulusSet, text: Text) -> int:
 def source_digests(
     stimuli: StimulusSet, picture: Picture = "image", text: Text = "captions"
 ) -> dict[str, str]:
-    """SHA-256 of what z and c are made of, where the stimuli's own digest does not cover it."""
-    found = {}
+    """Return hashes of what the digest of the stimuli does not cover: maps and categories."""
+    digests = {}
     if picture == "semantic_map":
         maps = np.ascontiguousarray(stimuli.semantic_maps())
-        found["semantic_maps"] = hashlib.sha256(maps.tobytes()).hexdigest()
+        digests["semantic_maps"] = hashlib.sha256(maps.tobytes()).hexdigest()
     if text == "categories":
         content = json.dumps(stimuli.categories(), ensure_ascii=False)
-        found["categories"] = hashlib.sha256(content.encode()).hexdigest()
-    return found
+        digests["categories"] = hashlib.sha256(content.encode()).hexdigest()
+    return digests

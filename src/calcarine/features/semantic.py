@@ -1,4 +1,4 @@
-"""Semantic maps as pictures, so that an autoencoder can take them in."""
+"""Semantic maps as pictures, which an autoencoder can encode."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["coloured_maps", "palette"]
+
 _GOLDEN = 0.61803398875
-# Brightness and saturation; four of them, for hues eight numbers apart still differ enough.
+# Brightness and saturation. Hues repeat every eight classes, so four levels keep them distinct.
 _LEVELS = ((0.95, 0.85), (0.6, 1.0), (0.8, 0.45), (0.4, 0.7))
 
 
 def palette() -> NDArray[np.uint8]:
-    """Colour of each class, ``(256, 3)``: black for class 0, then hues far from their neighbours.
+    """Return the colour of each class, shape (256, 3): black for class 0, then distinct hues.
 
-    It is the same always, so that a class has one colour in every data set and run.
+    The palette is fixed, so a class has one colour in every data set and run.
     """
     colours = [(0.0, 0.0, 0.0)]
     for number in range(1, 256):
@@ -25,5 +27,5 @@ def palette() -> NDArray[np.uint8]:
 
 
 def coloured_maps(maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Semantic maps ``(n, height, width)`` as pictures ``(n, height, width, 3)``."""
+    """Convert semantic maps ``(n, height, width)`` to pictures ``(n, height, width, 3)``."""
     return palette()[maps]

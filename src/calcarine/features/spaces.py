@@ -1,15 +1,15 @@
-"""Feature spaces by name: what a diffusion model makes of each stimulus.
+"""Feature spaces of stimuli by name.
 
-=======================  ==========================================================
-``z``                    latent of the picture (posterior mode)
-``c``                    mean text state of the captions
-``labels``               which categories the picture shows, 0 or 1 for each
-``z_c@0.6``               z noised to strength 0.6 and denoised under c
-``z_c@0.8:early``         the same on the way: after the step in the middle of the
-                         early, middle or late third; ``:step7`` after step 7
+===========================  ======================================================
+``z``                        latent of the picture (posterior mode)
+``c``                        mean text state of the captions
+``labels``                   categories of the picture, 0 or 1 for each
+``z_c@0.6``                  z noised to strength 0.6 and denoised under c
+``z_c@0.8:early``            the same after the step in the middle of the early,
+                             middle or late third; ``:step7`` after step 7
 ``unet:mid_block@0.8:late``  output of a block of the U-Net during such a step
 ``net:alexnet:features.5``   layer of an image network of torchvision
-=======================  ==========================================================
+===========================  ======================================================
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.samplers import check_steps
 from calcarine.diffusion.trajectory import Trajectory, record_trajectory, stage_steps
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 from calcarine.features.image_networks import ImageNetwork, load_network, network_layer
 from calcarine.features.latents import LatentSettings
 from calcarine.features.store import FeatureSpace, FeatureStore
@@ -33,7 +33,7 @@ from calcarine.stimuli import StimulusSet
 
 __all__ = ["SpaceName", "extract_spaces"]
 
-_ON_THE_WAY = re.compile(
+_DENOISED = re.compile(
     r"(?:z_c|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
 )
 _NETWORK = re.compile(r"net:(?P<network>\w+):(?P<layer>[\w.]+)")
@@ -42,20 +42,20 @@ _PLAIN = ("z", "c", "labels")
 
 @dataclass(frozen=True)
 class SpaceName:
-    """A name of the table above, taken apart.
+    """A name of the table above, parsed.
 
     Attributes
     ----------
-    name
-        As written.
-    strength
-        Of the noise; None for spaces without denoising.
-    when
-        ``"early"``, ``"middle"``, ``"late"``, ``"stepN"`` or None for the end.
-    block
-        Of the U-Net, None for latents.
-    network, layer
-        Of an image network, None for the others.
+    name : str
+        The name itself.
+    strength : float or None
+        Strength of the noise; None for spaces without denoising.
+    when : str or None
+        ``"early"``, ``"middle"``, ``"late"`` or ``"stepN"``; None for the end of the denoising.
+    block : str or None
+        Block of the U-Net; None for latents.
+    network, layer : str or None
+        Image network and its layer; None for other spaces.
     """
 
     name: str
@@ -67,33 +67,33 @@ class SpaceName:
 
     @classmethod
     def parse(cls, name: str) -> SpaceName:
-        """Take a name apart.
+        """Parse a name.
 
         Raises
         ------
-        CalcarineError
-            If it is none of the table's.
+        SettingError
+            If there is no feature space of this name.
         """
         if name in _PLAIN:
             return cls(name)
         layer = _NETWORK.fullmatch(name)
         if layer:
             return cls(name, network=layer["network"], layer=layer["layer"])
-        found = _ON_THE_WAY.fullmatch(name)
+        match = _DENOISED.fullmatch(name)
         try:
-            strength = float(found["strength"]) if found else -1.0
+            strength = float(match["strength"]) if match else -1.0
         except ValueError:
             strength = -1.0
-        if not found or not 0 < strength <= 1 or (found["block"] and not found["when"]):
-            raise CalcarineError(
+        if not match or not 0 < strength <= 1 or (match["block"] and not match["when"]):
+            raise SettingError(
                 f"There is no feature space {name}; write z, c, labels, z_c@0.6, z_c@0.8:early, "
                 "unet:mid_block@0.8:late or net:alexnet:features.5, with a strength above 0 and at "
                 "most 1."
             )
-        return cls(name, strength, found["when"], found["block"])
+        return cls(name, strength, match["when"], match["block"])
 
     def step(self, n_steps: int) -> int | None:
-        """Number of the step meant, counted from 0 of ``n_steps``; None for the end."""
+        """Return the denoising step, counted from 0 of ``n_steps``; None for the end."""
         if self.when is None:
             return None
         if self.when.startswith("step"):
@@ -115,56 +115,65 @@ def extract_spaces(
     progress: Callable[[int], None] | None = None,
     networks: Callable[[str], ImageNetwork] = load_network,
 ) -> dict[str, Any]:
-    """Extract feature spaces, or find them in the store.
+    """Extract feature spaces, or read them from the store.
 
     Parameters
     ----------
-    names
-        See the table above.
-    model, stimuli, store
-        Whose, of what, and where to.
-    latents
-        How z and c are made, also those that are denoised.
+    names : sequence of str
+        Names of the table above.
+    model : LatentDiffusion
+        The diffusion model.
+    stimuli : StimulusSet
+    store : FeatureStore
+        Holds the features, or stores them.
+    latents : LatentSettings, optional
+        Settings of z and c, also for the spaces that are denoised from them.
     guidance, steps, seed
-        Of the denoising, as in `LatentDiffusion.generate`.  The noise belongs
-        to the stimulus, so batches and order change nothing.
-    batch_size
-        Stimuli at a time.
-    progress
-        Called with the number of stimuli done, for each strength anew.
-    networks
-        Gives an image network by its name.
+        Settings of the denoising; see `LatentDiffusion.generate`. The noise depends on the
+        stimulus, so batches and order do not matter.
+    batch_size : int
+        Number of stimuli per batch.
+    progress : callable, optional
+        Receives the number of stimuli of each finished batch, once for each strength.
+    networks : callable
+        Returns an image network by its name.
 
     Returns
     -------
-    dict
-        By name, arrays of shape (n, ...) in memory or zarr arrays, a row for
-        each of ``stimuli.ids``.  All steps and blocks of one strength come
-        from one pass.
+    dict of str to array of shape (n, ...)
+        In memory or stored, with one row for each of ``stimuli.ids``. All steps and blocks of one
+        strength are extracted in one pass.
+
+    Raises
+    ------
+    SettingError
+        If a name does not exist, or the strength leaves fewer steps than a name needs.
     """
     parsed = [SpaceName.parse(name) for name in dict.fromkeys(names)]
     latents = latents or LatentSettings()
-    found: dict[str, Any] = {}
-    moving = [space for space in parsed if space.strength is not None]
-    for space in moving:
+    arrays: dict[str, Any] = {}
+    denoised = [space for space in parsed if space.strength is not None]
+    for space in denoised:
         check_steps(steps, space.strength or 0.0, f"feature space {space.name}")
     if any(space.name == "labels" for space in parsed):
-        found["labels"] = _labels(stimuli)
-    if moving or any(space.name == "z" for space in parsed):
-        found["z"] = latents.z(store, model, stimuli)
-    if moving or any(space.name == "c" for space in parsed):
-        found["c"] = latents.c(store, model, stimuli)
+        arrays["labels"] = _labels(stimuli)
+    if denoised or any(space.name == "z" for space in parsed):
+        arrays["z"] = latents.z(store, model, stimuli)
+    if denoised or any(space.name == "c" for space in parsed):
+        arrays["c"] = latents.c(store, model, stimuli)
     settings = {"guidance": guidance, "steps": steps, "seed": seed}
-    made_of = latents.provenance(stimuli) if moving else {}
+    made_of = latents.provenance(stimuli) if denoised else {}
     made_of = {**made_of, "guidance_rescale": model.guidance_rescale}
-    for strength in sorted({space.strength for space in moving if space.strength is not None}):
-        group = [space for space in moving if space.strength == strength]
-        work = _Pass(model, stimuli, found["z"], found["c"], strength, made_of, settings, progress)
-        found.update(work.run(group, store, batch_size))
+    for strength in sorted({space.strength for space in denoised if space.strength is not None}):
+        group = [space for space in denoised if space.strength == strength]
+        work = _DenoisingPass(
+            model, stimuli, arrays["z"], arrays["c"], strength, made_of, settings, progress
+        )
+        arrays.update(work.run(group, store, batch_size))
     for name in dict.fromkeys(space.network for space in parsed if space.network is not None):
         layers = [space for space in parsed if space.network == name]
-        found.update(_layers(networks(name), layers, stimuli, store, batch_size))
-    return {space.name: found[space.name] for space in parsed}
+        arrays.update(_layers(networks(name), layers, stimuli, store, batch_size))
+    return {space.name: arrays[space.name] for space in parsed}
 
 
 def _layers(
@@ -174,10 +183,10 @@ def _layers(
     store: FeatureStore,
     batch_size: int,
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for space in spaces:
-        found.update(_layer(network, space, stimuli, store, batch_size))
-    return found
+        arrays.update(_layer(network, space, stimuli, store, batch_size))
+    return arrays
 
 
 def _layer(
@@ -200,19 +209,19 @@ def _layer(
 
 
 def _labels(stimuli: StimulusSet) -> NDArray[np.float32]:
-    shown = stimuli.categories()
-    known = sorted({name for names in shown for name in names})
+    categories = stimuli.categories()
+    known = sorted({name for names in categories for name in names})
     if not known:
-        raise CalcarineError("These stimuli have no categories; choose another feature space.")
+        raise ShapeError("These stimuli have no categories; choose another feature space.")
     place = {name: column for column, name in enumerate(known)}
-    table = np.zeros((len(shown), len(known)), dtype=np.float32)
-    for row, names in enumerate(shown):
+    table = np.zeros((len(categories), len(known)), dtype=np.float32)
+    for row, names in enumerate(categories):
         table[row, [place[name] for name in names]] = 1.0
     return table
 
 
 @dataclass(frozen=True, eq=False)
-class _Pass:
+class _DenoisingPass:
     """One denoising of all stimuli at one strength."""
 
     model: LatentDiffusion
@@ -231,7 +240,7 @@ class _Pass:
         at = {space: space.step(total) for space in spaces}
         for space, step in at.items():
             if step is not None and step >= total:
-                raise CalcarineError(
+                raise SettingError(
                     f"Feature space {space.name}: strength and steps leave {total} steps, counted "
                     "from 0."
                 )
@@ -252,19 +261,19 @@ class _Pass:
             for space in spaces
         ]
         if not all(store.has(space) for space in wanted):
-            like = self._follow(slice(0, 1), spaces, at)
+            like = self._record(slice(0, 1), spaces, at)
             shapes = [_pick(like, space, at[space]).shape[1:] for space in spaces]
             wanted = [replace(one, shape=shape) for one, shape in zip(wanted, shapes, strict=True)]
 
         def extract(rows: slice) -> dict[str, NDArray[np.float32]]:
-            seen = self._follow(rows, spaces, at)
+            trajectory = self._record(rows, spaces, at)
             if self.progress is not None:
-                self.progress(len(seen.final))
-            return {space.name: _pick(seen, space, at[space]) for space in spaces}
+                self.progress(len(trajectory.final))
+            return {space.name: _pick(trajectory, space, at[space]) for space in spaces}
 
         return store.get_many(wanted, len(self.stimuli), extract, batch_size)
 
-    def _follow(
+    def _record(
         self, rows: slice, spaces: Sequence[SpaceName], at: Mapping[SpaceName, int | None]
     ) -> Trajectory:
         blocks = sorted({space.block for space in spaces if space.block is not None})
@@ -284,15 +293,17 @@ class _Pass:
 
 
 def _steps(at: Mapping[SpaceName, int | None], blocks: bool) -> list[int]:
-    found = {
+    chosen = {
         step
         for space, step in at.items()
         if step is not None and (space.block is not None) == blocks
     }
-    return sorted(found)
+    return sorted(chosen)
 
 
-def _pick(seen: Trajectory, space: SpaceName, step: int | None) -> NDArray[np.float32]:
+def _pick(trajectory: Trajectory, space: SpaceName, step: int | None) -> NDArray[np.float32]:
     if step is None:
-        return seen.final
-    return seen.latents[step] if space.block is None else seen.activations[space.block, step]
+        return trajectory.final
+    if space.block is None:
+        return trajectory.latents[step]
+    return trajectory.activations[space.block, step]

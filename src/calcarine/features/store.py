@@ -1,4 +1,4 @@
-"""Feature arrays on disk, keyed by what they were made from."""
+"""Feature arrays on disk, with keys that name everything their values depend on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.features._claims import Claims
+from calcarine.files import read_json
 from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
+from calcarine.stimuli.display import html_table, listed
+
+__all__ = ["FeatureSpace", "FeatureStore"]
 
 Extract = Callable[[slice], NDArray[np.float32]]
 ExtractMany = Callable[[slice], Mapping[str, NDArray[np.float32]]]
@@ -28,16 +32,16 @@ _REMOVED = re.compile(r"\.(part|zarr)\.\d+$")  # see _remove
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """What one array of a store will hold.
+    """Description of one array of a store.
 
     Attributes
     ----------
-    name
-        Of the feature space.
-    provenance
-        All that the values depend on; stored beside them.
-    shape
-        Shape of one stimulus's features.
+    name : str
+        Name of the feature space.
+    provenance : mapping
+        Everything that the values depend on; stored with the array.
+    shape : tuple of int
+        Shape of the features of one stimulus.
     """
 
     name: str
@@ -45,7 +49,7 @@ class FeatureSpace:
     shape: tuple[int, ...] = ()
 
     def key(self) -> str:
-        """Name of the array that the provenance leads to."""
+        """Return the key of the array: its name and a hash of its provenance."""
         text = json.dumps(dict(self.provenance), sort_keys=True, default=str)
         plain = "".join(
             letter if letter.isalnum() or letter in ".-_" else "-" for letter in self.name
@@ -54,22 +58,50 @@ class FeatureSpace:
 
 
 class FeatureStore:
-    """Zarr arrays in one folder; a key names space, model, stimuli and settings.
+    """Features of stimuli, stored as Zarr arrays in one folder.
 
-    Several processes may ask one store for the same arrays at the same time:
-    each extracts other stimuli, and all wait for the last.
+    Several processes can extract the same arrays at the same time: each extracts other stimuli,
+    and all wait until the arrays are complete.
 
     Parameters
     ----------
-    folder : Path
-        Made when missing.
+    folder : str or Path
+        Created if it does not exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.features import FeatureStore
+    >>> store = FeatureStore("features")  # doctest: +SKIP
+    >>> def extract(rows):
+    ...     return np.zeros((rows.stop - rows.start, 4), np.float32)
+    >>> store.get("zeros", {"version": 1}, 10, (4,), extract).shape  # doctest: +SKIP
+    (10, 4)
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
+    def __repr__(self) -> str:
+        names = dict.fromkeys(key.rpartition("-")[0] for key in self._shapes())
+        return f"FeatureStore({str(self.folder)!r}: {listed(names) or 'empty'})"
+
+    def _repr_html_(self) -> str:
+        return html_table(f"FeatureStore {self.folder}", self._shapes())
+
+    def _shapes(self) -> dict[str, str]:
+        """Return the shape of each whole array, by its key."""
+        shapes = {}
+        for path in sorted(self.folder.glob("*.zarr")):
+            try:
+                shape = read_json(path / "zarr.json")["shape"]
+            except (OSError, ValueError, LookupError, TypeError):
+                continue  # damaged, so it will be extracted again
+            shapes[path.stem] = " x ".join(map(str, shape))
+        return shapes
+
     def key(self, space: str, provenance: Mapping[str, Any]) -> str:
-        """Name of the array that ``provenance`` leads to."""
+        """Return the key of the array of a feature space and provenance."""
         return FeatureSpace(space, provenance).key()
 
     def get(
@@ -81,20 +113,22 @@ class FeatureStore:
         extract: Extract,
         chunk: int = 64,
     ) -> NDArray[np.float32]:
-        """The array, extracted chunk by chunk where it is not yet there.
+        """Return an array; extract it first if it is not stored yet.
 
         Parameters
         ----------
         space : str
             Name of the feature space.
         provenance : mapping
-            All that the values depend on; stored beside them.
+            Everything that the values depend on; stored with the array.
         count : int
             Number of stimuli n.
         shape : tuple of int
-            Shape of one stimulus's features.
+            Shape of the features of one stimulus.
         extract : callable
-            Slice of stimuli to float32 array ``(rows, *shape)``.
+            Receives a slice of stimuli and returns a float32 array ``(rows, *shape)``.
+        chunk : int
+            Number of stimuli that are extracted at a time.
 
         Returns
         -------
@@ -102,8 +136,8 @@ class FeatureStore:
 
         Notes
         -----
-        An interrupted extraction continues at the chunk where it stopped; the array gets its
-        final name only when it is whole.
+        An interrupted extraction resumes at the chunk where it stopped. The array gets its final
+        name only when it is complete.
         """
         wanted = FeatureSpace(space, provenance, shape)
         for last in (False, True):
@@ -113,35 +147,36 @@ class FeatureStore:
             except DamagedArrayError:
                 if last:
                     raise
-                # It is known as damaged now, so it is extracted again.
+                # The store now knows that it is damaged, and extracts it again.
         raise AssertionError
 
     def get_many(
         self, spaces: list[FeatureSpace], count: int, extract: ExtractMany, chunk: int = 64
     ) -> dict[str, Any]:
-        """Arrays that are extracted together, as zarr arrays that are read on demand.
+        """Return arrays that are extracted together, as stored arrays that are read on demand.
 
         Parameters
         ----------
         spaces : list of FeatureSpace
-            With different names.
+            Feature spaces with different names.
         count : int
             Number of stimuli n.
         extract : callable
-            Slice of stimuli to one array ``(rows, *shape)`` for each space, at least those that
-            are missing.
+            Receives a slice of stimuli and returns one array ``(rows, *shape)`` for each space
+            that is missing.
         chunk : int
-            Stimuli that are extracted at a time; what was begun goes on with its own number.
+            Number of stimuli that are extracted at a time. An interrupted extraction resumes with
+            its own number.
 
         Returns
         -------
-        dict of StoredArray
+        dict of str to StoredArray
             By name of the space, float32 of shape (n, *shape).
 
         Raises
         ------
         DamagedArrayError
-            When a damaged chunk is read; the same call then extracts the array again.
+            When you read a damaged chunk. The same call then extracts the array again.
         """
         missing = [space for space in spaces if not self.has(space)]
         if missing:
@@ -155,7 +190,7 @@ class FeatureStore:
         }
 
     def has(self, space: FeatureSpace) -> bool:
-        """Whether an array is there, whole as far as can be seen without reading all of it."""
+        """Return whether an array is stored and complete; its chunks are not read."""
         final = self._final(space)
         return final.exists() and problem(final) is None
 
@@ -163,17 +198,17 @@ class FeatureStore:
         return self.folder / f"{space.key()}.zarr"
 
     def _part(self, spaces: list[FeatureSpace]) -> Path:
-        """Folder that arrays which belong together share until they are whole together.
+        """Return the folder that arrays share until all of them are complete.
 
-        It is named by all that were asked for, so that a process which was killed after it had
-        given some of them their final names is continued with the others.
+        Its name depends on all of the arrays, so that a process that was killed after it had given
+        some of them their final names resumes with the others.
         """
         together = hashlib.sha256(json.dumps([space.key() for space in spaces]).encode())
         return self.folder / f"{spaces[0].key()}-{together.hexdigest()[:8]}.part"
 
     def _sweep(self, spaces: list[FeatureSpace]) -> None:
-        """Remove what killed processes left of arrays that are whole."""
-        with suppress(OSError):  # a disk that cannot be written to
+        """Remove what killed processes left of arrays that are complete."""
+        with suppress(OSError):  # a read-only disk
             _remove(self._part(spaces))
         for left in self.folder.iterdir():
             if _REMOVED.search(left.name):
@@ -181,13 +216,13 @@ class FeatureStore:
 
     def _extract(
         self,
-        asked: list[FeatureSpace],
+        wanted: list[FeatureSpace],
         spaces: list[FeatureSpace],
         count: int,
         extract: ExtractMany,
         chunk: int,
     ) -> None:
-        part = self._part(asked)
+        part = self._part(wanted)
         part.mkdir(parents=True, exist_ok=True)
         claims = Claims(part / "claims")
         with claims.one_at_a_time():
@@ -211,19 +246,19 @@ class FeatureStore:
         _remove(part)
 
     def _begun_with(self, part: Path, chunk: int, claims: Claims) -> int:
-        """Stimuli at a time with which a part was begun: its pieces are numbered by that."""
-        told = part / "chunk"
+        """Return the chunk size that an extraction started with, which numbers its pieces."""
+        record = part / "chunk"
         try:
-            return int(told.read_text())
+            return int(record.read_text())
         except (FileNotFoundError, ValueError):
             for place in part.glob("*.zarr"):
                 shutil.rmtree(place)
             claims.forget()
-            told.write_text(str(chunk))
+            record.write_text(str(chunk))
             return chunk
 
     def _open(self, part: Path, space: FeatureSpace, count: int, chunk: int, claims: Claims) -> Any:
-        """The array of one space, begun anew (with all claims on it) where it is damaged."""
+        """Return the array of one space; a damaged one starts again, without claims."""
         import zarr
 
         place = part / f"{space.key()}.zarr"
@@ -234,10 +269,10 @@ class FeatureStore:
                     raise ValueError(f"its shape is {begun.shape}")
                 return begun
             except (MemoryError, PermissionError):
-                raise  # no damage, and no reason to extract again
-            except Exception:  # zarr meets damage with errors of many kinds
+                raise  # no damage
+            except Exception:  # zarr raises many kinds of errors for damaged files
                 shutil.rmtree(place)
-        # A part from which an array was moved already has claims that say it is done.
+        # If an array of this part was moved already, claims record its pieces as done.
         claims.forget()
         rows = min(chunk, max(count, 1))
         return create_array(
@@ -251,17 +286,17 @@ class FeatureStore:
 
 
 def _remove(part: Path) -> None:
-    """Under another name first, so that who waits finds all of it or nothing."""
-    aside = part.with_name(f"{part.name}.{os.getpid()}")
+    """Remove a folder; it is renamed first, so that waiting processes find all of it or nothing."""
+    removed = part.with_name(f"{part.name}.{os.getpid()}")
     try:
-        part.rename(aside)
+        part.rename(removed)
     except FileNotFoundError:
         return
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def _chunks(shape: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """Parts of one stimulus's features of at most about ``most`` values, split along the front."""
+    """Return chunks of one stimulus's features with at most about ``most`` values."""
     if not shape:
         return ()
     behind = int(np.prod(shape[1:], dtype=np.int64))

@@ -20,7 +20,7 @@ from calcarine.errors import (
     need_extra,
     out_of_memory,
 )
-from calcarine.files import is_full, read_json, write_bytes
+from calcarine.files import is_disk_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
 from calcarine.reporting.figures import mark_simulated, png
@@ -100,7 +100,7 @@ def _whole(run: Path) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:  # tables and mappings of any shape
-        if out_of_memory(error) or is_full(error):
+        if out_of_memory(error) or is_disk_full(error):
             raise
         raise DamagedFileError(
             f"The encoding analysis of {run} is incomplete or damaged ({type(error).__name__}); "

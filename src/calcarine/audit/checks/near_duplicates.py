@@ -95,7 +95,7 @@ def _with_changed(
     inputs: AuditInputs, hits: list[tuple[int, int]]
 ) -> tuple[list[tuple[int, int, str]], tuple[str, ...]]:
     """Add rotated, recoloured or cropped copies; also return the changes that are undecided."""
-    from calcarine.splits.matching import same_pictures
+    from calcarine.splits.transformed_copies import same_pictures
 
     assert inputs.train is not None
     result = {row: (row, column, "") for row, column in hits}
@@ -108,7 +108,7 @@ def _with_changed(
 def _alike(inputs: AuditInputs) -> list[tuple[int, int]]:
     """Return rows of test pictures and columns of the same pictures in training."""
     from calcarine.brain import Split
-    from calcarine.splits.duplicates import audit_split
+    from calcarine.splits.duplicate_audit import audit_split
     from calcarine.stimuli import StimulusSet
 
     assert inputs.train is not None

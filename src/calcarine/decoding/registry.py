@@ -1,0 +1,122 @@
+"""Decoders of latents by name, from this package and from other installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.brain import BrainDataset, Split
+from calcarine.decoding.latent_regression import LatentRegression
+from calcarine.errors import SettingError, did_you_mean
+from calcarine.files.entry_points import load_entry_points
+
+__all__ = ["DECODERS", "Decoder", "make_decoder", "register_decoder"]
+
+
+class Decoder(Protocol):
+    """Interface of a decoder of latents; `LatentRegression` is one.
+
+    Follow scikit-learn: the constructor only stores its arguments, and ``fit`` returns the decoder
+    itself.
+    """
+
+    def fit(
+        self,
+        dataset: BrainDataset,
+        split: str | Split | None,
+        z: NDArray[Any],
+        c: NDArray[Any] | None = None,
+    ) -> Self:
+        """Fit on the training trials of a split; see :meth:`LatentRegression.fit`."""
+
+    def predict(
+        self, dataset: BrainDataset, split: str | Split | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Predict "z" and "c" of the test stimuli; see :meth:`LatentRegression.predict`."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted decoder to a folder."""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a decoder that `save` wrote."""
+
+
+_D = TypeVar("_D", bound=type[Any])
+
+DECODERS: dict[str, type[Any]] = {"ridge": LatentRegression}
+"""Classes of decoders by name."""
+
+
+def register_decoder(name: str) -> Callable[[_D], _D]:
+    """Register a class of decoders under a name.
+
+    Parameters
+    ----------
+    name : str
+        `make_decoder` then takes this name.
+
+    Returns
+    -------
+    callable
+        Decorator of a class with the methods of `Decoder`.
+
+    Raises
+    ------
+    ValueError
+        If another class has this name.
+
+    Notes
+    -----
+    Other packages register a class under the entry-point group ``calcarine.decoders``.
+
+    Examples
+    --------
+    >>> from calcarine.decoding import LatentRegression, make_decoder, register_decoder
+    >>> @register_decoder("ridge-without-intercept")
+    ... class WithoutIntercept(LatentRegression):
+    ...     def __init__(self, roi_z=None, roi_c=None):
+    ...         super().__init__(roi_z, roi_c, intercept=False)
+    >>> make_decoder("ridge-without-intercept").intercept
+    False
+    """
+
+    def register(decoder: _D) -> _D:
+        if DECODERS.setdefault(name, decoder) is not decoder:
+            raise ValueError(f"There are two decoders with the name {name}.")
+        return decoder
+
+    return register
+
+
+def make_decoder(name: str = "ridge", **options: Any) -> Decoder:
+    """Make a decoder that is not yet fitted.
+
+    Parameters
+    ----------
+    name : str
+        "ridge" for `LatentRegression`, or a registered name.
+    **options
+        Arguments of the class.
+
+    Returns
+    -------
+    Decoder
+
+    Raises
+    ------
+    SettingError
+        If there is no decoder of this name.
+    """
+    known = load_entry_points("calcarine.decoders") | DECODERS
+    if name not in known:
+        raise SettingError(
+            f"There is no decoder {name!r}; there are: {', '.join(sorted(known))}."
+            f"{did_you_mean(name, known)}"
+        )
+    decoder: Decoder = known[name](**options)
+    return decoder

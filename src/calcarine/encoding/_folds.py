@@ -1,0 +1,140 @@
+"""Encoding models of single splits, and the pooling of their test responses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calcarine.brain import BrainDataset, Split
+from calcarine.encoding.mean_responses import MeanResponses, TrainOn
+from calcarine.encoding.models import (
+    EncodingScores,
+    UniqueVariance,
+    column_correlations,
+    column_r2,
+    encode,
+    unique_variance,
+)
+from calcarine.encoding.plan import AnalysisPlan
+from calcarine.errors import SettingError
+from calcarine.features.components import principal_components
+
+__all__ = ["Fold", "join_tests", "pooled_scores", "pooled_unique"]
+
+
+class Fold:
+    """One split: its averaged responses, its features, and the scores so far."""
+
+    def __init__(
+        self,
+        dataset: BrainDataset,
+        split: Split,
+        roi: str,
+        features: Mapping[str, Any],
+        plan: AnalysisPlan,
+        n_folds: int,
+        alphas: NDArray[np.float64] | None,
+        train: TrainOn,
+    ) -> None:
+        self.responses = MeanResponses.from_dataset(dataset, split, roi, train)
+        self.center = self.responses.center.astype(np.float32)
+        self._ids = dataset.stimuli.ids
+        self._train = np.isin(self._ids, split.train)
+        self._features, self._components = features, plan.n_components
+        self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
+        self._scores: dict[str, EncodingScores] = {}
+        self._reduced: dict[str, NDArray[np.float32]] = {}
+
+    def _space(self, name: str) -> NDArray[np.float32]:
+        if name not in self._reduced:
+            if name not in self._features:
+                raise SettingError(
+                    f"The features of {name} are missing; extract them, or give an array of them."
+                )
+            values = self._features[name]
+            values = np.asarray(values) if isinstance(values, list | tuple) else values
+            width = int(np.prod(values.shape[1:], dtype=np.int64))
+            if width > self._components:
+                reduced = principal_components(values, self._train, self._components)
+            else:
+                reduced = np.asarray(values[:], dtype=np.float32).reshape(values.shape[0], -1)
+            self._reduced[name] = reduced
+        return self._reduced[name]
+
+    def alone(self, name: str) -> EncodingScores:
+        """Fit one feature space alone."""
+        if name not in self._scores:
+            self._scores[name] = encode(
+                self.responses, self._space(name), self._ids, **self._options
+            )
+        return self._scores[name]
+
+    def together(self, pair: tuple[str, str]) -> UniqueVariance:
+        """Fit two feature spaces together."""
+        return unique_variance(
+            self.responses,
+            {name: self._space(name) for name in pair},
+            self._ids,
+            alone={name: self.alone(name) for name in pair},
+            **self._options,
+        )
+
+
+def join_tests(folds: Sequence[Fold]) -> MeanResponses:
+    """Join the test responses of all folds; several are relative to their training means."""
+    if not folds:
+        raise SettingError("An encoding analysis needs at least one split.")
+    parts = [fold.responses for fold in folds]
+    if len(folds) == 1:
+        return parts[0]
+    seen = Counter(key for part in parts for key in part.test_ids)
+    twice = [key for key, count in seen.items() if count > 1]
+    if twice:
+        raise SettingError(
+            f"Several splits test the same stimuli ({twice[0]} and {len(twice) - 1} more), so "
+            "their tests cannot be pooled; choose one split, with dataset.split."
+        )
+    test = np.concatenate([fold.responses.test - fold.center for fold in folds])
+    ids = tuple(key for part in parts for key in part.test_ids)
+    return MeanResponses(parts[0].train, test, parts[0].train_ids, ids)
+
+
+def _pooled(folds: Sequence[Fold], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    if len(folds) == 1:
+        return parts[0]
+    return np.concatenate([part - fold.center for fold, part in zip(folds, parts, strict=True)])
+
+
+def pooled_scores(folds: Sequence[Fold], target: MeanResponses, space: str) -> EncodingScores:
+    """Score a feature space alone on the test responses of all folds."""
+    scores = [fold.alone(space) for fold in folds]
+    if len(scores) == 1:
+        return scores[0]
+    predicted = _pooled(folds, [one.predicted for one in scores])
+    return EncodingScores(
+        r=column_correlations(predicted, target.test),
+        r2=column_r2(predicted, target.test),
+        cv_r2=np.mean([one.cv_r2 for one in scores], axis=0),
+        alpha=np.median([one.alpha for one in scores], axis=0),
+        predicted=predicted,
+    )
+
+
+def pooled_unique(
+    folds: Sequence[Fold], target: MeanResponses, pair: tuple[str, str]
+) -> UniqueVariance:
+    """Compute the unique variance of two feature spaces on the test responses of all folds."""
+    scores = [fold.together(pair) for fold in folds]
+    if len(scores) == 1:
+        return scores[0]
+    predicted = _pooled(folds, [one.predicted for one in scores])
+    without = {
+        name: _pooled(folds, [one.predicted_without[name] for one in scores]) for name in pair
+    }
+    r2 = column_r2(predicted, target.test)
+    unique = {name: r2 - column_r2(part, target.test) for name, part in without.items()}
+    return UniqueVariance(r2, unique, predicted, without)
