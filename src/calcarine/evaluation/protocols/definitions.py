@@ -253,7 +253,7 @@ class MindVis(Protocol):
             ("ssim", "structural similarity (flat window of 7, each channel)"),
             ("psm", "LPIPS"),
         )
-        contests = tuple(
+        pairwise = tuple(
             PixelContest(
                 f"pair-wise {short}",
                 "Share of the other pictures that are less similar to the reconstruction than its "
@@ -274,7 +274,7 @@ class MindVis(Protocol):
             )
             for width in widths
         )
-        return ways + contests + fid
+        return ways + pairwise + fid
 
 
 @register_protocol
