@@ -542,7 +542,8 @@ def test_a_comparison_says_where_there_is_no_test_and_why(folders, files, pictur
     assert any("median" in note and "not tested" in note for note in found.notes)
     table = compare_scores([], ["Brain-IT", "MindTuner"])
     assert table.notes == [
-        f"{', '.join(table.columns)}: not tested, because the scores of single images are not available."
+        f"{', '.join(table.columns)}: not tested, because the scores of single images are not "
+        "available."
     ]
     small = folders / "small.json"
     result = score_arrays(
