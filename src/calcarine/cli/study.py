@@ -60,7 +60,7 @@ def make(
     ] = 0,
     title: Annotated[
         str, typer.Option(help="Headline of the pages.")
-    ] = "Which picture is more alike?",
+    ] = "Which picture is more similar?",
     question: Annotated[str | None, typer.Option(help="Question above the pictures.")] = None,
     consent: Annotated[Path | None, typer.Option(help="Plain text file with the consent.")] = None,
     simulated: Annotated[
