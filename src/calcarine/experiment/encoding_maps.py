@@ -79,7 +79,7 @@ def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:
             work.model,
             stimuli,
             work.store,
-            recipe=work.latent_settings,
+            latents=work.latent_settings,
             guidance=generation.guidance,
             steps=generation.steps,
             seed=generation.seed,

@@ -9,10 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from calcarine.errors import SettingError
 from calcarine.training import TrainingConfig
-from calcarine.visdec.augmentation import Augmentation
-from calcarine.visdec.cross_modal import GuidanceLoss
-from calcarine.visdec.finetuning import FinetuneLoss
-from calcarine.visdec.losses import ContrastLoss
+from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
 
 __all__ = [
     "PRESETS",
