@@ -7,13 +7,13 @@
     python benchmarks/ridge.py growth --figure docs/images/ridge-growth.png
     python benchmarks/ridge.py --table benchmarks/results/ridge-*.json
 
-Every side runs in a process of its own, in turn, `--repeats` times; times are medians and cover
-the whole fit, data already in memory (or on disk, where the case says so). Before a time counts,
-the answers are compared: chosen penalties, and predictions for rows that no side has seen.
+Every program ("side") runs in a process of its own, in turn, `--repeats` times. Times are medians
+and cover the whole fit, with the data in memory (or on disk, if the case says so). The results are
+compared too: chosen penalties, and predictions for new rows.
 
-The floor is what no fit can do without, written out bare: the products X'X and X'Y, one symmetric
+The floor is the minimum that every fit computes: the products X'X and X'Y, one symmetric
 eigendecomposition of X'X (X X' when n < p), and the two products that turn X'Y into weights.
-Data are simulated: predictors with a power-law spectrum, targets of which a third have no signal.
+Data are simulated: predictors with a power-law spectrum, and targets, a third without signal.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ N_TEST = 200
 
 @dataclass(frozen=True)
 class Case:
-    """Trials n of n_stimuli, p predictors, t targets; `sides` are compared with "ours".
+    """A problem: n trials of n_stimuli stimuli, p predictors, t targets.
 
-    Those in `once` are slow and not what the target is about; they run in the first repeat only.
+    `sides` are the programs to compare. The slow ones in `once` run in the first repeat only.
     """
 
     n: int
@@ -125,7 +125,7 @@ def make_data(case: Case, folder: Path, seed: int = 0) -> None:
     y.flush()
 
 
-# -- the sides: each returns what it chose and predicts, timed by `run_side` ------------------
+# -- the sides: each returns its penalties and its predict function, timed by `run_side` -------
 
 
 def ours(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
@@ -156,9 +156,9 @@ def himalaya(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
 
     backend = set_backend("torch")
     folds = PredefinedSplit(grouped_folds(None, 5, n_rows=len(x)))
-    # Squared error, as ours: with folds of one size its mean over folds is the pooled one.
+    # Squared error, as in calcarine: with folds of one size its mean over folds is the pooled one.
     parameters = {"score_func": l2_neg_loss}
-    if case.t > 20_000:  # himalaya's own advice when memory is short
+    if case.t > 20_000:  # as himalaya's documentation recommends for little memory
         parameters |= {"n_targets_batch": 10_000, "n_alphas_batch": 2}
     model = RidgeCV(alphas=ALPHAS, fit_intercept=True, cv=folds, solver_params=parameters)
     model.fit(x, y)
@@ -173,7 +173,7 @@ def sklearn(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
 
 
 def plain(case: Case, folder: Path, x, y, stimuli, cv: str, search: str):
-    """Generalised cross-validation as it stands in the books, in float64; for the answers."""
+    """Textbook generalised cross-validation in float64, to check the results."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     x_mean, y_mean, n = x.mean(0), y.mean(0), len(x)
     x -= x_mean
@@ -220,7 +220,7 @@ SIDES = {
 
 
 def run_side(side: str, case: Case, folder: Path) -> dict:
-    """Run one side on stored data; the answers go beside the data."""
+    """Run one side on stored data; its results are written to the same folder."""
     name, *how = side.split("-")
     x, stimuli = np.load(folder / "X.npy"), np.load(folder / "stimuli.npy")
     y = np.load(folder / "Y.npy", mmap_mode="r" if case.on_disk else None)
@@ -243,7 +243,7 @@ def run_side(side: str, case: Case, folder: Path) -> dict:
 
 
 def warm_up() -> None:
-    """Load the libraries and start their threads before the clock runs."""
+    """Load the libraries and start their threads before the time is measured."""
     import scipy.linalg
     import torch
 
@@ -255,7 +255,7 @@ def warm_up() -> None:
 
 
 def agreement(folder: Path, a: str, b: str) -> dict:
-    """Share of targets with one penalty in both, and how far predictions are apart."""
+    """Return the share of targets with the same penalty, and the difference of predictions."""
     one, two = np.load(folder / f"{a}.npz"), np.load(folder / f"{b}.npz")
     same = np.isclose(one["alphas"], two["alphas"], rtol=1e-4)
     apart = np.abs(one["fresh"] - two["fresh"])[:, same].max(initial=0)
@@ -266,7 +266,7 @@ def agreement(folder: Path, a: str, b: str) -> dict:
 
 
 def measure(name: str, case: Case, repeats: int) -> dict:
-    """All sides in turn, `repeats` times, each in a fresh process."""
+    """Run all sides in turn, `repeats` times, each in a new process."""
     runs: dict[str, list[dict]] = {side: [] for side in case.sides}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         folder = Path(scratch)
@@ -275,7 +275,7 @@ def measure(name: str, case: Case, repeats: int) -> dict:
             for side in case.sides:
                 if repeat and side in case.once:
                     continue
-                answer = subprocess.run(
+                child = subprocess.run(
                     [
                         sys.executable,
                         __file__,
@@ -288,34 +288,34 @@ def measure(name: str, case: Case, repeats: int) -> dict:
                     text=True,
                     check=False,
                 )
-                if answer.returncode:
-                    raise SystemExit(f"{side} failed:\n{answer.stderr[-2000:]}")
-                runs[side].append(json.loads(answer.stdout.splitlines()[-1]))
+                if child.returncode:
+                    raise SystemExit(f"{side} failed:\n{child.stderr[-2000:]}")
+                runs[side].append(json.loads(child.stdout.splitlines()[-1]))
                 print(f"{name} {repeat + 1}/{repeats} {side}: {runs[side][-1]}", flush=True)
         result = {
             side: {
-                "seconds": float(np.median([r["seconds"] for r in found])),
-                "all_seconds": [round(r["seconds"], 2) for r in found],
-                "peak_gb": round(max(r["peak_gb"] for r in found), 2),
-                "data_gb": round(found[0]["data_gb"], 2),
+                "seconds": float(np.median([r["seconds"] for r in measured])),
+                "all_seconds": [round(r["seconds"], 2) for r in measured],
+                "peak_gb": round(max(r["peak_gb"] for r in measured), 2),
+                "data_gb": round(measured[0]["data_gb"], 2),
             }
-            for side, found in runs.items()
+            for side, measured in runs.items()
         }
         pairs = {"ours-kfold": "himalaya-kfold", "ours-kfold-local": "himalaya-kfold"}
         pairs |= {"ours-gcv": "plain-gcv"}
-        for side, opponent in pairs.items():
-            if side in runs and opponent in runs:
-                result[side]["agreement"] = {opponent: agreement(folder, side, opponent)}
+        for side, other in pairs.items():
+            if side in runs and other in runs:
+                result[side]["agreement"] = {other: agreement(folder, side, other)}
     for side in result:
-        for opponent in ("himalaya-kfold", "sklearn-loo", "floor"):
-            if side.startswith("ours") and opponent in result:
-                ratio = result[opponent]["seconds"] / result[side]["seconds"]
-                result[side][f"times faster than {opponent}"] = round(ratio, 2)
+        for other in ("himalaya-kfold", "sklearn-loo", "floor"):
+            if side.startswith("ours") and other in result:
+                ratio = result[other]["seconds"] / result[side]["seconds"]
+                result[side][f"times faster than {other}"] = round(ratio, 2)
     return {"case": asdict(case), "sides": result}
 
 
 def shrunk(case: Case, factor: float) -> Case:
-    """The same case with every size divided."""
+    """Return the same case with every size divided by `factor`."""
     n_stimuli = max(40, int(case.n_stimuli / factor))
     return replace(
         case,
@@ -327,12 +327,12 @@ def shrunk(case: Case, factor: float) -> Case:
 
 
 def banded_data(n: int, p: int, t: int, seed: int) -> tuple[list, np.ndarray, list, np.ndarray]:
-    """Three spaces on scales 1, 10 and 100; each target hears one, two or none of them."""
+    """Return three spaces on scales 1, 10 and 100; each target depends on some of them."""
     rng = np.random.default_rng(seed)
     sets = []
     mixing = [rng.standard_normal((60, p)) for _ in range(3)]
-    heard = rng.random((3, t)) < 0.4
-    weights = [rng.standard_normal((60, t)) / np.sqrt(60) * h for h in heard]
+    used = rng.random((3, t)) < 0.4
+    weights = [rng.standard_normal((60, t)) / np.sqrt(60) * h for h in used]
     for _ in range(2):
         latent = [rng.standard_normal((n, 60)) for _ in range(3)]
         xs = [
@@ -377,31 +377,31 @@ def banded(repeats: int, shrink: float) -> dict:
         )
         return backend.to_numpy(model.fit(scaled, y).predict(unseen))
 
-    found: dict[str, list] = {"ours": [], "himalaya": []}
+    measured: dict[str, list] = {"ours": [], "himalaya": []}
     for seed in range(repeats):
-        xs, y, fresh, truth = banded_data(n, p, t, seed)
+        xs, y, fresh, y_fresh = banded_data(n, p, t, seed)
         for name, side in (("ours", ours), ("himalaya", theirs)):
             began = time.perf_counter()
-            guess = side(xs, y, fresh)
+            predicted = side(xs, y, fresh)
             seconds = time.perf_counter() - began
-            r2 = float(r2_score(truth, guess, multioutput="raw_values").mean())
-            found[name].append({"seconds": seconds, "r2": r2})
-            print("banded", seed, name, found[name][-1], flush=True)
-    seconds = {name: float(np.median([f["seconds"] for f in f_])) for name, f_ in found.items()}
+            r2 = float(r2_score(y_fresh, predicted, multioutput="raw_values").mean())
+            measured[name].append({"seconds": seconds, "r2": r2})
+            print("banded", seed, name, measured[name][-1], flush=True)
+    seconds = {name: float(np.median([f["seconds"] for f in f_])) for name, f_ in measured.items()}
     return {
         "shape": {"n": n, "p": [p] * 3, "targets": t},
-        "runs": found,
+        "runs": measured,
         "seconds": seconds,
         "times faster than himalaya": round(seconds["himalaya"] / seconds["ours"], 2),
         "r2 above himalaya's": [
             round(a["r2"] - b["r2"], 5)
-            for a, b in zip(found["ours"], found["himalaya"], strict=True)
+            for a, b in zip(measured["ours"], measured["himalaya"], strict=True)
         ],
     }
 
 
 def growth(figure: Path | None, repeats: int) -> dict:
-    """Time and memory of a K-fold fit against n, p and the number of targets, doubled in turn."""
+    """Measure a K-fold fit against n, p and the number of targets, each doubled in turn."""
     base = {"n": 8000, "p": 500, "targets": 1000}
     curves: dict[str, dict] = {}
     for axis in base:
@@ -410,9 +410,9 @@ def growth(figure: Path | None, repeats: int) -> dict:
         for size in sizes:
             n, p, t = (base | {axis: size}).values()
             sides = measure(f"growth, {axis} {size}", Case(n, n, p, t, ("ours-kfold",)), repeats)
-            found = sides["sides"]["ours-kfold"]
-            times.append(found["seconds"])
-            memory.append(round(found["peak_gb"] - found["data_gb"], 3))
+            measured = sides["sides"]["ours-kfold"]
+            times.append(measured["seconds"])
+            memory.append(round(measured["peak_gb"] - measured["data_gb"], 3))
         curves[axis] = {"sizes": sizes, "seconds": times, "gb": memory}
         for what in ("seconds", "gb"):
             logs = np.log2(curves[axis][what])
@@ -427,7 +427,7 @@ def growth(figure: Path | None, repeats: int) -> dict:
 
 
 def draw_growth(curves: dict[str, dict], base: dict[str, int], figure: Path) -> None:
-    """Both against each size, on log axes, with the exponents."""
+    """Plot both against each size on log axes, with the exponents."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -437,7 +437,7 @@ def draw_growth(curves: dict[str, dict], base: dict[str, int], figure: Path) -> 
     names = {"n": "trials", "p": "predictors", "targets": "targets"}
     panels = plt.subplots(2, 3, figsize=(9, 5.2), sharey="row", sharex="col")[1]
     for row, (what, label) in zip(
-        panels, (("seconds", "seconds"), ("gb", "GB beside the data")), strict=True
+        panels, (("seconds", "seconds"), ("gb", "GB in addition to the data")), strict=True
     ):
         for ax, (axis, curve) in zip(row, curves.items(), strict=True):
             ax.loglog(curve["sizes"], curve[what], "o-", color="#1f5fa8")
@@ -451,23 +451,23 @@ def draw_growth(curves: dict[str, dict], base: dict[str, int], figure: Path) -> 
             if what == "gb":
                 ax.set_xlabel(names[axis])
         row[0].set_ylabel(label)
-    told = ", ".join(f"{size:,} {names[axis]}" for axis, size in base.items())
-    plt.suptitle(f"K-fold fit, 5 folds, 10 penalties; from {told}", fontsize=10)
+    start = ", ".join(f"{size:,} {names[axis]}" for axis, size in base.items())
+    plt.suptitle(f"K-fold fit, 5 folds, 10 penalties; from {start}", fontsize=10)
     plt.tight_layout()
     plt.savefig(figure, dpi=120)
 
 
 def table(files: list[Path]) -> str:
-    """Stored figures as a table in Markdown."""
+    """Return stored measurements as a table in Markdown."""
     lines = [
-        "| case | side | seconds, median (all) | himalaya takes | the floor takes | peak GB, data "
+        "| case | side | seconds, median (all) | himalaya / side | floor / side | peak GB, data "
         "included | data GB | same penalty | largest difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for file in files:
         for name, result in json.loads(file.read_text()).items():
             if name == "growth":
-                continue  # its figure tells it
+                continue  # shown in its figure
             if name == "banded":
                 for side, runs in result["runs"].items():
                     ratio = result["seconds"]["himalaya"] / result["seconds"][side]
@@ -478,17 +478,17 @@ def table(files: list[Path]) -> str:
                         f" | {ratio:.1f} x | | | | | |"
                     )
             case = result.get("case", {})
-            for side, found in result.get("sides", {}).items():
+            for side, measured in result.get("sides", {}).items():
                 cells = [
                     f"{name}, {case['n']} x {case['p']}, {case['t']} targets",
                     side,
-                    f"{found['seconds']:.1f} ({', '.join(map(str, found['all_seconds']))})",
+                    f"{measured['seconds']:.1f} ({', '.join(map(str, measured['all_seconds']))})",
                 ]
                 for other in ("himalaya-kfold", "floor"):
                     seconds = result["sides"].get(other, {}).get("seconds")
-                    cells.append(f"{seconds / found['seconds']:.2f} x" if seconds else "")
-                cells += [f"{found['peak_gb']:.2f}", f"{found['data_gb']:.2f}"]
-                agreed = next(iter(found.get("agreement", {}).values()), None)
+                    cells.append(f"{seconds / measured['seconds']:.2f} x" if seconds else "")
+                cells += [f"{measured['peak_gb']:.2f}", f"{measured['data_gb']:.2f}"]
+                agreed = next(iter(measured.get("agreement", {}).values()), None)
                 if agreed:
                     same, apart = agreed["same_penalty"], agreed["largest_difference"]
                     cells += [f"{same:.2%}", f"{apart:.0e}"]
@@ -509,13 +509,15 @@ def main() -> None:
     )
     names = [*CASES, "banded", "growth"]
     parser.add_argument("cases", nargs="*", metavar=f"{{{','.join(names)}}}")
-    parser.add_argument("--table", type=Path, nargs="+", help="print what --out wrote before")
+    parser.add_argument("--table", type=Path, nargs="+", help="print files that --out wrote")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--shrink", type=float, default=1.0, help="divide every size by this")
+    parser.add_argument(
+        "--shrink", type=float, default=1.0, help="divide every size by this number"
+    )
     parser.add_argument("--targets", type=int, help="another number of targets")
-    parser.add_argument("--sides", nargs="+", help="only these of the case's")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON here")
-    parser.add_argument("--figure", type=Path, help="write the figure of growth here")
+    parser.add_argument("--sides", nargs="+", help="run only these sides of the case")
+    parser.add_argument("--out", type=Path, help="write the measurements to this JSON file")
+    parser.add_argument("--figure", type=Path, help="write the figure of growth to this file")
     options = parser.parse_args()
     unknown = [name for name in options.cases if name not in names]
     if unknown or not (options.cases or options.table):

@@ -9,8 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from calcarine.audit import audit
-from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.folders import inputs_from_folders
 from calcarine.audit.selftest.simulated_study import SimulatedStudy
+from calcarine.audit.trial_files import read_responses
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 
@@ -27,8 +28,8 @@ def save(folder, names, images):
 def claim(tmp_path_factory):
     """A made-up claim as files, honest but for the scaler."""
     root = tmp_path_factory.mktemp("claim")
-    toy = SimulatedStudy(11, n_train=60, n_test=16, scale_with_test=True)
-    inputs = toy.inputs()
+    study = SimulatedStudy(11, n_train=60, n_test=16, scale_with_test=True)
+    inputs = study.inputs()
     samples = inputs.choice.samples
     n = len(inputs)
     save(root / "truth", inputs.truth.ids, [inputs.truth.full(i) for i in range(n)])
@@ -39,20 +40,20 @@ def claim(tmp_path_factory):
         [f"{key}_{s}" for key in inputs.truth.ids for s in range(5)],
         [samples.full(i, s) for i in range(n) for s in range(5)],
     )
-    trials = toy.trials()
+    trials = study.trials()
     table = pd.DataFrame(
         {name: getattr(trials, name) for name in ("stimulus", "role", "session", "fold")}
     )
     table.assign(pretrain=trials.pretrain.astype(int)).to_csv(root / "trials.csv", index=False)
-    pairs = [toy.raw[toy.session == s] for s in range(4)]
+    pairs = [study.raw[study.session == s] for s in range(4)]
     np.savez(
         root / "raw.npz",
-        responses=toy.raw,
+        responses=study.raw,
         scaler_sessions=np.arange(4),
         scaler_mean=np.stack([part.mean(0) for part in pairs]),
         scaler_scale=np.stack([part.std(0, ddof=1) for part in pairs]),
     )
-    voxels = pd.DataFrame(toy.scaled[:, :6], columns=[f"v{i}" for i in range(6)])
+    voxels = pd.DataFrame(study.scaled[:, :6], columns=[f"v{i}" for i in range(6)])
     pd.concat([table, voxels], axis=1).to_csv(root / "scaled.csv", index=False)
     (prediction,) = inputs.predictions
     order = np.arange(n)[::-1]
@@ -103,7 +104,7 @@ def test_all_files_together(claim, monkeypatch):
         "choices-on-test",
         "numbers-from-pictures",
     ]
-    assert "Means and scales made with test rows" in found.output
+    assert "Means and scales computed with test rows" in found.output
     assert "a.html" in found.output and len(content["given"]) == 7
 
 

@@ -92,7 +92,7 @@ def test_sessions_scaled_by_test_trials_are_found(rng, method, verdict):
     split = Split("own", tuple(f"s{k}" for k in range(12)), tuple(f"t{k}" for k in range(4)), "by")
     scaled, scaling = scale_sessions(raw, sessions, sessions < 3, ids, method)
     dataset = BrainDataset(
-        "toy",
+        "study",
         "a",
         make_responses(scaled, ids, sessions),
         pd.DataFrame(np.zeros((20, 3)), columns=["x", "y", "z"]),
@@ -110,7 +110,7 @@ def test_sessions_scaled_by_test_trials_are_found(rng, method, verdict):
         assert not statistics
         return
     pair = (PictureSet.of(split.test, pictures[12:]) for _ in range(2))
-    inputs = AuditInputs("toy", *pair, statistics=statistics)
+    inputs = AuditInputs("study", *pair, statistics=statistics)
     found = audit(inputs, ["statistics-from-test"]).findings["statistics-from-test"]
     assert found.verdict == verdict
     assert found.numbers["equal to those of training and test"] == 1

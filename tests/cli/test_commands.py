@@ -35,6 +35,13 @@ def test_every_stage_has_a_command():
         assert "RUN" in call(name, "--help") or name == "audit"
 
 
+def test_a_stage_that_a_run_leaves_out_names_the_settings_that_add_it(tmp_path):
+    out = str(tmp_path / "run")
+    call("init", out, "--preset", "takagi", "--dataset", "simulated")
+    with pytest.raises(CalcarineError, match=r"--set visdec\.enabled=true --set visdec\.guide"):
+        CliRunner().invoke(app, ["guide", out], catch_exceptions=False)
+
+
 def test_the_version_is_printed():
     assert call("--version") == f"calcarine {__version__}\n"
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import RidgeCV
 
 from calcarine.brain.scaling import zscore_sessions
 from calcarine.datasets import bold5000, registry
-from calcarine.datasets._data_files import natural
+from calcarine.datasets._data_files import natural_key
 from calcarine.errors import CalcarineError
 
 BETAS = "BOLD5000_GLMsingle_ROI_betas/py"
@@ -112,7 +112,7 @@ def test_run_10_comes_after_run_2(folder, copy):
 
 @given(st.lists(st.integers(0, 10**9), min_size=1))
 def test_names_sort_by_their_numbers(numbers):
-    names = sorted((f"CSI1_sess01_run{number}.txt" for number in numbers), key=natural)
+    names = sorted((f"CSI1_sess01_run{number}.txt" for number in numbers), key=natural_key)
     assert names == [f"CSI1_sess01_run{number}.txt" for number in sorted(numbers)]
 
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 
-from calcarine.datasets._blocks import label_blocks
 from calcarine.datasets.prepare.events import trial_betas
+from calcarine.datasets.small.blocks import label_blocks
 from calcarine.errors import CalcarineError
 
 TR, LENGTH = 1.6, 120

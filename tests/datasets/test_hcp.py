@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_nothing(copy, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("calcarine.files.local.os.replace", full)
+    monkeypatch.setattr("calcarine.files.local_files.os.replace", full)
     with pytest.raises(OSError, match="No space left"):
         hcp.prepare_vectors(copy, workers=2)
     assert not list((copy / "npz").rglob("*.*"))

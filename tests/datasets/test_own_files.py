@@ -13,8 +13,8 @@ from nibabel import cifti2
 from scipy.io import loadmat, savemat
 
 from calcarine.datasets import own, registry
-from calcarine.datasets.described.array_files import ArrayFile
-from calcarine.datasets.described.regions import Grid
+from calcarine.datasets.described.description_arrays import ArrayFile
+from calcarine.datasets.described.regions import VoxelGrid
 from calcarine.errors import CalcarineError
 from calcarine.files.matlab_v5 import read_v5
 
@@ -171,7 +171,7 @@ def test_the_order_of_matlab_is_undone(rng):
     mask = rng.random((3, 4, 5)) < 0.5
     numbers = np.arange(mask.size).reshape(mask.shape)
     in_matlab = numbers.T[mask.T]
-    np.testing.assert_array_equal(in_matlab[Grid(mask).from_matlab()], numbers[mask])
+    np.testing.assert_array_equal(in_matlab[VoxelGrid(mask).from_matlab()], numbers[mask])
 
 
 def struct_v5(path, whole):

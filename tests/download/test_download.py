@@ -20,21 +20,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from calcarine.brain.assets import Asset, Terms
+from calcarine.brain.assets import Asset, UsageTerms
 from calcarine.brain.info import DatasetInfo
 from calcarine.cli.main import app, main
 from calcarine.datasets import registry
-from calcarine.download import command, parallel, plan, transfer, web
+from calcarine.download import command, http_requests, parallel, planned_files, transfer
 from calcarine.download.download_record import DownloadRecord
-from calcarine.download.progress import Bars, Lines, Silent, human
-from calcarine.download.transfer import DiskFullError, Retries, fetch
+from calcarine.download.progress import NoProgress, ProgressBars, ProgressLines, format_bytes
+from calcarine.download.transfer import DiskFullError, RetryPolicy, fetch
 from calcarine.errors import CalcarineError
 from calcarine.files.locks import LOCK_NAME
 
 CONTENT = bytes(range(256)) * 1200  # 307,200 bytes
 SHA = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
-TERMS = Terms("Toy agreement", "https://example.org/terms", "Cite the paper and share nothing.")
+TERMS = UsageTerms(
+    "Toy agreement", "https://example.org/terms", "Cite the paper and share nothing."
+)
 
 
 @dataclass
@@ -179,7 +181,7 @@ def server():
 def waits(monkeypatch):
     """No test waits; what would have been waited for is kept."""
     kept = []
-    monkeypatch.setattr(Retries, "pause", lambda self, n, wait, stop: kept.append((n, wait)))
+    monkeypatch.setattr(RetryPolicy, "pause", lambda self, n, wait, stop: kept.append((n, wait)))
     return kept
 
 
@@ -210,7 +212,7 @@ def test_a_broken_transfer_goes_on_at_the_byte_reached(server, tmp_path, offset,
 def test_any_row_of_breaks_ends_with_the_same_bytes(server, tmp_path, cuts, busy):
     url = server.add("/a.h5")
     server.tricks["/a.h5"] = [("cut", n) for n in cuts] + [("status", (503, {}))] * busy
-    fetch(Asset("a.h5", url), tmp_path, retries=Retries(tries=8))
+    fetch(Asset("a.h5", url), tmp_path, retries=RetryPolicy(tries=8))
     assert (tmp_path / "a.h5").read_bytes() == CONTENT
     (tmp_path / "a.h5").unlink()
 
@@ -219,7 +221,7 @@ def test_a_second_call_continues_what_the_first_gave_up(server, tmp_path):
     url = server.add("/a.h5")
     server.tricks["/a.h5"] = [("cut", 1000), *[("cut", 0)] * 4]
     with pytest.raises(CalcarineError, match=r"a.h5 .* without getting further .*1.00 kB are kept"):
-        fetch(Asset("a.h5", url), tmp_path, retries=Retries(tries=2))
+        fetch(Asset("a.h5", url), tmp_path, retries=RetryPolicy(tries=2))
     assert not (tmp_path / "a.h5").exists()
     server.tricks.clear()
     server.log.clear()
@@ -231,12 +233,12 @@ def test_a_second_call_continues_what_the_first_gave_up(server, tmp_path):
 def test_patience_is_counted_anew_after_progress_and_ends_without_it(server, tmp_path):
     url = server.add("/a.h5")
     server.tricks["/a.h5"] = [("cut", 10_000)] * 25
-    fetch(Asset("a.h5", url), tmp_path, retries=Retries(tries=1))
+    fetch(Asset("a.h5", url), tmp_path, retries=RetryPolicy(tries=1))
     assert (tmp_path / "a.h5").read_bytes() == CONTENT
     server.tricks["/a.h5"] = [("status", (500, {}))] * 99
     server.log.clear()
     with pytest.raises(CalcarineError, match="HTTP 500"):
-        fetch(Asset("b.h5", url), tmp_path, retries=Retries(tries=3))
+        fetch(Asset("b.h5", url), tmp_path, retries=RetryPolicy(tries=3))
     assert len(server.log) == 4
 
 
@@ -248,7 +250,7 @@ def test_a_server_without_range_starts_over(server, tmp_path):
     assert (tmp_path / "a.h5").read_bytes() == CONTENT
     server.tricks["/a.h5"] = [("cut", 5000)] * 99  # never further than 5000: this must end
     with pytest.raises(CalcarineError, match="without getting further"):
-        fetch(Asset("b.h5", url), tmp_path, retries=Retries(tries=3))
+        fetch(Asset("b.h5", url), tmp_path, retries=RetryPolicy(tries=3))
 
 
 @pytest.mark.parametrize("honours", [True, False])
@@ -258,7 +260,7 @@ def test_a_file_that_changed_between_two_tries_is_never_mixed(
     url = server.add("/a.h5")
     server.tricks["/a.h5"] = [("cut", 7000)] * 3
     with pytest.raises(CalcarineError):
-        fetch(Asset("a.h5", url), tmp_path, retries=Retries(tries=-1))
+        fetch(Asset("a.h5", url), tmp_path, retries=RetryPolicy(tries=-1))
     new = bytes(reversed(CONTENT))
     server.tricks.clear()
     server.add("/a.h5", new, '"two"')
@@ -345,7 +347,7 @@ def test_a_busy_server_is_asked_again_when_it_says(server, tmp_path, waits):
         ("status", (502, {})),
     ]
     said = []
-    fetch(Asset("a.h5", url), tmp_path, Lines(write=said.append))
+    fetch(Asset("a.h5", url), tmp_path, ProgressLines(write=said.append))
     assert [wait for _, wait in waits] == [7.0, None, None]
     assert ["HTTP 429" in said[0], "HTTP 502" in said[1], len(said)] == [True, True, 2]
     assert [n for n, _ in waits] == [1, 2, 3]
@@ -355,7 +357,7 @@ def test_waits_grow_are_spread_and_end(monkeypatch):
     monkeypatch.undo()
     seen = []
     stop = SimpleNamespace(wait=seen.append)
-    patience = Retries(first=1, longest=30, obey=100)
+    patience = RetryPolicy(first=1, longest=30, obey=100)
     for n in range(8):
         patience.pause(n, None, stop)
     for wanted, found in zip([1, 2, 4, 8, 16, 30, 30, 30], seen, strict=True):
@@ -374,7 +376,7 @@ def test_a_login_page_is_not_taken_for_data(server, tmp_path, kind, name):
 
 
 def test_a_silent_server_is_left_and_the_transfer_goes_on(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(web, "TIMEOUT", (5.0, 0.2))
+    monkeypatch.setattr(http_requests, "TIMEOUT", (5.0, 0.2))
     url = server.add("/a.h5")
     server.tricks["/a.h5"] = [("hold", 777)]
     fetch(Asset("a.h5", url), tmp_path)
@@ -412,11 +414,11 @@ def test_redirects_are_followed_but_not_out_of_encryption(server, tmp_path):
     fetch(Asset("a.h5", server.url + "/old"), tmp_path)
     assert (tmp_path / "a.h5").read_bytes() == CONTENT
 
-    class Secure(web.requests.Session):
+    class Secure(http_requests.requests.Session):
         def request(self, method, address, **rest):
             if not address.startswith("https://"):
                 raise AssertionError("asked without encryption")
-            response = web.requests.Response()
+            response = http_requests.requests.Response()
             response.status_code = 302
             response.headers["location"] = url
             response.raw = SimpleNamespace(close=lambda: None)
@@ -424,7 +426,7 @@ def test_redirects_are_followed_but_not_out_of_encryption(server, tmp_path):
 
     with (
         pytest.raises(CalcarineError, match="not encrypted"),
-        web.ask(Secure(), "GET", "https://safe.example/a.h5"),
+        http_requests.send_request(Secure(), "GET", "https://safe.example/a.h5"),
     ):
         pass
     server.files["/loop"] = b""
@@ -484,7 +486,7 @@ def test_a_file_without_room_is_not_begun(server, tmp_path, monkeypatch):
 def rows_for(server, tmp_path, names):
     assets = [Asset(name, server.url + "/" + name) for name in names]
     record = DownloadRecord(tmp_path, "toy")
-    return plan.survey(assets, tmp_path, record, {}), record
+    return planned_files.plan_files(assets, tmp_path, record, {}), record
 
 
 def test_one_that_fails_stops_no_other(server, tmp_path):
@@ -492,7 +494,7 @@ def test_one_that_fails_stops_no_other(server, tmp_path):
     for name in names[1:]:
         server.add("/" + name, CONTENT + name.encode())
     rows, record = rows_for(server, tmp_path, names)
-    failures = parallel.fetch_all(rows, tmp_path, record, Silent(), workers=3)
+    failures = parallel.fetch_all(rows, tmp_path, record, NoProgress(), workers=3)
     assert list(failures) == ["0.h5"] and "HTTP 404" in failures["0.h5"]
     for name in names[1:]:
         assert (tmp_path / name).read_bytes() == CONTENT + name.encode()
@@ -510,7 +512,7 @@ def test_files_come_at_the_same_time(server, tmp_path):
         server.tricks["/" + name] = [("hold", 10)]
     rows, record = rows_for(server, tmp_path, names)
     run = threading.Thread(
-        target=parallel.fetch_all, args=(rows, tmp_path, record, Silent(), 3), daemon=True
+        target=parallel.fetch_all, args=(rows, tmp_path, record, NoProgress(), 3), daemon=True
     )
     run.start()
     until(lambda: len(server.gets()) == 3)  # all three are asked for while none has ended
@@ -535,7 +537,7 @@ def test_interrupting_leaves_parts_that_continue(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "join", join)
     with pytest.raises(KeyboardInterrupt):
-        parallel.fetch_all(rows, tmp_path, record, Silent())
+        parallel.fetch_all(rows, tmp_path, record, NoProgress())
     monkeypatch.undo()
     server.go.set()
     until(lambda: (tmp_path / "a.h5.part").stat().st_size == 4321)
@@ -582,7 +584,7 @@ def test_s3_is_read_without_keys_and_continued(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bucket)
     asset = Asset("b.hdf5", "s3://natural-scenes/ppdata/subj 01/b+1.hdf5")
     record = DownloadRecord(tmp_path, "toy")
-    assert plan.ask_sizes([asset], record)[asset.url].size == len(CONTENT)
+    assert planned_files.request_sizes([asset], record)[asset.url].size == len(CONTENT)
     (tmp_path / "b.hdf5.part").write_bytes(CONTENT[:1234])
     told = {"url": asset.url, "size": len(CONTENT), "etag": f'"{MD5}"', "md5": MD5}
     (tmp_path / "b.hdf5.part.json").write_text(json.dumps(told))
@@ -604,7 +606,7 @@ def test_an_etag_of_s3_that_is_an_md5_is_held_against_the_content(server, tmp_pa
 
 def test_dates_and_seconds_to_wait():
     def told(value):
-        return web.retry_after(SimpleNamespace(headers={"Retry-After": value}))
+        return http_requests.retry_after(SimpleNamespace(headers={"Retry-After": value}))
 
     soon = datetime.now(UTC) + timedelta(seconds=100)
     assert 95 < told(format_datetime(soon, usegmt=True)) <= 100
@@ -615,11 +617,11 @@ def test_dates_and_seconds_to_wait():
 def test_addresses_of_buckets(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-    assert web.http_address("s3://b/k/x y.h5") == "https://b.s3.amazonaws.com/k/x%20y.h5"
-    assert web.http_address("s3://b.c/k") == "https://s3.amazonaws.com/b.c/k"
+    assert http_requests.http_address("s3://b/k/x y.h5") == "https://b.s3.amazonaws.com/k/x%20y.h5"
+    assert http_requests.http_address("s3://b.c/k") == "https://s3.amazonaws.com/b.c/k"
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://one/")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://two")
-    assert web.http_address("s3://b/k") == "http://two/b/k"
+    assert http_requests.http_address("s3://b/k") == "http://two/b/k"
 
 
 # --- the command ---
@@ -699,7 +701,7 @@ def test_a_second_call_fetches_only_what_is_missing(three, tmp_path, calcarine):
 def test_terms_that_changed_are_asked_for_again(three, tmp_path, calcarine, monkeypatch):
     assert calcarine("toy", "--to", tmp_path, "--accept-terms")[0] == 0
     (tmp_path / "b.h5").unlink()
-    new = Terms(TERMS.title, TERMS.url, "Pay a fee.")
+    new = UsageTerms(TERMS.title, TERMS.url, "Pay a fee.")
     monkeypatch.setitem(registry.READERS, "toy", toy(three, ["a.h5", "b.h5"], terms=new))
     assert calcarine("toy", "--to", tmp_path)[0] == 2
 
@@ -911,7 +913,7 @@ def test_asset_paths_stay_in_the_folder():
 
 def test_lines_tell_share_speed_and_time_left():
     said, now = [], [0.0]
-    lines = Lines(pause=10, write=said.append, clock=lambda: now[0])
+    lines = ProgressLines(pause=10, write=said.append, clock=lambda: now[0])
     for second in range(0, 31, 5):
         now[0] = second
         lines.at("a.h5", second * 1_000_000, 90_000_000)
@@ -926,7 +928,7 @@ def test_bars_count_what_is_new_also_after_a_start_from_scratch():
     from rich.console import Console
 
     console = Console(file=open(os.devnull, "w"), force_terminal=True, width=120)  # noqa: SIM115
-    with Bars({"a": 100, "b": 50}, have=40, console=console) as shown:
+    with ProgressBars({"a": 100, "b": 50}, have=40, console=console) as shown:
         shown.at("a", 40, 100)
         shown.at("a", 10, 100)
         shown.at("a", 100, 100)
@@ -939,7 +941,7 @@ def test_bars_count_what_is_new_also_after_a_start_from_scratch():
 
 @given(st.integers(0, 10**17))
 def test_sizes_are_written_with_three_digits(size):
-    value, unit = human(size).split()
+    value, unit = format_bytes(size).split()
     scale = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15}[unit]
     assert abs(float(value) * scale - size) <= max(0.0051 * size, 0)
     assert float(value) < 1000 or unit == "PB"

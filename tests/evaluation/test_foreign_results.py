@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.folders import inputs_from_folders
 from calcarine.audit.inputs import TrialTable
+from calcarine.audit.trial_files import read_responses
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.inputs.array_files import align_rows, read_arrays, read_stack

@@ -474,7 +474,7 @@ def test_what_cannot_be_scored_is_told(world):
     ):
         with pytest.raises(CalcarineError, match=message):
             score_arrays(*arguments, protocols=["takagi"], **FAST)
-    with pytest.raises(CalcarineError, match="choose among brain-diffuser"):
+    with pytest.raises(CalcarineError, match="choose one of brain-diffuser"):
         score_arrays(truth, recon, protocols=["mindye"])
     with pytest.raises(CalcarineError, match="no network 'vgg'"):
         score_arrays(truth, recon, networks={"vgg": torch.nn.Identity()})

@@ -314,13 +314,12 @@ def test_a_run_is_scored_as_it_scored_itself(tmp_path, pictures, monkeypatch):
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
     index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
     seen = []
-    from calcarine.evaluation.scoring import score as of_folders
 
     def stop(*given, **options):
         seen.append((given, options))
         raise CalcarineError("seen")
 
-    monkeypatch.setattr(of_folders, "score_pictures", stop)
+    monkeypatch.setattr("calcarine.evaluation.scoring.score.score_pictures", stop)
     with pytest.raises(CalcarineError, match="seen"):
         CliRunner().invoke(app, ["score", str(tmp_path)], catch_exceptions=False)
     (_, methods), options = seen[0]

@@ -91,7 +91,7 @@ def test_permutation_p_is_a_probability_and_ignores_the_order_of_draws(n, seed, 
 def test_chunks_do_not_change_the_shape_of_the_null(monkeypatch):
     matrix = np.random.default_rng(4).random((6, 6))
     whole = permutation_test(matrix, 3000)
-    monkeypatch.setattr("calcarine.evaluation.statistics.permutation._CHUNK", 60)
+    monkeypatch.setattr("calcarine.evaluation.statistics.intervals._CHUNK", 60)
     assert permutation_test(matrix, 3000) == whole
     assert bootstrap_interval(matrix[0], 501)[0] < matrix[0].mean()
 

@@ -8,8 +8,8 @@ import pytest
 from calcarine import datasets
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
-from calcarine.splits.makers import random_split
-from calcarine.splits.pool import shown_stimuli
+from calcarine.splits.split_rules import random_split
+from calcarine.splits.stimulus_pool import shown_stimuli
 
 OPTIONS = {
     "n_train": 24,

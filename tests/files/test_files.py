@@ -14,7 +14,7 @@ from calcarine.files import (
     remove_partial_files,
     write_bytes,
 )
-from calcarine.files import local as files
+from calcarine.files import local_files as files
 from calcarine.files.parquet import read_parquet
 
 

@@ -170,7 +170,7 @@ def features(folder: Path) -> None:
 
 
 def build_split(folder: Path) -> None:
-    from calcarine.splits.makers import random_split
+    from calcarine.splits.split_rules import random_split
 
     random_split([f"s{number}" for number in range(20)], 6, 0).split.save(folder / "split.json")
 

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from calcarine.linear import RidgeError, ridge, ridge_cv
-from calcarine.linear._arrays import ops_for
-from calcarine.linear._runner import _Cluster, runner_for
+from calcarine.linear import RidgeError, _io, ridge_cv
+from calcarine.linear._backends import _DaskRunner, ops_for, runner_for
 
 ALPHAS = np.logspace(0, 4, 5)
 pytestmark = [
@@ -121,7 +120,7 @@ def test_mistakes_of_the_fit_reach_the_caller(client):
     with pytest.raises(RidgeError, match="row 17 column 3"):
         ridge_cv(X, Y, groups=groups, client=client)
     with pytest.raises(ZeroDivisionError):
-        list(_Cluster(client)(divmod, [(1, 0)]))
+        list(_DaskRunner(client)(divmod, [(1, 0)]))
 
 
 def test_unusable_clients_are_told(client):
@@ -162,7 +161,7 @@ def test_fit_outlives_a_worker(client, monkeypatch):
     X, Y, groups = make_data()
     options = {"alphas": ALPHAS, "groups": groups, "block_size": 2}
     kept = []
-    keep = ridge.Memory.keep
+    keep = _io.WeightMemory.keep
 
     def kill_once(self, block, answer):
         if len(kept) == 4:
@@ -171,7 +170,7 @@ def test_fit_outlives_a_worker(client, monkeypatch):
         keep(self, block, answer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ridge.Memory, "keep", kill_once)
+        patch.setattr(_io.WeightMemory, "keep", kill_once)
         fit = ridge_cv(X, Y, client=client, **options)
     assert len(kept) == 30
     close(ridge_cv(X, Y, **options), fit)

@@ -214,7 +214,7 @@ def test_factors_of_many_penalties_are_not_all_kept(monkeypatch):
         return factors
 
     monkeypatch.setattr(_solvers.BlockTridiagonal, "_cholesky", spy)
-    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
+    monkeypatch.setattr(_solvers, "_use_eigenvectors", lambda size, columns: False)
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(100, 70)), rng.normal(size=(100, 110))
     alphas = rng.permutation(110) + 1.0
@@ -228,7 +228,7 @@ def test_factors_of_many_penalties_are_not_all_kept(monkeypatch):
     [
         ({"alphas": [1.0, 2.0]}, "holds 2 penalties for 5 target"),
         ({"alphas": [1.0, 2.0, -1.0, 2.0, 1.0]}, "must be finite and not negative"),
-        ({"alphas": 1.0, "alpha_per": "all"}, "leave it out for cv='fixed'"),
+        ({"alphas": 1.0, "alpha_per": "all"}, "leave it out with cv='fixed'"),
         ({"alphas": 1.0, "search": "local"}, "needs cv='kfold'"),
         ({"alphas": 1.0, "score": "correlation"}, "cv='kfold' only"),
     ],

@@ -17,11 +17,10 @@ import zarr
 
 from calcarine.linear import (
     RidgeError,
+    _blocks,
     _decompose,
-    _forms,
-    _sink,
-    _sources,
-    _targets,
+    _io,
+    _quadratic_forms,
     predict_linear,
     ridge,
     ridge_cv,
@@ -84,7 +83,7 @@ def test_a_memory_map_that_lets_go_of_its_pages_loses_nothing(mode, tmp_path):
     if mode != "r":
         y[3, 5] = values[3, 5] = 1.5  # which no file has under mode "c"
     for view in (y, y.view(np.memmap), np.asarray(y)):
-        column = _sources.read_columns(view, slice(5, 6), "Y")
+        column = _io.read_columns(view, slice(5, 6), "Y")
         np.testing.assert_array_equal(column[:, 0], values[:, 5])
         np.testing.assert_array_equal(y, values)
 
@@ -146,7 +145,7 @@ def test_a_fit_of_another_block_size_that_stops_leaves_what_was_finished(
             out[...] = 0
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_targets, "weights", stopped)
+    monkeypatch.setattr(_blocks, "solve_weights", stopped)
     with pytest.raises(KeyboardInterrupt):
         ridge_cv(X, Y, block_size=7, **options)
     monkeypatch.undo()
@@ -157,7 +156,7 @@ def test_a_fit_of_another_block_size_that_stops_leaves_what_was_finished(
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Several chunks of rows even for small data."""
-    monkeypatch.setattr("calcarine.linear._sources.CHUNK_VALUES", 400)
+    monkeypatch.setattr("calcarine.linear._io.CHUNK_VALUES", 400)
 
 
 @pytest.mark.parametrize("store", sorted(STORES))
@@ -275,13 +274,14 @@ def test_memory_bounds_what_a_fit_takes(shape, options):
     assert "\n" not in str(caught.value)
     needed = []
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_decompose, ridge):
+        for module in (_decompose, _blocks):
             patch.setattr(module, "check_room", lambda room, *rest: needed.append((room, rest[0])))
-        patch.setattr(_forms, "forms_pay", lambda *sizes: False)  # only where there is room
+        # Quadratic forms are used only where there is room.
+        patch.setattr(_quadratic_forms, "forms_pay", lambda *sizes: False)
         _blocks_for(X, Y, 1e9, options)
     least = 1e9 + max(take - room for room, take in needed)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RidgeError):
-        patch.setattr(_forms, "forms_pay", lambda *sizes: False)
+        patch.setattr(_quadratic_forms, "forms_pay", lambda *sizes: False)
         ridge_cv(X, Y, memory=least - 1, **options)
     for memory in (1.2 * least, 2 * least):
         tracemalloc.start()
@@ -306,12 +306,12 @@ def _blocks_for(X, Y, memory, options):
     """The blocks that a bound gives, without solving them."""
     found = []
 
-    def stop(y, blocks, *rest):
+    def stop(inputs, blocks, *rest):
         found.append(blocks)
         raise _StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ridge, "_solve", stop)
+        patch.setattr(ridge, "solve_blocks", stop)
         with pytest.raises(_StopError):
             ridge_cv(X, Y, memory=memory, **options)
     return found[0]
@@ -358,7 +358,7 @@ class _Solved:
 
     def __init__(self, monkeypatch, name, stop=None):
         self.count, self.stop = 0, stop
-        original = getattr(ridge, name)
+        original = getattr(_blocks, name)
 
         def counted(*arguments):
             if self.count == self.stop:
@@ -366,7 +366,7 @@ class _Solved:
             self.count += 1
             return original(*arguments)
 
-        monkeypatch.setattr(ridge, name, counted)
+        monkeypatch.setattr(_blocks, name, counted)
 
 
 @pytest.mark.parametrize("options", [{}, {"search": "local"}, {"cv": "logo"}, {"alpha_per": "all"}])
@@ -408,16 +408,16 @@ _CHILD = """
 import os, sys
 import h5py
 import numpy as np
-from calcarine.linear import _sink, ridge
+from calcarine.linear import _io, ridge
 X, Y = np.load(sys.argv[1]), np.load(sys.argv[2], mmap_mode="r")
-keep = _sink.Folder.keep
+keep = _io.WeightFolder.keep
 def slow(self, block, answer):
     keep(self, block, answer)
     print(block.start, flush=True)
     if block.start == 8:
         self.coef[:, 12:] = 7.0  # half-written weights of the next block
         sys.stdin.read()
-_sink.Folder.keep = slow
+_io.WeightFolder.keep = slow
 ridge.ridge_cv(X, Y, alphas=np.logspace(-1, 4, 6), block_size=4, out=sys.argv[3])
 """
 
@@ -505,7 +505,7 @@ def test_other_data_are_refused(data, tmp_path):
             ridge_cv(X, other, **options)
     changed = Y.copy()
     changed[0, 9] += 1e-9
-    with pytest.raises(RidgeError, match=r"Y is not what it was.*columns 8 to 11 differ"):
+    with pytest.raises(RidgeError, match=r"Y differs from the Y of the fit.*columns 8 to 11"):
         ridge_cv(X, changed, **options)
     rows, groups = np.arange(60)[::-1], np.arange(60)  # the same folds
     with pytest.raises(RidgeError, match="other data or settings"):
@@ -644,7 +644,7 @@ class _Bomb:
 
 def test_predictions_stream_from_disk_to_disk(data, tmp_path, small_chunks, monkeypatch):
     X, Y, _ = data
-    monkeypatch.setattr("calcarine.linear._predict._PREDICT_COLUMNS", 5)
+    monkeypatch.setattr("calcarine.linear._results._PREDICT_COLUMNS", 5)
     fit = ridge_cv(X, Y, out=tmp_path / "fit")
     more = make_data(150)[0]
     expected = fit.predict(more)
@@ -686,7 +686,7 @@ def test_unusable_places_for_predictions_are_told(data):
             predict_linear(X, fit.coef, fit.x_mean, fit.y_mean, out=out)
     with pytest.raises(RidgeError, match="the fit had 20 columns"):
         predict_linear(X[:, 1:], fit.coef, fit.x_mean, fit.y_mean)
-    assert _sink.digest_of(fit.coef) != _sink.digest_of(fit.coef[::-1])
+    assert _io.digest_of(fit.coef) != _io.digest_of(fit.coef[::-1])
 
 
 @pytest.mark.parametrize("search", ["full", "local"])

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from calcarine.errors import CalcarineError
 from calcarine.linear import (
     RidgeEdgeWarning,
-    _forms,
-    _prepare,
+    _primal,
+    _quadratic_forms,
     _targets,
     grouped_folds,
     ridge_cv,
@@ -500,16 +500,16 @@ def test_gram_matrices_in_float64_keep_the_rest_in_float32(
     """Only the Gram matrix squares the condition number, so folds of float32 may do beside it."""
     X, Y, groups = powerlaw(90, 20, power, t=300)
     decomposed = []
-    original = _prepare.factorize
+    original = _primal.factorize
 
     def seen(gram, *rest):
         decomposed.append(gram.dtype.name)
         return original(gram, *rest)
 
-    monkeypatch.setattr(_prepare, "factorize", seen)
+    monkeypatch.setattr(_primal, "factorize", seen)
     options = {"alphas": np.logspace(np.log10(lowest), 4, 12), "groups": groups, "search": search}
     for pays in (False, True):
-        monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
+        monkeypatch.setattr(_quadratic_forms, "forms_pay", lambda *sizes, pays=pays: pays)
         decomposed.clear()
         single = ridge_cv(X, Y, dtype="float32", **options)
         assert decomposed[:2] == ["float32", "float64"]  # one fold is enough to see it

@@ -9,8 +9,13 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import _forms, _prepare, banded_ridge_cv, ridge_cv
-from calcarine.linear._precision import DOUBLE
+from calcarine.linear import _quadratic_forms, banded_ridge_cv, ridge_cv
+from calcarine.linear._backends import NumpyOps
+from calcarine.linear._design import DOUBLE, FitSettings, ScaledTrials
+from calcarine.linear._dual import decompose_dual
+from calcarine.linear._precision import measure_dual, measure_primal
+from calcarine.linear._primal import decompose_primal
+from calcarine.linear._scaling import fit_scaler, scaled_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
 
@@ -157,7 +162,7 @@ def test_a_trial_without_weight_is_not_there(cv, solver, alphas, p):
 def test_rows_that_share_a_target(monkeypatch, forms, solver, dtype):
     """By quadratic forms and without them, weights are those of every trial."""
     made = []
-    monkeypatch.setattr(_forms, "forms_pay", lambda *sizes: made.append(1) or forms)
+    monkeypatch.setattr(_quadratic_forms, "forms_pay", lambda *sizes: made.append(1) or forms)
     X, Y, _, weights = make_data(n=48)
     rng = np.random.default_rng(3)
     rows = rng.permutation(np.arange(48) % 20)
@@ -206,35 +211,33 @@ def test_generalised_cross_validation_takes_weights_as_precisions(p):
 
 def test_precision_is_measured_with_weights():
     """What probes measure of a decomposition is its rounding, not the weights."""
-    from calcarine.linear._arrays import NumpyOps
-    from calcarine.linear._design import Plan, fit_scaler, scaled_rows
-
     X, _, _, weights = make_data()
     scaler = fit_scaler(X, fit_intercept=True, standardize=True, sample_weight=weights)
     root = np.sqrt(weights)
     for solver in ("primal", "dual"):
-        plan = Plan(np.array([0.1]), True, True, solver, DOUBLE)
+        settings = FitSettings(np.array([0.1]), True, True, solver, DOUBLE)
         x = scaled_rows(X, scaler, DOUBLE, None, root)
         folds = np.repeat([0, 1, 2], 16)
-        trials = _prepare.Trials(
+        trials = ScaledTrials(
             x,
             scaler,
             folds,
             np.arange(48),
             root,
-            plan,
+            settings,
             NumpyOps(),
             lambda f, jobs, shared=(): (f(*shared, *job) for job in jobs),
         )
-        design = _prepare.prepare(trials)
         if solver == "primal":
+            design = decompose_primal(trials)
             means = [root[folds != k] @ x[folds != k] / weights[folds != k].sum() for k in range(3)]
-            errors = _prepare.measure_primal(
-                x, root, plan, [*design.folds, design.full], [*means, np.zeros(7)]
+            errors = measure_primal(
+                x, root, settings, [*design.folds, design.full], [*means, np.zeros(7)]
             )
             assert errors.max() < 1e-11
         else:
-            assert _prepare.measure_dual(x, root, plan, design.full) < 1e-11
+            design = decompose_dual(trials)
+            assert measure_dual(x, root, settings, design.full) < 1e-11
 
 
 @pytest.mark.parametrize("p", [7, 90])
@@ -244,7 +247,7 @@ def test_rows_on_disk_are_weighted_chunk_by_chunk(p, monkeypatch, tmp_path):
     weights[10:20] = 0
     options = {"alphas": ALPHAS, "cv": PredefinedSplit(folds), "sample_weight": weights}
     expected = ridge_cv(X, Y, **options)
-    monkeypatch.setattr("calcarine.linear._sources.CHUNK_VALUES", 5 * p)
+    monkeypatch.setattr("calcarine.linear._io.CHUNK_VALUES", 5 * p)
     on_disk = zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(5, p))
     result = ridge_cv(on_disk, Y, **options)
     np.testing.assert_allclose(result.coef, expected.coef, rtol=1e-9, atol=1e-12)

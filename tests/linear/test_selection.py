@@ -5,8 +5,19 @@ import pytest
 from sklearn.linear_model import RidgeCV as SklearnRidgeCV
 
 from calcarine.errors import CalcarineError
-from calcarine.linear import RidgeCV, RidgeError, _forms, _prepare, _solvers, load, ridge_cv, save
-from calcarine.linear._forms import Forms
+from calcarine.linear import (
+    RidgeCV,
+    RidgeError,
+    _cross_validation,
+    _dual,
+    _primal,
+    _quadratic_forms,
+    _solvers,
+    load,
+    ridge_cv,
+    save,
+)
+from calcarine.linear._quadratic_forms import QuadraticForms
 
 ALPHAS = np.logspace(-1, 4, 11)
 SHAPES = [(60, 20), (30, 80)]
@@ -93,7 +104,7 @@ def test_gcv_by_singular_values_and_block_tridiagonal_factors(shape, monkeypatch
     assert result.solver == "svd"
     table = gcv_by_hat_matrix(scaled(X), Y, ALPHAS)
     np.testing.assert_allclose(result.cv_curve[1:], table.mean(axis=1), rtol=1e-8)
-    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
+    monkeypatch.setattr(_solvers, "_use_eigenvectors", lambda size, columns: False)
     for solver in ("primal", "dual"):
         banded = ridge_cv(X, Y, alphas=ALPHAS, cv="gcv", solver=solver)
         check_choice(banded, table)
@@ -121,10 +132,11 @@ def test_eigenvectors_for_many_targets_change_nothing(shape, options, monkeypatc
         kinds.append(type(found[1]).__name__)
         return found
 
-    monkeypatch.setattr(_prepare, "factorize", noted)
+    for module in (_primal, _dual):
+        monkeypatch.setattr(module, "factorize", noted)
     by_vectors = ridge_cv(X, Y, groups=groups, **options)
-    assert kinds[-1] == "Spectral"
-    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
+    assert kinds[-1] == "EigenSolver"
+    monkeypatch.setattr(_solvers, "_use_eigenvectors", lambda size, columns: False)
     by_band = ridge_cv(X, Y, groups=groups, **options)
     assert kinds[-1] == "BlockTridiagonal"
     single = "dtype" in options
@@ -217,7 +229,7 @@ def test_logo_by_singular_values_and_block_tridiagonal_factors(shape, monkeypatc
     assert result.solver == "svd"
     table = r2(refit_without_each_group(scaled(X), Y, groups, ALPHAS), Y)
     np.testing.assert_allclose(result.cv_curve[1:], table.mean(axis=1), rtol=1e-8)
-    monkeypatch.setattr(_solvers, "_by_eigenvectors", lambda size, columns: False)
+    monkeypatch.setattr(_solvers, "_use_eigenvectors", lambda size, columns: False)
     for solver in ("primal", "dual"):
         check_choice(ridge_cv(X, Y, alphas=ALPHAS, cv="logo", groups=groups, solver=solver), table)
 
@@ -342,17 +354,15 @@ def test_local_search_is_exact_where_curves_have_one_peak():
 
 
 def test_local_search_tries_less_and_says_so(monkeypatch):
-    from calcarine.linear import _search
-
     X, Y, groups = simulated(90, 30, t=200)
     tried = []
-    evaluate = _search._Evaluation.__call__
+    evaluate = _cross_validation._ByPrediction.__call__
 
     def counted(self, indices, columns):
-        tried.append(len(indices) * np.arange(self.sums.truth.size)[columns].size)
+        tried.append(len(indices) * np.arange(self.sums.target.size)[columns].size)
         evaluate(self, indices, columns)
 
-    monkeypatch.setattr(_search._Evaluation, "__call__", counted)
+    monkeypatch.setattr(_cross_validation._ByPrediction, "__call__", counted)
     result = ridge_cv(X, Y, groups=groups, search="local")
     assert sum(tried) < 0.5 * 21 * 200
     # A mean over the targets for which a penalty was tried would favour what few tried.
@@ -545,7 +555,7 @@ def test_quadratic_forms_score_as_predictions_do(shape, options, repeated, monke
     tolerance = 1e-4 if "dtype" in options else 1e-9
     found = []
     for pays in (False, True):
-        monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
+        monkeypatch.setattr(_quadratic_forms, "forms_pay", lambda *sizes, pays=pays: pays)
         found.append(ridge_cv(X, Y, groups=groups, memory=1e9, **options))
     np.testing.assert_allclose(found[1].cv_scores, found[0].cv_scores, atol=tolerance)
     np.testing.assert_allclose(found[1].cv_curve, found[0].cv_curve, atol=tolerance)
@@ -569,7 +579,7 @@ def test_quadratic_forms_whatever_the_order_of_the_targets_rows(solver, search, 
     rows = np.random.default_rng(0).permutation(120)
     options = {"groups": groups, "solver": solver, "search": search, "memory": 1e9}
     for pays in (False, True):
-        monkeypatch.setattr(_forms, "forms_pay", lambda *sizes, pays=pays: pays)
+        monkeypatch.setattr(_quadratic_forms, "forms_pay", lambda *sizes, pays=pays: pays)
         expected = ridge_cv(X, Y[rows], **options)
         found = ridge_cv(X, Y, target_rows=rows, **options)
         np.testing.assert_array_equal(found.alpha, expected.alpha)
@@ -578,9 +588,9 @@ def test_quadratic_forms_whatever_the_order_of_the_targets_rows(solver, search, 
 
 def test_quadratic_forms_serve_the_local_search(monkeypatch):
     X, Y, groups = simulated(900, 30, t=300)
-    monkeypatch.setattr(_forms, "forms_pay", lambda *sizes: False)
+    monkeypatch.setattr(_quadratic_forms, "forms_pay", lambda *sizes: False)
     expected = ridge_cv(X, Y, groups=groups, search="local")
-    monkeypatch.setattr(_forms, "forms_pay", lambda *sizes: True)
+    monkeypatch.setattr(_quadratic_forms, "forms_pay", lambda *sizes: True)
     found = ridge_cv(X, Y, groups=groups, search="local")
     np.testing.assert_array_equal(found.alpha, expected.alpha)
     np.testing.assert_allclose(found.cv_scores, expected.cv_scores, atol=1e-9)
@@ -589,13 +599,13 @@ def test_quadratic_forms_serve_the_local_search(monkeypatch):
 
 def test_quadratic_forms_only_where_they_pay_and_can_be(monkeypatch):
     made = []
-    empty = Forms.empty.__func__
+    empty = QuadraticForms.empty.__func__
 
     def noted(cls, *rest):
         made.append(empty(cls, *rest))
         return made[-1]
 
-    monkeypatch.setattr(Forms, "empty", classmethod(noted))
+    monkeypatch.setattr(QuadraticForms, "empty", classmethod(noted))
     X, Y, groups = simulated(60, 300, t=4000)
     ridge_cv(X, Y[:, :5], groups=groups)
     ridge_cv(X, Y, groups=groups, score="correlation")

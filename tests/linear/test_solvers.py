@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from calcarine.linear import _solvers
-from calcarine.linear._arrays import TorchOps, WithoutThreads, ops_for
-from calcarine.linear._checks import RidgeError
-from calcarine.linear._solvers import BlockTridiagonal, Spectral, factorize
+from calcarine.linear._backends import TorchOps, WithoutThreads, ops_for
+from calcarine.linear._solvers import BlockTridiagonal, EigenSolver, factorize
+from calcarine.linear._validation import RidgeError
 
 DEVICES = ["cpu", "torch:cpu"]
 SIZES = [1, 63, 64, 65, 128, 129, 200]
@@ -43,7 +43,7 @@ def matrix(size, spectrum="ordinary", seed=0):
 def band(gram, device="cpu", dtype="float64"):
     """Basis and solver of the band, whatever the size, and the operations."""
     ops = ops_for(device)
-    return *_solvers._band(ops.put(gram.copy(), np.dtype(dtype)), ops), ops
+    return *_solvers._block_tridiagonal(ops.put(gram.copy(), np.dtype(dtype)), ops), ops
 
 
 def dense(solver):
@@ -130,11 +130,11 @@ def test_already_banded_and_zero_matrices(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_small_matrices_go_by_eigenvectors(device):
+def test_small_matrices_go_use_eigenvectors(device):
     gram, eigen = matrix(_solvers._SMALL)
     ops = ops_for(device)
     basis, solver = factorize(ops.put(gram.copy(), np.dtype(float)), ops)
-    assert isinstance(solver, Spectral)
+    assert isinstance(solver, EigenSolver)
     np.testing.assert_allclose(ops.get(solver.eigen), eigen, rtol=1e-10)
     np.testing.assert_allclose(solver.condition(1.0), 101 / 2, rtol=1e-10)
     np.testing.assert_allclose(solver.trace_inverse(1.0), (1 / (eigen + 1)).sum(), rtol=1e-10)
@@ -146,14 +146,14 @@ def test_small_matrices_go_by_eigenvectors(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_larger_matrices_go_by_eigenvectors_for_very_many_columns(device):
+def test_larger_matrices_go_use_eigenvectors_for_very_many_columns(device):
     gram, _ = matrix(_solvers._SMALL + 1)
     ops = ops_for(device)
     kinds = [
         type(factorize(ops.put(gram.copy(), np.dtype(float)), ops, columns)[1])
         for columns in (0, 1000, 2000, 10**6)
     ]
-    assert kinds == [BlockTridiagonal, BlockTridiagonal, Spectral, Spectral]
+    assert kinds == [BlockTridiagonal, BlockTridiagonal, EigenSolver, EigenSolver]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -167,7 +167,7 @@ def test_weighted_squares_are_summed_in_double_precision(device):
 
 def test_null_directions_get_no_weight_without_penalty():
     ops = ops_for("cpu")
-    solver = Spectral(np.array([0.0, 2.0]), ops)
+    solver = EigenSolver(np.array([0.0, 2.0]), ops)
     np.testing.assert_array_equal(solver.solve(np.ones((2, 1)), 0.0), [[0.0], [0.5]])
     assert solver.trace_inverse(0.0) == 0.5
     assert solver.condition(0.0) == np.inf

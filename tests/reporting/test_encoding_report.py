@@ -78,7 +78,7 @@ def run(tmp_path, rng):
 def test_page_says_what_was_found_and_needs_nothing_else(run):
     page = build_encoding_report(run).read_text()
     assert "SIMULATED" in page
-    assert "early: z wins with mean r 0.500 [0.460, 0.540]" in page
+    assert "early: z predicts best with a mean r of 0.500 [0.460, 0.540]" in page
     assert "toy &lt;b&gt;" in page and "toy <b>" not in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
     assert {p.name for p in (run / "encoding" / "figures").iterdir()} >= {
@@ -134,7 +134,7 @@ def test_unknown_places_give_no_maps(run):
     table = pd.read_parquet(run / "encoding" / "voxels.parquet")
     table.drop(columns=["vertex", "hemisphere"]).to_parquet(run / "encoding" / "voxels.parquet")
     page = build_encoding_report(run).read_text()
-    assert "does not tell where its voxels are" in page
+    assert "has no voxel coordinates" in page
     assert not (run / "encoding" / "maps").exists()
 
 
@@ -156,4 +156,4 @@ def test_page_says_where_penalties_end_too_soon(run):
     summary["facts"]["at_edge"] = {"z": 0.4, "c": 0.01}
     file.write_text(json.dumps(summary))
     page = build_encoding_report(run).read_text()
-    assert "Of the voxels that z predicts, 40% chose the smallest or the largest penalty" in page
+    assert "For z, 40% of the predicted voxels have the smallest or the largest penalty" in page

@@ -7,9 +7,9 @@ from PIL import Image
 from calcarine import datasets
 from calcarine.brain import Split
 from calcarine.errors import CalcarineError
-from calcarine.splits.distances import pixel_features
-from calcarine.splits.duplicates import audit_split
-from calcarine.splits.hashing import hamming, hash_pictures, nearest_hashes
+from calcarine.splits.duplicate_audit import audit_split
+from calcarine.splits.feature_distances import pixel_features
+from calcarine.splits.picture_hashes import hamming, hash_pictures, nearest_hashes
 from calcarine.stimuli import StimulusSet, resize_images
 
 
@@ -131,7 +131,7 @@ def test_bits_are_counted_as_in_binary(rng, monkeypatch):
             for p in a
         ]
     )
-    monkeypatch.setattr("calcarine.splits.hashing._BLOCK", 1)
+    monkeypatch.setattr("calcarine.splits.picture_hashes._BLOCK", 1)
     for fallback in (False, True):
         if fallback and hasattr(np, "bitwise_count"):
             monkeypatch.delattr(np, "bitwise_count")

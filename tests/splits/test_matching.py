@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calcarine.splits.matching import same_pictures
+from calcarine.splits.transformed_copies import same_pictures
 from calcarine.stimuli import StimulusSet, resize_images
 
 

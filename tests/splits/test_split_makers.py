@@ -9,11 +9,11 @@ from scipy.spatial.distance import cdist
 from calcarine import datasets
 from calcarine.brain import Split
 from calcarine.errors import CalcarineError
-from calcarine.splits import makers
-from calcarine.splits.distances import METRICS, nearest, pixel_features, prepared
-from calcarine.splits.duplicates import nearest_training
-from calcarine.splits.pool import shown_stimuli
+from calcarine.splits import split_rules
+from calcarine.splits.duplicate_audit import nearest_training
+from calcarine.splits.feature_distances import METRICS, nearest, pixel_features, prepared
 from calcarine.splits.split_files import find_split, save_splits
+from calcarine.splits.stimulus_pool import shown_stimuli
 from calcarine.stimuli import StimulusSet
 
 COUNT = 60
@@ -30,17 +30,17 @@ def blobs(rng):
 CATEGORIES = [("cat",), ("dog", "cat"), ("car",), ("cat", "car"), ()] * 12
 
 RULES = {
-    "random": lambda ids, x, c, **k: makers.random_split(ids, 12, **k),
-    "minimum distance": lambda ids, x, c, **k: makers.minimum_distance(
+    "random": lambda ids, x, c, **k: split_rules.random_split(ids, 12, **k),
+    "minimum distance": lambda ids, x, c, **k: split_rules.minimum_distance(
         ids, x, quantile=0.5, test_size=12, **k
     ),
-    "clusters": lambda ids, x, c, **k: makers.cluster_holdout(ids, x, 5, 14, **k),
-    "agglomerative": lambda ids, x, c, **k: makers.cluster_holdout(
+    "clusters": lambda ids, x, c, **k: split_rules.cluster_holdout(ids, x, 5, 14, **k),
+    "agglomerative": lambda ids, x, c, **k: split_rules.cluster_holdout(
         ids, x, 5, 14, method="agglomerative", **k
     ),
-    "category": lambda ids, x, c, **k: makers.category_holdout(ids, c, 1, **k),
-    "far": lambda ids, x, c, **k: makers.out_of_distribution(ids, x, 0.2, **k),
-    "mahalanobis": lambda ids, x, c, **k: makers.out_of_distribution(
+    "category": lambda ids, x, c, **k: split_rules.category_holdout(ids, c, 1, **k),
+    "far": lambda ids, x, c, **k: split_rules.out_of_distribution(ids, x, 0.2, **k),
+    "mahalanobis": lambda ids, x, c, **k: split_rules.out_of_distribution(
         ids, x, 0.2, method="mahalanobis", **k
     ),
 }
@@ -83,7 +83,7 @@ def test_another_seed_is_another_split(blobs, rule):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_test_stimulus_is_tau_away_and_nothing_is_dropped_for_less(blobs, metric):
-    made = makers.minimum_distance(
+    made = split_rules.minimum_distance(
         IDS, blobs, quantile=0.4, test_size=10, metric=metric, n_partners=0
     )
     rows = [[IDS.index(key) for key in side] for side in (made.split.test, made.split.train)]
@@ -94,7 +94,7 @@ def test_every_test_stimulus_is_tau_away_and_nothing_is_dropped_for_less(blobs, 
     lost = [IDS.index(key) for key in made.dropped]
     assert lost and (cdist(blobs[lost], blobs[rows[0]], metric).min(1) < tau).all()
     assert f"{tau:.6g}" in made.split.rule and metric in made.split.rule
-    same = makers.minimum_distance(
+    same = split_rules.minimum_distance(
         IDS, blobs, tau=float(tau), test_size=10, metric=metric, n_partners=0
     )
     assert same.split.test == made.split.test and same.dropped == made.dropped
@@ -104,17 +104,17 @@ def test_every_test_stimulus_is_tau_away_and_nothing_is_dropped_for_less(blobs, 
 
 def test_whole_clusters_are_held_out(blobs):
     for method in ("kmeans", "agglomerative"):
-        made = makers.cluster_holdout(IDS, blobs, 5, 30, method, "euclidean", seed=2)
+        made = split_rules.cluster_holdout(IDS, blobs, 5, 30, method, "euclidean", seed=2)
         groups = {IDS.index(key) // 12 for key in made.split.test}
         assert len(groups) == 2 and len(made.split.test) == 24
         assert groups.isdisjoint({IDS.index(key) // 12 for key in made.split.train})
-    one = makers.cluster_holdout(IDS, blobs, 5, 3, metric="euclidean")
+    one = split_rules.cluster_holdout(IDS, blobs, 5, 3, metric="euclidean")
     assert len(one.split.test) == 12  # no cluster is as small as that: the smallest alone
 
 
 @pytest.mark.parametrize("match", ["main", "any"])
 def test_training_never_shows_a_held_category(match):
-    made = makers.category_holdout(IDS, CATEGORIES, ["cat"], match, n_partners=0)
+    made = split_rules.category_holdout(IDS, CATEGORIES, ["cat"], match, n_partners=0)
     shows = dict(zip(IDS, CATEGORIES, strict=True))
     assert all("cat" not in shows[key] and shows[key] for key in made.split.train)
     wanted = (lambda c: c[:1] == ("cat",)) if match == "main" else (lambda c: "cat" in c)
@@ -125,10 +125,10 @@ def test_the_farthest_are_out_of_distribution(rng):
     x = rng.normal(size=(COUNT, 4))
     x[[5, 17, 40]] += 30 * np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0]])
     for method in ("neighbours", "mahalanobis"):
-        made = makers.out_of_distribution(IDS, x, 3, method, metric="euclidean")
+        made = split_rules.out_of_distribution(IDS, x, 3, method, metric="euclidean")
         assert made.split.test == ("s05", "s17", "s40")
     far = np.sort(cdist(x, x), axis=1)[:, 1:8].mean(1)
-    made = makers.out_of_distribution(IDS, x, 9, n_neighbours=7, metric="euclidean")
+    made = split_rules.out_of_distribution(IDS, x, 9, n_neighbours=7, metric="euclidean")
     assert set(made.split.test) == {IDS[i] for i in np.argsort(-far)[:9]}
 
 
@@ -139,7 +139,7 @@ def test_nearest_neighbours_by_blocks(metric, seed, k):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(7, 5)), rng.normal(size=(31, 5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("calcarine.splits.distances._BLOCK", 4)
+        patch.setattr("calcarine.splits.feature_distances._BLOCK", 4)
         found, rows = nearest(prepared(a, 7, metric), prepared(b, 31, metric), metric, k)
         own, _ = nearest(*[prepared(b, 31, metric)] * 2, metric, k, np.arange(31))
     every = cdist(a, b, metric)
@@ -160,24 +160,24 @@ def test_pixels_see_colour_and_place():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: makers.random_split(["a", "a"]), "list each once"),
-        (lambda x: makers.random_split(IDS, 60), "from 1 to 59"),
-        (lambda x: makers.random_split(IDS, 2.5), "does not fit"),
-        (lambda x: makers.random_split(IDS, seed=-1), "seed -1"),
-        (lambda x: makers.minimum_distance(IDS, x), "either tau or a quantile"),
-        (lambda x: makers.minimum_distance(IDS, x, 1.0, 0.5), "not both"),
-        (lambda x: makers.minimum_distance(IDS, x, 3.0), "no training stimulus is left"),
-        (lambda x: makers.minimum_distance(IDS, x, -3.0), "tau must be above 0"),
-        (lambda x: makers.minimum_distance(IDS, x[:5], 1.0), "one row for each of 60"),
-        (lambda x: makers.minimum_distance(IDS, x * np.nan, 1.0), "finite"),
-        (lambda x: makers.minimum_distance(IDS, x, 1.0, metric="taxi"), "no distance taxi"),
-        (lambda x: makers.cluster_holdout(IDS, x, 1), "into 1 clusters"),
-        (lambda x: makers.cluster_holdout(IDS, x, method="dbscan"), "not by dbscan"),
-        (lambda x: makers.category_holdout(IDS, [()] * 60), "no categories"),
-        (lambda x: makers.category_holdout(IDS, CATEGORIES, ["cow"]), "no main category cow"),
-        (lambda x: makers.category_holdout(IDS, CATEGORIES, 3), "hold out fewer"),
-        (lambda x: makers.category_holdout(IDS, CATEGORIES[:3]), "3 categories for 60"),
-        (lambda x: makers.out_of_distribution(IDS, x, method="fame"), "not by fame"),
+        (lambda x: split_rules.random_split(["a", "a"]), "list each once"),
+        (lambda x: split_rules.random_split(IDS, 60), "from 1 to 59"),
+        (lambda x: split_rules.random_split(IDS, 2.5), "does not fit"),
+        (lambda x: split_rules.random_split(IDS, seed=-1), "seed -1"),
+        (lambda x: split_rules.minimum_distance(IDS, x), "either tau or a quantile"),
+        (lambda x: split_rules.minimum_distance(IDS, x, 1.0, 0.5), "not both"),
+        (lambda x: split_rules.minimum_distance(IDS, x, 3.0), "no training stimulus is left"),
+        (lambda x: split_rules.minimum_distance(IDS, x, -3.0), "tau must be above 0"),
+        (lambda x: split_rules.minimum_distance(IDS, x[:5], 1.0), "one row for each of 60"),
+        (lambda x: split_rules.minimum_distance(IDS, x * np.nan, 1.0), "finite"),
+        (lambda x: split_rules.minimum_distance(IDS, x, 1.0, metric="taxi"), "no distance taxi"),
+        (lambda x: split_rules.cluster_holdout(IDS, x, 1), "into 1 clusters"),
+        (lambda x: split_rules.cluster_holdout(IDS, x, method="dbscan"), "not by dbscan"),
+        (lambda x: split_rules.category_holdout(IDS, [()] * 60), "no categories"),
+        (lambda x: split_rules.category_holdout(IDS, CATEGORIES, ["cow"]), "no main category cow"),
+        (lambda x: split_rules.category_holdout(IDS, CATEGORIES, 3), "hold out fewer"),
+        (lambda x: split_rules.category_holdout(IDS, CATEGORIES[:3]), "3 categories for 60"),
+        (lambda x: split_rules.out_of_distribution(IDS, x, method="fame"), "not by fame"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(rng, call, message):
@@ -187,7 +187,7 @@ def test_mistakes_are_told_in_a_sentence(rng, call, message):
 
 
 def test_saved_splits_come_back_and_changed_files_are_refused(tmp_path, blobs):
-    made = makers.out_of_distribution(IDS, blobs, 6, n_partners=2)
+    made = split_rules.out_of_distribution(IDS, blobs, 6, n_partners=2)
     files = save_splits(made, tmp_path / "new")
     assert [Split.read(file) for file in files] == list(made.all)
     assert all(split.digest()[:8] in f.name for split, f in zip(made.all, files, strict=True))
@@ -208,7 +208,7 @@ def test_a_split_is_found_by_name_or_file(tmp_path):
         "simulated", n_train=20, n_test=5, n_early=4, n_ventral=4, n_other=4, n_sessions=2
     )
     assert find_split(own, "shared") == own.split()
-    made = makers.random_split(shown_stimuli(own), 6)
+    made = split_rules.random_split(shown_stimuli(own), 6)
     file = made.split.save(tmp_path / "mine.json")
     assert find_split(own, file) == made.split
     with pytest.raises(CalcarineError, match=r"neither a file nor a split .* has shared"):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calcarine.stimuli import scenes
-from calcarine.stimuli._drawing import Bounds, Pen, Pose, mix, pose_bounds, shade
+from calcarine.stimuli._drawing import Bounds, Pose, ShapePainter, mix, pose_bounds, shade
 from calcarine.stimuli._objects import CATALOG
 
 SAMPLE = 400
@@ -30,7 +30,7 @@ def silhouette(item: scenes.SceneObject, pixels: int) -> tuple[np.ndarray, Bound
     outline = scenes._outline(item.size)
     pose = Pose(item.x, item.y, item.size, item.mirror, item.rotation)
     bounds = pose_bounds(pose, pixels, outline)
-    pen = Pen(pose, pixels, outline, bounds, silhouette=True)
+    pen = ShapePainter(pose, pixels, outline, bounds, silhouette=True)
     CATALOG[item.kind].painter(pen, item.color, item.shape)
     return pen.mask(), bounds
 
@@ -228,7 +228,7 @@ def test_sides_in_captions_are_true(sample: list[scenes.RenderedScene]) -> None:
 def test_disk_has_the_right_area(radius: float, x: float, y: float) -> None:
     pixels = 64
     image = np.zeros((pixels, pixels, 3), dtype=np.float32)
-    pen = Pen(Pose(0.0, 0.0, 2.0), pixels, 0.0, Bounds(0, pixels, 0, pixels))
+    pen = ShapePainter(Pose(0.0, 0.0, 2.0), pixels, 0.0, Bounds(0, pixels, 0, pixels))
     pen.disk(x, y, radius, (1.0, 1.0, 1.0))
     pen.paint(image)
     inside = max(abs(x - 0.5), abs(y - 0.5)) + radius < 0.49
@@ -242,7 +242,7 @@ def test_box_polygon_and_line_agree() -> None:
     pictures = []
     for shape in ("box", "polygon", "turned"):
         image = np.zeros((64, 64, 3), dtype=np.float32)
-        pen = Pen(Pose(0.5, 0.5, 1.0), 64, 0.0, Bounds(0, 64, 0, 64))
+        pen = ShapePainter(Pose(0.5, 0.5, 1.0), 64, 0.0, Bounds(0, 64, 0, 64))
         if shape == "box":
             pen.box(0.1, 0.0, 0.5, 0.3, (200.0, 100.0, 50.0))
         elif shape == "turned":
@@ -260,7 +260,7 @@ def test_mirrored_pose_mirrors_the_picture() -> None:
     pictures = []
     for mirror in (False, True):
         image = np.zeros((64, 64, 3), dtype=np.float32)
-        pen = Pen(Pose(0.5, 0.5, 0.8, mirror), 64, 0.01, Bounds(0, 64, 0, 64))
+        pen = ShapePainter(Pose(0.5, 0.5, 0.8, mirror), 64, 0.01, Bounds(0, 64, 0, 64))
         CATALOG["fish"].painter(pen, (255.0, 0.0, 0.0), (0.2, 0.4, 0.1))
         pen.paint(image)
         pictures.append(image)

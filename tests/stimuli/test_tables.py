@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from calcarine.audit.folders import inputs_from_folders, read_responses
+from calcarine.audit.folders import inputs_from_folders
+from calcarine.audit.trial_files import read_responses
+from calcarine.datasets.described.description_splits import _listed
 from calcarine.datasets.described.pictures import read_captions, stimulus_set
-from calcarine.datasets.described.split import _listed
 from calcarine.datasets.described.trials import read_trials
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import StimulusSet

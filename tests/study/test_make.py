@@ -118,7 +118,7 @@ def test_rules_cannot_be_changed_afterwards(make):
     with pytest.raises(CalcarineError, match="changed after the study was made"):
         Study(study.path)
     file.write_text("{")
-    with pytest.raises(CalcarineError, match="cannot be read as a study"):
+    with pytest.raises(CalcarineError, match="is damaged"):
         Study(study.path)
 
 
@@ -165,7 +165,7 @@ def test_a_study_where_nothing_can_be_written_or_that_is_held_says_so(make):
     study = make()
     busy = sqlite3.OperationalError("database is locked")
     for code, words in (
-        (sqlite3.SQLITE_BUSY, "another program holds it"),
+        (sqlite3.SQLITE_BUSY, "another program is using it"),
         (sqlite3.SQLITE_FULL, "MB are free in"),
         (sqlite3.SQLITE_READONLY, "copy the whole folder"),
     ):
@@ -234,7 +234,7 @@ def test_names_of_folders_may_differ_by_zeros(tmp_path):
 
 def test_folders_of_anybody(folders, tmp_path):
     pictures = from_folders(folders)
-    assert pictures.left_out == {"four": "none by theirs"}
+    assert pictures.left_out == {"four": "no picture by theirs"}
     study = make_study(pictures, tmp_path / "s", size=40, practice=0, catch=0, n_raters=1)
     assert study.settings.simulated is None
     assert [c.name for c in study.settings.comparisons] == [
@@ -300,7 +300,7 @@ def test_several_runs(run_maker, tmp_path):
         ("two/z", "two/z_c"),
     ]
     assert pictures.simulated is True and len(pictures.originals) == 4
-    assert list(pictures.left_out.values()) == ["none by one/z, one/z_c"]
+    assert list(pictures.left_out.values()) == ["no picture by one/z, one/z_c"]
     image = two / "reconstructions" / "truth" / "secretpic002.png"
     Image.new("RGB", (32, 32), "black").save(image)
     with pytest.raises(CalcarineError, match="'secretpic002' of two is another picture"):

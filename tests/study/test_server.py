@@ -149,7 +149,7 @@ def test_wrong_tokens_get_a_plain_page(raters):
         for path in ("", "/state", "/images/x"):
             reply = me.client.get(f"/r/{text}{path}")
             assert reply.status_code == 404, text
-            assert "This link is not known here" in reply.text and "<h1>" in reply.text
+            assert "This link is not valid" in reply.text and "<h1>" in reply.text
     assert me.client.post("/r/x/answers", json={}).status_code in (404, 422)
     with me.study.connection() as con:
         assert find_rater(con, token)["name"] == "rater-01"
@@ -177,7 +177,7 @@ def test_wrong_tokens_get_a_plain_page(raters):
 )
 def test_nothing_else_is_served(raters, path):
     reply = raters[0].client.get(path)
-    assert reply.status_code == 404 and "not known here" in reply.text
+    assert reply.status_code == 404 and "This link is not valid" in reply.text
 
 
 def test_images_are_served_for_the_own_open_trials_only(raters):
@@ -248,7 +248,7 @@ def test_malformed_answers_change_nothing(raters, changes):
     me = raters[0]
     state = me.begin()
     reply = me.answer(**{"trial": state["trial"], "choice": "left", **changes})
-    assert reply.status_code == 422 and "This is no answer" in reply.json()["error"]
+    assert reply.status_code == 422 and "The answer is not valid" in reply.json()["error"]
     assert answers(me.study) == {}
 
 
@@ -265,7 +265,9 @@ def test_json_deeper_than_any_answer_is_told_as_what_it_is(raters):
     me.begin()
     for body in (b"[" * 4000, b'{"a":' * 800, b"[" * 2000 + b"]" * 2000):
         reply = me.client.post(me.base + "/answers", content=body)
-        assert reply.status_code in (400, 422) and "This is no answer" in reply.json()["error"]
+        assert (
+            reply.status_code in (400, 422) and "The answer is not valid" in reply.json()["error"]
+        )
 
 
 def test_in_no_trial_are_two_pictures_the_same(make, rater):
@@ -290,7 +292,7 @@ def test_a_database_that_is_damaged_while_it_is_served_promises_nothing(raters, 
         file.unlink()
     for reply in (me.get("/state"), me.answer(state["trial"], "left")):
         assert reply.status_code == 503
-        assert "not kept" in reply.json()["error"] and "safe" not in reply.json()["error"]
+        assert "was not saved" in reply.json()["error"] and "safe" not in reply.json()["error"]
     page = me.get()
     assert page.status_code == 503 and page.headers["content-type"].startswith("text/html")
     assert "calcarine: " in capsys.readouterr().err
@@ -464,7 +466,7 @@ def test_addresses(make, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(CalcarineError, match="choose another with --host or --port"):
+        with pytest.raises(CalcarineError, match="choose another --host or --port"):
             serve(study, port=taken.getsockname()[1])
 
 
@@ -474,5 +476,5 @@ def test_an_open_address_is_warned_about(make, capsys, monkeypatch):
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     serve(make(), "0.0.0.0", 0, "https://lab.example/")
     said = capsys.readouterr()
-    assert said.err.startswith("Warning: at 0.0.0.0 other machines can reach this server")
+    assert said.err.startswith("Warning: other machines can reach this server at 0.0.0.0")
     assert "https://lab.example/r/" in said.out

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calcarine.errors import CalcarineError
-from calcarine.files import local as files
+from calcarine.files import local_files as files
 from calcarine.training.tensor_trees import load_tree, save_tree
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from calcarine.errors import CalcarineError
-from calcarine.files import local as files
+from calcarine.files import local_files as files
 from calcarine.training import StepBatches, learning_rate, make_generator, train
 from calcarine.training import tensor_trees as storage
 

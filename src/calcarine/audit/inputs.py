@@ -13,9 +13,20 @@ from numpy.typing import NDArray
 
 from calcarine.audit.findings import EvidenceImage
 from calcarine.audit.picture_features import SIDE, SPACES, pixels, rows
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.evaluation.inputs.image_stacks import as_uint8
 from calcarine.stimuli import StimulusSet, resize_images
+
+__all__ = [
+    "AuditInputs",
+    "FitStatistics",
+    "PictureSet",
+    "Prediction",
+    "ReportedScore",
+    "SampleChoice",
+    "Selection",
+    "TrialTable",
+]
 
 FloatArray = NDArray[np.float64]
 Read = Callable[[int, int], NDArray[Any]]
@@ -50,7 +61,7 @@ class PictureSet:
         """Make a set from an array of shape (n, height, width, 3) or (n, samples, ...)."""
         images = images[:, None] if images.ndim == 4 else images
         if images.ndim != 5 or len(images) != len(ids) or images.shape[-1] != 3:
-            raise CalcarineError(
+            raise ShapeError(
                 f"An array of shape {images.shape} does not fit {len(ids)} ids; give an array of "
                 "shape (n, height, width, 3) or (n, samples, height, width, 3)."
             )
@@ -127,7 +138,7 @@ class TrialTable:
         for name in ("role", "session", "fold", "picture", "pretrain"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.stimulus):
-                raise CalcarineError(
+                raise ShapeError(
                     f"The column {name} has {len(column)} rows for {len(self.stimulus)} trials; "
                     "give one row for each trial."
                 )
@@ -190,7 +201,7 @@ class Prediction:
     def __post_init__(self) -> None:
         shape = np.shape(self.values)
         if len(shape) != 2 or not np.isfinite(self.values).all():
-            raise CalcarineError(
+            raise ShapeError(
                 f"Predictions of {self.name} have shape {shape} or values that are not finite; "
                 "give one row of finite numbers for each test stimulus."
             )
@@ -202,7 +213,7 @@ class Prediction:
                 continue
             fits = np.ndim(other) == 2 and np.shape(other)[1] == shape[1]
             if not fits or required not in (None, len(other)) or not np.isfinite(other).all():
-                raise CalcarineError(
+                raise ShapeError(
                     f"The {what} of {self.name} have shape {np.shape(other)} or values that are "
                     f"not finite; give finite numbers that fit predictions of shape {shape}."
                 )
@@ -323,19 +334,17 @@ class AuditInputs:
     def __post_init__(self) -> None:
         for name, other in {"reconstructions": self.recon, **self.others}.items():
             if other.ids != self.truth.ids:
-                raise CalcarineError(
+                raise SettingError(
                     f"The ids of the {name} differ from those of the ground truths; give both the "
                     "same ids in the same order."
                 )
         if len(self.truth) < 2:
-            raise CalcarineError(
+            raise ShapeError(
                 f"An audit needs at least two test pictures, not {len(self.truth)}; give more."
             )
         required = (len(self.truth), 0 if self.train is None else len(self.train))
         if self.allowed is not None and self.allowed.shape != required:
-            raise CalcarineError(
-                f"The array allowed has shape {self.allowed.shape}; give {required}."
-            )
+            raise ShapeError(f"The array allowed has shape {self.allowed.shape}; give {required}.")
 
     def __len__(self) -> int:
         return len(self.truth)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["SIDE", "SPACES", "layout", "pixels", "rows", "shrunk"]
+
 FloatArray = NDArray[np.float64]
 SIDE = 64
 """Side in pixels of the small copies."""
@@ -39,4 +41,4 @@ def rows(values: FloatArray) -> FloatArray:
     """Return rows with mean 0 and length 1; a constant row becomes 0."""
     centred = values - values.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9)
+    return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from calcarine.audit.inputs import ReportedScore
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.evaluation.metrics import matrices
 from calcarine.evaluation.metrics.image_metrics import (
     Identification,
@@ -27,6 +27,8 @@ from calcarine.evaluation.protocols.protocol import PROTOCOLS
 if TYPE_CHECKING:
     from calcarine.audit.inputs import FloatArray, PictureSet
     from calcarine.evaluation.metrics.metric import Metric
+
+__all__ = ["Definition", "definitions", "family_of", "read_numbers"]
 
 Family = Literal["pixcorr", "ssim", "mse", "identification", "other"]
 _PRINTED = re.compile(
@@ -61,7 +63,7 @@ def read_numbers(text: str) -> tuple[ReportedScore, ...]:
     for part in filter(str.strip, re.split(r"[,;]", text)):
         match = _PRINTED.match(part)
         if match is None:
-            raise CalcarineError(
+            raise SettingError(
                 f"'{part.strip()}' is not a metric with a number; write scores like "
                 '"PixCorr .32, SSIM .43".'
             )
@@ -70,7 +72,7 @@ def read_numbers(text: str) -> tuple[ReportedScore, ...]:
         value = float(printed) / (100 if percent else 1)
         result.append(ReportedScore(match["metric"].strip(), value, decimals + 2 * percent))
     if not result:
-        raise CalcarineError('No score is given; write scores like "PixCorr .32, SSIM .43".')
+        raise SettingError('No score is given; write scores like "PixCorr .32, SSIM .43".')
     return tuple(result)
 
 

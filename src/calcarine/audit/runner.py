@@ -19,6 +19,8 @@ from calcarine.files import write_text
 from calcarine.files.entry_points import load_entry_points
 from calcarine.stimuli.display import html_table, listed, text_table
 
+__all__ = ["ENTRY_POINTS", "FORMAT", "ORDER", "Audit", "audit", "list_checks"]
+
 ENTRY_POINTS = "calcarine.audit_checks"
 """Group under which other packages register checks."""
 

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+__all__ = ["Names", "canonical", "difference", "plain"]
+
 _ENDINGS = "png|jpg|jpeg|jpe|jp2|bmp|tif|tiff|webp|gif|ppm|pgm|tga|npy|npz|pt|mat|svg|heic|avif"
 _ENDING = re.compile(rf"\.(?:{_ENDINGS})$")
 _SIDES = re.compile(r"^(?:train|training|test|testing|val|validation)$")

@@ -1,4 +1,4 @@
-"""Responses of a brain to stimuli, how they were recorded, and who trains and who tests."""
+"""Responses of a brain to stimuli: data sets, splits, and what describes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be downloaded, and under which terms."""
+"""Files to download, and the conditions of their owners."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from calcarine.errors import SettingError
 
-__all__ = ["Asset", "Terms"]
+__all__ = ["Asset", "UsageTerms"]
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Conditions under which the owners give a data set away.
+class UsageTerms:
+    """Conditions that the owners of a data set ask you to accept.
 
     Attributes
     ----------

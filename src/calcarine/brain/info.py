@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from calcarine.brain.assets import Terms
+from calcarine.brain.assets import UsageTerms
 from calcarine.errors import SettingError, did_you_mean
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class DatasetInfo:
         separates alternatives.
     access : str
         How to get the files if they cannot be downloaded.
-    terms : Terms, optional
+    terms : UsageTerms, optional
         The conditions that a download asks you to accept.
     options : tuple of (str, str)
         Names of the options of ``load``, each with a short description.
@@ -54,7 +54,7 @@ class DatasetInfo:
     needs_folder: bool
     files: tuple[str, ...] = ()
     access: str = ""
-    terms: Terms | None = None
+    terms: UsageTerms | None = None
     options: tuple[tuple[str, str], ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""Scaling of sessions by trials that may be used for it: training trials, unless asked otherwise.
+"""Z-scoring of sessions, by default with training trials only.
 
 Every reader that scales goes through `scaling_plan`, which says by which trials each session is
 scaled, or refuses.  A check asks it before anything is read.
@@ -49,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class SessionScaling:
-    """Mean and scale that were taken from each session.
+    """Mean and scale of each session.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class SessionScaling:
     def undo(
         self, scaled: NDArray[np.float32], sessions: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Responses as they were before scaling.
+        """Return responses as they were before scaling.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class SessionMoments:
     squares: NDArray[np.float64]
 
     def __add__(self, other: SessionMoments) -> SessionMoments:
-        """Moments of both groups of trials together (Chan et al. 1979, eq. 2.1)."""
+        """Return the moments of both groups together (Chan et al. 1979, eq. 2.1)."""
         if not self.count or not other.count:
             return self if self.count else other
         count = self.count + other.count
@@ -128,7 +128,7 @@ class SessionMoments:
 
 
 def moments(values: NDArray[np.generic]) -> SessionMoments:
-    """Moments of trials, shape (trial, voxel); there may be none."""
+    """Return the moments of trials, shape (trial, voxel); there may be none."""
     mean, squares = np.zeros((2, values.shape[1]))
     for start in range(0, values.shape[1] if len(values) else 0, _COLUMNS):
         columns = slice(start, start + _COLUMNS)
@@ -140,12 +140,12 @@ def moments(values: NDArray[np.generic]) -> SessionMoments:
 
 
 def pooled_moments(parts: Iterable[SessionMoments]) -> SessionMoments:
-    """Moments of several groups of trials together; at least one group."""
+    """Return the moments of several groups of trials together; at least one group."""
     return reduce(SessionMoments.__add__, parts)
 
 
 def mean_and_scale(known: SessionMoments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and SD of every voxel; the scale of a constant voxel is 1."""
+    """Return mean and SD of every voxel; the scale of a constant voxel is 1."""
     spread = np.sqrt(known.squares / known.count)
     # Rounding leaves a constant voxel a spread just above zero.
     spread[spread <= 1e-12 * np.maximum(np.abs(known.mean), 1e-300)] = 1.0
@@ -153,7 +153,7 @@ def mean_and_scale(known: SessionMoments) -> tuple[NDArray[np.float64], NDArray[
 
 
 def check_zscore(zscore: object, who: str) -> ZScore:
-    """Return a setting of scaling, or say which there are; ``who`` begins the sentence."""
+    """Return a scaling method, or raise if there is no such method."""
     known = get_args(ZScore)
     if zscore not in known:
         raise SettingError(
@@ -168,7 +168,7 @@ def scaling_plan(
     method: ZScore = "session",
     who: str = "This subject",
 ) -> dict[int, Source]:
-    """Say by which trials each session is scaled.
+    """Return which trials scale each session.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def scaling_plan(
 def trials_of_source(
     source: Source, inside: NDArray[np.bool_], is_train: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Trials that give a session (``inside``) its mean and scale, shape (trial,)."""
+    """Return which trials determine the mean and scale of a session, shape (trial,)."""
     if source == "training":
         return is_train
     return inside & is_train if source == "session" else inside
@@ -233,7 +233,7 @@ def trials_of_source(
 def describe_scaling(
     method: ZScore, sessions: ArrayLike, trains: Sequence[NDArray[np.bool_]]
 ) -> str:
-    """Say in words by which trials the sessions are scaled.
+    """Describe in words which trials scale the sessions.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def scale_sessions(
     method: ZScore = "session",
     who: str = "This subject",
 ) -> tuple[NDArray[np.float32], SessionScaling]:
-    """Z-score as `zscore_sessions` does, and return with what.
+    """Z-score as `zscore_sessions` does, and also return the scaling.
 
     Parameters
     ----------

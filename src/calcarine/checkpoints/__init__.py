@@ -1,4 +1,4 @@
-"""Reading the weights of others safely: safetensors, weights-only pickles, single files."""
+"""Reading other people's weights safely: safetensors, pickles of weights only, single files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading anybody's weights safely: which format a file has, and whether it is whole and fits.
+"""Weight files: which format they have, and whether they are complete and fit the network.
 
 No function here unpickles anything.
 """
@@ -35,7 +35,7 @@ _NAMED = 3
 
 
 def weights_format(head: bytes) -> WeightsFormat:
-    """Which format weights have, by the first nine bytes of their file.
+    """Return the format of weights from the first nine bytes of their file.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ def weights_format(head: bytes) -> WeightsFormat:
 
 
 def file_format(path: Path) -> WeightsFormat:
-    """Which format a file of weights has; see `weights_format`."""
+    """Return the format of a file of weights; see `weights_format`."""
     with path.open("rb") as file:
         return weights_format(file.read(HEAD))
 
 
 def check_safetensors(path: Path) -> None:
-    """Raise one clear sentence when ``path`` is not one whole safetensors file.
+    """Raise unless ``path`` is a complete safetensors file.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def check_safetensors(path: Path) -> None:
 
 
 def load_safetensors(path: Path) -> dict[str, Any]:
-    """Tensors of a safetensors file by their names, on the CPU.
+    """Return the tensors of a safetensors file by their names, on the CPU.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def load_safetensors(path: Path) -> dict[str, Any]:
 
 
 def check_loaded(info: Mapping[str, Any], where: str | Path, unused: Iterable[str] = ()) -> None:
-    """Raise one clear sentence unless a network got every one of its weights from its files.
+    """Raise unless a network got all of its weights from its files.
 
     Without this check diffusers and transformers fill missing weights with random numbers and
     only log a warning.

@@ -1,4 +1,4 @@
-"""Where the weights of the networks lie, and what to say when they are missing."""
+"""Finding the weights of the networks that metrics and features use."""
 
 from __future__ import annotations
 
@@ -21,12 +21,28 @@ from calcarine.files import atomic_write, digest_file
 if TYPE_CHECKING:
     import torch
 
+__all__ = [
+    "ALEXNET",
+    "CLIP_FOLDER",
+    "CLIP_NAME",
+    "EFFICIENTNET_V1",
+    "EFFICIENTNET_V2",
+    "FID_INCEPTION",
+    "INCEPTION",
+    "LPIPS",
+    "SWAV",
+    "VIT_H_14",
+    "WeightsFile",
+    "WeightsStore",
+    "state_digest",
+]
+
 _TORCHVISION = "https://download.pytorch.org/models/"
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One file of weights.
+    """A file of weights and where to get it.
 
     Parameters
     ----------
@@ -74,7 +90,7 @@ CLIP_FOLDER = "clip-vit-large-patch14"
 
 
 class WeightsStore:
-    """Finds weights in a folder of the user's, then in the caches of torch and Hugging Face.
+    """Finds weights in a folder, then in the caches of torch and Hugging Face.
 
     Parameters
     ----------
@@ -92,7 +108,7 @@ class WeightsStore:
             )
 
     def find(self, wanted: WeightsFile) -> tuple[Path, str | None]:
-        """Path of a file of weights, and its SHA-256 where its name promises one.
+        """Return the path of a file of weights, and its SHA-256 if its name holds part of it.
 
         Raises
         ------
@@ -114,7 +130,7 @@ class WeightsStore:
         return _fetch(wanted, self._places()[0]), None
 
     def state(self, wanted: WeightsFile) -> tuple[dict[str, torch.Tensor], str]:
-        """Tensors of a file of weights and its SHA-256; nothing but tensors is unpickled."""
+        """Return the tensors of a file of weights and its SHA-256; only tensors are unpickled."""
         path, digest = self.find(wanted)
         content = _content(path)
         if content is None:
@@ -126,7 +142,7 @@ class WeightsStore:
         return dict(content), digest or digest_file(path)
 
     def clip(self) -> Path:
-        """Folder of CLIP ViT-L/14 in the format of transformers.
+        """Return the folder of CLIP ViT-L/14 in the format of transformers.
 
         Raises
         ------
@@ -163,7 +179,7 @@ class WeightsStore:
 
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of tensors with their names, in hexadecimal."""
+    """Return the SHA-256 (hexadecimal) of tensors with their names."""
     found = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
@@ -173,7 +189,7 @@ def state_digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def _content(path: Path) -> Any:
-    """What a file of weights holds, or None where it is damaged or holds more than tensors."""
+    """Return the content of a file of weights; None if it is damaged or holds more than tensors."""
     if path.suffix == ".safetensors" or file_format(path) == "safetensors":
         try:
             return load_safetensors(path)
@@ -191,13 +207,13 @@ def _content(path: Path) -> Any:
 
 
 def _promised(name: str) -> str | None:
-    """Beginning of the SHA-256 that the name of a file promises."""
+    """Return the beginning of the SHA-256 that is part of the name of a file."""
     match = re.search(r"-([0-9a-f]{8})\.pth$", name)
     return match[1] if match else None
 
 
 def _checked_hash(path: Path) -> str | None:
-    """SHA-256 of a file whose name promises one; others, which may be large, are not read."""
+    """Return the SHA-256 of a file whose name holds part of it; None for others."""
     promised = _promised(path.name)
     if promised is None:
         return None

@@ -1,4 +1,4 @@
-"""Checkpoints of other programs, read without running anything of them.
+"""Checkpoints of other programs, read without running any code in them.
 
 Pickles are read by torch's restricted reader. For every class that it does not know an empty
 stand-in answers, so a file that holds more than weights can be read for its weights.
@@ -22,7 +22,7 @@ __all__ = ["read_checkpoint"]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors, numbers and words of a checkpoint, nested as it has them; nothing of it is run.
+    """Return the tensors, numbers and texts of a checkpoint; no code of it is run.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _load(path: Path) -> Any:
 
 
 class _StandIn(list):  # type: ignore[type-arg]
-    """Answers to any class or function that a file names: takes everything, keeps nothing.
+    """Replaces any class or function that a file names: accepts everything, keeps nothing.
 
     A list, for torch's reader lets a file append to lists alone.
     """
@@ -100,7 +100,7 @@ class _StandIn(list):  # type: ignore[type-arg]
 
 @contextmanager
 def _stand_ins(path: Path) -> Iterator[None]:
-    """Let a stand-in answer to all names of the file that torch does not know to be harmless."""
+    """Replace all names of the file that torch does not know to be harmless by a stand-in."""
     find = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
     names = find(path) if find else []  # before torch 2.6 files that name any are refused
     if not names:

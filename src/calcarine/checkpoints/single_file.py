@@ -1,4 +1,4 @@
-"""Single files in the original layout: read with weights only, converted once.
+"""Models in one file in the original layout: read as weights only, converted once.
 
 Nothing in the file is run: pickles are read by torch's restricted reader.
 """
@@ -20,6 +20,16 @@ from calcarine.errors import DamagedFileError, out_of_memory
 from calcarine.files import digest_file
 from calcarine.files.locks import folder_lock
 
+__all__ = [
+    "averaged",
+    "cache_folder",
+    "check_weights",
+    "convert_once",
+    "digests",
+    "is_single_file",
+    "read_single_file",
+]
+
 # Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
 _STAND_IN = type(
     "ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"}
@@ -27,19 +37,19 @@ _STAND_IN = type(
 
 
 def is_single_file(path: Path) -> bool:
-    """Whether ``path`` is a file that may hold a model in the original layout."""
+    """Return whether ``path`` is a file that may hold a model in the original layout."""
     return path.is_file() and path.suffix in (".ckpt", ".safetensors")
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: ``CALCARINE_CACHE``, else ``~/.cache/calcarine``."""
+    """Return the folder of converted models: ``CALCARINE_CACHE``, else ``~/.cache/calcarine``."""
     return Path(os.environ.get("CALCARINE_CACHE") or Path.home() / ".cache" / "calcarine")
 
 
 def convert_once(
     parts: Sequence[str], write: Callable[[Path], None], cache: str | Path | None = None
 ) -> Path:
-    """Folder of a converted model; made when it is not yet there.
+    """Return the folder of a converted model; convert it if that has not been done.
 
     Parameters
     ----------
@@ -75,7 +85,7 @@ def convert_once(
 
 
 def read_single_file(file: Path) -> dict[str, Any]:
-    """Tensors of an original checkpoint by their names, mapped from disk where possible.
+    """Return the tensors of an original checkpoint by name, memory-mapped if possible.
 
     Raises
     ------
@@ -113,7 +123,7 @@ def read_single_file(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _named_classes() -> Iterator[None]:
-    """Let a checkpoint name Lightning's callback, and nothing else."""
+    """Allow a checkpoint to name Lightning's callback, and nothing else."""
     import torch
 
     try:
@@ -126,7 +136,7 @@ def _named_classes() -> Iterator[None]:
 
 
 def averaged(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The weights with those of the U-Net replaced by their averages, where all have one."""
+    """Return the weights with the moving averages of the U-Net, if all of its weights have one."""
     averages = {
         key: state.get("model_ema." + key.removeprefix("model.").replace(".", ""))
         for key in state
@@ -145,7 +155,7 @@ def check_weights(
     whose: str,
     advice: str = "",
 ) -> None:
-    """Raise one sentence unless all weights are there and have the shapes that they should have.
+    """Raise unless all weights exist and have the right shapes.
 
     Parameters
     ----------
@@ -172,5 +182,5 @@ def check_weights(
 
 
 def digests(files: Sequence[Path]) -> list[str]:
-    """Names and content hashes of files."""
+    """Return the names and content hashes of files."""
     return [f"{file.name}:{digest_file(file)}" for file in files]

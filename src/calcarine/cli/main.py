@@ -25,6 +25,7 @@ from calcarine.cli.settings import presets, settings
 from calcarine.cli.stages import encode, pretrain, stage_command
 from calcarine.cli.study import gallery, study_app
 from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.experiment.stage import PHASES
 from calcarine.experiment.stages import STAGES
 
 __all__ = ["PACKAGE", "app", "main"]
@@ -40,17 +41,16 @@ app = typer.Typer(
 
 # Commands of stages that take more than the folder of a run, or work on other folders too.
 _OWN = {"audit": audit, "encode": encode, "pretrain": pretrain}
-_VISDEC = ("pretrain", "guide", "finetune")
 _PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Experiments": (demo, run, init, seeds, settings, presets),
     "Stages of a run": tuple(
         stage_command(stage.name, stage.title)
         for stage in STAGES.values()
-        if stage.name not in (*_OWN, *_VISDEC)
+        if stage.name not in (*_OWN, *PHASES)
     ),
     "Vis-Dec": (
         pretrain,
-        *(stage_command(name, STAGES[name].title) for name in _VISDEC[1:]),
+        *(stage_command(name, STAGES[name].title) for name in PHASES[1:]),
         ablate,
     ),
     "Encoding": (encode,),
@@ -130,12 +130,12 @@ def _as_note(otherwise: Callable[..., None]) -> Callable[..., None]:
 
 def _of_system(error: OSError) -> str:
     """Return what the operating system refused, with the file where it named one."""
-    from calcarine.files import free_space, is_full
+    from calcarine.files import free_space, is_disk_full
 
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename:
         return f"{error.filename}: {reason}"
-    if is_full(error):
+    if is_disk_full(error):
         # The error names no place: the working folder, or the one for temporary files.
         places = dict.fromkeys([Path.cwd(), Path(tempfile.gettempdir())])
         return f"{reason}; {', '.join(map(free_space, places))}; make room, then repeat the command"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from calcarine.brain import BrainDataset
-    from calcarine.splits.pool import MadeSplit
+    from calcarine.splits.stimulus_pool import SplitWithPartners
 
 __all__ = ["audit_dataset", "split_dataset"]
 
@@ -160,11 +160,14 @@ def audit_dataset(
 
 
 def _print_made(
-    dataset: BrainDataset, made: MadeSplit, files: list[Path], space: tuple[Any, Any, str, str]
+    dataset: BrainDataset,
+    made: SplitWithPartners,
+    files: list[Path],
+    space: tuple[Any, Any, str, str],
 ) -> None:
     import numpy as np
 
-    from calcarine.splits.duplicates import nearest_training
+    from calcarine.splits.duplicate_audit import nearest_training
 
     ids, values, metric, name = space
     print(("Simulated data. " if dataset.simulated else "") + f"Rule: {made.split.rule}.")

@@ -105,9 +105,9 @@ def pretrain(
 
 
 def _run_and_print(path: Path, name: str, experiment: Experiment | None = None) -> None:
-    from calcarine.experiment.config_visdec import PHASES
     from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.runner import run_one_stage
+    from calcarine.experiment.stage import PHASES
 
     work = run_one_stage(path, name, experiment, RichProgress())
     if name == "report":

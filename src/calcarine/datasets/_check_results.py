@@ -1,4 +1,4 @@
-"""Findings of checks: collected up to what stops them, and counts against known ones."""
+"""Results of checks of data folders: collecting them, and comparing counts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from calcarine.errors import CalcarineError
 from calcarine.quality.findings import CheckResult
 
 __all__ = [
-    "collected",
-    "compared",
-    "constant",
-    "matched",
-    "not_finite",
-    "scaling_finding",
-    "simulated_note",
+    "check_finite_voxels",
+    "collect_results",
+    "compare_count",
+    "compare_text",
+    "count_constant",
+    "scaling_result",
+    "simulated_result",
 ]
 
 
-def collected(report: Iterable[CheckResult], what: str, advice: str) -> list[CheckResult]:
-    """All findings of a report; an error that stops it becomes the last one.
+def collect_results(report: Iterable[CheckResult], what: str, advice: str) -> list[CheckResult]:
+    """Collect the results of a check; an error that stops it becomes the last one.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ def collected(report: Iterable[CheckResult], what: str, advice: str) -> list[Che
     return found
 
 
-def compared(what: str, number: float, known: float) -> CheckResult:
-    """A count against the published one; another count is worth a note."""
+def compare_count(what: str, number: float, known: float) -> CheckResult:
+    """Compare a count with the published one; a difference is a note."""
     return _against(what, f"{number:g}", f"{known:g}", abs(number - known) < 1e-6, "published")
 
 
-def matched(what: str, found: str, known: str, whose: str) -> CheckResult:
-    """What was found, in words, against what is known; another is worth a note."""
+def compare_text(what: str, found: str, known: str, whose: str) -> CheckResult:
+    """Compare a text with a known one; a difference is a note."""
     return _against(what, found, known, found == known, whose)
 
 
@@ -60,10 +60,10 @@ def _against(what: str, found: str, known: str, same: bool, whose: str) -> Check
     return CheckResult(what, "note", found, known, f"other than {whose}: a part of it?")
 
 
-def scaling_finding(
+def scaling_result(
     what: str, sessions: ArrayLike, trains: Sequence[NDArray[np.bool_]], zscore: ZScore = "session"
 ) -> CheckResult:
-    """By which trials sessions are scaled, a note where not by their own training trials.
+    """Report which trials scale the sessions; a note unless they are their own training trials.
 
     Parameters
     ----------
@@ -89,21 +89,21 @@ def scaling_finding(
     return CheckResult(what, "ok", found)
 
 
-def not_finite(what: str, values: NDArray[Any], advice: str) -> list[CheckResult]:
-    """A finding if voxels, the columns of ``values``, hold NaN or infinity."""
+def check_finite_voxels(what: str, values: NDArray[Any], advice: str) -> list[CheckResult]:
+    """Return a result if voxels (columns of ``values``) hold NaN or infinity."""
     lost = int((~np.isfinite(values)).any(0).sum())
     if not lost:
         return []
     return [CheckResult(what, "wrong", f"{lost} voxels with NaN or infinity", "none", advice)]
 
 
-def constant(values: NDArray[Any]) -> int:
-    """How many columns of ``values`` never change."""
+def count_constant(values: NDArray[Any]) -> int:
+    """Return how many columns of ``values`` never change."""
     return int((values.max(0) == values.min(0)).sum())
 
 
-def simulated_note(place: Path) -> list[CheckResult]:
-    """A note if the data root, or that of a file, was written by ``fake``."""
+def simulated_result(place: Path) -> list[CheckResult]:
+    """Return a note if the files in a folder were written by ``fake``."""
     if not is_simulated(place):
         return []
     return [CheckResult("SIMULATED.txt", "note", "simulated content, nothing measured")]

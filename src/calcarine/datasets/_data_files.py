@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from calcarine.brain.info import DatasetInfo
 from calcarine.errors import DamagedFileError, MissingFileError
-from calcarine.files.matlab import is_hdf5
 from calcarine.files.matlab_v5 import read_v5
+from calcarine.files.matlab_v73 import is_hdf5
 
-__all__ = ["find_file", "is_simulated", "natural", "read_mat"]
+__all__ = ["find_file", "is_simulated", "natural_key", "read_mat"]
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Key that sorts ``run2`` before ``run10``; capitals make no difference."""
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts ``run2`` before ``run10``, regardless of case."""
     return [
         (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
         for part in re.findall(r"[0-9]{1,15}|[^0-9]+", text)
@@ -25,7 +25,7 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def is_simulated(folder: str | Path) -> bool:
-    """Whether files were written by ``fake``, which says so in ``SIMULATED.txt``.
+    """Return whether files were written by ``fake``, which adds ``SIMULATED.txt``.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def is_simulated(folder: str | Path) -> bool:
 
 
 def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
-    """Find a data set's file in the folder or in its subfolder of the data set's name."""
+    """Find a file of a data set in a folder, or in its subfolder named after the data set."""
     if folder is None:
         raise MissingFileError(
             f"Data set {info.name} needs the folder that holds {name}; it is from {info.source}."
@@ -55,7 +55,7 @@ def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
 def read_mat(
     info: DatasetInfo, path: Path, shapes: dict[str, tuple[int, int]]
 ) -> dict[str, NDArray[np.generic]]:
-    """Numeric arrays of a MATLAB file (version 5 to 7.2), checked for their shapes."""
+    """Read numeric arrays of known shapes from a MATLAB file (version 5 to 7.2)."""
     if is_hdf5(path):
         raise DamagedFileError(
             f"Data set {info.name}: {path} was saved again by MATLAB as version 7.3; save it with "

@@ -1,4 +1,4 @@
-"""Whole numbers of masks and atlases, also where a file keeps them nearly whole."""
+"""Integer labels of masks and atlases, also if a file stores them with rounding errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 
 
 def scaling_of(image: Any) -> tuple[float, float] | None:
-    """Slope and intercept with which an image keeps its values as integers; None without one.
+    """Return slope and intercept of an image that is stored as integers; None without them.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def scaling_of(image: Any) -> tuple[float, float] | None:
 def whole_numbers(
     values: NDArray[Any], path: Path, what: str, scaling: tuple[float, float] | None = None
 ) -> NDArray[np.float64]:
-    """Labels rounded to whole numbers.
+    """Return labels rounded to whole numbers.
 
     A label image that was read as fractions and saved as integers again (nibabel then chooses a
     slope) holds 1.00003 for 1, and may hold 0.00001 for 0.

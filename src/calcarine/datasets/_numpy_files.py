@@ -1,4 +1,4 @@
-"""Reading numpy files from outside: nothing is unpickled, damage is told in one sentence."""
+"""Reading numpy files from other people, without unpickling."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError, DamagedFileError
 
-__all__ = ["Archive", "open_npy", "reason"]
+__all__ = ["NpzFile", "open_npy", "reason"]
 
 
 def reason(error: BaseException) -> str:
-    """What a library says is wrong, in one line."""
+    """Return the message of a library's error in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
 
@@ -43,8 +43,8 @@ def open_npy(path: Path, who: str, source: str) -> NDArray[Any]:
     return found
 
 
-class Archive:
-    """An ``.npz`` file of numeric arrays, each read when it is asked for.
+class NpzFile:
+    """An ``.npz`` file of numeric arrays, each read when it is used.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Archive:
         return name in self.names
 
     def array(self, name: str, ndim: int, kinds: str = "uif") -> NDArray[Any]:
-        """One array.
+        """Return one array.
 
         Parameters
         ----------

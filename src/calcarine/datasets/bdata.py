@@ -1,4 +1,4 @@
-"""BData files (``.h5``) of the Kamitani laboratory: a matrix and what its columns are."""
+"""BData files (``.h5``) of the Kamitani laboratory: a matrix and labels of its columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 32 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class BData:
-    """One BData file: its metadata in memory, its matrix read when asked for.
+    """A BData file: metadata in memory, the matrix read when it is used.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class BData:
         return key in self.keys
 
     def row(self, key: str) -> NDArray[np.float64]:
-        """What a key says of each column, shape (column,).
+        """Return the value of a key for each column, shape (column,).
 
         Raises
         ------
@@ -107,7 +107,7 @@ class BData:
         return self.values[self.keys.index(key)]
 
     def mask(self, key: str) -> NDArray[np.bool_]:
-        """Columns of a key: those where its value is 1; shape (column,).
+        """Return the columns where a key is 1, shape (column,).
 
         Raises
         ------
@@ -129,7 +129,7 @@ class BData:
     def select(
         self, chosen: str | NDArray[np.bool_], dtype: DTypeLike = np.float64
     ) -> NDArray[Any]:
-        """Read some columns of the matrix, a block of samples at a time.
+        """Read some columns of the matrix, in blocks of samples.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class BData:
         return found
 
     def label(self, key: str) -> NDArray[np.float64]:
-        """The one column of a key, shape (sample,).
+        """Return the one column of a key, shape (sample,).
 
         Raises
         ------
@@ -172,7 +172,7 @@ class BData:
         return found
 
     def columns(self) -> pd.DataFrame:
-        """Say what the columns are.
+        """Return the numbers of columns by key, for people.
 
         Returns
         -------
@@ -234,7 +234,7 @@ def write_bdata(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The HDF5 file; whatever h5py says of damage becomes one sentence."""
+    """Open the HDF5 file; turn any error of h5py into one sentence."""
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; give the path of a BData file (.h5).")
     try:
@@ -258,7 +258,7 @@ def _plain(value: Any) -> str:
 
 
 def _numbered(group: Any) -> dict[float, str]:
-    """Texts of a vmap group, whose members are named by numbers."""
+    """Return the texts of a vmap group, whose members are named by numbers."""
     found = {}
     for name in group:
         try:

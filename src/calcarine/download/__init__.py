@@ -1,1 +1,1 @@
-"""Getting the files of a data set."""
+"""Downloading the files of a data set."""

@@ -1,4 +1,4 @@
-"""Taking files out of zip and tar archives that nobody here has made.
+"""Unpacking zip and tar archives from other people safely.
 
 Nothing is written outside the folder, no link and no device is made, no size is
 believed beyond what the archive declares and the disk holds, and files appear
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from calcarine.download.progress import human
+from calcarine.download.progress import format_bytes
 from calcarine.errors import CalcarineError, DamagedFileError
 
 __all__ = ["MOST_MEMBERS", "extract", "is_inside"]
@@ -53,7 +53,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class _Member:
-    """A file of an archive: its place, its declared bytes, and how to read it."""
+    """A file in an archive: its path, its declared size, and how to read it."""
 
     place: str
     size: int
@@ -61,7 +61,7 @@ class _Member:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a member's name stays in the folder that it is put in, on every system."""
+    """Return whether a member's name stays in its folder, on every operating system."""
     parts = re.split(r"[/\\]", name)
     absolute = name.startswith(("/", "\\")) or bool(PureWindowsPath(name).drive)
     odd = any(ord(letter) < 32 or letter == "\x7f" for letter in name)
@@ -77,7 +77,7 @@ def extract(
     own: Collection[Path] = (),
     most_bytes: int | None = None,
 ) -> list[Path]:
-    """Take files out of an archive, all of them or none.
+    """Unpack files of an archive, all of them or none.
 
     Parameters
     ----------
@@ -124,15 +124,15 @@ def extract(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CalcarineError(
                 f"The disk is full while {archive} is unpacked to {folder}, where "
-                f"{human(shutil.disk_usage(folder).free)} are free; make room there, and the same "
-                "command continues."
+                f"{format_bytes(shutil.disk_usage(folder).free)} are free; make room there, "
+                "and the same command continues."
             ) from error
         raise
 
 
 @contextmanager
 def _set_aside(place: Path) -> Iterator[Path]:
-    """Give an empty folder to unpack to, also where a killed process left one."""
+    """Return an empty folder to unpack to, also if a killed process left one."""
     if place.exists():
         shutil.rmtree(place)
     place.mkdir()
@@ -236,7 +236,7 @@ def _from_tar(archive: Path, source: tarfile.TarFile, room: int) -> Iterator[_Me
 
 
 def _check_end(archive: Path, source: tarfile.TarFile, room: int, limit: int) -> None:
-    """Find the end mark, and read on to where a compressed archive holds its checksum."""
+    """Find the end marker, and read to the checksum of a compressed archive."""
     file = source.fileobj
     assert file is not None
     file.seek(source.offset)
@@ -259,7 +259,7 @@ def _data(source: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 def _linked(
     archive: Path, place: str, entry: tarfile.TarInfo, entries: dict[str, tarfile.TarInfo]
 ) -> tarfile.TarInfo:
-    """Return the file that a link stands for: links become copies, so none is ever made."""
+    """Return the file that a link points to: links become copies, so none is created."""
     here = place
     for _ in range(_LINKS):
         if entry.isfile():
@@ -276,8 +276,9 @@ def _linked(
 
 def _too_large(archive: Path, size: int, room: int) -> CalcarineError:
     return CalcarineError(
-        f"{archive} would be {human(size)} unpacked or more, and {human(max(room, 0))} may be used "
-        "on this disk; make room, and the same command continues."
+        f"{archive} would be {format_bytes(size)} unpacked or more, and "
+        f"{format_bytes(max(room, 0))} may be used on this disk; make room, and the same "
+        "command continues."
     )
 
 

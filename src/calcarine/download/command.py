@@ -1,4 +1,4 @@
-"""The conversation of ``calcarine datasets download``: sizes, terms, consent, progress."""
+"""The dialogue of ``calcarine datasets download``: sizes, terms, consent, progress."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from calcarine.brain.assets import Asset, Terms
+from calcarine.brain.assets import Asset, UsageTerms
 from calcarine.brain.info import DatasetInfo
 from calcarine.download.download_record import RECORD_NAME, DownloadRecord
 from calcarine.download.parallel import fetch_all
-from calcarine.download.plan import PlannedFile, ask_sizes, find_damaged, survey
-from calcarine.download.progress import Lines, human, progress_for
+from calcarine.download.planned_files import PlannedFile, find_damaged, plan_files, request_sizes
+from calcarine.download.progress import ProgressLines, format_bytes, progress_for
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.files.locks import folder_lock
 
-__all__ = ["download_dataset", "how_to_get"]
+__all__ = ["access_instructions", "download_dataset"]
 
 
 def download_dataset(
@@ -28,7 +28,7 @@ def download_dataset(
     workers: int,
     verify: bool = False,
 ) -> None:
-    """Show what would be downloaded, ask for consent, and download it.
+    """Show what will be downloaded, ask for consent, and download it.
 
     Parameters
     ----------
@@ -51,16 +51,16 @@ def download_dataset(
         If the terms are not accepted, or something could not be downloaded.
     """
     if not assets:
-        print(how_to_get(info))
+        print(access_instructions(info))
         return
     wanted = _distinct(info, assets)
     record = DownloadRecord(folder, info.name)
-    answers = ask_sizes(wanted, record)
-    rows = survey(wanted, folder, record, answers)
+    answers = request_sizes(wanted, record)
+    rows = plan_files(wanted, folder, record, answers)
     damaged: set[str] = set()
     if verify:
         damaged = _verify(rows, folder, record)
-        rows = survey(wanted, folder, record, answers, damaged)
+        rows = plan_files(wanted, folder, record, answers, damaged)
     _show(info, rows, folder)
     todo = [row for row in rows if row.is_open]
     if dry_run or todo:
@@ -73,15 +73,15 @@ def download_dataset(
         with folder_lock(folder):
             # Another process may have worked here while the terms were read.
             record = DownloadRecord(folder, info.name)
-            rows = survey(wanted, folder, record, answers, damaged)
+            rows = plan_files(wanted, folder, record, answers, damaged)
             if how:
                 record.accept(_terms(info), how)
             _fetch(rows, folder, record, workers)
     _close(info, rows, folder)
 
 
-def how_to_get(info: DatasetInfo) -> str:
-    """Say how one gets a data set of which nothing can be downloaded."""
+def access_instructions(info: DatasetInfo) -> str:
+    """Describe how to get a data set that cannot be downloaded."""
     if info.access:
         return f"{info.title}: calcarine downloads nothing of it. {info.access}"
     if not info.needs_folder:
@@ -93,7 +93,7 @@ def how_to_get(info: DatasetInfo) -> str:
 
 
 def _distinct(info: DatasetInfo, assets: Sequence[Asset]) -> list[Asset]:
-    """Each file once: two subjects may share some."""
+    """Return each file once: subjects may share files."""
     found: dict[str, Asset] = {}
     for asset in assets:
         if found.setdefault(asset.path, asset) != asset:
@@ -101,8 +101,8 @@ def _distinct(info: DatasetInfo, assets: Sequence[Asset]) -> list[Asset]:
     return list(found.values())
 
 
-def _terms(info: DatasetInfo) -> Terms:
-    return info.terms or Terms(f"Licence of {info.title}", info.source, info.licence)
+def _terms(info: DatasetInfo) -> UsageTerms:
+    return info.terms or UsageTerms(f"Licence of {info.title}", info.source, info.licence)
 
 
 def _show(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
@@ -114,7 +114,7 @@ def _show(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
     for heading in ("file", "size", "state", ""):
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
     for row in rows:
-        have = f"begun, {human(row.have)} are there" if row.state == "begun" else row.state
+        have = f"begun, {format_bytes(row.have)} are there" if row.state == "begun" else row.state
         table.add_row(row.asset.path, _size(row), have, row.note)
     console = Console()
     # In a file or a pipe nothing should be cut or wrapped to 80 columns.
@@ -125,21 +125,26 @@ def _show(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
 def _size(row: PlannedFile) -> str:
     if row.size is None:
         return "?"
-    return human(row.size) if row.sure else f"~{human(row.size)}"
+    return format_bytes(row.size) if row.sure else f"~{format_bytes(row.size)}"
 
 
 def _sum(rows: Sequence[PlannedFile], folder: Path) -> str:
     files = "1 file" if len(rows) == 1 else f"{len(rows)} files"
     known = [row for row in rows if row.size is not None]
     about = "" if all(row.sure for row in known) else "~"
-    sizes = [about + human(sum(row.size or 0 for row in known))] if known else []
+    sizes = [about + format_bytes(sum(row.size or 0 for row in known))] if known else []
     if len(known) < len(rows):
         sizes.append(f"{len(rows) - len(known)} of unknown size")
     need, free = sum(row.need for row in rows), _free(folder)
-    more = f"{about}{human(need)} to download" if need or len(known) == len(rows) else "to download"
+    more = (
+        f"{about}{format_bytes(need)} to download"
+        if need or len(known) == len(rows)
+        else "to download"
+    )
     return (
-        f"{files}, {' and '.join(sizes)}; {human(sum(row.have for row in rows))} are there; {more} "
-        f"to {folder}, where {human(free)} are free{', which is too little' * (need > free)}."
+        f"{files}, {' and '.join(sizes)}; "
+        f"{format_bytes(sum(row.have for row in rows))} are there; {more} to {folder}, "
+        f"where {format_bytes(free)} are free{', which is too little' * (need > free)}."
     )
 
 
@@ -154,8 +159,8 @@ def _check_room(todo: Sequence[PlannedFile], folder: Path) -> None:
     need, free = sum(row.need for row in todo if row.sure), _free(folder)
     if need > free:
         raise CalcarineError(
-            f"{folder} has {human(free)} free and the download needs {human(need)} more; make room "
-            "or give a folder on another disk with --to."
+            f"{folder} has {format_bytes(free)} free and the download needs "
+            f"{format_bytes(need)} more; make room or give a folder on another disk with --to."
         )
 
 
@@ -168,7 +173,7 @@ def _show_terms(info: DatasetInfo) -> None:
 
 
 def _consent(info: DatasetInfo, record: DownloadRecord, accept_terms: bool) -> str:
-    """How consent was given now; empty where it is on record already."""
+    """Return how consent was given; empty if it is on record already."""
     before = record.accepted(_terms(info))
     if before:
         print(f"These terms were accepted on {before} ({record.path}).")
@@ -190,12 +195,12 @@ def _consent(info: DatasetInfo, record: DownloadRecord, accept_terms: bool) -> s
 
 
 def is_terminal() -> bool:
-    """Whether a person can be asked."""
+    """Return whether a person at a terminal can be asked."""
     return sys.stdin.isatty()
 
 
 def _verify(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord) -> set[str]:
-    damaged, checked, unknown = find_damaged(rows, folder, record, Lines())
+    damaged, checked, unknown = find_damaged(rows, folder, record, ProgressLines())
     more = f"; of {unknown} no hash is known" if unknown else ""
     print(f"Read {checked} files: {checked - len(damaged)} are whole, {len(damaged)} not{more}.")
     return damaged

@@ -1,4 +1,4 @@
-"""``downloads.json``: which terms were accepted, and what was fetched from where."""
+"""``downloads.json``: accepted terms, and which files came from where."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from calcarine.brain.assets import Terms
+from calcarine.brain.assets import UsageTerms
 from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files import read_json, write_text
 
@@ -71,37 +71,37 @@ class DownloadRecord:
                 f"for {self.dataset} with --to."
             )
 
-    def accepted(self, terms: Terms) -> str | None:
-        """When exactly these terms were accepted here, None if they were not."""
+    def accepted(self, terms: UsageTerms) -> str | None:
+        """Return when exactly these terms were accepted; None if they were not."""
         for each in self.terms:
             if all(each.get(key) == value for key, value in vars(terms).items()):
                 return each.get("accepted")
         return None
 
-    def accept(self, terms: Terms, how: str) -> None:
+    def accept(self, terms: UsageTerms, how: str) -> None:
         """Record that the terms were accepted now."""
         with self._lock:
             self.terms.append({**vars(terms), "accepted": _now(), "how": how})
             self._write()
 
     def put(self, path: str, url: str, size: int, moment: str = "fetched", **more: Any) -> None:
-        """Record a file that is whole and in its place."""
+        """Record a complete file."""
         self.put_all({path: {"url": url, "size": size, **more}}, moment)
 
     def put_all(self, entries: Mapping[str, dict[str, Any]], moment: str = "fetched") -> None:
-        """Record several files, writing once."""
+        """Record several files in one write."""
         with self._lock:
             for path, entry in entries.items():
                 self.files[path] = {**entry, moment: _now()}
             self._write()
 
     def entry(self, path: str, url: str) -> dict[str, Any] | None:
-        """What is recorded of a file from this address."""
+        """Return what is recorded of a file from this address."""
         found = self.files.get(path)
         return found if found is not None and found.get("url") == url else None
 
     def taken_from(self, archive: str, url: str) -> dict[str, dict[str, Any]]:
-        """Files that came out of an archive, by their path."""
+        """Return the files that came out of an archive, by their path."""
         return {
             path: entry
             for path, entry in self.files.items()

@@ -1,4 +1,4 @@
-"""Several files at the same time: one that fails stops no other, a full disk stops all."""
+"""Parallel downloads: a failed file stops no other, a full disk stops all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from calcarine.brain.assets import Asset
 from calcarine.download.archives import extract
 from calcarine.download.download_record import DownloadRecord
-from calcarine.download.parts import StoppedError, digest
-from calcarine.download.plan import PlannedFile
-from calcarine.download.progress import Watcher
-from calcarine.download.transfer import DiskFullError, Retries, fetch
+from calcarine.download.partial_files import StoppedError, digest
+from calcarine.download.planned_files import PlannedFile
+from calcarine.download.progress import DownloadProgress
+from calcarine.download.transfer import DiskFullError, RetryPolicy, fetch
 from calcarine.errors import CalcarineError
 
 __all__ = ["fetch_all"]
@@ -26,11 +26,11 @@ def fetch_all(
     rows: Sequence[PlannedFile],
     folder: Path,
     record: DownloadRecord,
-    watcher: Watcher,
+    watcher: DownloadProgress,
     workers: int = 4,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> dict[str, str]:
-    """Fetch files, unpack archives and record what is whole.
+    """Download files, unpack archives and record complete files.
 
     Parameters
     ----------
@@ -83,7 +83,11 @@ def fetch_all(
 
 class _Team:
     def __init__(
-        self, folder: Path, record: DownloadRecord, watcher: Watcher, retries: Retries | None
+        self,
+        folder: Path,
+        record: DownloadRecord,
+        watcher: DownloadProgress,
+        retries: RetryPolicy | None,
     ) -> None:
         self.folder, self.record, self.watcher, self.retries = folder, record, watcher, retries
         self.todo: queue.SimpleQueue[PlannedFile] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""What a download shows while it runs: bars on a terminal, plain lines elsewhere."""
+"""Progress of a download: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
-__all__ = ["Bars", "Lines", "Silent", "Watcher", "human", "progress_for"]
+__all__ = [
+    "DownloadProgress",
+    "NoProgress",
+    "ProgressBars",
+    "ProgressLines",
+    "format_bytes",
+    "progress_for",
+]
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
-def human(size: int) -> str:
-    """Write a number of bytes with three digits, in powers of 1000.
+def format_bytes(size: int) -> str:
+    """Return a number of bytes with three digits, in powers of 1000.
 
     Examples
     --------
@@ -29,21 +36,21 @@ def human(size: int) -> str:
     return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
-class Watcher(Protocol):
-    """Is told what happens, from several threads."""
+class DownloadProgress(Protocol):
+    """Receives the progress of a download, from several threads."""
 
     def at(self, path: str, done: int, total: int | None) -> None:
-        """Tell that ``done`` of ``total`` bytes of a file are on disk."""
+        """Report that ``done`` of ``total`` bytes of a file are on disk."""
 
     def say(self, text: str) -> None:
-        """Tell something that happened, in one sentence."""
+        """Report an event in one sentence."""
 
     def whole(self, path: str) -> None:
-        """Tell that a file is whole and in its place."""
+        """Report that a file is complete."""
 
 
-class Silent:
-    """Shows nothing; a context manager like the others."""
+class NoProgress:
+    """Shows nothing; a context manager as the others."""
 
     def at(self, path: str, done: int, total: int | None) -> None: ...
 
@@ -63,8 +70,8 @@ class Silent:
         self.stop()
 
 
-class Lines(Silent):
-    """A line when a file is whole, and now and then one about a long one.
+class ProgressLines(NoProgress):
+    """One line for each complete file, and regular lines about a long one.
 
     Parameters
     ----------
@@ -95,8 +102,8 @@ class Lines(Silent):
             left = ""
             if total and speed:
                 left = f", about {_duration((total - done) / speed)} left"
-            share = f" of {human(total)} ({100 * done // total} %)" if total else ""
-            self.write(f"{path}: {human(done)}{share}, {human(int(speed))}/s{left}")
+            share = f" of {format_bytes(total)} ({100 * done // total} %)" if total else ""
+            self.write(f"{path}: {format_bytes(done)}{share}, {format_bytes(int(speed))}/s{left}")
 
     def say(self, text: str) -> None:
         with self._lock:
@@ -114,8 +121,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-class Bars(Silent):
-    """Bars with bytes, speed and remaining time: one for all files, one for each in work.
+class ProgressBars(NoProgress):
+    """Bars with bytes, speed and remaining time: one for all files, one for each active file.
 
     Parameters
     ----------
@@ -173,6 +180,8 @@ class Bars(Silent):
         self._shown.stop()
 
 
-def progress_for(terminal: bool, sizes: dict[str, int | None], have: int) -> Lines | Bars:
-    """Bars on a terminal, plain lines elsewhere."""
-    return Bars(sizes, have) if terminal else Lines()
+def progress_for(
+    terminal: bool, sizes: dict[str, int | None], have: int
+) -> ProgressLines | ProgressBars:
+    """Return bars for a terminal, plain lines otherwise."""
+    return ProgressBars(sizes, have) if terminal else ProgressLines()

@@ -1,4 +1,4 @@
-"""Fetching one file so that it arrives whole, however often the way to it breaks.
+"""Downloading one file completely, however often the connection breaks.
 
 Bytes go to ``NAME.part``; ``NAME.part.json`` beside it says of which file they
 are.  The next try asks for the rest, on condition that the file on the server
@@ -19,40 +19,40 @@ from pathlib import Path
 import requests
 
 from calcarine.brain.assets import Asset
-from calcarine.download.parts import (
-    BLOCK,
-    StoppedError,
-    digest,
-    part_of,
-    read_sidecar,
-    sidecar_of,
-    write_block,
-    write_sidecar,
-)
-from calcarine.download.progress import Silent, Watcher, human
-from calcarine.download.web import (
+from calcarine.download.http_requests import (
     NETWORK_ERRORS,
-    Facts,
-    ask,
-    facts_of,
+    RemoteFileInfo,
     looks_like_page,
     new_session,
     reason,
+    remote_file_info,
     retry_after,
+    send_request,
 )
+from calcarine.download.partial_files import (
+    BLOCK,
+    StoppedError,
+    digest,
+    partial_path,
+    read_sidecar,
+    sidecar_path,
+    write_block,
+    write_sidecar,
+)
+from calcarine.download.progress import DownloadProgress, NoProgress, format_bytes
 from calcarine.errors import CalcarineError
 
-__all__ = ["DiskFullError", "Fetched", "Retries", "fetch"]
+__all__ = ["DiskFullError", "FetchedFile", "RetryPolicy", "fetch"]
 
 _BUSY = (408, 425, 429)
 
 
 class DiskFullError(CalcarineError):
-    """There is no room for the rest of a file; what is there stays for the next try."""
+    """The disk is full; the partial file stays for the next try."""
 
 
 class _BrokenError(Exception):
-    """A try that broke in a way that may pass."""
+    """A failure that may pass, for example a lost connection."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
         super().__init__(why)
@@ -60,12 +60,12 @@ class _BrokenError(Exception):
 
 
 class _MismatchError(Exception):
-    """What arrived is not the file that it should be."""
+    """The received file is not the expected one."""
 
 
 @dataclass(frozen=True)
-class Retries:
-    """How patient a transfer is.
+class RetryPolicy:
+    """How often and how long a transfer waits and tries again.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Retries:
     obey: float = 300.0
 
     def pause(self, failures: int, wait: float | None, stop: threading.Event) -> None:
-        """Wait before the next try; ends early when asked to stop."""
+        """Wait before the next try; end early if the download is stopped."""
         if wait is None:
             # Spread out, so that clients which failed together do not come back together.
             wait = min(self.longest, self.first * 2.0**failures) * random.uniform(0.5, 1.0)
@@ -92,8 +92,8 @@ class Retries:
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A file that is whole: its size in bytes, hash, and what the server called it."""
+class FetchedFile:
+    """A complete file: its size in bytes, its hash, and its name on the server."""
 
     size: int
     sha256: str
@@ -104,11 +104,11 @@ class Fetched:
 def fetch(
     asset: Asset,
     folder: Path,
-    watcher: Watcher | None = None,
-    retries: Retries | None = None,
+    watcher: DownloadProgress | None = None,
+    retries: RetryPolicy | None = None,
     stop: threading.Event | None = None,
-) -> Fetched:
-    """Fetch a file to ``folder / asset.path``, continuing where an earlier call ended.
+) -> FetchedFile:
+    """Download a file to ``folder / asset.path``, continuing an interrupted download.
 
     Parameters
     ----------
@@ -133,8 +133,10 @@ def fetch(
         If the server refuses, keeps breaking off, or sends another file.
     """
     with new_session() as session:
-        transfer = _Transfer(asset, folder, session, watcher or Silent(), stop or threading.Event())
-        return transfer.run(retries or Retries())
+        transfer = _Transfer(
+            asset, folder, session, watcher or NoProgress(), stop or threading.Event()
+        )
+        return transfer.run(retries or RetryPolicy())
 
 
 class _Transfer:
@@ -143,15 +145,15 @@ class _Transfer:
         asset: Asset,
         folder: Path,
         session: requests.Session,
-        watcher: Watcher,
+        watcher: DownloadProgress,
         stop: threading.Event,
     ) -> None:
         self.asset, self.session, self.watcher, self.stop = asset, session, watcher, stop
         self.target = folder / asset.path
-        self.part = part_of(self.target)
-        self.facts = Facts()
+        self.part = partial_path(self.target)
+        self.facts = RemoteFileInfo()
 
-    def run(self, retries: Retries) -> Fetched:
+    def run(self, retries: RetryPolicy) -> FetchedFile:
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -181,10 +183,10 @@ class _Transfer:
                 raise self.unwritable(error) from error
 
     def receive(self) -> None:
-        """Ask for what is missing, and append it."""
+        """Request the missing bytes and append them."""
         offset, told = self.have(), read_sidecar(self.target)
         usable = told is not None and told[0] == self.asset.url
-        self.facts = told[1] if told is not None and usable else Facts()
+        self.facts = told[1] if told is not None and usable else RemoteFileInfo()
         size = self.facts.size
         if offset and size is not None and offset == size:
             return
@@ -195,13 +197,13 @@ class _Transfer:
         if offset:
             headers = {"Range": f"bytes={offset}-", "If-Range": self.facts.validator or ""}
         try:
-            with ask(self.session, "GET", self.asset.url, headers) as response:
+            with send_request(self.session, "GET", self.asset.url, headers) as response:
                 self.take(response, offset)
         except NETWORK_ERRORS as error:
             raise _BrokenError(reason(error)) from error
 
     def take(self, response: requests.Response, offset: int) -> None:
-        status, new = response.status_code, facts_of(response, self.asset)
+        status, new = response.status_code, remote_file_info(response, self.asset)
         if status == 416:
             if offset and new.size == offset:
                 return
@@ -224,14 +226,14 @@ class _Transfer:
         self.check_size(self.facts.size)
         self.append(response, offset)
 
-    def continues(self, response: requests.Response, offset: int, new: Facts) -> bool:
-        """Whether a part (206) is the wanted part of the same file as before."""
+    def continues(self, response: requests.Response, offset: int, new: RemoteFileInfo) -> bool:
+        """Return whether a partial response (206) continues the same file."""
         start = response.headers.get("Content-Range", "").removeprefix("bytes").partition("-")[0]
         same = self.facts.validator == new.validator
         fits = self.facts.size is None or new.size in (None, self.facts.size)
         return bool(offset) and start.strip() == str(offset) and same and fits
 
-    def begin(self, new: Facts) -> None:
+    def begin(self, new: RemoteFileInfo) -> None:
         # The sidecar must never speak of a part that an older file left.
         self.discard()
         self.facts = new
@@ -256,7 +258,7 @@ class _Transfer:
         if size is not None and offset < size:
             raise _BrokenError("the connection ended early")
 
-    def finish(self) -> Fetched:
+    def finish(self) -> FetchedFile:
         size = self.part.stat().st_size
         self.check_size(size)
         if self.facts.size is not None and size != self.facts.size:
@@ -273,15 +275,15 @@ class _Transfer:
                     f"was damaged on the way (its {name} is {found[name]}, not {value})"
                 )
         os.replace(self.part, self.target)
-        sidecar_of(self.target).unlink(missing_ok=True)
-        return Fetched(size, found["sha256"], self.facts.etag, self.facts.modified)
+        sidecar_path(self.target).unlink(missing_ok=True)
+        return FetchedFile(size, found["sha256"], self.facts.etag, self.facts.modified)
 
     def have(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def discard(self) -> None:
         self.part.unlink(missing_ok=True)
-        sidecar_of(self.target).unlink(missing_ok=True)
+        sidecar_path(self.target).unlink(missing_ok=True)
 
     def check_stop(self) -> None:
         if self.stop.is_set():
@@ -299,8 +301,9 @@ class _Transfer:
 
     def full(self, need: int, free: int) -> DiskFullError:
         return DiskFullError(
-            f"The disk is full: {self.asset.path} needs {human(need)} more and {human(free)} is "
-            f"free in {self.target.parent}; make room there, and the same command continues."
+            f"The disk is full: {self.asset.path} needs {format_bytes(need)} more and "
+            f"{format_bytes(free)} is free in {self.target.parent}; make room there, and "
+            "the same command continues."
         )
 
     def unwritable(self, error: OSError) -> CalcarineError:
@@ -332,7 +335,7 @@ class _Transfer:
         )
 
     def given_up(self, failures: int, why: str) -> str:
-        reached = f"{human(self.have())} are kept, and " if self.have() else ""
+        reached = f"{format_bytes(self.have())} are kept, and " if self.have() else ""
         return self.about(
             f"was tried {failures} times without getting further ({why}); {reached}the same "
             "command continues"
@@ -340,7 +343,7 @@ class _Transfer:
 
 
 def _blocks(response: requests.Response, encoded: bool) -> Iterator[bytes]:
-    """Pieces of the body as they come, so that a break loses none of those before it."""
+    """Yield blocks of the body as they arrive, so that a break loses none."""
     raw = response.raw
     if encoded or not hasattr(raw, "read1"):
         yield from raw.stream(1 << 16, decode_content=encoded)

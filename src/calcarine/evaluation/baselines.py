@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import ShapeError
+
+__all__ = ["blurred_truth", "nearest_training_image", "random_training_image", "training_mean"]
 
 Images = NDArray[np.uint8]
 
@@ -99,7 +101,7 @@ def nearest_training_image(
     """
     _check(train_images)
     if len(train_features) != len(train_images) or train_features.shape[1:] != decoded.shape[1:]:
-        raise CalcarineError(
+        raise ShapeError(
             f"Decoded features of shape {decoded.shape} do not fit training features of shape "
             f"{train_features.shape} of {len(train_images)} images; give the same features."
         )
@@ -107,7 +109,7 @@ def nearest_training_image(
     known = _centred(train_features)
     known /= np.maximum(np.linalg.norm(known, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     best = np.argmax(_centred(decoded) @ known.T, axis=1)
-    return train_images[best][:, None]
+    return np.asarray(train_images[best][:, None])
 
 
 def blurred_truth(truth: Images, sigma: float) -> Images:
@@ -149,7 +151,7 @@ def _draw(key: str, n: int) -> int:
 
 def _check(images: Images) -> None:
     if images.ndim != 4 or images.shape[-1] != 3 or not len(images) or images.dtype != np.uint8:
-        raise CalcarineError(
+        raise ShapeError(
             f"A baseline needs uint8 images of shape (n, height, width, 3), not {images.dtype} of "
             f"shape {images.shape}; give at least one image of this type."
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+__all__ = ["blocks"]
+
 
 def blocks(n: int, step: int) -> Iterator[slice]:
     """Yield slices of at most ``step`` rows (at least one) that cover n rows in order."""

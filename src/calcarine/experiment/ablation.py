@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.statistics.intervals import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
-from calcarine.experiment.config_visdec import PHASES
 from calcarine.experiment.progress import Progress
+from calcarine.experiment.stage import PHASES
 from calcarine.experiment.visdec_training import METHOD
 from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock

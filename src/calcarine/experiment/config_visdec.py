@@ -10,7 +10,6 @@ from calcarine.training import TrainingConfig
 from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
 
 __all__ = [
-    "PHASES",
     "EncoderConfig",
     "FinetuneConfig",
     "GuideConfig",
@@ -18,9 +17,6 @@ __all__ = [
     "PretrainConfig",
     "VisDecConfig",
 ]
-
-PHASES = ("pretrain", "guide", "finetune")
-"""Phases of Vis-Dec, in their order."""
 
 _TRIALS = (
     "What stands for a stimulus in a step: one of its trials, the mean of all of them, or the mean "

@@ -10,8 +10,8 @@ from calcarine.errors import CalcarineError
 
 if TYPE_CHECKING:
     from calcarine.brain import BrainDataset
-    from calcarine.splits.duplicates import SplitAudit
-    from calcarine.splits.pool import MadeSplit
+    from calcarine.splits.duplicate_audit import SplitAudit
+    from calcarine.splits.stimulus_pool import SplitWithPartners
     from calcarine.stimuli import StimulusSet
 
 __all__ = ["RULES", "audit_data_set_split", "split_data_set", "stimulus_features"]
@@ -35,7 +35,7 @@ def split_data_set(
     categories: str | None = None,
     match: str = "main",
     partners: int = 3,
-) -> tuple[MadeSplit, tuple[str, ...], Any]:
+) -> tuple[SplitWithPartners, tuple[str, ...], Any]:
     """Split the stimuli that a data set shows.
 
     Parameters
@@ -67,7 +67,7 @@ def split_data_set(
 
     Returns
     -------
-    made : MadeSplit
+    made : SplitWithPartners
     ids : tuple of str
         The stimuli that are shown.
     values : array
@@ -78,8 +78,8 @@ def split_data_set(
     CalcarineError
         If there is no such rule, or it cannot be kept.
     """
-    from calcarine.splits import makers
-    from calcarine.splits.pool import shown_stimuli
+    from calcarine.splits import split_rules
+    from calcarine.splits.stimulus_pool import shown_stimuli
 
     if rule not in RULES:
         raise CalcarineError(f"There is no rule {rule}; the rules are {', '.join(RULES)}.")
@@ -89,18 +89,24 @@ def split_data_set(
     values = stimulus_features(features)(dataset.stimuli, ids)
     spaced = {**common, "test_size": size, "metric": metric, "space": features}
     if rule == "random":
-        made = makers.random_split(ids, size, **common)
+        made = split_rules.random_split(ids, size, **common)
     elif rule == "minimum-distance":
         if tau is None and quantile is None:
             quantile = 0.5
-        made = makers.minimum_distance(ids, values, tau, quantile, **spaced)
+        made = split_rules.minimum_distance(ids, values, tau, quantile, **spaced)
     elif rule == "cluster":
-        made = makers.cluster_holdout(ids, values, clusters, method=method or "kmeans", **spaced)  # type: ignore[arg-type]
+        made = split_rules.cluster_holdout(
+            ids,
+            values,
+            clusters,
+            method=method or "kmeans",  # type: ignore[arg-type]
+            **spaced,
+        )
     elif rule == "category":
         shown = dataset.stimuli.categories(ids)
-        made = makers.category_holdout(ids, shown, _held_out(categories), match, **common)  # type: ignore[arg-type]
+        made = split_rules.category_holdout(ids, shown, _held_out(categories), match, **common)  # type: ignore[arg-type]
     else:
-        made = makers.out_of_distribution(ids, values, method=method or "neighbours", **spaced)  # type: ignore[arg-type]
+        made = split_rules.out_of_distribution(ids, values, method=method or "neighbours", **spaced)  # type: ignore[arg-type]
     return made, ids, values
 
 
@@ -141,7 +147,7 @@ def audit_data_set_split(
     audit : SplitAudit
     """
     from calcarine import datasets
-    from calcarine.splits.duplicates import audit_split
+    from calcarine.splits.duplicate_audit import audit_split
     from calcarine.splits.split_files import find_split
 
     dataset = datasets.load_dataset(name, data, subjects[0] if subjects else None, **options)
@@ -179,7 +185,7 @@ def stimulus_features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], An
         If it is none of these.
     """
     from calcarine.evaluation.inputs.array_files import ARRAY_SUFFIXES
-    from calcarine.splits.distances import pixel_features
+    from calcarine.splits.feature_distances import pixel_features
 
     if space == "pixels":
         return pixel_features

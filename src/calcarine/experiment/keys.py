@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from calcarine.experiment.config_visdec import PHASES
+from calcarine.experiment.stage import PHASES
 
 if TYPE_CHECKING:
     from calcarine.experiment.config import Experiment

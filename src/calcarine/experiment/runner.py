@@ -136,9 +136,10 @@ def run_stage(work: Workspace, name: str) -> None:
         raise CalcarineError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")
     stage = STAGES[name]
     if not (stage.enabled(work.config) or stage.on_demand):
+        options = " ".join(f"--set {key}=true" for key in stage.switches)
         raise CalcarineError(
             f"The stage '{name}' is not part of this run; add it with 'calcarine run "
-            f"{work.run.path} --set {stage.switch}=true'."
+            f"{work.run.path} {options}'."
         )
     check_experiment(work)
     keys = run_keys(work)

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from calcarine.experiment.digests import Digests
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["Stage"]
+__all__ = ["PHASES", "Stage"]
+
+PHASES = ("pretrain", "guide", "finetune")
+"""The stages that train Vis-Dec, in their order."""
 
 
 def _nothing(work: Workspace) -> None:
@@ -35,8 +38,8 @@ class Stage:
         before; see :mod:`calcarine.experiment.keys`.
     enabled : callable
         Whether an experiment has this stage.
-    switch : str
-        Setting that enables the stage; "" for stages that every run has.
+    switches : tuple of str
+        Settings that enable the stage; none for stages that every run has.
     needs : tuple of str
         Stages that must be finished before, where they are enabled.
     outputs : tuple of str
@@ -62,7 +65,7 @@ class Stage:
     run: Callable[[Workspace], None]
     key: Callable[[Experiment, Digests, Mapping[str, str]], str]
     enabled: Callable[[Experiment], bool] = lambda config: True
-    switch: str = ""
+    switches: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     also_stale: tuple[Stage, ...] = ()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.brain import Split
-from calcarine.experiment.config_visdec import PHASES
 from calcarine.experiment.keys import content_key, training_key
 from calcarine.experiment.pretraining_pool import Vectors, unlabelled
+from calcarine.experiment.stage import PHASES
 from calcarine.experiment.visdec_weights import encoder_history, starting_weights
 
 if TYPE_CHECKING:

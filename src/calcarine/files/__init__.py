@@ -1,18 +1,18 @@
-"""Files on disk: atomic writes, digests, locks, and readers that believe nothing."""
+"""Files on disk: atomic writes, digests, locks, and safe readers."""
 
 from __future__ import annotations
 
-from calcarine.files.local import (
+from calcarine.files.local_files import (
     atomic_write,
     content_missing,
     digest_file,
+    disk_full_error,
     explain_full_disk,
     free_space,
     is_annexed,
-    is_full,
+    is_disk_full,
     is_inside,
     is_partial_file,
-    no_space,
     read_json,
     remove_partial_files,
     write_bytes,
@@ -23,13 +23,13 @@ __all__ = [
     "atomic_write",
     "content_missing",
     "digest_file",
+    "disk_full_error",
     "explain_full_disk",
     "free_space",
     "is_annexed",
-    "is_full",
+    "is_disk_full",
     "is_inside",
     "is_partial_file",
-    "no_space",
     "read_json",
     "remove_partial_files",
     "write_bytes",

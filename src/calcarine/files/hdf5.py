@@ -1,4 +1,4 @@
-"""Opening HDF5 files from outside: everything that is read lies in the file itself."""
+"""Opening HDF5 files from other people, without following links to other files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _check(file: h5py.File, path: str, *version: int) -> None:
 
 
 def _outside(file: h5py.File) -> Iterator[tuple[str, str]]:
-    """Name and other file of each object that is not stored in the file itself."""
+    """Yield the name and the other file of each object that is stored elsewhere."""
     import h5py
 
     waiting: list[Any] = [file]
@@ -96,7 +96,7 @@ def _outside(file: h5py.File) -> Iterator[tuple[str, str]]:
 
 
 def _storage(array: h5py.Dataset) -> Iterator[str]:
-    """Other files that hold the numbers of an array."""
+    """Yield the other files that hold the numbers of an array."""
     for where, *_ in array.external or ():
         yield str(where)
     if array.is_virtual:

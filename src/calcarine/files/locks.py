@@ -1,4 +1,4 @@
-"""One process at a time works in a folder."""
+"""Locks of folders: one process at a time works in a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from calcarine.errors import CalcarineError
-from calcarine.files.local import read_json
+from calcarine.files.local_files import read_json
 
 __all__ = ["LOCK_NAME", "folder_lock"]
 
@@ -101,7 +101,7 @@ def _leave(path: Path) -> None:
 
 
 def _take(folder: Path, path: Path, wait: bool, writes: bool) -> FileLock | None:
-    """Lock the file; None where there can be no lock."""
+    """Open and lock the file; return None if there can be no lock."""
     # A lock without the operating system would outlive a process that was killed.
     lock = FileLock(path, blocking=wait, fallback_to_soft=False, on_acquired=_write)
     try:
@@ -124,7 +124,7 @@ def _take(folder: Path, path: Path, wait: bool, writes: bool) -> FileLock | None
 
 
 def _write(handle: int) -> None:
-    """Say who works here."""
+    """Write which process holds the lock."""
     command = shlex.join(["calcarine", *sys.argv[1:]])
     about = {
         "pid": os.getpid(),
@@ -144,7 +144,7 @@ def _release(path: Path, lock: FileLock) -> None:
 
 
 def _who(folder: Path, path: Path) -> str:
-    """Who works in a folder, in one sentence."""
+    """Describe in one sentence which process works in a folder."""
     about = _read(path)
     command = f": {about['command']}" if about.get("command") else ""
     return (
@@ -155,7 +155,7 @@ def _who(folder: Path, path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Content of a lock; empty where it cannot be read."""
+    """Read the content of a lock; empty if it cannot be read."""
     for _ in range(20):  # its maker may be between locking and writing it
         try:
             content = read_json(path)

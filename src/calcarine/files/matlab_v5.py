@@ -1,4 +1,4 @@
-"""Arrays of numbers in MATLAB files of version 5 to 7.2.
+"""Numeric arrays in MATLAB files of version 5 to 7.2.
 
 SciPy's reader crashes the whole process on some damaged files with structs; this one reads what is
 needed here (numbers in structs and cells) and tells damage by an exception.  The format is that of
@@ -49,7 +49,7 @@ _DEPTH, _CELLS = 5, 64
 
 
 def read_v5(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
-    """Arrays of a file by name, as ``results.modelmd`` and ``results{4}.modelmd``.
+    """Return the arrays of a file by name, for example ``results.modelmd``.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def read_v5(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
 
 @dataclass
 class _Head:
-    """What stands before the content of an array."""
+    """The header of an array."""
 
     kind: int
     flags: int
@@ -89,7 +89,7 @@ class _Head:
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """Type and bytes of each element, one behind the other."""
+    """Yield the type and the bytes of each element."""
     place = 0
     while place + 8 <= len(data):
         first, size = (int(n) for n in np.frombuffer(data, f"{order}u4", 2, place))
@@ -107,7 +107,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 def _matrix(
     data: bytes, order: str, name: str | None, depth: int
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Arrays of numbers in one variable, cell or field."""
+    """Yield the numeric arrays in one variable, cell or field."""
     if not data:
         return
     parts = list(_elements(data, order))
@@ -159,7 +159,7 @@ def _struct(
 
 
 def _numbers(part: tuple[int, bytes], head: _Head, order: str) -> NDArray[Any]:
-    """MATLAB may keep numbers in a smaller type than that of their class."""
+    """Return numbers, which MATLAB may store in a smaller type than that of their class."""
     kind, data = part
     if kind not in _STORED:
         raise ValueError(f"numbers of type {kind} are not known")

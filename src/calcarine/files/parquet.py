@@ -1,4 +1,4 @@
-"""Reading Parquet tables so that damage is an error at once."""
+"""Reading Parquet tables so that damage raises at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["read_parquet"]
 
 
 def read_parquet(path: str | Path) -> pd.DataFrame:
-    """Read a Parquet table whole.
+    """Read a Parquet table completely.
 
     Arrow decodes texts only when they are used, and then raises errors of its own; here they are
     decoded at once.

@@ -1,4 +1,4 @@
-"""Zarr arrays on disk that are whole or are known to be damaged.
+"""Zarr arrays on disk whose damage is detected.
 
 Each chunk ends in its CRC-32C (zarr's own codec ``crc32c``), which is compared when it is read.
 A file ``checksums.json`` beside the arrays holds the digests of their ``zarr.json`` and the size
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import DamagedFileError
-from calcarine.files.local import read_json, write_text
+from calcarine.files.local_files import read_json, write_text
 
 __all__ = ["DamagedArrayError", "StoredArray", "create_array", "open_array", "problem", "seal"]
 
@@ -41,7 +41,7 @@ def create_array(
     compress: bool = False,
     attributes: dict[str, Any] | None = None,
 ) -> Any:
-    """Begin an array whose chunks carry checksums; `seal` its folder when it is whole.
+    """Create an array whose chunks carry checksums; call `seal` when all chunks are written.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def create_array(
 
 
 def seal(folder: Path) -> None:
-    """Write down what a folder of arrays consists of, once it is whole."""
+    """Record the files of a folder of arrays when it is complete."""
     for left in folder.rglob("*.partial"):  # of a process that was killed while it wrote a chunk
         left.unlink(missing_ok=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
@@ -91,7 +91,7 @@ def seal(folder: Path) -> None:
 
 
 def problem(folder: Path) -> str | None:
-    """Say what is wrong with a folder of arrays, without reading their chunks.
+    """Return what is wrong with a folder of arrays, without reading their chunks.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def problem(folder: Path) -> str | None:
 
 
 def _problem_unsealed(folder: Path) -> str | None:
-    """Arrays of earlier versions: whether zarr opens them."""
+    """Return what is wrong with arrays of earlier versions: whether zarr opens them."""
     import zarr
 
     try:
@@ -131,7 +131,7 @@ def _problem_unsealed(folder: Path) -> str | None:
 
 
 def open_array(folder: Path, name: str, remedy: str) -> StoredArray:
-    """An array that is read when it is asked for.
+    """Open an array that is read when it is used.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def open_array(folder: Path, name: str, remedy: str) -> StoredArray:
 
 
 class StoredArray:
-    """An array on disk, whose damage is an error of one sentence.
+    """An array on disk that raises one clear sentence if it is damaged.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class StoredArray:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """Read a part.
+        """Read a part of the array.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class StoredArray:
             ) from error
 
     def _damage(self) -> str | None:
-        """What is wrong with the chunks, by reading all of them; written down where possible."""
+        """Read all chunks and return what is wrong with them; record it if possible."""
         rows = self.chunks[0] if self.chunks else 1
         try:
             for start in range(0, self.shape[0] if self.shape else 0, rows):

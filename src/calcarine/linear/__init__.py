@@ -1,13 +1,12 @@
 """Ridge regression: solvers as functions, thin scikit-learn estimators on top, safe storage."""
 
-from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError
-from calcarine.linear._edges import RidgeEdgeWarning
-from calcarine.linear._predict import predict_linear
+from calcarine.linear._results import RidgeEdgeWarning, predict_linear
+from calcarine.linear._validation import RidgeError, RidgeNotFittedError, RidgeTypeError
 from calcarine.linear.banded_ridge import BandedRidgeResult, banded_ridge_cv
 from calcarine.linear.delays import Delayer
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV
 from calcarine.linear.folds import grouped_folds
-from calcarine.linear.ridge import DEFAULT_ALPHAS, RidgeResult, ridge_cv
+from calcarine.linear.ridge import DEFAULT_ALPHAS, RidgeResult, iter_ridge_cv, ridge_cv
 from calcarine.linear.storage import load, save
 from calcarine.linear.variance import VariancePartition, partition_variance, split_r2
 
@@ -25,6 +24,7 @@ __all__ = [
     "VariancePartition",
     "banded_ridge_cv",
     "grouped_folds",
+    "iter_ridge_cv",
     "load",
     "partition_variance",
     "predict_linear",

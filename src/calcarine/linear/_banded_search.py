@@ -1,4 +1,4 @@
-"""Which weightings of the spaces banded ridge tries, and for which targets."""
+"""The search for gammas: which weightings of the spaces to try, and for which targets."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import scipy.linalg
 from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
-from calcarine.linear._banded_solvers import GroupPlan, Machine, Space, Targets
-from calcarine.linear._scores import best_penalty
+from calcarine.linear._banded_inputs import BandedSettings, CentredTargets, ScaledSpace
+from calcarine.linear._banded_solvers import BandedSolver
+from calcarine.linear._cross_validation import best_penalty
 
 _EPS = float(np.finfo(np.float64).eps)
 _COARSE = 3
 
-# The search: gammas to choose from, targets that guide it, lengths and nugget of the correlation,
-# the mean improvement below which it ends, and which targets try a proposal: those whose forecast
-# may exceed their best by _WORTH within _DOUBT standard deviations. The forecast of one target is
-# rough, so that _DOUBT is large.
+# The search: number of gammas to choose from, number of targets that guide it, length scales and
+# nugget of the correlation, the mean improvement below which it ends, and which targets try a
+# proposal: those whose forecast may exceed their best score by _WORTH within _DOUBT standard
+# deviations. Forecasts of single targets are rough, hence the large _DOUBT.
 _POOL = 400
 _GUIDES = 500
 _LENGTHS = np.logspace(-1, 0.7, 9)
@@ -31,10 +32,11 @@ _DOUBT = 6.0
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A gamma to try: kernel weights of the balanced spaces, and as reported.
+class GammaCandidate:
+    """A gamma that was tried.
 
-    A penalty of `alphas` is reported times `factor`.
+    `weights` (S,) refer to the kernels of the balanced spaces, `gamma` (S,) to those of the
+    arguments; a penalty of `alphas` is reported times `factor`.
     """
 
     weights: npt.NDArray[np.float64]
@@ -42,66 +44,79 @@ class Candidate:
     factor: float
 
 
-def search(
-    machine: Machine, spaces: list[Space], targets: Targets, plan: GroupPlan
-) -> tuple[list[Candidate], npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Try gammas and penalties; returns those tried, and per target the best of them.
+@dataclass(frozen=True)
+class SearchedGammas:
+    """The gammas that were tried, and the best of them for each target.
 
-    Returns
-    -------
-    tried : list of Candidate
-    best : ndarray, shape (t,)
-        Which of `tried`.
-    index : ndarray, shape (t,)
-        Which of the alphas.
+    Attributes
+    ----------
+    tried : list of GammaCandidate
+    best : ndarray of int, shape (t,)
+        Index in `tried`.
+    index : ndarray of int, shape (t,)
+        Index of the best penalty.
     scores : ndarray, shape (t,)
     """
+
+    tried: list[GammaCandidate]
+    best: npt.NDArray[np.intp]
+    index: npt.NDArray[np.intp]
+    scores: npt.NDArray[np.float64]
+
+
+def search_gammas(
+    solver: BandedSolver,
+    spaces: list[ScaledSpace],
+    targets: CentredTargets,
+    settings: BandedSettings,
+) -> SearchedGammas:
+    """Try gammas and penalties, and keep the solution of the best for each target."""
     sizes = np.array([space.size for space in spaces])
     unit = float(sizes[sizes > 0].mean()) if (sizes > 0).any() else 1.0
     ratio = np.where(sizes > 0, sizes / unit, 1.0)
-    penalties = plan.alphas / unit
+    penalties = settings.alphas / unit
     n_targets = len(targets.values)
     best, index = np.zeros(n_targets, dtype=np.intp), np.zeros(n_targets, dtype=np.intp)
     scores = np.full(n_targets, -np.inf)
-    every = plan.gammas is not None or len(spaces) == 1
-    proposals: _Proposals | _Given
-    if plan.gammas is not None:
-        proposals = _Given(plan.gammas * ratio, n_targets)
+    every = settings.gammas is not None or len(spaces) == 1
+    proposals: _GammaProposals | _GivenGammas
+    if settings.gammas is not None:
+        proposals = _GivenGammas(settings.gammas * ratio, n_targets)
     else:
-        live = sorted(np.flatnonzero(sizes > 0), key=lambda s: spaces[s].mark)
-        proposals = _Proposals(np.array(live, dtype=np.intp), len(spaces), targets, plan)
-    tried: list[Candidate] = []
+        marks = [space.mark for space in spaces]
+        proposals = _GammaProposals(_by_mark(sizes, marks), len(spaces), targets, settings)
+    tried: list[GammaCandidate] = []
     for weights, rows in proposals:
-        machine.open(weights, rows)
+        solver.open(weights, rows)
         start = None if every or not tried else index[rows]
-        found, where = _best_alphas(machine, penalties, plan, start, every=every)
-        proposals.learn(found)
-        better = np.flatnonzero((found > scores[rows]) | (not tried))
-        for places in plan.blocks(better):
-            machine.keep(penalties[where[places]], places)
+        reached, where = _best_alphas(solver, penalties, settings, start, every=every)
+        proposals.learn(reached)
+        better = np.flatnonzero((reached > scores[rows]) | (not tried))
+        for places in settings.blocks(better):
+            solver.keep(penalties[where[places]], places)
         improved = rows[better]
         best[improved], index[improved] = len(tried), where[better]
-        scores[improved] = found[better]
+        scores[improved] = reached[better]
         raw = weights / ratio
-        factor = 1.0 if plan.gammas is not None else 1.0 / float(raw.sum())
-        tried.append(Candidate(weights, raw / raw.sum(), factor))
-    return tried, best, index, scores
+        factor = 1.0 if settings.gammas is not None else 1.0 / float(raw.sum())
+        tried.append(GammaCandidate(weights, raw / raw.sum(), factor))
+    return SearchedGammas(tried, best, index, scores)
 
 
 def _best_alphas(
-    machine: Machine,
+    solver: BandedSolver,
     penalties: npt.NDArray[np.float64],
-    plan: GroupPlan,
+    settings: BandedSettings,
     start: npt.NDArray[np.intp] | None,
     *,
     every: bool,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
-    """Best score and penalty of each target of the machine; of equal scores the larger wins.
+    """Return the best score and penalty of each target; of equal scores the larger penalty.
 
-    Each target climbs to where both neighbours of its best penalty are no better: from `start`,
-    or from a coarse grid. `every` tries all.
+    Each target climbs until both neighbours of its best penalty are no better, from `start` or
+    from a coarse grid. With `every`, all penalties are tried.
     """
-    shape = (len(penalties), len(machine.rows))
+    shape = (len(penalties), len(solver.rows))
     steps = np.arange(len(penalties))[:, None]
     table = np.full(shape, -np.inf)
     known = np.zeros(shape, dtype=bool)
@@ -114,16 +129,23 @@ def _best_alphas(
     where = np.zeros(shape[1], dtype=np.intp)
     while wanted.any():
         for step in np.flatnonzero(wanted.any(axis=1)):
-            for places in plan.blocks(np.flatnonzero(wanted[step])):
-                table[step, places] = machine.score(float(penalties[step]), places)
+            for places in settings.blocks(np.flatnonzero(wanted[step])):
+                table[step, places] = solver.score(float(penalties[step]), places)
         known |= wanted
         where = best_penalty(table)
         wanted = (np.abs(steps - where) <= 1) & ~known
     return table[where, np.arange(shape[1])], where
 
 
-class _Given:
-    """The weights to try are given; every target tries them all."""
+def _by_mark(sizes: npt.NDArray[np.float64], marks: list[float]) -> npt.NDArray[np.intp]:
+    """Return the spaces with variance, sorted by mark."""
+    with_variance = np.flatnonzero(sizes > 0)
+    order = np.argsort(np.array(marks)[with_variance], kind="stable")
+    return np.asarray(with_variance[order], dtype=np.intp)
+
+
+class _GivenGammas:
+    """Iterates over given kernel weights; every target tries all of them."""
 
     def __init__(self, weights: npt.NDArray[np.float64], n_targets: int) -> None:
         self.weights, self.n_targets = weights, n_targets
@@ -133,23 +155,27 @@ class _Given:
             yield weights, np.arange(self.n_targets)
 
     def learn(self, scores: npt.NDArray[np.float64]) -> None:
-        """Nothing is to be learned."""
+        """Ignore the scores."""
 
 
-class _Proposals:
-    """Iterates over weights (S,) to try and the targets that should; `learn` tells their scores.
+class _GammaProposals:
+    """Iterates over kernel weights (S,) to try, and the targets that should try them.
 
-    All spaces alike come first, then each alone, for all targets. Then a Gaussian process over
-    the roots of the weights proposes those with the largest expected improvement, for the targets
-    that may well improve with them.
+    Equal weights come first, then each space alone, for all targets. After that a Gaussian process
+    over the square roots of the weights proposes those with the largest expected improvement, for
+    the targets that may improve. Pass the scores of each proposal to `learn`.
     """
 
     def __init__(
-        self, live: npt.NDArray[np.intp], n_spaces: int, targets: Targets, plan: GroupPlan
+        self,
+        live: npt.NDArray[np.intp],
+        n_spaces: int,
+        targets: CentredTargets,
+        settings: BandedSettings,
     ) -> None:
         self.n_spaces, self.n_targets = n_spaces, len(targets.values)
         self.live = live if len(live) else np.arange(n_spaces)
-        rng = np.random.default_rng(plan.seed)
+        rng = np.random.default_rng(settings.seed)
         self.guides = np.flatnonzero(~targets.constant)
         if len(self.guides) > _GUIDES:
             self.guides = np.sort(rng.choice(self.guides, _GUIDES, replace=False))
@@ -157,7 +183,7 @@ class _Proposals:
         self.first = 1 if count == 1 else count + 1
         starts = [np.full((1, count), 1 / count), np.eye(count)]
         self.pool = np.concatenate([*starts, _pool(count, rng)])
-        self.limit = 1 if count == 1 else min(plan.n_candidates, len(self.pool))
+        self.limit = 1 if count == 1 else min(settings.n_candidates, len(self.pool))
         points = np.sqrt(self.pool)
         self.distance = cdist(points, points)
         self.tried: list[int] = []
@@ -178,11 +204,11 @@ class _Proposals:
             yield weights, self.rows
 
     def learn(self, scores: npt.NDArray[np.float64]) -> None:
-        """Take the scores of the targets just proposed; the others keep their forecast."""
+        """Record the scores of the proposed targets; the others keep their forecast."""
         self.table[len(self.tried) - 1, self.rows] = scores
 
     def _most_promising(self) -> int | None:
-        """Choose from the pool, forecast its scores and set `rows`; None when nothing is left."""
+        """Choose from the pool, forecast scores and set `rows`; None when nothing may improve."""
         known = self.table[: len(self.tried)]
         if not len(self.guides):
             return None
@@ -207,9 +233,9 @@ class _Proposals:
     def _correlations(
         self, known: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Correlations of the pool with those tried (k, m) and among them, at the likeliest length.
+        """Return correlations of the pool with what was tried (k, m), and among that (m, m).
 
-        The length is shared by all targets; each has its own variance.
+        The most likely length scale is shared by all targets; each has its own variance.
         """
         centred = known - known.mean(axis=0)
         distance = self.distance[:, self.tried]
@@ -227,9 +253,9 @@ class _Proposals:
 
 
 def _pool(count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Weights to choose from, shape (k, count), on faces of the simplex of every dimension.
+    """Return weights to choose from, shape (k, count), on faces of the simplex of every dimension.
 
-    Their roots are spread evenly over the sphere.
+    Their square roots are spread evenly over the sphere.
     """
     weights = rng.normal(size=(_POOL, count)) ** 2
     n_kept = rng.integers(min(2, count), count + 1, size=_POOL)
@@ -243,7 +269,7 @@ def _krige(
     cross: npt.NDArray[np.float64],
     within: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Forecast and its standard deviation (k, t) from scores (m, t) and their correlations."""
+    """Return forecasts and their standard deviations (k, t) from scores (m, t)."""
     mean = known.mean(axis=0)
     solved = np.linalg.solve(within, known - mean)
     amplitude = np.einsum("mt,mt->t", known - mean, solved) / len(known)
@@ -253,6 +279,6 @@ def _krige(
 
 
 def _matern(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Matern correlation with smoothness 5/2 at distances in units of the length."""
+    """Return the Matern 5/2 correlation at distances in units of the length scale."""
     scaled = np.sqrt(5.0) * distance
     return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled))

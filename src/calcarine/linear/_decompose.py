@@ -1,99 +1,104 @@
-"""The decompositions of a fit, in the first precision that is enough."""
+"""The decompositions of a fit, in the first precision that is enough, within its memory."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._arrays import Ops
-from calcarine.linear._checks import FloatArray, RidgeError
-from calcarine.linear._design import Design, Plan, Runner, Scaler, scaled_rows
-from calcarine.linear._forms import forms_for
-from calcarine.linear._leave_out import LeaveOut
-from calcarine.linear._prepare import Trials, peak_bytes, prepare, prepare_hard, wider
-from calcarine.linear._scores import gcv_is_sound
-from calcarine.linear._sources import Matrix
+from calcarine.linear._cross_validation import LeaveOneGroupOut, gcv_is_sound, leave_out_bytes
+from calcarine.linear._design import DOUBLE, DecomposedPredictors, FitSettings, ScaledTrials
+from calcarine.linear._dual import decompose_dual, decompose_svd
+from calcarine.linear._inputs import RidgeInputs
+from calcarine.linear._io import CHUNK_VALUES
+from calcarine.linear._precision import largest, wider
+from calcarine.linear._primal import decompose_primal
+from calcarine.linear._quadratic_forms import QuadraticForms, forms_for
+from calcarine.linear._scaling import ColumnScaler, RootWeights, scaled_rows
+from calcarine.linear._solvers import BLOCK, factor_values
+from calcarine.linear._validation import FloatArray, RidgeError
+
+_NEIGHBOURS = 4
+"""Number of penalties that a local search typically tries for a target."""
+
+Decomposed = tuple[DecomposedPredictors, LeaveOneGroupOut | None]
 
 
-@dataclass(frozen=True)
-class Demand:
-    """What targets will ask of the decompositions.
-
-    Attributes
-    ----------
-    for_forms : int
-        Targets that quadratic forms could serve.
-    tried : int
-        Penalties tried for each.
-    solved : int
-        Columns that the fit on all rows is solved for, over all penalties.
-    in_memory : int
-        Bytes of targets and weights that are in memory whatever is done.
-    """
-
-    for_forms: int
-    tried: int
-    solved: int
-    in_memory: int
+def free_memory(inputs: RidgeInputs) -> float | None:
+    """Return the bytes left for decompositions and blocks of targets, None without a limit."""
+    if inputs.memory is None:
+        return None
+    n_alphas, settings = len(inputs.settings.alphas), inputs.settings
+    reserved = 2 * 8 * inputs.n_scored * inputs.n_targets
+    if inputs.group_of_row is not None:
+        rank = inputs.x.shape[settings.solver == "primal"]
+        reserved += leave_out_bytes(inputs.group_of_row, rank, n_alphas)
+    return inputs.memory - reserved
 
 
 def decompose(
-    x: Matrix,
-    scaler: Scaler,
-    fold_of_row: npt.NDArray[np.intp] | None,
-    groups: npt.NDArray[np.intp] | None,
-    cv: str,
-    rows: npt.NDArray[np.intp],
-    root: npt.NDArray[np.float64] | None,
-    plan: Plan,
-    ops: Ops,
-    run: Runner,
-    room: float | None,
-    demand: Demand,
-) -> tuple[Design, LeaveOut | None]:
-    """Decompose in the first precision that is enough: as asked, float64, singular values."""
-    n_folds, order = 0, None
-    if fold_of_row is not None:  # the trials of a fold are a slice then, ordered as its targets are
-        n_folds, order = int(fold_of_row.max()) + 1, np.lexsort((rows, fold_of_row))
-        fold_of_row, rows = fold_of_row[order], rows[order]
-        root = None if root is None else root[order]
+    inputs: RidgeInputs, scaler: ColumnScaler, room: float | None, resident: int
+) -> Decomposed:
+    """Decompose X in the first precision that is enough: as given, float64, singular values.
 
-    def finished(design: Design, values: FloatArray) -> tuple[Design, LeaveOut | None]:
-        left_out = None if groups is None else LeaveOut(design, values, groups)
-        if cv == "gcv" and not gcv_is_sound(design):
-            raise np.linalg.LinAlgError("no degrees of freedom are left")
-        design.full.trials = None  # only for leaving out
-        return design, left_out
+    Parameters
+    ----------
+    inputs : RidgeInputs
+    scaler : ColumnScaler
+    room : float or None
+        Bytes that may be taken.
+    resident : int
+        Bytes of targets and weights that are in memory in any case.
 
-    n, p = x.shape
-    for attempt in wider(plan, folds=fold_of_row is not None):
-        needed = peak_bytes(n, p, n_folds, attempt, weighted=root is not None)
-        if attempt.wide and room is not None and room < needed:
+    Returns
+    -------
+    decomposed : DecomposedPredictors
+    left_out : LeaveOneGroupOut or None
+        For ``cv="logo"``.
+
+    Raises
+    ------
+    RidgeError
+        When `room` is too small, or leaving out one group leaves the fit undefined.
+    """
+    order, fold_of_row, target_rows, root = _sort_by_fold(inputs)
+    n_folds = 0 if fold_of_row is None else int(fold_of_row.max()) + 1
+    weighted = root is not None
+    for settings in wider(inputs.settings, folds=fold_of_row is not None):
+        needed = peak_bytes(inputs.x.shape, n_folds, settings, weighted=weighted)
+        if settings.wide and room is not None and room < needed:
             continue
-        check_room(room, needed, attempt)
-        if not attempt.wide:  # else they are there
-            values = scaled_rows(x, scaler, attempt.dtype, order, root)
-        forms = None  # by default in no more memory than float64, or the data, take anyway
-        if fold_of_row is not None:
-            spare = max(needed, demand.in_memory) if room is None else room - needed
-            served = (demand.for_forms, demand.tried)
-            forms = forms_for((n, p), fold_of_row, rows, root, attempt, ops, served, spare)
-        trials = Trials(
-            values, scaler, fold_of_row, rows, root, attempt, ops, run, forms, demand.solved
+        check_room(room, needed, settings)
+        if not settings.wide:  # else the rows have the right precision already
+            values = scaled_rows(inputs.x, scaler, settings.dtype, order, root)
+        trials = ScaledTrials(
+            x=values,
+            scaler=scaler,
+            fold_of_row=fold_of_row,
+            target_rows=target_rows,
+            root=root,
+            settings=settings,
+            ops=inputs.ops,
+            run=inputs.run,
+            forms=_new_forms(
+                inputs,
+                fold_of_row,
+                target_rows,
+                root,
+                settings,
+                max(needed, resident) if room is None else room - needed,
+            ),
+            columns=_solved_columns(inputs),
         )
-        design = prepare(trials)
-        if design is not None:
+        decomposed = _decompose_gram(trials)
+        if decomposed is not None:
             try:
-                return finished(design, values)
+                return _finish(decomposed, values, inputs)
             except np.linalg.LinAlgError:
-                design = None
-    needed = peak_bytes(n, p, n_folds, attempt, hard=True, weighted=root is not None)
-    check_room(room, needed, attempt)
-    design = prepare_hard(trials)
+                decomposed = None
+    needed = peak_bytes(inputs.x.shape, n_folds, settings, svd=True, weighted=weighted)
+    check_room(room, needed, settings)
     try:
-        return finished(design, values)
+        return _finish(decompose_svd(trials), values, inputs)
     except np.linalg.LinAlgError as error:
         raise RidgeError(
             "Leaving one group out makes the fit undefined at the smallest penalty; "
@@ -101,11 +106,107 @@ def decompose(
         ) from error
 
 
-def check_room(room: float | None, needed: int, plan: Plan) -> None:
-    """Raise one sentence unless so many bytes are in the bound, if there is one."""
+def _sort_by_fold(
+    inputs: RidgeInputs,
+) -> tuple[
+    npt.NDArray[np.intp] | None,
+    npt.NDArray[np.intp] | None,
+    npt.NDArray[np.intp],
+    RootWeights | None,
+]:
+    """Return an order by fold and target, and folds, target rows and root weights in that order.
+
+    The trials of a fold are a slice then.
+    """
+    fold_of_row, rows, root = inputs.fold_of_row, inputs.target_rows, inputs.root
+    if fold_of_row is None:
+        return None, None, rows, root
+    order = np.lexsort((rows, fold_of_row))
+    return order, fold_of_row[order], rows[order], None if root is None else root[order]
+
+
+def _new_forms(
+    inputs: RidgeInputs,
+    fold_of_row: npt.NDArray[np.intp] | None,
+    target_rows: npt.NDArray[np.intp],
+    root: RootWeights | None,
+    settings: FitSettings,
+    spare: float,
+) -> QuadraticForms | None:
+    """Return quadratic forms where they save time and fit into `spare` bytes."""
+    if fold_of_row is None:
+        return None
+    n_served = inputs.n_targets if not inputs.choice.correlation and inputs.local else 0
+    n_tried = _NEIGHBOURS if inputs.choice.search == "local" else len(settings.alphas)
+    n, p = inputs.x.shape
+    return forms_for(
+        (n, p), fold_of_row, target_rows, root, settings, inputs.ops, (n_served, n_tried), spare
+    )
+
+
+def _solved_columns(inputs: RidgeInputs) -> int:
+    """Return the number of columns that the fit on all rows is solved for, over all penalties."""
+    n_targets, n_alphas = inputs.n_targets, len(inputs.settings.alphas)
+    if inputs.fixed is not None:  # factors of each penalty cost as much as some columns do
+        return n_targets + BLOCK * n_alphas
+    # Generalised cross-validation solves for all penalties; a local search begins with it.
+    every = inputs.choice.cv != "kfold" or inputs.choice.search == "local"
+    return n_targets * (1 + every * n_alphas)
+
+
+def _decompose_gram(trials: ScaledTrials) -> DecomposedPredictors | None:
+    """Decompose Gram matrices of all rows and of the training rows of every fold.
+
+    None when the penalties are too small for this precision of a Gram matrix. All rows may be
+    decomposed in float64 and the folds in float32, because ranking penalties needs less.
+    """
+    extreme = max(float(trials.x.max()), -float(trials.x.min()))
+    if not extreme**2 * trials.x.size <= largest(trials.settings):
+        return None
+    return decompose_dual(trials) if trials.settings.solver == "dual" else decompose_primal(trials)
+
+
+def _finish(
+    decomposed: DecomposedPredictors, values: FloatArray, inputs: RidgeInputs
+) -> Decomposed:
+    """Prepare leaving groups out; raise LinAlgError where cross-validation would be unsound."""
+    left_out = None
+    if inputs.group_of_row is not None:
+        left_out = LeaveOneGroupOut(decomposed, values, inputs.group_of_row)
+    if inputs.choice.cv == "gcv" and not gcv_is_sound(decomposed):
+        raise np.linalg.LinAlgError("no degrees of freedom are left")
+    decomposed.full.trials = None  # only needed to leave groups out
+    return decomposed, left_out
+
+
+def peak_bytes(
+    shape: tuple[int, ...],
+    n_folds: int,
+    settings: FitSettings,
+    *,
+    svd: bool = False,
+    weighted: bool = False,
+) -> int:
+    """Return the most bytes that decomposing in the precision of the settings may take."""
+    n, p = shape
+    order = n if settings.solver == "dual" else p
+    own = (3 * order**2 + n * p) * weighted  # rows and bases that are weighted are copies
+    chunks = 3 * 8 * min(CHUNK_VALUES + p, n * p)
+    if settings.wide:
+        values = (n_folds + 6) * order**2 + 3 * n * p + (n_folds + 1) * factor_values(order) + own
+        return values * DOUBLE.itemsize + chunks
+    copies = 2 if settings.dtype.itemsize < 8 else 1
+    squares, rows = n_folds + 1 + 4 * copies, 2 + 2 * copies
+    values = squares * order**2 + rows * n * p + (n_folds + 1) * factor_values(order) + own
+    values += (n_folds + 2) * n * p if svd else 0
+    return values * settings.dtype.itemsize + chunks
+
+
+def check_room(room: float | None, needed: int, settings: FitSettings) -> None:
+    """Raise unless `needed` bytes fit into `room`."""
     if room is not None and room < needed:
         raise RidgeError(
-            f"memory leaves {room / 1e9:.3f} GB for decompositions in {plan.dtype.name}, which may "
-            f"take {needed / 1e9:.3f} GB; give {(needed - room) / 1e9:.3f} GB more, or choose "
+            f"memory leaves {room / 1e9:.3f} GB for decompositions in {settings.dtype.name}, which "
+            f"may take {needed / 1e9:.3f} GB; give {(needed - room) / 1e9:.3f} GB more, or choose "
             "fewer folds or cv='gcv'."
         )

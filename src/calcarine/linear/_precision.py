@@ -1,153 +1,252 @@
-"""Whether a precision is enough: estimated from condition numbers, or measured on probes."""
+"""Whether a precision is enough: estimated from condition numbers or measured with probes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._arrays import Array
-from calcarine.linear._checks import FloatArray
-from calcarine.linear._sources import row_chunks
+from calcarine.linear._backends import Array
+from calcarine.linear._design import DOUBLE, SINGLE, Decomposition, FitSettings
+from calcarine.linear._io import row_chunks
+from calcarine.linear._scaling import RootWeights
+from calcarine.linear._solvers import Solver
+from calcarine.linear._validation import FloatArray
 
-if TYPE_CHECKING:
-    from calcarine.linear._design import Plan, System
-
-SINGLE: np.dtype[Any] = np.dtype(np.float32)
-DOUBLE: np.dtype[Any] = np.dtype(np.float64)
 LIMIT: dict[np.dtype[Any], float] = {SINGLE: 1e-4, DOUBLE: 1e-5}
-"""Rounding times condition number of a Gram matrix up to which its weights are trusted unseen.
+"""Rounding times condition number of a Gram matrix up to which its weights are trusted unmeasured.
 
 Relative errors of predictions are of the order of that product or below, mostly far below.
 """
 FOLD_LIMIT: dict[np.dtype[Any], float] = {SINGLE: 1e-2, DOUBLE: 1e-5}
 """The same for a fold, which only has to rank penalties."""
 HOPELESS: dict[np.dtype[Any], float] = {SINGLE: 0.5, DOUBLE: 1e-5}
-"""Up to which a decomposition is worth measuring."""
+"""Above this product a decomposition is not worth measuring."""
 ERROR, FOLD_ERROR = 1e-4, 1e-3
-"""Largest relative error of predictions accepted where it is measured."""
-_LOST = 1e-3
+"""Largest relative errors of predictions that are accepted when they are measured."""
+_RESIDUAL_ERROR = 1e-3
 _PROBES = 4
 
 
-def representable(gram: FloatArray, plan: Plan) -> bool:
-    """Whether a Gram matrix does not underflow, nor the largest penalty overflow."""
-    info, trace = np.finfo(plan.dtype), float(np.trace(gram, dtype=np.float64))
-    return float(info.tiny / info.eps) <= trace and float(plan.alphas[-1]) <= largest(plan)
+class FullFit(Protocol):
+    """Decomposes all rows in a given precision, and measures the errors of decompositions."""
+
+    def decompose(self, settings: FitSettings) -> Decomposition | None:
+        """Return the decomposition, or None when rounding errors are too large."""
+
+    def errors(self, full: Decomposition) -> npt.NDArray[np.float64]:
+        """Return relative errors of predictions: of doubtful folds, then of `full`."""
 
 
-def largest(plan: Plan) -> float:
-    """Largest sum of squares that keeps its digits beside what is computed from it."""
-    info = np.finfo(plan.dtype)
+def representable(gram: FloatArray, settings: FitSettings) -> bool:
+    """Return whether a Gram matrix does not underflow and the largest penalty not overflow."""
+    info, trace = np.finfo(settings.dtype), float(np.trace(gram, dtype=np.float64))
+    return float(info.tiny / info.eps) <= trace and float(settings.alphas[-1]) <= largest(settings)
+
+
+def largest(settings: FitSettings) -> float:
+    """Return the largest sum of squares that can be computed with without losing digits."""
+    info = np.finfo(settings.dtype)
     return float(info.max * info.eps)
 
 
-def residuals_are_sound(full: System, share: float) -> bool:
-    """Whether generalised cross-validation can trust the residual sum of squares of a primal fit.
+def rounding_error(solver: Solver, settings: FitSettings) -> float:
+    """Return rounding times condition number of a Gram matrix at the smallest penalty.
 
-    They may be as small as the square of `share`, the share of degrees of freedom that is left.
+    Rows so large that subtracting them from the sum over all rows cancels digits are training
+    rows of other folds, and raise the condition number there.
+    """
+    condition = solver.condition(float(settings.alphas[0]))
+    rounding = float(np.finfo(settings.gram_dtype).eps) * condition
+    if settings.wide:  # products with the basis round as those with the rows do, before squaring
+        rounding += float(np.finfo(settings.dtype).eps) * condition**0.5
+    return rounding
+
+
+def wider(settings: FitSettings, *, folds: bool) -> list[FitSettings]:
+    """Return the settings, followed by the same with more of the fit in float64."""
+    if settings.dtype == DOUBLE:
+        return [settings]
+    between = [replace(settings, wide=True)] if folds and settings.solver == "primal" else []
+    return [settings, *between, replace(settings, dtype=DOUBLE)]
+
+
+def decompose_all_rows(
+    fit: FullFit, folds: list[Decomposition], settings: FitSettings
+) -> Decomposition | None:
+    """Return the decomposition of all rows, in float64 if needed.
+
+    Returns
+    -------
+    Decomposition or None
+        None when the folds need float64 too.
+    """
+    full = fit.decompose(settings)
+    if settings.dtype == DOUBLE:
+        return full
+    doubtful = any(fold.rounding > FOLD_LIMIT[SINGLE] for fold in folds)
+    if full is not None and (doubtful or full.rounding > LIMIT[SINGLE]):
+        *of_folds, of_weights = fit.errors(full)
+        if max(of_folds, default=0.0) > FOLD_ERROR:
+            return None
+        if of_weights <= ERROR:
+            return full
+    elif doubtful:
+        return None
+    elif full is not None:
+        return full
+    full = fit.decompose(replace(settings, dtype=DOUBLE, wide=False))
+    # Targets are still projected in float32.
+    ratio = float(np.finfo(SINGLE).eps / np.finfo(DOUBLE).eps)
+    return full if full is not None and full.rounding * ratio <= FOLD_LIMIT[SINGLE] else None
+
+
+def residuals_are_sound(full: Decomposition, share: float) -> bool:
+    """Return whether generalised cross-validation can trust the residuals of a primal fit.
+
+    The residual sum of squares may be as small as the square of `share`, the share of degrees of
+    freedom that is left.
     """
     if full.lost is not None:
-        return full.lost <= _LOST
+        return full.lost <= _RESIDUAL_ERROR
     return full.rounding <= FOLD_LIMIT[SINGLE] * share**2
 
 
 def measure_primal(
     x: FloatArray,
-    root: npt.NDArray[np.float64] | None,
-    plan: Plan,
-    systems: list[System],
+    root: RootWeights | None,
+    settings: FitSettings,
+    parts: list[Decomposition],
     means: list[npt.NDArray[np.float64]],
 ) -> npt.NDArray[np.float64]:
-    r"""Relative errors of predictions at the smallest penalty, for targets of pure noise.
+    r"""Return relative errors of predictions at the smallest penalty, for targets of pure noise.
 
-    Noise asks every direction of X alike, which no measured target does. The weights w of a probe
-    leave the residual :math:`X^T (y - Xw) - \alpha w`, found in float64 in one pass over the rows;
-    solving for it gives the error of w up to the square of its relative size.
+    Noise has the same variance in every direction of X, which no measured target has. The weights
+    w of a probe leave the residual :math:`X^T (y - Xw) - \alpha w`, computed in float64 in one pass
+    over the rows. Solving for it gives the error of w up to the square of its relative size.
 
     Parameters
     ----------
     x : ndarray, shape (n, p)
-        Scaled rows in the precision of the plan.
+        Scaled rows in the precision of the settings.
     root : ndarray, shape (n,), or None
-        Roots of the sample weights, by which the rows were multiplied.
-    plan : Plan
-    systems : list of System
-        The last is the fit on all rows; its `lost` is set.
+        Square roots of the sample weights, by which the rows are multiplied.
+    settings : FitSettings
+    parts : list of Decomposition
+        The last is that of all rows; its `lost` is set.
     means : list of ndarray, shape (p,)
-        What each system subtracts from the rows.
+        Mean that each part subtracts from the rows.
     """
-    (n, p), alpha = x.shape, float(plan.alphas[0])
-    ops = systems[0].solver.ops
-    train = np.ones((n, len(systems)))
-    for k, system in enumerate(systems):
-        train[system.held, k] = 0.0
-    probes = np.random.default_rng(0).standard_normal((n, 1, _PROBES)) * train[:, :, None]
-    ones = train if root is None else train * root[:, None]  # what an intercept adds to
-    if plan.fit_intercept:
-        along = np.einsum("nk,nkr->kr", ones, probes) / np.square(ones).sum(axis=0)[:, None]
-        probes -= along * ones[:, :, None]
-    flat = probes.reshape(n, -1)
-    moments = (x.T @ flat.astype(plan.dtype)).reshape(p, len(systems), _PROBES)
-    solved, w = [], np.empty((p, len(systems), _PROBES))
-    for k, system in enumerate(systems):
-        b = system.left.T @ ops.put(moments[:, k], plan.dtype)
-        s = system.solver.solve(b, alpha)
-        solved.append((b, s))
-        w[:, k] = ops.get(system.left @ s)
-    offsets = np.stack([mean @ w[:, k] for k, mean in enumerate(means)])
-    pulled, size = np.zeros((p, flat.shape[1])), np.zeros(_PROBES)
-    drift = np.zeros((len(systems), _PROBES))
-    for rows in row_chunks(x):
-        chunk = x[rows].astype(np.float64)
-        fitted = (chunk @ w.reshape(p, -1)).reshape(len(chunk), len(systems), _PROBES)
-        fitted -= ones[rows, :, None] * offsets
-        residual = (probes[rows] - fitted) * train[rows, :, None]
-        pulled += chunk.T @ residual.reshape(len(chunk), -1)
-        drift += np.einsum("nk,nkr->kr", ones[rows], residual)
-        size += np.square(residual[:, -1]).sum(axis=0)
-    pulled = pulled.reshape(p, len(systems), _PROBES) - alpha * w
-    errors = np.empty(len(systems))
-    for k, (system, mean) in enumerate(zip(systems, means, strict=True)):
-        gap = pulled[:, k] - np.outer(mean, drift[k])
-        s = system.solver.solve(system.left.T @ ops.put(gap, plan.dtype), alpha)
-        if len(system.held):
-            wrong, right = ops.get(system.right @ s), ops.get(system.right @ solved[k][1])
+    p, alpha, ops = x.shape[1], float(settings.alphas[0]), parts[0].solver.ops
+    train, ones, probes = _training_probes(len(x), root, settings, parts)
+    solved, w = _solve_probes(x, probes, settings, parts)
+    gradient, drift, size = _gradients(x, w, means, (train, ones, probes))
+    gradient = gradient.reshape(p, len(parts), _PROBES) - alpha * w
+    errors = np.empty(len(parts))
+    for k, (part, mean) in enumerate(zip(parts, means, strict=True)):
+        gap = gradient[:, k] - np.outer(mean, drift[k])
+        s = part.solver.solve(part.left.T @ ops.put(gap, settings.dtype), alpha)
+        if len(part.held):
+            error, prediction = ops.get(part.right @ s), ops.get(part.right @ solved[k][1])
         else:
-            wrong, right = (x @ v.astype(plan.dtype) for v in (ops.get(system.left @ s), w[:, k]))
-        errors[k] = _largest_ratio(wrong, right)
+            error, prediction = (
+                x @ v.astype(settings.dtype) for v in (ops.get(part.left @ s), w[:, k])
+            )
+        errors[k] = _largest_ratio(error, prediction)
     b, s = solved[-1]
     shortcut = np.square(probes[:, -1]).sum(axis=0) - ops.column_dots(b, s)
     shortcut -= alpha * ops.column_dots(s, s)
-    systems[-1].lost = float(np.max(np.abs(shortcut / size - 1)))
+    parts[-1].lost = float(np.max(np.abs(shortcut / size - 1)))
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
+def _training_probes(
+    n: int, root: RootWeights | None, settings: FitSettings, parts: list[Decomposition]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the training rows of each part (n, k), its constant vector, and centred probes."""
+    train = np.ones((n, len(parts)))
+    for k, part in enumerate(parts):
+        train[part.held, k] = 0.0
+    probes = np.random.default_rng(0).standard_normal((n, 1, _PROBES)) * train[:, :, None]
+    ones = train if root is None else train * root[:, None]  # what an intercept adds to
+    if settings.fit_intercept:
+        along = np.einsum("nk,nkr->kr", ones, probes) / np.square(ones).sum(axis=0)[:, None]
+        probes -= along * ones[:, :, None]
+    return train, ones, probes
+
+
+def _solve_probes(
+    x: FloatArray,
+    probes: npt.NDArray[np.float64],
+    settings: FitSettings,
+    parts: list[Decomposition],
+) -> tuple[list[tuple[Array, Array]], npt.NDArray[np.float64]]:
+    """Return projected and solved probes of each part, and weights (p, k, probes)."""
+    p, alpha, ops = x.shape[1], float(settings.alphas[0]), parts[0].solver.ops
+    flat = probes.reshape(len(x), -1)
+    moments = (x.T @ flat.astype(settings.dtype)).reshape(p, len(parts), _PROBES)
+    solved, w = [], np.empty((p, len(parts), _PROBES))
+    for k, part in enumerate(parts):
+        b = part.left.T @ ops.put(moments[:, k], settings.dtype)
+        s = part.solver.solve(b, alpha)
+        solved.append((b, s))
+        w[:, k] = ops.get(part.left @ s)
+    return solved, w
+
+
+def _gradients(
+    x: FloatArray,
+    w: npt.NDArray[np.float64],
+    means: list[npt.NDArray[np.float64]],
+    probing: tuple[npt.NDArray[np.float64], ...],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return X' of the residuals, their sums, and the squared residuals of the last part."""
+    train, ones, probes = probing
+    p, n_parts, _ = w.shape
+    offsets = np.stack([mean @ w[:, k] for k, mean in enumerate(means)])
+    gradient, size = np.zeros((p, n_parts * _PROBES)), np.zeros(_PROBES)
+    drift = np.zeros((n_parts, _PROBES))
+    for rows in row_chunks(x):
+        chunk = x[rows].astype(np.float64)
+        fitted = (chunk @ w.reshape(p, -1)).reshape(len(chunk), n_parts, _PROBES)
+        fitted -= ones[rows, :, None] * offsets
+        residual = (probes[rows] - fitted) * train[rows, :, None]
+        gradient += chunk.T @ residual.reshape(len(chunk), -1)
+        drift += np.einsum("nk,nkr->kr", ones[rows], residual)
+        size += np.square(residual[:, -1]).sum(axis=0)
+    return gradient, drift, size
+
+
 def measure_dual(
-    x: FloatArray, root: npt.NDArray[np.float64] | None, plan: Plan, full: System
+    x: FloatArray, root: RootWeights | None, settings: FitSettings, full: Decomposition
 ) -> float:
-    """The same for the fit on all rows by the kernel of the rows; see `measure_primal`."""
-    ops, alpha, n = full.solver.ops, float(plan.alphas[0]), len(x)
-    basis: Array = full.trials
-
-    def solve(y: npt.NDArray[np.float64]) -> FloatArray:
-        return ops.get(basis @ full.solver.solve(basis.T @ ops.put(y, plan.dtype), alpha))
-
+    """Return the same error for the dual fit on all rows; see `measure_primal`."""
+    alpha, n = float(settings.alphas[0]), len(x)
     probes = np.random.default_rng(0).standard_normal((n, _PROBES))
-    if plan.fit_intercept:
+    if settings.fit_intercept:
         ones = np.ones(n) if root is None else root
         probes -= np.outer(ones, ones @ probes / (ones @ ones))
-    v = solve(probes)
+    v = _solve_dual(probes, full, settings)
     w = np.zeros((x.shape[1], _PROBES))
     for rows in row_chunks(x):
         w += x[rows].astype(np.float64).T @ v[rows]
     fitted = np.concatenate([x[rows].astype(np.float64) @ w for rows in row_chunks(x)])
-    error = x.T @ solve(probes - fitted - alpha * v)
+    error = x.T @ _solve_dual(probes - fitted - alpha * v, full, settings)
     return _largest_ratio(x @ error, fitted)
 
 
-def _largest_ratio(wrong: FloatArray, right: FloatArray) -> float:
-    sizes = np.linalg.norm(right, axis=0)
-    ratio = float(np.max(np.linalg.norm(wrong, axis=0) / np.where(sizes > 0, sizes, 1.0)))
+def _solve_dual(
+    y: npt.NDArray[np.float64], full: Decomposition, settings: FitSettings
+) -> FloatArray:
+    ops = full.solver.ops
+    basis: Array = full.trials
+    projected = basis.T @ ops.put(y, settings.dtype)
+    return ops.get(basis @ full.solver.solve(projected, float(settings.alphas[0])))
+
+
+def _largest_ratio(error: FloatArray, prediction: FloatArray) -> float:
+    sizes = np.linalg.norm(prediction, axis=0)
+    ratio = float(np.max(np.linalg.norm(error, axis=0) / np.where(sizes > 0, sizes, 1.0)))
     return ratio if np.isfinite(ratio) else np.inf

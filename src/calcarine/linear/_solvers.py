@@ -1,11 +1,10 @@
-r"""Factors of symmetric matrices that solve :math:`(G + \alpha) w = b` for many penalties.
+r"""Solvers of :math:`(G + \alpha) w = b` for a symmetric matrix G and many penalties.
 
-An eigendecomposition gives that, at the cost of many matrix products. It gives more than ridge
-needs: with an orthogonal Q for which :math:`Q^T G Q` is *block tridiagonal*, every
-penalty is one cheap block Cholesky factorisation away, and Q is found by products of large
-matrices alone (the first stage of the two-stage tridiagonalisation of Dongarra, Hammarling &
-Sorensen 1989 and Bischof, Lang & Sun 2000, with the compact WY form of Schreiber & Van Loan
-1989).
+An eigendecomposition of G solves this for every penalty, but costs as much as many matrix
+products. Ridge needs less: with an orthogonal Q for which :math:`Q^T G Q` is *block tridiagonal*,
+each penalty takes one cheap block Cholesky factorisation, and Q comes from products of large
+matrices alone. This is the first stage of the two-stage tridiagonalisation (Dongarra, Hammarling &
+Sorensen 1989; Bischof, Lang & Sun 2000) in the compact WY form (Schreiber & Van Loan 1989).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from calcarine.linear._arrays import Array, Ops, dtype_of
+from calcarine.linear._backends import Array, Ops, dtype_of
 
 Sums = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -27,16 +26,16 @@ _SLAB, _COLUMNS = 256, 1024
 _TOGETHER = 4
 _ITERATIONS = 12
 _SMALL = 256
-"""Below this size an eigendecomposition costs less than the many small products of a band."""
+"""Up to this size an eigendecomposition is cheaper than the many small block products."""
 SUBSTITUTION = 768
-"""What a row of a band costs in substitution, in multiplications of a large product."""
+"""Cost of one row of block substitution, in multiplications of a large matrix product."""
 _EIGENVECTORS = 13
-"""What an eigendecomposition costs more than a band on a processor, in products of its order."""
+"""Extra cost of an eigendecomposition on a CPU, in matrix products of its order."""
 
 
 @dataclass
-class Spectral:
-    """Eigenvalues; ``solve`` divides. Null directions get weight 0 under penalty 0."""
+class EigenSolver:
+    """Solver in the basis of eigenvectors; null directions get weight 0 at penalty 0."""
 
     eigen: Array
     ops: Ops
@@ -47,7 +46,7 @@ class Spectral:
         return int(self.eigen.shape[0])
 
     def inverse(self, alpha: float) -> npt.NDArray[np.float64]:
-        """Inverse eigenvalues with a penalty, shape (size,); 0 where there is nothing to invert."""
+        """Return inverse eigenvalues plus penalty, shape (size,); 0 where their sum is 0."""
         shifted = self.ops.get(self.eigen).astype(np.float64) + alpha
         return 1.0 / (shifted + (shifted == 0)) * (shifted != 0)
 
@@ -60,8 +59,8 @@ class Spectral:
         return out
 
     def sums(self, b: Array, alphas: Sequence[float]) -> Iterator[Sums]:
-        """For each penalty and column the solution's squares, and its product with b."""
-        # In units of the largest eigenvalue, whose square may be no number.
+        """Yield for each penalty the squares of the solutions and their products with b."""
+        # In units of the largest eigenvalue, because its square may overflow.
         unit = (float(abs(self.eigen).max()) if self.size else 1.0) or 1.0
         inverse = unit * np.stack([self.inverse(alpha) for alpha in alphas])
         weights = np.concatenate([inverse**2, inverse])
@@ -69,7 +68,7 @@ class Spectral:
         yield from zip(squares / unit, products, strict=True)
 
     def forget(self) -> None:
-        """Nothing is kept."""
+        """Do nothing; no factors are cached."""
 
     def n_bytes(self, n_alphas: int) -> int:
         return self.size * dtype_of(self.eigen).itemsize
@@ -78,14 +77,14 @@ class Spectral:
         return float(self.inverse(alpha).sum())
 
     def condition(self, alpha: float) -> float:
-        """Largest over smallest eigenvalue of the matrix plus alpha."""
+        """Return the largest over the smallest eigenvalue of the matrix plus alpha."""
         values = self.ops.get(self.eigen).astype(np.float64) + alpha
         return float(values.max() / values.min()) if values.min() > 0 else np.inf
 
 
 @dataclass
 class BlockTridiagonal:
-    """Block tridiagonal matrix of ``n_blocks`` square blocks.
+    """Solver for a block tridiagonal matrix of ``n_blocks`` square blocks.
 
     Attributes
     ----------
@@ -108,10 +107,10 @@ class BlockTridiagonal:
         return {**self.__dict__, "_cache": {}}
 
     def _cholesky(self, alpha: float) -> tuple[Array, Array]:
-        """Factors of the steps of forward and backward substitution, each (n_blocks, b, 2 b).
+        """Return the factors of forward and backward substitution, each (n_blocks, b, 2 b).
 
-        Forward: [-L_k^-1 C_k, L_k^-1] of the blocks k - 1 and k; backward: the same transposed, of
-        the blocks k and k + 1. L_k is the Cholesky factor of block k, C_k its coupling to the last.
+        Forward: [-L_k^-1 C_k, L_k^-1] for blocks k - 1 and k; backward: the same transposed, for
+        blocks k and k + 1. L_k is the Cholesky factor of block k, C_k its coupling to block k - 1.
         """
         if alpha in self._cache:
             return self._cache[alpha]
@@ -135,10 +134,10 @@ class BlockTridiagonal:
         return self._cache[alpha]
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
-        """Solve for all columns of b, shape (size, t), into `out` of that shape if it is given."""
+        """Solve for all columns of b, shape (size, t); the result goes to `out` if given."""
         if out is None:
             out = self.ops.empty(tuple(b.shape), b)
-        if dtype_of(b) != dtype_of(self.diagonal):  # single precision meets a band in double
+        if dtype_of(b) != dtype_of(self.diagonal):  # float32 targets, float64 matrix
             for start in range(0, b.shape[1], _COLUMNS):
                 some = slice(start, start + _COLUMNS)
                 out[:, some] = self.solve(self.ops.put(b[:, some], dtype_of(self.diagonal)), alpha)
@@ -147,7 +146,7 @@ class BlockTridiagonal:
         count, width, _ = self.diagonal.shape
         out[...] = b
         buffer = self.ops.empty((width, b.shape[1]), b)
-        # What a block needs lies in one piece: itself and the last one done, beside each other.
+        # The rows that a step reads are contiguous: the block and the one solved before it.
         for k in range(count):
             first, stop = k * width, min((k + 1) * width, self.size)
             before = width if k else 0
@@ -164,23 +163,23 @@ class BlockTridiagonal:
         return out
 
     def sums(self, b: Array, alphas: Sequence[float]) -> Iterator[Sums]:
-        """For each penalty and column the solution's squares, and its product with b."""
+        """Yield for each penalty the squares of the solutions and their products with b."""
         out = None
         for alpha in alphas:
             out = self.solve(b, alpha, out)
             yield self.ops.column_dots(out, out), self.ops.column_dots(b, out)
 
     def forget(self) -> None:
-        """Let go of the factors of all penalties."""
+        """Delete the cached factors of all penalties."""
         self._cache.clear()
 
     def n_bytes(self, n_alphas: int) -> int:
-        """Memory that the factors of that many penalties take."""
+        """Return the bytes that the factors of `n_alphas` penalties take."""
         return n_alphas * factor_values(self.size) * dtype_of(self.diagonal).itemsize
 
     def trace_inverse(self, alpha: float) -> float:
-        """Trace of the inverse, by the recurrence for the diagonal blocks of an inverse."""
-        if alpha not in self._traces:  # every block of targets asks for it
+        """Return the trace of the inverse, by the recurrence for its diagonal blocks."""
+        if alpha not in self._traces:  # every block of targets needs it
             self._traces[alpha] = self._trace_inverse(alpha)
         return self._traces[alpha]
 
@@ -199,9 +198,10 @@ class BlockTridiagonal:
         return total
 
     def condition(self, alpha: float) -> float:
-        """Largest over smallest eigenvalue of the matrix plus alpha, by (inverse) iteration.
+        """Return the largest over the smallest eigenvalue of the matrix plus alpha.
 
-        Infinite when the shifted matrix is not positive definite at this precision.
+        Found by (inverse) iteration. Infinite when the shifted matrix is not positive definite in
+        this precision.
         """
         count, width, _ = self.diagonal.shape
         draw = np.random.default_rng(0).standard_normal((self.size, 2))
@@ -229,16 +229,16 @@ class BlockTridiagonal:
         return (largest + alpha) / smallest if np.isfinite(smallest) and smallest > 0 else np.inf
 
 
-Solver = Spectral | BlockTridiagonal
+Solver = EigenSolver | BlockTridiagonal
 
 
 def factor_values(size: int) -> int:
-    """How many numbers the factors of one penalty hold."""
+    """Return how many numbers the factors of one penalty hold."""
     return 4 * BLOCK * (size + BLOCK) if size > _SMALL else size
 
 
 def factorize(gram: Array, ops: Ops, columns: int = 0) -> tuple[Array, Solver]:
-    r"""Find Q and a solver of :math:`(Q^T G Q + \alpha) w = b`.
+    r"""Return Q and a solver of :math:`(Q^T G Q + \alpha) w = b`.
 
     Parameters
     ----------
@@ -246,29 +246,29 @@ def factorize(gram: Array, ops: Ops, columns: int = 0) -> tuple[Array, Solver]:
         Symmetric, overwritten.
     ops : Ops
     columns : int
-        How many columns b will have, over all penalties. Eigenvectors cost more than a band and
-        make each column cheaper: they are taken where that pays.
+        Number of columns of b, over all penalties. An eigendecomposition costs more but makes each
+        column cheaper, so it is used for many columns.
 
     Returns
     -------
     basis : array, shape (p, p)
-    solver : Spectral or BlockTridiagonal
+    solver : EigenSolver or BlockTridiagonal
     """
-    if _by_eigenvectors(gram.shape[0], columns if ops.device == "cpu" else 0):
+    if _use_eigenvectors(gram.shape[0], columns if ops.device == "cpu" else 0):
         eigen, vectors = ops.eigh(gram)
-        return vectors, Spectral(eigen * (eigen > 0), ops)
-    return _band(gram, ops)
+        return vectors, EigenSolver(eigen * (eigen > 0), ops)
+    return _block_tridiagonal(gram, ops)
 
 
-def _by_eigenvectors(size: int, columns: int) -> bool:
+def _use_eigenvectors(size: int, columns: int) -> bool:
     return size <= _SMALL or columns * SUBSTITUTION > _EIGENVECTORS * size**2
 
 
-def _band(a: Array, ops: Ops) -> tuple[Array, BlockTridiagonal]:
+def _block_tridiagonal(a: Array, ops: Ops) -> tuple[Array, BlockTridiagonal]:
     """Reduce a symmetric matrix to block tridiagonal form by block Householder reflections.
 
-    The trailing matrix is kept up to date in its lower triangle only, slab by slab, and each slab
-    is multiplied by the next reflectors while it is in the cache.
+    Only the lower triangle of the trailing matrix is updated, slab by slab, and each slab is
+    multiplied by the next reflectors while it is in the cache.
     """
     size, width = a.shape[0], BLOCK
     count = -(-size // width)
@@ -290,7 +290,7 @@ def _band(a: Array, ops: Ops) -> tuple[Array, BlockTridiagonal]:
         diagonal[k][:n, :n] = (panel[:n] + panel[:n].T) / 2
         if m <= 0:
             break
-        if m <= width:  # a last block that is not higher than the panel needs no reflection
+        if m <= width:  # a last block no taller than the panel needs no reflection
             below[k][:m] = panel[n:]
             continue
         v, tau, r = ops.householder(panel[n:])
@@ -309,7 +309,7 @@ def _band(a: Array, ops: Ops) -> tuple[Array, BlockTridiagonal]:
             av[: rows.start] += part[:, : rows.start].T @ v[rows]
         av = av @ t
         y = av - v @ (t.T @ (v.T @ av)) / 2
-        pending = _beside(v, y, ops), _beside(y, v, ops)
+        pending = _side_by_side(v, y, ops), _side_by_side(y, v, ops)
     return _product(reflectors, size, slab, buffer, a, ops), BlockTridiagonal(
         diagonal, below, size, ops
     )
@@ -323,7 +323,7 @@ def _product(
     like: Array,
     ops: Ops,
 ) -> Array:
-    """Q, a few reflectors at a time."""
+    """Return Q, a few reflectors at a time."""
     basis = ops.eye(size, like)
     for end in range(len(reflectors), 0, -_TOGETHER):
         start, v, t = _joined(reflectors[max(end - _TOGETHER, 0) : end], ops)
@@ -338,7 +338,7 @@ def _product(
 
 
 def _joined(reflectors: list[tuple[int, Array, Array]], ops: Ops) -> tuple[int, Array, Array]:
-    """The product of successive reflectors as one (Schreiber & Van Loan 1989, eq. 3.4)."""
+    """Return the product of successive reflectors as one (Schreiber & Van Loan 1989, eq. 3.4)."""
     start, v, t = reflectors[0]
     for first, next_v, next_t in reflectors[1:]:
         padded = ops.empty((v.shape[0], v.shape[1] + next_v.shape[1]), v)
@@ -354,7 +354,7 @@ def _joined(reflectors: list[tuple[int, Array, Array]], ops: Ops) -> tuple[int, 
     return start, v, t
 
 
-def _beside(a: Array, b: Array, ops: Ops) -> Array:
+def _side_by_side(a: Array, b: Array, ops: Ops) -> Array:
     both = ops.empty((a.shape[0], a.shape[1] + b.shape[1]), a)
     both[:, : a.shape[1]] = a
     both[:, a.shape[1] :] = b
@@ -362,10 +362,10 @@ def _beside(a: Array, b: Array, ops: Ops) -> Array:
 
 
 def _compact(v: Array, tau: Array, ops: Ops) -> Array:
-    """T (b, b), upper triangular, with H_1 ... H_b = I - V T V^T.
+    """Return T (b, b), upper triangular, with H_1 ... H_b = I - V T V^T.
 
     Its inverse is the upper triangle of V^T V with 1 / tau on the diagonal (Joffrain et al.
-    2006); a reflector with tau 0 does nothing and gets a zero row and column.
+    2006). A reflector with tau 0 does nothing and gets a zero row and column.
     """
     products = np.asarray(ops.get(v.T @ v), dtype=np.float64)
     factors = np.asarray(ops.get(tau), dtype=np.float64)

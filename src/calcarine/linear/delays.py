@@ -1,4 +1,4 @@
-"""Delayed copies of features, so that a linear model learns the shape of a slow response."""
+"""Delayed copies of features, for a linear model of slow responses."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array
 
-from calcarine.linear._checks import RidgeError, RidgeNotFittedError, RidgeTypeError, check_finite
+from calcarine.linear._validation import (
+    RidgeError,
+    RidgeNotFittedError,
+    check_finite,
+    validate_features,
+)
 from calcarine.linear.folds import check_labels, unique_labels
+
+__all__ = ["Delayer"]
+
+_FLOATS = [np.float64, np.float32]
 
 
 class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Place copies of the features beside each other, each delayed by a number of time points.
+    """Concatenate delayed copies of the features.
 
-    Linear weights on delayed copies are a finite impulse response: one for each feature and
-    target (Dale 1999; Nishimoto et al. 2011). A copy is filled up with zeros at the start of a run
-    (at its end for negative delays), so that no time point meets a feature of another run.
+    Linear weights on delayed copies are a finite impulse response for each feature and target
+    (Dale 1999; Nishimoto et al. 2011). Copies are padded with zeros at the start of a run (at its
+    end for negative delays), so that no time point gets a feature of another run.
 
     Parameters
     ----------
     delays : array-like of int, shape (k,)
-        In time points (TRs). A delay of 2 predicts a response from what was shown two time points
-        before; negative delays look ahead.
+        In time points (TRs). A delay of 2 predicts a response from the features two time points
+        before; negative delays use later features.
     run_length : int or array-like of int, optional
-        Time points of every run, or of each run in turn. Without it, runs are told apart by the
-        `groups` given to `transform`; without both, all rows are one run.
+        Number of time points of all runs, or of each run. Without it, pass the run of each row as
+        `groups` to `transform`; without both, all rows are one run.
 
     Attributes
     ----------
@@ -43,8 +52,8 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Center the features first, over each run: then zeros are their mean. Cross-validate over whole
-    runs (``groups`` of the fit): delayed rows share features with their neighbours in time.
+    Centre the features of each run first, so that zeros are their mean. Cross-validate over whole
+    runs (``groups`` of the fit), because neighbouring time points share features.
 
     Examples
     --------
@@ -65,7 +74,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.run_length = run_length
 
     def fit(self, X: npt.ArrayLike, y: Any = None) -> Delayer:
-        """Check the delays and remember the columns of X; nothing is learned.
+        """Check the delays and the columns of X; nothing is learned from the values.
 
         Parameters
         ----------
@@ -80,9 +89,9 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         RidgeError
-            When X is no matrix of finite numbers, or the delays are no distinct whole numbers.
+            When X is not a matrix of finite numbers, or the delays are not distinct integers.
         """
-        check_finite(_validated(self, X, reset=True), "X")
+        check_finite(validate_features(self, X, reset=True, dtype=_FLOATS), "X")
         self.delays_ = _check_delays(self.delays)
         return self
 
@@ -94,24 +103,24 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, shape (n, p)
-            One row per time point, in the order of time within each run.
+            One row per time point, in temporal order within each run.
         groups : array-like, shape (n,), optional
-            Run of each row. The rows of a run must lie together.
+            Run of each row. The rows of a run must be adjacent.
 
         Returns
         -------
         ndarray, shape (n, k p)
-            All columns at the first delay, then all columns at the second, and so on. In float32
-            if X is, else in float64.
+            All columns at the first delay, then all columns at the second, and so on; float32 if X
+            is, otherwise float64.
 
         Raises
         ------
         RidgeError
             When unfitted, X has other columns than the fit or values that are not finite, or the
-            rows do not divide into runs.
+            runs do not match the rows.
         """
         self._check_fitted()
-        x = _validated(self, X, reset=False)
+        x = validate_features(self, X, reset=False, dtype=_FLOATS)
         check_finite(x, "X")
         n_columns = x.shape[1]
         out = np.zeros((len(x), len(self.delays_) * n_columns), x.dtype)
@@ -144,7 +153,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def inverse_transform(
         self, X: npt.ArrayLike, groups: npt.ArrayLike | None = None
     ) -> npt.NDArray[np.floating[Any]]:
-        """Return features from their delayed copies: the mean of all copies of each value.
+        """Return features from their delayed copies, as the mean of all copies of each value.
 
         Parameters
         ----------
@@ -156,13 +165,13 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (n, p)
-            NaN in rows that no delay keeps: without a delay of 0, the last of each run.
+            NaN in rows that no copy contains: without a delay of 0, the last rows of each run.
 
         Raises
         ------
         RidgeError
-            When unfitted, X has not k p columns or values that are not finite, or the rows do not
-            divide into runs.
+            When unfitted, X does not have k p columns or has values that are not finite, or the
+            runs do not match the rows.
         """
         self._check_fitted()
         x, n_columns = _matrix(X), self.n_features_in_
@@ -187,12 +196,12 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(
         self, input_features: npt.ArrayLike | None = None
     ) -> npt.NDArray[np.object_]:
-        """Names of the delayed columns: ``name_delay2`` is the column ``name`` at a delay of 2.
+        """Return names of the delayed columns: ``name_delay2`` is ``name`` at a delay of 2.
 
         Parameters
         ----------
         input_features : array-like of str, shape (p,), optional
-            Names of the columns; those of the fit, or "x0", "x1" and so on, by default.
+            Names of the columns; by default the names of the fit, or "x0", "x1" and so on.
 
         Returns
         -------
@@ -201,7 +210,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         RidgeError
-            When unfitted, or the names are not those of the fit.
+            When unfitted, or the names differ from the names of the fit.
         """
         self._check_fitted()
         fitted = getattr(self, "feature_names_in_", None)
@@ -221,9 +230,9 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(delayed, dtype=object)
 
     def _runs(self, n_rows: int, groups: npt.ArrayLike | None) -> list[slice]:
-        """Rows of each run."""
+        """Return the rows of each run."""
         if groups is not None and self.run_length is not None:
-            raise RidgeError("groups and run_length both say where runs end; give one of the two.")
+            raise RidgeError("groups and run_length both define runs; pass one of the two.")
         if groups is not None:
             ends = _ends_of_groups(groups, n_rows)
         elif self.run_length is not None:
@@ -243,7 +252,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _shifted(n_rows: int, delay: int) -> tuple[slice, slice]:
-    """Rows that a delay reaches, and the rows that are found there."""
+    """Return the rows that a delayed copy fills, and the rows of the features it takes."""
     if delay >= 0:
         return slice(min(delay, n_rows), n_rows), slice(0, max(n_rows - delay, 0))
     return slice(0, max(n_rows + delay, 0)), slice(min(-delay, n_rows), n_rows)
@@ -256,8 +265,8 @@ def _ends_of_groups(groups: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.intp]:
     if len(starts) > len(ids):
         again = next(k for k in range(len(starts)) if numbers[starts[k]] in numbers[starts[:k]])
         raise RidgeError(
-            f"The rows of run {labels[starts[again]]} do not lie together (it begins again at "
-            f"row {starts[again]}); sort rows by run and time, and give every run its own label."
+            f"The rows of run {labels[starts[again]]} are not adjacent (it begins again at row "
+            f"{starts[again]}); sort rows by run and time, and give every run its own label."
         )
     return np.append(starts[1:], n_rows)
 
@@ -272,8 +281,8 @@ def _ends_of_lengths(run_length: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.i
         lengths = np.full(-(-n_rows // int(lengths)), int(lengths))
     if lengths.sum() != n_rows:
         raise RidgeError(
-            f"run_length={run_length!r} does not make the {n_rows} rows of X; pass whole runs, or "
-            "the run of each row as groups."
+            f"run_length={run_length!r} does not sum to the {n_rows} rows of X; pass whole "
+            "runs, or the run of each row as groups."
         )
     return np.cumsum(lengths)
 
@@ -287,22 +296,8 @@ def _check_delays(delays: npt.ArrayLike) -> npt.NDArray[np.intp]:
     return values.astype(np.intp)
 
 
-def _validated(estimator: Delayer, X: Any, *, reset: bool) -> npt.NDArray[np.floating[Any]]:
-    """Check X as scikit-learn does, names and all."""
-    try:
-        return np.asarray(
-            validate_data(
-                estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False
-            )
-        )
-    except TypeError as error:
-        raise RidgeTypeError(str(error)) from error
-    except ValueError as error:
-        raise RidgeError(str(error)) from error
-
-
 def _matrix(X: Any) -> npt.NDArray[np.floating[Any]]:
     try:
-        return np.asarray(check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False))
+        return np.asarray(check_array(X, dtype=_FLOATS, ensure_all_finite=False))
     except ValueError as error:
         raise RidgeError(str(error)) from error

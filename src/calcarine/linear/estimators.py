@@ -1,4 +1,4 @@
-"""Thin scikit-learn estimators over the ridge functions."""
+"""scikit-learn estimators for ridge and banded ridge."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import check_array, validate_data
 
-from calcarine.linear._checks import (
+from calcarine.linear._results import predict_linear
+from calcarine.linear._validation import (
     RidgeError,
     RidgeNotFittedError,
-    RidgeTypeError,
     check_finite,
+    check_weights,
+    validate_features,
+    validate_targets,
 )
-from calcarine.linear._predict import predict_linear
-from calcarine.linear._weights import check_weights
 from calcarine.linear.banded_ridge import banded_ridge_cv
 from calcarine.linear.ridge import DEFAULT_ALPHAS, ridge_cv
 from calcarine.linear.variance import product_measure
 
+__all__ = ["BandedRidgeCV", "RidgeCV"]
 
-class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """What fitted weights, means and intercepts are enough for."""
+
+class _LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Prediction from fitted weights and means."""
 
     coef_: npt.NDArray[Any]
     x_mean_: npt.NDArray[np.float64]
     y_mean_: npt.NDArray[np.float64]
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Predict in float64; a row alone gives what it gives within any batch.
+        """Predict in float64; the prediction of a row does not depend on the other rows.
 
         Parameters
         ----------
@@ -46,23 +48,26 @@ class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             When unfitted, or X has other columns than the fit or values that are not finite.
         """
         check_fitted(self)
-        x = _validated(self, X, reset=False)
+        x = validate_features(self, X, reset=False)
         out = predict_linear(x, by_column(self), self.x_mean_, self.y_mean_)
         return out[:, 0] if self.coef_.ndim == 1 else out
 
 
-class RidgeCV(_Linear):
+class RidgeCV(_LinearEstimator):
     """Ridge regression with one cross-validated penalty per target.
 
     Parameters
     ----------
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
-    cv, n_folds, search, fit_intercept, standardize, alpha_per, solver, dtype, block_size, device
-        As in `calcarine.linear.ridge_cv`. `cv` takes splitters of scikit-learn too, and
-        ``cv="fixed"`` takes `alphas` as they are, one for all targets or one for each.
+    cv : {"kfold", "logo", "gcv", "fixed"}, int, splitter or iterable
+        Number of folds over groups, a splitter of scikit-learn, or a method of
+        `calcarine.linear.ridge_cv`. With "fixed", `alphas` is the penalty of all targets or one
+        for each.
+    n_folds, search, fit_intercept, standardize, alpha_per, solver, dtype, block_size, device
+        See `calcarine.linear.ridge_cv`.
     scoring : {"r2", "correlation"}
-        What chooses the penalty; ``score`` in `ridge_cv`.
+        Score that chooses the penalty; ``score`` in `calcarine.linear.ridge_cv`.
 
     Attributes
     ----------
@@ -70,25 +75,39 @@ class RidgeCV(_Linear):
         Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
         predicts.
     intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
-        Intercept, chosen penalty and its held-out score (NaN where the penalty was fixed).
+        Intercept, chosen penalty and its held-out score (NaN for a fixed penalty).
     cv_curve_ : ndarray, shape (n_alphas,)
         Held-out score of each of `alphas_`, mean over targets.
     alphas_ : ndarray, shape (n_alphas,)
         Penalties tried, ascending.
     x_mean_, x_scale_ : ndarray, shape (p,)
-        Mean and scale by which the columns were standardised.
+        Mean and scale of the columns.
     y_mean_ : ndarray, shape (t,)
         Mean of the targets.
     edge_fractions_ : tuple of two floats
         Share of predictable targets that chose the lowest and the highest penalty.
     solver_ : {"primal", "dual", "svd"}
-        Which Gram matrix was decomposed, or X itself.
+        What was decomposed: X'X, XX' or X itself.
     n_features_in_ : int
         p, the number of columns of X.
 
     See Also
     --------
-    calcarine.linear.ridge_cv : The function underneath, with every detail.
+    calcarine.linear.ridge_cv : The function that does the work, with every option.
+    calcarine.linear.BandedRidgeCV : A penalty for each feature space.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import RidgeCV
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 5))
+    >>> Y = X @ rng.normal(size=(5, 3)) + rng.normal(size=(60, 3))
+    >>> model = RidgeCV(alphas=[0.1, 1.0, 10.0], cv=3).fit(X, Y)
+    >>> model
+    RidgeCV(alphas=[0.1, 1.0, 10.0], cv=3)
+    >>> model.coef_.shape, model.predict(X[:2]).shape
+    ((3, 5), (2, 3))
     """
 
     def __init__(
@@ -128,7 +147,7 @@ class RidgeCV(_Linear):
         target_rows: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
     ) -> RidgeCV:
-        """Fit on all rows, choosing penalties by folds over whole groups.
+        """Fit on all rows, with penalties chosen by cross-validation over whole groups.
 
         Parameters
         ----------
@@ -137,14 +156,14 @@ class RidgeCV(_Linear):
         groups : array-like, shape (n,), optional
             Stimulus id of each trial.
         target_rows : array-like of int, shape (n,), optional
-            Row of y that belongs to each trial, for y with one row per stimulus.
+            Row of y of each trial, for y with one row per stimulus.
         sample_weight : array-like, shape (n,), optional
-            How much each trial counts, in the fit and in held-out errors.
+            Weight of each trial, in the fit and in held-out errors.
 
         Returns
         -------
         RidgeCV
-            Itself.
+            The fitted estimator.
 
         Raises
         ------
@@ -153,8 +172,8 @@ class RidgeCV(_Linear):
         """
         if y is None:
             raise RidgeError("RidgeCV requires y to be passed, but the target y is None.")
-        x = _validated(self, X, reset=True, ensure_min_samples=2)
-        targets = _checked_targets(y)
+        x = validate_features(self, X, reset=True, ensure_min_samples=2)
+        targets = validate_targets(y)
         result = ridge_cv(
             x,
             targets,
@@ -186,27 +205,29 @@ class RidgeCV(_Linear):
         return self
 
 
-class BandedRidgeCV(_Linear):
-    """Banded ridge regression with cross-validated penalties per space and target.
+class BandedRidgeCV(_LinearEstimator):
+    """Banded ridge regression: cross-validated penalties for each feature space and target.
 
     Parameters
     ----------
     feature_groups : array-like, shape (p,), optional
-        The space of each column of X, as numbers or strings. Without it all columns are one space
-        and the model is ridge regression.
+        Feature space of each column of X, as numbers or strings. By default all columns are one
+        space, and the model is ridge regression.
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
-    cv, n_folds, n_candidates, fit_intercept, standardize, solver, random_state, dtype, block_size
-        As in `calcarine.linear.banded_ridge_cv`. `cv` takes splitters of scikit-learn too.
+    cv : "kfold", int, splitter or iterable
+        Number of folds over groups, or a splitter of scikit-learn.
+    n_folds, n_candidates, fit_intercept, standardize, solver, random_state, dtype, block_size
+        See `calcarine.linear.banded_ridge_cv`.
     scoring : {"r2", "correlation"}
-        What chooses the penalties; ``score`` in `calcarine.linear.banded_ridge_cv`.
+        Score that chooses the penalties; ``score`` in `calcarine.linear.banded_ridge_cv`.
 
     Attributes
     ----------
     space_names_ : ndarray, shape (S,)
-        The values of `feature_groups`, sorted; the rows of `gamma_` and `penalties_`.
+        Distinct values of `feature_groups`, sorted; the rows of `gamma_` and `penalties_`.
     column_spaces_ : ndarray of int, shape (p,)
-        Which of `space_names_` each column of X belongs to.
+        Index in `space_names_` of each column of X.
     coef_ : ndarray, shape (t, p), or (p,) when y was a vector
         Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
         predicts.
@@ -215,17 +236,30 @@ class BandedRidgeCV(_Linear):
     gamma_, penalties_ : ndarray, shape (S, t), or (S,) when y was a vector
         Kernel weights and penalties of the spaces.
     x_mean_, x_scale_ : ndarray, shape (p,)
-        Mean and scale by which the columns were standardised.
+        Mean and scale of the columns.
     y_mean_ : ndarray, shape (t,)
         Mean of the targets.
     solver_ : {"primal", "dual"}
-        Which matrices were decomposed.
+        What was decomposed: p x p or n x n matrices.
     n_features_in_ : int
         p, the number of columns of X.
 
     See Also
     --------
-    calcarine.linear.banded_ridge_cv : The function underneath, with every detail.
+    calcarine.linear.banded_ridge_cv : The function that does the work, with every option.
+    calcarine.linear.RidgeCV : One penalty for all columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import BandedRidgeCV
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 5))
+    >>> y = X[:, 0] + rng.normal(size=60)
+    >>> space = ["motion", "motion", "words", "words", "words"]
+    >>> model = BandedRidgeCV(space, alphas=[1.0, 10.0, 100.0]).fit(X, y)
+    >>> model.space_names_.tolist(), model.predict(X[:2], split=True).shape
+    (['motion', 'words'], (2, 2))
     """
 
     def __init__(
@@ -264,7 +298,7 @@ class BandedRidgeCV(_Linear):
         groups: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
     ) -> BandedRidgeCV:
-        """Fit on all rows, choosing penalties by folds over whole groups.
+        """Fit on all rows, with penalties chosen by cross-validation over whole groups.
 
         Parameters
         ----------
@@ -273,12 +307,12 @@ class BandedRidgeCV(_Linear):
         groups : array-like, shape (n,), optional
             Stimulus id of each trial.
         sample_weight : array-like, shape (n,), optional
-            How much each trial counts, in the fit and in held-out errors.
+            Weight of each trial, in the fit and in held-out errors.
 
         Returns
         -------
         BandedRidgeCV
-            Itself.
+            The fitted estimator.
 
         Raises
         ------
@@ -288,8 +322,8 @@ class BandedRidgeCV(_Linear):
         """
         if y is None:
             raise RidgeError("BandedRidgeCV requires y to be passed, but the target y is None.")
-        x = _validated(self, X, reset=True, ensure_min_samples=2)
-        targets = _checked_targets(y)
+        x = validate_features(self, X, reset=True, ensure_min_samples=2)
+        targets = validate_targets(y)
         check_finite(x, "X")
         names, space_of_column = _column_spaces(self.feature_groups, x.shape[1])
         result = banded_ridge_cv(
@@ -323,7 +357,7 @@ class BandedRidgeCV(_Linear):
         return self
 
     def predict(self, X: npt.ArrayLike, split: bool = False) -> npt.NDArray[Any]:
-        """Predict in float64, from all spaces together or from each alone.
+        """Predict in float64 from all spaces together, or from each alone.
 
         Parameters
         ----------
@@ -334,8 +368,8 @@ class BandedRidgeCV(_Linear):
         Returns
         -------
         ndarray, shape (m, t), or (m,) when y was a vector
-            With `split`, shape (S, m, t) or (S, m): one prediction for each of `space_names_`.
-            Their sum is the prediction of all spaces less `intercept_`.
+            With `split`, shape (S, m, t) or (S, m): one prediction for each of `space_names_`,
+            which sum to the prediction of all spaces minus `intercept_`.
 
         Raises
         ------
@@ -354,14 +388,14 @@ class BandedRidgeCV(_Linear):
         sample_weight: npt.ArrayLike | None = None,
         split: bool = False,
     ) -> Any:
-        """Coefficient of determination of the prediction, or its share from each space.
+        """Return the r2 of the prediction, or the share of each space in it.
 
         Parameters
         ----------
         X : array-like, shape (m, p)
         y : array-like, shape (m, t) or (m,)
         sample_weight : array-like, shape (m,), optional
-            How much each trial counts.
+            Weight of each trial.
         split : bool
             Divide the r2 of each target over the spaces by the product measure; see
             `calcarine.linear.split_r2`.
@@ -369,9 +403,9 @@ class BandedRidgeCV(_Linear):
         Returns
         -------
         float
-            Mean r2 of all targets, as of every regressor of scikit-learn. With `split`, an ndarray
-            of shape (S, t), or (S,) when y was a vector: its sum over the spaces is the r2 of each
-            target, and 0 for a target that is constant.
+            Mean r2 over targets, as every regressor of scikit-learn returns. With `split`, an
+            ndarray of shape (S, t), or (S,) when y was a vector: its sum over the spaces is the r2
+            of each target, and 0 for a constant target.
 
         Raises
         ------
@@ -387,9 +421,9 @@ class BandedRidgeCV(_Linear):
         return shares[:, 0] if self.coef_.ndim == 1 else shares
 
     def _parts(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """What each space adds to the mean of the targets, shape (S, m, t)."""
+        """Return the contribution of each space to the deviation from the mean, shape (S, m, t)."""
         check_fitted(self)
-        x, coef = _validated(self, X, reset=False), by_column(self)
+        x, coef = validate_features(self, X, reset=False), by_column(self)
         check_finite(x, "X")
         parts = np.empty((len(self.space_names_), len(x), coef.shape[1]))
         zero = np.zeros(coef.shape[1])
@@ -399,49 +433,29 @@ class BandedRidgeCV(_Linear):
         return parts
 
     def _offsets(self) -> npt.NDArray[np.float64]:
-        """What each space predicts for the mean of X, shape (S, t)."""
+        """Return the prediction of each space for the mean of X, shape (S, t)."""
         coef = by_column(self)
         spaces = [self.column_spaces_ == s for s in range(len(self.space_names_))]
         return np.stack([self.x_mean_[own] @ coef[own] for own in spaces])
 
 
-def by_column(estimator: _Linear) -> npt.NDArray[Any]:
-    """Weights as a matrix of shape (p, t), as the functions have them; a view."""
+def by_column(estimator: _LinearEstimator) -> npt.NDArray[Any]:
+    """Return the weights as a view of shape (p, t), as in `RidgeResult`."""
     return estimator.coef_[:, None] if estimator.coef_.ndim == 1 else estimator.coef_.T
 
 
-def check_fitted(estimator: _Linear) -> None:
-    """Raise `RidgeNotFittedError` when `estimator` has not been fitted."""
+def check_fitted(estimator: _LinearEstimator) -> None:
+    """Raise `RidgeNotFittedError` unless `estimator` is fitted."""
     if not hasattr(estimator, "coef_"):
         raise RidgeNotFittedError(
             f"This {type(estimator).__name__} is not fitted yet; call fit(X, y) first."
         )
 
 
-def _validated(estimator: _Linear, X: Any, **options: Any) -> npt.NDArray[Any]:
-    """Check X as scikit-learn does, names and all, but leave the finite values to the solver."""
-    try:
-        return np.asarray(validate_data(estimator, X, ensure_all_finite=False, **options))
-    except TypeError as error:
-        raise RidgeTypeError(str(error)) from error
-    except ValueError as error:
-        raise RidgeError(str(error)) from error
-
-
-def _checked_targets(y: Any) -> npt.NDArray[Any]:
-    """Check y as scikit-learn does, but leave the finite values to the solver."""
-    try:
-        return np.asarray(check_array(y, ensure_2d=False, ensure_all_finite=False, input_name="y"))
-    except TypeError as error:
-        raise RidgeTypeError(str(error)) from error
-    except ValueError as error:
-        raise RidgeError(str(error)) from error
-
-
 def _column_spaces(
     feature_groups: npt.ArrayLike | None, n_columns: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
-    """Names of the spaces, sorted, and the space of each column."""
+    """Return the sorted names of the spaces, and the index of the space of each column."""
     labels = np.zeros(n_columns, dtype=int) if feature_groups is None else feature_groups
     labels = np.asarray(labels)
     if labels.shape != (n_columns,):

@@ -1,4 +1,4 @@
-"""Cross-validation folds over whole groups: repeats of a stimulus never straddle a fold."""
+"""Cross-validation folds over whole groups: repeats of a stimulus are never split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._checks import RidgeError, check_count
+from calcarine.linear._validation import RidgeError, check_count
+
+__all__ = ["grouped_folds"]
 
 
 def grouped_folds(
@@ -17,10 +19,10 @@ def grouped_folds(
 ) -> npt.NDArray[np.intp]:
     """Assign every row to a fold, whole groups at a time.
 
-    The largest group goes first, each to the fold with the fewest trials so far. Groups of one
-    size go in the order of a hash of their id: ids that cycle through categories, or are sorted
-    by them, then still spread over all folds. The assignment is a function of the ids and of how
-    often each occurs; the order of the rows changes nothing.
+    Groups are assigned from the largest to the smallest, each to the fold with the fewest trials so
+    far. Groups of the same size are sorted by a hash of their id, so that ids that are sorted by
+    category, or cycle through categories, spread over all folds. The folds depend on the ids and
+    on how often each occurs, not on the order of the rows.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def grouped_folds(
 def _assign(
     ids: npt.NDArray[Any], counts: npt.NDArray[np.intp], n_folds: int
 ) -> npt.NDArray[np.intp]:
-    """Fold of each unique id, largest groups first, always into the lightest fold."""
+    """Return the fold of each id: largest groups first, each into the smallest fold."""
     hashes = [blake2b(str(i).encode("utf-8", "surrogatepass")).digest() for i in ids.tolist()]
     order = sorted(range(len(ids)), key=lambda i: (-int(counts[i]), hashes[i], i))
     loads = np.zeros(n_folds, dtype=np.intp)
@@ -83,29 +85,30 @@ def fold_numbers(
     X: Any = None,
     y: Any = None,
 ) -> npt.NDArray[np.intp]:
-    """Fold of each row, by this package's own folds or by those of scikit-learn.
+    """Return the fold of each row, from `grouped_folds` or a splitter of scikit-learn.
 
     Parameters
     ----------
     cv : "kfold", int, splitter or iterable of (train, test)
-        "kfold" makes `n_folds` folds, a whole number that many, both by `grouped_folds`. A splitter
-        of scikit-learn is given X, y and `groups`.
+        "kfold" makes `n_folds` folds and an int that many folds, both by `grouped_folds`. A
+        splitter of scikit-learn gets X, y and `groups`.
     n_folds : int
     groups : array-like, shape (n,), or None
         Stimulus id of each trial.
     n_rows : int
     X, y : array-like
-        For splitters that look at them; the number of rows is enough for the others.
+        For splitters that need them; others only need the number of rows.
 
     Returns
     -------
     ndarray, shape (n,)
-        From 0, in the order in which `cv` gives the folds.
+        Counted from 0 in the order of `cv`.
 
     Raises
     ------
     RidgeError
-        When `cv` is none of these, its folds are no partition of the rows, or one splits a group.
+        When `cv` is none of these, its folds are not a partition of the rows, or a fold splits a
+        group.
     """
     if isinstance(cv, str):
         return grouped_folds(groups, n_folds, n_rows=n_rows)
@@ -118,17 +121,17 @@ def fold_numbers(
 
 
 def is_splitter(cv: Any) -> bool:
-    """Whether it can be asked for folds as scikit-learn asks."""
+    """Return whether `cv` has the interface of a splitter of scikit-learn."""
     return hasattr(cv, "split") and not isinstance(cv, str | bytes)
 
 
 def _splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) -> list[Any]:
-    """All pairs of training and held-out rows."""
+    """Return all pairs of training and held-out rows."""
     if is_splitter(cv):
         labels = None if groups is None else check_labels(groups, n_rows)
         try:
             with warnings.catch_warnings():
-                # Whether the folds keep groups whole is checked by whoever asks for them.
+                # `fold_numbers` checks that the folds keep groups whole.
                 warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
                 return list(cv.split(np.zeros((n_rows, 1)) if X is None else X, y, labels))
         except (TypeError, ValueError) as error:
@@ -147,7 +150,7 @@ def _splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) 
 
 
 def _partition(splits: list[Any], n_rows: int) -> npt.NDArray[np.intp]:
-    """Fold of each row; raises unless each is held out once and in training otherwise."""
+    """Return the fold of each row; raise unless folds are a partition of the rows."""
     fold_of_row = np.full(n_rows, -1)
     for fold, split in enumerate(splits):
         train, test = _row_numbers(split, fold, n_rows)
@@ -172,7 +175,7 @@ def _partition(splits: list[Any], n_rows: int) -> npt.NDArray[np.intp]:
 def _row_numbers(
     split: Any, fold: int, n_rows: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Rows of training and test, ascending; they may be given as masks."""
+    """Return sorted training and test rows; the split may hold row numbers or masks."""
     try:
         parts = [np.asarray(part) for part in split]
     except (TypeError, ValueError):
@@ -184,7 +187,7 @@ def _row_numbers(
     usable = all(part.ndim == 1 and (part.dtype.kind in "iu" or not part.size) for part in rows)
     if len(rows) != 2 or not usable:
         raise RidgeError(
-            f"cv gives no pair of training and test rows as fold {fold}; pass row numbers, "
+            f"Fold {fold} of cv is not a pair of training and test rows; pass row numbers, "
             "as the splitters of scikit-learn do."
         )
     train, test = (np.sort(part.astype(np.intp)) for part in rows)
@@ -202,9 +205,9 @@ def _row_numbers(
 
 def _no_partition(why: str) -> RidgeError:
     return RidgeError(
-        f"The folds of cv do not divide the rows ({why}); use folds in which every row is held out "
-        "once and trained on in all others, as of KFold or GroupKFold, not of ShuffleSplit, "
-        "TimeSeriesSplit or repeated folds."
+        f"The folds of cv are not a partition of the rows ({why}); use folds in which every row is "
+        "held out once and trained on in all others, such as KFold or GroupKFold, not "
+        "ShuffleSplit, TimeSeriesSplit or repeated folds."
     )
 
 
@@ -212,17 +215,33 @@ def _check_whole(fold_of_row: npt.NDArray[np.intp], labels: npt.NDArray[Any]) ->
     """Raise when a group has rows in two folds."""
     ids, inverse, _ = unique_labels(labels)
     first = np.full(len(ids), -1)
-    first[inverse] = fold_of_row  # of whichever row comes last
+    first[inverse] = fold_of_row  # fold of the last row of each group
     split = np.flatnonzero(first[inverse] != fold_of_row)
     if len(split):
         raise RidgeError(
-            f"cv splits group {labels[split[0]]} over folds, so that repeats of a stimulus stand "
-            "in training and test; use GroupKFold or another splitter that keeps groups whole."
+            f"cv splits group {labels[split[0]]} over folds, so that repeats of a stimulus are in "
+            "training and test; use GroupKFold or another splitter that keeps groups whole."
         )
 
 
+def group_numbers(groups: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.intp]:
+    """Return groups as whole numbers from 0; without groups every row is its own group.
+
+    Raises
+    ------
+    RidgeError
+        When there are fewer than two groups, one is missing, or there is not one per row.
+    """
+    labels = np.arange(n_rows) if groups is None else check_labels(groups, n_rows)
+    ids, numbers, _ = unique_labels(labels)
+    if len(ids) < 2:
+        kind = "X has one row" if groups is None else "groups holds one group"
+        raise RidgeError(f"{kind} only; leaving it out leaves nothing to fit.")
+    return numbers
+
+
 def check_labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:
-    """Return one label per row; raise `RidgeError` when there is not."""
+    """Return one label per row; raise `RidgeError` when the number differs."""
     try:
         labels = np.asarray(groups)
     except ValueError:  # a ragged list
@@ -239,7 +258,7 @@ def check_labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:
 def unique_labels(
     labels: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Distinct labels, the number of each row's label and how often each occurs."""
+    """Return distinct labels, the index of the label of each row, and how often each occurs."""
     try:
         missing = np.flatnonzero(np.asarray(labels != labels, dtype=bool))
         ids, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)

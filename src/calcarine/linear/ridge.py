@@ -1,58 +1,49 @@
-r"""Ridge regression with an exact, grouped cross-validation of the penalty.
+r"""Ridge regression with exact, grouped cross-validation of the penalty.
 
 For every target the weights minimise :math:`\|y - Xw\|^2 + \alpha \|w\|^2`. One decomposition of
 the training trials of each fold serves every penalty and every target (Hoerl & Kennard 1970;
-Hastie et al. 2009, eq. 3.47); generalised cross-validation and
-leave-one-group-out need one in all. It is the map from voxels to latents of Takagi & Nishimoto
-(2023, section 3.3) and the voxel-wise encoding model of their section 3.4.
+Hastie et al. 2009, eq. 3.47). Generalised cross-validation and leave-one-group-out need a single
+decomposition. The model is the map from voxels to latents of Takagi & Nishimoto (2023,
+section 3.3) and the voxel-wise encoding model of their section 3.4.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._arguments import (
-    check_alpha_per,
-    check_cv,
-    check_data,
-    check_fixed,
-    check_memory,
-    check_target_rows,
-    own_precision,
+from calcarine.linear._backends import one_pool
+from calcarine.linear._blocks import (
+    block_slices,
+    choose_shared,
+    solve_block,
+    solve_blocks,
+    weigh_blocks,
 )
-from calcarine.linear._arrays import one_pool, ops_for
-from calcarine.linear._checks import (
-    FloatArray,
-    RidgeError,
-    check_alphas,
-    check_choice,
-    check_count,
-    check_dtype,
+from calcarine.linear._decompose import decompose, free_memory
+from calcarine.linear._design import DecomposedPredictors
+from calcarine.linear._inputs import RidgeInputs, check_inputs
+from calcarine.linear._io import (
+    BlockSolution,
+    RunningDigest,
+    fit_key,
+    in_memory,
+    open_store,
+    read_columns,
+    release,
 )
-from calcarine.linear._decompose import Demand, check_room, decompose
-from calcarine.linear._design import Design, Plan, Runner, Scaler, fit_scaler
-from calcarine.linear._edges import edge_fractions, warn_at_edges
-from calcarine.linear._leave_out import group_numbers, leave_out_bytes
-from calcarine.linear._predict import predict_linear
-from calcarine.linear._runner import runner_for
-from calcarine.linear._scores import best_penalty
-from calcarine.linear._sink import Memory, fit_key, open_sink
-from calcarine.linear._solvers import BLOCK
-from calcarine.linear._sources import Matrix, in_memory, read_columns, release
-from calcarine.linear._targets import Choice, solve_block, weigh_block
-from calcarine.linear._weights import check_trained, check_weights
-from calcarine.linear.folds import fold_numbers
+from calcarine.linear._results import RidgeResult, edge_fractions, warn_at_edges
+from calcarine.linear._scaling import ColumnScaler, fit_scaler
+from calcarine.linear._validation import FloatArray
+
+__all__ = ["DEFAULT_ALPHAS", "RidgeResult", "iter_ridge_cv", "ridge_cv"]
 
 DEFAULT_ALPHAS: npt.NDArray[np.float64] = np.logspace(-2, 8, 21)
-"""Penalties tried when none are given: half-decades from 0.01 to 1e8."""
+"""Penalties tried by default: half-decades from 0.01 to 1e8."""
 DEFAULT_ALPHAS.flags.writeable = False
 
 if TYPE_CHECKING:
@@ -60,76 +51,8 @@ if TYPE_CHECKING:
 
     Folds: TypeAlias = int | BaseCrossValidator | Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]
 
-_METHODS = ("kfold", "logo", "gcv", "fixed")
-_NEIGHBOURS = 4
-"""Penalties that a local search tries for a target, by experience."""
-_BLOCK, _BLOCK_VALUES = 1024, 4_000_000
-"""Targets of a block at least, and values up to which it may have more."""
-
-
-@dataclass(frozen=True)
-class RidgeResult:
-    """Weights of a ridge fit in the units of X, with what the cross-validation found.
-
-    Attributes
-    ----------
-    coef : ndarray, shape (p, t)
-        Weights on the *unscaled* columns of X; ``X @ coef + intercept`` predicts.
-    intercept : ndarray, shape (t,)
-        Zeros without an intercept.
-    alpha : ndarray, shape (t,)
-        Chosen penalty of each target.
-    cv_scores : ndarray, shape (t,)
-        Held-out score of each target at its `alpha`; 0 for a constant target, NaN for fixed
-        penalties.
-    cv_curve : ndarray, shape (n_alphas,)
-        Held-out score of each of `alphas`, mean over targets. NaN where search="local" tried a
-        penalty for some targets only: their mean would not compare with that of others; and for
-        fixed penalties.
-    alphas : ndarray, shape (n_alphas,)
-        Penalties tried, ascending.
-    x_mean, x_scale : ndarray, shape (p,)
-        Mean and scale by which the columns were standardised (0 and 1 where they were not).
-    y_mean : ndarray, shape (t,)
-        Mean of each target over the rows of the fit (0 without an intercept).
-    solver : {"primal", "dual", "svd"}
-        Whether the p x p or the n x n Gram matrix was decomposed, or X itself, for penalties too
-        small for a Gram matrix.
-    precision : {"float32", "float64"}
-        Precision of the products behind the weights; float64 also where float32 was asked for
-        and would have lost digits, even beside Gram matrices in float64.
-    edge_fraction_low, edge_fraction_high : float
-        Share of the targets with a held-out r2 above 0 that chose the lowest or highest penalty;
-        0 when only one penalty was tried.
-    """
-
-    coef: FloatArray
-    intercept: FloatArray
-    alpha: npt.NDArray[np.float64]
-    cv_scores: npt.NDArray[np.float64]
-    cv_curve: npt.NDArray[np.float64]
-    alphas: npt.NDArray[np.float64]
-    x_mean: npt.NDArray[np.float64]
-    x_scale: npt.NDArray[np.float64]
-    y_mean: npt.NDArray[np.float64]
-    solver: str
-    edge_fraction_low: float
-    edge_fraction_high: float
-    precision: str = "float64"
-
-    def predict(self, X: npt.ArrayLike) -> FloatArray:
-        """Predict the targets of the rows of X; see `predict_linear`.
-
-        Parameters
-        ----------
-        X : array-like, shape (m, p)
-
-        Returns
-        -------
-        ndarray, shape (m, t)
-            In float64.
-        """
-        return predict_linear(X, self.coef, self.x_mean, self.y_mean)
+_STREAMED = 50_000
+"""Number of targets for which `iter_ridge_cv` counts the memory of targets and weights."""
 
 
 @one_pool
@@ -164,77 +87,80 @@ def ridge_cv(
     Parameters
     ----------
     X : array-like, shape (n, p)
-        Predictors, one row per trial (responses for a decoder, features for an encoding model).
+        Predictors, one row per trial: responses for a decoder, features for an encoding model.
         A zarr array, HDF5 data set or memory map is read in chunks of rows, once for the means and
         once for each precision that is tried.
     Y : array-like, shape (n, t) or (n,)
-        Targets; on disk they are read a block of columns at a time, once if each target has its
-        own penalty and twice if not.
+        Targets. From disk they are read in blocks of columns, once if each target has its own
+        penalty and twice otherwise.
     alphas : array-like, shape (n_alphas,)
-        Penalties to try, on the standardised columns if `standardize`. Zero means least squares
-        of minimal norm. With ``cv="fixed"``, the penalty of all targets or one for each, shape
-        (t,).
+        Penalties to try; they apply to the standardised columns if `standardize`. Zero means least
+        squares of minimal norm. With ``cv="fixed"``, the penalty of all targets or one for each,
+        shape (t,).
     groups : array-like, shape (n,), optional
-        Stimulus id of each trial; a group is never split over folds. Without it every row is a
-        group of its own, or with `target_rows` all rows of one target row are.
+        Stimulus id of each trial; a group is never split over folds. By default every row is a
+        group of its own or, with `target_rows`, all trials of one row of Y are a group.
     sample_weight : array-like, shape (n,), optional
-        How much each trial counts, 0 or more. Squared errors are multiplied by it, in the fit and
-        where folds are held out, and means and standard deviations are weighted: a weight of 2
-        is the trial twice, in one fold. Generalised cross-validation takes weights as precisions,
-        not as numbers of trials.
+        Weight of each trial, 0 or more. It multiplies squared errors, in the fit and in held-out
+        folds, and it weights means and standard deviations: a weight of 2 equals the same trial
+        twice in one fold. Generalised cross-validation takes weights as precisions, not as numbers
+        of trials.
     cv : {"kfold", "logo", "gcv", "fixed"}, int, splitter or iterable
-        How penalties are compared: exact K-fold over groups; exact leave-one-group-out;
-        generalised cross-validation, which needs no folds and knows no groups, so that
-        it chooses too small a penalty when stimuli repeat; or not at all, with the penalties given
-        ("fixed"). A whole number is "kfold" with that many folds. A splitter of scikit-learn, or
-        an iterable of (train, test) row numbers, gives the folds itself: every row must be held
-        out once and be trained on in all other folds, and with `groups` no group may be split.
+        How penalties are compared. "kfold" is exact K-fold over groups, and "logo" is exact
+        leave-one-group-out. "gcv" is generalised cross-validation, which needs no folds; it
+        ignores groups, so it chooses too small a penalty when stimuli repeat. "fixed" uses the
+        given penalties. An int is "kfold" with that many folds. A splitter of scikit-learn, or an
+        iterable of (train, test) row numbers, defines the folds: every row must be held out once
+        and be trained on in all other folds, and with `groups` no group may be split.
     n_folds : int
         Number of folds for "kfold", see `calcarine.linear.grouped_folds`.
     search : {"full", "local"}
-        For K-fold. "local" tries the penalties around the one that generalised cross-validation
-        points to, until both neighbours of the best are worse. It finds the same penalty wherever
-        the curve has a single peak, with fewer products; targets that are hardly predicted
-        may have several. It needs ``alpha_per="target"``.
+        For K-fold. "local" starts at the penalty that generalised cross-validation chooses and
+        tries its neighbours until both neighbours of the best are worse. It is faster, and finds
+        the same penalty wherever the curve has a single peak; curves of targets that are hardly
+        predictable may have several. It needs ``alpha_per="target"``.
     fit_intercept : bool
         Centre the columns and the targets.
     standardize : bool
         Divide each column by its standard deviation (ddof 0).
     alpha_per : {"target", "all"} or array-like, shape (t,)
-        One penalty per target, one for all by the mean score over targets, or one for each group
-        of targets that share a label. Of equal scores the larger penalty wins.
+        One penalty per target, one for all targets by their mean score, or one for each group of
+        targets that share a label. Of equal scores the larger penalty is chosen.
     score : {"r2", "correlation"}
         "r2" is 1 - (sum of squared held-out residuals over all folds) / (sum of squares of Y about
-        its mean). "correlation" (K-fold only) is Pearson's between held-out predictions and
-        targets, both centred within each fold and then pooled: the means of the folds differ from
-        each other in opposite directions in prediction and truth, which would bias it downwards.
+        its mean). "correlation" (K-fold only) is Pearson's correlation of held-out predictions and
+        targets, both centred within each fold and then pooled. Without this centring it would be
+        biased downwards: a fold with a high mean of the targets is predicted from a low mean of
+        the others.
     solver : {"auto", "primal", "dual"}
-        "auto" is dual when the smallest training set, of a fold or of the whole fit, has fewer rows
-        than there are columns: the primal Gram matrix of that fold would be singular. Both give
-        the same weights up to rounding.
+        "primal" decomposes X'X, "dual" decomposes XX'. "auto" is dual when the smallest training
+        set has fewer rows than there are columns, because its X'X would be singular. Both give the
+        same weights up to rounding.
     dtype : {"auto", "float32", "float64"}
-        Precision of the products and the weights; "auto" is float32 for X in float32 or less.
-        Means and sums are float64 always, and so are decompositions that float32 is not enough
-        for: for the weights, to predict to about 1e-4; for the folds, to rank penalties. Products
-        with targets follow where that is not enough, and singular values where float64 is not.
+        Precision of products and weights; "auto" is float32 for X in float32 or less. Means and
+        sums are always float64. Decompositions are float64 where float32 is not enough: for the
+        weights, to predict with a relative error of about 1e-4; for the folds, to rank penalties.
+        If that is still not enough, the whole fit is computed in float64, and then by singular
+        values.
     target_rows : array-like of int, shape (n,), optional
-        Row of Y that belongs to each trial, for Y with one row per stimulus. Repeats of a stimulus
-        then cost nothing in the products with Y.
+        Row of Y of each trial, for Y with one row per stimulus. Repeats of a stimulus then cost
+        nothing in products with Y.
     block_size : int, optional
-        Largest number of targets handled at once; 1,024 by default, more where trials are few.
+        Largest number of targets that are solved at once; by default 1,024, and more if there are
+        few trials.
     memory : float, optional
-        Bytes that the fit may take beside X, Y and what it returns (in each process, with
-        `client`). Blocks of targets are made as small as that asks for; a scaled X and its
+        Bytes that the fit may take in addition to X, Y and the result; with `client`, in each
+        process. Blocks of targets are made smaller to fit. A scaled copy of X and its
         decompositions must fit.
     device : str
-        "cpu", or a CUDA device by torch.
+        "cpu", or a CUDA device such as "cuda", which needs torch.
     out : path-like, optional
-        Folder for the weights; they go to disk block by block, and a fit that is called again
-        with the same arguments after an interruption goes on where it stopped. Blocks of another
-        size are solved again.
+        Folder for the weights, which are written block by block. After an interruption, call the
+        fit again with the same arguments and it resumes. Blocks of another size are solved
+        again.
     client : dask.distributed.Client, optional
-        Moments, decompositions and blocks of targets are computed on its workers; the loss of a
-        worker changes nothing. Needs ``calcarine[cluster]``.
+        Compute on the workers of this Dask cluster. The loss of a worker does not change the
+        result. Needs ``calcarine[cluster]``.
 
     Returns
     -------
@@ -244,239 +170,248 @@ def ridge_cv(
     Warns
     -----
     RidgeEdgeWarning
-        When over 5 % of the targets with a held-out r2 above 0 chose an end of `alphas`. Targets
-        without signal choose the highest penalty rightly and are not counted.
+        When more than 5 % of the targets with a held-out r2 above 0 choose the lowest or highest
+        of `alphas`. Targets without signal are not counted: the highest penalty is right for
+        them.
 
     Raises
     ------
     RidgeError
-        A `CalcarineError`: values that are not finite (row and column are named), shapes that do
-        not match, fewer groups than folds, folds that do not divide the rows or split a group, a
-        negative penalty or weight, an unknown setting, too little `memory`, an `out` that holds
-        another fit or has no room, or a closed `client`.
+        When a value is not finite (the message names row and column), shapes do not match, there
+        are fewer groups than folds, folds are not a partition of the rows or split a group, a
+        penalty or weight is negative, a setting is unknown, `memory` is too small, `out` holds
+        another fit or has no room, or `client` is closed.
 
     Notes
     -----
-    A column that does not vary gets zero weight, unless both `fit_intercept` and `standardize` are
-    False: that is plain ridge on X as it is, where a constant column may be the caller's own
-    intercept.
+    A constant column gets weight 0, unless both `fit_intercept` and `standardize` are False: then
+    X is used as it is, and a constant column may be your own intercept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import ridge_cv
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 5))
+    >>> Y = X @ rng.normal(size=(5, 3)) + rng.normal(size=(60, 3))
+    >>> stimulus = np.arange(60) // 2  # two trials of each stimulus
+    >>> result = ridge_cv(X, Y, groups=stimulus, alphas=[0.1, 1.0, 10.0, 100.0])
+    >>> result.coef.shape, result.predict(X[:2]).shape
+    ((5, 3), (2, 3))
     """
-    method = check_cv(cv, _METHODS)
-    check_choice(search, ("full", "local"), "search")
-    check_choice(score, ("r2", "correlation"), "score")
-    check_choice(solver, ("auto", "primal", "dual"), "solver")
-    if score == "correlation" and method != "kfold":
-        raise RidgeError("score='correlation' is defined for cv='kfold' only; choose score='r2'.")
-    x, y = check_data(X, Y)
-    rows = check_target_rows(target_rows, x.shape[0], y.shape[0])
-    weights = check_weights(sample_weight, x.shape[0])
-    root = None if weights is None else np.sqrt(weights)
-    memory = check_memory(memory)
-    fixed = shared = None
-    if method == "fixed":
-        penalties, fixed = check_fixed(alphas, alpha_per, y.shape[1])
-    else:
-        penalties = check_alphas(alphas)
-        shared = check_alpha_per(alpha_per, y.shape[1])
-    if search == "local" and (method != "kfold" or shared is not None):
-        raise RidgeError(
-            "search='local' needs cv='kfold' and alpha_per='target', because it tries other "
-            "penalties for every target; choose search='full'."
-        )
-    if target_rows is not None and groups is None:
-        groups = rows
-    ops, run = ops_for(device), runner_for(client)
-    here = client is None and ops.device == "cpu"
-    if block_size is None:
-        block_size = _large_block(x.shape, y.shape[0]) if here else _BLOCK
-    block_size = check_count(block_size, 1, "block_size")
-    asked = check_dtype(dtype, auto=own_precision(x))
-    fold_of_row = numbers = None
-    fewest = x.shape[0]
-    if method == "kfold":
-        fold_of_row = _folds(cv, n_folds, groups, x, y)
-        check_trained(weights, fold_of_row, "fold")
-        fewest -= int(np.bincount(fold_of_row).max())
-        counted = np.full(len(rows), True) if weights is None else weights > 0
-        if score == "correlation" and any(
-            len(np.unique(rows[(fold_of_row == k) & counted])) < 2
-            for k in range(int(fold_of_row.max()) + 1)
-        ):
-            raise RidgeError(
-                "score='correlation' needs at least two stimuli in every fold; choose fewer folds."
-            )
-    elif method == "logo":
-        numbers = group_numbers(groups, x.shape[0])
-        check_trained(weights, numbers, "group")
-    kind = solver if solver != "auto" else ("dual" if fewest < x.shape[1] else "primal")
-    plan = Plan(penalties, bool(fit_intercept), bool(standardize), kind, asked)
-    digest = hashlib.blake2b(digest_size=16)
+    inputs = check_inputs(
+        X,
+        Y,
+        alphas=alphas,
+        groups=groups,
+        sample_weight=sample_weight,
+        cv=cv,
+        n_folds=n_folds,
+        search=search,
+        fit_intercept=fit_intercept,
+        standardize=standardize,
+        alpha_per=alpha_per,
+        score=score,
+        solver=solver,
+        dtype=dtype,
+        target_rows=target_rows,
+        block_size=block_size,
+        memory=memory,
+        device=device,
+        client=client,
+    )
+    digest = None if out is None else RunningDigest()
+    scaler = _fit_scaler(inputs, digest)
+    key = None if digest is None else _fit_key(inputs, digest.hexdigest())
+    shape, dtype = (inputs.x.shape[1], inputs.n_targets), inputs.settings.dtype
+    store = open_store(out, key, shape, dtype, inputs.n_scored, direct=inputs.local)
+    room = free_memory(inputs)
+    design, left_out = decompose(inputs, scaler, room, _resident_bytes(inputs, out is None))
+    blocks = block_slices(inputs, room, design)
+    solve_blocks(inputs, blocks, store, design, left_out)
+    solution = store.solutions()
+    chosen = solution.chosen
+    if inputs.shared is not None:
+        chosen = choose_shared(solution.table, inputs.shared)
+        weigh_blocks(inputs, blocks, store, design, chosen)
+    result = _result(inputs, scaler, design, solution, chosen, store.weights())
+    low, high = result.edge_fraction_low, result.edge_fraction_high
+    warn_at_edges(low, high, result.alphas, "r2 above 0")
+    return result
 
-    def watch(chunk: npt.NDArray[Any]) -> None:
-        digest.update(np.ascontiguousarray(chunk).data)
 
-    scaler = fit_scaler(
-        x,
-        fit_intercept=plan.fit_intercept,
-        standardize=plan.standardize,
-        sample_weight=weights,
-        watch=None if out is None else watch,
+def iter_ridge_cv(
+    X: npt.ArrayLike,
+    Y: npt.ArrayLike,
+    *,
+    alphas: npt.ArrayLike = DEFAULT_ALPHAS,
+    groups: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    cv: Literal["kfold", "logo", "gcv", "fixed"] | Folds = "kfold",
+    n_folds: int = 5,
+    search: Literal["full", "local"] = "full",
+    fit_intercept: bool = True,
+    standardize: bool = True,
+    score: Literal["r2", "correlation"] = "r2",
+    solver: Literal["auto", "primal", "dual"] = "auto",
+    dtype: npt.DTypeLike = "auto",
+    target_rows: npt.ArrayLike | None = None,
+    block_size: int | None = None,
+    memory: float | None = None,
+    device: str = "cpu",
+) -> Iterator[tuple[slice, RidgeResult]]:
+    """Fit ridge regression as `ridge_cv` does, and yield the result block of targets by block.
+
+    X is decomposed once for all blocks, and the weights of one block are in memory at a time. Use
+    it when the weights of all targets together are too large and you only need, for example,
+    predictions. No `RidgeEdgeWarning` is raised.
+
+    Parameters
+    ----------
+    X, Y
+        See `ridge_cv`.
+    alphas, groups, sample_weight, cv, n_folds, search, fit_intercept, standardize, score, solver
+        See `ridge_cv`.
+    dtype, target_rows, block_size, memory, device
+        See `ridge_cv`.
+
+    Yields
+    ------
+    columns : slice
+        Targets of the block, as columns of Y.
+    result : RidgeResult
+        Fit of these targets.
+
+    Raises
+    ------
+    RidgeError
+        As in `ridge_cv`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import iter_ridge_cv
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(30, 3)), rng.normal(size=(30, 5))
+    >>> for columns, result in iter_ridge_cv(X, Y, block_size=2, alphas=[1.0, 10.0]):
+    ...     print(columns.start, columns.stop, result.predict(X).shape)
+    0 2 (30, 2)
+    2 4 (30, 2)
+    4 5 (30, 1)
+    """
+    inputs = check_inputs(
+        X,
+        Y,
+        alphas=alphas,
+        groups=groups,
+        sample_weight=sample_weight,
+        cv=cv,
+        n_folds=n_folds,
+        search=search,
+        fit_intercept=fit_intercept,
+        standardize=standardize,
+        alpha_per="target",
+        score=score,
+        solver=solver,
+        dtype=dtype,
+        target_rows=target_rows,
+        block_size=block_size,
+        memory=memory,
+        device=device,
+        client=None,
     )
-    how = Choice(method, search, score == "correlation", shared is None)
-    settings = (penalties, plan.fit_intercept, plan.standardize, kind, asked.name, how)
-    key = None
-    if out is not None:
-        own = [part for part in (weights, fixed) if part is not None]
-        key = fit_key(x, digest.hexdigest(), y, *settings, fold_of_row, numbers, rows, shared, *own)
-    shape = (x.shape[1], y.shape[1])
-    n_scored = len(penalties) if fixed is None else 0
-    sink = open_sink(out, key, shape, asked, n_scored, direct=here)
-    # Beside the designs: scores, and what leaving groups out takes.
-    aside = 2 * 8 * n_scored * y.shape[1]
-    if numbers is not None:
-        aside += leave_out_bytes(numbers, x.shape[kind == "primal"], len(penalties))
-    room = None if memory is None else memory - aside
-    resident = y.nbytes if in_memory(y) else 0
-    resident += x.shape[1] * y.shape[1] * asked.itemsize if out is None else 0
-    demand = Demand(
-        for_forms=y.shape[1] if score == "r2" and here else 0,
-        tried=_NEIGHBOURS if search == "local" else len(penalties),
-        solved=_columns(y.shape[1], len(penalties), method, search),
-        in_memory=resident,
+    return _iterate(inputs)
+
+
+def _iterate(inputs: RidgeInputs) -> Iterator[tuple[slice, RidgeResult]]:
+    with one_pool:
+        scaler, room = _fit_scaler(inputs, None), free_memory(inputs)
+        n_rows, n_columns = inputs.y.shape[0], inputs.x.shape[1]
+        per_target = n_rows * np.dtype(inputs.y.dtype).itemsize
+        per_target += n_columns * inputs.settings.dtype.itemsize
+        resident = min(inputs.n_targets, _STREAMED) * per_target
+        design, left_out = decompose(inputs, scaler, room, resident)
+        blocks = block_slices(inputs, room, design)
+    for block in blocks:
+        with one_pool:
+            values = read_columns(inputs.y, block, "Y")
+            fixed = None if inputs.fixed is None else inputs.fixed[block]
+            solution = solve_block(design, left_out, inputs.choice, values, None, fixed)
+            assert solution.coef is not None
+            result = _result(inputs, scaler, design, solution, solution.chosen, solution.coef)
+        yield block, result
+
+
+def _fit_scaler(inputs: RidgeInputs, digest: RunningDigest | None) -> ColumnScaler:
+    return fit_scaler(
+        inputs.x,
+        fit_intercept=inputs.settings.fit_intercept,
+        standardize=inputs.settings.standardize,
+        sample_weight=inputs.weights,
+        watch=None if digest is None else digest.add,
     )
-    design, left_out = decompose(
-        x, scaler, fold_of_row, numbers, method, rows, root, plan, ops, run, room, demand
+
+
+def _fit_key(inputs: RidgeInputs, x_digest: str) -> str:
+    """Return a digest by which an interrupted fit is recognised in its folder."""
+    settings = inputs.settings
+    optional = [part for part in (inputs.weights, inputs.fixed) if part is not None]
+    return fit_key(
+        inputs.x,
+        x_digest,
+        inputs.y,
+        settings.alphas,
+        settings.fit_intercept,
+        settings.standardize,
+        settings.solver,
+        settings.dtype.name,
+        inputs.choice,
+        inputs.fold_of_row,
+        inputs.group_of_row,
+        inputs.target_rows,
+        inputs.shared,
+        *optional,
     )
-    blocks = _blocks(y.shape[1], block_size, room, design)
-    _solve(y, blocks, sink, run, (design, left_out, how), fixed)
-    found = sink.answers()
-    chosen = found.chosen
-    if shared is not None:
-        chosen = _choose_shared(found.table, shared)
-        _weigh(y, blocks, sink, run, design, chosen)
-    coef = sink.weights()
-    intercept = _intercept(found.mean, scaler, coef, asked)
+
+
+def _resident_bytes(inputs: RidgeInputs, weights_in_memory: bool) -> int:
+    """Return the bytes of targets and weights that are in memory in any case."""
+    resident = inputs.y.nbytes if in_memory(inputs.y) else 0
+    if weights_in_memory:
+        resident += inputs.x.shape[1] * inputs.n_targets * inputs.settings.dtype.itemsize
+    return resident
+
+
+def _result(
+    inputs: RidgeInputs,
+    scaler: ColumnScaler,
+    design: DecomposedPredictors,
+    solution: BlockSolution,
+    chosen: npt.NDArray[np.intp],
+    coef: FloatArray,
+) -> RidgeResult:
+    penalties = inputs.settings.alphas
+    # einsum casts as it goes; a product would copy all weights to float64.
+    shift = np.einsum("i,ij->j", scaler.mean, coef)
     release(coef)
-    targets = np.arange(y.shape[1])
     low = high = 0.0
-    scores, curve = np.full(y.shape[1], np.nan), np.full(len(penalties), np.nan)
-    if fixed is None:
-        low, high = edge_fractions(chosen, found.r2[chosen, targets] > 0, len(penalties))
-        warn_at_edges(low, high, penalties, "r2 above 0")
-        scores, curve = found.table[chosen, targets], found.table.mean(axis=1)
+    scores, curve = np.full(len(chosen), np.nan), np.full(len(penalties), np.nan)
+    if inputs.fixed is None:
+        targets = np.arange(len(chosen))
+        low, high = edge_fractions(chosen, solution.r2[chosen, targets] > 0, len(penalties))
+        scores, curve = solution.table[chosen, targets], solution.table.mean(axis=1)
     return RidgeResult(
         coef=coef,
-        intercept=intercept,
+        intercept=(solution.mean - shift).astype(inputs.settings.dtype),
         alpha=penalties[chosen],
         cv_scores=scores,
         cv_curve=curve,
         alphas=penalties,
         x_mean=scaler.mean,
         x_scale=scaler.scale,
-        y_mean=found.mean,
+        y_mean=solution.mean,
         solver=design.kind,
         edge_fraction_low=low,
         edge_fraction_high=high,
         precision=design.full.dtype.name,
     )
-
-
-def _folds(
-    cv: Any, n_folds: int, groups: npt.ArrayLike | None, x: Matrix, y: Matrix
-) -> npt.NDArray[np.intp]:
-    """Fold of each trial; splitters are shown what is in memory, and a single target only."""
-    n_rows = x.shape[0]
-    single = in_memory(y) and y.shape == (n_rows, 1)
-    return fold_numbers(
-        cv,
-        n_folds,
-        groups,
-        n_rows,
-        X=x if in_memory(x) else None,
-        y=np.asarray(y)[:, 0] if single else None,
-    )
-
-
-def _columns(n_targets: int, n_alphas: int, method: str, search: str) -> int:
-    """How many columns the fit on all rows is solved for, over all penalties."""
-    if method == "fixed":  # each penalty needs factors of its own, which cost as some columns do
-        return n_targets + BLOCK * n_alphas
-    # Without folds, and where generalised cross-validation begins a search, all penalties.
-    return n_targets * (1 + (method != "kfold" or search == "local") * n_alphas)
-
-
-def _solve(
-    y: Matrix,
-    blocks: list[slice],
-    sink: Memory,
-    run: Runner,
-    shared: tuple[Any, ...],
-    fixed: npt.NDArray[np.intp] | None,
-) -> None:
-    """Solve the blocks of targets that the sink does not have."""
-    begun: deque[slice] = deque()
-
-    def jobs() -> Iterator[tuple[Any, ...]]:
-        for block in blocks:
-            values = read_columns(y, block, "Y")
-            if not sink.has(block, values):
-                begun.append(block)
-                yield values, sink.room(block), None if fixed is None else fixed[block]
-
-    for answer in run(solve_block, jobs(), shared):
-        sink.keep(begun.popleft(), answer)
-
-
-def _weigh(
-    y: Matrix,
-    blocks: list[slice],
-    sink: Memory,
-    run: Runner,
-    design: Design,
-    chosen: npt.NDArray[np.intp],
-) -> None:
-    """Weights of the blocks that the sink does not have, for penalties that targets share."""
-    begun: deque[slice] = deque()
-
-    def jobs() -> Iterator[tuple[Any, ...]]:
-        for block in blocks:
-            if not sink.has_weights(block, chosen[block]):
-                begun.append(block)
-                yield read_columns(y, block, "Y"), chosen[block], sink.room(block)
-
-    for coef in run(weigh_block, jobs(), (replace(design, folds=[]),)):
-        block = begun.popleft()
-        sink.keep_weights(block, chosen[block], coef)
-
-
-def _choose_shared(
-    table: npt.NDArray[np.float64], labels: npt.NDArray[np.intp]
-) -> npt.NDArray[np.intp]:
-    """One penalty for all targets of a label, by their mean score; shape (t,)."""
-    chosen = np.empty(len(labels), np.intp)
-    for label in np.unique(labels):
-        members = labels == label
-        chosen[members] = best_penalty(table[:, members].mean(axis=1, keepdims=True))[0]
-    return chosen
-
-
-def _intercept(
-    y_mean: npt.NDArray[np.float64], scaler: Scaler, coef: FloatArray, dtype: np.dtype[Any]
-) -> FloatArray:
-    # einsum casts as it goes; a product would copy all weights to float64.
-    return (y_mean - np.einsum("i,ij->j", scaler.mean, coef)).astype(dtype)
-
-
-def _large_block(shape: tuple[int, ...], n_rows: int) -> int:
-    """Targets of a block that is large enough for its products and small enough for the caches."""
-    values, weights = max(n_rows, min(shape)), shape[1] / 4
-    return int(min(max(_BLOCK_VALUES / max(values, weights), _BLOCK), 4 * _BLOCK))
-
-
-def _blocks(n_targets: int, most: int, room: float | None, design: Design) -> list[slice]:
-    size = min(most, n_targets)
-    if room is not None:
-        taken = design.n_bytes
-        check_room(room, taken + design.bytes_per_target, design.plan)
-        size = min(size, int((room - taken) // design.bytes_per_target))
-    return [slice(i, min(i + size, n_targets)) for i in range(0, n_targets, size)]

@@ -1,4 +1,4 @@
-"""Fitted estimators on disk: weights in safetensors, the rest in JSON. Loading runs no code."""
+"""Fitted estimators on disk: weights in safetensors, settings in JSON. Loading runs no code."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from calcarine.files import write_bytes
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV, by_column, check_fitted
 from calcarine.linear.folds import is_splitter
 
+__all__ = ["load", "save"]
+
 FORMAT = "calcarine-ridge-2"
-"""Name and version of the layout of a `RidgeCV`, written into the JSON."""
+"""Name and version of the file format of a `RidgeCV`."""
 BANDED_FORMAT = "calcarine-banded-ridge-1"
-"""The same of a `BandedRidgeCV`."""
+"""Name and version of the file format of a `BandedRidgeCV`."""
 
 _COMMON = {
     "coef_": "pt",  # whatever the orientation of the attribute, which is a view
@@ -42,8 +44,8 @@ _PER_TARGET = ("intercept_", "alpha_", "best_score_", "gamma_", "penalties_")
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """What a kind of estimator has on disk: axes of its tensors by name, and its solvers."""
+class _EstimatorLayout:
+    """Files of an estimator: the axes of its tensors by name, and its possible solvers."""
 
     kind: type[RidgeCV] | type[BandedRidgeCV]
     shapes: dict[str, str]
@@ -51,10 +53,10 @@ class _Layout:
 
 
 _LAYOUTS = {
-    FORMAT: _Layout(
+    FORMAT: _EstimatorLayout(
         RidgeCV, {**_COMMON, "alphas_": "a", "cv_curve_": "a"}, ("primal", "dual", "svd")
     ),
-    BANDED_FORMAT: _Layout(
+    BANDED_FORMAT: _EstimatorLayout(
         BandedRidgeCV,
         {**_COMMON, "gamma_": "st", "penalties_": "st", "column_spaces_": "p"},
         ("primal", "dual"),
@@ -65,16 +67,16 @@ _LAYOUTS = {
 def save(estimator: RidgeCV | BandedRidgeCV, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write a fitted estimator to ``stem.safetensors`` and ``stem.json``.
 
-    Each file is written beside its place and renamed into it. The JSON comes last and holds the
-    digest of the weights, so an interruption between the two is noticed when loading.
+    Both files are written atomically. The JSON is written last and holds the digest of the
+    weights, so that `load` notices an interruption between the two.
 
     Parameters
     ----------
     estimator : RidgeCV or BandedRidgeCV
-        Fitted. A `cv` that is a splitter of scikit-learn is written by name and settings, and
-        one that is a list of folds as their row numbers.
+        A fitted estimator. If `cv` is a splitter of scikit-learn, its name and settings are
+        written; if it is a list of folds, their row numbers are.
     stem : path-like
-        Path without suffix; missing folders are made.
+        Path without suffix; missing folders are created.
 
     Returns
     -------
@@ -84,13 +86,13 @@ def save(estimator: RidgeCV | BandedRidgeCV, stem: str | os.PathLike[str]) -> tu
     Raises
     ------
     CalcarineError
-        When the estimator is no fitted `RidgeCV` or `BandedRidgeCV`, has a setting that JSON cannot
-        hold, or the place cannot be written.
+        When the estimator is not a fitted `RidgeCV` or `BandedRidgeCV`, has a setting that JSON
+        cannot hold, or the files cannot be written.
     """
     if not isinstance(estimator, RidgeCV | BandedRidgeCV):
         raise CalcarineError(
-            f"Only a RidgeCV or a BandedRidgeCV can be saved here, not a "
-            f"{type(estimator).__name__}; pass a fitted one."
+            f"Only a RidgeCV or a BandedRidgeCV can be saved, not a {type(estimator).__name__}; "
+            "pass a fitted one."
         )
     check_fitted(estimator)
     weights_path, json_path = _paths(stem)
@@ -120,17 +122,17 @@ def load(stem: str | os.PathLike[str]) -> RidgeCV | BandedRidgeCV:
     Parameters
     ----------
     stem : path-like
-        Path without suffix, or of either file.
+        Path without suffix, or the path of either file.
 
     Returns
     -------
     RidgeCV or BandedRidgeCV
-        Fitted, predicting what the saved one did.
+        The fitted estimator; it predicts as the saved one.
 
     Raises
     ------
     CalcarineError
-        When a file is missing, truncated, corrupt, a pickle, or belongs to another save.
+        When a file is missing, truncated, corrupt or a pickle, or the two files do not match.
     """
     weights_path, json_path = _paths(stem)
     about = _read_description(json_path)
@@ -144,7 +146,7 @@ def load(stem: str | os.PathLike[str]) -> RidgeCV | BandedRidgeCV:
     try:
         return _rebuild(about, tensors, json_path)
     except (TypeError, ValueError, OverflowError) as error:
-        raise _corrupt(json_path, f"a value in it is of the wrong kind: {error}") from error
+        raise _corrupt(json_path, f"a value in it has the wrong type: {error}") from error
 
 
 def _paths(stem: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -165,7 +167,7 @@ def _tensors(estimator: RidgeCV | BandedRidgeCV) -> dict[str, npt.NDArray[Any]]:
     if estimator.coef_.ndim == 1:
         single = [name for name in _PER_TARGET if name in tensors]
         tensors.update({name: tensors[name][..., None] for name in single})
-    # safetensors writes the memory as it lies, so it must lie in C order.
+    # safetensors writes the bytes of the memory, so it must be in C order.
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
@@ -187,7 +189,7 @@ def _description(estimator: RidgeCV | BandedRidgeCV, weights: bytes) -> dict[str
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A setting as JSON has it."""
+    """Return a setting as a JSON value."""
     if value is None or isinstance(value, str | bool | int | float):
         return [float(value)] if name == "alphas" and value is not None else value
     if name == "alphas":
@@ -200,12 +202,12 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _plain_folds(cv: Any) -> Any:
-    """A splitter by name and settings, and folds by their row numbers."""
+    """Return the name and settings of a splitter, or the row numbers of folds."""
     if not is_splitter(cv):
         return [[np.asarray(part).tolist() for part in pair] for pair in cv]
     name = type(cv).__name__
     if getattr(model_selection, name, None) is not type(cv):
-        raise TypeError(f"cv is a {name}, which is no splitter of scikit-learn")
+        raise TypeError(f"cv is a {name}, which is not a splitter of scikit-learn")
     settings = {key: getattr(cv, key) for key in signature(type(cv)).parameters}
     plain = {
         key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
@@ -215,17 +217,11 @@ def _plain_folds(cv: Any) -> Any:
 
 
 def _folds(cv: Any) -> Any:
-    """What `_plain_folds` wrote.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When it is something else.
-    """
+    """Return the splitter or folds that `_plain_folds` wrote; raise for anything else."""
     if isinstance(cv, dict):
         kind = getattr(model_selection, str(cv.get("splitter")), None)
         if not (isinstance(kind, type) and issubclass(kind, BaseCrossValidator)):
-            raise ValueError(f"{cv.get('splitter')} is no splitter of scikit-learn")
+            raise ValueError(f"{cv.get('splitter')} is not a splitter of scikit-learn")
         return kind(**cv["settings"])
     if isinstance(cv, list):
         return [(np.asarray(train, dtype=int), np.asarray(test, dtype=int)) for train, test in cv]
@@ -289,7 +285,7 @@ def _rebuild(
     layout = _LAYOUTS[about["format"]]
     params, names = about.get("params"), about.get("feature_names")
     if not isinstance(params, dict) or set(params) != set(layout.kind().get_params()):
-        raise _corrupt(path, f"its params are not those of {layout.kind.__name__}")
+        raise _corrupt(path, f"its params do not match {layout.kind.__name__}")
     _check_shapes(tensors, layout, path, scored=params["cv"] != "fixed")
     if about.get("solver") not in layout.solvers:
         raise _corrupt(path, "its solver is unknown")
@@ -298,11 +294,11 @@ def _rebuild(
         raise _corrupt(path, "its feature names do not match its weights")
     vector = bool(about.get("vector_target"))
     if vector and n_targets != 1:
-        raise _corrupt(path, "its weights are not those of a single target")
+        raise _corrupt(path, "its weights are for several targets")
     try:
         estimator = layout.kind(**{**params, "cv": _folds(params["cv"])})
     except (KeyError, TypeError, ValueError) as error:
-        raise _corrupt(path, f"its cv is no cross-validation: {error}") from error
+        raise _corrupt(path, f"its cv is not valid: {error}") from error
     for name, tensor in tensors.items():
         single = vector and name in _PER_TARGET
         setattr(estimator, name, tensor[..., 0] if single else tensor)
@@ -333,16 +329,16 @@ def _space_names(
     if not isinstance(names, list) or len(names) != n_spaces:
         raise _corrupt(path, "its spaces do not match its weights")
     if spaces.min() < 0 or spaces.max() >= n_spaces:
-        raise _corrupt(path, "its columns are of spaces that it does not have")
+        raise _corrupt(path, "its columns belong to spaces that do not exist")
     return np.asarray(names)
 
 
 def _check_shapes(
-    tensors: dict[str, npt.NDArray[Any]], layout: _Layout, path: Path, *, scored: bool
+    tensors: dict[str, npt.NDArray[Any]], layout: _EstimatorLayout, path: Path, *, scored: bool
 ) -> None:
     weights = path.with_suffix(".safetensors")
     if set(tensors) != set(layout.shapes):
-        raise _corrupt(weights, "its tensors are not those of a ridge")
+        raise _corrupt(weights, "its tensors are not the tensors of a ridge")
     sizes: dict[str, int] = {}
     for name, axes in layout.shapes.items():
         tensor = tensors[name]
@@ -356,10 +352,10 @@ def _check_shapes(
 
 
 def _are_numbers(name: str, tensor: npt.NDArray[Any], scored: bool) -> npt.NDArray[np.bool_]:
-    """Which values are finite, or may be what they are."""
+    """Return which values are finite, or allowed not to be."""
     finite = np.isfinite(tensor)
-    # search="local" leaves NaN in the curve, where it tried a penalty for some targets only; fixed
-    # penalties have no score; the penalty of a space without weight is infinite.
+    # search="local" leaves NaN in the curve for penalties that it tried for some targets only.
+    # Fixed penalties have no score, and the penalty of a space without weight is infinite.
     if name == "cv_curve_" or (name == "best_score_" and not scored):
         finite |= np.isnan(tensor)
     if name == "penalties_":

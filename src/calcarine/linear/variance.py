@@ -1,4 +1,4 @@
-"""How much of the variance of unseen rows each feature space explains."""
+"""Variance partitioning: the share of each feature space in the r2 on test rows."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._checks import FloatArray, RidgeError, as_matrix, check_finite
-from calcarine.linear._design import constant_columns
-from calcarine.linear.banded_ridge import BandedRidgeResult, Spaces, banded_ridge_cv
+from calcarine.linear._banded_inputs import Spaces
+from calcarine.linear._scaling import constant_columns
+from calcarine.linear._validation import FloatArray, RidgeError, as_matrix, check_finite
+from calcarine.linear.banded_ridge import BandedRidgeResult, banded_ridge_cv
+
+__all__ = ["VariancePartition", "partition_variance", "split_r2"]
 
 
 @dataclass(frozen=True)
 class VariancePartition:
-    """How much of the variance of test rows each space explains.
+    """Variance of test rows that each feature space explains.
 
     Attributes
     ----------
@@ -27,7 +30,7 @@ class VariancePartition:
     shares : ndarray, shape (S, t)
         Product measure of each space; sums to `r2` over the spaces. See `split_r2`.
     unique : ndarray, shape (S, t)
-        `r2` minus that of the model refitted without the space, its penalties chosen anew.
+        `r2` minus the r2 of the model refitted without the space, with newly chosen penalties.
     result : BandedRidgeResult
         The full model.
     """
@@ -45,9 +48,9 @@ def split_r2(
     r"""Divide the r2 on test rows over the spaces by the product measure.
 
     The share of space s is :math:`\sum_i \hat y_{s,i} (2 y_i - \hat y_i) / \sum_i y_i^2` with y
-    about its test mean (Dupre la Tour et al. 2022); it can be negative. Predictions are
-    about the mean at the fit, and where that differs from the test mean, the constant between them
-    is no space's doing: it is divided by gamma, so that the shares still sum to the r2.
+    about its test mean (Dupre la Tour et al. 2022); it can be negative. Predictions are about the
+    mean of the targets at the fit. If it differs from the test mean, the difference is divided
+    over the spaces in proportion to gamma, so that the shares still sum to the r2.
 
     Parameters
     ----------
@@ -77,20 +80,20 @@ def product_measure(
     sample_weight: npt.NDArray[np.float64] | None = None,
     names: tuple[str, str] = ("Xs_test", "Y_test"),
 ) -> npt.NDArray[np.float64]:
-    """Shares of the r2 from what each space adds to the mean of the fit; see `split_r2`.
+    """Return the shares of the r2 from predictions by each space; see `split_r2`.
 
     Parameters
     ----------
     parts : ndarray, shape (S, m, t)
-        Overwritten.
+        Contribution of each space to the deviation from `y_mean`; overwritten.
     gamma : ndarray, shape (S, t)
     y_mean : ndarray, shape (t,)
         Mean of the targets at the fit.
     y : array-like, shape (m, t) or (m,)
     sample_weight : ndarray, shape (m,), optional
-        How much each row counts.
+        Weight of each row.
     names : tuple of two str
-        What errors call the rows that were predicted, and `y`.
+        Names of the predicted rows and of `y` in error messages.
 
     Returns
     -------
@@ -105,11 +108,11 @@ def product_measure(
     _check_same_rows(parts.shape[1], len(targets), names)
     weights = np.ones(len(targets)) if sample_weight is None else sample_weight
     mean = weights @ targets / weights.sum()
-    truth = targets - mean
-    total = weights @ truth**2
+    centred = targets - mean
+    total = weights @ centred**2
     total[constant_columns(targets[weights > 0])] = 0.0
     parts += (gamma * (y_mean - mean))[:, None]
-    rest = 2 * truth - parts.sum(axis=0)
+    rest = 2 * centred - parts.sum(axis=0)
     shares = np.einsum("smt,mt->st", parts, weights[:, None] * rest)
     return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 
@@ -123,7 +126,7 @@ def partition_variance(
     result: BandedRidgeResult | None = None,
     **options: Any,
 ) -> VariancePartition:
-    """Fit the model and the models without each space, and compare them on test rows.
+    """Fit the full model and the model without each space, and compare them on test rows.
 
     Parameters
     ----------
@@ -132,14 +135,14 @@ def partition_variance(
     Y : array-like, shape (n, t) or (n,)
         Targets of the fit.
     Xs_test : list or dict of array-like, each of shape (m, p_s)
-        The same spaces for rows that no fit has seen.
+        The same spaces for test rows.
     Y_test : array-like, shape (m, t) or (m,)
         Their targets.
     result : BandedRidgeResult, optional
         The full model, if already fitted on these data with these options.
     **options
-        Passed to `banded_ridge_cv` for every fit; `gammas` cannot be given, as each fit searches
-        its own.
+        Passed to `banded_ridge_cv` for every fit. `gammas` is not possible, because each fit
+        searches for its own.
 
     Returns
     -------
@@ -156,7 +159,9 @@ def partition_variance(
     intercept).
     """
     if "gammas" in options:
-        raise RidgeError("gammas cannot be fixed here; leave it out, each fit searches its own.")
+        raise RidgeError(
+            "gammas cannot be fixed here; leave it out, because each fit searches for its own."
+        )
     full = banded_ridge_cv(Xs, Y, **options) if result is None else result
     y = _check_test_targets(Y_test, len(full.y_mean))
     shares = split_r2(full, Xs_test, y)
@@ -164,11 +169,11 @@ def partition_variance(
     unique = np.empty_like(shares)
     for s, name in enumerate(full.names):
         if len(full.names) == 1:
-            guess: FloatArray = np.broadcast_to(full.y_mean, y.shape)
+            predicted: FloatArray = np.broadcast_to(full.y_mean, y.shape)
         else:
             without = banded_ridge_cv(_drop(Xs, s, name), Y, **options)
-            guess = without.predict(_drop(Xs_test, s, name))
-        unique[s] = r2 - _r2(y, guess)
+            predicted = without.predict(_drop(Xs_test, s, name))
+        unique[s] = r2 - _r2(y, predicted)
     return VariancePartition(full.names, r2, shares, unique, full)
 
 
@@ -195,15 +200,15 @@ def _check_same_rows(n_x: int, n_y: int, names: tuple[str, str] = ("Xs_test", "Y
 def _about_mean(
     y: FloatArray,
 ) -> tuple[FloatArray, npt.NDArray[np.float64]]:
-    """Targets about their mean (m, t), and their sum of squares (t,), 0 if constant."""
-    truth = y - y.mean(axis=0)
-    return truth, np.where(constant_columns(y), 0.0, np.einsum("ij,ij->j", truth, truth))
+    """Return targets about their mean (m, t), and their sums of squares (t,), 0 if constant."""
+    centred = y - y.mean(axis=0)
+    return centred, np.where(constant_columns(y), 0.0, np.einsum("ij,ij->j", centred, centred))
 
 
-def _r2(y: FloatArray, guess: FloatArray) -> npt.NDArray[np.float64]:
-    _check_same_rows(len(guess), len(y))
+def _r2(y: FloatArray, predicted: FloatArray) -> npt.NDArray[np.float64]:
+    _check_same_rows(len(predicted), len(y))
     total = _about_mean(y)[1]
-    error = ((y - guess) ** 2).sum(axis=0)
+    error = ((y - predicted) ** 2).sum(axis=0)
     return np.where(total > 0, 1.0 - error / np.where(total > 0, total, 1.0), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What a check of a folder found, as a table that a person understands."""
+"""Results of checking a folder, as rows of a table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CheckResult:
 
 
 def verdict(findings: Sequence[CheckResult]) -> str:
-    """One sentence that sums up."""
+    """Summarise the results in one sentence."""
     count = {status: sum(f.status == status for f in findings) for status in ("missing", "wrong")}
     if not any(count.values()):
         return f"All {len(findings)} checks passed."

@@ -1,4 +1,4 @@
-"""Whether the patterns that one stimulus evokes twice can be told from those of others."""
+"""Identifying stimuli by the patterns that they evoke when they are repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_STIMULI = 400
 
 @dataclass(frozen=True, eq=False)
 class RepeatIdentification:
-    """Two-way identification of stimuli by half of their repeats from the other half.
+    """Two-way identification of stimuli between two halves of their repeats.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class RepeatIdentification:
         return float(low), float(high)
 
     def with_repeats(self, repeats: int) -> float:
-        """Accuracy to be expected when each half has so many repeats.
+        """Return the expected accuracy if each half had this many repeats.
 
         The normal quantile of the accuracy grows as the correlation of the
         patterns does, and that by the formula of Spearman and Brown.  This is
@@ -80,7 +80,7 @@ class RepeatIdentification:
 
 
 def two_way_accuracy(scores: FloatArray) -> FloatArray:
-    """Share of other stimuli that a stimulus's own pattern beats, in both directions.
+    """Return the share of other stimuli that the correct one beats, in both directions.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def identify_repeats(
     seed: int = 0,
     megabytes: int = 256,
 ) -> RepeatIdentification | None:
-    """Tell stimuli by the mean over half of their repeats from that over the other half.
+    """Identify stimuli between the means over two halves of their repeats.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def identify_repeats(
 
 
 def without_sessions(scores: FloatArray, together: FloatArray) -> FloatArray:
-    """Take out of all scores what patterns are alike or unlike for being of one session.
+    """Remove from all scores the similarity that comes from being in one session.
 
     Sessions that are centred on their trials make these unlike each other: a
     stimulus that is repeated in other sessions would then be told from the
@@ -182,7 +182,7 @@ def without_sessions(scores: FloatArray, together: FloatArray) -> FloatArray:
 
 
 def _together(first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
-    """Share of pairs of one session, from sessions of shape (trial of the half, stimulus)."""
+    """Return the share of pairs in one session; sessions have shape (half trial, stimulus)."""
     total = np.zeros((first.shape[1], second.shape[1]))
     for a in first:
         for b in second:

@@ -1,4 +1,4 @@
-"""How reliable voxels are: three measures from repeats, with one meaning.
+"""Reliability of voxels from repeats, with three estimators of the same quantity.
 
 Each gives the percent of the variance of means over repeats that the stimulus explains, and so
 the largest share that a perfect model could explain.
@@ -69,7 +69,7 @@ class Reliability:
     def median(
         self, mask: NDArray[np.bool_] | None = None, level: float = 0.95
     ) -> tuple[float, float, float]:
-        """Median over voxels and its interval over stimuli.
+        """Return the median over voxels and its interval over stimuli.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ def reliability(
     seed: int = 0,
     megabytes: int = 256,
 ) -> Reliability:
-    """Reliability of the voxels of a region, read some voxels at a time.
+    """Estimate the reliability of the voxels of a region, in blocks of voxels.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def reliability(
 def noise_ceiling(
     data: ArrayLike, stimulus_ids: Sequence[str], n_average: Averaged = 3
 ) -> FloatArray:
-    """Largest share of variance that a perfect model could explain.
+    """Estimate the largest share of variance that a perfect model could explain.
 
     Signal and noise variance are separated by a one-way analysis of variance,
     ``ncsnr^2 = signal / noise`` and ``ceiling = ncsnr^2 / (ncsnr^2 + 1 / n)``
@@ -199,7 +199,7 @@ def noise_ceiling(
 def split_half(
     data: ArrayLike, stimulus_ids: Sequence[str], n_average: Averaged = 3, seed: int = 0
 ) -> FloatArray:
-    """Correlation of random halves of the repeats, with the formula of Spearman and Brown.
+    """Correlate random halves of the repeats, with the Spearman-Brown formula.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def split_half(
 def explainable_variance(
     data: ArrayLike, stimulus_ids: Sequence[str], n_average: Averaged = 1, seed: int = 0
 ) -> FloatArray:
-    """Explainable variance with bias correction.
+    """Estimate the explainable variance with bias correction.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def explainable_variance(
 
 
 def ncsnr(data: ArrayLike, stimulus_ids: Sequence[str]) -> FloatArray:
-    """Noise-ceiling signal-to-noise ratio: SD of the signal by SD of a trial's noise.
+    """Estimate the noise-ceiling signal-to-noise ratio: signal SD by single-trial noise SD.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def ncsnr(data: ArrayLike, stimulus_ids: Sequence[str]) -> FloatArray:
 
 
 def ceiling_from_ncsnr(snr: ArrayLike, n_average: Averaged = 3) -> FloatArray:
-    """Noise ceiling from a volume of ncsnr, as the Natural Scenes Dataset gives it.
+    """Return the noise ceiling from a volume of ncsnr, as NSD provides it.
 
     Parameters
     ----------
@@ -313,7 +313,7 @@ def _check(measure: str, repeats: Repeats, who: str) -> None:
 
 
 def _share(n_average: Averaged) -> float:
-    """Mean over stimuli of 1 / repeats."""
+    """Return the mean over stimuli of 1 / repeats."""
     times = {n_average: 1} if isinstance(n_average, int) else dict(n_average)
     total = sum(times.values())
     if total < 1 or min(times) < 1 or min(times.values()) < 0:
@@ -329,7 +329,7 @@ def _test_repeats(shown: Sequence[str], split: Split) -> dict[int, int]:
 
 
 def _weights(stimuli: int, n_boot: int, seed: int) -> FloatArray:
-    """Ones for the estimate itself, then how often each stimulus is drawn."""
+    """Yield ones for the estimate itself, then how often each stimulus is drawn."""
     rng = np.random.default_rng([seed, 1])
     drawn = rng.multinomial(stimuli, np.full(stimuli, 1.0 / stimuli), size=n_boot)
     return np.concatenate([np.ones((1, stimuli)), drawn.astype(np.float64)])

@@ -1,4 +1,4 @@
-"""Which trials show the same stimulus, and reading them voxels by voxels."""
+"""Trials that show the same stimulus, and reading them in blocks of voxels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Repeats:
 
     @classmethod
     def of(cls, stimulus_ids: Sequence[str]) -> Repeats:
-        """Find them by the stimulus of each trial."""
+        """Group trials by their stimulus."""
         names = np.asarray(stimulus_ids, dtype=str)
         _, owner, times = np.unique(names, return_inverse=True, return_counts=True)
         order = np.argsort(owner, kind="stable")
@@ -52,12 +52,12 @@ class Repeats:
         return len(self.counts)
 
     def table(self) -> dict[int, int]:
-        """How many stimuli were shown how often."""
+        """Return how many stimuli were shown how often."""
         times, stimuli = np.unique(self.counts, return_counts=True)
         return {int(t): int(n) for t, n in zip(times, stimuli, strict=True)}
 
     def equal_size(self) -> int:
-        """Repeats a stimulus (2 or more) at which taking equally many keeps most trials."""
+        """Return the number of repeats (2 or more) that keeps most trials."""
         sizes = np.unique(self.counts)
         kept = [(int(size) * int((self.counts >= size).sum()), int(size)) for size in sizes]
         kept.append((2 * len(self), 2))
@@ -66,7 +66,7 @@ class Repeats:
     def draw(
         self, size: int, rng: np.random.Generator | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Equally many trials of every stimulus that has them.
+        """Draw equally many trials of every stimulus that has them.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Repeats:
 
 
 def trials_of(dataset: BrainDataset, split: Split, on: str) -> NDArray[np.int64]:
-    """Trials of the training or of the test stimuli, in order of presentation.
+    """Return the trials of the training or test stimuli, in order of presentation.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def trial_blocks(
     columns: NDArray[np.int64],
     megabytes: int = _MEGABYTES,
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Single trials of some voxels at a time, scaled as the split is when it is read.
+    """Yield single trials of blocks of voxels, scaled for a split.
 
     Parameters
     ----------

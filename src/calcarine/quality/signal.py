@@ -1,4 +1,4 @@
-"""How much signal a subject has, in figures and in plain words."""
+"""How much signal a subject has, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEVELS = ((0.9, "strong"), (0.7, "moderate"), (0.0, "weak"))
 
 @dataclass(frozen=True)
 class SignalRow:
-    """Signal of one region; what could not be measured is None.
+    """Signal of one region; None for what could not be measured.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class SignalReport:
     conclusion: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ def describe_signal(
     seed: int = 0,
     n_boot: int = 200,
 ) -> SignalReport:
-    """Say how much signal there is, by region, and what that means for decoding.
+    """Describe how much signal each region has, and what that means for decoding.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Single-trial reliability of every voxel, three ways, for any weights of the stimuli.
+"""Single-trial reliability of every voxel, three estimators, for any weights of the stimuli.
 
 All three estimate ``s / (s + e)``: the share of the variance s of what a stimulus evokes in the
 variance of single trials, whose noise has variance e.  A row of weights says how often each
@@ -26,7 +26,7 @@ _DRAWS = 10
 def analysis_of_variance(
     values: FloatArray, repeats: Repeats, weights: FloatArray, seed: int = 0
 ) -> FloatArray:
-    """``ncsnr^2 / (ncsnr^2 + 1)`` of Allen et al. 2022 for any numbers of repeats.
+    """Return ``ncsnr^2 / (ncsnr^2 + 1)`` (Allen et al. 2022) for any numbers of repeats.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def analysis_of_variance(
 
 
 def halves(values: FloatArray, repeats: Repeats, weights: FloatArray, seed: int = 0) -> FloatArray:
-    """Correlation over stimuli of means over random halves, brought to one trial.
+    """Return the correlation of means over random halves, converted to one trial.
 
     The halves have equally many repeats of every stimulus; where numbers are
     odd or unequal a random choice is left out.  Correlations are averaged
@@ -92,7 +92,7 @@ def halves(values: FloatArray, repeats: Repeats, weights: FloatArray, seed: int 
 def explainable(
     values: FloatArray, repeats: Repeats, weights: FloatArray, seed: int = 0
 ) -> FloatArray:
-    """Explainable variance, corrected for its bias.
+    """Return the explainable variance, corrected for its bias.
 
     With n repeats, each z-scored over stimuli, ``ev`` is the variance over
     stimuli of the mean over repeats divided by the mean over repeats of the
@@ -124,7 +124,7 @@ def explainable(
 
 
 def _explainable_equal(cube: FloatArray, weights: FloatArray) -> FloatArray:
-    """For an array of shape (repeat, stimulus, voxel)."""
+    """Return the explainable variance of an array of shape (repeat, stimulus, voxel)."""
     size = len(cube)
     cube = cube - cube.mean(1, keepdims=True)
     cube = _quotient(cube, np.sqrt((cube**2).mean(1, keepdims=True)))
@@ -143,7 +143,7 @@ MEASURES: dict[str, Estimator] = {
 
 
 def of_averages(single: FloatArray, share: float) -> FloatArray:
-    """Percent of the variance of means over repeats that the stimulus explains.
+    """Return the percent of the variance of means over repeats that the stimulus explains.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def _correlation(a: FloatArray, b: FloatArray, weights: FloatArray) -> FloatArra
 
 
 def _quotient(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Ratio, 0 where nothing is below the line."""
+    """Return a ratio, 0 where the denominator is 0."""
     above, below = np.broadcast_arrays(above, below)
     found = np.divide(above, below, out=np.zeros(above.shape), where=below > 1e-12)
     return np.asarray(found, dtype=np.float64)

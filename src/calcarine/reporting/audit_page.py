@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from calcarine.audit import Audit
 
+__all__ = ["PIXELS", "VERDICT_CLASSES", "build_audit_page"]
+
 PIXELS = 128
 VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "inconclusive": "open"}
 

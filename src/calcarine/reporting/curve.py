@@ -8,11 +8,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.evaluation.results.evaluation import main_protocol
 from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
 from calcarine.reporting.score_tables import HEADLINES, number
+
+__all__ = ["HEADINGS", "curve_figure", "curve_rows", "read_curve"]
 
 HEADINGS = ("method", "metric", "dimensions", "score", "95 % interval", "chance")
 _SHOWN = tuple(name for name in HEADLINES if name != "identification, early layer, fixed image")
@@ -38,7 +40,7 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         curve_rows(result)  # raises if a value is not a number
         return result
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{file} cannot be read; make it again with `calcarine bottleneck {run}`."
         ) from error
 

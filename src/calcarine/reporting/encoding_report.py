@@ -13,8 +13,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.errors import CalcarineError, MissingExtraError, need_extra, out_of_memory
-from calcarine.files import is_full, read_json, write_bytes
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingExtraError,
+    need_extra,
+    out_of_memory,
+)
+from calcarine.files import is_disk_full, read_json, write_bytes
 from calcarine.files.parquet import read_parquet
 from calcarine.reporting import brain_maps
 from calcarine.reporting.figures import mark_simulated, png
@@ -94,9 +100,9 @@ def _whole(run: Path) -> Iterator[None]:
     except CalcarineError:
         raise
     except Exception as error:  # tables and mappings of any shape
-        if out_of_memory(error) or is_full(error):
+        if out_of_memory(error) or is_disk_full(error):
             raise
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The encoding analysis of {run} is incomplete or damaged ({type(error).__name__}); "
             f"delete {run / '.stages' / 'encode.json'} if it exists, and run 'calcarine encode "
             f"{run}'."
@@ -150,11 +156,15 @@ def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
     if not record.regions.empty:
         for question, table in record.regions.groupby("question", sort=False):
             name = str(question).replace(", ", "-")
-            result[name] = _bars(table, f"{question}: mean r over voxels", record.simulated)
+            result[name] = _bars(
+                table, f"{str(question).capitalize()}: mean r over voxels", record.simulated
+            )
     for question, table in (
         record.unique.groupby("question", sort=False) if len(record.unique) else ()
     ):
-        result[str(question)] = _lines(table, f"{question}: unique r2", record.simulated)
+        result[str(question)] = _lines(
+            table, f"{str(question).capitalize()}: unique r²", record.simulated
+        )
     return result
 
 
@@ -174,7 +184,7 @@ def _bars(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
     axes.set_yticks(ticks, [f"{region} ({sizes[region]})" for region in regions], fontsize=8)
     axes.set_ylim(len(regions) * (len(spaces) + 1) - 0.5, -1.5)
     axes.axvline(0, color="#1c2733", lw=0.8, ls="--")
-    return _finished(figure, axes, title, "r, with 95 % interval over test stimuli", simulated)
+    return _finished(figure, axes, title, "mean r with 95 % interval over test stimuli", simulated)
 
 
 def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
@@ -185,6 +195,7 @@ def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in panels.flat[len(regions) :]:
         axes.axis("off")
+    names = [pair.split(" + ")[1].removeprefix("z_c@").split(":")[-1] for pair in pairs]
     for axes, region in zip(panels.flat, regions, strict=False):
         part = table[table["region"] == region]
         for at, (label, own) in enumerate((("z", True), ("z_c", False))):
@@ -201,10 +212,13 @@ def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
             )
         axes.set_title(f"{region} ({int(part['voxels'].iloc[0])})", fontsize=9)
         axes.axhline(0, color="#1c2733", lw=0.8, ls="--")
-        names = [pair.split(" + ")[1].removeprefix("z_c@").split(":")[-1] for pair in pairs]
         axes.set_xticks(range(len(pairs)), names, fontsize=8)
     panels.flat[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
+    # The pairs of one question differ in the noise level or in the stage of the denoising.
+    levels = all(name.replace(".", "", 1).isdigit() for name in names)
+    figure.supxlabel("noise level of z_c" if levels else "stage of the denoising", fontsize=9)
+    figure.supylabel("unique r²", fontsize=9)
     if simulated:
         mark_simulated(figure)
     return figure
@@ -280,8 +294,8 @@ def _sentences(record: EncodingRecord) -> list[str]:
         space, share = max(ends.items(), key=lambda item: item[1])
         sentences.append(
             f"For {space}, {share:.0%} of the predicted voxels have the smallest or the largest "
-            f"penalty of the grid (feature spaces with this problem: {len(ends)}). A wider grid may "
-            "predict better (settings encoding.alpha_min and encoding.alpha_max)."
+            f"penalty of the grid (feature spaces with this problem: {len(ends)}). A wider grid "
+            "may predict better (settings encoding.alpha_min and encoding.alpha_max)."
         )
     table = record.regions
     if not table.empty and "latents" in set(table["question"]):
@@ -290,6 +304,12 @@ def _sentences(record: EncodingRecord) -> list[str]:
             best = part.sort_values("r", ascending=False).iloc[0]
             second = part.sort_values("r", ascending=False).iloc[1]
             clear = best["low"] > second["high"]
+            if best["low"] <= 0:
+                sentences.append(
+                    f"{region}: no feature space has a mean r above zero (highest: {best['space']} "
+                    f"with {best['r']:.3f} [{best['low']:.3f}, {best['high']:.3f}])."
+                )
+                continue
             overlap = "" if clear else "; the intervals overlap"
             sentences.append(
                 f"{region}: {best['space']} predicts best with a mean r of {best['r']:.3f} "

@@ -19,6 +19,8 @@ from calcarine.reporting.score_tables import MIDDLE, Group, ScoreRow, arrange, n
 from calcarine.reporting.shown_stimuli import Pick
 from calcarine.stimuli.image_files import read_picture
 
+__all__ = ["INK", "mark_simulated", "method_styles", "png", "scores_figure", "sheet_figure"]
+
 # Colours of Okabe & Ito, which are distinguishable with any colour vision; markers differ as well.
 _KNOWN_STYLES = {
     "z": ("#0072B2", "o"),
@@ -198,7 +200,9 @@ def _grey_marks(axes: Axes, row: ScoreRow, centre: float, slots: float) -> None:
     for role, marker in (("floor", "<"), ("ceiling", ">")):
         values = [score.value for score in row.of_role(role)]
         if values:
-            heights = centre + (np.arange(len(values)) - (len(values) - 1) / 2) * 0.9
+            # The markers of one row must not overlap those of the next row.
+            step = min(0.9, (slots - 1) / max(len(values) - 1, 1))
+            heights = centre + (np.arange(len(values)) - (len(values) - 1) / 2) * step
             axes.scatter(values, heights, marker=marker, s=24, color=_GREY, zorder=2)
     if math.isfinite(row.chance):
         ends = [centre - slots / 2, centre + slots / 2]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.files import write_bytes
 from calcarine.reporting.html_pages import data_uri, environment, small_png
 from calcarine.reporting.run_pictures import RunPictures
@@ -20,6 +20,8 @@ from calcarine.reporting.score_tables import lower_is_better
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["SEED", "build_gallery"]
 
 SEED = 2023
 _MEGABYTE = 1e6
@@ -64,9 +66,9 @@ def build_gallery(
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
-        raise CalcarineError(f"{out} is not an HTML page; give a name that ends in .html.")
+        raise SettingError(f"{out} is not an HTML page; give a name that ends in .html.")
     if out.is_dir():
-        raise CalcarineError(f"{out} is a folder; give the name of a page.")
+        raise SettingError(f"{out} is a folder; give the name of a page.")
     record = read_run(Path(run))
     pictures = _pictures_by_method(record, samples, pixels)
     size = sum(len(picture.content) for row in pictures.values() for picture in _flat(row)) * 4 / 3
@@ -75,7 +77,7 @@ def build_gallery(
         return out
     folder = out.with_suffix("")
     if folder.exists() and not (folder / "index.html").is_file():
-        raise CalcarineError(
+        raise SettingError(
             f"The gallery is larger than {limit_mb:g} MB, and the folder {folder} for its pictures "
             "has other contents; give another --out or a larger --limit-mb."
         )
@@ -127,7 +129,7 @@ def _page(
 ) -> str:
     script = (_HERE / "static" / "gallery.js").read_text(encoding="utf-8")
     style = (_HERE / "static" / "gallery.css").read_text(encoding="utf-8")
-    return (
+    return str(
         environment("calcarine.reporting")
         .get_template("gallery.html.j2")
         .render(

@@ -7,8 +7,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.stimuli.image_files import read_picture
+
+__all__ = ["data_uri", "environment", "small_png"]
 
 
 def environment(package: str = "calcarine.reporting") -> Any:
@@ -36,7 +38,7 @@ def small_png(path: Path, pixels: int, *, optimize: bool = False) -> bytes:
     try:
         image = Image.fromarray(read_picture(path))
     except CalcarineError as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is not a readable picture; delete it and resume the run with `calcarine run`."
         ) from error
     image.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+__all__ = [
+    "AS_PAPER",
+    "INCONCLUSIVE",
+    "METHODS",
+    "NOT_AS_PAPER",
+    "N_BOOT",
+    "MetricPattern",
+    "PairedComparison",
+    "Pattern",
+    "level",
+    "paired_interval",
+    "read_pattern",
+]
+
 AS_PAPER = "as in the paper"
 NOT_AS_PAPER = "not as in the paper"
 INCONCLUSIVE = "inconclusive"

@@ -23,6 +23,8 @@ from calcarine.reporting.run_records import (
 if TYPE_CHECKING:
     from calcarine.reporting.shown_stimuli import Pick, Quality
 
+__all__ = ["PICTURE_PIXELS", "build_report", "headline_scores"]
+
 PICTURE_PIXELS = 192
 _MOST_SAMPLES = 8
 _SHEET_RANDOM = 5
@@ -287,8 +289,8 @@ def _limits(record: RunRecord) -> list[str]:
     if record.simulated:
         sentences.insert(
             0,
-            "The brain was simulated. The scores show that the method works on data that fulfil its "
-            "assumptions; they are no evidence about a human brain.",
+            "The brain was simulated. The scores show that the method works on data that fulfil "
+            "its assumptions; they are no evidence about a human brain.",
         )
     return sentences
 

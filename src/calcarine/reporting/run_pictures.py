@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.reporting.run_records import RunRecord
+
+__all__ = ["RunPictures"]
 
 
 class RunPictures:
@@ -51,7 +53,7 @@ class RunPictures:
             return None
         path = (self._root / file).resolve()
         if not path.is_relative_to(self._root) or not path.is_file():
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{self._root}/reconstructions/index.parquet lists {file!r}, which is missing or "
                 "outside of the run; reconstruct again."
             )

@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError
 from calcarine.evaluation.results.evaluation import select_main_protocol
 from calcarine.files import read_json
 from calcarine.files.parquet import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "METHOD_ORDER",
+    "RunRecord",
+    "Score",
+    "main_method",
+    "order_methods",
+    "read_audit",
+    "read_run",
+    "read_scores",
+]
 
 METHOD_ORDER = (
     "z",
@@ -143,12 +154,12 @@ class RunRecord:
         except (OSError, ValueError):  # a name that no file can have
             inside = False
         if not inside:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{self.folder}/reconstructions/index.parquet lists {relative!r}, which is "
                 "outside of the run; correct the index or reconstruct again."
             )
         if not path.is_file():
-            raise CalcarineError(
+            raise MissingFileError(
                 f"{path} is missing, although the index of the run lists it; make it again with "
                 "`calcarine run`."
             )
@@ -181,12 +192,12 @@ def read_scores(run: Path) -> list[Score]:
     try:
         scores = [_score(record) for record in raw]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} has an invalid record ({error}); make it again with "
             f"`calcarine evaluate {run}`."
         ) from error
     if not any(score.role == "method" for score in scores):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} has no score of a method; make it again with `calcarine evaluate {run}`."
         )
     return scores
@@ -237,7 +248,7 @@ def read_run(run: Path) -> RunRecord:
 
     run = Path(run)
     if not run.is_dir():
-        raise CalcarineError(f"There is no run at {run}; make one with `calcarine run`.")
+        raise MissingFileError(f"There is no run at {run}; make one with `calcarine run`.")
     settings = _read(
         run / "experiment.yaml",
         "calcarine run",
@@ -252,7 +263,7 @@ def read_run(run: Path) -> RunRecord:
     )
     for name, content in (("experiment.yaml", settings), ("manifest.json", manifest)):
         if not isinstance(content, dict):
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{run / name} is not a mapping; make it again with `calcarine run {run}`."
             )
     if not isinstance(manifest.get("simulated"), bool):
@@ -284,11 +295,11 @@ def read_run(run: Path) -> RunRecord:
 
 def _read(path: Path, command: str, run: Path, reader: Callable[[Path], Any]) -> Any:
     if not path.is_file():
-        raise CalcarineError(f"{path} is missing; make it with `{command} {run}`.")
+        raise MissingFileError(f"{path} is missing; make it with `{command} {run}`.")
     try:
         return reader(path)
     except Exception as error:  # readers raise errors of many kinds
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} cannot be read ({type(error).__name__}); make it again with `{command} {run}`."
         ) from error
 
@@ -305,7 +316,7 @@ def _check_columns(
     missing = [name for name in required if name not in frame.columns]
     if missing or frame.empty:
         lack = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
-        raise CalcarineError(f"{path} {lack}; make it again with `{command} {run}`.")
+        raise DamagedFileError(f"{path} {lack}; make it again with `{command} {run}`.")
 
 
 def _score(record: dict[str, Any]) -> Score:

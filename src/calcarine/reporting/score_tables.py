@@ -11,6 +11,32 @@ from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
 from calcarine.evaluation.statistics.significance import ALPHA
 from calcarine.reporting.run_records import Score, main_method, order_methods
 
+__all__ = [
+    "CATEGORIES",
+    "CLASSES",
+    "FIXED_IMAGE",
+    "FIXED_RECONSTRUCTION",
+    "HARD",
+    "HEADLINES",
+    "IDENTIFICATION",
+    "LIKENESS",
+    "MIDDLE",
+    "WITHIN",
+    "Group",
+    "Headline",
+    "ScoreRow",
+    "adjusted_p",
+    "arrange",
+    "explain",
+    "family",
+    "headlines",
+    "interval",
+    "lower_is_better",
+    "names_of_role",
+    "number",
+    "p_value",
+]
+
 # Fixed before scoring, so that no score is selected by its value.
 HEADLINES = (
     "pixel correlation",
@@ -31,8 +57,8 @@ _CONTESTS = ("identification", "pair-wise")
 _ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
 
 FIXED_IMAGE = (
-    "Fixed image: the stimulus is compared with its own reconstruction and with the reconstructions "
-    "of the other stimuli in the pool."
+    "Fixed image: the stimulus is compared with its own reconstruction and with the "
+    "reconstructions of the other stimuli in the pool."
 )
 FIXED_RECONSTRUCTION = (
     "Fixed reconstruction: the reconstruction is compared with its own stimulus and with the other "

@@ -13,6 +13,18 @@ from calcarine.reporting.score_tables import lower_is_better
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = [
+    "N_RANDOM",
+    "N_VARIETY",
+    "QUANTILES",
+    "SEED",
+    "Pick",
+    "Quality",
+    "at_quantiles",
+    "at_random",
+    "quality",
+]
+
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
 SEED = 2023
 N_RANDOM = 12

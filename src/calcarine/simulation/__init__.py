@@ -1,1 +1,1 @@
-"""Brains whose truth is known: a simulated cortex, at work and at rest, and tuned voxels."""
+"""Simulated brains with a known ground truth: a visual cortex, rest, and tuned voxels."""

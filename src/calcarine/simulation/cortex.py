@@ -1,4 +1,4 @@
-"""Places of simulated voxels on the fsaverage5 cortex."""
+"""Positions of simulated voxels on the fsaverage5 cortex."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def place_voxels(
 
 @functools.cache
 def _pial(hemisphere: str) -> NDArray[np.float64]:
-    """Coordinates of fsaverage5 vertices; nilearn ships the mesh, nothing is downloaded."""
+    """Return the coordinates of fsaverage5 vertices; nilearn ships the mesh."""
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
 
@@ -72,7 +72,7 @@ def _pial(hemisphere: str) -> NDArray[np.float64]:
 
 
 def _patches(hemisphere: str) -> dict[str, NDArray[np.intp]]:
-    """Vertices of each region, without overlap."""
+    """Return the vertices of each region, without overlap."""
     points = _mirrored(_pial(hemisphere), hemisphere)
     calcarine = _distance(points, _CALCARINE)
     fusiform = _distance(points, _FUSIFORM)
@@ -88,12 +88,12 @@ def _patches(hemisphere: str) -> dict[str, NDArray[np.intp]]:
 
 
 def _mirrored(points: NDArray[np.float64], hemisphere: str) -> NDArray[np.float64]:
-    """Points as if they were of the left hemisphere."""
+    """Return points mirrored to the left hemisphere."""
     return np.asarray(points * np.array([1.0 if hemisphere == "left" else -1.0, 1.0, 1.0]))
 
 
 def _distance(points: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of points from a line between two points."""
+    """Return the distance of points from a line segment."""
     along = line[1] - line[0]
     part = np.clip((points - line[0]) @ along / (along @ along), 0.0, 1.0)
     gap = points - (line[0] + part[:, None] * along)
@@ -101,7 +101,7 @@ def _distance(points: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray
 
 
 def _choose(rng: np.random.Generator, patch: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Vertices of voxels; only where there are more voxels do they share vertices."""
+    """Choose vertices for voxels; they share vertices only if there are too few."""
     rounds = [rng.permutation(patch) for _ in range(-(-count // len(patch)))]
     return np.sort(np.concatenate([*rounds, patch[:0]])[:count])
 
@@ -124,7 +124,7 @@ def _table(
 def _receptive_fields(
     rng: np.random.Generator, points: NDArray[np.float64], hemisphere: str
 ) -> pd.DataFrame:
-    """Retinotopic map of one hemisphere from places on the surface."""
+    """Return a retinotopic map of one hemisphere from positions on the surface."""
     (_, back, low), (_, front, high) = _CALCARINE
     sulcus = low + (points[:, 1] - back) / (front - back) * (high - low)
     above = points[:, 2] - sulcus
@@ -149,6 +149,6 @@ def _receptive_fields(
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks between 0 and 1."""
+    """Return ranks between 0 and 1."""
     order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return np.asarray((order + 0.5) / max(len(values), 1))

@@ -1,17 +1,17 @@
-"""Pictures and responses with a planted linear signal, for files that ``fake`` writes."""
+"""Pictures and responses with a linear signal, for simulated files of measured data sets."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["draw_pictures", "planted_responses"]
+__all__ = ["draw_pictures", "responses_with_signal"]
 
 
 def draw_pictures(
     rng: np.random.Generator, groups: NDArray[np.int64], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Four coloured quarters a picture, alike within a group.
+    """Draw pictures of four coloured quarters, similar within a group.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def draw_pictures(
     return np.ascontiguousarray(pictures), (flat - flat.mean(0)) / (flat.std(0) + 1e-9)
 
 
-def planted_responses(
+def responses_with_signal(
     rng: np.random.Generator,
     features: NDArray[np.float64],
     trials: NDArray[np.int64],
     n_voxels: int,
     noise: float = 1.0,
 ) -> NDArray[np.float32]:
-    """Responses that are linear in the features, with noise.
+    """Return responses that are linear in features, with noise.
 
     Parameters
     ----------

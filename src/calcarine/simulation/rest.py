@@ -1,4 +1,4 @@
-"""Simulated subjects at rest: unlabelled vectors to pre-train encoders on."""
+"""Simulated subjects at rest: unlabelled vectors to pretrain encoders on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rest_vectors(
     seed: int = 0,
     **not_used: Any,
 ) -> NDArray[np.float32]:
-    """Activity of a simulated subject who sees nothing.
+    """Simulate the activity of a subject who sees nothing.
 
     Spontaneous activity of visual cortex resembles what pictures evoke (Kenet et al. 2003). So a
     sample here is a mixture of the responses to a few scenes, which follow each other slowly,
@@ -78,7 +78,7 @@ def rest_vectors(
 
 
 def _mixed(signal: NDArray[np.float32], n: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Slow mixtures of responses with the variance of single responses."""
+    """Return slow mixtures of responses with the variance of single responses."""
     a, b = rng.integers(len(signal), size=(2, n))
     share = rng.uniform(0, 1, (n, 1)).astype(np.float32)
     fresh = (share * signal[a] + (1 - share) * signal[b]) / np.sqrt(share**2 + (1 - share) ** 2)

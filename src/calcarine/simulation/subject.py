@@ -189,7 +189,7 @@ def _describe(stimuli: StimulusSet) -> list[scenes.Scene]:
 def _signal(
     stimuli: StimulusSet, voxels: pd.DataFrame, n_train: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Noise-free responses, (stimulus, voxel), of variance 1 over training stimuli."""
+    """Return noise-free responses, (stimulus, voxel), of variance 1 over training stimuli."""
     train = np.arange(len(stimuli)) < n_train
     region = voxels["region"].to_numpy()
     signal = np.zeros((len(stimuli), len(voxels)), dtype=np.float32)
@@ -206,7 +206,7 @@ def _signal(
 def _draw_ceilings(
     region: NDArray[Any], subject: str, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Noise ceiling of each voxel for the mean of three repeats, in percent."""
+    """Draw the noise ceiling of each voxel for the mean of three repeats, in percent."""
     ceiling = np.zeros(len(region))
     for name, (a, b) in _CEILINGS.items():
         members = region == name
@@ -217,7 +217,7 @@ def _draw_ceilings(
 
 
 def noise_levels(ceiling: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Noise SD of a single trial for signals of SD 1.
+    """Return the noise SD of a single trial for signals of SD 1.
 
     Inverts ``ceiling = ncsnr^2 / (ncsnr^2 + 1/3)`` (Allen et al. 2022).
 
@@ -239,7 +239,7 @@ def noise_levels(ceiling: NDArray[np.float64]) -> NDArray[np.float64]:
 def presentation(
     n_train: int, n_test: int, n_repeats: int, n_sessions: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Random order of trials with the repeats of a stimulus in different sessions.
+    """Return a random order of trials; repeats of a stimulus are in different sessions.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def _measure(
     ceiling: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Single trials with noise, and each session's drift, gain and offset."""
+    """Return single trials with noise, and the drift, gain and offset of each session."""
     has_signal = ceiling > 0
     level = np.where(has_signal, 1.0 / noise_levels(np.where(has_signal, ceiling, 50.0)), 0.0)
     betas = signal * level.astype(np.float32) + _noise(signal.shape, rng)
@@ -290,7 +290,7 @@ def _measure(
 
 
 def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
-    """White noise and noise that voxels share; with drift the variance is 1."""
+    """Return white noise plus noise that voxels share; with drift the variance is 1."""
     trials, voxels = shape
     loads = rng.standard_normal((_SHARED_NOISE_RANK, voxels), dtype=np.float32)
     loads *= np.float32(np.sqrt(_SHARED_NOISE_SHARE)) / np.linalg.norm(loads, axis=0)
@@ -301,7 +301,7 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float
 
 
 def _drift(trials: int, voxels: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Slow waves over a session with mean 0 and variance 1 per voxel."""
+    """Return slow waves over a session with mean 0 and variance 1 for each voxel."""
     time = (np.arange(trials) + 0.5) / trials
     waves = np.cos(np.pi * np.outer(time, np.arange(1, _DRIFT_WAVES + 1)))
     drift = waves @ rng.normal(size=(_DRIFT_WAVES, voxels))

@@ -1,4 +1,4 @@
-"""What simulated voxels respond to: Gabor energy, light and colour, and meaning."""
+"""Tuning of simulated voxels: Gabor energy, light and colour, and meaning."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COLORS = tuple(sorted({name for entry in CATALOG.values() for name, _ in entry.
 
 
 def _filter_table() -> tuple[Array, Array, Array, Array]:
-    """Column, row (picture widths), frequency and orientation of each filter."""
+    """Return column, row (picture widths), frequency and orientation of each filter."""
     theta = np.pi * np.arange(_ORIENTATIONS) / _ORIENTATIONS
     parts = []
     for frequency, count in _GRIDS.items():
@@ -54,14 +54,14 @@ def _filter_table() -> tuple[Array, Array, Array, Array]:
 
 
 def _pixel_places() -> tuple[Array, Array]:
-    """Column and row of each pixel, in picture widths, shape (pixel, 1)."""
+    """Return the column and row of each pixel, in picture widths, shape (pixel, 1)."""
     line = ((np.arange(_SIDE) + 0.5) / _SIDE).astype(np.float32)
     rows, columns = np.meshgrid(line, line, indexing="ij")
     return columns.reshape(-1, 1), rows.reshape(-1, 1)
 
 
 def _filters() -> tuple[Array, Array]:
-    """Even and odd filters of unit length, each of shape (pixel, filter)."""
+    """Return even and odd filters of unit length, each of shape (pixel, filter)."""
     x, y, frequency, theta = _filter_table()
     columns, rows = _pixel_places()
     dx, dy = columns - x, rows - y
@@ -75,7 +75,7 @@ def _filters() -> tuple[Array, Array]:
 
 
 def _small(images: NDArray[np.uint8]) -> Array:
-    """Pictures as (n, pixel, 3) between 0 and 1."""
+    """Return pictures as (n, pixel, 3) between 0 and 1."""
     small = resize_images(images, _SIDE)
     return (small.reshape(len(small), -1, 3) / np.float32(255.0)).astype(np.float32)
 
@@ -85,13 +85,13 @@ def _luminance(small: Array) -> Array:
 
 
 def _opponents(small: Array) -> tuple[Array, Array]:
-    """Red against green and blue against yellow, each (n, pixel)."""
+    """Return red against green and blue against yellow, each (n, pixel)."""
     red, green, blue = small[..., 0], small[..., 1], small[..., 2]
     return red - green, blue - np.float32(0.5) * (red + green)
 
 
 def gabor_energy(images: NDArray[np.uint8]) -> Array:
-    """Energy of quadrature pairs of Gabor filters on luminance.
+    """Return the energy of quadrature pairs of Gabor filters on luminance.
 
     Three spatial frequencies (2, 4 and 8 cycles per picture), six
     orientations, and a grid of positions for each frequency (Adelson &
@@ -120,7 +120,7 @@ def _energy(small: Array) -> Array:
 
 
 def early_features(images: NDArray[np.uint8]) -> Array:
-    """Features that early voxels are built from.
+    """Return the features that early voxels are built from.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def early_features(images: NDArray[np.uint8]) -> Array:
 def _field_weights(
     voxels: pd.DataFrame, columns: Array, rows: Array, least: Array | float
 ) -> Array:
-    """Gaussian receptive fields over places, (place, voxel), each summing to one."""
+    """Return Gaussian receptive fields over positions, (position, voxel), each summing to one."""
     x = (voxels["rf_x"].to_numpy() / PICTURE_DEGREES + 0.5).astype(np.float32)
     y = (0.5 - voxels["rf_y"].to_numpy() / PICTURE_DEGREES).astype(np.float32)
     spread = np.maximum((voxels["rf_size"].to_numpy() / PICTURE_DEGREES).astype(np.float32), least)
@@ -154,7 +154,7 @@ def _field_weights(
 
 
 def _energy_weights(voxels: pd.DataFrame, rng: np.random.Generator) -> Array:
-    """Pooling of filters by place, orientation and frequency: (filter, voxel)."""
+    """Return the pooling of filters by position, orientation and frequency: (filter, voxel)."""
     x, y, frequency, theta = (part[:, None] for part in _filter_table())
     count = len(voxels)
     place = _field_weights(voxels, x, y, 0.35 / frequency / 2.0)
@@ -167,7 +167,7 @@ def _energy_weights(voxels: pd.DataFrame, rng: np.random.Generator) -> Array:
 
 
 def _scaled(values: Array, train: NDArray[np.bool_]) -> Array:
-    """Mean 0 and SD 1 over the training stimuli."""
+    """Scale to mean 0 and SD 1 over the training stimuli."""
     spread = values[train].std(0)
     return np.asarray((values - values[train].mean(0)) / np.where(spread > 1e-8, spread, 1.0))
 
@@ -178,7 +178,7 @@ def early_signal(
     train: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> Array:
-    """Noise-free responses of retinotopic voxels.
+    """Return the noise-free responses of retinotopic voxels.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def early_signal(
 
 
 def _windows(size: int) -> NDArray[np.float64]:
-    """Four soft quarters of the picture that add up to one: (4, pixel)."""
+    """Return four soft quarters of the picture that add up to one: (4, pixel)."""
     line = (np.arange(size) + 0.5) / size
     rise = line**2 * (3.0 - 2.0 * line)
     sides = np.stack([1.0 - rise, rise])
@@ -224,7 +224,7 @@ def _windows(size: int) -> NDArray[np.float64]:
 def semantic_features(
     semantic_maps: NDArray[np.uint8], scenes: Sequence[Scene], by_quarter: bool = False
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
-    """Features that ventral voxels are built from.
+    """Return the features that ventral voxels are built from.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def semantic_signal(
     train: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> Array:
-    """Noise-free responses of voxels that are tuned to meaning.
+    """Return the noise-free responses of voxels that are tuned to meaning.
 
     Parameters
     ----------

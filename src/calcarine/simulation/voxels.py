@@ -1,4 +1,4 @@
-"""Simulated voxels that listen to known feature spaces, to see whether an analysis finds them."""
+"""Simulated voxels driven by known feature spaces, to test whether an analysis finds them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def simulate_voxels(
     n_components: int = 20,
     seed: int = 0,
 ) -> BrainDataset:
-    """Make a subject whose voxels are driven by given feature spaces.
+    """Simulate a subject whose voxels are driven by given feature spaces.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def simulate_voxels(
 def _components(
     features: NDArray[np.float32], train: NDArray[np.bool_], count: int
 ) -> NDArray[np.float64]:
-    """Leading principal components over training stimuli, of variance 1 there."""
+    """Return the leading principal components over training stimuli, with variance 1 there."""
     flat = np.asarray(features, dtype=np.float64).reshape(len(features), -1)
     flat = flat - flat[train].mean(0)
     _, _, axes = np.linalg.svd(flat[train], full_matrices=False)

@@ -1,1 +1,1 @@
-"""Making splits of stimuli, their files, and checks of likeness between their sides."""
+"""Making splits of stimuli, saving them, and checking how similar their sides are."""

@@ -1,4 +1,4 @@
-"""Folds: splits in which each stimulus is held out once.
+"""Folds: splits in which each stimulus is in the test once.
 
 All makers take the stimuli that were shown, each once, and sort them first where they draw at
 random, so the same seed gives the same folds whatever their order.
@@ -20,7 +20,7 @@ _NAMED = 5
 
 
 def random_folds(ids: Sequence[str], n_folds: int, seed: int = 0) -> tuple[Split, ...]:
-    """Folds drawn at random, with sizes that differ by at most one.
+    """Make random folds whose sizes differ by at most one.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def random_folds(ids: Sequence[str], n_folds: int, seed: int = 0) -> tuple[Split
 
 
 def leave_one_out(ids: Sequence[str]) -> tuple[Split, ...]:
-    """A fold for each stimulus, in the order given.
+    """Make a fold for each stimulus, in the given order.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def group_folds(
     n_folds: int | None = None,
     seed: int = 0,
 ) -> tuple[Split, ...]:
-    """Folds that hold out whole groups of stimuli, such as categories.
+    """Make folds that hold out whole groups of stimuli, such as categories.
 
     Parameters
     ----------

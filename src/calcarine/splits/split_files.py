@@ -1,4 +1,4 @@
-"""Splits by name or from a file."""
+"""Finding splits by name or in a file, and saving them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
 from calcarine.errors import SettingError
-from calcarine.splits.pool import MadeSplit
+from calcarine.splits.stimulus_pool import SplitWithPartners
 
 __all__ = ["find_split", "read_split", "save_splits"]
 
@@ -17,7 +17,7 @@ _LONGEST = 100
 
 
 def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
-    """Split of a data set by its name, or from a JSON file that `Split.save` wrote.
+    """Return a split of a data set by its name, or from a JSON file of `Split.save`.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
 
 
 def read_split(path: str | Path) -> Split:
-    """Split from a JSON file, with a name that folders can be named after.
+    """Return a split from a JSON file; its name must be valid as a folder name.
 
     Raises
     ------
@@ -68,13 +68,13 @@ def read_split(path: str | Path) -> Split:
     return split
 
 
-def save_splits(made: MadeSplit, folder: str | Path) -> list[Path]:
-    """Write a split and its partners to files named after them and their hashes.
+def save_splits(made: SplitWithPartners, folder: str | Path) -> list[Path]:
+    """Save a split and its partners to files named after them and their hashes.
 
     Parameters
     ----------
     made
-        From one of the makers.
+        From a function of `calcarine.splits.split_rules`.
     folder
         Made when missing.
 

@@ -1,4 +1,4 @@
-"""Pictures shown to the observer and their descriptions."""
+"""What was shown: pictures with captions, categories and semantic maps."""
 
 from calcarine.stimuli.image_files import read_picture
 from calcarine.stimuli.images import resize_images

@@ -1,4 +1,4 @@
-"""The eight backgrounds of the little pictures."""
+"""The eight backgrounds of the procedural scenes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from calcarine.stimuli._drawing import Array, Bounds, Color, Pen, Pose, mix
+from calcarine.stimuli._drawing import Array, Bounds, Color, Pose, ShapePainter, mix
+
+__all__ = ["PAINTERS", "PARAMETER_COUNT", "WHITE", "Params", "draw_background"]
 
 Params = Sequence[float]
 
@@ -36,13 +38,13 @@ def draw_background(name: str, params: Params, pixels: int) -> Array:
     return PAINTERS[name](params, pixels)
 
 
-def _pen(pixels: int) -> Pen:
-    """Pen whose local coordinates are picture widths from the top left."""
-    return Pen(Pose(0.0, 0.0, 2.0), pixels, 0.0, Bounds(0, pixels, 0, pixels))
+def _pen(pixels: int) -> ShapePainter:
+    """Return a painter whose local coordinates are picture widths from the top left."""
+    return ShapePainter(Pose(0.0, 0.0, 2.0), pixels, 0.0, Bounds(0, pixels, 0, pixels))
 
 
 def _bands(pixels: int, bands: Sequence[tuple[float, Color, Color]]) -> Array:
-    """Horizontal bands with vertical gradients.
+    """Draw horizontal bands with vertical gradients.
 
     Each band is (top edge, colour at its top, colour at its bottom).
     """
@@ -67,7 +69,7 @@ def _span(value: float, low: float, high: float) -> float:
     return low + (high - low) * value
 
 
-def _clouds(pen: Pen, params: Params, color: Color, top: float, bottom: float) -> None:
+def _clouds(pen: ShapePainter, params: Params, color: Color, top: float, bottom: float) -> None:
     for first in range(2 if params[0] < 0.6 else 1):
         x = _span(params[1 + 3 * first], 0.1, 0.9)
         y = _span(params[2 + 3 * first], top, bottom)

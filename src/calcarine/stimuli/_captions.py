@@ -1,4 +1,4 @@
-"""Five differently worded captions of a scene."""
+"""Five captions of a scene in different words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from calcarine.stimuli._scene import Scene, SceneObject
+
+__all__ = ["MAX_WORDS", "SYNONYMS", "captions"]
 
 MAX_WORDS = 20
 """Largest number of words in a caption."""

@@ -14,6 +14,19 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Array",
+    "Bounds",
+    "Color",
+    "Point",
+    "Pose",
+    "ShapePainter",
+    "Window",
+    "mix",
+    "pose_bounds",
+    "shade",
+]
+
 Color: TypeAlias = tuple[float, float, float]
 Point: TypeAlias = tuple[float, float]
 Array: TypeAlias = NDArray[np.float32]
@@ -36,7 +49,7 @@ def shade(color: Color, factor: float) -> Color:
 
 
 def mix(first: Color, second: Color, share: float) -> Color:
-    """Blend two RGB colours; `share` (0..1) is the weight of the second."""
+    """Blend two RGB colours; `share` (0 to 1) is the weight of the second."""
     return (
         first[0] + (second[0] - first[0]) * share,
         first[1] + (second[1] - first[1]) * share,
@@ -77,7 +90,7 @@ class Bounds:
     right: int
 
     def clipped(self, pixels: int) -> Bounds:
-        """Part of the rectangle inside a picture of `pixels` x `pixels`."""
+        """Return the part of the rectangle inside a picture of `pixels` x `pixels`."""
         return Bounds(
             max(self.top, 0),
             max(min(self.bottom, pixels), 0),
@@ -87,7 +100,7 @@ class Bounds:
 
 
 def pose_bounds(pose: Pose, pixels: int, outline: float) -> Bounds:
-    """Pixel rectangle around everything drawn in a pose.
+    """Return the pixel rectangle around everything drawn in a pose.
 
     Parameters
     ----------
@@ -108,7 +121,7 @@ def pose_bounds(pose: Pose, pixels: int, outline: float) -> Bounds:
     )
 
 
-class Pen:
+class ShapePainter:
     """Collects filled shapes given in local coordinates (x right, y down).
 
     Parameters
@@ -159,7 +172,7 @@ class Pen:
         self._union = np.full(self._shape, 1e3, dtype=np.float32)
 
     def _window(self, x: float, y: float, reach: float) -> Window | None:
-        """Part of the patch within `reach` of a local point, if any."""
+        """Return the part of the patch within `reach` of a local point, if any."""
         side = x * self._flip
         column = self._origin[0] + (side * self._cos - y * self._sin) * self._scale
         row = self._origin[1] + (side * self._sin + y * self._cos) * self._scale
@@ -183,7 +196,7 @@ class Pen:
     def _start(
         self, x: float, y: float, reach: float, inner: bool
     ) -> tuple[Window, Array, Array] | None:
-        """Window and coordinates relative to (x, y); None if nothing shows."""
+        """Return window and coordinates relative to (x, y); None if nothing is visible."""
         if inner and self._silhouette:
             return None
         window = self._window(x, y, reach)
@@ -194,21 +207,21 @@ class Pen:
     def disk(
         self, x: float, y: float, r: float, color: Color, inner: bool = False, rim: bool = False
     ) -> None:
-        """Disk with centre (x, y) and radius `r`."""
+        """Add a disk with centre (x, y) and radius `r`."""
         start = self._start(x, y, r, inner)
         if start is not None:
             window, u, v = start
             self._add(window, np.sqrt(u * u + v * v) - np.float32(r), color, inner, rim)
 
     def dome(self, x: float, y: float, rx: float, ry: float, color: Color) -> None:
-        """Upper half of an ellipse whose flat side is at height `y`."""
+        """Add the upper half of an ellipse whose flat side is at height `y`."""
         start = self._start(x, y, max(rx, ry), False)
         if start is not None:
             window, u, v = start
             self._add(window, np.maximum(_ellipse(u, v, rx, ry), v), color, False, False)
 
     def ring(self, x: float, y: float, r: float, width: float, color: Color) -> None:
-        """Circle line of half width `width`."""
+        """Add a circle line of half width `width`."""
         start = self._start(x, y, r + width, False)
         if start is not None:
             window, u, v = start
@@ -218,7 +231,7 @@ class Pen:
     def crescent(
         self, outer: tuple[float, float, float], cut: tuple[float, float, float], color: Color
     ) -> None:
-        """Disk `outer` (x, y, radius) without the disk `cut`."""
+        """Add a disk `outer` (x, y, radius) without the disk `cut`."""
         start = self._start(*outer, False)
         if start is not None:
             window, u, v = start
@@ -238,7 +251,7 @@ class Pen:
         inner: bool = False,
         rim: bool = False,
     ) -> None:
-        """Ellipse with half axes `rx`, `ry`, turned clockwise by `angle` degrees."""
+        """Add an ellipse with half axes `rx`, `ry`, turned clockwise by `angle` degrees."""
         start = self._start(x, y, max(rx, ry), inner)
         if start is not None:
             window, u, v = start
@@ -257,7 +270,7 @@ class Pen:
         inner: bool = False,
         rim: bool = False,
     ) -> None:
-        """Rectangle with corners rounded by `radius`, turned by `angle` degrees."""
+        """Add a rectangle with corners rounded by `radius`, turned by `angle` degrees."""
         start = self._start(x, y, math.hypot(half_width, half_height), inner)
         if start is None:
             return
@@ -281,7 +294,7 @@ class Pen:
         inner: bool = False,
         rim: bool = False,
     ) -> None:
-        """Straight stroke with round ends and half width `r`."""
+        """Add a straight stroke with round ends and half width `r`."""
         (x0, y0), (x1, y1) = start_point, end_point
         dx, dy = (x1 - x0) / 2, (y1 - y0) / 2
         length2 = max(dx * dx + dy * dy, 1e-9)
@@ -299,7 +312,7 @@ class Pen:
     def polygon(
         self, points: Sequence[Point], color: Color, inner: bool = False, rim: bool = False
     ) -> None:
-        """Convex polygon; corners in either orientation."""
+        """Add a convex polygon; its corners may be in either orientation."""
         x = sum(p[0] for p in points) / len(points)
         y = sum(p[1] for p in points) / len(points)
         reach = max(math.hypot(px - x, py - y) for px, py in points)
@@ -320,7 +333,7 @@ class Pen:
         self._add(window, distance, color, inner, rim)
 
     def mask(self) -> NDArray[np.bool_]:
-        """Pixels of the patch inside the outlined silhouette."""
+        """Return the pixels of the patch inside the outlined silhouette."""
         return np.asarray(self._union < np.float32(self._edge))
 
     def paint(self, image: Array) -> None:
@@ -357,7 +370,7 @@ def _turn(u: Array, v: Array, angle: float) -> tuple[Array, Array]:
 
 
 def _ellipse(u: Array, v: Array, rx: float, ry: float) -> Array:
-    """First-order distance to an ellipse, exact enough within some pixels."""
+    """Return the first-order distance to an ellipse, exact enough within some pixels."""
     u, v = u * np.float32(1.0 / rx), v * np.float32(1.0 / ry)
     level = np.sqrt(u * u + v * v)
     u, v = u * np.float32(1.0 / rx), v * np.float32(1.0 / ry)

@@ -1,10 +1,24 @@
-"""Animals, plants and fruit; same conventions as in `_objects`."""
+"""Animals, plants and fruit, drawn with the conventions of `_objects`."""
 
 from __future__ import annotations
 
 import math
 
-from calcarine.stimuli._drawing import Color, Pen, shade
+from calcarine.stimuli._drawing import Color, ShapePainter, shade
+
+__all__ = [
+    "apple",
+    "banana",
+    "bird",
+    "butterfly",
+    "cactus",
+    "cat",
+    "dog",
+    "fish",
+    "flower",
+    "mushroom",
+    "tree",
+]
 
 _DARK: Color = (34.0, 32.0, 38.0)
 _WHITE: Color = (250.0, 250.0, 248.0)
@@ -12,7 +26,7 @@ _TRUNK: Color = (112.0, 72.0, 40.0)
 _LEAF: Color = (58.0, 140.0, 52.0)
 
 
-def tree(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def tree(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Round-headed tree or fir."""
     pen.box(0.0, 0.66, 0.12, 0.32, _TRUNK)
     if shape[0] < 0.55:
@@ -32,7 +46,7 @@ def tree(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
             pen.polygon([(-w, y), (w, y), (0.0, y - 0.64)], shade(color, 0.78 + 0.11 * k), rim=True)
 
 
-def cat(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def cat(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Sitting cat seen from the front, tail to one side."""
     dark = shade(color, 0.66) if sum(color) > 260 else shade(color, 1.25)
     pen.line((0.36, 0.84), (0.74, 0.66), 0.1, dark)
@@ -59,7 +73,7 @@ def cat(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
     pen.polygon([(-0.08, -0.2), (0.08, -0.2), (0.0, -0.1)], (230, 100, 120), inner=True)
 
 
-def dog(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def dog(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Standing dog seen from the side, looking right."""
     dark = shade(color, 0.6) if sum(color) > 260 else shade(color, 1.3)
     pen.line((-0.66, 0.06), (-0.9, -0.4 - 0.15 * shape[0]), 0.08, color)
@@ -79,7 +93,7 @@ def dog(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
     pen.line((0.2, -0.04), (0.5, 0.02), 0.06, (214, 42, 40), inner=True)
 
 
-def fish(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def fish(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Fish swimming to the right."""
     fat = 0.42 + 0.12 * shape[0]
     fin = shade(color, 0.7)
@@ -97,7 +111,7 @@ def fish(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
     pen.disk(0.63, -0.12, 0.07, _DARK, inner=True)
 
 
-def bird(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def bird(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Perching bird with a raised wing, looking right."""
     dark = shade(color, 0.62)
     for x in (-0.08, 0.16):
@@ -118,7 +132,7 @@ def bird(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
     pen.disk(0.58, -0.4, 0.055, _DARK, inner=True)
 
 
-def butterfly(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def butterfly(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Butterfly with spread wings seen from above."""
     upper = 0.38 + 0.08 * shape[0]
     lower = shade(color, 0.7) if shape[1] < 0.5 else shade(color, 1.4)
@@ -131,7 +145,7 @@ def butterfly(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None
     pen.line((0.0, -0.45), (0.0, 0.55), 0.09, _DARK)
 
 
-def flower(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def flower(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Flower with five to eight petals on a stem."""
     petals = 5 + int(shape[0] * 4)
     pen.line((0.0, -0.2), (0.0, 0.94), 0.06, _LEAF)
@@ -147,7 +161,7 @@ def flower(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
     pen.disk(0.0, -0.36, 0.2, center, inner=True)
 
 
-def mushroom(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def mushroom(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Toadstool with a dotted cap."""
     stem = 0.2 + 0.08 * shape[0]
     height = 0.78 + 0.16 * shape[1]
@@ -161,7 +175,7 @@ def mushroom(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
         pen.disk(x, y, r, _WHITE, inner=True)
 
 
-def cactus(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def cactus(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Column cactus with two arms."""
     rib = shade(color, 0.66)
     left, right = 0.3 - 0.35 * shape[0], 0.1 - 0.35 * shape[1]
@@ -176,7 +190,7 @@ def cactus(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
         pen.disk(0.0, -0.9, 0.12, (246, 90, 150))
 
 
-def apple(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def apple(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Apple with stalk and leaf."""
     wide = 0.5 + 0.06 * shape[0]
     pen.line((0.0, -0.4), (0.08, -0.86), 0.06, _TRUNK)
@@ -186,7 +200,7 @@ def apple(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
     pen.ellipse(-0.42, -0.02, 0.13, 0.24, shade(color, 1.55), angle=20, inner=True)
 
 
-def banana(pen: Pen, color: Color, shape: tuple[float, float, float]) -> None:
+def banana(pen: ShapePainter, color: Color, shape: tuple[float, float, float]) -> None:
     """Single curved banana."""
     spread = 58.0 + 10.0 * shape[0]
     thick = 0.21 + 0.06 * shape[1]

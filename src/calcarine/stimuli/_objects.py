@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from calcarine.stimuli import _living as living
-from calcarine.stimuli._drawing import Color, Pen, shade
+from calcarine.stimuli._drawing import Color, ShapePainter, shade
+
+__all__ = ["CATALOG", "DARK", "GLASS", "RGB", "WHITE", "WOOD", "ObjectKind", "Painter", "Shape"]
 
 Shape: TypeAlias = tuple[float, float, float]
-Painter: TypeAlias = Callable[[Pen, Color, Shape], None]
+Painter: TypeAlias = Callable[[ShapePainter, Color, Shape], None]
 
 DARK: Color = (40.0, 40.0, 46.0)
 WHITE: Color = (250.0, 250.0, 248.0)
@@ -39,7 +41,7 @@ RGB: dict[str, Color] = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """An object kind: its painter, its supercategory and its colours."""
 
     painter: Painter
@@ -54,7 +56,7 @@ def _pick(options: tuple[Color, ...], value: float) -> Color:
     return options[min(int(value * len(options)), len(options) - 1)]
 
 
-def _house(pen: Pen, color: Color, shape: Shape) -> None:
+def _house(pen: ShapePainter, color: Color, shape: Shape) -> None:
     eaves = -0.02 - 0.15 * shape[0]
     roof = _pick(((150, 52, 40), (84, 88, 100), (120, 74, 44)), shape[1])
     pen.box(0.48, -0.55, 0.12, 0.35, shade(roof, 0.75))
@@ -67,7 +69,7 @@ def _house(pen: Pen, color: Color, shape: Shape) -> None:
         pen.box(x, 0.46, 0.14, 0.14, (90, 150, 205), inner=True)
 
 
-def _car(pen: Pen, color: Color, shape: Shape) -> None:
+def _car(pen: ShapePainter, color: Color, shape: Shape) -> None:
     top = -0.36 - 0.16 * shape[0]
     back = -0.62 + 0.14 * shape[1]
     pen.polygon([(back - 0.12, 0.05), (back + 0.14, top), (0.28, top), (0.62, 0.05)], color)
@@ -85,7 +87,7 @@ def _car(pen: Pen, color: Color, shape: Shape) -> None:
         pen.disk(x, 0.44, 0.11, (205, 208, 212), inner=True)
 
 
-def _bus(pen: Pen, color: Color, shape: Shape) -> None:
+def _bus(pen: ShapePainter, color: Color, shape: Shape) -> None:
     count = 3 + int(shape[0] * 3)
     pen.box(0.0, -0.08, 0.98, 0.6, color, radius=0.1)
     width = 1.44 / count
@@ -99,7 +101,7 @@ def _bus(pen: Pen, color: Color, shape: Shape) -> None:
         pen.disk(x, 0.52, 0.1, (205, 208, 212), inner=True)
 
 
-def _boat(pen: Pen, color: Color, shape: Shape) -> None:
+def _boat(pen: ShapePainter, color: Color, shape: Shape) -> None:
     top = -0.98 + 0.22 * shape[0]
     cloth = _pick((WHITE, (255, 236, 190), (250, 214, 214)), shape[1])
     pen.line((0.0, top), (0.0, 0.5), 0.05, WOOD)
@@ -109,7 +111,7 @@ def _boat(pen: Pen, color: Color, shape: Shape) -> None:
     pen.box(0.0, 0.52, 0.86, 0.05, shade(color, 1.55), inner=True)
 
 
-def _airplane(pen: Pen, color: Color, shape: Shape) -> None:
+def _airplane(pen: ShapePainter, color: Color, shape: Shape) -> None:
     reach = 0.62 + 0.16 * shape[0]
     dark = shade(color, 0.72)
     pen.polygon([(0.24, -0.1), (-0.2, -0.1), (-0.5, -reach), (-0.24, -reach)], dark)
@@ -124,7 +126,7 @@ def _airplane(pen: Pen, color: Color, shape: Shape) -> None:
     )
 
 
-def _rocket(pen: Pen, color: Color, shape: Shape) -> None:
+def _rocket(pen: ShapePainter, color: Color, shape: Shape) -> None:
     trim = _pick(((214, 42, 40), (250, 190, 40), (40, 80, 180)), shape[0])
     if max(abs(a - b) for a, b in zip(trim, color, strict=True)) < 80:
         trim = WHITE
@@ -139,7 +141,7 @@ def _rocket(pen: Pen, color: Color, shape: Shape) -> None:
     pen.disk(0.0, -0.05, 0.12, GLASS, inner=True)
 
 
-def _cup(pen: Pen, color: Color, shape: Shape) -> None:
+def _cup(pen: ShapePainter, color: Color, shape: Shape) -> None:
     taper = 0.04 + 0.14 * shape[0]
     top = -0.4 - 0.12 * shape[1]
     pen.ring(0.56, 0.2, 0.3, 0.085, color)
@@ -152,7 +154,7 @@ def _cup(pen: Pen, color: Color, shape: Shape) -> None:
         pen.disk(-0.12, 0.3, 0.2, shade(color, 1.6), inner=True)
 
 
-def _umbrella(pen: Pen, color: Color, shape: Shape) -> None:
+def _umbrella(pen: ShapePainter, color: Color, shape: Shape) -> None:
     height = 0.75 + 0.12 * shape[0]
     edge = -0.05
     pen.line((0.0, -0.95), (0.0, 0.74), 0.055, (88, 60, 40))
@@ -171,7 +173,7 @@ def _umbrella(pen: Pen, color: Color, shape: Shape) -> None:
         pen.ellipse(x, edge, 0.325, 0.09, second if x == 0.0 else color)
 
 
-def _balloon(pen: Pen, color: Color, shape: Shape) -> None:
+def _balloon(pen: ShapePainter, color: Color, shape: Shape) -> None:
     width = 0.52 + 0.1 * shape[0]
     bend = 0.12 if shape[1] < 0.5 else -0.12
     pen.line((0.0, 0.36), (bend, 0.64), 0.032, (235, 235, 235))
@@ -181,7 +183,7 @@ def _balloon(pen: Pen, color: Color, shape: Shape) -> None:
     pen.ellipse(-0.2, -0.55, 0.1, 0.2, shade(color, 1.6), angle=25, inner=True)
 
 
-def _clock(pen: Pen, color: Color, shape: Shape) -> None:
+def _clock(pen: ShapePainter, color: Color, shape: Shape) -> None:
     if shape[2] < 0.6:
         for side in (-1.0, 1.0):
             pen.ellipse(side * 0.52, -0.74, 0.3, 0.2, shade(color, 0.7), angle=side * 35)
@@ -204,7 +206,7 @@ def _clock(pen: Pen, color: Color, shape: Shape) -> None:
         )
 
 
-def _lamp(pen: Pen, color: Color, shape: Shape) -> None:
+def _lamp(pen: ShapePainter, color: Color, shape: Shape) -> None:
     foot = _pick(((70, 60, 56), (190, 150, 70), (150, 156, 164)), shape[0])
     top = 0.26 + 0.18 * shape[1]
     pen.disk(0.0, 0.02, 0.16, (255, 250, 190))
@@ -218,7 +220,7 @@ def _lamp(pen: Pen, color: Color, shape: Shape) -> None:
     )
 
 
-def _chair(pen: Pen, color: Color, shape: Shape) -> None:
+def _chair(pen: ShapePainter, color: Color, shape: Shape) -> None:
     dark = shade(color, 0.62)
     for x, foot in ((-0.34, -0.26), (0.66, 0.76)):
         pen.line((x, 0.1), (foot - 0.02, 0.72), 0.07, dark)
@@ -230,7 +232,7 @@ def _chair(pen: Pen, color: Color, shape: Shape) -> None:
         pen.box(0.06, 0.0, 0.52, 0.09, shade(color, 1.5), radius=0.08)
 
 
-def _snowman(pen: Pen, color: Color, shape: Shape) -> None:
+def _snowman(pen: ShapePainter, color: Color, shape: Shape) -> None:
     scarf = _pick(((214, 42, 40), (44, 96, 210), (52, 160, 62), (136, 64, 176)), shape[0])
     for side in (-1.0, 1.0):
         pen.line((side * 0.3, 0.05), (side * 0.86, -0.2 - 0.2 * shape[1]), 0.04, (96, 62, 36))
@@ -255,50 +257,54 @@ def _colors(names: str, **special: Color) -> tuple[tuple[str, Color], ...]:
     return tuple((name, special.get(name, RGB[name])) for name in names.split())
 
 
-CATALOG: dict[str, Kind] = {
-    "house": Kind(
+CATALOG: dict[str, ObjectKind] = {
+    "house": ObjectKind(
         _house,
         "building",
         _colors("white yellow red blue", red=(196, 88, 70), blue=(110, 160, 220)),
         tilt=3,
     ),
-    "tree": Kind(living.tree, "plant", _colors("green orange yellow red"), tilt=5),
-    "car": Kind(_car, "vehicle", _colors("red blue yellow green white")),
-    "bus": Kind(_bus, "vehicle", _colors("red yellow blue green orange")),
-    "boat": Kind(_boat, "vehicle", _colors("red blue brown green white")),
-    "airplane": Kind(_airplane, "vehicle", _colors("white grey blue red"), True, tilt=15),
-    "rocket": Kind(_rocket, "vehicle", _colors("white red grey blue"), True, tilt=15),
-    "cat": Kind(living.cat, "animal", _colors("orange grey black white"), tilt=5),
-    "dog": Kind(
+    "tree": ObjectKind(living.tree, "plant", _colors("green orange yellow red"), tilt=5),
+    "car": ObjectKind(_car, "vehicle", _colors("red blue yellow green white")),
+    "bus": ObjectKind(_bus, "vehicle", _colors("red yellow blue green orange")),
+    "boat": ObjectKind(_boat, "vehicle", _colors("red blue brown green white")),
+    "airplane": ObjectKind(_airplane, "vehicle", _colors("white grey blue red"), True, tilt=15),
+    "rocket": ObjectKind(_rocket, "vehicle", _colors("white red grey blue"), True, tilt=15),
+    "cat": ObjectKind(living.cat, "animal", _colors("orange grey black white"), tilt=5),
+    "dog": ObjectKind(
         living.dog, "animal", _colors("brown white black yellow", yellow=(226, 186, 110)), tilt=5
     ),
-    "fish": Kind(living.fish, "animal", _colors("orange blue red yellow purple"), tilt=15),
-    "bird": Kind(living.bird, "animal", _colors("blue red yellow green white"), True, tilt=10),
-    "butterfly": Kind(
+    "fish": ObjectKind(living.fish, "animal", _colors("orange blue red yellow purple"), tilt=15),
+    "bird": ObjectKind(
+        living.bird, "animal", _colors("blue red yellow green white"), True, tilt=10
+    ),
+    "butterfly": ObjectKind(
         living.butterfly, "animal", _colors("orange blue purple yellow pink"), True, tilt=15
     ),
-    "flower": Kind(living.flower, "plant", _colors("red yellow pink purple white"), tilt=8),
-    "mushroom": Kind(living.mushroom, "plant", _colors("red brown orange purple"), tilt=8),
-    "cactus": Kind(
+    "flower": ObjectKind(living.flower, "plant", _colors("red yellow pink purple white"), tilt=8),
+    "mushroom": ObjectKind(living.mushroom, "plant", _colors("red brown orange purple"), tilt=8),
+    "cactus": ObjectKind(
         living.cactus,
         "plant",
         _colors("green yellow blue", yellow=(178, 190, 62), blue=(70, 150, 150)),
         tilt=4,
     ),
-    "apple": Kind(living.apple, "food", _colors("red green yellow", green=(122, 190, 52)), tilt=15),
-    "banana": Kind(
+    "apple": ObjectKind(
+        living.apple, "food", _colors("red green yellow", green=(122, 190, 52)), tilt=15
+    ),
+    "banana": ObjectKind(
         living.banana,
         "food",
         _colors("yellow green brown", green=(150, 200, 60), brown=(176, 122, 58)),
         tilt=15,
     ),
-    "cup": Kind(_cup, "thing", _colors("white red blue green yellow"), tilt=5),
-    "umbrella": Kind(_umbrella, "thing", _colors("red blue purple yellow pink"), tilt=15),
-    "balloon": Kind(_balloon, "thing", _colors("red blue yellow green pink"), True),
-    "clock": Kind(_clock, "furniture", _colors("red blue brown black green"), mirrors=False),
-    "lamp": Kind(_lamp, "furniture", _colors("yellow red green blue orange"), tilt=4),
-    "chair": Kind(_chair, "furniture", _colors("brown red blue white"), tilt=5),
-    "snowman": Kind(
+    "cup": ObjectKind(_cup, "thing", _colors("white red blue green yellow"), tilt=5),
+    "umbrella": ObjectKind(_umbrella, "thing", _colors("red blue purple yellow pink"), tilt=15),
+    "balloon": ObjectKind(_balloon, "thing", _colors("red blue yellow green pink"), True),
+    "clock": ObjectKind(_clock, "furniture", _colors("red blue brown black green"), mirrors=False),
+    "lamp": ObjectKind(_lamp, "furniture", _colors("yellow red green blue orange"), tilt=4),
+    "chair": ObjectKind(_chair, "furniture", _colors("brown red blue white"), tilt=5),
+    "snowman": ObjectKind(
         _snowman,
         "thing",
         _colors("white grey blue", grey=(204, 208, 214), blue=(190, 218, 248)),

@@ -1,4 +1,4 @@
-"""Where a `StimulusSet` reads its pictures and descriptions from."""
+"""Where a `StimulusSet` reads its pictures and descriptions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,24 @@ from calcarine.stimuli import scenes
 from calcarine.stimuli.image_files import read_label_map, read_picture
 from calcarine.stimuli.images import resize_images
 
+__all__ = [
+    "CACHE_BYTES",
+    "ArraySource",
+    "FolderSource",
+    "Hdf5Source",
+    "JoinedSource",
+    "SceneSource",
+    "Source",
+    "inside_folder",
+    "map_files",
+]
+
 CACHE_BYTES = 256 * 2**20
 """Drawn pictures kept in memory by one set of scenes."""
 
 
 class Source(Protocol):
-    """Reads what is known about one stimulus."""
+    """Reads the picture and the descriptions of one stimulus."""
 
     def image(self, key: str) -> NDArray[np.uint8]: ...
 
@@ -64,7 +76,7 @@ class ArraySource:
 
 
 class FolderSource:
-    """Picture files, read each time they are asked for."""
+    """Picture files, read each time they are used."""
 
     def __init__(
         self,
@@ -119,7 +131,7 @@ class FolderSource:
 
 
 class SceneSource:
-    """Procedural scenes, drawn when first asked for."""
+    """Procedural scenes, drawn when they are first used."""
 
     def __init__(self, places: Mapping[str, tuple[int, int]], size: int) -> None:
         self._places = places
@@ -150,7 +162,7 @@ class SceneSource:
 
 
 class Hdf5Source:
-    """Rows of one array of pictures in an HDF5 file, read each time they are asked for.
+    """Rows of one array of pictures in an HDF5 file, read each time they are used.
 
     The file is open only while a picture is read, so threads and forked
     processes may share the source.
@@ -216,7 +228,7 @@ class Hdf5Source:
 
 
 class JoinedSource:
-    """Several sources behind one another."""
+    """Several sources as one."""
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
@@ -235,7 +247,7 @@ class JoinedSource:
 
 
 def map_files(root: Path, ids: tuple[str, ...], rows: list[dict[str, Any]]) -> dict[str, Path]:
-    """Files of the semantic maps, where the table names one."""
+    """Return the files of the semantic maps that the table names."""
     return {
         key: inside_folder(root, row["semantic_map"], key)
         for key, row in zip(ids, rows, strict=True)
@@ -244,7 +256,7 @@ def map_files(root: Path, ids: tuple[str, ...], rows: list[dict[str, Any]]) -> d
 
 
 def inside_folder(root: Path, name: object, key: str) -> Path:
-    """Path of a stimulus's file, which must exist and lie in the folder."""
+    """Return the path of the file of a stimulus, which must exist and lie in the folder."""
     if not isinstance(name, str) or not name:
         raise CalcarineError(f"Stimulus {key} names no file; fill the column in its table.")
     path = root / name
@@ -265,7 +277,7 @@ def inside_folder(root: Path, name: object, key: str) -> Path:
 
 
 def _cropped(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Central part with the proportions of `size`."""
+    """Return the central part with the proportions of `size`."""
     height, width = image.shape[:2]
     scale = min(height / size[0], width / size[1])
     rows, columns = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -12,6 +12,8 @@ from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError,
 from calcarine.files.parquet import read_parquet
 from calcarine.stimuli.tables import read_rows, read_text
 
+__all__ = ["cell_texts", "read_table"]
+
 _COLUMNS = ("id", "file", "caption", "captions", "category", "categories", "semantic_map")
 _READERS = (".csv", ".tsv", ".json", ".parquet")
 
@@ -53,7 +55,7 @@ def _read(path: Path, suffix: str) -> pd.DataFrame:
 
 
 def cell_texts(row: dict[str, Any], singular: str, plural: str) -> tuple[str, ...]:
-    """All texts of a row's columns ``singular``, ``plural`` and ``singular_1`` and so on.
+    """Return all texts of a row in columns ``singular``, ``plural``, ``singular_1`` and so on.
 
     A cell is one text, texts separated by ``|``, or a list.
     """

@@ -1,4 +1,4 @@
-"""The one reader of picture files: loaders, scores, audits, studies and reports all use it."""
+"""The one reader of picture files, for loaders, scores, audits, studies and reports."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def read_label_map(path: str | Path) -> NDArray[np.uint8]:
 
 
 def check_picture(path: str | Path) -> None:
-    """Check the head of a picture file, much faster than to read it.
+    """Check the header of a picture file, much faster than reading it.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def check_picture(path: str | Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture of a file, in memory."""
+    """Return the picture of a file, in memory."""
     with _reading(path), Image.open(path) as image:
         _refuse_several(image, path)
         _scale_transparency(image)
@@ -143,7 +143,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes Pillow raise into one sentence."""
+    """Turn any error of Pillow for a damaged file into one sentence."""
     try:
         yield
     except CalcarineError:
@@ -188,7 +188,7 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 
 
 def _scale_transparency(image: Image.Image) -> None:
-    """Bring the colour that a PNG calls transparent to 8 bits, as Pillow does with its pixels."""
+    """Convert the transparent colour of a PNG to 8 bits, as Pillow converts its pixels."""
     value = image.info.get("transparency")
     tiles = getattr(image, "tile", None)
     if value is None or image.format != "PNG" or not tiles:
@@ -216,7 +216,7 @@ def _grey16(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _grey_integers(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    """Whole numbers of 32 bits, which only some formats use for a known range."""
+    """Convert 32-bit whole numbers, which only some formats use with a known range."""
     levels = np.asarray(image).astype(np.int64)
     low, high = int(levels.min()), int(levels.max())
     tags = getattr(image, "tag_v2", {})
@@ -258,7 +258,7 @@ def _equal_channels(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 
 
 def _upright(pixels: NDArray[np.uint8], image: Image.Image) -> NDArray[np.uint8]:
-    """Apply the orientation of EXIF; some readers of Pillow have applied and removed it."""
+    """Apply the EXIF orientation, unless Pillow has applied and removed it."""
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     if turn is None:
         return pixels

@@ -1,4 +1,4 @@
-"""Resizing and range conventions of pictures, in one place."""
+"""Resizing of pictures and conventions of their range."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+__all__ = ["Filter", "resize_images"]
 
 Filter = Literal["bicubic", "lanczos"]
 

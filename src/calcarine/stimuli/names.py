@@ -1,4 +1,4 @@
-"""Which of the known names a written name means, for tables and folders from elsewhere."""
+"""Matching written names of pictures with known names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["loose_name", "match_names", "plain_name"]
 
 
 def plain_name(name: str) -> str:
-    r"""A name without folders and without a picture's ending.
+    r"""Return a name without folders and without the ending of a picture file.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def plain_name(name: str) -> str:
 
 
 def loose_name(name: str) -> str:
-    """A plain name without differences of case and of leading zeros: ``IMG_007`` is ``img_7``."""
+    """Return a plain name without case and leading zeros: ``IMG_007`` becomes ``img_7``."""
     text = unicodedata.normalize("NFC", plain_name(name)).casefold()
     return re.sub(r"\d+", lambda found: found[0].lstrip("0") or "0", text)
 
@@ -38,7 +38,7 @@ def loose_name(name: str) -> str:
 def match_names(
     written: Iterable[str], known: Sequence[str], *, loose: bool = True
 ) -> dict[str, str]:
-    """Find the known name that each written one means.
+    """Return the known name that each written name means.
 
     The names themselves come first, then names without endings, then without folders, then
     without differences of case and leading zeros.  Where a comparison would make two known or two

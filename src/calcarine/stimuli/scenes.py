@@ -1,4 +1,4 @@
-"""Procedural little pictures of one to four objects before a background.
+"""Procedural scenes of one to four objects before a background.
 
 A picture is described first (`describe`, the only place with random
 numbers) and then drawn from the description alone (`draw`).  Picture
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.stimuli import _backgrounds, _captions
-from calcarine.stimuli._drawing import Color, Pen, Pose, pose_bounds, shade
+from calcarine.stimuli._drawing import Color, Pose, ShapePainter, pose_bounds, shade
 from calcarine.stimuli._objects import CATALOG
 from calcarine.stimuli._scene import Scene, SceneObject
 
@@ -60,7 +60,7 @@ _TRIES = 24
 
 @dataclass(frozen=True)
 class RenderedScene:
-    """A drawn picture with everything known about it.
+    """A drawn scene with everything known about it.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class RenderedScene:
 
 
 def describe(seed: int, index: int) -> Scene:
-    """Describe picture `index` of the series `seed`.
+    """Describe scene `index` of the series `seed`.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def describe(seed: int, index: int) -> Scene:
 
 
 def _draft(rng: np.random.Generator, kind: str, depth: int, count: int) -> SceneObject:
-    """Random object in the middle of the picture."""
+    """Draw a random object in the middle of the picture."""
     entry = CATALOG[kind]
     name, base = entry.colors[int(rng.integers(len(entry.colors)))]
     jitter = rng.uniform(-12.0, 12.0, size=3)
@@ -132,7 +132,7 @@ def _draft(rng: np.random.Generator, kind: str, depth: int, count: int) -> Scene
 
 
 def _place(rng: np.random.Generator, drafts: list[SceneObject]) -> tuple[SceneObject, ...]:
-    """Find positions where every object can be seen well enough."""
+    """Find positions at which every object is visible."""
     placed: list[SceneObject] = []
     shown: list[tuple[int, NDArray[np.bool_]]] = []
     for draft in drafts:
@@ -148,7 +148,7 @@ def _place(rng: np.random.Generator, drafts: list[SceneObject]) -> tuple[SceneOb
 def _place_one(
     rng: np.random.Generator, item: SceneObject, shown: list[tuple[int, NDArray[np.bool_]]]
 ) -> tuple[SceneObject, NDArray[np.bool_], int] | None:
-    """Try positions, then smaller sizes; None if all of them failed."""
+    """Try positions, then smaller sizes; return None if all of them fail."""
     while True:
         area, cut, top, left = _silhouette(item)
         for _ in range(_TRIES):
@@ -167,7 +167,7 @@ def _place_one(
 
 
 def _position(rng: np.random.Generator, item: SceneObject) -> tuple[int, int]:
-    """Random centre (column, row); flying things tend to be higher up."""
+    """Return a random centre (column, row); flying objects tend to be higher."""
     margin = 0.45 * item.size
     across, down = float(rng.random()), float(rng.random())
     down = down**1.5 if CATALOG[item.kind].flies else 1.0 - (1.0 - down) ** 1.5
@@ -177,7 +177,7 @@ def _position(rng: np.random.Generator, item: SceneObject) -> tuple[int, int]:
 
 
 def _in_quarters(drafts: list[SceneObject]) -> tuple[SceneObject, ...]:
-    """Last resort: one object per quarter of the picture, without overlap."""
+    """Place one object in each quarter of the picture, as a last resort."""
     centers = ((0.25, 0.25), (0.75, 0.75), (0.75, 0.25), (0.25, 0.75))
     return tuple(
         replace(item, x=x, y=y, size=min(item.size, 0.36))
@@ -186,7 +186,7 @@ def _in_quarters(drafts: list[SceneObject]) -> tuple[SceneObject, ...]:
 
 
 def _outline(size: float) -> float:
-    """Width of the outline in picture widths."""
+    """Return the width of the outline in picture widths."""
     return 0.008 + 0.012 * size
 
 
@@ -195,11 +195,11 @@ def _pose(item: SceneObject) -> Pose:
 
 
 def _silhouette(item: SceneObject) -> tuple[int, NDArray[np.bool_], int, int]:
-    """Area, mask and offset (rows, columns) of a centred object, in grid cells."""
+    """Return area, mask and offset (rows, columns) of a centred object, in grid cells."""
     outline = _outline(item.size)
     pose = _pose(item)
     bounds = pose_bounds(pose, _GRID, outline)
-    pen = Pen(pose, _GRID, outline, bounds, silhouette=True)
+    pen = ShapePainter(pose, _GRID, outline, bounds, silhouette=True)
     CATALOG[item.kind].painter(pen, item.color, item.shape)
     mask = pen.mask()
     half = _GRID // 2
@@ -215,7 +215,7 @@ def _stamp(target: NDArray[np.bool_], mask: NDArray[np.bool_], top: int, left: i
 
 
 def _rim(item: SceneObject, background: str) -> Color:
-    """Colour of the outline: dark, but pale where dark would be lost."""
+    """Return the colour of the outline: dark, but pale on a dark background."""
     red, green, blue = item.color
     brightness = 0.3 * red + 0.6 * green + 0.1 * blue
     limit = {"night": 175.0, "sunset": 110.0, "sea": 110.0 if blue > red else 0.0}
@@ -247,7 +247,7 @@ def draw(scene: Scene, size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.ui
     for item in scene.objects:
         pose, outline = _pose(item), _outline(item.size)
         bounds = pose_bounds(pose, size, outline).clipped(size)
-        pen = Pen(pose, size, outline, bounds, rim=_rim(item, scene.background))
+        pen = ShapePainter(pose, size, outline, bounds, rim=_rim(item, scene.background))
         CATALOG[item.kind].painter(pen, item.color, item.shape)
         pen.paint(canvas)
         part = semantic[bounds.top : bounds.bottom, bounds.left : bounds.right]
@@ -257,7 +257,7 @@ def draw(scene: Scene, size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 
 def captions(scene: Scene) -> tuple[str, ...]:
-    """Five differently worded captions.
+    """Return five captions in different words.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def captions(scene: Scene) -> tuple[str, ...]:
 
 
 def categories(scene: Scene, semantic_map: NDArray[np.uint8] | None = None) -> tuple[str, ...]:
-    """Kinds in a scene by visible area, largest first.
+    """Return the kinds of objects in a scene by visible area, largest first.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def categories(scene: Scene, semantic_map: NDArray[np.uint8] | None = None) -> t
 
 
 def render(seed: int, index: int, size: int = 64) -> RenderedScene:
-    """Describe and draw picture `index` of the series `seed`.
+    """Describe and draw scene `index` of the series `seed`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The one reader of tables in text files, as spreadsheets, R and pandas write them."""
+"""The one reader of text tables, as spreadsheets, R and pandas write them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1")
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """Read a text file in UTF-8, UTF-16, or with a warning Windows-1252.
+    """Read a text file in UTF-8, in UTF-16, or (with a warning) in Windows-1252.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def read_text(path: str | Path, what: str) -> str:
 
 
 def _utf(content: bytes) -> str | None:
-    """Encoding by a mark at the beginning, or by the zeros of UTF-16; None of other files."""
+    """Return the UTF encoding of a text from its first bytes; None for other encodings."""
     marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     if marked is not None or len(content) < 4:
         return marked
@@ -93,7 +93,7 @@ def _utf(content: bytes) -> str | None:
 def read_rows(
     path: str | Path, what: str, known: Sequence[str] = (), *, needed: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Read a table with a line of headings as text, so that ids keep their zeros.
+    """Read a table with a header line as text, so that ids keep their zeros.
 
     Separators are commas, semicolons, tabs or bars, whichever the headings have.  Blank lines,
     blanks around cells, and a first column without a heading that only numbers or names the rows
@@ -151,7 +151,7 @@ def read_rows(
 
 
 def _separator(text: str, path: Path, wanted: set[str]) -> str:
-    """What separates the headings: what gives wanted columns, then what gives most columns."""
+    """Return the separator of the headers that yields the needed columns, else the most columns."""
     line = next((line for line in text.splitlines() if line.strip()), "")
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
 
@@ -180,7 +180,7 @@ def _cells(text: str, separator: str, path: Path, what: str) -> list[list[str]]:
 def _without_row_names(
     names: list[str], body: list[list[str]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Drop a column of row names, as pandas and R write it, and empty columns at the end."""
+    """Drop a column of row names, as pandas and R write it, and empty last columns."""
     if body and all(len(row) == len(names) + 1 for row in body):
         # R's write.table gives the row names no heading; a separator may also end every line.
         last = all(row[-1] == "" for row in body)

@@ -1,4 +1,4 @@
-"""Agreement of raters beyond chance."""
+"""Inter-rater agreement beyond chance."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = ["counts", "fleiss_kappa", "krippendorff_alpha"]
+
 
 def counts(ratings: ArrayLike) -> NDArray[np.float64]:
-    """How often each category was given to each item.
+    """Count how often each category was given to each item.
 
     Parameters
     ----------
     ratings : array of shape (n_raters, n_items)
-        Categories as numbers; NaN where a rater gave none.
+        Categories as numbers; NaN for missing ratings.
 
     Returns
     -------
@@ -26,18 +28,18 @@ def counts(ratings: ArrayLike) -> NDArray[np.float64]:
 
 
 def fleiss_kappa(table: ArrayLike) -> float:
-    """Fleiss' kappa (Fleiss 1971).
+    """Compute Fleiss' kappa (Fleiss 1971).
 
     Parameters
     ----------
     table : array of shape (n_items, n_categories)
-        How many raters gave each category; every item has the same number of raters, at
+        Number of raters that gave each category; every item needs the same number of raters, at
         least 2.
 
     Returns
     -------
     float
-        NaN when it is not defined: no item, a single rater, or one category only.
+        NaN if it is not defined: without items, with a single rater, or with only one category.
 
     Raises
     ------
@@ -59,17 +61,17 @@ def fleiss_kappa(table: ArrayLike) -> float:
 
 
 def krippendorff_alpha(table: ArrayLike) -> float:
-    """Krippendorff's alpha for nominal categories (Krippendorff 2011).
+    """Compute Krippendorff's alpha for nominal categories (Krippendorff 2011).
 
     Parameters
     ----------
     table : array of shape (n_items, n_categories)
-        How many raters gave each category; items with fewer than two ratings say nothing.
+        Number of raters that gave each category; items with fewer than two ratings are ignored.
 
     Returns
     -------
     float
-        NaN when it is not defined: no pair of ratings, or one category only.
+        NaN if it is not defined: without pairs of ratings, or with only one category.
     """
     votes = np.asarray(table, float)
     if not votes.size:
@@ -84,4 +86,4 @@ def krippendorff_alpha(table: ArrayLike) -> float:
     by_chance = float((category * (category - 1)).sum() / (total - 1))
     if by_chance == total:
         return math.nan
-    return 1 - (total - agreeing) / (total - by_chance)
+    return float(1 - (total - agreeing) / (total - by_chance))

@@ -1,4 +1,4 @@
-"""From answers to results: who is excluded, what is preferred, how sure that is."""
+"""Analyse the answers of a study: exclusions, preferences, intervals and tests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,22 @@ from calcarine.study.session import progress
 from calcarine.study.settings import MethodPair, StudySettings
 from calcarine.study.store import Study
 
-# With fewer raters no outcome of a signed-rank test reaches p = .05.
+__all__ = [
+    "FEWEST_RATERS",
+    "ComparisonResult",
+    "RaterResult",
+    "StudyAnalysis",
+    "analyse",
+    "analyse_rows",
+]
+
+# With fewer raters, no result of a signed-rank test reaches p = .05.
 FEWEST_RATERS = 6
 
 
 @dataclass(frozen=True)
 class RaterResult:
-    """How one rater did; ``excluded`` holds the reason, or is empty."""
+    """Summary of one rater; ``excluded`` is the reason for exclusion, or empty."""
 
     rater: str
     answered: int
@@ -39,30 +48,30 @@ class RaterResult:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """One comparison over the raters that are not excluded.
+    """Result of one comparison over the raters that are not excluded.
 
     Attributes
     ----------
     proportion : float
-        Share of answers for ``first``; in identification the share of right answers.
+        Share of answers for ``first``; for identification the share of correct answers.
     ci_low, ci_high : float
         95 % bootstrap interval over originals and raters.
     p_originals, p_raters : float or None
         Wilcoxon signed-rank tests of the proportions of originals and of raters against one
-        half; the latter needs 6 raters.
+        half; the latter is None with fewer than 6 raters.
     sign_p : float
         Exact sign test over originals; ``above`` and ``below`` are its counts.
     p_holm, p_raters_holm, sign_p_holm : float or None
         Corrected over all comparisons of the study.
     significant : bool
-        Whether ``p_holm`` is below the level that was fixed at `make`.
+        Whether ``p_holm`` is below the significance level of the study.
     agreement : float or None
-        Share of pairs of raters who agree about an original.
+        Share of pairs of raters who agree on an original.
     kappa, alpha : float or None
-        Fleiss' kappa over originals that all of these raters judged; Krippendorff's alpha over
-        all originals.
+        Fleiss' kappa over originals with answers of all raters; Krippendorff's alpha over all
+        originals.
     proportion_all_raters : float
-        The proportion if nobody were excluded.
+        The proportion without any exclusion.
     """
 
     name: str
@@ -92,7 +101,7 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class StudyAnalysis:
-    """All results of a study; `record` is what ``analysis.json`` holds."""
+    """All results of a study; `record` returns the contents of ``analysis.json``."""
 
     settings: StudySettings
     raters: list[RaterResult]
@@ -137,6 +146,10 @@ def analyse(study: Study, seed: int = 0) -> StudyAnalysis:
     seed : int
         Seed of the bootstrap.
 
+    Returns
+    -------
+    StudyAnalysis
+
     Raises
     ------
     CalcarineError
@@ -152,16 +165,16 @@ def analyse_rows(
     trials: Sequence[tuple[str, int, int]],
     seed: int = 0,
 ) -> StudyAnalysis:
-    """Analyse answers; ``trials`` holds (rater, answers, trials) of everybody invited."""
+    """Analyse answers; ``trials`` lists (rater, answers, trials) of all invited raters."""
     begun = [entry for entry in trials if entry[1]]
     if not any(row.part == MAIN for row in rows):
-        raise CalcarineError("The study holds no answers to analyse yet; send the links to raters.")
+        raise CalcarineError("The study has no answers yet; send the links to the raters.")
     raters = [_rater_result(name, total, rows, settings) for name, _, total in begun]
     kept = {rater.rater for rater in raters if not rater.excluded}
     if not kept:
         raise CalcarineError(
-            f"All {len(raters)} raters with answers are excluded by the study's rules "
-            f"({raters[0].rater}: {raters[0].excluded}); invite others, or export the answers."
+            f"All {len(raters)} raters with answers are excluded by the rules of the study "
+            f"({raters[0].rater}: {raters[0].excluded}); invite more raters, or export the answers."
         )
     results = []
     for comparison in settings.comparisons:
@@ -187,7 +200,7 @@ def _rater_result(
         reason = "answered no catch trial"
     elif catches and right < settings.catch_minimum * len(catches):
         least = 100 * settings.catch_minimum
-        reason = f"{right} of {len(catches)} catch trials right, fewer than {least:.0f} %"
+        reason = f"{right} of {len(catches)} catch trials correct, fewer than {least:.0f} %"
     return RaterResult(
         rater=name,
         answered=len(own),
@@ -237,7 +250,7 @@ def _compare(
 
 
 def _matrix(rows: Sequence[AnswerRow], originals: Sequence[str]) -> NDArray[np.float64]:
-    """Answers as (n_raters, n_originals): 1 where the first was chosen, NaN where none."""
+    """Return answers as (n_raters, n_originals): 1 if the first was chosen, NaN if missing."""
     raters = {name: place for place, name in enumerate(dict.fromkeys(row.rater for row in rows))}
     items = {name: place for place, name in enumerate(originals)}
     values = np.full((len(raters), len(items)), np.nan)
@@ -247,7 +260,7 @@ def _matrix(rows: Sequence[AnswerRow], originals: Sequence[str]) -> NDArray[np.f
 
 
 def _pairwise(votes: NDArray[np.float64]) -> float:
-    """Share of agreeing pairs among all pairs of raters of the same original."""
+    """Return the share of agreeing pairs among all pairs of raters of the same original."""
     size = votes.sum(axis=1)
     pairs = float((size * (size - 1)).sum())
     return float((votes * (votes - 1)).sum()) / pairs if pairs else math.nan

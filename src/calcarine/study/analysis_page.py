@@ -1,4 +1,4 @@
-"""The results of a study as a table, as JSON and as one page."""
+"""The results of a study as text table, JSON and HTML page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from calcarine.files import write_text
 from calcarine.reporting.html_pages import environment
 from calcarine.study.analysis import FEWEST_RATERS, ComparisonResult, StudyAnalysis
 
+__all__ = [
+    "number",
+    "p_value",
+    "percent",
+    "seconds",
+    "table_lines",
+    "unreachable_tests",
+    "write_analysis",
+]
+
 
 def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
     """Write ``analysis.json`` and ``analysis.html``.
@@ -19,7 +29,7 @@ def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
     ----------
     analysis : StudyAnalysis
     folder : Path
-        The study's folder, or another.
+        The folder of the study, or another folder.
 
     Returns
     -------
@@ -45,11 +55,11 @@ def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
 
 
 def table_lines(analysis: StudyAnalysis) -> list[str]:
-    """Give the results as lines of plain text."""
+    """Return the results as lines of plain text."""
     width = max([len(result.name) for result in analysis.comparisons] + [10])
     lines = []
     if analysis.settings.simulated:
-        lines.append("SIMULATED brain: this says nothing about a human brain.")
+        lines.append("SIMULATED brain: these results are no evidence about a human brain.")
     lines.append(
         f"{'comparison':{width}}  {'first':>6}  {'95 % interval':>15}  {'p (Holm)':>9}  "
         f"{'sign p':>8}  {'raters p':>8}  {'kappa':>6}  {'alpha':>6}"
@@ -63,7 +73,7 @@ def table_lines(analysis: StudyAnalysis) -> list[str]:
             f"{number(result.kappa):>6}  {number(result.alpha):>6}"
         )
     lines.append(
-        f"first: share of answers for the first method; in identification, of right answers. "
+        f"first: share of answers for the first method; for identification, of correct answers. "
         f"*: p < {analysis.settings.alpha:g}. Every p is corrected for "
         f"{len(analysis.comparisons)} comparisons."
     )
@@ -71,16 +81,16 @@ def table_lines(analysis: StudyAnalysis) -> list[str]:
     lines += [f"Excluded: {rater.rater} ({rater.excluded})." for rater in analysis.excluded]
     if analysis.unfinished:
         lines.append(
-            f"Not finished: {', '.join(analysis.unfinished)}. Do not stop a study because an early "
-            "look is significant."
+            f"Not finished: {', '.join(analysis.unfinished)}. Do not stop a study because an "
+            "interim result is significant."
         )
     return lines
 
 
 def unreachable_tests(analysis: StudyAnalysis) -> list[str]:
-    """Sentences on tests that no answers could make significant: too few originals or raters.
+    """Return notes on tests that cannot be significant with so few originals or raters.
 
-    The smallest two-sided p of n signed ranks, or signs, is 2 / 2^n.
+    The smallest two-sided p of n signed ranks, or of n signs, is 2 / 2^n.
     """
     tests, alpha = len(analysis.comparisons), analysis.settings.alpha
     needed = math.floor(1 + math.log2(tests / alpha)) + 1 if tests else 0
@@ -92,21 +102,21 @@ def unreachable_tests(analysis: StudyAnalysis) -> list[str]:
         ),
     }
     return [
-        f"Inconclusive: with {n} {what} and a correction for {tests} comparisons p over {what} is "
-        f"at least {min(1.0, tests * 2.0 ** (1 - n)):.2g}, whatever the answers; at least {needed} "
-        f"{what} would do."
+        f"Inconclusive: with {n} {what} and a correction for {tests} comparisons, p over {what} is "
+        f"at least {min(1.0, tests * 2.0 ** (1 - n)):.2g} for any answers; use at least {needed} "
+        f"{what}."
         for what, n in counts.items()
         if n < needed
     ]
 
 
 def percent(value: float) -> str:
-    """0.5 as "50 %"."""
+    """Format a proportion as a percentage, for example 0.5 as "50 %"."""
     return f"{100 * value:.0f} %"
 
 
 def p_value(value: float | None) -> str:
-    """Short p."""
+    """Format a p-value."""
     if value is None:
         return "–"
     if value < 0.001:
@@ -115,22 +125,22 @@ def p_value(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Two digits after the point, with a true minus sign."""
+    """Format a number with two decimals and a typographic minus sign."""
     return "–" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def seconds(value: float | None) -> str:
-    """Milliseconds as seconds."""
+    """Format milliseconds as seconds."""
     return "–" if value is None else f"{value / 1000:.1f} s"
 
 
 def _sentence(analysis: StudyAnalysis) -> str:
     kept = len(analysis.raters) - len(analysis.excluded)
-    brain = {True: "simulated", False: "measured", None: "not stated to be measured or simulated"}
+    brain = {True: "simulated", False: "measured", None: "not stated"}
     answers = sum(result.n_answers for result in analysis.comparisons)
     return (
-        f"{answers} answers of {kept} {'rater' if kept == 1 else 'raters'} about "
-        f"{len(analysis.settings.originals)} original pictures; brain activity: "
+        f"{answers} answers of {kept} {'rater' if kept == 1 else 'raters'} on "
+        f"{len(analysis.settings.originals)} originals. Brain activity: "
         f"{brain[analysis.settings.simulated]}."
     )
 
@@ -138,13 +148,13 @@ def _sentence(analysis: StudyAnalysis) -> str:
 def _groups(analysis: StudyAnalysis) -> list[dict[str, Any]]:
     titles = {
         "method": (
-            "Method against method",
-            "Share of answers for the first-named method. The dashed line is no preference.",
+            "Comparisons of methods",
+            "Share of answers for the first method. The dashed line means no preference.",
         ),
         "identification": (
             "Identification",
-            "Share of answers that choose the reconstruction of the shown original over that of "
-            "another original. The dashed line is chance.",
+            "Share of answers that choose the reconstruction of the shown original over the "
+            "reconstruction of another original. The dashed line is chance.",
         ),
     }
     groups = []
@@ -157,7 +167,7 @@ def _groups(analysis: StudyAnalysis) -> list[dict[str, Any]]:
 
 def _row(result: ComparisonResult) -> dict[str, Any]:
     if not result.significant:
-        reading = "undecided"
+        reading = "not significant"
     elif result.kind == "identification":
         reading = "above chance" if result.proportion > 0.5 else "below chance"
     else:

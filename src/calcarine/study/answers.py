@@ -1,4 +1,4 @@
-"""Answers with the truth beside them, as rows and as CSV."""
+"""Unblinded answers, as rows and as CSV."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from calcarine.files import write_text
 from calcarine.study.design import CATCH, MAIN, PRACTICE
 from calcarine.study.store import Study, StudyDatabaseError
 
+__all__ = ["AnswerRow", "export_answers", "read_answers"]
+
 
 @dataclass(frozen=True)
 class AnswerRow:
@@ -24,26 +26,27 @@ class AnswerRow:
     rater : str
         Pseudonym.
     position : int
-        Place of the trial among all of this rater, from 0.
+        Position of the trial among all trials of the rater, from 0.
     part : {"practice", "catch", "main"}
     comparison, kind : str
-        Name and kind of the comparison; the part for practice and catch trials.
+        Name and kind of the comparison; for practice and catch trials the part.
     original : str
-        Id of the picture above.
+        Id of the original.
     first, second, second_of : str
-        Methods of the two candidates, and the original that the second one belongs to.
+        Methods of the two candidates, and the original of the second candidate.
     first_left : bool
     choice : {"left", "right"}
     first_chosen : bool
-        In identification, practice and catch trials this is a right answer.
+        Whether the first candidate was chosen; in identification, practice and catch trials this
+        is the correct answer.
     client_ms, paused_ms, server_ms : float
-        Response time and pauses by the page's clock; since the trial was last sent, by the
-        server's clock.
+        Response time and pauses by the clock of the page; time since the trial was last sent by
+        the clock of the server.
     input : {"key", "mouse", "touch"}
     times_shown : int
-        More than 1 when the rater came back to this trial.
+        More than 1 if the rater returned to this trial.
     answered : str
-        Time in UTC.
+        Time of the answer in UTC.
     """
 
     rater: str
@@ -79,12 +82,20 @@ ORDER BY r.id, t.position
 
 
 def read_answers(study: Study) -> list[AnswerRow]:
-    """Read every answer, in the order of raters and trials.
+    """Read all answers in the order of raters and trials.
+
+    Parameters
+    ----------
+    study : Study
+
+    Returns
+    -------
+    list of AnswerRow
 
     Raises
     ------
     StudyDatabaseError
-        If a row holds what no answer can be.
+        If a row of the database is invalid.
     """
     with study.connection() as con:
         result = con.execute(_ROWS).fetchall()
@@ -96,7 +107,7 @@ def read_answers(study: Study) -> list[AnswerRow]:
 
 def _row(study: Study, result: dict[str, Any]) -> AnswerRow:
     if result["part"] not in (MAIN, CATCH, PRACTICE):
-        raise ValueError(f"{result['part']!r} is no part of a study")
+        raise ValueError(f"{result['part']!r} is not a part of a study")
     for name in ("client_ms", "paused_ms", "server_ms"):
         if not isinstance(result[name], float):
             raise TypeError(f"{result[name]!r} is no time")
@@ -114,18 +125,18 @@ def _row(study: Study, result: dict[str, Any]) -> AnswerRow:
 
 
 def export_answers(study: Study, out: Path) -> int:
-    """Write one line an answer as CSV.
+    """Write the answers as CSV, one line for each answer.
 
     Parameters
     ----------
     study : Study
     out : Path
-        Columns are those of `AnswerRow` and ``simulated``.
+        Path of the file; its columns are those of `AnswerRow` and ``simulated``.
 
     Returns
     -------
     int
-        How many answers.
+        Number of answers.
 
     Raises
     ------
@@ -134,8 +145,8 @@ def export_answers(study: Study, out: Path) -> int:
     """
     rows = read_answers(study)
     if not rows:
-        raise CalcarineError(f"{study.path} holds no answers yet; send the links to raters first.")
-    simulated = {True: "yes", False: "no", None: "not said"}[study.settings.simulated]
+        raise CalcarineError(f"{study.path} has no answers yet; send the links to the raters.")
+    simulated = {True: "yes", False: "no", None: "not stated"}[study.settings.simulated]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*(field.name for field in fields(AnswerRow)), "simulated"])

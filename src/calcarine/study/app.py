@@ -1,4 +1,4 @@
-"""The raters' pages over HTTP. A rater's token is the only key, and opens only her own trial."""
+"""Web application for raters. The token in a link gives access to the rater's own trial only."""
 
 from __future__ import annotations
 
@@ -21,26 +21,36 @@ from calcarine.study.guard import Guard, RateLimit
 from calcarine.study.rater_images import padded
 from calcarine.study.store import Study, StudyDatabaseError, find_rater
 
+__all__ = [
+    "NOT_KEPT",
+    "NO_ANSWER",
+    "TOO_MANY",
+    "UNKNOWN",
+    "GivenAnswer",
+    "ProblemError",
+    "build_app",
+]
+
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {"rate.js": "text/javascript; charset=utf-8", "rate.css": "text/css; charset=utf-8"}
-_ROOM = 64  # random bytes of the largest picture, and the chunk that holds them
+_ROOM = 64  # random bytes that are added to the largest picture
 _DAY_MS = 86_400_000.0
 UNKNOWN = (
-    "This link is not known here",
-    "Perhaps a part of it is missing. Copy the whole link from your invitation, or ask the person "
-    "who invited you for a new one.",
+    "This link is not valid",
+    "A part of it may be missing. Copy the complete link from your invitation, or ask the person "
+    "who invited you for a new link.",
 )
-NO_ANSWER = ("This is no answer", "Reload the page.")
+NO_ANSWER = ("The answer is not valid", "Reload the page.")
 NOT_KEPT = (
-    "Something went wrong on the server, and what was sent last is not kept",
-    "Please wait a minute, then reload the page. If it happens again, tell the person who invited "
-    "you.",
+    "The server has a problem, and your last answer was not saved",
+    "Please wait a minute and reload the page. If this happens again, contact the person who "
+    "invited you.",
 )
-TOO_MANY = ("Too many requests", "Please wait a minute, then try again.")
+TOO_MANY = ("Too many requests", "Please wait a minute and try again.")
 
 
 class GivenAnswer(BaseModel):
-    """Body of an answer; see `session.Answer`."""
+    """Request body of an answer; see `RaterAnswer`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -52,7 +62,7 @@ class GivenAnswer(BaseModel):
 
 
 class ProblemError(Exception):
-    """A reply in plain words; as a page, or for the page's script as JSON."""
+    """A problem that is reported as a page, or as JSON for the script of the page."""
 
     def __init__(self, status: int, words: tuple[str, str], page: bool = True) -> None:
         self.status = status
@@ -71,21 +81,21 @@ def build_app(
     ----------
     study : Study
     requests : RateLimit, optional
-        For each rater; 20 a second, 100 at once.
+        Limit for each rater; by default 20 per second, 100 at once.
     wrong_links : RateLimit, optional
-        For each address that tries tokens which do not exist; one in 2 s, 30 at once.
+        Limit for each address that requests invalid tokens; by default 1 in 2 s, 30 at once.
 
     Returns
     -------
     Guard
-        An ASGI application with no endpoint but the raters': no documentation, no list of folders.
+        An ASGI application that has only the endpoints for raters.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     templates = environment("calcarine.study")
-    # Bytes of the page's own files, read once: no request ever becomes a path.
+    # Static files are read once, so that no request is used as a path.
     static = {name: (_STATIC / name).read_bytes() for name in _TYPES}
-    # Every picture has the same length, and no two replies the same bytes: what a picture is, or
-    # that two are one, is not to be read from files without looking at them.
+    # All pictures have the same length and no two responses have equal bytes, so that files do not
+    # reveal what a picture is or whether two pictures are the same.
     length = max(file.stat().st_size for file in study.images.iterdir()) + _ROOM
     access = _Access(study, requests or RateLimit(20, 100), wrong_links or RateLimit(0.5, 30))
 
@@ -103,8 +113,8 @@ def build_app(
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            return message(ProblemError(405, ("This cannot be done here", ""), page=False))
-        if error.status_code != 404:  # a body that is no JSON, or deeper than any answer
+            return message(ProblemError(405, ("This method is not allowed", ""), page=False))
+        if error.status_code != 404:  # a body that is not JSON, or too deeply nested
             return message(ProblemError(error.status_code, NO_ANSWER, page=False))
         return message(ProblemError(404, UNKNOWN))
 
@@ -153,7 +163,7 @@ def build_app(
             try:
                 sentences = session.answer(con, rater, session.RaterAnswer(**given.model_dump()))
             except session.NotOpenError as error:
-                words = ("This question is not open", "Reload the page to go on.")
+                words = ("This question is not the current one", "Reload the page to continue.")
                 raise ProblemError(409 if error.known else 404, words, page=False) from None
             return {**sentences, "state": session.state(con, rater)}
 
@@ -169,7 +179,7 @@ def build_app(
 
 
 class _Access:
-    """Lets raters in, one transaction each, and slows down who tries tokens."""
+    """Gives raters access, one transaction each, and limits attempts with invalid tokens."""
 
     def __init__(self, study: Study, requests: RateLimit, wrong_links: RateLimit) -> None:
         self.study = study

@@ -1,9 +1,8 @@
-"""Who sees which question when, and on which side: random, and balanced exactly.
+"""Order of the questions and sides of the candidates for each rater: random and counterbalanced.
 
-Raters come in pairs that share one random draw. The second of a pair sees the questions of the
-first in reverse order and every pair of candidates with its sides exchanged. So over a pair of
-raters each candidate of each question stands left once, and every question has the same mean
-position.
+Raters form pairs that share one random order. The second rater of a pair sees the questions in
+reverse order and all candidates with exchanged sides. Over a pair of raters, each candidate of each
+question is on the left once, and every question has the same mean position.
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Streams of random numbers that must not meet.
+__all__ = ["CATCH", "MAIN", "PRACTICE", "PlannedTrial", "foils", "plan_trials"]
+
+# Independent streams of random numbers.
 _STREAM_FOILS = 1
 _STREAM_RATERS = 2
 
@@ -32,7 +33,7 @@ class PlannedTrial:
     item : int
         Number of the original, or of the practice or catch question.
     first_left : bool
-        Whether the question's first candidate stands left.
+        Whether the first candidate of the question is on the left.
     """
 
     part: str
@@ -42,7 +43,7 @@ class PlannedTrial:
 
 
 def foils(n: int, seed: int, comparison: int) -> NDArray[np.int64]:
-    """Which other original's reconstruction stands beside each one's own.
+    """Draw the foil of each original: the other original with the competing reconstruction.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def foils(n: int, seed: int, comparison: int) -> NDArray[np.int64]:
     Returns
     -------
     array of shape (n,)
-        A random cycle: nobody is its own foil, and each is a foil exactly once.
+        A random cycle: no original is its own foil, and each is a foil exactly once.
     """
     cycle = np.random.default_rng([seed, _STREAM_FOILS, comparison]).permutation(n)
     foil = np.empty(n, np.int64)
@@ -65,12 +66,12 @@ def foils(n: int, seed: int, comparison: int) -> NDArray[np.int64]:
 def plan_trials(
     n_comparisons: int, n_originals: int, n_catch: int, n_practice: int, seed: int, rater: int
 ) -> list[PlannedTrial]:
-    """All trials of one rater, in order.
+    """Plan all trials of one rater, in order.
 
     Parameters
     ----------
     n_comparisons, n_originals, n_catch, n_practice : int
-        Every comparison is asked about every original once.
+        Every comparison is made on every original once.
     seed : int
         Seed of the study.
     rater : int
@@ -79,9 +80,9 @@ def plan_trials(
     Returns
     -------
     list of PlannedTrial
-        Practice first. Then rounds: a round holds every original once and every comparison
-        equally often (or once more or less); one original never comes twice in a row. Catch
-        trials are spread evenly, at random places.
+        Practice trials, then rounds. A round has every original once and every comparison equally
+        often (up to one); the same original is never shown twice in a row. Catch trials are
+        distributed evenly, at random positions.
     """
     rng = np.random.default_rng([seed, _STREAM_RATERS, rater // 2])
     mirrored = bool(rater % 2)
@@ -112,7 +113,7 @@ def _mirror(place: PlannedTrial) -> PlannedTrial:
 
 
 def _half(n: int, more: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Sides of n trials in random order, half of them left; ``more`` is added where n is odd."""
+    """Draw sides of n trials, half of them left; ``more`` is added if n is odd."""
     left = np.zeros(n, bool)
     left[: n // 2 + (more if n % 2 else 0)] = True
     return np.asarray(rng.permutation(left), bool)
@@ -140,7 +141,7 @@ def _rounds(
 def _spread(
     main: list[PlannedTrial], catches: list[PlannedTrial], rng: np.random.Generator
 ) -> list[PlannedTrial]:
-    """Put one catch trial at a random place of each of equal stretches."""
+    """Insert one catch trial at a random position of each of equal segments."""
     if not catches:
         return main
     bounds = np.linspace(0, len(main), len(catches) + 1)

@@ -1,4 +1,4 @@
-"""What every request passes: size and rate limits; what every reply carries: closed headers."""
+"""Size and rate limits of requests, and security headers of responses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+__all__ = ["HEADERS", "MOST_BYTES", "Guard", "RateLimit"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,7 +32,7 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: closed headers on every reply, and no body above `MOST_BYTES`."""
+    """ASGI middleware that adds security headers and rejects bodies above `MOST_BYTES`."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -64,7 +66,7 @@ class Guard:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Whole body, or None as soon as it is too long, whatever its length claims to be."""
+    """Return the body, or None as soon as it is too long, independent of its stated length."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -80,23 +82,23 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 async def _refuse(send: Send) -> None:
-    text = b'{"error": "This is too long to be an answer."}'
+    text = b'{"error": "The request is too long."}'
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 
 
 class RateLimit:
-    """Token bucket per key.
+    """Rate limit by key (token bucket).
 
     Parameters
     ----------
     rate : float
-        Requests a second in the long run.
+        Number of requests per second in the long run.
     burst : int
-        Requests at once.
+        Number of requests at once.
     clock : callable
-        Seconds; for tests.
+        Returns seconds; replaced in tests.
     """
 
     _MOST_KEYS = 10_000
@@ -111,7 +113,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allows(self, key: str) -> bool:
-        """Whether one more request of ``key`` may pass now."""
+        """Return whether another request of ``key`` is allowed now."""
         now = self.clock()
         with self._lock:
             left, then = self._buckets.pop(key, (float(self.burst), now))

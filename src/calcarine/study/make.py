@@ -1,4 +1,4 @@
-"""Making a study folder: pictures, questions, raters."""
+"""Make a study folder with pictures, questions and raters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calcarine import __version__
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.files import write_bytes, write_text
 from calcarine.study.design import CATCH, MAIN, PRACTICE, foils
 from calcarine.study.rater_images import blurred, dithered, encode, load_uniform
@@ -25,6 +25,8 @@ from calcarine.study.store import Study, check_raters, create_database
 
 if TYPE_CHECKING:
     import sqlite3
+
+__all__ = ["BLURRED", "DITHERED", "ORIGINAL", "make_study"]
 
 _STREAM_ORIGINALS = 4
 _STREAM_OTHERS = 5
@@ -50,19 +52,19 @@ def make_study(
     pictures : StudyImages
         Originals and reconstructions.
     out : Path
-        A folder that does not exist yet, or is empty.
+        A new or empty folder.
     title : str
-        Headline of the raters' page.
+        Title of the page for raters.
     n_originals : int
-        How many originals, drawn with ``seed``; all where there are fewer.
+        Number of originals, drawn with ``seed``; all if there are fewer.
     n_raters : int
-        Invitations to begin with. An even number balances sides and order exactly.
+        Number of invited raters; an even number balances sides and order exactly.
     compare : sequence of str
-        Comparisons as "A vs B"; by default those that the pictures name.
+        Comparisons as "A vs B"; by default those in ``pictures``.
     identification : bool
-        Whether each method's reconstruction is also set against that of another original.
+        Whether reconstructions are also compared with those of another original.
     seed : int
-        Seed of everything random but the tokens.
+        Seed of all random choices except the tokens.
     **rules
         Other fields of `StudySettings`.
 
@@ -73,11 +75,11 @@ def make_study(
     Raises
     ------
     CalcarineError
-        If the folder is not empty, a picture cannot be read, or there is nothing to compare.
+        If the folder is not empty, a picture cannot be read, or there are no comparisons.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CalcarineError(f"{out} exists already; give a new folder for the study.")
+        raise SettingError(f"{out} exists already; give a new folder for the study.")
     comparisons = _comparisons(pictures, compare, identification)
     _settings(title=title, comparisons=tuple(comparisons), originals=(), **rules)
     check_raters(n_raters)
@@ -117,8 +119,8 @@ def _settings(**fields: Any) -> StudySettings:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise CalcarineError(
-            f"The study's setting '{place}' cannot be {first['input']!r}: {first['msg']}."
+        raise SettingError(
+            f"The setting '{place}' of the study cannot be {first['input']!r}: {first['msg']}."
         ) from error
 
 
@@ -128,7 +130,7 @@ def _comparisons(
     methods = list(pictures.methods)
     pairs = [parse_pair(text, methods) for text in compare] or pictures.pairs
     if len({frozenset(pair) for pair in pairs}) < len(pairs):
-        raise CalcarineError("A comparison is given twice; give each pair of methods once.")
+        raise SettingError("A comparison is given twice; give each pair of methods once.")
     result = [
         MethodPair(name=f"{first} vs {second}", kind="method", first=first, second=second)
         for first, second in pairs
@@ -142,15 +144,13 @@ def _comparisons(
             for name in used
         ]
     if not result:
-        raise CalcarineError(
-            "There is nothing to compare; give two methods or leave identification on."
-        )
+        raise SettingError("There is nothing to compare; give two methods or keep identification.")
     return result
 
 
 @dataclass
 class _StudyWriter:
-    """Reads pictures once, writes each under a random name, and keeps what is what."""
+    """Reads pictures once, writes each under a random name, and records which is which."""
 
     pictures: StudyImages
     size: int
@@ -160,9 +160,9 @@ class _StudyWriter:
     def choose(
         self, n: int, n_spare: int, seed: int
     ) -> tuple[list[str], list[str], dict[str, str]]:
-        """Draw originals, and others for practice and catch trials; doubles are passed over."""
+        """Draw originals, and others for practice and catch trials; duplicates are skipped."""
         if n < 2:
-            raise CalcarineError(f"A study of {n} originals is none; choose at least 2.")
+            raise SettingError(f"A study cannot have {n} originals; choose at least 2.")
         names = sorted(self.pictures.originals)
         order = np.random.default_rng([seed, _STREAM_ORIGINALS]).permutation(len(names))
         seen: dict[str, str] = {}
@@ -179,7 +179,7 @@ class _StudyWriter:
             seen[digest] = name
             kept.append(name)
         if len(kept) < 2:
-            raise CalcarineError("All originals are the same picture; give originals that differ.")
+            raise SettingError("All originals are the same picture; give originals that differ.")
         return kept[:n], kept[n:], duplicates
 
     def bytes_of(self, original: str, method: str) -> bytes:
@@ -207,7 +207,7 @@ class _StudyWriter:
         try:
             con.execute("BEGIN IMMEDIATE")
             required = sorted({picture for question in questions for picture in question[3:]})
-            # Written in random order, so that times and numbers of files tell nothing.
+            # Written in random order, so that file times and numbers reveal nothing.
             for place in np.random.default_rng(secrets.randbits(64)).permutation(len(required)):
                 self._write_image(folder, con, *required[place])
             con.executemany(
@@ -270,14 +270,14 @@ def _questions(settings: StudySettings) -> list[Question]:
 
 
 def _easy(settings: StudySettings, spare: list[str]) -> list[Question]:
-    """Questions with a plain answer: an original, dithered or blurred, against another picture."""
+    """Make questions with an obvious answer: the original, changed slightly, or another picture."""
     rng = np.random.default_rng([settings.seed, _STREAM_OTHERS])
     methods = sorted({c.first for c in settings.comparisons})
     pool = list(spare) if len(spare) >= 2 else list(settings.originals)
     result: list[Question] = []
     for part, count in ((PRACTICE, settings.practice), (CATCH, settings.catch)):
         for item in range(count):
-            # Neighbours in a shuffled pool: never the same original twice in a question.
+            # Neighbours in a shuffled pool are never the same original.
             if 2 * len(result) % len(pool) < 2:
                 rng.shuffle(pool)
             name = pool[2 * len(result) % len(pool)]

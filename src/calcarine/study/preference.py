@@ -1,4 +1,4 @@
-"""Tests and intervals of a proportion that comes from raters who all judge the same items."""
+"""Tests and intervals of a proportion from raters who all rate the same items."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = ["crossed_interval", "means", "sign_test_p"]
+
 FloatArray = NDArray[np.float64]
 _TIE = 1e-9
 
 
 def sign_test_p(differences: ArrayLike) -> tuple[float, int, int]:
-    """Exact two-sided sign test.
+    """Compute the exact two-sided sign test.
 
     Parameters
     ----------
@@ -21,9 +23,9 @@ def sign_test_p(differences: ArrayLike) -> tuple[float, int, int]:
     Returns
     -------
     p : float
-        Binomial with one half; zeros are left out.
+        From the binomial distribution; zeros are left out.
     above, below : int
-        How many differences are above and below zero.
+        Number of differences above and below zero.
     """
     from scipy.stats import binomtest
 
@@ -37,24 +39,24 @@ def sign_test_p(differences: ArrayLike) -> tuple[float, int, int]:
 def crossed_interval(
     choices: ArrayLike, n_boot: int = 4000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Interval of the proportion over items and raters at once.
+    """Compute the interval of a proportion over items and raters.
 
     Parameters
     ----------
     choices : array of shape (n_raters, n_items)
-        1 or 0; NaN where there is no answer. Every rater and every item has an answer.
+        1 or 0; NaN for a missing answer. Every rater and every item needs at least one answer.
     n_boot : int
-        Resamples; items and raters are drawn anew and independently in each (Owen 2007).
+        Number of resamples; items and raters are resampled independently (Owen 2007).
     level : float
     seed : int
 
     Returns
     -------
     low, high : float
-        Percentiles of the bootstrap, whose spread is set to the two-way clustered variance
-        (Cameron, Gelbach & Miller 2011) with few raters allowed for: resampling both ways counts
-        the noise of single answers three times. Where all answers are the same, the exact
-        binomial interval of as many answers as there are items.
+        Percentiles of the bootstrap, rescaled to the two-way clustered variance (Cameron, Gelbach
+        & Miller 2011) with a correction for few raters. The rescaling is needed because resampling
+        both ways counts the noise of single answers three times. If all answers are the same, this
+        is the exact binomial interval of as many answers as there are items.
     """
     values = np.asarray(choices, float)
     given = np.isfinite(values)
@@ -76,13 +78,13 @@ def crossed_interval(
 
 
 def _half_width(values: FloatArray, mean: float, level: float) -> float:
-    """Half the interval by clustered variance; degrees of freedom by Satterthwaite's rule."""
+    """Return half the interval, with clustered variance and Satterthwaite's degrees of freedom."""
     from scipy.stats import t
 
     away = np.where(np.isfinite(values), values - mean, 0.0)
     n = float(np.isfinite(values).sum())
     n_raters, n_items = values.shape
-    # A single rater or item has no spread to measure.
+    # The variance of a single rater or item cannot be estimated.
     rater = (away.sum(axis=1) ** 2).sum() / n**2 * n_raters / (n_raters - 1) if n_raters > 1 else 0
     item = (away.sum(axis=0) ** 2).sum() / n**2 * n_items / (n_items - 1) if n_items > 1 else 0
     cell = (away**2).sum() / n**2 * n / (n - 1) if min(n_raters, n_items) > 1 else 0
@@ -101,7 +103,7 @@ def _normal(level: float) -> float:
 
 
 def means(choices: ArrayLike, axis: int) -> FloatArray:
-    """Mean over one axis of what was answered; rows or columns without an answer are dropped."""
+    """Return means of the answers over one axis, without rows or columns that have no answer."""
     values = np.asarray(choices, float)
     given = np.isfinite(values)
     number = given.sum(axis=axis)

@@ -1,4 +1,4 @@
-"""Pictures as raters get them: one size, one format, nothing but pixels."""
+"""Pictures for raters: one size, one format, no metadata."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from calcarine.stimuli.image_files import BACKGROUND, read_picture
 if TYPE_CHECKING:
     from PIL import Image
 
+__all__ = ["blurred", "dithered", "encode", "load_uniform", "padded"]
+
 _HEAD = 33  # signature and IHDR
 _CHUNK = 12  # length, name and checksum of a chunk
 _BLUR = 1 / 64  # radius of the slight blur, as a share of the side
@@ -25,9 +27,9 @@ def load_uniform(path: Path, size: int) -> Image.Image:
     Parameters
     ----------
     path : Path
-        Any format that Pillow reads.
+        A picture in any format that Pillow can read.
     size : int
-        Side in pixels; a picture that is not square gets grey bars.
+        Side in pixels; pictures that are not square get grey bars.
 
     Returns
     -------
@@ -53,17 +55,16 @@ def load_uniform(path: Path, size: int) -> Image.Image:
 
 
 def blurred(image: Image.Image) -> Image.Image:
-    """Blur slightly: everybody who looks still knows the picture again."""
+    """Blur slightly, so that everyone still recognises the picture."""
     from PIL import ImageFilter
 
     return image.filter(ImageFilter.GaussianBlur(max(1.0, image.width * _BLUR)))
 
 
 def dithered(image: Image.Image, seed: int) -> Image.Image:
-    """Change half of the values by one step of 255, which nobody sees.
+    """Change half of the values by one step of 255, which is invisible.
 
-    Where an original is shown twice in a trial, its two pictures are then not equal, value by
-    value, for a rater who compares them by a program.
+    If an original is shown twice in a trial, a program that compares values cannot detect it.
     """
     import numpy as np
     from PIL import Image
@@ -71,25 +72,25 @@ def dithered(image: Image.Image, seed: int) -> Image.Image:
     values = np.asarray(image.convert("RGB"), dtype=np.int16)
     rng = np.random.default_rng(seed)
     steps = rng.choice([-1, 0, 0, 1], values.shape)
-    # At an end of the range the step goes inwards.
+    # At the limits of the range, the step goes inwards.
     steps = np.where(values + steps < 0, 1, np.where(values + steps > 255, -1, steps))
     return Image.fromarray((values + steps).astype(np.uint8))
 
 
 def padded(content: bytes, length: int) -> bytes:
-    """A PNG of exactly ``length`` bytes: a chunk of random bytes that decoders skip is put in.
+    """Pad a PNG to exactly ``length`` bytes with a chunk of random bytes that decoders skip.
 
     Parameters
     ----------
     content : bytes
-        As :func:`encode` gives it.
+        From :func:`encode`.
     length : int
-        At least 12 bytes more than the content has.
+        At least 12 bytes more than the content.
     """
     count = length - len(content) - _CHUNK
     if count < 0:
         raise ValueError(f"{len(content)} bytes cannot be padded to {length}")
-    # Small letters first: a chunk that may be skipped, of no public kind.
+    # The lower-case letters mark the chunk as optional and private.
     body = b"raNd" + secrets.token_bytes(count)
     chunk = struct.pack(">I", count) + body + struct.pack(">I", zlib.crc32(body))
     return content[:_HEAD] + chunk + content[_HEAD:]

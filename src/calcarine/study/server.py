@@ -1,4 +1,4 @@
-"""Serving a study until it is stopped."""
+"""Serve a study until the server is stopped."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from calcarine.errors import CalcarineError, need_extra
+from calcarine.errors import SettingError, need_extra
 
 if TYPE_CHECKING:
     from calcarine.study.store import Study
+
+__all__ = ["base_url", "is_loopback", "link_lines", "serve"]
 
 
 def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | None = None) -> None:
@@ -20,16 +22,16 @@ def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | No
     ----------
     study : Study
     host : str
-        Address to listen at; this machine alone by default.
+        Address to listen on; by default only this machine has access.
     port : int
-        0 takes a free one.
+        Port; 0 selects a free one.
     url : str, optional
-        What the links begin with, where a proxy stands in front.
+        Base URL of the links, if the server is behind a proxy.
 
     Raises
     ------
     CalcarineError
-        If the address cannot be had.
+        If the address is not available.
     """
     need_extra("study", "fastapi", "uvicorn")
     import uvicorn
@@ -39,14 +41,14 @@ def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | No
     listening = _listen(host, port)
     if not is_loopback(host):
         print(
-            f"Warning: at {host} other machines can reach this server, and it speaks plain HTTP; "
-            "put a proxy with HTTPS in front of it.",
+            f"Warning: other machines can reach this server at {host}, and it uses plain HTTP; "
+            "use a proxy with HTTPS in front of it.",
             file=sys.stderr,
         )
     print("\n".join(link_lines(study, url or base_url(host, listening.getsockname()[1]))))
-    print("Serving; stop with Ctrl+C. Every answer is on the disk before its rater goes on.")
+    print("Serving the study; stop with Ctrl+C. Every answer is saved immediately.")
     sys.stdout.flush()
-    # No access log: the links hold the tokens.
+    # No access log, because links contain the tokens.
     config = uvicorn.Config(
         build_app(study),
         access_log=False,
@@ -61,15 +63,15 @@ def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | No
 
 
 def link_lines(study: Study, base: str) -> list[str]:
-    """One line for each rater whose token is still kept."""
+    """Return one line for each rater with a stored token."""
     links = study.links()
     if not links:
-        return ["No links are kept here; 'calcarine study invite' makes new ones."]
+        return ["There are no stored links; 'calcarine study invite' makes new ones."]
     return [f"{name}  {base.rstrip('/')}/r/{token}" for name, token in links]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Return whether only this machine can reach an address."""
     if host == "localhost":
         return True
     try:
@@ -79,7 +81,7 @@ def is_loopback(host: str) -> bool:
 
 
 def base_url(host: str, port: int) -> str:
-    """What links begin with."""
+    """Return the base URL of links."""
     if host in ("0.0.0.0", "::", ""):
         host = socket.gethostname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -94,6 +96,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen()  # so that links work as soon as they are printed
         return listening
     except (OSError, OverflowError) as error:
-        raise CalcarineError(
-            f"Cannot listen at {host}, port {port} ({error}); choose another with --host or --port."
+        raise SettingError(
+            f"Cannot listen on {host}, port {port} ({error}); choose another --host or --port."
         ) from error

@@ -1,4 +1,4 @@
-"""What one rater may see and do: the current trial, and an answer to it."""
+"""The session of a rater: the current trial, and answers to it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 from calcarine.study.design import PRACTICE
 from calcarine.study.store import Study
 
+__all__ = ["NotOpenError", "RaterAnswer", "answer", "consent", "image_file", "progress", "state"]
+
 _TRIAL = (
     "SELECT t.*, q.part, a.choice FROM trials t JOIN questions q ON q.id = t.question "
     "LEFT JOIN answers a ON a.trial = t.id "
 )
-# The current trial, and the next one whose pictures the page fetches ahead.
+# The current trial, and the next one, for which the page preloads pictures.
 _OPEN = _TRIAL + "WHERE t.rater = ? AND a.trial IS NULL ORDER BY t.position LIMIT 2"
 
 
@@ -25,12 +27,12 @@ class RaterAnswer:
     Attributes
     ----------
     trial : str
-        Opaque key of the trial.
+        Random key of the trial.
     choice : {"left", "right"}
     client_ms : float
-        From pictures on the screen to the choice, less pauses, in milliseconds.
+        Response time without pauses, in milliseconds.
     paused_ms : float
-        Pauses in between, in milliseconds.
+        Duration of pauses, in milliseconds.
     input : {"key", "mouse", "touch"}
     """
 
@@ -42,19 +44,19 @@ class RaterAnswer:
 
 
 class NotOpenError(Exception):
-    """The trial is not the rater's current one; ``known`` says whether it is hers at all."""
+    """The trial is not the current one of the rater; ``known``: whether it belongs to the rater."""
 
     def __init__(self, known: bool) -> None:
         self.known = known
 
 
 def state(con: sqlite3.Connection, rater: sqlite3.Row) -> dict[str, Any]:
-    """What the page shows now; nothing in it tells what the pictures are.
+    """Return what the page shows now, without information about the pictures.
 
     Parameters
     ----------
     con : sqlite3.Connection
-        In a transaction: that the trial was shown is recorded.
+        In a transaction, because showing the trial is recorded.
     rater : sqlite3.Row
 
     Returns
@@ -88,7 +90,7 @@ def state(con: sqlite3.Connection, rater: sqlite3.Row) -> dict[str, Any]:
 
 
 def consent(con: sqlite3.Connection, rater: sqlite3.Row) -> None:
-    """Record that the rater agreed; the first time counts."""
+    """Record the consent of the rater; the first time counts."""
     con.execute(
         "UPDATE raters SET consented = coalesce(consented, ?) WHERE id = ?",
         (time.time(), rater["id"]),
@@ -101,15 +103,15 @@ def answer(con: sqlite3.Connection, rater: sqlite3.Row, given: RaterAnswer) -> d
     Parameters
     ----------
     con : sqlite3.Connection
-        In a transaction, which is committed before the rater hears of it.
+        In a transaction, which is committed before the rater gets a response.
     rater : sqlite3.Row
     given : RaterAnswer
 
     Returns
     -------
     dict
-        ``recorded``: the side that stands, which is the first one sent; ``feedback`` in
-        practice trials only, else None.
+        ``recorded``: the recorded side, which is the first one that was sent; ``feedback`` for
+        practice trials, else None.
 
     Raises
     ------
@@ -134,7 +136,7 @@ def answer(con: sqlite3.Connection, rater: sqlite3.Row, given: RaterAnswer) -> d
 
 
 def image_file(con: sqlite3.Connection, rater: sqlite3.Row, token: str) -> str | None:
-    """File name of a picture of the rater's current or next trial, else None."""
+    """Return the file name of a picture in the current or next trial of the rater, else None."""
     if rater["consented"] is None:
         return None
     for row in con.execute(_OPEN, (rater["id"],)).fetchall():
@@ -145,7 +147,7 @@ def image_file(con: sqlite3.Connection, rater: sqlite3.Row, token: str) -> str |
 
 
 def progress(study: Study) -> list[tuple[str, int, int]]:
-    """Pseudonym, answers and trials of every rater."""
+    """Return pseudonym, number of answers and number of trials of every rater."""
     with study.connection() as con:
         return [
             (row["name"], row["answered"], row["total"])

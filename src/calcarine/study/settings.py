@@ -1,4 +1,4 @@
-"""What is fixed when a study is made, and stays fixed."""
+"""Settings of a study, which are fixed when it is made."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+__all__ = ["CONSENT", "QUESTION", "MethodPair", "StudySettings"]
+
 QUESTION = "Which of the two pictures is more like the original?"
 CONSENT = (
-    "Taking part is voluntary. You may stop at any time by closing the page, without giving a "
-    "reason. Stored are: which picture you choose, how long it takes, and whether you use a key, "
-    "a mouse or a finger. Your name, your address and your device are not stored."
+    "Participation is voluntary. You can stop at any time by closing the page, without giving a "
+    "reason. We store which picture you choose, how long it takes, and whether you use a key, a "
+    "mouse or touch. We do not store your name, your address or information about your device."
 )
 
 
 class MethodPair(BaseModel):
-    """One question that is asked about every original.
+    """One comparison, which is made on every original.
 
     Attributes
     ----------
     name : str
-        As in the tables, such as "z_c vs z" or "identification: z_c".
+        Name in tables, for example "z_c vs z" or "identification: z_c".
     kind : {"method", "identification"}
-        Two methods for the same original, or one method for this and for another original.
+        Whether two methods are compared on the same original, or one method on the shown and on
+        another original.
     first, second : str
-        Methods; the same one for identification, where ``first`` is of the shown original.
+        Methods; for identification both are the same, and ``first`` belongs to the shown original.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,18 +39,18 @@ class MethodPair(BaseModel):
 
 
 class StudySettings(BaseModel):
-    """Everything that was settled at ``make``.
+    """Settings of a study, which are fixed when it is made.
 
     Attributes
     ----------
     catch_minimum : float
-        A rater with a smaller share of right answers in catch trials is excluded.
+        Smallest share of correct catch trials; raters with less are excluded.
     finished_minimum : float
-        A rater who answered a smaller share of all trials is excluded.
+        Smallest share of answered trials; raters with less are excluded.
     alpha : float
-        Family-wise level of the tests.
+        Family-wise significance level of the tests.
     simulated : bool or None
-        Whether the brain was simulated; None when nobody said.
+        Whether the brain was simulated; None if not stated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

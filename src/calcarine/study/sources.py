@@ -1,4 +1,4 @@
-"""Where a study's pictures come from: run folders, or folders of pictures with the same names."""
+"""Collect the pictures of a study from run folders, or from folders with the same file names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, MissingFileError, SettingError
 from calcarine.files import digest_file
 from calcarine.reporting.run_pictures import RunPictures
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 from calcarine.stimuli.names import match_names
+
+__all__ = ["PAPER_METHODS", "StudyImages", "from_folders", "from_runs", "parse_pair"]
 
 PAPER_METHODS = ("z_c", "z", "c")
 _BETWEEN = " vs "
@@ -23,19 +25,20 @@ _BETWEEN = " vs "
 
 @dataclass(frozen=True)
 class StudyImages:
-    """Pictures to be judged.
+    """Pictures of a study.
 
     Attributes
     ----------
     originals : dict of str to Path
-        File of every original that all methods have, by id, sorted.
+        Files of the originals that all methods have, by id, sorted.
     methods : dict of str to dict of str to Path
-        File of every reconstruction, by method and id of the original.
+        Files of the reconstructions, by method and id of the original.
     pairs : list of (str, str)
-        Methods that are compared unless told otherwise.
+        Methods that are compared by default.
     left_out : dict of str to str
-        Originals that are not used, and why.
+        Originals that are not used, with the reason.
     simulated : bool or None
+        Whether the brain was simulated; None if not stated.
     provenance : list of dict
     """
 
@@ -55,23 +58,28 @@ def from_runs(
     Parameters
     ----------
     runs : sequence of Path
-        Run folders; of several, methods are named "RUN/METHOD" and the same ids must mean the
-        same pictures.
+        Run folders. With several runs, methods are named "RUN/METHOD", and equal ids must mean
+        equal pictures.
     methods : sequence of str
-        Methods of each run; z_c, z and c where the run has two of these, else all it has.
+        Methods of each run; by default z_c, z and c if the run has at least two of these, else
+        all methods.
     sample : {"first", "random"}
-        Which sample of a method: the first, or one drawn with ``seed`` for each original.
-        Never one chosen by its look.
+        Which sample of a method to use: the first, or one drawn with ``seed`` for each original.
+    seed : int
+
+    Returns
+    -------
+    StudyImages
 
     Raises
     ------
     CalcarineError
-        If a run is not finished, lacks a method, or shares no originals with the others.
+        If a run is not finished, has no such method, or shares no originals with other runs.
     """
     from calcarine.reporting.run_records import read_run
 
     if sample not in ("first", "random"):
-        raise CalcarineError(f"'{sample}' is no way to take samples; choose first or random.")
+        raise SettingError(f"The sample cannot be '{sample}'; choose first or random.")
     records = [read_run(Path(run)) for run in runs]
     files = [RunPictures(record) for record in records]
     names = _run_names([record.folder for record in records])
@@ -101,32 +109,38 @@ def from_runs(
 
 
 def from_folders(folders: Sequence[str], simulated: bool | None = None) -> StudyImages:
-    """Take pictures from folders, matched by file name without its ending.
+    """Take pictures from folders, matched by file name without ending.
 
-    Names may differ by case and leading zeros where that leaves no doubt.
+    Names can differ in case and leading zeros if this is not ambiguous.
 
     Parameters
     ----------
     folders : sequence of str
-        "name=DIR"; one must be named "original".
+        Folders as "name=DIR"; one must be named "original".
     simulated : bool, optional
-        Whether the brain was simulated, where that is known.
+        Whether the brain was simulated, if known.
+
+    Returns
+    -------
+    StudyImages
 
     Raises
     ------
     CalcarineError
-        If a folder is missing, named twice, or holds no pictures.
+        If a folder is missing, given twice, or has no pictures.
     """
     named: dict[str, Path] = {}
     for text in folders:
         name, sign, place = text.partition("=")
         if not sign or not name.strip() or not place or _BETWEEN in name:
-            raise CalcarineError(f"'{text}' is no folder; write name=DIR, as original=pictures.")
+            raise SettingError(
+                f"'{text}' is not a named folder; write name=DIR, for example original=pictures."
+            )
         if name in named:
-            raise CalcarineError(f"The folder '{name}' is given twice; give each name once.")
+            raise SettingError(f"The folder '{name}' is given twice; give each name once.")
         named[name] = Path(place)
     if "original" not in named or len(named) < 2:
-        raise CalcarineError(
+        raise SettingError(
             "A study needs --folder original=DIR and at least one folder of reconstructions."
         )
     files = {name: _pictures_in(folder) for name, folder in named.items()}
@@ -142,15 +156,15 @@ def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Study
 
 
 def parse_pair(text: str, methods: Sequence[str]) -> tuple[str, str]:
-    """Read "A vs B"."""
+    """Parse a comparison "A vs B"."""
     first, sign, second = text.partition(_BETWEEN)
     if not sign or first == second:
-        raise CalcarineError(
-            f"'{text}' is no comparison; write two methods as '{_BETWEEN.join(methods[:2])}'."
+        raise SettingError(
+            f"'{text}' is not a comparison; write two methods as '{_BETWEEN.join(methods[:2])}'."
         )
     for name in (first, second):
         if name not in methods:
-            raise CalcarineError(
+            raise SettingError(
                 f"There is no method '{name}' to compare; there are: {', '.join(methods)}."
             )
     return first, second
@@ -172,12 +186,12 @@ def _methods_of(present: list[str], requested: Sequence[str], folder: Path) -> l
     paper = [name for name in PAPER_METHODS if name in present]
     required = list(requested) or (paper if len(paper) > 1 else present)
     if not required:
-        raise CalcarineError(f"{folder} holds no reconstructions; run it again.")
+        raise CalcarineError(f"{folder} has no reconstructions; run it again.")
     return required
 
 
 def _run_pairs(names: list[str], result: dict[str, dict[str, Path]]) -> list[tuple[str, str]]:
-    """Methods of the same run, and the same method of different runs."""
+    """Return pairs of methods of the same run, and of the same method in different runs."""
     if len(names) == 1:
         return list(combinations(result, 2))
     split = [tuple(label.split("/", 1)) for label in result]
@@ -215,28 +229,30 @@ def _refuse_other_originals(
                 np.asarray(load_uniform(path, 32), float)
                 for path in (originals[stimulus], own.truth(stimulus))
             )
-            # Runs may keep their originals at different sizes.
+            # Runs can store their originals at different sizes.
             if np.abs(here - there).mean() > 8:
                 raise CalcarineError(
-                    f"The original '{stimulus}' of {name} is another picture than in {names[0]}; "
+                    f"The original '{stimulus}' is not the same picture in {name} and {names[0]}; "
                     "compare runs on the same data set."
                 )
 
 
 def _pictures_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise CalcarineError(f"There is no folder {folder}; give one with pictures.")
+        raise MissingFileError(f"There is no folder {folder}; give a folder of pictures.")
     result: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in result:
             raise CalcarineError(
-                f"{folder} holds two pictures named '{path.stem}'; keep one of them."
+                f"{folder} has two pictures named '{path.stem}'; keep one of them."
             )
         result[path.stem] = path
     if not result:
-        raise CalcarineError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+        raise MissingFileError(
+            f"{folder} has no pictures; give a folder of pictures ({', '.join(PICTURE_SUFFIXES)})."
+        )
     return result
 
 
@@ -262,11 +278,11 @@ def _complete(
         if name not in originals:
             left_out[name] = "no original"
         elif missing:
-            left_out[name] = f"none by {', '.join(missing)}"
+            left_out[name] = f"no picture by {', '.join(missing)}"
         else:
             kept[name] = originals[name]
     if len(kept) < 2:
-        raise CalcarineError(
+        raise SettingError(
             f"Only {len(kept)} of {len(everything)} originals have a picture by every method; "
             "give folders or runs with the same names."
         )

@@ -1,4 +1,4 @@
-"""The folder of one study and its database."""
+"""The folder of a study and its database."""
 
 from __future__ import annotations
 
@@ -14,10 +14,21 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 from calcarine.files import free_space, read_json
 from calcarine.study.design import CATCH, MAIN, PRACTICE, PlannedTrial, plan_trials
 from calcarine.study.settings import StudySettings
+
+__all__ = [
+    "Study",
+    "StudyDatabaseError",
+    "check_raters",
+    "connect",
+    "connect_new",
+    "create_database",
+    "find_rater",
+    "token_hash",
+]
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -58,28 +69,28 @@ class StudyDatabaseError(CalcarineError):
     ----------
     database : Path
     error : Exception
-        What SQLite said.
+        The error of SQLite.
     """
 
     def __init__(self, database: Path, error: Exception) -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            how = "another program holds it; end that, then try again"
+            how = "another program is using it; stop that program and try again"
         elif code == sqlite3.SQLITE_FULL:
-            how = f"{free_space(database)}; make room, then try again"
+            how = f"{free_space(database)}; free some space and try again"
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            how = "copy the whole folder to where you may write"
+            how = "copy the whole folder to a place with write permission"
         else:
             how = (
-                "stop the server, keep a copy of study.sqlite, study.sqlite-wal and -shm as they "
-                "are, then restore all from a backup, or save what can be read with "
+                "stop the server, keep a copy of study.sqlite, study.sqlite-wal and -shm, and "
+                "restore them from a backup, or recover the readable part with "
                 f"'sqlite3 {database.name} .recover'"
             )
         super().__init__(f"{database} cannot be used ({error}): {how}.")
 
 
 class Study:
-    """One study folder.
+    """A study folder.
 
     Parameters
     ----------
@@ -89,14 +100,14 @@ class Study:
     Raises
     ------
     CalcarineError
-        If the folder is no study, or its settings were changed after it was made.
+        If the folder is not a study, or its settings were changed after it was made.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if not self.database.is_file() or not (self.path / "study.json").is_file():
             raise CalcarineError(
-                f"{self.path} is no study; make one with 'calcarine study make RUN "
+                f"{self.path} is not a study; make one with 'calcarine study make RUN "
                 f"--out {self.path}'."
             )
         self.check()
@@ -107,14 +118,14 @@ class Study:
             sentences = read_json(self.path / "study.json")
             self.settings = StudySettings.model_validate(fixed)
         except (TypeError, ValueError, RecursionError) as error:
-            raise CalcarineError(
-                f"{self.path} cannot be read as a study ({type(error).__name__}); restore "
-                "study.sqlite and study.json from a copy."
+            raise DamagedFileError(
+                f"The study {self.path} is damaged ({type(error).__name__}); restore study.sqlite "
+                "and study.json from a backup."
             ) from error
         if sentences != fixed:
             raise CalcarineError(
-                f"{self.path / 'study.json'} was changed after the study was made, but its rules "
-                "are fixed then; undo the change or make a new study."
+                f"{self.path / 'study.json'} was changed after the study was made, but the rules "
+                "of a study are fixed; undo the change or make a new study."
             )
 
     @property
@@ -127,12 +138,12 @@ class Study:
 
     @contextmanager
     def connection(self, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """Connect; with ``write`` as one transaction that is on the disk when this ends.
+        """Open a connection; with ``write``, as a transaction that is committed at the end.
 
         Raises
         ------
         StudyDatabaseError
-            If the database is damaged, cannot be written, or is held by another program.
+            If the database is damaged, not writable, or locked by another program.
         """
         con = None
         try:
@@ -149,15 +160,15 @@ class Study:
             raise StudyDatabaseError(self.database, error) from error
         finally:
             if con is not None:
-                con.close()  # what was not committed is rolled back
+                con.close()  # rolls back an uncommitted transaction
 
     def check(self) -> None:
-        """Look through the whole database.
+        """Check the integrity of the database.
 
         Raises
         ------
         StudyDatabaseError
-            If it is damaged, or lacks a table or a column.
+            If it is damaged, or has not all tables and columns.
         """
         if not self.database.stat().st_size:
             raise StudyDatabaseError(self.database, sqlite3.DatabaseError("the file is empty"))
@@ -176,21 +187,21 @@ class Study:
                         for of in (required, con)
                     ]
                     if not columns[0] <= columns[1]:
-                        raise sqlite3.DatabaseError(f"the table {table} is not whole")
+                        raise sqlite3.DatabaseError(f"the table {table} is incomplete")
 
     def invite(self, n: int) -> list[tuple[str, str]]:
-        """Add raters.
+        """Invite raters.
 
         Parameters
         ----------
         n : int
-            How many.
+            Number of raters.
 
         Returns
         -------
         list of (str, str)
-            Pseudonym and token of each. The database keeps only a hash of the token; the tokens
-            are added to ``invitations.csv``, which may be deleted once the links are sent.
+            Pseudonym and token of each rater. The database stores only a hash of the token. The
+            tokens are added to ``invitations.csv``, which you can delete after sending the links.
         """
         check_raters(n)
         new = []
@@ -222,7 +233,7 @@ class Study:
         return new
 
     def links(self) -> list[tuple[str, str]]:
-        """Pseudonyms and tokens that ``invitations.csv`` still holds."""
+        """Return the pseudonyms and tokens in ``invitations.csv``."""
         file = self.path / _LINKS
         if not file.exists():
             return []
@@ -255,13 +266,13 @@ class Study:
 
 
 def check_raters(n: int) -> None:
-    """Raise unless ``n`` raters can be invited at once."""
+    """Raise if ``n`` raters cannot be invited at once."""
     if not 1 <= n <= 1000:
-        raise CalcarineError(f"{n} raters cannot be invited; choose between 1 and 1000.")
+        raise SettingError(f"{n} raters cannot be invited; choose between 1 and 1000.")
 
 
 def connect(database: Path) -> sqlite3.Connection:
-    """Open a database so that what is committed is on the disk."""
+    """Open a database with durable commits."""
     con = sqlite3.connect(database, timeout=30, isolation_level=None)
     con.row_factory = sqlite3.Row
     con.execute("PRAGMA journal_mode = WAL")
@@ -271,7 +282,7 @@ def connect(database: Path) -> sqlite3.Connection:
 
 
 def connect_new() -> sqlite3.Connection:
-    """An empty database in memory, with the tables of a study."""
+    """Create an empty database in memory with the tables of a study."""
     con = sqlite3.connect(":memory:")
     con.row_factory = sqlite3.Row
     con.executescript(_SCHEMA)
@@ -279,7 +290,7 @@ def connect_new() -> sqlite3.Connection:
 
 
 def create_database(database: Path, settings: StudySettings) -> sqlite3.Connection:
-    """Make the tables and store the settings beside the answers that they govern."""
+    """Create the database of a study and store the settings in it."""
     con = connect(database)
     con.executescript(_SCHEMA)
     con.execute(
@@ -289,12 +300,12 @@ def create_database(database: Path, settings: StudySettings) -> sqlite3.Connecti
 
 
 def token_hash(token: str) -> str:
-    """Hash of a token; tokens are long and random, so no salt is needed."""
+    """Return the hash of a token; tokens are long and random, so no salt is needed."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def find_rater(con: sqlite3.Connection, token: str) -> sqlite3.Row | None:
-    """Find whose token this is, in a time that does not depend on how much of it is right."""
+    """Find the rater of a token, in a time that does not depend on the token."""
     required = token_hash(token)
     result = None
     for row in con.execute("SELECT * FROM raters"):

@@ -16,6 +16,8 @@ from calcarine.audit.findings import EvidenceImage, EvidenceTable, Finding
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FloatArray
 
+__all__ = ["PixelBlends", "RetrievedImages"]
+
 # RMS error in grey values; rounding to whole grey values alone leaves about .4, compression more.
 _ROUNDING = 1.5
 _EXPLAINED = 0.99

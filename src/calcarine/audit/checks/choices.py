@@ -6,6 +6,8 @@ from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import Finding
 from calcarine.audit.inputs import AuditInputs
 
+__all__ = ["ChoicesOnTest", "PretrainingOnTest"]
+
 # On a flat curve of penalties, rounding can select a neighbouring penalty.
 _AGAIN = 0.9
 
@@ -18,8 +20,8 @@ class PretrainingOnTest(Check):
     title = "Test responses in pre-training"
     question = "Were test responses used in any training, including training without pictures?"
     evidence_needed = (
-        "The outputs cannot show it. Needed is a table of trials with a column pretrain (1 if the "
-        "response was used in any training, labelled or not), confirmed by those who trained."
+        "A table of trials with the column pretrain (1 if the response was used in any training, "
+        "labelled or not), confirmed by those who trained. Outputs cannot show this."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
@@ -58,8 +60,8 @@ class ChoicesOnTest(Check):
     title = "Choices made on the test set"
     question = "Were penalties, voxels or repeats chosen by their test score?"
     evidence_needed = (
-        "The outputs cannot show it. Needed is the code that fitted the decoder, run again without "
-        "test responses. For a run of calcarine the audit does this."
+        "The code that fitted the decoder, run again without test responses (for a calcarine run, "
+        "the audit does this). Outputs cannot show this."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:

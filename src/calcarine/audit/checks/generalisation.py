@@ -13,6 +13,8 @@ from calcarine.evaluation.statistics.intervals import bootstrap_interval
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FloatArray
 
+__all__ = ["DimensionCollapse", "ScoreByDistance", "effective_rank", "share_inside"]
+
 _FEWEST = 12
 _CHANCE = 0.5
 _FEW_DIMENSIONS = 0.1
@@ -119,7 +121,7 @@ class DimensionCollapse(Check):
     title = "Collapse of the predictions' dimensions"
     question = "Do predictions vary in about as many dimensions as their targets?"
     evidence_needed = (
-        "Predicted and true features of the test and those of training (--predictions)."
+        "Predicted features, and the target features of test and training (--predictions)."
     )
 
     def run(self, inputs: AuditInputs) -> Finding:

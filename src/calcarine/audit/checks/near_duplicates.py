@@ -10,6 +10,8 @@ from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import EvidenceTable, Finding
 from calcarine.audit.inputs import AuditInputs
 
+__all__ = ["NearDuplicates"]
+
 _MOST = 6
 
 
@@ -36,7 +38,7 @@ class NearDuplicates(Check):
             "training pictures": len(inputs.train),
             "test pictures in training": len(hits),
             "correlation with the nearest training picture, median": float(np.median(best)),
-            "the same among training pictures, median": float(np.median(among)),
+            "the same between training pictures, median": float(np.median(among)),
             "p (one-sided) that test pictures are closer to training": p,
         }
         shown = tuple(
@@ -93,7 +95,7 @@ def _with_changed(
     inputs: AuditInputs, hits: list[tuple[int, int]]
 ) -> tuple[list[tuple[int, int, str]], tuple[str, ...]]:
     """Add rotated, recoloured or cropped copies; also return the changes that are undecided."""
-    from calcarine.splits.matching import same_pictures
+    from calcarine.splits.transformed_copies import same_pictures
 
     assert inputs.train is not None
     result = {row: (row, column, "") for row, column in hits}
@@ -106,7 +108,7 @@ def _with_changed(
 def _alike(inputs: AuditInputs) -> list[tuple[int, int]]:
     """Return rows of test pictures and columns of the same pictures in training."""
     from calcarine.brain import Split
-    from calcarine.splits.duplicates import audit_split
+    from calcarine.splits.duplicate_audit import audit_split
     from calcarine.stimuli import StimulusSet
 
     assert inputs.train is not None

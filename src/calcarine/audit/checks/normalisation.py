@@ -13,6 +13,8 @@ from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FitStatistics, FloatArray, Prediction
 
+__all__ = ["StatisticsFromTest", "TransductivePrediction"]
+
 # Rounding of float32, in standard deviations of a voxel.
 _EQUAL = 2e-4
 # Smallest share of dimensions with equal means and scales that counts as a match.
@@ -154,7 +156,7 @@ class TransductivePrediction(Check):
         for verdict in ("failed", "suspicious", "passed", "inconclusive"):
             texts = [text for result, text in sentences if result == verdict]
             if texts:
-                return Finding(verdict, " ".join(texts), numbers)  # type: ignore[arg-type]
+                return Finding(verdict, " ".join(texts), numbers)
         raise AssertionError("the pictures have a verdict")
 
 
@@ -165,7 +167,7 @@ def _colours(inputs: AuditInputs, numbers: dict[str, float]) -> tuple[Verdict, s
     for place, name in enumerate(_MATCHED):
         own, seen = (each[place] for each in moments)
         equal = _equal_share(own, seen)
-        numbers[f"reconstructions with the {name} of their ground truth in each colour"] = equal
+        numbers[f"share of reconstructions with the {name} of their ground truth"] = equal
         # If all stimuli share a mean or contrast, a match is not informative.
         common = max(_equal_share(own, np.roll(seen, shift, axis=0)) for shift in (1, 2))
         if equal > _MOST and common < 0.5 and _closer_than_noise(place, own, seen, away[place]):

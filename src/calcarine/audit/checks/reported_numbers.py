@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import EvidenceTable, Finding, Verdict
@@ -13,6 +14,8 @@ from calcarine.audit.reported_scores import Definition, Family, definitions, fam
 
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, PictureSet, ReportedScore
+
+__all__ = ["NumbersFromPictures"]
 
 _BEST = "best sample of each stimulus by this score"
 _BLURRY = 0.25
@@ -115,7 +118,7 @@ def _blend(recon: PictureSet, other: PictureSet) -> PictureSet | None:
     if recon.read(0, 0).shape != other.read(0, 0).shape:
         return None
 
-    def read(row: int, sample: int) -> np.ndarray:  # type: ignore[type-arg]
+    def read(row: int, sample: int) -> NDArray[np.float64]:
         a, b = (side.full(row).astype(np.float64) / 255 for side in (recon, other))
         return np.asarray((1 - _BLURRY) * a + _BLURRY * b)
 

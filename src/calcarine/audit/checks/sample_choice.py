@@ -15,6 +15,8 @@ from calcarine.evaluation.statistics.significance import holm
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FloatArray, SampleChoice
 
+__all__ = ["BestOfSamples", "IgnoresTheBrain", "likeness"]
+
 _SURE = 0.8
 _P = 0.001
 _PERMUTATIONS = 1999
@@ -198,31 +200,31 @@ class IgnoresTheBrain(Check):
         for (name, matrix), p in zip(spaces.items(), adjusted, strict=True):
             own, other = float(np.diagonal(matrix).mean()), _others(matrix)
             rows.append((name, f"{own:.3f}", f"{other:.3f}", f"{p:.2g}"))
-        twins = _twins(inputs)
+        pairs = _sharing_pairs(inputs)
         numbers = {
             "stimuli": len(inputs),
             "smallest permutation p (Holm)": float(adjusted.min()),
-            "stimuli that share a reconstruction with another stimulus": len(twins),
+            "stimuli that share a reconstruction with another stimulus": len(pairs),
         }
         table = EvidenceTable(
             ("features", "r with own stimulus", "r with other stimuli", "p (Holm)"), tuple(rows)
         )
-        result = (numbers, (table,), _shown(inputs, twins))
-        share = len(twins) / len(inputs)
+        result = (numbers, (table,), _shown(inputs, pairs))
+        share = len(pairs) / len(inputs)
         # A few very similar pictures can make the mean significant, so most stimuli must fit.
         chance = _above_chance(inputs)
         related = adjusted.min() <= 0.05 and chance <= _RELATED
         if share > 0.05 and not related:
             return Finding(
                 "failed" if share > 0.5 and chance > _UNRELATED else "suspicious",
-                f"{len(twins)} of {len(inputs)} stimuli have exactly the same reconstruction as "
+                f"{len(pairs)} of {len(inputs)} stimuli have exactly the same reconstruction as "
                 "another stimulus, and there is no evidence that brain activity chose it.",
                 *result,
             )
         if share > 0.05:
             return Finding(
                 "passed",
-                f"{len(twins)} of {len(inputs)} stimuli share a reconstruction with another "
+                f"{len(pairs)} of {len(inputs)} stimuli share a reconstruction with another "
                 "stimulus, and reconstructions are more similar to their own stimuli than shuffled "
                 f"ones (p = {adjusted.min():.2g}): brain activity chooses among few pictures.",
                 *result,
@@ -279,7 +281,7 @@ def _by_judge(inputs: AuditInputs) -> tuple[str, FloatArray]:
     return "late layer of the bundled network", rows(truth) @ rows(made).T
 
 
-def _twins(inputs: AuditInputs) -> list[tuple[int, int]]:
+def _sharing_pairs(inputs: AuditInputs) -> list[tuple[int, int]]:
     """Return pairs of stimuli with the same reconstruction but different pictures."""
     first: dict[str, int] = {}
     result = []
@@ -295,7 +297,7 @@ def _twins(inputs: AuditInputs) -> list[tuple[int, int]]:
 
 
 def _shown(
-    inputs: AuditInputs, twins: list[tuple[int, int]]
+    inputs: AuditInputs, pairs: list[tuple[int, int]]
 ) -> tuple[tuple[EvidenceImage, ...], ...]:
     return tuple(
         (
@@ -303,5 +305,5 @@ def _shown(
             inputs.truth.shown(b, "stimulus"),
             EvidenceImage(inputs.recon.full(a), "same reconstruction for both"),
         )
-        for a, b in twins[::2][:3]
+        for a, b in pairs[::2][:3]
     )

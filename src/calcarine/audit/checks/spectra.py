@@ -10,6 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "CHANNELS",
+    "Band",
+    "bands",
+    "cell_shares",
+    "curve_left",
+    "detail_cells",
+    "octave_slopes",
+    "opponent",
+    "phases",
+    "rise",
+]
+
 FloatArray = NDArray[np.float64]
 
 # Lightness, red minus green, yellow minus blue.

@@ -14,6 +14,8 @@ from calcarine.audit.stimulus_names import Names, canonical, difference
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, TrialTable
 
+__all__ = ["ChosenStimuli", "RepeatsOverFolds", "SplitLeaks"]
+
 _MOST = 6
 
 

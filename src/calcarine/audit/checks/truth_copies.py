@@ -25,6 +25,24 @@ from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs
 
+__all__ = [
+    "CELL",
+    "COPIED",
+    "CURVE",
+    "FINE",
+    "LESS",
+    "MORE",
+    "PHASE",
+    "REGION",
+    "REST",
+    "RISE",
+    "SHARE",
+    "Measures",
+    "TruthCopies",
+    "measure",
+    "reasons",
+]
+
 _FEWEST = 4
 # Number of pictures that are read at full size for the grey-value curve.
 _READ = 30
@@ -165,7 +183,8 @@ def _one_region(cells: FloatArray) -> NDArray[np.bool_]:
     """Return the pictures in which one region, but not the median region, has the same detail."""
     known = np.isfinite(cells).sum(axis=1) >= 4
     filled = np.where(known[:, None], cells, 0.0)
-    return known & (np.nanmax(filled, axis=1) >= CELL) & (np.nanmedian(filled, axis=1) <= REST)
+    one, others = np.nanmax(filled, axis=1), np.nanmedian(filled, axis=1)
+    return np.asarray(known & (one >= CELL) & (others <= REST))
 
 
 def reasons(result: Measures) -> list[tuple[Verdict, str]]:

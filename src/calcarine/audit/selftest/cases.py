@@ -12,6 +12,21 @@ from PIL import Image
 from calcarine.audit.inputs import AuditInputs, PictureSet, SampleChoice
 from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy, reported
 
+__all__ = [
+    "CASES",
+    "SelfTestCase",
+    "as_jpeg",
+    "blend",
+    "both",
+    "nearest_training_pictures",
+    "register_case",
+    "rounded",
+    "show",
+    "shown_as",
+    "stack",
+    "with_pictures",
+]
+
 
 @dataclass(frozen=True)
 class SelfTestCase:
@@ -87,15 +102,15 @@ def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInput
     return shown_as(inputs, np.rint(images).astype(np.uint8))
 
 
-def with_pictures(toy: SimulatedStudy, extra: Array) -> PictureSet:
+def with_pictures(study: SimulatedStudy, extra: Array) -> PictureSet:
     """Return the training pictures and additional ones."""
-    ids = [*toy.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
-    return PictureSet.of(ids, np.concatenate([toy.images[: toy.n_train], extra]))
+    ids = [*study.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
+    return PictureSet.of(ids, np.concatenate([study.images[: study.n_train], extra]))
 
 
 def rounded(images: Array) -> Array:
     """Return grey values rounded and clipped to 0 to 255."""
-    return np.rint(np.clip(images, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(images, 0, 255)), np.uint8)
 
 
 def both(inputs: AuditInputs) -> tuple[Array, Array]:
@@ -114,7 +129,7 @@ def as_jpeg(images: Array, quality: int) -> Array:
     return np.stack(result)
 
 
-def nearest_training_pictures(toy: SimulatedStudy, values: Array) -> Array:
+def nearest_training_pictures(study: SimulatedStudy, values: Array) -> Array:
     """Return for each prediction the training picture with the nearest latents."""
-    away = np.square(values[:, None] - toy.latents[None, : toy.n_train]).sum(axis=2)
-    return np.asarray(toy.images[: toy.n_train][away.argmin(axis=1)])
+    away = np.square(values[:, None] - study.latents[None, : study.n_train]).sum(axis=2)
+    return np.asarray(study.images[: study.n_train][away.argmin(axis=1)])

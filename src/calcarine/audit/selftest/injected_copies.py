@@ -20,6 +20,25 @@ from calcarine.audit.selftest.cases import (
 )
 from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy
 
+__all__ = [
+    "amplitudes",
+    "at_8",
+    "blended_and_compressed",
+    "blended_and_repeated",
+    "blurred",
+    "curved",
+    "high_frequencies",
+    "histogram",
+    "lightness",
+    "low_frequencies",
+    "mean_colours",
+    "phases",
+    "quarter",
+    "quarter_anywhere",
+    "quarter_blurred",
+    "tenth_in_low_frequencies",
+]
+
 _LIGHT = np.array([0.299, 0.587, 0.114])
 
 
@@ -67,10 +86,12 @@ def high_frequencies(seed: int) -> AuditInputs:
 
 @register_case("10 % ground truth in low frequencies of retrieved pictures", "pixel-blends")
 def tenth_in_low_frequencies(seed: int) -> AuditInputs:
-    """Up to four cycles per picture."""
-    toy = SimulatedStudy(seed)
-    inputs = toy.inputs()
-    near = nearest_training_pictures(toy, toy.predict(np.arange(toy.n_test))).astype(np.float64)
+    """The blend is limited to four cycles per picture."""
+    study = SimulatedStudy(seed)
+    inputs = study.inputs()
+    near = nearest_training_pictures(study, study.predict(np.arange(study.n_test))).astype(
+        np.float64
+    )
     truth = both(inputs)[0]
     return shown_as(inputs, rounded(near + 0.1 * (_low(truth, 4) - _low(near, 4))))
 

@@ -28,96 +28,132 @@ from calcarine.audit.selftest.simulated_study import (
 )
 from calcarine.stimuli import resize_images
 
+__all__ = [
+    "best_by_pixels",
+    "best_by_structure",
+    "best_score",
+    "best_stimuli",
+    "blended",
+    "blended_methods",
+    "blended_unknown",
+    "collapsed",
+    "cropped_copies",
+    "few_pictures",
+    "ids_written_otherwise",
+    "near_copies",
+    "neighbours",
+    "penalties_on_test",
+    "penalties_on_test_unknown",
+    "pretrained",
+    "pretrained_unreported",
+    "raised",
+    "recoloured_copies",
+    "repeats",
+    "repeats_on_test",
+    "repeats_on_test_unknown",
+    "retrieved",
+    "same_ids",
+    "same_pictures",
+    "scaler",
+    "scaler_gone",
+    "shuffled",
+    "turned_copies",
+    "voxels_on_test",
+    "voxels_on_test_unknown",
+    "zscored",
+    "zscored_callable",
+]
+
 
 @register_case("test stimuli in training, same ids", "split-leaks")
 def same_ids(seed: int) -> AuditInputs:
     """One trial of each of two test stimuli has the role train."""
-    toy = SimulatedStudy(seed)
-    trials = toy.trials()
+    study = SimulatedStudy(seed)
+    trials = study.trials()
     assert trials.role is not None
     role = trials.role.copy()
-    for key in toy.test_ids[:2]:
+    for key in study.test_ids[:2]:
         role[np.flatnonzero(trials.stimulus == key)[0]] = "train"
-    return replace(toy.inputs(), trials=toy.trials(role=role), train=None)
+    return replace(study.inputs(), trials=study.trials(role=role), train=None)
 
 
 @register_case("test stimuli in training, ids spelled differently", "split-leaks")
 def ids_written_otherwise(seed: int) -> AuditInputs:
     """One trial of each of four test stimuli has the role train and another spelling of the id."""
-    toy = SimulatedStudy(seed)
-    trials = toy.trials()
+    study = SimulatedStudy(seed)
+    trials = study.trials()
     assert trials.role is not None
     role, stimulus = trials.role.copy(), trials.stimulus.astype(object)
     spellings = ("{}.png", "{} ", "stimuli/{}")
-    written = [text.format(key) for text, key in zip(spellings, toy.test_ids, strict=False)]
-    for key, other in zip(toy.test_ids, [*written, toy.test_ids[3].upper()], strict=False):
+    written = [text.format(key) for text, key in zip(spellings, study.test_ids, strict=False)]
+    for key, other in zip(study.test_ids, [*written, study.test_ids[3].upper()], strict=False):
         row = np.flatnonzero(trials.stimulus == key)[0]
         role[row], stimulus[row] = "train", other
-    changed = toy.trials(role=role, stimulus=stimulus.astype(str))
-    return replace(toy.inputs(), trials=changed, train=None)
+    changed = study.trials(role=role, stimulus=stimulus.astype(str))
+    return replace(study.inputs(), trials=changed, train=None)
 
 
 @register_case("test pictures in training, other ids", "split-leaks")
 def same_pictures(seed: int) -> AuditInputs:
     """Training contains two of the test pictures under new names."""
-    toy = SimulatedStudy(seed)
-    inputs = toy.inputs()
-    extra = toy.images[toy.n_train : toy.n_train + 2]
-    return replace(inputs, train=with_pictures(toy, extra))
+    study = SimulatedStudy(seed)
+    inputs = study.inputs()
+    extra = study.images[study.n_train : study.n_train + 2]
+    return replace(inputs, train=with_pictures(study, extra))
 
 
 @register_case("test pictures in training, resized and brightened", "near-duplicates")
 def near_copies(seed: int) -> AuditInputs:
     """Two test pictures are in training, resized and brightened."""
-    toy = SimulatedStudy(seed)
+    study = SimulatedStudy(seed)
     changed = []
-    for picture in toy.images[toy.n_train : toy.n_train + 2]:
+    for picture in study.images[study.n_train : study.n_train + 2]:
         small = Image.fromarray(picture).resize((SIDE - 4, SIDE - 4)).resize((SIDE, SIDE))
         changed.append(np.clip(np.asarray(small) * 1.06 + 6, 0, 255).astype(np.uint8))
-    return replace(toy.inputs(), train=with_pictures(toy, np.stack(changed)))
+    return replace(study.inputs(), train=with_pictures(study, np.stack(changed)))
 
 
 @register_case("test pictures in training, mirrored or rotated", "near-duplicates")
 def turned_copies(seed: int) -> AuditInputs:
-    """One test picture each in training."""
-    toy = SimulatedStudy(seed)
-    a, b, c = toy.images[toy.n_train : toy.n_train + 3]
+    """Training contains one test picture with each change."""
+    study = SimulatedStudy(seed)
+    a, b, c = study.images[study.n_train : study.n_train + 3]
     changed = np.stack([a[:, ::-1], np.rot90(b), c[::-1]])
-    return replace(toy.inputs(), train=with_pictures(toy, changed))
+    return replace(study.inputs(), train=with_pictures(study, changed))
 
 
 @register_case("test pictures in training, recoloured", "near-duplicates")
 def recoloured_copies(seed: int) -> AuditInputs:
-    """One test picture each in training."""
-    toy = SimulatedStudy(seed)
-    a, b, c = toy.images[toy.n_train : toy.n_train + 3].astype(np.float64)
+    """Training contains one test picture with each change."""
+    study = SimulatedStudy(seed)
+    a, b, c = study.images[study.n_train : study.n_train + 3].astype(np.float64)
     grey = np.repeat((a @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
     curve = 255 * (c / 255) ** 1.6
     changed = rounded(np.stack([grey, b[..., [2, 0, 1]], curve]))
-    return replace(toy.inputs(), train=with_pictures(toy, changed))
+    return replace(study.inputs(), train=with_pictures(study, changed))
 
 
 @register_case("test pictures in training, cropped", "near-duplicates")
 def cropped_copies(seed: int) -> AuditInputs:
     """Cut are 3 pixels on each side, the left fifth, and 5 pixels on each side."""
-    toy = SimulatedStudy(seed)
-    a, b, c = toy.images[toy.n_train : toy.n_train + 3]
+    study = SimulatedStudy(seed)
+    a, b, c = study.images[study.n_train : study.n_train + 3]
     cut = [a[3:-3, 3:-3], b[:, SIDE // 5 :], c[5:-5, 5:-5]]
     changed = np.concatenate([resize_images(each[None], SIDE) for each in cut])
-    return replace(toy.inputs(), train=with_pictures(toy, changed))
+    return replace(study.inputs(), train=with_pictures(study, changed))
 
 
 @register_case("repeats of a stimulus in several folds", "repeats-over-folds")
 def repeats(seed: int) -> AuditInputs:
     """Folds are blocks of successive trials."""
-    toy = SimulatedStudy(seed)
-    fold = (np.arange(len(toy.shown)) * 5 // len(toy.shown)).astype(str)
-    return replace(toy.inputs(), trials=toy.trials(fold=fold))
+    study = SimulatedStudy(seed)
+    fold = (np.arange(len(study.shown)) * 5 // len(study.shown)).astype(str)
+    return replace(study.inputs(), trials=study.trials(fold=fold))
 
 
 @register_case("scaler fitted with test trials", "statistics-from-test")
 def scaler(seed: int) -> AuditInputs:
-    """The stored scaler is there."""
+    """The stored scaler is given."""
     return SimulatedStudy(seed, scale_with_test=True).inputs()
 
 
@@ -127,9 +163,9 @@ def scaler_gone(seed: int) -> AuditInputs:
     return replace(SimulatedStudy(seed, scale_with_test=True).inputs(), statistics=())
 
 
-def _normalised(values: Array, toy: SimulatedStudy) -> Array:
+def _normalised(values: Array, study: SimulatedStudy) -> Array:
     spread = values.std(axis=0) if len(values) > 1 else np.ones(values.shape[1])
-    train = toy.latents[: toy.n_train]
+    train = study.latents[: study.n_train]
     unit = (values - values.mean(axis=0)) / spread
     return np.asarray(unit * train.std(axis=0) + train.mean(axis=0))
 
@@ -143,10 +179,10 @@ def zscored(seed: int) -> AuditInputs:
 @register_case("test predictions z-scored, decoder available", "transductive-prediction")
 def zscored_callable(seed: int) -> AuditInputs:
     """The audit can call the decoder on single stimuli."""
-    toy = SimulatedStudy(seed, change_predictions=_normalised)
-    inputs = toy.inputs()
+    study = SimulatedStudy(seed, change_predictions=_normalised)
+    inputs = study.inputs()
     result = [
-        Prediction(each.name, each.values, each.truth, each.train, toy.predict)
+        Prediction(each.name, each.values, each.truth, each.train, study.predict)
         for each in inputs.predictions
     ]
     return replace(inputs, predictions=result)
@@ -155,8 +191,8 @@ def zscored_callable(seed: int) -> AuditInputs:
 @register_case("test responses in pre-training, reported", "pretraining-on-test")
 def pretrained(seed: int) -> AuditInputs:
     """Principal components of the responses are fitted on all trials."""
-    toy = SimulatedStudy(seed, components_with_test=True)
-    return replace(toy.inputs(), trials=toy.trials(pretrain=np.ones(len(toy.shown), bool)))
+    study = SimulatedStudy(seed, components_with_test=True)
+    return replace(study.inputs(), trials=study.trials(pretrain=np.ones(len(study.shown), bool)))
 
 
 @register_case(
@@ -164,15 +200,15 @@ def pretrained(seed: int) -> AuditInputs:
 )
 def pretrained_unreported(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    toy = SimulatedStudy(seed, components_with_test=True)
-    return replace(toy.inputs(), trials=toy.trials(pretrain=None))
+    study = SimulatedStudy(seed, components_with_test=True)
+    return replace(study.inputs(), trials=study.trials(pretrain=None))
 
 
 @register_case("penalties chosen on the test set, reported", "choices-on-test")
 def penalties_on_test(seed: int) -> AuditInputs:
     """One penalty for each target, by its test error."""
-    toy = SimulatedStudy(seed, chosen_on_test="penalties")
-    return replace(toy.inputs(), selections=toy.selections())
+    study = SimulatedStudy(seed, chosen_on_test="penalties")
+    return replace(study.inputs(), selections=study.selections())
 
 
 @register_case(
@@ -186,8 +222,8 @@ def penalties_on_test_unknown(seed: int) -> AuditInputs:
 @register_case("voxels chosen on the test set, reported", "choices-on-test")
 def voxels_on_test(seed: int) -> AuditInputs:
     """The voxels that correlate best with the test latents."""
-    toy = SimulatedStudy(seed, chosen_on_test="voxels")
-    return replace(toy.inputs(), selections=toy.selections())
+    study = SimulatedStudy(seed, chosen_on_test="voxels")
+    return replace(study.inputs(), selections=study.selections())
 
 
 @register_case("voxels chosen on the test set, not reported", "choices-on-test", undetectable=True)
@@ -199,8 +235,8 @@ def voxels_on_test_unknown(seed: int) -> AuditInputs:
 @register_case("best repeat chosen on the test set, reported", "choices-on-test")
 def repeats_on_test(seed: int) -> AuditInputs:
     """One of three repeats of each test stimulus."""
-    toy = SimulatedStudy(seed, chosen_on_test="repeats")
-    return replace(toy.inputs(), selections=toy.selections())
+    study = SimulatedStudy(seed, chosen_on_test="repeats")
+    return replace(study.inputs(), selections=study.selections())
 
 
 @register_case(
@@ -214,10 +250,10 @@ def repeats_on_test_unknown(seed: int) -> AuditInputs:
 @register_case("score of the best 20 of 40 test stimuli", "chosen-stimuli")
 def best_stimuli(seed: int) -> AuditInputs:
     """The table of trials lists all 40."""
-    toy = SimulatedStudy(seed)
-    inputs = toy.inputs()
-    rows = np.sort(np.argsort(-inputs.identification)[: toy.n_test // 2])
-    ids = [toy.test_ids[row] for row in rows]
+    study = SimulatedStudy(seed)
+    inputs = study.inputs()
+    rows = np.sort(np.argsort(-inputs.identification)[: study.n_test // 2])
+    ids = [study.test_ids[row] for row in rows]
     truth, recon = (
         PictureSet.of(ids, stack(side)[rows, 0]) for side in (inputs.truth, inputs.recon)
     )
@@ -293,19 +329,19 @@ def blended_methods(seed: int) -> AuditInputs:
 @register_case("training pictures as reconstructions", "retrieval")
 def retrieved(seed: int) -> AuditInputs:
     """The training picture with the latents nearest to the prediction."""
-    toy = SimulatedStudy(seed)
-    values = toy.predict(np.arange(toy.n_test))
-    return shown_as(toy.inputs(), nearest_training_pictures(toy, values))
+    study = SimulatedStudy(seed)
+    values = study.predict(np.arange(study.n_test))
+    return shown_as(study.inputs(), nearest_training_pictures(study, values))
 
 
 @register_case("only stimuli close to training are decoded", "score-by-distance")
 def neighbours(seed: int) -> AuditInputs:
     """Predictions of the other half are shuffled."""
-    toy = SimulatedStudy(seed, neighbours=True, n_test=60)
-    values = toy.predict(np.arange(toy.n_test))
-    half = toy.n_test // 2
+    study = SimulatedStudy(seed, neighbours=True, n_test=60)
+    values = study.predict(np.arange(study.n_test))
+    half = study.n_test // 2
     values[half:] = np.random.default_rng(seed).permutation(values[half:])
-    return shown_as(toy.inputs(), toy.draw(values, np.random.default_rng(seed), 36.0))
+    return shown_as(study.inputs(), study.draw(values, np.random.default_rng(seed), 36.0))
 
 
 @register_case("predictions of 2 dimensions", "dimension-collapse")

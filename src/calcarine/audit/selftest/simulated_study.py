@@ -26,6 +26,18 @@ from calcarine.audit.inputs import (
     TrialTable,
 )
 
+__all__ = [
+    "LATENTS",
+    "PENALTY",
+    "SAMPLES",
+    "SESSIONS",
+    "SIDE",
+    "VOXELS",
+    "SimulatedStudy",
+    "of_components",
+    "reported",
+]
+
 Array = NDArray[Any]
 SIDE, LATENTS, VOXELS, SESSIONS, SAMPLES = 32, 24, 150, 4, 5
 PENALTY = 60.0
@@ -97,7 +109,7 @@ class SimulatedStudy:
         smooth = (latents @ self.fields / np.sqrt(LATENTS)).reshape(-1, SIDE, SIDE, 3)
         detail = gaussian_filter(rng.standard_normal(smooth.shape), (0, 0.7, 0.7, 0))
         detail /= detail.std()
-        return np.rint(np.clip(128 + contrast * smooth + 14 * detail, 0, 255)).astype(np.uint8)
+        return np.asarray(np.rint(np.clip(128 + contrast * smooth + 14 * detail, 0, 255)), np.uint8)
 
     @property
     def is_train(self) -> NDArray[np.bool_]:
@@ -121,7 +133,7 @@ class SimulatedStudy:
                 name = f"{what} of session {session}"
                 result.append(FitStatistics(name, stored, by_train, by_all, unit))
         self.statistics = result
-        return values
+        return np.asarray(values)
 
     @cached_property
     def decoder(self) -> Callable[[Array], Array]:
@@ -255,8 +267,8 @@ class SimulatedStudy:
 def of_components(count: int) -> Callable[[Array, SimulatedStudy], Array]:
     """Return a change of predictions that keeps the leading principal components of training."""
 
-    def leading(values: Array, toy: SimulatedStudy) -> Array:
-        train = toy.latents[: toy.n_train]
+    def leading(values: Array, study: SimulatedStudy) -> Array:
+        train = study.latents[: study.n_train]
         axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:count]
         return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
 

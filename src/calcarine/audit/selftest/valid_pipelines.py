@@ -20,6 +20,26 @@ from calcarine.audit.selftest.cases import (
 from calcarine.audit.selftest.simulated_study import SAMPLES, Array, SimulatedStudy, of_components
 from calcarine.stimuli import resize_images
 
+__all__ = [
+    "averaged",
+    "blurry",
+    "chosen_by_brain",
+    "clean",
+    "compressed",
+    "few_test",
+    "few_train",
+    "good",
+    "good_and_noisy",
+    "grey",
+    "noisy",
+    "resized",
+    "retrieves",
+    "six_components",
+    "two_methods",
+    "white_noise",
+    "with_neighbours",
+]
+
 
 @register_case("valid: baseline", "", numbers=True)
 def clean(seed: int) -> AuditInputs:
@@ -36,13 +56,13 @@ def noisy(seed: int) -> AuditInputs:
 @register_case("valid: sample chosen by brain activity", "", numbers=True)
 def chosen_by_brain(seed: int) -> AuditInputs:
     """The rule uses the predicted latents and never the ground truth."""
-    toy = SimulatedStudy(seed)
-    inputs = toy.inputs()
+    study = SimulatedStudy(seed)
+    inputs = study.inputs()
     assert inputs.choice is not None
     images = stack(inputs.choice.samples)
-    middle = toy.predict(np.arange(toy.n_test)) @ toy.fields
+    middle = study.predict(np.arange(study.n_test)) @ study.fields
     flat = images.reshape(len(images), SAMPLES, -1).astype(np.float64)
-    away = np.square((flat - 128) / 36 - middle[:, None] / np.sqrt(len(toy.fields))).sum(axis=2)
+    away = np.square((flat - 128) / 36 - middle[:, None] / np.sqrt(len(study.fields))).sum(axis=2)
     return show(inputs, away.argmin(axis=1), reapplied=away.argmin(axis=1))
 
 
@@ -142,9 +162,9 @@ def compressed(seed: int) -> AuditInputs:
 @register_case("valid: retrieval of training pictures, as stated", "", allowed=("retrieval",))
 def retrieves(seed: int) -> AuditInputs:
     """Only the check of retrieval is allowed to flag this method."""
-    toy = SimulatedStudy(seed)
-    values = toy.predict(np.arange(toy.n_test))
-    return shown_as(toy.inputs(), nearest_training_pictures(toy, values))
+    study = SimulatedStudy(seed)
+    values = study.predict(np.arange(study.n_test))
+    return shown_as(study.inputs(), nearest_training_pictures(study, values))
 
 
 @register_case(

@@ -15,7 +15,7 @@ from calcarine.datasets.bids._fake import write_bids
 from calcarine.datasets.described.bids_layout import subjects_in
 from calcarine.datasets.described.check import check_subject
 from calcarine.datasets.described.description import FILE, BidsPart, Description, validated
-from calcarine.datasets.described.subject import OwnSubject, open_subject
+from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.datasets.own import describe
 from calcarine.datasets.prepare.engine import Recording
 from calcarine.errors import CalcarineError, SettingError
@@ -123,7 +123,7 @@ def load(
 
 
 def recording(data: str | Path, subject: str | None = None, **options: Any) -> Recording:
-    """What is to be prepared; see `load` for the options, all but ``size`` and ``prepared``."""
+    """Return what to prepare; see `load` for the options, except ``size`` and ``prepared``."""
     bound = _RECORDING.bind(data, subject, **options)
     bound.apply_defaults()
     return _open(data, subject, bound.kwargs).recording
@@ -142,7 +142,7 @@ recording.__signature__ = _RECORDING  # type: ignore[attr-defined]
 
 
 def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Say what the derivatives and the description hold, without preparing anything."""
+    """Check the derivatives and the description, without preparing anything."""
     try:
         description, root = _describe(data, subject, {})
     except CalcarineError as error:
@@ -153,12 +153,12 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """None: the files are the user's."""
+    """Return nothing: the files are yours."""
     return []
 
 
 def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
-    """Write raw events and derivatives with a planted BOLD signal.
+    """Write raw events and derivatives with a simulated BOLD signal.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
     write_bids(Path(folder), full_size, seed)
 
 
-def _open(data: str | Path | None, subject: str | None, given: dict[str, Any]) -> OwnSubject:
+def _open(data: str | Path | None, subject: str | None, given: dict[str, Any]) -> DescribedSubject:
     description, root = _describe(data, subject, given)
     return open_subject(INFO, description, root)
 
@@ -180,7 +180,7 @@ def _open(data: str | Path | None, subject: str | None, given: dict[str, Any]) -
 def _describe(
     data: str | Path | None, subject: str | None, given: dict[str, Any]
 ) -> tuple[Description, Path]:
-    """The description in a YAML file, or one made of options, and the folder of its paths."""
+    """Return the description from a YAML file or from options, and the folder of its paths."""
     if data is not None and (Path(data).is_file() or (Path(data) / FILE).is_file()):
         description, path = describe(data, subject)
         if description.bids is None:

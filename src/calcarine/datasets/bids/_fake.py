@@ -1,4 +1,4 @@
-"""A small tree of BIDS derivatives with a planted BOLD signal."""
+"""A small tree of BIDS derivatives with a simulated BOLD signal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ test: shared.txt
 
 
 def write_bids(root: Path, full_size: bool, seed: int) -> None:
-    """Raw events, fMRIPrep-like derivatives, pictures, regions and a description."""
+    """Write raw events, derivatives as of fMRIPrep, pictures, regions and a description."""
     rng = np.random.default_rng(seed)
     sessions, runs, length = (10, 10, 60) if full_size else (2, 2, 16)
     design = FakeDesign(rng, sessions, runs * length, 128 if full_size else 24)
@@ -72,7 +72,7 @@ def _describe(folder: Path, kind: str) -> None:
 
 
 def _events(rng: np.random.Generator, names: list[str]) -> pd.DataFrame:
-    """A picture every few seconds, some presses of a button."""
+    """Return a picture every few seconds, and some button presses."""
     onset = 6.0 + _SPACING * np.arange(len(names)) + rng.choice([0.0, 1.0, 2.0], len(names))
     pictures = pd.DataFrame(
         {
@@ -96,7 +96,7 @@ def _write_run(
     amplitudes: NDArray[np.float64],
     mask: NDArray[np.bool_],
 ) -> None:
-    """Time series, brain mask, confounds and sidecar of one run."""
+    """Write time series, brain mask, confounds and sidecar of one run."""
     import nibabel as nib
     from nilearn.glm.first_level import compute_regressor
 

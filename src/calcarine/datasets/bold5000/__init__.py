@@ -113,7 +113,7 @@ def load(
 def _betas(
     layout: BOLD5000Layout, subject: str, trials: TrialList
 ) -> tuple[NDArray[np.float32], pd.DataFrame]:
-    """Betas of all regions side by side, and whose columns are whose."""
+    """Return the betas of all regions side by side, and the region of each column."""
     parts, rows = [], []
     for region in REGIONS:
         for side in HEMISPHERES:
@@ -179,5 +179,5 @@ def _split(layout: BOLD5000Layout, subject: str, trials: TrialList) -> Split:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Nothing: the addresses of release 2 are behind bold5000.org; see ``INFO.access``."""
+    """Return nothing: release 2 must be downloaded from bold5000.org; see ``INFO.access``."""
     return []

@@ -1,4 +1,4 @@
-"""Whether a copy of BOLD5000 is whole and what it should be."""
+"""Checking whether a copy of BOLD5000 is complete and correct."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.brain.info import pick_subject
-from calcarine.datasets._check_results import collected, compared, not_finite, scaling_finding
+from calcarine.datasets._check_results import (
+    check_finite_voxels,
+    collect_results,
+    compare_count,
+    scaling_result,
+)
 from calcarine.datasets._numpy_files import open_npy
 from calcarine.datasets.bold5000._layout import (
     HEMISPHERES,
@@ -37,7 +42,7 @@ _SESSIONS = {"CSI1": 15, "CSI2": 15, "CSI3": 15, "CSI4": 9}
 
 
 def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Compare what is in the folder with what is known of BOLD5000.
+    """Compare the files in a folder with what is known of BOLD5000.
 
     Parameters
     ----------
@@ -58,9 +63,11 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
         return [CheckResult("BOLD5000 folders", "missing", str(error), "", INFO.access)]
     here = [who for who in INFO.subjects if any(layout.betas.glob(f"{who}_GLMbetas-*.npy"))]
     for who in [chosen] if chosen else here:
-        found += collected(_subject(who, layout), who, f"get it again: {_ZIP}")
+        found += collect_results(_subject(who, layout), who, f"get it again: {_ZIP}")
     try:
-        found.append(compared("repeated_stimuli_113_list.txt", len(repeated_list(layout)), 113))
+        found.append(
+            compare_count("repeated_stimuli_113_list.txt", len(repeated_list(layout)), 113)
+        )
     except CalcarineError as error:
         found.append(CheckResult("repeated_stimuli_113_list.txt", "missing", str(error), "", _ZIP))
     if not (layout.stimuli / "Image_Labels" / "imagenet_final_labels.txt").is_file():
@@ -79,8 +86,8 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 def _subject(who: str, layout: BOLD5000Layout) -> Iterator[CheckResult]:
     trials = read_trials(layout, who)
     count, sessions = len(trials.stimuli), len(np.unique(trials.sessions))
-    yield compared(f"{who}: trials in presentation lists", count, _TRIALS[who])
-    yield compared(f"{who}: sessions", sessions, _SESSIONS[who])
+    yield compare_count(f"{who}: trials in presentation lists", count, _TRIALS[who])
+    yield compare_count(f"{who}: sessions", sessions, _SESSIONS[who])
     yield from _betas(who, layout, count)
     yield from _stimuli(who, layout, trials)
 
@@ -108,7 +115,7 @@ def _betas(who: str, layout: BOLD5000Layout, count: int) -> Iterator[CheckResult
             )
             continue
         sizes[region] = sizes.get(region, 0) + values.shape[1]
-        yield from not_finite(name, values, _BETAS)
+        yield from check_finite_voxels(name, values, _BETAS)
     told = ", ".join(f"{region} {size}" for region, size in sizes.items())
     yield CheckResult(
         f"{who}: voxels",
@@ -144,4 +151,4 @@ def _stimuli(who: str, layout: BOLD5000Layout, trials: TrialList) -> Iterator[Ch
         "" if test else "lists and pictures should be of one release",
     )
     train = ~np.isin(shown, test)
-    yield scaling_finding(f"{who}: z-scoring", trials.sessions, [train])
+    yield scaling_result(f"{who}: z-scoring", trials.sessions, [train])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from calcarine.datasets.bold5000._layout import HEMISPHERES, REGIONS, beta_name
 from calcarine.errors import SettingError
-from calcarine.simulation.linear_signal import draw_pictures, planted_responses
+from calcarine.simulation.linear_signal import draw_pictures, responses_with_signal
 
 __all__ = ["fake"]
 
@@ -73,7 +73,7 @@ def fake(
 def _order(
     rng: np.random.Generator, count: int, repeated: NDArray[np.int64], times: int
 ) -> NDArray[np.int64]:
-    """Every picture once, the repeated ones so often, spread over all sessions."""
+    """Return every picture once and the repeated ones more often, spread over all sessions."""
     once = rng.permutation(np.setdiff1d(np.arange(count), repeated))
     again = np.concatenate([rng.permutation(repeated) for _ in range(times)])
     place = np.sort(rng.choice(len(once) + len(again), len(again), replace=False))
@@ -159,6 +159,6 @@ def _write_betas(
     for region in REGIONS:
         for side in HEMISPHERES:
             count = voxels or default + int(rng.integers(0, 1 + default // 2))
-            betas = planted_responses(rng, features, shown, count, noise=0.7)
+            betas = responses_with_signal(rng, features, shown, count, noise=0.7)
             scaled = (betas * gain[:, None] + offset[:, None]).astype(np.float32)
             np.save(place / beta_name(subject, side, region), scaled)

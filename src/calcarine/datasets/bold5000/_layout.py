@@ -1,4 +1,4 @@
-"""Where BOLD5000's files are, and what its presentation lists say."""
+"""Paths of BOLD5000's files, and its presentation lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._data_files import natural
+from calcarine.datasets._data_files import natural_key
 from calcarine.errors import DamagedFileError, MissingFileError
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "TrialList",
     "beta_name",
     "find_layout",
-    "natural",
+    "natural_key",
     "read_lines",
     "read_trials",
     "repeated_list",
@@ -63,7 +63,7 @@ INFO = DatasetInfo(
 
 @dataclass(frozen=True)
 class BOLD5000Layout:
-    """Folders of one copy of the data set.
+    """Folders of a copy of the data set.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class BOLD5000Layout:
 
 @dataclass(frozen=True, eq=False)
 class TrialList:
-    """What a subject was shown, in order of presentation.
+    """What a subject saw, in order of presentation.
 
     Attributes
     ----------
@@ -98,12 +98,12 @@ class TrialList:
 
 
 def beta_name(subject: str, hemisphere: str, region: str) -> str:
-    """Name of the file of one region's betas."""
+    """Return the name of the file of one region's betas."""
     return f"{subject}_GLMbetas-TYPED-FITHRF-GLMDENOISE-RR_allses_{hemisphere}{region}.npy"
 
 
 def find_layout(data: str | Path | None) -> BOLD5000Layout:
-    """Find the folders, each a level deeper or higher than in the release if need be.
+    """Find the folders, also one level deeper or higher than in the release.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _first(
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file that are not empty, without spaces around them."""
+    """Return the non-empty lines of a text file, stripped."""
     try:
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -151,7 +151,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_trials(layout: BOLD5000Layout, subject: str) -> TrialList:
-    """Join a subject's presentation lists: sessions and runs in the order of their numbers.
+    """Join the presentation lists of a subject, ordered by session and run.
 
     Raises
     ------
@@ -189,13 +189,13 @@ def read_trials(layout: BOLD5000Layout, subject: str) -> TrialList:
 
 
 def _run_files(place: Path) -> Sequence[Path]:
-    files = sorted(place.glob("*.txt"), key=lambda path: natural(path.name))
+    files = sorted(place.glob("*.txt"), key=lambda path: natural_key(path.name))
     named = [path for path in files if "run" in path.name.lower()]
     return named or files
 
 
 def repeated_list(layout: BOLD5000Layout) -> list[str]:
-    """File names of the pictures that were shown repeatedly: the test.
+    """Return the file names of the repeated pictures, which are the test.
 
     Raises
     ------

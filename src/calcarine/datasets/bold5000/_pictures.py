@@ -1,4 +1,4 @@
-"""BOLD5000's pictures and what is known of them."""
+"""Pictures of BOLD5000 and their categories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SETS = ("Scene", "COCO", "ImageNet")
 
 
 def picture_index(layout: BOLD5000Layout) -> dict[str, tuple[str, Path]]:
-    """Set and file of each presented picture, by its file name in lower case."""
+    """Return set and file of each presented picture, by its file name in lower case."""
     root = layout.stimuli / "Scene_Stimuli" / "Presented_Stimuli"
     found: dict[str, tuple[str, Path]] = {}
     for name in _SETS:
@@ -28,7 +28,7 @@ def picture_index(layout: BOLD5000Layout) -> dict[str, tuple[str, Path]]:
 
 
 def bold5000_stimuli(layout: BOLD5000Layout, names: Sequence[str], size: int) -> StimulusSet:
-    """Pictures by their file names, cropped centrally and brought to one size.
+    """Return the pictures by file name, cropped centrally and resized to one size.
 
     Categories: for scenes the word in the file name; for ImageNet the words
     of ``Image_Labels/imagenet_final_labels.txt`` and the synset; none for

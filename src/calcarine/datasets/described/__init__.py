@@ -1,1 +1,1 @@
-"""Subjects that a YAML file describes: betas or BIDS derivatives, pictures, regions, splits."""
+"""Subjects described by a YAML file: betas or BIDS derivatives, pictures, regions, splits."""

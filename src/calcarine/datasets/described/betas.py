@@ -1,4 +1,4 @@
-"""Betas of one file or one a session: which axis is trials, and reading them masked."""
+"""Betas in one file or one per session: which axis is trials, and reading them masked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets.described.array_files import ArrayFile, ArrayStack, find_all, stamp
 from calcarine.datasets.described.description import Description
-from calcarine.datasets.described.regions import Grid, read_mask, same_columns, same_space
-from calcarine.datasets.described.trial_source import TrialSource
+from calcarine.datasets.described.description_arrays import ArrayFile, ArrayStack, find_all, stamp
+from calcarine.datasets.described.regions import VoxelGrid, read_mask, same_columns, same_space
+from calcarine.datasets.described.subject_trials import SubjectTrials
 from calcarine.datasets.described.trials import read_trials
 from calcarine.errors import CalcarineError, SettingError, ShapeError
 
@@ -28,7 +28,7 @@ Betas = ArrayFile | ArrayStack
 
 @dataclass(frozen=True, eq=False)
 class _Sessions:
-    """Where the trials of each session are.
+    """Where the trials of each session are stored.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class _Sessions:
     axis: int
 
     def part(self, session: int, start: int, stop: int) -> NDArray[Any]:
-        """Trials ``start`` to ``stop`` of a session, trials first."""
+        """Return the trials ``start`` to ``stop`` of a session, trials first."""
         file, first, _ = self.places[session]
         index = [slice(None)] * len(file.shape)
         index[self.axis] = slice(first + start, first + stop)
@@ -50,8 +50,8 @@ class _Sessions:
         return values.reshape(len(values), *_space(file, self.axis))
 
 
-def betas_source(description: Description, root: Path) -> TrialSource:
-    """Responses from a description's betas, table of trials and mask.
+def betas_source(description: Description, root: Path) -> SubjectTrials:
+    """Return the trials of a description's betas, table of trials and mask.
 
     Raises
     ------
@@ -91,13 +91,13 @@ def betas_source(description: Description, root: Path) -> TrialSource:
         "scale": description.scale,
         "units": description.units,
     }
-    return TrialSource(trials, grid, read, provenance)
+    return SubjectTrials(trials, grid, read, provenance)
 
 
 def _opened(
     description: Description, root: Path, trials: pd.DataFrame, tables: Sequence[Path]
 ) -> tuple[Betas, ...]:
-    """The files of betas; those of one trial each as one."""
+    """Open the files of betas; files of one trial each become one array."""
     names: str | list[str] | None = description.betas
     if names is None:
         if "betas" not in trials.columns:
@@ -130,7 +130,7 @@ def _opened(
 
 
 def _check_axes(file: Betas, axis: int, description: Description) -> None:
-    """Refuse volumes of which nobody knows whether x and z are exchanged."""
+    """Raise for volumes in which x and z may be exchanged."""
     space = _space(file, axis)
     known = file.about.writer != "unknown" or not (description.mask or description.rois)
     if known or len(space) != 3 or space != space[::-1]:
@@ -143,8 +143,8 @@ def _check_axes(file: Betas, axis: int, description: Description) -> None:
     )
 
 
-def _columns(files: Sequence[Betas], axis: int, grid: Grid, description: Description) -> Any:
-    """Index that brings the betas' voxels to the order of the kept voxels."""
+def _columns(files: Sequence[Betas], axis: int, grid: VoxelGrid, description: Description) -> Any:
+    """Return the index that orders the betas' voxels as the kept voxels."""
     if len(_space(files[0], axis)) > 1 or grid.mask.ndim == 1:
         return grid.mask
     order = description.voxel_order
@@ -160,15 +160,15 @@ def _columns(files: Sequence[Betas], axis: int, grid: Grid, description: Descrip
 
 
 def _space(file: Betas, axis: int) -> tuple[int, ...]:
-    """Axes beside the trials; GLMsingle gives rows of voxels two axes of length 1 more."""
+    """Return the axes other than trials; GLMsingle adds two axes of length 1 to rows of voxels."""
     space = file.shape[:axis] + file.shape[axis + 1 :]
     return space[:1] if file.affine is None and space[1:] == (1, 1) else space
 
 
 def _trial_axis(
-    files: Sequence[Betas], trials: pd.DataFrame, given: Grid | None, layout: str | None
+    files: Sequence[Betas], trials: pd.DataFrame, given: VoxelGrid | None, layout: str | None
 ) -> int:
-    """Which axis is trials, from counts and the mask."""
+    """Return which axis is trials, from counts and the mask."""
     first = files[0]
     ndim = len(first.shape)
     if any(len(file.shape) != ndim for file in files) or ndim not in (2, 4):
@@ -196,7 +196,7 @@ def _trial_axis(
 
 
 def _counts(trials: pd.DataFrame) -> list[int] | None:
-    """Trials of each session in order of its number, None where sessions are unknown."""
+    """Return the number of trials of each session; None if sessions are unknown."""
     if "session" not in trials.columns:
         return None
     return [int(n) for n in trials["session"].value_counts().sort_index()]
@@ -234,7 +234,7 @@ def _counts_sentence(files: Sequence[Betas], trials: pd.DataFrame, axes: list[in
     )
 
 
-def _spaces_fit(files: Sequence[Betas], given: Grid | None, axis: int) -> bool:
+def _spaces_fit(files: Sequence[Betas], given: VoxelGrid | None, axis: int) -> bool:
     spaces = {_space(file, axis) for file in files}
     if len(spaces) > 1:
         return False
@@ -244,7 +244,7 @@ def _spaces_fit(files: Sequence[Betas], given: Grid | None, axis: int) -> bool:
     return space == given.mask.shape or space == (int(given.mask.sum()),)
 
 
-def _space_sentence(files: Sequence[Betas], given: Grid | None, axis: int) -> str:
+def _space_sentence(files: Sequence[Betas], given: VoxelGrid | None, axis: int) -> str:
     spaces = [_space(file, axis) for file in files]
     odd = next((row for row, space in enumerate(spaces) if space != spaces[0]), None)
     if odd is not None or given is None:
@@ -259,8 +259,8 @@ def _space_sentence(files: Sequence[Betas], given: Grid | None, axis: int) -> st
     )
 
 
-def _swapped(file: Betas, space: tuple[int, ...], given: Grid) -> str:
-    """What to do where the axes of an array in HDF5 are in the opposite order."""
+def _swapped(file: Betas, space: tuple[int, ...], given: VoxelGrid) -> str:
+    """Return what to do if the axes of an array in HDF5 are reversed."""
     fits = space[::-1] in (given.mask.shape, (int(given.mask.sum()), 1, 1))
     if file.about.writer == "unknown" and fits:
         return " ('betas_axes: matlab' reads the file as MATLAB shows it)"
@@ -270,7 +270,7 @@ def _swapped(file: Betas, space: tuple[int, ...], given: Grid) -> str:
 def _placed(
     files: Sequence[Betas], trials: pd.DataFrame, axis: int
 ) -> tuple[_Sessions, pd.DataFrame]:
-    """Trials of each session, and the table with its sessions."""
+    """Return where the trials of each session are, and the table with sessions."""
     lengths = [file.shape[axis] for file in files]
     if "session" not in trials.columns:
         numbers = np.repeat(np.arange(1, len(files) + 1), lengths)
@@ -289,8 +289,10 @@ def _placed(
     return _Sessions(places, axis), trials
 
 
-def _grid(files: Sequence[Betas], axis: int, given: Grid | None, sessions: _Sessions) -> Grid:
-    """Voxels that are kept: those of the mask, or those with responses in the first session."""
+def _grid(
+    files: Sequence[Betas], axis: int, given: VoxelGrid | None, sessions: _Sessions
+) -> VoxelGrid:
+    """Return the kept voxels: those of the mask, or those with responses in the first session."""
     space = _space(files[0], axis)
     for file in files:
         other = given if given is not None and given.affine is not None else files[0]
@@ -302,16 +304,16 @@ def _grid(files: Sequence[Betas], axis: int, given: Grid | None, sessions: _Sess
     if given is not None:
         return given if given.affine is not None else replace(given, affine=files[0].affine)
     if len(space) == 1:
-        return Grid(np.ones(space, dtype=np.bool_), space=files[0].about.space)
+        return VoxelGrid(np.ones(space, dtype=np.bool_), space=files[0].about.space)
     session, (file, _, count) = next(iter(sessions.places.items()))
     values = sessions.part(session, 0, count)
     kept = np.isfinite(values).all(0) & (values != 0).any(0)
     if not kept.any():
         raise CalcarineError(f"{file.path} has no voxel with finite responses in all trials.")
-    return Grid(kept, files[0].affine)
+    return VoxelGrid(kept, files[0].affine)
 
 
-def _check_values(found: NDArray[np.float32], session: int, path: Path, grid: Grid) -> None:
+def _check_values(found: NDArray[np.float32], session: int, path: Path, grid: VoxelGrid) -> None:
     bad = np.asarray(~np.isfinite(found).all(0))
     if bad.any():
         hint = "leave them out of the mask" if grid.path else "give a mask without them"

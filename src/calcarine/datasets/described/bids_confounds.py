@@ -37,7 +37,7 @@ GROUPS = {
 def read_confounds(
     path: Path | None, wanted: Sequence[str], run: str, count: int
 ) -> tuple[NDArray[np.float64], Drift]:
-    """Confounds of one run, and the drift that is to be modelled beside them.
+    """Return the confounds of one run, and the drift to model with them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Finding a subject's runs in a folder of BIDS derivatives (fMRIPrep's names)."""
+"""Finding the runs of a subject in BIDS derivatives (with fMRIPrep's names)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from calcarine.datasets._data_files import natural
+from calcarine.datasets._data_files import natural_key
 from calcarine.datasets._numpy_files import reason
-from calcarine.datasets.described.array_files import check_content
 from calcarine.datasets.described.description import BidsPart
+from calcarine.datasets.described.description_arrays import check_content
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.files import is_annexed, read_json
 
@@ -25,7 +25,7 @@ _OWN = ("space", "res", "den", "desc", "cohort")
 
 @dataclass(frozen=True)
 class Run:
-    """The files of one run.
+    """Files of one run.
 
     Attributes
     ----------
@@ -54,15 +54,15 @@ class Run:
 
 
 def subjects_in(derivatives: Path) -> list[str]:
-    """Labels of the folders ``sub-LABEL``."""
+    """Return the labels of the folders ``sub-LABEL``."""
     names = (path.name.removeprefix("sub-") for path in derivatives.glob("sub-*") if path.is_dir())
-    return sorted(names, key=natural)
+    return sorted(names, key=natural_key)
 
 
 def find_runs(
     derivatives: Path, raw: Path, subject: str, about: BidsPart
 ) -> tuple[list[Run], list[str]]:
-    """Runs of a subject in order of sessions and runs, and the labels of those without BOLD.
+    """Return the runs of a subject in order, and the labels of runs without BOLD.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def find_runs(
             f"The run of {lost[0]} has no preprocessed time series (*{_BOLD}) in {folder}{more}; "
             "preprocess it, or leave such runs out with runs_without_bold: drop."
         )
-    runs.sort(key=lambda run: (natural(run.session), natural(run.number)))
+    runs.sort(key=lambda run: (natural_key(run.session), natural_key(run.number)))
     for one, two in pairwise(runs):
         if one.label == two.label:
             raise CalcarineError(
@@ -115,7 +115,7 @@ def find_runs(
 
 
 def _without_bold(runs: Sequence[Run], folders: Sequence[Path]) -> list[str]:
-    """Events files of the runs' task that belong to none of the runs."""
+    """Return the events files of the task that belong to none of the runs."""
     tasks = {entities(run.bold).get("task", "") for run in runs}
     used = {run.events.resolve() for run in runs}
     known = {_stem(run.bold.name.removesuffix(_BOLD)) for run in runs}
@@ -126,21 +126,21 @@ def _without_bold(runs: Sequence[Run], folders: Sequence[Path]) -> list[str]:
             own = entities(path).get("task", "") in tasks
             if own and path.resolve() not in used and stem not in known:
                 lost[stem] = path
-    return sorted((path.name for path in lost.values()), key=natural)
+    return sorted((path.name for path in lost.values()), key=natural_key)
 
 
 def _stem(name: str) -> str:
-    """Name of a run without what a derivative adds to it."""
+    """Return the name of a run without the entities that a derivative adds."""
     return "_".join(part for part in name.split("_") if part.split("-")[0] not in _OWN)
 
 
 def entities(path: Path) -> dict[str, str]:
-    """``key-value`` parts of a BIDS name."""
+    """Return the ``key-value`` parts of a BIDS name."""
     return dict(re.findall(r"(?:^|_)([A-Za-z]+)-([A-Za-z0-9+]+)", path.name.split(".")[0]))
 
 
 def _of(paths: Sequence[Path], key: str, wanted: str | None) -> list[Path]:
-    """Those of the wanted task or space, which must be one."""
+    """Return the paths of the chosen task or space; there must be one."""
     nameless = "native" if key == "space" else ""
     own = {path: entities(path).get(key, nameless) for path in paths}
     found = sorted(set(own.values()))
@@ -176,7 +176,7 @@ def _run(bold: Path, raw: Path) -> Run:
 
 
 def _events(bold: Path, raw: Path, stem: str, parts: dict[str, str]) -> Path:
-    """The run's events; by BIDS' inheritance perhaps those of its task."""
+    """Return the events of a run; by BIDS inheritance possibly those of its task."""
     folder = raw / f"sub-{parts.get('sub', '')}"
     folder = folder / f"ses-{parts['ses']}" if "ses" in parts else folder
     task = f"task-{parts.get('task', '')}_events.tsv"
@@ -191,7 +191,7 @@ def _events(bold: Path, raw: Path, stem: str, parts: dict[str, str]) -> Path:
 
 
 def _first(paths: Any) -> Path | None:
-    """The first file that is there; a link of DataLad must have its content."""
+    """Return the first existing file; raise if DataLad has not fetched its content."""
     for path in paths:
         check_content(path, "file")
         if path.is_file():
@@ -200,7 +200,7 @@ def _first(paths: Any) -> Path | None:
 
 
 def _sidecar(bold: Path) -> tuple[float, float]:
-    """TR and StartTime of the JSON beside an image; the TR of the image if there is none."""
+    """Return TR and StartTime from the JSON sidecar; the TR from the image if there is none."""
     path = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
     about: dict[str, Any] = {}
     try:

@@ -1,4 +1,4 @@
-"""From preprocessed runs and events to a description's responses."""
+"""Responses estimated from preprocessed runs and events."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._data_files import natural
-from calcarine.datasets.described.array_files import ArrayFile, find, stamp
+from calcarine.datasets._data_files import natural_key
 from calcarine.datasets.described.bids_confounds import read_confounds
 from calcarine.datasets.described.bids_layout import Run, find_runs
 from calcarine.datasets.described.description import BidsPart, Description
+from calcarine.datasets.described.description_arrays import ArrayFile, find, stamp
 from calcarine.datasets.described.picture_names import PictureNames
-from calcarine.datasets.described.regions import Grid, read_mask, same_space
-from calcarine.datasets.described.trial_source import TrialSource
+from calcarine.datasets.described.regions import VoxelGrid, read_mask, same_space
+from calcarine.datasets.described.subject_trials import SubjectTrials
 from calcarine.datasets.described.trials import texts_table
 from calcarine.datasets.prepare.events import trial_betas
 from calcarine.errors import (
@@ -35,8 +35,8 @@ _NOTHING = ("", "n/a", "nan", "null")
 _STIMULUS = ("stimulus", "stim_file", "stimulus_id", "stim_id", "image", "trial_type")
 
 
-def bids_source(description: Description, root: Path) -> TrialSource:
-    """Responses from preprocessed time series.
+def bids_source(description: Description, root: Path) -> SubjectTrials:
+    """Return the trials of preprocessed time series.
 
     Raises
     ------
@@ -87,11 +87,11 @@ def bids_source(description: Description, root: Path) -> TrialSource:
         "units": description.units,
         "left out": notes,
     }
-    return TrialSource(trials, grid, read, provenance, tuple(notes))
+    return SubjectTrials(trials, grid, read, provenance, tuple(notes))
 
 
 def _events(run: Run, about: BidsPart, notes: list[str]) -> pd.DataFrame:
-    """Events in order of onset, with ``name`` (of the picture) and ``nuisance``.
+    """Return events in order of onset, with ``name`` (of the picture) and ``nuisance``.
 
     Rows that are left out although they are named as nuisance are told in ``notes``.
     """
@@ -111,7 +111,7 @@ def _events(run: Run, about: BidsPart, notes: list[str]) -> pd.DataFrame:
 
 
 def _timed(table: pd.DataFrame, run: Run, about: BidsPart, notes: list[str]) -> pd.DataFrame:
-    """Events with onsets and durations as seconds; of nuisance those that have both."""
+    """Return events with onset and duration in seconds; incomplete nuisance events are dropped."""
     unknown = table["duration"].str.lower().isin(_NOTHING)
     if about.duration is not None:
         table.loc[unknown, "duration"] = str(about.duration)
@@ -138,7 +138,7 @@ def _timed(table: pd.DataFrame, run: Run, about: BidsPart, notes: list[str]) -> 
 def _in_time(
     events: pd.DataFrame, run: Run, file: ArrayFile, about: BidsPart, notes: list[str]
 ) -> pd.DataFrame:
-    """Events without those that begin when the run is over."""
+    """Return events without those that begin after the end of the run."""
     if len(file.shape) != 4:
         return events
     trial = (events["nuisance"] == "").to_numpy()
@@ -183,7 +183,7 @@ def _stimulus_column(table: pd.DataFrame, run: Run, about: BidsPart) -> str:
 
 
 def _named(events: Sequence[pd.DataFrame], pictures: PictureNames) -> list[pd.DataFrame]:
-    """Events of all runs with a column ``stimulus``: ids as the pictures have them."""
+    """Return the events of all runs with a column ``stimulus``: the ids of the pictures."""
     trials = [table["nuisance"] == "" for table in events]
     names = sorted(
         {name for table, own in zip(events, trials, strict=True) for name in table.loc[own, "name"]}
@@ -214,7 +214,7 @@ def _path(name: str) -> str:
 
 
 def _same_end(one: str, other: str) -> bool:
-    """Whether one path is the end of another, endings of pictures aside."""
+    """Return whether one path is the end of another, ignoring endings of pictures."""
     first, second = (PurePosixPath(_bare(path)).parts for path in (one, other))
     count = min(len(first), len(second))
     return first[-count:] == second[-count:]
@@ -226,15 +226,15 @@ def _bare(name: str) -> str:
 
 
 def _without_folders(name: str) -> str:
-    """Name of a picture without folder and ending."""
+    """Return the name of a picture without folder and ending."""
     path = PurePosixPath(_path(name))
     return path.stem if path.suffix.lower() in PICTURE_SUFFIXES else str(name)
 
 
 def _grid(
     description: Description, root: Path, runs: Sequence[Run], files: Sequence[ArrayFile]
-) -> Grid:
-    """The description's mask, or what lies in the brain in every run."""
+) -> VoxelGrid:
+    """Return the mask of the description, or the voxels in the brain in every run."""
     if description.mask:
         grid = read_mask(root, description.mask)
     else:
@@ -249,7 +249,7 @@ def _grid(
         inside = np.logical_and.reduce([one.mask for one in masks])
         if not inside.any():
             raise CalcarineError("The brain masks of the runs share no voxel; give a mask.")
-        grid = Grid(inside, masks[0].affine)
+        grid = VoxelGrid(inside, masks[0].affine)
     for file in files:
         if len(file.shape) != 4 or file.shape[:3] != grid.mask.shape:
             raise ShapeError(
@@ -261,7 +261,7 @@ def _grid(
     return grid
 
 
-def _same(one: Grid, other: Grid) -> None:
+def _same(one: VoxelGrid, other: VoxelGrid) -> None:
     if one.mask.shape != other.mask.shape:
         raise ShapeError(
             f"The masks {one.path} and {other.path} have shapes {one.mask.shape} and "
@@ -272,8 +272,8 @@ def _same(one: Grid, other: Grid) -> None:
 
 
 def _sessions(runs: Sequence[Run], about: BidsPart) -> list[int]:
-    """Number of the session of each run: its ``ses``, or the run itself where there is one."""
-    labels = sorted({run.session for run in runs}, key=natural)
+    """Return the session number of each run: its ``ses``, or the run itself if there is one."""
+    labels = sorted({run.session for run in runs}, key=natural_key)
     by_run = about.session == "run" or (about.session is None and len(labels) == 1)
     if by_run:
         return list(range(1, len(runs) + 1))
@@ -285,9 +285,9 @@ def _sessions(runs: Sequence[Run], about: BidsPart) -> list[int]:
 
 
 def _betas(
-    run: Run, file: ArrayFile, events: pd.DataFrame, grid: Grid, about: BidsPart
+    run: Run, file: ArrayFile, events: pd.DataFrame, grid: VoxelGrid, about: BidsPart
 ) -> NDArray[np.float32]:
-    """Responses to the trials of one run, in percent signal change."""
+    """Return responses to the trials of one run, in percent signal change."""
     series = np.ascontiguousarray(file.read()[grid.mask].T, dtype=np.float32)
     bad = np.asarray(~np.isfinite(series).all(0))
     if bad.any():

@@ -1,4 +1,4 @@
-"""What a description's files hold, as findings."""
+"""Checking the files of a description."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._check_results import scaling_finding, simulated_note
+from calcarine.datasets._check_results import scaling_result, simulated_result
 from calcarine.datasets.described.description import Description
-from calcarine.datasets.described.subject import OwnSubject, open_subject
+from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.errors import CalcarineError
 from calcarine.quality.findings import CheckResult
 
@@ -23,7 +23,7 @@ _LEAST = 2
 
 
 def check_subject(info: DatasetInfo, description: Description, root: Path) -> list[CheckResult]:
-    """Findings on a described subject; reads betas and pictures.
+    """Return results about a described subject; reads betas and pictures.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
     findings = [
         CheckResult("description", "ok", f"{description.name}, subject {description.subject}")
     ]
-    findings += simulated_note(root)
+    findings += simulated_result(root)
     try:
         subject = open_subject(info, description, root)
     except CalcarineError as error:
@@ -49,7 +49,7 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
 
 
 def _told(
-    part: Callable[[OwnSubject], list[CheckResult]], subject: OwnSubject
+    part: Callable[[DescribedSubject], list[CheckResult]], subject: DescribedSubject
 ) -> list[CheckResult]:
     try:
         return part(subject)
@@ -58,7 +58,7 @@ def _told(
         return [CheckResult(what, "wrong", str(error), "", "Mend the file or the description.")]
 
 
-def _trials(subject: OwnSubject) -> list[CheckResult]:
+def _trials(subject: DescribedSubject) -> list[CheckResult]:
     trials = subject.recording.trials
     times = Counter(Counter(trials["stimulus"]).values())
     shown = ", ".join(f"{times[n]} shown {n} x" for n in sorted(times))
@@ -67,7 +67,7 @@ def _trials(subject: OwnSubject) -> list[CheckResult]:
     return rows + [CheckResult("left out", "note", note) for note in subject.notes]
 
 
-def _voxels(subject: OwnSubject) -> list[CheckResult]:
+def _voxels(subject: DescribedSubject) -> list[CheckResult]:
     rows = [CheckResult("voxels", "ok", str(len(subject.recording.voxels)))]
     if np.isnan(subject.recording.voxels.to_numpy()).any():
         rows.append(
@@ -80,7 +80,7 @@ def _voxels(subject: OwnSubject) -> list[CheckResult]:
     return rows
 
 
-def _split(subject: OwnSubject) -> list[CheckResult]:
+def _split(subject: DescribedSubject) -> list[CheckResult]:
     splits = subject.without_responses().splits
     train = min(len(split.train) for split in splits)
     test = sum(len(split.test) for split in splits)
@@ -99,22 +99,22 @@ def _split(subject: OwnSubject) -> list[CheckResult]:
     return [CheckResult("split", "ok", found)]
 
 
-def _scaling(subject: OwnSubject) -> list[CheckResult]:
-    """By which trials the sessions of each split are scaled."""
+def _scaling(subject: DescribedSubject) -> list[CheckResult]:
+    """Return which trials scale the sessions of each split."""
     about = subject.recording
     about.check()
     trains = [about.train_trials(split) for split in about.splits]
     sessions = about.trials["session"].to_numpy()
-    return [scaling_finding("z-scoring", sessions, trains, about.zscore)]
+    return [scaling_result("z-scoring", sessions, trains, about.zscore)]
 
 
-def _responses(subject: OwnSubject) -> list[CheckResult]:
-    """Responses of every session, so that nothing is refused later; nothing is kept."""
+def _responses(subject: DescribedSubject) -> list[CheckResult]:
+    """Read the responses of every session, to find what loading would refuse."""
     sessions = [int(number) for number in subject.recording.trials["session"].unique()]
     return [row for session in sessions for row in _session(subject, session)]
 
 
-def _session(subject: OwnSubject, session: int) -> list[CheckResult]:
+def _session(subject: DescribedSubject, session: int) -> list[CheckResult]:
     about = subject.recording
     values = about.read(session)
     spread = values.std(0, dtype=np.float64)
@@ -129,7 +129,7 @@ def _session(subject: OwnSubject, session: int) -> list[CheckResult]:
     return [CheckResult(what, "ok", found)]
 
 
-def _pictures(subject: OwnSubject) -> list[CheckResult]:
+def _pictures(subject: DescribedSubject) -> list[CheckResult]:
     stimuli = subject.stimuli()
     for key in stimuli.ids:
         stimuli.image(key)

@@ -34,7 +34,7 @@ class _Part(BaseModel):
 
 
 class Atlas(_Part):
-    """Regions as whole numbers in one volume."""
+    """Regions as integer labels in one volume."""
 
     file: str = Field(min_length=1)
     labels: dict[str, int | list[int]] = Field(min_length=1)
@@ -62,7 +62,7 @@ class Folds(_Part):
 
 
 class BidsPart(_Part):
-    """Where time series and events are, and how they become responses."""
+    """Where time series and events are, and how responses are estimated."""
 
     derivatives: str = Field(min_length=1, description="folder that fMRIPrep wrote")
     raw: str | None = Field(None, description="folder with the events; derivatives by default")
@@ -89,7 +89,7 @@ class BidsPart(_Part):
 
 
 class Description(_Part):
-    """One subject; paths are from the folder of the YAML file."""
+    """A description of one subject; paths are relative to the folder of the YAML file."""
 
     name: str = Field("own", pattern=_NAME)
     subject: str = Field(pattern=_NAME)
@@ -129,7 +129,7 @@ class Description(_Part):
         return self
 
     def with_subject(self, subject: str | None) -> Description:
-        """Check that it is about the wanted subject.
+        """Raise unless the description is of the given subject.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Description(_Part):
 
 
 def read_description(path: Path) -> Description:
-    """Read a YAML file.
+    """Read a description from a YAML file.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def read_description(path: Path) -> Description:
 
 
 def validated(tree: object, where: str) -> Description:
-    """A description from a mapping; ``where`` is for the errors."""
+    """Return a description from a mapping; ``where`` is for the errors."""
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise SettingError(f"{where} must hold keys and values, such as 'subject: s01'.")
     try:
@@ -172,7 +172,7 @@ def validated(tree: object, where: str) -> Description:
 
 
 def _without_union(tree: dict[str, Any]) -> dict[str, Any]:
-    """Parts that may be of two kinds, made into the kind that they look like.
+    """Replace parts of two possible kinds by the kind that they look like.
 
     Else a mistake in them is told once for each kind.
     """
@@ -188,12 +188,12 @@ def _without_union(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_atlas(rois: dict[Any, Any]) -> bool:
-    """Whether regions are meant as an atlas whose key ``labels`` is misspelt."""
+    """Return whether regions are meant as an atlas with a misspelt key ``labels``."""
     return "file" in rois and any(isinstance(value, dict) for value in rois.values())
 
 
 def _is_fraction(test: dict[Any, Any]) -> bool:
-    """Whether a key of a test is meant as ``fraction``, not as ``folds`` or ``by``."""
+    """Return whether a key of a test is meant as ``fraction``, not as ``folds`` or ``by``."""
     return any(difflib.get_close_matches(str(key), ["fraction"], cutoff=0.7) for key in test)
 
 
@@ -221,6 +221,6 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _kind(part: object) -> bool:
-    """Whether a part of an error's place is pydantic's name of a kind, no key."""
+    """Return whether a part of an error's location is pydantic's name of a kind, not a key."""
     text = str(part)
     return "[" in text or text in ("str", "float", "int", "Atlas", "Fraction", "Folds", "list")

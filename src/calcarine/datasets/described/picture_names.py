@@ -1,4 +1,4 @@
-"""Which picture a path in a table of events means."""
+"""Finding the picture that a path in a table of events means."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from calcarine.datasets._data_files import natural
+from calcarine.datasets._data_files import natural_key
 from calcarine.errors import CalcarineError
 from calcarine.stimuli._tables import read_table
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
@@ -19,7 +19,7 @@ Parts = tuple[str, ...]
 
 
 def files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
-    """Files of a folder and the folders below it, in natural order, hidden ones left out."""
+    """Return the files below a folder in natural order, without hidden ones."""
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -28,7 +28,7 @@ def files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
             for name in names
             if name.lower().endswith(tuple(endings)) and not name.startswith(".")
         ]
-    return sorted(found, key=lambda path: [natural(part) for part in path.parts])
+    return sorted(found, key=lambda path: [natural_key(part) for part in path.parts])
 
 
 class PictureNames:
@@ -49,7 +49,7 @@ class PictureNames:
 
     @classmethod
     def of(cls, root: Path, images: str) -> PictureNames:
-        """Names of a description's pictures; none where they are an array or are not there.
+        """Return the names of a description's pictures; none if they are an array or missing.
 
         In a folder, the id of a picture is its name without ending where this
         is the name of no other picture in the folder, and else its path in
@@ -74,7 +74,7 @@ class PictureNames:
         return bool(self._by_last)
 
     def find(self, name: str) -> str | None:
-        """The id of the picture that a path names.
+        """Return the id of the picture that a path names.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ def _folder_ids(folder: Path) -> list[tuple[str, str]]:
 
 
 def _parts(name: str) -> tuple[Parts, str]:
-    """Folders and name of a picture without ending, and the ending in small letters."""
+    """Return folders and name of a picture without ending, and the ending in lower case."""
     path = PurePosixPath(str(name).replace("\\", "/"))
     parts = tuple(part for part in path.parts if part not in ("/", ".", ".."))
     if not parts:

@@ -1,4 +1,4 @@
-"""Pictures and captions of the stimuli that were shown."""
+"""Pictures and captions of the stimuli of a description."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._data_files import natural
+from calcarine.datasets._data_files import natural_key
 from calcarine.datasets._numpy_files import reason
-from calcarine.datasets.described.array_files import ArrayFile, check_content, find
+from calcarine.datasets.described.description_arrays import ArrayFile, check_content, find
 from calcarine.datasets.described.picture_names import files_below
 from calcarine.datasets.described.trials import texts_table
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, ShapeError
@@ -40,7 +40,7 @@ def stimulus_set(
     size: int | None,
     first_image: int = 0,
 ) -> StimulusSet:
-    """Stimuli that were shown, with pictures and captions.
+    """Return the stimuli that were shown, with pictures and captions.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def stimulus_set(
 
 
 class PictureArray:
-    """Rows of an array file as pictures, read when they are asked for.
+    """Rows of an array file as pictures, read when they are used.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class PictureArray:
         self.size = (shape[1], shape[2]) if size is None else (size, size)
 
     def _range(self) -> float:
-        """Factor that brings the pictures to 0 to 255, from some of them."""
+        """Return the factor that scales the pictures to 0 to 255, from some of them."""
         rows = sorted(self._rows.values())
         some = [self._raw(row) for row in rows[:: max(1, len(rows) // 32)][:32]]
         top = max(float(picture.max()) for picture in some)
@@ -176,7 +176,7 @@ class PictureArray:
 
 
 class _Described:
-    """A set's pictures with other captions and, where there are any, other categories."""
+    """Pictures of a set with other captions and, if there are any, other categories."""
 
     def __init__(self, whole: StimulusSet, captions: Texts, categories: Texts) -> None:
         self._whole, self._captions, self._categories = whole, captions, categories
@@ -199,7 +199,7 @@ def _with_texts(whole: StimulusSet, captions: Texts, categories: Texts) -> Stimu
 
 
 def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
-    """Captions and categories of stimuli.
+    """Return captions and categories of stimuli.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def _add(texts: dict[str, tuple[str, ...]], key: str, more: Sequence[str]) -> No
 def _of_shown(
     texts: dict[str, tuple[str, ...]], shown: Sequence[str], path: Path | None
 ) -> dict[str, tuple[str, ...]]:
-    """Texts by the ids of the trials; ids may have endings on either side."""
+    """Return texts by the ids of the trials; endings are ignored."""
     meant = match_names(texts, shown, loose=False)
     found = {meant[key]: value for key, value in texts.items() if key in meant}
     if path is not None and not found:
@@ -280,7 +280,7 @@ def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _record_captions(tree: Any, path: Path) -> dict[str, tuple[str, ...]]:
-    """Captions of records with a caption each, or of COCO's own files."""
+    """Return captions of records with one caption each, or of COCO's files."""
     whole = isinstance(tree, dict)
     records = tree["annotations"] if whole else tree
     found: dict[str, tuple[str, ...]] = {}
@@ -307,7 +307,7 @@ def _filled(texts: Texts, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
-    """Files of the stimuli: by name, or by path below the folder, with or without its ending."""
+    """Return the files of the stimuli: by name, or by path below the folder."""
     paths = files_below(folder, PICTURE_SUFFIXES)
     if not paths:
         raise MissingFileError(
@@ -357,7 +357,7 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
 
 
 def _check_known(shown: Sequence[str], known: Sequence[str], place: Path) -> None:
-    """Every shown id must be the name of a picture, exactly."""
+    """Raise unless every shown id is exactly the name of a picture."""
     names = set(known)
     lost = [key for key in shown if key not in names]
     if not lost:
@@ -386,7 +386,7 @@ def _hint(shown: Sequence[str], lost: Sequence[str], names: set[str]) -> str:
     if lost[0].lower() in lower:
         return f"there is a picture {lower[lost[0].lower()]}: capitals matter"
     stems = [key for key in names if not key.lower().endswith(PICTURE_SUFFIXES)]
-    some = ", ".join(sorted(stems, key=natural)[:3])
+    some = ", ".join(sorted(stems, key=natural_key)[:3])
     return f"pictures are named as {some}, and ids must be just so"
 
 

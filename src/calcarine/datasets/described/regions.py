@@ -1,4 +1,4 @@
-"""Masks and regions."""
+"""Masks and regions of a description."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.datasets._integer_labels import whole_numbers
-from calcarine.datasets.described.array_files import ArrayFile, find_all
+from calcarine.datasets.described.array_formats import ending
 from calcarine.datasets.described.description import Atlas
-from calcarine.datasets.described.formats import ending
+from calcarine.datasets.described.description_arrays import ArrayFile, find_all
 from calcarine.errors import CalcarineError, DamagedFileError, SettingError, ShapeError
 
-__all__ = ["Grid", "read_mask", "read_rois", "voxel_table"]
+__all__ = ["VoxelGrid", "read_mask", "read_rois", "voxel_table"]
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """Voxels that are kept.
+class VoxelGrid:
+    """The kept voxels of a volume.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class Grid:
     space: str = ""
 
     def from_matlab(self) -> NDArray[np.int64]:
-        """Index that brings voxels in MATLAB's order to that of numpy, shape (kept voxel,)."""
+        """Return the index that converts MATLAB's voxel order to numpy's, shape (kept voxel,)."""
         numbers = np.arange(self.mask.size).reshape(self.mask.shape, order="F")
         return np.argsort(np.argsort(numbers[self.mask]))
 
 
-def read_mask(root: Path, name: str) -> Grid:
-    """A mask; values above 0 are inside, so the -1 of NSD's masks is outside.
+def read_mask(root: Path, name: str) -> VoxelGrid:
+    """Return a mask; values above 0 are inside, so the -1 of NSD's masks is outside.
 
     Raises
     ------
@@ -61,13 +61,13 @@ def read_mask(root: Path, name: str) -> Grid:
     mask = values > 0
     if not mask.any():
         raise DamagedFileError(f"The mask {path} has no voxel above 0; is it the right file?")
-    return Grid(mask, file.affine, path, file.about.space)
+    return VoxelGrid(mask, file.affine, path, file.about.space)
 
 
 def read_rois(
-    root: Path, rois: Mapping[str, str] | Atlas, grid: Grid, voxel_order: str | None = None
+    root: Path, rois: Mapping[str, str] | Atlas, grid: VoxelGrid, voxel_order: str | None = None
 ) -> tuple[dict[str, Mask], list[Path]]:
-    """Regions as masks over the kept voxels, and the files they are from.
+    """Return regions as masks over the kept voxels, and their files.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def _one(path: Path, values: NDArray[np.float64]) -> Mask:
 
 
 def _inside(
-    root: Path, name: str, grid: Grid, what: str, voxel_order: str | None
+    root: Path, name: str, grid: VoxelGrid, what: str, voxel_order: str | None
 ) -> tuple[Path, NDArray[np.float64]]:
-    """File, and values of a volume, or of a row of voxels, at the kept voxels."""
+    """Return the file, and its values at the kept voxels."""
     file, values = _labels(root, name, what)
     path = file.path
     count = int(grid.mask.sum())
@@ -141,7 +141,7 @@ def _inside(
 def same_space(
     path: Path, affine: NDArray[np.float64], other: Path | None, wanted: NDArray[np.float64]
 ) -> None:
-    """Check that two images of one shape also lie in one place.
+    """Raise unless two images of one shape are also in one space.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def same_space(
 
 
 def same_columns(path: Path, space: str, other: Path | None, wanted: str) -> None:
-    """Check that two files are of the same grayordinates or of the same hemisphere.
+    """Raise unless two files have the same grayordinates or the same hemisphere.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def same_columns(path: Path, space: str, other: Path | None, wanted: str) -> Non
 
 
 def _labels(root: Path, name: str, what: str) -> tuple[ArrayFile, NDArray[np.float64]]:
-    """A volume or a row of whole numbers; NaN is outside."""
+    """Return a volume or a row of whole numbers; NaN is outside."""
     places = find_all(root, name, what)
     if len(places) != 1:
         raise SettingError(f"The {what} {name} is {len(places)} files; give one file.")
@@ -207,8 +207,8 @@ def _labels(root: Path, name: str, what: str) -> tuple[ArrayFile, NDArray[np.flo
     return file, values
 
 
-def voxel_table(grid: Grid) -> pd.DataFrame:
-    """Millimetres of each kept voxel, NaN where unknown."""
+def voxel_table(grid: VoxelGrid) -> pd.DataFrame:
+    """Return the coordinates of each kept voxel in millimetres, NaN if unknown."""
     names = ["x", "y", "z"]
     if grid.affine is None or grid.mask.ndim != 3:
         return pd.DataFrame(np.full((int(grid.mask.sum()), 3), np.nan), columns=names)

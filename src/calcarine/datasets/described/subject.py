@@ -16,23 +16,23 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
 from calcarine.brain.responses import with_trials
 from calcarine.datasets._data_files import is_simulated
-from calcarine.datasets.described.array_files import stamp
 from calcarine.datasets.described.betas import betas_source
 from calcarine.datasets.described.description import Description
+from calcarine.datasets.described.description_arrays import stamp
+from calcarine.datasets.described.description_splits import make_splits
 from calcarine.datasets.described.pictures import stimulus_set
 from calcarine.datasets.described.regions import read_rois, voxel_table
-from calcarine.datasets.described.split import make_splits
-from calcarine.datasets.described.trial_source import TrialSource
+from calcarine.datasets.described.subject_trials import SubjectTrials
 from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["OwnSubject", "open_subject"]
+__all__ = ["DescribedSubject", "open_subject"]
 
 
 @dataclass(frozen=True, eq=False)
-class OwnSubject:
-    """A description with what its files hold, pictures and responses still unread.
+class DescribedSubject:
+    """A description with the metadata of its files; pictures and responses are not yet read.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class OwnSubject:
     notes: tuple[str, ...] = ()
 
     def stimuli(self, size: int | None = None) -> StimulusSet:
-        """Pictures and captions of the stimuli that were shown."""
+        """Return pictures and captions of the stimuli that were shown."""
         return _stimuli(self.description, self.root, self.recording.trials, size)
 
     def without_responses(self) -> BrainDataset:
-        """What `load` gives, with zeros in place of responses, which are not read.
+        """Return what `load` returns, with zeros instead of responses, which are not read.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class OwnSubject:
         about = self.recording
         about.check()
         count = (len(about.trials), len(about.voxels))
-        lazy = indexing.LazilyIndexedArray(_Zeros(count))
+        lazy = indexing.LazilyIndexedArray(_ZeroResponses(count))
         trials = with_trials(
             xr.Variable(("trial", "voxel"), lazy),
             about.trials["stimulus"].tolist(),
@@ -109,8 +109,8 @@ class OwnSubject:
         return any(is_simulated(place) for place in places)
 
 
-class _Zeros(BackendArray):
-    """Responses that nobody asked for."""
+class _ZeroResponses(BackendArray):
+    """Zeros instead of responses."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape, self.dtype = shape, np.dtype(np.float32)
@@ -127,13 +127,13 @@ class _Zeros(BackendArray):
 def _stimuli(
     about: Description, root: Path, trials: pd.DataFrame, size: int | None = None
 ) -> StimulusSet:
-    """Pictures and captions of the stimuli that were shown, by first presentation."""
+    """Return pictures and captions of the stimuli, by first presentation."""
     shown = tuple(dict.fromkeys(trials["stimulus"]))
     return stimulus_set(root, about.images, about.captions, shown, size, about.first_image)
 
 
-def open_subject(info: DatasetInfo, description: Description, root: Path) -> OwnSubject:
-    """Read a description's tables, masks and headers.
+def open_subject(info: DatasetInfo, description: Description, root: Path) -> DescribedSubject:
+    """Read the tables, masks and headers of a description.
 
     Parameters
     ----------
@@ -169,10 +169,10 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Own
         provenance=provenance,
         zscore=description.zscore,
     )
-    return OwnSubject(description, root, recording, source.notes)
+    return DescribedSubject(description, root, recording, source.notes)
 
 
-def _source(description: Description, root: Path) -> TrialSource:
+def _source(description: Description, root: Path) -> SubjectTrials:
     if description.bids is None:
         return betas_source(description, root)
     from calcarine.datasets.described.bids_source import bids_source

@@ -1,4 +1,4 @@
-"""The table of trials."""
+"""The table of trials of a description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calcarine.datasets._data_files import natural
+from calcarine.datasets._data_files import natural_key
 from calcarine.errors import DamagedFileError
 from calcarine.stimuli.tables import read_rows
 
@@ -16,7 +16,7 @@ __all__ = ["read_trials", "texts_table"]
 
 
 def texts_table(path: Path, what: str, known: Sequence[str] = ()) -> pd.DataFrame:
-    """Rows of a table as text; see `calcarine.stimuli.tables.read_rows`.
+    """Return the rows of a table as text; see `calcarine.stimuli.tables.read_rows`.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def texts_table(path: Path, what: str, known: Sequence[str] = ()) -> pd.DataFram
 
 
 def read_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
-    """Stimulus of each trial, and its session where it is known.
+    """Return the stimulus of each trial, and its session if known.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def _check_apart(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
 
 
 def _one_table(path: Path) -> pd.DataFrame:
-    """Columns ``stimulus``, ``session`` and ``betas`` of one table, as text."""
+    """Return the columns ``stimulus``, ``session`` and ``betas`` of one table, as text."""
     table = texts_table(path, "table of trials", ("stimulus", "session", "betas"))
     if "stimulus" not in table.columns:
         raise DamagedFileError(
@@ -95,7 +95,7 @@ def _one_table(path: Path) -> pd.DataFrame:
 
 
 def _numbers(sessions: pd.Series, path: Path) -> list[int]:
-    names = sorted(set(sessions), key=natural)
+    names = sorted(set(sessions), key=natural_key)
     if names[0] == "":
         raise DamagedFileError(f"{path}: a trial has no session; fill the column or leave it out.")
     if all(name.isdecimal() and len(name) < 10 for name in names):

@@ -22,9 +22,9 @@ from calcarine.datasets.god._check import check
 from calcarine.datasets.god._fake import fake
 from calcarine.datasets.god._ids import category, stimulus_name
 from calcarine.datasets.god._official import read_official
-from calcarine.datasets.god._parts import INFO, WHO, Parts, find_subject, places
 from calcarine.datasets.god._pictures import find_pictures, god_stimuli, read_pictures
 from calcarine.datasets.god._rearranged import read_rearranged
+from calcarine.datasets.god._subject_files import INFO, WHO, GodTrials, find_subject, search_folders
 from calcarine.errors import DamagedFileError, SettingError
 
 __all__ = ["INFO", "assets", "check", "columns", "fake", "load", "stimulus_name"]
@@ -99,7 +99,7 @@ def load(
         raise SettingError(f"{WHO}: test is perception or imagery, not {test}.")
     if size is not None and size < 1:
         raise SettingError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
-    folders = places(data)
+    folders = search_folders(data)
     place = find_pictures(folders, pictures)
     arrays = read_pictures(place) if place is not None and place.is_file() else None
     parts = _read(path, folders, test, arrays, first_index)
@@ -128,7 +128,7 @@ def _read(
     test: str,
     arrays: dict[str, NDArray[np.uint8]] | None,
     first_index: int | None,
-) -> Parts:
+) -> GodTrials:
     if path.suffix == ".h5":
         return read_official(path, folders, test, first_index)
     if test == "imagery":
@@ -137,7 +137,7 @@ def _read(
     return read_rearranged(path, folders, counts, first_index)
 
 
-def _split(parts: Parts, test: str) -> Split:
+def _split(parts: GodTrials, test: str) -> Split:
     pairs = set(zip(parts.names, parts.is_test.tolist(), strict=True))
     train = tuple(sorted(name for name, own in pairs if not own))
     held = tuple(sorted(name for name, own in pairs if own))
@@ -149,7 +149,7 @@ def _split(parts: Parts, test: str) -> Split:
     return Split("official", train, held, rule if named else rule.split(";")[0])
 
 
-def _scaled(parts: Parts, scale: str) -> tuple[NDArray[np.float32], SessionScaling | None]:
+def _scaled(parts: GodTrials, scale: str) -> tuple[NDArray[np.float32], SessionScaling | None]:
     if scale not in get_args(Scale):
         known = ", ".join(get_args(Scale)[:-1])
         raise SettingError(f"{WHO}: scale is {known} or training-scalar, not {scale}.")
@@ -161,7 +161,7 @@ def _scaled(parts: Parts, scale: str) -> tuple[NDArray[np.float32], SessionScali
     return scale_sessions(parts.responses, parts.sessions, ~parts.is_test, parts.names, method, WHO)
 
 
-def _by_one_number(parts: Parts) -> tuple[NDArray[np.float32], SessionScaling]:
+def _by_one_number(parts: GodTrials) -> tuple[NDArray[np.float32], SessionScaling]:
     train = parts.responses[~parts.is_test]
     known = np.array(sorted(scaling_plan(parts.sessions, ~parts.is_test, "training", WHO)))
     mean, scale = train.mean(dtype=np.float64), max(float(train.std(dtype=np.float64)), 1e-300)
@@ -172,7 +172,7 @@ def _by_one_number(parts: Parts) -> tuple[NDArray[np.float32], SessionScaling]:
 
 
 def columns(data: str | Path, subject: str | None = None) -> pd.DataFrame:
-    """Say what the columns of a BData file are.
+    """Return the numbers of columns of a BData file by key.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def columns(data: str | Path, subject: str | None = None) -> pd.DataFrame:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Preprocessed BData of the subjects, from figshare; pictures come on request."""
+    """Return the preprocessed BData of the subjects, on figshare; pictures come on request."""
     chosen = [pick_subject(INFO, name) for name in subjects] if subjects else [INFO.subjects[0]]
     return [
         Asset(

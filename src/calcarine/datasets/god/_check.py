@@ -1,4 +1,4 @@
-"""Whether a copy of GOD is whole and what it should be."""
+"""Checking whether a copy of GOD is complete and correct."""
 
 from __future__ import annotations
 
@@ -9,14 +9,26 @@ from pathlib import Path
 import numpy as np
 
 from calcarine.brain.info import pick_subject
-from calcarine.datasets._check_results import collected, compared, constant, not_finite
-from calcarine.datasets._numpy_files import Archive
+from calcarine.datasets._check_results import (
+    check_finite_voxels,
+    collect_results,
+    compare_count,
+    count_constant,
+)
+from calcarine.datasets._numpy_files import NpzFile
 from calcarine.datasets.bdata import BData
 from calcarine.datasets.god._ids import category, first_index, picture_list
 from calcarine.datasets.god._official import picture_names, regions_of, trial_types
-from calcarine.datasets.god._parts import INFO, ON_REQUEST, WHO, find_subject, other_forms, places
 from calcarine.datasets.god._pictures import find_pictures, picture_files, read_pictures
 from calcarine.datasets.god._rearranged import matches, regions
+from calcarine.datasets.god._subject_files import (
+    INFO,
+    ON_REQUEST,
+    WHO,
+    find_subject,
+    other_forms,
+    search_folders,
+)
 from calcarine.errors import CalcarineError
 from calcarine.quality.findings import CheckResult
 
@@ -27,7 +39,7 @@ _KNOWN = {"train": 1200, "test": 50, "repeats": 35, "trials": 1750, "imagery": 5
 
 
 def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Compare what is in the folder with what is known of GOD.
+    """Compare the files in a folder with what is known of GOD.
 
     Parameters
     ----------
@@ -43,7 +55,7 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     wanted = [pick_subject(INFO, subject)] if subject else list(INFO.subjects)
     found: list[CheckResult] = []
     shown: dict[str, set[str]] = {}
-    folders = places(data)
+    folders = search_folders(data)
     files = 0
     for who in wanted:
         for form, report in (("h5", _official), ("npz", _rearranged)):
@@ -52,12 +64,12 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
             except CalcarineError:
                 continue
             files += 1
-            found += collected(report(path, folders, shown), path.name, _AGAIN)
+            found += collect_results(report(path, folders, shown), path.name, _AGAIN)
     if not files:
         names = " or ".join(INFO.files[0].split("|"))
         there = other_forms(data).strip(" ()")
         found.append(CheckResult(names, "missing", there, advice=f"get it from {INFO.source}"))
-    found += collected(_pictures(folders, shown), "pictures", _AGAIN)
+    found += collect_results(_pictures(folders, shown), "pictures", _AGAIN)
     return found
 
 
@@ -67,9 +79,9 @@ def _official(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> It
     yield CheckResult(name, "ok", f"{data.shape[0]} trials, {data.shape[1]} columns, {data.dtype}")
     kinds = trial_types(data)
     counts = Counter(kinds.tolist())
-    yield compared(f"{name}: training trials", counts[1], _KNOWN["train"])
-    yield compared(f"{name}: perception test trials", counts[2], _KNOWN["trials"])
-    yield compared(f"{name}: imagery trials", counts[3], _KNOWN["imagery"])
+    yield compare_count(f"{name}: training trials", counts[1], _KNOWN["train"])
+    yield compare_count(f"{name}: perception test trials", counts[2], _KNOWN["trials"])
+    yield compare_count(f"{name}: imagery trials", counts[3], _KNOWN["imagery"])
     names = picture_names(data, folders, kinds)
     sides = {
         "train": [n for n, k in zip(names, kinds.tolist(), strict=True) if k == 1],
@@ -93,7 +105,7 @@ def _shown(
 ) -> Iterator[CheckResult]:
     for side, keys in sides.items():
         shown.setdefault(side, set()).update(keys)
-        yield compared(f"{name}: {side} pictures", len(set(keys)), _KNOWN[side])
+        yield compare_count(f"{name}: {side} pictures", len(set(keys)), _KNOWN[side])
     repeats = set(Counter(sides["test"]).values())
     told = ", ".join(map(str, sorted(repeats)))
     right = repeats == {_KNOWN["repeats"]}
@@ -128,12 +140,12 @@ def _voxels(name: str, total: int, sizes: dict[str, int]) -> CheckResult:
 
 
 def _values(what: str, values: np.ndarray) -> CheckResult:  # type: ignore[type-arg]
-    lost = not_finite(what, values, _AGAIN)
+    lost = check_finite_voxels(what, values, _AGAIN)
     if lost:
         return lost[0]
     if not values.size:
         return CheckResult(what, "wrong", "none", "", _AGAIN)
-    still = constant(values)
+    still = count_constant(values)
     told = f"from {values.min():.3g} to {values.max():.3g}, {still} constant voxels"
     return CheckResult(what, "note" if still else "ok", told)
 
@@ -141,11 +153,11 @@ def _values(what: str, values: np.ndarray) -> CheckResult:  # type: ignore[type-
 def _rearranged(
     path: Path, folders: list[Path], shown: dict[str, set[str]]
 ) -> Iterator[CheckResult]:
-    file = Archive(path, WHO, INFO.source)
+    file = NpzFile(path, WHO, INFO.source)
     name = path.name
     with np.errstate(over="ignore", invalid="ignore"):
         train = file.array("arr_0", 2).astype(np.float32)
-    yield compared(f"{name}: arr_0, training trials", len(train), _KNOWN["train"])
+    yield compare_count(f"{name}: arr_0, training trials", len(train), _KNOWN["train"])
     yield _values(f"{name}: arr_0, responses", train)
     sizes = {roi: int(mask.sum()) for roi, mask in regions(file, train.shape[1]).items()}
     yield _voxels(name, train.shape[1], sizes)
@@ -168,11 +180,11 @@ def _rearranged(
         yield CheckResult(f"{name}: arr_1, test trials", "missing", advice=_AGAIN)
 
 
-def _test_trials(file: Archive, name: str) -> Iterator[CheckResult]:
+def _test_trials(file: NpzFile, name: str) -> Iterator[CheckResult]:
     with np.errstate(over="ignore", invalid="ignore"):
         trials, labels = file.array("arr_1", 2).astype(np.float32), file.array("arr_4", 1)
         means = file.array("arr_2", 2).astype(np.float32) if "arr_2" in file else None
-    yield compared(f"{name}: arr_1, test trials", len(trials), _KNOWN["trials"])
+    yield compare_count(f"{name}: arr_1, test trials", len(trials), _KNOWN["trials"])
     yield _values(f"{name}: arr_1, responses", trials)
     count = len(means) if means is not None else None
     base = first_index(labels, count, f"arr_4 (test labels) of {name}")
@@ -207,7 +219,7 @@ def _array(place: Path, folders: list[Path]) -> Iterator[CheckResult]:
     height, width = arrays["train"].shape[1:3]
     yield CheckResult(place.name, "ok", f"{height} x {width} pixels")
     for which, images in arrays.items():
-        yield compared(f"{place.name}: {which}_images", len(images), _KNOWN[which])
+        yield compare_count(f"{place.name}: {which}_images", len(images), _KNOWN[which])
         listed = picture_list(folders, which)
         if listed is None:
             yield CheckResult(
@@ -241,4 +253,4 @@ def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[CheckResult]:
                 ON_REQUEST,
             )
         else:
-            yield compared(what, len(found), _KNOWN[which])
+            yield compare_count(what, len(found), _KNOWN[which])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from calcarine.datasets.bdata import write_bdata
 from calcarine.errors import SettingError
-from calcarine.simulation.linear_signal import draw_pictures, planted_responses
+from calcarine.simulation.linear_signal import draw_pictures, responses_with_signal
 
 __all__ = ["fake"]
 
@@ -158,7 +158,7 @@ def _write_subject(
     inner = world.n_train + np.concatenate([rng.permutation(n_test) for _ in range(imagined)])
     shown = np.concatenate([train, test, inner])
     kinds = np.repeat([1.0, 2.0, 3.0], [len(train), len(test), len(inner)])
-    brain = planted_responses(rng, world.features, shown, n_voxels, noise=0.7)
+    brain = responses_with_signal(rng, world.features, shown, n_voxels, noise=0.7)
     labels = world.labels[shown]
     # Imagery tells a category and no picture.
     labels = np.where(kinds == 3, np.floor(labels), labels)
@@ -186,9 +186,9 @@ def _write_subject(
 
 def _marks(rng: np.random.Generator, n_voxels: int) -> dict[str, NDArray[np.float64]]:
     region = np.arange(n_voxels) * len(_REGIONS) // n_voxels
-    unions = {"LVC": range(3), "HVC": range(4, 7), "VC": range(7)}
+    add_unions = {"LVC": range(3), "HVC": range(4, 7), "VC": range(7)}
     named = {name: np.isin(region, [row]) for row, name in enumerate(_REGIONS)}
-    named.update({name: np.isin(region, list(rows)) for name, rows in unions.items()})
+    named.update({name: np.isin(region, list(rows)) for name, rows in add_unions.items()})
     marks = {f"ROI_{name}": np.where(mask, 1.0, np.nan) for name, mask in named.items()}
     for axis in "xyz":
         marks[f"voxel_{axis}"] = np.round(rng.uniform(-60, 60, n_voxels), 1)

@@ -1,4 +1,4 @@
-"""Names of GOD's pictures, and the numbers that stand for them."""
+"""Names of GOD's pictures, and the numbers that encode them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LISTS = {
 
 
 def stimulus_name(label: float) -> str:
-    """Name of the picture whose label is ``<synset>.<number in six digits>``.
+    """Return the name of the picture with the label ``<synset>.<number in six digits>``.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def stimulus_name(label: float) -> str:
 
 
 def names_of(labels: NDArray[np.float64], where: str) -> list[str]:
-    """Names of many labels.
+    """Return the names of many labels.
 
     Raises
     ------
@@ -91,19 +91,19 @@ def names_of(labels: NDArray[np.float64], where: str) -> list[str]:
 
 
 def category(name: str) -> str:
-    """The synset of a picture, such as ``"n01518878"``; empty where the name tells none."""
+    """Return the synset of a picture, for example ``"n01518878"``; empty if its name has none."""
     found = _NAME.search(name)
     return f"n{found.group(1)}" if found else ""
 
 
 def parse_name(text: str) -> str | None:
-    """The picture's name in a file name or a line, the last if there are several."""
+    """Return the name of a picture in a file name or a line, the last if there are several."""
     found = _NAME.findall(text)
     return f"n{found[-1][0]}_{int(found[-1][1])}" if found else None
 
 
 def picture_list(places: Sequence[Path], side: str) -> list[str] | None:
-    """Names of the pictures in the order of ``images_*.npz``, from a CSV of the releases.
+    """Return the names of the pictures in the order of ``images_*.npz``, from a CSV of a release.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def _read_list(path: Path) -> list[str]:
 def first_index(
     index: NDArray[np.generic], count: int | None, where: str, given: int | None = None
 ) -> int:
-    """Whether an index begins at 0 or at 1, told by its range.
+    """Return whether an index begins at 0 or at 1, from its range.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def first_index(
 
 
 def class_names(places: Sequence[Path]) -> dict[str, str]:
-    """Words for synsets, from ``imagenet_class_index.json`` where it is there."""
+    """Return words for synsets, from ``imagenet_class_index.json`` if it exists."""
     for place in places:
         path = place / "imagenet_class_index.json"
         if not path.is_file():

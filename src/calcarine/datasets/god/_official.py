@@ -1,4 +1,4 @@
-"""GOD as published: one BData file a subject."""
+"""GOD as published: one BData file per subject."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from calcarine.datasets.god._ids import (
     parse_name,
     picture_list,
 )
-from calcarine.datasets.god._parts import INFO, WHO, Parts, unions
+from calcarine.datasets.god._subject_files import INFO, WHO, GodTrials, add_unions
 from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 
 __all__ = ["LABELS", "picture_names", "read_official", "regions_of", "trial_types"]
@@ -26,7 +26,7 @@ LABELS = ("stimulus_id", "Label", "image_id", "ImageID")
 
 
 def trial_types(data: BData) -> NDArray[np.int64]:
-    """Type of each trial: 1 training, 2 perception test, 3 imagery test."""
+    """Return the type of each trial: 1 training, 2 perception test, 3 imagery test."""
     kinds = data.label("DataType")
     if not np.isin(kinds, (TRAIN, PERCEPTION, IMAGERY)).all():
         strange = next(k for k in kinds.tolist() if k not in (TRAIN, PERCEPTION, IMAGERY))
@@ -40,7 +40,7 @@ def trial_types(data: BData) -> NDArray[np.int64]:
 def picture_names(
     data: BData, folders: list[Path], kinds: NDArray[np.int64], given: int | None = None
 ) -> list[str]:
-    """Picture of each training and perception trial, in order; imagery trials have none.
+    """Return the picture of each training and perception trial; imagery trials have none.
 
     Labels come from the first of `LABELS` that the file has, through its
     vmap where there is one, else from ``image_index`` and the CSV lists.
@@ -107,8 +107,8 @@ def _indexed(
 
 def read_official(
     path: Path, folders: list[Path], test: str = "perception", given: int | None = None
-) -> Parts:
-    """One subject of the published form.
+) -> GodTrials:
+    """Read one subject of the published form.
 
     Parameters
     ----------
@@ -139,20 +139,20 @@ def read_official(
         raise DamagedFileError(f"{WHO}: {path} marks no column as VoxelData; get it again.")
     rois = regions_of(data, voxel)
     sessions, runs = _sessions(data, kept, is_test)
-    return Parts(
+    return GodTrials(
         responses=data.select(voxel, np.float32)[kept],
         names=[names[row] for row in kept],
         is_test=is_test,
         sessions=sessions,
         voxels=_coordinates(data, voxel),
-        rois=unions(rois),
+        rois=add_unions(rois),
         runs=runs,
         rows=_rows(data, kinds, names, folders),
     )
 
 
 def regions_of(data: BData, voxel: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """Masks over the voxels of the keys ``ROI_...``, by what follows."""
+    """Return masks over the voxels of the keys ``ROI_...``, by the rest of the key."""
     found = {}
     for key in (key for key in data.keys if key.startswith("ROI_")):
         mask = data.mask(key)
@@ -166,7 +166,7 @@ def regions_of(data: BData, voxel: NDArray[np.bool_]) -> dict[str, NDArray[np.bo
 
 
 def _name_imagined(data: BData, kinds: NDArray[np.int64], names: list[str]) -> None:
-    """Give imagery trials, which tell a category, the test picture of that category."""
+    """Assign imagery trials, which name a category, the test picture of that category."""
     owner = {
         category(names[row]): names[row] for row in np.flatnonzero(kinds == PERCEPTION).tolist()
     }
@@ -223,7 +223,7 @@ def _coordinates(data: BData, voxel: NDArray[np.bool_]) -> pd.DataFrame:
 def _rows(
     data: BData, kinds: NDArray[np.int64], names: list[str], folders: list[Path]
 ) -> dict[str, dict[str, int]]:
-    """Row of each picture in ``images_*.npz``: from the lists, else from image_index."""
+    """Return the row of each picture in ``images_*.npz``, from the lists or from image_index."""
     found: dict[str, dict[str, int]] = {}
     for side, kind in (("train", TRAIN), ("test", PERCEPTION)):
         own = np.flatnonzero(kinds == kind)

@@ -1,4 +1,4 @@
-"""GOD's pictures: an array file, a folder of files, or none."""
+"""Pictures of GOD: an array file, a folder of files, or none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets._numpy_files import Archive
+from calcarine.datasets._numpy_files import NpzFile
 from calcarine.datasets.god._ids import category, class_names, parse_name
-from calcarine.datasets.god._parts import ON_REQUEST, WHO, Parts
+from calcarine.datasets.god._subject_files import ON_REQUEST, WHO, GodTrials
 from calcarine.errors import DamagedFileError, MissingFileError
 from calcarine.stimuli._sources import FolderSource
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
@@ -23,7 +23,7 @@ DEFAULT_SIZE = 256
 
 
 class AbsentSource:
-    """Stimuli whose pictures are not here; asking for one says how to get it."""
+    """Stimuli without pictures; reading one raises with how to get it."""
 
     def __init__(self, categories: dict[str, tuple[str, ...]]) -> None:
         self._categories = categories
@@ -42,7 +42,7 @@ class AbsentSource:
 
 
 def find_pictures(folders: list[Path], pictures: str | Path | None) -> Path | None:
-    """The folder or the ``.npz`` that holds the pictures.
+    """Return the folder or the ``.npz`` that holds the pictures.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def find_pictures(folders: list[Path], pictures: str | Path | None) -> Path | No
 
 
 def picture_files(folder: Path) -> dict[str, dict[str, Path]]:
-    """Files of the training and of the test pictures, by name."""
+    """Return the files of the training and of the test pictures, by name."""
     found: dict[str, dict[str, Path]] = {"train": {}, "test": {}}
     for side, names in _SIDES.items():
         for place in (folder / name for name in names):
@@ -86,7 +86,7 @@ def picture_files(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def read_pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """Training and test pictures of ``images_*.npz``, as uint8 whatever their range.
+    """Return the training and test pictures of ``images_*.npz`` as uint8.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def read_pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
     CalcarineError
         If the values are neither in 0..1 nor in 0..255.
     """
-    file = Archive(path, WHO, "where the rearranged form is from")
+    file = NpzFile(path, WHO, "where the rearranged form is from")
     raw = {side: file.array(f"{side}_images", 4) for side in ("train", "test")}
     for side, values in raw.items():
         if values.shape[-1] != 3 or 0 in values.shape:
@@ -132,13 +132,13 @@ def _as_bytes(values: NDArray[np.generic], factor: float) -> NDArray[np.uint8]:
 
 
 def god_stimuli(
-    parts: Parts,
+    parts: GodTrials,
     folders: list[Path],
     place: Path | None,
     size: int | None,
     arrays: dict[str, NDArray[np.uint8]] | None,
 ) -> StimulusSet:
-    """The pictures of a subject's trials.
+    """Return the pictures of a subject's trials.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def god_stimuli(
     return StimulusSet.from_arrays(stack, ids, categories=[categories[name] for name in ids])
 
 
-def _distinct(parts: Parts, test: bool) -> list[str]:
+def _distinct(parts: GodTrials, test: bool) -> list[str]:
     pairs = zip(parts.names, parts.is_test.tolist(), strict=True)
     return sorted({name for name, own in pairs if own == test})
 
@@ -197,7 +197,7 @@ def _categories(name: str, words: dict[str, str]) -> tuple[str, ...]:
     return (words[synset], synset) if synset in words else (synset,)
 
 
-def _row(parts: Parts, side: str, name: str, images: NDArray[np.uint8], place: Path) -> int:
+def _row(parts: GodTrials, side: str, name: str, images: NDArray[np.uint8], place: Path) -> int:
     rows = parts.rows.get(side)
     if rows is None:
         raise MissingFileError(

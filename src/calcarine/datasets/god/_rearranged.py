@@ -1,4 +1,4 @@
-"""GOD rearranged by other laboratories: ``sbj_N.npz``."""
+"""GOD as rearranged by other laboratories: ``sbj_N.npz``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets._numpy_files import Archive
+from calcarine.datasets._numpy_files import NpzFile
 from calcarine.datasets.god._ids import first_index, picture_list
-from calcarine.datasets.god._parts import INFO, WHO, Parts, unions
+from calcarine.datasets.god._subject_files import INFO, WHO, GodTrials, add_unions
 from calcarine.errors import DamagedFileError
 
 __all__ = ["matches", "read_rearranged", "regions"]
 
 
-def regions(file: Archive, count: int) -> dict[str, NDArray[np.bool_]]:
-    """Boolean masks over the voxels, by name."""
+def regions(file: NpzFile, count: int) -> dict[str, NDArray[np.bool_]]:
+    """Return boolean masks over the voxels, by name."""
     found = {}
     for name in (name for name in file.names if not name.startswith("arr_")):
         mask = file.array(name, 1, "b")
@@ -33,7 +33,7 @@ def regions(file: Archive, count: int) -> dict[str, NDArray[np.bool_]]:
 def matches(
     trials: NDArray[np.float32], labels: NDArray[np.int64], means: NDArray[np.float32]
 ) -> float:
-    """Share of test pictures whose mean over trials is most like its own row of ``means``."""
+    """Return the share of test pictures with a mean most similar to its row of ``means``."""
     own = np.zeros(means.shape)
     np.add.at(own, labels, trials)
     own /= np.maximum(np.bincount(labels, minlength=len(means)), 1)[:, None]
@@ -47,8 +47,8 @@ def matches(
 
 def read_rearranged(
     path: Path, folders: list[Path], counts: dict[str, int], given: int | None = None
-) -> Parts:
-    """One subject of the rearranged form.
+) -> GodTrials:
+    """Read one subject of the rearranged form.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def read_rearranged(
     given
         Where ``arr_3`` and ``arr_4`` begin, if known.
     """
-    file = Archive(path, WHO, INFO.source)
+    file = NpzFile(path, WHO, INFO.source)
     with np.errstate(over="ignore", invalid="ignore"):
         train = file.array("arr_0", 2).astype(np.float32)
         trials, labels = _test(file, counts.get("test"), given)
@@ -86,13 +86,13 @@ def read_rearranged(
     second, second_rows = _named(labels, names_test, "god-test-{:02d}", path)
     is_test = np.arange(len(train) + len(trials)) >= len(train)
     nowhere = np.full((voxels, 3), np.nan)
-    return Parts(
+    return GodTrials(
         responses=np.concatenate([train, trials]),
         names=first + second,
         is_test=is_test,
         sessions=np.where(is_test, 2, 1).astype(np.int64),
         voxels=pd.DataFrame(nowhere, columns=["x", "y", "z"]),
-        rois=unions(regions(file, voxels)),
+        rois=add_unions(regions(file, voxels)),
         rows={"train": first_rows, "test": second_rows},
     )
 
@@ -110,9 +110,9 @@ def _named(
 
 
 def _test(
-    file: Archive, count: int | None, given: int | None
+    file: NpzFile, count: int | None, given: int | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Test trials and their pictures; the means of the file where it has no trials."""
+    """Return test trials and their pictures; the means of the file if it has no trials."""
     means = file.array("arr_2", 2).astype(np.float32) if "arr_2" in file else None
     if "arr_1" not in file or "arr_4" not in file:
         if means is None:

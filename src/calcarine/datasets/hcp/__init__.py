@@ -1,4 +1,4 @@
-"""Human Connectome Project: resting visual cortex, to pre-train encoders on (Vis-Dec)."""
+"""Human Connectome Project: visual cortex at rest, to pretrain encoders on (Vis-Dec)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def load(data: str | Path | None = None, subject: str | None = None) -> NoReturn:
-    """Say that there is nothing to decode here.
+    """Raise: there are no stimuli to decode in this data set.
 
     Raises
     ------
@@ -75,5 +75,5 @@ def prepare(
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Nothing: the files are behind an account; ``INFO.access`` says how to get them."""
+    """Return nothing: the files need an account; ``INFO.access`` says how to get them."""
     return []

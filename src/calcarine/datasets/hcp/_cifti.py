@@ -1,4 +1,4 @@
-"""Some grayordinates of a CIFTI time series, without reading the whole."""
+"""Reading some grayordinates of a CIFTI time series."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class CiftiRecording:
         return cls(path, frames, tr, brain, image.dataobj)
 
     def read(self, columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Some grayordinates, in the given ascending order.
+        """Read some grayordinates, in ascending order.
 
         Returns
         -------
@@ -103,7 +103,7 @@ class CiftiRecording:
 
 
 def normalised(series: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each column with mean 0 and SD 1 over time; a constant one is 0.
+    """Return each column with mean 0 and SD 1 over time; a constant one becomes 0.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def fake(
 
 
 def _brain(count: int, rng: np.random.Generator) -> Any:
-    """Two cortices with the medial wall left out, and one structure below."""
+    """Return two cortices without the medial wall, and one subcortical structure."""
     from nibabel.cifti2 import BrainModelAxis
 
     official = count == 91282
@@ -94,7 +94,7 @@ def _brain(count: int, rng: np.random.Generator) -> Any:
 
 
 def _labels(rng: np.random.Generator, brain: Any, count: int) -> NDArray[np.int64]:
-    """A map with areas of HCP's sizes, or of a tenth of a hemisphere."""
+    """Return a map with areas of HCP's sizes, or of a tenth of a hemisphere."""
     labels = np.zeros(count, dtype=np.int64)
     for side, name in enumerate(("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT")):
         free = rng.permutation(np.flatnonzero(brain.name == name))

@@ -1,4 +1,4 @@
-"""Where HCP's files are."""
+"""Paths of HCP's files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ INFO = DatasetInfo(
 def find_recordings(
     data: str | Path, run: str = RUN, ending: str | None = None, beside: Collection[str] = ()
 ) -> dict[str, Path]:
-    """CIFTI file of each subject, by subject.
+    """Return the CIFTI file of each subject, by subject.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def find_recordings(
 
 
 def _by_ending(data: str | Path, run: str) -> dict[str, dict[str, Path]]:
-    """Files of a run by ending and subject."""
+    """Return the files of a run by ending and subject."""
     found: dict[str, dict[str, Path]] = {}
     named, plain = f"*_{run}{_ANY}", f"{run}{_ANY}"
     inside = f"MNINonLinear/Results/{run}"
@@ -121,7 +121,7 @@ def _by_ending(data: str | Path, run: str) -> dict[str, dict[str, Path]]:
 
 
 def find_stored(folder: str | Path) -> dict[str, Path]:
-    """``SUBJECT/HCP_visual_voxel.npz`` of each subject, by subject."""
+    """Return ``SUBJECT/HCP_visual_voxel.npz`` of each subject, by subject."""
     found: dict[str, Path] = {}
     for root in _roots(folder):
         for pattern in (f"*/{NPZ}", f"npz/*/{NPZ}", f"HCP/npz/*/{NPZ}", f"prepared/*/{NPZ}"):

@@ -1,4 +1,4 @@
-"""Visual cortex of each subject: from CIFTI to disk, from disk to vectors."""
+"""Visual cortex of each subject: from CIFTI to disk, and from disk to vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets._data_files import is_simulated
-from calcarine.datasets._numpy_files import Archive
+from calcarine.datasets._numpy_files import NpzFile
 from calcarine.datasets.hcp._atlas import areas_of, find_atlas
 from calcarine.datasets.hcp._cifti import CiftiRecording, normalised
 from calcarine.datasets.hcp._files import (
@@ -58,7 +58,7 @@ class SubjectVectors(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparedVectors:
-    """What `prepare_vectors` left on disk.
+    """The result of `prepare_vectors` on disk.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class PreparedVectors:
 
 
 def window_means(series: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Means over windows of about ``window`` frames that cover all frames.
+    """Return means over windows of about ``window`` frames that cover all frames.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def vectors(
     run: str = RUN,
     ending: str | None = None,
 ) -> Iterator[SubjectVectors]:
-    """Voxel vectors for masked pre-training, one subject after another.
+    """Yield voxel vectors for masked pretraining, one subject after another.
 
     Each grayordinate is normalised over time, V1 to V4 of the Glasser map are
     taken from both hemispheres, and frames are averaged in windows: of 1200
@@ -219,7 +219,7 @@ def _chosen(data: str | Path, subjects: Sequence[str] | None, known: set[str]) -
 
 
 def _series(path: Path, atlas: Path, areas: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Normalised time series of each area, shape (frame, vertex)."""
+    """Return the normalised time series of each area, shape (frame, vertex)."""
     recording = CiftiRecording.open(path)
     places = areas_of(atlas, recording.brain)
     union = np.unique(np.concatenate([places[area] for area in areas]))
@@ -228,14 +228,14 @@ def _series(path: Path, atlas: Path, areas: Sequence[str]) -> dict[str, NDArray[
 
 
 def read_stored(path: Path, areas: Sequence[str] = AREAS) -> dict[str, NDArray[np.float32]]:
-    """Areas of an ``HCP_visual_voxel.npz``: float32, shape (frame, vertex).
+    """Return the areas of an ``HCP_visual_voxel.npz``: float32, shape (frame, vertex).
 
     Raises
     ------
     CalcarineError
         If it is damaged, or areas differ in their frames.
     """
-    file = Archive(path, WHO, "its preparation: delete it and prepare again")
+    file = NpzFile(path, WHO, "its preparation: delete it and prepare again")
     with np.errstate(over="ignore", invalid="ignore"):
         found = {area: file.array(area, 2).astype(np.float32) for area in areas}
     frames = {len(series) for series in found.values()}
@@ -326,7 +326,7 @@ def prepare_vectors(
 
 
 def _whole(path: Path) -> bool:
-    """Whether a file was written to its end: its directory and all check sums are right."""
+    """Return whether a file is complete: its directory and all checksums are right."""
     try:
         with zipfile.ZipFile(path) as file:
             names = {f"{area}.npy" for area in AREAS}

@@ -1,4 +1,4 @@
-"""Natural Scenes Dataset (Allen et al. 2022): eight people, 7T, up to 30,000 trials each."""
+"""Natural Scenes Dataset (Allen et al. 2022): eight subjects, 7T, up to 30,000 trials each."""
 
 from calcarine.datasets.nsd.check import check
 from calcarine.datasets.nsd.download import assets

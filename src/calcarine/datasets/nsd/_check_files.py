@@ -1,4 +1,4 @@
-"""Parts of the check that look into betas, masks, pictures and captions."""
+"""Checks of betas, masks, pictures and captions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import pandas as pd
 from calcarine.datasets.nsd.annotations import Annotations, elements
 from calcarine.datasets.nsd.betas import session_shape
 from calcarine.datasets.nsd.design import read_stim_info
-from calcarine.datasets.nsd.files import read_label_names, read_labels, read_volume, told
+from calcarine.datasets.nsd.files import (
+    message_without_name,
+    read_label_names,
+    read_labels,
+    read_volume,
+)
 from calcarine.datasets.nsd.layout import (
     ATLASES,
     COCO_SPLITS,
@@ -29,11 +34,13 @@ from calcarine.files.hdf5 import open_hdf5
 from calcarine.quality.findings import CheckResult, Status
 from calcarine.stimuli.stimulus_set import StimulusSet
 
+__all__ = ["Grid", "check_betas", "check_captions", "check_masks", "check_pictures"]
+
 Grid = tuple[int, ...]
 
 
 def check_betas(layout: NSDLayout, trials: pd.DataFrame | None) -> Iterator[CheckResult]:
-    """Sessions that are there, their shapes, and the noise ceiling."""
+    """Check the sessions on disk, their shapes, and the noise ceiling."""
     there = layout.sessions()
     official = SESSIONS[layout.subject]
     if not there:
@@ -97,7 +104,7 @@ def _session_problem(
     try:
         shape = session_shape(layout.session(number))
     except CalcarineError as error:
-        return told(error)
+        return message_without_name(error)
     if grid and shape.grid[::-1] != grid:
         turned = " (axes in the opposite order)" if shape.grid == grid else ""
         return f"{shape.grid[::-1]} voxels (X, Y, Z), masks have {grid}{turned}"
@@ -128,7 +135,7 @@ def _ncsnr(layout: NSDLayout, grid: Grid | None) -> Iterator[CheckResult]:
 
 
 def check_masks(layout: NSDLayout) -> Iterator[CheckResult]:
-    """Masks and atlases with their label tables, their shapes and sizes."""
+    """Check masks and atlases with their label tables, their shapes and sizes."""
     grid: Grid | None = None
     for name in ("nsdgeneral", *ATLASES, "brainmask"):
         path = layout.brainmask if name == "brainmask" else layout.roi(name)
@@ -138,7 +145,9 @@ def check_masks(layout: NSDLayout) -> Iterator[CheckResult]:
         try:
             labels = read_labels(path)[0]
         except CalcarineError as error:
-            yield CheckResult(path.name, "wrong", told(error), "", "get the file again")
+            yield CheckResult(
+                path.name, "wrong", message_without_name(error), "", "get the file again"
+            )
             continue
         if grid is None:
             grid = labels.shape
@@ -199,7 +208,7 @@ def _labels(layout: NSDLayout, name: str, labels: np.ndarray) -> Iterator[CheckR
 
 
 def check_pictures(layout: NSDLayout) -> Iterator[CheckResult]:
-    """The file of pictures."""
+    """Check the file of pictures."""
     path = layout.stimuli
     if not path.is_file():
         yield CheckResult(path.name, "missing", advice=f"get {layout.origin(path)}")
@@ -224,7 +233,7 @@ def check_pictures(layout: NSDLayout) -> Iterator[CheckResult]:
 
 
 def check_captions(layout: NSDLayout) -> Iterator[CheckResult]:
-    """COCO's files; captions are read, the large files of objects only begun."""
+    """Check COCO's files; captions are read, of the large files of objects only the beginning."""
     for kind, split in product(("captions", "instances"), COCO_SPLITS):
         path = layout.annotations(kind, split)
         if not path.is_file():
@@ -234,7 +243,9 @@ def check_captions(layout: NSDLayout) -> Iterator[CheckResult]:
         try:
             yield CheckResult(path.name, "ok", _content(path, kind))
         except CalcarineError as error:
-            yield CheckResult(path.name, "wrong", told(error), "", f"get {layout.origin(path)}")
+            yield CheckResult(
+                path.name, "wrong", message_without_name(error), "", f"get {layout.origin(path)}"
+            )
     if layout.stim_info.is_file() and layout.annotations("captions", COCO_SPLITS[0]).is_file():
         # Reads columns of the table of pictures that nothing else does.
         Annotations(layout, [0], (1, 1)).captions("nsd-00000")

@@ -1,4 +1,4 @@
-"""The simulated experiment's design and the tables that tell it."""
+"""The design of a simulated experiment, and the tables that describe it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ from calcarine.datasets.nsd.layout import (
 )
 from calcarine.files import atomic_write, write_text
 from calcarine.stimuli.scenes import BACKGROUNDS, KINDS, SUPERCATEGORY, RenderedScene
+
+__all__ = [
+    "FakePlan",
+    "Numbers",
+    "compress_runs",
+    "encode_runs",
+    "make_plan",
+    "write_coco",
+    "write_tables",
+]
 
 Numbers = NDArray[np.int64]
 _REPEATS, _RUNS = 3, 12
@@ -65,14 +75,14 @@ class FakePlan:
     crops: NDArray[np.float64]
 
     def shown(self, subject: int) -> Numbers:
-        """Pictures, from 0, of the trials with betas; ``subject`` counts from 0."""
+        """Return the pictures, from 0, of the trials with betas; ``subject`` counts from 0."""
         return np.asarray(self.images[subject][self.order[: sum(self.lengths)] - 1] - 1)
 
 
 def make_plan(
     lengths: Sequence[int], n_subjects: int, full_size: bool, rng: np.random.Generator
 ) -> FakePlan:
-    """Plan an experiment: every picture three times, some for all subjects."""
+    """Plan an experiment: every picture three times, some of them for all subjects."""
     if full_size:
         n_images, own, shared = N_IMAGES, N_PER_SUBJECT, N_SHARED
         planned = max(_REPEATS * own, sum(lengths))
@@ -105,7 +115,7 @@ def make_plan(
 
 
 def write_tables(layouts: Sequence[NSDLayout], plan: FakePlan, rng: np.random.Generator) -> None:
-    """Write the design, the table of pictures and each subject's responses."""
+    """Write the design, the table of pictures and the responses of each subject."""
     from scipy.io import savemat
 
     with atomic_write(layouts[0].expdesign) as aside, open(aside, "wb") as file:
@@ -187,7 +197,7 @@ def _responses(layout: NSDLayout, plan: FakePlan, rng: np.random.Generator) -> p
 def write_coco(
     layout: NSDLayout, plan: FakePlan, drawn: Mapping[int, RenderedScene], side: int
 ) -> None:
-    """Write captions and objects of the drawn pictures, and of some that nobody saw."""
+    """Write captions and objects of the drawn pictures, and of some that were not shown."""
     other = max(600_000, plan.n_images) + 1
     for number, split in enumerate(COCO_SPLITS):
         own = sorted(image for image in drawn if plan.coco_splits[image] == number)
@@ -224,7 +234,7 @@ def _objects(
     corner: tuple[int, int],
     side: int,
 ) -> list[dict[str, Any]]:
-    """Objects of a picture, in the three forms in turn that COCO has for their shape."""
+    """Return the objects of a picture, in turn in the three forms that COCO has for outlines."""
     found = []
     factor = side // len(scene.semantic_map)
     for kind in range(len(KINDS)):
@@ -258,7 +268,7 @@ def _objects(
 
 
 def _rectangles(mask: NDArray[np.bool_], corner: tuple[int, int], factor: int) -> list[list[float]]:
-    """Outlines: a rectangle for each run of a row."""
+    """Return outlines: a rectangle for each run of a row."""
     outlines = []
     for y, row in enumerate(mask):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
@@ -272,7 +282,7 @@ def _rectangles(mask: NDArray[np.bool_], corner: tuple[int, int], factor: int) -
 
 
 def encode_runs(mask: NDArray[np.bool_]) -> list[int]:
-    """Run lengths down the columns, the first of what is outside."""
+    """Return run lengths down the columns; the first is outside."""
     flat = mask.T.ravel().astype(np.int8)
     edges = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
@@ -280,7 +290,7 @@ def encode_runs(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def compress_runs(counts: Sequence[int]) -> str:
-    """COCO's text for run lengths; see `calcarine.datasets.nsd.coco_maps.run_lengths`."""
+    """Return COCO's text for run lengths; see `calcarine.datasets.nsd.coco_maps.run_lengths`."""
     letters = []
     for place, count in enumerate(counts):
         value = count - counts[place - 2] if place > 2 else count

@@ -1,4 +1,4 @@
-"""A simulated subject's brain: where its regions are, and the volumes that say so."""
+"""Regions of a simulated subject's brain, and the volumes of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from calcarine.datasets.nsd.layout import ATLASES, NSDLayout
 from calcarine.files import write_bytes, write_text
 
+__all__ = ["FakeBrain", "make_brain", "write_volumes"]
+
 _VOXEL = 1.8  # mm
 # Parts of the small brain; in subj01 early has 5,917 and ventral 7,604 voxels of 15,724.
 _SMALL = {"early": 0.2, "mid": 0.05, "ventral": 0.15, "lateral": 0.1, "parietal": 0.1}
@@ -22,8 +24,8 @@ _PRF_PARTS = ((1, 2, 0.4), (3, 4, 0.25), (5, 6, 0.2), (7, 7, 0.15))
 
 
 @dataclass(frozen=True, eq=False)
-class Brain:
-    """Regions of one brain.
+class FakeBrain:
+    """Regions of one simulated brain.
 
     Attributes
     ----------
@@ -46,14 +48,14 @@ class Brain:
     affine: NDArray[np.float64]
 
     def stream(self, name: str) -> NDArray[np.bool_]:
-        """Which places of cortex belong to a stream."""
+        """Return which cortical voxels belong to a stream."""
         label = next(value for value, known in ATLASES["streams"].items() if known == name)
         return np.asarray(self.labels["streams"].T.ravel()[self.places] == label)
 
 
 def make_brain(
     dims: tuple[int, int, int], nsdgeneral: int | None, rng: np.random.Generator
-) -> Brain:
+) -> FakeBrain:
     """Put regions on a folded sheet at the back of an ellipsoid.
 
     Parameters
@@ -85,7 +87,7 @@ def make_brain(
     affine = np.diag([_VOXEL, _VOXEL, _VOXEL, 1.0])
     affine[:3, 3] = -_VOXEL * centre + (0.5, -18.0, 7.0)
     places = np.flatnonzero(cortex.reshape(dims).T.ravel())
-    return Brain(dims, brain, labels, places, affine)
+    return FakeBrain(dims, brain, labels, places, affine)
 
 
 def _counts(brain: int, nsdgeneral: int | None) -> tuple[dict[str, int], int]:
@@ -148,7 +150,7 @@ def _label_patches(
         volume[members[start : start + size]] = value
 
 
-def write_volumes(layout: NSDLayout, brain: Brain, amplitude: NDArray[np.float32]) -> None:
+def write_volumes(layout: NSDLayout, brain: FakeBrain, amplitude: NDArray[np.float32]) -> None:
     """Write masks, atlases, their label tables and the signal-to-noise ratio.
 
     Parameters

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from calcarine.datasets.nsd.coco_maps import CATEGORIES, Crop, Instance, run_lengths, semantic_map
 from calcarine.datasets.nsd.design import read_stim_info, stimulus_id
-from calcarine.datasets.nsd.files import integers, reading, wrong
+from calcarine.datasets.nsd.files import content_error, integers, reading
 from calcarine.datasets.nsd.layout import COCO_SPLITS, NSDLayout
 
 __all__ = ["Annotations", "elements", "missing_annotations"]
@@ -61,12 +61,12 @@ class Annotations:
         self.__dict__.update(state, _lock=threading.RLock())
 
     def captions(self, key: str) -> tuple[str, ...]:
-        """Captions of a stimulus, in the order of the file; none where the file is missing."""
+        """Return the captions of a stimulus in file order; none if the file is missing."""
         found: dict[str, list[str]] = self._once("captions", self._read_captions)
         return tuple(found.get(key, ()))
 
     def categories(self, key: str) -> tuple[str, ...]:
-        """Categories of what is seen of the objects, by area, largest first."""
+        """Return the categories of the visible objects, by area, largest first."""
         objects, crops, names = self._once("instances", self._read_instances)
         if key not in crops:
             return ()
@@ -77,14 +77,14 @@ class Annotations:
         return tuple(names.get(int(number), f"category {number}") for number in order)
 
     def semantic_map(self, key: str) -> NDArray[np.uint8] | None:
-        """COCO's category of each pixel, 0 for none; None where the file is missing."""
+        """Return COCO's category of each pixel, 0 for none; None if the file is missing."""
         objects, crops, _ = self._once("instances", self._read_instances)
         if key not in crops:
             return None
         return semantic_map(objects.get(key, ()), crops[key], self._size)
 
     def _pictures(self) -> dict[tuple[str, int], tuple[str, tuple[float, ...]]]:
-        """COCO's split and number of each picture to our id and what was cut off."""
+        """Return our id and the crop of each picture by COCO's split and number."""
         found: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = self._once(
             "pictures", lambda: _read_pictures(self._layout, self._images)
         )
@@ -99,7 +99,9 @@ class Annotations:
                 if image not in own:
                     continue
                 if not isinstance(text, str):
-                    raise wrong(path, f"has no text as caption of {name} for picture {image}.")
+                    raise content_error(
+                        path, f"has no text as caption of {name} for picture {image}."
+                    )
                 if text.strip():
                     found.setdefault(own[image][0], []).append(" ".join(text.split()))
         return found
@@ -131,7 +133,7 @@ class Annotations:
 
 
 def missing_annotations(layout: NSDLayout, kind: str) -> list[Path]:
-    """Files of ``captions`` or ``instances`` that are not there."""
+    """Return the missing files of ``captions`` or ``instances``."""
     paths = [layout.annotations(kind, split) for split in COCO_SPLITS]
     return [path for path in paths if not path.is_file()]
 
@@ -149,15 +151,17 @@ def _read_pictures(
     path, info = layout.stim_info, read_stim_info(layout)
     for column in ("cocoId", "cocoSplit"):
         if column not in info.columns:
-            raise wrong(path, f"has no column {column}; get it again.")
+            raise content_error(path, f"has no column {column}; get it again.")
     numbers = integers(path, info, "cocoId")
     found: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = {}
     for image in images:
         if image >= len(info):
-            raise wrong(path, f"has {len(info)} pictures and none of number {image} (from 0).")
+            raise content_error(
+                path, f"has {len(info)} pictures and none of number {image} (from 0)."
+            )
         split = info["cocoSplit"].iloc[image]
         if split not in COCO_SPLITS:
-            raise wrong(
+            raise content_error(
                 path,
                 f"has cocoSplit {str(split)[:40]} for picture {image} (from 0) and should "
                 f"have {' or '.join(COCO_SPLITS)}.",
@@ -168,14 +172,14 @@ def _read_pictures(
 
 
 def _parts(path: Path, image: int, text: Any) -> tuple[float, ...]:
-    """Top, bottom, left and right as parts of the picture."""
+    """Return top, bottom, left and right as fractions of the picture."""
     try:
         parts = tuple(float(part) for part in ast.literal_eval(str(text)))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         parts = ()
     fits = len(parts) == 4 and all(0 <= part < 1 for part in parts)
     if not fits or parts[0] + parts[1] >= 1 or parts[2] + parts[3] >= 1:
-        raise wrong(
+        raise content_error(
             path,
             f"has cropBox {str(text)[:60]} for picture {image} (from 0) and should have the parts "
             "(top, bottom, left, right) that were cut off.",
@@ -186,21 +190,23 @@ def _parts(path: Path, image: int, text: Any) -> tuple[float, ...]:
 def _field(path: Path, value: Any, name: str, kind: type) -> Any:
     found = value.get(name) if isinstance(value, Mapping) else None
     if not isinstance(found, kind) or isinstance(found, bool):
-        raise wrong(path, f"has an entry without {name}; it is damaged, get it again.")
+        raise content_error(path, f"has an entry without {name}; it is damaged, get it again.")
     return found
 
 
 def _crop(path: Path, value: Any, cut: tuple[float, ...]) -> Crop:
     height, width = (_field(path, value, name, int) for name in ("height", "width"))
     if not (0 < height < 2**16 and 0 < width < 2**16):
-        raise wrong(path, f"has a picture of {height} x {width} pixels; it is damaged.")
+        raise content_error(path, f"has a picture of {height} x {width} pixels; it is damaged.")
     return Crop(height, width, *cut)
 
 
 def _instance(path: Path, value: Any) -> Instance:
     category = _field(path, value, "category_id", int)
     if not 0 < category < 256:
-        raise wrong(path, f"has category {category}, and COCO's are 1 to 90; it is damaged.")
+        raise content_error(
+            path, f"has category {category}, and COCO's are 1 to 90; it is damaged."
+        )
     with reading(path):
         area, shape = float(value["area"]), value["segmentation"]
         if isinstance(shape, Mapping):
@@ -212,7 +218,7 @@ def _instance(path: Path, value: Any) -> Instance:
 
 
 def elements(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Elements of the named lists of a JSON object, one by one.
+    """Yield the elements of the named lists of a JSON object, one by one.
 
     Parameters
     ----------
@@ -271,7 +277,7 @@ class _Scanner:
         return bool(block)
 
     def _next(self) -> str:
-        """Next letter that is no space, without taking it."""
+        """Return the next letter that is not a space, without consuming it."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in _SPACE:

@@ -1,4 +1,4 @@
-"""Single-trial betas of one session: only the masked voxels are ever kept.
+"""Single-trial betas of one session; only masked voxels are kept in memory.
 
 Both formats hold a trial as one run of Z x Y x X values (NIfTI stores X, Y, Z
 with X running fastest), so a voxel has the same place in a trial of either.
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.datasets.nsd.files import reading, wrong
+from calcarine.datasets.nsd.files import content_error, reading
 from calcarine.datasets.nsd.layout import BETAS_PER_PERCENT
 from calcarine.files.hdf5 import open_hdf5
 
@@ -28,7 +28,7 @@ _PERCENT = np.float32(BETAS_PER_PERCENT)
 
 @dataclass(frozen=True)
 class SessionShape:
-    """How much a file of betas holds.
+    """Number of trials and voxels of a file of betas.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class SessionShape:
 
 
 def session_shape(path: Path) -> SessionShape:
-    """Read the shape alone."""
+    """Read the shape only."""
     if path.suffix == ".hdf5":
         with reading(path), open_hdf5(path) as file:
             return _hdf5_shape(path, file[_KEY])
@@ -52,7 +52,7 @@ def session_shape(path: Path) -> SessionShape:
 
 
 def read_session(path: Path, shape: SessionShape, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Betas of the chosen voxels in percent signal change.
+    """Return the betas of the chosen voxels in percent signal change.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def read_session(path: Path, shape: SessionShape, voxels: NDArray[np.int64]) -> 
 
 def _hdf5_shape(path: Path, betas: Any) -> SessionShape:
     if len(betas.shape) != 4 or betas.dtype.kind != "i" or betas.dtype.itemsize != 2:
-        raise wrong(
+        raise content_error(
             path,
             f"has {_KEY} of {betas.dtype} and shape {betas.shape}; they should be int16 of shape "
             "(trials, Z, Y, X).",
@@ -96,7 +96,7 @@ def _hdf5_shape(path: Path, betas: Any) -> SessionShape:
 
 def _check_shape(path: Path, found: SessionShape, wanted: SessionShape) -> None:
     if found != wanted:
-        raise wrong(
+        raise content_error(
             path,
             f"holds {found.trials} trials of {found.grid} voxels (Z, Y, X) and should hold "
             f"{wanted.trials} of {wanted.grid}; it was changed or is of another subject.",
@@ -106,7 +106,7 @@ def _check_shape(path: Path, found: SessionShape, wanted: SessionShape) -> None:
 def _read_chunks(
     path: Path, shape: SessionShape, voxels: NDArray[np.int64], out: NDArray[np.float32]
 ) -> tuple[int, np.dtype[Any]] | None:
-    """Fill ``out`` through the HDF5 library, or say where a contiguous array starts."""
+    """Fill ``out`` through the HDF5 library, or return where a contiguous array starts."""
     with reading(path), open_hdf5(path) as file:
         betas = file[_KEY]
         _check_shape(path, _hdf5_shape(path, betas), shape)
@@ -126,7 +126,7 @@ def _read_contiguous(
     offset: int,
     dtype: np.dtype[Any],
 ) -> None:
-    """Read the stretches of each trial in which there are voxels into one small buffer.
+    """Read the part of each trial that holds voxels into one small buffer.
 
     Takes less time than the library does for everything, and no page of the
     file stays in our memory.
@@ -173,7 +173,7 @@ def _percent(
 def _read_boxes(
     betas: Any, shape: SessionShape, voxels: NDArray[np.int64], out: NDArray[np.float32]
 ) -> None:
-    """Read the chunks that hold chosen voxels, each once, along the grid of chunks."""
+    """Read the chunks that hold chosen voxels, each once."""
     depth, *cell = betas.chunks or (1, *shape.grid)
     z, y, x = np.unravel_index(voxels, shape.grid)
     owner = (z // cell[0]) * (shape.grid[1] // cell[1] + 1) + y // cell[1]
@@ -199,7 +199,7 @@ def _read_boxes(
 
 
 def _nifti_start(path: Path, file: BinaryIO | gzip.GzipFile) -> tuple[SessionShape, Any]:
-    """Shape and header; the file then stands behind the header."""
+    """Return shape and header; the file is then positioned after the header."""
     import nibabel as nib
 
     header = nib.Nifti1Header(file.read(348))
@@ -208,12 +208,12 @@ def _nifti_start(path: Path, file: BinaryIO | gzip.GzipFile) -> tuple[SessionSha
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     scaled = slope not in (0.0, 1.0) and not np.isnan(slope)
     if len(shape) != 4 or dtype.kind != "i" or dtype.itemsize != 2 or min(shape) < 1:
-        raise wrong(
+        raise content_error(
             path,
             f"holds {dtype} of shape {shape}; betas should be int16 of shape (X, Y, Z, trials).",
         )
     if scaled or (slope == 1.0 and inter != 0.0):
-        raise wrong(
+        raise content_error(
             path,
             f"has a scaling of its own (slope {slope:g}, intercept {inter:g}); the official betas "
             "have none, get the file again.",

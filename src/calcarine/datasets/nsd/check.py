@@ -1,4 +1,4 @@
-"""What of the data set is in a folder, and whether it is as it should be."""
+"""Checking which files of the data set are in a folder, and whether they are correct."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.info import pick_subject
-from calcarine.datasets._check_results import scaling_finding
+from calcarine.datasets._check_results import scaling_result
 from calcarine.datasets.nsd._check_files import (
     check_betas,
     check_captions,
@@ -20,7 +20,7 @@ from calcarine.datasets.nsd._check_files import (
     check_pictures,
 )
 from calcarine.datasets.nsd.design import make_splits, read_stim_info, read_trials
-from calcarine.datasets.nsd.files import integers, read_matrices, read_table, told
+from calcarine.datasets.nsd.files import integers, message_without_name, read_matrices, read_table
 from calcarine.datasets.nsd.layout import (
     INFO,
     N_IMAGES,
@@ -91,7 +91,7 @@ def _guarded(
     found: list[CheckResult],
     subject: str = "",
 ) -> pd.DataFrame | None:
-    """Collect findings; an error ends this part of the check and is a finding itself."""
+    """Collect results; an error ends this part of the check and becomes a result."""
     table = None
     label = f"{subject} " if subject else ""
     try:
@@ -105,12 +105,16 @@ def _guarded(
                     )
                 )
     except CalcarineError as error:
-        found.append(CheckResult(label + what, "wrong", told(error), "", "get the file again"))
+        found.append(
+            CheckResult(
+                label + what, "wrong", message_without_name(error), "", "get the file again"
+            )
+        )
     return table
 
 
 def check_design(layout: NSDLayout) -> Iterator[CheckResult | pd.DataFrame]:
-    """Tables of trials and pictures; hands out the trials when all agree."""
+    """Check the tables of trials and pictures; return the trials if all agree."""
     complete = True
     for path in (layout.expdesign, layout.stim_info, layout.responses):
         if path.is_file():
@@ -131,7 +135,7 @@ def check_design(layout: NSDLayout) -> Iterator[CheckResult | pd.DataFrame]:
 
 
 def _check_ranges(layout: NSDLayout) -> Iterator[CheckResult]:
-    """Whether numbers count from where they should; a table that cannot be read says so itself."""
+    """Check whether numbers count from where they should."""
     if layout.responses.is_file():
         path = layout.responses
         yield _counted("73KID", integers(path, read_table(path, "\t", ("73KID",)), "73KID"), 1)
@@ -170,7 +174,7 @@ def _check_counts(layout: NSDLayout, trials: pd.DataFrame) -> Iterator[CheckResu
     yield CheckResult("pictures seen", "ok", f"{own['image'].nunique()}: {shown}", "3 x in all")
     split = make_splits(own, there)[0]
     train = own["stimulus"].isin(split.train).to_numpy()
-    yield scaling_finding("z-scoring", own["session"].to_numpy(), [train])
+    yield scaling_result("z-scoring", own["session"].to_numpy(), [train])
     whole = len(there) == 40
     if whole:
         yield _compare_count("test pictures (shared)", len(split.test), N_SHARED)

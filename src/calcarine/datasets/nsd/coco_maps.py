@@ -1,4 +1,4 @@
-"""Outlines and run lengths of COCO's objects to maps of class numbers.
+"""Maps of class numbers from outlines and run lengths of COCO's objects.
 
 A pixel belongs to an outline when its centre lies inside. Class numbers are
 COCO's category numbers, listed in `CATEGORIES`; 0 is what no object covers.
@@ -33,7 +33,7 @@ CATEGORIES: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Crop:
-    """Part of a COCO picture that was shown.
+    """The part of a COCO picture that was shown.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Crop:
     right: float = 0.0
 
     def centres(self, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows and columns, in pixels of the whole picture, of the centres of ``size`` pixels."""
+        """Return rows and columns of the centres of ``size`` pixels, in the whole picture."""
         rows = self.top + (np.arange(size[0]) + 0.5) / size[0] * (1 - self.top - self.bottom)
         columns = self.left + (np.arange(size[1]) + 0.5) / size[1] * (1 - self.left - self.right)
         return rows * self.height, columns * self.width
@@ -78,7 +78,7 @@ class Instance:
 
 
 def run_lengths(counts: Any) -> NDArray[np.int64]:
-    """Run lengths from COCO's list or its compressed text.
+    """Return run lengths from COCO's list or its compressed text.
 
     The text holds numbers in groups of five bits, low bits first, in
     characters from ``0`` on; a sixth bit says that more follows.  From the
@@ -116,7 +116,7 @@ def run_lengths(counts: Any) -> NDArray[np.int64]:
 def semantic_map(
     instances: Iterable[Instance], crop: Crop, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Class of each pixel of the shown part, small objects over large ones.
+    """Return the class of each pixel of the shown part, small objects over large ones.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _inside_outlines(
     rows: NDArray[np.float64],
     columns: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Which centres lie in any of the outlines."""
+    """Return which centres lie in any of the outlines."""
     inside = np.zeros((len(rows), len(columns)), dtype=np.bool_)
     for points in outlines:
         inside |= _inside_outline(points, rows, columns)
@@ -176,7 +176,7 @@ def _inside_runs(
     rows: NDArray[np.float64],
     columns: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Whether the pixel in which each centre lies is in a run of the object."""
+    """Return whether the pixel of each centre is in a run of the object."""
     ends = np.cumsum(lengths)
     row = np.minimum(rows.astype(np.int64), crop.height - 1)
     column = np.minimum(columns.astype(np.int64), crop.width - 1)

@@ -1,4 +1,4 @@
-"""Which picture was shown in which trial: three files that count from 1 or from 0, compared.
+"""The picture of each trial, from three files that count from 1 or from 0.
 
 ``responses.tsv`` (73KID, 10KID, SESSION) and ``nsd_expdesign.mat`` (masterordering,
 subjectim, sharedix) count from 1; rows of ``nsd_stim_info_merged.csv`` and of imgBrick
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain.split import Split
-from calcarine.datasets.nsd.files import integers, read_matrices, read_table, wrong
+from calcarine.datasets.nsd.files import content_error, integers, read_matrices, read_table
 from calcarine.datasets.nsd.layout import N_IMAGES, TAKAGI_SESSIONS, NSDLayout
 from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 
@@ -25,13 +25,13 @@ Numbers = NDArray[np.int64]
 
 
 def stimulus_id(image: int) -> str:
-    """Id of a picture by its number from 0."""
+    """Return the id of a picture from its number, counted from 0."""
     return f"nsd-{image:05d}"
 
 
 @dataclass(frozen=True)
 class Expdesign:
-    """One subject's part of the design; everything counts from 1.
+    """The part of the design for one subject; everything counts from 1.
 
     Attributes
     ----------
@@ -49,17 +49,17 @@ class Expdesign:
 
 
 def read_expdesign(layout: NSDLayout) -> Expdesign:
-    """Read ``nsd_expdesign.mat`` and check that all of it counts from 1."""
+    """Read ``nsd_expdesign.mat`` and check that it counts from 1."""
     path = layout.need(layout.expdesign)
     found = read_matrices(path, ("masterordering", "subjectim", "sharedix"))
     if len(found["subjectim"]) < layout.number:
-        raise wrong(
+        raise content_error(
             path,
             f"has {len(found['subjectim'])} subjects in subjectim and no {layout.subject}.",
         )
     for name, matrix in found.items():
         if matrix.min() < 1:
-            raise wrong(
+            raise content_error(
                 path, f"has {matrix.min()} in {name}, which counts from 1; get the file again."
             )
     design = Expdesign(
@@ -68,7 +68,7 @@ def read_expdesign(layout: NSDLayout) -> Expdesign:
         found["sharedix"].ravel(),
     )
     if design.order.max() > len(design.images):
-        raise wrong(
+        raise content_error(
             path,
             f"has {design.order.max()} in masterordering and {len(design.images)} pictures a "
             "subject in subjectim; get the file again.",
@@ -77,7 +77,7 @@ def read_expdesign(layout: NSDLayout) -> Expdesign:
 
 
 def read_stim_info(layout: NSDLayout) -> pd.DataFrame:
-    """Read the table of pictures: one row a picture, numbered from 0."""
+    """Read the table of pictures: one row per picture, numbered from 0."""
     path = layout.need(layout.stim_info)
     table = read_table(path, ",", ("nsdId",))
     first = str(table.columns[0])
@@ -86,7 +86,7 @@ def read_stim_info(layout: NSDLayout) -> pd.DataFrame:
         bad = np.flatnonzero(numbers != np.arange(len(table)))
         if len(bad):
             name = "its first column" if column.startswith("Unnamed") else column
-            raise wrong(
+            raise content_error(
                 path,
                 f"has {numbers[bad[0]]} as {name} in row {bad[0]}, which should be {bad[0]}: rows "
                 "count from 0 and none is left out; get the file again.",
@@ -95,7 +95,7 @@ def read_stim_info(layout: NSDLayout) -> pd.DataFrame:
 
 
 def read_trials(layout: NSDLayout) -> pd.DataFrame:
-    """Read every trial of a subject, compared between the files.
+    """Read every trial of a subject, and compare the files.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def read_trials(layout: NSDLayout) -> pd.DataFrame:
     limit = N_IMAGES if info is None else len(info)
     bad = np.flatnonzero((ids < 1) | (ids > limit))
     if len(bad):
-        raise wrong(
+        raise content_error(
             path,
             f"has 73KID {ids[bad[0]]} in trial {bad[0] + 1}, and ids there count from 1 to {limit}"
             f"{' (they seem to count from 0)' if ids.min() == 0 else ''}.",
@@ -141,7 +141,7 @@ def _check_sessions(layout: NSDLayout, sessions: Numbers) -> None:
     bad = np.flatnonzero((steps < 0) | (steps > 1))
     if len(bad) or sessions[0] != 1:
         row = int(bad[0]) if len(bad) else 0
-        raise wrong(
+        raise content_error(
             layout.responses,
             f"has SESSION {sessions[row]} in trial {row + 1} after "
             f"{sessions[row - 1] if row else 'none'}; sessions count from 1 and their trials stand "
@@ -152,10 +152,10 @@ def _check_sessions(layout: NSDLayout, sessions: Numbers) -> None:
 def _compare_design(
     layout: NSDLayout, table: pd.DataFrame, ids: Numbers, design: Expdesign
 ) -> NDArray[np.bool_]:
-    """Compare responses.tsv with the design; tell which trials show shared pictures."""
+    """Compare responses.tsv with the design; return which trials show shared pictures."""
     names = f"{layout.responses.name} of {layout.subject}"
     if len(ids) > len(design.order):
-        raise wrong(
+        raise content_error(
             layout.responses,
             f"has {len(ids)} trials and masterordering of {layout.expdesign.name} has "
             f"{len(design.order)}; one of them is of another experiment.",
@@ -169,7 +169,7 @@ def _compare_design(
     bad = np.flatnonzero(shared != (order <= len(design.shared)))
     if len(bad):
         row = int(bad[0])
-        raise wrong(
+        raise content_error(
             layout.expdesign,
             f"contradicts itself in trial {row + 1}: picture {ids[row]} (from 1) is "
             f"{'' if shared[row] else 'not '}in sharedix, and masterordering gives {order[row]} "
@@ -202,7 +202,7 @@ def _compare_info(layout: NSDLayout, images: Numbers, info: pd.DataFrame, shared
         listed = info["shared1000"].astype(str).isin(("True", "1", "1.0")).to_numpy()
         bad = np.flatnonzero(listed != np.isin(rows, shared))
         if len(bad):
-            raise wrong(
+            raise content_error(
                 path,
                 f"says that picture {bad[0]} (from 0) is {'' if listed[bad[0]] else 'not '}shared, "
                 f"and sharedix of {layout.expdesign.name} says the opposite; get both again.",
@@ -215,17 +215,17 @@ def _compare_info(layout: NSDLayout, images: Numbers, info: pd.DataFrame, shared
     bad = np.flatnonzero((planned != trials[:, None]).all(axis=1))
     if len(bad):
         row = int(bad[0])
-        told = ", ".join(str(number) for number in planned[row])
-        raise wrong(
+        numbers = ", ".join(str(number) for number in planned[row])
+        raise content_error(
             path,
-            f"gives picture {images[row]} (from 0) the trials {told} of {layout.subject}, and "
+            f"gives picture {images[row]} (from 0) the trials {numbers} of {layout.subject}, and "
             f"{layout.responses.name} shows it in trial {row + 1}; rows count from 0, trials from "
             "1, get both again.",
         )
 
 
 def listed_sessions(sessions: int | Sequence[int]) -> tuple[int, ...]:
-    """The first so many sessions, or those of a list, ascending.
+    """Return the first n sessions, or those of a list, ascending.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def listed_sessions(sessions: int | Sequence[int]) -> tuple[int, ...]:
 def choose_sessions(
     layout: NSDLayout, trials: pd.DataFrame, sessions: int | Sequence[int] | None
 ) -> tuple[int, ...]:
-    """Sessions to use: those on disk, the first so many, or a list.
+    """Return the sessions to use: those on disk, the first n, or a list.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def choose_sessions(
     known = set(trials["session"].tolist())
     for number in chosen:
         if number not in known:
-            raise wrong(
+            raise content_error(
                 layout.responses,
                 f"has no trials of session {number}, of which {layout.session(number).name} has "
                 "betas; get the table again.",
@@ -276,7 +276,7 @@ def choose_sessions(
 
 
 def make_splits(trials: pd.DataFrame, sessions: Sequence[int]) -> tuple[Split, ...]:
-    """Splits of the trials at hand, stimuli in order of first presentation.
+    """Return splits of the given trials, stimuli in order of first presentation.
 
     Parameters
     ----------

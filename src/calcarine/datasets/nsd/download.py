@@ -1,4 +1,4 @@
-"""Which files a download needs, and about how large they are."""
+"""The files of a download, and their approximate sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files in the official layout whose content is made by a program."""
+"""Files in the official layout with simulated content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.datasets.nsd._fake_tables import FakePlan, make_plan, write_coco, write_tables
-from calcarine.datasets.nsd._fake_volumes import Brain, make_brain, write_volumes
+from calcarine.datasets.nsd._fake_volumes import FakeBrain, make_brain, write_volumes
 from calcarine.datasets.nsd.layout import (
     BETAS_PER_PERCENT,
     DIMS,
@@ -103,7 +103,7 @@ def fake(
 
 
 def _draw(plan: FakePlan, side: int, images: int | None, seed: int) -> dict[int, RenderedScene]:
-    """Scenes by the number of the picture, from 0, in order of first presentation."""
+    """Return scenes by the number of the picture, from 0, in order of first presentation."""
     shown = dict.fromkeys(int(image) for row in range(plan.n_subjects) for image in plan.shown(row))
     chosen = list(shown)[: len(shown) if images is None else images]
     return {image: render(seed, image, side) for image in chosen}
@@ -124,7 +124,7 @@ def _write_pictures(
 
 
 def _features(drawn: dict[int, RenderedScene]) -> tuple[dict[int, int], NDArray[np.float32], int]:
-    """Row of each picture, features scaled to SD 1, and how many of them are early ones."""
+    """Return the row of each picture, features with SD 1, and the number of early ones."""
     images = list(drawn)
     rows = {image: row for row, image in enumerate(images)}
     if not images:
@@ -145,7 +145,7 @@ def _features(drawn: dict[int, RenderedScene]) -> tuple[dict[int, int], NDArray[
 
 
 def _early(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Light and colour on a grid, and some of the Gabor energies."""
+    """Return light and colour on a grid, and some of the Gabor energies."""
     values = early_features(pictures)
     coarse = 3 * 8 * 8
     step = (values.shape[1] - coarse) // _GABORS
@@ -186,9 +186,9 @@ def _write_subject(
 
 
 def _tuning(
-    brain: Brain, n_features: int, n_early: int, rng: np.random.Generator
+    brain: FakeBrain, n_features: int, n_early: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights of unit length per voxel, and the signal's SD in the whole flat grid."""
+    """Return weights of unit length per voxel, and the signal SD in the whole flat grid."""
     weights = rng.standard_normal((n_features, len(brain.places)), dtype=np.float32)
     weights *= rng.random(weights.shape) < 0.08
     early, ventral = brain.stream("early"), brain.stream("ventral")
@@ -202,8 +202,8 @@ def _tuning(
     return weights, amplitude
 
 
-def _tiles(brain: Brain, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Noise for whole trials: 0 outside of the brain, as in the official files."""
+def _tiles(brain: FakeBrain, rng: np.random.Generator) -> NDArray[np.int16]:
+    """Return noise for whole trials, 0 outside the brain, as in the official files."""
     flat = brain.brain.T.ravel()
     tiles = rng.integers(-3000, 3000, (_TILES, flat.size), dtype=np.int16)
     tiles[:, ~flat] = 0
@@ -214,7 +214,7 @@ def _tiles(brain: Brain, rng: np.random.Generator) -> NDArray[np.int16]:
 def _write_session(
     layout: NSDLayout,
     session: int,
-    brain: Brain,
+    brain: FakeBrain,
     pool: NDArray[np.int16],
     inside: NDArray[np.int16],
     betas: str,
@@ -241,7 +241,7 @@ def _write_session(
             _write_nifti(aside, np.stack([trial(row) for row in range(len(inside))]), brain)
 
 
-def _write_nifti(path: Path, trials: NDArray[np.int16], brain: Brain) -> None:
+def _write_nifti(path: Path, trials: NDArray[np.int16], brain: FakeBrain) -> None:
     import gzip
 
     import nibabel as nib

@@ -1,4 +1,4 @@
-"""Reading the kinds of files that the data set has; what is damaged is told in one sentence."""
+"""Reading the file formats of NSD; damage raises one clear sentence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,21 @@ from numpy.typing import NDArray
 
 from calcarine.datasets._integer_labels import scaling_of, whole_numbers
 from calcarine.errors import CalcarineError, DamagedFileError
-from calcarine.files.matlab import is_hdf5
 from calcarine.files.matlab_v5 import read_v5
+from calcarine.files.matlab_v73 import is_hdf5
+
+__all__ = [
+    "as_integers",
+    "content_error",
+    "integers",
+    "message_without_name",
+    "read_label_names",
+    "read_labels",
+    "read_matrices",
+    "read_table",
+    "read_volume",
+    "reading",
+]
 
 _WHO = "Data set nsd: "
 _LARGEST = 2**28  # bytes of one volume, unpacked; the official ones have a few million
@@ -23,7 +36,7 @@ _LARGEST = 2**28  # bytes of one volume, unpacked; the official ones have a few 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a library raises for a damaged file into one sentence."""
+    """Turn any error of a library for a damaged file into one sentence."""
     try:
         yield
     except CalcarineError:
@@ -36,18 +49,18 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def wrong(path: Path, what: str) -> CalcarineError:
-    """Error for a file that can be read and is not what it should be."""
+def content_error(path: Path, what: str) -> CalcarineError:
+    """Return the error for a readable file with unexpected content."""
     return DamagedFileError(f"{_WHO}{path} {what}")
 
 
-def told(error: CalcarineError) -> str:
-    """An error without the data set's name, as a finding tells it."""
+def message_without_name(error: CalcarineError) -> str:
+    """Return the message of an error without the name of the data set."""
     return str(error).removeprefix(_WHO)
 
 
 def read_volume(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """One volume of a NIfTI file.
+    """Read one volume of a NIfTI file.
 
     Returns
     -------
@@ -61,7 +74,7 @@ def read_volume(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
 def _volume(
     path: Path,
 ) -> tuple[NDArray[np.generic], NDArray[np.float64], tuple[float, float] | None]:
-    """Values and affine of `read_volume`, and the scaling of values kept as integers."""
+    """Return what `read_volume` returns, and the scaling of values stored as integers."""
     import nibabel as nib
 
     with reading(path):
@@ -83,18 +96,18 @@ def _volume(
 
 
 def read_labels(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One volume of whole numbers: labels above 0, -1 or 0 where there are none."""
+    """Read one volume of integer labels: above 0, or -1 or 0 for none."""
     values, affine, scaling = _volume(path)
     if values.dtype.kind == "f":
         values = whole_numbers(values, path, "volume of labels", scaling)
     labels = as_integers(values)
     if labels is None:
-        raise wrong(path, "holds values that are too large for labels.")
+        raise content_error(path, "holds values that are too large for labels.")
     return labels, affine
 
 
 def as_integers(values: NDArray[np.generic]) -> NDArray[np.int64] | None:
-    """Values as integers, None where that would change one."""
+    """Return values as integers; None if that would change one."""
     if values.dtype.kind in "iub":
         return values.astype(np.int64)
     if values.dtype.kind != "f" or not np.isfinite(values).all():
@@ -106,7 +119,7 @@ def as_integers(values: NDArray[np.generic]) -> NDArray[np.int64] | None:
 
 
 def read_label_names(path: Path) -> dict[int, str]:
-    """Names of labels: lines of a value and a name, with a blank between them."""
+    """Return names of labels, from lines of a value and a name."""
     names: dict[int, str] = {}
     with reading(path):
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -115,32 +128,34 @@ def read_label_names(path: Path) -> dict[int, str]:
         if not parts:
             continue
         if len(parts) < 2 or not parts[0].lstrip("-").isdecimal() or len(parts[0]) > 9:
-            raise wrong(
+            raise content_error(
                 path, f"has '{line[:60]}' in line {number} and should have a label and its name."
             )
         names[int(parts[0])] = parts[1]
     if not names:
-        raise wrong(path, "names no labels; get it again or delete it to use the known names.")
+        raise content_error(
+            path, "names no labels; get it again or delete it to use the known names."
+        )
     return {value: name for value, name in names.items() if value > 0}
 
 
 def read_table(path: Path, separator: str, needed: Sequence[str]) -> pd.DataFrame:
-    """A table with the needed columns."""
+    """Read a table with the needed columns."""
     with reading(path):
         table = pd.read_csv(path, sep=separator, low_memory=False)
     missing = [name for name in needed if name not in table.columns]
     if missing or table.empty:
         what = f"has no column {' and no column '.join(missing)}" if missing else "has no rows"
-        raise wrong(path, f"{what}; it is damaged or another file, get it again.")
+        raise content_error(path, f"{what}; it is damaged or another file, get it again.")
     return table
 
 
 def integers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.int64]:
-    """A column of whole numbers."""
+    """Return a column of whole numbers."""
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values) | (np.rint(values) != values) | (abs(values) > 2**53))
     if len(bad):
-        raise wrong(
+        raise content_error(
             path,
             f"has {str(table[column].iloc[bad[0]])[:40]} as {column} in row {bad[0] + 1} and "
             "should have a whole number there.",
@@ -149,18 +164,22 @@ def integers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.int64]:
 
 
 def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Matrices of whole numbers from a MATLAB file (version 5 to 7.2)."""
+    """Read matrices of whole numbers from a MATLAB file (version 5 to 7.2)."""
     if is_hdf5(path):
-        raise wrong(path, "was saved again by MATLAB as version 7.3; save it with -v7.")
+        raise content_error(path, "was saved again by MATLAB as version 7.3; save it with -v7.")
     with reading(path):
         found, _ = read_v5(path)
     matrices: dict[str, NDArray[np.int64]] = {}
     for name in names:
         value = found.get(name)
         if value is None or value.ndim != 2 or not value.size:
-            raise wrong(path, f"has no matrix {name}; it is damaged or another file, get it again.")
+            raise content_error(
+                path, f"has no matrix {name}; it is damaged or another file, get it again."
+            )
         whole = as_integers(value)
         if whole is None:
-            raise wrong(path, f"has values in {name} that are no whole numbers; get it again.")
+            raise content_error(
+                path, f"has values in {name} that are no whole numbers; get it again."
+            )
         matrices[name] = whole
     return matrices

@@ -1,4 +1,4 @@
-"""Where the files of the Natural Scenes Dataset are, and what is known of them.
+"""Paths of the files of the Natural Scenes Dataset, and its constants.
 
 Numbers: Allen et al. 2022 (Nature Neuroscience 25:116) and the data manual at
 naturalscenesdataset.org.  They are compared in `check` and never relied upon.
@@ -10,9 +10,28 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from calcarine.brain.assets import Terms
+from calcarine.brain.assets import UsageTerms
 from calcarine.brain.info import DatasetInfo
 from calcarine.errors import MissingFileError
+
+__all__ = [
+    "ATLASES",
+    "BETAS",
+    "BETAS_PER_PERCENT",
+    "BUCKET",
+    "COCO_SPLITS",
+    "COCO_URL",
+    "DIMS",
+    "INFO",
+    "JOINED",
+    "NSDGENERAL",
+    "SESSIONS",
+    "SPACE",
+    "SUBJECTS",
+    "TAKAGI_SUBJECTS",
+    "NSDLayout",
+    "find_layout",
+]
 
 BUCKET = "s3://natural-scenes-dataset"
 COCO_URL = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
@@ -78,7 +97,7 @@ INFO = DatasetInfo(
     ),
     access="Fill in the NSD Data Access Agreement, then the files can be downloaded without an "
     "account; about 43 GB of betas a subject and 40 GB of pictures.",
-    terms=Terms(
+    terms=UsageTerms(
         title="NSD Data Access Agreement",
         url="https://cvnlab.slite.page/p/dC~rBTjqjb",
         summary="Fill in the access form of naturalscenesdataset.org, cite the paper and use the "
@@ -186,7 +205,7 @@ class NSDLayout:
         return tuple(sorted({int(match[1]) for match in found if match}))
 
     def origin(self, path: Path) -> str:
-        """Where a file can be had."""
+        """Return where to get a file."""
         if path.parent.name == "annotations":
             return COCO_URL
         return f"{BUCKET}/{path.relative_to(self.root).as_posix()}"

@@ -17,9 +17,9 @@ from calcarine.datasets._data_files import is_simulated
 from calcarine.datasets.nsd.annotations import Annotations, missing_annotations
 from calcarine.datasets.nsd.betas import SessionShape, read_session, session_shape
 from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_trials
-from calcarine.datasets.nsd.files import wrong
+from calcarine.datasets.nsd.files import content_error
 from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, NSDLayout, find_layout
-from calcarine.datasets.nsd.regions import Kept, check_grid, keep_voxels
+from calcarine.datasets.nsd.regions import MaskedVoxels, check_grid, keep_voxels
 from calcarine.datasets.prepare.engine import Recording, prepare
 from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
@@ -37,7 +37,7 @@ def recording(
     sessions: int | Sequence[int] | None = None,
     zscore: ZScore = "session",
 ) -> Recording:
-    """Say what of a subject is to be prepared and how it is read.
+    """Return what to prepare of a subject, and how it is read.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ def recording(
 
 
 def _checked_shape(
-    layout: NSDLayout, session: int, trials: pd.DataFrame, kept: Kept
+    layout: NSDLayout, session: int, trials: pd.DataFrame, kept: MaskedVoxels
 ) -> SessionShape:
     path = layout.session(session)
     shape = session_shape(path)
     check_grid(path, shape.grid[::-1], kept.grid[::-1], "the masks")
     wanted = int((trials["session"] == session).sum())
     if shape.trials != wanted:
-        raise wrong(
+        raise content_error(
             path,
             f"holds {shape.trials} trials and {layout.responses.name} has {wanted} of session "
             f"{session}; get both again.",
@@ -128,7 +128,7 @@ def _provenance(layout: NSDLayout, sessions: Sequence[int], mask: str) -> dict[s
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time; a file that was damaged and fetched again has its old size."""
+    """Return size and time; a file that was downloaded again has its old size."""
     about = path.stat()
     return [about.st_size, about.st_mtime_ns]
 
@@ -149,7 +149,7 @@ def load(
     prepared: str | Path | None = None,
     workers: int = 2,
 ) -> BrainDataset:
-    """Load a subject; prepares first what is not prepared yet.
+    """Load a subject; what is not prepared yet is prepared first.
 
     Parameters
     ----------

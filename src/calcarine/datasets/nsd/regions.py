@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calcarine.datasets.nsd.files import read_label_names, read_labels, read_volume, wrong
+from calcarine.datasets.nsd.files import content_error, read_label_names, read_labels, read_volume
 from calcarine.datasets.nsd.layout import ATLASES, JOINED, NSDLayout
 from calcarine.errors import SettingError
 
-__all__ = ["Kept", "check_grid", "keep_voxels", "label_names", "read_masks"]
+__all__ = ["MaskedVoxels", "check_grid", "keep_voxels", "label_names", "read_masks"]
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class MaskedVoxels:
     """The voxels of a mask.
 
     Attributes
@@ -42,7 +42,7 @@ class Kept:
 
 
 def label_names(layout: NSDLayout, atlas: str) -> dict[int, str]:
-    """Names of an atlas's labels: from its table, or the known ones where that is missing."""
+    """Return the names of an atlas's labels: from its table, or the known ones."""
     path = layout.labels(atlas)
     return read_label_names(path) if path.is_file() else dict(ATLASES[atlas])
 
@@ -60,7 +60,7 @@ class _Volumes:
         if self.first is None:
             self.first, self.affine = (path, labels.shape), affine
         elif labels.shape != self.first[1]:
-            raise wrong(
+            raise content_error(
                 path,
                 f"has {labels.shape} voxels (X, Y, Z) and {self.first[0].name} has "
                 f"{self.first[1]}; they are of different subjects or spaces.",
@@ -69,12 +69,14 @@ class _Volumes:
 
     def add(self, name: str, mask: Mask, path: Path) -> None:
         if name in self.masks:
-            raise wrong(path, f"has a label named {name}, which is the name of another region too.")
+            raise content_error(
+                path, f"has a label named {name}, which is the name of another region too."
+            )
         self.masks[name] = mask
 
 
 def read_masks(layout: NSDLayout) -> tuple[dict[str, Mask], NDArray[np.float64]]:
-    """Every mask and region of which there is a file.
+    """Read every mask and region of which there is a file.
 
     Returns
     -------
@@ -104,8 +106,8 @@ def read_masks(layout: NSDLayout) -> tuple[dict[str, Mask], NDArray[np.float64]]
     return volumes.masks, volumes.affine
 
 
-def keep_voxels(layout: NSDLayout, mask: str) -> Kept:
-    """Voxels of a mask with their places and regions.
+def keep_voxels(layout: NSDLayout, mask: str) -> MaskedVoxels:
+    """Return the voxels of a mask with their positions and regions.
 
     Parameters
     ----------
@@ -129,7 +131,7 @@ def keep_voxels(layout: NSDLayout, mask: str) -> Kept:
     rois = {name: own for name, own in inside.items() if own.any()}
     grid = (whole.shape[2], whole.shape[1], whole.shape[0])
     places = np.ravel_multi_index((k, j, i), grid).astype(np.int64)
-    return Kept(voxels, rois, places, grid)
+    return MaskedVoxels(voxels, rois, places, grid)
 
 
 def _chosen(layout: NSDLayout, masks: dict[str, Mask], mask: str) -> Mask:
@@ -163,4 +165,4 @@ def check_grid(path: Path, found: tuple[int, ...], wanted: tuple[int, ...], othe
         if turned
         else "they are of different subjects or spaces"
     )
-    raise wrong(path, f"has {found} voxels (X, Y, Z) and {other} have {wanted}: {hint}.")
+    raise content_error(path, f"has {found} voxels (X, Y, Z) and {other} have {wanted}: {hint}.")

@@ -1,4 +1,4 @@
-"""A subject of one's own, described by a short YAML file."""
+"""Your own subject, described by a short YAML file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from calcarine.brain.info import DatasetInfo
 from calcarine.datasets._data_files import find_file
 from calcarine.datasets.described.check import check_subject
 from calcarine.datasets.described.description import FILE, Description, read_description
-from calcarine.datasets.described.subject import OwnSubject, open_subject
+from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.datasets.own._fake import Betas, write_own
 from calcarine.datasets.prepare.engine import Recording
 from calcarine.errors import CalcarineError
@@ -71,12 +71,12 @@ def load(
 
 
 def recording(data: str | Path, subject: str | None = None) -> Recording:
-    """What is to be prepared; see `load`."""
+    """Return what to prepare; see `load`."""
     return _open(data, subject).recording
 
 
 def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Say what the description and its files hold, without preparing anything."""
+    """Check the description and its files, without preparing anything."""
     try:
         description, path = describe(data, subject)
     except CalcarineError as error:
@@ -89,14 +89,14 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """None: the files are the user's."""
+    """Return nothing: the files are yours."""
     return []
 
 
 def fake(
     folder: str | Path, *, full_size: bool = False, seed: int = 0, betas: Betas = "npy"
 ) -> None:
-    """Write a described subject with a planted linear signal.
+    """Write a described subject with a simulated linear signal.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def fake(
 
 
 def describe(data: str | Path | None, subject: str | None) -> tuple[Description, Path]:
-    """The description that a path leads to, and its file."""
+    """Return the description in a folder or file, and the path of its file."""
     place = Path(data) if data is not None else None
     if place is not None and place.is_file():
         path = place
@@ -125,6 +125,6 @@ def describe(data: str | Path | None, subject: str | None) -> tuple[Description,
     return read_description(path).with_subject(subject), path.resolve()
 
 
-def _open(data: str | Path | None, subject: str | None) -> OwnSubject:
+def _open(data: str | Path | None, subject: str | None) -> DescribedSubject:
     description, path = describe(data, subject)
     return open_subject(INFO, description, path.parent)

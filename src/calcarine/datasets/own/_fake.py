@@ -1,4 +1,4 @@
-"""A described subject with a planted signal, written as raw files."""
+"""A described subject with a simulated signal, written as raw files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ test: shared.txt
 
 
 class FakeDesign:
-    """Pictures, and which is shown when.
+    """Pictures, and the order in which they are shown.
 
     Attributes
     ----------
@@ -73,12 +73,12 @@ class FakeDesign:
 
 
 def draw_design(rng: np.random.Generator, full_size: bool) -> FakeDesign:
-    """Ten sessions of 300 trials, or three of 30."""
+    """Draw ten sessions of 300 trials, or three of 30."""
     return FakeDesign(rng, 10, 300, 128) if full_size else FakeDesign(rng, 3, 30, 24)
 
 
 def draw_volume(rng: np.random.Generator, full_size: bool) -> dict[str, NDArray[np.bool_]]:
-    """A mask (an ellipsoid) with an early and a ventral region in it."""
+    """Draw a mask (an ellipsoid) with an early and a ventral region."""
     shape = np.array((36, 40, 32) if full_size else (7, 8, 6))
     grid = np.moveaxis(np.indices(tuple(shape)), 0, -1)
     centred = (grid - (shape - 1) / 2) / (shape / 2)
@@ -89,7 +89,7 @@ def draw_volume(rng: np.random.Generator, full_size: bool) -> dict[str, NDArray[
 
 
 def write_stimuli(root: Path, design: FakeDesign) -> None:
-    """Pictures, captions and the list of test stimuli."""
+    """Write pictures, captions and the list of test stimuli."""
     folder = root / "stimuli"
     folder.mkdir(parents=True, exist_ok=True)
     for key, picture in zip(design.ids, design.pictures, strict=True):
@@ -102,7 +102,7 @@ def write_stimuli(root: Path, design: FakeDesign) -> None:
 
 
 def write_masks(root: Path, masks: dict[str, NDArray[np.bool_]]) -> None:
-    """One NIfTI image a mask."""
+    """Write one NIfTI image per mask."""
     import nibabel as nib
 
     for name, mask in masks.items():
@@ -110,7 +110,7 @@ def write_masks(root: Path, masks: dict[str, NDArray[np.bool_]]) -> None:
 
 
 def write_own(root: Path, full_size: bool, seed: int, betas: str) -> None:
-    """Raw files and the YAML that describes them."""
+    """Write raw files and the YAML file that describes them."""
     if betas not in get_args(Betas):
         raise SettingError(f"Simulated betas are {', '.join(get_args(Betas))}, not {betas!r}.")
     rng = np.random.default_rng(seed)
@@ -135,7 +135,7 @@ def _write_betas(
     mask: NDArray[np.bool_],
     betas: str,
 ) -> str:
-    """Files in one of three forms; returns what the description says of them."""
+    """Write betas in one of three forms; return their part of the description."""
     (root / "betas").mkdir()
     if betas == "h5":
         import h5py

@@ -1,1 +1,1 @@
-"""From a data set's own files to one subject's responses on disk."""
+"""Preparing responses: from the files of a data set to one subject's responses on disk."""

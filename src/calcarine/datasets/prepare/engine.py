@@ -1,4 +1,4 @@
-"""Betas on disk, session by session, to a prepared subject."""
+"""Preparing a subject session by session: mask, scale and store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ReadSession = Callable[[int], NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One subject as a data set's own files have it: what to read, and how.
+    """One subject in the files of a data set: what to read, and how.
 
     Attributes
     ----------
@@ -80,15 +80,15 @@ class Recording:
 
     @property
     def who(self) -> str:
-        """Whose responses these are, for errors."""
+        """Data set and subject, for errors."""
         return f"Data set {self.dataset}, subject {self.subject}"
 
     def train_trials(self, split: Split) -> NDArray[np.bool_]:
-        """Which trials are training, shape (trial,)."""
+        """Return which trials are training, shape (trial,)."""
         return self.trials["stimulus"].isin(split.train).to_numpy()
 
     def scaling_plan(self, split: Split | None = None) -> dict[int, Source]:
-        """By which trials each session is scaled for a split, the first if left out.
+        """Return which trials scale each session for a split; by default the first.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Recording:
         return scaling_plan(self.trials["session"].to_numpy(), train, self.zscore, self.who)
 
     def check(self) -> None:
-        """Refuse what cannot be prepared, without reading responses.
+        """Raise if the subject cannot be prepared, without reading responses.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class Recording:
             self.scaling_plan(split)
 
     def key(self) -> str:
-        """Hash of everything that decides the prepared responses."""
+        """Return the hash of everything that determines the prepared responses."""
         text = json.dumps(
             [self.dataset, self.subject, self.zscore, dict(self.provenance)],
             sort_keys=True,
@@ -145,7 +145,7 @@ def prepare(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedSubject:
-    """Read, mask and scale a subject's sessions and write them in chunks.
+    """Read, mask and scale a subject's sessions, and write them in chunks.
 
     A session is on disk whole or not at all; the same call resumes an
     earlier one.  A session is read once, or twice where all training trials
@@ -251,7 +251,7 @@ def _run(
 
 
 def _read(recording: Recording, session: int) -> NDArray[np.float32]:
-    """Responses of a session, with a row for each of its trials."""
+    """Return the responses of a session, one row for each trial."""
     betas = np.asarray(recording.read(session), dtype=np.float32)
     wanted = int((recording.trials["session"] == session).sum())
     if betas.ndim != 2 or len(betas) != wanted:
@@ -265,7 +265,7 @@ def _read(recording: Recording, session: int) -> NDArray[np.float32]:
 def _of_training(
     recording: Recording, train: NDArray[np.bool_], sessions: NDArray[np.int64], workers: int
 ) -> SessionMoments:
-    """Mean and spread of all training trials, a session in memory at a time and worker."""
+    """Return mean and SD of all training trials, with one session per worker in memory."""
 
     def one(session: int) -> SessionMoments:
         return moments(_read(recording, session)[train[sessions == session]])
@@ -278,7 +278,7 @@ def _of_training(
 def _scaled(
     betas: NDArray[np.float32], mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """``(betas - mean) / scale`` in place, rounded once."""
+    """Compute ``(betas - mean) / scale`` in place, rounded once."""
     for start in range(0, len(betas), _ROWS):
         rows = slice(start, start + _ROWS)
         betas[rows] = (betas[rows] - mean) / scale

@@ -1,4 +1,4 @@
-"""From time series and events to one response a trial.
+"""Estimating one response per trial from time series and events.
 
 A trial's response is a weight of a linear model (``"lsa"``, ``"lss"``; Mumford et al. 2012) or
 the mean of its volumes (``"mean"``, for blocks).  A run is treated by itself: its responses
@@ -45,7 +45,7 @@ def trial_betas(
     baseline: Baseline = "rest",
     units: Units = "percent",
 ) -> NDArray[np.float32]:
-    """One response a trial.
+    """Estimate one response per trial.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _check_choices(method: str, hrf: str, drift: str, units: str, baseline: str)
 def _checked(
     volumes: NDArray[np.generic], events: pd.DataFrame, runs: ArrayLike | None, tr: float
 ) -> tuple[pd.DataFrame, NDArray[np.generic]]:
-    """Events with all columns and a plain index, and the run of each volume."""
+    """Return events with all columns and a plain index, and the run of each volume."""
     if volumes.ndim != 2 or volumes.dtype.kind not in "uif":
         raise ShapeError(
             f"A time series is numbers of shape (time, voxel), not {volumes.dtype} of shape "
@@ -205,7 +205,7 @@ def _designs(
     order: int,
     extra: Floats,
 ) -> tuple[Floats, Floats]:
-    """Regressors of the trials, and an orthonormal basis of all else in the model."""
+    """Yield regressors of the trials, and an orthonormal basis of the rest of the model."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     names = [
@@ -238,7 +238,7 @@ def _designs(
 
 
 def _basis(columns: Floats) -> Floats:
-    """Orthonormal basis of the span of some columns, of whatever size they are."""
+    """Return an orthonormal basis of the span of columns of any scale."""
     size = np.linalg.norm(columns, axis=0)
     scaled = columns[:, size > 0] / size[size > 0]
     left, values, _ = np.linalg.svd(scaled, full_matrices=False)
@@ -246,7 +246,7 @@ def _basis(columns: Floats) -> Floats:
 
 
 def _weights(data: Floats, design: Floats, nuisance: Floats, method: str, run: object) -> Floats:
-    """Weights of the trials, nuisance taken out of both sides (Frisch-Waugh-Lovell)."""
+    """Return weights of the trials, after projecting out nuisance (Frisch-Waugh-Lovell)."""
     trials = design - nuisance @ (nuisance.T @ design)
     # Nuisance is gone from the trials, so it need not be taken out of the data.
     products = trials.T @ data
@@ -270,7 +270,7 @@ def _weights(data: Floats, design: Floats, nuisance: Floats, method: str, run: o
 
 
 def _separate(gram: Floats, products: Floats) -> Floats:
-    """For each trial the first weight of the model (trial, sum of the others)."""
+    """Return for each trial the first weight of the model (trial, sum of the others)."""
     own = np.diag(gram)
     across = gram.sum(0) - own
     others = gram.sum() - 2 * across - own
@@ -297,7 +297,7 @@ def _window_means(
     baseline: str,
     run: object,
 ) -> tuple[Floats, Floats]:
-    """Means of the trials' windows above the baseline, and the baseline itself."""
+    """Return means of the trials' windows above the baseline, and the baseline."""
     onset, duration = own["onset"].to_numpy(float), own["duration"].to_numpy(float)
     # Half a millisecond, for onsets that were rounded when they were written.
     begin, end = onset + delay - 5e-4, onset + duration + delay - 5e-4

@@ -1,4 +1,4 @@
-"""A prepared subject on disk: z-scored responses in chunks, with all that was used to make them.
+"""A prepared subject on disk: z-scored responses in chunks, and how they were made.
 
 NAME-SUBJECT-KEY/
   manifest.json               what it was made from, and with which settings
@@ -51,7 +51,7 @@ _CHUNK = (256, 2048)
 
 @dataclass(frozen=True, eq=False)
 class PreparedSubject:
-    """A folder of one prepared subject, whole or with sessions still to come.
+    """A folder of one prepared subject, complete or with sessions missing.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class PreparedSubject:
         rois: Mapping[str, NDArray[np.bool_]],
         splits: tuple[Split, ...],
     ) -> PreparedSubject:
-        """Begin a subject, or open it where it was begun with the same manifest.
+        """Create a subject, or open it if it was begun with the same manifest.
 
         Parameters
         ----------
@@ -149,19 +149,19 @@ class PreparedSubject:
 
     @property
     def sessions(self) -> tuple[int, ...]:
-        """Numbers of the sessions, in order of presentation."""
+        """Session numbers, in order of presentation."""
         return tuple(int(number) for number in pd.unique(self.trials["session"]))
 
     def session_path(self, session: int) -> Path:
-        """Where a session is, or will be."""
+        """Return the path of a session."""
         return self.path / "sessions" / f"{session:02d}.zarr"
 
     def missing(self) -> tuple[int, ...]:
-        """Sessions that are still to be prepared, or again because they are damaged."""
+        """Return the sessions that are not prepared, or damaged."""
         return tuple(number for number in self.sessions if not self._whole(number))
 
     def _whole(self, session: int) -> bool:
-        """Whether a session is there, as far as can be seen without reading all of it."""
+        """Return whether a session is complete, without reading all of it."""
         path = self.session_path(session)
         return path.is_dir() and problem(path) is None
 
@@ -172,7 +172,7 @@ class PreparedSubject:
         mean: NDArray[np.float64],
         scale: NDArray[np.float64],
     ) -> None:
-        """Add one session, whole or not at all.
+        """Add one session atomically.
 
         Parameters
         ----------
@@ -208,12 +208,12 @@ class PreparedSubject:
             shutil.rmtree(aside, ignore_errors=True)
 
     def clean(self) -> None:
-        """Remove what an interruption left behind."""
+        """Remove what an interrupted preparation left."""
         for part in (self.path / "sessions").glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
     def responses(self) -> xr.DataArray:
-        """All trials, read when they are asked for.
+        """Return all trials, read when they are used.
 
         Raises
         ------
@@ -235,7 +235,7 @@ class PreparedSubject:
         )
 
     def scaling(self) -> SessionScaling | None:
-        """With what the sessions were scaled."""
+        """Return the scaling of the sessions."""
         method: ZScore = self.manifest.get("zscore", "none")
         if method == "none":
             return None
@@ -289,7 +289,7 @@ def _check_digests(path: Path, manifest: Mapping[str, Any]) -> None:
 
 
 class _Sessions(BackendArray):
-    """Sessions behind one another as one array that is read on demand."""
+    """Consecutive sessions as one array that is read when it is used."""
 
     def __init__(self, parts: list[Any], n_voxels: int) -> None:
         self._parts = parts

@@ -12,7 +12,7 @@ import numpy as np
 from calcarine.brain.assets import Asset
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo, pick_subject
-from calcarine.datasets._check_results import simulated_note
+from calcarine.datasets._check_results import simulated_result
 from calcarine.datasets._data_files import find_file
 from calcarine.datasets.small.table import SmallDataset
 from calcarine.errors import CalcarineError
@@ -67,7 +67,7 @@ class SmallReader:
         results = [self._check_file(data, name, size) for name, size in self.table.files.items()]
         if any(row.status == "missing" for row in results):
             return results
-        results += simulated_note(find_file(self.INFO, data, self.table.file))
+        results += simulated_result(find_file(self.INFO, data, self.table.file))
         try:
             dataset = self.load(data, subject)
         except CalcarineError as error:

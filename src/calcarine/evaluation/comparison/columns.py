@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.evaluation.results.score_files import ScoreFile
 from calcarine.evaluation.statistics.intervals import hierarchical_bootstrap
+
+__all__ = ["Column", "ImageScores", "differences", "read_columns"]
 
 Record = dict[str, Any]
 
@@ -154,7 +156,7 @@ def _column(
             first = column.records.setdefault(key, dict(record))
             differing = [d for d in differences(record, first) if not d.startswith("test set")]
             if differing:
-                raise CalcarineError(
+                raise SettingError(
                     f"The subjects of {method!r} were scored differently ({differing[0]} in "
                     f"{file.path}); score them in the same way, or give them different names."
                 )

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.evaluation.comparison.columns import Column, Key, Record, differences, read_columns
 from calcarine.evaluation.comparison.paired_tests import paired_tests
 from calcarine.evaluation.comparison.published import published_records
 from calcarine.evaluation.results.score_files import read_scores
+
+__all__ = ["Cell", "ScoreComparison", "compare_scores", "concept"]
 
 FloatArray = NDArray[np.float64]
 
@@ -89,13 +91,13 @@ def compare_scores(
     given = [file.path.resolve() for file in read]
     twice = next((file for file in given if given.count(file) > 1), None)
     if twice is not None:
-        raise CalcarineError(f"{twice} is given twice; give each score file once.")
+        raise SettingError(f"{twice} is given twice; give each score file once.")
     columns = read_columns(read, n_boot, seed)
     for system in published:
         records = {(r["protocol"], r["metric"]): r for r in published_records(system)}
         columns.append(Column(published_records(system)[0]["method"], records))
     if len(columns) < 2:
-        raise CalcarineError("A comparison needs at least two methods; give more score files.")
+        raise SettingError("A comparison needs at least two methods; give more score files.")
     notes: list[str] = []
     rows = _mixed_rows(columns) if mix else _strict_rows(columns, notes)
     tests = paired_tests(columns, notes, n_boot, n_permutations, seed)
@@ -117,7 +119,7 @@ def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dic
             f"{column.name}: " + ", ".join(sorted({k[0] or "unknown" for k in column.records}))
             for column in columns
         )
-        raise CalcarineError(
+        raise SettingError(
             f"These scores have no protocol in common ({text}); score all of them by one "
             "protocol, or give --mix to see them in one table with marks."
         )
@@ -137,7 +139,7 @@ def _strict_rows(columns: list[Column], notes: list[str]) -> list[tuple[str, dic
             first = first or record
             differing = differences(record, first)
             if differing:
-                raise CalcarineError(
+                raise SettingError(
                     f"{column.name} and {first['method']} are not comparable, because {key[1]!r} "
                     f"differs ({differing[0]}); score them in the same way, name the test set with "
                     "--test-set, or give --mix."

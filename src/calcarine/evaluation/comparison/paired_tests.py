@@ -19,6 +19,8 @@ from calcarine.evaluation.statistics.significance import (
     signed_rank_p,
 )
 
+__all__ = ["paired_tests"]
+
 
 def paired_tests(
     columns: list[Column], notes: list[str], n_boot: int, n_permutations: int, seed: int

@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
+
+__all__ = ["CONFIDENCE", "published_records", "published_systems"]
 
 Record = dict[str, Any]
 # How well a number is verified.
@@ -51,7 +53,7 @@ def published_records(system: str) -> list[Record]:
     by_name = {name.lower(): entry for name, entry in _systems().items()}
     entry = by_name.get(system.lower())
     if entry is None:
-        raise CalcarineError(
+        raise SettingError(
             f"There are no published scores of {system!r}; choose among "
             f"{'; '.join(published_systems())}."
         )

@@ -7,6 +7,8 @@ from typing import Any
 from calcarine.evaluation.comparison.compare import ScoreComparison
 from calcarine.evaluation.results.tables import number, p_text
 
+__all__ = ["comparison_content", "comparison_table"]
+
 
 def comparison_table(
     result: ScoreComparison,

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError, MissingFileError, ShapeError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    ShapeError,
+)
 from calcarine.stimuli.names import match_names
 
 __all__ = ["ARRAY_SUFFIXES", "as_array", "read_arrays", "read_stack"]
@@ -47,7 +53,7 @@ def read_arrays(path: str | Path, name: str | None = None) -> dict[str, NDArray[
     if isinstance(result, dict):
         return result
     if name is None:
-        raise CalcarineError(
+        raise ShapeError(
             f"{path} has one array without a name, of shape {result.shape}; store it with "
             "a name, for example numpy.savez(FILE, image_embeddings=array)."
         )
@@ -161,7 +167,7 @@ def _torch(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
             if "weights_only" in text or "Unsupported" in text
             else " ".join(text.split())[:200] or type(error).__name__
         )
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} cannot be read as tensors ({reason}); write it with torch.save(tensor, FILE)."
         ) from None
     if isinstance(content, Mapping):
@@ -172,7 +178,7 @@ def _torch(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
         array = as_array(content, f"contents of {path}")
         if array.dtype.kind in "fiub":
             return array
-    raise CalcarineError(
+    raise DamagedFileError(
         f"{path} contains {type(content).__name__} and no tensor; write it with "
         "torch.save(tensor, FILE)."
     )
@@ -234,7 +240,7 @@ def _sorted_rows(ids: Sequence[str]) -> list[int]:
         key=lambda row: re.sub(r"\d+", lambda result: result[0].zfill(20), ids[row]),
     )
     if by_text != by_number:
-        raise CalcarineError(
+        raise SettingError(
             f"The names of the stimuli, such as {ids[by_text[1]]!r} and {ids[by_number[1]]!r}, "
             "have different orders as text and as numbers; give the array ids with the name of "
             "each row."

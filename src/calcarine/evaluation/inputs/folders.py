@@ -11,7 +11,13 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError, MissingFileError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    ShapeError,
+)
 from calcarine.evaluation.inputs.array_files import ARRAY_SUFFIXES, read_stack
 from calcarine.evaluation.inputs.image_stacks import (
     ImageStack,
@@ -26,6 +32,8 @@ from calcarine.stimuli.image_files import PICTURE_SUFFIXES, check_picture, read_
 
 if TYPE_CHECKING:
     pass
+
+__all__ = ["ImageFolder", "is_stack", "open_folders", "open_run", "picture_files", "read_folder"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def open_folders(
     if is_stack(truth):
         truths = from_array(read_stack(truth), f"ground truths {truth}")
         if truths.samples > 1:
-            raise CalcarineError(
+            raise ShapeError(
                 f"{truth} has {truths.samples} samples of each picture; give one ground truth for "
                 "each picture."
             )
@@ -75,7 +83,7 @@ def open_folders(
         ids = sorted(required)
         truths = from_files([[required[key]] for key in ids])
     if len(ids) < 2:
-        raise CalcarineError(f"{truth} has {len(ids)} pictures to score; give at least 2.")
+        raise ShapeError(f"{truth} has {len(ids)} pictures to score; give at least 2.")
     if is_stack(images):
         made = _rows(from_array(read_stack(images), f"pictures {images}"), ids, truth, images)
     else:
@@ -123,13 +131,13 @@ def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[ImageStack, li
 def _rows(stack: ImageStack, ids: Sequence[str], truth: Path, images: Path) -> ImageStack:
     """Return the pictures of a stack in the order of ground truths named after its rows."""
     if len(stack) != len(ids):
-        raise CalcarineError(
+        raise ShapeError(
             f"{truth} has {len(ids)} ground truths and {images} {len(stack)} pictures; give one "
             "picture for each ground truth."
         )
     places = {name: int(name) for name in ids if name.isdecimal()}
     if sorted(places.values()) != list(range(len(ids))):
-        raise CalcarineError(
+        raise SettingError(
             f"The rows of {images} have no names, and the pictures in {truth} are not named 0 to "
             f"{len(ids) - 1} (for example {ids[0]!r}); give both as stacks or both as folders."
         )
@@ -165,7 +173,7 @@ def open_run(
         index = read_parquet(path).astype({"id": str, "sample": int})
         rows = index[["id", "method", "sample", "file"]]
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        raise CalcarineError(
+        raise MissingFileError(
             f"{run} has no finished reconstructions ({path} is missing or damaged); run 'calcarine "
             "reconstruct' first, or give --truth and --images."
         ) from None
@@ -173,9 +181,7 @@ def open_run(
     names = [str(name) for name in rows["method"].unique() if name != "truth"]
     if method is not None:
         if method not in names:
-            raise CalcarineError(
-                f"{run} has no method {method!r}; choose among {', '.join(names)}."
-            )
+            raise SettingError(f"{run} has no method {method!r}; choose among {', '.join(names)}.")
         names = [method]
     truths = [[run / "reconstructions" / "truth" / f"{quote(i, safe=' ')}.png"] for i in ids]
     _check_readable([row[0] for row in truths])
@@ -204,7 +210,7 @@ def read_folder(folder: Path) -> NDArray[np.uint8]:
     size = pictures[0].shape[:2]
     for path, picture in zip(files, pictures, strict=True):
         if picture.shape[:2] != size:
-            raise CalcarineError(
+            raise ShapeError(
                 f"{path} has {picture.shape[0]} x {picture.shape[1]} pixels (height x width) and "
                 f"{files[0]} has {size[0]} x {size[1]}; give all training pictures the same size."
             )
@@ -220,7 +226,7 @@ def picture_files(folder: Path) -> list[Path]:
         If there is no such folder.
     """
     if folder.is_file():
-        raise CalcarineError(
+        raise SettingError(
             f"{folder} is a file; give a folder of pictures, or a stack "
             f"({', '.join(ARRAY_SUFFIXES)})."
         )
@@ -248,7 +254,7 @@ def _check_samples(ids: Sequence[str], made: Mapping[str, Mapping[int, Path]], w
     first = sorted(made[ids[0]])
     for name in ids:
         if sorted(made[name]) != first:
-            raise CalcarineError(
+            raise SettingError(
                 f"In {where}, {ids[0]!r} has {len(first)} samples and {name!r} has "
                 f"{len(made[name])}, or their sample numbers differ; give every image the same "
                 "samples."
@@ -273,7 +279,7 @@ def _inside(run: Path, relative: str) -> Path:
     except (OSError, ValueError):  # a name that no file can have
         inside = False
     if not inside:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The index of {run} lists {relative!r}, which is outside of the run; reconstruct "
             "again."
         )

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 from calcarine.evaluation.inputs.array_files import as_array
 from calcarine.stimuli.image_files import read_picture
+
+__all__ = ["ImageStack", "TestSet", "as_uint8", "from_array", "from_files"]
 
 Picture = NDArray[Any]
 _CHANNELS = (1, 3)
@@ -104,13 +106,13 @@ def _channels_first(shape: tuple[int, ...], what: str) -> bool:
     first = len(shape) in (4, 5) and shape[-3] in _CHANNELS
     last = len(shape) in (4, 5) and shape[-1] in _CHANNELS
     if (not first and not last) or 0 in shape:
-        raise CalcarineError(
+        raise ShapeError(
             f"The {what} have shape {shape}; give (n, height, width, 3) or (n, 3, height, width), "
             "or with several samples (n, samples, height, width, 3) or "
             "(n, samples, 3, height, width)."
         )
     if first and last:
-        raise CalcarineError(
+        raise ShapeError(
             f"The {what} have shape {shape}, so the channel axis can be that of {shape[-3]} "
             f"before the pixels or that of {shape[-1]} after them; save them as a folder of "
             "picture files."
@@ -127,7 +129,7 @@ def _check_values(array: NDArray[Any], what: str) -> None:
         return
     if array.dtype.kind != "f" or low < 0 or high > 1:
         between = f" from {low:g} to {high:g}" if low <= high else ""
-        raise CalcarineError(
+        raise SettingError(
             f"The {what} are {array.dtype}{between}; give uint8, or floats in [0, 1]."
         )
 
@@ -138,7 +140,7 @@ def _range(array: NDArray[Any], what: str) -> tuple[float, float]:
     for picture in array:
         least, most = float(np.min(picture)), float(np.max(picture))
         if not np.isfinite([least, most]).all():
-            raise CalcarineError(
+            raise ShapeError(
                 f"The {what} have values that are not finite; give finite values only."
             )
         low, high = min(low, least), max(high, most)
@@ -161,11 +163,11 @@ def as_uint8(picture: Picture) -> NDArray[np.uint8]:
     if picture.dtype == np.uint8:
         return picture
     if not np.isfinite(picture).all():  # they would become black
-        raise CalcarineError(
+        raise ShapeError(
             "A picture has values that are not finite; compute it again, in float32 if it was "
             "computed in float16."
         )
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(picture, 0, 1) * 255), np.uint8)
 
 
 @dataclass(frozen=True)

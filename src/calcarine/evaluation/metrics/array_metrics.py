@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, ShapeError
 from calcarine.evaluation.metrics.metric import Direction, FloatArray, Metric, register_metric
 from calcarine.evaluation.metrics.similarity import correlation_matrix, cosine_matrix
 
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
+
+__all__ = ["BrainCorrelation", "Retrieval", "two_dimensional"]
 
 
 @register_metric
@@ -125,7 +127,7 @@ def two_dimensional(cache: FeatureCache, name: str) -> NDArray[Any]:
     """Return an input array as (n, features), or raise if it has another shape or type."""
     result = np.asarray(cache.inputs[name])
     if result.ndim < 2 or len(result) != cache.n or result.dtype.kind not in "fiu":
-        raise CalcarineError(
+        raise ShapeError(
             f"{name} has shape {result.shape} and type {result.dtype}; give numbers of shape "
             f"({cache.n}, features), in the order of the images."
         )

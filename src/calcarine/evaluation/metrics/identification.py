@@ -26,6 +26,8 @@ from calcarine.evaluation.statistics.permutation import (
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
 
+__all__ = ["CategoryRead", "GroupIdentification", "HardIdentification", "RankPercentile", "TopOne"]
+
 
 @register_metric
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +26,18 @@ from calcarine.evaluation.networks.preprocessing import PLAIN, Preprocessing
 
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
+    from calcarine.evaluation.statistics.permutation import PermutationResult
+
+__all__ = [
+    "MAX_PAIR_PIXELS",
+    "CorrelationDistance",
+    "FrechetInceptionDistance",
+    "Identification",
+    "NWayTopK",
+    "PixelContest",
+    "PixelCorrelation",
+    "StructuralSimilarity",
+]
 
 # Number of pixels of all pairs above which SSIM of all pairs takes minutes.
 MAX_PAIR_PIXELS = 2e9
@@ -77,8 +89,10 @@ class CorrelationDistance(_Correlating):
     def finish(self, measured: FloatArray) -> FloatArray:
         return np.maximum(1 - measured, 0.0)
 
-    def null(self, scores, measured, n_permutations, seed):  # type: ignore[no-untyped-def]
-        return flipped(super().null(-scores, measured, n_permutations, seed))
+    def null(
+        self, scores: FloatArray, measured: FloatArray, n_permutations: int, seed: int
+    ) -> PermutationResult | None:
+        return _flipped(super().null(-scores, measured, n_permutations, seed))
 
 
 @register_metric
@@ -217,7 +231,7 @@ class PixelContest(Metric):
 
         made = _stacked([channels("recon", i, sample) for i in range(cache.n)])
         rows = [_rows(channels("truth", i, 0), made, 255.0) for i in range(cache.n)]
-        return np.stack(rows).mean(axis=2)
+        return np.asarray(np.stack(rows).mean(axis=2))
 
 
 @register_metric
@@ -307,10 +321,8 @@ class NWayTopK(Metric):
         )
 
 
-def flipped(null):  # type: ignore[no-untyped-def]
+def _flipped(null: PermutationResult | None) -> PermutationResult | None:
     """Return the permutation test of a negated metric with the metric's own sign."""
-    from dataclasses import replace
-
     if null is None:
         return None
     return replace(

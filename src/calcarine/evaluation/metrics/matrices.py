@@ -15,8 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import hypergeom, rankdata
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.evaluation.metrics.structural_similarity import WINDOW
+
+__all__ = [
+    "GRAY",
+    "NOT_FINITE",
+    "SSIM_WINDOW",
+    "TIE_TOLERANCE",
+    "centre",
+    "identification_matrix",
+    "label_matrix",
+    "n_way_top_k_matrix",
+    "n_way_top_k_sampled",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -70,7 +82,7 @@ def identification_matrix(
     _choose("ties", ties, ("half", "failure"))
     scores = np.asarray(correlations, np.float64)
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not np.isfinite(scores).all():
-        raise CalcarineError(
+        raise ShapeError(
             "Identification needs a square matrix of finite similarities, not an array of shape "
             f"{scores.shape}; pass the result of correlation_matrix."
         )
@@ -243,14 +255,14 @@ def _share_beaten(scores: FloatArray, tie_worth: float) -> FloatArray:
 def _members(groups: ArrayLike | None, n: int) -> Iterator[NDArray[np.int64]]:
     labels = np.zeros(n, np.int64) if groups is None else np.asarray(groups)
     if labels.shape != (n,):
-        raise CalcarineError(
+        raise ShapeError(
             f"The groups have shape {labels.shape}; give one label for each of {n} images."
         )
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             where = "the test set" if groups is None else f"group {label!s}"
-            raise CalcarineError(
+            raise ShapeError(
                 f"Identification needs at least two images, but {where} has one; add images or "
                 "leave it out."
             )
@@ -263,7 +275,7 @@ def _true_classes(
     _check_pairing(truth, recon, "probabilities", 2)
     classes = truth.shape[1]
     if not 1 <= k <= n_way <= classes:
-        raise CalcarineError(
+        raise SettingError(
             f"{n_way}-way top-{k} is not defined for {classes} classes; choose "
             "1 <= k <= n_way <= classes."
         )
@@ -272,7 +284,7 @@ def _true_classes(
 
 def _choose(name: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
-        raise CalcarineError(f"{name} is {value!r}; choose one of {', '.join(options)}.")
+        raise SettingError(f"{name} is {value!r}; choose one of {', '.join(options)}.")
 
 
 def _check_pairing(
@@ -282,7 +294,7 @@ def _check_pairing(
     if truth_ndim is not None:
         fits = fits and truth.ndim == truth_ndim and truth.shape[1:] == recon.shape[2:]
     if not fits or not len(truth):
-        raise CalcarineError(
+        raise ShapeError(
             f"The {what} have shapes {truth.shape} (ground truths) and {recon.shape} "
             "(reconstructions); give (n, d) and (n, samples, d)."
         )

@@ -16,6 +16,8 @@ from calcarine.evaluation.statistics.permutation import PermutationResult, permu
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
 
+__all__ = ["METRICS", "PIXELS", "Metric", "register_metric"]
+
 FloatArray = NDArray[np.float64]
 Direction = Literal["image", "reconstruction"]
 PIXELS = ""

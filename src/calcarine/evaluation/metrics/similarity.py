@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, ShapeError
 from calcarine.evaluation.metrics import matrices
 from calcarine.evaluation.slices import blocks
+
+__all__ = [
+    "correlation_matrix",
+    "cosine_matrix",
+    "frechet_distance",
+    "paired_correlation",
+    "squared_distance_matrix",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -53,7 +61,7 @@ def correlation_matrix(
         If the shapes differ or a feature is not finite.
     """
     if truth.ndim != 2 or truth.shape != recon.shape:
-        raise CalcarineError(
+        raise ShapeError(
             f"The features have shapes {truth.shape} (ground truths) and {recon.shape} "
             "(reconstructions); give both as (n, features)."
         )
@@ -121,7 +129,7 @@ def frechet_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
         If a set has fewer than two images, or a feature is not finite.
     """
     if len(x) < 2 or len(y) < 2:
-        raise CalcarineError(
+        raise ShapeError(
             f"A Frechet distance needs at least two images per set, not {len(x)} and {len(y)}; add "
             "images."
         )

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
+__all__ = ["WINDOW", "LocalMoments", "structure"]
+
 FloatArray = NDArray[np.float64]
 Kind = Literal["2d", "columns", "uniform"]
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import ShapeError
 from calcarine.evaluation.networks.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from calcarine.evaluation.inputs.image_stacks import ImageStack, Picture
     from calcarine.evaluation.networks.feature_networks import Networks
+
+__all__ = ["FeatureCache"]
 
 Side = Literal["truth", "recon"]
 # Larger feature arrays are stored in a temporary file.
@@ -131,7 +133,7 @@ class FeatureCache:
                 if layer not in arrays:
                     arrays[layer] = self._array(result.shape[1])
                 if result.shape[1] != arrays[layer].shape[1]:
-                    raise CalcarineError(
+                    raise ShapeError(
                         f"Image {start + 1} of the {_SIDES[side]} has another size than the images "
                         "before it; give all images the same size."
                     )

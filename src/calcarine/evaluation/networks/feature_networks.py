@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from calcarine.checkpoints import check_loaded
 from calcarine.checkpoints import network_weights as files
 from calcarine.checkpoints.network_weights import WeightsStore, state_digest
-from calcarine.errors import CalcarineError, MissingWeightsError, need_extra
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingWeightsError,
+    SettingError,
+    need_extra,
+)
 from calcarine.evaluation.inputs.image_stacks import as_uint8
 from calcarine.evaluation.networks.preprocessing import Picture, Preprocessing
 from calcarine.features.image_networks import run_hooked
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
     from calcarine.checkpoints.network_weights import WeightsFile
+
+__all__ = ["KINDS", "NetworkKind", "Networks", "fill", "missing_weights"]
 
 Features = dict[str, NDArray[np.float32]]
 Pair = tuple[Picture, Picture | None]
@@ -71,7 +79,7 @@ class Networks:
         self._missing: dict[str, CalcarineError] = {}
         unknown = sorted(set(self._given) - set(KINDS))
         if unknown:
-            raise CalcarineError(
+            raise SettingError(
                 f"There is no network {unknown[0]!r} to replace; choose among {', '.join(KINDS)}."
             )
 
@@ -203,7 +211,7 @@ def fill(
     # No feature depends on auxiliary heads.
     extra = [name for name in unexpected if not name.startswith("AuxLogits.")]
     if absent or (strict and extra):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The weights {required.file} do not fit their network; download them again from "
             f"{required.url}."
         )
@@ -222,7 +230,7 @@ def _load_clip(store: WeightsStore) -> Loaded:
             ignore_mismatched_sizes=True,  # reported in the info and rejected below
         )
     except (OSError, ValueError, RuntimeError):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The weights of CLIP in {folder} cannot be read; download them again from "
             f"https://huggingface.co/{files.CLIP_NAME}."
         ) from None

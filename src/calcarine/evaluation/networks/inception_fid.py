@@ -12,6 +12,8 @@ from torch import nn
 from torchvision.models import Inception3
 from torchvision.models.inception import InceptionA, InceptionC, InceptionE
 
+__all__ = ["FrechetInception"]
+
 
 def _average(x: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)

@@ -17,9 +17,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calcarine.checkpoints import load_safetensors
-from calcarine.errors import CalcarineError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    ShapeError,
+)
 from calcarine.files import read_json
 from calcarine.stimuli.images import resize_images
+
+__all__ = [
+    "JUDGE_NAMES",
+    "JUDGE_SIZE",
+    "LAYERS",
+    "Judge",
+    "JudgeNet",
+    "JudgeReading",
+    "judge_digest",
+    "load_judge",
+]
 
 JUDGE_SIZE = 64
 JUDGE_NAMES = ("scenes", "digits")
@@ -196,7 +213,7 @@ def load_judge(name: str | Path) -> Judge:
     """
     weights = _weights_path(name)
     if not weights.is_file():
-        raise CalcarineError(
+        raise MissingFileError(
             f"The weights of the judge {str(name)!r} are missing at {weights}; install the package "
             "again, or give the folder of a judge."
         )
@@ -204,7 +221,7 @@ def load_judge(name: str | Path) -> Judge:
     try:
         net.load_state_dict(_read_weights(weights))
     except RuntimeError:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The weights in {weights} do not fit the network described in "
             f"{weights.with_suffix('.json').name}; use the two files of the same judge."
         ) from None
@@ -215,7 +232,7 @@ def judge_digest(name: str | Path) -> str:
     """Return the SHA-256 of a judge's weights, for provenance."""
     path = _weights_path(name)
     if not path.is_file():
-        raise CalcarineError(
+        raise MissingFileError(
             f"The weights of the judge {str(name)!r} are missing at {path}; install the package "
             "again."
         )
@@ -227,14 +244,14 @@ def _weights_path(name: str | Path) -> Path:
         return _JUDGES / f"{name}.safetensors"
     folder = Path(name)
     if not folder.is_dir():
-        raise CalcarineError(
+        raise SettingError(
             f"There is no judge {str(name)!r}; choose {' or '.join(JUDGE_NAMES)}, or give the "
             "folder of a judge."
         )
     result = sorted(folder.glob("*.safetensors"))
     if len(result) != 1:
-        raise CalcarineError(
-            f"the folder {folder} holds {len(result)} .safetensors files; give a folder with "
+        raise SettingError(
+            f"The folder {folder} has {len(result)} .safetensors files; give a folder with "
             "exactly one judge."
         )
     return result[0]
@@ -250,7 +267,7 @@ def _new_net(path: Path) -> JudgeNet:
     if not labels or len(set(map(str, labels))) < len(labels):
         raise CalcarineError(f"{problem}; list every class once.")
     if len(widths) != 3 or not all(type(w) is int and 0 < w <= 4096 for w in widths):
-        raise CalcarineError(f"{problem}; give three integers as widths.")
+        raise SettingError(f"{problem}; give three integers as widths.")
     return JudgeNet([str(label) for label in labels], widths)
 
 
@@ -258,7 +275,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     state = load_safetensors(path)
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise CalcarineError(f"{path} has weights that are not finite; copy or train it again.")
+        raise DamagedFileError(f"{path} has weights that are not finite; copy or train it again.")
     return state
 
 
@@ -277,9 +294,9 @@ def _distinct(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _check_readable(images: NDArray[np.uint8], batch_size: int) -> None:
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
-        raise CalcarineError(
+        raise ShapeError(
             f"A judge needs uint8 images of shape (n, height, width, 3), not {images.dtype} of "
             f"shape {images.shape}; convert them first."
         )
     if batch_size < 1:
-        raise CalcarineError(f"batch_size is {batch_size}; choose at least 1.")
+        raise SettingError(f"batch_size is {batch_size}; choose at least 1.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
+
+__all__ = ["PerceptualDistance"]
 
 # ReLUs of AlexNet's five convolutions.
 _LAYERS = (1, 4, 7, 9, 11)
@@ -54,7 +56,7 @@ class PerceptualDistance(nn.Module):
             for weight, width in zip(weights, _WIDTHS, strict=True)
         )
         if not fits:
-            raise CalcarineError(
+            raise DamagedFileError(
                 "The weights lpips_v0.1_alex.pth do not fit AlexNet; download alex.pth of LPIPS "
                 "version 0.1 again."
             )

@@ -14,6 +14,16 @@ from calcarine.evaluation.inputs.image_stacks import as_uint8
 if TYPE_CHECKING:
     import torch
 
+__all__ = [
+    "BLURRY_SHARE",
+    "MEANS",
+    "PLAIN",
+    "Preprocessing",
+    "output_size",
+    "resize_picture",
+    "tensorflow_resize",
+]
+
 Picture = NDArray[Any]
 
 MEANS = {

@@ -28,6 +28,19 @@ from calcarine.evaluation.protocols.protocol import Protocol, register_protocol
 if TYPE_CHECKING:
     from calcarine.evaluation.metrics.metric import Direction, Metric
 
+__all__ = [
+    "MEAN_R",
+    "REGIONS",
+    "SSIM_2D",
+    "SSIM_COLUMNS",
+    "TWO_WAY",
+    "BrainDiffuser",
+    "Calcarine",
+    "MindEye",
+    "MindVis",
+    "Takagi",
+]
+
 REGIONS = ("nsdgeneral", "V1", "V2", "V3", "V4", "higher_vis")
 MEAN_R = "Mean over images of the Pearson correlation of all {size} pixel values."
 SSIM_2D = (

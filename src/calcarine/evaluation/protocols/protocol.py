@@ -10,6 +10,8 @@ from calcarine.evaluation.registry import register_class
 if TYPE_CHECKING:
     from calcarine.evaluation.metrics.metric import Metric
 
+__all__ = ["PROTOCOLS", "Protocol", "register_protocol"]
+
 
 class Protocol(ABC):
     """A named, exact way to compute a set of metrics.

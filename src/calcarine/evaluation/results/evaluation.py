@@ -15,6 +15,19 @@ from calcarine.files import atomic_write, read_json, write_text
 from calcarine.files.parquet import read_parquet
 from calcarine.stimuli.display import html_table, listed, text_table
 
+__all__ = [
+    "DEFAULT_PROTOCOL",
+    "NOTES_NAME",
+    "PER_IMAGE_NAME",
+    "SUMMARY_NAME",
+    "Evaluation",
+    "main_protocol",
+    "read_evaluation",
+    "read_summary",
+    "select_main_protocol",
+    "write_evaluation",
+]
+
 Record = dict[str, Any]
 
 SUMMARY_NAME = "summary.json"

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError
 from calcarine.files import read_json, write_text
 
 if TYPE_CHECKING:
     from calcarine.evaluation.results.evaluation import Evaluation
+
+__all__ = ["FORMAT", "ScoreFile", "read_scores", "write_scores"]
 
 FORMAT = "calcarine scores 1"
 PerImage = dict[str, dict[str, dict[str, list[float]]]]
@@ -103,12 +105,12 @@ def read_scores(path: str | Path) -> ScoreFile:
     except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is missing or is not a score file; make one with 'calcarine score --out'."
         )
     wrong = _wrong(content)
     if wrong is not None:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is damaged ({wrong}); make it again with 'calcarine score --out'."
         )
     return ScoreFile(

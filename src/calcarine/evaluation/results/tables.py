@@ -10,6 +10,17 @@ from calcarine.evaluation.statistics.significance import ALPHA, required_size
 if TYPE_CHECKING:
     pass
 
+__all__ = [
+    "HEADINGS",
+    "cells",
+    "conclusion",
+    "number",
+    "p_text",
+    "sample_size_note",
+    "tables",
+    "verdict",
+]
+
 Record = dict[str, Any]
 HEADINGS = ("metric", "score", "95 % over images", "chance", "shuffled", "n", "pool", "verdict")
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
+
+__all__ = ["MAX_GROUPS", "MIN_GROUP", "ExtraArrays", "prepare_arrays"]
 
 MIN_GROUP, MAX_GROUPS = 5, 10
 _KNOWN = re.compile(r"(image|brain)_embeddings|(predicted_)?betas_.+")
@@ -64,13 +66,13 @@ def prepare_arrays(
         )
     for name, array in result.arrays.items():
         if len(array) != n:
-            raise CalcarineError(
+            raise ShapeError(
                 f"The array {name} has {len(array)} rows for {n} images; give one row for each."
             )
     if categories is None:
         return result
     if len(categories) != n:
-        raise CalcarineError(
+        raise ShapeError(
             f"There are {len(categories)} categories for {n} images; give one for each image."
         )
     names = [str(category) for category in categories]
@@ -102,7 +104,7 @@ def _labels(
     allowed = list(labels) if read_classes is None else [str(name) for name in read_classes]
     unknown = [name for name in allowed if name not in place]
     if unknown:
-        raise CalcarineError(
+        raise SettingError(
             f"The judge has no class {unknown[0]!r}; choose read_classes among {', '.join(labels)}."
         )
     unread = sorted(set(names) - set(allowed))

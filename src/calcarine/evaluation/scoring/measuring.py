@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
     from calcarine.evaluation.protocols.protocol import Protocol
 
+__all__ = ["Measured", "measure"]
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from calcarine.evaluation.scoring.settings import ScoreSettings
     from calcarine.evaluation.statistics.permutation import PermutationResult
 
+__all__ = ["adjusted", "per_image", "record", "shuffled"]
+
 Record = dict[str, Any]
 
 

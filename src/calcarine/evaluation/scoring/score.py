@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.checkpoints.network_weights import WeightsStore
-from calcarine.errors import CalcarineError, SettingError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.evaluation.inputs.array_files import align_rows
 from calcarine.evaluation.inputs.folders import open_folders, open_run, read_folder
 from calcarine.evaluation.inputs.image_stacks import ImageStack, TestSet, from_array
@@ -33,6 +33,8 @@ from calcarine.evaluation.scoring.settings import ScoreSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["floors_of", "score_arrays", "score_folder", "score_pictures"]
 
 Record = dict[str, Any]
 
@@ -226,19 +228,19 @@ def _check(
 ) -> None:
     n = len(test.truth)
     if n < 2:
-        raise CalcarineError(f"There are too few images to score ({n}); give at least 2.")
+        raise ShapeError(f"There are too few images to score ({n}); give at least 2.")
     if len(test.ids) != n or len(set(test.ids)) < n:
-        raise CalcarineError(
+        raise ShapeError(
             f"There are {len(test.ids)} ids for {n} images; give each image one unique id."
         )
     twice = sorted(set(methods) & set(floors))
     if twice or not methods:
         problem = f"{twice[0]!r} is both a method and a floor" if twice else "There is no method"
-        raise CalcarineError(f"{problem}; give each set of images a unique name.")
+        raise SettingError(f"{problem}; give each set of images a unique name.")
     low = {} if blurry is None else {"blurry": blurry}
     for name, pictures in {**methods, **floors, **low}.items():
         if len(pictures) != n:
-            raise CalcarineError(
+            raise ShapeError(
                 f"There are {n} ground truths and {len(pictures)} images of {name!r}; give one "
                 "image for each ground truth."
             )
@@ -303,7 +305,7 @@ def score_folder(
             raise SettingError("Give either the folder of a run, or --truth and --images.")
         matches = open_run(Path(run), method, test_set, samples)
     elif truth is None or images is None:
-        raise CalcarineError(
+        raise SettingError(
             "There is nothing to score; give --truth DIR and --images DIR, or the folder of a run."
         )
     else:
@@ -319,7 +321,7 @@ def score_folder(
     if categories is not None:
         absent = [name for name in ids if name not in categories]
         if absent:
-            raise CalcarineError(f"{absent[0]!r} has no category; give one for every image.")
+            raise SettingError(f"{absent[0]!r} has no category; give one for every image.")
         groups = [categories[name] for name in ids]
     result = score_pictures(
         matches.test,

@@ -9,6 +9,8 @@ from typing import Any
 
 from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
 
+__all__ = ["ScoreSettings"]
+
 
 @dataclass(frozen=True)
 class ScoreSettings:

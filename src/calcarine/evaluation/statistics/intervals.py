@@ -10,8 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError, SettingError
+from calcarine.errors import SettingError, ShapeError
 from calcarine.evaluation.slices import blocks
+
+__all__ = [
+    "HierarchicalResult",
+    "bootstrap_interval",
+    "bootstrap_median",
+    "check_positive",
+    "check_scores",
+    "chunks",
+    "crossed_interval",
+    "hierarchical_bootstrap",
+    "percentiles",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -50,7 +62,7 @@ def crossed_interval(scores: ArrayLike, level: float = 0.95) -> tuple[float, flo
     """
     table = np.asarray(scores, np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
-        raise CalcarineError(
+        raise ShapeError(
             "An interval over seeds and images needs finite scores of shape (seed, image), not "
             f"shape {table.shape}; leave out values that are not finite."
         )
@@ -169,7 +181,7 @@ def check_scores(per_image: ArrayLike) -> FloatArray:
     """Return scores of images as a float array, or raise if they are not finite numbers."""
     values: NDArray[Any] = np.asarray(per_image, np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise CalcarineError(
+        raise ShapeError(
             f"The scores of images must be finite numbers in one row, not of shape {values.shape}; "
             "leave out images without a score."
         )
@@ -247,7 +259,7 @@ def hierarchical_bootstrap(
     subjects = [np.asarray(values, np.float64) for values in per_subject]
     fine = all(v.ndim == 1 and len(v) and np.isfinite(v).all() for v in subjects)
     if not subjects or not fine or n_boot < 1 or not 0 < level < 1:
-        raise CalcarineError(
+        raise ShapeError(
             "A hierarchical bootstrap needs at least one subject with finite scores of at least "
             "one image, at least one resample, and a level between 0 and 1; check these inputs."
         )

@@ -14,8 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, ShapeError
 from calcarine.evaluation.statistics.intervals import check_positive, chunks
+
+__all__ = [
+    "PermutationResult",
+    "matched_majority",
+    "permutation_of",
+    "permutation_result",
+    "permutation_test",
+    "permuted_statistic",
+    "share_of_orders",
+    "smallest_p",
+]
 
 FloatArray = NDArray[np.float64]
 _EQUAL = 1e-12
@@ -82,7 +93,7 @@ def permutation_test(
     """
     scores = np.asarray(matrix, np.float64)
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
-        raise CalcarineError(
+        raise ShapeError(
             f"A permutation test needs a square score matrix, not shape {scores.shape}; give the "
             "scores of all pairs."
         )
@@ -183,7 +194,7 @@ def _codes(groups: ArrayLike | None, n: int) -> NDArray[np.int64]:
         return np.zeros(n, np.int64)
     labels = np.asarray(groups)
     if labels.shape != (n,):
-        raise CalcarineError(
+        raise ShapeError(
             f"The groups have shape {labels.shape}; give one label for each of {n} images."
         )
     return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import ShapeError
 from calcarine.evaluation.statistics.intervals import (
     bootstrap_interval,
     check_positive,
@@ -20,6 +20,16 @@ from calcarine.evaluation.statistics.permutation import (
     share_of_orders,
     smallest_p,
 )
+
+__all__ = [
+    "ALPHA",
+    "PairedResult",
+    "holm",
+    "paired_difference",
+    "required_size",
+    "share_of_signs",
+    "signed_rank_p",
+]
 
 FloatArray = NDArray[np.float64]
 ALPHA = 0.05
@@ -99,9 +109,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
     """
     p = np.asarray(p_values, np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
-        raise CalcarineError(
-            "Holm's correction needs a row of probabilities; leave out other values."
-        )
+        raise ShapeError("Holm's correction needs a row of probabilities; leave out other values.")
     order = np.argsort(p, kind="stable")
     steps = np.arange(len(p), 0, -1)
     adjusted = np.empty(len(p))
@@ -223,7 +231,7 @@ def paired_difference(
     """
     a, b = check_scores(per_image_a), check_scores(per_image_b)
     if a.shape != b.shape:
-        raise CalcarineError(
+        raise ShapeError(
             f"A paired comparison needs the same images for both methods, not {len(a)} and "
             f"{len(b)}; select the images that both have."
         )

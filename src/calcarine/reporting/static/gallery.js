@@ -104,9 +104,9 @@
     for (const method of data.methods) {
       if (!shownMethods.has(method)) continue;
       const sources = item.pictures[method] || [];
-      const wanted = whole ? sources : sources.slice(0, 1);
-      if (!wanted.length) row.append(figure(item, method, null, 0, false));
-      wanted.forEach((source, sample) => row.append(figure(item, method, source, sample, whole && sources.length > 1)));
+      const chosen = whole ? sources : sources.slice(0, 1);
+      if (!chosen.length) row.append(figure(item, method, null, 0, false));
+      chosen.forEach((source, sample) => row.append(figure(item, method, source, sample, whole && sources.length > 1)));
     }
     return row;
   }

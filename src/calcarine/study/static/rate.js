@@ -1,5 +1,5 @@
 "use strict";
-// One rater's page. The server knows where she is; this file only shows it and sends answers.
+// The page of a rater. The server stores the progress; this script shows trials and sends answers.
 (() => {
   const base = location.pathname.replace(/\/+$/, "");
   const restEvery = Number(document.body.dataset.restEvery);
@@ -11,8 +11,8 @@
   let pausedAt = null;
   let pausedMs = 0;
   let open = false; // whether a choice counts now
-  let pauseAsked = false; // before the pictures were there
-  let following = null; // state that waits behind feedback or a rest
+  let pauseAsked = false; // pause requested before the pictures were loaded
+  let following = null; // next state, shown after feedback or a rest
   let lastPointer = "mouse";
   let sinceRest = 0;
 
@@ -23,7 +23,7 @@
   };
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
-  // An answer may be sent again safely: the server keeps the first one of each trial.
+  // Answers can be sent again safely, because the server keeps the first one of each trial.
   async function request(path, options) {
     for (let pause = 500; ; pause = Math.min(8000, pause * 2)) {
       try {
@@ -39,7 +39,7 @@
   }
   const post = (path, body) => request(path, {
     method: "POST",
-    keepalive: true, // is sent even if the tab is closed at once
+    keepalive: true, // sent even if the tab is closed immediately
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   });
@@ -98,7 +98,7 @@
     if (current !== state) return;
     $("pictures").classList.remove("loading");
     $("live").textContent = `${$("part").textContent} ${$("count").textContent}.`;
-    // Time begins when the pictures are on the screen.
+    // The response time starts when the pictures are on the screen.
     requestAnimationFrame(() => requestAnimationFrame(() => {
       shownAt = performance.now();
       open = true;
@@ -121,13 +121,13 @@
       paused_ms: Math.max(0, pausedMs),
       input,
     });
-    if (!reply.ok) return load(); // answered in another tab: go where the server is
+    if (!reply.ok) return load(); // answered in another tab: show the current trial
     const said = await reply.json();
     if (said.feedback !== null) return feedback(said);
     sinceRest += 1;
     if (sinceRest >= restEvery && said.state.phase === "trial") {
       following = said.state;
-      return rest("Time for a short rest", `You have answered ${said.state.done} of ${said.state.total} questions. Look out of the window for a moment, and go on when you like.`);
+      return rest("Time for a short rest", `You have answered ${said.state.done} of ${said.state.total} questions. Rest your eyes for a moment, and continue when you are ready.`);
     }
     return enter(said.state);
   }
@@ -136,9 +136,9 @@
     following = said.state;
     const last = said.state.phase === "trial" && !said.state.practice;
     const verdict = said.feedback === "right"
-      ? "Correct: the one you chose is more like the original."
-      : "Not correct: the other one is more like the original.";
-    $("verdict").textContent = last ? verdict + " The practice is over; from now on there is no feedback." : verdict;
+      ? "Correct: the picture that you chose is more like the original."
+      : "Not correct: the other picture is more like the original.";
+    $("verdict").textContent = last ? verdict + " The practice is over. From now on there is no feedback." : verdict;
     $("next").textContent = last ? "Start" : "Next";
     $("feedback").hidden = false;
     $("next").focus();
@@ -162,7 +162,7 @@
     pauseAsked = !open;
     if (!open) return;
     pausedAt = performance.now();
-    rest("Paused", "The pictures are hidden and no time is counted. You may also close the page and come back with the same link.");
+    rest("Paused", "The pictures are hidden and the time is stopped. You can also close the page and continue later with the same link.");
   }
   function resume() {
     if (pausedAt === null) return goOn();

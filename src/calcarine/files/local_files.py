@@ -1,0 +1,204 @@
+"""Atomic writes, JSON, digests, and what git-annex and full disks need."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "atomic_write",
+    "content_missing",
+    "digest_file",
+    "disk_full_error",
+    "explain_full_disk",
+    "free_space",
+    "is_annexed",
+    "is_disk_full",
+    "is_inside",
+    "is_partial_file",
+    "read_json",
+    "remove_partial_files",
+    "write_bytes",
+    "write_text",
+]
+
+_PART = re.compile(r"\.[0-9a-f]{8}\.part$")
+# Zarr writes a chunk to a part file of its own, which a killed process leaves behind.
+_ZARR_PART = re.compile(r"\.[0-9a-f]{32}\.partial$")
+# A name may have 255 bytes, and the part's own ending takes 14 of them.
+_LONGEST = 240
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, and rename it to ``path`` when the block succeeds.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made when missing.
+
+    Yields
+    ------
+    Path
+        A name that no other process has; removed again if the writing fails, and ``path`` then
+        stays as it was.
+
+    Raises
+    ------
+    OSError
+        If the disk is full it names ``path`` and what is free there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
+    try:
+        yield aside
+        os.replace(aside, path)
+    except Exception as error:
+        aside.unlink(missing_ok=True)  # before the free space is measured
+        if is_disk_full(error):
+            raise disk_full_error(path) from error
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain_full_disk(place: Path) -> Iterator[None]:
+    """Add ``place`` and its free space to a full-disk error that names no file."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error) and not getattr(error, "filename", None):
+            raise disk_full_error(place) from error
+        raise
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Return whether an error says that a disk or a quota is full."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    # Libraries that write by themselves (safetensors, HDF5) have errors of their own.
+    return re.search(r"No space left|os error 28|errno = 28|code: 28", str(error)) is not None
+
+
+def disk_full_error(path: Path) -> OSError:
+    """Return a full-disk error that names the file and the free space."""
+    reason = f"No space left on device; {free_space(path)}. Make room, then repeat the command"
+    return OSError(errno.ENOSPC, reason, str(path))
+
+
+def free_space(path: Path) -> str:
+    """Describe how much space is free on the disk of ``path``."""
+    folder = path.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free in {folder}"
+    except OSError:
+        return f"how much is free in {folder} cannot be measured"
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return whether ``path`` lies in a folder; both are resolved first."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def is_partial_file(path: Path) -> bool:
+    """Return whether a file is the temporary file of an unfinished :func:`atomic_write`."""
+    return _PART.search(path.name) is not None
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete the temporary files that killed processes left below ``folder``.
+
+    Only while nobody else writes there: see :func:`calcarine.files.locks.folder_lock`.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if _PART.search(name) or _ZARR_PART.search(name):
+                Path(root, name).unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically, and flush it to the disk."""
+    with atomic_write(path) as aside, open(aside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` in UTF-8 atomically, and flush it to the disk."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        Text in UTF-8.
+
+    Returns
+    -------
+    object
+        Of any type that JSON has: what a damaged file holds is not known.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or may not be read.
+    ValueError
+        If it is no JSON, also where it is nested too deeply.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+_ANNEX = re.compile(r"^(?P<root>.*)/\.git/(?:modules/.+/)?annex/objects/.+$")
+
+
+def is_annexed(path: Path) -> bool:
+    """Return whether a file is a link of git-annex (DataLad) into its own data set.
+
+    Parameters
+    ----------
+    path : Path
+        The content may be missing.
+
+    Returns
+    -------
+    bool
+        True for a link into ``.git/annex/objects`` of a folder above it.
+    """
+    if not path.is_symlink():
+        return False
+    match = _ANNEX.match(path.resolve().as_posix())
+    return match is not None and path.parent.resolve().is_relative_to(match["root"])
+
+
+def content_missing(path: Path) -> str | None:
+    """Return what to do if git-annex has not fetched the content of a link; None otherwise."""
+    if path.exists() or not is_annexed(path):
+        return None
+    return f"the content of {path} is not on this machine; run 'datalad get {path}'"
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 (hexadecimal) of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,272 @@
+"""Primal decompositions: the p x p Gram matrices X'X of all rows and of each fold's rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calcarine.linear._backends import Ops
+from calcarine.linear._design import (
+    DecomposedPredictors,
+    Decomposition,
+    FitSettings,
+    ScaledTrials,
+    SummedRows,
+    gram_matrix,
+)
+from calcarine.linear._io import row_chunks
+from calcarine.linear._precision import (
+    FOLD_ERROR,
+    FOLD_LIMIT,
+    HOPELESS,
+    decompose_all_rows,
+    measure_primal,
+    representable,
+    rounding_error,
+)
+from calcarine.linear._quadratic_forms import projections
+from calcarine.linear._scaling import RootWeights, mean_of_rows, sum_by_target, weighted
+from calcarine.linear._solvers import factorize
+from calcarine.linear._validation import FloatArray
+
+
+@dataclass
+class _FoldSums:
+    """Sums over the held-out rows of each fold, and over all rows.
+
+    Attributes
+    ----------
+    held : list of ndarray
+        Held-out trials of each fold; empty where only all rows are decomposed.
+    slices : list of slice
+        The same trials as slices; one slice of all rows without folds.
+    total : ndarray, shape (p, p)
+        Gram matrix of all rows; the decomposition of all rows overwrites it.
+    grams : deque of ndarray
+        Gram matrices of the folds; each is removed when its fold is decomposed.
+    column_sums : list of ndarray, shape (p,)
+    summed_rows : list of SummedRows
+    n_train : list of float
+        Number of training rows of each fold, or the sum of their weights.
+    means : list of ndarray, shape (p,)
+        Means of the training rows of each fold, 0 without an intercept.
+    """
+
+    held: list[npt.NDArray[np.intp]]
+    slices: list[slice]
+    total: FloatArray
+    grams: deque[FloatArray] = field(default_factory=deque)
+    column_sums: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    summed_rows: list[SummedRows] = field(default_factory=list)
+    n_train: list[float] = field(default_factory=list)
+    means: list[npt.NDArray[np.float64]] = field(default_factory=list)
+
+
+@dataclass
+class _PrimalFitOnAllRows:
+    """Decomposes the Gram matrix of all rows; see `FullFit`.
+
+    `measured` is the number of folds that were measured before: 0 or 1.
+    """
+
+    trials: ScaledTrials
+    sums: _FoldSums
+    folds: list[Decomposition]
+    measured: int
+
+    def decompose(self, settings: FitSettings) -> Decomposition | None:
+        """Decompose in the precision of `settings`."""
+        trials, total = self.trials, self.sums.total
+        same = settings is trials.settings
+        gram = total if same else gram_matrix(trials.x, settings, trials.ops)
+        zero, constant = np.zeros(len(total)), trials.scaler.constant
+        job = (gram, None, zero, np.arange(0), constant, settings, trials.ops, trials.columns)
+        return next(iter(trials.run(_decompose_gram, [job])))  # type: ignore[no-any-return]
+
+    def errors(self, full: Decomposition) -> npt.NDArray[np.float64]:
+        """Measure the folds that are still unmeasured, and `full`."""
+        doubtful = [
+            k for k, fold in enumerate(self.folds) if not fold.dropped and k >= self.measured
+        ]
+        parts = [self.folds[k] for k in doubtful]
+        means = [self.sums.means[k] for k in doubtful]
+        trials = self.trials
+        zero = np.zeros(trials.x.shape[1])
+        return measure_primal(
+            trials.x, trials.root, trials.settings, [*parts, full], [*means, zero]
+        )
+
+
+def decompose_primal(trials: ScaledTrials) -> DecomposedPredictors | None:
+    """Decompose X'X of all rows and of the training rows of every fold.
+
+    Returns
+    -------
+    DecomposedPredictors or None
+        None when the precision of the settings is not enough.
+    """
+    sums = _sum_folds(trials)
+    decomposed = _decompose_folds(trials, sums)
+    if decomposed is None:
+        return None
+    folds, measured = decomposed
+    full = decompose_all_rows(
+        _PrimalFitOnAllRows(trials, sums, folds, measured), folds, trials.settings
+    )
+    return None if full is None else trials.decomposed("primal", folds, full, sums.summed_rows)
+
+
+def _sum_folds(trials: ScaledTrials) -> _FoldSums:
+    """Sum over the rows of each fold, and subtract from the sums of all rows for the means."""
+    x, settings, root = trials.x, trials.settings, trials.root
+    n, p = x.shape
+    held = [held for _, held in trials.folds()]
+    slices = [slice(rows[0], rows[-1] + 1) for rows in held] or [slice(None)]
+    sums = _FoldSums(held, slices, np.zeros((p, p), settings.gram_dtype))
+    for gram, column_sums, rows in trials.run(_sum_rows, _row_jobs(trials, slices)):
+        sums.total += gram
+        sums.column_sums.append(column_sums)
+        sums.summed_rows.append(rows)
+        if held:
+            sums.grams.append(gram)
+    everything = np.sum(sums.column_sums, axis=0)
+    sums.n_train = [n - len(rows) for rows in held]
+    if root is not None:
+        sums.n_train = [float(root @ root - root[rows] @ root[rows]) for rows in held]
+    sums.means = [
+        (everything - own) / count if settings.fit_intercept else np.zeros(p)
+        for own, count in zip(sums.column_sums, sums.n_train, strict=False)
+    ]
+    return sums
+
+
+def _row_jobs(trials: ScaledTrials, slices: list[slice]) -> Iterator[tuple[Any, ...]]:
+    """Yield the arguments of `_sum_rows` for each fold."""
+    # Rows that share a target are summed into a new array anyway. A view would keep all rows alive.
+    alone = int(trials.target_rows.max()) + 1 == len(trials.x)
+    return (
+        (
+            trials.x[rows] if alone else trials.x[rows].copy(),
+            trials.target_rows[rows],
+            None if trials.root is None else trials.root[rows],
+            trials.settings,
+            trials.ops,
+        )
+        for rows in slices
+    )
+
+
+def _sum_rows(
+    x: FloatArray,
+    target_rows: npt.NDArray[np.intp],
+    root: RootWeights | None,
+    settings: FitSettings,
+    ops: Ops,
+) -> tuple[FloatArray, npt.NDArray[np.float64], SummedRows]:
+    """Return Gram matrix, column sums and rows by target of the trials of one fold."""
+    by_weight = weighted(x, root)
+    distinct, summed = sum_by_target(by_weight, target_rows)
+    rows = SummedRows(ops.put(summed, settings.dtype), distinct)
+    return gram_matrix(x, settings, ops), by_weight.sum(axis=0, dtype=np.float64), rows
+
+
+def _decompose_folds(
+    trials: ScaledTrials, sums: _FoldSums
+) -> tuple[list[Decomposition], int] | None:
+    """Decompose the training rows of every fold.
+
+    Returns
+    -------
+    tuple of list and int, or None
+        The decompositions and how many of them were measured; None when the precision is not
+        enough.
+    """
+    folds: list[Decomposition] = []
+    measured = 0
+    jobs = (_training_job(trials, sums, fold) for fold in range(len(sums.held)))
+    for fold in trials.run(_decompose_gram, jobs):
+        if fold is None:
+            return None
+        trusted = fold.rounding <= FOLD_LIMIT[trials.settings.dtype]
+        if not folds and not trusted:
+            # The first fold shows that a precision is not enough before others are decomposed.
+            errors = measure_primal(trials.x, trials.root, trials.settings, [fold], sums.means[:1])
+            if errors[0] > FOLD_ERROR:
+                return None
+            trusted, measured = True, 1
+        if trials.forms is not None:
+            _add_to_forms(trials, sums, len(folds), fold)
+            if trusted:
+                fold.drop()
+        folds.append(fold)
+    return folds, measured
+
+
+def _training_job(trials: ScaledTrials, sums: _FoldSums, fold: int) -> tuple[Any, ...]:
+    """Return the arguments of `_decompose_gram` for the training rows of a fold."""
+    gram, mean, settings = sums.grams.popleft(), sums.means[fold], trials.settings
+    held, n_train = sums.held[fold], sums.n_train[fold]
+    # An array that came from a worker is read-only.
+    gram = np.subtract(sums.total, gram, out=gram if gram.flags.writeable else None)
+    if settings.fit_intercept:
+        centre = (mean * np.sqrt(n_train)).astype(settings.gram_dtype)
+        for some in row_chunks(gram):
+            gram[some] -= centre[some, None] * centre
+    centre_rows = mean_of_rows(mean.astype(settings.dtype), trials.root, held)
+    rows = trials.x[sums.slices[fold]] - centre_rows
+    return gram, rows, mean * n_train, held, trials.scaler.constant, settings, trials.ops
+
+
+def _add_to_forms(trials: ScaledTrials, sums: _FoldSums, number: int, fold: Decomposition) -> None:
+    assert trials.forms is not None
+    others = [rows.sums for k, rows in enumerate(sums.summed_rows) if k != number]
+    projected = projections(fold.left, others)
+    trials.forms.add(
+        number,
+        projected,
+        fold.held,
+        fold.mean_left,
+        fold.right,
+        fold.solver,
+        trials.target_rows,
+    )
+
+
+def _decompose_gram(
+    gram: FloatArray,
+    rows: FloatArray | None,
+    mean_left: npt.NDArray[np.float64],
+    held: npt.NDArray[np.intp],
+    constant: npt.NDArray[np.bool_],
+    settings: FitSettings,
+    ops: Ops,
+    columns: int = 0,
+) -> Decomposition | None:
+    """Decompose a centred Gram matrix, which is overwritten.
+
+    Without held-out `rows` it is that of all rows. None when rounding errors are too large.
+    """
+    if not representable(gram, settings):
+        return None
+    filled = _fill_constant_columns(gram, constant)
+    basis, solver = factorize(ops.put(gram, settings.gram_dtype), ops, columns)
+    rounding = rounding_error(solver, settings)
+    if not rounding <= HOPELESS[settings.dtype]:
+        return None
+    mean = ops.put(ops.put(mean_left, settings.gram_dtype) @ basis, settings.dtype)
+    basis = ops.put(basis, settings.dtype)
+    right = basis if rows is None else ops.put(rows, settings.dtype) @ basis
+    return Decomposition(basis, None, mean, right, solver, held, rounding, filled)
+
+
+def _fill_constant_columns(gram: FloatArray, constant: npt.NDArray[np.bool_]) -> tuple[float, int]:
+    """Give columns without variance a diagonal of ordinary size, in place."""
+    columns = np.flatnonzero(constant)
+    value = float(gram.diagonal()[~constant].mean()) if len(columns) < len(constant) else 1.0
+    gram[columns, columns] = value
+    return value, len(columns)

@@ -1,0 +1,106 @@
+"""Names and commands in the documentation exist."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from calcarine.cli.main import app
+from calcarine.experiment.config import Experiment
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+PAGES.remove(ROOT / "CHANGELOG.md")
+DATASET_OPTIONS = ("datasets", "bottleneck")
+"""Commands whose ``--set`` is not a setting of an experiment."""
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module of the package or something in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            # Fields of dataclasses without a default are no attributes of the class.
+            known = hasattr(found, part) or part in getattr(found, "__annotations__", {})
+            if not known:
+                return False
+            found = getattr(found, part, None)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_of_the_package_in_a_page_exists(page):
+    names = set(re.findall(r"`(calcarine(?:\.\w+)+)`", page.read_text(encoding="utf-8")))
+    names -= {"calcarine.yaml"}
+    assert not {name for name in names if not resolves(name)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_in_a_page_leads_to_one(page):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Commands of code blocks, with lines that a backslash continues joined."""
+    text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
+    found, fenced = [], False
+    for line in text.splitlines():
+        fenced ^= line.startswith("```")
+        if (fenced or line.startswith("    ")) and (match := re.match(r"\s*calcarine (.*)", line)):
+            found.append(shlex.split(match[1], comments=True))
+    return found
+
+
+def wrong(words: list[str]) -> list[str]:
+    """Parts of a command that calcarine does not know."""
+    command = typer.main.get_command(app)
+    path = []
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        if words[0] not in command.commands:
+            return [words[0]]
+        path.append(words[0])
+        command, words = command.commands[words[0]], words[1:]
+    known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    known |= {"--help", "--install-completion", "--show-completion"}
+    unknown = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
+    if path and path[0] not in DATASET_OPTIONS:
+        values = [after for word, after in itertools.pairwise(words) if word == "--set"]
+        unknown += [value for value in values if not is_setting(value.split("=")[0].split("."))]
+    return unknown
+
+
+def is_setting(names: list[str]) -> bool:
+    part: type[BaseModel] = Experiment
+    for place, name in enumerate(names):
+        if name not in part.model_fields:
+            return False
+        kind = part.model_fields[name].annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return place == len(names) - 1 or "dict" in str(kind)
+        part = kind
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_in_a_page_has_options_and_settings_that_exist(page):
+    assert [(" ".join(each), bad) for each in commands(page) if (bad := wrong(each))] == []
+
+
+def test_a_wrong_command_option_and_setting_would_be_found():
+    assert wrong(["runs", "x"]) == ["runs"]
+    assert wrong(["run", "--presets", "takagi"]) == ["--presets"]
+    assert wrong(["run", "--set", "generation.stepz=3"]) == ["generation.stepz=3"]
+    assert wrong(["run", "--set", "generation.steps=3", "--preset", "takagi"]) == []
