@@ -94,7 +94,7 @@ def test_sub_packages_are_loaded_when_they_are_used():
     "first",
     [
         "import calcarine.audit",
-        "from calcarine.audit import checks",
+        "from calcarine.audit import list_checks",
         "import calcarine; calcarine.audit",
         "from calcarine import audit",
         "import calcarine.experiment",
