@@ -1,4 +1,4 @@
-"""`calcarine.score` and `calcarine.audit`: arrays, folders or a run, told apart by their type."""
+"""`calcarine.score` and `calcarine.audit`, for arrays, folders and runs."""
 
 from __future__ import annotations
 

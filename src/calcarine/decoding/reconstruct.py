@@ -54,7 +54,7 @@ class Reconstructor:
     >>> reconstructor = ca.Reconstructor(model, steps=5)
     >>> c = model.embed_captions(["a red balloon"])
     >>> reconstructor.from_c(c, ["balloon"]).shape
-    (1, 128, 128, 3)
+    (1, 64, 64, 3)
     """
 
     model: LatentDiffusion

@@ -315,7 +315,7 @@ class ConditionalDiffusion:
         >>> c = model.embed_captions("a red balloon")
         >>> picture = model.decode(model.generate(c, "balloon", steps=5))
         >>> picture.shape
-        (128, 128, 3)
+        (64, 64, 3)
         """
         if np.ndim(context) == 2:
             one = self.generate(

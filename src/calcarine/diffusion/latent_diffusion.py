@@ -46,12 +46,12 @@ class LatentDiffusion(ConditionalDiffusion):
     --------
     >>> import calcarine as ca
     >>> model = ca.LatentDiffusion.from_pretrained("mini")
-    >>> stimuli = ca.StimulusSet.from_scenes(seed=0, indices=range(2), size=128)
+    >>> stimuli = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
     >>> z = model.encode(stimuli.images())
     >>> z.shape
     (2, 4, 16, 16)
     >>> model.decode(z).shape
-    (2, 128, 128, 3)
+    (2, 64, 64, 3)
     """
 
     def __init__(

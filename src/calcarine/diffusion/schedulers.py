@@ -119,8 +119,8 @@ def as_ddim(scheduler: Any, where: str) -> tuple[Any, list[str]]:
     config = dict(scheduler.config)
     named = isinstance(scheduler, DDIMScheduler)
     config["_class_name"] = "DDIMScheduler" if named else type(scheduler).__name__
-    found, notes = ddim_from_config(config, where)
-    return (found, notes) if notes else (scheduler, [])
+    converted, notes = ddim_from_config(config, where)
+    return (converted, notes) if notes else (scheduler, [])
 
 
 def load_ddim(file: Path) -> tuple[Any, list[str]]:

@@ -176,7 +176,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def ended_by(config: TrainingConfig, done: int, best_step: int | None) -> str | None:
-    """What ends a training after ``done`` steps: "steps", "patience", or None when it goes on."""
+    """Return what ends a training after ``done`` steps: "steps", "patience" or None."""
     if done >= config.steps:
         return "steps"
     if config.patience is None or config.validate_every is None or best_step is None:
