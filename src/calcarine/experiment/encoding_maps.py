@@ -14,7 +14,7 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment.feature_files import read_feature_files
 from calcarine.features import extract_spaces
 from calcarine.files import atomic_write, write_text
-from calcarine.quality.reliability import reliability
+from calcarine.quality.reliability import estimate_reliability
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
@@ -99,7 +99,7 @@ def _default_blocks(names: tuple[str, ...]) -> list[str]:
 def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
     """Return noise ceilings from training repeats, where the data have repeats."""
     try:
-        ceiling = reliability(work.dataset, work.splits[0], n_boot=0)
+        ceiling = estimate_reliability(work.dataset, work.splits[0], n_boot=0)
     except CalcarineError:
         return None
     return np.asarray(ceiling.values, dtype=np.float64)
