@@ -211,7 +211,7 @@ def write_coco(
             corner = (round(crop[0] * height), round(crop[2] * width))
             objects += _objects(scene, name, (height, width), corner, side)
         images.append({"id": other + number, "height": side, "width": side})
-        captions.append({"image_id": other + number, "caption": "a picture that was not shown"})
+        captions.append({"image_id": other + number, "caption": "a picture that nobody saw"})
         start = {"info": {"description": "simulated"}, "licenses": [], "images": images}
         for entry, each in enumerate((*captions, *objects)):
             each["id"] = entry
