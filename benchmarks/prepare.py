@@ -89,7 +89,7 @@ def bare(folder: Path, cold: bool, total: int) -> None:
 
 def prepared(folder: Path, cold: bool, total: int, target: Path) -> None:
     from calcarine.datasets import nsd
-    from calcarine.datasets.prepare.engine import prepare
+    from calcarine.datasets.prepare.preparation import prepare
 
     recording = nsd.recording(folder, SUBJECT, sessions=total)
     files = layout(folder)
@@ -125,7 +125,7 @@ def same_numbers(folder: Path, total: int, target: Path) -> dict[str, float]:
     import nibabel as nib
 
     from calcarine.datasets import nsd
-    from calcarine.datasets.prepare.store import PreparedSubject
+    from calcarine.datasets.prepare.prepared_subject import PreparedSubject
 
     files, recording = layout(folder), nsd.recording(folder, SUBJECT, sessions=total)
     mask = nib.load(files.roi("nsdgeneral")).get_fdata().T > 0

@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 from calcarine.datasets import nsd, registry
 from calcarine.datasets.nsd.betas import read_session, session_shape
 from calcarine.datasets.nsd.layout import NSDLayout
-from calcarine.datasets.prepare.engine import prepare
+from calcarine.datasets.prepare.preparation import prepare
 from calcarine.errors import CalcarineError
 from calcarine.linear import ridge_cv
 from calcarine.stimuli.scenes import render
@@ -373,8 +373,8 @@ def test_betas_that_are_not_int16_are_told(folder):
 
 
 def test_masks_of_no_voxels_and_unknown_masks_are_told(folder):
-    refuses(folder, "there is no mask V9; the masks here are nsdgeneral, brain, streams", mask="V9")
-    refuses(folder, "no mask without a name", mask="V1+")
+    refuses(folder, "has no mask V9; it has nsdgeneral, brain, streams", mask="V9")
+    refuses(folder, "no mask of an empty name", mask="V1+")
     edit_volume(files(folder).roi("nsdgeneral"), lambda v: np.minimum(v, 0))
     refuses(folder, "mask nsdgeneral has no voxels")
     files(folder).roi("nsdgeneral").unlink()

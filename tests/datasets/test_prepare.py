@@ -7,9 +7,9 @@ import pytest
 
 from calcarine.brain import Split
 from calcarine.brain.scaling import zscore_sessions
-from calcarine.datasets.prepare import engine
-from calcarine.datasets.prepare.engine import Recording, prepare
-from calcarine.datasets.prepare.store import PreparedSubject
+from calcarine.datasets.prepare import preparation
+from calcarine.datasets.prepare.preparation import Recording, prepare
+from calcarine.datasets.prepare.prepared_subject import PreparedSubject
 from calcarine.errors import CalcarineError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -120,7 +120,7 @@ def test_a_half_written_session_is_not_taken_for_a_whole_one(raw, tmp_path, monk
     def dies(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("calcarine.datasets.prepare.store.os.replace", dies)
+    monkeypatch.setattr("calcarine.datasets.prepare.prepared_subject.os.replace", dies)
     with pytest.raises(OSError, match="No space left"):
         prepare(recording(raw), tmp_path, workers=1)
     monkeypatch.undo()
@@ -150,7 +150,7 @@ def test_two_that_prepare_at_once_do_not_disturb_each_other(raw, tmp_path):
 
 def test_what_is_whole_is_read_where_nothing_can_be_written(raw, tmp_path, monkeypatch):
     prepare(recording(raw), tmp_path)
-    monkeypatch.setattr(engine, "folder_lock", None)
+    monkeypatch.setattr(preparation, "folder_lock", None)
     assert not prepare(recording(raw), tmp_path).missing()
 
 
@@ -211,6 +211,8 @@ def test_a_damaged_store_is_told(raw, tmp_path):
 def test_a_constant_voxel_is_only_centred():
     values = np.full((6, 2), 3.0, np.float32)
     values[:, 1] = np.arange(6)
-    betas = engine._scaled(values.copy(), *engine.mean_and_scale(engine.moments(values)))
+    betas = preparation._scaled(
+        values.copy(), *preparation.mean_and_scale(preparation.moments(values))
+    )
     assert (betas[:, 0] == 0).all()
     assert betas[:, 1].std() == pytest.approx(1.0)

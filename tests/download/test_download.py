@@ -785,7 +785,7 @@ def test_interrupting_exits_with_130(three, tmp_path, calcarine, monkeypatch):
 
     monkeypatch.setattr(command, "fetch_all", stop)
     code, _, err = calcarine("toy", "--to", tmp_path, "--accept-terms")
-    assert code == 130 and "continues" in err and not (tmp_path / LOCK_NAME).exists()
+    assert code == 130 and "resumes" in err and not (tmp_path / LOCK_NAME).exists()
 
 
 def test_sets_that_cannot_be_downloaded_say_how_one_gets_them(tmp_path, calcarine, monkeypatch):
@@ -847,7 +847,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from types import SimpleNamespace
 from calcarine.cli.main import main
 from calcarine.datasets import registry
-from calcarine.brain.assets import Asset, Terms
+from calcarine.brain.assets import Asset, UsageTerms
 from calcarine.brain.info import DatasetInfo
 info = DatasetInfo("toy", "Toy data", False, ("s1",), "example.org", "CC0", True, ("a.h5",))
 url = sys.argv.pop()
@@ -877,7 +877,7 @@ def test_a_process_that_was_ended_leaves_what_the_next_one_continues(
         process.send_signal(how)
         said = process.stderr.read().decode()
     assert process.returncode == code
-    assert "Traceback" not in said and (how == signal.SIGKILL or "continues" in said)
+    assert "Traceback" not in said and (how == signal.SIGKILL or "resumes" in said)
     assert (tmp_path / LOCK_NAME).exists() == (how == signal.SIGKILL)
     assert not (tmp_path / "a.h5").exists()
     server.go.set()

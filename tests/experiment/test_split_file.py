@@ -67,7 +67,10 @@ def test_a_run_uses_the_split_of_a_file_and_runs_anew_when_it_changes(
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [(["dataset.split=absent.json"], "absent.json"), (["dataset.folds=1"], "leave it out beside")],
+    [
+        (["dataset.split=absent.json"], "absent.json"),
+        (["dataset.folds=1"], "leave it out together"),
+    ],
 )
 def test_a_wrong_split_is_told(tiny_stable_diffusion, tmp_path, settings, message):
     with pytest.raises(CalcarineError, match=message):

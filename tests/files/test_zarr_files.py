@@ -10,8 +10,8 @@ import pytest
 import zarr
 
 from calcarine.brain import Split
-from calcarine.datasets.prepare.engine import Recording, prepare
-from calcarine.datasets.prepare.store import PreparedSubject
+from calcarine.datasets.prepare.preparation import Recording, prepare
+from calcarine.datasets.prepare.prepared_subject import PreparedSubject
 from calcarine.errors import CalcarineError
 from calcarine.features.store import FeatureSpace, FeatureStore
 from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal

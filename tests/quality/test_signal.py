@@ -149,9 +149,7 @@ def test_repeats_of_the_test_alone_are_offered_by_name():
         source="here",
         licence="none",
     )
-    assert "8 test stimuli were repeated; ask for them by name (--on test)" in str(
-        describe_signal(fewer)
-    )
+    assert "8 test stimuli were repeated; use them (--on test)" in str(describe_signal(fewer))
     assert describe_signal(fewer, on="test", n_boot=20).rows[0].verdict != "unknown"
 
 

@@ -177,7 +177,7 @@ def test_pixels_see_colour_and_place():
         (lambda x: split_rules.category_holdout(IDS, CATEGORIES, ["cow"]), "no main category cow"),
         (lambda x: split_rules.category_holdout(IDS, CATEGORIES, 3), "hold out fewer"),
         (lambda x: split_rules.category_holdout(IDS, CATEGORIES[:3]), "3 categories for 60"),
-        (lambda x: split_rules.out_of_distribution(IDS, x, method="fame"), "not by fame"),
+        (lambda x: split_rules.out_of_distribution(IDS, x, method="fame"), "mahalanobis, not fame"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(rng, call, message):

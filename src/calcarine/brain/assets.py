@@ -16,11 +16,11 @@ class UsageTerms:
 
     Attributes
     ----------
-    title
-        Such as ``"NSD Data Access Agreement"``.
-    url
-        Where the whole text is.
-    summary
+    title : str
+        For example ``"NSD Data Access Agreement"``.
+    url : str
+        Address of the full text.
+    summary : str
         What the owners require, in one or two sentences.
     """
 
@@ -35,19 +35,19 @@ class Asset:
 
     Attributes
     ----------
-    path
+    path : str
         Where it goes, relative to the data set's folder, with ``/``: the
         official layout.
-    url
+    url : str
         ``https://``, ``http://`` or ``s3://bucket/key`` (read anonymously).
-    size
-        Bytes, None where unknown.
-    exact
+    size : int, optional
+        Size in bytes, None if unknown.
+    exact : bool
         Whether the size is known and not estimated; a file of another size
         is then damaged.
-    sha256, md5
+    sha256, md5 : str, optional
         Hexadecimal hashes of the whole file, where the owners publish them.
-    members
+    members : tuple of str, optional
         For an archive (zip, tar, tar.gz): the members to take out of it, a
         folder in it standing for all below; empty for every member, None for
         no archive.  They go next to ``path``, and the archive is then removed.
@@ -74,5 +74,5 @@ class Asset:
                 raise SettingError(f"The asset path {place!r} leaves the data set's folder.")
         if not self.url.startswith(("https://", "http://", "s3://")):
             raise SettingError(
-                f"The address {self.url!r} of {self.path} is no https, http or s3 address."
+                f"The address {self.url!r} of {self.path} is not an https, http or s3 address."
             )

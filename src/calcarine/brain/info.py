@@ -85,7 +85,7 @@ class DatasetReader(Protocol):
     ``fake(folder, *, full_size, seed, **options)``
         Writes files in the official layout with simulated content.
     ``recording(data, subject, **options)``
-        Returns a `calcarine.datasets.prepare.engine.Recording`, for data whose responses are
+        Returns a `calcarine.datasets.prepare.preparation.Recording`, for data whose responses are
         prepared on disk.
     ``prepare(data, subject, folder, workers, progress, **options)``
         Instead of `recording`, for what is not responses to stimuli: returns an object with

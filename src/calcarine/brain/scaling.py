@@ -53,13 +53,13 @@ class SessionScaling:
 
     Attributes
     ----------
-    sessions
+    sessions : int array
         int, shape (session,).
-    mean, scale
+    mean, scale : float array
         float, shape (session, voxel): ``scaled = (raw - mean) / scale``.
-    stimuli
+    stimuli : frozenset of str
         Stimuli of the trials that mean and scale were computed from.
-    method
+    method : str
         How the sessions were scaled; another split is scaled in the same way.
     """
 
@@ -84,12 +84,12 @@ class SessionScaling:
 
         Parameters
         ----------
-        scaled
+        scaled : float32 array
             Shape (trial, chosen voxels).
-        sessions
+        sessions : int array
             Session of each trial.
-        columns
-            Which voxels were chosen.
+        columns : int array
+            Chosen voxels.
         """
         order = np.argsort(self.sessions)
         place = order[np.searchsorted(self.sessions, sessions, sorter=order)]
@@ -106,9 +106,9 @@ class SessionMoments:
 
     Attributes
     ----------
-    count
+    count : int
         Trials.
-    mean, squares
+    mean, squares : float64 array
         float64, shape (voxel,).
     """
 
@@ -172,14 +172,14 @@ def scaling_plan(
 
     Parameters
     ----------
-    sessions
+    sessions : array
         Session of each trial, shape (trial,).
-    is_train
+    is_train : array
         bool, shape (trial,).
-    method
+    method : str
         See `ZScore`.
-    who
-        Whose trials, for the error.
+    who : str
+        Data set and subject, for the error.
 
     Returns
     -------
@@ -239,8 +239,8 @@ def describe_scaling(
     ----------
     method, sessions
         See `scaling_plan`.
-    trains
-        Which trials are training, one array a split.
+    trains : sequence of bool array
+        Training trials, one array per split.
     """
     if method == "none":
         return "not z-scored"
@@ -281,13 +281,13 @@ def zscore_sessions(
 
     Parameters
     ----------
-    data
+    data : array
         Shape (trial, voxel).
-    sessions
+    sessions : array
         Session of each trial, shape (trial,).
-    is_train
+    is_train : array
         bool, shape (trial,).
-    method
+    method : str
         See `ZScore`: by default the training trials of the session itself,
         and all training trials for a session that has fewer than two.
 
@@ -318,10 +318,10 @@ def scale_sessions(
     ----------
     data, sessions, is_train, method
         See `zscore_sessions`; the method is not ``"none"``.
-    stimulus_ids
+    stimulus_ids : sequence of str, optional
         Stimulus of each trial, to record which trials were used.
-    who
-        Whose trials, for the error.
+    who : str
+        Data set and subject, for the error.
 
     Returns
     -------

@@ -50,7 +50,7 @@ class WeightsFile:
         Name in a folder of weights and in torch's cache. Where it ends in ``-`` and hexadecimal
         digits, these begin the SHA-256 of the file.
     url : str
-        Where its owners offer it.
+        Address at its owners.
     size : str
         For people, such as "233 MB".
     """

@@ -59,7 +59,7 @@ def convert_once(
     write : callable
         Given a folder, fills it with the model.
     cache : str or Path, optional
-        Where the folder is kept; `cache_folder` by default.
+        Parent of the folder; by default `cache_folder`.
 
     Notes
     -----
@@ -162,13 +162,13 @@ def check_weights(
     Parameters
     ----------
     name : str
-        What was read.
+        The content of the file.
     part : str
         Of the model.
     found, expected : mappings by name
         Tensors and shapes.
     whose, advice : str
-        Who has the shapes expected, and what to do, for the sentence.
+        The model with the expected shapes, and advice, for the message.
     """
     # Some versions of transformers leave out the prefix that all files have.
     plain = {key.removeprefix("text_model."): value for key, value in found.items()}

@@ -30,9 +30,9 @@ def collect_results(report: Iterable[CheckResult], what: str, advice: str) -> li
 
     Parameters
     ----------
-    report
+    report : iterable of CheckResult
         Findings as they come.
-    what, advice
+    what, advice : str
         Of the finding that an error becomes.
     """
     results: list[CheckResult] = []
@@ -67,7 +67,7 @@ def scaling_result(
 
     Parameters
     ----------
-    what
+    what : str
         Of the finding.
     sessions, trains, zscore
         See `calcarine.brain.scaling.describe_scaling`.

@@ -29,7 +29,7 @@ def is_simulated(folder: str | Path) -> bool:
 
     Parameters
     ----------
-    folder
+    folder : str or Path
         The data root, or a file in it.
     """
     place = Path(folder)

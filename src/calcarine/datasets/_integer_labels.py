@@ -21,7 +21,7 @@ def scaling_of(image: Any) -> tuple[float, float] | None:
 
     Parameters
     ----------
-    image
+    image : object
         An image of nibabel.
     """
     proxy = image.dataobj
@@ -41,11 +41,11 @@ def whole_numbers(
 
     Parameters
     ----------
-    values
+    values : array
         Labels, of any shape, finite.
     path, what
-        The file and what it is, for the error.
-    scaling
+        The file and its purpose, for the error.
+    scaling : (float, float), optional
         Slope and intercept of the file; see `scaling_of`.
 
     Returns

@@ -75,11 +75,11 @@ class NpzFile:
 
         Parameters
         ----------
-        name
+        name : str
             Its name.
-        ndim
+        ndim : int
             How many dimensions it must have.
-        kinds
+        kinds : str
             Which kinds of numbers it may hold.
 
         Raises

@@ -27,19 +27,19 @@ class BData:
 
     Attributes
     ----------
-    path
+    path : Path
         The file.
-    keys, descriptions
+    keys, descriptions : tuple of str
         Names of the metadata and what they mean.
-    values
+    values : float64 array
         float64, shape (key, column), NaN where a key says nothing of a column.
-    shape
+    shape : (int, int)
         Samples and columns of the matrix.
     dtype
         How the matrix is stored.
-    vmap
+    vmap : mapping of str to mapping of float to str
         For some keys: text of each number that stands in the matrix.
-    header
+    header : mapping of str to str
         What else the file says of itself.
     """
 
@@ -133,9 +133,9 @@ class BData:
 
         Parameters
         ----------
-        chosen
+        chosen : str or bool array
             A key, or a mask of shape (column,).
-        dtype
+        dtype : DTypeLike
             Of the result; labels need float64.
 
         Returns
@@ -205,14 +205,14 @@ def write_bdata(
 
     Parameters
     ----------
-    path
+    path : str or Path
         The file.
-    parts
+    parts : mapping of str to float array
         Columns by key, each of shape (sample, n) or (sample,), in this order.
-    marks
+    marks : mapping of str to float64 array
         Further keys over all columns, such as regions and coordinates, each
         of shape (column,).
-    descriptions
+    descriptions : mapping of str to str
         Of the keys.
     """
     path = Path(path)

@@ -205,8 +205,8 @@ def load_dataset(
     Examples
     --------
     >>> from calcarine.datasets import load_dataset
-    >>> load_dataset("simulated", n_train=20, n_test=4).n_trials
-    32
+    >>> load_dataset("simulated", n_train=20, n_test=4).n_trials  # three repeats
+    72
     """
     loaded: BrainDataset = _call(name, "load", options, data=data, subject=subject)
     return loaded
@@ -231,7 +231,7 @@ def prepare_dataset(
         Where the prepared subject is stored; by default ``prepared`` in the data folder, where
         `load_dataset` looks for it.
     workers, progress
-        See `calcarine.datasets.prepare.engine.prepare`.
+        See `calcarine.datasets.prepare.preparation.prepare`.
     **options
         Options of the data set; its ``load`` function describes them.
 
@@ -249,7 +249,7 @@ def prepare_dataset(
     if callable(getattr(find_reader(name), "prepare", None)):
         given = {"data": data, "subject": subject, "folder": folder}
         return _call(name, "prepare", options, **given, workers=workers, progress=progress)
-    from calcarine.datasets.prepare.engine import prepare
+    from calcarine.datasets.prepare.preparation import prepare
 
     recording = _call(name, "recording", options, data=data, subject=subject)
     place = Path(data)

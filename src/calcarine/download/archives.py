@@ -27,7 +27,7 @@ from typing import IO
 from calcarine.download.progress import format_bytes
 from calcarine.errors import CalcarineError, DamagedFileError
 
-__all__ = ["MOST_MEMBERS", "extract", "is_inside"]
+__all__ = ["MOST_MEMBERS", "extract", "member_is_inside"]
 
 MOST_MEMBERS = 200_000
 """Files that one archive may hold; data sets have fewer, bombs have more."""
@@ -60,7 +60,7 @@ class _Member:
     open: Callable[[], IO[bytes]]
 
 
-def is_inside(name: str) -> bool:
+def member_is_inside(name: str) -> bool:
     """Return whether a member's name stays in its folder, on every operating system."""
     parts = re.split(r"[/\\]", name)
     absolute = name.startswith(("/", "\\")) or bool(PureWindowsPath(name).drive)
@@ -81,22 +81,22 @@ def extract(
 
     Parameters
     ----------
-    archive
+    archive : str or Path
         Zip or tar, the latter plain or compressed by gzip, bzip2 or xz.
-    folder
-        Where they go, under their names in the archive.
-    members
+    folder : str or Path
+        Folder of the files, which keep their names in the archive.
+    members : sequence of str
         Which; a folder's name stands for all below it.  Empty for all.
-    own
+    own : collection of Path
         Files that came out of this archive before and may be replaced.
-    most_bytes
+    most_bytes : int, optional
         How large all of them may be together; the free space of the disk if
         left out.
 
     Returns
     -------
     list of Path
-        What is now in the folder, in the archive's order.
+        Paths of the files, in the order of the archive.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def _refusal(archive: Path, name: str, why: str) -> CalcarineError:
 
 
 def _place(archive: Path, name: str) -> str:
-    if not is_inside(name):
+    if not member_is_inside(name):
         raise _refusal(archive, name, "would be written outside the folder or has no usable name")
     return str(PurePosixPath(name))
 
@@ -268,7 +268,7 @@ def _linked(
             return entry
         base = PurePosixPath(here).parent if entry.issym() else PurePosixPath()
         target = os.path.normpath(str(base / entry.linkname)).replace(os.sep, "/")
-        if entry.linkname.startswith("/") or not is_inside(target):
+        if entry.linkname.startswith("/") or not member_is_inside(target):
             raise _refusal(archive, place, "is a link that leaves the folder")
         if target not in entries:
             raise _refusal(archive, place, f"is a link to {target}, which is no file in it")

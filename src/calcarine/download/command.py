@@ -33,16 +33,16 @@ def download_dataset(
     Parameters
     ----------
     info, assets
-        The data set, and the files that are needed of it.
-    folder
-        Where they go.
-    accept_terms
-        Consent given beforehand; otherwise you are asked on a terminal.
-    dry_run
-        Show the list and the terms, and do no more.
-    workers
-        Files at the same time.
-    verify
+        The data set, and the files to download.
+    folder : str or Path
+        Folder of the files.
+    accept_terms : bool
+        Whether consent was given beforehand; otherwise you are asked on a terminal.
+    dry_run : bool
+        Show the list and the terms only.
+    workers : int
+        Number of parallel downloads.
+    verify : bool
         Read existing files and compare their hashes.
 
     Raises

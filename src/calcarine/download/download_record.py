@@ -23,9 +23,9 @@ class DownloadRecord:
 
     Parameters
     ----------
-    folder
+    folder : Path
         The data set's folder; the record may be missing.
-    dataset
+    dataset : str
         Name of the data set.
 
     Attributes

@@ -22,10 +22,10 @@ from calcarine.errors import CalcarineError, SettingError
 __all__ = [
     "NETWORK_ERRORS",
     "RemoteFileInfo",
+    "connection_reason",
     "http_address",
     "looks_like_page",
     "new_session",
-    "reason",
     "remote_file_info",
     "retry_after",
     "send_request",
@@ -49,15 +49,15 @@ class RemoteFileInfo:
 
     Attributes
     ----------
-    size
+    size : int, optional
         Bytes of the whole file, None where it does not say.
-    etag, modified
+    etag, modified : str, optional
         Headers ``ETag`` and ``Last-Modified``.
-    md5
+    md5 : str, optional
         Where the ETag is the plain MD5 of the content (S3, sent in one part).
-    kind
+    kind : str
         Media type, without parameters.
-    encoded
+    encoded : bool
         Whether what is sent is a compressed form of the file.
     """
 
@@ -81,7 +81,7 @@ def http_address(url: str) -> str:
 
     Parameters
     ----------
-    url
+    url : str
         ``https://``, ``http://`` or ``s3://bucket/key``.  The environment
         variable ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL`` names another
         server than Amazon's; keys in the environment are never read.
@@ -185,11 +185,11 @@ def looks_like_page(path: str, kind: str = "", start: bytes = b"") -> bool:
 
     Parameters
     ----------
-    path
+    path : str
         Name of the requested file.
-    kind
+    kind : str
         Media type of the answer.
-    start
+    start : bytes
         First bytes of it.
     """
     if path.lower().endswith((".html", ".htm")):
@@ -213,7 +213,7 @@ def retry_after(response: requests.Response) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def reason(error: Any) -> str:
+def connection_reason(error: Any) -> str:
     """Return in a few words why a connection failed."""
     name = f"{type(error).__name__} {error}"
     known = {

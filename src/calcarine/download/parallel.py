@@ -34,15 +34,15 @@ def fetch_all(
 
     Parameters
     ----------
-    rows
-        What is to be done.
+    rows : sequence of PlannedFile
+        Action to take.
     folder, record
         The data set's folder and its record.
-    watcher
+    watcher : DownloadProgress
         Receives progress and failures.
-    workers
-        Files at the same time.
-    retries
+    workers : int
+        Number of parallel downloads.
+    retries : RetryPolicy, optional
         How patient to be with each.
 
     Returns

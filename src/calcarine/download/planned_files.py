@@ -48,20 +48,20 @@ class PlannedFile:
 
     Attributes
     ----------
-    asset
-        What it is.
-    size
+    asset : Asset
+        Name, for the error.
+    size : int, optional
         Bytes, None where neither the server nor the data set's module says.
-    sure
+    sure : bool
         Whether the size is exact or the server's; an estimate otherwise.
-    state
+    state : State
         ``"there"``; ``"to unpack"`` (the archive is there, its members are
         not); ``"begun"`` (a part that can be continued); ``"missing"``;
         ``"in the way"`` (another file has the name).
-    have
+    have : int
         Bytes that need not be fetched.
-    note
-        What else to know, in a few words.
+    note : str
+        Further remarks, in a few words.
     """
 
     asset: Asset
@@ -89,12 +89,12 @@ def request_sizes(
 
     Parameters
     ----------
-    assets
+    assets : sequence of Asset
         Files; those of exactly known size, and those recorded as fetched, are
         not requested.
-    record
+    record : DownloadRecord
         Of the data set's folder.
-    workers
+    workers : int
         Questions at the same time.
 
     Returns
@@ -159,9 +159,9 @@ def plan_files(
     ----------
     assets, folder, record
         Files, the data set's folder and its record.
-    answers
+    answers : mapping of str to SizeReply
         From `request_sizes`.
-    damaged
+    damaged : collection of str
         Paths of files with wrong content.
     """
     return [

@@ -24,7 +24,7 @@ def format_bytes(size: int) -> str:
 
     Examples
     --------
-    >>> human(999), human(1000), human(1_049_000_000)
+    >>> format_bytes(999), format_bytes(1000), format_bytes(1_049_000_000)
     ('999 bytes', '1.00 kB', '1.05 GB')
     """
     if size < 1000:
@@ -75,9 +75,9 @@ class ProgressLines(NoProgress):
 
     Parameters
     ----------
-    pause
+    pause : float
         Seconds between two lines about the same file.
-    write, clock
+    write, clock : callable
         Where lines go and the time is from.
     """
 
@@ -126,11 +126,11 @@ class ProgressBars(NoProgress):
 
     Parameters
     ----------
-    sizes
+    sizes : dict of str to int, optional
         Bytes of each file where known, for the bar of all.
-    have
+    have : int
         Bytes of all files that are on disk already.
-    console
+    console : object
         Of rich; standard output if left out.
     """
 

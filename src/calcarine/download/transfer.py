@@ -22,9 +22,9 @@ from calcarine.brain.assets import Asset
 from calcarine.download.http_requests import (
     NETWORK_ERRORS,
     RemoteFileInfo,
+    connection_reason,
     looks_like_page,
     new_session,
-    reason,
     remote_file_info,
     retry_after,
     send_request,
@@ -69,12 +69,12 @@ class RetryPolicy:
 
     Attributes
     ----------
-    tries
+    tries : int
         How often in a row a try may bring no new byte before it is given up.
-    first, longest
+    first, longest : float
         Seconds to wait before the first repetition, and at most; each wait
         is about twice the one before.
-    obey
+    obey : float
         Seconds of a server's ``Retry-After`` that are obeyed at most.
     """
 
@@ -112,15 +112,15 @@ def fetch(
 
     Parameters
     ----------
-    asset
-        What to fetch; its size (if exact) and hashes are checked.
-    folder
+    asset : Asset
+        The file; its size (if exact) and hashes are checked.
+    folder : str or Path
         The data set's folder; a file of that name in it is replaced.
-    watcher
+    watcher : DownloadProgress, optional
         Receives the progress of each block.
-    retries
+    retries : RetryPolicy, optional
         How patient to be.
-    stop
+    stop : Event, optional
         Set from another thread, it ends the transfer within a block.
 
     Raises
@@ -201,7 +201,7 @@ class _Transfer:
             with send_request(self.session, "GET", self.asset.url, headers) as response:
                 self.take(response, offset)
         except NETWORK_ERRORS as error:
-            raise _BrokenError(reason(error)) from error
+            raise _BrokenError(connection_reason(error)) from error
 
     def take(self, response: requests.Response, offset: int) -> None:
         status, new = response.status_code, remote_file_info(response, self.asset)

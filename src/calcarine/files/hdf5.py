@@ -30,7 +30,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
 
     Parameters
     ----------
-    path
+    path : str or Path
         The file.
 
     Yields

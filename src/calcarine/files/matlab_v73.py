@@ -32,9 +32,9 @@ def wrote_hdf5(file: Any, key: str) -> bool:
 
     Parameters
     ----------
-    file
-        The open file (h5py).
-    key
+    file : object
+        The open file.
+    key : str
         Name of the array.
 
     Returns

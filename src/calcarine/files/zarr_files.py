@@ -45,15 +45,15 @@ def create_array(
 
     Parameters
     ----------
-    place
+    place : object
         Folder, or a zarr group.
     shape, chunks, dtype
-        Of the array.
-    name
+        Shape and type of the array.
+    name : str, optional
         In the group.
-    compress
+    compress : bool
         Whether chunks are compressed (Zstandard).
-    attributes
+    attributes : dict, optional
         Stored with the array.
 
     Returns
@@ -137,12 +137,12 @@ def open_array(folder: str | Path, name: str, remedy: str) -> StoredArray:
 
     Parameters
     ----------
-    folder
+    folder : str or Path
         Of one array, or of a group.
-    name
+    name : str
         In the group; empty for the array itself.
-    remedy
-        What the user does if it is damaged, for the error.
+    remedy : str
+        Advice if it is damaged, for the error.
 
     Raises
     ------
@@ -167,7 +167,7 @@ class StoredArray:
 
     Parameters
     ----------
-    array
+    array : object
         A zarr array.
     folder, remedy
         See `open_array`.
@@ -175,7 +175,7 @@ class StoredArray:
     Attributes
     ----------
     shape, dtype, ndim, chunks
-        Of the array.
+        Shape and type of the array.
     """
 
     def __init__(self, array: Any, folder: Path, remedy: str) -> None:

@@ -17,16 +17,16 @@ class CheckResult:
 
     Attributes
     ----------
-    what
+    what : str
         File or property, in the data set's own words.
-    status
+    status : Status
         ``"ok"``; ``"note"`` (worth knowing, nothing to mend); ``"missing"``;
         ``"wrong"``.
-    found
+    found : str
         What is there: shape, count, range.
-    expected
-        What is known of the official data, empty where nothing is.
-    advice
+    expected : str
+        What is known of the official data, or empty.
+    advice : str
         For what is missing or wrong: where it comes from or what to do.
     """
 

@@ -30,11 +30,11 @@ class RepeatIdentification:
 
     Attributes
     ----------
-    half
+    half : int
         Repeats in each half.
-    per_stimulus
+    per_stimulus : float array
         Accuracy of each stimulus, shape (stimulus,), chance .5.
-    pattern_r
+    pattern_r : float
         Mean correlation, over voxels, of a stimulus's own two patterns, less
         that of two stimuli's.
     """
@@ -84,7 +84,7 @@ def two_way_accuracy(scores: FloatArray) -> FloatArray:
 
     Parameters
     ----------
-    scores
+    scores : float array
         Shape (stimulus, stimulus): likeness of pattern A of the row and
         pattern B of the column.
 
@@ -113,12 +113,12 @@ def identify_repeats(
     Parameters
     ----------
     dataset, split, roi
-        Where patterns are from.
-    on
+        Side of the split with the patterns.
+    on : str
         ``"train"`` or ``"test"``.
-    seed
+    seed : int
         Of the choice of at most 400 stimuli and of the five random halves.
-    megabytes
+    megabytes : int
         Memory for trials.
 
     Returns
@@ -167,9 +167,9 @@ def without_sessions(scores: FloatArray, together: FloatArray) -> FloatArray:
 
     Parameters
     ----------
-    scores
+    scores : float array
         See `two_way_accuracy`.
-    together
+    together : float array
         Share of the pairs of trials of two patterns that are of one session,
         of the same shape.
     """

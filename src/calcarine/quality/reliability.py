@@ -40,20 +40,20 @@ class Reliability:
 
     Attributes
     ----------
-    measure
+    measure : str
         ``"noise-ceiling"``, ``"split-half"`` or ``"explainable-variance"``.
-    values
+    values : float array
         Percent, shape (voxel,).
-    columns
-        Which voxels of the data set these are.
-    on
+    columns : int array
+        Their numbers in the data set.
+    on : str
         ``"train"`` or ``"test"``: which repeats were used.
-    repeats
+    repeats : dict of int to int
         How many stimuli were shown how often, of those shown more than once.
-    averaged
+    averaged : float
         Over how many repeats the means are that the percent is about; the
         harmonic mean where stimuli differ.
-    resamples
+    resamples : float32 array
         Percent for bootstrap resamples of the stimuli, float32 of shape
         (resample, voxel).
     """
@@ -73,9 +73,9 @@ class Reliability:
 
         Parameters
         ----------
-        mask
-            Voxels of the data set, such as a region; all if left out.
-        level
+        mask : bool array, optional
+            Voxels of the data set, such as a region; by default all.
+        level : float
             Coverage of the bootstrap interval: percentiles of the resampled
             medians, moved so that their mean is the median itself.  The noise
             of voxels moves the median of skewed values towards their mean, so
@@ -116,25 +116,25 @@ def estimate_reliability(
 
     Parameters
     ----------
-    dataset
+    dataset : BrainDataset
         In memory or on disk.
     split, roi
         See `BrainDataset.split` and `BrainDataset.roi_mask`.
-    measure
+    measure : str
         ``"noise-ceiling"`` (analysis of variance; uses all repeats),
         ``"split-half"`` or ``"explainable-variance"``.
-    on
+    on : str
         ``"train"``; ``"test"`` looks at test responses, so nothing that is
         chosen by it may be scored on them.
-    n_average
+    n_average : Averaged, optional
         Repeats whose mean the percent is about; as many as the test stimuli
         of the split have, if left out.
-    n_boot
+    n_boot : int
         Resamples of the stimuli for `Reliability.median`; 0 for none. They
         need 4 bytes times voxels times resamples.
-    seed
+    seed : int
         Of resamples and draws.
-    megabytes
+    megabytes : int
         Memory for trials; it does not change the result.
 
     Returns
@@ -175,11 +175,11 @@ def noise_ceiling(
 
     Parameters
     ----------
-    data
+    data : array
         Single trials, shape (trial, voxel).
-    stimulus_ids
+    stimulus_ids : sequence of str
         Stimulus of each trial; stimuli shown once are left out.
-    n_average
+    n_average : Averaged
         Number of repeats that are averaged before scoring, or how many
         stimuli have how many: ``{1: A, 2: B, 3: C}``.
 
@@ -205,7 +205,7 @@ def split_half(
     ----------
     data, stimulus_ids, n_average
         See `noise_ceiling`.
-    seed
+    seed : int
         Of the ten random halves that are averaged.
 
     Returns
@@ -226,7 +226,7 @@ def explainable_variance(
     data, stimulus_ids, n_average
         See `noise_ceiling`; the published formula is that of one trial,
         ``n_average=1``.
-    seed
+    seed : int
         Of the draws where stimuli have unequal numbers of repeats (see
         `calcarine.quality.signal_estimators.explainable`).
 
@@ -261,9 +261,9 @@ def ceiling_from_ncsnr(snr: ArrayLike, n_average: Averaged = 3) -> FloatArray:
 
     Parameters
     ----------
-    snr
+    snr : array
         Any shape; NaN stays NaN.
-    n_average
+    n_average : Averaged
         See `noise_ceiling`.
 
     Returns

@@ -25,12 +25,12 @@ class Repeats:
 
     Attributes
     ----------
-    rows
+    rows : int array
         int, shape (trial,): positions of these trials among all that were
         given, stimulus by stimulus and in order of presentation.
-    starts
+    starts : int array
         int, shape (stimulus,): where each stimulus begins in `rows`.
-    counts
+    counts : int array
         int, shape (stimulus,): repeats of each, all above 1.
     """
 
@@ -70,9 +70,9 @@ class Repeats:
 
         Parameters
         ----------
-        size
+        size : int
             Trials a stimulus.
-        rng
+        rng : Generator, optional
             Draws which ones in which order; the first ones in order of
             presentation if left out.
 
@@ -117,9 +117,9 @@ def trial_blocks(
     ----------
     dataset, split
         See `BrainDataset.read_trials`.
-    rows, columns
+    rows, columns : int array
         Trials and voxels to read.
-    megabytes
+    megabytes : int
         Memory to stay within.
 
     Yields

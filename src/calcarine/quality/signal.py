@@ -33,24 +33,24 @@ class SignalRow:
     ----------
     roi, voxels
         Name and size.
-    ceiling, ceiling_low, ceiling_high
+    ceiling, ceiling_low, ceiling_high : float, optional
         Median noise ceiling in percent and its 95 % interval over stimuli.
-    share
+    share : float, optional
         Share of voxels with a ceiling above 10 %.
-    best_r
+    best_r : float, optional
         Largest correlation with test responses that a perfect model reaches
         in the median voxel: the root of its ceiling.
-    top_r
+    top_r : float, optional
         The same in the best twentieth of the voxels.
-    half
+    half : int, optional
         Repeats in each of the two halves that are compared.
-    accuracy, accuracy_low, accuracy_high
+    accuracy, accuracy_low, accuracy_high : float, optional
         Two-way identification between halves and its interval; chance .5.
-    with_more
+    with_more : dict of int to float
         Accuracy expected for halves of so many repeats.
-    verdict
+    verdict : str
         ``"strong"``, ``"moderate"``, ``"weak"``, ``"none"`` or ``"unknown"``.
-    sentence
+    sentence : str
         The verdict in words.
     """
 
@@ -77,19 +77,19 @@ class SignalReport:
 
     Attributes
     ----------
-    who
+    who : str
         Data set, subject and split.
-    simulated
+    simulated : bool
         Whether the responses were made by a program.
-    on
-        Whose repeats were used.
-    averaged
+    on : str
+        Side of the split with the repeats.
+    averaged : float, optional
         Repeats of the means that ceilings are about.
-    basis
+    basis : str
         In words, what was computed from what.
-    rows
-        One a region.
-    conclusion
+    rows : tuple of SignalRow
+        One per region.
+    conclusion : str
         What it means for decoding.
     """
 
@@ -127,11 +127,11 @@ def describe_signal(
     ----------
     dataset, split
         See `BrainDataset.split`.
-    on
+    on : str
         ``"train"``; ``"test"`` looks at test responses (see `estimate_reliability`).
-    rois
+    rois : sequence of str, optional
         Regions; all of the data set if left out.
-    seed, n_boot
+    seed, n_boot : int
         Of random halves and resamples.
 
     Returns

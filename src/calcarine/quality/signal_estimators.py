@@ -30,13 +30,13 @@ def analysis_of_variance(
 
     Parameters
     ----------
-    values
+    values : float array
         Shape (trial, voxel), rows as in ``repeats.rows``.
-    repeats
-        Which trials belong together.
-    weights
+    repeats : Repeats
+        Group of each trial.
+    weights : float array
         Shape (resample, stimulus).
-    seed
+    seed : int
         Not used: nothing is drawn.
 
     Returns
@@ -70,8 +70,8 @@ def halves(values: FloatArray, repeats: Repeats, weights: FloatArray, seed: int 
     ----------
     values, repeats, weights
         See `analysis_of_variance`.
-    seed
-        Of the draws.
+    seed : int
+        Seed of the draws.
 
     Returns
     -------
@@ -105,8 +105,8 @@ def explainable(
     ----------
     values, repeats, weights
         See `analysis_of_variance`.
-    seed
-        Of the draws.
+    seed : int
+        Seed of the draws.
 
     Returns
     -------
@@ -147,9 +147,9 @@ def of_averages(single: FloatArray, share: float) -> FloatArray:
 
     Parameters
     ----------
-    single
+    single : float array
         Single-trial reliability ``s / (s + e)``; negative estimates count as 0.
-    share
+    share : float
         Mean over stimuli of 1 / repeats, as ``(A/1 + B/2 + C/3) / (A + B + C)``
         for A stimuli shown once, B twice and C three times.
 

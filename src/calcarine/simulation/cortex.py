@@ -36,9 +36,9 @@ def place_voxels(
 
     Parameters
     ----------
-    rng
+    rng : Generator
         Chooses among the vertices of each region.
-    n_early, n_ventral, n_other
+    n_early, n_ventral, n_other : int
         Numbers of voxels, half of them (rounded up) on the left.
 
     Returns

@@ -15,11 +15,11 @@ def draw_pictures(
 
     Parameters
     ----------
-    rng
+    rng : Generator
         Random numbers.
-    groups
+    groups : int array
         Category of each picture, shape (n,).
-    size
+    size : int
         Side in pixels.
 
     Returns
@@ -48,15 +48,15 @@ def responses_with_signal(
 
     Parameters
     ----------
-    rng
+    rng : Generator
         Random numbers.
-    features
+    features : float64 array
         Shape (stimulus, feature).
-    trials
+    trials : int array
         Row of the stimulus of each trial, shape (trial,).
-    n_voxels
+    n_voxels : int
         How many voxels.
-    noise
+    noise : float
         SD of the noise where the signal has SD 1.
 
     Returns

@@ -46,9 +46,9 @@ def rest_vectors(
     subject, n_train, n_early, n_ventral, n_other, size, seed
         As of :func:`calcarine.simulation.subject.load`: the same give the same voxels. Its other
         arguments are taken and not used.
-    n
+    n : int
         Samples, in runs of 120.
-    n_scenes
+    n_scenes : int
         Scenes that are mixed.
 
     Returns

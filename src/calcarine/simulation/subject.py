@@ -228,7 +228,7 @@ def noise_levels(ceiling: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    ceiling
+    ceiling : float64 array
         Percent of the variance of means over three repeats, shape (voxel,).
 
     Returns
@@ -248,9 +248,9 @@ def presentation(
 
     Parameters
     ----------
-    n_train, n_test, n_repeats, n_sessions
+    n_train, n_test, n_repeats, n_sessions : int
         See `load`.
-    rng
+    rng : Generator
         Draws the order.
 
     Returns

@@ -99,7 +99,7 @@ def gabor_energy(images: NDArray[np.uint8]) -> Array:
 
     Parameters
     ----------
-    images
+    images : uint8 array
         uint8, shape (n, height, width, 3).
 
     Returns
@@ -124,7 +124,7 @@ def early_features(images: NDArray[np.uint8]) -> Array:
 
     Parameters
     ----------
-    images
+    images : uint8 array
         uint8, shape (n, height, width, 3).
 
     Returns
@@ -182,13 +182,13 @@ def early_signal(
 
     Parameters
     ----------
-    images
+    images : uint8 array
         uint8, shape (n, height, width, 3).
-    voxels
+    voxels : DataFrame
         Early rows of `calcarine.simulation.cortex.place_voxels`.
-    train
+    train : bool array
         bool, shape (n,): which stimuli set the scale.
-    rng
+    rng : Generator
         Draws what each voxel prefers.
 
     Returns
@@ -228,11 +228,11 @@ def semantic_features(
 
     Parameters
     ----------
-    semantic_maps
+    semantic_maps : uint8 array
         uint8, shape (n, size, size).
-    scenes
+    scenes : sequence of Scene
         Descriptions of the same pictures.
-    by_quarter
+    by_quarter : bool
         Whether to keep the four soft quarters of the picture apart.
 
     Returns
@@ -284,11 +284,11 @@ def semantic_signal(
     ----------
     semantic_maps, scenes
         See `semantic_features`.
-    count
+    count : int
         Number of voxels.
-    train
+    train : bool array
         bool, shape (n,): which stimuli set the scale.
-    rng
+    rng : Generator
         Draws what each voxel prefers.
 
     Returns

@@ -37,24 +37,24 @@ def simulate_voxels(
     ----------
     stimuli, split
         What the subject sees, and how it is split.
-    spaces
+    spaces : mapping of str to float32 array
         Features by name, each of shape (n, ...), a row for each of
         ``stimuli.ids``.
-    listeners
+    listeners : mapping of str to mapping of str to float
         By region: how much of the variance of the signal each space gives,
         as ``{"early": {"z": 1.0}, "mixed": {"z": 0.3, "c": 0.7}}``.  A region
         that listens to nothing has no signal.
-    n_voxels
+    n_voxels : int
         In each region.
-    ceiling
+    ceiling : float
         Noise ceiling of each voxel with signal, percent of the variance of
         means over three repeats.
-    n_repeats
+    n_repeats : int
         Trials of each stimulus, each in a session of its own.
-    n_components
+    n_components : int
         Leading principal components of a space over training stimuli that
         its listeners mix at random.
-    seed
+    seed : int
         Of mixing and noise.
 
     Returns

@@ -91,13 +91,13 @@ def crop_candidates(
 
     Parameters
     ----------
-    whole
+    whole : uint8 array
         Pictures that may be crops, shape (n, 64, 64, 3).
-    source
+    source : uint8 array
         Pictures that they may be crops of.
-    rows_are_whole
+    rows_are_whole : bool
         Whether candidates are chosen for each of ``whole``, or for each of ``source``.
-    allowed
+    allowed : bool array, optional
         Pairs that count, with those for each of which candidates are chosen as rows.
 
     Yields

@@ -47,7 +47,7 @@ class SplitAudit:
 
     Attributes
     ----------
-    table
+    table : DataFrame
         One row a test stimulus: ``stimulus``; ``nearest`` (training stimulus
         nearest in features), ``nearest_subject``, ``distance``;
         ``hash_nearest`` (training stimulus of the likeliest same picture),
@@ -55,7 +55,7 @@ class SplitAudit:
         pictures, NaN where hashes are too far apart to ask); ``also_in``
         (other subjects that train on this very stimulus); ``flag`` (``"same
         stimulus"``, ``"same picture"``, ``"near"`` or empty).
-    summary
+    summary : str
         In one sentence.
     """
 
@@ -87,13 +87,13 @@ def nearest_training(
 
     Parameters
     ----------
-    split
+    split : Split
         Its stimuli are all among ``ids``.
-    ids
+    ids : sequence of str
         Stimulus of each row of the features.
-    features
+    features : array
         Shape (n, ...).
-    metric
+    metric : str
         ``"correlation"``, ``"cosine"`` or ``"euclidean"``.
 
     Returns
@@ -124,27 +124,27 @@ def audit_split(
 
     Parameters
     ----------
-    split
+    split : Split
         Of the audited subject.
-    stimuli
+    stimuli : StimulusSet
         Its pictures.
-    features
+    features : Features or array, optional
         Function of a `StimulusSet` and ids, or an array with rows as
         ``stimuli.ids``; an array gives distances to the subject's own
         training stimuli only.
-    others
+    others : mapping of str to (StimulusSet, sequence of str), optional
         Other subjects' pictures and training ids, for models that are
         trained on several subjects.
-    metric
+    metric : str
         Distance of features.
-    near
+    near : float, optional
         Flag test stimuli at most this far from training; none if left out.
-    hash_limit
+    hash_limit : int
         Flag pictures if their hashes differ in at most so many of 128 bits and
         their small copies correlate at .94 or more.
-    flips
+    flips : bool
         Compare mirror images as well.
-    subject
+    subject : str
         Name of the audited subject in the table.
 
     Returns

@@ -38,11 +38,11 @@ def pixel_features(
 
     Parameters
     ----------
-    stimuli
+    stimuli : StimulusSet
         Read some at a time.
-    ids
-        Which, in which order; all if left out.
-    size
+    ids : tuple of str, optional
+        Names and their order; by default all.
+    size : int
         Side in pixels after averaging.
 
     Returns
@@ -64,11 +64,11 @@ def prepared(features: ArrayLike, count: int, metric: str = "correlation") -> Fl
 
     Parameters
     ----------
-    features
+    features : array
         Shape (n, ...); what follows the first axis is flattened.
-    count
+    count : int
         Number of stimuli that there must be.
-    metric
+    metric : str
         ``"correlation"`` and ``"cosine"`` give rows of length 1 (0 for a row
         without any variation), ``"euclidean"`` leaves them.
 
@@ -110,13 +110,13 @@ def nearest(
 
     Parameters
     ----------
-    queries, base
+    queries, base : float array
         From `prepared`, shapes (q, d) and (n, d).
-    metric
-        The one they were prepared for.
-    k
+    metric : str
+        The split of the preparation.
+    k : int
         How many.
-    own
+    own : int array, optional
         For each query the row of the base that is the query itself and is
         not to be found, shape (q,).
 

@@ -24,11 +24,11 @@ def random_folds(ids: Sequence[str], n_folds: int, seed: int = 0) -> tuple[Split
 
     Parameters
     ----------
-    ids
+    ids : sequence of str
         Stimuli that were shown, each once.
-    n_folds
+    n_folds : int
         How many.
-    seed
+    seed : int
         Of the drawing.
 
     Returns
@@ -44,7 +44,7 @@ def random_folds(ids: Sequence[str], n_folds: int, seed: int = 0) -> tuple[Split
     Examples
     --------
     >>> [split.test for split in random_folds(["a", "b", "c"], 2)]
-    [('a', 'b'), ('c',)]
+    [('b', 'c'), ('a',)]
     """
     shown = _shown(ids)
     _check_count(n_folds, len(shown), "stimuli")
@@ -79,16 +79,16 @@ def group_folds(
 
     Parameters
     ----------
-    ids
+    ids : sequence of str
         Stimuli that were shown, each once.
-    groups
+    groups : mapping of str to str
         Group of each stimulus.
-    what
+    what : (str, str)
         What a group is, in singular and plural, for rules and errors.
-    n_folds
+    n_folds : int, optional
         How many folds of groups; a fold for each group if left out.  The
         largest groups are placed first, each into the smallest fold.
-    seed
+    seed : int
         Of the order of groups of one size, where there are fewer folds.
 
     Raises

@@ -34,7 +34,7 @@ def hash_pictures(images: NDArray[np.uint8]) -> Hashes:
 
     Parameters
     ----------
-    images
+    images : uint8 array
         uint8, shape (n, height, width, 3).
 
     Returns
@@ -57,8 +57,8 @@ def hash_stimuli(stimuli: StimulusSet, ids: Sequence[str], flipped: bool = False
     Parameters
     ----------
     stimuli, ids
-        Which ones, in which order.
-    flipped
+        Their numbers, in order.
+    flipped : bool
         Of the mirror images.
 
     Returns
@@ -78,7 +78,7 @@ def hamming(a: Hashes, b: Hashes) -> NDArray[np.int64]:
 
     Parameters
     ----------
-    a, b
+    a, b : Hashes
         Shapes (..., 2) that broadcast.
 
     Returns
@@ -100,9 +100,9 @@ def nearest_hashes(
 
     Parameters
     ----------
-    queries, base
+    queries, base : Hashes
         Shapes (q, 2) and (n, 2).
-    k
+    k : int
         How many.
 
     Returns

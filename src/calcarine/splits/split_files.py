@@ -21,9 +21,9 @@ def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
 
     Parameters
     ----------
-    dataset
+    dataset : BrainDataset
         All stimuli of the split must have been shown in it.
-    wanted
+    wanted : str or Path
         A name of a split of the data set, or else a path.
 
     Returns
@@ -73,9 +73,9 @@ def save_splits(made: SplitWithPartners, folder: str | Path) -> list[Path]:
 
     Parameters
     ----------
-    made
+    made : SplitWithPartners
         From a function of `calcarine.splits.split_rules`.
-    folder
+    folder : str or Path
         Made when missing.
 
     Returns

@@ -41,13 +41,13 @@ def random_split(
 
     Parameters
     ----------
-    ids
+    ids : sequence of str
         Stimuli that were shown, each once.
-    test_size
+    test_size : TestSize
         Number of test stimuli, or a share of all between 0 and 1.
-    seed
+    seed : int
         The same seed gives the same split, in any order of ``ids``.
-    n_partners
+    n_partners : int
         Further random splits of the same sizes.
 
     Raises
@@ -81,20 +81,20 @@ def minimum_distance(
     ----------
     ids, test_size, seed
         See `random_split`.
-    features
+    features : array
         Shape (n, ...), rows as ``ids``.
-    tau
+    tau : float, optional
         Smallest distance allowed.
-    quantile
+    quantile : float, optional
         Instead of tau: tau is this quantile of the distances of all stimuli
         to their nearest neighbours, so of random neighbours about this share
         would be too near.
-    metric
+    metric : str
         ``"correlation"``, ``"cosine"`` or ``"euclidean"``.
-    n_partners
+    n_partners : int
         Random splits of the sizes that are left.
-    space
-        What the features are, for the rule.
+    space : str
+        Name of the features, for the rule.
 
     Raises
     ------
@@ -147,13 +147,13 @@ def cluster_holdout(
     ids, features, metric, n_partners, space
         See `minimum_distance`; for the metrics of angle, rows are brought to
         length 1 before clustering.
-    n_clusters
+    n_clusters : int
         Clusters in all.
-    test_size
+    test_size : TestSize
         Most test stimuli.
-    method
+    method : {"kmeans", "agglomerative"}
         ``"kmeans"`` or ``"agglomerative"`` (Ward), by scikit-learn.
-    seed
+    seed : int
         Of k-means and of the order of clusters.
 
     Raises
@@ -198,11 +198,11 @@ def category_holdout(
     ----------
     ids, seed, n_partners
         See `random_split`.
-    categories
+    categories : sequence of sequence of str
         Of each stimulus, the main one first.
-    held
+    held : int or sequence of str
         Names of categories, or how many to draw.
-    match
+    match : {"main", "any"}
         ``"main"``: test stimuli are those whose main category is held out,
         and those that show it together with another are dropped; ``"any"``: both
         are test.  Stimuli without a category are dropped.
@@ -249,13 +249,13 @@ def out_of_distribution(
     ----------
     ids, features, test_size, metric, n_partners, space
         See `minimum_distance`.
-    method
+    method : {"neighbours", "mahalanobis"}
         ``"neighbours"``: by the mean distance to the nearest neighbours;
         ``"mahalanobis"``: by the distance from the mean in units of the SD
         along the first principal components.
-    n_neighbours, n_components
+    n_neighbours, n_components : int
         Of the two methods.
-    seed
+    seed : int
         Of the partners; the split itself has nothing random.
 
     Raises

@@ -32,11 +32,11 @@ class SplitWithPartners:
 
     Attributes
     ----------
-    split
+    split : Split
         By the rule.
-    partners
+    partners : tuple of Split
         Random splits of the same stimuli with as many in training and test.
-    dropped
+    dropped : tuple of str
         Stimuli that are in neither side of the split.
     """
 
@@ -56,11 +56,11 @@ class StimulusPool:
 
     Attributes
     ----------
-    ids
+    ids : tuple of str
         Sorted.
-    order
-        Where each of them was among the ids that were given.
-    features
+    order : int array
+        Row of each of them among the given ids.
+    features : float array, optional
         From `prepared`, shape (n, d), or None.
     """
 
@@ -135,15 +135,15 @@ def with_partners(
 
     Parameters
     ----------
-    pool
-        What can be chosen.
-    name
+    pool : StimulusPool
+        The stimuli.
+    name : str
         Of the split; partners are called after it.
-    train, test
+    train, test : bool array
         bool, shape (stimulus,).
-    rule
-        In words.
-    seed, n_partners
+    rule : str
+        The rule, in words.
+    seed, n_partners : int
         Partner i draws with the numbers ``(seed, i)``.
 
     Raises

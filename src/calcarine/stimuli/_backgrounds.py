@@ -23,11 +23,11 @@ def draw_background(name: str, params: Params, pixels: int) -> Array:
 
     Parameters
     ----------
-    name
+    name : str
         One of the keys of `PAINTERS`.
-    params
+    params : Params
         `PARAMETER_COUNT` numbers in [0, 1) that decide about the details.
-    pixels
+    pixels : int
         Side of the picture.
 
     Returns

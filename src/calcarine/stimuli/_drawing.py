@@ -38,9 +38,9 @@ def shade(color: Color, factor: float) -> Color:
 
     Parameters
     ----------
-    color
+    color : Color
         Red, green and blue in 0..255.
-    factor
+    factor : float
         Multiplier below one; above one, ``factor - 1`` is the share of white.
     """
     if factor <= 1.0:
@@ -63,13 +63,13 @@ class Pose:
 
     Attributes
     ----------
-    x, y
+    x, y : float
         Position of the local origin, in picture widths from the top left.
-    size
+    size : float
         Extent of the local square [-1, 1] x [-1, 1], in picture widths.
-    mirror
+    mirror : bool
         Whether left and right are swapped.
-    rotation
+    rotation : float
         Clockwise rotation in degrees.
     """
 
@@ -104,11 +104,11 @@ def pose_bounds(pose: Pose, pixels: int, outline: float) -> Bounds:
 
     Parameters
     ----------
-    pose
+    pose : Pose
         Placement of the object.
-    pixels
+    pixels : int
         Side of the picture in pixels.
-    outline
+    outline : float
         Width of the outline in picture widths.
     """
     angle = math.radians(abs(pose.rotation))
@@ -126,17 +126,17 @@ class ShapePainter:
 
     Parameters
     ----------
-    pose
+    pose : Pose
         Placement of the local frame.
-    pixels
+    pixels : int
         Side of the picture in pixels.
-    outline
+    outline : float
         Width of the outline in picture widths.
-    bounds
+    bounds : Bounds
         Pixels to evaluate; everything else is left out.
-    rim
+    rim : Color
         Colour of the outline.
-    silhouette
+    silhouette : bool
         Collect the outer contour only; inner details are skipped.
     """
 
@@ -341,7 +341,7 @@ class ShapePainter:
 
         Parameters
         ----------
-        image
+        image : array
             Whole picture, shape (pixels, pixels, 3), 0..255; changed in place.
         """
         b = self.bounds

@@ -15,23 +15,23 @@ class SceneObject:
 
     Attributes
     ----------
-    kind
+    kind : str
         One of `KINDS`.
-    color
+    color : Color
         Main colour, RGB in 0..255.
-    color_name
+    color_name : str
         Name of the main colour.
-    x, y
+    x, y : float
         Centre, in picture widths from the top left corner.
-    size
+    size : float
         Longer side, in picture widths.
-    mirror
+    mirror : bool
         Whether left and right are swapped.
-    rotation
+    rotation : float
         Clockwise rotation in degrees.
-    shape
+    shape : (float, float, float)
         Three numbers in [0, 1) whose meaning depends on the kind.
-    depth
+    depth : int
         0 for the rearmost object; objects are drawn in this order.
     """
 
@@ -53,13 +53,13 @@ class Scene:
 
     Attributes
     ----------
-    seed, index
+    seed, index : int
         Name of the picture.
-    background
+    background : str
         One of `BACKGROUNDS`.
-    params
+    params : tuple of float
         Numbers in [0, 1) that decide about the details of the background.
-    objects
+    objects : tuple of SceneObject
         From the rearmost to the frontmost.
     """
 

@@ -64,15 +64,15 @@ class RenderedScene:
 
     Attributes
     ----------
-    image
+    image : uint8 array
         uint8, shape (size, size, 3).
-    semantic_map
+    semantic_map : uint8 array
         uint8, shape (size, size); see `draw`.
-    captions
+    captions : tuple of str
         Five English captions.
-    categories
+    categories : tuple of str
         Kinds by visible area, largest first.
-    scene
+    scene : Scene
         The description the picture was drawn from.
     """
 
@@ -88,7 +88,7 @@ def describe(seed: int, index: int) -> Scene:
 
     Parameters
     ----------
-    seed, index
+    seed, index : int
         Non-negative integers.
 
     Returns
@@ -229,9 +229,9 @@ def draw(scene: Scene, size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
     Parameters
     ----------
-    scene
+    scene : Scene
         Description of the picture.
-    size
+    size : int
         Side of the picture in pixels.
 
     Returns
@@ -261,7 +261,7 @@ def captions(scene: Scene) -> tuple[str, ...]:
 
     Parameters
     ----------
-    scene
+    scene : Scene
         Description of the picture.
 
     Returns
@@ -278,9 +278,9 @@ def categories(scene: Scene, semantic_map: NDArray[np.uint8] | None = None) -> t
 
     Parameters
     ----------
-    scene
+    scene : Scene
         Description of the picture.
-    semantic_map
+    semantic_map : uint8 array, optional
         Map from `draw`, shape (size, size); by default drawn again.
 
     Returns
@@ -300,9 +300,9 @@ def render(seed: int, index: int, size: int = 64) -> RenderedScene:
 
     Parameters
     ----------
-    seed, index
+    seed, index : int
         Non-negative integers.
-    size
+    size : int
         Side of the picture in pixels.
     """
     scene = describe(seed, index)

@@ -14,10 +14,10 @@ from calcarine.datasets._data_files import find_file
 from calcarine.datasets.bids._fake import write_bids
 from calcarine.datasets.described.bids_layout import subjects_in
 from calcarine.datasets.described.check import check_subject
+from calcarine.datasets.described.described_subject import DescribedSubject, open_subject
 from calcarine.datasets.described.description import FILE, BidsPart, Description, validated
-from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.datasets.own import describe
-from calcarine.datasets.prepare.engine import Recording
+from calcarine.datasets.prepare.preparation import Recording
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.quality.findings import CheckResult
 
@@ -70,46 +70,46 @@ def load(
 
     Each run is modelled alone (see
     `calcarine.datasets.prepare.events.trial_betas`); responses are in percent
-    signal change, one a trial.
+    signal change, one per trial.
 
     Parameters
     ----------
-    data
+    data : str or Path, optional
         Folder of derivatives, or a YAML file with the key ``bids`` (or a
         folder with such a ``calcarine.yaml``).  A YAML file says everything,
         and the options below ``prepared`` are then not used.
-    subject
+    subject : str, optional
         Label without ``sub-``; left out, the only one.
-    size
+    size : int, optional
         Crop pictures centrally and bring them to this side in pixels.
-    prepared
+    prepared : str or Path, optional
         Folder of prepared subjects; ``prepared`` in the folder if left out.
     images, captions, test, mask, rois, zscore
         As in a description; paths are from the folder of derivatives.
-    raw
+    raw : str, optional
         Folder of the raw data set, where the events are.
-    task, space
-        Which, if there are several; ``"native"`` is no space in the name.
-    stimulus
+    task, space : str, optional
+        Required if there are several; ``"native"`` for names without a space.
+    stimulus : str, optional
         Column of the events that names the picture; ``stimulus``,
         ``stim_file`` and others are known.
-    nuisance, ignore
+    nuisance, ignore : sequence of str
         Trial types that are modelled and are no trials, and those that are
         left out.
-    confounds
+    confounds : sequence of str
         ``motion``, ``motion24``, ``cosine``, ``wm_csf``, ``global_signal``,
         ``acompcor``, or columns.
     method, hrf, high_pass, delay
         See `trial_betas`.
-    session
+    session : str, optional
         What is z-scored together: ``"ses"`` or ``"run"``; by default the
         session where there are several, else the run.
-    duration
+    duration : float, optional
         Seconds of trials whose duration in the events is ``n/a``.
-    late_trials
+    late_trials : str
         ``"drop"`` leaves out trials that begin after the end of their run,
         as where a scan was stopped.
-    runs_without_bold
+    runs_without_bold : str
         ``"drop"`` leaves out runs that have events and no preprocessed time
         series.
 
@@ -162,12 +162,12 @@ def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
 
     Parameters
     ----------
-    folder
+    folder : str or Path
         Where to; ``derivatives/fmriprep`` in it has the derivatives.
-    full_size
-        Ten sessions of ten runs and 20,000 voxels, not two of two and 160.
-    seed
-        Of the content.
+    full_size : bool
+        Write ten sessions of ten runs and 20,000 voxels instead of two of two and 160.
+    seed : int
+        Seed of the content.
     """
     write_bids(Path(folder), full_size, seed)
 

@@ -48,15 +48,15 @@ def load(
 
     Parameters
     ----------
-    data
+    data : str or Path, optional
         Folder with ``BOLD5000_GLMsingle_ROI_betas`` and ``BOLD5000_Stimuli``,
         or the folder above it.
-    subject
+    subject : str, optional
         ``"CSI1"`` to ``"CSI4"``; the fourth did not finish all sessions.
-    size
+    size : int
         Side in pixels to which pictures are cropped and resized; they were
         shown in several sizes.
-    zscore
+    zscore : str
         ``"session"``: every session by mean and SD of its training trials
         (of all training trials where it has fewer than two); ``"training"``:
         by all training trials; ``"session-all"``: every session by all its

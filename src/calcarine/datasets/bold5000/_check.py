@@ -46,9 +46,9 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
     Parameters
     ----------
-    data
+    data : str or Path
         The folder.
-    subject
+    subject : str, optional
         One of the four; by default all that have betas.
 
     Returns

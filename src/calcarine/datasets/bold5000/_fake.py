@@ -32,17 +32,17 @@ def fake(
 
     Parameters
     ----------
-    folder
-        Where to.
-    full_size
+    folder : Path
+        Folder to write to.
+    full_size : bool
         4916 pictures, 15 sessions (CSI4: 9) and some 2000 voxels a subject.
-    seed
-        Of the content.
-    people
-        Which subjects; CSI1 and CSI4 if left out (all four in full size).
-    voxels
+    seed : int
+        Seed of the content.
+    people : tuple of str or list of str, optional
+        Subjects; by default CSI1 and CSI4 (all four in full size).
+    voxels : int, optional
         In each region and hemisphere.
-    size
+    size : int, optional
         About how large pictures are; they are of different sizes.
     """
     rng = np.random.default_rng(seed)

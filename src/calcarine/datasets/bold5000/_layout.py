@@ -67,7 +67,7 @@ class BOLD5000Layout:
 
     Attributes
     ----------
-    root, betas, stimuli
+    root, betas, stimuli : Path
         The data set, its ROI betas, and the folder with presentation lists
         and pictures.
     """
@@ -83,11 +83,11 @@ class TrialList:
 
     Attributes
     ----------
-    stimuli
+    stimuli : list of str
         File name of each trial's picture, without ``rep_``.
-    sessions, runs
+    sessions, runs : int array
         int, shape (trial,).
-    marked
+    marked : bool array
         bool, shape (trial,): whether the list marks the trial as a repeat.
     """
 

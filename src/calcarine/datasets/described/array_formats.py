@@ -55,25 +55,25 @@ class ArrayInfo:
 
     Attributes
     ----------
-    key
+    key : str
         Name of the array in a file of several.
     shape, dtype
         Of the array, in the order of axes of who wrote it.
-    affine
+    affine : float64 array, optional
         Of a volume: voxel indices to millimetres.
-    space
+    space : str
         Of a surface file or CIFTI: which vertices; empty where unknown.
-    trial_axes
+    trial_axes : tuple of int
         Axes that may be the trials.
-    trials_last
+    trials_last : bool
         Whether trials usually come last in such an array.
-    writer
-        Whose order the axes are in.
-    reverse
+    writer : Writer
+        Program that wrote the axes.
+    reverse : bool
         Whether the axes in the file are in the opposite order.
-    at_once
+    at_once : bool
         Whether reading a part costs as much as reading all.
-    scaling
+    scaling : (float, float), optional
         Slope and intercept of an image that is kept as integers.
     """
 
@@ -102,9 +102,9 @@ def describe_file(path: Path, key: str, what: str) -> ArrayInfo:
     Parameters
     ----------
     path, key
-        The file, and the array in it where it holds several.
-    what
-        What it is for, for errors.
+        The file, and the name of the array if it holds several.
+    what : str
+        Purpose of the file, for errors.
 
     Raises
     ------

@@ -41,9 +41,9 @@ def read_confounds(
 
     Parameters
     ----------
-    path
-        The table; None where there is none.
-    wanted
+    path : Path, optional
+        The table, None if there is none.
+    wanted : sequence of str
         Names in `GROUPS`, or of columns.
     run, count
         Label and number of volumes.

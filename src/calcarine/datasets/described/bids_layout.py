@@ -29,15 +29,15 @@ class Run:
 
     Attributes
     ----------
-    label
+    label : str
         Session, task and run, as in the file names.
-    session, number
+    session, number : str
         Of the file names, empty where there is none.
-    bold, events
+    bold, events : Path
         Time series and events.
-    confounds, mask
+    confounds, mask : Path, optional
         None where there is none.
-    tr, start_time
+    tr, start_time : float
         Seconds from volume to volume, and from a volume's beginning to the
         moment that it shows.
     """
@@ -66,11 +66,11 @@ def find_runs(
 
     Parameters
     ----------
-    derivatives, raw
+    derivatives, raw : Path
         Folder of the time series, and of the events.
-    subject
+    subject : str
         Label, without ``sub-``.
-    about
+    about : BidsPart
         Task and space, and whether runs without a time series are left out.
 
     Raises

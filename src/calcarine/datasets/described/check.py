@@ -10,8 +10,8 @@ import numpy as np
 
 from calcarine.brain.info import DatasetInfo
 from calcarine.datasets._check_results import scaling_result, simulated_result
+from calcarine.datasets.described.described_subject import DescribedSubject, open_subject
 from calcarine.datasets.described.description import Description
-from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.errors import CalcarineError
 from calcarine.quality.findings import CheckResult
 

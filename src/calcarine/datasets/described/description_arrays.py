@@ -92,9 +92,9 @@ class ArrayFile:
 
     Attributes
     ----------
-    path
+    path : Path
         The file.
-    about
+    about : ArrayInfo
         What is in it.
     """
 
@@ -115,10 +115,10 @@ class ArrayFile:
         Parameters
         ----------
         path, key
-            The file, and the array in it where it holds several.
-        what
-            What it is for, for errors.
-        kinds
+            The file, and the name of the array if it holds several.
+        what : str
+            Purpose of the file, for errors.
+        kinds : str
             Kinds of numbers (of numpy) that it may hold.
 
         Raises
@@ -187,9 +187,9 @@ class ArrayStack:
 
     Attributes
     ----------
-    files
+    files : tuple of ArrayFile
         In order of the trials.
-    about
+    about : ArrayInfo
         What the array as a whole is.
     """
 

@@ -35,15 +35,15 @@ def make_splits(
 
     Parameters
     ----------
-    root
+    root : Path
         Folder of the description.
-    test
+    test : str, float, Fraction or Folds
         ``"repeated"``, ``"leave-one-out"``, folds, a fraction, or a file: a
-        saved split (JSON) or a list of ids, one a line; of a list those that
+        saved split (JSON) or a list of ids, one per line; of a list those that
         were shown are taken.
-    trials
+    trials : DataFrame
         Columns ``stimulus`` and ``session``.
-    categories
+    categories : Categories
         Gives the categories of each stimulus, where folds are made by them.
 
     Raises

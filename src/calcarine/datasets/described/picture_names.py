@@ -36,7 +36,7 @@ class PictureNames:
 
     Parameters
     ----------
-    paths
+    paths : iterable of (str, str)
         Pairs of a path (of a picture, or an id that looks like one) and the
         picture's id.
     """
@@ -78,7 +78,7 @@ class PictureNames:
 
         Parameters
         ----------
-        name
+        name : str
             A path whose end is the path of a picture, or the other way round:
             ``stimuli/cat/01.png``, ``cat/01.png`` and ``01`` may all name
             ``cat/01.jpg``.

@@ -46,11 +46,11 @@ def stimulus_set(
     ----------
     root, images, captions
         Folder of the description, and what it says.
-    shown
+    shown : sequence of str
         Ids, unique.
-    size
+    size : int, optional
         Side of the pictures in pixels; as they are if None.
-    first_image
+    first_image : int
         Number of the first picture of an array.
 
     Raises
@@ -91,14 +91,14 @@ class PictureArray:
 
     Parameters
     ----------
-    file
+    file : ArrayFile
         Shape (n, height, width) or (n, height, width, 1 or 3): 0 to 255, or
         fractions 0 to 1.
-    rows
+    rows : mapping of str to int
         Row of each stimulus.
-    captions, categories
+    captions, categories : Texts
         By stimulus.
-    size
+    size : int, optional
         Side in pixels, as they are if None.
     """
 
@@ -203,10 +203,10 @@ def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
 
     Parameters
     ----------
-    path
+    path : Path
         A CSV or TSV with ``id`` and ``caption`` columns (see
         `StimulusSet.from_folder`), or JSON: id to text or list of texts.
-    shown
+    shown : sequence of str
         Ids, at least one of which must be described.
 
     Raises

@@ -27,13 +27,13 @@ class VoxelGrid:
 
     Attributes
     ----------
-    mask
+    mask : bool array
         bool, of the shape of a volume, or (column,) where there is no volume.
-    affine
+    affine : float64 array, optional
         Voxel indices to millimetres, None where unknown.
-    path
+    path : Path, optional
         File of the mask, None where there is none.
-    space
+    space : str
         Of grayordinates or a hemisphere: which, empty where unknown.
     """
 
@@ -73,9 +73,9 @@ def read_rois(
     ----------
     root, rois
         Folder of the description, and what it says.
-    grid
+    grid : VoxelGrid
         Voxels that are kept.
-    voxel_order
+    voxel_order : str, optional
         ``"matlab"`` where rows of voxels are in MATLAB's order.
 
     Raises

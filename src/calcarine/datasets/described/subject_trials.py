@@ -21,16 +21,16 @@ class SubjectTrials:
 
     Attributes
     ----------
-    trials
+    trials : DataFrame
         ``stimulus`` and ``session``, in order of presentation.
-    grid
+    grid : VoxelGrid
         Voxels that are kept.
-    read
+    read : callable
         Session to float32 of shape (trials of the session, voxel).
-    provenance
+    provenance : mapping
         Files and settings that decide the responses.
-    notes
-        What was left out, in sentences.
+    notes : tuple of str
+        Sentences about what was left out.
     """
 
     trials: pd.DataFrame

@@ -31,7 +31,7 @@ def read_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
 
     Parameters
     ----------
-    paths
+    paths : Path or sequence of Path
         A table, or several: then each is one session where they have no
         column ``session`` of their own.
 
@@ -40,7 +40,7 @@ def read_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
     DataFrame
         ``stimulus`` (text); where known, ``session`` (whole number; other
         names are numbered from 1 in natural order); where the table has them,
-        ``betas`` (a file a trial); in order of presentation.
+        ``betas`` (one file per trial); in order of presentation.
 
     Raises
     ------

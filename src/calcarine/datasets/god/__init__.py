@@ -49,24 +49,24 @@ def load(
 
     Parameters
     ----------
-    data
+    data : str or Path, optional
         Folder with ``SubjectN.h5`` (BData, as published) or ``sbj_N.npz``
         (rearranged), or the folder above it.
-    subject
+    subject : str, optional
         ``"S1"`` to ``"S5"``.
-    form
+    form : str
         ``"h5"``, ``"npz"``, or the first that is there.
-    test
+    test : {"perception", "imagery"}
         ``"perception"``, or with the published form ``"imagery"``: trials of
         imagining, each under the test picture of its category.
-    pictures
+    pictures : str, optional
         Folder with ``stimuli/training`` and ``stimuli/test``, or an
         ``images_*.npz``, where it is not in the data folder; ``"none"`` to
         load without.
-    size
+    size : int, optional
         Side in pixels to bring pictures to; picture files come in many sizes
         and are brought to 256 if left out.
-    scale
+    scale : Scale
         ``"none"``: responses as they are (the published ones are scaled
         within runs); ``"training"``: every voxel by mean and SD of the
         training trials; ``"session"``: each session by its training trials,
@@ -75,7 +75,7 @@ def load(
         included, so that a test response alone cannot be decoded the same
         way; ``"training-scalar"``: all voxels by one mean and one SD of the
         training trials, as MinD-Vis does.
-    first_index
+    first_index : int, optional
         0 or 1, if the files do not show where their indices begin.
 
     Returns
@@ -176,10 +176,10 @@ def columns(data: str | Path, subject: str | None = None) -> pd.DataFrame:
 
     Parameters
     ----------
-    data
+    data : str or Path
         A ``.h5`` file in BData form, or GOD's folder.
-    subject
-        Whose file in the folder; the first if left out.
+    subject : str, optional
+        Subject; by default the first.
 
     Returns
     -------

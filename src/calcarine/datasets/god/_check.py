@@ -45,9 +45,9 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
     Parameters
     ----------
-    data
+    data : str or Path
         The folder.
-    subject
+    subject : str, optional
         One of the five; by default all that have files.
 
     Returns

@@ -55,18 +55,18 @@ def fake(
 
     Parameters
     ----------
-    folder
-        Where to.
-    full_size
+    folder : Path
+        Folder to write to.
+    full_size : bool
         1200 training pictures, 50 test pictures shown 35 times and 4466
         voxels a subject (about 0.5 GB a subject).
-    seed
-        Of the content.
-    people, voxels, size
+    seed : int
+        Seed of the content.
+    people, voxels, size : int, optional
         How many subjects and voxels, and the side of pictures.
-    pictures
+    pictures : str
         ``"npz"``, ``"folder"``, ``"both"`` or ``"none"``.
-    unit_range
+    unit_range : bool
         Whether the array file holds floats in 0..1, not bytes.
     """
     if pictures not in ("npz", "folder", "both", "none"):

@@ -37,7 +37,7 @@ def stimulus_name(label: float) -> str:
 
     Parameters
     ----------
-    label
+    label : float
         Such as 1518878.010042.
 
     Returns
@@ -54,8 +54,8 @@ def stimulus_name(label: float) -> str:
     value = float(label)
     if not 1 <= value < 1e8:
         raise CalcarineError(
-            f"{value!r} is no label of a GOD picture; those are <synset>.<number in six digits>, "
-            "such as 1518878.010042."
+            f"{value!r} is not a label of a GOD picture; labels are "
+            "<synset>.<number in six digits>, such as 1518878.010042."
         )
     # Six fixed decimals: the shortest text of 1518878.00001 would lose the zero of picture 10.
     synset, number = f"{value:.6f}".split(".")
@@ -107,9 +107,9 @@ def picture_list(places: Sequence[Path], side: str) -> list[str] | None:
 
     Parameters
     ----------
-    places
+    places : sequence of Path
         Folders to look in.
-    side
+    side : str
         ``"train"`` or ``"test"``.
 
     Returns
@@ -162,13 +162,13 @@ def first_index(
 
     Parameters
     ----------
-    index
+    index : array
         Whole numbers.
-    count
+    count : int, optional
         How many things they number, None where unknown.
-    where
-        What they are, for the error.
-    given
+    where : str
+        Name of the content, for the error.
+    given : int, optional
         0 or 1 where the user knows.
 
     Raises
@@ -209,7 +209,7 @@ def class_names(places: Sequence[Path]) -> dict[str, str]:
             rows = [[str(cell) for cell in row] for row in content.values()]
         except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DamagedFileError(
-                f"{path} is no class index of ImageNet ({error}); get it again or delete it."
+                f"{path} is not a class index of ImageNet ({error}); get it again or delete it."
             ) from error
         return {key: row[-1].replace("_", " ") for row in rows if row for key in row[:-1]}
     return {}

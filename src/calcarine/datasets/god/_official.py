@@ -112,14 +112,14 @@ def read_official(
 
     Parameters
     ----------
-    path
+    path : Path
         ``SubjectN.h5``.
-    folders
-        Where lists of pictures may be.
-    test
+    folders : list of Path
+        Folders to search for lists of pictures.
+    test : str
         ``"perception"`` or ``"imagery"``: which trials are the test's.
-    given
-        Where image_index begins, if known.
+    given : int, optional
+        First number of image_index, if known.
     """
     data = BData.open(path)
     kinds = trial_types(data)

@@ -46,9 +46,9 @@ def find_pictures(folders: list[Path], pictures: str | Path | None) -> Path | No
 
     Parameters
     ----------
-    folders
-        Where to look.
-    pictures
+    folders : list of Path
+        Folder to search.
+    pictures : str or Path, optional
         Its path where it is elsewhere; ``"none"`` to do without.
     """
     if pictures is not None:
@@ -142,15 +142,15 @@ def god_stimuli(
 
     Parameters
     ----------
-    parts
-        Who saw what.
-    folders
-        Where names of categories may be.
-    place
+    parts : GodTrials
+        Which pictures each subject saw.
+    folders : list of Path
+        Folders to search for names of categories.
+    place : Path, optional
         From `find_pictures`.
-    size
+    size : int, optional
         Side to bring them to; as they are if left out (256 for files).
-    arrays
+    arrays : dict of str to uint8 array, optional
         From `read_pictures`, where they are in an array file.
     """
     words = class_names(folders)

@@ -52,14 +52,14 @@ def read_rearranged(
 
     Parameters
     ----------
-    path
+    path : Path
         ``sbj_N.npz``.
-    folders
-        Where lists of pictures may be.
-    counts
+    folders : list of Path
+        Folders to search for lists of pictures.
+    counts : dict of str to int
         How many ``"train"`` and ``"test"`` pictures ``images_*.npz`` has,
         where it is there.
-    given
+    given : int, optional
         Where ``arr_3`` and ``arr_4`` begin, if known.
     """
     file = NpzFile(path, WHO, INFO.source)

@@ -62,17 +62,17 @@ class GodTrials:
 
     Attributes
     ----------
-    responses
+    responses : float32 array
         float32, shape (trial, voxel).
-    names
+    names : list of str
         Picture of each trial.
-    is_test
+    is_test : bool array
         bool, shape (trial,).
     sessions, runs
         int, shape (trial,); runs are None where the file has none.
     voxels, rois
         See `BrainDataset`.
-    rows
+    rows : dict of str to dict of str to int
         Row of each training and of each test picture in ``images_*.npz``,
         where that is known.
     """

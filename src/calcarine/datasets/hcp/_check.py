@@ -26,10 +26,10 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
     Parameters
     ----------
-    data
+    data : str or Path
         The folder.
-    subject
-        Whose files; of all if left out.
+    subject : str, optional
+        By default all subjects.
 
     Returns
     -------

@@ -25,15 +25,15 @@ class CiftiRecording:
 
     Attributes
     ----------
-    path
+    path : Path
         The file.
-    frames
+    frames : int
         How many frames.
-    tr
+    tr : float
         Seconds between them, as the file says.
-    brain
+    brain : object
         nibabel's BrainModelAxis: what each grayordinate is.
-    data
+    data : object
         nibabel's array proxy, shape (frame, grayordinate).
     """
 
@@ -107,7 +107,7 @@ def normalised(series: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    series
+    series : float32 array
         Shape (frame, grayordinate).
 
     Returns

@@ -34,15 +34,15 @@ def fake(
 
     Parameters
     ----------
-    folder
-        Where to.
-    full_size
+    folder : Path
+        Folder to write to.
+    full_size : bool
         1200 frames of 91282 grayordinates (438 MB a subject).
-    seed
-        Of the content.
-    people, grayordinates, frames
+    seed : int
+        Seed of the content.
+    people, grayordinates, frames : int, optional
         How many subjects, grayordinates and frames.
-    layout
+    layout : str
         ``"flat"``: ``SUBJECT_rfMRI_...`` in the folder; ``"tree"``: as
         ConnectomeDB unpacks.
     """

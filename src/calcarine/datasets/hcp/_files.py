@@ -62,11 +62,11 @@ def find_recordings(
 
     Parameters
     ----------
-    data
+    data : str or Path
         The folder, or the one above.
-    run
-        Which resting run.
-    ending
+    run : str
+        Name of the resting run.
+    ending : str, optional
         What follows the run in the name of a file, without
         ``.dtseries.nii``, as ``_Atlas_MSMAll_hp2000_clean``: how a run was
         aligned and cleaned.  Left out, the only one there is.
@@ -80,7 +80,7 @@ def find_recordings(
         given one.
     """
     if not re.fullmatch(r"[A-Za-z0-9_]+", run):
-        raise SettingError(f"{WHO}: {run!r} is no name of a run; {RUN} is one.")
+        raise SettingError(f"{WHO}: {run!r} is not the name of a run; {RUN} is one.")
     by_ending = _by_ending(data, run)
     if ending is not None:
         wanted = ending.removesuffix(_SERIES)

@@ -62,13 +62,13 @@ class PreparedVectors:
 
     Attributes
     ----------
-    path
+    path : Path
         Folder with ``SUBJECT/HCP_visual_voxel.npz``.
-    subjects
+    subjects : tuple of str
         Who is there now.
-    summary
+    summary : str
         One line of text.
-    simulated
+    simulated : bool
         Whether the recordings were written by a program.
     """
 
@@ -83,9 +83,9 @@ def window_means(series: NDArray[np.float32], window: int) -> NDArray[np.float32
 
     Parameters
     ----------
-    series
+    series : float32 array
         Shape (frame, voxel).
-    window
+    window : int
         Frames in a window; where they do not come out even, the first
         windows are one frame longer.
 
@@ -128,21 +128,21 @@ def vectors(
 
     Parameters
     ----------
-    data
+    data : str or Path
         Folder with CIFTI files, or with ``SUBJECT/HCP_visual_voxel.npz`` that
         were prepared here or by others; these come first.
-    subjects
+    subjects : sequence of str, optional
         Subjects; by default all in the folder.
-    window
+    window : int
         Frames in a window.
     seconds, tr
         Instead of `window`: its length in seconds, and the time between
         frames.  Vis-Dec takes 8 s at an assumed .75 s, which is 10 frames.
-    areas
+    areas : sequence of str
         Which areas, in which order.
-    scale
+    scale : {"none", "scalar"}
         ``"scalar"``: all values of a subject by one mean and one SD.
-    atlas
+    atlas : str or Path, optional
         The Glasser map, if not in the data folder.
     run, ending
         Which resting run of the CIFTI files, and which ending of their names
@@ -265,19 +265,19 @@ def prepare_vectors(
 
     Parameters
     ----------
-    data
+    data : str or Path
         Folder with the CIFTI files.
-    folder
+    folder : str or Path, optional
         Where ``SUBJECT/HCP_visual_voxel.npz`` go (keys V1 to V4, float32 of
         shape (frame, vertex), the layout of MinD-Vis); ``npz`` in the data
         folder if left out.
-    subjects
-        Who; all if left out.
+    subjects : sequence of str, optional
+        Subjects; by default all.
     atlas, run, ending
         See `vectors`.
-    workers
+    workers : int
         Subjects at the same time, 60 MB each.
-    progress
+    progress : callable, optional
         Called with the number of subjects done and of all.
 
     Returns

@@ -43,20 +43,20 @@ class FakePlan:
 
     Attributes
     ----------
-    lengths
+    lengths : tuple of int
         Trials of each session with betas.
-    n_subjects
+    n_subjects : int
         Subjects with files.
-    done
+    done : int
         Trials in the tables of responses: more than there are betas of, when
         of full size.
-    order
+    order : Numbers
         Shape (planned trials,): number of the trial's picture among the subject's.
-    images
+    images : Numbers
         Shape (8, pictures a subject): the subjects' pictures, shared ones first.
-    shared
+    shared : Numbers
         Shape (shared,), ascending.
-    n_images
+    n_images : int
         Of all subjects.
     coco_ids, coco_splits, crops
         Of each picture: number, 0 or 1 (training or validation), and the
@@ -211,7 +211,7 @@ def write_coco(
             corner = (round(crop[0] * height), round(crop[2] * width))
             objects += _objects(scene, name, (height, width), corner, side)
         images.append({"id": other + number, "height": side, "width": side})
-        captions.append({"image_id": other + number, "caption": "a picture that was not shown"})
+        captions.append({"image_id": other + number, "caption": "a picture that nobody saw"})
         start = {"info": {"description": "simulated"}, "licenses": [], "images": images}
         for entry, each in enumerate((*captions, *objects)):
             each["id"] = entry

@@ -29,15 +29,15 @@ class FakeBrain:
 
     Attributes
     ----------
-    dims
+    dims : (int, int, int)
         Voxels along X, Y and Z.
-    brain
+    brain : bool array
         bool, shape (X, Y, Z).
-    labels
+    labels : dict of str to int16 array
         Label volumes by name, int16, shape (X, Y, Z): -1 outside of cortex.
-    places
+    places : int array
         Ascending places of cortex in the flattened grid (Z, Y, X).
-    affine
+    affine : float64 array
         Indices to millimetres.
     """
 
@@ -60,11 +60,11 @@ def make_brain(
 
     Parameters
     ----------
-    dims
+    dims : (int, int, int)
         Voxels along X, Y and Z.
-    nsdgeneral
+    nsdgeneral : int, optional
         How many voxels it shall have; parts of a small brain if None.
-    rng
+    rng : Generator
         Of the folds and of what belongs where.
     """
     index = np.indices(dims).astype(np.float64)
@@ -156,8 +156,8 @@ def write_volumes(layout: NSDLayout, brain: FakeBrain, amplitude: NDArray[np.flo
     Parameters
     ----------
     layout, brain
-        Whose and what.
-    amplitude
+        Subject and data set.
+    amplitude : float32 array
         SD of the signal where that of the noise is 1, in the flat grid (Z, Y, X).
     """
     for name, volume in brain.labels.items():

@@ -34,11 +34,11 @@ class Annotations:
 
     Parameters
     ----------
-    layout
-        Whose files.
-    images
+    layout : NSDLayout
+        Subject of the files.
+    images : sequence of int
         Numbers of the pictures, from 0.
-    size
+    size : (int, int)
         Height and width of semantic maps.
     """
 
@@ -222,9 +222,9 @@ def elements(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
     Parameters
     ----------
-    path
+    path : Path
         File whose top level is an object.
-    names
+    names : sequence of str
         Which of its lists; others are passed over.
 
     Yields

@@ -32,9 +32,9 @@ class SessionShape:
 
     Attributes
     ----------
-    trials
+    trials : int
         Number of trials.
-    grid
+    grid : (int, int, int)
         Voxels along Z, Y and X.
     """
 
@@ -56,11 +56,11 @@ def read_session(path: Path, shape: SessionShape, voxels: NDArray[np.int64]) -> 
 
     Parameters
     ----------
-    path
+    path : Path
         ``betas_sessionNN.hdf5`` or ``betas_sessionNN.nii.gz``.
-    shape
+    shape : SessionShape
         What `session_shape` gave, or what the file should hold.
-    voxels
+    voxels : int array
         Ascending places in the flattened grid (Z, Y, X).
 
     Returns

@@ -46,10 +46,10 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
     Parameters
     ----------
-    data
+    data : str or Path
         Folder that holds ``nsddata`` and ``nsddata_betas``, or the folder above.
-    subject
-        Which; all that have files if left out.
+    subject : str, optional
+        By default all with files.
 
     Returns
     -------

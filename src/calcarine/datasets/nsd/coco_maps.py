@@ -37,10 +37,10 @@ class Crop:
 
     Attributes
     ----------
-    height, width
+    height, width : int
         Of the whole picture, in pixels.
-    top, bottom, left, right
-        What was cut off at each side, as parts of height or width.
+    top, bottom, left, right : float
+        Share of height or width that was cut off at each side.
     """
 
     height: int
@@ -63,11 +63,11 @@ class Instance:
 
     Attributes
     ----------
-    category
+    category : int
         COCO's number of its category.
-    area
+    area : float
         In pixels of the whole picture.
-    shape
+    shape : tuple of float64 array or int array
         Outlines, each a float array of shape (point, 2) as x and y, or the
         run lengths of the picture's columns, the first of what is outside.
     """
@@ -120,11 +120,11 @@ def semantic_map(
 
     Parameters
     ----------
-    instances
+    instances : iterable of Instance
         Objects of the whole picture.
-    crop
-        What of it was shown.
-    size
+    crop : Crop
+        The part that was shown.
+    size : (int, int)
         Height and width of the map.
 
     Returns

@@ -35,11 +35,11 @@ class Expdesign:
 
     Attributes
     ----------
-    order
+    order : Numbers
         Number of the trial's picture among the subject's pictures.
-    images
+    images : Numbers
         The subject's pictures.
-    shared
+    shared : Numbers
         Pictures that all subjects see.
     """
 
@@ -280,9 +280,9 @@ def make_splits(trials: pd.DataFrame, sessions: Sequence[int]) -> tuple[Split, .
 
     Parameters
     ----------
-    trials
+    trials : DataFrame
         Rows of `read_trials` in the chosen sessions.
-    sessions
+    sessions : sequence of int
         The chosen sessions; with exactly the first 37 there is ``takagi2023``.
 
     Raises

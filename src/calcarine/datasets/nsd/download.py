@@ -42,15 +42,15 @@ def assets(
 
     Parameters
     ----------
-    subjects
-        The first if left out.
-    sessions
+    subjects : sequence of str, optional
+        By default the first.
+    sessions : int or sequence of int, optional
         How many from the first on, or which; all that a subject has if left out.
-    betas
+    betas : {"hdf5", "nii.gz"}
         Which of the two official formats: HDF5 is read far faster.
-    images
+    images : bool
         Whether to get the 73,000 pictures.
-    captions
+    captions : bool
         Whether to get COCO's captions and objects.
     """
     if betas not in ("hdf5", "nii.gz"):

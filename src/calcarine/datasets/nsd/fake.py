@@ -54,25 +54,25 @@ def fake(
 
     Parameters
     ----------
-    folder
-        Where to write.
-    full_size
+    folder : str or Path
+        Folder to write to.
+    full_size : bool
         True dimensions, voxel counts and 750 trials a session; 73,000 rows of
         pictures of which those shown are written.
-    seed
+    seed : int
         Of everything random.
-    n_subjects
+    n_subjects : int, optional
         How many, from ``subj01`` on; 2, or 1 of full size.
-    sessions
+    sessions : int, optional
         How many have betas; 3, or 40 of full size (about 1 GB each).
-    trials
+    trials : int or sequence of int, optional
         Per session, or a list of one number a session; 30, or 750.
-    images
+    images : int, optional
         Draw only the first so many of the shown pictures; the others stay
         black and unanswered.
-    picture
+    picture : int, optional
         Side of the small pictures; 32.
-    betas
+    betas : {"hdf5", "nii.gz"}
         Format of the betas.
     """
     count = n_subjects if n_subjects is not None else (1 if full_size else 2)

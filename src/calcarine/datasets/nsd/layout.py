@@ -130,9 +130,9 @@ class NSDLayout:
 
     Attributes
     ----------
-    root
+    root : Path
         Folder that holds ``nsddata``, ``nsddata_betas`` and ``nsddata_stimuli``.
-    subject
+    subject : str
         Such as ``"subj01"``.
     """
 

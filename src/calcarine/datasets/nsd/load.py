@@ -20,7 +20,7 @@ from calcarine.datasets.nsd.design import choose_sessions, make_splits, read_tri
 from calcarine.datasets.nsd.files import content_error
 from calcarine.datasets.nsd.layout import BETAS, INFO, SPACE, NSDLayout, find_layout
 from calcarine.datasets.nsd.regions import MaskedVoxels, check_grid, keep_voxels
-from calcarine.datasets.prepare.engine import Recording, prepare
+from calcarine.datasets.prepare.preparation import Recording, prepare
 from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -41,17 +41,17 @@ def recording(
 
     Parameters
     ----------
-    data
+    data : str or Path, optional
         Folder that holds ``nsddata`` and ``nsddata_betas``, or the folder above.
-    subject
-        ``"subj01"`` to ``"subj08"``; the first if left out.
-    mask
+    subject : str, optional
+        ``"subj01"`` to ``"subj08"``; by default the first.
+    mask : str
         Voxels to keep: ``"nsdgeneral"``, ``"brain"``, an atlas (``"streams"``,
         ``"prf-visualrois"``, ``"floc-faces"`` and so on) or one of its
         regions (``"early"``, ``"V1"``, ``"PPA"``), several joined by ``+``.
-    sessions
+    sessions : int or sequence of int, optional
         How many from the first on, or which; those on disk if left out.
-    zscore
+    zscore : str
         ``"session"``: each session by its training trials (by all training
         trials where it has fewer than two); ``"training"``: by all training
         trials; ``"session-all"``: by all trials of the session, test trials
@@ -155,15 +155,15 @@ def load(
     ----------
     data, subject, mask, sessions, zscore
         See `recording`.
-    size
+    size : int or (int, int), optional
         Resize pictures; 425 x 425 as stored if left out.
-    captions
+    captions : bool, optional
         True: COCO's captions must be there; False: leave them out; None:
         take them where they are.  So with categories and semantic maps, of which the
         numbers are in `calcarine.datasets.nsd.coco_maps.CATEGORIES`.
-    prepared
-        Where prepared subjects are; ``prepared`` in `data` if left out.
-    workers
+    prepared : str or Path, optional
+        Folder of prepared subjects; by default ``prepared`` in `data`.
+    workers : int
         Sessions that are prepared at the same time.
 
     Returns

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calcarine.brain.regions import region_names, unknown_region
 from calcarine.datasets.nsd.files import content_error, read_label_names, read_labels, read_volume
 from calcarine.datasets.nsd.layout import ATLASES, JOINED, NSDLayout
-from calcarine.errors import SettingError
+from calcarine.errors import MissingFileError, SettingError
 
 __all__ = ["MaskedVoxels", "check_grid", "keep_voxels", "label_names", "read_masks"]
 
@@ -24,14 +25,14 @@ class MaskedVoxels:
 
     Attributes
     ----------
-    voxels
+    voxels : DataFrame
         One row a voxel: x, y, z (millimetres), i, j, k (indices along X, Y and
         Z, from 0) and, where the file is there, ncsnr.
-    rois
+    rois : dict of str to bool array
         Boolean masks of shape (voxel,) of the regions that have voxels here.
-    places
+    places : int array
         Ascending places in the flattened grid (Z, Y, X) of the betas.
-    grid
+    grid : (int, int, int)
         Voxels along Z, Y and X.
     """
 
@@ -111,9 +112,9 @@ def keep_voxels(layout: NSDLayout, mask: str) -> MaskedVoxels:
 
     Parameters
     ----------
-    layout
-        Whose files.
-    mask
+    layout : NSDLayout
+        Subject of the files.
+    mask : str
         Name of a region of `read_masks`, or several joined by ``+``.
     """
     masks, affine = read_masks(layout)
@@ -135,18 +136,20 @@ def keep_voxels(layout: NSDLayout, mask: str) -> MaskedVoxels:
 
 
 def _chosen(layout: NSDLayout, masks: dict[str, Mask], mask: str) -> Mask:
+    """Return the voxels of a mask, or of several joined by ``+``."""
+    who = f"Data set nsd, subject {layout.subject}"
     files = {"nsdgeneral": layout.roi("nsdgeneral"), "brain": layout.brainmask}
-    parts = [part.strip() for part in str(mask).split("+")]
+    parts = region_names(mask)
     for part in parts:
         if part in masks:
             continue
         if part in files:
             layout.need(files[part])
-        known = ", ".join(masks) or f"none, for there are no masks in {layout.roi('x').parent}"
-        raise SettingError(
-            f"Data set nsd, subject {layout.subject}: there is no mask {part or 'without a name'}; "
-            f"the masks here are {known}."
-        )
+        if not masks:
+            raise MissingFileError(
+                f"{who} has no masks in {layout.roi('x').parent}; get them first."
+            )
+        raise unknown_region(part, masks, who, "mask")
     whole = np.logical_or.reduce([masks[part] for part in parts])
     if not whole.any():
         raise SettingError(

@@ -10,10 +10,10 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
 from calcarine.datasets._data_files import find_file
 from calcarine.datasets.described.check import check_subject
+from calcarine.datasets.described.described_subject import DescribedSubject, open_subject
 from calcarine.datasets.described.description import FILE, Description, read_description
-from calcarine.datasets.described.subject import DescribedSubject, open_subject
 from calcarine.datasets.own._fake import Betas, write_own
-from calcarine.datasets.prepare.engine import Recording
+from calcarine.datasets.prepare.preparation import Recording
 from calcarine.errors import CalcarineError
 from calcarine.quality.findings import CheckResult
 
@@ -43,14 +43,14 @@ def load(
 
     Parameters
     ----------
-    data
+    data : str or Path, optional
         The YAML file, or a folder with ``SUBJECT.yaml`` or ``calcarine.yaml``.
         Its paths are from its own folder.
-    subject
+    subject : str, optional
         Must be the file's; left out, it is the file's.
-    size
+    size : int, optional
         Crop pictures centrally and bring them to this side in pixels.
-    prepared
+    prepared : str or Path, optional
         Folder of prepared subjects; ``prepared`` next to the YAML file if left
         out.
 
@@ -100,13 +100,13 @@ def fake(
 
     Parameters
     ----------
-    folder
-        Where to.
-    full_size
+    folder : str or Path
+        Folder to write to.
+    full_size : bool
         Ten sessions of 300 trials and 20,000 voxels, not three of 30 and 130.
-    seed
-        Of the content.
-    betas
+    seed : int
+        Seed of the content.
+    betas : Betas
         ``"npy"``: (trial, voxel) a session; ``"nii"``: a 4-D image a session;
         ``"h5"``: one array (trial, x, y, z).
     """

@@ -49,39 +49,39 @@ def trial_betas(
 
     Parameters
     ----------
-    series
+    series : array
         Volumes of all runs behind one another, shape (time, voxel).
-    events
+    events : DataFrame
         A row an event: ``onset`` and ``duration`` in seconds from the first
         volume of the run, ``run`` (a label of ``runs``; not needed for one
         run), and perhaps ``nuisance``: events with a text there are no
         trials, and all of one text share a regressor.
-    tr
+    tr : float
         Seconds from volume to volume.
-    runs
+    runs : array, optional
         Run of each volume, shape (time,); one run if left out.
-    method
+    method : Method
         ``"lsa"``: all trials of a run in one model (least squares, all);
         ``"lss"``: for each trial a model of this trial, all others together
         and the nuisance (least squares, separate), for trials that overlap;
         ``"mean"``: mean of the volumes from ``onset + delay`` to
         ``onset + duration + delay`` above the baseline, for blocks.
-    hrf
+    hrf : Hrf
         Response to an event (nilearn's, of unit area: a long block reaches
         1); ``"boxcar"`` is none.
     drift, high_pass, drift_order
         Slow drift that is fitted along in each run: cosines slower than
         ``high_pass`` in Hz, or a polynomial of some order.
-    confounds
+    confounds : array, optional
         Further nuisance, shape (time, confound).
-    start_time
+    start_time : float
         Seconds from the beginning of a volume to the moment that it shows
         (fMRIPrep's ``StartTime``).
-    delay
+    delay : float
         For ``"mean"``: seconds by which the response is late.
-    baseline
+    baseline : Baseline
         For ``"mean"``: the volumes in no window of any event, or all.
-    units
+    units : Units
         ``"percent"`` of each voxel's mean in the run (for ``"mean"``: of its
         baseline), or ``"raw"``.
 

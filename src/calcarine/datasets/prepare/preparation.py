@@ -25,7 +25,7 @@ from calcarine.brain.scaling import (
     trials_of_source,
 )
 from calcarine.brain.split import Split
-from calcarine.datasets.prepare.store import PreparedSubject
+from calcarine.datasets.prepare.prepared_subject import PreparedSubject
 from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 from calcarine.files.locks import folder_lock
 
@@ -43,25 +43,25 @@ class Recording:
 
     Attributes
     ----------
-    dataset, subject, source, licence
-        Where it is from.
-    trials
+    dataset, subject, source, licence : str
+        Its source.
+    trials : DataFrame
         Columns ``stimulus`` (text) and ``session`` (whole number), others as
         they come; in order of presentation, a session's trials together.
-    voxels
+    voxels : DataFrame
         One row a voxel that is kept, with columns ``x``, ``y`` and ``z``.
-    rois
+    rois : mapping of str to bool array
         Boolean masks of shape (voxel,).
-    splits
+    splits : tuple of Split
         Sessions are scaled for the first, and scaled again if another is read.
-    read
+    read : ReadSession
         Session number to its responses: float32, shape (trials of the
         session, voxel), in percent signal change where the files allow it.
         Called from several threads.
-    provenance
+    provenance : mapping
         JSON-like: files with sizes, masks and options.  Decides, with trials
         and splits, whether what is on disk is still right.
-    zscore
+    zscore : str
         See `calcarine.brain.scaling.ZScore`; ``"none"`` for responses that
         are scaled already.
     """
@@ -154,14 +154,14 @@ def prepare(
 
     Parameters
     ----------
-    recording
+    recording : Recording
         What to read.
-    folder
-        Where the prepared subject's own folder is made.
-    workers
+    folder : str or Path
+        Parent of the folder of the prepared subject.
+    workers : int
         Sessions that are read at the same time; memory is so many times one
         session's voxels as float32.
-    progress
+    progress : callable, optional
         Called with the number of sessions done and of all.
 
     Returns

@@ -32,9 +32,9 @@ class _Sessions:
 
     Attributes
     ----------
-    places
+    places : dict of int to (Betas, int, int)
         Session to file, first trial in it and number of trials.
-    axis
+    axis : int
         Of trials in each file.
     """
 
@@ -222,7 +222,7 @@ def _counts_sentence(files: Sequence[Betas], trials: pd.DataFrame, axes: list[in
     if len(files) != len(counts):
         return (
             f"There are {len(files)} files of betas and {len(counts)} sessions in the table of "
-            "trials; give one file a session, or one in all."
+            "trials; give one file per session, or one in all."
         )
     wrong = next(
         (row for row, n in enumerate(counts) if all(files[row].shape[axis] != n for axis in axes)),

@@ -16,14 +16,14 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import DatasetInfo
 from calcarine.brain.responses import with_trials
 from calcarine.datasets._data_files import is_simulated
-from calcarine.datasets.described.betas import betas_source
+from calcarine.datasets.described.beta_source import betas_source
 from calcarine.datasets.described.description import Description
 from calcarine.datasets.described.description_arrays import stamp
 from calcarine.datasets.described.description_splits import make_splits
 from calcarine.datasets.described.pictures import stimulus_set
 from calcarine.datasets.described.regions import read_rois, voxel_table
 from calcarine.datasets.described.subject_trials import SubjectTrials
-from calcarine.datasets.prepare.engine import Recording, prepare
+from calcarine.datasets.prepare.preparation import Recording, prepare
 from calcarine.errors import SettingError
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -37,11 +37,11 @@ class DescribedSubject:
     Attributes
     ----------
     description, root
-        The description, and the folder that its paths are from.
-    recording
+        The description, and the folder of its paths.
+    recording : Recording
         Responses, to be prepared.
-    notes
-        What was left out, in sentences.
+    notes : tuple of str
+        Sentences about what was left out.
     """
 
     description: Description
@@ -137,10 +137,10 @@ def open_subject(info: DatasetInfo, description: Description, root: Path) -> Des
 
     Parameters
     ----------
-    info
-        The data set that it is loaded as.
+    info : DatasetInfo
+        Name of the loaded data set.
     description, root
-        The description, and the folder that its paths are from.
+        The description, and the folder of its paths.
 
     Raises
     ------

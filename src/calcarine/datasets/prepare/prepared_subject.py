@@ -3,7 +3,7 @@
 NAME-SUBJECT-KEY/
   manifest.json               what it was made from, and with which settings
   trials.parquet              stimulus and session of each trial, in order of presentation
-  voxels.parquet              a row a voxel
+  voxels.parquet              one row per voxel
   rois.parquet                a boolean column a region
   splits/NAME.json            sessions are scaled for the first
   sessions/NN.zarr            betas (trial, voxel); mean and scale (voxel,)
@@ -55,15 +55,15 @@ class PreparedSubject:
 
     Attributes
     ----------
-    path
+    path : Path
         The folder.
-    manifest
+    manifest : mapping
         What the subject was made from; see `create`.
-    trials, voxels
-        A row a trial with columns ``stimulus`` and ``session``; a row a voxel.
-    rois
+    trials, voxels : DataFrame
+        One row per trial with columns ``stimulus`` and ``session``; one row per voxel.
+    rois : dict of str to bool array
         Boolean masks of shape (voxel,).
-    splits
+    splits : tuple of Split
         At least one.
     """
 
@@ -88,9 +88,9 @@ class PreparedSubject:
 
         Parameters
         ----------
-        path
+        path : str or Path
             Folder; made when missing.
-        manifest
+        manifest : mapping
             JSON-like: dataset, subject, source, licence, key, and what else
             made the responses what they are.
         trials, voxels, rois, splits
@@ -178,12 +178,12 @@ class PreparedSubject:
 
         Parameters
         ----------
-        session
+        session : int
             Its number.
-        betas
+        betas : float32 array
             Scaled responses, shape (trials of the session, voxel).
-        mean, scale
-            What was taken from them, shape (voxel,).
+        mean, scale : float64 array
+            Subtracted mean, shape (voxel,).
         """
         wanted = (int((self.trials["session"] == session).sum()), len(self.voxels))
         if betas.shape != wanted:
