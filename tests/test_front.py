@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -93,7 +94,7 @@ def test_sub_packages_are_loaded_when_they_are_used():
     "first",
     [
         "import calcarine.audit",
-        "from calcarine.audit import checks",
+        "from calcarine.audit import list_checks",
         "import calcarine; calcarine.audit",
         "from calcarine import audit",
         "import calcarine.experiment",
@@ -206,3 +207,34 @@ def test_shown_pictures_have_titles_and_labels():
         ca.show(np.zeros((2, 4, 8, 8)))
     with pytest.raises(CalcarineError, match="floats in"):
         ca.show(np.full((8, 8, 3), 200.0))
+
+
+def packages():
+    """Names of all packages with public names, and these."""
+    found = {}
+    for file in sorted(HERE.rglob("__init__.py")):
+        for node in ast.parse(file.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            if any(isinstance(one, ast.Name) and one.id == "__all__" for one in targets):
+                name = ".".join(("calcarine", *file.parent.relative_to(HERE).parts))
+                found[name] = ast.literal_eval(node.value)
+    return found
+
+
+def test_public_names_are_frozen():
+    """Set CALCARINE_UPDATE_NAMES=1 to write the names anew, and look at what changed."""
+    file = Path(__file__).parent / "public_names.txt"
+    now = [f"{package}.{name}" for package, names in packages().items() for name in sorted(names)]
+    if os.environ.get("CALCARINE_UPDATE_NAMES"):
+        file.write_text("\n".join(now) + "\n")
+    frozen = file.read_text().splitlines()
+    assert sorted(set(now) - set(frozen)) == [], "new public names"
+    assert sorted(set(frozen) - set(now)) == [], "public names that are gone"
+
+
+def test_every_public_name_is_there():
+    for package, names in packages().items():
+        module = import_module(package)
+        missing = [name for name in names if not hasattr(module, name)]
+        assert missing == [], package
+        assert sorted(set(names)) == sorted(names), package

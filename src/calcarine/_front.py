@@ -1,4 +1,4 @@
-"""`calcarine.score` and `calcarine.audit`: arrays, folders or a run, told apart by their type."""
+"""`calcarine.score` and `calcarine.audit`, for arrays, folders and runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from calcarine.stimuli import StimulusSet
 
 if TYPE_CHECKING:
     from calcarine.audit import Audit, AuditInputs
-    from calcarine.evaluation.results.evaluation import Evaluation
+    from calcarine.evaluation import Evaluation
     from calcarine.experiment.run_directory import RunDirectory
 
 __all__ = ["audit", "score"]
@@ -48,7 +48,7 @@ def score(
         for a run.
     protocols : str or sequence of str, optional
         Names of protocols, such as "takagi"; "calcarine" by default. See
-        `calcarine.evaluation.protocols`.
+        `calcarine.evaluation.list_protocols`.
     method : str, optional
         Name of the reconstructions in the result. Of a run, the one method to score.
     ids : sequence of str, optional
@@ -61,13 +61,13 @@ def score(
         Low-level reconstructions for the protocol "mindeye".
     inputs : mapping of str to array, optional
         Embeddings or responses for protocols that use them; see
-        `calcarine.evaluation.scoring.score.score_arrays`.
+        `calcarine.evaluation.score_arrays`.
     test_set : str, optional
         Name of the test set, such as "nsd-982".
     progress : callable, optional
         Receives the name of each step; for folders and runs.
     **settings
-        Fields of `calcarine.evaluation.scoring.settings.ScoreSettings`, such as ``n_boot`` and
+        Fields of `calcarine.evaluation.ScoreSettings`, such as ``n_boot`` and
         ``weights``.
 
     Returns
@@ -107,8 +107,7 @@ def score(
     options |= {"categories": categories, "train": train, "method": method, "progress": progress}
     if truth is None:
         return _score_run(place, options, settings)
-    from calcarine.evaluation.scoring.score import score_folder
-    from calcarine.evaluation.scoring.settings import ScoreSettings
+    from calcarine.evaluation import ScoreSettings, score_folder
 
     seen = _folder(truth)
     if seen is None:
@@ -125,7 +124,7 @@ def _score_arrays(
     options: dict[str, Any],
     settings: dict[str, Any],
 ) -> Evaluation:
-    from calcarine.evaluation.scoring.score import score_arrays
+    from calcarine.evaluation import score_arrays
 
     if truth is None:
         raise CalcarineError(
@@ -149,8 +148,7 @@ def _score_arrays(
 def _score_run(run: Path, options: dict[str, Any], settings: dict[str, Any]) -> Evaluation:
     from contextlib import nullcontext
 
-    from calcarine.evaluation.scoring.score import score_folder
-    from calcarine.evaluation.scoring.settings import ScoreSettings
+    from calcarine.evaluation import ScoreSettings, score_folder
     from calcarine.experiment.run_directory import RunDirectory
     from calcarine.files.locks import folder_lock
 
@@ -187,7 +185,7 @@ def audit(
     method : str, optional
         Which of a run's methods; ``z_c`` by default.
     only : sequence of str, optional
-        Names of checks, as `calcarine.audit.checks` lists them; all by default.
+        Names of checks, as `calcarine.audit.list_checks` lists them; all by default.
     numbers : str, optional
         Claimed scores, such as ``"PixCorr .32, SSIM .43"``.
     seed : int

@@ -187,7 +187,11 @@ WRONG = {
     "classes": ("cond_stage_model.embedding.weight", (7, 20), "weight of its classes has shape"),
     "betas": ("betas", (500,), "noise schedule"),
     "lacks": (f"{UNET}middle_block.1.norm.weight", None, "lacks the weight mid_block.attentions"),
-    "width": (f"{UNET}input_blocks.0.0.weight", None, "tell its widths .*input_blocks.0.0.weight"),
+    "width": (
+        f"{UNET}input_blocks.0.0.weight",
+        None,
+        "determine its widths .*input_blocks.0.0.weight",
+    ),
     "stage": ("first_stage_model.quantize.embedding.weight", None, "quantize.embedding.weight"),
     "class": ("cond_stage_model.embedding.weight", None, "no weights named cond_stage_model.emb"),
     "strange": (

@@ -186,7 +186,7 @@ def test_sampling_below_strength_1_begins_from_the_told_latent(finished, tiny_st
     ]
     assert away[0] < 0.5 * away[1] < away[2]
     trained.conditioner.latent = None
-    with pytest.raises(CalcarineError, match="tells none"):
+    with pytest.raises(CalcarineError, match="predicts none"):
         trained.generate(model, responses, keys, strength=0.5, steps=2)
 
 
@@ -503,7 +503,7 @@ def test_a_published_model_of_the_last_phase_is_taken_as_it_is(tuned, tmp_path):
     weights, wanted = tuned
     as_it_is = wanted("visdec.finetune.enabled=false", "visdec.scale=all")
     run = run_experiment(as_it_is, tmp_path / "run")
-    assert "cannot be known" in (run.path / "report.html").read_text()
+    assert "it is not known" in (run.path / "report.html").read_text()
     work = Workspace(run)
     (split,) = work.splits
     shown = visdec.training_stimuli(work, split).train
@@ -531,10 +531,10 @@ def test_a_published_model_of_the_last_phase_is_trained_on(tuned, tmp_path):
     as_it_is = RunDirectory(tmp_path / "other", wanted("visdec.finetune.enabled=false"))
     assert run_keys(work)["finetune"] != run_keys(Workspace(as_it_is))["finetune"]
     told = "visdec.finetune.loss.latent=1"
-    with pytest.raises(CalcarineError, match="tells no latent"):
+    with pytest.raises(CalcarineError, match="predicts no latent"):
         run_stage(Workspace(RunDirectory(tmp_path / "latent", wanted(told))), "finetune")
     other = Workspace(RunDirectory(tmp_path / "early", wanted("visdec.roi=early")))
-    with pytest.raises(CalcarineError, match=r"listens to 7 patches of 4 .* the responses make 10"):
+    with pytest.raises(CalcarineError, match=r"takes 7 patches of 4 .* the responses make 10"):
         run_stage(other, "finetune")
 
 

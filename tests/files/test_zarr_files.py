@@ -120,9 +120,7 @@ def test_damaged_features_are_told_and_extracted_again(tmp_path, damage):
         try:
             np.testing.assert_array_equal(features(copy)[:], wanted)
         except CalcarineError as error:
-            assert str(error).startswith(f"{copy}/z-") and "extracts these features anew" in str(
-                error
-            )
+            assert str(error).startswith(f"{copy}/z-") and "to extract these features" in str(error)
         np.testing.assert_array_equal(features(copy)[:], wanted)
         shutil.rmtree(copy)
 

@@ -176,7 +176,7 @@ def test_without_a_whole_checkpoint_the_folder_to_delete_is_named(tmp_path):
     tiny.killed_after(tmp_path, 24, config_of())
     for path in (tmp_path / "checkpoints").glob("*.json"):
         path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(CalcarineError, match=f"no whole checkpoint.*delete {tmp_path} to begin"):
+    with pytest.raises(CalcarineError, match=f"no complete checkpoint.*delete {tmp_path} to start"):
         train(Tiny(), config_of(), tmp_path, say=lambda sentence: None)
 
 
@@ -214,7 +214,7 @@ def test_a_constant_rate_may_go_on_for_longer(tmp_path):
     assert train(Tiny(), long, tmp_path / "two").steps == 12
     train(Tiny(), long, tmp_path / "one")
     assert tiny.traces(tmp_path / "two") == tiny.traces(tmp_path / "one")
-    with pytest.raises(CalcarineError, match="12 steps, more than the 6 asked for"):
+    with pytest.raises(CalcarineError, match="12 steps, more than the 6 of the settings"):
         train(Tiny(), short, tmp_path / "two")
 
 

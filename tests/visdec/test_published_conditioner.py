@@ -246,7 +246,9 @@ def test_what_is_missing_strange_or_misshapen_is_one_sentence(write, model, weig
     refused("no weight cond_stage_model.other.bias", cond_stage_model__other__bias=noise(2))
     refused("no weight cond_stage_model.mae.cross", cond_stage_model__mae__cross__bias=noise(2))
     refused("has shape", cond_stage_model__dim_mapper__bias=noise(5))
-    refused("no finite", cond_stage_model__channel_mapper__1__bias=torch.full((TOKENS,), torch.nan))
+    refused(
+        "not finite", cond_stage_model__channel_mapper__1__bias=torch.full((TOKENS,), torch.nan)
+    )
     refused("its conditioner|no encoder of voxels", f"{STAGE}mae.patch_embed", STAGE)
     refused("U-Net", f"{UNET}out.2.bias", of_the_unet=True)
     refused(

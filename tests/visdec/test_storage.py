@@ -117,7 +117,7 @@ def test_damage_is_told_in_one_sentence(tmp_path, network):
     weights.unlink()
     refused("has no encoder.safetensors")
     about.write_text(about.read_text()[:40])
-    refused("no whole JSON")
+    refused("is not complete")
     about.write_text("[]")
     refused("not of the format")
     told = json.loads(about.read_text())

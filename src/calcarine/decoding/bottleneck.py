@@ -93,4 +93,4 @@ class Bottleneck:
         chosen = self.directions_[:rank]
         centred = predicted.reshape(len(predicted), -1) - self.mean_
         reduced = self.mean_ + (centred @ chosen.T) @ chosen
-        return reduced.astype(np.float32).reshape(predicted.shape)
+        return np.asarray(reduced.astype(np.float32).reshape(predicted.shape))

@@ -311,9 +311,10 @@ class LatentRegression(BaseEstimator):  # type: ignore[misc]
         if name not in self.ridge_:
             raise SettingError(f"This decoder predicts {' and '.join(self.ridge_)}, not {name}.")
         if np.ndim(responses) == 1:
-            return self.predict_target(name, np.asarray(responses)[None])[0]
+            return np.asarray(self.predict_target(name, np.asarray(responses)[None])[0])
         flat = self.ridge_[name].predict(responses)
-        return flat.reshape(len(responses), *self.shape_[name]).astype(np.float32)
+        shape = (len(responses), *self.shape_[name])
+        return np.asarray(flat.reshape(shape).astype(np.float32))
 
     def reliability(self, name: str) -> NDArray[np.float64]:
         """Return the cross-validated r2 inside the training data, shaped as the target."""

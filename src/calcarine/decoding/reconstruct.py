@@ -54,7 +54,7 @@ class Reconstructor:
     >>> reconstructor = ca.Reconstructor(model, steps=5)
     >>> c = model.embed_captions(["a red balloon"])
     >>> reconstructor.from_c(c, ["balloon"]).shape
-    (1, 128, 128, 3)
+    (1, 64, 64, 3)
     """
 
     model: LatentDiffusion
@@ -104,7 +104,7 @@ class Reconstructor:
         Source: Takagi & Nishimoto (2023), section 3.3, "omitting c or z from step (iii)".
         """
         if np.ndim(z) == 3:
-            return self.from_z_empty_text(z[None], keys, progress)[0]
+            return np.asarray(self.from_z_empty_text(z[None], keys, progress)[0])
         c = self.model.embed_captions([[""]] * len(z))
         # Under the empty text the conditional prediction is the unconditional one.
         return replace(self, guidance=1.0).from_z_c(z, c, keys, progress)
@@ -150,7 +150,7 @@ class Reconstructor:
         float32 array of shape (n, height, width, 3) or (height, width, 3)
         """
         if np.ndim(z) == 3 and np.ndim(c) == 2:
-            return self.from_z_c(z[None], c[None], keys, progress)[0]
+            return np.asarray(self.from_z_c(z[None], c[None], keys, progress)[0])
         start = self.start(z, keys)
         latents = self.model.generate(
             c, keys, start, strength=self.strength, progress=progress, **self._options()
@@ -244,7 +244,7 @@ def choose_by_brain(
 
     def standard(x: NDArray[Any]) -> NDArray[Any]:
         x = x - (x * weight).sum(-1, keepdims=True)
-        return x / np.sqrt((x**2 * weight).sum(-1, keepdims=True) + 1e-12)
+        return np.asarray(x / np.sqrt((x**2 * weight).sum(-1, keepdims=True) + 1e-12))
 
     agreement = (standard(latents) * standard(z.reshape(n, 1, -1)) * weight).sum(-1)
     return np.asarray(agreement.argmax(1))

@@ -101,14 +101,14 @@ def choose_settings(
     )
     fitted = clone(regression).fit(dataset, inner, z, c)
     predicted = fitted.predict(dataset, inner)
-    shown = dataset.stimuli.images(held_out).astype(np.float32)
-    truth = _flat(shown, reconstructor.model.image_size)
+    seen = dataset.stimuli.images(held_out).astype(np.float32)
+    target = _flat(seen, reconstructor.model.image_size)
     keys = [(stimulus, 0) for stimulus in held_out]
     scores = []
     for strength, guidance in product(strengths, guidances):
         trial = replace(reconstructor, strength=strength, guidance=guidance)
         pictures = trial.from_z_c(predicted["z"], predicted["c"], keys, progress)
-        scores.append((strength, guidance, _score(truth, _flat(pictures))))
+        scores.append((strength, guidance, _score(target, _flat(pictures))))
     best = max(scores, key=lambda row: row[2])
     return ChosenSettings(best[0], best[1], tuple(scores))
 
@@ -119,9 +119,9 @@ def _flat(pictures: NDArray[np.float32], size: int | None = None) -> NDArray[np.
     return pictures.reshape(len(pictures), -1).astype(np.float64)
 
 
-def _score(truth: NDArray[np.float64], pictures: NDArray[np.float64]) -> float:
-    n = len(truth)
-    correlations = np.nan_to_num(np.corrcoef(truth, pictures)[:n, n:])
+def _score(target: NDArray[np.float64], pictures: NDArray[np.float64]) -> float:
+    n = len(target)
+    correlations = np.nan_to_num(np.corrcoef(target, pictures)[:n, n:])
     own = np.diag(correlations)
     wins = (own[:, None] > correlations).sum(1) / (n - 1)
     return float(wins.mean() + own.mean())

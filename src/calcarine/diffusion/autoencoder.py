@@ -195,7 +195,8 @@ class Autoencoder:
             If pictures have another shape or type.
         """
         if np.ndim(images) == 3:
-            return self.encode(np.asarray(images)[None], batch_size, progress, sample, seed)[0]
+            one = self.encode(np.asarray(images)[None], batch_size, progress, sample, seed)
+            return np.asarray(one[0])
         self._check_pictures(images)
         drawn = None if sample is None else as_keys(sample)
         if drawn is not None and len(drawn) != len(images):
@@ -265,7 +266,7 @@ class Autoencoder:
             If latents or pictures hold values that are not finite, which would become black.
         """
         if np.ndim(latents) == 3:
-            return self.decode(np.asarray(latents)[None], batch_size, progress)[0]
+            return np.asarray(self.decode(np.asarray(latents)[None], batch_size, progress)[0])
         if np.ndim(latents) != 4 or latents.shape[1] != self.channels:
             raise ShapeError(
                 f"decode takes latents of shape (n, {self.channels}, h, w), not "

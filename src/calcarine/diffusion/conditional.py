@@ -140,12 +140,14 @@ class ConditionalDiffusion:
     @property
     def device(self) -> torch.device:
         """Device of the networks."""
-        return next(self.unet.parameters()).device
+        device: torch.device = next(self.unet.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the U-Net."""
-        return next(self.unet.parameters()).dtype
+        dtype: torch.dtype = next(self.unet.parameters()).dtype
+        return dtype
 
     @property
     def downscale(self) -> int:
@@ -215,8 +217,9 @@ class ConditionalDiffusion:
         float32 array shaped as ``latents``
         """
         if np.ndim(latents) == 3:
-            options = {"strength": strength, "steps": steps, "seed": seed}
-            return self.add_noise(np.asarray(latents)[None], keys, **options)[0]  # type: ignore[arg-type]
+            several = np.asarray(latents)[None]
+            noised = self.add_noise(several, keys, strength=strength, steps=steps, seed=seed)
+            return np.asarray(noised[0])
         times = timesteps(self.scheduler, steps, strength)
         check_steps(steps, strength)
         z = torch.from_numpy(np.ascontiguousarray(latents))
@@ -312,19 +315,13 @@ class ConditionalDiffusion:
         >>> c = model.embed_captions("a red balloon")
         >>> picture = model.decode(model.generate(c, "balloon", steps=5))
         >>> picture.shape
-        (128, 128, 3)
+        (64, 64, 3)
         """
         if np.ndim(context) == 2:
-            one = {
-                name: _add_axis(value, ndim)
-                for name, value, ndim in (
-                    ("start", start, 3),
-                    ("time_condition", time_condition, 1),
-                )
-            }
-            return self.generate(
+            one = self.generate(
                 np.asarray(context)[None],
                 keys,
+                _add_axis(start, 3),
                 strength=strength,
                 guidance=guidance,
                 steps=steps,
@@ -333,10 +330,11 @@ class ConditionalDiffusion:
                 progress=progress,
                 after_step=after_step,
                 empty=empty,
+                time_condition=_add_axis(time_condition, 1),
                 empty_time_condition=empty_time_condition,
                 sampler=sampler,
-                **one,
-            )[0]
+            )
+            return np.asarray(one[0])
         names = as_keys(keys)
         if len(names) != len(context) or (start is not None and len(start) != len(context)):
             raise ShapeError(

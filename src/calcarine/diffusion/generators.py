@@ -33,7 +33,7 @@ def register_generator(name: str) -> Callable[[_L], _L]:
     Parameters
     ----------
     name : str
-        `load_model` and the setting ``generation.model`` then take this name.
+        `load_model`, and with it the setting ``visdec.model``, then takes this name.
 
     Returns
     -------
@@ -103,7 +103,8 @@ def load_model(
     """
     loaders = load_entry_points("calcarine.generators") | GENERATORS
     if str(source) in loaders:
-        return loaders[str(source)](device, dtype)
+        model: ConditionalDiffusion = loaders[str(source)](device, dtype)
+        return model
     if _has_classes(Path(source)):
         return load_class_conditional(source, device, dtype, cache)
     return LatentDiffusion.from_pretrained(source, device, dtype, cache=cache)

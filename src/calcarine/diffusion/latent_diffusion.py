@@ -46,12 +46,12 @@ class LatentDiffusion(ConditionalDiffusion):
     --------
     >>> import calcarine as ca
     >>> model = ca.LatentDiffusion.from_pretrained("mini")
-    >>> stimuli = ca.StimulusSet.from_scenes(seed=0, indices=range(2), size=128)
+    >>> stimuli = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
     >>> z = model.encode(stimuli.images())
     >>> z.shape
     (2, 4, 16, 16)
     >>> model.decode(z).shape
-    (2, 128, 128, 3)
+    (2, 64, 64, 3)
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class LatentDiffusion(ConditionalDiffusion):
             Last hidden states; without the first axis for one text.
         """
         if isinstance(texts, str):
-            return self.embed_text([texts], batch_size)[0]
+            return np.asarray(self.embed_text([texts], batch_size)[0])
         parts = []
         for batch in batches(len(texts), batch_size):
             ids = self.tokenizer(
@@ -210,7 +210,7 @@ class LatentDiffusion(ConditionalDiffusion):
         2
         """
         if isinstance(captions, str):
-            return self.embed_captions([captions], batch_size)[0]
+            return np.asarray(self.embed_captions([captions], batch_size)[0])
         captions = [(texts,) if isinstance(texts, str) else texts for texts in captions]
         bare = [i for i, texts in enumerate(captions) if not texts]
         if bare:

@@ -1,4 +1,4 @@
-"""Where a model is found, and its components."""
+"""Location and components of a model."""
 
 from __future__ import annotations
 
@@ -21,18 +21,30 @@ from calcarine.diffusion.model_folder import (
 from calcarine.diffusion.original import converted_folder
 from calcarine.diffusion.schedulers import load_ddim
 from calcarine.diffusion.tokenizer import check_tokenizer, check_words
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError, out_of_memory
 from calcarine.files import read_json
 
+__all__ = [
+    "AUTOENCODERS",
+    "OTHER_PARTS_OF_CLIP",
+    "digest_as",
+    "load_autoencoder",
+    "load_network",
+    "load_parts",
+    "loading_errors",
+    "model_folder",
+    "target_device",
+]
+
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
-"""Classes of diffusers that may stand for the autoencoder."""
+"""Classes of diffusers that can be the autoencoder."""
 
 OTHER_PARTS_OF_CLIP = ("text_projection.", "vision_model.", "visual_projection.", "logit_scale")
-"""Weights that a file of a whole CLIP holds beside the text encoder's."""
+"""Weights of a complete CLIP that do not belong to its text encoder."""
 
 
 def model_folder(source: str | Path, *single_file_options: Any) -> Path:
-    """Folder of a model, found, converted or downloaded."""
+    """Return the folder of a model; convert or download it first if necessary."""
     place = locate(source)
     if isinstance(place, str):
         place = download_model(place)
@@ -43,22 +55,22 @@ def model_folder(source: str | Path, *single_file_options: Any) -> Path:
 
 
 def target_device(device: str | torch.device | None, dtype: torch.dtype) -> torch.device:
-    """The device asked for, else CUDA where there is one; float16 is refused on a CPU."""
+    """Return the device, by default CUDA if available, else the CPU; float16 needs a GPU."""
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype == torch.float16 and target.type == "cpu":
-        raise CalcarineError("float16 is for GPUs and there is none; choose float32.")
+        raise SettingError("float16 needs a GPU and there is none; choose float32.")
     return target
 
 
 def digest_as(digest: str, dtype: torch.dtype) -> str:
-    """A digest that says when weights are not kept in float32."""
+    """Add the precision to a digest, if it is not float32."""
     if dtype == torch.float32:
         return digest
     return f"{digest}-{str(dtype).removeprefix('torch.')}"
 
 
 def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[tuple[Any, ...], list[str]]:
-    """Autoencoder, text encoder, tokenizer, U-Net and scheduler of a folder, and notes on them."""
+    """Load autoencoder, text encoder, tokenizer, U-Net and scheduler, with notes on changes."""
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTokenizer
 
@@ -80,16 +92,17 @@ def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[tuple[Any, ..
 
 
 def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A network of diffusers from its folder, with all of its weights.
+    """Load a network of diffusers with all of its weights.
 
     Parameters
     ----------
     kind : class
-        Such as ``UNet2DConditionModel``.
+        Class of diffusers, such as ``UNet2DConditionModel``.
     folder : Path
-        With ``config.json`` and safetensors, whole or in shards; where there is only a variant
-        such as ``*.fp16.safetensors``, that is read.
+        Folder with ``config.json`` and safetensors, sharded or not. If there is only a variant
+        such as ``*.fp16.safetensors``, it is read.
     dtype : torch.dtype
+        Precision of the weights.
 
     Raises
     ------
@@ -102,25 +115,25 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             torch_dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
-            low_cpu_mem_usage=False,  # True needs accelerate, which is no dependency
+            low_cpu_mem_usage=False,  # True needs accelerate
             variant=find_variant(folder, "diffusion_pytorch_model"),
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the info, and refused below
+            ignore_mismatched_sizes=True,  # check_loaded refuses them
         )
     check_loaded(info, folder)
     return network
 
 
 def load_autoencoder(folder: Path, dtype: torch.dtype) -> Any:
-    """The autoencoder of diffusers that the ``config.json`` of a folder names."""
+    """Load the autoencoder of the class that the ``config.json`` of a folder names."""
     import diffusers
 
     with loading_errors(folder):
         about = read_json(folder / "config.json")
         name = about.get("_class_name", AUTOENCODERS[0])
     if name not in AUTOENCODERS:
-        raise CalcarineError(
-            f"The autoencoder in {folder} is of the kind {name}; those that can be used are "
+        raise SettingError(
+            f"The autoencoder in {folder} is of the class {name}; choose one of "
             f"{', '.join(AUTOENCODERS)}."
         )
     return load_network(getattr(diffusers, name), folder, dtype)
@@ -139,7 +152,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             variant=find_variant(folder, "model"),
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the info, and refused below
+            ignore_mismatched_sizes=True,  # check_loaded refuses them
         )
     network, info = loaded
     check_loaded(info, folder, unused=OTHER_PARTS_OF_CLIP)
@@ -148,7 +161,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def loading_errors(place: Path) -> Iterator[None]:
-    """Whatever goes wrong while a model is loaded becomes one sentence."""
+    """Turn any error while a model is loaded into a `DamagedFileError`."""
     try:
         yield
     except CalcarineError:
@@ -158,4 +171,4 @@ def loading_errors(place: Path) -> Iterator[None]:
             raise
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__
-        raise CalcarineError(f"The model in {place} could not be loaded: {first}") from error
+        raise DamagedFileError(f"The model in {place} could not be loaded: {first}") from error

@@ -1,4 +1,4 @@
-"""Folders of diffusion models in diffusers' format: where they lie and whether they are whole."""
+"""Folders of diffusion models in diffusers' format: location, completeness, download."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.checkpoints import check_safetensors
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 from calcarine.files import digest_file, read_json
+
+__all__ = [
+    "COMPONENTS",
+    "MINI",
+    "MODEL_FILES",
+    "check_folder",
+    "digest_folder",
+    "download",
+    "download_model",
+    "find_variant",
+    "locate",
+    "variant_notes",
+]
 
 MINI = Path(__file__).parent / "mini"
 COMPONENTS = ("vae", "text_encoder", "unet", "tokenizer", "scheduler")
@@ -19,21 +32,20 @@ MODEL_FILES = {
     "unet": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
-"""Parts with weights and the name of their file."""
-
+"""Parts with weights, and the stem of their file."""
 
 _FURTHER_INPUTS = {
-    "addition_embed_type": "further embeddings, as SDXL's",
-    "class_embed_type": "a class or noise level, as upscalers'",
-    "num_class_embeds": "a class or noise level, as upscalers'",
+    "addition_embed_type": "further embeddings, as in SDXL",
+    "class_embed_type": "a class or noise level, as in upscalers",
+    "num_class_embeds": "a class or noise level, as in upscalers",
     "encoder_hid_dim_type": "image embeddings",
-    "time_cond_proj_dim": "the guidance scale as an input, as latent consistency models'",
+    "time_cond_proj_dim": "the guidance scale as an input, as in latent consistency models",
 }
-"""Settings of a U-Net that listens to more, and to what."""
+"""Settings of a U-Net with further inputs, and what these are."""
 
 
 def locate(source: str | Path) -> str | Path:
-    """``"mini"``, a folder, a single file or a hub id (``owner/name``) to something loadable."""
+    """Return the path of ``"mini"``, a folder or a single file; a hub id is returned unchanged."""
     if str(source) == "mini":
         return MINI
     path = Path(source)
@@ -42,7 +54,7 @@ def locate(source: str | Path) -> str | Path:
     parts = str(source).split("/")
     if len(parts) == 2 and all(parts) and not str(source).startswith("."):
         return str(source)
-    raise CalcarineError(
+    raise MissingFileError(
         f"There is no diffusion model at '{source}': give 'mini', a folder in diffusers' format "
         "or a hub id such as CompVis/stable-diffusion-v1-4."
     )
@@ -53,70 +65,79 @@ def check_folder(
     components: Sequence[str] = COMPONENTS,
     files: Mapping[str, str] = MODEL_FILES,
 ) -> None:
-    """Raise one clear sentence unless ``folder`` holds a whole model.
+    """Raise unless a folder holds a complete model.
 
     Parameters
     ----------
     folder : Path
     components : sequence of str
-        Its parts; those of Stable Diffusion v1 by default.
+        Parts of the model; those of Stable Diffusion v1 by default.
     files : mapping of str to str
-        Parts with weights and the name of their file.
+        Parts with weights, and the stem of their file.
+
+    Raises
+    ------
+    MissingFileError
+        If a part is missing.
+    DamagedFileError
+        If a part is truncated or pickled.
+    SettingError
+        If the model is of an unsupported kind.
     """
     if folder.is_file():
-        raise CalcarineError(
+        raise SettingError(
             f"{folder} is a file; a model is a folder in diffusers' format with model_index.json, "
             "or one original .ckpt or .safetensors file."
         )
     if not (folder / "model_index.json").exists():
-        raise CalcarineError(
+        raise MissingFileError(
             f"{folder} has no model_index.json; a model folder in diffusers' format has one "
             "(save_pretrained writes it)."
         )
     _check_kind(folder)
     for name in components:
         if not (folder / name).is_dir():
-            raise CalcarineError(f"{folder} lacks its part '{name}'; copy the model again, whole.")
+            raise MissingFileError(
+                f"{folder} lacks its part '{name}'; copy the complete model again."
+            )
     for name, stem in files.items():
-        found = sorted((folder / name).glob(f"{stem}*.safetensors"))
-        if not found:
+        weights = sorted((folder / name).glob(f"{stem}*.safetensors"))
+        if not weights:
             pickled = [
                 p.name for p in (folder / name).iterdir() if p.suffix in (".bin", ".pt", ".ckpt")
             ]
             if pickled:
-                raise CalcarineError(
+                raise DamagedFileError(
                     f"{folder / name} holds only {pickled[0]}, a pickle, which can run code when "
                     "opened and is refused; convert it to safetensors with diffusers first."
                 )
-            raise CalcarineError(
+            raise MissingFileError(
                 f"{folder / name} holds no {stem}.safetensors; copy the model again."
             )
-        for file in found:
+        for file in weights:
             check_safetensors(file)
 
 
 def _check_kind(folder: Path) -> None:
-    """Raise one sentence for models of other kinds, which would fail or be wrong later on."""
+    """Raise for unsupported kinds of models, which would fail or be wrong later."""
     index, unet = _json(folder / "model_index.json"), folder / "unet" / "config.json"
     config = _json(unet) if unet.is_file() else {}
     name = str(index.get("_class_name") or "a model of another kind")
-    advice = "choose a text-to-image model of the kind of Stable Diffusion v1 or v2."
+    advice = "choose a text-to-image model such as Stable Diffusion v1 or v2."
     if "text_encoder_2" in index and "unet" in index:
-        raise CalcarineError(
-            f"{folder} is SDXL ({name}), whose second text encoder and time conditions are not "
-            f"used here; {advice}"
+        raise SettingError(
+            f"{folder} is SDXL ({name}); its second text encoder and time conditions are not "
+            f"supported; {advice}"
         )
     if "unet" not in index and any(key.startswith("transformer") for key in index):
-        raise CalcarineError(
-            f"{folder} is {name}, a model with a transformer and no U-Net; {advice}"
-        )
+        raise SettingError(f"{folder} is {name}, a model with a transformer and no U-Net; {advice}")
     needs = dict.fromkeys(
         words for key, words in _FURTHER_INPUTS.items() if config.get(key) is not None
     )
     if needs:
-        raise CalcarineError(
-            f"The U-Net of {folder} ({name}) needs {' and '.join(needs)} beside latents, time and "
-            f"text, which is not given here; {advice}"
+        raise SettingError(
+            f"The U-Net of {folder} ({name}) needs {' and '.join(needs)} in addition to latents, "
+            f"time and text, which is not supported; {advice}"
         )
 
 
@@ -124,64 +145,62 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise CalcarineError(f"{file} is no whole JSON file; copy the model again.") from error
+        raise DamagedFileError(f"{file} is not valid JSON; copy the model again.") from error
     if not isinstance(content, dict):
-        raise CalcarineError(f"{file} is no configuration; copy the model again.")
+        raise DamagedFileError(f"{file} is not a configuration; copy the model again.")
     return content
 
 
 def find_variant(folder: Path, stem: str) -> str | None:
-    """Which variant of the weights a folder is read from: none where there are plain files.
+    """Return the variant of the weights of a folder; None for plain files.
 
     Parameters
     ----------
     folder : Path
-        Such as ``unet``.
+        Folder of one part, such as ``unet``.
     stem : str
-        Such as ``diffusion_pytorch_model``; a variant's files are ``{stem}.fp16.safetensors`` or
-        ``{stem}.fp16-00001-of-00002.safetensors``.
+        Stem such as ``diffusion_pytorch_model``. Files of a variant are
+        ``{stem}.fp16.safetensors`` or ``{stem}.fp16-00001-of-00002.safetensors``.
 
     Returns
     -------
     str or None
-        ``"fp16"`` where it is there, else the only one there is.
+        ``"fp16"`` if it exists, else the only variant.
 
     Raises
     ------
-    CalcarineError
-        If there are several others, none of which is plain.
+    SettingError
+        If there are several other variants and no plain files.
     """
     pattern = re.compile(
         rf"{re.escape(stem)}(?:\.(?P<variant>[^.]+?))?(?:-\d+-of-\d+)?\.safetensors"
     )
     matches = (pattern.fullmatch(file.name) for file in sorted(folder.glob("*.safetensors")))
-    found = {match["variant"] for match in matches if match}
-    if not found or None in found:
+    variants = {match["variant"] for match in matches if match}
+    if not variants or None in variants:
         return None
-    if "fp16" in found:
+    if "fp16" in variants:
         return "fp16"
-    if len(found) > 1:
-        raise CalcarineError(
-            f"{folder} holds several variants of the weights ({', '.join(sorted(map(str, found)))})"
-            f" and no {stem}.safetensors; rename the files of the one to use."
+    if len(variants) > 1:
+        names = ", ".join(sorted(map(str, variants)))
+        raise SettingError(
+            f"{folder} holds several variants of the weights ({names}) and no {stem}.safetensors; "
+            "rename the files of the one to use."
         )
-    return found.pop()
+    return variants.pop()
 
 
 def variant_notes(folder: Path, parts: Sequence[str]) -> list[str]:
-    """A sentence where parts of a model are read from another variant than the plain one."""
-    found = {part: find_variant(folder / part, MODEL_FILES[part]) for part in parts}
-    used = [f"{part} ({variant})" for part, variant in found.items() if variant is not None]
+    """Return a note if parts of a model are read from a variant instead of plain weights."""
+    variants = {part: find_variant(folder / part, MODEL_FILES[part]) for part in parts}
+    used = [f"{part} ({variant})" for part, variant in variants.items() if variant is not None]
     if not used:
         return []
-    return [
-        f"{folder} has no plain weights of {', '.join(used)}; those of the variant in brackets "
-        "are used."
-    ]
+    return [f"{folder} has no plain weights of {', '.join(used)}; the variant in brackets is used."]
 
 
 def digest_folder(folder: Path) -> str:
-    """SHA-256 over names and content of the model's files."""
+    """Return the SHA-256 of names and content of the model's files."""
     total = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.suffix in (".safetensors", ".json", ".txt") and file.name != "training.json":
@@ -191,14 +210,14 @@ def digest_folder(folder: Path) -> str:
 
 
 def download_model(name: str) -> Path:
-    """Folder of a text-to-image model of the hub, downloaded where it is not in the cache.
+    """Return the folder of a model of the hub; download it if it is not in the cache.
 
-    Plain weights are fetched; parts that have none are fetched as ``fp16``.
+    Parts without plain weights are downloaded as ``fp16``.
     """
     described = ["*.json", "*/*.json", "*/*.txt"]
     folder = download(name, described)
     if (folder / "model_index.json").is_file():
-        _check_kind(folder)  # before gigabytes of a model that cannot be used
+        _check_kind(folder)  # before gigabytes are downloaded
     folder = download(name, [*described, *(f"{part}/*.safetensors" for part in MODEL_FILES)])
     bare = [
         f"{part}/{stem}.fp16*.safetensors"
@@ -212,14 +231,14 @@ def download_model(name: str) -> Path:
 def download(
     name: str, patterns: Sequence[str], unwanted: Sequence[str] = ("*fp16*", "*non_ema*", "safety*")
 ) -> Path:
-    """Folder of a model in the hub's cache, downloaded when it is not there."""
+    """Return the folder of a model in the hub's cache; download it first if necessary."""
     from huggingface_hub import snapshot_download
 
     wanted, left_out = list(patterns), list(unwanted)
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=left_out))
     except Exception as error:
-        raise CalcarineError(
+        raise MissingFileError(
             f"The model '{name}' is not in the cache and could not be downloaded "
             f"({type(error).__name__}); check the name and the network, or give a folder."
         ) from error

@@ -1,4 +1,4 @@
-"""The scheduler of any model as DDIM, as diffusers' pipelines read it."""
+"""Conversion of any model's scheduler to DDIM, as in diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files import read_json
 
 __all__ = ["DDPM_FAMILY", "as_ddim", "ddim_from_config", "load_ddim"]
@@ -38,7 +38,7 @@ DDPM_FAMILY = frozenset(
         "UniPCMultistepScheduler",
     }
 )
-"""Classes of diffusers whose noise schedule is that of DDPM (betas at discrete times)."""
+"""Classes of diffusers with the noise schedule of DDPM (betas at discrete times)."""
 
 _BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -46,32 +46,32 @@ _FORCED: dict[str, Any] = {"clip_sample": False, "steps_offset": 1}
 
 
 def ddim_from_config(config: Mapping[str, Any], where: str | Path) -> tuple[Any, list[str]]:
-    """DDIM with the noise schedule of any configuration of DDPM's family.
+    """Make DDIM with the noise schedule of a configuration from the family of DDPM.
 
     Parameters
     ----------
     config : mapping
-        Content of a ``scheduler_config.json``; without ``_class_name`` it is DDIM's.
+        Content of a ``scheduler_config.json``; without ``_class_name``, DDIM is assumed.
     where : str or Path
-        What the configuration is, for sentences.
+        Name of the configuration for messages.
 
     Returns
     -------
     scheduler : DDIMScheduler
     notes : list of str
-        What was changed, in one sentence; empty where nothing was.
+        What was changed, in one sentence; empty without changes.
 
     Raises
     ------
-    CalcarineError
+    SettingError
         If the configuration is of another family (flow matching, EDM, consistency models and
-        others), or has a noise schedule that DDIM does not know.
+        others), or has a noise schedule that DDIM does not support.
 
     Notes
     -----
     Source: the constructors of diffusers' Stable Diffusion pipelines, which set ``clip_sample``
-    to False and ``steps_offset`` to 1. Both matter: latents reach far beyond the range from -1
-    to 1 to which ``clip_sample``, DDIM's default, cuts predicted pictures.
+    to False and ``steps_offset`` to 1. Both matter: ``clip_sample``, DDIM's default, clips
+    predictions to the range from -1 to 1, which latents exceed by far.
     """
     from diffusers import DDIMScheduler
 
@@ -80,26 +80,26 @@ def ddim_from_config(config: Mapping[str, Any], where: str | Path) -> tuple[Any,
     known = {key: value for key, value in config.items() if key not in _FORCED}
     try:
         scheduler = DDIMScheduler.from_config(known, **_FORCED)
-    except Exception as error:  # a setting of another type: diffusers checks none
-        raise CalcarineError(
+    except Exception as error:  # diffusers does not check types
+        raise DamagedFileError(
             f"The scheduler of {where} has a setting that DDIM cannot use ({error}); copy the "
             "model again, whole."
         ) from error
     if not bool(scheduler.alphas_cumprod.isfinite().all()):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The noise schedule of {where} has values that are not finite; copy the model again, "
             "whole."
         )
     changes = [] if name == "DDIMScheduler" else [f"{name} becomes DDIMScheduler"]
     for key, value in _FORCED.items():
-        # Other classes have no such setting or one that means something else.
+        # In other classes, the setting is missing or has another meaning.
         old = config.get(key, "missing")
         if old != value and (name == "DDIMScheduler" or old != "missing"):
             changes.append(f"{key} becomes {json.dumps(value)} (was {_shown(old)})")
     if not changes:
         return scheduler, []
     return scheduler, [
-        f"The scheduler of {where} is read as diffusers' pipelines read it, for sampling by DDIM: "
+        f"The scheduler of {where} is converted to DDIM as in diffusers' pipelines: "
         f"{'; '.join(changes)}."
     ]
 
@@ -119,8 +119,8 @@ def as_ddim(scheduler: Any, where: str) -> tuple[Any, list[str]]:
     config = dict(scheduler.config)
     named = isinstance(scheduler, DDIMScheduler)
     config["_class_name"] = "DDIMScheduler" if named else type(scheduler).__name__
-    found, notes = ddim_from_config(config, where)
-    return (found, notes) if notes else (scheduler, [])
+    converted, notes = ddim_from_config(config, where)
+    return (converted, notes) if notes else (scheduler, [])
 
 
 def load_ddim(file: Path) -> tuple[Any, list[str]]:
@@ -128,11 +128,11 @@ def load_ddim(file: Path) -> tuple[Any, list[str]]:
     try:
         config = read_json(file)
     except (OSError, ValueError) as error:
-        raise CalcarineError(
-            f"{file} is missing or no JSON; copy the model again, whole."
+        raise DamagedFileError(
+            f"{file} is missing or not valid JSON; copy the model again."
         ) from error
     if not isinstance(config, dict):
-        raise CalcarineError(f"{file} is no configuration; copy the model again, whole.")
+        raise DamagedFileError(f"{file} is not a configuration; copy the model again.")
     return ddim_from_config(config, file)
 
 
@@ -140,25 +140,25 @@ def _check_family(name: str, config: Mapping[str, Any], where: str | Path) -> No
     prediction = config.get("prediction_type", "epsilon")
     flows = "Flow" in name or config.get("use_flow_sigmas") or prediction == "flow_prediction"
     if flows:
-        raise CalcarineError(
+        raise SettingError(
             f"The scheduler of {where} ({name}) is of a model trained by flow matching, which DDIM "
-            "cannot sample; choose a model of the kind of Stable Diffusion v1 or v2."
+            "cannot sample; choose a model such as Stable Diffusion v1 or v2."
         )
     if name not in DDPM_FAMILY:
-        raise CalcarineError(
+        raise SettingError(
             f"The scheduler of {where} ({name}) is not of the family of DDPM, so DDIM cannot "
-            "sample its model; choose a model of the kind of Stable Diffusion v1 or v2."
+            "sample its model; choose a model such as Stable Diffusion v1 or v2."
         )
     if prediction not in _PREDICTIONS:
-        raise CalcarineError(
-            f"The scheduler of {where} says that its model predicts {prediction!r}; DDIM knows "
+        raise SettingError(
+            f"The scheduler of {where} is for a model that predicts {prediction!r}; DDIM supports "
             f"{', '.join(_PREDICTIONS)}."
         )
     schedule = config.get("beta_schedule", "linear")
     if config.get("trained_betas") is None and schedule not in _BETAS:
-        raise CalcarineError(
+        raise SettingError(
             f"The scheduler of {where} has the noise schedule {schedule!r}, which DDIM does not "
-            f"know; it knows {', '.join(_BETAS)} and trained_betas."
+            f"support; it supports {', '.join(_BETAS)} and trained_betas."
         )
 
 

@@ -1,11 +1,13 @@
-"""The vocabulary of CLIP, which comes from the user or from the hub."""
+"""The tokenizer of CLIP, from a folder or from the hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError
+
+__all__ = ["HUB_NAME", "check_tokenizer", "check_words", "find_tokenizer"]
 
 HUB_NAME = "openai/clip-vit-large-patch14"
 _FILES = (
@@ -18,21 +20,21 @@ _FILES = (
 
 
 def find_tokenizer(folder: str | Path | None = None) -> list[Path]:
-    """Files of a CLIP tokenizer.
+    """Return the files of a CLIP tokenizer.
 
     Parameters
     ----------
     folder : str or Path, optional
-        The user's own; without it the hub's cache and then the hub are asked.
+        Folder of the tokenizer; by default the hub's cache, then the hub.
 
     Raises
     ------
-    CalcarineError
+    MissingFileError
         If files are missing, or there is neither cache nor network.
     """
     if folder is not None:
         if not _is_whole(Path(folder)):
-            raise CalcarineError(
+            raise MissingFileError(
                 f"The tokenizer folder {folder} has no vocab.json and merges.txt; give the folder "
                 "'tokenizer' of a Stable Diffusion v1 model."
             )
@@ -40,7 +42,7 @@ def find_tokenizer(folder: str | Path | None = None) -> list[Path]:
     try:
         return _present(_from_hub())
     except Exception as error:
-        raise CalcarineError(
+        raise MissingFileError(
             f"The tokenizer {HUB_NAME} is neither in the hub's cache nor could it be downloaded "
             f"({type(error).__name__}); give a folder with its vocab.json and merges.txt as "
             "tokenizer (generation.tokenizer)."
@@ -48,40 +50,40 @@ def find_tokenizer(folder: str | Path | None = None) -> list[Path]:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise one sentence unless the folder ``tokenizer`` of a model holds a vocabulary.
+    """Raise unless the folder ``tokenizer`` of a model holds a vocabulary.
 
-    transformers reads a folder without one, and makes the same sign of every word.
+    transformers reads a folder without one, and then gives every word the same token.
     """
     if not _is_whole(folder):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{folder} holds no vocabulary (vocab.json with merges.txt, or tokenizer.json), so all "
-            "texts would be the same; copy the model again, whole."
+            "texts would be the same; copy the complete model again."
         )
 
 
 def check_words(tokenizer: Any, text_encoder: Any, place: Path) -> None:
-    """Raise one sentence unless a tokenizer knows words, and no more than its text encoder."""
+    """Raise unless a tokenizer knows words, and no more than its text encoder."""
     known = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     if len(known) < 2:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The vocabulary of {place / 'tokenizer'} is empty, so all texts would be the same; "
-            "copy the model again, whole."
+            "copy the complete model again."
         )
     most = int(text_encoder.config.vocab_size)
     if len(tokenizer) > most:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The tokenizer in {place} has {len(tokenizer)} words, its text encoder {most}: these "
             "parts are not of one model."
         )
     if not _numbers_words(tokenizer, most):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The tokenizer in {place / 'tokenizer'} cannot give texts of different lengths the "
-            f"numbers 0 to {most - 1} of its text encoder; copy the model again, whole."
+            f"numbers 0 to {most - 1} of its text encoder; copy the complete model again."
         )
 
 
 def _numbers_words(tokenizer: Any, most: int) -> bool:
-    """Whether texts become numbers below ``most``, padded to one length."""
+    """Return whether texts become numbers below ``most``, padded to one length."""
     try:
         longest = min(8, int(tokenizer.model_max_length))
         ids = tokenizer(
@@ -95,7 +97,7 @@ def _numbers_words(tokenizer: Any, most: int) -> bool:
         return (
             longest > 2 and ids.shape == (2, longest) and 0 <= min(numbers) <= max(numbers) < most
         )
-    except Exception:  # transformers meets wrong settings with errors of many kinds
+    except Exception:  # transformers raises many kinds of errors for wrong settings
         return False
 
 

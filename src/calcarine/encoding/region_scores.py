@@ -184,7 +184,8 @@ def _r2(
     about = target - target.mean(0)
     spread = weights @ about**2 - (weights @ about) ** 2
     error = weights @ (target - predicted) ** 2
-    return 1.0 - np.divide(error, spread, out=np.ones_like(error), where=spread > 1e-12)
+    share = np.divide(error, spread, out=np.ones_like(error), where=spread > 1e-12)
+    return np.asarray(1.0 - share)
 
 
 def _correlation(
@@ -197,4 +198,5 @@ def _correlation(
     both = weights @ (a * b) - mean_a * mean_b
     square = (weights @ a**2 - mean_a**2) * (weights @ b**2 - mean_b**2)
     length = np.sqrt(np.maximum(square, 0.0))
-    return np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12)
+    r = np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12)
+    return np.asarray(r)

@@ -55,7 +55,7 @@ def load_network(name: str) -> ImageNetwork:
     from torchvision import models
 
     try:
-        weights: Any = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+        weights: Any = models.get_model_weights(name).DEFAULT
     except (ValueError, AttributeError) as error:
         raise SettingError(
             f"torchvision has no network {name} with weights; choose for example alexnet, vgg19, "

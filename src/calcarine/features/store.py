@@ -141,9 +141,9 @@ class FeatureStore:
         """
         wanted = FeatureSpace(space, provenance, shape)
         for last in (False, True):
-            found = self.get_many([wanted], count, lambda rows: {space: extract(rows)}, chunk)
+            stored = self.get_many([wanted], count, lambda rows: {space: extract(rows)}, chunk)
             try:
-                return np.asarray(found[space][:], np.float32)
+                return np.asarray(stored[space][:], np.float32)
             except DamagedArrayError:
                 if last:
                     raise
@@ -184,7 +184,7 @@ class FeatureStore:
         self._sweep(spaces)
         return {
             space.name: open_array(
-                self._final(space), "", "the same command again extracts these features anew"
+                self._final(space), "", "run the same command again to extract these features"
             )
             for space in spaces
         }

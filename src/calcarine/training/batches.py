@@ -1,4 +1,4 @@
-"""Which rows a step trains on, and with which randomness: pure functions of the step."""
+"""Rows and random numbers of every step, as pure functions of the step."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError
 
+__all__ = ["StepBatches", "make_generator", "split_validation"]
+
 
 @dataclass(frozen=True)
 class StepBatches:
     """Rows of the batch of every step.
 
     Every epoch is a permutation of all rows, drawn from (seed, epoch). Batches are cut from the
-    epochs laid end to end, so they run across an epoch's end and no row is dropped. Nothing
-    depends on the batches before: any step can be asked for at any time.
+    concatenated epochs, so they cross the end of an epoch and no row is dropped. A batch does not
+    depend on earlier batches.
 
     Parameters
     ----------
     n : int
-        Rows of the training data.
+        Number of rows of the training data.
     batch_size : int
-        Rows of one step; may exceed ``n``.
+        Number of rows of one step; may exceed ``n``.
     seed : int
-        Not negative.
+        Seed, 0 or more.
     """
 
     n: int
@@ -38,10 +40,10 @@ class StepBatches:
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise CalcarineError("There are no training samples; give the training some rows.")
+            raise CalcarineError("There are no training samples; give at least one.")
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Rows of a step.
+        """Return the rows of a step.
 
         Parameters
         ----------
@@ -62,7 +64,7 @@ class StepBatches:
         return rows
 
     def chunk(self, step: int, index: int, n_chunks: int) -> torch.Tensor:
-        """Rows of micro-batch ``index`` of ``n_chunks`` of a step, without overlap.
+        """Return the rows of micro-batch ``index`` of ``n_chunks`` of a step.
 
         Returns
         -------
@@ -78,9 +80,9 @@ def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def make_generator(*key: int) -> torch.Generator:
-    """Generator of the CPU, seeded by whole numbers such as (seed, step, micro-batch).
+    """Make a generator from whole numbers such as (seed, step, micro-batch).
 
-    The CPU's, so that the same noise is drawn whatever device the network is on.
+    It is on the CPU, so that the noise does not depend on the device of the network.
     """
     state = np.random.SeedSequence(key).generate_state(2)
     return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
@@ -89,29 +91,29 @@ def make_generator(*key: int) -> torch.Generator:
 def split_validation(
     ids: Sequence[Any] | NDArray[Any], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Carve validation stimuli out of the training stimuli.
+    """Choose validation stimuli among the training stimuli.
 
-    Whole stimuli are drawn, so repeats never straddle. Which ones are drawn depends on the set of
-    ids, ``share`` and ``seed`` alone, not on the order or number of repeats.
+    Whole stimuli are drawn, so all repeats of a stimulus are on one side. The draw depends on the
+    set of ids, ``share`` and ``seed`` only, not on the order or number of repeats.
 
     Parameters
     ----------
     ids : sequence, shape (n,)
         Stimulus of each training row; repeats share an id.
     share : float
-        Of the stimuli that validate, in [0, 1); rounded, but at least one when above 0.
+        Share of the stimuli that validate, in [0, 1); at least one stimulus if above 0.
     seed : int
-        Not negative.
+        Seed, 0 or more.
 
     Returns
     -------
     train, validation : int64 arrays
-        Positions in ``ids``, ascending; together all of them.
+        Positions in ``ids``, ascending.
 
     Raises
     ------
     CalcarineError
-        When ``share`` is out of range or no training stimulus would be left.
+        If ``share`` is out of range or no training stimulus would remain.
     """
     if not 0 <= share < 1:
         raise CalcarineError(f"The validation share is {share:g}; choose it from 0 up to below 1.")

@@ -1,4 +1,4 @@
-"""What happens around the steps: logs, checkpoints, the end. Imports Lightning."""
+"""Logs, checkpoints and the end of a training, around its steps. Imports Lightning."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from calcarine.training.tensor_trees import load_tree, save_tree
 from calcarine.training.training_config import ended_by, learning_rate
 from calcarine.training.training_folder import TrainingFolder
 
+__all__ = ["CheckpointCallback", "SafetensorsIO"]
+
 
 class SafetensorsIO(CheckpointIO):
-    """Lightning's checkpoints as safetensors and JSON, without a pickle."""
+    """Stores Lightning's checkpoints as safetensors and JSON, without pickle."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -40,7 +42,7 @@ class SafetensorsIO(CheckpointIO):
 
 
 class CheckpointCallback(Callback):
-    """After every step: log, validate, save, and stop when that was asked for."""
+    """Logs, validates, saves and stops after a step."""
 
     def __init__(self, folder: TrainingFolder, progress: Callable[[int], None] | None) -> None:
         self._folder, self._progress = folder, progress
@@ -49,13 +51,13 @@ class CheckpointCallback(Callback):
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         self._began = time.monotonic()
         if threading.current_thread() is threading.main_thread():
-            # Lightning's own handler would leave before the step is saved.
+            # Lightning's own handler would exit before the step is saved.
             signal.signal(signal.SIGTERM, module.receive)
         if trainer.is_global_zero:
             for kind, name in (("training", "log.csv"), ("validation", "validation.csv")):
                 self._logs[kind] = CsvLog(self._folder.path / name, module.done)
         if module.config.select == "best":
-            # The best may be of a later step than the checkpoint; that step comes again the same.
+            # The best step may be later than the checkpoint; it will be repeated identically.
             best = self._folder.best(module.best_step)
             if best is not None:
                 module.best_step, module.best_loss = best["best_step"], best["best_loss"]

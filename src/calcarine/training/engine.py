@@ -22,6 +22,8 @@ from calcarine.training.trainer import (
 from calcarine.training.training_config import TrainingConfig, ended_by
 from calcarine.training.training_folder import TrainingFolder, make_identity
 
+__all__ = ["train"]
+
 
 def train(
     task: torch.nn.Module,
@@ -32,32 +34,33 @@ def train(
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainingResult:
-    """Train a task, or continue where an earlier call on the same folder was.
+    """Train a task, or resume the training in a folder.
 
-    However often it is interrupted, losses and weights are those of a training that was not (on
-    the CPU to the last bit). A finished training returns at once. With ``schedule="constant"`` a
-    finished training goes on when more steps are asked for; with a cosine more steps would be
-    other learning rates from the first step on, so that is refused.
+    An interrupted training that resumes has the same losses and weights as one that was not
+    interrupted (on the CPU to the last bit). A finished training returns at once. With
+    ``schedule="constant"`` a finished training can run for more steps. With a cosine schedule more
+    steps would change the learning rate of every step, so they raise an error.
 
     Parameters
     ----------
     task : torch.nn.Module
-        With ``training_loss(rows, generator)`` and ``validation_loss(rows, generator)``, which
-        give the mean loss over the rows (int64 tensor, on the CPU) and its parts by name; and with
-        ``n_train`` and ``n_validation``, the numbers of rows. The generator is the CPU's. Modules
-        stay in the mode they are in (train or eval) except while validating. Its parameters are
-        the selected ones when this returns.
+        With the methods ``training_loss(rows, generator)`` and ``validation_loss(rows,
+        generator)``, which return the mean loss over the rows (int64 tensor, on the CPU) and its
+        parts by name; and with ``n_train`` and ``n_validation``, the numbers of rows. The
+        generator is on the CPU. Modules keep their mode (train or eval) except in validation. The
+        task has the selected parameters afterwards.
     config : TrainingConfig
-    folder : Path
-        Made when missing; nothing is written elsewhere. In the end it holds
-        ``weights.safetensors``, ``training.json``, ``log.csv`` (a row a step), ``validation.csv``.
+    folder : str or Path
+        Created if it does not exist; nothing is written elsewhere. It finally holds
+        ``weights.safetensors``, ``training.json``, ``log.csv`` (one row per step) and
+        ``validation.csv``.
     provenance : dict, optional
-        Plain JSON that says what is trained on what (data, split, weights begun from); another
-        one is another training.
+        Plain JSON that identifies data, split and initial weights. A folder with another
+        provenance belongs to another training.
     progress : callable, optional
-        Called with a number of steps that are done, also those of earlier calls.
+        Receives numbers of finished steps, including those of earlier calls.
     say : callable, optional
-        Takes a sentence, such as that a checkpoint is damaged; a warning by default.
+        Receives messages, for example that a checkpoint is damaged; by default they are warnings.
 
     Returns
     -------
@@ -66,16 +69,17 @@ def train(
     Raises
     ------
     CalcarineError
-        When the folder belongs to another training, has no whole checkpoint, or cannot be
-        written; when a loss or gradient is not finite; when the devices are not there.
+        If the folder belongs to another training, has no complete checkpoint, or cannot be
+        written; if a loss or gradient is not finite; or if devices are missing.
     KeyboardInterrupt
-        After SIGINT, when the step at work is finished and saved (``SystemExit(143)`` after
+        After SIGINT, once the current step is finished and saved (``SystemExit(143)`` after
         SIGTERM).
 
     Notes
     -----
-    With ``strategy="ddp"`` Lightning starts the command again for every further device; those end
-    here. Where the command's own process must stay the only one, use "ddp_spawn" or "ddp_fork".
+    With ``strategy="ddp"`` Lightning starts the command again for every further device, and those
+    processes end in this function. Use "ddp_spawn" or "ddp_fork" if the command must run in one
+    process only.
     """
     need_extra("train", "lightning")
     _check(task, config)
@@ -99,14 +103,14 @@ def _continue(
 ) -> None:
     if not process_rank():
         place.clean()
-    found = place.newest("step")
-    path, about = (found[0], found[1]["calcarine"]) if found else (None, {"step": 0})
-    del found
+    newest = place.newest("step")
+    path, about = (newest[0], newest[1]["calcarine"]) if newest else (None, {"step": 0})
+    del newest  # frees its tensors
     done = about["step"]
     if done > config.steps:
         raise CalcarineError(
-            f"{place.checkpoints} is at step {done} already, past the {config.steps} asked for; "
-            f"choose another folder, or delete {place.path} to begin anew."
+            f"{place.checkpoints} is at step {done} already, beyond the {config.steps} steps of "
+            f"the settings; choose another folder, or delete {place.path} to start again."
         )
     if progress is not None and done:
         progress(done)
@@ -142,12 +146,12 @@ def _fit(
 
 def _check(task: torch.nn.Module, config: TrainingConfig) -> None:
     if not any(parameter.requires_grad for parameter in task.parameters()):
-        raise CalcarineError("All parameters of the task are frozen; leave some to be trained.")
+        raise CalcarineError("All parameters of the task are frozen; unfreeze some.")
     by_validation = config.select == "best" or config.patience is not None
     if by_validation and not task.n_validation:
         raise CalcarineError(
-            "There are no validation samples to select or stop by; hold some out of the training "
-            "data, or set select to last and patience to none."
+            "There are no validation samples for select or patience; hold some out of the "
+            "training data, or set select to last and patience to none."
         )
 
 

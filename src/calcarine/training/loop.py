@@ -1,4 +1,4 @@
-"""One optimiser step and the validation, as Lightning calls them. Imports Lightning."""
+"""Optimiser step and validation, as Lightning calls them. Imports Lightning."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from calcarine.training.batches import StepBatches, make_generator
 from calcarine.training.training_config import TrainingConfig, learning_rate
 from calcarine.training.training_folder import stored_state
 
+__all__ = ["Steps", "TrainingModule"]
+
 _TRAINING, _VALIDATION = 0, 1
 _SMALLEST_SCALE = 1.0
 
 
 class Steps:
-    """Numbers of the steps to be done, from 0, after those that are done."""
+    """Numbers of the remaining steps, counted from 0."""
 
     def __init__(self, done: int, total: int) -> None:
         self._steps = range(done, total)
@@ -30,10 +32,10 @@ class Steps:
 
 
 class TrainingModule(LightningModule):
-    """A task under Lightning: a batch is the number of a step, and a call does the whole step.
+    """A task for Lightning: a batch is the number of a step, and a call does the whole step.
 
-    Lightning brings devices, precision and distribution. Everything else depends on the step alone,
-    so its loops keep no state, and a step that was interrupted begins whole.
+    Lightning provides devices, precision and distribution. Everything else depends on the step
+    only, so its loops keep no state, and an interrupted step is repeated as a whole.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class TrainingModule(LightningModule):
         for index in own:
             wrapped: Any = self.trainer.model
             if world > 1:
-                # Gradients cross devices once a step, with the last micro-batch.
+                # Gradients are exchanged once per step, with the last micro-batch.
                 wrapped.require_backward_grad_sync = index == own[-1]
             rows = self.batches.chunk(step, index, n_chunks)
             key = (self.config.seed, _TRAINING, step, index)
@@ -95,13 +97,13 @@ class TrainingModule(LightningModule):
         self.seconds += time.monotonic() - began
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip, and stop when the gradient is not finite (it is unscaled here)."""
+        """Clip the gradient, which is unscaled here, and stop if it is not finite."""
         named = [(name, p.grad) for name, p in self.task.named_parameters() if p.grad is not None]
         norm = torch.stack([torch.linalg.vector_norm(one) for _, one in named]).norm()
         if not torch.isfinite(norm):
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None and scaler.get_scale() > _SMALLEST_SCALE:
-                return  # The scaler leaves this step out and tries smaller scales.
+                return  # the scaler skips this step and tries a smaller scale
             step = self.done
             broken = [name for name, gradient in named if not torch.isfinite(gradient).all()]
             raise CalcarineError(
@@ -114,25 +116,25 @@ class TrainingModule(LightningModule):
                 gradient.mul_(self.config.clip / norm)
 
     def validate(self) -> dict[str, float]:
-        """Mean losses over the validation rows, with the same randomness every time."""
+        """Return mean losses over the validation rows, with the same random numbers every time."""
         n, size = int(self.task.n_validation), self.config.micro_batch  # type: ignore[arg-type]
-        parts = torch.arange(n).split(size)
+        parts = torch.arange(n).split(size)  # type: ignore[no-untyped-call]
         own = range(self.global_rank, len(parts), self.trainer.world_size)
         modes = [(module, module.training) for module in self.task.modules()]
         self.task.eval()
-        found: dict[int, dict[str, float]] = {}
+        losses: dict[int, dict[str, float]] = {}
         try:
             with torch.no_grad(), self.trainer.precision_plugin.val_step_context():
-                # A device without rows computes some for the names of the losses.
+                # A device without rows computes some, for the names of the losses.
                 for index in own or [0]:
                     key = (self.config.seed, _VALIDATION, index)
-                    _, found[index] = self._loss(self.task.validation_loss, parts[index], key)
+                    _, losses[index] = self._loss(self.task.validation_loss, parts[index], key)
         finally:
             for module, mode in modes:
                 module.training = mode
         if not own:
-            found[0] = dict.fromkeys(found[0], 0.0)
-        table = self._over_devices(found, len(parts))
+            losses[0] = dict.fromkeys(losses[0], 0.0)
+        table = self._over_devices(losses, len(parts))
         self._check_finite(table, self.done - 1, lambda i: parts[i], " in validation")
         weights = [len(part) / n for part in parts]
         return {
@@ -141,7 +143,7 @@ class TrainingModule(LightningModule):
         }
 
     def receive(self, number: int, _: Any) -> None:
-        """A signal ends the training after the step at work; a second one ends it at once."""
+        """End the training after the current step, or at once at a second signal."""
         self.signals.append(number)
         if len(self.signals) > 1:
             raise KeyboardInterrupt
@@ -170,17 +172,17 @@ class TrainingModule(LightningModule):
         self, function: Any, rows: torch.Tensor, key: tuple[int, ...]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         generator = make_generator(*key)
-        # Dropout knows no generator, so it takes its randomness from the same key.
+        # Dropout takes no generator, so the global seed comes from the same key.
         torch.manual_seed(generator.initial_seed())
         loss, parts = function(rows, generator)
         named = {"loss": loss} | {name: part for name, part in parts.items() if name != "loss"}
         return loss, {name: _number(value) for name, value in named.items()}
 
-    def _over_devices(self, found: dict[int, dict[str, float]], n: int) -> dict[str, list[float]]:
-        """Losses of every micro-batch by name; devices agree, too, on stopping and saving."""
-        names = list(next(iter(found.values())))
+    def _over_devices(self, losses: dict[int, dict[str, float]], n: int) -> dict[str, list[float]]:
+        """Gather the losses of all micro-batches, and whether any device stops or saves."""
+        names = list(next(iter(losses.values())))
         table = torch.zeros(len(names) + 2, n)
-        for index, values in found.items():
+        for index, values in losses.items():
             table[:-2, index] = torch.tensor([values[name] for name in names])
         table[-2:, 0] = torch.tensor([float(bool(self.signals)), float(self.due)])
         if self.trainer.world_size > 1:
@@ -207,7 +209,7 @@ class TrainingModule(LightningModule):
 
 
 def _can_be_fused(parameters: list[torch.nn.Parameter]) -> bool:
-    """Whether one pass over the memory can do a whole update, which takes several otherwise."""
+    """Return whether a fused optimiser can update these parameters."""
     return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
 
 

@@ -1,4 +1,4 @@
-"""Losses of every step as CSV that a continued training takes up where its checkpoint was."""
+"""Losses of every step as CSV; a resumed training continues it from its checkpoint."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from calcarine.errors import CalcarineError
 from calcarine.files import write_text
 from calcarine.training.tensor_trees import cannot_write
 
+__all__ = ["CsvLog"]
+
 
 class CsvLog:
     """Rows of numbers, one a step, in a file with a header.
@@ -19,9 +21,9 @@ class CsvLog:
     Parameters
     ----------
     path : Path
-        Read when it is there.
+        Read if it exists.
     step : int
-        Rows of later steps are dropped, as these are about to be made again.
+        Rows of later steps are removed, because these steps will be repeated.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -35,15 +37,15 @@ class CsvLog:
         write_text(path, "".join(lines[:1] + rows if rows else []))
 
     def write(self, row: dict[str, float]) -> None:
-        """Append a row, which has the names of the first; it is in the file when this returns."""
+        """Append a row with the names of the first row, and flush it to the file."""
         lines = [[repr(value) for value in row.values()]]
         if self._names is None:
             self._names = list(row)
             lines.insert(0, self._names)
         if list(row) != self._names:
             raise CalcarineError(
-                f"The losses of a step are called {', '.join(row)}, and before they were called "
-                f"{', '.join(self._names)}; name the same parts in every step."
+                f"The losses of a step are named {', '.join(row)}, and those of earlier steps "
+                f"{', '.join(self._names)}; use the same names in every step."
             )
         try:
             if self._file is None:
@@ -54,7 +56,7 @@ class CsvLog:
             raise cannot_write(self.path, error) from error
 
     def sync(self) -> None:
-        """Bring the rows to the disk itself."""
+        """Write the rows to the disk itself."""
         if self._file is not None:
             os.fsync(self._file.fileno())
 

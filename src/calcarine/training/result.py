@@ -1,4 +1,4 @@
-"""What came out of a training, written when it ends and read when it is asked for again."""
+"""The result of a training, written at its end and read by later calls."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from calcarine.training.tensor_trees import cannot_write, write_tensors
 from calcarine.training.training_config import TrainingConfig, ended_by
 from calcarine.training.training_folder import TrainingFolder
 
+__all__ = ["FORMAT", "TrainingResult", "conclude", "finished"]
+
 FORMAT = "calcarine-training-1"
 _LIBRARIES = ("calcarine", "torch", "lightning", "numpy")
 _FIELDS = ("steps", "selected_step", "ended_by", "loss", "validation_loss", "seconds")
@@ -25,27 +27,27 @@ _FIELDS = ("steps", "selected_step", "ended_by", "loss", "validation_loss", "sec
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave.
+    """Result of a training.
 
     Attributes
     ----------
     state : dict of str to tensor
-        Trained parameters and buffers, named as in the task's ``state_dict``; without frozen ones.
+        Trained parameters and buffers, named as in the task's ``state_dict``.
     folder : Path
-        Of the training: ``weights.safetensors``, ``training.json``, ``log.csv``,
+        Folder of the training: ``weights.safetensors``, ``training.json``, ``log.csv``,
         ``validation.csv``.
     steps : int
-        Steps done.
+        Number of steps.
     selected_step : int
-        Steps after which ``state`` was taken.
+        Step of ``state``.
     ended_by : str
         "steps" or "patience".
     loss : float
         Training loss of the last step.
     validation_loss : float or None
-        Least validation loss, of ``selected_step`` when the best is selected.
+        Smallest validation loss; that of ``selected_step`` if ``select`` is "best".
     seconds : float
-        Of training, over all continuations.
+        Duration of the training, over all calls.
     """
 
     state: dict[str, torch.Tensor]
@@ -59,17 +61,19 @@ class TrainingResult:
 
     @property
     def weights_path(self) -> Path:
+        """Path of the trained weights."""
         return self.folder / "weights.safetensors"
 
     @property
     def log_path(self) -> Path:
+        """Path of the losses of every step."""
         return self.folder / "log.csv"
 
 
 def conclude(place: TrainingFolder, config: TrainingConfig) -> None:
-    """Write weights and description of a training that has ended.
+    """Write weights and description of a finished training.
 
-    Its checkpoints go then, unless one may train on from them.
+    Its checkpoints are deleted, unless the training can run for more steps.
     """
     newest = place.newest("step")
     assert newest is not None
@@ -88,7 +92,7 @@ def conclude(place: TrainingFolder, config: TrainingConfig) -> None:
         "config": config.model_dump(mode="json"),
         "identity": place.identity,
         "versions": {"python": platform.python_version()}
-        | {name: found for name in _LIBRARIES if (found := _version(name))},
+        | {name: number for name in _LIBRARIES if (number := _version(name))},
     }
     try:
         described["sha256"] = write_tensors(best["state"] if best else state, weights)
@@ -101,12 +105,12 @@ def conclude(place: TrainingFolder, config: TrainingConfig) -> None:
 
 
 def finished(place: TrainingFolder, config: TrainingConfig) -> TrainingResult | None:
-    """The result of a training that has done all that is asked for, else None.
+    """Return the result of a training if all of its steps are done, else None.
 
     Raises
     ------
     CalcarineError
-        When it is another training's, or damaged without a checkpoint to make it from.
+        If it belongs to another training, or is damaged and there is no checkpoint.
     """
     path, weights = place.path / "training.json", place.path / "weights.safetensors"
     if not path.exists():
@@ -114,23 +118,23 @@ def finished(place: TrainingFolder, config: TrainingConfig) -> TrainingResult | 
     try:
         about = read_json(path)
         fields = {name: about[name] for name in _FIELDS}
-        found, whole = about["identity"], digest_file(weights) == about["sha256"]
+        identity, whole = about["identity"], digest_file(weights) == about["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        found, whole = place.identity, False
-    place.agree(found, path)
+        identity, whole = place.identity, False
+    place.check_identity(identity, path)
     if not whole and not list(place.newest_first("step")):
         raise CalcarineError(
             f"The weights in {place.path} are damaged and no checkpoint is left; "
-            "delete the folder to begin anew."
+            "delete the folder to start again."
         )
     if not whole:
         return None
     if fields["steps"] > config.steps:
         raise CalcarineError(
-            f"{path} tells of {fields['steps']} steps, more than the {config.steps} asked for; "
-            f"choose another folder, or delete {place.path} to begin anew."
+            f"{path} records {fields['steps']} steps, more than the {config.steps} of the "
+            f"settings; choose another folder, or delete {place.path} to start again."
         )
-    # With a constant learning rate the same training may go on for more steps.
+    # With a constant learning rate the same training can run for more steps.
     if fields["steps"] < config.steps and fields["ended_by"] == "steps":
         return None
     return TrainingResult(state=load_file(weights), folder=place.path, **fields)

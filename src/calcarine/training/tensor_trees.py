@@ -16,8 +16,10 @@ from safetensors.torch import load as parse_safetensors
 from calcarine.errors import CalcarineError
 from calcarine.files import atomic_write, free_space, write_bytes
 
+__all__ = ["FORMAT", "cannot_write", "load_tree", "save_tree", "write_tensors"]
+
 FORMAT = "calcarine-tree-1"
-"""Name and version of the layout, written into the JSON."""
+"""Name and version of the format, stored in the JSON."""
 
 _NAMES = {
     torch.float64: "F64",
@@ -34,23 +36,22 @@ _NAMES = {
 
 
 def save_tree(tree: Any, path: Path) -> None:
-    """Write a tree to ``path`` (``.json``) and, beside it, its tensors (``.safetensors``).
+    """Write a tree to ``path`` (``.json``), and its tensors to a ``.safetensors`` file next to it.
 
-    The tensors come first; the JSON comes last and holds the hash of both, so a tree whose writing
-    was interrupted is not taken for a whole one.
+    The JSON is written last and holds a hash of both, so an interrupted write is detected.
 
     Parameters
     ----------
     tree : dict, list, tuple, tensor, number, string or None, nested
-        Tensors of any device; those that are one (same memory) are written once and are one again
-        when read.
+        Tensors on any device. Tensors that share memory are stored once and share memory again
+        when they are read.
     path : Path
         Ends in ``.json``.
 
     Raises
     ------
     CalcarineError
-        When the folder cannot be written or is full; what was at ``path`` before stays.
+        If the folder cannot be written or is full; an old file at ``path`` remains.
     """
     tensors: dict[str, torch.Tensor] = {}
     content = _encode(tree, tensors, {})
@@ -64,12 +65,12 @@ def save_tree(tree: Any, path: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> CalcarineError:
-    """What to tell when a file of a training cannot be written."""
+    """Return the error for a file of a training that cannot be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     reason = f"the disk is full; {free_space(path)}" if full else error.strerror or str(error)
     return CalcarineError(
-        f"Could not write {path.name} to {path.parent} ({reason}); the last whole checkpoint "
-        "is kept, and when this is mended the same command continues from it."
+        f"Could not write {path.name} to {path.parent} ({reason}); the last complete checkpoint "
+        "is kept, and the same command resumes from it."
     )
 
 
@@ -150,7 +151,7 @@ def _decode(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> str:
-    """Write safetensors one tensor after the other, in little memory; the file's SHA-256."""
+    """Write tensors one after the other as safetensors, and return the SHA-256 of the file."""
     header: dict[str, Any] = {}
     end = 0
     for name, tensor in tensors.items():
@@ -162,7 +163,7 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> str:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
-    with atomic_write(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as part, open(part, "wb") as file:
         for piece in (len(text).to_bytes(8, "little"), text):
             digest.update(piece)
             file.write(piece)

@@ -1,4 +1,4 @@
-"""Lightning's trainer, quiet, with signals that end a training after a whole step."""
+"""Lightning's trainer, without its messages, and with signals that end after a whole step."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ import torch
 from calcarine.errors import CalcarineError
 from calcarine.training.training_config import TrainingConfig
 
+__all__ = ["alone_again", "make_trainer", "process_rank", "quiet", "signals_to"]
+
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done: int) -> Any:
-    """Lightning's trainer with our checkpoints, which writes nothing of its own accord."""
+    """Make Lightning's trainer with the checkpoints of this package and no other output."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.accelerators import CPUAccelerator
     from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -57,7 +59,7 @@ def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done:
             "change accelerator, devices, nodes, strategy, precision or loggers."
         ) from error
     if config.precision == "16" and isinstance(trainer.accelerator, CPUAccelerator):
-        raise CalcarineError("A CPU has no training in precision 16; choose bf16 or 32.")
+        raise CalcarineError("A CPU cannot train in precision 16; choose bf16 or 32.")
     return trainer
 
 
@@ -75,7 +77,7 @@ def _loggers(config: TrainingConfig, folder: Path, done: int) -> list[Any]:
 
 
 def process_rank() -> int:
-    """Rank of this process before a trainer knows it; 0 is the first."""
+    """Return the rank of this process before there is a trainer; 0 is the first."""
     with quiet():
         from lightning.fabric.utilities import rank_zero
     return getattr(rank_zero.rank_zero_only, "rank", 0) or 0
@@ -83,10 +85,10 @@ def process_rank() -> int:
 
 @contextmanager
 def alone_again(trainer: Any) -> Iterator[None]:
-    """Leave one process of the command where Lightning had started it once for every device.
+    """Leave one process of the command, if Lightning started one process for every device.
 
-    The others end here. The first forgets them, so that it can go on by itself and its next
-    training starts others.
+    The other processes end here. The first one removes the settings of the group, so that it runs
+    alone and its next training starts new processes.
     """
     from lightning.pytorch.plugins.environments import LightningEnvironment
     from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
@@ -102,7 +104,7 @@ def alone_again(trainer: Any) -> Iterator[None]:
         yield
     except BaseException:
         if by_lightning and not started_again:
-            # Others may be waiting for this process, which will not come.
+            # Other processes may wait for this one.
             strategy.launcher.kill(signal.SIGKILL)
         raise
     finally:
@@ -118,7 +120,7 @@ def alone_again(trainer: Any) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning's banners, tips and warnings from those who watch the training."""
+    """Suppress Lightning's banners, tips and warnings."""
     names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch.distributed")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -135,7 +137,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def signals_to(receive: Callable[[int, Any], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM received, where this thread may decide that."""
+    """Handle SIGINT and SIGTERM, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

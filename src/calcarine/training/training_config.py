@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from calcarine.errors import CalcarineError
 
+__all__ = ["TrainingConfig", "ended_by", "learning_rate"]
+
 _PLACES = {"accelerator", "devices", "nodes", "strategy", "accumulate"}
 _HOUSEKEEPING = {"save_every_minutes", "save_every_steps", "keep", "loggers"}
 
@@ -21,15 +23,15 @@ def _as_text(value: Any) -> Any:
 class TrainingConfig(BaseModel):
     """Settings of one training; a part of an experiment's configuration.
 
-    ``batch_size`` counts the samples of one optimiser step on all devices together. It is cut into
-    ``accumulate * devices * nodes`` micro-batches of equal size, numbered across devices, and all
-    randomness belongs to the number. So two devices give what one device gives that accumulates
-    twice.
+    ``batch_size`` is the number of samples of one optimiser step on all devices together. The
+    batch is divided into ``accumulate * devices * nodes`` micro-batches of equal size, numbered
+    across devices. Random numbers depend on the number of the micro-batch, so two devices give
+    the result of one device with ``accumulate=2``.
 
     Raises
     ------
     CalcarineError
-        When settings do not fit together, such as a batch that cannot be cut evenly.
+        If settings do not fit together, for example if a batch cannot be divided evenly.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -174,7 +176,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def ended_by(config: TrainingConfig, done: int, best_step: int | None) -> str | None:
-    """What ends a training after ``done`` steps: "steps", "patience", or None when it goes on."""
+    """Return what ends a training after ``done`` steps: "steps", "patience" or None."""
     if done >= config.steps:
         return "steps"
     if config.patience is None or config.validate_every is None or best_step is None:

@@ -1,4 +1,4 @@
-"""A training on disk: its checkpoints, and the one to continue from."""
+"""Folder of a training: its checkpoints, and the one to resume from."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from calcarine.errors import CalcarineError
 from calcarine.training.tensor_trees import load_tree
 from calcarine.training.training_config import TrainingConfig
 
+__all__ = ["TrainingFolder", "make_identity", "stored_state"]
+
 
 class TrainingFolder:
-    """Names of the files of a training, and what may be continued.
+    """Files of a training, and the checkpoints that it can resume from.
 
     Parameters
     ----------
     path : Path
-        Made when missing.
+        Created if it does not exist.
     identity : dict
-        What a checkpoint must agree with; plain JSON.
+        Everything that a checkpoint must agree with; plain JSON.
     say : callable
-        Takes one sentence.
+        Receives messages.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -34,7 +36,7 @@ class TrainingFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def clean(self) -> None:
-        """Remove what an interrupted writing left."""
+        """Remove the files of interrupted writes."""
         for stray in [*self.path.glob("*.part"), *self.checkpoints.glob("*.part")]:
             stray.unlink(missing_ok=True)
         for tensors in self.checkpoints.glob("*.safetensors"):
@@ -42,7 +44,7 @@ class TrainingFolder:
                 tensors.unlink(missing_ok=True)
 
     def place(self, kind: str, step: int) -> Path:
-        """Path of a checkpoint; kind is "step" or "best"."""
+        """Return the path of a checkpoint; kind is "step" or "best"."""
         return self.checkpoints / f"{kind}-{step:09d}.json"
 
     def prune(self, kind: str, keep: int) -> None:
@@ -51,12 +53,12 @@ class TrainingFolder:
             _remove(path)
 
     def newest(self, kind: str) -> tuple[Path, dict[str, Any]] | None:
-        """The newest whole checkpoint: where it is and what it holds; None when there is none.
+        """Return path and content of the newest complete checkpoint; None if there is none.
 
         Raises
         ------
         CalcarineError
-            When all are damaged, or the newest whole one belongs to another training.
+            If all are damaged, or the newest complete one belongs to another training.
         """
         damaged = None
         for path in self.newest_first(kind):
@@ -66,21 +68,21 @@ class TrainingFolder:
                 damaged = str(error).rstrip(".")
                 self._say(f"{damaged}; the checkpoint before it is used.")
                 continue
-            self.agree(tree["calcarine"]["identity"], path)
+            self.check_identity(tree["calcarine"]["identity"], path)
             return path, tree
         if damaged is not None:
             raise CalcarineError(
-                f"{damaged}, and no whole checkpoint is left; delete {self.path} to begin anew."
+                f"{damaged}, and no complete checkpoint is left; delete {self.path} to start again."
             )
         return None
 
     def best(self, known: int | None) -> dict[str, Any] | None:
-        """What is known of the best so far: ``best_step``, ``best_loss`` and ``state``.
+        """Return the best weights so far: ``best_step``, ``best_loss`` and ``state``.
 
         Parameters
         ----------
         known : int or None
-            Step of the best when the newest checkpoint was written.
+            Best step according to the newest checkpoint.
         """
         newest = self.newest("best")
         if newest is None and known is None:
@@ -88,14 +90,14 @@ class TrainingFolder:
         if newest is None:
             raise CalcarineError(
                 f"The best weights so far (of step {known}) are missing in {self.checkpoints}; "
-                f"delete {self.path} to begin anew."
+                f"delete {self.path} to start again."
             )
         about = newest[1]["calcarine"]
         return {**about, "state": newest[1]["state_dict"]}
 
-    def agree(self, found: dict[str, Any], path: Path) -> None:
-        """Refuse what another training has left."""
-        there, here = dict(_flat(found)), dict(_flat(self.identity))
+    def check_identity(self, identity: dict[str, Any], path: Path) -> None:
+        """Raise if a file belongs to another training."""
+        there, here = dict(_flat(identity)), dict(_flat(self.identity))
         differing = [
             f"{name.removeprefix('config.')} ({there.get(name)} there, {here.get(name)} now)"
             for name in sorted(there.keys() | here.keys())
@@ -106,16 +108,16 @@ class TrainingFolder:
             raise CalcarineError(
                 f"{path} belongs to another training, which differs in "
                 f"{', '.join(differing[:3])}{more}; choose another folder, or delete {self.path} "
-                "to begin anew."
+                "to start again."
             )
 
     def newest_first(self, kind: str) -> Iterator[Path]:
-        """Paths of the checkpoints of a kind, whole or not."""
+        """Return the paths of the checkpoints of a kind, complete or not."""
         yield from sorted(self.checkpoints.glob(f"{kind}-*.json"), reverse=True)
 
 
 def _remove(path: Path) -> None:
-    # The JSON goes first: tensors without it are known to be no checkpoint.
+    # The JSON is removed first: tensors without it are not taken for a checkpoint.
     path.unlink(missing_ok=True)
     path.with_suffix(".safetensors").unlink(missing_ok=True)
 
@@ -123,13 +125,13 @@ def _remove(path: Path) -> None:
 def make_identity(
     task: torch.nn.Module, config: TrainingConfig, provenance: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """All that decides the numbers of a training, as plain JSON."""
+    """Return everything that determines the numbers of a training, as plain JSON."""
     try:
-        given = json.loads(json.dumps(provenance or {}, sort_keys=True))
+        origin = json.loads(json.dumps(provenance or {}, sort_keys=True))
     except (TypeError, ValueError) as error:
         raise CalcarineError(
             f"The provenance of a training must be plain JSON ({error}); "
-            "give it words, numbers, lists and dicts."
+            "use only texts, numbers, lists and dictionaries."
         ) from error
     shapes = [
         [name, str(tensor.dtype), list(tensor.shape)]
@@ -140,12 +142,12 @@ def make_identity(
         "shapes": hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:12],
         "n_train": int(task.n_train),  # type: ignore[arg-type]
         "n_validation": int(task.n_validation),  # type: ignore[arg-type]
-        "provenance": given,
+        "provenance": origin,
     }
 
 
 def stored_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Trainable parameters and buffers of a module, without the frozen parameters."""
+    """Return parameters and buffers of a module, without frozen parameters."""
     parameters = module.named_parameters(remove_duplicate=False)
     frozen = {name for name, parameter in parameters if not parameter.requires_grad}
     return {name: value for name, value in module.state_dict().items() if name not in frozen}

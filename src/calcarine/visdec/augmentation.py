@@ -1,4 +1,4 @@
-"""Changes to vectors that a network should not mind."""
+"""Random changes of voxel vectors for training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ __all__ = ["augment_vectors"]
 def augment_vectors(
     vectors: PatchedVectors, how: Augmentation, generator: torch.Generator
 ) -> PatchedVectors:
-    """Changed copies of vectors, drawn from ``generator`` (on the CPU)."""
+    """Return vectors with random noise, gain and dropped voxels.
+
+    Parameters
+    ----------
+    vectors : PatchedVectors
+    how : Augmentation
+        Strength of the changes.
+    generator : torch.Generator
+        On the CPU, so that every device draws the same.
+    """
     values = vectors.values
     shape, device = values.shape, values.device
     if how.gain:

@@ -1,4 +1,4 @@
-"""Pictures under the condition of responses: what the third phase of Vis-Dec gives."""
+"""Generation of pictures that is conditioned on responses: the result of Vis-Dec's training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    SettingError,
+    ShapeError,
+    out_of_memory,
+)
 from calcarine.files import read_json
 
 if TYPE_CHECKING:
@@ -25,11 +31,11 @@ __all__ = ["BrainConditioning", "VoxelScale", "restored_unet"]
 
 @dataclass(frozen=True)
 class VoxelScale:
-    """Mean and SD of each voxel, learned from training responses.
+    """Mean and SD of each voxel, from training responses.
 
     Attributes
     ----------
-    mean, scale : float32 array of shape (voxel,)
+    mean, scale : float32 array of shape (n_voxels,)
     """
 
     mean: NDArray[np.float32]
@@ -37,9 +43,14 @@ class VoxelScale:
 
     @classmethod
     def from_vectors(cls, vectors: NDArray[Any], together: bool = False) -> VoxelScale:
-        """From vectors (n, voxel); voxels that do not vary are only centred.
+        """Compute mean and SD of vectors.
 
-        ``together``: one mean and SD of all values, as MinD-Vis and Vis-Dec scale.
+        Parameters
+        ----------
+        vectors : array of shape (n, n_voxels)
+            Constant voxels are only centred.
+        together : bool
+            Use one mean and SD of all values, as MinD-Vis and Vis-Dec do.
         """
         axis = None if together else 0
         mean = np.broadcast_to(vectors.mean(axis, dtype=np.float64), vectors.shape[1:])
@@ -49,26 +60,26 @@ class VoxelScale:
         return cls(mean.astype(np.float32), scale.astype(np.float32))
 
     def apply(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
-        """Vectors in SDs from the mean."""
+        """Return vectors as z scores."""
         if vectors.shape[-1] != len(self.mean):
-            raise CalcarineError(
+            raise ShapeError(
                 f"Responses have {vectors.shape[-1]} voxels, and the network was trained on "
-                f"{len(self.mean)}; give those of the same region."
+                f"{len(self.mean)} voxels; give responses of the same region."
             )
         scaled: NDArray[np.float32] = ((vectors - self.mean) / self.scale).astype(np.float32)
         return scaled
 
 
 class BrainConditioning:
-    """What the third phase gives: pictures under the condition of responses.
+    """Result of the third phase: a conditioner and trained weights of the U-Net.
 
     Parameters
     ----------
     conditioner : Conditioner
-    listening : dict of str to tensor
-        The U-Net's weights that were trained.
+    unet_weights : dict of str to tensor
+        Weights of the U-Net that were trained.
     scale : VoxelScale
-        Of the responses it was trained on.
+        Scale of the training responses.
     """
 
     def __init__(
@@ -81,10 +92,20 @@ class BrainConditioning:
     def condition(
         self, responses: NDArray[Any], batch_size: int = 64
     ) -> dict[str, NDArray[np.float32]]:
-        """What responses (n, voxel), as they are measured, tell the model.
+        """Compute the conditions of responses.
 
-        ``context`` and, where the conditioner has them, ``time`` and ``latent``; see
-        :class:`calcarine.visdec.conditioner.Condition`. Each row gives what it would give alone.
+        Parameters
+        ----------
+        responses : array of shape (n, n_voxels)
+            Responses as measured. Each row gives what it would give alone.
+        batch_size : int
+            Number of responses per batch.
+
+        Returns
+        -------
+        dict of str to float32 array
+            ``context`` and, if the conditioner has them, ``time`` and ``latent``; see
+            :class:`calcarine.visdec.conditioner.ConditionerOutput`.
         """
         import torch
 
@@ -92,13 +113,15 @@ class BrainConditioning:
 
         device = self.conditioner.empty.device
         patch = self.conditioner.encoder.config.patch
-        scaled, found = self.scale.apply(responses), []
+        scaled, batches = self.scale.apply(responses), []
         with torch.inference_mode():
             for begin in range(0, len(responses), batch_size):
                 part = patch_vectors(scaled[begin : begin + batch_size], patch)
-                told = self.conditioner(part.to(device))._asdict()
-                found.append({k: v.float().cpu().numpy() for k, v in told.items() if v is not None})
-        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+                output = self.conditioner(part.to(device))._asdict()
+                batches.append(
+                    {k: v.float().cpu().numpy() for k, v in output.items() if v is not None}
+                )
+        return {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
 
     def generate(
         self,
@@ -109,21 +132,38 @@ class BrainConditioning:
         strength: float = 1.0,
         **options: Any,
     ) -> NDArray[np.float32]:
-        """Pictures (n, height, width, 3) in [0, 1], one for each response and key.
+        """Generate pictures from responses.
 
         Parameters
         ----------
-        strength
-            Below 1: sampling begins from the told latent, noised to this strength.
-        options
-            Of :meth:`calcarine.diffusion.ConditionalDiffusion.generate`.
+        model : ConditionalDiffusion
+            The model that was fine-tuned; it is unchanged afterwards.
+        responses : array of shape (n, n_voxels)
+            Responses as measured.
+        keys : sequence of n (stimulus id, sample index)
+            Determine the noise of each picture.
+        strength : float
+            Below 1, sampling starts from the predicted latent, noised to this strength.
+        **options
+            See :meth:`calcarine.diffusion.ConditionalDiffusion.generate`.
+
+        Returns
+        -------
+        float32 array of shape (n, height, width, 3)
+            In [0, 1].
+
+        Raises
+        ------
+        SettingError
+            If ``strength`` is below 1 and no latent is predicted.
         """
-        told = self.condition(responses)
-        time, start = told.get("time"), told.get("latent")
+        conditions = self.condition(responses)
+        time, start = conditions.get("time"), conditions.get("latent")
         if strength < 1 and start is None:
-            raise CalcarineError(
-                "Sampling below strength 1 begins from a latent, and this conditioning tells none; "
-                "train it with finetune.loss.latent above 0, or set finetune.strength to 1."
+            raise SettingError(
+                "Sampling below strength 1 starts from a predicted latent, and this conditioner "
+                "predicts none; train it with finetune.loss.latent above 0, or set "
+                "finetune.strength to 1."
             )
         batch_size = int(options.get("batch_size", 32))
         with restored_unet(model, tuple(self.unet_weights), time is not None):
@@ -133,7 +173,7 @@ class BrainConditioning:
                 extra["time_condition"] = time
                 extra["empty_time_condition"] = self.conditioner.empty_time.cpu().numpy()
             latents = model.generate(
-                told["context"],
+                conditions["context"],
                 keys,
                 start if strength < 1 else None,
                 strength=strength,
@@ -147,14 +187,14 @@ class BrainConditioning:
         parameters = dict(model.unet.named_parameters())
         for name, weight in self.unet_weights.items():
             if name not in parameters or parameters[name].shape != weight.shape:
-                raise CalcarineError(
+                raise SettingError(
                     f"The trained weights do not fit the diffusion model {model.name} ({name}); "
                     "it is not the model they were trained with."
                 )
             parameters[name].data.copy_(weight)
 
-    def save(self, folder: Path) -> None:
-        """Write weights and shape as safetensors and JSON."""
+    def save(self, folder: str | Path) -> None:
+        """Write weights and shape to a folder, as safetensors and JSON."""
         import json
 
         import torch
@@ -163,26 +203,35 @@ class BrainConditioning:
 
         from calcarine.files import atomic_write, write_text
 
+        folder = Path(folder)
         state = {f"conditioner.{k}": v for k, v in self.conditioner.state_dict().items()}
         state |= {f"unet.{k}": v for k, v in self.unet_weights.items()}
         state |= {f"voxels.{k}": torch.from_numpy(v) for k, v in vars(self.scale).items()}
         try:
-            with atomic_write(folder / "conditioning.safetensors") as aside:
-                save_file({k: v.contiguous().cpu() for k, v in state.items()}, aside)
+            with atomic_write(folder / "conditioning.safetensors") as part:
+                save_file({k: v.contiguous().cpu() for k, v in state.items()}, part)
         except SafetensorError as error:
             raise CalcarineError(
-                f"{folder} cannot be written ({error}); make room, and the same command continues."
+                f"{folder} cannot be written ({error}); free disk space and run the same command "
+                "again."
             ) from error
         write_text(folder / "conditioning.json", json.dumps(self.conditioner.shape, indent=2))
 
     @classmethod
-    def load(cls, folder: Path) -> BrainConditioning:
-        """Read what :meth:`save` wrote."""
+    def load(cls, folder: str | Path) -> BrainConditioning:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DamagedFileError
+            If a file is missing or damaged.
+        """
         from safetensors.torch import load_file
 
         from calcarine.visdec.conditioner import Conditioner
         from calcarine.visdec.encoder_storage import keep_positions
 
+        folder = Path(folder)
         try:
             shape = read_json(folder / "conditioning.json")
             state = load_file(folder / "conditioning.safetensors")
@@ -192,15 +241,15 @@ class BrainConditioning:
                 for k, v in state.items()
                 if k.startswith("conditioner.")
             }
-            if "encoder.positions" in own:  # that are not the fixed sines
+            if "encoder.positions" in own:  # other than the fixed sines
                 keep_positions(conditioner.encoder, own["encoder.positions"])
             conditioner.load_state_dict(own)
             scale = VoxelScale(state["voxels.mean"].numpy(), state["voxels.scale"].numpy())
         except Exception as error:
             if out_of_memory(error):
                 raise
-            raise CalcarineError(
-                f"{folder} holds no trained conditioning, or a broken one; train it again."
+            raise DamagedFileError(
+                f"{folder} holds no trained conditioning, or a damaged one; train it again."
             ) from error
         unet = {k.removeprefix("unet."): v for k, v in state.items() if k.startswith("unet.")}
         return cls(conditioner.eval().requires_grad_(False), unet, scale)
@@ -208,7 +257,16 @@ class BrainConditioning:
 
 @contextmanager
 def restored_unet(model: ConditionalDiffusion, names: Sequence[str], timed: bool) -> Iterator[None]:
-    """Give the U-Net back as it was, whatever is done to the named parameters meanwhile."""
+    """Restore the U-Net at the end of the context, whatever happens to the named parameters.
+
+    Parameters
+    ----------
+    model : ConditionalDiffusion
+    names : sequence of str
+        Parameters of the U-Net that may change meanwhile.
+    timed : bool
+        Whether the U-Net accepts time conditions meanwhile.
+    """
     from calcarine.diffusion.conditional import add_time_condition
 
     unet, device = model.unet, model.device

@@ -1,4 +1,4 @@
-"""The fMRI encoder as conditioner of a latent diffusion model (Sun et al. 2023, section 3.3)."""
+"""Conditioner of a latent diffusion model from the fMRI encoder (Sun et al. 2023, section 3.3)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from calcarine.visdec.patches import PatchedVectors
 
 __all__ = ["Conditioner", "ConditionerOutput"]
 
-_OF_TOKEN = 8
-"""Numbers of each token that a told latent is made of."""
+_NUMBERS_PER_TOKEN = 8
+"""Numbers of each token from which the latent is predicted."""
 
 
 class ConditionerOutput(NamedTuple):
-    """What the U-Net is told.
+    """Conditions of the U-Net for each vector.
 
     Attributes
     ----------
-    context
-        Shape (batch, tokens, width), for cross-attention.
-    time
-        Shape (batch, time width), added to the embedding of the time step; None if not used.
-    latent
-        Shape (batch, channels, h, w): the latent that sampling may begin from; None if not told.
+    context : tensor of shape (batch, tokens, width)
+        For cross-attention.
+    time : tensor of shape (batch, time width), optional
+        Added to the embedding of the time step.
+    latent : tensor of shape (batch, channels, h, w), optional
+        Predicted latent, from which sampling can start.
     """
 
     context: torch.Tensor
@@ -36,30 +36,30 @@ class ConditionerOutput(NamedTuple):
 
 
 class Conditioner(nn.Module):
-    """Tokens of the fMRI encoder to a context and a time condition.
+    """Network from the tokens of the fMRI encoder to a context and a time condition.
 
     Parameters
     ----------
-    encoder
-    n_patches
-        Patches of this subject's vectors.
-    tokens, width
-        Of the context (77 x 512 in the paper).
-    time_width
+    encoder : FMRIEncoder
+    n_patches : int
+        Number of patches of the subject's vectors.
+    tokens, width : int
+        Shape of the context (77 x 512 in the paper).
+    time_width : int or None
         Width of the U-Net's time embedding; None leaves the time condition out.
-    class_token
-        Whether patches attend to the encoder's class token, as in its pre-training; in the
-        published code, and so in published weights, they do not.
-    latent_shape
-        Of a latent (channels, h, w) that is told beside the context; None leaves it out.
+    class_token : bool
+        Whether patches attend to the encoder's class token, as in its pre-training. In the
+        published code, and therefore with published weights, they do not.
+    latent_shape : tuple of int, optional
+        Shape (channels, h, w) of a latent that is predicted too; by default there is none.
 
     Notes
     -----
-    As in MinD-Vis and Vis-Dec: the class token is left out, two pointwise convolutions over the
-    tokens bring their number to ``n / 2`` and to ``tokens``, and a linear layer brings their
-    width. The time condition comes from the context in the same way. The context of "no
-    condition", for classifier-free guidance, is learned. The latent, which the papers' models do
-    not tell, comes from the same tokens by a linear map through a few numbers of each.
+    As in MinD-Vis and Vis-Dec, the class token is removed, two pointwise convolutions over the
+    tokens change their number to ``n / 2`` and then to ``tokens``, and a linear layer changes
+    their width. The time condition is computed from the context in the same way. The
+    unconditional context, for classifier-free guidance, is learned. The latent, which the papers'
+    models do not predict, is a linear function of a few numbers of each token.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Conditioner(nn.Module):
             "latent_shape": latent_shape,
         }
         self.encoder = encoder
-        if not class_token:  # nothing would ever train it
+        if not class_token:  # it would receive no gradient
             encoder.cls_token.requires_grad_(False)
         half = max(1, n_patches // 2)
         self.mix = nn.Sequential(nn.Conv1d(n_patches, half, 1), nn.Conv1d(half, tokens, 1))
@@ -105,17 +105,17 @@ class Conditioner(nn.Module):
         self.latent: nn.Sequential | None = None
         if latent_shape is not None:
             self.latent = nn.Sequential(
-                nn.Linear(encoder.config.dim, _OF_TOKEN),
+                nn.Linear(encoder.config.dim, _NUMBERS_PER_TOKEN),
                 nn.Flatten(1),
-                nn.Linear(tokens * _OF_TOKEN, math.prod(latent_shape)),
+                nn.Linear(tokens * _NUMBERS_PER_TOKEN, math.prod(latent_shape)),
                 nn.Unflatten(1, latent_shape),
             )
 
     def start_from_context(self, context: torch.Tensor) -> None:
-        """Let all conditions begin at one context (tokens, width), to which the brain then adds.
+        """Initialise all contexts near one context (tokens, width).
 
-        The published code begins at random. From the context of the empty text a model that was
-        trained on text sets out with pictures, and has only to learn which.
+        The published code starts from random contexts. From the context of the empty text, a model
+        that was trained on text produces pictures from the start, and only learns which.
         """
         with torch.no_grad():
             for parameter in (self.base, self.empty):
@@ -127,7 +127,7 @@ class Conditioner(nn.Module):
                     parameter.zero_()
 
     def start_from_latent(self, latent: torch.Tensor) -> None:
-        """Let all told latents begin around one (channels, h, w)."""
+        """Initialise all predicted latents near one latent (channels, h, w)."""
         assert self.latent is not None
         last = self.latent[2]
         assert isinstance(last, nn.Linear)
@@ -137,7 +137,7 @@ class Conditioner(nn.Module):
 
     @classmethod
     def from_shape(cls, shape: dict[str, Any]) -> Conditioner:
-        """A conditioner with random weights of the shape that another one tells."""
+        """Make a conditioner with random weights from the ``shape`` of another one."""
         encoder = FMRIEncoder(AutoencoderConfig.from_json(shape["encoder"]))
         sizes = (shape[k] for k in ("n_patches", "tokens", "width", "time_width"))
         latent = shape.get("latent_shape")
@@ -149,9 +149,9 @@ class Conditioner(nn.Module):
         )
 
     def forward(self, vectors: PatchedVectors) -> ConditionerOutput:
-        """Condition of each vector."""
-        told: bool = self.shape["class_token"]
-        tokens = self.encoder(vectors, class_token=told).tokens[:, int(told) :]
+        """Return the conditions of each vector."""
+        with_class: bool = self.shape["class_token"]
+        tokens = self.encoder(vectors, class_token=with_class).tokens[:, int(with_class) :]
         mixed = self.mix(tokens)
         context = self.base + self.to_width(mixed)
         return ConditionerOutput(
@@ -161,7 +161,7 @@ class Conditioner(nn.Module):
         )
 
     def without(self, condition: ConditionerOutput, left_out: torch.Tensor) -> ConditionerOutput:
-        """The same condition, replaced by "no condition" where ``left_out`` (batch) is True."""
+        """Replace conditions by the unconditional ones where ``left_out`` (batch) is True."""
         context = torch.where(left_out[:, None, None], self.empty, condition.context)
         if condition.time is None or self.empty_time is None:
             return condition._replace(context=context)

@@ -9,7 +9,7 @@ from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
 from calcarine.visdec.image_autoencoder import ImageAutoencoder
 from calcarine.visdec.losses import reconstruction_loss
-from calcarine.visdec.masking import draw_masking, no_masking
+from calcarine.visdec.masking import Masking, draw_masking, no_masking
 from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
 from calcarine.visdec.settings import Augmentation, GuidanceLoss
@@ -19,20 +19,21 @@ __all__ = ["CrossModalGuidance", "CrossModalNetwork"]
 
 
 class CrossModalNetwork(nn.Module):
-    """fMRI and image autoencoders that listen to each other before they decode.
+    """fMRI and image autoencoders with cross-attention between encoders and decoders.
 
     Parameters
     ----------
-    fmri, image
-        Autoencoders; the body of the image's is frozen.
+    fmri : FMRIAutoencoder
+    image : ImageAutoencoder
+        Its encoder is frozen.
     layers, direction
         See :class:`GuidanceLoss`.
 
     Notes
     -----
-    fMRI tokens are brought to the image's width, pass the cross-attention blocks, and come back
-    as a change that is added to the encoder's own tokens (``D_F(h + CA_F(Q, K, V))``, section
-    3.2). The way back begins at 0, so that training sets out from the first phase.
+    fMRI tokens are mapped to the width of image tokens, pass the cross-attention blocks, and are
+    mapped back and added to the tokens of the encoder (``D_F(h + CA_F(Q, K, V))``, section 3.2).
+    The map back starts at 0, so training starts from the first phase.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class CrossModalNetwork(nn.Module):
             nn.init.zeros_(back.bias)
 
     def freeze_unused(self, config: GuidanceLoss) -> None:
-        """Take the gradients from a side whose loss has no weight, for it would get none."""
+        """Freeze the side without a weight in the loss, because it would receive no gradient."""
         fmri = (self.fmri_cross, self.fmri_back, *self.fmri.decoder_parts)
         image = (self.image_cross, self.image_back, self.image.model.decoder)
         for weight, parts in ((config.gamma_fmri, fmri), (config.gamma_image, image)):
@@ -66,44 +67,54 @@ class CrossModalNetwork(nn.Module):
     def predict_fmri(
         self, vectors: PatchedVectors, pixels: torch.Tensor, ratio: float, draw: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Guess of all fMRI patches from a part of them and the whole picture; what was hidden."""
+        """Predict all fMRI patches from some of them and the whole picture.
+
+        Returns the prediction and the masked patches.
+        """
         masking = draw_masking(vectors.valid, ratio, draw)
         own = self.fmri.encoder(vectors, masking)
-        support = self.image.encode(pixels, self._whole(pixels))
+        context = self.image.encode(pixels, self._whole(pixels))
         x = self.to_image(own.tokens)
         for block in self.fmri_cross:
-            x = block(x, support, own.mask)
+            x = block(x, context, own.mask)
         return self.fmri.decode(own.tokens + self.fmri_back(x), vectors, masking), masking.hidden
 
     def predict_image(
         self, vectors: PatchedVectors, pixels: torch.Tensor, ratio: float, draw: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Guess of all picture patches from a part of them and the whole fMRI; what was hidden."""
+        """Predict all picture patches from some of them and the whole fMRI vector.
+
+        Returns the prediction and the masked patches.
+        """
         masking = draw_masking(self._whole(pixels).visible >= 0, ratio, draw)
         own = self.image.encode(pixels, masking)
-        support = self.fmri.encoder(vectors)
-        told = self.to_image(support.tokens)
+        encoded = self.fmri.encoder(vectors)
+        context = self.to_image(encoded.tokens)
         x = own
         for block in self.image_cross:
-            x = block(x, told, None, support.mask)
+            x = block(x, context, None, encoded.mask)
         return self.image.decode(own + self.image_back(x), masking), masking.hidden
 
-    def _whole(self, pixels: torch.Tensor):  # type: ignore[no-untyped-def]
+    def _whole(self, pixels: torch.Tensor) -> Masking:
         valid = torch.ones(len(pixels), self.image.n_patches, dtype=torch.bool)
         return no_masking(valid.to(pixels.device))
 
 
 class CrossModalGuidance(nn.Module):
-    """What the second phase trains, and on what.
+    """Training task of the second phase.
 
     Parameters
     ----------
-    network
-    train, validation
+    network : CrossModalNetwork
+        The network to train.
+    train, validation : StimulusVectors
         Vectors of training stimuli.
-    train_pixels, validation_pixels
-        Their pictures, as :meth:`ImageAutoencoder.pixels` gives them.
-    config, augmentation
+    train_pixels, validation_pixels : tensor
+        Their pictures, from :meth:`ImageAutoencoder.pixels`.
+    config : GuidanceLoss, optional
+        Weights and maskings.
+    augmentation : Augmentation, optional
+        Random changes of the input vectors.
     """
 
     def __init__(
@@ -133,40 +144,40 @@ class CrossModalGuidance(nn.Module):
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Weighted sum of both reconstruction losses, and each of them."""
+        """Return the weighted sum of both reconstruction losses, and each of them."""
         stimuli, pixels = self._train
-        truth = stimuli.draw(rows, generator)
-        seen = augment_vectors(truth, self.augmentation, generator)
-        return self._losses(truth, seen, pixels[rows], generator)
+        target = stimuli.draw(rows, generator)
+        changed = augment_vectors(target, self.augmentation, generator)
+        return self._losses(target, changed, pixels[rows], generator)
 
     def validation_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The same on validation stimuli."""
+        """Return the same for validation stimuli, without augmentation."""
         stimuli, pixels = self._validation
-        truth = stimuli.mean(rows)
-        return self._losses(truth, truth, pixels[rows], generator)
+        target = stimuli.mean(rows)
+        return self._losses(target, target, pixels[rows], generator)
 
     def _losses(
         self,
-        truth: PatchedVectors,
-        seen: PatchedVectors,
+        target: PatchedVectors,
+        inputs: PatchedVectors,
         pixels: torch.Tensor,
         generator: torch.Generator,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         c, network = self.config, self.network
         device = network.to_image.weight.device
-        truth, seen, pixels = truth.to(device), seen.to(device), pixels.to(device)
+        target, inputs, pixels = target.to(device), inputs.to(device), pixels.to(device)
         parts: dict[str, torch.Tensor] = {}
         total = torch.zeros((), device=device)
-        # A side whose weight is 0 is not computed: that is how the ablation leaves it out.
+        # A side with weight 0 is not computed; the ablation uses that.
         if c.gamma_fmri:
-            guess, hidden = network.predict_fmri(seen, pixels, c.fmri_mask, generator)
-            parts["fmri"] = reconstruction_loss(guess.float(), truth.values, hidden)
+            predicted, hidden = network.predict_fmri(inputs, pixels, c.fmri_mask, generator)
+            parts["fmri"] = reconstruction_loss(predicted.float(), target.values, hidden)
             total = total + c.gamma_fmri * parts["fmri"]
         if c.gamma_image:
-            guess, hidden = network.predict_image(seen, pixels, c.image_mask, generator)
-            target = network.image.patches(pixels)
-            parts["image"] = reconstruction_loss(guess.float(), target, hidden)
+            predicted, hidden = network.predict_image(inputs, pixels, c.image_mask, generator)
+            patches = network.image.patches(pixels)
+            parts["image"] = reconstruction_loss(predicted.float(), patches, hidden)
             total = total + c.gamma_image * parts["image"]
         return total, parts

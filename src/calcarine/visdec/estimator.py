@@ -204,7 +204,8 @@ class VisDec(BaseEstimator):  # type: ignore[misc]
         values, names = self._rows(responses, keys, split)
         if values.ndim == 1:
             options: dict[str, Any] = {"samples": samples, "seed": seed, "progress": progress}
-            return self.reconstruct(values[None], names, batch_size=batch_size, **options)[0]
+            one = self.reconstruct(values[None], names, batch_size=batch_size, **options)
+            return np.asarray(one[0])
         if len(values) != len(names):
             raise ShapeError(
                 f"reconstruct received {len(values)} responses and {len(names)} keys; give one "

@@ -1,4 +1,4 @@
-"""Third phase of Vis-Dec: the diffusion model learns to listen to the brain (section 3.3)."""
+"""Third phase of Vis-Dec: fine-tuning of the diffusion model (Sun et al. 2023, section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.conditioner import Conditioner, ConditionerOutput
 from calcarine.visdec.pairs import StimulusVectors
@@ -19,28 +19,32 @@ __all__ = ["DiffusionFinetuning"]
 
 
 class DiffusionFinetuning(nn.Module):
-    """What the third phase trains, and on what.
+    """Training task of the third phase.
 
     Parameters
     ----------
-    conditioner
+    conditioner : Conditioner
+        The conditioner to train.
     unet, scheduler
-        Of diffusers; which of the U-Net's weights train is settled before, by
+        U-Net and scheduler of diffusers. Choose the weights of the U-Net to train beforehand, with
         :func:`calcarine.diffusion.conditional.freeze_except`.
-    train, validation
+    train, validation : StimulusVectors
         Vectors of training stimuli.
-    train_latents, validation_latents
-        float32 tensors, shape (stimulus, channels, h, w), on the scale that the U-Net sees.
-    config, augmentation
-    contexts
-        Of training and validation stimuli, each (stimulus, tokens, width); what conditions are
-        aligned with.
+    train_latents, validation_latents : float32 tensor of shape (n, channels, h, w)
+        Latents of these stimuli, on the scale of the U-Net's input.
+    config : FinetuneLoss, optional
+        Losses and condition.
+    augmentation : Augmentation, optional
+        Random changes of the input vectors.
+    contexts : pair of tensors of shape (n, tokens, width), optional
+        Contexts of the text of training and validation stimuli, for the loss ``align``.
 
     Notes
     -----
-    The loss is the mean squared error of what the U-Net predicts (noise or velocity) at times
-    drawn evenly over the batch. With ``align`` or ``latent`` it is the part ``diffusion`` of the
-    total; the parts of these names are mean squared distances over the variance in training.
+    The loss is the mean squared error of the U-Net's prediction (noise or velocity) at times that
+    are spread evenly over the batch. With ``align`` or ``latent``, it is the part ``diffusion`` of
+    the total; the parts ``align`` and ``latent`` are mean squared distances, divided by the
+    variance over training stimuli.
     """
 
     def __init__(
@@ -62,29 +66,29 @@ class DiffusionFinetuning(nn.Module):
         self.augmentation = augmentation or Augmentation()
         kind = scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
-            raise CalcarineError(
-                f"This diffusion model predicts '{kind}'; models that predict noise (epsilon) or "
-                "velocity (v_prediction) can be trained."
+            raise SettingError(
+                f"This diffusion model predicts '{kind}'; choose a model that predicts noise "
+                "(epsilon) or velocity (v_prediction)."
             )
         self._velocity = kind == "v_prediction"
         self._alphas = scheduler.alphas_cumprod.float()
         if (contexts is None) != (self.config.align == 0):
-            raise CalcarineError("Contexts are given where align is above 0, and only there.")
-        told = contexts or (None, None)
-        self._train = train, train_latents, told[0]
-        self._validation = validation, validation_latents, told[1]
+            raise SettingError("Give contexts if align is above 0, and only there.")
+        both = contexts or (None, None)
+        self._train = train, train_latents, both[0]
+        self._validation = validation, validation_latents, both[1]
         if contexts is not None:
             self._spread = _spread(contexts[0])
             if not self._spread > 0:
-                raise CalcarineError(
+                raise SettingError(
                     "All training stimuli have the same text, so there is nothing to align with; "
                     "set align to 0."
                 )
         self._latent_spread = _spread(train_latents)
         if self.config.latent and not self._latent_spread > 0:
-            raise CalcarineError(
-                "All training stimuli have the same latent, so there is none to tell; set latent "
-                "to 0."
+            raise SettingError(
+                "All training stimuli have the same latent, so there is nothing to predict; set "
+                "latent to 0."
             )
 
     @property
@@ -98,7 +102,7 @@ class DiffusionFinetuning(nn.Module):
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean squared error of the U-Net on some training stimuli."""
+        """Return the total loss of some training stimuli, and its parts."""
         vectors = self._train[0].draw(rows, generator)
         vectors = augment_vectors(vectors, self.augmentation, generator)
         return self._loss(vectors, self._train, rows, generator, self.config.drop_condition)
@@ -106,7 +110,7 @@ class DiffusionFinetuning(nn.Module):
     def validation_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The same on validation stimuli, always conditioned."""
+        """Return the same for validation stimuli, always with condition."""
         vectors = self._validation[0].mean(rows)
         return self._loss(vectors, self._validation, rows, generator, 0.0)
 
@@ -134,27 +138,29 @@ class DiffusionFinetuning(nn.Module):
         condition = whole = self.conditioner(vectors.to(device))
         if drop:
             condition = self.conditioner.without(condition, left_out.to(device))
-        guess = self._guess(noisy.to(device), times.to(device), condition)
-        loss = F.mse_loss(guess.float(), target.to(device))
+        predicted = self._predict(noisy.to(device), times.to(device), condition)
+        loss = F.mse_loss(predicted.float(), target.to(device))
         parts = {"diffusion": loss}
         if contexts is not None:
             own = contexts[rows].to(device)
-            away = F.mse_loss(whole.context.float(), own) / self._spread
-            parts["align"] = away
-            loss = loss + self.config.align * away
+            distance = F.mse_loss(whole.context.float(), own) / self._spread
+            parts["align"] = distance
+            loss = loss + self.config.align * distance
         if whole.latent is not None and self.config.latent:
-            away = F.mse_loss(whole.latent.float(), latents.to(device)) / self._latent_spread
-            parts["latent"] = away
-            loss = loss + self.config.latent * away
+            distance = F.mse_loss(whole.latent.float(), latents.to(device)) / self._latent_spread
+            parts["latent"] = distance
+            loss = loss + self.config.latent * distance
         return loss, parts if len(parts) > 1 else {}
 
-    def _guess(
+    def _predict(
         self, noisy: torch.Tensor, times: torch.Tensor, condition: ConditionerOutput
     ) -> torch.Tensor:
-        told = {} if condition.time is None else {"class_labels": condition.time}
-        return self.unet(noisy, times, encoder_hidden_states=condition.context, **told).sample
+        time = {} if condition.time is None else {"class_labels": condition.time}
+        output = self.unet(noisy, times, encoder_hidden_states=condition.context, **time)
+        predicted: torch.Tensor = output.sample
+        return predicted
 
 
 def _spread(targets: torch.Tensor) -> float:
-    """Variance over stimuli, averaged over all that is told of one."""
+    """Return the variance over stimuli, averaged over dimensions."""
     return float(targets.var(0, correction=0).mean())

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 from calcarine.visdec.masking import Masking, no_masking
 from calcarine.visdec.patches import PatchedVectors, sine_positions
 from calcarine.visdec.transformer_blocks import PatchLinear, TransformerBlock, initialise
@@ -22,18 +22,18 @@ class AutoencoderConfig:
 
     Attributes
     ----------
-    n_patches
-        Patches of the longest vector (262 for the 4,183 vertices of V1 to V4 of HCP).
-    patch
-        Voxels in a patch.
+    n_patches : int
+        Number of patches of the longest vector (262 for the 4,183 vertices of V1 to V4 of HCP).
+    patch : int
+        Number of voxels of a patch.
     dim, depth, heads, mlp_ratio
-        Of the encoder.
-    decoder_dim, decoder_depth, decoder_heads
-        Of the decoder; its mlp_ratio is the encoder's.
-    embedding
-        ``"shared"``: all patches are embedded, and told, by the same weights, as published.
-        ``"own"``: each patch by weights of its own, because a voxel that is third in one patch
-        has nothing in common with the third in another. For vectors of one subject only.
+        Shape of the encoder.
+    decoder_dim, decoder_depth, decoder_heads : int
+        Shape of the decoder; its mlp_ratio is that of the encoder.
+    embedding : {"shared", "own"}
+        ``"shared"``: all patches share the weights that embed and predict them, as published.
+        ``"own"``: each patch has its own weights, because the third voxel of one patch has nothing
+        in common with the third voxel of another. For vectors of one subject only.
     """
 
     n_patches: int = 262
@@ -48,31 +48,31 @@ class AutoencoderConfig:
     embedding: Literal["shared", "own"] = "shared"
 
     def to_json(self) -> dict[str, Any]:
-        """As a plain dictionary."""
+        """Return the shape as a plain dictionary."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> AutoencoderConfig:
-        """From what :meth:`to_json` gave."""
-        content = {"embedding": "shared"} | content  # which older ones do not tell
+        """Return the shape from the dictionary of :meth:`to_json`."""
+        content = {"embedding": "shared"} | content  # absent in older files
         known = {field.name for field in fields(cls)}
         wrong = sorted(set(content) ^ known)
         if wrong:
-            raise CalcarineError(
-                f"This is no autoencoder's configuration: {', '.join(wrong)} do not agree."
+            raise SettingError(
+                f"This is not the configuration of an autoencoder: {', '.join(wrong)} do not agree."
             )
         return cls(**content)
 
 
 class Encoded(NamedTuple):
-    """Tokens of shape (batch, 1 + kept, dim), and which are present (None: all)."""
+    """Tokens of shape (batch, 1 + kept, dim), and their mask (None: no padding)."""
 
     tokens: torch.Tensor
     mask: torch.Tensor | None
 
 
 class FMRIEncoder(nn.Module):
-    """Class token and visible patches through transformer blocks.
+    """Transformer that encodes a class token and the visible patches.
 
     Parameters
     ----------
@@ -100,32 +100,32 @@ class FMRIEncoder(nn.Module):
         *,
         class_token: bool = True,
     ) -> Encoded:
-        """Class token and visible patches, normed.
+        """Encode the class token and the visible patches.
 
         Parameters
         ----------
-        vectors
-            Of at most ``config.n_patches`` patches.
-        masking
-            All patches are seen if left out.
-        class_token
-            False leaves it out, also of what the patches attend to.
+        vectors : PatchedVectors
+            With at most ``config.n_patches`` patches.
+        masking : Masking, optional
+            By default all patches are visible.
+        class_token : bool
+            False leaves the class token out, so that patches do not attend to it either.
         """
         if vectors.n_patches > self.config.n_patches:
-            raise CalcarineError(
+            raise ShapeError(
                 f"The vectors have {vectors.n_patches} patches and the network takes "
                 f"{self.config.n_patches}."
             )
         masking = masking or no_masking(vectors.valid)
         if self.config.embedding == "own":
-            seen = masking.take(self.patch_embed(vectors.values))
-        else:  # patches that are not seen need no embedding
-            seen = self.patch_embed(masking.take(vectors.values))
-        seen = seen + self.positions[1:][masking.visible]
-        tokens, mask = seen, masking.mask
+            tokens = masking.take(self.patch_embed(vectors.values))
+        else:  # masked patches need no embedding
+            tokens = self.patch_embed(masking.take(vectors.values))
+        tokens = tokens + self.positions[1:][masking.visible]
+        mask = masking.mask
         if class_token:
-            start = (self.cls_token + self.positions[0]).expand(len(seen), -1, -1)
-            tokens = torch.cat([start.to(seen.dtype), seen], 1)
+            first = (self.cls_token + self.positions[0]).expand(len(tokens), -1, -1)
+            tokens = torch.cat([first.to(tokens.dtype), tokens], 1)
             mask = _with_class(masking.mask)
         for block in self.blocks:
             tokens = block(tokens, mask)
@@ -133,7 +133,7 @@ class FMRIEncoder(nn.Module):
 
 
 class FMRIAutoencoder(nn.Module):
-    """Encoder of visible patches and decoder of all patches.
+    """Masked autoencoder: encodes visible patches and predicts all patches.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class FMRIAutoencoder(nn.Module):
 
     @property
     def decoder_parts(self) -> tuple[nn.Module | nn.Parameter, ...]:
-        """Everything but the encoder."""
+        """Everything except the encoder."""
         return (
             self.decoder_embed,
             self.mask_token,
@@ -175,24 +175,25 @@ class FMRIAutoencoder(nn.Module):
     def decode(
         self, tokens: torch.Tensor, vectors: PatchedVectors, masking: Masking | None = None
     ) -> torch.Tensor:
-        """Guess of all patches, shape (batch, patches, voxels of a patch), from encoded tokens."""
+        """Predict all patches, shape (batch, patches, voxels of a patch), from encoded tokens."""
         masking = masking or no_masking(vectors.valid)
         known = self.decoder_embed(tokens)
         batch, n = vectors.valid.shape
         seen = known[:, 1:]
         canvas = self.mask_token.to(seen.dtype).expand(batch, n, -1)
         if masking.mask is not None:
-            # What was filled up writes the mask token back, so that it tells nothing.
+            # Padding writes the mask token back, so it has no effect.
             seen = torch.where(masking.mask[..., None], seen, canvas[:, : seen.shape[1]])
         canvas = canvas.scatter(1, masking.visible[..., None].expand_as(seen), seen)
         x = torch.cat([known[:, :1], canvas], 1) + self.decoder_positions[: n + 1]
         mask = None if bool(vectors.valid.all()) else _with_class(vectors.valid)
         for block in self.decoder_blocks:
             x = block(x, mask)
-        return self.decoder_pred(self.decoder_norm(x[:, 1:]))
+        predicted: torch.Tensor = self.decoder_pred(self.decoder_norm(x[:, 1:]))
+        return predicted
 
     def forward(self, vectors: PatchedVectors, masking: Masking) -> torch.Tensor:
-        """Guess of all patches from the visible ones."""
+        """Predict all patches from the visible ones."""
         return self.decode(self.encoder(vectors, masking).tokens, vectors, masking)
 
 

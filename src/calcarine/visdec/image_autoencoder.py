@@ -1,4 +1,4 @@
-"""Masked autoencoder of pictures: transformers' ViT-MAE with maskings of our own."""
+"""Masked autoencoder of pictures: ViT-MAE of transformers, with maskings of this package."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calcarine.checkpoints import check_loaded
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import CalcarineError, SettingError, out_of_memory
 from calcarine.stimuli import resize_images
 from calcarine.visdec.masking import Masking
 
 __all__ = ["MINI", "ImageAutoencoder", "new_image_autoencoder"]
 
 MINI = Path(__file__).parent / "mini_mae"
-# Of ImageNet, which published ViT-MAE networks were trained with.
+# Of ImageNet, for published ViT-MAE networks.
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageAutoencoder(nn.Module):
-    """ViT-MAE whose body is frozen and whose decoder may train.
+    """ViT-MAE with a frozen encoder and a decoder that can be trained.
 
     Parameters
     ----------
-    model
-        ``ViTMAEForPreTraining`` of transformers.
-    decoder_depth
-        Keep the first blocks of the decoder only (6 of 8 in Vis-Dec); all if None.
+    model : ViTMAEForPreTraining
+        Network of transformers.
+    decoder_depth : int, optional
+        Number of blocks of the decoder to keep (6 of 8 in Vis-Dec); all by default.
     """
 
     def __init__(self, model: Any, decoder_depth: int | None = None) -> None:
@@ -38,9 +38,9 @@ class ImageAutoencoder(nn.Module):
         layers = model.decoder.decoder_layers
         if decoder_depth is not None:
             if not 1 <= decoder_depth <= len(layers):
-                raise CalcarineError(
+                raise SettingError(
                     f"The image decoder has {len(layers)} blocks, so {decoder_depth} of them "
-                    "cannot be kept."
+                    f"cannot be kept; choose 1 to {len(layers)}."
                 )
             model.decoder.decoder_layers = layers[:decoder_depth]
         self.model = model
@@ -55,14 +55,17 @@ class ImageAutoencoder(nn.Module):
 
         Parameters
         ----------
-        source
-            ``"mini"`` (bundled, of 64-px scenes and digits), a folder in transformers' format, or
-            a hub id such as ``facebook/vit-mae-base``, which Vis-Dec uses.
+        source : str or Path
+            ``"mini"`` (bundled, trained on scenes and digits of 64 px), a folder in transformers'
+            format, or a hub id such as ``facebook/vit-mae-base``, which Vis-Dec uses.
+        decoder_depth : int, optional
+            Number of blocks of the decoder to keep; all by default.
 
         Raises
         ------
         CalcarineError
-            If there is none, or its weights are pickled or do not fit its configuration.
+            If there is no such model, or its weights are pickled or do not fit its
+            configuration.
         """
         from transformers import ViTMAEForPreTraining
         from transformers.utils import logging
@@ -75,7 +78,7 @@ class ImageAutoencoder(nn.Module):
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are in the info, and refused below
+                ignore_mismatched_sizes=True,  # check_loaded refuses them
             )
         except Exception as error:
             if out_of_memory(error):
@@ -92,48 +95,50 @@ class ImageAutoencoder(nn.Module):
 
     @property
     def width(self) -> int:
-        """Of the encoder's tokens (768 in ViT-base)."""
+        """Width of the encoder's tokens (768 in ViT-base)."""
         return int(self.model.config.hidden_size)
 
     @property
     def heads(self) -> int:
-        """Attention heads of the encoder."""
+        """Number of attention heads of the encoder."""
         return int(self.model.config.num_attention_heads)
 
     @property
     def n_patches(self) -> int:
-        """Patches of a picture."""
+        """Number of patches of a picture."""
         return int(self.model.vit.embeddings.patch_embeddings.num_patches)
 
     def pixels(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """Pictures (n, height, width, 3) at the size and scale that the network was trained on."""
+        """Resize and scale pictures (n, height, width, 3) as the network was trained."""
         resized = resize_images(images, int(self.model.config.image_size))
         scaled = torch.from_numpy(np.ascontiguousarray(resized)).permute(0, 3, 1, 2).float() / 255
         return (scaled - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_SD).view(3, 1, 1)
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the decoder must tell: shape (batch, patches, pixels of a patch times 3)."""
-        target = self.model.patchify(pixels)
+        """Return the targets of the decoder, shape (batch, patches, pixels of a patch times 3)."""
+        target: torch.Tensor = self.model.patchify(pixels)
         if self.model.config.norm_pix_loss:
             spread = target.var(-1, keepdim=True)
             target = (target - target.mean(-1, keepdim=True)) / (spread + 1e-6).sqrt()
         return target
 
     def encode(self, pixels: torch.Tensor, masking: Masking) -> torch.Tensor:
-        """Class token and visible patches, shape (batch, 1 + kept, width)."""
+        """Encode the visible patches, with class token: shape (batch, 1 + kept, width)."""
         kept, n = masking.visible.shape[1], self.n_patches
-        # transformers keeps int(n (1 - ratio)) patches, those with the least noise.
+        # transformers keeps the int(n (1 - ratio)) patches with the least noise.
         self.model.config.mask_ratio = 1 - (kept + 0.5) / n
-        return self.model.vit(pixels, noise=_ranks(masking, n)).last_hidden_state
+        tokens: torch.Tensor = self.model.vit(pixels, noise=_ranks(masking, n)).last_hidden_state
+        return tokens
 
     def decode(self, tokens: torch.Tensor, masking: Masking) -> torch.Tensor:
-        """Guess of all patches from encoded tokens."""
+        """Predict all patches from encoded tokens."""
         restore = _ranks(masking, self.n_patches).argsort(1).argsort(1)
-        return self.model.decoder(tokens, restore).logits
+        predicted: torch.Tensor = self.model.decoder(tokens, restore).logits
+        return predicted
 
 
 def _ranks(masking: Masking, n: int) -> torch.Tensor:
-    """Noise that puts the visible patches first, in their order."""
+    """Return noise that sorts the visible patches first, in order."""
     ranks = n + torch.arange(n, device=masking.visible.device, dtype=torch.float32)
     ranks = ranks.expand(len(masking.visible), -1).clone()
     order = torch.arange(masking.visible.shape[1], device=ranks.device, dtype=torch.float32)
@@ -141,11 +146,11 @@ def _ranks(masking: Masking, n: int) -> torch.Tensor:
 
 
 def new_image_autoencoder(**config: Any) -> ImageAutoencoder:
-    """A ViT-MAE with random weights; arguments as of ``ViTMAEConfig``."""
+    """Make a ViT-MAE with random weights; the arguments are those of ``ViTMAEConfig``."""
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
     model = ViTMAEForPreTraining(ViTMAEConfig(**config))
     if not bool(model.decoder.decoder_pos_embed.any()):
-        # Some versions of transformers leave the decoder's fixed positions at 0.
+        # Some versions of transformers leave the fixed positions of the decoder at 0.
         model.decoder.initialize_weights(model.vit.embeddings.patch_embeddings.num_patches)
     return ImageAutoencoder(model)

@@ -19,45 +19,47 @@ __all__ = [
 
 
 def reconstruction_loss(
-    guess: torch.Tensor, truth: torch.Tensor, hidden: torch.Tensor
+    predicted: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor
 ) -> torch.Tensor:
-    """Mean squared error of a patch, averaged over the masked patches of the batch.
+    """Return the mean squared error of a patch, averaged over the masked patches of the batch.
 
     Parameters
     ----------
-    guess, truth
-        Shape (batch, patches, voxels of a patch).
-    hidden
-        bool, shape (batch, patches).
+    predicted, target : tensor of shape (batch, patches, voxels of a patch)
+    hidden : bool tensor of shape (batch, patches)
+        Masked patches.
     """
-    errors = (guess - truth).square().mean(-1)
+    errors = (predicted - target).square().mean(-1)
     return (errors * hidden).sum() / hidden.sum().clamp(min=1)
 
 
 def cosine_scores(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosines s(a_i, b_j) of the rows of two matrices, shape (len(a), len(b))."""
+    """Return the cosines s(a_i, b_j) of the rows of two matrices, shape (len(a), len(b))."""
     return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
 
 
 def self_contrast(
     first: torch.Tensor,
     second: torch.Tensor,
-    truth: torch.Tensor,
+    target: torch.Tensor,
     temperature: float = 0.1,
     form: Literal["paper", "code"] = "paper",
     same: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """A reconstruction should be nearer to its own vector than to another's.
+    """Contrast each reconstruction with its own vector and the other vectors of the batch.
 
     Parameters
     ----------
-    first, second
-        Reconstructions y^1 and y^2 from the two maskings, shape (batch, voxels).
-    truth
-        Vectors x, of the same shape.
-    same
-        bool, shape (batch, batch): pairs that are one vector, drawn twice into the batch. They
-        are no negatives.
+    first, second : tensor of shape (batch, voxels)
+        Reconstructions y^1 and y^2 from the two maskings.
+    target : tensor of shape (batch, voxels)
+        Vectors x.
+    temperature : float
+        Temperature t.
+    form : {"paper", "code"}
+        See Notes.
+    same : bool tensor of shape (batch, batch), optional
+        Pairs that are the same vector, drawn twice into the batch; they are not negatives.
 
     Notes
     -----
@@ -66,10 +68,10 @@ def self_contrast(
     negatives are the pairs (y_j^2, x_i): ``-log exp(s(y_i^2, x_i)/t) / sum_j
     exp(s(y_j^2, x_i)/t)``.
     """
-    near = _nce(cosine_scores(first, truth), temperature, same)
+    near = _nce(cosine_scores(first, target), temperature, same)
     if form == "code":
         return near
-    return (near + _nce(cosine_scores(truth, second), temperature, same)) / 2
+    return (near + _nce(cosine_scores(target, second), temperature, same)) / 2
 
 
 def cross_contrast(
@@ -78,9 +80,9 @@ def cross_contrast(
     temperature: float = 0.1,
     same: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Two reconstructions of one vector should be nearer to each other than to another's.
+    """Contrast the two reconstructions of each vector with those of other vectors.
 
-    Mean over i of ``-log exp(s(y_i^1, y_i^2)/t) / sum_j exp(s(y_i^1, y_j^2)/t)``.
+    The loss is the mean over i of ``-log exp(s(y_i^1, y_i^2)/t) / sum_j exp(s(y_i^1, y_j^2)/t)``.
     """
     return _nce(cosine_scores(first, second), temperature, same)
 
@@ -96,32 +98,36 @@ def _nce(
 
 
 def contrast_losses(
-    guesses: tuple[torch.Tensor, torch.Tensor],
-    truth: torch.Tensor,
+    predictions: tuple[torch.Tensor, torch.Tensor],
+    target: torch.Tensor,
     hidden: tuple[torch.Tensor, torch.Tensor],
     valid: torch.Tensor,
     config: ContrastLoss,
     rows: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """All losses of one batch.
+    """Return all losses of one batch.
 
     Parameters
     ----------
-    guesses
-        Guesses of all patches from the two maskings, each (batch, patches, voxels of a patch).
-    truth
-        Of the same shape.
-    hidden
-        Masked patches of each masking, bool, (batch, patches).
-    valid
-        bool, (batch, patches): patches that the vectors have.
-    rows
-        int64, (batch,): which vector each is, where one may be drawn twice.
+    predictions : pair of tensors of shape (batch, patches, voxels of a patch)
+        Predictions of all patches from the two maskings.
+    target : tensor of the same shape
+        The vectors.
+    hidden : pair of bool tensors of shape (batch, patches)
+        Masked patches of each masking.
+    valid : bool tensor of shape (batch, patches)
+        Patches that the vectors have.
+    config : ContrastLoss
+        Weights and form of the losses.
+    rows : int64 tensor of shape (batch,), optional
+        Number of each vector, if a vector may be drawn twice.
 
     Returns
     -------
-    total, parts
-        ``total`` is the weighted sum; ``parts`` holds each loss without its weight.
+    total : tensor
+        Weighted sum of the losses.
+    parts : dict of str to tensor
+        Each loss without its weight.
 
     Notes
     -----
@@ -129,18 +135,20 @@ def contrast_losses(
     ``w_r L_r + (w_s L_S + w_c L_C) / 2``. L_r is the mean over both maskings. On several devices,
     and with gradients accumulated, contrasts are within each micro-batch.
     """
-    with torch.autocast(truth.device.type, enabled=False):
-        both = [guess.float() for guess in guesses]
-        first, second, target = ((x * valid[..., None]).flatten(1) for x in (*both, truth.float()))
-        told = [
-            reconstruction_loss(guess, truth.float(), mask)
-            for guess, mask in zip(both, hidden, strict=True)
+    with torch.autocast(target.device.type, enabled=False):
+        both = [predicted.float() for predicted in predictions]
+        first, second, vectors = (
+            (x * valid[..., None]).flatten(1) for x in (*both, target.float())
+        )
+        errors = [
+            reconstruction_loss(predicted, target.float(), masked)
+            for predicted, masked in zip(both, hidden, strict=True)
         ]
         same = None if rows is None else rows[:, None] == rows
         parts = {
-            "reconstruction": (told[0] + told[1]) / 2,
+            "reconstruction": (errors[0] + errors[1]) / 2,
             "self_contrast": self_contrast(
-                first, second, target, config.temperature, config.form, same
+                first, second, vectors, config.temperature, config.form, same
             ),
             "cross_contrast": cross_contrast(first, second, config.temperature, same),
         }

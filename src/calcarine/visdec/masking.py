@@ -1,4 +1,4 @@
-"""Which patches an autoencoder sees, and which it must tell."""
+"""Random masking of patches."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from dataclasses import dataclass
 
 import torch
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["Masking", "draw_masking", "no_masking"]
 
 
 @dataclass(frozen=True, eq=False)
 class Masking:
-    """One drawing of visible patches for each sample of a batch.
+    """Visible and masked patches of each sample of a batch.
 
     Attributes
     ----------
-    visible
-        int64, shape (batch, kept): which patches are seen, ascending; filled up at the end where
-        a sample keeps fewer than others.
-    present
-        bool, shape (batch, kept), False for what was filled up; None where nothing was.
-    hidden
-        bool, shape (batch, patches): masked patches, which the reconstruction loss asks for.
-        Patches that a short vector has not are neither visible nor hidden.
+    visible : int64 tensor of shape (batch, kept)
+        Visible patches in ascending order, padded if a sample keeps fewer than others.
+    mask : bool tensor of shape (batch, kept), optional
+        False for padding; None if there is none.
+    hidden : bool tensor of shape (batch, patches)
+        Masked patches, over which the reconstruction loss is computed. Patches beyond the end of
+        a short vector are neither visible nor hidden.
     """
 
     visible: torch.Tensor
@@ -32,7 +31,7 @@ class Masking:
     hidden: torch.Tensor
 
     def take(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Visible ones of tokens of shape (batch, patches, width)."""
+        """Return the visible tokens of (batch, patches, width)."""
         index = self.visible[..., None].expand(-1, -1, tokens.shape[-1])
         return tokens.gather(1, index)
 
@@ -42,27 +41,32 @@ def draw_masking(valid: torch.Tensor, ratio: float, generator: torch.Generator) 
 
     Parameters
     ----------
-    valid
-        bool, shape (batch, patches).
-    ratio
-        Share that is masked, .75 in both seed papers; of v patches, ``v - int(v * ratio)`` are
-        kept, at least one.
-    generator
-        On the CPU, so that every device draws the same.
+    valid : bool tensor of shape (batch, patches)
+        Patches that each vector has.
+    ratio : float
+        Share of the patches to mask, .75 in both seed papers. Of v patches,
+        ``v - int(v * ratio)`` are kept, at least one.
+    generator : torch.Generator
+        On the CPU, so that every device draws the same patches.
+
+    Returns
+    -------
+    Masking
 
     Notes
     -----
-    Source: He et al. 2022 (random sampling without replacement); Sun et al. 2023, section 3.1.
+    Source: He et al. (2022), random sampling without replacement; Sun et al. (2023), section
+    3.1.
     """
     if not 0 <= ratio < 1:
-        raise CalcarineError(f"A mask ratio lies between 0 and below 1, not {ratio}.")
+        raise SettingError(f"A mask ratio lies between 0 and below 1, not {ratio}.")
     on_cpu = valid.cpu()
     order = torch.rand(on_cpu.shape, generator=generator).masked_fill(~on_cpu, 2.0).argsort(1)
     counts = on_cpu.sum(1)
     kept = (counts - (counts.double() * ratio).long()).clamp(min=1)
     longest = int(kept.max())
     mask = torch.arange(longest)[None] < kept[:, None]
-    # In their order, for where tokens stand in the sequence matters to some that listen.
+    # Sorted, because the order of tokens matters to the conditioner.
     places = order[:, :longest] + (~mask) * on_cpu.shape[1]
     visible = places.sort(1).values % on_cpu.shape[1]
     hidden = on_cpu.clone()
@@ -76,6 +80,6 @@ def draw_masking(valid: torch.Tensor, ratio: float, generator: torch.Generator) 
 
 
 def no_masking(valid: torch.Tensor) -> Masking:
-    """All patches are seen, in their order."""
+    """Return a masking with all patches visible, in order."""
     visible = torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
     return Masking(visible, None if bool(valid.all()) else valid, torch.zeros_like(valid))

@@ -1,4 +1,4 @@
-"""Trials of training stimuli, ready for networks."""
+"""Trials of training stimuli as input of networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from calcarine.brain import Responses
-from calcarine.errors import CalcarineError, LeakageError
+from calcarine.errors import LeakageError, ShapeError
 from calcarine.visdec.patches import PatchedVectors, patch_vectors
 
 __all__ = ["StimulusVectors", "Trials"]
@@ -18,19 +18,19 @@ Trials = Literal["one", "mean", "random"]
 
 
 class StimulusVectors:
-    """Voxel vectors of stimuli that were shown once or more.
+    """Voxel vectors of stimuli, from one or more trials each.
 
     Parameters
     ----------
-    responses
+    responses : Responses
         Single trials of training stimuli.
-    ids
-        Which stimuli, in which order.
+    ids : sequence of str
+        Stimuli, in order.
     patch, n_patches
         See :func:`calcarine.visdec.patches.patch_vectors`.
     trials : {"one", "mean", "random"}
-        What a stimulus is told by: one of its trials, drawn anew each time; the mean of all of
-        them; or the mean of a random part of them.
+        What stands for a stimulus: one of its trials, drawn each time; the mean of all of them; or
+        the mean of a random part of them.
 
     Raises
     ------
@@ -48,8 +48,8 @@ class StimulusVectors:
     ) -> None:
         if responses.role != "train":
             raise LeakageError(
-                f"A network was given {responses.role} responses; only training responses may be "
-                "trained on."
+                f"A network was given {responses.role} responses; train on the training responses "
+                "of a split."
             )
         self.ids = tuple(ids)
         self.trials = trials
@@ -57,15 +57,15 @@ class StimulusVectors:
         for row, name in enumerate(responses.stimulus_ids):
             if name in rows:
                 rows[name].append(row)
-        bare = [name for name, found in rows.items() if not found]
+        bare = [name for name, trials_of in rows.items() if not trials_of]
         if bare:
-            raise CalcarineError(
+            raise ShapeError(
                 f"Stimulus {bare[0]} has no training response ({len(bare)} such); leave it out."
             )
-        longest = max(len(found) for found in rows.values())
+        longest = max(len(trials_of) for trials_of in rows.values())
         table = np.full((len(self.ids), longest), -1)
-        for line, found in zip(table, rows.values(), strict=True):
-            line[: len(found)] = found
+        for line, trials_of in zip(table, rows.values(), strict=True):
+            line[: len(trials_of)] = trials_of
         self._rows = torch.from_numpy(table)
         self._vectors = patch_vectors(responses.data, patch, n_patches)
 
@@ -74,25 +74,25 @@ class StimulusVectors:
 
     @property
     def n_patches(self) -> int:
-        """Patches of a vector."""
+        """Number of patches of a vector."""
         return self._vectors.n_patches
 
     def draw(self, stimuli: torch.Tensor, generator: torch.Generator) -> PatchedVectors:
-        """One vector for each of the stimuli (int64 rows of ``ids``)."""
+        """Draw one vector for each of the stimuli (int64 rows of ``ids``)."""
         rows = self._rows[stimuli]
-        shown = rows >= 0
+        exists = rows >= 0
         if self.trials == "one":
-            order = torch.rand(rows.shape, generator=generator).masked_fill(~shown, -1.0)
+            order = torch.rand(rows.shape, generator=generator).masked_fill(~exists, -1.0)
             chosen = torch.nn.functional.one_hot(order.argmax(1), rows.shape[1]).bool()
         elif self.trials == "random":
-            order = torch.rand(rows.shape, generator=generator).masked_fill(~shown, -1.0)
+            order = torch.rand(rows.shape, generator=generator).masked_fill(~exists, -1.0)
             chosen = (order > 0.5) | (order == order.amax(1, keepdim=True))
         else:
-            chosen = shown
+            chosen = exists
         return self._mean(rows, chosen)
 
     def mean(self, stimuli: torch.Tensor) -> PatchedVectors:
-        """Means over all trials of the stimuli."""
+        """Return the means over all trials of the stimuli."""
         rows = self._rows[stimuli]
         return self._mean(rows, rows >= 0)
 

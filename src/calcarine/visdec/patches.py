@@ -1,4 +1,4 @@
-"""Voxel vectors of any length as patches, several subjects in one batch."""
+"""Patches of voxel vectors of any length, with several subjects in one batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 from calcarine.visdec.vectors import pad_to_patches
 
 __all__ = ["PatchedVectors", "join_patched", "patch_vectors", "sine_positions"]
@@ -21,11 +21,9 @@ class PatchedVectors:
 
     Attributes
     ----------
-    values
-        float32 tensor, shape (n, patches, voxels of a patch).
-    valid
-        bool tensor, shape (n, patches): False where a vector has no patch because it is
-        shorter than the longest one.
+    values : float32 tensor of shape (n, patches, voxels of a patch)
+    valid : bool tensor of shape (n, patches)
+        False for patches beyond the end of a vector that is shorter than the longest one.
     """
 
     values: torch.Tensor
@@ -36,60 +34,64 @@ class PatchedVectors:
 
     @property
     def n_patches(self) -> int:
-        """Patches of the longest vector."""
+        """Number of patches of the longest vector."""
         return int(self.values.shape[1])
 
     def rows(self, rows: torch.Tensor) -> PatchedVectors:
-        """Some of the vectors."""
+        """Return some of the vectors."""
         return PatchedVectors(self.values[rows], self.valid[rows])
 
     def to(self, device: torch.device) -> PatchedVectors:
-        """The same on another device."""
+        """Return the same vectors on another device."""
         return PatchedVectors(self.values.to(device), self.valid.to(device))
 
     def flat(self) -> torch.Tensor:
-        """Vectors of shape (n, voxels), 0 where there is no patch."""
+        """Return vectors of shape (n, voxels), with 0 beyond their ends."""
         return (self.values * self.valid[..., None]).flatten(1)
 
 
 def patch_vectors(
     vectors: ArrayLike, patch: int = 16, n_patches: int | None = None, *, official: bool = False
 ) -> PatchedVectors:
-    """Cut the vectors of one subject into patches; the last one is filled with the first voxels.
+    """Cut the vectors of one subject into patches; the first voxels pad the last patch.
 
     Parameters
     ----------
-    vectors
-        Shape (n, voxels), finite.
-    patch
-        Voxels in a patch (16 in MinD-Vis and Vis-Dec).
-    n_patches
-        Bring to this many patches; the added ones are not valid.
-    official
-        Add a whole patch where the voxels come out even, as the published code does.
+    vectors : array of shape (n, voxels)
+        Finite values.
+    patch : int
+        Number of voxels of a patch (16 in MinD-Vis and Vis-Dec).
+    n_patches : int, optional
+        Pad with invalid patches to this number.
+    official : bool
+        Add a whole patch even if the voxels fill the last one, as the published code does.
+
+    Returns
+    -------
+    PatchedVectors
 
     Raises
     ------
-    CalcarineError
-        If there are fewer voxels than one patch has, a value is not finite, or the vectors are
-        longer than ``n_patches``.
+    ShapeError
+        If there are fewer voxels than in one patch, a value is not finite, or the vectors have
+        more than ``n_patches`` patches.
 
     Notes
     -----
-    Source: Chen et al. 2023 and Sun et al. 2023, where patches of 16 neighbouring voxels are
-    the tokens of a masked autoencoder.
+    Source: Chen et al. (2023) and Sun et al. (2023). Patches of 16 neighbouring voxels are the
+    tokens of a masked autoencoder.
     """
     values = np.asarray(vectors, np.float32)
     if values.ndim != 2:
-        raise CalcarineError(f"Voxel vectors have two axes, not the shape {values.shape}.")
+        raise ShapeError(f"Voxel vectors have two axes, not the shape {values.shape}.")
     if values.shape[1] < patch:
-        raise CalcarineError(
+        raise ShapeError(
             f"Vectors of {values.shape[1]} voxels are shorter than one patch of {patch}; choose a "
             "smaller patch or a region with more voxels."
         )
     broken = np.flatnonzero(~np.isfinite(values).all(1))
     if len(broken):
-        raise CalcarineError(
+        raise ShapeError(
             f"Vector {broken[0]} holds values that are not finite ({len(broken)} such of "
             f"{len(values)}); leave these voxels or samples out."
         )
@@ -98,7 +100,7 @@ def patch_vectors(
     own = cut.shape[1]
     wanted = own if n_patches is None else n_patches
     if own > wanted:
-        raise CalcarineError(
+        raise ShapeError(
             f"Vectors of {values.shape[1]} voxels make {own} patches of {patch}, and the network "
             f"takes {wanted}; choose a smaller region."
         )
@@ -110,22 +112,28 @@ def patch_vectors(
 def join_patched(
     sources: Iterable[NDArray[np.float32]], patch: int = 16, n_patches: int | None = None
 ) -> PatchedVectors:
-    """Patch the vectors of several subjects, whatever their numbers of voxels, and stack them.
+    """Cut the vectors of several subjects into patches and stack them.
 
     Parameters
     ----------
-    sources
-        One array of shape (n, voxels) a subject.
-    n_patches
-        At least this many patches; those of the longest subject otherwise.
+    sources : iterable of array of shape (n, voxels)
+        One array for each subject; their numbers of voxels may differ.
+    patch : int
+        Number of voxels of a patch.
+    n_patches : int, optional
+        Number of patches; that of the longest subject by default.
+
+    Returns
+    -------
+    PatchedVectors
     """
     cut = [patch_vectors(source, patch) for source in sources if len(source)]
     if not cut:
-        raise CalcarineError("There are no voxel vectors to train on; name at least one source.")
+        raise SettingError("There are no voxel vectors to train on; name at least one source.")
     longest = max(part.n_patches for part in cut)
     wanted = longest if n_patches is None else n_patches
     if longest > wanted:
-        raise CalcarineError(
+        raise ShapeError(
             f"The longest vectors make {longest} patches of {patch}, and the network takes "
             f"{wanted}; make it longer or choose a smaller region."
         )
@@ -141,22 +149,22 @@ def _lengthened(tensor: torch.Tensor, wanted: int) -> torch.Tensor:
 
 
 def sine_positions(n: int, width: int) -> torch.Tensor:
-    """Fixed positions of tokens, shape (n + 1, width); the first row, of the class token, is 0.
+    """Return fixed positions of tokens, shape (n + 1, width); 0 for the class token, the first.
 
     Parameters
     ----------
-    n
-        Patches.
-    width
-        Even.
+    n : int
+        Number of patches.
+    width : int
+        Width of a token; even.
 
     Notes
     -----
-    Sines fill the first half and cosines the second, of ``position / 10000^(2 i / width)``
-    (Vaswani et al. 2017, as masked autoencoders order them: He et al. 2022).
+    The first half holds sines and the second half cosines of ``position / 10000^(2 i / width)``
+    (Vaswani et al. 2017, in the order of masked autoencoders, He et al. 2022).
     """
     if width % 2:
-        raise CalcarineError(f"Positions need an even width, not {width}.")
+        raise SettingError(f"Positions need an even width, not {width}.")
     rates = 1.0 / 10000 ** (np.arange(width // 2, dtype=np.float64) / (width / 2))
     angles = np.arange(n, dtype=np.float64)[:, None] * rates
     table = np.concatenate([np.sin(angles), np.cos(angles)], 1)

@@ -9,10 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from calcarine.errors import SettingError
 from calcarine.training import TrainingConfig
-from calcarine.visdec.augmentation import Augmentation
-from calcarine.visdec.cross_modal import GuidanceLoss
-from calcarine.visdec.finetuning import FinetuneLoss
-from calcarine.visdec.losses import ContrastLoss
+from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
 
 __all__ = [
     "PRESETS",
@@ -21,6 +18,7 @@ __all__ = [
     "GuideSettings",
     "PretrainSettings",
     "VisDecSettings",
+    "merge_settings",
 ]
 
 Trials = Literal["one", "mean", "random"]
@@ -176,7 +174,7 @@ class VisDecSettings(_Section):
             raise SettingError(
                 f"There are no Vis-Dec settings {name!r}; choose one of {', '.join(PRESETS)}."
             )
-        return cls.from_mapping(_merge(PRESETS[name], changes or {}))
+        return cls.from_mapping(merge_settings(PRESETS[name], changes or {}))
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> VisDecSettings:
@@ -196,12 +194,13 @@ class VisDecSettings(_Section):
             raise SettingError(f"The setting {place} is wrong: {reason}.") from error
 
 
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings with changes; neither argument is changed."""
     merged = dict(base)
     for name, value in changes.items():
         old = merged.get(name)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            merged[name] = _merge(old, value)
+            merged[name] = merge_settings(old, value)
         else:
             merged[name] = value
     return merged

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Responses, Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, restored_unet
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ _SEED_STEP = 7919
 
 @dataclass(frozen=True)
 class TrainingStimuli:
-    """Training responses of one split, with the stimuli that validate.
+    """Training responses of one split, divided into training and validation stimuli.
 
     Attributes
     ----------
     responses : Responses
         Single trials of training stimuli, scaled.
     train, validation : tuple of str
-        Which stimuli train and which validate; test stimuli are in neither.
+        Stimuli that train and stimuli that validate; test stimuli are in neither.
     scale : VoxelScale
-        From the trials of the stimuli that train.
+        Scale of the trials of ``train``.
     """
 
     responses: Responses
@@ -64,9 +64,20 @@ class TrainingStimuli:
         *,
         together: bool = False,
     ) -> TrainingStimuli:
-        """Carve a share of validation stimuli out of the training stimuli of a split.
+        """Choose validation stimuli among the training stimuli of a split.
 
-        ``together``: see :meth:`calcarine.visdec.brain_conditioning.VoxelScale.from_vectors`.
+        Parameters
+        ----------
+        dataset : BrainDataset
+        split : Split
+        roi : str
+            Region whose voxels are used.
+        share : float
+            Share of training stimuli that validate.
+        seed : int
+            Seed that draws them.
+        together : bool
+            See :meth:`calcarine.visdec.brain_conditioning.VoxelScale.from_vectors`.
         """
         from calcarine.training import split_validation
 
@@ -83,14 +94,14 @@ class TrainingStimuli:
         )
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
-        """Single trials of some of the stimuli, shape (trial, voxel)."""
+        """Return the single trials of some of the stimuli, shape (n_trials, n_voxels)."""
         chosen = set(ids)
         rows = [i for i, name in enumerate(self.responses.stimulus_ids) if name in chosen]
         return self.responses.data[rows]
 
 
 def pretrain(
-    folder: Path,
+    folder: str | Path,
     train: PatchedVectors,
     validation: PatchedVectors,
     shape: AutoencoderConfig,
@@ -105,14 +116,26 @@ def pretrain(
 
     Parameters
     ----------
-    folder : Path
-        Of the training; the same folder continues.
+    folder : str or Path
+        Folder of the training. A call with the same folder resumes it.
     train, validation : PatchedVectors
+        Vectors without stimuli.
     shape : AutoencoderConfig
+        Shape of the autoencoder.
+    training : TrainingConfig
+        Settings of the training.
+    config : ContrastLoss, optional
+        Losses and masking.
+    augmentation : Augmentation, optional
+        Random changes of the vectors.
     start : FMRIAutoencoder, optional
-        Weights to begin from; random ones by the training's seed otherwise.
+        Initial weights; random by default, with the seed of the training.
     **options
-        Of :func:`calcarine.training.train`: provenance, progress, say.
+        See :func:`calcarine.training.train`: provenance, progress, say.
+
+    Returns
+    -------
+    FMRIAutoencoder
     """
     from calcarine.training import train as run
     from calcarine.visdec.encoder_storage import new_autoencoder
@@ -125,7 +148,7 @@ def pretrain(
 
 
 def guide(
-    folder: Path,
+    folder: str | Path,
     autoencoder: FMRIAutoencoder,
     image: ImageAutoencoder,
     stimuli: TrainingStimuli,
@@ -142,16 +165,26 @@ def guide(
 
     Parameters
     ----------
+    folder, training, augmentation, **options
+        See :func:`pretrain`.
     autoencoder : FMRIAutoencoder
-        From the first phase.
+        Result of the first phase, or a new one.
+    image : ImageAutoencoder
+        Its encoder is frozen.
+    stimuli : TrainingStimuli
+        Responses, with training and validation stimuli.
     pictures : callable
-        Gives uint8 pictures (n, height, width, 3) of stimuli.
+        Returns uint8 pictures (n, height, width, 3) of stimuli.
+    config : GuidanceLoss, optional
+        Losses and maskings.
     decoder_depth : int, optional
-        Blocks of the fMRI decoder that are kept (6 of 8 in the paper).
+        Number of blocks of the fMRI decoder to keep (6 of 8 in the paper); all by default.
     trials : {"one", "mean", "random"}
         See :class:`calcarine.visdec.pairs.StimulusVectors`.
-    **options
-        As of :func:`pretrain`.
+
+    Returns
+    -------
+    FMRIAutoencoder
     """
     import torch
 
@@ -184,16 +217,16 @@ def _cut_decoder(autoencoder: FMRIAutoencoder, depth: int | None) -> None:
     if depth is None:
         return
     if not 1 <= depth <= autoencoder.config.decoder_depth:
-        raise CalcarineError(
+        raise SettingError(
             f"The fMRI decoder has {autoencoder.config.decoder_depth} blocks, so {depth} of them "
-            "cannot be kept."
+            "cannot be kept; choose fewer."
         )
     autoencoder.decoder_blocks = autoencoder.decoder_blocks[:depth]
     autoencoder.config = replace(autoencoder.config, decoder_depth=depth)
 
 
 def finetune(
-    folder: Path,
+    folder: str | Path,
     autoencoder: FMRIAutoencoder | PublishedConditioner,
     model: ConditionalDiffusion,
     stimuli: TrainingStimuli,
@@ -206,24 +239,36 @@ def finetune(
     contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
     **options: Any,
 ) -> BrainConditioning:
-    """Third phase: the diffusion model learns to listen to the fMRI encoder (section 3.3).
+    """Third phase: the fMRI encoder conditions the diffusion model (section 3.3).
 
-    Trained are the conditioner and, of the U-Net, cross-attention and the norm before it. The
-    model itself is as it was when this returns.
+    The conditioner is trained, and in the U-Net the cross-attention and the norm before it. The
+    model itself is unchanged afterwards.
 
     Parameters
     ----------
+    folder, augmentation, **options
+        See :func:`pretrain`.
     autoencoder : FMRIAutoencoder or PublishedConditioner
-        From the second phase, the first, or a new one; or a published model of this phase, from
-        which training goes on.
+        Result of an earlier phase, or a new one; or a published model of this phase, which is
+        trained further.
+    model : ConditionalDiffusion
+        The diffusion model.
+    stimuli : TrainingStimuli
+        Responses, with training and validation stimuli.
     latents : callable
-        Gives latents (n, channels, h, w) of stimuli on the scale that the U-Net sees.
+        Returns latents (n, channels, h, w) of stimuli, on the scale of the U-Net's input.
     training : TrainingConfig or None
-        None takes a published model as it is.
+        None uses a published model without training.
+    config : FinetuneLoss, optional
+        Losses and condition.
+    trials : {"one", "mean", "random"}
+        See :class:`calcarine.visdec.pairs.StimulusVectors`.
     contexts : callable, optional
-        Gives contexts (n, tokens, width) of the text of stimuli, for ``config.align``.
-    **options
-        As of :func:`pretrain`.
+        Returns contexts (n, tokens, width) of the text of stimuli, for ``config.align``.
+
+    Returns
+    -------
+    BrainConditioning
     """
     import torch
 
@@ -241,33 +286,35 @@ def finetune(
         patch = autoencoder.config.patch
     else:
         patch = autoencoder.conditioner.encoder.config.patch
-    shown, held_out = (
+    training_vectors, held_out = (
         StimulusVectors(stimuli.responses, ids, patch, trials=trials)
         for ids in (stimuli.train, stimuli.validation)
     )
-    conditioner, given = _conditioner(autoencoder, model, shown.n_patches, config, training)
-    if not config.drop_condition:  # nothing would ever train them
+    conditioner, initial = _conditioner(
+        autoencoder, model, training_vectors.n_patches, config, training
+    )
+    if not config.drop_condition:  # they would receive no gradient
         for parameter in (conditioner.empty, conditioner.empty_time):
             if parameter is not None:
                 parameter.requires_grad_(False)
     names = trainable_parts(model.unet)
-    kept = tuple(dict.fromkeys((*names, *given)))
+    kept = tuple(dict.fromkeys((*names, *initial)))
     with restored_unet(model, kept, config.time_condition):
         unet = dict(model.unet.named_parameters())
-        for name, weight in given.items():
+        for name, weight in initial.items():
             unet[name].data.copy_(weight)
         if training is not None:
             freeze_except(model.unet, names)
-            shown_latents = torch.from_numpy(latents(stimuli.train))
+            training_latents = torch.from_numpy(latents(stimuli.train))
             if conditioner.latent is not None:
-                conditioner.start_from_latent(shown_latents.mean(0))
+                conditioner.start_from_latent(training_latents.mean(0))
             task = DiffusionFinetuning(
                 conditioner,
                 model.unet,
                 model.scheduler,
-                shown,
+                training_vectors,
                 held_out,
-                shown_latents,
+                training_latents,
                 torch.from_numpy(latents(stimuli.validation)),
                 config,
                 augmentation,
@@ -279,16 +326,16 @@ def finetune(
 
 
 def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
-    """Raise one sentence unless contexts of so many tokens can be aligned with a model's text."""
+    """Raise unless contexts of this number of tokens can be aligned with a model's text."""
     from calcarine.diffusion import LatentDiffusion
 
     if not isinstance(model, LatentDiffusion):
-        raise CalcarineError(
+        raise SettingError(
             f"The diffusion model {model.name} has no text, so conditions cannot be aligned with "
             "it; set visdec.finetune.loss.align to 0."
         )
     if tokens not in (None, model.context_shape[0]):
-        raise CalcarineError(
+        raise SettingError(
             f"Conditions of {tokens} tokens cannot be aligned with text of "
             f"{model.context_shape[0]}; leave visdec.finetune.loss.tokens out, or set "
             "visdec.finetune.loss.align to 0."
@@ -298,80 +345,82 @@ def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
 def _targets(
     contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None, stimuli: TrainingStimuli
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contexts that conditions are aligned with, of training and validation stimuli."""
+    """Return the contexts of the text of training and validation stimuli."""
     import torch
 
     if contexts is None:
-        raise CalcarineError(
+        raise SettingError(
             "There is no text to align conditions with; set finetune.loss.align to 0."
         )
     return torch.from_numpy(contexts(stimuli.train)), torch.from_numpy(contexts(stimuli.validation))
 
 
 def _conditioner(
-    begin: FMRIAutoencoder | PublishedConditioner,
+    start: FMRIAutoencoder | PublishedConditioner,
     model: ConditionalDiffusion,
     n_patches: int,
     config: FinetuneLoss,
     training: TrainingConfig | None,
 ) -> tuple[Conditioner, dict[str, torch.Tensor]]:
-    """The conditioner to begin from, and weights that the U-Net begins from."""
+    """Return the initial conditioner, and initial weights of the U-Net."""
     import torch
 
     from calcarine.visdec.conditioner import Conditioner
     from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
 
-    if not isinstance(begin, FMRIAutoencoder):
-        _check_published(begin, n_patches, config)
-        return begin.conditioner, begin.unet_weights(model)
+    if not isinstance(start, FMRIAutoencoder):
+        _check_published(start, n_patches, config)
+        return start.conditioner, start.unet_weights(model)
     if training is None:
-        raise CalcarineError("Only a published conditioner can be taken as it is; train this one.")
+        raise SettingError(
+            "Only a published conditioner can be used without training; train this one."
+        )
     tokens = config.tokens or getattr(model, "context_shape", (77,))[0]
     with torch.random.fork_rng():
         torch.manual_seed(training.seed + 2 * _SEED_STEP)
         conditioner = Conditioner(
-            begin.encoder,
+            start.encoder,
             n_patches,
             tokens,
             model.context_width,
             model.time_embed_dim if config.time_condition else None,
             latent_shape=model.latent_shape if config.latent else None,
         )
-    start = _empty_context(model, tokens) if config.begin == "empty" else None
-    if start is not None:
-        conditioner.start_from_context(start)
+    context = _empty_context(model, tokens) if config.begin == "empty" else None
+    if context is not None:
+        conditioner.start_from_context(context)
     return conditioner, {}
 
 
-def _check_published(begin: PublishedConditioner, n_patches: int, config: FinetuneLoss) -> None:
-    """Raise one sentence where settings or the subject disagree with a published conditioner."""
-    shape, path = begin.conditioner.shape, begin.path
+def _check_published(start: PublishedConditioner, n_patches: int, config: FinetuneLoss) -> None:
+    """Raise if settings or the subject disagree with a published conditioner."""
+    shape, path = start.conditioner.shape, start.path
     if shape["n_patches"] != n_patches:
-        raise CalcarineError(
-            f"{path} listens to {shape['n_patches']} patches of {shape['encoder']['patch']} "
-            f"voxels, and the responses make {n_patches}; take the subject and the region "
+        raise SettingError(
+            f"{path} takes {shape['n_patches']} patches of {shape['encoder']['patch']} "
+            f"voxels, and the responses make {n_patches}; choose the subject and the region "
             "(visdec.roi) that it was trained on."
         )
     if config.tokens not in (None, shape["tokens"]):
-        raise CalcarineError(
-            f"{path} makes {shape['tokens']} tokens and not the {config.tokens} of "
+        raise SettingError(
+            f"{path} makes {shape['tokens']} tokens instead of the {config.tokens} of "
             f"visdec.finetune.loss.tokens; set it to {shape['tokens']}."
         )
     if config.latent:
-        raise CalcarineError(
-            f"{path} tells no latent, as no published model does; set visdec.finetune.loss.latent "
-            "to 0 and visdec.finetune.strength to 1."
+        raise SettingError(
+            f"{path} predicts no latent, like all published models; set "
+            "visdec.finetune.loss.latent to 0 and visdec.finetune.strength to 1."
         )
     if (shape["time_width"] is not None) != config.time_condition:
         has = "a" if shape["time_width"] else "no"
-        raise CalcarineError(
+        raise SettingError(
             f"{path} makes {has} time condition; set visdec.finetune.loss.time_condition="
             f"{'true' if shape['time_width'] else 'false'}."
         )
 
 
 def _empty_context(model: ConditionalDiffusion, tokens: int) -> torch.Tensor | None:
-    """What the model takes for no condition, where it knows that for so many tokens."""
+    """Return the unconditional context of a model with text, if it has this number of tokens."""
     import torch
 
     from calcarine.diffusion import LatentDiffusion

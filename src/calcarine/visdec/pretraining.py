@@ -16,16 +16,18 @@ __all__ = ["ContrastPretraining"]
 
 
 class ContrastPretraining(nn.Module):
-    """What the first phase trains, and on what.
+    """Training task of the first phase.
 
     Parameters
     ----------
-    autoencoder
-    train, validation
-        Unlabelled vectors; validation vectors choose nothing but are watched.
-    config
-    augmentation
-        Of what the network sees; it must tell the vectors as they were.
+    autoencoder : FMRIAutoencoder
+        The network to train.
+    train, validation : PatchedVectors
+        Vectors without stimuli. The validation loss is recorded; by default it decides nothing.
+    config : ContrastLoss, optional
+        Weights and form of the losses.
+    augmentation : Augmentation, optional
+        Random changes of the input; the targets are the unchanged vectors.
     """
 
     def __init__(
@@ -53,37 +55,37 @@ class ContrastPretraining(nn.Module):
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Total and its parts on some of the training vectors."""
-        truth = self._train.rows(rows)
-        seen = augment_vectors(truth, self.augmentation, generator)
-        return self._losses(truth, seen, rows, generator)
+        """Return the total loss of some training vectors, and its parts."""
+        target = self._train.rows(rows)
+        changed = augment_vectors(target, self.augmentation, generator)
+        return self._losses(target, changed, rows, generator)
 
     def validation_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Total and its parts on some of the validation vectors, which are not augmented."""
-        truth = self._validation.rows(rows)
-        return self._losses(truth, truth, rows, generator)
+        """Return the total loss of some validation vectors, without augmentation."""
+        target = self._validation.rows(rows)
+        return self._losses(target, target, rows, generator)
 
     def _losses(
         self,
-        truth: PatchedVectors,
-        seen: PatchedVectors,
+        target: PatchedVectors,
+        inputs: PatchedVectors,
         rows: torch.Tensor,
         generator: torch.Generator,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         device = self.autoencoder.mask_token.device
-        truth, seen = truth.to(device), seen.to(device)
+        target, inputs = target.to(device), inputs.to(device)
         # Both maskings of a vector go through the network as one batch.
-        twice = PatchedVectors(seen.values.repeat(2, 1, 1), seen.valid.repeat(2, 1))
+        twice = PatchedVectors(inputs.values.repeat(2, 1, 1), inputs.valid.repeat(2, 1))
         masking = draw_masking(twice.valid, self.config.mask_ratio, generator)
         first, second = self.autoencoder(twice, masking).chunk(2)
         hidden_first, hidden_second = masking.hidden.chunk(2)
         return contrast_losses(
             (first, second),
-            truth.values,
+            target.values,
             (hidden_first, hidden_second),
-            truth.valid,
+            target.valid,
             self.config,
             rows,
         )

@@ -1,4 +1,4 @@
-"""Published fine-tuned models of MinD-Vis and Vis-Dec as our own conditioner and U-Net weights."""
+"""Published fine-tuned models of MinD-Vis and Vis-Dec as conditioner and U-Net weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from calcarine.checkpoints.pickles import read_checkpoint
 from calcarine.checkpoints.single_file import averaged, check_weights
 from calcarine.diffusion.conditional import trainable_parts
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, SettingError
 from calcarine.visdec.conditioner import Conditioner
 from calcarine.visdec.published_encoder import load_published_encoder, named_weights
 
@@ -29,24 +29,24 @@ _OURS = {
     f"{_TIME}1.": "time.1.",
     f"{_TIME}2.": "time.3.",
 }
-# The encoder of a conditioner never masks or decodes, but some files have these weights.
+# The encoder of a conditioner neither masks nor decodes, but some files have these weights.
 _IDLE = ("mask_token", "decoder_")
 Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class PublishedConditioner:
-    """What a published fine-tuned file held.
+    """Content of a published fine-tuned file.
 
     Attributes
     ----------
     conditioner : Conditioner
-        In float32, on the CPU, ready to predict; without class token, as published.
+        In float32, on the CPU, in evaluation mode; without class token, as published.
     unet, first_stage : dict of str to tensor
-        The diffusion model in the original layout, without what makes the time condition; empty
-        where the file has none. Averaged weights are taken where there are any.
+        U-Net and autoencoder in the original layout, without the layers of the time condition;
+        empty if the file has none. Averaged weights are used if there are any.
     betas : tensor, optional
-        The noise schedule, where the file has it.
+        Noise schedule, if the file has it.
     positions : {"sine", "other"}
         See :class:`calcarine.visdec.published_encoder.PublishedEncoder`.
     digest : str
@@ -63,21 +63,21 @@ class PublishedConditioner:
     path: Path
 
     def unet_weights(self, model: Any) -> Tensors:
-        """Weights of the U-Net that are to be put into a diffusion model, in diffusers' names.
+        """Return the weights of the U-Net for a diffusion model, with diffusers' names.
 
         Parameters
         ----------
         model : ConditionalDiffusion
-            That the file was fine-tuned from.
+            The model that was fine-tuned.
 
         Returns
         -------
         dict of str to tensor
-            What fine-tuning trains, and all else in which the file differs from the model.
+            The weights that fine-tuning trains, and all others that differ from the model.
 
         Raises
         ------
-        CalcarineError
+        SettingError
             If the model has other widths, another autoencoder or another noise schedule.
         """
         self._check_model(model)
@@ -85,12 +85,12 @@ class PublishedConditioner:
             return {}
         from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-        found = _converted(convert_ldm_unet_checkpoint, self.unet, model.unet, "U-Net", self.path)
-        unet_weights, own = set(trainable_parts(model.unet)), dict(model.unet.named_parameters())
+        weights = _converted(convert_ldm_unet_checkpoint, self.unet, model.unet, "U-Net", self.path)
+        trained, own = set(trainable_parts(model.unet)), dict(model.unet.named_parameters())
         return {
             name: weight
-            for name, weight in found.items()
-            if name in unet_weights or not torch.equal(weight, own[name].detach().float().cpu())
+            for name, weight in weights.items()
+            if name in trained or not torch.equal(weight, own[name].detach().float().cpu())
         }
 
     def _check_model(self, model: Any) -> None:
@@ -100,7 +100,7 @@ class PublishedConditioner:
             ("time conditions", wide["time_width"] or known[1], known[1]),
         ):
             if mine != theirs:
-                raise CalcarineError(
+                raise SettingError(
                     f"{self.path} makes {what} of width {mine}, and the diffusion model "
                     f"{model.name} takes {theirs}; name the one it was fine-tuned from as "
                     "visdec.model."
@@ -109,15 +109,15 @@ class PublishedConditioner:
         if self.betas is not None and not (
             self.betas.shape == betas.shape and torch.allclose(self.betas.float(), betas, rtol=1e-3)
         ):
-            raise CalcarineError(
-                f"{self.path} was fine-tuned under another noise schedule than that of "
+            raise SettingError(
+                f"{self.path} was fine-tuned with another noise schedule than that of "
                 f"{model.name}; name the model it was fine-tuned from as visdec.model."
             )
         if self.first_stage:
             self._check_first_stage(model)
 
     def _check_first_stage(self, model: Any) -> None:
-        """It was frozen, so it must be the model's own: the latents are its latents."""
+        """Raise unless the autoencoder, which is not trained, is that of the model."""
         from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
         def convert(state: Tensors, config: Any) -> Tensors:
@@ -125,10 +125,10 @@ class PublishedConditioner:
             rest = {k: v for k, v in state.items() if "quantize." not in k and ".loss." not in k}
             return {**convert_ldm_vae_checkpoint(rest, config), **codes}
 
-        found = _converted(convert, self.first_stage, model.vae, "autoencoder", self.path, True)
+        weights = _converted(convert, self.first_stage, model.vae, "autoencoder", self.path, True)
         for name, own in model.vae.named_parameters():
-            if not torch.allclose(found[name], own.detach().float().cpu(), atol=1e-3, rtol=1e-2):
-                raise CalcarineError(
+            if not torch.allclose(weights[name], own.detach().float().cpu(), atol=1e-3, rtol=1e-2):
+                raise SettingError(
                     f"The autoencoder in {self.path} is not that of {model.name} ({name} differs); "
                     "name the model it was fine-tuned from as visdec.model."
                 )
@@ -141,47 +141,57 @@ def load_published_conditioner(path: str | Path, *, heads: int = 16) -> Publishe
     ----------
     path : str or Path
         ``{"model_state_dict": weights, "config", "state"}``, the weights alone, or safetensors;
-        ``cond_stage_model.*`` holds the fMRI encoder and what maps its tokens to contexts.
-    heads
-        Of the encoder; shapes do not tell them.
+        ``cond_stage_model.*`` holds the fMRI encoder and the layers from its tokens to contexts.
+    heads : int
+        Number of heads of the encoder, which shapes do not determine.
+
+    Returns
+    -------
+    PublishedConditioner
 
     Raises
     ------
     CalcarineError
         If the file is missing, damaged or another one, or if weights of the conditioner are
-        missing, of the wrong shape, not finite, or have no place.
+        missing, unknown, of the wrong shape, or not finite.
 
     Notes
     -----
-    Source: Chen et al. 2023 (MinD-Vis), Sun et al. 2023 (Vis-Dec): the layout of their files.
-    Nothing in the file is run; the configuration is rebuilt from shapes.
+    Source: files of Chen et al. (2023, MinD-Vis) and Sun et al. (2023, Vis-Dec). No code of the
+    file is run; the configuration is rebuilt from shapes.
     """
     path = Path(path)
-    found = load_published_encoder(path, heads=heads)
-    if found.prefix != _ENCODER:
-        raise CalcarineError(
-            f"{path} holds an encoder and no conditioner, whose names begin with {_ENCODER}; give "
-            "it as visdec.pretrain.start."
+    encoder = load_published_encoder(path, heads=heads)
+    if encoder.prefix != _ENCODER:
+        raise SettingError(
+            f"{path} holds an encoder and no conditioner, with names that begin with {_ENCODER}; "
+            "give it as visdec.pretrain.start."
         )
     _, weights = named_weights(read_checkpoint(path), path)
     weights = averaged(weights, _UNET)
-    conditioner, names = _conditioner(found.autoencoder.encoder, weights, path)
-    _refuse_strange(weights, {*found.names, *names}, path)
+    conditioner, names = _conditioner(encoder.autoencoder.encoder, weights, path)
+    _refuse_strange(weights, {*encoder.names, *names}, path)
     unet = {k: v for k, v in weights.items() if k.startswith(_UNET) and not k.startswith(_TIME)}
     first = {k: v for k, v in weights.items() if k.startswith(_FIRST)}
     return PublishedConditioner(
-        conditioner.eval(), unet, first, weights.get("betas"), found.positions, found.digest, path
+        conditioner.eval(),
+        unet,
+        first,
+        weights.get("betas"),
+        encoder.positions,
+        encoder.digest,
+        path,
     )
 
 
 def _conditioner(
     encoder: Any, weights: Mapping[str, torch.Tensor], path: Path
 ) -> tuple[Conditioner, list[str]]:
-    """Built from shapes and filled with weights, which must be there and fit; and their names."""
+    """Build a conditioner from shapes and load its weights; return it and their names."""
     if not any(key.startswith(f"{_STAGE}channel_mapper.") for key in weights):
-        raise CalcarineError(
+        raise SettingError(
             f"{path} lacks {_STAGE}channel_mapper, so its conditioner pools all patches into one "
-            "token (global_pool), which is not supported; take one that keeps the patches."
+            "token (global_pool), which is not supported; use one that keeps the patches."
         )
 
     def size(key: str, axis: int = 0) -> int:
@@ -206,11 +216,11 @@ def _conditioner(
         if key.startswith(ours)
     }
     shapes = {key: tuple(state[own].shape) for key, own in wanted.items()}
-    check_weights(str(path), "conditioner", weights, shapes, "its other weights ask for")
+    check_weights(str(path), "conditioner", weights, shapes, "its other weights need")
     for key in wanted:
         if not bool(torch.isfinite(weights[key].float()).all()):
-            raise CalcarineError(
-                f"{path} holds values of {key} that are no finite numbers; copy it again."
+            raise DamagedFileError(
+                f"{path} holds values of {key} that are not finite; copy it again."
             )
     conditioner.load_state_dict(
         {**state, **{own: weights[key].float() for key, own in wanted.items()}}
@@ -219,7 +229,7 @@ def _conditioner(
 
 
 def _refuse_strange(weights: Mapping[str, torch.Tensor], known: set[str], path: Path) -> None:
-    """A weight without a place would be a part of the conditioner that is not there."""
+    """Raise if there are unknown weights, which belong to another kind of conditioner."""
     strange = sorted(
         key
         for key in weights
@@ -228,7 +238,7 @@ def _refuse_strange(weights: Mapping[str, torch.Tensor], known: set[str], path: 
         and not key.removeprefix(_ENCODER).startswith(_IDLE)
     )
     if strange:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is another model: the conditioner of MinD-Vis and Vis-Dec has no weight "
             f"{strange[0]} ({len(strange)} such)."
         )
@@ -237,21 +247,21 @@ def _refuse_strange(weights: Mapping[str, torch.Tensor], known: set[str], path: 
 def _converted(
     convert: Any, state: Tensors, network: Any, part: str, path: Path, partly: bool = False
 ) -> Tensors:
-    """Original names to diffusers' names; every weight of the network, and no other."""
+    """Convert original names to diffusers' names, for exactly the weights of the network."""
     try:
-        found = convert(dict(state), dict(network.config))
+        weights = convert(dict(state), dict(network.config))
     except (KeyError, AttributeError, IndexError, TypeError) as error:
-        raise CalcarineError(
+        raise SettingError(
             f"{path} lacks weights of the {part} that the diffusion model has, or has another one; "
             "name the model it was fine-tuned from as visdec.model."
         ) from error
     shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
-    check_weights(str(path), part, found, shapes, "the diffusion model has")
-    placed = {id(value) for name, value in found.items() if name in shapes}
+    check_weights(str(path), part, weights, shapes, "the diffusion model has")
+    placed = {id(value) for name, value in weights.items() if name in shapes}
     strange = [] if partly else sorted(k for k, value in state.items() if id(value) not in placed)
     if strange:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is another model: the diffusion model's {part} has no weight {strange[0]} "
             f"({len(strange)} such)."
         )
-    return {name: found[name].float() for name in shapes}
+    return {name: weights[name].float() for name in shapes}

@@ -1,6 +1,6 @@
-"""Published checkpoints of MinD-Vis and Vis-Dec as our own autoencoder.
+"""Published checkpoints of MinD-Vis and Vis-Dec as an autoencoder of this package.
 
-Nothing in a file is run, so the authors' configuration, a pickled object, is not read; it is
+No code of a file is run. The authors' configuration is a pickled object and is not read; it is
 rebuilt from the shapes of the weights.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from calcarine.checkpoints.pickles import read_checkpoint
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files import digest_file
 from calcarine.visdec.encoder_storage import (
     POSITIONS,
@@ -38,32 +38,32 @@ _DECODER = "decoder_"
 
 @dataclass(frozen=True, eq=False)
 class PublishedEncoder:
-    """What a published file held.
+    """Content of a published file.
 
     Attributes
     ----------
-    autoencoder
-        In float32, on the CPU, ready to predict.
-    config
-        Rebuilt from the shapes, but for the numbers of heads.
+    autoencoder : FMRIAutoencoder
+        In float32, on the CPU, in evaluation mode.
+    config : AutoencoderConfig
+        Rebuilt from shapes, except the numbers of heads.
     kind : {"pretrained", "finetuned"}
         A masked autoencoder, or the encoder within a finetuned latent diffusion model.
-    has_decoder
-        False where the file holds an encoder only; the decoder of ``autoencoder`` is then new and
-        untrained, of the published sizes.
-    epoch
-        Of the training; None where the file does not say.
+    has_decoder : bool
+        False if the file holds an encoder only; the decoder of ``autoencoder`` is then new and
+        untrained, with the published sizes.
+    epoch : int or None
+        Epoch of the training, if the file has it.
     positions : {"sine", "other"}
-        "other" where they are not the fixed sines (learned, or stretched from another length);
+        "other" if they are not the fixed sines (learned, or interpolated from another length);
         they are kept, see :func:`calcarine.visdec.encoder_storage.set_positions`.
-    prefix
-        What the names of the encoder's weights begin with in the file.
-    dropped
-        How many weights of the file were left out, by the beginning of their names.
-    digest
+    prefix : str
+        Start of the names of the encoder's weights in the file.
+    dropped : mapping of str to int
+        Number of weights of the file that were not used, by the start of their names.
+    digest : str
         SHA-256 of the file.
-    names
-        Of the weights that were taken, as the file has them.
+    names : tuple of str
+        Names in the file of the weights that were used.
     """
 
     autoencoder: FMRIAutoencoder
@@ -89,21 +89,25 @@ def load_published_encoder(
         Either ``{"model": weights, "epoch", "config", ...}`` of a masked autoencoder,
         ``{"model_state_dict": weights, ...}`` of a finetuned latent diffusion model, the weights
         alone, or safetensors. Names may begin with ``module.``.
-    heads, decoder_heads
-        Shapes do not tell them; both published systems have 16.
-    prefix
-        Beginning of the encoder's names, such as ``cond_stage_model.mae.``; found by looking for
-        ``patch_embed.proj.weight`` when left out.
+    heads, decoder_heads : int
+        Numbers of heads, which shapes do not determine; both published systems have 16.
+    prefix : str, optional
+        Start of the encoder's names, such as ``cond_stage_model.mae.``; by default what precedes
+        ``patch_embed.proj.weight``.
+
+    Returns
+    -------
+    PublishedEncoder
 
     Raises
     ------
     CalcarineError
-        If the file is missing, truncated, of a format before torch 1.6 or no such checkpoint, or
-        if weights are missing, of the wrong shape or not finite.
+        If the file is missing, truncated, of a format before torch 1.6, or not such a checkpoint;
+        or if weights are missing, of the wrong shape, or not finite.
 
     Notes
     -----
-    Source: Chen et al. 2023 (MinD-Vis), Sun et al. 2023 (Vis-Dec): the layout of their files.
+    Source: files of Chen et al. (2023, MinD-Vis) and Sun et al. (2023, Vis-Dec).
     """
     path = Path(path)
     content = read_checkpoint(path)
@@ -141,38 +145,39 @@ def interpolated(
     n_patches: int,
     positions: Literal["sine", "interpolate"] = "sine",
 ) -> FMRIAutoencoder:
-    """The same weights for vectors of another length.
+    """Return an autoencoder with the same weights for vectors of another length.
 
     Parameters
     ----------
-    autoencoder
-        Stays as it is.
-    n_patches
-        Patches of the longest vector.
+    autoencoder : FMRIAutoencoder
+        Is not changed.
+    n_patches : int
+        Number of patches of the longest vector.
     positions : {"sine", "interpolate"}
-        Sines computed for the new length, in which a patch keeps its position; or the old
-        positions stretched linearly over the new length, as the published code does.
+        Sines for the new length, in which a patch keeps its position; or the old positions,
+        interpolated linearly to the new length, as in the published code.
 
     Raises
     ------
-    CalcarineError
-        If sines are asked of a network whose positions are others.
+    SettingError
+        If ``positions`` is "sine" for a network with other positions, or patches have weights of
+        their own.
     """
     if n_patches < 1 or positions not in ("sine", "interpolate"):
-        raise CalcarineError(
+        raise SettingError(
             f"An encoder takes 1 patch or more, with sine or interpolate positions, not "
             f"{n_patches} with {positions}."
         )
     c = autoencoder.config
     if c.embedding == "own" and n_patches != c.n_patches:
-        raise CalcarineError(
+        raise SettingError(
             f"The {c.n_patches} patches of this encoder have weights of their own, so there are "
-            f"none for {n_patches} patches; take vectors of the same voxels."
+            f"none for {n_patches} patches; use vectors of the same voxels."
         )
     if positions == "sine" and has_own_positions(autoencoder):
-        raise CalcarineError(
-            "The positions of this encoder are not the fixed sines, so those of another length "
-            "cannot be computed; give positions='interpolate'."
+        raise SettingError(
+            "The positions of this encoder are not the fixed sines, so positions for another "
+            "length cannot be computed; use positions='interpolate'."
         )
     other = new_autoencoder(replace(autoencoder.config, n_patches=n_patches))
     if positions == "interpolate":
@@ -193,33 +198,33 @@ def _stretched(table: torch.Tensor, n: int) -> torch.Tensor:
 def named_weights(
     content: Mapping[str, Any], path: Path
 ) -> tuple[str | None, dict[str, torch.Tensor]]:
-    """Which part of the file holds the weights, and the weights."""
+    """Return the part of the file that holds the weights, and the weights."""
     inside = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
     named = content if inside is None else content[inside]
-    found = {
+    weights = {
         str(key).removeprefix("module."): value.detach()
         for key, value in named.items()
         if isinstance(value, torch.Tensor)
     }
-    if not found:
-        raise CalcarineError(f"{path} holds no weights by name, so it is no published encoder.")
-    return inside, found
+    if not weights:
+        raise DamagedFileError(f"{path} holds no named weights, so it is no published encoder.")
+    return inside, weights
 
 
 def _prefix(weights: Mapping[str, torch.Tensor], path: Path) -> str:
-    """What comes before the name of the patch embedding, of voxels and not of pictures."""
+    """Return what precedes the name of the patch embedding of voxels, not of pictures."""
     starts = [
         key.removesuffix(_EMBEDDING)
         for key, value in weights.items()
         if re.search(rf"(^|\.){re.escape(_EMBEDDING)}$", key) and value.ndim == 3
     ]
     if not starts:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is no encoder of voxels: none of its {len(weights)} weights is a "
             f"{_EMBEDDING} of three axes."
         )
     if len(starts) > 1:
-        raise CalcarineError(
+        raise SettingError(
             f"{path} holds {len(starts)} encoders, named {', '.join(map(repr, starts))}; give one "
             "of these as prefix."
         )
@@ -229,12 +234,12 @@ def _prefix(weights: Mapping[str, torch.Tensor], path: Path) -> str:
 def _config(
     own: Mapping[str, torch.Tensor], path: Path, heads: int, decoder_heads: int
 ) -> AutoencoderConfig:
-    """The configuration; what a missing weight would tell is as published, for it is told later."""
+    """Rebuild the configuration; missing weights have published sizes here and raise later."""
     usual = AutoencoderConfig()
 
     def size(key: str, axis: int, default: int) -> int:
-        found = own[key].shape[axis] if key in own and own[key].ndim > axis else 0
-        return found or default
+        length = own[key].shape[axis] if key in own and own[key].ndim > axis else 0
+        return length or default
 
     def depth(blocks: str) -> int:
         return len({key.split(".")[1] for key in own if re.match(rf"{blocks}\.\d+\.", key)})
@@ -247,7 +252,7 @@ def _config(
         ("decoder_heads", decoder_dim, decoder_heads),
     ):
         if number < 1 or width % number:
-            raise CalcarineError(
+            raise SettingError(
                 f"{path} has tokens of width {width}, which {number} heads do not divide; give the "
                 f"number it was trained with as {name}."
             )
@@ -265,25 +270,25 @@ def _config(
 
 
 def _ratio(hidden: int, dim: int) -> float:
-    """A ratio that gives ``hidden`` back: division may round down."""
+    """Return a ratio that gives ``hidden`` again; division may round down."""
     ratio = hidden / dim
     return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
 def _theirs(key: str) -> str:
-    """Published name of one of our weights."""
+    """Return the published name of a weight."""
     return key.removeprefix("encoder.").replace("patch_embed.", "patch_embed.proj.")
 
 
 def _expected(autoencoder: FMRIAutoencoder, has_decoder: bool) -> dict[str, tuple[int, ...]]:
-    """Published names and shapes of all that the file must hold."""
+    """Return the published names and shapes of all weights that the file must hold."""
     c = autoencoder.config
     shapes = {
         _theirs(key): tuple(value.shape)
         for key, value in autoencoder.state_dict().items()
         if has_decoder or key.startswith("encoder.")
     }
-    # Theirs is a convolution over voxels, whose step is its width: the same as a linear layer.
+    # Published as a convolution over voxels with a stride of its width: a linear layer.
     shapes[_EMBEDDING] = (c.dim, 1, c.patch)
     shapes["pos_embed"] = (1, c.n_patches + 1, c.dim)
     if has_decoder:
@@ -297,38 +302,38 @@ def _check(
     path: Path,
     start: str,
 ) -> None:
-    """Raise one sentence unless all weights are there, of the right shape, and finite."""
+    """Raise unless all weights exist, have the right shape, and are finite."""
     missing = [key for key in expected if key not in own]
     if missing:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} lacks {start}{missing[0]} ({len(missing)} of {len(expected)} weights are "
-            "missing); copy it again, or take a file with the whole encoder."
+            "missing); copy it again, or use a file with the whole encoder."
         )
     for key, shape in expected.items():
-        found = own[key]
-        if tuple(found.shape) != shape:
-            raise CalcarineError(
-                f"{path} is another network: {start}{key} has shape {tuple(found.shape)} where "
+        value = own[key]
+        if tuple(value.shape) != shape:
+            raise DamagedFileError(
+                f"{path} is another network: {start}{key} has shape {tuple(value.shape)} where "
                 f"{shape} follows from its other weights."
             )
-        plain = found.is_floating_point() and found.is_cpu and found.layout is torch.strided
-        if not (plain and bool(torch.isfinite(found.float()).all())):
-            raise CalcarineError(
-                f"{path} holds values of {start}{key} that are no finite numbers; copy it again."
+        plain = value.is_floating_point() and value.is_cpu and value.layout is torch.strided
+        if not (plain and bool(torch.isfinite(value.float()).all())):
+            raise DamagedFileError(
+                f"{path} holds values of {start}{key} that are not finite; copy it again."
             )
 
 
 def _fill(
     autoencoder: FMRIAutoencoder, state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]
 ) -> Literal["sine", "other"]:
-    """Load published weights and positions; which kind the positions are."""
+    """Load published weights and positions; return the kind of the positions."""
     tables = [autoencoder.encoder.positions, autoencoder.decoder_positions]
     same = True
     for place, key in enumerate(("pos_embed", "decoder_pos_embed")):
         if key not in state:
             continue
         table = state.pop(key)[0]
-        # Sines that were stored in half precision are sines still.
+        # Sines may be stored in half precision.
         allowed = 1e-5 + (torch.finfo(own[key].dtype).eps if own[key].element_size() < 4 else 0.0)
         sines = sine_positions(len(table) - 1, table.shape[1])
         if float((table - sines).abs().max()) > allowed:
@@ -344,7 +349,7 @@ def _fill(
 
 
 def _beginnings(keys: set[str]) -> dict[str, int]:
-    """How many names begin in the same way: with their first two words, or up to a number."""
+    """Count names by their start: the first two words, or the words before a number."""
     counts: Counter[str] = Counter()
     for key in keys:
         words = key.split(".")

@@ -173,7 +173,7 @@ class FinetuneLoss:
     time_condition : bool
         Also add the condition to the time embedding ("double conditioning").
     tokens : int, optional
-        Tokens of the context; those of the model's own text where None (77 in the paper).
+        Number of tokens of the context; that of the model's own text by default (77 in the paper).
     begin : {"empty", "random"}
         ``"empty"``: contexts start at that of the empty text, where the model has text;
         ``"random"``: as in the published code.

@@ -1,4 +1,4 @@
-"""Transformer blocks; their parameters are named as in timm, as published weights are."""
+"""Transformer blocks with the parameter names of timm, which published weights have too."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
-__all__ = ["Attention", "CrossBlock", "Mlp", "PatchLinear", "TransformerBlock", "initialise"]
+__all__ = [
+    "Attention",
+    "CrossAttention",
+    "CrossBlock",
+    "Mlp",
+    "PatchLinear",
+    "TransformerBlock",
+    "initialise",
+]
 
 
 class Attention(nn.Module):
-    """Self-attention of several heads.
+    """Multi-head self-attention.
 
     Parameters
     ----------
-    dim, heads
-        Width of tokens and number of heads, which must divide it.
+    dim : int
+        Width of the tokens.
+    heads : int
+        Number of heads; must divide ``dim``.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -30,11 +40,14 @@ class Attention(nn.Module):
         """Attend from tokens (batch, n, dim) to those where ``mask`` (batch, n) is True."""
         batch, n, _ = x.shape
         q, k, v = self.qkv(x).view(batch, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.proj(_joined(F.scaled_dot_product_attention(q, k, v, _keys(mask))))
+        attended: torch.Tensor = self.proj(
+            _joined(F.scaled_dot_product_attention(q, k, v, _key_mask(mask)))
+        )
+        return attended
 
 
 class CrossAttention(nn.Module):
-    """Attention whose queries come from one sequence, keys and values from another."""
+    """Multi-head attention with queries from one sequence, and keys and values from another."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -52,11 +65,14 @@ class CrossAttention(nn.Module):
         k, v = (
             self.kv(context).view(batch, context.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         )
-        return self.proj(_joined(F.scaled_dot_product_attention(q, k, v, _keys(mask))))
+        attended: torch.Tensor = self.proj(
+            _joined(F.scaled_dot_product_attention(q, k, v, _key_mask(mask)))
+        )
+        return attended
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
+    """Two linear layers with a GELU between them."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -64,32 +80,34 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        """Apply the layers to tokens (batch, n, dim)."""
+        out: torch.Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 class PatchLinear(nn.Module):
-    """A linear layer of its own for each patch.
+    """A separate linear layer for each patch.
 
     Parameters
     ----------
-    n_patches
-        Of the longest vectors; shorter ones use the first layers.
-    before, after
-        Widths.
+    n_patches : int
+        Number of patches of the longest vectors; shorter vectors use the first layers.
+    before, after : int
+        Widths of input and output.
 
     Notes
     -----
-    Its biases, one row a patch, decay with the weights.
+    Weight decay applies to the biases too, because they have two axes.
     """
 
     def __init__(self, n_patches: int, before: int, after: int) -> None:
         super().__init__()
-        bound = (6 / (before + after)) ** 0.5  # Xavier's, as of the other layers
+        bound = (6 / (before + after)) ** 0.5  # Xavier's, as for the other layers
         self.weight = nn.Parameter(torch.empty(n_patches, before, after).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_patches, after))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shape (batch, patches, before) to (batch, patches, after)."""
+        """Map (batch, patches, before) to (batch, patches, after)."""
         n = x.shape[1]
         return torch.einsum("bpi,pio->bpo", x, self.weight[:n]) + self.bias[:n]
 
@@ -99,9 +117,10 @@ class TransformerBlock(nn.Module):
 
     Parameters
     ----------
-    dim, heads
-    mlp_ratio
-        Hidden width of the MLP over ``dim`` (1.0 in MinD-Vis and Vis-Dec).
+    dim, heads : int
+        See `Attention`.
+    mlp_ratio : float
+        Hidden width of the MLP, in units of ``dim`` (1.0 in MinD-Vis and Vis-Dec).
     """
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float = 1.0) -> None:
@@ -112,8 +131,10 @@ class TransformerBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Apply the block to tokens (batch, n, dim); ``mask`` as in `Attention`."""
         x = x + self.attn(self.norm1(x), mask)
-        return x + self.mlp(self.norm2(x))
+        out: torch.Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 class CrossBlock(nn.Module):
@@ -122,18 +143,19 @@ class CrossBlock(nn.Module):
     Parameters
     ----------
     dim, heads, mlp_ratio
+        See `TransformerBlock`.
     direction : {"paper", "code"}
-        Who asks. In the paper of Vis-Dec (section 3.2) the other modality asks, with keys and
-        values of the own one; in its code the own modality asks, with keys and values of the
-        other. Answers to the other modality's questions are as many as its tokens, so they are
-        brought to the own number of tokens by linear interpolation along the sequence before
-        they are added; the class token's answer is added to the class token.
+        Source of the queries. In the paper of Vis-Dec (section 3.2), queries come from the other
+        modality, and keys and values from this one; in its code it is the reverse. With the
+        queries of the other modality, the output has as many tokens as the other modality. It is
+        interpolated linearly along the sequence to the tokens of this modality before it is
+        added; the output for the class token is added to the class token.
     """
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, direction: str) -> None:
         super().__init__()
         if direction not in ("paper", "code"):
-            raise CalcarineError(f"The direction of attention is paper or code, not {direction}.")
+            raise SettingError(f"The direction of attention is paper or code, not {direction}.")
         self.direction = direction
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, heads)
@@ -150,18 +172,19 @@ class CrossBlock(nn.Module):
         mask: torch.Tensor | None = None,
         other_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Own tokens (batch, n, dim) after listening to ``other`` (batch, m, dim)."""
+        """Apply the block to tokens (batch, n, dim), with ``other`` of shape (batch, m, dim)."""
         x = x + self.attn(self.norm1(x), mask)
-        own, foreign = self.norm_own(x), self.norm_other(other)
+        own, context = self.norm_own(x), self.norm_other(other)
         if self.direction == "code":
-            x = x + self.cross(own, foreign, other_mask)
+            x = x + self.cross(own, context, other_mask)
         else:
-            x = x + _as_many(self.cross(foreign, own, mask), x.shape[1])
-        return x + self.mlp(self.norm2(x))
+            x = x + _interpolate_tokens(self.cross(context, own, mask), x.shape[1])
+        out: torch.Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
-def _as_many(tokens: torch.Tensor, n: int) -> torch.Tensor:
-    """A class token and others brought to a class token and n - 1 others."""
+def _interpolate_tokens(tokens: torch.Tensor, n: int) -> torch.Tensor:
+    """Interpolate all tokens but the class token to n - 1 tokens."""
     if tokens.shape[1] == n:
         return tokens
     rest = F.interpolate(
@@ -170,7 +193,7 @@ def _as_many(tokens: torch.Tensor, n: int) -> torch.Tensor:
     return torch.cat([tokens[:, :1], rest.transpose(1, 2)], 1)
 
 
-def _keys(mask: torch.Tensor | None) -> torch.Tensor | None:
+def _key_mask(mask: torch.Tensor | None) -> torch.Tensor | None:
     return None if mask is None else mask[:, None, None]
 
 
@@ -180,12 +203,12 @@ def _joined(heads: torch.Tensor) -> torch.Tensor:
 
 def _checked(dim: int, heads: int) -> int:
     if dim % heads:
-        raise CalcarineError(f"{heads} heads do not divide tokens of width {dim}.")
+        raise SettingError(f"{heads} heads do not divide tokens of width {dim}.")
     return heads
 
 
 def initialise(module: nn.Module) -> None:
-    """Linear layers by Xavier with biases 0, as masked autoencoders begin."""
+    """Initialise linear layers as masked autoencoders do: Xavier, with biases 0."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)

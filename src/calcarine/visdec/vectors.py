@@ -1,4 +1,4 @@
-"""Voxel vectors of any length brought to a whole number of patches."""
+"""Padding of voxel vectors to a whole number of patches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 
 __all__ = ["pad_to_patches"]
 
@@ -20,48 +20,45 @@ def pad_to_patches(
     official: bool = False,
     length: int | None = None,
 ) -> NDArray[np.generic]:
-    """Lengthen the last axis to a multiple of the patch size.
+    """Pad the last axis to a multiple of the patch size.
 
     Parameters
     ----------
-    vectors
-        Shape (..., voxel).
-    patch
-        Voxels in a patch.
-    mode
-        What the added voxels hold: the first voxels again (``"wrap"``, as
-        MinD-Vis and Vis-Dec do), the last voxel, the last voxels mirrored,
-        or zeros.
-    official
-        Add a whole patch where the length is a multiple already, as the code
-        of MinD-Vis and Vis-Dec does.
-    length
-        Lengthen at least to this, so that vectors of several people can be
-        stacked.
+    vectors : array of shape (..., n_voxels)
+    patch : int
+        Number of voxels of a patch.
+    mode : {"wrap", "edge", "reflect", "constant"}
+        Pad with the first voxels (``"wrap"``, as in MinD-Vis and Vis-Dec), the last voxel, the
+        last voxels mirrored, or zeros.
+    official : bool
+        Add a whole patch even if the length is a multiple already, as the code of MinD-Vis and
+        Vis-Dec does.
+    length : int, optional
+        Smallest length, so that vectors of several subjects can be stacked.
 
     Returns
     -------
-    array of shape (..., padded voxel)
-        Of the same dtype; the first voxels are those given.
+    array of shape (..., padded length)
+        With the dtype of ``vectors``.
 
     Raises
     ------
-    CalcarineError
-        If there are no voxels, or they are longer than ``length``.
+    ShapeError
+        If there are no voxels, or more than ``length``.
 
     Notes
     -----
-    Source: Sun et al. 2023 and Chen et al. 2023 (sections on masked brain
-    modelling); 4183 vertices of V1 to V4 become 4192, 262 patches of 16.
+    Source: Sun et al. (2023) and Chen et al. (2023), sections on masked brain modelling. 4183
+    vertices of V1 to V4 become 4192, 262 patches of 16.
     """
     values = np.asarray(vectors)
     if patch < 1:
-        raise CalcarineError(f"A patch has at least one voxel, not {patch}.")
+        raise SettingError(f"A patch has at least one voxel, not {patch}.")
     if values.ndim < 1 or values.shape[-1] == 0:
-        raise CalcarineError(f"There are no voxels to pad in vectors of shape {values.shape}.")
+        raise ShapeError(f"There are no voxels to pad in vectors of shape {values.shape}.")
     count = values.shape[-1]
     if length is not None and count > length:
-        raise CalcarineError(
+        raise ShapeError(
             f"Vectors of {count} voxels cannot be padded to {length}; give a greater length."
         )
     wanted = count if length is None else length
@@ -69,5 +66,5 @@ def pad_to_patches(
     wanted += patch - rest if rest or official else 0
     extra = [(0, 0)] * (values.ndim - 1) + [(0, wanted - count)]
     if mode not in ("wrap", "edge", "reflect", "constant"):
-        raise CalcarineError(f"Padding is wrap, edge, reflect or constant, not {mode}.")
+        raise SettingError(f"Padding is wrap, edge, reflect or constant, not {mode}.")
     return np.pad(values, extra, mode=mode)
