@@ -330,7 +330,7 @@ def test_pictures_alone_are_enough_to_begin_with(tmp_path, rng):
     assert list(content["verdicts"]) == list(VERDICTS)
     assert sum(content["verdicts"].values()) == len(content["checks"]) == len(list_checks())
     for check in content["checks"]:
-        assert check["verdict"] in VERDICTS and check["settle"] and check["finding"]
+        assert check["verdict"] in VERDICTS and check["evidence_needed"] and check["finding"]
         assert {"name", "title", "question", "numbers", "tables"} <= check.keys()
         for table in check["tables"]:
             assert all(len(row) == len(table["columns"]) for row in table["rows"])

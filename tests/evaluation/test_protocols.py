@@ -450,7 +450,7 @@ def test_a_new_metric_and_protocol_are_a_class_each(world):
     @register_protocol
     class Dim(Protocol):
         name = title = "dim"
-        source = fixes = "a test"
+        source = details = "a test"
 
         def metrics(self):
             return (Brightness("brightness", "One less the difference of mean brightness."),)

@@ -93,7 +93,7 @@ def test_a_generator_that_ignores_the_brain_is_at_chance_and_called_so(folders):
     result = folder_scores(folders, "blind", n_permutations=999)
     own = [r for r in result.records if r["role"] == "method"]
     assert all(r["p_holm"] >= r["p"] and r["p_holm"] > ALPHA for r in own)
-    assert all(verdict(r).startswith("no better") for r in own)
+    assert all(verdict(r).startswith("not significantly better") for r in own)
     share = value(result, "identification, pixels, fixed image")
     assert share == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / N))
 
@@ -560,4 +560,4 @@ def test_a_comparison_says_where_there_is_no_test_and_why(folders, files, pictur
         ],
         n_permutations=19,
     )
-    assert more.tests == [] and "are of 2 and 1 subjects" in " ".join(more.notes)
+    assert more.tests == [] and "have 2 and 1 subjects" in " ".join(more.notes)

@@ -282,7 +282,7 @@ def test_input_that_does_not_fit_is_refused(images, judge):
         ({"methods": {"m": close[:3]}}, "'m'"),
         ({"methods": {"m": close.astype(float)}}, "The m are float64"),
         ({"floors": {"m": close}}, "both"),
-        ({"ids": ["a"] * N}, "one id of its own"),
+        ({"ids": ["a"] * N}, "each image one unique id"),
         ({"categories": ["a"]}, "categories"),
         ({"judge": judge, "categories": CATEGORIES, "read_classes": ["eight"]}, "'eight'"),
     ):

@@ -80,7 +80,7 @@ def nearest_training_image(
 ) -> Images:
     """Return the training image with the most similar features for each decoded feature vector.
 
-    A generator that scores no better is no better than retrieval.
+    A generator without a higher score is not better than retrieval.
 
     Parameters
     ----------

@@ -222,10 +222,10 @@ def _choice(
 def _scores(path: Path, method: str) -> tuple[ReportedScore, ...]:
     """Return scores of the run that need no network, under its leading protocol."""
     from calcarine.evaluation.results.evaluation import main_protocol
-    from calcarine.reporting.run_records import read_scores
+    from calcarine.reporting.run_records import read_run_scores
 
     try:
-        scores = read_scores(path)
+        scores = read_run_scores(path)
     except CalcarineError:
         return ()
     leading = main_protocol(score.protocol for score in scores)

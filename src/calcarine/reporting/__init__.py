@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from calcarine.reporting.run_records import (
         RunRecord,
         read_run,
-        read_scores,
+        read_run_scores,
     )
 
 # Where each public name is defined: a name is imported when it is first used, so that
@@ -47,7 +47,7 @@ _SOURCES = {
     "headline_scores": "report",
     "read_encoding": "encoding_report",
     "read_run": "run_records",
-    "read_scores": "run_records",
+    "read_run_scores": "run_records",
     "save_interactive": "brain_maps",
     "save_surface": "brain_maps",
     "save_volume": "brain_maps",
@@ -63,7 +63,7 @@ __all__ = [
     "headline_scores",
     "read_encoding",
     "read_run",
-    "read_scores",
+    "read_run_scores",
     "save_interactive",
     "save_surface",
     "save_volume",

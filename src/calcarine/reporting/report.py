@@ -17,7 +17,7 @@ from calcarine.reporting.run_records import (
     main_method,
     read_audit,
     read_run,
-    read_scores,
+    read_run_scores,
 )
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def headline_scores(run: Path) -> list[str]:
     list of str
         Method, metric, value [interval], chance, p, floor and ceiling of each score.
     """
-    return [_line(headline) for headline in scoring.headlines(read_scores(Path(run)))]
+    return [_line(headline) for headline in scoring.headlines(read_run_scores(Path(run)))]
 
 
 def _line(headline: scoring.Headline) -> str:

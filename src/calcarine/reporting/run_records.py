@@ -24,7 +24,7 @@ __all__ = [
     "order_methods",
     "read_audit",
     "read_run",
-    "read_scores",
+    "read_run_scores",
 ]
 
 METHOD_ORDER = (
@@ -179,7 +179,7 @@ def main_method(names: Iterable[str]) -> str:
     return next((name for name in ("z_c", "z", "vis-dec") if name in ordered), ordered[0])
 
 
-def read_scores(run: Path) -> list[Score]:
+def read_run_scores(run: Path) -> list[Score]:
     """Read ``metrics/summary.json``.
 
     Raises
@@ -274,7 +274,7 @@ def read_run(run: Path) -> RunRecord:
     index_path = run / "reconstructions" / "index.parquet"
     index = _read(index_path, "calcarine run", run, lambda path: _table(path, sample=int))
     _check_columns(index, index_path, ("id", "method", "sample", "file"), "calcarine run", run)
-    scores = read_scores(run)
+    scores = read_run_scores(run)
     per_path = run / "metrics" / "per_image.parquet"
     per_image = _read(per_path, "calcarine evaluate", run, lambda path: _table(path, value=float))
     _check_columns(

@@ -56,7 +56,7 @@ def verdict(record: Record) -> str:
         return f"better than a shuffled brain, {p_text(p)}"
     if _cannot_be_significant(record):
         return f"inconclusive: perfect reconstructions would get p = {record['p_holm_min']:.2g}"
-    return f"not better than a shuffled brain, {p_text(p)}"
+    return f"not significantly better than a shuffled brain, {p_text(p)}"
 
 
 def cells(record: Record) -> tuple[str, ...]:
