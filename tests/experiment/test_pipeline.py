@@ -126,7 +126,7 @@ def test_the_bottleneck_ends_in_the_run_itself_and_stands_in_the_report(
     )
     assert nothing["p"] > 0.01  # the noise differs, and nothing else
     page = (path / "report.html").read_text()
-    assert "How much of the brain do the scores need?" in page
+    assert "How many dimensions of brain activity do the scores need?" in page
 
     def never(*arguments):
         raise AssertionError("made again")
@@ -174,7 +174,7 @@ def test_an_unknown_protocol_is_told_before_anything_is_made(tiny_stable_diffusi
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--ranks", "0,x"], "no list of numbers"), (["--method", "dream"], "some of z, c, z_c")],
+    [(["--ranks", "0,x"], "not a list of numbers"), (["--method", "dream"], "some of z, c, z_c")],
 )
 def test_mistakes_of_the_bottleneck_are_told(finished, arguments, told):
     found = CliRunner().invoke(app, ["bottleneck", str(finished.path), *arguments])

@@ -49,11 +49,11 @@ def run_experiment(
     """
     from calcarine.experiment.scoring import missing_networks
 
-    datasets.dataset_info(experiment.dataset.name)  # refuses an unknown name
     # Unknown protocols and missing weights are reported before hours of work.
     missing = missing_networks(experiment, out)
     if missing is not None:
         (progress or Progress()).say(missing)
+    datasets.dataset_info(experiment.dataset.name)  # refuses an unknown name
     # Networks that several runs share are trained by one of them at a time.
     shared = nullcontext() if trained is None else folder_lock(trained)
     with opened_run(out, experiment) as run, shared:
