@@ -75,9 +75,9 @@ def test_importing_the_package_loads_nothing_heavy_and_is_fast():
         "heavy = {'torch', 'pandas', 'xarray', 'numpy', 'scipy', 'sklearn', 'matplotlib'}; "
         "print(took, *sorted(heavy & set(sys.modules)))"
     )
-    took, *heavy = run(code).split()
-    assert heavy == []
-    assert float(took) < 0.15
+    results = [run(code).split() for _ in range(3)]
+    assert [heavy for _, *heavy in results] == [[], [], []]
+    assert min(float(took) for took, *_ in results) < 0.15
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -1,4 +1,4 @@
-"""``python -m calcarine``."""
+"""Run the command line with ``python -m calcarine``."""
 
 from calcarine.cli import main
 

@@ -21,6 +21,19 @@ from calcarine.diffusion.model_folder import check_folder
 from calcarine.errors import DamagedFileError, MissingFileError
 from calcarine.files import digest_file, write_text
 
+__all__ = [
+    "CIN256",
+    "CLASSES",
+    "CLASS_WEIGHT",
+    "architecture",
+    "build_models",
+    "check_class_folder",
+    "convert_state",
+    "converted_folder",
+    "empty_models",
+    "official_configs",
+]
+
 CIN256 = Path(__file__).parent / "cin256_v2"
 """Configuration of cin256-v2 in diffusers' format, without weights."""
 

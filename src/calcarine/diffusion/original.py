@@ -24,6 +24,8 @@ from calcarine.diffusion.tokenizer import find_tokenizer
 from calcarine.errors import DamagedFileError
 from calcarine.files import digest_file, write_text
 
+__all__ = ["SD_V1", "convert_state", "converted_folder"]
+
 SD_V1 = Path(__file__).parent / "sd_v1"
 """Configuration of Stable Diffusion v1 in diffusers' format, without weights and tokenizer."""
 
