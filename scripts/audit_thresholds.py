@@ -1,4 +1,4 @@
-"""Measure what honest pipelines and copies of the truth reach, for the thresholds of the audit.
+"""Measure valid pipelines and copies of the ground truth, for the thresholds of the audit.
 
 python scripts/audit_thresholds.py 20
 
@@ -32,18 +32,18 @@ HIGH = {"phase": LESS, "amplitude": MORE, "cells": SHARE}
 
 
 def main(count: int) -> None:
-    """Print one row a pipeline: the value nearest to the threshold over all seeds."""
+    """Print one row for each case: the value over all seeds that is nearest to the threshold."""
     print(f"thresholds: {LOW | HIGH}; copied share {COPIED}, detail in a region {CELL}")
-    for planted in CASES:
-        if planted.check not in ("", "truth-copies"):
+    for case in CASES:
+        if case.check not in ("", "truth-copies"):
             continue
-        found = [measure(planted.make(seed)) for seed in range(count)]
-        # An honest pipeline is told by the value nearest to a flag, a copy by the farthest.
-        near, far = (np.min, np.max) if not planted.check else (np.max, np.min)
-        values = {name: near([getattr(each, name) for each in found]) for name in LOW}
-        values |= {name: far([getattr(each, name) for each in found]) for name in HIGH}
+        measures = [measure(case.make(seed)) for seed in range(count)]
+        # For a valid pipeline the value nearest to a flag matters, for a copy the farthest one.
+        near, far = (np.min, np.max) if not case.check else (np.max, np.min)
+        values = {name: near([getattr(each, name) for each in measures]) for name in LOW}
+        values |= {name: far([getattr(each, name) for each in measures]) for name in HIGH}
         row = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
-        print(f"{planted.name:68s} {row}", flush=True)
+        print(f"{case.name:68s} {row}", flush=True)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def test_audits_inputs_and_folders_alike(tmp_path):
     assert found.content() == same.content()
     with pytest.raises(CalcarineError, match="train is for a folder"):
         ca.audit(inputs_from_folders(made, truth), train=truth)
-    with pytest.raises(CalcarineError, match="no run"):
+    with pytest.raises(CalcarineError, match="is not a run"):
         ca.audit(tmp_path)
 
 

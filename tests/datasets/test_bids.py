@@ -210,7 +210,7 @@ MISTAKES = [
     (other_grid, {}, "runs must be in one space"),
     (rewrite("**/*events.tsv", "onset", "start"), {}, "have no column onset"),
     (rewrite("**/*events.tsv", "\t3.0\t", "\t\t"), {}, "row 1 has no number as its duration"),
-    (rewrite("**/*bold.json", "2.0", '"two"'), {}, "TR of .* cannot be told"),
+    (rewrite("**/*bold.json", "2.0", '"two"'), {}, "TR of .* is unknown"),
     (rewrite("**/*bold.json", "2.0", "0.5"), {}, "and has an event at"),
     (rewrite("calcarine.yaml", '"01"', "03"), {}, "has no folder sub-3; it has 01"),
 ]
@@ -294,7 +294,7 @@ def test_damaged_files_are_told_or_read(tree, tmp_path, data):
 def test_a_sidecar_that_is_no_mapping_is_told(study):
     path = func(study) / f"{STEM}_space-T1w_desc-preproc_bold.json"
     path.write_text(json.dumps([2.0]))
-    with pytest.raises(CalcarineError, match=r"TR of .* cannot be told"):
+    with pytest.raises(CalcarineError, match=r"TR of .* is unknown"):
         bids.load(study)
 
 

@@ -151,7 +151,7 @@ def test_what_cannot_be_estimated_is_told(events, rng):
     series, runs, _ = planted(events, rng)
     twice = events.copy()
     twice.loc[4, "onset"] = twice.loc[3, "onset"]
-    with pytest.raises(CalcarineError, match="Run a: its 12 trials cannot be told apart in 120"):
+    with pytest.raises(CalcarineError, match="Run a: its 12 trials are collinear in 120"):
         trial_betas(series, twice, TR, runs=runs)
     with pytest.raises(CalcarineError, match="mean of voxel 0 is 0, and percent signal change"):
         trial_betas(np.zeros_like(series), events, TR, runs=runs)

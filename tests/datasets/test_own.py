@@ -413,7 +413,7 @@ MISTAKES = [
         {},
         "trial 5 names no stimulus",
     ),
-    (change_trials(session=lambda t: np.roll(t["session"], 1)), {}, "do not stand together"),
+    (change_trials(session=lambda t: np.roll(t["session"], 1)), {}, "are not consecutive"),
     (turn_mask, {}, r"different affines, .* \(axes are flipped or swapped\)"),
     (write("trials.csv", "picture,run\na,1\n"), {}, "no column stimulus; it has picture, run"),
     (

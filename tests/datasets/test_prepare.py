@@ -193,7 +193,7 @@ def test_files_that_do_not_fit_the_trials_are_told(raw, tmp_path):
         trials = recording(raw).trials.assign(session=sessions)
         prepare(recording(raw, trials=trials), tmp_path, workers=1)
     mixed = recording(raw).trials.iloc[::-1].iloc[np.r_[0:3, 10:21, 3:10]]
-    with pytest.raises(CalcarineError, match="do not stand together"):
+    with pytest.raises(CalcarineError, match="are not consecutive"):
         prepare(recording(raw, trials=mixed), tmp_path)
     trials = recording(raw).trials.assign(stimulus=[f"t{row}" for row in range(21)])
     few = Split("few", ("t0",), ("t1",), "one trial in all")

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from calcarine.diffusion import LatentDiffusion, gaussian_noise
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, ShapeError
+from calcarine.stimuli import StimulusSet, resize_images
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,15 @@ def test_encode_is_the_scaled_posterior_mode(model, rng):
     with torch.no_grad():
         expected = model.vae.encode(x).latent_dist.mode() * 0.18215
     assert np.allclose(model.encode(images), expected.numpy(), atol=1e-5)
+
+
+def test_the_pictures_of_a_stimulus_set_are_resized_and_encoded(model, rng):
+    images = pictures(rng, size=96)
+    stimuli = StimulusSet.from_arrays(images)
+    resized = resize_images(images, model.image_size)
+    assert np.array_equal(model.encode(stimuli), model.encode(resized))
+    with pytest.raises(ShapeError, match=r"uint8 array of shape \(n, height, width, 3\), not list"):
+        model.encode(["a.png"])
 
 
 def test_decode_undoes_the_scale(model, rng):

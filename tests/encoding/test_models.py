@@ -19,6 +19,7 @@ from calcarine.encoding import (
     winners,
 )
 from calcarine.errors import CalcarineError
+from calcarine.linear import _primal
 from calcarine.simulation.voxels import simulate_voxels
 from calcarine.stimuli import StimulusSet
 
@@ -107,9 +108,34 @@ def test_axes_of_a_space_do_not_matter(world):
 def test_blocks_of_voxels_change_nothing(world):
     brain, spaces, responses = world
     one = encode(responses, spaces["c"], brain.stimuli.ids)
-    many = encode(responses, spaces["c"], brain.stimuli.ids, block=17)
+    many = encode(responses, spaces["c"], brain.stimuli.ids, block_size=17)
     np.testing.assert_allclose(one.r, many.r, atol=1e-5)
     np.testing.assert_array_equal(one.alpha, many.alpha)
+
+
+@pytest.mark.parametrize("train", ["means", "weighted"])
+def test_features_are_decomposed_once_for_all_voxels(world, train, monkeypatch):
+    brain, spaces, _ = world
+    responses = MeanResponses.from_dataset(brain, train=train)
+    decomposed = []
+    original = _primal.factorize
+
+    def counted(*arguments):
+        decomposed.append(arguments[0].shape)
+        return original(*arguments)
+
+    monkeypatch.setattr(_primal, "factorize", counted)
+    encode(responses, spaces["c"], brain.stimuli.ids, n_folds=4, block_size=17)
+    assert len(decomposed) == 5  # four folds and all rows
+
+
+def test_weighted_responses_are_read_block_by_block(world):
+    brain, _, _ = world
+    responses = MeanResponses.from_dataset(brain, train="weighted")
+    targets, center = responses.all_targets()
+    expected, part = responses.targets(slice(3, 9))
+    np.testing.assert_array_equal(targets[:, 3:9], expected)
+    np.testing.assert_array_equal(center[3:9], part)
 
 
 def test_unique_variance_is_what_the_simulation_put_there(world):

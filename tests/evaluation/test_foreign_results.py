@@ -120,8 +120,8 @@ def test_score_arrays_takes_tensors_in_any_order(truth, made):
         ((4, 2, 5, 5), r"shape \(4, 2, 5, 5\)"),
         ((4, 5, 5, 2), r"shape \(4, 5, 5, 2\)"),
         ((4, 4, 5, 5), r"shape \(4, 4, 5, 5\)"),
-        ((4, 3, 5, 3), r"axis of 3 before the pixels or that of 3 behind"),
-        ((4, 2, 3, 5, 1), r"axis of 3 before the pixels or that of 1 behind"),
+        ((4, 3, 5, 3), r"axis of 3 before the pixels or that of 3 after"),
+        ((4, 2, 3, 5, 1), r"axis of 3 before the pixels or that of 1 after"),
         ((4, 5), r"shape \(4, 5\)"),
         ((0, 5, 5, 3), r"shape \(0, 5, 5, 3\)"),
     ],
@@ -163,7 +163,7 @@ def test_files_that_are_no_stacks_are_one_sentence(tmp_path, truth):
     torch.save({"a": 1}, tmp_path / "dict.pt")
     torch.save(ScoreSettings(), tmp_path / "object.pt")
     for name, message in (
-        ("two.npz", r"holds 2 \(a, b\)"),
+        ("two.npz", r"has 2 \(a, b\)"),
         ("objects.npy", "Python objects"),
         ("text.npy", "cannot be read"),
         ("text.pt", "cannot be read"),
@@ -236,7 +236,10 @@ def test_folders_of_takagi_and_of_mind_vis(tmp_path, truth, made, system, truths
     assert sorted(order) == list(range(N))
     np.testing.assert_array_equal(read_all(found), made[order])
     np.testing.assert_array_equal(found.test.truth.read(3, 0), truth[order[3]])
-    assert any("are ground truths" in note or "Ground truths are" in note for note in found.notes)
+    assert any(
+        "are those of ground truths" in note or "The ground truths are" in note
+        for note in found.notes
+    )
     result = score_folder(seen, folder, settings=FAST)
     assert result.notes[: len(found.notes)] == list(found.notes)
 
@@ -244,10 +247,10 @@ def test_folders_of_takagi_and_of_mind_vis(tmp_path, truth, made, system, truths
 def test_a_stray_picture_and_two_of_one_name_are_refused(tmp_path, truth, made):
     put(tmp_path / "t", PLAIN, truth)
     put(tmp_path / "m", [*PLAIN, "grid"], [*made[:, 0], truth[0]])
-    with pytest.raises(CalcarineError, match=r"1 of 13 pictures .* the first 'grid'"):
+    with pytest.raises(CalcarineError, match=r"1 of 13 pictures .* first 'grid'"):
         open_folders(tmp_path / "t", tmp_path / "m", None, None)
     (tmp_path / "m" / "grid.png").rename(tmp_path / "m" / "007.png")
-    with pytest.raises(CalcarineError, match=r"7.png and 7.png .*same picture of '7'"):
+    with pytest.raises(CalcarineError, match=r"7.png and 7.png .*same sample of '7'"):
         open_folders(tmp_path / "t", tmp_path / "m", None, None)
     put(tmp_path / "u", ["1", "01"], truth[:2])
     put(tmp_path / "v", ["1", "001"], truth[:2])
@@ -277,9 +280,9 @@ def test_rows_without_names_follow_numbers_or_are_refused():
     assert align_rows({"x": rows[:3]}, letters)["x"][:, 0].tolist() == [1, 2, 0]
     named = {"x": rows[:3], "ids": np.array(["a.png", "b.png", "c.png"])}
     assert align_rows(named, letters)["x"][:, 0].tolist() == [1, 2, 0]
-    with pytest.raises(CalcarineError, match="another order as text than as numbers"):
+    with pytest.raises(CalcarineError, match="have different orders as text and as numbers"):
         align_rows({"x": rows}, [f"img{i}" for i in range(N)])
-    with pytest.raises(CalcarineError, match="first that is missing is 'c'"):
+    with pytest.raises(CalcarineError, match="also the missing 'c'"):
         align_rows({"x": rows[:2], "ids": np.array(["a", "b"])}, ["a", "c"])
 
 
@@ -312,7 +315,7 @@ def test_predictions_may_be_one_array(tmp_path, truth, made):
         order = [int(key) for key in found.truth.ids]
         np.testing.assert_array_equal(found.predictions[0].values, values[order])
     np.savez(tmp_path / "o.npz", predictions=values, ids=np.array(PLAIN, object))
-    with pytest.raises(CalcarineError, match=r"o.npz: the array 'ids' holds Python objects"):
+    with pytest.raises(CalcarineError, match=r"o.npz: the array 'ids' contains Python objects"):
         inputs_from_folders(tmp_path / "m", tmp_path / "t", predictions=tmp_path / "o.npz")
     with pytest.raises(CalcarineError, match=r"one array without a name, of shape \(12, 5\)"):
         read_arrays(tmp_path / "p.npy")

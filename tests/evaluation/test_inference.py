@@ -186,7 +186,7 @@ def test_constant_features_identify_nothing_and_broken_ones_are_told():
     recon[2, 1] = np.nan
     with pytest.raises(CalcarineError, match="NaN"):
         correlation_matrix(truth, recon)
-    with pytest.raises(CalcarineError, match="do not fit"):
+    with pytest.raises(CalcarineError, match="have shapes"):
         correlation_matrix(truth, truth[:, :2])
 
 

@@ -123,10 +123,10 @@ def test_a_judge_of_the_package_is_found_by_name(folder, monkeypatch):
 def test_unknown_names_and_unclear_folders_are_told(folder, tmp_path_factory):
     with pytest.raises(CalcarineError, match="no judge 'paintings'"):
         load_judge("paintings")
-    with pytest.raises(CalcarineError, match="holds 0"):
+    with pytest.raises(CalcarineError, match="has 0"):
         load_judge(tmp_path_factory.mktemp("empty"))
     save_judge(folder, "second")
-    with pytest.raises(CalcarineError, match="holds 2"):
+    with pytest.raises(CalcarineError, match="has 2"):
         load_judge(folder)
 
 

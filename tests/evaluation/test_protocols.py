@@ -95,7 +95,7 @@ def test_all_metrics_of_all_protocols_are_computed(scored):
     assert {type(metric).__name__ for _, metric in everything()} == set(METRICS)
     assert len(wanted) == len(everything())
     # With 19 shuffles nothing can be significant, which is said of every protocol with a test.
-    notes = [note for note in scored.notes if "perfect pictures" not in note]
+    notes = [note for note in scored.notes if "perfect reconstructions" not in note]
     assert all("covariance" in note for note in notes) and len(notes) == 2
 
 
@@ -468,7 +468,7 @@ def test_what_cannot_be_scored_is_told(world):
     truth, recon = world["truth"], world["recon"]
     for arguments, message in (
         ((truth[:1], recon[:1]), "at least 2"),
-        ((truth, recon[:3]), "give one for each"),
+        ((truth, recon[:3]), "give one image for each"),
         ((truth.astype(float), recon), r"from 0 to 255.*floats in \[0, 1\]"),
         ((truth[..., :2], recon), "shape"),
     ):

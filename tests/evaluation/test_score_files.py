@@ -86,9 +86,9 @@ def test_a_generator_that_ignores_the_brain_is_at_chance_and_called_so(folders):
     common = ["score", "--truth", str(folders / "truth"), "--n-permutations", "999"]
     blind = runner.invoke(app, [*common, "--images", str(folders / "blind")])
     assert blind.exit_code == 0, blind.output
-    assert "blind: no score is better than a shuffled brain" in blind.output
+    assert "blind: no score is significantly better than a shuffled brain" in blind.output
     close = runner.invoke(app, [*common, "--images", str(folders / "close")])
-    assert "no score is better" not in close.output and "mean of 2 samples" in close.output
+    assert "no score is significantly" not in close.output and "mean of 2 samples" in close.output
     assert "better than a shuffled brain, p = 0.0" in close.output
     result = folder_scores(folders, "blind", n_permutations=999)
     own = [r for r in result.records if r["role"] == "method"]
@@ -112,7 +112,7 @@ def test_perfect_pictures_that_cannot_be_significant_are_inconclusive(
     assert all(verdict(r).startswith("inconclusive") for r in own)
     closing = next(text for _, _, text in tables(found.records) if text)
     assert "inconclusive" in closing and "evidence" not in closing
-    (note,) = [text for text in found.notes if "perfect pictures" in text]
+    (note,) = [text for text in found.notes if "perfect reconstructions" in text]
     assert note.endswith(f"use {remedy}.")
 
 
@@ -121,7 +121,7 @@ def test_perfect_pictures_are_significant_where_they_can_be(pictures, n, shuffle
     truth = pictures["truth"][:n]
     found = score_arrays(truth, truth, n_boot=20, n_permutations=shuffles)
     assert any(verdict(r).startswith("better") for r in found.records)
-    assert not any("perfect pictures" in text for text in found.notes)
+    assert not any("perfect reconstructions" in text for text in found.notes)
 
 
 def test_a_category_of_nearly_all_images_is_inconclusive(pictures):
@@ -158,7 +158,7 @@ def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):
     assert {r["method"] for r in result.records if r["role"] == "method"} == {"z", "z_c"}
     with pytest.raises(CalcarineError, match="no method 'c'"):
         score_folder(run=tmp_path, method="c", settings=FAST)
-    with pytest.raises(CalcarineError, match="no finished pictures"):
+    with pytest.raises(CalcarineError, match="no finished reconstructions"):
         score_folder(run=tmp_path / "absent", settings=FAST)
 
 
@@ -279,7 +279,7 @@ def test_a_comparison_that_cannot_be_significant_says_so(tmp_path, pictures, n, 
 
 def test_people_are_not_tested_against_each_other(files):
     found = compare_scores([files["close", "a"], files["blind", "b"]], n_permutations=19)
-    assert found.tests == [] and "of other subjects" in found.notes[0]
+    assert found.tests == [] and "different subjects" in found.notes[0]
     ordered = compare_scores(
         [files["close", "a"], files["close", "b"], files["blind", "b"], files["blind", "a"]],
         n_permutations=19,
@@ -299,8 +299,8 @@ def test_a_run_is_scored_as_it_scored_itself(tmp_path, pictures, monkeypatch):
 
     run = RunDirectory(tmp_path, load_experiment("takagi", None, ["generation.samples=1"]))
     run.update_manifest(judge="digits")
-    assert module._as_in_the_run(tmp_path) == ("digits", {"z_c": 1})
-    assert module._as_in_the_run(tmp_path / "elsewhere") == ("scenes", {})
+    assert module._as_in_run(tmp_path) == ("digits", {"z_c": 1})
+    assert module._as_in_run(tmp_path / "elsewhere") == ("scenes", {})
     rows = []
     for i in range(N):
         for sample in (0, 1):
@@ -336,7 +336,7 @@ def test_other_protocols_pools_and_test_sets_are_refused_or_marked(folders, file
     truth, close = pictures["truth"], pictures["close"]
     other = written("other", truth[:4], close[:4, :1], protocols=["brain-diffuser"])
     fewer = written("fewer", truth[:9], close[:9])
-    for path, message in ((other, "no protocol in common"), (fewer, "cannot stand in one table")):
+    for path, message in ((other, "no protocol in common"), (fewer, "are not comparable")):
         with pytest.raises(CalcarineError, match=message):
             compare_scores([files["close", "a"], path])
         mixed = compare_scores([files["close", "a"], path], mix=True)
@@ -364,7 +364,7 @@ def test_scores_by_networks_of_other_weights_do_not_stand_in_one_row(folders, pi
         )
         write_scores(path, result)
         paths.append(path)
-    with pytest.raises(CalcarineError, match=r"cannot stand in one table.*weights of judge"):
+    with pytest.raises(CalcarineError, match=r"are not comparable.*weights of judge"):
         compare_scores(paths)
     mixed = compare_scores(paths, mix=True, n_permutations=19)
     cells = dict(mixed.rows)
@@ -400,7 +400,7 @@ def test_broken_score_files_are_told(tmp_path, text):
     path = tmp_path / "s.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(CalcarineError, match="no file of scores"):
+    with pytest.raises(CalcarineError, match="is not a score file"):
         compare_scores([path, path])
 
 
@@ -425,7 +425,7 @@ def test_a_damaged_score_file_says_where(files, change, place):
     content = json.loads(files["close", "a"].read_text())
     change(content)
     files["close", "a"].write_text(json.dumps(content))
-    with pytest.raises(CalcarineError, match=f"damaged file of scores .*{re.escape(place)}"):
+    with pytest.raises(CalcarineError, match=f"is damaged .*{re.escape(place)}"):
         compare_scores([files["close", "a"], files["blind", "a"]])
 
 
@@ -516,11 +516,11 @@ def test_pictures_of_older_score_files_are_paired_by_name_or_not_at_all(folders,
     for one, other in zip(alike.tests, found.tests, strict=True):
         assert one["difference"] == pytest.approx(other["difference"])
         assert one["p"] == pytest.approx(other["p"], abs=0.1)
-    assert "paired by the names of images" in " ".join(found.notes)
+    assert "paired by image names" in " ".join(found.notes)
     for names in ((PLAIN, [f"{i:04}" for i in range(N)]), (PLAIN, [str(i + 1) for i in range(N)])):
         unlike = compare_scores(named_files(folders, pictures, names, "un", old=True))
         assert unlike.tests == []
-        assert "images have other names" in " ".join(unlike.notes)
+        assert "image names differ" in " ".join(unlike.notes)
     half = [named_files(folders, pictures, (PLAIN, PLAIN), "n")[0], old[1]]
     assert compare_scores(half, n_permutations=19).tests
 
@@ -542,7 +542,8 @@ def test_a_comparison_says_where_there_is_no_test_and_why(folders, files, pictur
     assert any("median" in note and "not tested" in note for note in found.notes)
     table = compare_scores([], ["Brain-IT", "MindTuner"])
     assert table.notes == [
-        f"{', '.join(table.columns)}: not tested, for there are no scores of single images."
+        f"{', '.join(table.columns)}: not tested, because the scores of single images are not "
+        "available."
     ]
     small = folders / "small.json"
     result = score_arrays(

@@ -111,7 +111,7 @@ def test_every_method_floor_and_ceiling_has_every_metric(full):
             assert f"identification within category, {space}, fixed {side}" in names["close"]
         assert f"identification among the 10 nearest, {space}, fixed image" in names["close"]
     assert {"pixel correlation", "SSIM", "category read"} <= set(names["close"])
-    notes = [note for note in full.notes if "perfect pictures" not in note]
+    notes = [note for note in full.notes if "perfect reconstructions" not in note]
     assert len(notes) == 1 and "10-way top-1; 24-way top-5" in notes[0]
 
 
@@ -280,7 +280,7 @@ def test_input_that_does_not_fit_is_refused(images, judge):
         ({"truth": truth.astype(int)}, "ground truths"),
         ({"methods": {}}, "no method"),
         ({"methods": {"m": close[:3]}}, "'m'"),
-        ({"methods": {"m": close.astype(float)}}, "the m are float64"),
+        ({"methods": {"m": close.astype(float)}}, "The m are float64"),
         ({"floors": {"m": close}}, "both"),
         ({"ids": ["a"] * N}, "one id of its own"),
         ({"categories": ["a"]}, "categories"),

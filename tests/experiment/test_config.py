@@ -47,6 +47,7 @@ def test_another_data_set_drops_the_options_of_the_preset():
         ("dataset=3", "dataset"),
         ("generation.seed=-1", "generation.seed"),
         ("generation.search.strengths=[]", "generation.search.strengths"),
+        ("encoding.analyses=[]", "choose at least one of analyses"),
         ("encoding.n_permutations=18", "set n_permutations to 0 or at least 19"),
         ("generation={strength: 0.2, steps: 4}", "'generation' is wrong: of 4 steps strength 0.2"),
     ],

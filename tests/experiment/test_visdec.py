@@ -503,7 +503,7 @@ def test_a_published_model_of_the_last_phase_is_taken_as_it_is(tuned, tmp_path):
     weights, wanted = tuned
     as_it_is = wanted("visdec.finetune.enabled=false", "visdec.scale=all")
     run = run_experiment(as_it_is, tmp_path / "run")
-    assert "cannot be known" in (run.path / "report.html").read_text()
+    assert "it is not known" in (run.path / "report.html").read_text()
     work = Workspace(run)
     (split,) = work.splits
     shown = visdec.training_stimuli(work, split).train

@@ -110,8 +110,8 @@ def test_a_splitter_may_look_at_a_single_target():
 @pytest.mark.parametrize(
     ("cv", "message"),
     [
-        (ShuffleSplit(3, random_state=0), "do not divide the rows"),
-        (TimeSeriesSplit(3), "do not divide the rows"),
+        (ShuffleSplit(3, random_state=0), "are not a partition of the rows"),
+        (TimeSeriesSplit(3), "are not a partition of the rows"),
         (RepeatedKFold(n_splits=4, n_repeats=2, random_state=0), "held out more than once"),
         ([(np.arange(20), np.arange(20, 40))], "row 0 is never held out"),
         ([(np.arange(40), np.arange(40))], "trains on rows that it holds out"),
@@ -120,10 +120,10 @@ def test_a_splitter_may_look_at_a_single_target():
         ([], "row 0 is never held out"),
         ([(np.arange(20), np.arange(20, 41))], "names row 40 in fold 0 but X has 40 rows"),
         ([(np.arange(-1, 20), np.arange(20, 40))], "names row -1"),
-        ([(np.arange(20) + 0.5, np.arange(20, 40))], "no pair of training and test rows"),
+        ([(np.arange(20) + 0.5, np.arange(20, 40))], "not a pair of training and test rows"),
         ([(np.r_[0, np.arange(20)], np.arange(20, 40))], "fold 0 names row 0 twice"),
-        ([1, 2], "no pair of training and test rows"),
-        ([(1, 2, 3)], "no pair"),
+        ([1, 2], "not a pair of training and test rows"),
+        ([(1, 2, 3)], "not a pair"),
         (PredefinedSplit(np.arange(41)), "name"),
         (KFold(41), "KFold does not split these rows"),
         (StratifiedKFold(3), "does not split these rows"),
@@ -288,7 +288,7 @@ def test_files_make_nothing_but_splitters(splitter, tmp_path):
     named = "null" if splitter is None else f'"{splitter}"'
     assert '"KFold"' in text
     about.write_text(text.replace('"KFold"', named))
-    with pytest.raises(CalcarineError, match="no splitter of scikit-learn"):
+    with pytest.raises(CalcarineError, match="not a splitter of scikit-learn"):
         load(about)
 
 

@@ -104,14 +104,14 @@ def test_an_impulse_response_comes_back():
         ({"delays": [1.5]}, None, "whole numbers"),
         ({"delays": [[1]]}, None, "whole numbers"),
         ({"delays": [1, 1]}, None, "twice"),
-        ({}, [0, 0, 1, 1, 0, 0], "run .*0.* do not lie together .* at row 4"),
+        ({}, [0, 0, 1, 1, 0, 0], "run .*0.* are not adjacent .* at row 4"),
         ({}, [0, 0], "labels 2 rows but X has 6"),
         ({}, ["a", None, "a", "b", "b", "b"], "mixes"),
-        ({"run_length": 4}, None, "does not make the 6 rows"),
-        ({"run_length": [2, 3]}, None, "does not make the 6 rows"),
+        ({"run_length": 4}, None, "does not sum to the 6 rows"),
+        ({"run_length": [2, 3]}, None, "does not sum to the 6 rows"),
         ({"run_length": [6, 0]}, None, "run_length is"),
         ({"run_length": 2.0}, None, "run_length is"),
-        ({"run_length": 3}, [0] * 6, "give one of the two"),
+        ({"run_length": 3}, [0] * 6, "pass one of the two"),
     ],
 )
 def test_mistakes_are_one_sentence(options, groups, message):

@@ -10,7 +10,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.linear import RidgeCV, load, ridge_cv, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
@@ -218,3 +218,13 @@ def test_failed_write_leaves_the_old_files(saved, data, monkeypatch):
         save(RidgeCV(alphas=[1e6]).fit(*data), saved[0])
     np.testing.assert_array_equal(load(saved[0]).predict(data[0]), before)
     assert len(list(saved[0].parent.iterdir())) == 2
+
+
+def test_errors_of_storage_are_of_the_kinds_of_the_package(saved, tmp_path):
+    with pytest.raises(MissingFileError, match="Could not read"):
+        load(tmp_path / "nothing")
+    with pytest.raises(SettingError, match="Only a RidgeCV or a BandedRidgeCV"):
+        save(object(), tmp_path / "x")
+    saved[1].write_text("{")
+    with pytest.raises(DamagedFileError, match="not JSON"):
+        load(saved[1])

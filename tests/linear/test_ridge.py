@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from calcarine.errors import CalcarineError
 from calcarine.linear import (
     RidgeEdgeWarning,
+    _blocks,
     _primal,
     _quadratic_forms,
-    _targets,
     grouped_folds,
     ridge_cv,
 )
@@ -524,7 +524,7 @@ def test_a_large_fold_does_not_cancel_in_the_sums_of_the_others(rng):
     parts = [rng.normal(size=(3, 4)).astype("f4") for _ in range(5)]
     parts[2] *= 1e7
     for count in (2, 3, 5):
-        found = list(map(np.copy, _targets._leaving_out([part.copy() for part in parts[:count]])))
+        found = list(map(np.copy, _blocks._leaving_out([part.copy() for part in parts[:count]])))
         assert len(found) == count
         for k, others in enumerate(found):
             exact = sum(part.astype(float) for j, part in enumerate(parts[:count]) if j != k)

@@ -16,10 +16,10 @@ from calcarine.brain.responses import make_responses, with_trials
 from calcarine.errors import CalcarineError
 from calcarine.quality.reliability import (
     ceiling_from_ncsnr,
+    estimate_reliability,
     explainable_variance,
     ncsnr,
     noise_ceiling,
-    reliability,
     split_half,
 )
 from calcarine.quality.repeats import Repeats, trial_blocks, trials_of
@@ -66,7 +66,7 @@ def toy(data, ids, test, **changes):
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_truth_of_the_simulation_is_found(subject, measure):
-    found = reliability(subject, measure=measure)
+    found = estimate_reliability(subject, measure=measure)
     truth = subject.ground_truth["noise_ceiling"]
     assert found.averaged == pytest.approx(3)
     assert found.repeats == {3: 600}
@@ -171,7 +171,7 @@ def test_the_interval_of_a_median_covers_it(rng):
     for _ in range(40):
         data, ids = trials(rng, [3] * 60, voxels=30, signal=1.0)
         own = toy(data, ids, ("s000",))
-        _, low, high = reliability(own, n_average=1, n_boot=200).median()
+        _, low, high = estimate_reliability(own, n_average=1, n_boot=200).median()
         hits += low < 50 < high
     assert 33 <= hits <= 40
 
@@ -197,7 +197,7 @@ class _Disk(BackendArray):
 @pytest.mark.parametrize("measure", MEASURES)
 def test_blocks_of_voxels_change_nothing_and_bound_the_memory(rng, measure):
     data, ids = trials(rng, [3] * 300, voxels=200)
-    whole = reliability(toy(data, ids, ("s000", "s001")), measure=measure, n_boot=5)
+    whole = estimate_reliability(toy(data, ids, ("s000", "s001")), measure=measure, n_boot=5)
     disk = _Disk(data.astype(np.float32))
     lazy = with_trials(
         xr.Variable(("trial", "voxel"), indexing.LazilyIndexedArray(disk)),
@@ -205,7 +205,7 @@ def test_blocks_of_voxels_change_nothing_and_bound_the_memory(rng, measure):
         np.zeros(len(ids), np.int64),
     )
     parts = toy(data, ids, ("s000", "s001"), responses=lazy)
-    found = reliability(parts, measure=measure, n_boot=5, megabytes=1)
+    found = estimate_reliability(parts, measure=measure, n_boot=5, megabytes=1)
     np.testing.assert_allclose(found.values, whole.values, rtol=1e-4)
     np.testing.assert_allclose(found.resamples, whole.resamples, rtol=1e-3, atol=1e-3)
     assert disk.largest * 8 < 2**20
@@ -218,21 +218,21 @@ def test_training_repeats_alone_are_used_unless_test_is_named(rng):
     first = toy(data, ids, test)
     changed = np.where(is_test[:, None], 100 + rng.normal(size=data.shape), data)
     second = toy(changed, ids, test)
-    values = reliability(first).values
-    np.testing.assert_array_equal(reliability(second).values, values)
-    on_test = reliability(first, on="test", n_average=2)
+    values = estimate_reliability(first).values
+    np.testing.assert_array_equal(estimate_reliability(second).values, values)
+    on_test = estimate_reliability(first, on="test", n_average=2)
     kept = [key for key in ids if key in test]
     expected = noise_ceiling(data[is_test].astype(np.float32), kept, 2)
     np.testing.assert_allclose(on_test.values, expected, rtol=1e-5)
     with pytest.raises(CalcarineError, match="train or on test"):
-        reliability(first, on="all")
+        estimate_reliability(first, on="all")
 
 
 def test_the_percent_is_about_means_as_the_test_has_them(rng):
     ids = ["a"] * 3 + ["b"] * 3 + ["c"] + ["d"] * 2
     data = rng.normal(size=(9, 4))
     own = toy(data, ids, ("c", "d"))
-    assert 1 / reliability(own).averaged == pytest.approx((1 + 1 / 2) / 2)
+    assert 1 / estimate_reliability(own).averaged == pytest.approx((1 + 1 / 2) / 2)
 
 
 def test_another_split_is_scaled_as_its_training_is(subject):
@@ -252,11 +252,11 @@ def test_another_split_is_scaled_as_its_training_is(subject):
 def test_what_has_no_repeats_or_nan_is_told(rng):
     data, ids = trials(rng, [1] * 6)
     with pytest.raises(CalcarineError, match=r"train stimuli of split main .* repeats"):
-        reliability(toy(data, ids, ("s000",)))
+        estimate_reliability(toy(data, ids, ("s000",)))
     with pytest.raises(CalcarineError, match="two stimuli with repeats, not 1"):
         split_half(data, ["a", "a", "b", "c", "d", "e"])
     with pytest.raises(CalcarineError, match="no measure eta"):
-        reliability(toy(data, ids, ("s000",)), measure="eta")
+        estimate_reliability(toy(data, ids, ("s000",)), measure="eta")
     with pytest.raises(CalcarineError, match="cannot be averaged"):
         noise_ceiling(data, ["a", "a", "b", "b", "c", "c"], 0)
     with pytest.raises(CalcarineError, match="at least 0, not -1"):
@@ -273,7 +273,7 @@ def test_a_constant_voxel_has_no_reliability(rng):
 
 
 def test_no_resamples_no_interval(subject):
-    found = reliability(subject, roi="other", n_boot=0)
+    found = estimate_reliability(subject, roi="other", n_boot=0)
     assert np.isnan(found.median()[1:]).all()
     few = dataclasses.replace(found, columns=np.array([0]), values=np.array([1.0]))
     with pytest.raises(CalcarineError, match="no voxel of this region"):

@@ -15,9 +15,9 @@ from PIL import Image
 
 HOSTILE = "<script>alert(1)"
 FOLDERS = {"z": "z", "c": "c", "z_c": "z_c", "direct ridge": "direct"}
-LOOK = ("pixel correlation", "identification, early layer, fixed image")
-MEANING = ("identification, late layer, fixed image", "category read")
-# Mean score of each method on metrics of look and of meaning, as the paper has it.
+APPEARANCE = ("pixel correlation", "identification, early layer, fixed image")
+SEMANTIC = ("identification, late layer, fixed image", "category read")
+# Mean score of each method on metrics of appearance and of semantic content, as the paper has it.
 PAPER = {"z": (0.8, 0.55), "c": (0.5, 0.85), "z_c": (0.78, 0.84), "direct ridge": (0.8, 0.5)}
 METRICS = (
     "pixel correlation",
@@ -35,11 +35,11 @@ METRICS = (
 def per_image_frame(
     means: dict[str, tuple[float, float]], ids: list[str], spread: float = 0.05
 ) -> pd.DataFrame:
-    """Per-image scores around each method's means of look and meaning."""
+    """Per-image scores around each method's means of appearance and semantic content."""
     rng = np.random.default_rng(1)
     rows = []
-    for method, (look, meaning) in means.items():
-        for metrics, mean in ((LOOK, look), (MEANING, meaning)):
+    for method, (appearance, semantic) in means.items():
+        for metrics, mean in ((APPEARANCE, appearance), (SEMANTIC, semantic)):
             for metric in metrics:
                 values = mean + spread * rng.standard_normal(len(ids))
                 rows += [(i, method, metric, v, "cat") for i, v in zip(ids, values, strict=True)]

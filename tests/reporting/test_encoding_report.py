@@ -124,9 +124,7 @@ def test_a_volume_has_the_affine_and_the_values(tmp_path, rng):
 
 
 def test_a_run_without_analysis_is_told(tmp_path):
-    with pytest.raises(
-        CalcarineError, match=r"no whole encoding analysis .* call 'calcarine encode"
-    ):
+    with pytest.raises(CalcarineError, match=r"incomplete or damaged .* run 'calcarine encode"):
         build_encoding_report(tmp_path)
 
 

@@ -18,13 +18,13 @@ from calcarine.reporting.pattern import (
 )
 
 PerImage = Callable[..., pd.DataFrame]
-# Mean score on metrics of look and of meaning, as the paper has it.
+# Mean score on metrics of appearance and of semantic content, as the paper has it.
 PAPER = {"z": (0.8, 0.55), "c": (0.5, 0.85), "z_c": (0.78, 0.84)}
 IDS = [f"img{i:03d}" for i in range(40)]
 
 
 @pytest.mark.parametrize(
-    ("means", "look", "meaning", "overall"),
+    ("means", "appearance", "semantic", "overall"),
     [
         (PAPER, AS_PAPER, AS_PAPER, AS_PAPER),
         (
@@ -44,13 +44,13 @@ IDS = [f"img{i:03d}" for i in range(40)]
 def test_verdict(
     scores_around: PerImage,
     means: dict[str, tuple[float, float]],
-    look: str,
-    meaning: str,
+    appearance: str,
+    semantic: str,
     overall: str,
 ) -> None:
     pattern = read_pattern(scores_around(means, IDS))
     assert pattern is not None
-    assert pattern.verdicts == {"look": look, "meaning": meaning}
+    assert pattern.verdicts == {"appearance": appearance, "semantic": semantic}
     assert pattern.verdict == overall
 
 
@@ -69,7 +69,7 @@ def test_one_level_alone_does_not_make_the_pattern(scores_around: PerImage) -> N
     frame = scores_around(PAPER, IDS)
     pattern = read_pattern(frame[frame["metric"] == "pixel correlation"])
     assert pattern is not None
-    assert pattern.verdicts == {"look": AS_PAPER}
+    assert pattern.verdicts == {"appearance": AS_PAPER}
     assert pattern.verdict == INCONCLUSIVE
 
 
@@ -80,10 +80,10 @@ def test_no_pattern_without_the_three_methods(scores_around: PerImage) -> None:
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
-        ("SSIM", "look"),
-        ("identification, early layer, fixed reconstruction", "look"),
-        ("identification, late layer, fixed image", "meaning"),
-        ("10-way top-1", "meaning"),
+        ("SSIM", "appearance"),
+        ("identification, early layer, fixed reconstruction", "appearance"),
+        ("identification, late layer, fixed image", "semantic"),
+        ("10-way top-1", "semantic"),
         ("identification within category, pixels, fixed image", None),
         ("identification, middle layer, fixed image", None),
         ("correlated latents", None),

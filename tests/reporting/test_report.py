@@ -151,7 +151,7 @@ def test_measured_run_with_one_latent(fake_run: MakeRun) -> None:
     assert "MEASURED brain" in page.text
     assert "SIMULATED" not in page.text and "The brain was simulated" not in page.text
     assert "The pattern of the paper" not in page.headings
-    assert "of z (the number" in page.text
+    assert "” of z" in page.text
 
 
 def test_matplotlib_figures_are_marked_when_simulated(fake_run: MakeRun) -> None:
@@ -286,7 +286,7 @@ def test_a_p_that_could_not_be_significant_is_called_inconclusive() -> None:
     assert p_value(score) == "p = 0.200"
     assert p_value(replace(score, p_holm_min=0.04)) == "p = 0.200"
     assert p_value(replace(score, p_holm_min=0.2)).endswith(
-        "(inconclusive: perfect pictures would get 0.2)"
+        "(inconclusive: perfect reconstructions would get 0.2)"
     )
     assert p_value(replace(score, p_holm=0.03, p_holm_min=0.06)) == "p = 0.030"
 

@@ -303,7 +303,7 @@ def test_several_runs(run_maker, tmp_path):
     assert list(pictures.left_out.values()) == ["no picture by one/z, one/z_c"]
     image = two / "reconstructions" / "truth" / "secretpic002.png"
     Image.new("RGB", (32, 32), "black").save(image)
-    with pytest.raises(CalcarineError, match="'secretpic002' of two is another picture"):
+    with pytest.raises(CalcarineError, match="'secretpic002' is not the same picture in"):
         from_runs([one, two])
 
 

@@ -21,7 +21,7 @@ class UsageTerms:
     url
         Where the whole text is.
     summary
-        What they ask for, in one or two plain sentences.
+        What the owners require, in one or two sentences.
     """
 
     title: str
@@ -50,7 +50,7 @@ class Asset:
     members
         For an archive (zip, tar, tar.gz): the members to take out of it, a
         folder in it standing for all below; empty for every member, None for
-        no archive.  They go beside ``path``, and the archive is then removed.
+        no archive.  They go next to ``path``, and the archive is then removed.
 
     Raises
     ------

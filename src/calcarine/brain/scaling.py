@@ -1,7 +1,7 @@
 """Z-scoring of sessions, by default with training trials only.
 
 Every reader that scales goes through `scaling_plan`, which says by which trials each session is
-scaled, or refuses.  A check asks it before anything is read.
+scaled, or raises.  A check calls it before anything is read.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SessionScaling:
     mean, scale
         float, shape (session, voxel): ``scaled = (raw - mean) / scale``.
     stimuli
-        Stimuli whose trials gave mean and scale.
+        Stimuli of the trials that mean and scale were computed from.
     method
         How the sessions were scaled; another split is scaled in the same way.
     """
@@ -254,14 +254,14 @@ def describe_scaling(
     plans = [scaling_plan(sessions, train, method) for train in trains]
     lacking = [{key for key, by in plan.items() if by == "training"} for plan in plans]
     some = sorted(set().union(*lacking))
-    told = "each session z-scored by its training trials"
+    text = "each session z-scored by its training trials"
     if not some:
-        return told
+        return text
     names = _listed(some)
     if all(one == set(some) for one in lacking):
-        return f"{told}; {names} with fewer than two training trials by all training trials"
+        return f"{text}; {names} with fewer than two training trials by all training trials"
     return (
-        f"{told}; where a split leaves fewer than two in a session ({names}), by all training "
+        f"{text}; where a split leaves fewer than two in a session ({names}), by all training "
         "trials"
     )
 
@@ -319,7 +319,7 @@ def scale_sessions(
     data, sessions, is_train, method
         See `zscore_sessions`; the method is not ``"none"``.
     stimulus_ids
-        Stimulus of each trial, for the record of whose trials were used.
+        Stimulus of each trial, to record which trials were used.
     who
         Whose trials, for the error.
 

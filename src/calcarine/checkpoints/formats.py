@@ -25,11 +25,11 @@ WeightsFormat = Literal["safetensors", "zip", "pickle", "unknown"]
 """``zip`` is what ``torch.save`` writes around a pickle, ``pickle`` one without that archive."""
 
 HEAD = 9
-"""Bytes at the start of a file that tell its format."""
+"""Bytes at the start of a file that identify its format."""
 
 _LARGEST_HEADER = 100_000_000
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-# Tables of fixed positions, which older versions of transformers stored beside the weights.
+# Tables of fixed positions, which older versions of transformers stored with the weights.
 _BUFFERS = ("position_ids",)
 _NAMED = 3
 
@@ -69,13 +69,14 @@ def weights_format(head: bytes) -> WeightsFormat:
     return "unknown"
 
 
-def file_format(path: Path) -> WeightsFormat:
+def file_format(path: str | Path) -> WeightsFormat:
     """Return the format of a file of weights; see `weights_format`."""
+    path = Path(path)
     with path.open("rb") as file:
         return weights_format(file.read(HEAD))
 
 
-def check_safetensors(path: Path) -> None:
+def check_safetensors(path: str | Path) -> None:
     """Raise unless ``path`` is a complete safetensors file.
 
     Parameters
@@ -87,6 +88,7 @@ def check_safetensors(path: Path) -> None:
     CalcarineError
         If it is a pickle, truncated, too long or of another format.
     """
+    path = Path(path)
     size, kind = path.stat().st_size, file_format(path)
     if kind in ("pickle", "zip"):
         raise DamagedFileError(
@@ -109,11 +111,11 @@ def check_safetensors(path: Path) -> None:
         )
     if expected < size:
         raise DamagedFileError(
-            f"{path} has {size} bytes where its header tells {expected}; copy it again."
+            f"{path} has {size} bytes but its header says {expected}; copy it again."
         )
 
 
-def load_safetensors(path: Path) -> dict[str, Any]:
+def load_safetensors(path: str | Path) -> dict[str, Any]:
     """Return the tensors of a safetensors file by their names, on the CPU.
 
     Raises
@@ -121,6 +123,7 @@ def load_safetensors(path: Path) -> dict[str, Any]:
     CalcarineError
         As `check_safetensors`, or if the file cannot be read.
     """
+    path = Path(path)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -140,12 +143,12 @@ def check_loaded(info: Mapping[str, Any], where: str | Path, unused: Iterable[st
     Parameters
     ----------
     info : mapping
-        What ``from_pretrained(..., output_loading_info=True)`` returns beside the network, or
+        What ``from_pretrained(..., output_loading_info=True)`` returns with the network, or
         any mapping with "missing_keys", "unexpected_keys" and "mismatched_keys".
     where : str or Path
         The folder or file, for the sentence.
     unused : iterable of str
-        Beginnings of names that a file may hold beside the network's own, because they belong
+        Beginnings of names that a file may hold beyond those of the network, because they belong
         to a larger network and change nothing here.
 
     Raises

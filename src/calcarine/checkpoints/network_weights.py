@@ -156,20 +156,20 @@ class WeightsStore:
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
-            found = snapshot_download(
+            result = snapshot_download(
                 CLIP_NAME,
                 local_files_only=not self.download,
                 allow_patterns=["config.json", "model.safetensors"],
             )
         except (LocalEntryNotFoundError, OSError, ValueError):
-            found = ""
-        if not found or not (Path(found) / "model.safetensors").is_file():
+            result = ""
+        if not result or not (Path(result) / "model.safetensors").is_file():
             raise MissingWeightsError(
                 f"the weights of CLIP ViT-L/14 (1.7 GB) are missing; get config.json and "
                 f"model.safetensors from https://huggingface.co/{CLIP_NAME} into a folder "
                 f"{CLIP_FOLDER} of the one named with --weights, or allow --download"
             )
-        return Path(found)
+        return Path(result)
 
     def _places(self) -> list[Path]:
         import torch
@@ -180,12 +180,12 @@ class WeightsStore:
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:
     """Return the SHA-256 (hexadecimal) of tensors with their names."""
-    found = hashlib.sha256()
+    result = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.numpy().tobytes())
-    return found.hexdigest()
+        result.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        result.update(value.numpy().tobytes())
+    return result.hexdigest()
 
 
 def _content(path: Path) -> Any:
@@ -231,9 +231,9 @@ def _fetch(wanted: WeightsFile, folder: Path) -> Path:
 
     path = folder / wanted.file
     try:
-        with atomic_write(path) as aside:
+        with atomic_write(path) as temporary:
             torch.hub.download_url_to_file(
-                wanted.url, str(aside), _promised(wanted.file), progress=False
+                wanted.url, str(temporary), _promised(wanted.file), progress=False
             )
     except (OSError, RuntimeError) as error:
         raise MissingWeightsError(

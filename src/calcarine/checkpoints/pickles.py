@@ -21,7 +21,7 @@ from calcarine.errors import DamagedFileError, MissingFileError, out_of_memory
 __all__ = ["read_checkpoint"]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return the tensors, numbers and texts of a checkpoint; no code of it is run.
 
     Parameters
@@ -39,8 +39,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     ------
     CalcarineError
         If the file is missing, truncated or of an older format, if it names a module such as
-        ``os`` or ``sys``, which torch refuses whatever is allowed, or if it holds no mapping.
+        ``os`` or ``sys``, which torch always refuses, or if it holds no mapping.
     """
+    path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}; give a checkpoint.")
     try:
@@ -74,7 +75,7 @@ def _load(path: Path) -> Any:
             raise
         if any(sign in str(error) for sign in ("weights_only", "Weights only", "Unsupported")):
             raise DamagedFileError(
-                f"{path} asks for code that weights do not need, so it is refused and nothing of "
+                f"{path} needs code that weights do not need, so it is refused and nothing of "
                 "it was run; get the weights as safetensors."
             ) from error
         raise DamagedFileError(f"{path} is damaged or no checkpoint; copy it again.") from error

@@ -30,14 +30,15 @@ __all__ = [
     "read_single_file",
 ]
 
-# Checkpoints of Lightning name this class beside the weights; an empty one of ours answers to it.
+# Checkpoints of Lightning name this class next to the weights; an empty class replaces it.
 _STAND_IN = type(
     "ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"}
 )
 
 
-def is_single_file(path: Path) -> bool:
+def is_single_file(path: str | Path) -> bool:
     """Return whether ``path`` is a file that may hold a model in the original layout."""
+    path = Path(path)
     return path.is_file() and path.suffix in (".ckpt", ".safetensors")
 
 
@@ -62,7 +63,7 @@ def convert_once(
 
     Notes
     -----
-    It is written aside and renamed, so that a half-written one is never found. One process
+    It is written to a temporary folder and renamed, so no half-written model is found. One process
     converts at a time, and removes what one that was killed left of the same model.
     """
     name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
@@ -74,17 +75,17 @@ def convert_once(
             return final
         for left in final.parent.glob(f"{name}.part-*"):
             shutil.rmtree(left, ignore_errors=True)
-        aside = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=final.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=final.parent))
         try:
-            write(aside)
+            write(temporary)
             if not final.exists():
-                aside.rename(final)
+                temporary.rename(final)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return final
 
 
-def read_single_file(file: Path) -> dict[str, Any]:
+def read_single_file(file: str | Path) -> dict[str, Any]:
     """Return the tensors of an original checkpoint by name, memory-mapped if possible.
 
     Raises
@@ -92,6 +93,7 @@ def read_single_file(file: Path) -> dict[str, Any]:
     CalcarineError
         If the file is not whole, or reading it would run code.
     """
+    file = Path(file)
     import torch
 
     kind = file_format(file)
@@ -152,7 +154,7 @@ def check_weights(
     part: str,
     found: Mapping[str, Any],
     expected: Mapping[str, tuple[int, ...]],
-    whose: str,
+    owner: str,
     advice: str = "",
 ) -> None:
     """Raise unless all weights exist and have the right shapes.
@@ -177,7 +179,7 @@ def check_weights(
         if tuple(plain[key].shape) != shape:
             raise DamagedFileError(
                 f"{name} is another model: {key} of its {part} has shape "
-                f"{tuple(plain[key].shape)} where {whose} {shape}{advice}."
+                f"{tuple(plain[key].shape)} where {owner} {shape}{advice}."
             )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = [
     "DataFolder",
@@ -113,7 +113,7 @@ def with_flags(settings: list[str] | None, allow_transductive: bool) -> list[str
 def refuse_with_a_run(*options: object) -> None:
     """Refuse options of a new run next to the folder of an old one."""
     if any(options):
-        raise CalcarineError(
+        raise SettingError(
             "A run's folder has its own settings; leave the other options out, or leave the "
             "folder out for a new run."
         )
@@ -127,9 +127,9 @@ def options_from(settings: list[str] | None) -> dict[str, Any]:
     for text in settings or ():
         key, sign, value = text.partition("=")
         if not sign or not key:
-            raise CalcarineError(f"'{text}' is not an option; write key=value, as sessions=37.")
+            raise SettingError(f"'{text}' is not an option; write key=value, as sessions=37.")
         try:
             options[key] = yaml.safe_load(value)
         except Exception as error:  # yaml has errors of many kinds for tags and dates
-            raise CalcarineError(f"The value in '{text}' cannot be read as YAML.") from error
+            raise SettingError(f"The value in '{text}' cannot be read as YAML.") from error
     return options

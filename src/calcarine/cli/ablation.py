@@ -16,7 +16,7 @@ from calcarine.cli._options import (
     Transductive,
     with_flags,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["ablate"]
 
@@ -54,7 +54,7 @@ def ablate(
     from calcarine.experiment.progress import RichProgress
 
     if product and not vary:
-        raise CalcarineError("--product combines values; give them with --vary KEY=V1;V2.")
+        raise SettingError("--product combines values; give them with --vary KEY=V1;V2.")
     rows = (product_rows if product else varied_rows)(vary) if vary else paper_rows()
     table = run_ablation(
         rows,

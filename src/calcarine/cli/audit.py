@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calcarine.cli.table import print_table
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.files import is_inside
 
 if TYPE_CHECKING:
@@ -90,15 +90,15 @@ def audit(
     if run is not None:
         given = [name for name, value in {"--images": images, **folder_only}.items() if value]
         if given:
-            raise CalcarineError(f"A run has its own pictures and data; leave out {given[0]}.")
+            raise SettingError(f"A run has its own pictures and data; leave out {given[0]}.")
         _audit_run(run, method, numbers, seed, out)
     else:
         if images is None or truth is None:
-            raise CalcarineError(
+            raise SettingError(
                 "Nothing to audit: give the folder of a run, or --images DIR and --truth DIR."
             )
         if method is not None:
-            raise CalcarineError("--method chooses among the methods of a run; give a run.")
+            raise SettingError("--method chooses among the methods of a run; give a run.")
         from calcarine.audit.folders import inputs_from_folders
 
         inputs = inputs_from_folders(
@@ -137,7 +137,7 @@ def _audit(inputs: AuditInputs, out: Path) -> None:
     from calcarine.reporting.audit_page import build_audit_page
 
     if out.suffix.lower() not in (".html", ".htm"):
-        raise CalcarineError(f"--out {out} is the page to write; end its name with .html.")
+        raise SettingError(f"--out {out} is the page to write; end its name with .html.")
     result = run_checks(inputs)
     page, data = build_audit_page(result, out)
     _print_verdicts(result)

@@ -8,7 +8,7 @@ import typer
 
 from calcarine.cli._options import Run
 from calcarine.cli.table import print_table
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 
 def bottleneck(
@@ -40,6 +40,6 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise CalcarineError(
+        raise SettingError(
             f"--ranks {text} is not a list of numbers; write them as 0,1,2,4,8."
         ) from None

@@ -14,7 +14,7 @@ from calcarine.cli._options import (
     SubjectName,
     options_from,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import MissingFileError
 
 _ROOM_FOR_COLUMNS = 110
 """Width of the terminal below which a check is printed line by line, so that no path is cut."""
@@ -85,7 +85,7 @@ def check(
     names = (name,) if name else registry.recognise_datasets(folder)
     if not names:
         known = ", ".join(info.name for info in registry.list_datasets() if info.needs_folder)
-        raise CalcarineError(
+        raise MissingFileError(
             f"{folder} does not hold the files of a known data set; name the data set it should "
             f"be with --name ({known})."
         )

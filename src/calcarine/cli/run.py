@@ -19,7 +19,7 @@ from calcarine.cli._options import (
     with_flags,
 )
 from calcarine.cli._print import print_result
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["demo", "init", "run"]
 
@@ -51,7 +51,7 @@ def run(
     from calcarine.experiment.progress import RichProgress
 
     if file is None and preset is None:
-        raise CalcarineError("Nothing to run: give --preset takagi or the path of a YAML file.")
+        raise SettingError("Nothing to run: give --preset takagi or the path of a YAML file.")
     if file is not None and file.is_dir():
         file, out = file / "experiment.yaml", out or file
     experiment = load_experiment(

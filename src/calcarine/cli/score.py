@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from calcarine.cli.table import print_table
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 Protocols = Annotated[
     list[str] | None,
@@ -72,7 +72,7 @@ def score(
     from calcarine.evaluation.scoring.settings import ScoreSettings
 
     if sampled is not None and sampled < 1:
-        raise CalcarineError(f"--sampled is {sampled}; choose at least 1, for example 1000.")
+        raise SettingError(f"--sampled is {sampled}; choose at least 1, for example 1000.")
     names = protocol or ["calcarine"]
     with _lock(run, out):
         own_judge, samples = _as_in_run(run)

@@ -15,7 +15,7 @@ from calcarine.cli._options import (
     Settings,
     SubjectName,
 )
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 
 def seeds(
@@ -36,7 +36,7 @@ def seeds(
     from calcarine.experiment.seeds import HEADINGS, run_seeds
 
     if file is None and preset is None:
-        raise CalcarineError("Nothing to run: give --preset takagi or the path of a YAML file.")
+        raise SettingError("Nothing to run: give --preset takagi or the path of a YAML file.")
     if file is not None and file.is_dir():
         file = file / "experiment.yaml"
     table = run_seeds(

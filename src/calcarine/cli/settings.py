@@ -39,12 +39,12 @@ def settings(
     """
     import json
 
-    from calcarine.errors import CalcarineError
+    from calcarine.errors import SettingError
     from calcarine.experiment.settings_table import experiment_schema, find_settings
     from calcarine.files import write_text
 
     if out is not None and not json_schema:
-        raise CalcarineError("--out is the file of the JSON schema; add --json-schema.")
+        raise SettingError("--out is the file of the JSON schema; add --json-schema.")
     if json_schema:
         text = json.dumps(experiment_schema(), indent=2)
         if out is None:

@@ -65,14 +65,18 @@ def encode(
 ) -> None:
     """Map which parts of the diffusion model predict which voxels."""
     from calcarine.experiment import load_experiment
-    from calcarine.experiment.load_config import with_feature_files
 
     experiment = None
     if path is None:
         experiment = load_experiment(
-            "encoding", None, settings or (), name=dataset, data=data, subject=subject
+            "encoding",
+            None,
+            settings or (),
+            features or (),
+            name=dataset,
+            data=data,
+            subject=subject,
         )
-        experiment = with_feature_files(experiment, features or ())
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
     else:
         refuse_with_a_run(settings, dataset, data, subject, out, features)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 
 study_app = typer.Typer(
     help="Human rating study: which reconstruction is more like the original?",
@@ -60,7 +60,7 @@ def make(
     ] = 0,
     title: Annotated[
         str, typer.Option(help="Headline of the pages.")
-    ] = "Which picture is more alike?",
+    ] = "Which picture is more similar?",
     question: Annotated[str | None, typer.Option(help="Question above the pictures.")] = None,
     consent: Annotated[Path | None, typer.Option(help="Plain text file with the consent.")] = None,
     simulated: Annotated[
@@ -76,16 +76,16 @@ def make(
     from calcarine.study.sources import from_folders, from_runs
 
     if bool(runs) == bool(folder):
-        raise CalcarineError("Give folders of runs, or --folder NAME=DIR, but not both.")
+        raise SettingError("Give folders of runs, or --folder NAME=DIR, but not both.")
     if out is None:
-        raise CalcarineError("Give the folder of the new study with --out STUDY.")
+        raise SettingError("Give the folder of the new study with --out STUDY.")
     if folder:
         if method or sample != "first":
-            raise CalcarineError("--method and --sample are for runs; a folder is one method.")
+            raise SettingError("--method and --sample are for runs; a folder is one method.")
         pictures = from_folders(folder, simulated)
     else:
         if simulated is not None:
-            raise CalcarineError(
+            raise SettingError(
                 "A run records whether it is simulated; leave --simulated and --measured out."
             )
         pictures = from_runs(runs or (), method or (), sample, seed)
@@ -218,7 +218,7 @@ def gallery(
     from calcarine.reporting.gallery import build_gallery
 
     if not path.is_dir():
-        raise CalcarineError(f"There is no run at {path}; make one with 'calcarine run'.")
+        raise MissingFileError(f"There is no run at {path}; make one with 'calcarine run'.")
     page = out or path / "gallery.html"
     with folder_lock(path, writes=is_inside(page, path)):
         made = build_gallery(path, page, samples=samples, pixels=pixels, limit_mb=limit_mb)
@@ -229,7 +229,7 @@ def _text(file: Path) -> str:
     try:
         text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise CalcarineError(f"{file} is not text in UTF-8; save it as UTF-8.") from error
+        raise DamagedFileError(f"{file} is not text in UTF-8; save it as UTF-8.") from error
     if not text:
-        raise CalcarineError(f"{file} is empty; write the consent text into it.")
+        raise DamagedFileError(f"{file} is empty; write the consent text into it.")
     return text.replace("\r\n", "\n")

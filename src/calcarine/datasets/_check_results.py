@@ -35,13 +35,13 @@ def collect_results(report: Iterable[CheckResult], what: str, advice: str) -> li
     what, advice
         Of the finding that an error becomes.
     """
-    found: list[CheckResult] = []
+    results: list[CheckResult] = []
     try:
         for finding in report:
-            found.append(finding)  # noqa: PERF402 -- what came before an error stays
+            results.append(finding)  # noqa: PERF402 -- what came before an error stays
     except CalcarineError as error:
-        found.append(CheckResult(what, "wrong", str(error), "", advice))
-    return found
+        results.append(CheckResult(what, "wrong", str(error), "", advice))
+    return results
 
 
 def compare_count(what: str, number: float, known: float) -> CheckResult:
@@ -49,15 +49,15 @@ def compare_count(what: str, number: float, known: float) -> CheckResult:
     return _against(what, f"{number:g}", f"{known:g}", abs(number - known) < 1e-6, "published")
 
 
-def compare_text(what: str, found: str, known: str, whose: str) -> CheckResult:
+def compare_text(what: str, found: str, known: str, reference: str) -> CheckResult:
     """Compare a text with a known one; a difference is a note."""
-    return _against(what, found, known, found == known, whose)
+    return _against(what, found, known, found == known, reference)
 
 
-def _against(what: str, found: str, known: str, same: bool, whose: str) -> CheckResult:
+def _against(what: str, found: str, known: str, same: bool, reference: str) -> CheckResult:
     if same:
         return CheckResult(what, "ok", found, known)
-    return CheckResult(what, "note", found, known, f"other than {whose}: a part of it?")
+    return CheckResult(what, "note", found, known, f"differs from {reference}: a part of it?")
 
 
 def scaling_result(
@@ -77,16 +77,16 @@ def scaling_result(
     CalcarineError
         If there are too few trials to scale by, so that loading would refuse.
     """
-    found = describe_scaling(zscore, sessions, trains)
+    result = describe_scaling(zscore, sessions, trains)
     if zscore == "session-all":
         advice = "Test responses give means and scales; the audit of a run says so."
-        return CheckResult(what, "note", found, "", advice)
+        return CheckResult(what, "note", result, "", advice)
     plans = [scaling_plan(sessions, train, zscore) for train in trains]
     if zscore == "session" and any("training" in plan.values() for plan in plans):
         return CheckResult(
-            what, "note", found, "", "docs/own-data.md shows other settings of zscore."
+            what, "note", result, "", "docs/own-data.md shows other settings of zscore."
         )
-    return CheckResult(what, "ok", found)
+    return CheckResult(what, "ok", result)
 
 
 def check_finite_voxels(what: str, values: NDArray[Any], advice: str) -> list[CheckResult]:

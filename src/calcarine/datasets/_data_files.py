@@ -62,7 +62,7 @@ def read_mat(
             f"-v7, or get it again from {info.source}."
         )
     try:
-        found, _ = read_v5(path)
+        result, _ = read_v5(path)
     except Exception as error:  # a damaged file makes numpy and zlib raise errors of many kinds
         raise DamagedFileError(
             f"Data set {info.name}: {path} is damaged or no MATLAB file "
@@ -71,7 +71,7 @@ def read_mat(
         ) from error
     arrays: dict[str, NDArray[np.generic]] = {}
     for key, shape in shapes.items():
-        value = found.get(key)
+        value = result.get(key)
         if value is None or value.shape != shape or value.dtype.kind not in "uif":
             was = "missing" if value is None else f"{value.dtype} of shape {value.shape}"
             raise DamagedFileError(

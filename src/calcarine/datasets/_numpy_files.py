@@ -28,19 +28,19 @@ def open_npy(path: Path, who: str, source: str) -> NDArray[Any]:
         If it is damaged or holds objects.
     """
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in "uif":
-            raise ValueError(f"it holds {getattr(found, 'dtype', 'no numbers')}")
-        if isinstance(found, np.memmap) and found.offset + found.nbytes != path.stat().st_size:
+        result = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(result, np.ndarray) or result.dtype.kind not in "uif":
+            raise ValueError(f"it holds {getattr(result, 'dtype', 'no numbers')}")
+        if isinstance(result, np.memmap) and result.offset + result.nbytes != path.stat().st_size:
             raise ValueError(
-                f"its header tells {found.shape} of {found.dtype} and its size no such"
+                f"its header says {result.shape} of {result.dtype}, which its size does not fit"
             )
     except Exception as error:  # numpy meets a damaged header with errors of many kinds
         raise DamagedFileError(
             f"{who}: {path} cannot be read as an array of numbers ({reason(error)}); get it again "
             f"from {source}."
         ) from error
-    return found
+    return result
 
 
 class NpzFile:
@@ -95,12 +95,12 @@ class NpzFile:
             )
         try:
             with np.load(self.path, allow_pickle=False) as file:
-                found = np.asarray(file[name])
+                result = np.asarray(file[name])
         except Exception as error:
             raise self._damaged(name, error) from error
-        if found.ndim != ndim or found.dtype.kind not in kinds:
+        if result.ndim != ndim or result.dtype.kind not in kinds:
             raise DamagedFileError(
-                f"{self._who}: {name} in {self.path} is {found.dtype} of shape {found.shape} and "
+                f"{self._who}: {name} in {self.path} is {result.dtype} of shape {result.shape} and "
                 f"should have {ndim} dimensions of numbers; the right file is from {self._source}."
             )
-        return found
+        return result

@@ -31,4 +31,4 @@ def linear_responses(
     signal = kept @ rng.standard_normal((kept.shape[1], n_voxels))
     signal /= signal.std(0) + 1e-12
     responses: NDArray[np.float64] = signal + noise * rng.standard_normal(signal.shape)
-    return responses / np.sqrt(1 + noise**2)
+    return np.asarray(responses / np.sqrt(1 + noise**2))

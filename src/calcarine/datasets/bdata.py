@@ -68,7 +68,7 @@ class BData:
                 raise ValueError(f"its dataset is {matrix.dtype} of shape {matrix.shape}")
             size = int(np.prod(matrix.shape)) * matrix.dtype.itemsize
             if matrix.chunks is None and matrix.id.get_storage_size() != size:
-                raise ValueError(f"its dataset tells {size} bytes and does not have them")
+                raise ValueError(f"its dataset should have {size} bytes and has fewer")
             keys = tuple(_text(key) for key in np.ravel(meta["key"][()]))
             notes = np.ravel(meta["description"][()]) if "description" in meta else ()
             values = np.asarray(meta["value"][()], dtype=np.float64)
@@ -104,7 +104,7 @@ class BData:
             raise DamagedFileError(
                 f"{self.path} has no columns {key}; it has {', '.join(self.keys) or 'none'}."
             )
-        return self.values[self.keys.index(key)]
+        return np.asarray(self.values[self.keys.index(key)])
 
     def mask(self, key: str) -> NDArray[np.bool_]:
         """Return the columns where a key is 1, shape (column,).
@@ -145,17 +145,17 @@ class BData:
         """
         mask = self.mask(chosen) if isinstance(chosen, str) else chosen
         columns = np.flatnonzero(mask)
-        found = np.empty((self.shape[0], len(columns)), dtype=dtype)
+        result = np.empty((self.shape[0], len(columns)), dtype=dtype)
         if not len(columns):
-            return found
+            return result
         low, high = int(columns[0]), int(columns[-1]) + 1
         rows = max(1, _BLOCK_BYTES // max(1, (high - low) * self.dtype.itemsize))
-        # A damaged number may not fit the narrower type; it is told where responses are checked.
+        # A damaged number may not fit the narrower type; it is found when responses are checked.
         with _opened(self.path) as file, np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, self.shape[0], rows):
                 part = file["dataset"][start : start + rows, low:high]
-                found[start : start + rows] = part[:, columns - low]
-        return found
+                result[start : start + rows] = part[:, columns - low]
+        return result
 
     def label(self, key: str) -> NDArray[np.float64]:
         """Return the one column of a key, shape (sample,).
@@ -168,8 +168,8 @@ class BData:
         count = int(self.mask(key).sum())
         if count != 1:
             raise DamagedFileError(f"{self.path}: {key} should be one column and is {count}.")
-        found: NDArray[np.float64] = self.select(key)[:, 0]
-        return found
+        result: NDArray[np.float64] = self.select(key)[:, 0]
+        return result
 
     def columns(self) -> pd.DataFrame:
         """Return the numbers of columns by key, for people.
@@ -196,7 +196,7 @@ class BData:
 
 
 def write_bdata(
-    path: Path,
+    path: str | Path,
     parts: Mapping[str, NDArray[np.floating]],
     marks: Mapping[str, NDArray[np.float64]],
     descriptions: Mapping[str, str],
@@ -215,6 +215,7 @@ def write_bdata(
     descriptions
         Of the keys.
     """
+    path = Path(path)
     import h5py
 
     blocks = {key: np.atleast_2d(part.T).T for key, part in parts.items()}
@@ -259,11 +260,11 @@ def _plain(value: Any) -> str:
 
 def _numbered(group: Any) -> dict[float, str]:
     """Return the texts of a vmap group, whose members are named by numbers."""
-    found = {}
+    results = {}
     for name in group:
         try:
             number = float(name)
         except ValueError:
             continue
-        found[number] = _plain(group[name][()])
-    return found
+        results[number] = _plain(group[name][()])
+    return results

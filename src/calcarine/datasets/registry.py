@@ -56,11 +56,8 @@ _BUILT_IN = {
 def register_dataset(reader: DatasetReader) -> None:
     """Make a data set available by its name, in Python and on the command line.
 
-    To make it available without calling this function, name the reader in your package's
-    ``pyproject.toml``::
-
-        [project.entry-points."calcarine.datasets"]
-        mylab = "mylab_data.reader"
+    A package can register its readers without calling this function, as entry points; see
+    `calcarine.files.entry_points.load_entry_points`.
 
     Parameters
     ----------
@@ -73,19 +70,9 @@ def register_dataset(reader: DatasetReader) -> None:
     SettingError
         If the reader lacks something, or another data set has its name.
 
-    Examples
+    See Also
     --------
-    >>> from types import SimpleNamespace
-    >>> import calcarine.datasets as datasets
-    >>> about = datasets.dataset_info("simulated")
-    >>> from dataclasses import replace
-    >>> lab = SimpleNamespace(
-    ...     INFO=replace(about, name="mylab"),
-    ...     load=lambda data, subject: datasets.load_dataset("simulated"),
-    ... )
-    >>> datasets.register_dataset(lab)
-    >>> datasets.dataset_info("mylab").name
-    'mylab'
+    calcarine.brain.DatasetReader : What a reader offers.
     """
     name = _check_reader(reader)
     taken = name in _BUILT_IN and READERS.get(name) is not reader
@@ -174,11 +161,6 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
 
 def dataset_info(name: str) -> DatasetInfo:
     """Return what is known about a data set before it is loaded.
-
-    Parameters
-    ----------
-    name : str
-        A name that `list_datasets` lists.
 
     Raises
     ------

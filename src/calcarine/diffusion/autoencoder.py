@@ -286,6 +286,11 @@ class Autoencoder:
         return np.concatenate(parts) if parts else np.zeros((0, height, width, 3), np.float32)
 
     def _check_pictures(self, images: NDArray[Any]) -> None:
+        if not isinstance(images, np.ndarray):
+            raise ShapeError(
+                "encode takes a uint8 array of shape (n, height, width, 3), not "
+                f"{type(images).__name__}."
+            )
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise ShapeError(
                 f"encode takes uint8 pictures of shape (n, height, width, 3), not {images.dtype} "

@@ -30,6 +30,7 @@ from calcarine.diffusion.noise import Key, Keys, as_keys, gaussian_noise
 from calcarine.diffusion.samplers import check_sampler, check_steps, make_stepper, timesteps
 from calcarine.diffusion.schedulers import as_ddim
 from calcarine.errors import SettingError, ShapeError
+from calcarine.stimuli import StimulusSet, resize_images
 from calcarine.stimuli.display import html_table
 
 __all__ = [
@@ -177,13 +178,18 @@ class ConditionalDiffusion:
 
     def encode(
         self,
-        images: NDArray[np.uint8],
+        images: NDArray[np.uint8] | StimulusSet,
         batch_size: int = 32,
         progress: Progress | None = None,
         sample: Keys | None = None,
         seed: int = 42,
     ) -> NDArray[np.float32]:
-        """Encode pictures to latents; see :meth:`calcarine.diffusion.Autoencoder.encode`."""
+        """Encode pictures to latents; see :meth:`calcarine.diffusion.Autoencoder.encode`.
+
+        The pictures of a `StimulusSet` are resized to the model's image size first.
+        """
+        if isinstance(images, StimulusSet):
+            images = resize_images(images.images(), self.image_size)
         return self.autoencoder.encode(images, batch_size, progress, sample, seed)
 
     def decode(

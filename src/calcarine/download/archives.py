@@ -71,8 +71,8 @@ def is_inside(name: str) -> bool:
 
 
 def extract(
-    archive: Path,
-    folder: Path,
+    archive: str | Path,
+    folder: str | Path,
     members: Sequence[str] = (),
     own: Collection[Path] = (),
     most_bytes: int | None = None,
@@ -104,16 +104,18 @@ def extract(
         If the archive is damaged, lacks a member, holds one that would leave
         the folder or is no file, is too large, or if another file is in the way.
     """
+    archive = Path(archive)
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         room = shutil.disk_usage(folder).free if most_bytes is None else most_bytes
         with closing(_opened(archive)) as source:
-            found = _wanted(archive, _members(archive, source, room), members)
-            _check(archive, found, room)
-            with _set_aside(folder / f".{archive.name}.unpacking") as aside:
-                for member in found:
-                    _write(archive, member, aside / member.place)
-                return _put(archive, found, aside, folder, own)
+            result = _wanted(archive, _members(archive, source, room), members)
+            _check(archive, result, room)
+            with _temporary_folder(folder / f".{archive.name}.unpacking") as temporary:
+                for member in result:
+                    _write(archive, member, temporary / member.place)
+                return _put(archive, result, temporary, folder, own)
     except CalcarineError:
         raise
     except _DAMAGE as error:
@@ -131,7 +133,7 @@ def extract(
 
 
 @contextmanager
-def _set_aside(place: Path) -> Iterator[Path]:
+def _temporary_folder(place: Path) -> Iterator[Path]:
     """Return an empty folder to unpack to, also if a killed process left one."""
     if place.exists():
         shutil.rmtree(place)
@@ -164,21 +166,21 @@ def _members(archive: Path, source: zipfile.ZipFile | tarfile.TarFile, room: int
     if listed is None:
         assert isinstance(source, tarfile.TarFile)
         listed = _from_tar(archive, source, room)
-    found: dict[str, _Member] = {}
+    results: dict[str, _Member] = {}
     for member in listed:
-        if len(found) >= MOST_MEMBERS:
+        if len(results) >= MOST_MEMBERS:
             raise DamagedFileError(
                 f"{archive} holds more than {MOST_MEMBERS} files, which no data set here has; it "
                 "was not unpacked."
             )
-        if member.place in found:
+        if member.place in results:
             raise _refusal(archive, member.place, "is there twice")
-        found[member.place] = member
-    for place in found:
+        results[member.place] = member
+    for place in results:
         for above in PurePosixPath(place).parents:
-            if str(above) in found:
+            if str(above) in results:
                 raise _refusal(archive, place, f"lies in {above}, which is a file")
-    return list(found.values())
+    return list(results.values())
 
 
 def _refusal(archive: Path, name: str, why: str) -> CalcarineError:
@@ -216,7 +218,7 @@ def _from_tar(archive: Path, source: tarfile.TarFile, room: int) -> Iterator[_Me
         place = _place(archive, entry.name) if entry.name.strip("./") else "."
         if not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
             raise _refusal(archive, place, "is a device or pipe and not a file")
-        # Before the next header is looked for: in a compressed archive that means reading this one.
+        # Before reading the next header: in a compressed archive that means reading this one.
         total += entry.size
         if total > limit:
             raise _too_large(archive, total, room)
@@ -306,7 +308,7 @@ def _stands_for(name: str, member: _Member) -> bool:
 def _write(archive: Path, member: _Member, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    if target.exists():  # where the disk does not tell upper and lower case apart
+    if target.exists():  # on a disk that ignores case
         raise _refusal(archive, member.place, "differs from another one only by its case")
     with member.open() as source, open(target, "xb") as file:
         while block := source.read(_BLOCK):
@@ -319,7 +321,7 @@ def _write(archive: Path, member: _Member, target: Path) -> None:
 
 
 def _put(
-    archive: Path, members: Sequence[_Member], aside: Path, folder: Path, own: Collection[Path]
+    archive: Path, members: Sequence[_Member], temporary: Path, folder: Path, own: Collection[Path]
 ) -> list[Path]:
     moves = []
     mine = {path.resolve() for path in own}
@@ -329,13 +331,13 @@ def _put(
         if not target.resolve().is_relative_to(root):
             raise _refusal(archive, member.place, "would go through a link out of the folder")
         if os.path.lexists(target) and target.resolve() not in mine:
-            same = target.is_file() and filecmp.cmp(target, aside / member.place, shallow=False)
+            same = target.is_file() and filecmp.cmp(target, temporary / member.place, shallow=False)
             if not same:
                 raise CalcarineError(
-                    f"{target} is there and is not the {member.place} of {archive}; move it away "
+                    f"{target} exists and is not {member.place} of {archive}; move it away "
                     "to have it unpacked."
                 )
-        moves.append((aside / member.place, target))
+        moves.append((temporary / member.place, target))
     for source, target in moves:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)

@@ -22,7 +22,7 @@ __all__ = ["access_instructions", "download_dataset"]
 def download_dataset(
     info: DatasetInfo,
     assets: Sequence[Asset],
-    folder: Path,
+    folder: str | Path,
     accept_terms: bool,
     dry_run: bool,
     workers: int,
@@ -37,19 +37,20 @@ def download_dataset(
     folder
         Where they go.
     accept_terms
-        Consent given beforehand; else it is asked for on a terminal.
+        Consent given beforehand; otherwise you are asked on a terminal.
     dry_run
         Show the list and the terms, and do no more.
     workers
         Files at the same time.
     verify
-        Read files that are there and compare their hashes.
+        Read existing files and compare their hashes.
 
     Raises
     ------
     CalcarineError
         If the terms are not accepted, or something could not be downloaded.
     """
+    folder = Path(folder)
     if not assets:
         print(access_instructions(info))
         return
@@ -94,11 +95,11 @@ def access_instructions(info: DatasetInfo) -> str:
 
 def _distinct(info: DatasetInfo, assets: Sequence[Asset]) -> list[Asset]:
     """Return each file once: subjects may share files."""
-    found: dict[str, Asset] = {}
+    results: dict[str, Asset] = {}
     for asset in assets:
-        if found.setdefault(asset.path, asset) != asset:
+        if results.setdefault(asset.path, asset) != asset:
             raise CalcarineError(f"Data set {info.name} lists two different files {asset.path}.")
-    return list(found.values())
+    return list(results.values())
 
 
 def _terms(info: DatasetInfo) -> UsageTerms:
@@ -207,15 +208,15 @@ def _verify(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord) -
 
 
 def _fetch(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord, workers: int) -> None:
-    found = {
+    results = {
         row.asset.path: {"url": row.asset.url, "size": row.have, "sha256": None}
         for row in rows
         if row.state == "there"
         and row.asset.members is None
         and record.entry(row.asset.path, row.asset.url) is None
     }
-    if found:
-        record.put_all(found, "found")
+    if results:
+        record.put_all(results, "found")
     todo = [row for row in rows if row.is_open]
     sizes = {row.asset.path: row.size for row in todo}
     have = sum(row.have for row in todo)

@@ -54,15 +54,15 @@ class DownloadRecord:
 
     def _read(self) -> None:
         try:
-            found = read_json(self.path)
-            dataset, self.files, self.terms = found["dataset"], found["files"], found["terms"]
+            result = read_json(self.path)
+            dataset, self.files, self.terms = result["dataset"], result["files"], result["terms"]
             right = all(isinstance(each, dict) for each in (self.files, *self.files.values()))
             right &= isinstance(self.terms, list) and all(isinstance(t, dict) for t in self.terms)
         except (ValueError, KeyError, TypeError, AttributeError):
             right, dataset = False, ""
         if not right:
             raise DamagedFileError(
-                f"{self.path} is damaged; delete it, and files that are there are told by their "
+                f"{self.path} is damaged; delete it, and existing files are recognised by their "
                 "size."
             )
         if dataset != self.dataset:
@@ -97,8 +97,8 @@ class DownloadRecord:
 
     def entry(self, path: str, url: str) -> dict[str, Any] | None:
         """Return what is recorded of a file from this address."""
-        found = self.files.get(path)
-        return found if found is not None and found.get("url") == url else None
+        result = self.files.get(path)
+        return result if result is not None and result.get("url") == url else None
 
     def taken_from(self, archive: str, url: str) -> dict[str, dict[str, Any]]:
         """Return the files that came out of an archive, by their path."""

@@ -136,7 +136,7 @@ def send_request(
         try:
             response = session.request(method, here, headers=headers, **options)  # type: ignore[arg-type]
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-            raise SettingError(f"{here} is no address that can be asked.") from error
+            raise SettingError(f"{here} is not a valid address.") from error
         with response:
             target = session.get_redirect_target(response)
             if not target:
@@ -146,7 +146,7 @@ def send_request(
         if here.startswith("https://") and not there.startswith("https://"):
             raise CalcarineError(
                 f"{here} sends on to {there}, which is not encrypted; it was not followed, and the "
-                "owners of the data should be told."
+                "owners of the data should know."
             )
         here = there
     raise CalcarineError(f"{url} sends from one address to the next without end.")
@@ -186,7 +186,7 @@ def looks_like_page(path: str, kind: str = "", start: bytes = b"") -> bool:
     Parameters
     ----------
     path
-        Name of the file that was asked for.
+        Name of the requested file.
     kind
         Media type of the answer.
     start
@@ -195,8 +195,8 @@ def looks_like_page(path: str, kind: str = "", start: bytes = b"") -> bool:
     if path.lower().endswith((".html", ".htm")):
         return False
     text = path.lower().endswith((".csv", ".tsv", ".txt", ".json", ".md"))
-    told = kind in ("text/html", "application/xhtml+xml") and not text
-    return told or start.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html"))
+    is_html = kind in ("text/html", "application/xhtml+xml") and not text
+    return is_html or start.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html"))
 
 
 def retry_after(response: requests.Response) -> float | None:

@@ -24,7 +24,7 @@ _GRACE = 2.0
 
 def fetch_all(
     rows: Sequence[PlannedFile],
-    folder: Path,
+    folder: str | Path,
     record: DownloadRecord,
     watcher: DownloadProgress,
     workers: int = 4,
@@ -39,7 +39,7 @@ def fetch_all(
     folder, record
         The data set's folder and its record.
     watcher
-        Is told of progress and of each failure.
+        Receives progress and failures.
     workers
         Files at the same time.
     retries
@@ -57,6 +57,7 @@ def fetch_all(
     KeyboardInterrupt
         Passed on; every part stays for the next call.
     """
+    folder = Path(folder)
     team = _Team(folder, record, watcher, retries)
     for row in rows:
         team.todo.put(row)

@@ -35,8 +35,8 @@ class StoppedError(Exception):
 
 def partial_size(asset: Asset, folder: Path) -> int:
     """Return the size of a partial file that can be continued."""
-    part, told = partial_path(folder / asset.path), read_sidecar(folder / asset.path)
-    return part.stat().st_size if told and told[0] == asset.url and part.is_file() else 0
+    part, note = partial_path(folder / asset.path), read_sidecar(folder / asset.path)
+    return part.stat().st_size if note and note[0] == asset.url and part.is_file() else 0
 
 
 def digest(path: Path, *names: str, stop: threading.Event | None = None) -> tuple[str, ...]:
@@ -76,8 +76,8 @@ def write_sidecar(target: Path, url: str, facts: RemoteFileInfo) -> None:
 def read_sidecar(target: Path) -> tuple[str, RemoteFileInfo] | None:
     """Return address and description from the note; None if it cannot be read."""
     try:
-        told = read_json(sidecar_path(target))
-        url, facts = told.pop("url"), RemoteFileInfo(**told)
+        note = read_json(sidecar_path(target))
+        url, facts = note.pop("url"), RemoteFileInfo(**note)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # without it nothing is known of the part, which is as good as none
     return (url, facts) if facts.size is None or isinstance(facts.size, int) else None

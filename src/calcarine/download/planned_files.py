@@ -91,7 +91,7 @@ def request_sizes(
     ----------
     assets
         Files; those of exactly known size, and those recorded as fetched, are
-        not asked for.
+        not requested.
     record
         Of the data set's folder.
     workers
@@ -100,7 +100,7 @@ def request_sizes(
     Returns
     -------
     dict
-        Answer by address.  A server that cannot be reached is asked once.
+        Response by address.  An unreachable server is contacted once.
     """
     silent: set[str] = set()
     lock = threading.Lock()
@@ -130,7 +130,7 @@ def request_sizes(
 def _size_of(session: requests.Session, asset: Asset) -> SizeReply:
     status, facts = _question(session, "HEAD", asset)
     if status in (400, 403, 405, 501) or (status == 200 and facts.size is None):
-        # Some servers sign addresses for GET alone; one byte tells the size as well.
+        # Some servers sign addresses for GET alone; the response for one byte has the size, too.
         status, facts = _question(session, "GET", asset)
     if status not in (200, 206):
         problem = "" if status >= 500 or status == 429 else f"the server says HTTP {status}"
@@ -162,7 +162,7 @@ def plan_files(
     answers
         From `request_sizes`.
     damaged
-        Paths of files whose content was found to be wrong.
+        Paths of files with wrong content.
     """
     return [
         _row(each, folder, record, answers.get(each.url, SizeReply()), damaged) for each in assets
@@ -189,8 +189,8 @@ def _row(
     note = ""
     if target.exists():
         if not entry:
-            found = "damaged" if bad else f"{target.stat().st_size} bytes"
-            note = f"another file has this name ({found}); move it away"
+            result = "damaged" if bad else f"{target.stat().st_size} bytes"
+            note = f"another file has this name ({result}); move it away"
             return PlannedFile(asset, size, sure, "in the way", 0, note)
         note = "damaged, is fetched again"
     part = partial_size(asset, folder)
@@ -220,7 +220,7 @@ def find_damaged(
     Returns
     -------
     damaged : set of str
-        Paths whose content is not what was published or recorded.
+        Paths of files that differ from what was published or recorded.
     checked, unknown : int
         How many files were compared, and of how many no hash is known.
     """

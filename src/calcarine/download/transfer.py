@@ -1,7 +1,7 @@
 """Downloading one file completely, however often the connection breaks.
 
-Bytes go to ``NAME.part``; ``NAME.part.json`` beside it says of which file they
-are.  The next try asks for the rest, on condition that the file on the server
+Bytes go to ``NAME.part``; ``NAME.part.json`` says which file they belong
+to.  The next try requests the rest, on condition that the file on the server
 is still that one, and only a whole and checked file gets its name.
 """
 
@@ -103,7 +103,7 @@ class FetchedFile:
 
 def fetch(
     asset: Asset,
-    folder: Path,
+    folder: str | Path,
     watcher: DownloadProgress | None = None,
     retries: RetryPolicy | None = None,
     stop: threading.Event | None = None,
@@ -117,7 +117,7 @@ def fetch(
     folder
         The data set's folder; a file of that name in it is replaced.
     watcher
-        Is told of each block.
+        Receives the progress of each block.
     retries
         How patient to be.
     stop
@@ -132,6 +132,7 @@ def fetch(
     CalcarineError
         If the server refuses, keeps breaking off, or sends another file.
     """
+    folder = Path(folder)
     with new_session() as session:
         transfer = _Transfer(
             asset, folder, session, watcher or NoProgress(), stop or threading.Event()
@@ -184,9 +185,9 @@ class _Transfer:
 
     def receive(self) -> None:
         """Request the missing bytes and append them."""
-        offset, told = self.have(), read_sidecar(self.target)
-        usable = told is not None and told[0] == self.asset.url
-        self.facts = told[1] if told is not None and usable else RemoteFileInfo()
+        offset, note = self.have(), read_sidecar(self.target)
+        usable = note is not None and note[0] == self.asset.url
+        self.facts = note[1] if note is not None and usable else RemoteFileInfo()
         size = self.facts.size
         if offset and size is not None and offset == size:
             return
@@ -268,15 +269,15 @@ class _Transfer:
             "md5": self.asset.md5 or self.facts.md5,
         }
         names = [name for name, value in wanted.items() if value or name == "sha256"]
-        found = dict(zip(names, digest(self.part, *names, stop=self.stop), strict=True))
+        result = dict(zip(names, digest(self.part, *names, stop=self.stop), strict=True))
         for name, value in wanted.items():
-            if value and value.lower() != found[name]:
+            if value and value.lower() != result[name]:
                 raise _MismatchError(
-                    f"was damaged on the way (its {name} is {found[name]}, not {value})"
+                    f"was damaged on the way (its {name} is {result[name]}, not {value})"
                 )
         os.replace(self.part, self.target)
         sidecar_path(self.target).unlink(missing_ok=True)
-        return FetchedFile(size, found["sha256"], self.facts.etag, self.facts.modified)
+        return FetchedFile(size, result["sha256"], self.facts.etag, self.facts.modified)
 
     def have(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
@@ -324,14 +325,14 @@ class _Transfer:
         else:
             advice = (
                 "the server refuses it; open the address in a browser, see whether a form or a "
-                f"login is asked for, and put the file at {self.target}"
+                f"login is required, and put the file at {self.target}"
             )
         return self.about(f"cannot be had (HTTP {status}): {advice}")
 
     def page(self) -> str:
         return self.about(
             "came as a web page and not as data; open the address in a browser, see whether a "
-            f"form or a login is asked for, and put the file at {self.target}"
+            f"form or a login is required, and put the file at {self.target}"
         )
 
     def given_up(self, failures: int, why: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.responses import group_means
 from calcarine.errors import ShapeError
+from calcarine.linear import ComputedMatrix
 
 __all__ = ["Features", "MeanResponses", "TrainOn"]
 
@@ -110,6 +112,18 @@ class MeanResponses:
         center = self.center[columns]
         return np.sqrt(self.weights)[:, None] * (values - center), center
 
+    def all_targets(self) -> tuple[NDArray[Any] | ComputedMatrix, NDArray[np.float64]]:
+        """Return the training responses of all voxels for a ridge fit, and their offsets.
+
+        Weighted responses are computed when the fit reads them, without a copy of all voxels.
+        """
+        if self.weights is None:
+            return self.train, np.zeros(self.train.shape[1])
+        root, center = np.sqrt(self.weights)[:, None], self.center
+        shape = (self.train.shape[0], self.train.shape[1])
+        columns = partial(_weighted_columns, self.train, root, center)
+        return ComputedMatrix(shape, np.float64, columns), center
+
     def rows(self, features: Features, ids: Sequence[str]) -> tuple[Features, Features]:
         """Return the features of training and test stimuli, flattened and scaled.
 
@@ -159,3 +173,13 @@ class MeanResponses:
             scale = np.sqrt(np.average(spread, weights=self.weights)) or 1.0
             rows = np.sqrt(self.weights)[:, None] * (train - mean) / scale
         return rows.astype(np.float32), ((test - mean) / scale).astype(np.float32)
+
+
+def _weighted_columns(
+    train: NDArray[np.float32],
+    root: NDArray[np.float64],
+    center: NDArray[np.float64],
+    columns: slice,
+) -> NDArray[np.float64]:
+    """Return centred responses of some voxels, multiplied by the roots of their weights."""
+    return np.asarray(root * (train[:, columns] - center[columns]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calcarine.brain import BrainDataset, Split
 from calcarine.encoding.mean_responses import Features, MeanResponses
 from calcarine.errors import SettingError
-from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, ridge_cv
+from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, iter_ridge_cv
 from calcarine.stimuli.display import html_table
 
 __all__ = [
@@ -81,7 +81,7 @@ def encode(
     roi: str = ...,
     alphas: NDArray[np.float64] | None = ...,
     n_folds: int = ...,
-    block: int = ...,
+    block_size: int | None = ...,
 ) -> dict[str, EncodingScores]: ...
 @overload
 def encode(
@@ -93,7 +93,7 @@ def encode(
     roi: str = ...,
     alphas: NDArray[np.float64] | None = ...,
     n_folds: int = ...,
-    block: int = ...,
+    block_size: int | None = ...,
 ) -> EncodingScores: ...
 def encode(
     responses: MeanResponses | BrainDataset,
@@ -104,7 +104,7 @@ def encode(
     roi: str = "all",
     alphas: NDArray[np.float64] | None = None,
     n_folds: int = 5,
-    block: int = 50_000,
+    block_size: int | None = None,
 ) -> EncodingScores | dict[str, EncodingScores]:
     """Fit ridge regressions from features to every voxel, and predict the test stimuli.
 
@@ -124,8 +124,9 @@ def encode(
         Penalties; the default of :func:`calcarine.linear.ridge_cv` otherwise.
     n_folds : int
         Number of folds over training stimuli that choose the penalty of each voxel.
-    block : int
-        Number of voxels that are fitted together; changes speed and memory only.
+    block_size : int, optional
+        Largest number of voxels that are solved at once; see `calcarine.linear.ridge_cv`. It
+        changes speed and memory only.
 
     Returns
     -------
@@ -146,6 +147,9 @@ def encode(
     Source: Takagi & Nishimoto (2023), section 3.4: ridge regression from features to each voxel,
     fitted on the training data and tested on averaged responses.
 
+    The features are decomposed once for all voxels. Weights are computed for one block of voxels
+    at a time and are not kept.
+
     Examples
     --------
     >>> import numpy as np
@@ -161,7 +165,7 @@ def encode(
         responses = MeanResponses.from_dataset(responses, split, roi)
     elif ids is None:
         raise SettingError("encode needs ids with MeanResponses: the stimulus of each row.")
-    options: dict[str, Any] = {"alphas": alphas, "n_folds": n_folds, "block": block}
+    options: dict[str, Any] = {"alphas": alphas, "n_folds": n_folds, "block_size": block_size}
     if isinstance(features, Mapping):
         return {
             name: _encode_space(responses, np.asarray(values[:]), ids, **options)
@@ -177,32 +181,21 @@ def _encode_space(
     *,
     alphas: NDArray[np.float64] | None,
     n_folds: int,
-    block: int,
+    block_size: int | None,
 ) -> EncodingScores:
     x, x_test = responses.rows(features, ids)
-    options: dict[str, Any] = {} if alphas is None else {"alphas": alphas}
-    parts: list[tuple[NDArray[Any], ...]] = []
-    for columns in _blocks(responses.train.shape[1], block):
-        with warnings.catch_warnings():
-            # Voxels without signal get the largest penalty.
-            warnings.simplefilter("ignore", RidgeEdgeWarning)
-            targets, center = responses.targets(columns)
-            fit = ridge_cv(x, targets, **responses.fit_options(n_folds), **options)
-        predicted = np.asarray(fit.predict(x_test) + center, dtype=np.float32)
+    options = responses.fit_options(n_folds) | ({} if alphas is None else {"alphas": alphas})
+    targets, center = responses.all_targets()
+    n_voxels = responses.train.shape[1]
+    r, r2, cv_r2, alpha = (np.empty(n_voxels) for _ in range(4))
+    predicted = np.empty((len(x_test), n_voxels), dtype=np.float32)
+    for columns, fit in iter_ridge_cv(x, targets, block_size=block_size, **options):
+        predicted[:, columns] = fit.predict(x_test) + center[columns]
         target = responses.test[:, columns]
-        parts.append(
-            (
-                column_correlations(predicted, target),
-                column_r2(predicted, target),
-                fit.cv_scores,
-                fit.alpha,
-                predicted,
-            )
-        )
-    r, r2, cv, alpha, predictions = (
-        np.concatenate(blocks, axis=-1) for blocks in zip(*parts, strict=True)
-    )
-    return EncodingScores(r, r2, cv, alpha, predictions)
+        r[columns] = column_correlations(predicted[:, columns], target)
+        r2[columns] = column_r2(predicted[:, columns], target)
+        cv_r2[columns], alpha[columns] = fit.cv_scores, fit.alpha
+    return EncodingScores(r, r2, cv_r2, alpha, predicted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,10 +246,12 @@ def unique_variance(
     alone : mapping of str to EncodingScores, optional
         Results of `encode` for single spaces, which are then not fitted again when two spaces are
         compared.
-    alphas, n_folds, block
+    alphas, n_folds
         See `encode`.
     n_candidates : int, optional
         See `calcarine.linear.banded_ridge_cv`.
+    block : int
+        Number of voxels that are fitted together.
 
     Returns
     -------
@@ -295,9 +290,7 @@ def unique_variance(
         elif alone is not None and rest[0] in alone:
             without[name] = alone[rest[0]].predicted
         else:
-            scores = encode(
-                responses, spaces[rest[0]], ids, alphas=alphas, n_folds=n_folds, block=block
-            )
+            scores = encode(responses, spaces[rest[0]], ids, alphas=alphas, n_folds=n_folds)
             without[name] = scores.predicted
     predicted = together(list(spaces))
     r2 = column_r2(predicted, responses.test)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.evaluation.statistics.intervals import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.progress import Progress
@@ -168,12 +168,12 @@ def _refuse_its_own(settings: Sequence[str]) -> None:
     own = {text.partition("=")[0] for text in _ALONE}
     for key in (text.partition("=")[0].strip() for text in settings):
         if key in seeds:
-            raise CalcarineError(
+            raise SettingError(
                 f"An ablation sets '{key}' itself, differently for each of its seeds; leave it "
                 "out, and give the number of seeds with --seeds."
             )
         if key in own:
-            raise CalcarineError(
+            raise SettingError(
                 f"An ablation compares trainings and sets '{key}' itself; leave it out."
             )
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = [
     "BASE",
@@ -70,7 +70,7 @@ def product_rows(axes: Sequence[str]) -> Rows:
     read = [_axis(axis) for axis in axes]
     twice = [key for key, count in Counter(key for key, _ in read).items() if count > 1]
     if twice:
-        raise CalcarineError(
+        raise SettingError(
             f"'{twice[0]}' is varied twice, so there is no product; give all of its values at "
             f"once, as {twice[0]}=value;value."
         )
@@ -83,10 +83,10 @@ def chosen_rows(rows: Rows, only: Sequence[str] | None, seeds: int, most: int = 
     first = next(iter(rows))
     unknown = [name for name in only or () if name not in rows]
     if unknown:
-        raise CalcarineError(f"There is no row '{unknown[0]}'; the rows are {', '.join(rows)}.")
+        raise SettingError(f"There is no row '{unknown[0]}'; the rows are {', '.join(rows)}.")
     chosen = {n: s for n, s in rows.items() if only is None or n in only or n == first}
     if len(chosen) > most:
-        raise CalcarineError(
+        raise SettingError(
             f"The grid has {len(chosen)} rows, with {seeds} seeds {len(chosen) * seeds} runs, and "
             f"at most {most} rows are run by default; vary less, choose some rows with "
             f"--only, or give --max-rows {len(chosen)}."
@@ -110,7 +110,7 @@ def _axis(text: str) -> tuple[str, list[str]]:
     key, _, listed = text.partition("=")
     values = [value.strip() for value in listed.split(";")]
     if not key.strip() or not all(values):
-        raise CalcarineError(
+        raise SettingError(
             f"'{text}' names no values; write key=value;value, as visdec.guide.loss.layers=2;4."
         )
     return key.strip(), values

@@ -1,4 +1,4 @@
-"""The bottleneck curve of a run: scores against how many numbers the brain may give."""
+"""The bottleneck curve of a run: scores against the number of decoded dimensions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calcarine.decoding import LatentRegression
 from calcarine.decoding.bottleneck import Bottleneck
 from calcarine.decoding.reconstruct import to_uint8
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.evaluation.inputs.image_stacks import TestSet, from_array
 from calcarine.evaluation.scoring.score import score_pictures
 from calcarine.experiment.keys import content_key
@@ -79,10 +79,10 @@ def bottleneck_curve(
         If the run has no ridge decoders, or a rank or a method is invalid.
     """
     if not work.config.ridge.enabled:
-        raise CalcarineError(f"{work.run.path} has no ridge decoders, so there is no bottleneck.")
+        raise SettingError(f"{work.run.path} has no ridge decoders, so there is no bottleneck.")
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods or any(rank < 0 for rank in ranks):
-        raise CalcarineError(
+        raise SettingError(
             f"The methods are some of {', '.join(METHODS)}, and ranks are 0 or more; got "
             f"{', '.join(methods) or 'none'} and {', '.join(map(str, ranks))}."
         )

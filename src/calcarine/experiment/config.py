@@ -254,9 +254,8 @@ class EncodingConfig(_Section):
     enabled: bool = Field(False, description="Fit encoding models in this run.")
     analyses: list[Literal["latents", "noise", "stages", "blocks"]] = Field(
         ["latents", "noise", "stages", "blocks"],
-        min_length=1,
         description="Comparisons: latents (z, c and z_c), noise levels, stages of the denoising, "
-        "blocks of the U-Net.",
+        "blocks of the U-Net; may be empty where there are extra feature spaces.",
     )
     roi: str = Field("all", description=f"Voxels to predict: {_REGION}.")
     train: Literal["means", "weighted", "trials"] = Field(
@@ -323,6 +322,12 @@ class EncodingConfig(_Section):
         return self
 
     @model_validator(mode="after")
+    def _compares_something(self) -> EncodingConfig:
+        if not (self.analyses or self.extra_feature_spaces):
+            raise ValueError("choose at least one of analyses or one of extra_feature_spaces")
+        return self
+
+    @model_validator(mode="after")
     def _permutations_can_be_significant(self) -> EncodingConfig:
         if self.n_permutations and (1 + self.n_permutations) * self.fdr_alpha < 1:
             raise ValueError(
@@ -353,11 +358,11 @@ class Experiment(_Section):
 
     @property
     def makes_latents(self) -> bool:
-        """Whether z and c of the stimuli are made; Vis-Dec alone does not need them."""
+        """Whether the run makes z and c of the stimuli; Vis-Dec alone does not need them."""
         return self.ridge.enabled or self.encoding.enabled
 
     def chooses_settings(self, n_train: Sequence[int]) -> bool:
-        """Whether strength and guidance are chosen inside the training data.
+        """Return whether strength and guidance are chosen inside the training data.
 
         Parameters
         ----------

@@ -6,22 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from calcarine.training import TrainingConfig
-from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
+from calcarine.visdec.phase_settings import (
+    EncoderSettings,
+    FinetuneSettings,
+    GuideSettings,
+    PretrainSettings,
+)
 
 __all__ = [
-    "EncoderConfig",
     "FinetuneConfig",
-    "GuideConfig",
     "PoolConfig",
     "PretrainConfig",
     "VisDecConfig",
 ]
-
-_TRIALS = (
-    "What stands for a stimulus in a step: one of its trials, the mean of all of them, or the mean "
-    "of a random part of them."
-)
 
 
 class _Section(BaseModel):
@@ -56,73 +53,18 @@ class PoolConfig(_Section):
         return {"source": value} if isinstance(value, str) else value
 
 
-class EncoderConfig(_Section):
-    """Shape of the masked autoencoder of voxel vectors."""
-
-    patch: int = Field(16, ge=1, description="Voxels of a patch.")
-    dim: int = Field(1024, ge=2, description="Width of the encoder.")
-    depth: int = Field(24, ge=1, description="Transformer blocks of the encoder.")
-    heads: int = Field(16, ge=1, description="Attention heads of the encoder.")
-    mlp_ratio: float = Field(
-        1.0, gt=0, description="Width of the blocks' hidden layer, in units of the block's width."
-    )
-    decoder_dim: int = Field(512, ge=2, description="Width of the decoder.")
-    decoder_depth: int = Field(8, ge=1, description="Transformer blocks of the decoder.")
-    decoder_heads: int = Field(16, ge=1, description="Attention heads of the decoder.")
-    embedding: Literal["shared", "own"] = Field(
-        "shared",
-        description="Patches share the weights that embed them, or each has its own, which fits "
-        "one subject only.",
-    )
-
-
-class PretrainConfig(_Section):
+class PretrainConfig(PretrainSettings):
     """First phase: contrastive masked pre-training on unlabelled vectors."""
 
-    enabled: bool = Field(True, description="Run this phase.")
     start: str | None = Field(
         None, description="Published weights (a file) or your own (a folder) to start from."
     )
     pool: list[PoolConfig] = Field(
         [PoolConfig()], min_length=1, description="Sources of unlabelled vectors."
     )
-    loss: ContrastLoss = Field(ContrastLoss(), description="Losses and masking of this phase.")
-    augmentation: Augmentation = Field(Augmentation(), description="Random changes of the vectors.")
-    training: TrainingConfig = Field(TrainingConfig(), description="Training of this phase.")
-
-    @model_validator(mode="after")
-    def _has_negatives(self) -> PretrainConfig:
-        contrasted = self.loss.self_contrast or self.loss.cross_contrast
-        if contrasted and self.training.micro_batch < 2:
-            raise ValueError(
-                "contrasts are within a micro-batch, which holds one sample here; accumulate less "
-                "or take a larger batch_size"
-            )
-        return self
 
 
-class GuideConfig(_Section):
-    """Second phase: pictures guide the fMRI encoder."""
-
-    enabled: bool = Field(True, description="Run this phase.")
-    image_autoencoder: str = Field(
-        "mini",
-        description="Masked autoencoder of images: mini, a folder or a name on the Hugging Face "
-        "hub.",
-    )
-    image_decoder_depth: int | None = Field(
-        None, ge=1, description="Blocks of the image decoder that are kept; by default all."
-    )
-    fmri_decoder_depth: int | None = Field(
-        None, ge=1, description="Blocks of the fMRI decoder that are kept; by default all."
-    )
-    loss: GuidanceLoss = Field(GuidanceLoss(), description="Losses and masking of this phase.")
-    augmentation: Augmentation = Field(Augmentation(), description="Random changes of the vectors.")
-    trials: Literal["one", "mean", "random"] = Field("random", description=_TRIALS)
-    training: TrainingConfig = Field(TrainingConfig(), description="Training of this phase.")
-
-
-class FinetuneConfig(_Section):
+class FinetuneConfig(FinetuneSettings):
     """Third phase: the fMRI encoder conditions the diffusion model."""
 
     enabled: bool = Field(
@@ -131,22 +73,6 @@ class FinetuneConfig(_Section):
     start: str | None = Field(
         None, description="Published model of this phase, a file, to start from."
     )
-    loss: FinetuneLoss = Field(FinetuneLoss(), description="Losses and condition of this phase.")
-    augmentation: Augmentation = Field(Augmentation(), description="Random changes of the vectors.")
-    trials: Literal["one", "mean", "random"] = Field("random", description=_TRIALS)
-    training: TrainingConfig = Field(TrainingConfig(), description="Training of this phase.")
-    strength: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Share of the noise that sampling starts from: 1 is pure noise, as in the "
-        "paper; below 1 the predicted latent with so much noise.",
-    )
-    guidance: float = Field(
-        1.0, ge=0, description="Scale of guidance in sampling; 1 is none, as in the paper."
-    )
-    sampler: Literal["ddim", "plms"] = Field("ddim", description="Sampler of the denoising.")
-    steps: int = Field(50, ge=1, le=1000, description="Steps of the denoising.")
     samples: int = Field(5, ge=1, description="Samples of each stimulus.")
 
     @property
@@ -164,28 +90,6 @@ class FinetuneConfig(_Section):
             raise ValueError(
                 "published models were trained under conditions alone, so they cannot be guided; "
                 "set finetune.guidance to 1, or train on with finetune.enabled=true"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _has_a_latent(self) -> FinetuneConfig:
-        if int(self.steps * self.strength) < 1:
-            raise ValueError(
-                f"of {self.steps} steps strength {self.strength:g} leaves none; raise one of them"
-            )
-        if self.strength < 1 and not self.loss.latent:
-            raise ValueError(
-                "below strength 1 sampling starts from a predicted latent, which is not trained; "
-                "raise loss.latent above 0, or set strength to 1"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _can_be_guided(self) -> FinetuneConfig:
-        if self.guidance != 1 and not self.loss.drop_condition:
-            raise ValueError(
-                "guidance needs a model that was also trained without condition; raise "
-                "loss.drop_condition above 0, or set guidance to 1"
             )
         return self
 
@@ -213,13 +117,15 @@ class VisDecConfig(_Section):
     allow_transductive: bool = Field(
         False, description="Allow test responses in the pool of the pre-training."
     )
-    encoder: EncoderConfig = Field(EncoderConfig(), description="Shape of the fMRI autoencoder.")
+    encoder: EncoderSettings = Field(
+        EncoderSettings(), description="Shape of the fMRI autoencoder."
+    )
     pretrain: PretrainConfig = Field(PretrainConfig(), description="First phase.")
-    guide: GuideConfig = Field(GuideConfig(), description="Second phase.")
+    guide: GuideSettings = Field(GuideSettings(), description="Second phase.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="Third phase.")
 
     def runs(self, phase: str) -> bool:
-        """Whether a phase is part of the run.
+        """Return whether a phase is part of the run.
 
         The last phase is part of every run with Vis-Dec: without training it takes a published
         model as it is.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError, ShapeError
 
 if TYPE_CHECKING:
     from calcarine.brain import BrainDataset
@@ -82,7 +82,7 @@ def split_data_set(
     from calcarine.splits.stimulus_pool import shown_stimuli
 
     if rule not in RULES:
-        raise CalcarineError(f"There is no rule {rule}; the rules are {', '.join(RULES)}.")
+        raise SettingError(f"There is no rule {rule}; the rules are {', '.join(RULES)}.")
     size: int | float = int(test_size) if test_size >= 1 and test_size.is_integer() else test_size
     ids = shown_stimuli(dataset)
     common: dict[str, Any] = {"seed": seed, "n_partners": partners}
@@ -193,7 +193,7 @@ def stimulus_features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], An
         return _latents
     if Path(space).suffix.lower() in ARRAY_SUFFIXES:
         return lambda stimuli, ids: _rows(Path(space), stimuli, ids)
-    raise CalcarineError(f"Features are pixels, z or a file .npy, .npz or .pt, not {space}.")
+    raise SettingError(f"Features are pixels, z or a file .npy, .npz or .pt, not {space}.")
 
 
 def _latents(stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
@@ -212,7 +212,7 @@ def _rows(path: Path, stimuli: StimulusSet, ids: tuple[str, ...]) -> Any:
 
     values = read_stack(path, "features")
     if values.dtype.kind not in "iuf" or values.ndim < 2 or len(values) != len(stimuli):
-        raise CalcarineError(
+        raise ShapeError(
             f"{path} has features of shape {values.shape}; it needs one row for each of the "
             f"{len(stimuli)} stimuli of this subject, in their order."
         )

@@ -14,7 +14,7 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment.feature_files import read_feature_files
 from calcarine.features import extract_spaces
 from calcarine.files import atomic_write, write_text
-from calcarine.quality.reliability import reliability
+from calcarine.quality.reliability import estimate_reliability
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
@@ -73,7 +73,7 @@ def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:
     own = read_feature_files(work.config.encoding.feature_files, stimuli)
     names = [name for name in plan.spaces() if name not in own]
     passes = {name.split("@")[1].split(":")[0] for name in names if "@" in name}
-    with work.progress.track("Features on the way", len(passes) * len(stimuli)) as advance:
+    with work.progress.track("Feature spaces", len(passes) * len(stimuli)) as advance:
         extracted = extract_spaces(
             names,
             work.model,
@@ -90,16 +90,16 @@ def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:
 
 
 def _default_blocks(names: tuple[str, ...]) -> list[str]:
-    """Two of the first stage, the bottleneck, two of the second (Takagi & Nishimoto 2023)."""
+    """Return two blocks of the way down, the bottleneck, two of the way up (as in the paper)."""
     down = [name for name in names if name.startswith("down")]
     up = [name for name in names if name.startswith("up")]
     return [*dict.fromkeys([down[0], down[-1]]), "mid_block", *dict.fromkeys([up[0], up[-1]])]
 
 
 def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
-    """Noise ceilings by training repeats, where there are any."""
+    """Return noise ceilings from training repeats, where the data have repeats."""
     try:
-        ceiling = reliability(work.dataset, work.splits[0], n_boot=0)
+        ceiling = estimate_reliability(work.dataset, work.splits[0], n_boot=0)
     except CalcarineError:
         return None
     return np.asarray(ceiling.values, dtype=np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, SettingError, ShapeError
 from calcarine.evaluation.inputs.array_files import read_arrays
 from calcarine.files import read_json
 from calcarine.stimuli import StimulusSet
@@ -53,26 +53,26 @@ def read_feature_file(name: str, path: Path, stimuli: StimulusSet) -> NDArray[np
         If the file cannot be read, a stimulus has no row, or values are not finite numbers.
     """
     if path.suffix.lower() not in (".npy", ".npz"):
-        raise CalcarineError(
+        raise SettingError(
             f"The features '{name}' are in {path}; save them as .npy or .npz, one row per stimulus."
         )
     arrays = dict(read_arrays(path, "features"))
     ids = _ids(path, arrays.pop(_IDS, None))
     if len(arrays) != 1:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} must hold one array of features, and optionally ids; it holds "
             f"{', '.join(arrays) or 'none'}."
         )
     values = next(iter(arrays.values()))
     if values.dtype.kind not in "fiub" or values.ndim < 2:
-        raise CalcarineError(
+        raise ShapeError(
             f"{path} holds an array of shape {values.shape} and type {values.dtype}; features are "
             "numbers with one row for each stimulus and at least one column."
         )
     values = values[_rows(name, path, len(values), ids, stimuli)]
     features = np.asarray(values, np.float32)
     if not np.isfinite(features).all():
-        raise CalcarineError(
+        raise DamagedFileError(
             f"The features '{name}' in {path} hold values that are not finite; replace them."
         )
     return features
@@ -87,9 +87,9 @@ def _ids(path: Path, inside: NDArray[Any] | None) -> list[str] | None:
         try:
             content = read_json(listed)
         except (OSError, ValueError, RecursionError) as error:
-            raise CalcarineError(f"{listed} is not JSON; write a list of ids.") from error
+            raise DamagedFileError(f"{listed} is not JSON; write a list of ids.") from error
         if not isinstance(content, list):
-            raise CalcarineError(f"{listed} must hold a list of stimulus ids, one for each row.")
+            raise DamagedFileError(f"{listed} must hold a list of stimulus ids, one for each row.")
         return [str(each) for each in content]
     if table.is_file():
         return [str(each) for each in read_rows(table, "table of ids", needed=("id",))["id"]]
@@ -102,23 +102,23 @@ def _rows(
     """Return which row of the file belongs to each stimulus."""
     if ids is None:
         if count != len(stimuli):
-            raise CalcarineError(
+            raise ShapeError(
                 f"The features '{name}' in {path} have {count} rows, and the data set has "
                 f"{len(stimuli)} stimuli; give one row for each, or ids in {path.stem}.json."
             )
         return np.arange(count)
     if len(ids) != count:
-        raise CalcarineError(
+        raise ShapeError(
             f"The features '{name}' in {path} have {count} rows and {len(ids)} ids; give one id "
             "for each row."
         )
     place = {key: row for row, key in enumerate(ids)}
     if len(place) < len(ids):
         twice = next(key for row, key in enumerate(ids) if place[key] != row)
-        raise CalcarineError(f"The ids of {path} name '{twice}' twice; give each stimulus one row.")
+        raise ShapeError(f"The ids of {path} name '{twice}' twice; give each stimulus one row.")
     missing = [key for key in stimuli.ids if key not in place]
     if missing:
-        raise CalcarineError(
+        raise ShapeError(
             f"The features '{name}' in {path} lack {len(missing)} of {len(stimuli)} stimuli, the "
             f"first '{missing[0]}'; add their rows."
         )

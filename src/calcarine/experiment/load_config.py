@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError
 from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
+from calcarine.visdec.phase_settings import merge_settings
 
-__all__ = ["load_experiment", "with_feature_files"]
+__all__ = ["load_experiment"]
 
 # Settings of a preset's data set that hold for any other data set too.
 _OF_ANY_DATASET = {"zscore_sessions"}
@@ -24,6 +25,7 @@ def load_experiment(
     preset: str | None = None,
     file: Path | None = None,
     settings: Sequence[str] = (),
+    features: Sequence[str] = (),
     **dataset: Any,
 ) -> Experiment:
     """Load an experiment from a preset or a YAML file, changed by ``key=value`` settings.
@@ -37,6 +39,9 @@ def load_experiment(
         ``preset`` to start from.
     settings : sequence of str
         Each ``key=value``, as ``generation.strength=0.6``; the value is read as YAML.
+    features : sequence of str
+        Feature spaces of your own, each ``NAME=FILE``; see
+        :func:`calcarine.experiment.feature_files.read_feature_file`.
     **dataset
         ``name``, ``data`` and ``subject`` of the data set, where not None.
 
@@ -57,16 +62,16 @@ def load_experiment(
     tree: dict[str, Any] = _read_yaml(file) if file is not None else {}
     preset = preset or tree.get("preset")
     given = {key: str(value) for key, value in dataset.items() if value is not None}
-    wanted = _merge(tree, {"dataset": given} if given else {})
+    wanted = merge_settings(tree, {"dataset": given} if given else {})
     for setting in settings:
-        wanted = _merge(wanted, _setting(setting))
+        wanted = merge_settings(wanted, _setting(setting))
         if setting.startswith(("generation.strength=", "generation.guidance=")):
             # A strength that is given is used, not one chosen inside the training data.
-            wanted = _merge({"generation": {"search": {"enabled": False}}}, wanted)
+            wanted = merge_settings({"generation": {"search": {"enabled": False}}}, wanted)
     tree = wanted
     if preset is not None:
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise CalcarineError(
+            raise SettingError(
                 f"There is no preset '{preset}'; the presets are {', '.join(sorted(PRESETS))}."
             )
         chosen = PRESETS[preset]
@@ -75,31 +80,20 @@ def load_experiment(
             # Options of one data set mean nothing in another; how to treat any data set stays.
             of_any = base.get("dataset", {}).items()
             base = {**base, "dataset": {k: v for k, v in of_any if k in _OF_ANY_DATASET}}
-        base = _merge(base, chosen.on_dataset.get(_dataset_name(wanted, base), {}))
-        tree = {**wanted, "preset": preset} if _is_whole(wanted) else _merge(base, wanted)
-    return _validated(tree)
+        base = merge_settings(base, chosen.on_dataset.get(_dataset_name(wanted, base), {}))
+        tree = {**wanted, "preset": preset} if _is_whole(wanted) else merge_settings(base, wanted)
+    return _validated(_with_feature_files(tree, features))
 
 
-def with_feature_files(experiment: Experiment, files: Sequence[str]) -> Experiment:
-    """Return an experiment with further feature spaces of your own.
-
-    Parameters
-    ----------
-    experiment : Experiment
-    files : sequence of str
-        Each ``NAME=FILE``; see :func:`calcarine.experiment.feature_files.read_feature_file`.
-
-    Raises
-    ------
-    CalcarineError
-        If one is not ``NAME=FILE``.
-    """
+def _with_feature_files(tree: dict[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """Add feature spaces of your own, each ``NAME=FILE``."""
     for text in files:
         if "=" not in text:
-            raise CalcarineError(f"--features {text} is not NAME=FILE; write clip=clip.npy.")
-    tree = experiment.model_dump(mode="json")
-    tree["encoding"]["extra_feature_spaces"] += files
-    return _validated(tree)
+            raise SettingError(f"--features {text} is not NAME=FILE; write clip=clip.npy.")
+    encoding = tree.get("encoding")
+    spaces = encoding.get("extra_feature_spaces") if isinstance(encoding, dict) else None
+    spaces = [*(spaces if isinstance(spaces, list) else ()), *files]
+    return merge_settings(tree, {"encoding": {"extra_feature_spaces": spaces}}) if files else tree
 
 
 def _validated(tree: dict[str, Any]) -> Experiment:
@@ -109,11 +103,11 @@ def _validated(tree: dict[str, Any]) -> Experiment:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            raise CalcarineError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
+            raise SettingError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
         reason = first["msg"].removeprefix("Value error, ")
         if not place:
-            raise CalcarineError(f"Settings do not go together: {reason}.") from error
-        raise CalcarineError(f"The setting '{place}' is wrong: {reason}.") from error
+            raise SettingError(f"Settings do not go together: {reason}.") from error
+        raise SettingError(f"The setting '{place}' is wrong: {reason}.") from error
 
 
 def _is_whole(tree: dict[str, Any]) -> bool:
@@ -148,33 +142,23 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CalcarineError(f"There is no experiment file {file}.") from error
+        raise MissingFileError(f"There is no experiment file {file}.") from error
     except Exception as error:  # yaml has errors of many kinds for tags and dates
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CalcarineError(f"{file} cannot be read as YAML: {reason}.") from error
+        raise DamagedFileError(f"{file} cannot be read as YAML: {reason}.") from error
     if not isinstance(tree, dict):
-        raise CalcarineError(f"{file} must hold keys and values, for example 'preset: takagi'.")
+        raise DamagedFileError(f"{file} must hold keys and values, for example 'preset: takagi'.")
     return tree
 
 
 def _setting(text: str) -> dict[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise CalcarineError(f"'{text}' is not a setting; write key=value, as generation.steps=50.")
+        raise SettingError(f"'{text}' is not a setting; write key=value, as generation.steps=50.")
     try:
         content: Any = yaml.safe_load(value)
     except Exception as error:  # yaml has errors of many kinds for tags and dates
-        raise CalcarineError(f"The value in '{text}' cannot be read as YAML.") from error
+        raise SettingError(f"The value in '{text}' cannot be read as YAML.") from error
     for part in reversed(key.split(".")):
         content = {part: content}
     return dict(content)
-
-
-def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _merge(result[key], value)
-        else:
-            result[key] = value
-    return result

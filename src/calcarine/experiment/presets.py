@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from calcarine.visdec.phase_settings import PRESETS as VISDEC_PRESETS
+from calcarine.visdec.phase_settings import PRESETS as PHASES
 from calcarine.visdec.phase_settings import merge_settings
 
 __all__ = ["PRESETS", "Preset"]
@@ -52,12 +52,13 @@ _SIMULATED: dict[str, Any] = {
     "subject": "subj01",
     "options": {"n_train": 900, "n_test": 40},
 }
+# The phases are those of :class:`calcarine.visdec.VisDecSettings`; a run adds data and models.
 _VISDEC_PAPER = merge_settings(
-    VISDEC_PRESETS["paper"],
+    PHASES["paper"],
     {"enabled": True, "model": "model.ckpt", "pretrain": {"pool": ["own"]}},
 )
 _VISDEC_MINI = merge_settings(
-    VISDEC_PRESETS["mini"],
+    PHASES["mini"],
     {"enabled": True, "pretrain": {"pool": ["rest", "own"]}, "finetune": {"samples": 2}},
 )
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from calcarine import datasets
 from calcarine.brain import Split
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.experiment.config_visdec import PoolConfig
 
 if TYPE_CHECKING:
@@ -69,20 +69,20 @@ def check_pools(work: Workspace) -> None:
     config, own = work.config.dataset, work.config.visdec.encoder.embedding == "own"
     for part in work.config.visdec.pretrain.pool:
         if part.source == "hcp" and part.data is None:
-            raise CalcarineError("The pool 'hcp' needs a folder: visdec.pretrain.pool.data.")
+            raise SettingError("The pool 'hcp' needs a folder: visdec.pretrain.pool.data.")
         if part.source == "dataset" and part.name is None:
-            raise CalcarineError(
+            raise SettingError(
                 "The pool 'dataset' needs the name of a data set: visdec.pretrain.pool.name."
             )
         if part.source != "rest":
             continue
         if config.name != "simulated":
-            raise CalcarineError(
+            raise SettingError(
                 f"The pool 'rest' belongs to the data set simulated, not to {config.name}; use "
                 "own, hcp or dataset, as visdec.pretrain.pool=[own]."
             )
         if own and part.subject not in (None, work.dataset.subject):
-            raise CalcarineError(
+            raise SettingError(
                 f"Patches with their own weights fit the voxels of {work.dataset.subject}, and "
                 f"the pool 'rest' has voxels of {part.subject}; leave the subject out, or set "
                 "visdec.encoder.embedding to shared."
@@ -102,7 +102,7 @@ def _of_source(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]
         return [subject.vectors for subject in hcp.vectors(folder, subjects, scale="scalar")]
     other = datasets.load_dataset(str(part.name), part.data, part.subject)
     if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
-        raise CalcarineError(
+        raise SettingError(
             "The pool names the very subject that is decoded, and its test responses must not be "
             "trained on; use the pool 'own' for its training responses."
         )

@@ -15,7 +15,7 @@ from PIL import Image
 from calcarine.brain import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.experiment.run_directory import readable
 from calcarine.experiment.visdec_training import METHOD, load_conditioning, sampling_options
 from calcarine.files import atomic_write, read_json
@@ -119,7 +119,7 @@ def make_pictures(work: Workspace) -> None:
 
 
 def finished_pictures(work: Workspace) -> ImageFolder:
-    """The run's pictures, of every test stimulus.
+    """Open the run's pictures of every test stimulus.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def finished_pictures(work: Workspace) -> ImageFolder:
         wrong = sorted(wanted - listed) or sorted(listed - wanted)
         what = "lacks" if wanted - listed else "names besides the test stimuli"
         file = work.run.reconstructions / "index.parquet"
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{file} {what} {len(wrong)} stimuli, the first '{wrong[0]}'; delete it and "
             ".stages/reconstruct.json of the run, then run again."
         )

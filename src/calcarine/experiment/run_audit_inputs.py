@@ -14,7 +14,7 @@ from calcarine.audit import AuditInputs, PictureSet, ReportedScore, SampleChoice
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.scaling import scale_sessions
 from calcarine.decoding import choose_by_brain
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, SettingError
 from calcarine.experiment.manifest import pretrained_on_test
 from calcarine.experiment.reconstructions import CHOSEN, finished_pictures
 from calcarine.experiment.run_decoder_evidence import (
@@ -75,7 +75,7 @@ def inputs_from_run(
     names = [name for name in opened.methods if not name.startswith("ceiling")]
     chosen_method = method or main_method([name for name in names if name != CHOSEN])
     if chosen_method not in names:
-        raise CalcarineError(
+        raise SettingError(
             f"{path} has no method '{chosen_method}'; choose among {', '.join(names)}."
         )
     dataset, splits, ids = work.dataset, work.splits, tuple(opened.test.ids)
@@ -130,7 +130,7 @@ def _check_index(path: Path, splits: Sequence[Split], ids: Sequence[str]) -> Non
         (set(ids) - wanted, "names, besides those of the run,"),
     ):
         if names:
-            raise CalcarineError(
+            raise DamagedFileError(
                 f"{path / 'reconstructions' / 'index.parquet'} {what} {len(names)} test stimuli, "
                 f"the first {min(names)!r}: call 'calcarine reconstruct {path}' again."
             )

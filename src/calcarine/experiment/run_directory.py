@@ -16,7 +16,13 @@ from typing import Any
 import yaml
 
 from calcarine import __version__
-from calcarine.errors import CalcarineError, out_of_memory
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    out_of_memory,
+)
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.files import (
@@ -253,19 +259,17 @@ def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
     config = path / "experiment.yaml"
     if experiment is None:
         if not config.exists():
-            raise CalcarineError(
+            raise MissingFileError(
                 f"{path} is not a run: it has no experiment.yaml; make one with "
                 f"'calcarine run --preset takagi --out {path}'."
             )
         return _read(config)
     if path.is_file():
-        raise CalcarineError(f"{path} is a file; the output must be a folder.")
+        raise SettingError(f"{path} is a file; the output must be a folder.")
     if (path / ".stages").exists() and config.exists():
         _refuse_another(path, _read(config), experiment)
     elif not config.exists() and path.exists() and not _is_empty(path):
-        raise CalcarineError(
-            f"{path} holds files of something else; give an empty or a new folder."
-        )
+        raise SettingError(f"{path} holds files of something else; give an empty or a new folder.")
     return experiment
 
 
@@ -295,7 +299,7 @@ def readable(file: Path, stage: str) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{file} is missing or broken; delete it and .stages/{stage}.json of the run, then "
             "run again."
         ) from error
@@ -305,7 +309,7 @@ def _read(file: Path) -> Experiment:
     try:
         return Experiment.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except Exception as error:  # yaml has errors of many kinds for tags and dates
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{file} is not an experiment that this version can read; use a new output folder."
         ) from error
 
@@ -317,7 +321,7 @@ def _refuse_another(path: Path, old: Experiment, new: Experiment) -> None:
         ("experiment", old.name, new.name),
     ):
         if before != now:
-            raise CalcarineError(
+            raise SettingError(
                 f"{path} belongs to another experiment ({what} '{before}', not '{now}'); "
                 "give another output folder."
             )

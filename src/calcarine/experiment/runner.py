@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from calcarine import datasets
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.progress import Progress
@@ -133,11 +133,11 @@ def run_stage(work: Workspace, name: str) -> None:
         carried out.
     """
     if name not in STAGES:
-        raise CalcarineError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")
+        raise SettingError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")
     stage = STAGES[name]
     if not (stage.enabled(work.config) or stage.on_demand):
         options = " ".join(f"--set {key}=true" for key in stage.switches)
-        raise CalcarineError(
+        raise SettingError(
             f"The stage '{name}' is not part of this run; add it with 'calcarine run "
             f"{work.run.path} {options}'."
         )
@@ -164,7 +164,7 @@ def check_experiment(work: Workspace) -> None:
         If there are too few test stimuli, a region is unknown, or a stage refuses its settings.
     """
     if len({stimulus for split in work.splits for stimulus in split.test}) < 2:
-        raise CalcarineError(
+        raise SettingError(
             "There are fewer than two test stimuli, too few to score; use more test stimuli "
             "or more folds (dataset.folds)."
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.experiment.ablation import METRICS
 from calcarine.experiment.progress import Progress
 from calcarine.files import atomic_write, write_text
@@ -82,7 +82,7 @@ def run_seeds(
     from calcarine.experiment.runner import run_experiment
 
     if seeds < 2:
-        raise CalcarineError(f"--seeds {seeds} gives no spread; choose 2 or more.")
+        raise SettingError(f"--seeds {seeds} gives no spread; choose 2 or more.")
     progress = progress or Progress()
     # Encoding models do not depend on pictures.
     chosen = [*settings, "encoding.enabled=false"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from calcarine.brain import BrainDataset
 from calcarine.brain.responses import make_responses
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 
 __all__ = ["without_session_scaling"]
 
@@ -22,7 +22,7 @@ def without_session_scaling(dataset: BrainDataset) -> BrainDataset:
         If the data set keeps no record of its scaling.
     """
     if dataset.scaling is None:
-        raise CalcarineError(
+        raise SettingError(
             f"Data set {dataset.name} keeps no record of how its sessions were scaled, so the "
             "scaling cannot be undone; use dataset.zscore_sessions=true."
         )

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import SettingError
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.load_config import load_experiment
 
@@ -92,7 +92,7 @@ def find_settings(key: str | None = None, preset: str | None = None) -> list[Set
         return settings
     chosen = [s for s in settings if s.key == key or s.key.startswith((f"{key}.", f"{key}[]"))]
     if not chosen:
-        raise CalcarineError(f"There is no setting '{key}'; {_near(key, settings)}.")
+        raise SettingError(f"There is no setting '{key}'; {_near(key, settings)}.")
     return chosen
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.brain import Split
-from calcarine.errors import CalcarineError, LeakageError
+from calcarine.errors import LeakageError, SettingError
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
@@ -97,12 +97,12 @@ def starting_weights(
     else:
         weights = load_published_encoder(place).autoencoder
     if weights.config.patch != shape.patch:
-        raise CalcarineError(
+        raise SettingError(
             f"{place} has patches of {weights.config.patch} voxels, and visdec.encoder.patch is "
             f"{shape.patch}; set it to {weights.config.patch}."
         )
     if weights.config.embedding != shape.embedding:
-        raise CalcarineError(
+        raise SettingError(
             f"{place} embeds patches by {weights.config.embedding} weights, and "
             f"visdec.encoder.embedding is {shape.embedding}; set it to {weights.config.embedding}."
         )
@@ -172,7 +172,7 @@ def _refuse_other_voxels(work: Workspace, about: dict[str, Any], place: Path) ->
     different = [name for name, value in here.items() if about.get(name) != value]
     if different:
         name = different[0]
-        raise CalcarineError(
+        raise SettingError(
             f"{place} has its own weights for each patch, for the {name} {about.get(name)} and "
             f"not {here[name]}; start from weights of the same voxels, or train with "
             "visdec.encoder.embedding=shared."

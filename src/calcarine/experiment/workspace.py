@@ -15,7 +15,7 @@ from calcarine import datasets
 from calcarine.brain import BrainDataset, Split
 from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.networks.judges import judge_digest
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.digests import Digests, digest_content, file_sizes
@@ -98,7 +98,7 @@ class Workspace:
         config = self.config.dataset
         if config.split is not None:
             if config.folds is not None:
-                raise CalcarineError(
+                raise SettingError(
                     "dataset.folds counts the data set's own splits; leave it out together with "
                     "dataset.split."
                 )
@@ -135,7 +135,7 @@ class Workspace:
             self.dataset.roi_mask(region)
         except CalcarineError as error:
             known = ", ".join(dict.fromkeys(["all", *self.dataset.rois]))
-            raise CalcarineError(
+            raise SettingError(
                 f"The setting {setting}={region} is not a region with voxels; choose among "
                 f"{known}, or join several as A+B."
             ) from error
@@ -209,7 +209,7 @@ class Workspace:
         """The diffusion model that Vis-Dec conditions on fMRI."""
         source = self.config.visdec.model
         if self.config.generation.precision != "float32":
-            raise CalcarineError(
+            raise SettingError(
                 "Vis-Dec needs generation.precision=float32; lower the precision of its training "
                 "with visdec.PHASE.training.precision."
             )

@@ -83,7 +83,7 @@ def _outside(file: h5py.File) -> Iterator[tuple[str, str]]:
                 yield place, str(link.filename)
                 continue
             if not isinstance(link, h5py.HardLink):
-                continue  # a soft link leads to an object of this file, which is met by itself
+                continue  # a soft link leads to an object of this file, which is visited on its own
             inner = group[name]
             address = h5py.h5o.get_info(inner.id).addr
             if address in seen:

@@ -40,7 +40,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, and rename it to ``path`` when the block succeeds.
 
     Parameters
@@ -59,23 +59,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
     OSError
         If the disk is full it names ``path`` and what is free there.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}.part")
     try:
-        yield aside
-        os.replace(aside, path)
+        yield temporary
+        os.replace(temporary, path)
     except Exception as error:
-        aside.unlink(missing_ok=True)  # before the free space is measured
+        temporary.unlink(missing_ok=True)  # before the free space is measured
         if is_disk_full(error):
             raise disk_full_error(path) from error
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def explain_full_disk(place: Path) -> Iterator[None]:
+def explain_full_disk(place: str | Path) -> Iterator[None]:
     """Add ``place`` and its free space to a full-disk error that names no file."""
+    place = Path(place)
     try:
         yield
     except Exception as error:
@@ -92,14 +94,16 @@ def is_disk_full(error: Exception) -> bool:
     return re.search(r"No space left|os error 28|errno = 28|code: 28", str(error)) is not None
 
 
-def disk_full_error(path: Path) -> OSError:
+def disk_full_error(path: str | Path) -> OSError:
     """Return a full-disk error that names the file and the free space."""
+    path = Path(path)
     reason = f"No space left on device; {free_space(path)}. Make room, then repeat the command"
     return OSError(errno.ENOSPC, reason, str(path))
 
 
-def free_space(path: Path) -> str:
+def free_space(path: str | Path) -> str:
     """Describe how much space is free on the disk of ``path``."""
+    path = Path(path)
     folder = path.absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -109,41 +113,47 @@ def free_space(path: Path) -> str:
         return f"how much is free in {folder} cannot be measured"
 
 
-def is_inside(path: Path, folder: Path) -> bool:
+def is_inside(path: str | Path, folder: str | Path) -> bool:
     """Return whether ``path`` lies in a folder; both are resolved first."""
+    path = Path(path)
+    folder = Path(folder)
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def is_partial_file(path: Path) -> bool:
+def is_partial_file(path: str | Path) -> bool:
     """Return whether a file is the temporary file of an unfinished :func:`atomic_write`."""
+    path = Path(path)
     return _PART.search(path.name) is not None
 
 
-def remove_partial_files(folder: Path) -> None:
+def remove_partial_files(folder: str | Path) -> None:
     """Delete the temporary files that killed processes left below ``folder``.
 
-    Only while nobody else writes there: see :func:`calcarine.files.locks.folder_lock`.
+    Call it only while no other process writes there: see :func:`calcarine.files.locks.folder_lock`.
     """
+    folder = Path(folder)
     for root, _, names in os.walk(folder):
         for name in names:
             if _PART.search(name) or _ZARR_PART.search(name):
                 Path(root, name).unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically, and flush it to the disk."""
-    with atomic_write(path) as aside, open(aside, "wb") as file:
+    path = Path(path)
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8 atomically, and flush it to the disk."""
+    path = Path(path)
     write_bytes(path, text.encode("utf-8"))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: str | Path) -> Any:
     """Return the content of a JSON file.
 
     Parameters
@@ -163,6 +173,7 @@ def read_json(path: Path) -> Any:
     ValueError
         If it is no JSON, also where it is nested too deeply.
     """
+    path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -172,7 +183,7 @@ def read_json(path: Path) -> Any:
 _ANNEX = re.compile(r"^(?P<root>.*)/\.git/(?:modules/.+/)?annex/objects/.+$")
 
 
-def is_annexed(path: Path) -> bool:
+def is_annexed(path: str | Path) -> bool:
     """Return whether a file is a link of git-annex (DataLad) into its own data set.
 
     Parameters
@@ -185,20 +196,23 @@ def is_annexed(path: Path) -> bool:
     bool
         True for a link into ``.git/annex/objects`` of a folder above it.
     """
+    path = Path(path)
     if not path.is_symlink():
         return False
     match = _ANNEX.match(path.resolve().as_posix())
     return match is not None and path.parent.resolve().is_relative_to(match["root"])
 
 
-def content_missing(path: Path) -> str | None:
+def content_missing(path: str | Path) -> str | None:
     """Return what to do if git-annex has not fetched the content of a link; None otherwise."""
+    path = Path(path)
     if path.exists() or not is_annexed(path):
         return None
     return f"the content of {path} is not on this machine; run 'datalad get {path}'"
 
 
-def digest_file(path: Path) -> str:
+def digest_file(path: str | Path) -> str:
     """Return the SHA-256 (hexadecimal) of a file."""
+    path = Path(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,7 +34,7 @@ _held: dict[Path, list[int]] = {}  # path to the thread that holds it and how of
 
 
 @contextmanager
-def folder_lock(folder: Path, *, wait: bool = False, writes: bool = True) -> Iterator[bool]:
+def folder_lock(folder: str | Path, *, wait: bool = False, writes: bool = True) -> Iterator[bool]:
     """Hold the lock of a folder while a block runs.
 
     The operating system holds the lock, so it ends with the process, killed or not;
@@ -66,7 +66,8 @@ def folder_lock(folder: Path, *, wait: bool = False, writes: bool = True) -> Ite
     UserWarning
         If the file system has no locks.
     """
-    path = Path(folder).resolve() / LOCK_NAME
+    folder = Path(folder)
+    path = folder.resolve() / LOCK_NAME
     while not _enter(path):
         if not wait:
             raise CalcarineError(_who(folder, path))
@@ -74,7 +75,7 @@ def folder_lock(folder: Path, *, wait: bool = False, writes: bool = True) -> Ite
     lock: FileLock | None = None
     try:
         if _held[path][1] == 1:
-            lock = _take(Path(folder), path, wait, writes)
+            lock = _take(folder, path, wait, writes)
         yield lock is not None
     finally:
         if lock is not None:

@@ -1,7 +1,7 @@
 """Numeric arrays in MATLAB files of version 5 to 7.2.
 
 SciPy's reader crashes the whole process on some damaged files with structs; this one reads what is
-needed here (numbers in structs and cells) and tells damage by an exception.  The format is that of
+needed here (numbers in structs and cells) and raises for damage.  The format is that of
 "MAT-File Format", The MathWorks, chapter 1.
 """
 
@@ -48,7 +48,7 @@ _COMPLEX, _LOGICAL = 0x0800, 0x0200
 _DEPTH, _CELLS = 5, 64
 
 
-def read_v5(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
+def read_v5(path: str | Path) -> tuple[dict[str, NDArray[Any]], bool]:
     """Return the arrays of a file by name, for example ``results.modelmd``.
 
     Returns
@@ -62,20 +62,21 @@ def read_v5(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
     Raises
     ------
     ValueError, OverflowError, zlib.error
-        If it is no such file or is damaged.
+        If it is another kind of file or damaged.
     """
+    path = Path(path)
     content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if len(content) < 128 or order is None or not content.startswith(b"MATLAB"):
         raise ValueError("it is no MATLAB file of version 5 to 7.3")
-    found: dict[str, NDArray[Any]] = {}
+    results: dict[str, NDArray[Any]] = {}
     for kind, data in _elements(content[128:], order):
         if kind == _COMPRESSED:
             inner = next(_elements(zlib.decompress(data), order), None)
             kind, data = inner if inner is not None else (0, b"")
         if kind == _MATRIX:
-            found.update(_matrix(data, order, None, _DEPTH))
-    return found, not content.startswith(b"MATLAB 5.0 MAT-file Platform")
+            results.update(_matrix(data, order, None, _DEPTH))
+    return results, not content.startswith(b"MATLAB 5.0 MAT-file Platform")
 
 
 @dataclass

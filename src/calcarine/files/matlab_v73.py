@@ -19,8 +19,9 @@ _DEPTH, _CELLS, _MOST = 4, 64, 4096
 _HIDDEN = ("#refs#", "#subsystem#")
 
 
-def is_hdf5(path: Path) -> bool:
+def is_hdf5(path: str | Path) -> bool:
     """Return whether a file is HDF5, possibly after a block of another format."""
+    path = Path(path)
     import h5py
 
     return bool(h5py.is_hdf5(path))

@@ -1,7 +1,7 @@
 """Zarr arrays on disk whose damage is detected.
 
 Each chunk ends in its CRC-32C (zarr's own codec ``crc32c``), which is compared when it is read.
-A file ``checksums.json`` beside the arrays holds the digests of their ``zarr.json`` and the size
+A file ``checksums.json`` next to the arrays holds the digests of their ``zarr.json`` and the size
 of each chunk, so that what is missing, cut short or changed there is seen without reading numbers:
 zarr itself takes a missing chunk for zeros.  Arrays without that file were written by earlier
 versions; they are read as they are.
@@ -54,7 +54,7 @@ def create_array(
     compress
         Whether chunks are compressed (Zstandard).
     attributes
-        Stored beside it.
+        Stored with the array.
 
     Returns
     -------
@@ -78,8 +78,9 @@ def create_array(
     return zarr.create_array(store=place, **settings)
 
 
-def seal(folder: Path) -> None:
+def seal(folder: str | Path) -> None:
     """Record the files of a folder of arrays when it is complete."""
+    folder = Path(folder)
     for left in folder.rglob("*.partial"):  # of a process that was killed while it wrote a chunk
         left.unlink(missing_ok=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
@@ -90,7 +91,7 @@ def seal(folder: Path) -> None:
     write_text(folder / _SEAL, json.dumps(about))
 
 
-def problem(folder: Path) -> str | None:
+def problem(folder: str | Path) -> str | None:
     """Return what is wrong with a folder of arrays, without reading their chunks.
 
     Returns
@@ -98,6 +99,7 @@ def problem(folder: Path) -> str | None:
     str or None
         None where nothing is wrong.
     """
+    folder = Path(folder)
     try:
         if not (folder / _SEAL).exists():
             return _problem_unsealed(folder)
@@ -130,7 +132,7 @@ def _problem_unsealed(folder: Path) -> str | None:
     return None
 
 
-def open_array(folder: Path, name: str, remedy: str) -> StoredArray:
+def open_array(folder: str | Path, name: str, remedy: str) -> StoredArray:
     """Open an array that is read when it is used.
 
     Parameters
@@ -147,6 +149,7 @@ def open_array(folder: Path, name: str, remedy: str) -> StoredArray:
     DamagedArrayError
         If it is not whole.
     """
+    folder = Path(folder)
     import zarr
 
     wrong = problem(folder)

@@ -1,12 +1,19 @@
-"""Ridge regression: solvers as functions, thin scikit-learn estimators on top, safe storage."""
+"""Ridge regression at scale: functions, scikit-learn estimators, banded ridge and storage."""
 
-from calcarine.linear._results import RidgeEdgeWarning, predict_linear
-from calcarine.linear._validation import RidgeError, RidgeNotFittedError, RidgeTypeError
+from calcarine.linear._io import ComputedMatrix
+from calcarine.linear._results import RidgeEdgeWarning, RidgeResult, predict_linear
+from calcarine.linear._validation import (
+    RidgeError,
+    RidgeNotFittedError,
+    RidgeSettingError,
+    RidgeShapeError,
+    RidgeTypeError,
+)
 from calcarine.linear.banded_ridge import BandedRidgeResult, banded_ridge_cv
 from calcarine.linear.delays import Delayer
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV
 from calcarine.linear.folds import grouped_folds
-from calcarine.linear.ridge import DEFAULT_ALPHAS, RidgeResult, iter_ridge_cv, ridge_cv
+from calcarine.linear.ridge import DEFAULT_ALPHAS, iter_ridge_cv, ridge_cv
 from calcarine.linear.storage import load, save
 from calcarine.linear.variance import VariancePartition, partition_variance, split_r2
 
@@ -14,12 +21,15 @@ __all__ = [
     "DEFAULT_ALPHAS",
     "BandedRidgeCV",
     "BandedRidgeResult",
+    "ComputedMatrix",
     "Delayer",
     "RidgeCV",
     "RidgeEdgeWarning",
     "RidgeError",
     "RidgeNotFittedError",
     "RidgeResult",
+    "RidgeSettingError",
+    "RidgeShapeError",
     "RidgeTypeError",
     "VariancePartition",
     "banded_ridge_cv",

@@ -1,7 +1,7 @@
 """Where a fit computes: numpy or torch arrays, this process or the workers of a Dask cluster.
 
-On the CPU everything goes through numpy, so that a fit needs no torch. Large buffers are reused
-where possible, because a new one costs a page fault for every 4 kB.
+On the CPU everything goes through numpy, so that a fit does not need torch. Large buffers are
+reused where possible, because a new one costs a page fault for every 4 kB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ import numpy.typing as npt
 import scipy.linalg
 from threadpoolctl import ThreadpoolController
 
-from calcarine.linear._validation import FloatArray, RidgeError
+from calcarine.linear._validation import (
+    FloatArray,
+    RidgeError,
+    RidgeSettingError,
+)
 
 Array = Any
 """A numpy array, or a torch tensor on the device of its `Ops`."""
@@ -243,7 +247,7 @@ def ops_for(device: str) -> Ops:
         chosen = torch.device(device.removeprefix("torch:"))
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
-        raise RidgeError(
+        raise RidgeSettingError(
             f"device is {device!r}, which is not usable here ({str(error).splitlines()[0]}); "
             "choose 'cpu', or 'cuda' on a machine with a CUDA device."
         ) from error
@@ -272,20 +276,22 @@ def runner_for(client: Any) -> Runner:
     if client is None:
         return _run_here
     if not all(hasattr(client, part) for part in ("submit", "scatter", "nthreads", "status")):
-        raise RidgeError(
+        raise RidgeSettingError(
             f"client is a {type(client).__name__}; pass a dask.distributed.Client or None."
         )
     _check_open(client)
     if getattr(client, "asynchronous", False):
-        raise RidgeError("The Dask client is asynchronous; pass one made with asynchronous=False.")
+        raise RidgeSettingError(
+            "The Dask client is asynchronous; pass one made with asynchronous=False."
+        )
     if not client.nthreads():
-        raise RidgeError("The Dask client has no workers; start some before fitting.")
+        raise RidgeSettingError("The Dask client has no workers; start some before fitting.")
     return _DaskRunner(client)
 
 
 def _check_open(client: Any, cause: BaseException | None = None) -> None:
     if client.status != "running":
-        raise RidgeError(
+        raise RidgeSettingError(
             f"The Dask client is {client.status}; fit with one that is connected to its cluster."
         ) from cause
 

@@ -19,6 +19,8 @@ from calcarine.linear._scaling import (
 from calcarine.linear._validation import (
     FloatArray,
     RidgeError,
+    RidgeSettingError,
+    RidgeShapeError,
     as_matrix,
     check_alphas,
     check_choice,
@@ -222,7 +224,7 @@ def check_banded_inputs(
     names, matrices = check_spaces(Xs)
     y = as_matrix(Y, "Y")
     if len(y) != len(matrices[0]):
-        raise RidgeError(
+        raise RidgeShapeError(
             f"{names[0]} has {len(matrices[0])} rows but Y has {len(y)}; "
             "pass one row per trial in both."
         )
@@ -235,7 +237,7 @@ def check_banded_inputs(
     check_trained(weights, fold_of_row, "fold")
     counted = np.ones(len(y)) if weights is None else weights > 0
     if score == "correlation" and np.bincount(fold_of_row, counted).min() < 2:
-        raise RidgeError(
+        raise RidgeSettingError(
             "score='correlation' needs at least two trials in every fold; choose fewer folds."
         )
     order = np.argsort(fold_of_row, kind="stable")
@@ -271,7 +273,7 @@ def check_spaces(Xs: Spaces) -> tuple[list[str], list[npt.NDArray[Any]]]:
     if isinstance(Xs, Mapping):
         wrong = [key for key in Xs if not isinstance(key, str)]
         if wrong:
-            raise RidgeError(f"Xs has the key {wrong[0]!r}; name every space by a string.")
+            raise RidgeSettingError(f"Xs has the key {wrong[0]!r}; name every space by a string.")
         names, arrays = [f"Xs[{key!r}]" for key in Xs], list(Xs.values())
     elif isinstance(Xs, list | tuple):
         names, arrays = [f"Xs[{s}]" for s in range(len(Xs))], list(Xs)
@@ -280,15 +282,17 @@ def check_spaces(Xs: Spaces) -> tuple[list[str], list[npt.NDArray[Any]]]:
             f"Xs is a {type(Xs).__name__}; pass a list of arrays, or a dict of name to array."
         )
     if not arrays:
-        raise RidgeError("Xs is empty; pass at least one feature space.")
+        raise RidgeShapeError("Xs is empty; pass at least one feature space.")
     matrices: list[npt.NDArray[Any]] = []
     for name, array in zip(names, arrays, strict=True):
         matrix = as_matrix(array, name)
         if np.ndim(array) != 2:
-            raise RidgeError(f"{name} has one dimension; pass a 2-D array with one row per trial.")
+            raise RidgeShapeError(
+                f"{name} has one dimension; pass a 2-D array with one row per trial."
+            )
         check_finite(matrix, name)
         if matrices and len(matrix) != len(matrices[0]):
-            raise RidgeError(
+            raise RidgeShapeError(
                 f"{name} has {len(matrix)} rows but {names[0]} has {len(matrices[0])}; "
                 "pass one row per trial in every space."
             )
@@ -299,7 +303,7 @@ def check_spaces(Xs: Spaces) -> tuple[list[str], list[npt.NDArray[Any]]]:
 def _check_positive(alphas: npt.ArrayLike) -> npt.NDArray[np.float64]:
     values = check_alphas(alphas)
     if values[0] == 0:
-        raise RidgeError("alphas holds 0; banded ridge needs penalties above 0.")
+        raise RidgeSettingError("alphas holds 0; banded ridge needs penalties above 0.")
     return values
 
 
@@ -307,13 +311,13 @@ def _check_gammas(gammas: npt.ArrayLike, n_spaces: int) -> npt.NDArray[np.float6
     values = as_matrix(gammas, "gammas").astype(np.float64)
     check_finite(values, "gammas")
     if np.ndim(gammas) != 2 or values.shape[1] != n_spaces:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"gammas has shape {np.shape(gammas)} for {n_spaces} space(s); "
             "pass one row per candidate and one column per space."
         )
     wrong = np.flatnonzero((values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-6))
     if wrong.size:
-        raise RidgeError(
+        raise RidgeSettingError(
             f"gammas is {values[wrong[0]].tolist()} at row {wrong[0]}; "
             "pass weights that are not negative and sum to 1."
         )
@@ -322,3 +326,25 @@ def _check_gammas(gammas: npt.ArrayLike, n_spaces: int) -> npt.NDArray[np.float6
 
 def _check_seed(random_state: int | None) -> int | None:
     return None if random_state is None else check_count(random_state, 0, "random_state")
+
+
+def column_spaces(
+    feature_groups: npt.ArrayLike | None, n_columns: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """Return the sorted names of the spaces, and the index of the space of each column."""
+    labels = np.zeros(n_columns, dtype=int) if feature_groups is None else feature_groups
+    labels = np.asarray(labels)
+    if labels.shape != (n_columns,):
+        raise RidgeShapeError(
+            f"feature_groups has shape {labels.shape} but X has {n_columns} columns; "
+            "pass one label per column."
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise RidgeError("feature_groups holds NaN or inf; pass one label per column.")
+    try:
+        names, space_of_column = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise RidgeError(
+            f"feature_groups mixes kinds of label ({error}); use only numbers or only strings."
+        ) from error
+    return names, space_of_column

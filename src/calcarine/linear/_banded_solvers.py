@@ -29,7 +29,7 @@ class _ScoreSums:
 
     @classmethod
     def empty(cls, score: str, n_targets: int) -> _ScoreSums:
-        """Return sums of no fold."""
+        """Return sums over zero folds."""
         return cls(score, np.zeros(n_targets), np.zeros(n_targets))
 
     def add(self, targets: FloatArray, residual: FloatArray) -> None:
@@ -89,7 +89,7 @@ class BandedSolver(ABC):
     def _centred(self, values: FloatArray, fold: slice) -> FloatArray:
         """Return targets or predictions (t, rows of the fold) about their mean over the fold."""
         if self.settings.root is None:
-            return values - values.mean(axis=1, keepdims=True)
+            return np.asarray(values - values.mean(axis=1, keepdims=True))
         ones = self.settings.root[fold].astype(values.dtype)
         return values - (values @ ones / (ones @ ones))[:, None] * ones
 

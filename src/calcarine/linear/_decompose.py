@@ -15,7 +15,11 @@ from calcarine.linear._primal import decompose_primal
 from calcarine.linear._quadratic_forms import QuadraticForms, forms_for
 from calcarine.linear._scaling import ColumnScaler, RootWeights, scaled_rows
 from calcarine.linear._solvers import BLOCK, factor_values
-from calcarine.linear._validation import FloatArray, RidgeError
+from calcarine.linear._validation import (
+    FloatArray,
+    RidgeError,
+    RidgeSettingError,
+)
 
 _NEIGHBOURS = 4
 """Number of penalties that a local search typically tries for a target."""
@@ -205,7 +209,7 @@ def peak_bytes(
 def check_room(room: float | None, needed: int, settings: FitSettings) -> None:
     """Raise unless `needed` bytes fit into `room`."""
     if room is not None and room < needed:
-        raise RidgeError(
+        raise RidgeSettingError(
             f"memory leaves {room / 1e9:.3f} GB for decompositions in {settings.dtype.name}, which "
             f"may take {needed / 1e9:.3f} GB; give {(needed - room) / 1e9:.3f} GB more, or choose "
             "fewer folds or cv='gcv'."

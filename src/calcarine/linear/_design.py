@@ -1,4 +1,4 @@
-"""Scaled predictors and their decompositions: the part of a ridge fit that needs no target."""
+"""What a ridge fit computes with: settings, scaled trials, decompositions, blocks of targets."""
 
 from __future__ import annotations
 
@@ -211,6 +211,37 @@ class DecomposedPredictors:
         wide = 3 * rank + weights + (0 if self.folds else 4 * self.n_rows)
         item, wide_item = self.settings.dtype.itemsize, self.full.dtype.itemsize
         return int(narrow * item + wide * wide_item + 3 * DOUBLE.itemsize * rows)
+
+
+@dataclass
+class TargetBlock:
+    """Targets centred over all trials, and their projections.
+
+    Attributes
+    ----------
+    centred : array, shape (rows of the targets, t)
+        Divided by `scale`, so that float32 neither overflows nor underflows.
+    mean, scale : ndarray, shape (t,)
+        Mean over trials (0 without an intercept) and root mean square about it. Both, and `total`,
+        are weighted by sample weight.
+    total : ndarray, shape (t,)
+        Sum of squares about the mean, in units of `scale`.
+    constant : ndarray of bool, shape (t,)
+    projected : list of arrays, shape (r, t)
+        Training targets of each fold, projected by `Decomposition.left`.
+    full : array, shape (r, t)
+        Targets of all trials, projected in the same way.
+    train_mean : ndarray, shape (n_folds, t)
+    """
+
+    centred: Array
+    mean: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+    total: npt.NDArray[np.float64]
+    constant: npt.NDArray[np.bool_]
+    projected: list[Array]
+    full: Array
+    train_mean: Array
 
 
 @dataclass(frozen=True)

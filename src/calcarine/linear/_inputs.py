@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from calcarine.linear._backends import Ops, Runner, ops_for, runner_for
 from calcarine.linear._design import FitSettings
-from calcarine.linear._io import Matrix, as_source, in_memory
+from calcarine.linear._io import ComputedMatrix, Matrix, as_source, in_memory
 from calcarine.linear._scaling import RootWeights
 from calcarine.linear._validation import (
-    RidgeError,
+    RidgeSettingError,
+    RidgeShapeError,
     check_alpha_per,
     check_alphas,
     check_choice,
@@ -106,7 +107,7 @@ class RidgeInputs:
 
 def check_inputs(
     X: npt.ArrayLike,
-    Y: npt.ArrayLike,
+    Y: npt.ArrayLike | ComputedMatrix,
     *,
     alphas: npt.ArrayLike,
     groups: npt.ArrayLike | None,
@@ -139,7 +140,7 @@ def check_inputs(
     else:
         penalties, shared = check_alphas(alphas), check_alpha_per(alpha_per, y.shape[1])
     if search == "local" and (method != "kfold" or shared is not None):
-        raise RidgeError(
+        raise RidgeShapeError(
             "search='local' needs cv='kfold' and alpha_per='target', because it tries other "
             "penalties for every target; choose search='full'."
         )
@@ -185,14 +186,16 @@ def _check_words(method: str, search: str, score: str, solver: str) -> None:
     check_choice(score, ("r2", "correlation"), "score")
     check_choice(solver, ("auto", "primal", "dual"), "solver")
     if score == "correlation" and method != "kfold":
-        raise RidgeError("score='correlation' is defined for cv='kfold' only; choose score='r2'.")
+        raise RidgeSettingError(
+            "score='correlation' is defined for cv='kfold' only; choose score='r2'."
+        )
 
 
-def _check_data(X: npt.ArrayLike, Y: npt.ArrayLike) -> tuple[Matrix, Matrix]:
+def _check_data(X: npt.ArrayLike, Y: npt.ArrayLike | ComputedMatrix) -> tuple[Matrix, Matrix]:
     """Return X and Y as matrices in memory or on disk."""
     x, y = as_source(X, "X"), as_source(Y, "Y")
     if isinstance(x, np.ndarray) and np.ndim(X) != 2:
-        raise RidgeError("X has one dimension; pass a 2-D array with one row per trial.")
+        raise RidgeShapeError("X has one dimension; pass a 2-D array with one row per trial.")
     if in_memory(y):
         check_finite(y, "Y")  # before hours of work; values on disk are checked when they are read
     return x, y
@@ -236,7 +239,7 @@ def _check_two_stimuli(
         len(np.unique(rows[(fold_of_row == k) & counted])) < 2
         for k in range(int(fold_of_row.max()) + 1)
     ):
-        raise RidgeError(
+        raise RidgeSettingError(
             "score='correlation' needs at least two stimuli in every fold; choose fewer folds."
         )
 

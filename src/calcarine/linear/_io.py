@@ -20,7 +20,14 @@ import numpy.typing as npt
 
 from calcarine.files import is_partial_file, read_json, write_bytes, write_text
 from calcarine.files.zarr_files import StoredArray
-from calcarine.linear._validation import FloatArray, RidgeError, as_matrix, check_finite
+from calcarine.linear._validation import (
+    FloatArray,
+    RidgeError,
+    RidgeSettingError,
+    RidgeShapeError,
+    as_matrix,
+    check_finite,
+)
 
 _PER_BLOCK = ("table", "r2", "mean", "chosen")
 
@@ -77,7 +84,7 @@ def as_source(values: Any, name: str) -> Matrix:
     if _on_disk(values):
         kind = np.dtype(values.dtype).kind
         if len(values.shape) != 2 or kind not in "biuf" or 0 in values.shape:
-            raise RidgeError(
+            raise RidgeShapeError(
                 f"{name} on disk has shape {tuple(values.shape)} and type {values.dtype}; "
                 "pass a 2-D array of numbers with one row per trial."
             )
@@ -239,7 +246,7 @@ class WeightFolder(WeightMemory):
         except (OSError, ValueError) as error:
             if isinstance(error, RidgeError):
                 raise
-            raise RidgeError(
+            raise RidgeSettingError(
                 f"The weights cannot be written to {folder} ({error}); choose a folder with "
                 f"{shape[0] * shape[1] * dtype.itemsize / 1e9:.2f} GB of room, or delete it."
             ) from error
@@ -271,7 +278,7 @@ class WeightFolder(WeightMemory):
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         if str(content.pop("digest", "")) != self.digests[block.start]:
-            raise RidgeError(
+            raise RidgeSettingError(
                 f"Y differs from the Y of the fit in {self.folder} (columns {block.start} to "
                 f"{block.stop - 1}); choose another out, or delete that folder."
             )
@@ -347,12 +354,12 @@ def _claim(folder: Path, key: str) -> None:
         except (ValueError, KeyError, TypeError):
             same = False
         if not same:
-            raise RidgeError(
+            raise RidgeSettingError(
                 f"{folder} holds a fit of other data or settings; choose another out, or "
                 "delete that folder."
             )
     elif any(not is_partial_file(file) for file in folder.iterdir()):
-        raise RidgeError(f"{folder} is not empty and holds no fit; choose another out.")
+        raise RidgeSettingError(f"{folder} is not empty and holds no fit; choose another out.")
     else:
         write_text(about, json.dumps({"key": key}))
 

@@ -11,7 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._io import as_source, release, row_chunks
-from calcarine.linear._validation import FloatArray, RidgeError, check_finite
+from calcarine.linear._validation import (
+    FloatArray,
+    RidgeShapeError,
+    check_finite,
+)
 
 _PREDICT_ROWS = 64
 _PREDICT_COLUMNS = 8192
@@ -53,7 +57,7 @@ def predict_linear(
     """
     x = as_source(X, "X")
     if np.ndim(X) != 2 or x.shape[1] != coef.shape[0]:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"X has shape {np.shape(X)} but the fit had {coef.shape[0]} columns; "
             "pass a 2-D array with the same voxels in the same order."
         )
@@ -61,7 +65,7 @@ def predict_linear(
     if out is None:
         out = np.empty(shape)
     elif out.shape != shape or np.dtype(out.dtype).kind != "f":
-        raise RidgeError(
+        raise RidgeShapeError(
             f"out has shape {out.shape} and type {out.dtype} but the prediction has shape {shape}; "
             "pass a floating point array of that shape."
         )

@@ -48,7 +48,7 @@ class EigenSolver:
     def inverse(self, alpha: float) -> npt.NDArray[np.float64]:
         """Return inverse eigenvalues plus penalty, shape (size,); 0 where their sum is 0."""
         shifted = self.ops.get(self.eigen).astype(np.float64) + alpha
-        return 1.0 / (shifted + (shifted == 0)) * (shifted != 0)
+        return np.asarray(1.0 / (shifted + (shifted == 0)) * (shifted != 0))
 
     def solve(self, b: Array, alpha: float, out: Array | None = None) -> Array:
         inverse = self.ops.put(self.inverse(alpha), dtype_of(b))

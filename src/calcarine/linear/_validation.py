@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_array, validate_data
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError, ShapeError
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -23,6 +23,14 @@ _SHOWN = 3
 
 class RidgeError(CalcarineError, ValueError):
     """The data or a setting of a ridge fit or prediction is invalid."""
+
+
+class RidgeSettingError(RidgeError, SettingError):
+    """A setting of a ridge fit does not exist or does not fit the data."""
+
+
+class RidgeShapeError(RidgeError, ShapeError):
+    """An array of a ridge fit or prediction has the wrong shape or number of rows."""
 
 
 class RidgeTypeError(RidgeError, TypeError):
@@ -55,18 +63,18 @@ def as_matrix(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"{name} is not a rectangular array ({error}); give every row the same length."
         ) from error
     if array.ndim not in (1, 2):
-        raise RidgeError(
+        raise RidgeShapeError(
             f"{name} has {array.ndim} dimensions; pass a 2-D array with one row per trial."
         )
     if array.dtype.kind not in "biuf":
         array = _as_float(array, name)
     matrix = array[:, None] if array.ndim == 1 else array
     if matrix.size == 0:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"{name} is empty (shape {matrix.shape}); pass at least one row and one column."
         )
     return matrix
@@ -128,14 +136,14 @@ def check_choice(value: object, allowed: tuple[str, ...], name: str) -> None:
     """Raise `RidgeError` when `value` is not one of the words in `allowed`."""
     if not isinstance(value, str) or value not in allowed:
         words = " or ".join(repr(word) for word in allowed)
-        raise RidgeError(f"{name} is {value!r}; choose {words}.")
+        raise RidgeSettingError(f"{name} is {value!r}; choose {words}.")
 
 
 def check_count(value: object, least: int, name: str) -> int:
     """Return `value` as an int; raise `RidgeError` unless it is a whole number >= `least`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or int(value) < least:  # type: ignore[call-overload]
-        raise RidgeError(f"{name} is {value!r}; choose a whole number of at least {least}.")
+        raise RidgeSettingError(f"{name} is {value!r}; choose a whole number of at least {least}.")
     return int(value)  # type: ignore[call-overload,no-any-return]
 
 
@@ -158,12 +166,18 @@ def check_alphas(alphas: npt.ArrayLike) -> npt.NDArray[np.float64]:
     try:
         values = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     except (TypeError, ValueError) as error:
-        raise RidgeError(f"alphas is not numeric ({error}); pass a list of numbers.") from error
+        raise RidgeSettingError(
+            f"alphas is not numeric ({error}); pass a list of numbers."
+        ) from error
     if values.ndim != 1 or values.size == 0:
-        raise RidgeError(f"alphas has shape {values.shape}; pass a list with at least one penalty.")
+        raise RidgeShapeError(
+            f"alphas has shape {values.shape}; pass a list with at least one penalty."
+        )
     wrong = values[~(np.isfinite(values) & (values >= 0))]
     if wrong.size:
-        raise RidgeError(f"alphas holds {wrong[0]:g}; penalties must be finite and not negative.")
+        raise RidgeSettingError(
+            f"alphas holds {wrong[0]:g}; penalties must be finite and not negative."
+        )
     return np.unique(values)
 
 
@@ -183,7 +197,7 @@ def check_dtype(dtype: npt.DTypeLike, *, auto: npt.DTypeLike | None = None) -> n
         checked = np.dtype(object)
     if checked not in (np.dtype("float64"), np.dtype("float32")):
         words = "'float64' or 'float32'" if auto is None else "'auto', 'float64' or 'float32'"
-        raise RidgeError(f"dtype is {dtype!r}; choose {words}.")
+        raise RidgeSettingError(f"dtype is {dtype!r}; choose {words}.")
     return checked
 
 
@@ -208,7 +222,7 @@ def check_weights(
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))
     if weights.shape != (n_rows,):
-        raise RidgeError(
+        raise RidgeShapeError(
             f"sample_weight has shape {weights.shape} but X has {n_rows} rows; "
             "pass one weight per trial."
         )
@@ -243,7 +257,7 @@ def check_memory(memory: float | None) -> float | None:
         return None
     is_number = isinstance(memory, int | float | np.number) and not isinstance(memory, bool)
     if not is_number or not memory > 0:
-        raise RidgeError(f"memory is {memory!r}; give a number of bytes above 0, or None.")
+        raise RidgeSettingError(f"memory is {memory!r}; give a number of bytes above 0, or None.")
     return float(memory)
 
 
@@ -253,20 +267,20 @@ def check_target_rows(
     """Return the row of Y of each trial: 0, 1, 2, ... without `target_rows`."""
     if target_rows is None:
         if n_rows != n_targets_rows:
-            raise RidgeError(
+            raise RidgeShapeError(
                 f"X has {n_rows} rows but Y has {n_targets_rows}; pass one row per trial in both, "
                 "or target_rows with the row of Y of each trial."
             )
         return np.arange(n_rows)
     rows = np.asarray(target_rows)
     if rows.shape != (n_rows,) or rows.dtype.kind not in "iu":
-        raise RidgeError(
+        raise RidgeShapeError(
             f"target_rows has shape {rows.shape} and type {rows.dtype}; "
             f"pass one whole number for each of the {n_rows} rows of X."
         )
     unused = np.setdiff1d(np.arange(n_targets_rows), rows)
     if len(unused) or rows.min() < 0 or rows.max() >= n_targets_rows:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"target_rows must name every row of Y, 0 to {n_targets_rows - 1}; it goes from "
             f"{rows.min()} to {rows.max()} and leaves out {len(unused)}. Pass only used rows of Y."
         )
@@ -280,14 +294,14 @@ def check_alpha_per(alpha_per: Any, n_targets: int) -> npt.NDArray[np.intp] | No
         return None if alpha_per == "target" else np.zeros(n_targets, np.intp)
     labels = np.asarray(alpha_per)
     if labels.shape != (n_targets,):
-        raise RidgeError(
+        raise RidgeShapeError(
             f"alpha_per has shape {labels.shape}; pass 'target', 'all' or a label for each of the "
             f"{n_targets} targets."
         )
     try:
         return np.asarray(np.unique(labels, return_inverse=True)[1])
     except TypeError as error:
-        raise RidgeError(
+        raise RidgeSettingError(
             f"alpha_per mixes kinds of label ({error}); use only numbers or only strings."
         ) from error
 
@@ -304,7 +318,7 @@ def check_cv(cv: Any, methods: tuple[str, ...]) -> str:
         return cv
     if cv is None or isinstance(cv, str | bytes | bool | float):
         words = ", ".join(repr(word) for word in methods)
-        raise RidgeError(
+        raise RidgeSettingError(
             f"cv is {cv!r}; choose {words}, a number of folds, a splitter of scikit-learn or a "
             "list of (train, test) row numbers."
         )
@@ -324,12 +338,12 @@ def check_fixed(
     penalties = check_alphas(alphas)
     values = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     if len(values) not in (1, n_targets):
-        raise RidgeError(
+        raise RidgeShapeError(
             f"alphas holds {len(values)} penalties for {n_targets} target(s), and cv='fixed' "
             "chooses none; pass one for all targets, or one for each."
         )
     if not isinstance(alpha_per, str) or alpha_per != "target":
-        raise RidgeError(
+        raise RidgeSettingError(
             "alpha_per applies to penalties that are chosen; leave it out with cv='fixed'."
         )
     return penalties, np.searchsorted(penalties, np.broadcast_to(values, n_targets))

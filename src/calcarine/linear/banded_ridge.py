@@ -48,7 +48,11 @@ from calcarine.linear._results import (
     text_summary,
     warn_at_edges,
 )
-from calcarine.linear._validation import FloatArray, RidgeError
+from calcarine.linear._validation import (
+    FloatArray,
+    RidgeError,
+    RidgeShapeError,
+)
 from calcarine.linear.ridge import DEFAULT_ALPHAS
 
 if TYPE_CHECKING:
@@ -185,13 +189,13 @@ class BandedRidgeResult:
             Xs = {name: Xs[name] for name in self.names}
         names, matrices = check_spaces(Xs)
         if len(matrices) != len(self.names):
-            raise RidgeError(
+            raise RidgeShapeError(
                 f"Xs has {len(matrices)} spaces but the fit had {len(self.names)}; "
                 "pass the same spaces in the same order."
             )
         for name, matrix, coef in zip(names, matrices, self.coefs, strict=True):
             if matrix.shape[1] != len(coef):
-                raise RidgeError(
+                raise RidgeShapeError(
                     f"{name} has {matrix.shape[1]} columns but the fit had {len(coef)}; "
                     "pass the same columns in the same order."
                 )

@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_array
 from calcarine.linear._validation import (
     RidgeError,
     RidgeNotFittedError,
+    RidgeSettingError,
+    RidgeShapeError,
     check_finite,
     validate_features,
 )
@@ -177,7 +179,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         x, n_columns = _matrix(X), self.n_features_in_
         check_finite(x, "X")
         if x.shape[1] != len(self.delays_) * n_columns:
-            raise RidgeError(
+            raise RidgeShapeError(
                 f"X has {x.shape[1]} columns but {n_columns} features at {len(self.delays_)} "
                 f"delays make {len(self.delays_) * n_columns}; pass what transform returned."
             )
@@ -218,7 +220,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if names is None:
             names = np.array([f"x{i}" for i in range(self.n_features_in_)], dtype=object)
         if len(names) != self.n_features_in_:
-            raise RidgeError(
+            raise RidgeShapeError(
                 f"input_features should have length equal to number of features "
                 f"({self.n_features_in_}), but has {len(names)}; pass one name per column."
             )
@@ -232,7 +234,7 @@ class Delayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _runs(self, n_rows: int, groups: npt.ArrayLike | None) -> list[slice]:
         """Return the rows of each run."""
         if groups is not None and self.run_length is not None:
-            raise RidgeError("groups and run_length both define runs; pass one of the two.")
+            raise RidgeSettingError("groups and run_length both define runs; pass one of the two.")
         if groups is not None:
             ends = _ends_of_groups(groups, n_rows)
         elif self.run_length is not None:
@@ -274,13 +276,13 @@ def _ends_of_groups(groups: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.intp]:
 def _ends_of_lengths(run_length: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.intp]:
     lengths = np.asarray(run_length)
     if lengths.ndim > 1 or lengths.dtype.kind not in "iu" or not lengths.size or lengths.min() < 1:
-        raise RidgeError(
+        raise RidgeSettingError(
             f"run_length is {run_length!r}; pass the time points of every run, or of each."
         )
     if lengths.ndim == 0:
         lengths = np.full(-(-n_rows // int(lengths)), int(lengths))
     if lengths.sum() != n_rows:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"run_length={run_length!r} does not sum to the {n_rows} rows of X; pass whole "
             "runs, or the run of each row as groups."
         )
@@ -290,9 +292,9 @@ def _ends_of_lengths(run_length: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.i
 def _check_delays(delays: npt.ArrayLike) -> npt.NDArray[np.intp]:
     values = np.atleast_1d(np.asarray(delays))
     if values.ndim != 1 or values.dtype.kind not in "iu" or not values.size:
-        raise RidgeError(f"delays is {delays!r}; pass whole numbers of time points.")
+        raise RidgeSettingError(f"delays is {delays!r}; pass whole numbers of time points.")
     if len(np.unique(values)) < len(values):
-        raise RidgeError(f"delays holds a delay twice ({delays!r}); pass each once.")
+        raise RidgeSettingError(f"delays holds a delay twice ({delays!r}); pass each once.")
     return values.astype(np.intp)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 
+from calcarine.linear._banded_inputs import column_spaces
 from calcarine.linear._results import predict_linear
 from calcarine.linear._validation import (
     RidgeError,
@@ -186,7 +187,7 @@ class RidgeCV(_LinearEstimator):
             search=self.search,  # type: ignore[arg-type]
             fit_intercept=self.fit_intercept,
             standardize=self.standardize,
-            alpha_per=self.alpha_per,  # type: ignore[arg-type]
+            alpha_per=self.alpha_per,
             score=self.scoring,  # type: ignore[arg-type]
             solver=self.solver,  # type: ignore[arg-type]
             dtype=self.dtype,
@@ -325,7 +326,7 @@ class BandedRidgeCV(_LinearEstimator):
         x = validate_features(self, X, reset=True, ensure_min_samples=2)
         targets = validate_targets(y)
         check_finite(x, "X")
-        names, space_of_column = _column_spaces(self.feature_groups, x.shape[1])
+        names, space_of_column = column_spaces(self.feature_groups, x.shape[1])
         result = banded_ridge_cv(
             [x[:, space_of_column == s] for s in range(len(names))],
             targets,
@@ -450,25 +451,3 @@ def check_fitted(estimator: _LinearEstimator) -> None:
         raise RidgeNotFittedError(
             f"This {type(estimator).__name__} is not fitted yet; call fit(X, y) first."
         )
-
-
-def _column_spaces(
-    feature_groups: npt.ArrayLike | None, n_columns: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
-    """Return the sorted names of the spaces, and the index of the space of each column."""
-    labels = np.zeros(n_columns, dtype=int) if feature_groups is None else feature_groups
-    labels = np.asarray(labels)
-    if labels.shape != (n_columns,):
-        raise RidgeError(
-            f"feature_groups has shape {labels.shape} but X has {n_columns} columns; "
-            "pass one label per column."
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise RidgeError("feature_groups holds NaN or inf; pass one label per column.")
-    try:
-        names, space_of_column = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        raise RidgeError(
-            f"feature_groups mixes kinds of label ({error}); use only numbers or only strings."
-        ) from error
-    return names, space_of_column

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._validation import RidgeError, check_count
+from calcarine.linear._validation import (
+    RidgeError,
+    RidgeSettingError,
+    RidgeShapeError,
+    check_count,
+)
 
 __all__ = ["grouped_folds"]
 
@@ -54,7 +59,7 @@ def grouped_folds(
     ids, inverse, counts = unique_labels(labels)
     if len(ids) < n_folds:
         kind = "row(s)" if groups is None else "group(s)"
-        raise RidgeError(
+        raise RidgeSettingError(
             f"There are only {len(ids)} {kind} for n_folds={n_folds}; "
             "choose fewer folds or give more data."
         )
@@ -136,14 +141,14 @@ def _splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) 
                 return list(cv.split(np.zeros((n_rows, 1)) if X is None else X, y, labels))
         except (TypeError, ValueError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
-            raise RidgeError(
+            raise RidgeSettingError(
                 f"{type(cv).__name__} does not split these rows ({reason}); choose another cv, "
                 "or give what it needs."
             ) from error
     try:
         return list(cv)
     except TypeError:
-        raise RidgeError(
+        raise RidgeSettingError(
             f"cv is {cv!r}; choose a number of folds, a splitter of scikit-learn or a list of "
             "(train, test) row numbers."
         ) from None
@@ -196,7 +201,7 @@ def _row_numbers(
         if len(twice):
             raise _no_partition(f"fold {fold} names row {twice[0]} twice")
         if len(part) and not 0 <= part[0] <= part[-1] < n_rows:
-            raise RidgeError(
+            raise RidgeSettingError(
                 f"cv names row {part[0] if part[0] < 0 else part[-1]} in fold {fold} but X has "
                 f"{n_rows} rows; count them from 0."
             )
@@ -204,7 +209,7 @@ def _row_numbers(
 
 
 def _no_partition(why: str) -> RidgeError:
-    return RidgeError(
+    return RidgeSettingError(
         f"The folds of cv are not a partition of the rows ({why}); use folds in which every row is "
         "held out once and trained on in all others, such as KFold or GroupKFold, not "
         "ShuffleSplit, TimeSeriesSplit or repeated folds."
@@ -218,7 +223,7 @@ def _check_whole(fold_of_row: npt.NDArray[np.intp], labels: npt.NDArray[Any]) ->
     first[inverse] = fold_of_row  # fold of the last row of each group
     split = np.flatnonzero(first[inverse] != fold_of_row)
     if len(split):
-        raise RidgeError(
+        raise RidgeSettingError(
             f"cv splits group {labels[split[0]]} over folds, so that repeats of a stimulus are in "
             "training and test; use GroupKFold or another splitter that keeps groups whole."
         )
@@ -247,9 +252,9 @@ def check_labels(groups: npt.ArrayLike, n_rows: int | None) -> npt.NDArray[Any]:
     except ValueError:  # a ragged list
         raise RidgeError("groups holds lists of ids; pass one stimulus id per trial.") from None
     if labels.ndim != 1:
-        raise RidgeError(f"groups has shape {labels.shape}; pass one stimulus id per trial.")
+        raise RidgeShapeError(f"groups has shape {labels.shape}; pass one stimulus id per trial.")
     if n_rows is not None and len(labels) != n_rows:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"groups labels {len(labels)} rows but X has {n_rows}; pass one stimulus id per trial."
         )
     return labels

@@ -29,6 +29,7 @@ from calcarine.linear._design import DecomposedPredictors
 from calcarine.linear._inputs import RidgeInputs, check_inputs
 from calcarine.linear._io import (
     BlockSolution,
+    ComputedMatrix,
     RunningDigest,
     fit_key,
     in_memory,
@@ -242,7 +243,7 @@ def ridge_cv(
 
 def iter_ridge_cv(
     X: npt.ArrayLike,
-    Y: npt.ArrayLike,
+    Y: npt.ArrayLike | ComputedMatrix,
     *,
     alphas: npt.ArrayLike = DEFAULT_ALPHAS,
     groups: npt.ArrayLike | None = None,
@@ -268,7 +269,9 @@ def iter_ridge_cv(
 
     Parameters
     ----------
-    X, Y
+    X : array-like, shape (n, p)
+        See `ridge_cv`.
+    Y : array-like, shape (n, t) or (n,), or ComputedMatrix
         See `ridge_cv`.
     alphas, groups, sample_weight, cv, n_folds, search, fit_intercept, standardize, score, solver
         See `ridge_cv`.

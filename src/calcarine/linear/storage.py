@@ -19,7 +19,7 @@ from sklearn import model_selection
 from sklearn.model_selection import BaseCrossValidator
 
 from calcarine.checkpoints import weights_format
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.files import write_bytes
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV, by_column, check_fitted
 from calcarine.linear.folds import is_splitter
@@ -90,7 +90,7 @@ def save(estimator: RidgeCV | BandedRidgeCV, stem: str | os.PathLike[str]) -> tu
         cannot hold, or the files cannot be written.
     """
     if not isinstance(estimator, RidgeCV | BandedRidgeCV):
-        raise CalcarineError(
+        raise SettingError(
             f"Only a RidgeCV or a BandedRidgeCV can be saved, not a {type(estimator).__name__}; "
             "pass a fitted one."
         )
@@ -100,7 +100,7 @@ def save(estimator: RidgeCV | BandedRidgeCV, stem: str | os.PathLike[str]) -> tu
     try:
         text = json.dumps(_description(estimator, weights), indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise CalcarineError(
+        raise SettingError(
             f"A setting of the estimator cannot be written as JSON ({error}); "
             "set its parameters to plain numbers and words."
         ) from error
@@ -139,7 +139,7 @@ def load(stem: str | os.PathLike[str]) -> RidgeCV | BandedRidgeCV:
     content = _read(weights_path)
     tensors = _parse(weights_path, content)
     if about.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{weights_path} is not the file that {json_path.name} describes; "
             "the last save was interrupted or a file changed, so save the estimator again."
         )
@@ -232,7 +232,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CalcarineError(
+        missing = isinstance(error, FileNotFoundError)
+        kind: type[CalcarineError] = MissingFileError if missing else CalcarineError
+        raise kind(
             f"Could not read {path} ({error.strerror}); check the path given to load."
         ) from error
 
@@ -241,7 +243,7 @@ def _refuse_pickle(path: Path, content: bytes) -> None:
     words = {"pickle": "a pickle", "zip": "a zip archive, as torch.save writes around a pickle"}
     kind = weights_format(content)
     if kind in words:
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} is {words[kind]}, which could run code when opened; "
             "save the estimator again with calcarine.linear.save."
         )
@@ -258,8 +260,8 @@ def _parse(path: Path, content: bytes) -> dict[str, npt.NDArray[Any]]:
         raise _corrupt(path, str(error)) from error
 
 
-def _corrupt(path: Path, why: str) -> CalcarineError:
-    return CalcarineError(
+def _corrupt(path: Path, why: str) -> DamagedFileError:
+    return DamagedFileError(
         f"{path} is truncated or corrupt ({why}); copy it again or save the estimator again."
     )
 
@@ -272,7 +274,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _corrupt(path, "it is not JSON") from error
     if not isinstance(about, dict) or about.get("format") not in tuple(_LAYOUTS):
-        raise CalcarineError(
+        raise DamagedFileError(
             f"{path} does not describe a saved ridge (its format is not {' or '.join(_LAYOUTS)}); "
             "load a file that calcarine.linear.save wrote."
         )

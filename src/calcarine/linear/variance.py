@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from calcarine.linear._banded_inputs import Spaces
 from calcarine.linear._scaling import constant_columns
-from calcarine.linear._validation import FloatArray, RidgeError, as_matrix, check_finite
+from calcarine.linear._validation import (
+    FloatArray,
+    RidgeSettingError,
+    RidgeShapeError,
+    as_matrix,
+    check_finite,
+)
 from calcarine.linear.banded_ridge import BandedRidgeResult, banded_ridge_cv
 
 __all__ = ["VariancePartition", "partition_variance", "split_r2"]
@@ -114,7 +120,7 @@ def product_measure(
     parts += (gamma * (y_mean - mean))[:, None]
     rest = 2 * centred - parts.sum(axis=0)
     shares = np.einsum("smt,mt->st", parts, weights[:, None] * rest)
-    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+    return np.asarray(np.divide(shares, total, out=np.zeros_like(shares), where=total > 0))
 
 
 def partition_variance(
@@ -159,7 +165,7 @@ def partition_variance(
     intercept).
     """
     if "gammas" in options:
-        raise RidgeError(
+        raise RidgeSettingError(
             "gammas cannot be fixed here; leave it out, because each fit searches for its own."
         )
     full = banded_ridge_cv(Xs, Y, **options) if result is None else result
@@ -183,7 +189,7 @@ def _check_test_targets(
     y = as_matrix(Y_test, name)
     check_finite(y, name)
     if y.shape[1] != n_targets:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"{name} has {y.shape[1]} targets but the fit had {n_targets}; "
             "pass the same targets in the same order."
         )
@@ -192,7 +198,7 @@ def _check_test_targets(
 
 def _check_same_rows(n_x: int, n_y: int, names: tuple[str, str] = ("Xs_test", "Y_test")) -> None:
     if n_x != n_y:
-        raise RidgeError(
+        raise RidgeShapeError(
             f"{names[0]} has {n_x} rows but {names[1]} has {n_y}; pass one row per trial in both."
         )
 

@@ -43,6 +43,4 @@ def verdict(findings: Sequence[CheckResult]) -> str:
     if not any(count.values()):
         return f"All {len(findings)} checks passed."
     parts = [f"{number} {status}" for status, number in count.items() if number]
-    return (
-        f"{' and '.join(parts)} of {len(findings)} checks; the advice beside them says what to do."
-    )
+    return f"{' and '.join(parts)} of {len(findings)} checks; their advice says what to do."

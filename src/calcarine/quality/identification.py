@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 _DRAWS = 5
 _FEWEST_VOXELS = 3
 _FEWEST_STIMULI = 5
-"""Fewer have too few pairs to tell what a session does."""
+"""Fewer have too few pairs to estimate the effect of a session."""
 _MOST_STIMULI = 400
 """More make the interval no narrower than a reader needs and every pair is compared."""
 
@@ -161,8 +161,8 @@ def without_sessions(scores: FloatArray, together: FloatArray) -> FloatArray:
     """Remove from all scores the similarity that comes from being in one session.
 
     Sessions that are centred on their trials make these unlike each other: a
-    stimulus that is repeated in other sessions would then be told from the
-    rest without any signal.  How much it is tells a line through the scores
+    stimulus that is repeated in other sessions would then be identified among the
+    rest without any signal.  The size of the effect is estimated by a line through the scores
     of different stimuli.
 
     Parameters
@@ -199,7 +199,7 @@ class _Correlation:
         self._voxels = 0
 
     def add(self, a: FloatArray, b: FloatArray) -> None:
-        # What all stimuli evoke alike tells none of them.
+        # What all stimuli evoke alike identifies none of them.
         a, b = a - a.mean(0), b - b.mean(0)
         self._dot += a @ b.T
         for side, part in enumerate((a, b)):

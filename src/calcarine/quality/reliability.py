@@ -22,10 +22,10 @@ from calcarine.quality.signal_estimators import MEASURES, of_averages
 __all__ = [
     "Reliability",
     "ceiling_from_ncsnr",
+    "estimate_reliability",
     "explainable_variance",
     "ncsnr",
     "noise_ceiling",
-    "reliability",
     "split_half",
 ]
 
@@ -47,7 +47,7 @@ class Reliability:
     columns
         Which voxels of the data set these are.
     on
-        ``"train"`` or ``"test"``: whose repeats were used.
+        ``"train"`` or ``"test"``: which repeats were used.
     repeats
         How many stimuli were shown how often, of those shown more than once.
     averaged
@@ -101,7 +101,7 @@ class Reliability:
         return middle, float(low), float(high)
 
 
-def reliability(
+def estimate_reliability(
     dataset: BrainDataset,
     split: str | Split | None = None,
     roi: str = "all",
@@ -157,8 +157,8 @@ def reliability(
     resamples = np.empty((n_boot, len(columns)), dtype=np.float32)
     weights = _weights(len(repeats), n_boot, seed)
     for part, block in trial_blocks(dataset, chosen, rows[repeats.rows], columns, megabytes):
-        found = of_averages(MEASURES[measure](block, repeats, weights, seed), share)
-        values[part], resamples[:, part] = found[0], found[1:]
+        result = of_averages(MEASURES[measure](block, repeats, weights, seed), share)
+        values[part], resamples[:, part] = result[0], result[1:]
     return Reliability(measure, values, columns, on, repeats.table(), 1.0 / share, resamples)
 
 
@@ -297,7 +297,7 @@ def _measured(
     _check(measure, repeats, "These stimuli")
     weights = np.ones((1, len(repeats)))
     single = MEASURES[measure](values[repeats.rows], repeats, weights, seed)
-    return of_averages(single, _share(n_average))[0]
+    return np.asarray(of_averages(single, _share(n_average))[0])
 
 
 def _check(measure: str, repeats: Repeats, who: str) -> None:
@@ -307,7 +307,7 @@ def _check(measure: str, repeats: Repeats, who: str) -> None:
         )
     if len(repeats) < 2:
         raise CalcarineError(
-            f"{who} do not tell reliability: that needs two stimuli with repeats, "
+            f"{who} do not suffice for reliability: it needs two stimuli with repeats, "
             f"not {len(repeats)}."
         )
 

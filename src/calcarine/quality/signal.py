@@ -11,7 +11,7 @@ import numpy as np
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
 from calcarine.quality.identification import RepeatIdentification, identify_repeats
-from calcarine.quality.reliability import Reliability, reliability
+from calcarine.quality.reliability import Reliability, estimate_reliability
 from calcarine.quality.repeats import Repeats, trials_of
 
 __all__ = ["MORE_REPEATS", "SignalReport", "SignalRow", "describe_signal"]
@@ -128,7 +128,7 @@ def describe_signal(
     dataset, split
         See `BrainDataset.split`.
     on
-        ``"train"``; ``"test"`` looks at test responses (see `reliability`).
+        ``"train"``; ``"test"`` looks at test responses (see `estimate_reliability`).
     rois
         Regions; all of the data set if left out.
     seed, n_boot
@@ -154,13 +154,13 @@ def describe_signal(
             None,
             _nothing_basis(dataset, chosen, on),
             rows,
-            f"How much of the responses is signal inconclusive: at least two {side} stimuli "
-            "must have been shown twice. Decoding may work all the same; only the test will tell.",
+            f"How much of the responses is signal cannot be estimated: at least two {side} stimuli "
+            "must have been shown twice. Decoding may work all the same; the test will show.",
         )
-    found = reliability(dataset, chosen, "+".join(names), on=on, n_boot=n_boot, seed=seed)
-    rows = tuple(_row(dataset, chosen, name, found, seed) for name in names)
+    result = estimate_reliability(dataset, chosen, "+".join(names), on=on, n_boot=n_boot, seed=seed)
+    rows = tuple(_row(dataset, chosen, name, result, seed) for name in names)
     return SignalReport(
-        who, dataset.simulated, on, found.averaged, _basis(found), rows, _conclusion(rows, found)
+        who, dataset.simulated, on, result.averaged, _basis(result), rows, _conclusion(rows, result)
     )
 
 
@@ -170,12 +170,12 @@ def _row(
     mask = dataset.roi_mask(name)
     values = found.values[mask[found.columns]]
     median, low, high = found.median(mask)
-    told = identify_repeats(dataset, split, name, found.on, seed)
+    identified = identify_repeats(dataset, split, name, found.on, seed)
     best, top = np.sqrt(np.quantile(values, [0.5, 0.95]) / 100.0)
     share = float((values > ENOUGH).mean())
-    verdict = _verdict(told, low)
-    accuracy_low, accuracy_high = told.interval() if told else (None, None)
-    more = {count: told.with_repeats(count) for count in MORE_REPEATS} if told else {}
+    verdict = _verdict(identified, low)
+    accuracy_low, accuracy_high = identified.interval() if identified else (None, None)
+    more = {count: identified.with_repeats(count) for count in MORE_REPEATS} if identified else {}
     row = SignalRow(
         name,
         int(mask.sum()),
@@ -185,8 +185,8 @@ def _row(
         share,
         float(best),
         float(top),
-        told.half if told else None,
-        told.accuracy if told else None,
+        identified.half if identified else None,
+        identified.accuracy if identified else None,
         accuracy_low,
         accuracy_high,
         more,
@@ -196,12 +196,12 @@ def _row(
     return SignalRow(**{**asdict(row), "sentence": _sentence(row)})
 
 
-def _verdict(told: RepeatIdentification | None, ceiling_low: float) -> str:
-    if told is None:
+def _verdict(identified: RepeatIdentification | None, ceiling_low: float) -> str:
+    if identified is None:
         return "weak" if ceiling_low > 0 else "none"
-    if told.interval()[0] <= 0.5:
+    if identified.interval()[0] <= 0.5:
         return "none"
-    return next(word for level, word in _LEVELS if told.accuracy >= level)
+    return next(word for level, word in _LEVELS if identified.accuracy >= level)
 
 
 def _sentence(row: SignalRow) -> str:
@@ -215,7 +215,7 @@ def _sentence(row: SignalRow) -> str:
         return f"{said}: {ceiling}; too few voxels to compare patterns."
     halves = "single trials" if row.half == 1 else f"means of {row.half} trials"
     text = (
-        f"{said}: {ceiling}; {halves} tell two stimuli apart in {100 * row.accuracy:.0f} % of "
+        f"{said}: {ceiling}; {halves} distinguish two stimuli in {100 * row.accuracy:.0f} % of "
         f"cases [{100 * (row.accuracy_low or 0):.0f}, {100 * (row.accuracy_high or 0):.0f}], "
         "chance 50 %"
     )
@@ -242,7 +242,7 @@ def _unknown(name: str, voxels: int, on: str) -> SignalRow:
         None,
         {},
         "unknown",
-        f"cannot be told ({voxels} voxels): no {side} stimulus was shown twice.",
+        f"cannot be estimated ({voxels} voxels): no {side} stimulus was shown twice.",
     )
 
 
@@ -254,7 +254,7 @@ def _nothing_basis(dataset: BrainDataset, split: Split, on: str) -> str:
         return "No stimulus of either side of the split was repeated."
     return (
         f"{len(repeats)} {'test' if other == 'test' else 'training'} stimuli were repeated; "
-        f"ask for them by name (--on {other}) if nothing is chosen by what they show."
+        f"use them (--on {other}) if you choose nothing by the result."
     )
 
 

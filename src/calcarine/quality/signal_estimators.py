@@ -166,7 +166,7 @@ def of_averages(single: FloatArray, share: float) -> FloatArray:
 def _variance(values: FloatArray, weights: FloatArray) -> FloatArray:
     total = weights.sum(1, keepdims=True)
     spread = weights @ values**2 / total - (weights @ values / total) ** 2
-    return np.maximum(spread, 0.0)
+    return np.asarray(np.maximum(spread, 0.0))
 
 
 def _correlation(a: FloatArray, b: FloatArray, weights: FloatArray) -> FloatArray:
@@ -179,5 +179,5 @@ def _correlation(a: FloatArray, b: FloatArray, weights: FloatArray) -> FloatArra
 def _quotient(above: FloatArray, below: FloatArray) -> FloatArray:
     """Return a ratio, 0 where the denominator is 0."""
     above, below = np.broadcast_arrays(above, below)
-    found = np.divide(above, below, out=np.zeros(above.shape), where=below > 1e-12)
-    return np.asarray(found, dtype=np.float64)
+    result = np.divide(above, below, out=np.zeros(above.shape), where=below > 1e-12)
+    return np.asarray(result, dtype=np.float64)

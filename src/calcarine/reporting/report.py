@@ -155,8 +155,8 @@ def _sentence(record: RunRecord) -> str:
     person = data.get("subject") or wish.get("subject") or "one subject"
     brain = "simulated" if record.simulated else "measured"
     return (
-        f"Reconstructions of {len(record.ids)} images from the {brain} brain activity of {person} "
-        f"(data set: {name})."
+        f"Reconstructions of {len(record.ids)} images from the {brain} brain activity of {person}. "
+        f"Data set: {name}."
     )
 
 

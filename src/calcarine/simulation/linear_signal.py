@@ -64,6 +64,6 @@ def responses_with_signal(
     float32 array of shape (trial, voxel)
     """
     weights = rng.normal(0, 1 / np.sqrt(features.shape[1]), (features.shape[1], n_voxels))
-    found = rng.standard_normal((len(trials), n_voxels), dtype=np.float32) * np.float32(noise)
-    found += (features @ weights).astype(np.float32)[trials]
-    return found
+    result = rng.standard_normal((len(trials), n_voxels), dtype=np.float32) * np.float32(noise)
+    result += (features @ weights).astype(np.float32)[trials]
+    return result

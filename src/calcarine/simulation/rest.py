@@ -87,4 +87,4 @@ def _mixed(signal: NDArray[np.float32], n: int, rng: np.random.Generator) -> NDA
     new = np.float32(np.sqrt(1 - _SLOWNESS**2))
     for i in range(1, n):
         mixed[i] = _SLOWNESS * mixed[i - 1] + new * fresh[i]
-    return mixed
+    return np.asarray(mixed)

@@ -1,12 +1,13 @@
 """Simulated subjects in the design of the Natural Scenes Dataset.
 
-Nothing here was measured: pictures, cortex and noise are made by programs.
+Nothing here was measured: pictures, cortex and noise are simulated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,10 @@ from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["INFO", "SHARED_SEED", "load", "noise_levels", "presentation"]
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
 SHARED_SEED = 100
-"""Seed of the shared test scenes; a subject's own scenes have it plus his number."""
+"""Seed of the shared scenes; the seed of a subject's own scenes adds the subject's number."""
 
 INFO = DatasetInfo(
     name="simulated",
@@ -49,9 +52,13 @@ _SHARED_NOISE_SHARE = 0.15
 _SHARED_NOISE_RANK = 12
 _DRIFT_WAVES = 3
 
-# The last digits of a matrix product change with the number of threads, and with them the digest
-# of the data, by which a run knows what it has done already.
-_ONE_THREAD: Any = threadpool_limits.wrap(limits=1, user_api="blas")
+
+def _one_thread(function: _F) -> _F:
+    """Run a function with one BLAS thread."""
+    # The last digits of a matrix product change with the number of threads, and with them the
+    # digest of the data, by which a run knows which stages are done.
+    limited: _F = threadpool_limits.wrap(limits=1, user_api="blas")(function)
+    return limited
 
 
 def load(
@@ -72,39 +79,37 @@ def load(
 
     Parameters
     ----------
-    data
+    data : optional
         Not used; simulated data needs no files.
-    subject
+    subject : str
         ``subj01`` (best), ``subj02``, ``subj05`` or ``subj07`` (worst).
-    n_train
+    n_train : int
         Stimuli that only this subject sees.
-    n_test
+    n_test : int
         Stimuli that all subjects see; they are the test stimuli.
-    n_repeats
+    n_repeats : int
         Trials of each stimulus, spread over sessions.
-    n_sessions
+    n_sessions : int
         Sessions, each with its own gain, offset and slow drift.
-    n_early, n_ventral, n_other
-        Voxels with retinotopic tuning, with semantic tuning, and without
-        any signal.
-    size
-        Side of the pictures in pixels.
-    seed
-        Of tuning, noise and order of presentation; pictures do not depend on it.
+    n_early, n_ventral, n_other : int
+        Voxels with retinotopic tuning, with semantic tuning, and without any signal.
+    size : int
+        Height and width of the pictures in pixels.
+    seed : int
+        Seed of tuning, noise and order of presentation; the pictures do not depend on it.
 
     Returns
     -------
     BrainDataset
-        z-scored by session with training trials only; ROIs ``early``,
-        ``ventral`` and ``other``; one split, ``shared``.  `ground_truth`
-        holds
-        ``tuning`` (visual, semantic or none) and ``noise_ceiling`` (percent
-        of the variance of means over three repeats), each of shape (voxel,).
+        z-scored by session with training trials only; ROIs ``early``, ``ventral`` and ``other``;
+        one split, ``shared``. `ground_truth` holds ``tuning`` (visual, semantic or none) and
+        ``noise_ceiling`` (percent of the variance of means over three repeats), each of shape
+        (voxel,).
 
     Raises
     ------
-    CalcarineError
-        If a number is too small or the subject unknown.
+    SettingError
+        If a number is too small or there is no such subject.
     """
     who = pick_subject(INFO, subject)
     _check_numbers(n_train, n_test, n_repeats, n_sessions, (n_early, n_ventral, n_other), size)
@@ -185,7 +190,7 @@ def _describe(stimuli: StimulusSet) -> list[scenes.Scene]:
     return [scenes.describe(int(seed), int(index)) for seed, index in places]
 
 
-@_ONE_THREAD
+@_one_thread
 def _signal(
     stimuli: StimulusSet, voxels: pd.DataFrame, n_train: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -253,7 +258,7 @@ def presentation(
     shown, sessions
         int, shape (trial,): row of the stimulus (training ones first) and
         session of each trial.  Sessions have equally many trials of each
-        kind, give or take one per repeat.
+        kind, up to one per repeat.
     """
     rows: list[NDArray[np.int64]] = []
     places: list[NDArray[np.int64]] = []
@@ -268,7 +273,7 @@ def presentation(
     return shown[order], sessions[order]
 
 
-@_ONE_THREAD
+@_one_thread
 def _measure(
     signal: NDArray[np.float32],
     sessions: NDArray[np.int64],

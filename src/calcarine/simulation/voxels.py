@@ -65,7 +65,7 @@ def simulate_voxels(
     """
     rng = np.random.default_rng(seed)
     train = np.isin(stimuli.ids, split.train)
-    scores = {name: _components(found, train, n_components) for name, found in spaces.items()}
+    scores = {name: _components(result, train, n_components) for name, result in spaces.items()}
     signal = np.zeros((len(stimuli), n_voxels * len(listeners)))
     for at, mixture in enumerate(listeners.values()):
         columns = slice(at * n_voxels, (at + 1) * n_voxels)

@@ -130,7 +130,7 @@ def audit_split(
         Its pictures.
     features
         Function of a `StimulusSet` and ids, or an array with rows as
-        ``stimuli.ids``; an array tells distances to the subject's own
+        ``stimuli.ids``; an array gives distances to the subject's own
         training stimuli only.
     others
         Other subjects' pictures and training ids, for models that are
@@ -140,8 +140,8 @@ def audit_split(
     near
         Flag test stimuli at most this far from training; none if left out.
     hash_limit
-        Flag pictures whose hashes differ in at most so many of 128 bits and
-        whose small pictures correlate at .94 or more.
+        Flag pictures if their hashes differ in at most so many of 128 bits and
+        their small copies correlate at .94 or more.
     flips
         Compare mirror images as well.
     subject
@@ -203,9 +203,9 @@ def _add_distances(
             base = values[stimuli.rows(ids)]
         else:
             continue
-        found, place = nearest(test, base, metric)
-        for row in np.flatnonzero(~(found[:, 0] >= best)):
-            best[row], name[row], owner[row] = found[row, 0], ids[place[row, 0]], who
+        result, place = nearest(test, base, metric)
+        for row in np.flatnonzero(~(result[:, 0] >= best)):
+            best[row], name[row], owner[row] = result[row, 0], ids[place[row, 0]], who
     table["nearest"], table["nearest_subject"], table["distance"] = name, owner, best
 
 
@@ -223,16 +223,18 @@ def _add_hashes(
     for flipped in (False, True) if flips else (False,):
         bits, rows = nearest_hashes(hash_stimuli(stimuli, split.test, flipped), base, _CANDIDATES)
         for place, key in enumerate(split.test):
-            found = [(-1.0, int(b), int(r)) for b, r in zip(bits[place], rows[place], strict=True)]
-            near = [(bit, row) for _, bit, row in found if bit <= limit]
+            results = [
+                (-1.0, int(b), int(r)) for b, r in zip(bits[place], rows[place], strict=True)
+            ]
+            near = [(bit, row) for _, bit, row in results if bit <= limit]
             if near:
                 own = _small(stimuli.image(key), flipped)
                 others = [_small(sides[pool[row][0]][0].image(pool[row][1])) for _, row in near]
                 # The nearest come first, so those within the limit are the first ones.
-                found[: len(near)] = [
+                results[: len(near)] = [
                     (_alike(own, other), *each) for other, each in zip(others, near, strict=True)
                 ]
-            best[place] = min([best[place], *found], key=lambda each: (-each[0], each[1]))
+            best[place] = min([best[place], *results], key=lambda each: (-each[0], each[1]))
     table["hash_nearest"] = [pool[row][1] for _, _, row in best]
     table["hash_subject"] = [pool[row][0] for _, _, row in best]
     table["bits"] = [bits for _, bits, _ in best]
@@ -242,7 +244,7 @@ def _add_hashes(
 def _small(image: NDArray[np.uint8], flipped: bool = False) -> NDArray[np.float64]:
     picture = Image.fromarray(np.ascontiguousarray(image[:, ::-1] if flipped else image))
     small = np.asarray(picture.resize((_SMALL, _SMALL), Image.Resampling.BOX), np.float64)
-    return small.ravel() - small.mean()
+    return np.asarray(small.ravel() - small.mean())
 
 
 def _alike(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -265,8 +267,10 @@ def _summary(
         if flag in flags.index
     ]
     who = f"{sides[0]}{' and of ' + ', '.join(sides[1:]) if len(sides) > 1 else ''}"
-    found = f"{int((table['flag'] != '').sum())} of {len(table)} test stimuli of split {split.name}"
-    text = f"{found} are in the training of {who}" + (f": {', '.join(parts)}" if parts else "")
+    result = (
+        f"{int((table['flag'] != '').sum())} of {len(table)} test stimuli of split {split.name}"
+    )
+    text = f"{result} are in the training of {who}" + (f": {', '.join(parts)}" if parts else "")
     if measured:
         text += (
             f"; distance to the nearest training stimulus: median {table['distance'].median():.3g},"

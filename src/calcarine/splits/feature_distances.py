@@ -51,12 +51,12 @@ def pixel_features(
         Lightness and colour differences from -.5 to .5.
     """
     names = stimuli.ids if ids is None else tuple(ids)
-    found = np.empty((len(names), size * size * 3), dtype=np.float32)
+    result = np.empty((len(names), size * size * 3), dtype=np.float32)
     for start in range(0, len(names), _PICTURES):
         part = names[start : start + _PICTURES]
         small = resize_images(stimuli.images(part), size).astype(np.float64) / 255.0 - 0.5
-        found[start : start + len(part)] = (small @ _OPPONENT.T).reshape(len(part), -1)
-    return found
+        result[start : start + len(part)] = (small @ _OPPONENT.T).reshape(len(part), -1)
+    return result
 
 
 def prepared(features: ArrayLike, count: int, metric: str = "correlation") -> FloatArray:
@@ -96,7 +96,7 @@ def prepared(features: ArrayLike, count: int, metric: str = "correlation") -> Fl
     if metric == "correlation":
         rows -= rows.mean(1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-12)
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-12))
 
 
 def nearest(
@@ -152,12 +152,12 @@ def clusters(values: FloatArray, count: int, method: str, seed: int) -> NDArray[
     from sklearn.cluster import AgglomerativeClustering, KMeans
 
     if method == "kmeans":
-        found = KMeans(count, n_init=10, random_state=seed).fit_predict(values)
+        result = KMeans(count, n_init=10, random_state=seed).fit_predict(values)
     elif method == "agglomerative":
-        found = AgglomerativeClustering(count).fit_predict(values)
+        result = AgglomerativeClustering(count).fit_predict(values)
     else:
         raise SettingError(f"Clusters are made by kmeans or agglomerative, not by {method}.")
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(result, dtype=np.int64)
 
 
 def mahalanobis(values: FloatArray, n_components: int) -> tuple[FloatArray, int]:
@@ -170,16 +170,16 @@ def mahalanobis(values: FloatArray, n_components: int) -> tuple[FloatArray, int]
 
 def squared(queries: FloatArray, base: FloatArray) -> FloatArray:
     """Return squared Euclidean distances, shape (q, n)."""
-    found = queries @ base.T
-    found *= -2.0
-    found += (queries**2).sum(1)[:, None]
-    found += (base**2).sum(1)
-    return np.maximum(found, 0.0, out=found)
+    result = queries @ base.T
+    result *= -2.0
+    result += (queries**2).sum(1)[:, None]
+    result += (base**2).sum(1)
+    return np.maximum(result, 0.0, out=result)
 
 
 def _smallest(values: FloatArray, k: int) -> NDArray[np.intp]:
     if k == 1:
-        return values.argmin(1)[:, None]
+        return np.asarray(values.argmin(1)[:, None])
     # A stable sort of few candidates keeps the earlier one where two are equal.
     chosen = np.sort(np.argpartition(values, min(k, values.shape[1]) - 1, axis=1)[:, :k], axis=1)
     order = np.argsort(np.take_along_axis(values, chosen, axis=1), axis=1, kind="stable")
@@ -194,15 +194,15 @@ def _hide(found: FloatArray, own: NDArray[np.int64]) -> None:
 def _exact(
     queries: FloatArray, base: FloatArray, rows: NDArray[np.int64], metric: str
 ) -> FloatArray:
-    found = np.empty(len(queries))
+    result = np.empty(len(queries))
     for start in range(0, len(queries), _BLOCK):
         part = slice(start, start + _BLOCK)
         a, b = queries[part], base[rows[part]]
         square = ((a - b) ** 2).sum(1)
         if metric == "euclidean":
-            found[part] = np.sqrt(square)
+            result[part] = np.sqrt(square)
         else:
             # One less the product; the squared difference halved where both have length 1.
             flat = ~(a.any(1) & b.any(1))
-            found[part] = np.where(flat, 1.0, square / 2.0)
-    return found
+            result[part] = np.where(flat, 1.0, square / 2.0)
+    return result

@@ -1,7 +1,7 @@
 """Folds: splits in which each stimulus is in the test once.
 
 All makers take the stimuli that were shown, each once, and sort them first where they draw at
-random, so the same seed gives the same folds whatever their order.
+random, so the same seed gives the same folds in any order.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def hash_pictures(images: NDArray[np.uint8]) -> Hashes:
 
     The first has the signs of the 8 x 8 lowest coefficients of a discrete
     cosine transform of the grey picture of 32 x 32 against their median
-    without the constant one (pHash); the second tells in a grey picture of 9
+    without the constant one (pHash); the second says in a grey picture of 9
     x 8 which pixels are darker than their right neighbours (dHash).
 
     Parameters
@@ -65,12 +65,12 @@ def hash_stimuli(stimuli: StimulusSet, ids: Sequence[str], flipped: bool = False
     -------
     uint64 array of shape (n, 2)
     """
-    found = np.empty((len(ids), 2), dtype=np.uint64)
+    result = np.empty((len(ids), 2), dtype=np.uint64)
     for start in range(0, len(ids), _PICTURES):
         part = list(ids[start : start + _PICTURES])
         images = stimuli.images(part)
-        found[start : start + len(part)] = hash_pictures(images[:, :, ::-1] if flipped else images)
-    return found
+        result[start : start + len(part)] = hash_pictures(images[:, :, ::-1] if flipped else images)
+    return result
 
 
 def hamming(a: Hashes, b: Hashes) -> NDArray[np.int64]:
@@ -145,7 +145,7 @@ def _cosines() -> NDArray[np.float64]:
     place = np.arange(_SIDE) + 0.5
     waves = np.cos(np.pi * np.outer(np.arange(_LOW), place) / _SIDE) * np.sqrt(2.0 / _SIDE)
     waves[0] /= np.sqrt(2.0)
-    return waves
+    return np.asarray(waves)
 
 
 def _packed(bits: NDArray[np.bool_]) -> Hashes:

@@ -46,7 +46,7 @@ def random_split(
     test_size
         Number of test stimuli, or a share of all between 0 and 1.
     seed
-        Same seed, same split, whatever the order of ``ids``.
+        The same seed gives the same split, in any order of ``ids``.
     n_partners
         Further random splits of the same sizes.
 
@@ -204,7 +204,7 @@ def category_holdout(
         Names of categories, or how many to draw.
     match
         ``"main"``: test stimuli are those whose main category is held out,
-        and those that show it beside another are dropped; ``"any"``: both
+        and those that show it together with another are dropped; ``"any"``: both
         are test.  Stimuli without a category are dropped.
 
     Raises
@@ -273,7 +273,7 @@ def out_of_distribution(
         how = f"Mahalanobis distance in {used} principal components"
     else:
         raise SettingError(
-            f"Far stimuli are told by neighbours or mahalanobis, not by {method} with "
+            f"The method for far stimuli is neighbours or mahalanobis, not {method} with "
             f"{n_neighbours} neighbours or {n_components} components."
         )
     test = np.zeros(len(pool), dtype=np.bool_)

@@ -59,11 +59,11 @@ def cell_texts(row: dict[str, Any], singular: str, plural: str) -> tuple[str, ..
 
     A cell is one text, texts separated by ``|``, or a list.
     """
-    found: list[str] = []
+    results: list[str] = []
     for name, value in row.items():
         if name in (singular, plural) or str(name).startswith(f"{singular}_"):
-            found.extend(_texts(value))
-    return tuple(found)
+            results.extend(_texts(value))
+    return tuple(results)
 
 
 def _texts(value: Any) -> list[str]:

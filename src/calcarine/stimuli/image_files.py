@@ -104,7 +104,7 @@ def read_label_map(path: str | Path) -> NDArray[np.uint8]:
         if labels.min() < 0 or labels.max() > 255:
             raise DamagedFileError(
                 f"{path} holds class numbers from {labels.min()} to {labels.max()}, and they "
-                "must be 0 to 255; number the classes anew."
+                "must be 0 to 255; renumber the classes."
             )
         return _upright(labels.astype(np.uint8), image)
 

@@ -94,7 +94,7 @@ def describe(seed: int, index: int) -> Scene:
     Returns
     -------
     Scene
-        The same for the same arguments, whatever was asked for before.
+        The same for the same arguments, independent of earlier calls.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, index, SCENES_VERSION]))
     background = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
@@ -136,10 +136,10 @@ def _place(rng: np.random.Generator, drafts: list[SceneObject]) -> tuple[SceneOb
     placed: list[SceneObject] = []
     shown: list[tuple[int, NDArray[np.bool_]]] = []
     for draft in drafts:
-        found = _place_one(rng, draft, shown)
-        if found is None:
+        result = _place_one(rng, draft, shown)
+        if result is None:
             return _in_quarters(drafts)
-        item, mask, area = found
+        item, mask, area = result
         shown = [(total, seen & ~mask) for total, seen in shown] + [(area, mask)]
         placed.append(item)
     return tuple(placed)
@@ -281,7 +281,7 @@ def categories(scene: Scene, semantic_map: NDArray[np.uint8] | None = None) -> t
     scene
         Description of the picture.
     semantic_map
-        Map from `draw`, shape (size, size); drawn anew if left out.
+        Map from `draw`, shape (size, size); by default drawn again.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def make_study(
     pictures: StudyImages,
     out: Path,
     *,
-    title: str = "Which picture is more alike?",
+    title: str = "Which picture is more similar?",
     n_originals: int = 30,
     n_raters: int = 6,
     compare: Sequence[str] = (),

@@ -195,7 +195,7 @@ class VisDecSettings(_Section):
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings with changes."""
+    """Return nested settings with changes; neither argument is changed."""
     merged = dict(base)
     for name, value in changes.items():
         old = merged.get(name)

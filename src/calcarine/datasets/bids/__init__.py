@@ -68,7 +68,7 @@ def load(
 ) -> BrainDataset:
     """Load a subject from preprocessed runs and their events.
 
-    Each run is modelled by itself (see
+    Each run is modelled alone (see
     `calcarine.datasets.prepare.events.trial_betas`); responses are in percent
     signal change, one a trial.
 
@@ -137,7 +137,7 @@ _RECORDING = _LOAD.replace(
     ],
     return_annotation="Recording",
 )
-# The registry tells options by the signature.
+# The registry reads the options from the signature.
 recording.__signature__ = _RECORDING  # type: ignore[attr-defined]
 
 

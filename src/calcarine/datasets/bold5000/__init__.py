@@ -127,7 +127,7 @@ def _betas(
             if values.ndim != 2 or len(values) != len(trials.stimuli):
                 raise DamagedFileError(
                     f"{WHO}: {path.name} is of shape {values.shape} and the presentation lists of "
-                    f"{subject} tell {len(trials.stimuli)} trials; both should be of the same "
+                    f"{subject} list {len(trials.stimuli)} trials; both should be of the same "
                     "release and whole."
                 )
             parts.append(values)
@@ -153,10 +153,12 @@ def _check_finite(betas: NDArray[np.float32], subject: str) -> None:
 
 def _rois(voxels: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     region, side = voxels["region"].to_numpy(), voxels["hemisphere"].to_numpy()
-    found = {name: region == name for name in REGIONS}
-    found |= {f"{s}{name}": (region == name) & (side == s) for name in REGIONS for s in HEMISPHERES}
-    found |= {"early": region == "EarlyVis", "ventral": region != "EarlyVis"}
-    return {name: np.asarray(mask, dtype=np.bool_) for name, mask in found.items() if mask.any()}
+    results = {name: region == name for name in REGIONS}
+    results |= {
+        f"{s}{name}": (region == name) & (side == s) for name in REGIONS for s in HEMISPHERES
+    }
+    results |= {"early": region == "EarlyVis", "ventral": region != "EarlyVis"}
+    return {name: np.asarray(mask, dtype=np.bool_) for name, mask in results.items() if mask.any()}
 
 
 def _split(layout: BOLD5000Layout, subject: str, trials: TrialList) -> Split:

@@ -49,29 +49,31 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     data
         The folder.
     subject
-        One of the four; all whose betas are there if left out.
+        One of the four; by default all that have betas.
 
     Returns
     -------
     list of CheckResult
     """
     chosen = pick_subject(INFO, subject) if subject else None
-    found: list[CheckResult] = []
+    results: list[CheckResult] = []
     try:
         layout = find_layout(data)
     except CalcarineError as error:
         return [CheckResult("BOLD5000 folders", "missing", str(error), "", INFO.access)]
     here = [who for who in INFO.subjects if any(layout.betas.glob(f"{who}_GLMbetas-*.npy"))]
     for who in [chosen] if chosen else here:
-        found += collect_results(_subject(who, layout), who, f"get it again: {_ZIP}")
+        results += collect_results(_subject(who, layout), who, f"get it again: {_ZIP}")
     try:
-        found.append(
+        results.append(
             compare_count("repeated_stimuli_113_list.txt", len(repeated_list(layout)), 113)
         )
     except CalcarineError as error:
-        found.append(CheckResult("repeated_stimuli_113_list.txt", "missing", str(error), "", _ZIP))
+        results.append(
+            CheckResult("repeated_stimuli_113_list.txt", "missing", str(error), "", _ZIP)
+        )
     if not (layout.stimuli / "Image_Labels" / "imagenet_final_labels.txt").is_file():
-        found.append(
+        results.append(
             CheckResult(
                 "Image_Labels/imagenet_final_labels.txt",
                 "note",
@@ -80,7 +82,7 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
                 f"names ImageNet's categories; in {_ZIP}",
             )
         )
-    return found
+    return results
 
 
 def _subject(who: str, layout: BOLD5000Layout) -> Iterator[CheckResult]:
@@ -116,11 +118,11 @@ def _betas(who: str, layout: BOLD5000Layout, count: int) -> Iterator[CheckResult
             continue
         sizes[region] = sizes.get(region, 0) + values.shape[1]
         yield from check_finite_voxels(name, values, _BETAS)
-    told = ", ".join(f"{region} {size}" for region, size in sizes.items())
+    text = ", ".join(f"{region} {size}" for region, size in sizes.items())
     yield CheckResult(
         f"{who}: voxels",
         "note",
-        f"{sum(sizes.values())} ({told})",
+        f"{sum(sizes.values())} ({text})",
         "",
         "published counts are of release 1, so the files decide",
     )
@@ -132,8 +134,8 @@ def _stimuli(who: str, layout: BOLD5000Layout, trials: TrialList) -> Iterator[Ch
     index = picture_index(layout)
     lost = sorted(name for name in distinct if name.lower() not in index)
     if lost:
-        told = f"{len(lost)} of {len(distinct)}, as {lost[0]}"
-        yield CheckResult(f"{who}: pictures", "missing", told, str(len(distinct)), _ZIP)
+        text = f"{len(lost)} of {len(distinct)}, as {lost[0]}"
+        yield CheckResult(f"{who}: pictures", "missing", text, str(len(distinct)), _ZIP)
     else:
         yield CheckResult(f"{who}: pictures", "ok", str(len(distinct)))
     try:

@@ -161,9 +161,9 @@ def read_trials(layout: BOLD5000Layout, subject: str) -> TrialList:
     root = layout.stimuli / _LISTS / subject
     pattern = re.compile(r"sess_?(\d{1,4})$", re.IGNORECASE)
     numbered = [
-        (int(found.group(1)), place)
+        (int(result.group(1)), place)
         for place in (sorted(root.iterdir()) if root.is_dir() else ())
-        if place.is_dir() and (found := pattern.search(place.name))
+        if place.is_dir() and (result := pattern.search(place.name))
     ]
     numbered.sort(key=lambda pair: pair[0])
     names: list[str] = []

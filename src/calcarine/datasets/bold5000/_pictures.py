@@ -18,13 +18,13 @@ _SETS = ("Scene", "COCO", "ImageNet")
 def picture_index(layout: BOLD5000Layout) -> dict[str, tuple[str, Path]]:
     """Return set and file of each presented picture, by its file name in lower case."""
     root = layout.stimuli / "Scene_Stimuli" / "Presented_Stimuli"
-    found: dict[str, tuple[str, Path]] = {}
+    results: dict[str, tuple[str, Path]] = {}
     for name in _SETS:
         place = root / name
         for path in sorted(place.iterdir()) if place.is_dir() else ():
             if path.is_file():
-                found.setdefault(path.name.lower(), (name, path))
-    return found
+                results.setdefault(path.name.lower(), (name, path))
+    return results
 
 
 def bold5000_stimuli(layout: BOLD5000Layout, names: Sequence[str], size: int) -> StimulusSet:
@@ -32,7 +32,7 @@ def bold5000_stimuli(layout: BOLD5000Layout, names: Sequence[str], size: int) ->
 
     Categories: for scenes the word in the file name; for ImageNet the words
     of ``Image_Labels/imagenet_final_labels.txt`` and the synset; none for
-    COCO, whose labels are a pickle, which is not read.
+    COCO; its labels are a pickle, which is not read.
     """
     index = picture_index(layout)
     lost = [name for name in names if name.lower() not in index]
@@ -66,8 +66,8 @@ def _imagenet_words(layout: BOLD5000Layout) -> dict[str, tuple[str, ...]]:
     path = layout.stimuli / "Image_Labels" / "imagenet_final_labels.txt"
     if not path.is_file():
         return {}
-    found = {}
+    results = {}
     for line in read_lines(path):
         synset, _, text = line.partition(" ")
-        found[synset] = tuple(word.strip() for word in text.split(",") if word.strip())
-    return found
+        results[synset] = tuple(word.strip() for word in text.split(",") if word.strip())
+    return results

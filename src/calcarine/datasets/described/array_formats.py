@@ -139,9 +139,9 @@ def read_file(path: Path, about: ArrayInfo, part: tuple[slice, ...]) -> NDArray[
     if kind == ".npy":
         return np.array(_open_npy(path)[part])
     if kind == ".npz" or (kind == ".mat" and not is_hdf5(path)):
-        found = path.stat()
-        read = _unpacked if found.st_size < _KEPT else _unpacked.__wrapped__
-        return np.array(read(path, about.key, found.st_size, found.st_mtime_ns)[part])
+        result = path.stat()
+        read = _unpacked if result.st_size < _KEPT else _unpacked.__wrapped__
+        return np.array(read(path, about.key, result.st_size, result.st_mtime_ns)[part])
     if kind in (*HDF5, ".mat"):
         with open_hdf5(path) as file:
             array = hdf5_array(file, about.key)
@@ -166,7 +166,7 @@ def _ends(ndim: int) -> tuple[int, ...]:
 
 def _open_npy(path: Path) -> NDArray[Any]:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        result = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
             raise DamagedFileError(
@@ -174,10 +174,10 @@ def _open_npy(path: Path) -> NDArray[Any]:
                 "save betasmd alone with np.save, or have GLMsingle write the .hdf5 form."
             ) from error
         raise
-    if not isinstance(found, np.ndarray):
-        found.close()
+    if not isinstance(result, np.ndarray):
+        result.close()
         raise ValueError("it is an archive of several arrays; let its name end in .npz")
-    return found
+    return result
 
 
 def _about_npz(path: Path, key: str, what: str) -> ArrayInfo:
@@ -220,7 +220,7 @@ def _about_hdf5(path: Path, key: str, what: str) -> ArrayInfo:
             array = arrays[chosen]
         name = chosen.rsplit(".", 1)[-1]
         writer: Writer = "unknown"
-        # Before version 7.3 was marked by all programs, GLMsingle's own names tell its language.
+        # Before version 7.3 was marked by all programs, GLMsingle's names identify its language.
         if wrote_hdf5(file, array.name) or (name == "modelmd" and ending(path) == ".mat"):
             writer = "matlab"
         elif name == "betasmd":

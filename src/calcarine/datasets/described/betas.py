@@ -72,16 +72,16 @@ def betas_source(description: Description, root: Path) -> SubjectTrials:
 
     def read(session: int) -> NDArray[np.float32]:
         count = sessions.places[session][2]
-        found = np.empty((count, int(grid.mask.sum())), dtype=np.float32)
+        result = np.empty((count, int(grid.mask.sum())), dtype=np.float32)
         step = max(1, _AT_ONCE // max(1, int(np.prod(files[0].shape)) // files[0].shape[axis]))
         # A compressed file is unpacked from its beginning each time.
         step = count if files[0].about.at_once and isinstance(files[0], ArrayFile) else step
         for start in range(0, count, step):
             part = sessions.part(session, start, min(start + step, count))
             with np.errstate(over="ignore", invalid="ignore"):
-                found[start : start + step] = part[:, columns] * description.scale
-        _check_values(found, session, sessions.places[session][0].path, grid)
-        return found
+                result[start : start + step] = part[:, columns] * description.scale
+        _check_values(result, session, sessions.places[session][0].path, grid)
+        return result
 
     provenance = {
         "betas": [each for file in files for each in file.stamps()],
@@ -253,7 +253,7 @@ def _space_sentence(files: Sequence[Betas], given: VoxelGrid | None, axis: int) 
             f"{spaces[odd or 0]}; betas of all sessions must be of the same voxels."
         )
     return (
-        f"The betas {files[0].path.name} have voxels {spaces[0]} beside the trials, and the mask "
+        f"The betas {files[0].path.name} have voxels {spaces[0]} besides trials, and the mask "
         f"{given.path} has shape {given.mask.shape} with {int(given.mask.sum())} voxels; axes "
         f"may be swapped{_swapped(files[0], spaces[0], given)}, or the two are of different spaces."
     )
@@ -281,7 +281,7 @@ def _placed(
         rows = np.flatnonzero(numbers == session)
         if np.any(np.diff(rows) != 1):
             raise CalcarineError(
-                f"The trials of session {session} do not stand together in the table; sort it by "
+                f"The trials of session {session} are not consecutive in the table; sort it by "
                 "session, trials in order of presentation."
             )
         one = len(files) == 1

@@ -92,12 +92,12 @@ def read_confounds(
 def _columns(table: pd.DataFrame, name: str, path: Path) -> list[str]:
     pattern = GROUPS.get(name)
     if pattern is None:
-        found = [name] if name in table.columns else []
+        results = [name] if name in table.columns else []
     else:
-        found = [str(column) for column in table.columns if re.search(pattern, str(column))]
-    if not found and name != "cosine":
+        results = [str(column) for column in table.columns if re.search(pattern, str(column))]
+    if not results and name != "cosine":
         raise SettingError(
             f"The confounds {path.name} have no {name}; there are the groups {', '.join(GROUPS)} "
             "and the columns of the table."
         )
-    return found
+    return results

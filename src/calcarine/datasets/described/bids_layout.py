@@ -143,13 +143,13 @@ def _of(paths: Sequence[Path], key: str, wanted: str | None) -> list[Path]:
     """Return the paths of the chosen task or space; there must be one."""
     nameless = "native" if key == "space" else ""
     own = {path: entities(path).get(key, nameless) for path in paths}
-    found = sorted(set(own.values()))
-    if wanted is None and len(found) > 1:
-        raise SettingError(f"There are several {key}s, {', '.join(found)}; say which with {key}.")
-    chosen = found[0] if wanted is None else wanted.removeprefix(f"{key}-")
+    result = sorted(set(own.values()))
+    if wanted is None and len(result) > 1:
+        raise SettingError(f"There are several {key}s, {', '.join(result)}; say which with {key}.")
+    chosen = result[0] if wanted is None else wanted.removeprefix(f"{key}-")
     kept = [path for path in paths if own[path] == chosen]
     if not kept:
-        raise SettingError(f"There is no {key} {chosen}; there are {', '.join(found)}.")
+        raise SettingError(f"There is no {key} {chosen}; there are {', '.join(result)}.")
     return kept
 
 
@@ -181,13 +181,13 @@ def _events(bold: Path, raw: Path, stem: str, parts: dict[str, str]) -> Path:
     folder = folder / f"ses-{parts['ses']}" if "ses" in parts else folder
     task = f"task-{parts.get('task', '')}_events.tsv"
     tried = [folder / "func" / f"{stem}_events.tsv", bold.parent / f"{stem}_events.tsv", raw / task]
-    found = _first(tried)
-    if found is None:
+    result = _first(tried)
+    if result is None:
         raise MissingFileError(
             f"There are no events of {bold.name}: neither {tried[0]} nor {tried[1]}; say with raw "
             "where the raw data set is."
         )
-    return found
+    return result
 
 
 def _first(paths: Any) -> Path | None:
@@ -212,8 +212,8 @@ def _sidecar(bold: Path) -> tuple[float, float]:
             raise ValueError(f"the TR is {tr:g} s and StartTime {start:g} s")
     except Exception as error:  # JSON of another shape, damaged images
         raise DamagedFileError(
-            f"The TR of {bold.name} cannot be told ({reason(error)}); write RepetitionTime in "
-            "seconds to the JSON file beside it."
+            f"The TR of {bold.name} is unknown ({reason(error)}); write RepetitionTime in "
+            "seconds to the JSON file next to it."
         ) from error
     return tr, start
 

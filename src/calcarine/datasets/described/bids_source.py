@@ -93,7 +93,7 @@ def bids_source(description: Description, root: Path) -> SubjectTrials:
 def _events(run: Run, about: BidsPart, notes: list[str]) -> pd.DataFrame:
     """Return events in order of onset, with ``name`` (of the picture) and ``nuisance``.
 
-    Rows that are left out although they are named as nuisance are told in ``notes``.
+    Nuisance rows that are left out are listed in ``notes``.
     """
     table = texts_table(run.events, "events")
     for name in ("onset", "duration"):
@@ -241,7 +241,7 @@ def _grid(
         lost = [run.label for run in runs if run.mask is None]
         if lost:
             raise MissingFileError(
-                f"There is no brain mask of {lost[0]} beside its time series; give a mask."
+                f"There is no brain mask of {lost[0]} next to its time series; give a mask."
             )
         masks = [read_mask(run.bold.parent, str(run.mask)) for run in runs]
         for one in masks[1:]:

@@ -62,8 +62,8 @@ def _trials(subject: DescribedSubject) -> list[CheckResult]:
     trials = subject.recording.trials
     times = Counter(Counter(trials["stimulus"]).values())
     shown = ", ".join(f"{times[n]} shown {n} x" for n in sorted(times))
-    found = f"{len(trials)} trials in {trials['session'].nunique()} sessions"
-    rows = [CheckResult("trials", "ok", found), CheckResult("stimuli", "ok", shown)]
+    result = f"{len(trials)} trials in {trials['session'].nunique()} sessions"
+    rows = [CheckResult("trials", "ok", result), CheckResult("stimuli", "ok", shown)]
     return rows + [CheckResult("left out", "note", note) for note in subject.notes]
 
 
@@ -71,7 +71,7 @@ def _voxels(subject: DescribedSubject) -> list[CheckResult]:
     rows = [CheckResult("voxels", "ok", str(len(subject.recording.voxels)))]
     if np.isnan(subject.recording.voxels.to_numpy()).any():
         rows.append(
-            CheckResult("places of voxels", "note", "unknown", "", "A NIfTI mask tells them.")
+            CheckResult("positions of voxels", "note", "unknown", "", "A NIfTI mask has them.")
         )
     for name, mask in subject.recording.rois.items():
         count = int(mask.sum())
@@ -84,19 +84,24 @@ def _split(subject: DescribedSubject) -> list[CheckResult]:
     splits = subject.without_responses().splits
     train = min(len(split.train) for split in splits)
     test = sum(len(split.test) for split in splits)
-    found = f"{train} training and {test} test stimuli ({splits[0].rule})"
+    result = f"{train} training and {test} test stimuli ({splits[0].rule})"
     if len(splits) > 1:
         sizes = sorted({len(split.test) for split in splits})
-        told = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        found = f"{len(splits)} folds with {told} of {test} stimuli in test ({splits[0].rule}, ...)"
+        test_sizes = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        result = (
+            f"{len(splits)} folds with {test_sizes} of {test} stimuli in test "
+            f"({splits[0].rule}, ...)"
+        )
     if train < _LEAST or test < _LEAST:
         advice = f"A run needs {_LEAST} stimuli for training and {_LEAST} to score; change test."
-        return [CheckResult("split", "wrong", found, "", advice)]
+        return [CheckResult("split", "wrong", result, "", advice)]
     if test < _FEW_TEST:
         return [
-            CheckResult("split", "note", found, "", "Scores of so few stimuli have wide intervals.")
+            CheckResult(
+                "split", "note", result, "", "Scores of so few stimuli have wide intervals."
+            )
         ]
-    return [CheckResult("split", "ok", found)]
+    return [CheckResult("split", "ok", result)]
 
 
 def _scaling(subject: DescribedSubject) -> list[CheckResult]:
@@ -118,15 +123,15 @@ def _session(subject: DescribedSubject, session: int) -> list[CheckResult]:
     about = subject.recording
     values = about.read(session)
     spread = values.std(0, dtype=np.float64)
-    what, found = f"session {session}", f"{values.min():.3g} to {values.max():.3g}"
+    what, result = f"session {session}", f"{values.min():.3g} to {values.max():.3g}"
     flat, median = int((spread == 0).sum()), float(np.median(spread))
     if flat:
         advice = "They carry nothing; leave them out of the mask."
-        return [CheckResult(what, "note", f"{found}, {flat} constant voxels", "", advice)]
+        return [CheckResult(what, "note", f"{result}, {flat} constant voxels", "", advice)]
     if median > _WIDE and about.zscore == "none":
         advice = "Percent signal change is a few units; set scale, or zscore: session."
-        return [CheckResult(what, "note", f"{found}, median SD {median:.3g}", "", advice)]
-    return [CheckResult(what, "ok", found)]
+        return [CheckResult(what, "note", f"{result}, median SD {median:.3g}", "", advice)]
+    return [CheckResult(what, "ok", result)]
 
 
 def _pictures(subject: DescribedSubject) -> list[CheckResult]:
@@ -138,15 +143,15 @@ def _pictures(subject: DescribedSubject) -> list[CheckResult]:
     ]
     without = sum(not texts for texts in stimuli.captions())
     if without:
-        found = f"{without} stimuli have none"
+        result = f"{without} stimuli have none"
         nameless = sum(not names for names in stimuli.categories())
         advice = (
             "A run makes c of captions; with features.text=categories it makes c of categories."
         )
         if nameless:
-            found += f", and {nameless} have no category"
+            result += f", and {nameless} have no category"
             advice += " Those without get the empty text."
-        rows.append(CheckResult("captions", "note", found, "", advice))
+        rows.append(CheckResult("captions", "note", result, "", advice))
     else:
         rows.append(CheckResult("captions", "ok", "every stimulus has some"))
     return rows

@@ -98,7 +98,7 @@ class Description(_Part):
     bids: BidsPart | None = None
     layout: Literal["trials-first", "trials-last"] | None = None
     betas_axes: Literal["numpy", "matlab"] | None = Field(
-        None, description="whose order the axes of betas in HDF5 files are in"
+        None, description="axis order of betas in HDF5 files"
     )
     voxel_order: Literal["numpy", "matlab"] | None = Field(
         None, description="order of rows of voxels in the volume of the mask"
@@ -174,17 +174,17 @@ def validated(tree: object, where: str) -> Description:
 def _without_union(tree: dict[str, Any]) -> dict[str, Any]:
     """Replace parts of two possible kinds by the kind that they look like.
 
-    Else a mistake in them is told once for each kind.
+    Otherwise a mistake in them is reported once for each kind.
     """
-    found = dict(tree)
+    result = dict(tree)
     rois = tree.get("rois")
     if isinstance(rois, dict) and ("labels" in rois or _is_atlas(rois)):
-        found["rois"] = Atlas.model_validate(rois)
+        result["rois"] = Atlas.model_validate(rois)
     test = tree.get("test")
     if isinstance(test, dict):
         kind = Fraction if _is_fraction(test) else Folds
-        found["test"] = kind.model_validate(test)
-    return found
+        result["test"] = kind.model_validate(test)
+    return result
 
 
 def _is_atlas(rois: dict[Any, Any]) -> bool:

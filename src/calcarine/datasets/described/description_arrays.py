@@ -148,7 +148,7 @@ class ArrayFile:
         return self.about.affine
 
     def stamps(self) -> list[list[Any]]:
-        """What tells whether the array has changed."""
+        """What changes when the array changes."""
         return [[*stamp(self.path), self.about.key, self.about.reverse]]
 
     def with_axes(self, writer: Writer | None) -> ArrayFile:
@@ -171,14 +171,14 @@ class ArrayFile:
         """
         chosen = part if part is not None else (slice(None),) * len(self.shape)
         try:
-            found = read_file(self.path, self.about, chosen)
-            if found.dtype.kind not in "buif" or found.ndim != len(self.shape):
-                raise ValueError(f"it gives {found.dtype} of shape {found.shape}")
+            result = read_file(self.path, self.about, chosen)
+            if result.dtype.kind not in "buif" or result.ndim != len(self.shape):
+                raise ValueError(f"it gives {result.dtype} of shape {result.shape}")
         except CalcarineError:
             raise
         except Exception as error:  # as in open
             raise _damaged(self.path, "file", error) from error
-        return found
+        return result
 
 
 @dataclass(frozen=True, eq=False)

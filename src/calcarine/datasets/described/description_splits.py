@@ -133,8 +133,8 @@ def _repeated(times: Counter[str]) -> Split:
     chosen = {key for key, number in times.items() if number == most}
     if len(chosen) == len(times):
         raise SettingError(
-            f"All {len(times)} stimuli were shown {most} times, so 'test: repeated' tells none "
-            "apart; give a list of ids, a fraction as 'test: 0.1', or 'test: leave-one-out'."
+            f"All {len(times)} stimuli were shown {most} times, so 'test: repeated' selects none "
+            "of them; give a list of ids, a fraction as 'test: 0.1', or 'test: leave-one-out'."
         )
     return _sides("repeated", list(times), chosen, f"the stimuli shown {most} times, most of all")
 

@@ -20,15 +20,15 @@ Parts = tuple[str, ...]
 
 def files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
     """Return the files below a folder in natural order, without hidden ones."""
-    found = []
+    results = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
+        results += [
             Path(place, name)
             for name in names
             if name.lower().endswith(tuple(endings)) and not name.startswith(".")
         ]
-    return sorted(found, key=lambda path: [natural_key(part) for part in path.parts])
+    return sorted(results, key=lambda path: [natural_key(part) for part in path.parts])
 
 
 class PictureNames:
@@ -124,12 +124,12 @@ def _folder_ids(folder: Path) -> list[tuple[str, str]]:
         stems[path.stem] = stems.get(path.stem, 0) + 1
         short = path.with_suffix("").as_posix()
         bare[short] = bare.get(short, 0) + 1
-    found = []
+    results = []
     for path in paths:
         short = path.with_suffix("").as_posix()
         long = short if bare[short] == 1 else path.as_posix()
-        found.append((path.as_posix(), path.stem if stems[path.stem] == 1 else long))
-    return found
+        results.append((path.as_posix(), path.stem if stems[path.stem] == 1 else long))
+    return results
 
 
 def _parts(name: str) -> tuple[Parts, str]:

@@ -70,9 +70,9 @@ def stimulus_set(
         chosen = whole.subset(shown)
         return _with_texts(chosen, texts, categories) if captions else chosen
     if place is not None and place.is_dir():
-        found = _shown_files(place, shown)
+        result = _shown_files(place, shown)
         source = FolderSource(
-            found,
+            result,
             {},
             _filled(texts, shown),
             _filled(categories, shown),
@@ -140,10 +140,10 @@ class PictureArray:
         )
 
     def _raw(self, row: int) -> NDArray[Any]:
-        found = self._file.read(
+        result = self._file.read(
             (slice(row, row + 1),) + (slice(None),) * (len(self._file.shape) - 1)
         )
-        picture = found[0]
+        picture = result[0]
         if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 255:
             raise DamagedFileError(
                 f"Picture {row} of {self._file.path} has values from {picture.min():g} to "
@@ -212,7 +212,7 @@ def read_captions(path: Path, shown: Sequence[str]) -> tuple[Texts, Texts]:
     Raises
     ------
     CalcarineError
-        If the file is no such thing or describes none of them.
+        If the file is of another kind or describes none of them.
     """
     if path.suffix.lower() == ".json":
         categories: dict[str, tuple[str, ...]] = {}
@@ -250,13 +250,13 @@ def _of_shown(
 ) -> dict[str, tuple[str, ...]]:
     """Return texts by the ids of the trials; endings are ignored."""
     meant = match_names(texts, shown, loose=False)
-    found = {meant[key]: value for key, value in texts.items() if key in meant}
-    if path is not None and not found:
+    results = {meant[key]: value for key, value in texts.items() if key in meant}
+    if path is not None and not results:
         raise DamagedFileError(
             f"The captions {path} describe none of the {len(shown)} stimuli shown; its ids are as "
             f"{next(iter(texts), 'nothing')}, those shown as {shown[0]}."
         )
-    return {**{key: value for key, value in texts.items() if key not in meant}, **found}
+    return {**{key: value for key, value in texts.items() if key not in meant}, **results}
 
 
 def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
@@ -266,24 +266,24 @@ def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
         raise DamagedFileError(f"The captions {path} cannot be read ({reason(error)}).") from error
     if isinstance(tree, list) or (isinstance(tree, dict) and "annotations" in tree):
         return _record_captions(tree, path)
-    found = {}
+    results = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
             raise DamagedFileError(
                 f"The captions {path}: {key[:40]} should be a text or a list of texts."
             )
-        found[key] = tuple(text.strip() for text in listed if text.strip())
-    if not found:
+        results[key] = tuple(text.strip() for text in listed if text.strip())
+    if not results:
         raise DamagedFileError(f"The captions {path} should be a mapping of ids to texts.")
-    return found
+    return results
 
 
 def _record_captions(tree: Any, path: Path) -> dict[str, tuple[str, ...]]:
     """Return captions of records with one caption each, or of COCO's files."""
     whole = isinstance(tree, dict)
     records = tree["annotations"] if whole else tree
-    found: dict[str, tuple[str, ...]] = {}
+    results: dict[str, tuple[str, ...]] = {}
     try:
         names = (
             {image["id"]: str(image["file_name"]) for image in tree.get("images", ())}
@@ -292,14 +292,14 @@ def _record_captions(tree: Any, path: Path) -> dict[str, tuple[str, ...]]:
         )
         for record in records:
             number = record["image_id"] if "image_id" in record else record["id"]
-            _add(found, names.get(number, str(number)), [str(record["caption"]).strip()])
+            _add(results, names.get(number, str(number)), [str(record["caption"]).strip()])
     except (KeyError, TypeError, AttributeError):
         raise DamagedFileError(
             f"The captions {path} need an id (or image_id) and a caption in each record."
         ) from None
-    if not found:
+    if not results:
         raise DamagedFileError(f"The captions {path} hold no caption.")
-    return found
+    return results
 
 
 def _filled(texts: Texts, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -325,7 +325,7 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
         # Where there are folders here, they must agree.
         stems = [name for name, places in by_name.items() if name == places[0].stem]
         meant = match_names([key for key in shown if key not in by_name], stems, loose=False)
-    found: dict[str, Path] = {}
+    results: dict[str, Path] = {}
     for key in shown:
         places = by_name.get(meant.get(key, key), [])
         # A path that is named whole comes before equal names in folders below.
@@ -343,17 +343,17 @@ def _shown_files(folder: Path, shown: Sequence[str]) -> dict[str, Path]:
                 "stimuli by their path in this folder."
             )
         if places:
-            found[key] = places[0]
+            results[key] = places[0]
     _check_known(shown, (*by_name, *meant), folder)
     used: dict[Path, str] = {}
-    for key, path in found.items():
+    for key, path in results.items():
         if used.setdefault(path, key) != key:
             raise CalcarineError(
                 f"Stimuli {used[path]} and {key} are one picture, {path}; name it in one way, so "
                 "that its trials stay on one side of the split."
             )
         check_content(path, "picture")
-    return found
+    return results
 
 
 def _check_known(shown: Sequence[str], known: Sequence[str], place: Path) -> None:

@@ -85,24 +85,24 @@ def read_rois(
     """
     if isinstance(rois, Atlas):
         path, values = _inside(root, rois.file, grid, "atlas", voxel_order)
-        found = {}
+        results = {}
         for name, labels in rois.labels.items():
             wanted = [labels] if isinstance(labels, int) else labels
-            found[name] = np.isin(values, wanted)
+            results[name] = np.isin(values, wanted)
         files = [path]
     else:
-        files, found = [], {}
+        files, results = [], {}
         for name, file in rois.items():
             path, values = _inside(root, file, grid, "region", voxel_order)
             files.append(path)
-            found[name] = _one(path, values)
-    for name, mask in found.items():
+            results[name] = _one(path, values)
+    for name, mask in results.items():
         if not mask.any():
             raise CalcarineError(
                 f"Region {name} has none of the {len(mask)} kept voxels; check its file, its "
                 "labels and the mask."
             )
-    return found, files
+    return results, files
 
 
 def _one(path: Path, values: NDArray[np.float64]) -> Mask:
@@ -170,10 +170,10 @@ def same_columns(path: Path, space: str, other: Path | None, wanted: str) -> Non
     if space and wanted and space != wanted:
         kinds = " and ".join(sorted({text.split()[0] for text in (space, wanted)}))
         names = {text.removeprefix("GIFTI ") for text in (space, wanted) if text[:5] == "GIFTI"}
-        told = f" ({', '.join(sorted(names))})" if len(names) == 2 else ""
+        names_text = f" ({', '.join(sorted(names))})" if len(names) == 2 else ""
         raise ShapeError(
-            f"{path} and {other or 'the betas'} are {kinds} files of different vertices{told}; "
-            "give files of one space."
+            f"{path} and {other or 'the betas'} are {kinds} files of different "
+            f"vertices{names_text}; give files of one space."
         )
 
 

@@ -21,7 +21,7 @@ def texts_table(path: Path, what: str, known: Sequence[str] = ()) -> pd.DataFram
     Raises
     ------
     CalcarineError
-        If the file is no such table or is empty.
+        If the file is not such a table or is empty.
     """
     return read_rows(path, what, known)
 

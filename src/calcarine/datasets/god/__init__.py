@@ -76,7 +76,7 @@ def load(
         way; ``"training-scalar"``: all voxels by one mean and one SD of the
         training trials, as MinD-Vis does.
     first_index
-        0 or 1, should nothing in the files tell where their indices begin.
+        0 or 1, if the files do not show where their indices begin.
 
     Returns
     -------

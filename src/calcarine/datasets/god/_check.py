@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calcarine.brain.info import pick_subject
 from calcarine.datasets._check_results import (
@@ -46,14 +48,14 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     data
         The folder.
     subject
-        One of the five; all whose files are there if left out.
+        One of the five; by default all that have files.
 
     Returns
     -------
     list of CheckResult
     """
     wanted = [pick_subject(INFO, subject)] if subject else list(INFO.subjects)
-    found: list[CheckResult] = []
+    results: list[CheckResult] = []
     shown: dict[str, set[str]] = {}
     folders = search_folders(data)
     files = 0
@@ -64,13 +66,13 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
             except CalcarineError:
                 continue
             files += 1
-            found += collect_results(report(path, folders, shown), path.name, _AGAIN)
+            results += collect_results(report(path, folders, shown), path.name, _AGAIN)
     if not files:
         names = " or ".join(INFO.files[0].split("|"))
         there = other_forms(data).strip(" ()")
-        found.append(CheckResult(names, "missing", there, advice=f"get it from {INFO.source}"))
-    found += collect_results(_pictures(folders, shown), "pictures", _AGAIN)
-    return found
+        results.append(CheckResult(names, "missing", there, advice=f"get it from {INFO.source}"))
+    results += collect_results(_pictures(folders, shown), "pictures", _AGAIN)
+    return results
 
 
 def _official(path: Path, folders: list[Path], shown: dict[str, set[str]]) -> Iterator[CheckResult]:
@@ -107,10 +109,10 @@ def _shown(
         shown.setdefault(side, set()).update(keys)
         yield compare_count(f"{name}: {side} pictures", len(set(keys)), _KNOWN[side])
     repeats = set(Counter(sides["test"]).values())
-    told = ", ".join(map(str, sorted(repeats)))
+    text = ", ".join(map(str, sorted(repeats)))
     right = repeats == {_KNOWN["repeats"]}
     yield CheckResult(
-        f"{name}: repeats of test pictures", "ok" if right else "note", told, str(_KNOWN["repeats"])
+        f"{name}: repeats of test pictures", "ok" if right else "note", text, str(_KNOWN["repeats"])
     )
     both = set(sides["train"]) & set(sides["test"])
     if both:
@@ -129,25 +131,25 @@ def _shown(
 
 
 def _voxels(name: str, total: int, sizes: dict[str, int]) -> CheckResult:
-    told = ", ".join(f"{roi} {size}" for roi, size in sizes.items())
+    text = ", ".join(f"{roi} {size}" for roi, size in sizes.items())
     return CheckResult(
         f"{name}: voxels",
         "note",
-        f"{total} ({told or 'no regions'})",
+        f"{total} ({text or 'no regions'})",
         "",
         "published counts of VC differ between sources, so the file decides",
     )
 
 
-def _values(what: str, values: np.ndarray) -> CheckResult:  # type: ignore[type-arg]
+def _values(what: str, values: NDArray[Any]) -> CheckResult:
     lost = check_finite_voxels(what, values, _AGAIN)
     if lost:
         return lost[0]
     if not values.size:
         return CheckResult(what, "wrong", "none", "", _AGAIN)
     still = count_constant(values)
-    told = f"from {values.min():.3g} to {values.max():.3g}, {still} constant voxels"
-    return CheckResult(what, "note" if still else "ok", told)
+    text = f"from {values.min():.3g} to {values.max():.3g}, {still} constant voxels"
+    return CheckResult(what, "note" if still else "ok", text)
 
 
 def _rearranged(
@@ -240,9 +242,9 @@ def _array(place: Path, folders: list[Path]) -> Iterator[CheckResult]:
 
 
 def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[CheckResult]:
-    for which, found in picture_files(place).items():
+    for which, result in picture_files(place).items():
         wanted = shown.get(which, set())
-        lost = sorted(wanted - set(found))
+        lost = sorted(wanted - set(result))
         what = f"{which} picture files"
         if lost:
             yield CheckResult(
@@ -253,4 +255,4 @@ def _files(place: Path, shown: dict[str, set[str]]) -> Iterator[CheckResult]:
                 ON_REQUEST,
             )
         else:
-            yield compare_count(what, len(found), _KNOWN[which])
+            yield compare_count(what, len(result), _KNOWN[which])

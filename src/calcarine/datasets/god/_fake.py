@@ -160,7 +160,7 @@ def _write_subject(
     kinds = np.repeat([1.0, 2.0, 3.0], [len(train), len(test), len(inner)])
     brain = responses_with_signal(rng, world.features, shown, n_voxels, noise=0.7)
     labels = world.labels[shown]
-    # Imagery tells a category and no picture.
+    # Imagery trials name a category and no picture.
     labels = np.where(kinds == 3, np.floor(labels), labels)
     index = np.where(shown < world.n_train, shown, shown - world.n_train) + 1.0
     run = np.concatenate(

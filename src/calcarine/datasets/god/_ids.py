@@ -48,7 +48,7 @@ def stimulus_name(label: float) -> str:
     Raises
     ------
     CalcarineError
-        If the number can be no such label: without a picture's number, or
+        If the number is not a label: without a picture's number, or
         with more than six decimals, as when it was stored in float32.
     """
     value = float(label)
@@ -92,14 +92,14 @@ def names_of(labels: NDArray[np.float64], where: str) -> list[str]:
 
 def category(name: str) -> str:
     """Return the synset of a picture, for example ``"n01518878"``; empty if its name has none."""
-    found = _NAME.search(name)
-    return f"n{found.group(1)}" if found else ""
+    result = _NAME.search(name)
+    return f"n{result.group(1)}" if result else ""
 
 
 def parse_name(text: str) -> str | None:
     """Return the name of a picture in a file name or a line, the last if there are several."""
-    found = _NAME.findall(text)
-    return f"n{found[-1][0]}_{int(found[-1][1])}" if found else None
+    result = _NAME.findall(text)
+    return f"n{result[-1][0]}_{int(result[-1][1])}" if result else None
 
 
 def picture_list(places: Sequence[Path], side: str) -> list[str] | None:
@@ -115,7 +115,7 @@ def picture_list(places: Sequence[Path], side: str) -> list[str] | None:
     Returns
     -------
     list of str or None
-        None where there is no such file.
+        None if there is no such file.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def first_index(
         )
     if len(fits) > 1:
         raise SettingError(
-            f"{where} runs from {low} to {high} of {total} pictures, so nothing tells whether it "
+            f"{where} runs from {low} to {high} of {total} pictures, so it is unknown whether it "
             "begins at 0 or 1; say so with first_index=0 or first_index=1."
         )
     return fits[0]

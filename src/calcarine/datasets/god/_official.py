@@ -53,17 +53,17 @@ def picture_names(
         values = data.label(key)
         texts = data.vmap.get(key, {})
         if texts:
-            found = [_mapped(texts, value, key, data.path) for value in values[shown].tolist()]
+            results = [_mapped(texts, value, key, data.path) for value in values[shown].tolist()]
         elif (np.abs(values[shown]) >= 1e6).all():
             if data.dtype.itemsize < 8:
                 raise DamagedFileError(
                     f"{WHO}: {data.path} is stored in {data.dtype}, which holds no six decimals of "
                     f"a picture's label; get the file again from {INFO.source}."
                 )
-            found = names_of(values[shown], f"{WHO}, {key} in {data.path}")
+            results = names_of(values[shown], f"{WHO}, {key} in {data.path}")
         else:
             continue
-        for row, name in zip(shown.tolist(), found, strict=True):
+        for row, name in zip(shown.tolist(), results, strict=True):
             names[row] = name
         return names
     return _indexed(data, folders, kinds, names, given)
@@ -153,7 +153,7 @@ def read_official(
 
 def regions_of(data: BData, voxel: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
     """Return masks over the voxels of the keys ``ROI_...``, by the rest of the key."""
-    found = {}
+    results = {}
     for key in (key for key in data.keys if key.startswith("ROI_")):
         mask = data.mask(key)
         if (mask & ~voxel).any():
@@ -161,8 +161,8 @@ def regions_of(data: BData, voxel: NDArray[np.bool_]) -> dict[str, NDArray[np.bo
                 f"{WHO}: {key} in {data.path} marks {int((mask & ~voxel).sum())} columns that are "
                 f"no voxels; get the file again from {INFO.source}."
             )
-        found[key[4:]] = mask[voxel]
-    return found
+        results[key[4:]] = mask[voxel]
+    return results
 
 
 def _name_imagined(data: BData, kinds: NDArray[np.int64], names: list[str]) -> None:
@@ -224,12 +224,12 @@ def _rows(
     data: BData, kinds: NDArray[np.int64], names: list[str], folders: list[Path]
 ) -> dict[str, dict[str, int]]:
     """Return the row of each picture in ``images_*.npz``, from the lists or from image_index."""
-    found: dict[str, dict[str, int]] = {}
+    results: dict[str, dict[str, int]] = {}
     for side, kind in (("train", TRAIN), ("test", PERCEPTION)):
         own = np.flatnonzero(kinds == kind)
         listed = picture_list(folders, side)
         if listed is not None:
-            found[side] = {name: row for row, name in enumerate(listed)}
+            results[side] = {name: row for row, name in enumerate(listed)}
         elif "image_index" in data and data.mask("image_index").sum() == 1 and len(own):
             index = data.label("image_index")[own]
             pairs = {
@@ -238,5 +238,5 @@ def _rows(
             shown = {name for name, _ in pairs}
             if len(pairs) == len(shown) == len({value for _, value in pairs}):
                 base = first_index(index, len(shown), f"{WHO}: image_index in {data.path}")
-                found[side] = {name: int(value) - base for name, value in pairs}
-    return found
+                results[side] = {name: int(value) - base for name, value in pairs}
+    return results

@@ -73,16 +73,16 @@ def find_pictures(folders: list[Path], pictures: str | Path | None) -> Path | No
 
 def picture_files(folder: Path) -> dict[str, dict[str, Path]]:
     """Return the files of the training and of the test pictures, by name."""
-    found: dict[str, dict[str, Path]] = {"train": {}, "test": {}}
+    results: dict[str, dict[str, Path]] = {"train": {}, "test": {}}
     for side, names in _SIDES.items():
         for place in (folder / name for name in names):
-            if not place.is_dir() or found[side]:
+            if not place.is_dir() or results[side]:
                 continue
             for path in sorted(place.rglob("*")):
                 name = parse_name(path.stem) if path.suffix.lower() in PICTURE_SUFFIXES else None
                 if name:
-                    found[side][name] = path
-    return found
+                    results[side][name] = path
+    return results
 
 
 def read_pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
@@ -125,10 +125,10 @@ def read_pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
 def _as_bytes(values: NDArray[np.generic], factor: float) -> NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return np.asarray(values, dtype=np.uint8)
-    found = np.empty(values.shape, dtype=np.uint8)
+    result = np.empty(values.shape, dtype=np.uint8)
     for row, picture in enumerate(values):
-        found[row] = np.clip(np.rint(np.asarray(picture, np.float64) * factor), 0, 255)
-    return found
+        result[row] = np.clip(np.rint(np.asarray(picture, np.float64) * factor), 0, 255)
+    return result
 
 
 def god_stimuli(
@@ -203,7 +203,7 @@ def _row(parts: GodTrials, side: str, name: str, images: NDArray[np.uint8], plac
         raise MissingFileError(
             f"{WHO}: nothing says in which order {place} holds the {side} pictures; put "
             "imagenet_training_label.csv and imagenet_testing_label.csv (or imageID_training.csv "
-            "and imageID_test.csv) beside it."
+            "and imageID_test.csv) next to it."
         )
     if name not in rows or rows[name] >= len(images):
         raise DamagedFileError(

@@ -18,7 +18,7 @@ __all__ = ["matches", "read_rearranged", "regions"]
 
 def regions(file: NpzFile, count: int) -> dict[str, NDArray[np.bool_]]:
     """Return boolean masks over the voxels, by name."""
-    found = {}
+    results = {}
     for name in (name for name in file.names if not name.startswith("arr_")):
         mask = file.array(name, 1, "b")
         if mask.shape != (count,):
@@ -26,8 +26,8 @@ def regions(file: NpzFile, count: int) -> dict[str, NDArray[np.bool_]]:
                 f"{WHO}: the mask {name} in {file.path} is of {len(mask)} voxels and the responses "
                 f"are of {count}; get the file again."
             )
-        found[name] = mask
-    return found
+        results[name] = mask
+    return results
 
 
 def matches(
@@ -105,8 +105,8 @@ def _named(
             f"{WHO}: {path} numbers {int(index.max()) + 1} pictures and the list names "
             f"{len(names)}; take the list that came with it."
         )
-    found = [names[row] if names else pattern.format(row) for row in index.tolist()]
-    return found, dict(zip(found, index.tolist(), strict=True))
+    results = [names[row] if names else pattern.format(row) for row in index.tolist()]
+    return results, dict(zip(results, index.tolist(), strict=True))
 
 
 def _test(

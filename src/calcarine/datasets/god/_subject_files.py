@@ -142,14 +142,14 @@ def add_unions(rois: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_
     ``ventral`` is HVC where the file marks it, else LOC, FFA and PPA; without
     V1 to V3 ``early`` is LVC.  Empty regions are left out.
     """
-    found = {name: mask for name, mask in rois.items() if mask.any() and "+" not in name}
+    results = {name: mask for name, mask in rois.items() if mask.any() and "+" not in name}
     plan = {
         "early": (("V1", "V2", "V3"), ("LVC",)),
         "ventral": (("HVC",), ("LOC", "FFA", "PPA")),
     }
     for name, choices in plan.items():
         for choice in choices:
-            own = [found[part] for part in choice if part in found]
-            if own and name not in found:
-                found[name] = np.logical_or.reduce(own)
-    return found
+            own = [results[part] for part in choice if part in results]
+            if own and name not in results:
+                results[name] = np.logical_or.reduce(own)
+    return results

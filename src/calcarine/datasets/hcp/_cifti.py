@@ -61,7 +61,7 @@ class CiftiRecording:
                 raise ValueError("its axes are not time and grayordinates")
             frames, count = (int(size) for size in image.shape)
             if (frames, count) != (len(series), len(brain)):
-                raise ValueError(f"its header tells {len(series)} x {len(brain)} of {image.shape}")
+                raise ValueError(f"its header says {len(series)} x {len(brain)} of {image.shape}")
             tr = float(series.step)
             wanted = frames * count * int(np.dtype(image.get_data_dtype()).itemsize)
             wanted += int(image.dataobj.offset)
@@ -81,25 +81,25 @@ class CiftiRecording:
         -------
         float32 array of shape (frame, chosen grayordinate)
         """
-        found = np.empty((self.frames, len(columns)), dtype=np.float32)
+        result = np.empty((self.frames, len(columns)), dtype=np.float32)
         edges = np.flatnonzero(np.diff(columns) > _GAP) + 1
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 for part in np.split(np.arange(len(columns)), edges):
                     own = columns[part]
                     block = np.asarray(self.data[:, int(own[0]) : int(own[-1]) + 1])
-                    found[:, part] = block[:, own - own[0]]
+                    result[:, part] = block[:, own - own[0]]
         except Exception as error:  # as in open
             raise DamagedFileError(
                 f"{WHO}: {self.path} cannot be read to its end ({reason(error)}); get it again "
                 f"from {INFO.source}."
             ) from error
-        if not np.isfinite(found).all():
+        if not np.isfinite(result).all():
             raise DamagedFileError(
                 f"{WHO}: {self.path} holds NaN or infinity in visual cortex; get it again from "
                 f"{INFO.source}."
             )
-        return found
+        return result
 
 
 def normalised(series: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,4 +119,4 @@ def normalised(series: NDArray[np.float32]) -> NDArray[np.float32]:
     # Rounding leaves a constant column a spread just above zero.
     spread[spread <= 1e-7 * np.abs(mean)] = np.inf
     spread[spread == 0] = np.inf
-    return ((series - mean) / spread).astype(np.float32)
+    return np.asarray(((series - mean) / spread).astype(np.float32))

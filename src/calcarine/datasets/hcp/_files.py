@@ -56,7 +56,7 @@ INFO = DatasetInfo(
 
 
 def find_recordings(
-    data: str | Path, run: str = RUN, ending: str | None = None, beside: Collection[str] = ()
+    data: str | Path, run: str = RUN, ending: str | None = None, excluded: Collection[str] = ()
 ) -> dict[str, Path]:
     """Return the CIFTI file of each subject, by subject.
 
@@ -71,7 +71,7 @@ def find_recordings(
         ``.dtseries.nii``, as ``_Atlas_MSMAll_hp2000_clean``: how a run was
         aligned and cleaned.  Left out, the only one there is.
     beside
-        Subjects whose files are not needed.
+        Subjects that are left out.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def find_recordings(
             )
         return by_ending.get(wanted, {})
     needed = {
-        name: {who: path for who, path in files.items() if who not in beside}
+        name: {who: path for who, path in files.items() if who not in excluded}
         for name, files in by_ending.items()
     }
     chosen = [name for name, files in needed.items() if files]
@@ -106,7 +106,7 @@ def find_recordings(
 
 def _by_ending(data: str | Path, run: str) -> dict[str, dict[str, Path]]:
     """Return the files of a run by ending and subject."""
-    found: dict[str, dict[str, Path]] = {}
+    results: dict[str, dict[str, Path]] = {}
     named, plain = f"*_{run}{_ANY}", f"{run}{_ANY}"
     inside = f"MNINonLinear/Results/{run}"
     patterns = (named, f"*/{named}", f"*/{inside}/{named}", f"*/{plain}", f"*/{inside}/{plain}")
@@ -116,8 +116,8 @@ def _by_ending(data: str | Path, run: str) -> dict[str, dict[str, Path]]:
                 before, _, rest = path.name.partition(f"{run}_Atlas")
                 subject = before.removesuffix("_") or path.relative_to(root).parts[0]
                 ending = f"_Atlas{rest.removesuffix(_SERIES)}"
-                found.setdefault(ending, {}).setdefault(subject, path)
-    return {ending: dict(sorted(files.items())) for ending, files in sorted(found.items())}
+                results.setdefault(ending, {}).setdefault(subject, path)
+    return {ending: dict(sorted(files.items())) for ending, files in sorted(results.items())}
 
 
 def find_stored(folder: str | Path) -> dict[str, Path]:

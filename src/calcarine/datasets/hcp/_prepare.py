@@ -67,7 +67,7 @@ class PreparedVectors:
     subjects
         Who is there now.
     summary
-        One line that tells it.
+        One line of text.
     simulated
         Whether the recordings were written by a program.
     """
@@ -132,7 +132,7 @@ def vectors(
         Folder with CIFTI files, or with ``SUBJECT/HCP_visual_voxel.npz`` that
         were prepared here or by others; these come first.
     subjects
-        Who; all that are there if left out.
+        Subjects; by default all in the folder.
     window
         Frames in a window.
     seconds, tr
@@ -237,14 +237,14 @@ def read_stored(path: Path, areas: Sequence[str] = AREAS) -> dict[str, NDArray[n
     """
     file = NpzFile(path, WHO, "its preparation: delete it and prepare again")
     with np.errstate(over="ignore", invalid="ignore"):
-        found = {area: file.array(area, 2).astype(np.float32) for area in areas}
-    frames = {len(series) for series in found.values()}
-    if len(frames) != 1 or any(0 in series.shape for series in found.values()):
-        shapes = ", ".join(f"{area} {series.shape}" for area, series in found.items())
+        results = {area: file.array(area, 2).astype(np.float32) for area in areas}
+    frames = {len(series) for series in results.values()}
+    if len(frames) != 1 or any(0 in series.shape for series in results.values()):
+        shapes = ", ".join(f"{area} {series.shape}" for area, series in results.items())
         raise DamagedFileError(f"{WHO}: the areas in {path} do not agree: {shapes}; prepare again.")
-    if not all(np.isfinite(series).all() for series in found.values()):
+    if not all(np.isfinite(series).all() for series in results.values()):
         raise DamagedFileError(f"{WHO}: {path} holds NaN or infinity; delete it and prepare again.")
-    return found
+    return results
 
 
 def prepare_vectors(
@@ -294,21 +294,21 @@ def prepare_vectors(
     raw = find_recordings(data, run, ending)
     chosen = _chosen(data, subjects, set(raw))
     place = Path(folder) if folder is not None else Path(data) / "npz"
-    tell = progress or (lambda done, total: None)
+    report = progress or (lambda done, total: None)
     wanted = [subject for subject in chosen if not _whole(place / subject / NPZ)]
     done = len(chosen) - len(wanted)
-    tell(done, len(chosen))
-    found = find_atlas(data, atlas) if wanted else None
+    report(done, len(chosen))
+    result = find_atlas(data, atlas) if wanted else None
 
     def one(subject: str) -> None:
-        assert found is not None
-        _write(place / subject / NPZ, _series(raw[subject], found, AREAS))
+        assert result is not None
+        _write(place / subject / NPZ, _series(raw[subject], result, AREAS))
 
     with ThreadPoolExecutor(workers) as pool:
         try:
             for _ in pool.map(one, wanted):
                 done += 1
-                tell(done, len(chosen))
+                report(done, len(chosen))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -336,5 +336,5 @@ def _whole(path: Path) -> bool:
 
 
 def _write(path: Path, series: dict[str, NDArray[np.float32]]) -> None:
-    with atomic_write(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **series)  # type: ignore[arg-type]

@@ -75,17 +75,17 @@ def check_betas(layout: NSDLayout, trials: pd.DataFrame | None) -> Iterator[Chec
 
 def _sessions(layout: NSDLayout, there: tuple[int, ...], official: int) -> CheckResult:
     missing = sorted(set(range(1, official + 1)) - set(there))
-    found = f"{len(there)} sessions, {there[0]} to {there[-1]}"
+    result = f"{len(there)} sessions, {there[0]} to {there[-1]}"
     expected = f"{official} officially; Takagi & Nishimoto used 1 to {TAKAGI_SESSIONS}"
     if not missing:
-        return CheckResult("betas", "ok", found, expected)
+        return CheckResult("betas", "ok", result, expected)
     advice = f"the first that is not here: {layout.origin(layout.session(missing[0]))}"
     # Nobody scans session 4 without 3: a gap is a file that got lost, and its trials would too.
     gaps = [number for number in missing if number < there[-1]]
     if gaps:
         lost = ", ".join(map(str, gaps))
-        return CheckResult("betas", "missing", f"{found}, without {lost}", expected, advice)
-    return CheckResult("betas", "note", found, expected, advice)
+        return CheckResult("betas", "missing", f"{result}, without {lost}", expected, advice)
+    return CheckResult("betas", "note", result, expected, advice)
 
 
 def _mask_grid(layout: NSDLayout) -> Grid | None:

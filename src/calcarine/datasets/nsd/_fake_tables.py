@@ -118,7 +118,7 @@ def write_tables(layouts: Sequence[NSDLayout], plan: FakePlan, rng: np.random.Ge
     """Write the design, the table of pictures and the responses of each subject."""
     from scipy.io import savemat
 
-    with atomic_write(layouts[0].expdesign) as aside, open(aside, "wb") as file:
+    with atomic_write(layouts[0].expdesign) as temporary, open(temporary, "wb") as file:
         savemat(
             file,
             {
@@ -128,11 +128,11 @@ def write_tables(layouts: Sequence[NSDLayout], plan: FakePlan, rng: np.random.Ge
             },
             do_compression=False,
         )
-    with atomic_write(layouts[0].stim_info) as aside:
-        _stim_info(plan).to_csv(aside)
+    with atomic_write(layouts[0].stim_info) as temporary:
+        _stim_info(plan).to_csv(temporary)
     for layout in layouts:
-        with atomic_write(layout.responses) as aside:
-            _responses(layout, plan, rng).to_csv(aside, sep="\t", index=False)
+        with atomic_write(layout.responses) as temporary:
+            _responses(layout, plan, rng).to_csv(temporary, sep="\t", index=False)
 
 
 def _stim_info(plan: FakePlan) -> pd.DataFrame:
@@ -211,7 +211,7 @@ def write_coco(
             corner = (round(crop[0] * height), round(crop[2] * width))
             objects += _objects(scene, name, (height, width), corner, side)
         images.append({"id": other + number, "height": side, "width": side})
-        captions.append({"image_id": other + number, "caption": "a picture that nobody saw"})
+        captions.append({"image_id": other + number, "caption": "a picture that was not shown"})
         start = {"info": {"description": "simulated"}, "licenses": [], "images": images}
         for entry, each in enumerate((*captions, *objects)):
             each["id"] = entry
@@ -235,7 +235,7 @@ def _objects(
     side: int,
 ) -> list[dict[str, Any]]:
     """Return the objects of a picture, in turn in the three forms that COCO has for outlines."""
-    found = []
+    results = []
     factor = side // len(scene.semantic_map)
     for kind in range(len(KINDS)):
         small = scene.semantic_map == len(BACKGROUNDS) + kind
@@ -254,7 +254,7 @@ def _objects(
                 "size": list(size),
                 "counts": counts if form == 1 else compress_runs(counts),
             }
-        found.append(
+        results.append(
             {
                 "image_id": image,
                 "category_id": kind + 1,
@@ -264,7 +264,7 @@ def _objects(
                 "bbox": [0, 0, *size[::-1]],
             }
         )
-    return found
+    return results
 
 
 def _rectangles(mask: NDArray[np.bool_], corner: tuple[int, int], factor: int) -> list[list[float]]:

@@ -1,6 +1,6 @@
 """COCO's captions and objects of the pictures that a subject saw.
 
-A file is read once, when something of it is first asked for, and element by
+A file is read once, when something of it is first used, and element by
 element: the largest has half a gigabyte, and most of it is of other pictures.
 """
 
@@ -62,8 +62,8 @@ class Annotations:
 
     def captions(self, key: str) -> tuple[str, ...]:
         """Return the captions of a stimulus in file order; none if the file is missing."""
-        found: dict[str, list[str]] = self._once("captions", self._read_captions)
-        return tuple(found.get(key, ()))
+        results: dict[str, list[str]] = self._once("captions", self._read_captions)
+        return tuple(results.get(key, ()))
 
     def categories(self, key: str) -> tuple[str, ...]:
         """Return the categories of the visible objects, by area, largest first."""
@@ -85,13 +85,13 @@ class Annotations:
 
     def _pictures(self) -> dict[tuple[str, int], tuple[str, tuple[float, ...]]]:
         """Return our id and the crop of each picture by COCO's split and number."""
-        found: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = self._once(
+        results: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = self._once(
             "pictures", lambda: _read_pictures(self._layout, self._images)
         )
-        return found
+        return results
 
     def _read_captions(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        results: dict[str, list[str]] = {}
         for split, path in _there(self._layout, "captions"):
             own = self._of_split(split)
             for name, value in elements(path, ("annotations",)):
@@ -103,8 +103,8 @@ class Annotations:
                         path, f"has no text as caption of {name} for picture {image}."
                     )
                 if text.strip():
-                    found.setdefault(own[image][0], []).append(" ".join(text.split()))
-        return found
+                    results.setdefault(own[image][0], []).append(" ".join(text.split()))
+        return results
 
     def _of_split(self, split: str) -> dict[int, tuple[str, tuple[float, ...]]]:
         return {number: what for (own, number), what in self._pictures().items() if own == split}
@@ -153,7 +153,7 @@ def _read_pictures(
         if column not in info.columns:
             raise content_error(path, f"has no column {column}; get it again.")
     numbers = integers(path, info, "cocoId")
-    found: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = {}
+    results: dict[tuple[str, int], tuple[str, tuple[float, ...]]] = {}
     for image in images:
         if image >= len(info):
             raise content_error(
@@ -167,8 +167,8 @@ def _read_pictures(
                 f"have {' or '.join(COCO_SPLITS)}.",
             )
         box = info["cropBox"].iloc[image] if "cropBox" in info.columns else "(0, 0, 0, 0)"
-        found[split, int(numbers[image])] = (stimulus_id(image), _parts(path, image, box))
-    return found
+        results[split, int(numbers[image])] = (stimulus_id(image), _parts(path, image, box))
+    return results
 
 
 def _parts(path: Path, image: int, text: Any) -> tuple[float, ...]:
@@ -188,10 +188,10 @@ def _parts(path: Path, image: int, text: Any) -> tuple[float, ...]:
 
 
 def _field(path: Path, value: Any, name: str, kind: type) -> Any:
-    found = value.get(name) if isinstance(value, Mapping) else None
-    if not isinstance(found, kind) or isinstance(found, bool):
+    result = value.get(name) if isinstance(value, Mapping) else None
+    if not isinstance(result, kind) or isinstance(result, bool):
         raise content_error(path, f"has an entry without {name}; it is damaged, get it again.")
-    return found
+    return result
 
 
 def _crop(path: Path, value: Any, cut: tuple[float, ...]) -> Crop:
@@ -287,9 +287,9 @@ class _Scanner:
                 raise ValueError("it ends too early")
 
     def _take(self, letter: str) -> None:
-        found = self._next()
-        if found != letter:
-            raise ValueError(f"it has {found!r} where {letter!r} should be")
+        result = self._next()
+        if result != letter:
+            raise ValueError(f"it has {result!r} where {letter!r} should be")
         self._at += 1
 
     def _value(self) -> Any:

@@ -226,8 +226,8 @@ def _read_nifti(
     path: Path, shape: SessionShape, voxels: NDArray[np.int64], out: NDArray[np.float32]
 ) -> None:
     with reading(path), gzip.open(path) as file:
-        found, header = _nifti_start(path, file)
-        _check_shape(path, found, shape)
+        result, header = _nifti_start(path, file)
+        _check_shape(path, result, shape)
         skip = int(header.get_data_offset()) - 348
         if not 0 <= skip <= 2**20:
             raise ValueError(f"its data start at byte {skip + 348}")

@@ -64,16 +64,16 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     """
     layout = find_layout(data, pick_subject(INFO, subject))
     names = [subject] if subject else _present(layout) or [SUBJECTS[0]]
-    found: list[CheckResult] = []
+    results: list[CheckResult] = []
     for name in names:
         own = NSDLayout(layout.root, name)
-        trials = _guarded(own.responses.name, partial(check_design, own), found, name)
-        _guarded("masks", partial(check_masks, own), found, name)
-        _guarded("betas", partial(check_betas, own, trials), found, name)
+        trials = _guarded(own.responses.name, partial(check_design, own), results, name)
+        _guarded("masks", partial(check_masks, own), results, name)
+        _guarded("betas", partial(check_betas, own, trials), results, name)
     first = NSDLayout(layout.root, names[0])
-    _guarded("pictures", partial(check_pictures, first), found)
-    _guarded("captions", partial(check_captions, first), found)
-    return found
+    _guarded("pictures", partial(check_pictures, first), results)
+    _guarded("captions", partial(check_captions, first), results)
+    return results
 
 
 def _present(layout: NSDLayout) -> list[str]:
@@ -153,7 +153,7 @@ def _counted(name: str, values: NDArray[np.int64], start: int, last: int = 0) ->
     low, high = int(values.min()), int(values.max())
     last = last or N_IMAGES - 1 + start
     good = start <= low and high <= last
-    # From 1 on, only the smallest can tell: a 1 need not occur in a subject's own ids.
+    # From 1 on, only the smallest is informative: a 1 need not occur in a subject's own ids.
     good = good and (start == 1 or low == 0)
     advice = "" if good else f"{name} counts from {start}: get the file again"
     expected = f"{start} to {last}, counting from {start}"

@@ -51,21 +51,21 @@ class Expdesign:
 def read_expdesign(layout: NSDLayout) -> Expdesign:
     """Read ``nsd_expdesign.mat`` and check that it counts from 1."""
     path = layout.need(layout.expdesign)
-    found = read_matrices(path, ("masterordering", "subjectim", "sharedix"))
-    if len(found["subjectim"]) < layout.number:
+    result = read_matrices(path, ("masterordering", "subjectim", "sharedix"))
+    if len(result["subjectim"]) < layout.number:
         raise content_error(
             path,
-            f"has {len(found['subjectim'])} subjects in subjectim and no {layout.subject}.",
+            f"has {len(result['subjectim'])} subjects in subjectim and no {layout.subject}.",
         )
-    for name, matrix in found.items():
+    for name, matrix in result.items():
         if matrix.min() < 1:
             raise content_error(
                 path, f"has {matrix.min()} in {name}, which counts from 1; get the file again."
             )
     design = Expdesign(
-        found["masterordering"].ravel(),
-        found["subjectim"][layout.number - 1],
-        found["sharedix"].ravel(),
+        result["masterordering"].ravel(),
+        result["subjectim"][layout.number - 1],
+        result["sharedix"].ravel(),
     )
     if design.order.max() > len(design.images):
         raise content_error(
@@ -165,7 +165,7 @@ def _compare_design(
         _compare(integers(layout.responses, table, "10KID"), order, "10KID", names, layout)
     _compare(ids, design.images[order - 1], "73KID", names, layout)
     shared = np.isin(ids, design.shared)
-    # The first pictures of every subject are the shared ones: a second way to tell them.
+    # The first pictures of every subject are the shared ones: a second way to identify them.
     bad = np.flatnonzero(shared != (order <= len(design.shared)))
     if len(bad):
         row = int(bad[0])

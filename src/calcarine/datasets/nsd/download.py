@@ -57,20 +57,20 @@ def assets(
         raise SettingError(f"Data set nsd: betas come as hdf5 or nii.gz, not {betas}.")
     names = [pick_subject(INFO, name) for name in (subjects or INFO.subjects[:1])]
     layout = NSDLayout(Path(), names[0])
-    found = [
+    results = [
         _official(layout.expdesign, 2_000_000),
         _official(layout.stim_info, 20_000_000),
         *(_official(layout.labels(atlas), 200) for atlas in ATLASES),
     ]
     for name in dict.fromkeys(names):
-        found += _of_subject(NSDLayout(Path(), name), sessions, betas)
+        results += _of_subject(NSDLayout(Path(), name), sessions, betas)
     if images:
-        found.append(_official(layout.stimuli, N_IMAGES * PICTURE * PICTURE * 3))
+        results.append(_official(layout.stimuli, N_IMAGES * PICTURE * PICTURE * 3))
     if captions:
         kinds = [(kind, split) for kind in ("captions", "instances") for split in COCO_SPLITS]
         folder = layout.annotations("captions", COCO_SPLITS[0]).parent
         # Members bring their folder, annotations/, along.
-        found.append(
+        results.append(
             Asset(
                 (folder.parent / "annotations_trainval2017.zip").as_posix(),
                 COCO_URL,
@@ -78,7 +78,7 @@ def assets(
                 members=tuple(f"{folder.name}/{kind}_{split}.json" for kind, split in kinds),
             )
         )
-    return found
+    return results
 
 
 def _of_subject(layout: NSDLayout, sessions: int | Sequence[int] | None, betas: str) -> list[Asset]:
@@ -86,7 +86,7 @@ def _of_subject(layout: NSDLayout, sessions: int | Sequence[int] | None, betas: 
     numbers = listed_sessions(last if sessions is None else sessions)
     if not numbers or numbers[0] < 1 or numbers[-1] > last:
         raise SettingError(
-            f"Data set nsd: {layout.subject} has sessions 1 to {last}, and asked for were "
+            f"Data set nsd: {layout.subject} has sessions 1 to {last}, but you asked for "
             f"{sessions}."
         )
     x, y, z = DIMS[layout.subject]

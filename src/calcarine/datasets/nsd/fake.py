@@ -114,7 +114,7 @@ def _write_pictures(
 ) -> None:
     import h5py
 
-    with atomic_write(layout.stimuli) as aside, h5py.File(aside, "w") as file:
+    with atomic_write(layout.stimuli) as temporary, h5py.File(temporary, "w") as file:
         shape = (plan.n_images, side, side, 3)
         brick = file.create_dataset("imgBrick", shape, np.uint8, chunks=(1, *shape[1:]))
         for image in sorted(drawn):
@@ -227,18 +227,18 @@ def _write_session(
     def trial(row: int) -> NDArray[np.int16]:
         volume = pool[order[row]].copy()
         volume[brain.places] = inside[row]
-        return volume.reshape(grid)
+        return np.asarray(volume.reshape(grid))
 
-    with atomic_write(path) as aside:
+    with atomic_write(path) as temporary:
         if betas == "hdf5":
             import h5py
 
-            with h5py.File(aside, "w") as file:
+            with h5py.File(temporary, "w") as file:
                 whole = file.create_dataset("betas", (len(inside), *grid), np.int16)
                 for row in range(len(inside)):
                     whole[row] = trial(row)
         else:
-            _write_nifti(aside, np.stack([trial(row) for row in range(len(inside))]), brain)
+            _write_nifti(temporary, np.stack([trial(row) for row in range(len(inside))]), brain)
 
 
 def _write_nifti(path: Path, trials: NDArray[np.int16], brain: FakeBrain) -> None:

@@ -115,7 +115,7 @@ def as_integers(values: NDArray[np.generic]) -> NDArray[np.int64] | None:
     whole = np.rint(values)
     if (whole != values).any() or (np.abs(whole) > 2**53).any():
         return None
-    return whole.astype(np.int64)
+    return np.asarray(whole.astype(np.int64))
 
 
 def read_label_names(path: Path) -> dict[int, str]:
@@ -168,10 +168,10 @@ def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int6
     if is_hdf5(path):
         raise content_error(path, "was saved again by MATLAB as version 7.3; save it with -v7.")
     with reading(path):
-        found, _ = read_v5(path)
+        result, _ = read_v5(path)
     matrices: dict[str, NDArray[np.int64]] = {}
     for name in names:
-        value = found.get(name)
+        value = result.get(name)
         if value is None or value.ndim != 2 or not value.size:
             raise content_error(
                 path, f"has no matrix {name}; it is damaged or another file, get it again."

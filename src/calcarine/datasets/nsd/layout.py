@@ -201,8 +201,8 @@ class NSDLayout:
     def sessions(self) -> tuple[int, ...]:
         """Numbers of the sessions whose betas are on disk."""
         names = (path.name for path in self.betas.glob("betas_session*"))
-        found = (_SESSION_NAME.fullmatch(name) for name in names)
-        return tuple(sorted({int(match[1]) for match in found if match}))
+        result = (_SESSION_NAME.fullmatch(name) for name in names)
+        return tuple(sorted({int(match[1]) for match in result if match}))
 
     def origin(self, path: Path) -> str:
         """Return where to get a file."""

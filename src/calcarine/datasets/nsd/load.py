@@ -159,7 +159,7 @@ def load(
         Resize pictures; 425 x 425 as stored if left out.
     captions
         True: COCO's captions must be there; False: leave them out; None:
-        take them where they are.  So with categories and semantic maps, whose
+        take them where they are.  So with categories and semantic maps, of which the
         numbers are in `calcarine.datasets.nsd.coco_maps.CATEGORIES`.
     prepared
         Where prepared subjects are; ``prepared`` in `data` if left out.
@@ -169,7 +169,7 @@ def load(
     Returns
     -------
     BrainDataset
-        Pictures, captions and responses are read when they are asked for.
+        Pictures, captions and responses are read when they are used.
         Stimuli are named ``nsd-00000`` to ``nsd-72999`` by their number from 0.
 
     Raises
@@ -177,11 +177,11 @@ def load(
     CalcarineError
         If files are missing, damaged or contradict each other.
     """
-    found = recording(data, subject, mask=mask, sessions=sessions, zscore=zscore)
-    layout = find_layout(data, found.subject)
-    stimuli = _stimuli(layout, found.trials, size, captions)
+    result = recording(data, subject, mask=mask, sessions=sessions, zscore=zscore)
+    layout = find_layout(data, result.subject)
+    stimuli = _stimuli(layout, result.trials, size, captions)
     # `find_layout` has refused a missing folder.
-    store = prepare(found, prepared or Path(str(data)) / "prepared", workers)
+    store = prepare(result, prepared or Path(str(data)) / "prepared", workers)
     return store.dataset(stimuli, simulated=_simulated(data, layout))
 
 

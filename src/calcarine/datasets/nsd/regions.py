@@ -152,7 +152,7 @@ def _chosen(layout: NSDLayout, masks: dict[str, Mask], mask: str) -> Mask:
         raise SettingError(
             f"Data set nsd, subject {layout.subject}: mask {mask} has no voxels; choose another."
         )
-    return whole
+    return np.asarray(whole)
 
 
 def check_grid(path: Path, found: tuple[int, ...], wanted: tuple[int, ...], other: str) -> None:

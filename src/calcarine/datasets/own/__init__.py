@@ -51,7 +51,7 @@ def load(
     size
         Crop pictures centrally and bring them to this side in pixels.
     prepared
-        Folder of prepared subjects; ``prepared`` beside the YAML file if left
+        Folder of prepared subjects; ``prepared`` next to the YAML file if left
         out.
 
     Returns

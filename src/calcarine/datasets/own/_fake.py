@@ -156,6 +156,6 @@ def _write_betas(
 
 
 def _volumes(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    found = np.zeros((len(values), *mask.shape), np.float32)
-    found[:, mask] = values
-    return found
+    result = np.zeros((len(values), *mask.shape), np.float32)
+    result[:, mask] = values
+    return result

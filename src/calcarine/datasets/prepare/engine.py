@@ -53,7 +53,7 @@ class Recording:
     rois
         Boolean masks of shape (voxel,).
     splits
-        Sessions are scaled for the first, and anew where another is read.
+        Sessions are scaled for the first, and scaled again if another is read.
     read
         Session number to its responses: float32, shape (trials of the
         session, voxel), in percent signal change where the files allow it.
@@ -118,7 +118,7 @@ class Recording:
         changes = 1 + int((sessions[1:] != sessions[:-1]).sum())
         if changes != len(np.unique(sessions)):
             raise CalcarineError(
-                f"{self.who}: the trials of a session do not stand together; sort them."
+                f"{self.who}: the trials of a session are not consecutive; sort them."
             )
         for split in self.splits:
             self.scaling_plan(split)
@@ -177,13 +177,13 @@ def prepare(
     if workers < 1:
         raise SettingError(f"Preparing needs at least one worker, not {workers}.")
     recording.check()
-    told = progress or (lambda done, total: None)
+    report = progress or (lambda done, total: None)
     key = recording.key()
     path = Path(folder) / f"{recording.dataset}-{recording.subject}-{key}"
     if (path / "manifest.json").is_file():
         store = PreparedSubject.open(path)
         if not store.missing():
-            told(len(store.sessions), len(store.sessions))
+            report(len(store.sessions), len(store.sessions))
             return store
     manifest = {
         "dataset": recording.dataset,
@@ -204,7 +204,7 @@ def prepare(
             recording.splits,
         )
         store.clean()
-        _run(recording, store, workers, told)
+        _run(recording, store, workers, report)
     return store
 
 

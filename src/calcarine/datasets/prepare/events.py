@@ -1,7 +1,7 @@
 """Estimating one response per trial from time series and events.
 
 A trial's response is a weight of a linear model (``"lsa"``, ``"lss"``; Mumford et al. 2012) or
-the mean of its volumes (``"mean"``, for blocks).  A run is treated by itself: its responses
+the mean of its volumes (``"mean"``, for blocks).  Each run is treated alone: its responses
 depend on its own volumes and on when its events were, never on what was shown in them.
 """
 
@@ -94,14 +94,14 @@ def trial_betas(
     ------
     CalcarineError
         If lengths differ, an event lies outside its run, trials of a run
-        cannot be told apart, or a mean that should be divided by is not
+        are collinear, or a mean to divide by is not
         positive.
     """
     volumes = np.asarray(series)
     _check_choices(method, hrf, drift, units, baseline)
     table, labels = _checked(volumes, events, runs, tr)
     extra = _confounds(confounds, len(volumes))
-    found = np.empty((int((table["nuisance"] == "").sum()), volumes.shape[1]), dtype=np.float32)
+    result = np.empty((int((table["nuisance"] == "").sum()), volumes.shape[1]), dtype=np.float32)
     row_of = np.cumsum(table["nuisance"] == "") - 1
     for run in pd.unique(labels):
         inside = labels == run
@@ -120,8 +120,8 @@ def trial_betas(
             values = _weights(data, design, nuisance, method, run)
         if units == "percent":
             values *= 100.0 / _positive(level, run)
-        found[row_of[own.index[trials]]] = values
-    return found
+        result[row_of[own.index[trials]]] = values
+    return result
 
 
 def _check_choices(method: str, hrf: str, drift: str, units: str, baseline: str) -> None:
@@ -221,7 +221,7 @@ def _designs(
     )
     with warnings.catch_warnings():
         # nilearn warns of events without duration, of duplicates, of onsets before the first
-        # volume and of designs close to singular: all are right here, or told by `_weights`.
+        # volume and of designs close to singular: all are right here, or found by `_weights`.
         warnings.simplefilter("ignore", UserWarning)
         matrix = make_first_level_design_matrix(
             times,
@@ -263,7 +263,7 @@ def _weights(data: Floats, design: Floats, nuisance: Floats, method: str, run: o
     values = np.linalg.eigvalsh(gram / np.outer(size, size))
     if values[0] <= 1e-8 * values[-1]:
         raise CalcarineError(
-            f"Run {run}: its {len(size)} trials cannot be told apart in {len(data)} volumes with "
+            f"Run {run}: its {len(size)} trials are collinear in {len(data)} volumes with "
             f"{nuisance.shape[1]} columns of nuisance; use method lss, or fewer confounds."
         )
     return np.asarray(np.linalg.solve(gram, products))
@@ -279,7 +279,7 @@ def _separate(gram: Floats, products: Floats) -> Floats:
     same = ~alone & (determinant <= 1e-10 * own * np.abs(others))
     if same.any():
         raise CalcarineError(
-            f"Trial {int(np.argmax(same)) + 1} of a run cannot be told from the sum of the others; "
+            f"Trial {int(np.argmax(same)) + 1} of a run is collinear with the sum of the others; "
             "use method lsa or mean."
         )
     rest = products.sum(0) - products
@@ -312,9 +312,9 @@ def _window_means(
     rest = ~windows.any(0) if baseline == "rest" else np.ones(len(times), dtype=bool)
     if not rest.any():
         raise CalcarineError(f"Run {run} has no volumes of rest; use baseline='run'.")
-    # Drift is fitted beside the events, so that blocks are not taken for drift.
-    beside = np.column_stack([nuisance, windows.any(0)])
-    weights, *_ = np.linalg.lstsq(beside, data, rcond=None)
+    # Drift is fitted together with the events, so that blocks are not taken for drift.
+    regressors = np.column_stack([nuisance, windows.any(0)])
+    weights, *_ = np.linalg.lstsq(regressors, data, rcond=None)
     drift = nuisance @ weights[:-1]
     steady = data - (drift - drift.mean(0))
     level = steady[rest].mean(0)
@@ -327,6 +327,6 @@ def _positive(level: Floats, run: object) -> Floats:
         raise CalcarineError(
             f"Run {run}: the mean of voxel {int(np.argmax(low))} is {level[np.argmax(low)]:g}, and "
             f"percent signal change needs it above 0 ({int(low.sum())} such voxels); mask them, or "
-            "ask for units='raw'."
+            "use units='raw'."
         )
     return level

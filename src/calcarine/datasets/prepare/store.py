@@ -77,7 +77,7 @@ class PreparedSubject:
     @classmethod
     def create(
         cls,
-        path: Path,
+        path: str | Path,
         manifest: Mapping[str, Any],
         trials: pd.DataFrame,
         voxels: pd.DataFrame,
@@ -96,6 +96,7 @@ class PreparedSubject:
         trials, voxels, rois, splits
             See the attributes.
         """
+        path = Path(path)
         if (path / "manifest.json").is_file():
             return cls.open(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -105,8 +106,8 @@ class PreparedSubject:
             "rois": pd.DataFrame(dict(rois), index=range(len(voxels)), dtype=bool),
         }
         for name, table in tables.items():
-            with atomic_write(path / f"{name}.parquet") as aside:
-                table.to_parquet(aside)
+            with atomic_write(path / f"{name}.parquet") as temporary:
+                table.to_parquet(temporary)
         for split in splits:
             split.save(path / "splits" / f"{split.name}.json")
         names = [split.name for split in splits]
@@ -121,7 +122,7 @@ class PreparedSubject:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> PreparedSubject:
+    def open(cls, path: str | Path) -> PreparedSubject:
         """Read what `create` wrote.
 
         Raises
@@ -129,6 +130,7 @@ class PreparedSubject:
         CalcarineError
             If the folder is no prepared subject or a part of it is damaged.
         """
+        path = Path(path)
         try:
             manifest = read_json(path / "manifest.json")
             if manifest["format"] != _FORMAT or manifest["version"] != _VERSION:
@@ -190,22 +192,22 @@ class PreparedSubject:
                 f"have {wanted}; its files do not fit the table of trials."
             )
         final = self.session_path(session)
-        aside = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}.part")
-        shutil.rmtree(aside, ignore_errors=True)
+        temporary = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}.part")
+        shutil.rmtree(temporary, ignore_errors=True)
         try:
-            group = zarr.open_group(str(aside), mode="w")
+            group = zarr.open_group(str(temporary), mode="w")
             chunks = (min(_CHUNK[0], wanted[0]), min(_CHUNK[1], wanted[1]))
             whole = create_array(group, wanted, chunks, "float32", name="betas")
             whole[:] = betas
             for name, values in (("mean", mean), ("scale", scale)):
                 one = create_array(group, values.shape, values.shape, "float64", name=name)
                 one[:] = np.asarray(values, np.float64)
-            seal(aside)
+            seal(temporary)
             if not self._whole(session):
                 shutil.rmtree(final, ignore_errors=True)  # a damaged one
-                os.replace(aside, final)
+                os.replace(temporary, final)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def clean(self) -> None:
         """Remove what an interrupted preparation left."""
@@ -252,7 +254,7 @@ class PreparedSubject:
             self.session_path(session),
             name,
             "the same command again, or 'calcarine datasets prepare "
-            f"{self.manifest['dataset']}', prepares this session anew",
+            f"{self.manifest['dataset']}', prepares this session again",
         )
 
     def dataset(self, stimuli: StimulusSet, simulated: bool = False) -> BrainDataset:
@@ -308,7 +310,7 @@ class _Sessions(BackendArray):
         rows, columns = (
             np.atleast_1d(np.arange(size)[part]) for part, size in zip(key, self.shape, strict=True)
         )
-        found = np.empty((len(rows), len(columns)), dtype=np.float32)
+        result = np.empty((len(rows), len(columns)), dtype=np.float32)
         every = len(columns) == self.shape[1] and bool((columns == np.arange(len(columns))).all())
         for part, start, end in zip(self._parts, self._starts, self._ends, strict=True):
             inside = np.flatnonzero((rows >= start) & (rows < end))
@@ -316,10 +318,10 @@ class _Sessions(BackendArray):
                 continue
             own = rows[inside] - start
             if every:
-                found[inside] = part[:][own]
+                result[inside] = part[:][own]
             elif len(columns):
                 # Chunks between the first and the last column, a session at a time.
                 low, high = int(columns.min()), int(columns.max()) + 1
-                found[inside] = part[:, low:high][np.ix_(own, columns - low)]
+                result[inside] = part[:, low:high][np.ix_(own, columns - low)]
         dropped = tuple(axis for axis, part in enumerate(key) if isinstance(part, int | np.integer))
-        return found.squeeze(axis=dropped) if dropped else found
+        return result.squeeze(axis=dropped) if dropped else result

@@ -54,4 +54,4 @@ def draw_digit(rng: np.random.Generator, name: str) -> NDArray[np.uint8]:
     stem = np.where((rows > 4) & (rows < row), stem, 99.0)
     ink = np.clip(2.2 - np.minimum(ring, stem), 0, 1)
     picture = np.round(255 * ink).astype(np.uint8)
-    return picture if name == "six" else picture[::-1, ::-1]
+    return np.asarray(picture if name == "six" else picture[::-1, ::-1])

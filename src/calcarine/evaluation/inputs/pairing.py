@@ -28,7 +28,7 @@ class PairedFiles:
     ----------
     made : dict of str to dict of int to Path
         Files of each ground truth by sample number; -1 for a file without a number.
-    strangers : list of str
+    unmatched : list of str
         Names without a ground truth.
     notes : list of str
         Names that were matched in another spelling, and files that were left out.

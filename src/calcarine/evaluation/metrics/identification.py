@@ -169,7 +169,7 @@ class CategoryRead(Metric):
 
     Parameters
     ----------
-    recipe : Preprocessing
+    preprocessing : Preprocessing
     classes : int, optional
         Number of classes that the judge can predict; set by `configured`.
     share : float

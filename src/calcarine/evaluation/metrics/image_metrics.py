@@ -52,7 +52,7 @@ class _Correlating(Metric):
     network : str
         Name of the network; "" for pixels.
     layer : str
-    recipe : Preprocessing
+    preprocessing : Preprocessing
     """
 
     network: str = PIXELS
@@ -128,7 +128,7 @@ class StructuralSimilarity(Metric):
     Parameters
     ----------
     kind : {"2d", "columns"}
-    recipe : Preprocessing
+    preprocessing : Preprocessing
     """
 
     kind: Literal["2d", "columns"] = "2d"
@@ -175,7 +175,7 @@ class PixelContest(Metric):
     ways : int
         Number of candidates in a comparison; 2 gives the pair-wise score. The expectation over
         random candidates is computed in closed form.
-    recipe : Preprocessing
+    preprocessing : Preprocessing
     """
 
     measured_by: Literal["mse", "pcc", "ssim", "psm"] = "mse"
@@ -243,7 +243,7 @@ class FrechetInceptionDistance(Metric):
     ----------
     width : {64, 2048}
         Number of features of Inception 2015; FID of 64 is not comparable with the usual 2048.
-    recipe : Preprocessing
+    preprocessing : Preprocessing
     """
 
     width: Literal[64, 2048] = 64
@@ -278,7 +278,7 @@ class NWayTopK(Metric):
     Parameters
     ----------
     network, layer : str
-    recipe : Preprocessing
+    preprocessing : Preprocessing
     n_way, k : int
     draws : int, optional
         Number of draws of an estimate, as in published code; by default the closed form.

@@ -132,7 +132,7 @@ class Networks:
         ----------
         name : str
         pictures : sequence of (picture, blurry picture or None)
-        recipe : Preprocessing
+        preprocessing : Preprocessing
         layers : sequence of str
         truth_size : (int, int)
 

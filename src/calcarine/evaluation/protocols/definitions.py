@@ -53,11 +53,11 @@ SSIM_COLUMNS = (
 )
 TWO_WAY = {
     "reconstruction": "Share of the other pictures that correlate less with the reconstruction "
-    "than its own picture, in {space}; {ties}.",
+    "than its own picture (features: {space}); {ties}.",
     "image": "Share of the other pictures' reconstructions that correlate less with the picture "
-    "than its own reconstruction, in {space}; {ties}.",
+    "than its own reconstruction (features: {space}); {ties}.",
 }
-_DISTANCE = "Mean over images of 1 - r in {space}."
+_DISTANCE = "Mean over images of 1 - r (features: {space})."
 _TIE_FAILS, _TIE_HALF = "a tie counts as a failure", "a tie counts one half"
 
 
@@ -253,7 +253,7 @@ class MindVis(Protocol):
             ("ssim", "structural similarity (flat window of 7, each channel)"),
             ("psm", "LPIPS"),
         )
-        contests = tuple(
+        pairwise = tuple(
             PixelContest(
                 f"pair-wise {short}",
                 "Share of the other pictures that are less similar to the reconstruction than its "
@@ -274,7 +274,7 @@ class MindVis(Protocol):
             )
             for width in widths
         )
-        return ways + contests + fid
+        return ways + pairwise + fid
 
 
 @register_protocol
@@ -360,7 +360,7 @@ class Calcarine(Protocol):
             HardIdentification(
                 f"identification among the 10 nearest, {space}, fixed image",
                 "Share of the 10 most similar other pictures whose reconstructions correlate less "
-                f"with the picture than its own reconstruction, in {space}; {_TIE_HALF}.",
+                f"with the picture than its own reconstruction (features: {space}); {_TIE_HALF}.",
                 "image",
                 *where,
                 half,
@@ -370,7 +370,7 @@ class Calcarine(Protocol):
             RankPercentile(
                 f"identification, median rank, {space}, fixed image",
                 "Median over images of the share of other reconstructions that correlate less with "
-                f"the picture than its own, in {space}; {_TIE_HALF}.",
+                f"the picture than its own (features: {space}); {_TIE_HALF}.",
                 "image",
                 *where,
                 half,
@@ -379,8 +379,8 @@ class Calcarine(Protocol):
         result.append(
             TopOne(
                 f"identification, top-1 of the pool, {space}, fixed image",
-                "Share of images for which the right reconstruction has the highest correlation, "
-                f"in {space}.",
+                "Share of images for which the right reconstruction has the highest correlation "
+                f"(features: {space}).",
                 "image",
                 *where,
             )

@@ -32,7 +32,7 @@ def measure(cache: FeatureCache, protocol: Protocol, notes: list[str]) -> list[M
 
     Parameters
     ----------
-    bench : FeatureCache
+    cache : FeatureCache
     protocol : Protocol
     notes : list of str
         Notes are appended to it.
@@ -69,7 +69,7 @@ def measure(cache: FeatureCache, protocol: Protocol, notes: list[str]) -> list[M
 
 def _lower_first(text: str) -> str:
     """Return a sentence for use after "because"; names such as CLIP keep their capitals."""
-    return text[0].lower() + text[1:] if text[:1].isupper() and text[1:2].islower() else text
+    return text[0].lower() + text[1:] if text.split()[0] in ("The", "There", "No", "A") else text
 
 
 def _listed(names: list[str]) -> str:
