@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calcarine.diffusion._parts import add_axis, check_channels, latent_side, rescale_guided
 from calcarine.diffusion.autoencoder import (
     Autoencoder,
     Progress,
@@ -93,8 +94,8 @@ class ConditionalDiffusion:
         self.digest = digest
         ends_in_noise = bool(self.scheduler.config.get("rescale_betas_zero_snr", False))
         self.guidance_rescale = _RESCALE if ends_in_noise else 0.0
-        self._side = _latent_side(unet.config.sample_size)
-        _check_channels(unet.config, int(vae.config.latent_channels))
+        self._side = latent_side(unet.config.sample_size)
+        check_channels(unet.config, int(vae.config.latent_channels))
 
     def add_notes(self, notes: Sequence[str]) -> None:
         """Record changes to the model and warn about each of them once."""
@@ -323,24 +324,10 @@ class ConditionalDiffusion:
         >>> picture.shape
         (64, 64, 3)
         """
-        if np.ndim(context) == 2:
-            one = self.generate(
-                np.asarray(context)[None],
-                keys,
-                _add_axis(start, 3),
-                strength=strength,
-                guidance=guidance,
-                steps=steps,
-                seed=seed,
-                batch_size=batch_size,
-                progress=progress,
-                after_step=after_step,
-                empty=empty,
-                time_condition=_add_axis(time_condition, 1),
-                empty_time_condition=empty_time_condition,
-                sampler=sampler,
-            )
-            return np.asarray(one[0])
+        single = np.ndim(context) == 2
+        if single:
+            context, start = np.asarray(context)[None], add_axis(start, 3)
+            time_condition = add_axis(time_condition, 1)
         names = as_keys(keys)
         if len(names) != len(context) or (start is not None and len(start) != len(context)):
             raise ShapeError(
@@ -365,7 +352,9 @@ class ConditionalDiffusion:
             check_finite(x, "denoised latents", self.dtype)
             parts.append(x.float().cpu().numpy())
             report_progress(progress, len(x))
-        return np.concatenate(parts) if parts else np.zeros((0, *self.latent_shape), np.float32)
+        if not parts:
+            return np.zeros((0, *self.latent_shape), np.float32)
+        return np.asarray(parts[0][0]) if single else np.concatenate(parts)
 
     def _first_latents(
         self,
@@ -414,48 +403,8 @@ class ConditionalDiffusion:
                 unconditional, conditional = predicted.chunk(2)
                 predicted = unconditional + guidance * (conditional - unconditional)
                 if self.guidance_rescale:
-                    predicted = _rescaled(predicted, conditional, self.guidance_rescale)
+                    predicted = rescale_guided(predicted, conditional, self.guidance_rescale)
             x = stepper.step(predicted, t, x).prev_sample
             if after_step is not None:
                 after_step(x)
         return x
-
-
-def _add_axis(values: NDArray[np.float32] | None, ndim: int) -> NDArray[np.float32] | None:
-    """Add the axis of pictures to what one picture has without it."""
-    if values is None or np.ndim(values) != ndim:
-        return values
-    return np.asarray(values)[None]
-
-
-def _latent_side(size: Any) -> int:
-    """Return the side of the latents from the ``sample_size`` of a U-Net."""
-    sides = list(size) if isinstance(size, list | tuple) else [size]
-    if not sides or len(set(sides)) > 1 or not isinstance(sides[0], int):
-        raise SettingError(
-            f"The U-Net's config.json has the sample_size {size}; choose a model of square "
-            "pictures, for which it is one number or two equal ones."
-        )
-    return int(sides[0])
-
-
-def _check_channels(unet: Any, latent: int) -> None:
-    takes, gives = int(unet.in_channels), int(unet.out_channels)
-    if takes != latent:
-        more = ", or the U-Net needs further pictures (inpainting, depth, upscaling)"
-        raise SettingError(
-            f"The U-Net takes {takes} latent channels and the autoencoder gives {latent}: these "
-            f"parts are not of one model{more if takes > latent else ''}."
-        )
-    if gives != takes:
-        raise SettingError(
-            f"The U-Net predicts {gives} channels for latents of {takes}, as models with learned "
-            "variances do; choose a model with as many."
-        )
-
-
-def _rescaled(guided: torch.Tensor, conditional: torch.Tensor, share: float) -> torch.Tensor:
-    """Rescale a guided prediction, to a share, to the spread of the conditional prediction."""
-    axes = tuple(range(1, guided.ndim))
-    spread = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
-    return guided * (share * spread + 1 - share)

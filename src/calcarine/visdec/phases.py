@@ -1,7 +1,7 @@
 """Vis-Dec: pretrain, guide, finetune (Sun et al. 2023).
 
-Each phase is a function that trains in a folder, continues there when it is called again, and
-returns what the next one begins from.
+Each phase is a function that trains in a folder, resumes if it is called again with the same
+folder, and returns the initial weights of the next phase.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from calcarine.brain import BrainDataset, Responses, Split
 from calcarine.errors import SettingError
 from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, restored_unet
+from calcarine.visdec.initial_conditioner import (
+    SEED_STEP,
+    check_text,
+    initial_conditioner,
+    text_contexts,
+)
 
 if TYPE_CHECKING:
-    import torch
-
     from calcarine.diffusion.conditional import ConditionalDiffusion
     from calcarine.training import TrainingConfig
-    from calcarine.visdec.conditioner import Conditioner
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
     from calcarine.visdec.pairs import Trials
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from calcarine.visdec.published_conditioner import PublishedConditioner
     from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
 
-_SEED_STEP = 7919
+__all__ = ["TrainingStimuli", "check_text", "finetune", "guide", "pretrain"]
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def guide(
     config = config or GuidanceLoss()
     _cut_decoder(autoencoder, decoder_depth)
     with torch.random.fork_rng():
-        torch.manual_seed(training.seed + _SEED_STEP)
+        torch.manual_seed(training.seed + SEED_STEP)
         network = CrossModalNetwork(autoencoder, image, config.layers, config.direction)
     network.freeze_unused(config)
     patch = autoencoder.config.patch
@@ -290,7 +293,7 @@ def finetune(
         StimulusVectors(stimuli.responses, ids, patch, trials=trials)
         for ids in (stimuli.train, stimuli.validation)
     )
-    conditioner, initial = _conditioner(
+    conditioner, initial = initial_conditioner(
         autoencoder, model, training_vectors.n_patches, config, training
     )
     if not config.drop_condition:  # they would receive no gradient
@@ -318,113 +321,10 @@ def finetune(
                 torch.from_numpy(latents(stimuli.validation)),
                 config,
                 augmentation,
-                _targets(contexts, stimuli) if config.align else None,
+                text_contexts(contexts, stimuli.train, stimuli.validation)
+                if config.align
+                else None,
             )
             run(task, training, folder, **options)
         unet_weights = {name: unet[name].detach().clone() for name in kept}
     return BrainConditioning(conditioner.eval().requires_grad_(False), unet_weights, stimuli.scale)
-
-
-def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
-    """Raise unless contexts of this number of tokens can be aligned with a model's text."""
-    from calcarine.diffusion import LatentDiffusion
-
-    if not isinstance(model, LatentDiffusion):
-        raise SettingError(
-            f"The diffusion model {model.name} has no text, so conditions cannot be aligned with "
-            "it; set visdec.finetune.loss.align to 0."
-        )
-    if tokens not in (None, model.context_shape[0]):
-        raise SettingError(
-            f"Conditions of {tokens} tokens cannot be aligned with text of "
-            f"{model.context_shape[0]}; leave visdec.finetune.loss.tokens out, or set "
-            "visdec.finetune.loss.align to 0."
-        )
-
-
-def _targets(
-    contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None, stimuli: TrainingStimuli
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the contexts of the text of training and validation stimuli."""
-    import torch
-
-    if contexts is None:
-        raise SettingError(
-            "There is no text to align conditions with; set finetune.loss.align to 0."
-        )
-    return torch.from_numpy(contexts(stimuli.train)), torch.from_numpy(contexts(stimuli.validation))
-
-
-def _conditioner(
-    start: FMRIAutoencoder | PublishedConditioner,
-    model: ConditionalDiffusion,
-    n_patches: int,
-    config: FinetuneLoss,
-    training: TrainingConfig | None,
-) -> tuple[Conditioner, dict[str, torch.Tensor]]:
-    """Return the initial conditioner, and initial weights of the U-Net."""
-    import torch
-
-    from calcarine.visdec.conditioner import Conditioner
-    from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
-
-    if not isinstance(start, FMRIAutoencoder):
-        _check_published(start, n_patches, config)
-        return start.conditioner, start.unet_weights(model)
-    if training is None:
-        raise SettingError(
-            "Only a published conditioner can be used without training; train this one."
-        )
-    tokens = config.tokens or getattr(model, "context_shape", (77,))[0]
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed + 2 * _SEED_STEP)
-        conditioner = Conditioner(
-            start.encoder,
-            n_patches,
-            tokens,
-            model.context_width,
-            model.time_embed_dim if config.time_condition else None,
-            latent_shape=model.latent_shape if config.latent else None,
-        )
-    context = _empty_context(model, tokens) if config.begin == "empty" else None
-    if context is not None:
-        conditioner.start_from_context(context)
-    return conditioner, {}
-
-
-def _check_published(start: PublishedConditioner, n_patches: int, config: FinetuneLoss) -> None:
-    """Raise if settings or the subject disagree with a published conditioner."""
-    shape, path = start.conditioner.shape, start.path
-    if shape["n_patches"] != n_patches:
-        raise SettingError(
-            f"{path} takes {shape['n_patches']} patches of {shape['encoder']['patch']} "
-            f"voxels, and the responses make {n_patches}; choose the subject and the region "
-            "(visdec.roi) that it was trained on."
-        )
-    if config.tokens not in (None, shape["tokens"]):
-        raise SettingError(
-            f"{path} makes {shape['tokens']} tokens instead of the {config.tokens} of "
-            f"visdec.finetune.loss.tokens; set it to {shape['tokens']}."
-        )
-    if config.latent:
-        raise SettingError(
-            f"{path} predicts no latent, like all published models; set "
-            "visdec.finetune.loss.latent to 0 and visdec.finetune.strength to 1."
-        )
-    if (shape["time_width"] is not None) != config.time_condition:
-        has = "a" if shape["time_width"] else "no"
-        raise SettingError(
-            f"{path} makes {has} time condition; set visdec.finetune.loss.time_condition="
-            f"{'true' if shape['time_width'] else 'false'}."
-        )
-
-
-def _empty_context(model: ConditionalDiffusion, tokens: int) -> torch.Tensor | None:
-    """Return the unconditional context of a model with text, if it has this number of tokens."""
-    import torch
-
-    from calcarine.diffusion import LatentDiffusion
-
-    if isinstance(model, LatentDiffusion) and model.context_shape[0] == tokens:
-        return torch.from_numpy(model.embed_text([""]))
-    return None
