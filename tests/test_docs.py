@@ -106,3 +106,11 @@ def test_a_wrong_command_option_and_setting_would_be_found():
     assert wrong(["run", "--presets", "takagi"]) == ["--presets"]
     assert wrong(["run", "--set", "generation.stepz=3"]) == ["generation.stepz=3"]
     assert wrong(["run", "--set", "generation.steps=3", "--preset", "takagi"]) == []
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    load = 'ca.load_dataset("simulated")'
+    assert load in code
+    exec(code.replace(load, load[:-1] + ", n_train=60, n_test=9)"), {})
+    assert "pixel correlation" in capsys.readouterr().out

@@ -35,6 +35,7 @@ NOTES_NAME = "notes.json"
 PER_IMAGE_NAME = "per_image.parquet"
 DEFAULT_PROTOCOL = "calcarine"
 _MOST_ROWS = 12
+_FEW_ROWS = 3
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,18 +75,24 @@ class Evaluation:
     pictures: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return text_table(self._title(), self._summary())
+        return text_table(self._title(), self._summary() | self._scores(_FEW_ROWS))
 
     def _repr_html_(self) -> str:
+        return html_table(self._title(), self._summary() | self._scores(_MOST_ROWS))
+
+    def _scores(self, most: int) -> dict[str, object]:
+        """Return the first scores of the methods with their intervals and verdicts."""
         from calcarine.evaluation.results.tables import cells
 
-        scores = {
-            f"{row['method']}: {row['metric']}": " · ".join([cells(row)[1], cells(row)[2], verdict])
-            for row in self.records
-            if row.get("role") == "method" and (verdict := cells(row)[-1])
-        }
-        most = dict(list(scores.items())[:_MOST_ROWS])
-        return html_table(self._title(), self._summary() | most)
+        several = len({r["method"] for r in self.records if r.get("role") == "method"}) > 1
+        rows: dict[str, object] = {}
+        for record in self.records:
+            if record.get("role") != "method" or len(rows) == most:
+                continue
+            _, value, interval, *_, verdict = cells(record)
+            name = f"{record['method']}: {record['metric']}" if several else record["metric"]
+            rows[str(name)] = " · ".join([value, interval, verdict])
+        return rows
 
     def _title(self) -> str:
         n = self.per_image["id"].nunique() if "id" in self.per_image else 0
