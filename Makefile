@@ -38,7 +38,7 @@ MINIMUM := $(addprefix tests/, \
   study/test_analysis.py study/test_server.py)
 
 test-minimum: .venv-minimum/installed
-	.venv-minimum/$(SCRIPTS)/python -m pytest -n 2 --dist loadfile $(MINIMUM)
+	.venv-minimum/$(SCRIPTS)/python -m pytest -n 2 --dist loadfile -o filterwarnings=default $(MINIMUM)
 
 check: .venv/test-installed
 	$(BIN)/ruff check src tests scripts

@@ -44,7 +44,7 @@ for module in pkgutil.walk_packages(calcarine.__path__, "calcarine."):
     ("code", "sentence"),
     [
         (
-            "from calcarine.study.serve import serve; serve(None)",
+            "from calcarine.study.server import serve; serve(None)",
             "needs fastapi and uvicorn, which are not installed; run: pip install "
             "'calcarine[study]'",
         ),

@@ -266,6 +266,7 @@ def test_events_of_the_task_are_inherited(study):
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
+@pytest.mark.filterwarnings("ignore:.*is not in UTF-8")
 def test_damaged_files_are_told_or_read(tree, tmp_path, data):
     root = tmp_path / "study"
     if not root.exists():

@@ -252,6 +252,7 @@ def damaged(rng, content, trial):
     return bytes(found)
 
 
+@pytest.mark.filterwarnings("ignore:.*is not in UTF-8")
 def test_damaged_files_are_told_or_read_whole(folder, copy):
     rng = np.random.default_rng(6)
     run = sorted((copy / LISTS / "CSI4").glob("*/*.txt"))[3]

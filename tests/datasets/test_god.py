@@ -362,6 +362,7 @@ def damaged(rng, content, trial):
     return bytes(found)
 
 
+@pytest.mark.filterwarnings("ignore:.*is not in UTF-8")
 def test_damaged_files_are_told_or_read_whole(folder, tmp_path):
     rng = np.random.default_rng(5)
     place = tmp_path / "d"

@@ -234,7 +234,7 @@ def test_visual_cortex_holds_the_planted_components(folder):
 
 
 def test_there_is_nothing_to_decode(folder):
-    with pytest.raises(CalcarineError, match=r"pre-train.*hcp\.vectors\(data\)"):
+    with pytest.raises(CalcarineError, match=r"pretrain.*hcp\.vectors\(data\)"):
         registry.load_dataset("hcp", folder)
     about = registry.dataset_info("hcp")
     assert "Resting State fMRI FIX-Denoised (Compact)" in about.access
@@ -258,7 +258,7 @@ def test_wrong_input_is_told(folder, tmp_path):
         ({"subjects": "100206"}, "give a list of subjects"),
         ({"areas": ["V9"]}, "areas are V1, V2, V3, V4"),
         ({"scale": "voxel"}, "scale is none or scalar"),
-        ({"run": "../x"}, "no name of a run"),
+        ({"run": "../x"}, "is not the name of a run"),
     ]:
         with pytest.raises(CalcarineError, match=message):
             hcp.vectors(folder, **options)
@@ -307,6 +307,7 @@ def damaged(rng, content, trial):
     return bytes(found)
 
 
+@pytest.mark.filterwarnings("ignore:.*is not in UTF-8")
 def test_damaged_files_are_told_or_read_whole(tmp_path):
     rng = np.random.default_rng(7)
     hcp.fake(tmp_path, people=1, frames=20)

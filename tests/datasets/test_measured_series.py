@@ -141,6 +141,7 @@ def test_downloads_are_pinned_to_a_commit():
     max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(data=st.data())
+@pytest.mark.filterwarnings("ignore:.*is not in UTF-8")
 def test_damaged_files_are_told_or_read(name, fakes, tmp_path, data):
     folder = tmp_path / name
     if not folder.exists():

@@ -302,7 +302,7 @@ def test_stim_info_that_is_shifted_by_a_row_is_told(folder):
 
     edit_table(files(folder).stim_info, roll, ",")
     refuses(folder, "picture .* sharedix of nsd_expdesign.mat says the opposite")
-    edit_table(files(folder).stim_info, lambda t: t.drop(columns="shared1000", inplace=True), ",")
+    edit_table(files(folder).stim_info, lambda t: t.pop("shared1000"), ",")
     refuses(folder, r"gives picture \d+ \(from 0\) the trials .* shows it in trial 1;")
 
 

@@ -648,6 +648,7 @@ FILES = st.sampled_from(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
+@pytest.mark.filterwarnings("ignore:.*is not in UTF-8")
 def test_damaged_files_are_told_or_read(subjects, tmp_path, data):
     form = data.draw(st.sampled_from(["npy", "nii", "h5"]))
     folder = tmp_path / form

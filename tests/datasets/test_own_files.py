@@ -474,6 +474,7 @@ def write_each_kind(folder, values):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.filterwarnings("ignore:.*is not in UTF-8")
 def test_damaged_files_of_each_kind_are_told_or_read(tmp_path, rng, seed):
     values = rng.normal(size=(12, 9)).astype(np.float32)
     damage = np.random.default_rng(seed)

@@ -237,6 +237,7 @@ def test_several_other_variants_are_refused(folder):
 
 
 @pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.filterwarnings("ignore::calcarine.diffusion.conditional.ModelNote")
 def test_weights_in_shards_are_loaded_whole(folder, variant):
     expected = pictures(load(folder))
     save_parts(folder, max_shard_size="20KB", variant=variant)
@@ -316,6 +317,7 @@ def test_a_damaged_index_is_told(folder):
 
 
 @pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.filterwarnings("ignore::calcarine.diffusion.conditional.ModelNote")
 def test_the_hub_is_asked_for_a_variant_where_there_is_nothing_else(
     folder, tmp_path, monkeypatch, variant
 ):

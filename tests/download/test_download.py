@@ -907,7 +907,7 @@ def test_asset_paths_stay_in_the_folder():
     for path in ("/etc/x", "../x", "a/../../x", "a\\b", "C:/x", ""):
         with pytest.raises(CalcarineError, match="leaves"):
             Asset(path, "https://example.org/x")
-    with pytest.raises(CalcarineError, match="no https, http or s3"):
+    with pytest.raises(CalcarineError, match="is not an https, http or s3 address"):
         Asset("x", "file:///etc/passwd")
 
 

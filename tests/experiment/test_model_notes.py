@@ -51,7 +51,9 @@ def test_notes_of_the_model_and_of_the_text_reach_the_report(tiny_stable_diffusi
     nameless = StimulusSet.from_arrays(stimuli.images(), stimuli.ids)
     again = Workspace(RunDirectory(tmp_path / "run", config), heard)
     again.__dict__["dataset"] = replace(work.dataset, stimuli=nameless)
-    assert again.text_notes[0].startswith("None of the 32 stimuli has a category: c is that of")
+    assert again.text_notes[0].startswith(
+        "None of the 32 stimuli has a category: all have the c of"
+    )
     notes = _model_notes(work)
     assert len(notes) == 2
     assert "PNDMScheduler becomes DDIMScheduler" in notes[0]

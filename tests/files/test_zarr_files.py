@@ -141,7 +141,7 @@ def test_features_read_whole_are_extracted_again_at_once(tmp_path):
 def test_a_ridge_says_which_features_are_damaged(tmp_path, rng):
     found = features(tmp_path)
     flip(next(tmp_path.glob("*.zarr/c/3/0")), rng)
-    with pytest.raises(DamagedArrayError, match=r"z-\w+.zarr is damaged .*; the same command"):
+    with pytest.raises(DamagedArrayError, match=r"z-\w+.zarr is damaged .*; run the"):
         RidgeCV(alphas=[1.0]).fit(found, rng.normal(size=(40, 2)))
 
 

@@ -179,10 +179,10 @@ def test_the_penalty_of_a_space_without_weight_comes_back(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "calcarine-ridge-2"}, "params are not those of RidgeCV"),
+        ({"format": "calcarine-ridge-2"}, "params do not match RidgeCV"),
         ({"space_names": ["a"]}, "its spaces do not match"),
         ({"solver": "svd"}, "solver is unknown"),
-        ({"params": {}}, "params are not those of BandedRidgeCV"),
+        ({"params": {}}, "params do not match BandedRidgeCV"),
     ],
 )
 def test_edited_descriptions_are_noticed(fitted, change, message, tmp_path):

@@ -183,7 +183,7 @@ def test_header_that_begins_like_a_pickle_is_no_pickle(saved):
         ({"solver": "os.system"}, "solver"),
         ({"edge_fractions": [1]}, "edge fractions"),
         ({"feature_names": ["a"]}, "feature names"),
-        ({"vector_target": True}, "single target"),
+        ({"vector_target": True}, "weights are for several targets"),
         ({"sha256": "0"}, "not the file"),
     ],
 )

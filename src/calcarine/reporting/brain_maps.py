@@ -319,9 +319,9 @@ def _paint(
     face_colour = (colour[faces] * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
     order = np.argsort(depth[faces].mean(1))
     if surface != "flat":
-        side = np.cross(
-            flat[faces[:, 1]] - flat[faces[:, 0]], flat[faces[:, 2]] - flat[faces[:, 0]]
-        )
+        first = flat[faces[:, 1]] - flat[faces[:, 0]]
+        second = flat[faces[:, 2]] - flat[faces[:, 0]]
+        side = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
         order = order[side[order] > 0]
     painted: Any = PolyCollection(
         list(flat[faces[order]]),
