@@ -20,7 +20,10 @@ PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 PAGES.remove(ROOT / "CHANGELOG.md")
 DATASET_OPTIONS = ("datasets", "bottleneck")
 """Commands whose ``--set`` is not a setting of an experiment."""
-ENTRY_POINTS = {"calcarine.metrics", "calcarine.protocols", "calcarine.audit_checks"}
+ENTRY_POINTS = {
+    f"calcarine.{name}"
+    for name in ("audit_checks", "decoders", "generators", "metrics", "protocols")
+}
 """Entry point groups that are no modules."""
 
 

@@ -271,7 +271,7 @@ def test_files_of_other_kinds_are_told(tmp_path, ours):
         archive.writestr("a.txt", "b")
     refused("z.pth", "damaged or no checkpoint")
     torch.save([torch.ones(2)], tmp_path / "list.pth")
-    refused("list.pth", "no named weights")
+    refused("list.pth", "no weights by name")
     torch.save({"model": {"a": 1}}, tmp_path / "none_inside.pth")
     refused("none_inside.pth", "no named weights")
     torch.save({"patch_embed.proj.weight": torch.ones(8, 3, 4, 4)}, tmp_path / "image.pth")
