@@ -101,7 +101,7 @@ def main() -> None:
     found = {
         "scenes": error(average, held_out[:500]),
         "digits": error(average, pool.enlarge(held_out_digits)),
-        "scenes, told their mean colour only": _floor(average, held_out[:500]),
+        "scenes, predicted from their mean colour": _floor(average, held_out[:500]),
     }
     average.model.config.mask_ratio = RATIO
     average.model.half().save_pretrained(MINI)

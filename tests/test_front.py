@@ -116,7 +116,7 @@ except CalcarineError as error:
     print(error)
 """
     assert "noth" in run(code) or "nowhere" in run(code)
-    assert list(inspect.signature(ca.audit).parameters)[:2] == ["claim", "truth"]
+    assert list(inspect.signature(ca.audit).parameters)[:2] == ["results", "truth"]
 
 
 def test_scores_arrays_stimuli_and_folders_alike(tmp_path):

@@ -83,7 +83,7 @@ def score(
 
     See Also
     --------
-    audit : Check whether a claimed score is real.
+    audit : Check whether a reported score is real.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def _score_run(run: Path, options: dict[str, Any], settings: dict[str, Any]) -> 
 
 
 def audit(
-    claim: AuditInputs | str | Path | RunDirectory,
+    results: AuditInputs | str | Path | RunDirectory,
     truth: str | Path | None = None,
     *,
     method: str | None = None,
@@ -173,11 +173,11 @@ def audit(
     progress: Callable[[str], None] | None = None,
     **evidence: Any,
 ) -> Audit:
-    """Check whether a claimed decoding score is real.
+    """Check whether a reported decoding score is real.
 
     Parameters
     ----------
-    claim : path, run or AuditInputs
+    results : path, run or AuditInputs
         A folder of reconstructions, or a stack of them (.npy, .npz, .pt); a run, as
         `run_experiment` returns it, or its folder; or audit inputs that you put together yourself.
     truth : path, optional
@@ -187,7 +187,7 @@ def audit(
     only : sequence of str, optional
         Names of checks, as `calcarine.audit.list_checks` lists them; all by default.
     numbers : str, optional
-        Claimed scores, such as ``"PixCorr .32, SSIM .43"``.
+        Reported scores, such as ``"PixCorr .32, SSIM .43"``.
     seed : int
         Seed of shuffles and resamples.
     progress : callable, optional
@@ -220,10 +220,10 @@ def audit(
     """
     from calcarine.audit import audit as run_checks
 
-    place = _folder(claim)
+    place = _folder(results)
     if place is None:
         _refuse(truth=truth, method=method, numbers=numbers, **evidence)
-        return run_checks(claim, only, progress)  # type: ignore[arg-type]
+        return run_checks(results, only, progress)  # type: ignore[arg-type]
     if truth is None:
         _refuse(**evidence)
         return _audit_run(place, method, numbers, seed, only, progress)
@@ -250,13 +250,15 @@ def _audit_run(
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
-    claimed = () if numbers is None else read_numbers(numbers)
+    reported = () if numbers is None else read_numbers(numbers)
     with opened_run(run, writes=False) as opened:
-        return run_checks(inputs_from_run(Workspace(opened), method, claimed, seed), only, progress)
+        return run_checks(
+            inputs_from_run(Workspace(opened), method, reported, seed), only, progress
+        )
 
 
 def _refuse(**given: Any) -> None:
-    """Raise where something is given that the kind of claim does not take."""
+    """Raise where something is given that these results do not take."""
     extra = [name for name, value in given.items() if value is not None]
     if extra:
         raise CalcarineError(

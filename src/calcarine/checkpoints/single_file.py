@@ -164,7 +164,7 @@ def check_weights(
     name : str
         The content of the file.
     part : str
-        Of the model.
+        Which part of the model.
     found, expected : mappings by name
         Tensors and shapes.
     whose, advice : str

@@ -55,7 +55,7 @@ def audit(
         typer.Option(help="Pictures of another method; repeatable."),
     ] = None,
     numbers: Annotated[
-        str | None, typer.Option(help='Claimed scores, for example "PixCorr .32, SSIM .43".')
+        str | None, typer.Option(help='Reported scores, for example "PixCorr .32, SSIM .43".')
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="Method of the run to audit; z_c by default.")
@@ -74,7 +74,7 @@ def audit(
         ),
     ] = 0,
 ) -> None:
-    """Check whether a claimed decoding score is real; exit code 1 if a check failed."""
+    """Check whether a reported decoding score is real; exit code 1 if a check failed."""
     if selftest:
         _selftest(selftest)
         return
@@ -124,12 +124,12 @@ def _audit_run(
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
 
-    claimed = () if numbers is None else read_numbers(numbers)
+    reported = () if numbers is None else read_numbers(numbers)
     # The page that the report points to is of the leading method.
     name = "audit" if method is None else f"audit-{re.sub('[^a-z0-9]+', '-', method.lower())}"
     page = out or run / f"{name}.html"
     with opened_run(run, writes=is_inside(page, run)) as opened:
-        _audit(inputs_from_run(Workspace(opened), method, claimed, seed), page)
+        _audit(inputs_from_run(Workspace(opened), method, reported, seed), page)
 
 
 def _audit(inputs: AuditInputs, out: Path) -> None:

@@ -33,7 +33,7 @@ def collect_results(report: Iterable[CheckResult], what: str, advice: str) -> li
     report : iterable of CheckResult
         Findings as they come.
     what, advice : str
-        Of the finding that an error becomes.
+        Name of the result that an error becomes.
     """
     results: list[CheckResult] = []
     try:
@@ -68,7 +68,7 @@ def scaling_result(
     Parameters
     ----------
     what : str
-        Of the finding.
+        Name of the result.
     sessions, trains, zscore
         See `calcarine.brain.scaling.describe_scaling`.
 

@@ -136,7 +136,7 @@ class BData:
         chosen : str or bool array
             A key, or a mask of shape (column,).
         dtype : DTypeLike
-            Of the result; labels need float64.
+            dtype of the result; labels need float64.
 
         Returns
         -------
@@ -213,7 +213,7 @@ def write_bdata(
         Further keys over all columns, such as regions and coordinates, each
         of shape (column,).
     descriptions : mapping of str to str
-        Of the keys.
+        dtype of the keys.
     """
     path = Path(path)
     import h5py

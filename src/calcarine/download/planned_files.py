@@ -93,7 +93,7 @@ def request_sizes(
         Files; those of exactly known size, and those recorded as fetched, are
         not requested.
     record : DownloadRecord
-        Of the data set's folder.
+        The record of the data set's folder.
     workers : int
         Questions at the same time.
 

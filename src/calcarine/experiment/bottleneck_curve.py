@@ -35,7 +35,7 @@ FOLDER = "bottleneck"
 
 
 @dataclass(frozen=True)
-class _Fold:
+class _BottleneckFold:
     """Reductions of one split, and its predictions."""
 
     split: Split
@@ -105,20 +105,20 @@ def bottleneck_curve(
     return records
 
 
-def _fold(work: Workspace, split: Split, most: int) -> _Fold:
+def _fold(work: Workspace, split: Split, most: int) -> _BottleneckFold:
     folder = work.run.decoder / split.name
     predicted = predictions(work, split)
     with readable(folder, "fit"):
         regression = LatentRegression.load(folder)
     reductions = {n: Bottleneck(regression, work.dataset, split, n, most) for n in ("z", "c")}
-    return _Fold(split, reductions, predicted)
+    return _BottleneckFold(split, reductions, predicted)
 
 
 def _scored(
     work: Workspace,
     key: str,
     test: TestSet,
-    folds: Sequence[_Fold],
+    folds: Sequence[_BottleneckFold],
     method: str,
     rank: int,
     whole: bool,
@@ -144,7 +144,7 @@ def _scored(
 
 
 def _pictures(
-    work: Workspace, fold: _Fold, method: str, rank: int, whole: bool
+    work: Workspace, fold: _BottleneckFold, method: str, rank: int, whole: bool
 ) -> NDArray[np.uint8]:
     latents = fold.predicted if whole else fold.at(rank)
     tool = reconstructor(work, **chosen_settings(work, fold.split))

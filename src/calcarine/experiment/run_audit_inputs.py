@@ -55,7 +55,7 @@ def inputs_from_run(
     method : str, optional
         Method to audit; by default z_c, or the first one without it.
     numbers : sequence of ReportedScore
-        Claimed scores; by default those of the run.
+        Reported scores; by default those of the run.
     seed : int
         Seed of shuffles and resamples.
 

@@ -121,7 +121,7 @@ class DecomposedPredictors:
     target_rows : ndarray of int, shape (n,)
         Row of the targets of each trial.
     folds : list of Decomposition
-        Of the training rows of each fold.
+        For the training rows of each fold.
     full : Decomposition
         Of all rows.
     summed_rows : list of SummedRows

@@ -102,7 +102,7 @@ class QuadraticForms:
             Projection of targets that are 1 in one row and 0 elsewhere, in the order of the
             forms; overwritten.
         held, mean_left, right, solver
-            Of the decomposition of the fold.
+            From the decomposition of the fold.
         target_rows : ndarray
             Row of the targets of every trial.
         """

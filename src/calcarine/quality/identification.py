@@ -117,7 +117,7 @@ def identify_repeats(
     on : str
         ``"train"`` or ``"test"``.
     seed : int
-        Of the choice of at most 400 stimuli and of the five random halves.
+        Seed of the choice of at most 400 stimuli and of the five random halves.
     megabytes : int
         Memory for trials.
 

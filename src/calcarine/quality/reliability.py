@@ -206,7 +206,7 @@ def split_half(
     data, stimulus_ids, n_average
         See `noise_ceiling`.
     seed : int
-        Of the ten random halves that are averaged.
+        Seed of the ten random halves that are averaged.
 
     Returns
     -------
@@ -227,7 +227,7 @@ def explainable_variance(
         See `noise_ceiling`; the published formula is that of one trial,
         ``n_average=1``.
     seed : int
-        Of the draws where stimuli have unequal numbers of repeats (see
+        Seed of the draws where stimuli have unequal numbers of repeats (see
         `calcarine.quality.signal_estimators.explainable`).
 
     Returns

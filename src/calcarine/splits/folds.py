@@ -29,7 +29,7 @@ def random_folds(ids: Sequence[str], n_folds: int, seed: int = 0) -> tuple[Split
     n_folds : int
         How many.
     seed : int
-        Of the drawing.
+        Seed of the random assignment.
 
     Returns
     -------

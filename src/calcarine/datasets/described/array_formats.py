@@ -58,7 +58,7 @@ class ArrayInfo:
     key : str
         Name of the array in a file of several.
     shape, dtype
-        Of the array, in the order of axes of who wrote it.
+        Shape of the array, with the axes in the order of the file.
     affine : float64 array, optional
         Of a volume: voxel indices to millimetres.
     space : str

@@ -32,7 +32,7 @@ class Run:
     label : str
         Session, task and run, as in the file names.
     session, number : str
-        Of the file names, empty where there is none.
+        As in the file names; empty where there is none.
     bold, events : Path
         Time series and events.
     confounds, mask : Path, optional

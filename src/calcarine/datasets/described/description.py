@@ -29,25 +29,25 @@ FILE = "calcarine.yaml"
 LEAVE_ONE_OUT = "leave-one-out"
 
 
-class _Part(BaseModel):
+class _DescriptionPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
-class Atlas(_Part):
+class Atlas(_DescriptionPart):
     """Regions as integer labels in one volume."""
 
     file: str = Field(min_length=1)
     labels: dict[str, int | list[int]] = Field(min_length=1)
 
 
-class Fraction(_Part):
+class Fraction(_DescriptionPart):
     """A share of the stimuli, drawn at random."""
 
     fraction: float = Field(gt=0, lt=1)
     seed: int = Field(0, ge=0)
 
 
-class Folds(_Part):
+class Folds(_DescriptionPart):
     """Folds of stimuli; each stimulus is in the test of one."""
 
     folds: int | None = Field(None, ge=2, description="how many; one a group with by, by default")
@@ -61,7 +61,7 @@ class Folds(_Part):
         return self
 
 
-class BidsPart(_Part):
+class BidsPart(_DescriptionPart):
     """Where time series and events are, and how responses are estimated."""
 
     derivatives: str = Field(min_length=1, description="folder that fMRIPrep wrote")
@@ -88,7 +88,7 @@ class BidsPart(_Part):
     )
 
 
-class Description(_Part):
+class Description(_DescriptionPart):
     """A description of one subject; paths are relative to the folder of the YAML file."""
 
     name: str = Field("own", pattern=_NAME)
@@ -200,8 +200,10 @@ def _is_fraction(test: dict[Any, Any]) -> bool:
 def _sentence(error: ValidationError) -> str:
     # A misspelt key is also a missing one; the misspelling is what the user can mend.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    kinds: tuple[type[_Part], ...] = (Atlas, Fraction, Folds)
-    model: type[_Part] = next((m for m in kinds if m.__name__ == error.title), Description)
+    kinds: tuple[type[_DescriptionPart], ...] = (Atlas, Fraction, Folds)
+    model: type[_DescriptionPart] = next(
+        (m for m in kinds if m.__name__ == error.title), Description
+    )
     place = ".".join(str(part) for part in first["loc"] if not _kind(part))
     if first["type"] == "extra_forbidden":
         key, inside = str(first["loc"][-1]), model

@@ -139,12 +139,12 @@ class ArrayFile:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array, in the order of axes of who wrote it."""
+        """Shape of the array, with the axes in the order of the file."""
         return self.about.shape
 
     @property
     def affine(self) -> NDArray[np.float64] | None:
-        """Of a volume: voxel indices to millimetres."""
+        """Affine of a volume: voxel indices to millimetres."""
         return self.about.affine
 
     def stamps(self) -> list[list[Any]]:
@@ -221,7 +221,7 @@ class ArrayStack:
 
     @property
     def affine(self) -> NDArray[np.float64] | None:
-        """Of the first file."""
+        """Path of the first file."""
         return self.about.affine
 
     def stamps(self) -> list[list[Any]]:

@@ -122,7 +122,7 @@ def _write_pictures(
             place = folder / "stimuli" / half
             place.mkdir(parents=True)
             for label, picture in rows:
-                # As PNG in all but name's ending: the planted colours stay exact.
+                # PNG data under another file ending, so that the colours of the signal stay exact.
                 Image.fromarray(picture).save(place / f"{_file_name(label)}.JPEG", format="PNG")
         listed = (
             "imagenet_training_label.csv" if half == "training" else ("imagenet_testing_label.csv")

@@ -70,7 +70,7 @@ def find_recordings(
         What follows the run in the name of a file, without
         ``.dtseries.nii``, as ``_Atlas_MSMAll_hp2000_clean``: how a run was
         aligned and cleaned.  Left out, the only one there is.
-    beside
+    left_out
         Subjects that are left out.
 
     Raises

@@ -65,7 +65,7 @@ def make_brain(
     nsdgeneral : int, optional
         How many voxels it shall have; parts of a small brain if None.
     rng : Generator
-        Of the folds and of what belongs where.
+        Seed of the folds and of what belongs where.
     """
     index = np.indices(dims).astype(np.float64)
     centre = (np.array(dims) - 1) / 2

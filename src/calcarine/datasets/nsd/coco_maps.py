@@ -38,7 +38,7 @@ class Crop:
     Attributes
     ----------
     height, width : int
-        Of the whole picture, in pixels.
+        Size of the whole picture, in pixels.
     top, bottom, left, right : float
         Share of height or width that was cut off at each side.
     """

@@ -48,7 +48,7 @@ class FakeDesign:
     Attributes
     ----------
     ids, pictures, features
-        Of the stimuli; uint8 (n, side, side, 3) and what the signal is linear in.
+        Pictures of the stimuli, uint8 (n, side, side, 3) and what the signal is linear in.
     shown, sessions
         Row of the stimulus and session of each trial.
     test
