@@ -1,4 +1,4 @@
-"""Contrastive masked pre-training of fMRI: calcarine beside a plain network of timm's blocks.
+"""Contrastive masked pre-training of fMRI: calcarine and a plain network of timm's blocks.
 
     python benchmarks/mae.py                                   # full size: 24 x 1024, 4,192 voxels
     python benchmarks/mae.py --batch 1 4 16 --precision 32 bf16 --repeats 7
@@ -15,13 +15,13 @@ paper has them, torch's AdamW with weight decay on matrices only, clipping by th
 
 Before a time counts, both sides are given the same weights, vectors and maskings, and every part
 of the loss and the gradient must agree in float32: losses to 1e-4, the gradient to 1e-3 of its
-norm. How far losses are apart after the steps of the comparison, in each precision, is told, too.
+norm. How far losses are apart after the steps of the comparison, in each precision, is printed too.
 
 In float32 both do the same arithmetic in the large matrix products, so there is little to win
-where these are all: with large batches on a CPU. Ours wins by what comes beside them. The two
+where these are all: with large batches on a CPU. Ours wins by what comes around them. The two
 maskings are one batch, so weights are read and their gradients written once; AdamW is fused, one
 pass over the memory; the losses are few kernels. `--compile` also fuses norms, GELU and sums of our
-blocks. bf16 is a setting of the project's training (losses stay in float32): the table also tells
+blocks. bf16 is a setting of the project's training (losses stay in float32): the table also says
 ours in bf16 over the other side in float32.
 
 Times are of whole training steps (forward, backward, clipping, optimiser), by the clock and in
@@ -220,7 +220,7 @@ def copied_state(ours: Any) -> dict[str, Any]:
     return state
 
 
-def plain_losses(guesses: list[Any], masks: list[Any], vectors: Any) -> dict[str, Any]:
+def plain_losses(predictions: list[Any], masks: list[Any], vectors: Any) -> dict[str, Any]:
     import torch
     from torch.nn import functional as F
 
@@ -228,13 +228,16 @@ def plain_losses(guesses: list[Any], masks: list[Any], vectors: Any) -> dict[str
         scores = torch.exp(F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / 0.1)
         return -torch.log(torch.diagonal(scores) / scores.sum(dim=1)).mean()
 
-    def told(guess: Any, mask: Any) -> Any:
-        errors = ((guess - vectors.view_as(guess)) ** 2).mean(dim=-1)
+    def masked_error(prediction: Any, mask: Any) -> Any:
+        errors = ((prediction - vectors.view_as(prediction)) ** 2).mean(dim=-1)
         return (errors * mask).sum() / mask.sum()
 
-    first, second = (guess.flatten(1) for guess in guesses)
+    first, second = (prediction.flatten(1) for prediction in predictions)
     parts = {
-        "reconstruction": (told(guesses[0], masks[0]) + told(guesses[1], masks[1])) / 2,
+        "reconstruction": (
+            masked_error(predictions[0], masks[0]) + masked_error(predictions[1], masks[1])
+        )
+        / 2,
         "self_contrast": (contrast(first, vectors) + contrast(vectors, second)) / 2,
         "cross_contrast": contrast(first, second),
     }
@@ -268,7 +271,9 @@ class Plain:
         halves = noise.to(self.device).chunk(2)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
             found = [self.net(vectors, half) for half in halves]
-        return plain_losses([guess.float() for guess, _ in found], [m for _, m in found], vectors)
+        return plain_losses(
+            [prediction.float() for prediction, _ in found], [m for _, m in found], vectors
+        )
 
     def step(self, vectors: Any, noise: Any, rate: float) -> float:
         import torch
@@ -541,14 +546,14 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     """What the measurements were made on."""
     import torch
 
-    told = {
+    about = {
         "processor": processor(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "torch": torch.__version__,
         "load when it began": round(os.getloadavg()[0], 1),
     }
-    return told | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
+    return about | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
 def processor() -> str:
@@ -576,13 +581,13 @@ def line(case: dict[str, Any]) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    told = found["answers"]
-    worst = max(told["differences"].values())
+    answers = found["answers"]
+    worst = max(answers["differences"].values())
     lines = [
-        f"{found['what']}, {told['weights'] / 1e6:.1f} M weights"
+        f"{found['what']}, {answers['weights'] / 1e6:.1f} M weights"
         + (", our blocks compiled" if found["compiled"] else ""),
         f"same answers in float32: losses within {worst:.1e}, gradient within "
-        f"{told['gradient_difference']:.1e} of its norm",
+        f"{answers['gradient_difference']:.1e} of its norm",
         *(line(case) for case in found["cases"]),
     ]
     # What a user of the plain code, who runs it as it is, would gain by ours in bf16.

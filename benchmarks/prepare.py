@@ -9,10 +9,9 @@ Where there are fewer files than 40, sessions beyond them are links to the first
 Bare: h5py reads each whole session, one after the other, into one buffer that is used again.
 Prepare: `calcarine.datasets.prepare` with two workers reads, masks, scales and writes.
 Each side runs in a process of its own, in turn; besides the time that passed, its processor time is
-told, which other work on the machine disturbs less. "cold": a file's pages are dropped from memory
-before it is read, as with 42 GB of sessions on a usual machine; "warm": the files are in memory
-already, as far as they fit. Before a time counts, the numbers are compared.
-"""
+printed, which other work on the machine disturbs less. "cold": a file's pages are dropped from
+memory before it is read, as with 42 GB of sessions on a usual machine; "warm": the files are in
+memory already, as far as they fit. Before a time counts, the numbers are compared."""
 
 from __future__ import annotations
 
@@ -227,11 +226,11 @@ def compare(folder: Path, scratch: Path, total: int, repeats: int) -> dict[str, 
                 os.sync()
                 done.append(run_side(side, folder, state == "cold", total, target))
             last = {side: done[-1] for side, done in sides.items()}
-            told = ", ".join(
+            line = ", ".join(
                 f"{side} {one['seconds']:.1f} s (processor {one['processor']:.1f} s)"
                 for side, one in last.items()
             )
-            print(f"{repeat + 1}, {state}, {total} sessions: {told}", flush=True)
+            print(f"{repeat + 1}, {state}, {total} sessions: {line}", flush=True)
             if not checks:
                 checks["numbers"] = same_numbers(folder, total, target)
                 print(checks["numbers"], flush=True)

@@ -1,4 +1,4 @@
-"""Stable Diffusion v1 at full size on the CPU: calcarine beside diffusers' own pipeline.
+"""Stable Diffusion v1 at full size on the CPU: calcarine and diffusers' own pipeline.
 
     python benchmarks/stable_diffusion.py [--steps 3] [--threads 1] [--no-decode]
     python benchmarks/stable_diffusion.py --only-paired --rounds 10   # add to the results there are
@@ -9,8 +9,8 @@ The networks have the sizes of Stable Diffusion v1 (U-Net 860 M, autoencoder 84 
 they are. Each side runs in a process of its own: one picture of 512 px is encoded, noised to
 strength .8 with the same noise, and denoised under the same text with guidance 5. Then both take
 one step in turn, in one process, from the same latents and embedded texts, in changing order, and
-the ratio of each pair is told with a bootstrap interval of their median. Results go to
-benchmarks/results/stable-diffusion.json. Seconds of processor time are given beside wall time,
+the ratio of each pair is printed with a bootstrap interval of their median. Results go to
+benchmarks/results/stable-diffusion.json. Seconds of processor time are given next to wall time,
 because the machine may have other work.
 """
 
@@ -176,16 +176,22 @@ def child_paired(folder: Path, threads: int, rounds: int) -> None:
     )
     pipe.set_progress_bar_config(disable=True)
     z = gaussian_noise([("z", 0)], (4, 64, 64), SEED)
-    told, empty = model.embed_text([TEXT, ""])[:, None]
+    context, empty = model.embed_text([TEXT, ""])[:, None]
     common = {"strength": STRENGTH, "guidance_scale": GUIDANCE, "num_inference_steps": 2}
     texts = {
-        "prompt_embeds": torch.from_numpy(told),
+        "prompt_embeds": torch.from_numpy(context),
         "negative_prompt_embeds": torch.from_numpy(empty),
     }
 
     def calcarine() -> None:
         model.generate(
-            told, [("a", 0)], z.numpy(), strength=STRENGTH, guidance=GUIDANCE, steps=2, empty=empty
+            context,
+            [("a", 0)],
+            z.numpy(),
+            strength=STRENGTH,
+            guidance=GUIDANCE,
+            steps=2,
+            empty=empty,
         )
 
     def diffusers() -> None:
@@ -205,14 +211,14 @@ def child_paired(folder: Path, threads: int, rounds: int) -> None:
 
 def with_ratios(found: dict[str, list[dict[str, float]]]) -> dict[str, object]:
     """The pairs, and the median of their ratios with a 95 % bootstrap interval over pairs."""
-    told: dict[str, object] = dict(found)
+    summary: dict[str, object] = dict(found)
     for kind in ("wall_s", "cpu_s"):
         ours, theirs = (np.array([pair[kind] for pair in found[side]]) for side in SIDES)
         ratios = ours / theirs
         drawn = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
         low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
-        told[f"{kind}_ratio"] = {"median": float(np.median(ratios)), "ci": [low, high]}
-    return told
+        summary[f"{kind}_ratio"] = {"median": float(np.median(ratios)), "ci": [low, high]}
+    return summary
 
 
 def write_networks(folder: Path) -> None:

@@ -277,7 +277,7 @@ def run_phase(phase: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prints(task: Any) -> dict[str, tuple[float, float]]:
-    """Two sums of every weight tensor, which tell whether it changed; a copy would cost memory."""
+    """Two sums of every weight tensor, which show whether it changed; a copy would cost memory."""
     return {
         name: (float(p.detach().double().sum()), float(p.detach().double().square().sum()))
         for name, p in task.named_parameters()
@@ -315,9 +315,9 @@ def line(one: dict[str, Any]) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    head = ["tiny networks: these numbers tell nothing"] if found["tiny"] else []
-    told = "machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items())
-    return "\n".join([*head, *(line(one) for one in found["phases"]), told])
+    head = ["tiny networks: these numbers mean nothing"] if found["tiny"] else []
+    footer = "machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items())
+    return "\n".join([*head, *(line(one) for one in found["phases"]), footer])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ CARD = """# The bundled mini model
 A small latent diffusion model in diffusers' folder format: `AutoencoderKL` (64 px pictures to
 latents of 4 x 16 x 16), `CLIPTextModel` (24 tokens of width 96), `UNet2DConditionModel`
 (v-prediction) and `DDIMScheduler` with zero terminal signal-to-noise ratio, for which
-guided guesses are rescaled (`guidance_rescale` 1). Stored as fp16 safetensors, {size:.1f} MB in
+guided predictions are rescaled (`guidance_rescale` 1). Stored as fp16 safetensors, {size:.1f} MB in
 all.
 
 Trained by `scripts/train_mini.py` on {scenes} procedural scenes that the package draws itself,

@@ -88,8 +88,8 @@ def scores(
     ]
     table = pd.concat(found).set_index(["method", "metric", "id"])["value"].sort_index()
     fitted = {
-        name: {"median_alpha": told.median_alpha, "cv_r2": told.mean_cv_r2}
-        for name, told in regression.summary_.items()
+        name: {"median_alpha": entry.median_alpha, "cv_r2": entry.mean_cv_r2}
+        for name, entry in regression.summary_.items()
     }
     print(f"{progress}: {fitted}", flush=True)
     return {
@@ -149,8 +149,8 @@ def main() -> None:
                 raw = not experiment.dataset.zscore_sessions
                 work.dataset = without_session_scaling(dataset) if raw else dataset
                 work.model, work.store = model, FeatureStore(Path(folder) / "features")
-                told = f"{subject}, {name}"
-                parts[-1][name], fitted[told] = scores(work, options.samples, told)
+                entry = f"{subject}, {name}"
+                parts[-1][name], fitted[entry] = scores(work, options.samples, entry)
     found = {
         name: {key: np.mean([part[name][key] for part in parts], axis=0) for key in parts[0][name]}
         for name in VARIANTS

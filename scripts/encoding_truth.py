@@ -90,7 +90,7 @@ def main() -> None:
         }
         for name, values in part.items():
             rows[name] += [{"brain": seed, **row} for row in values]
-    tell(rows, options.voxels)
+    report(rows, options.voxels)
     result = {
         "simulated": True,
         **rows,
@@ -100,7 +100,7 @@ def main() -> None:
     (options.out / "encoding-truth.json").write_text(json.dumps(result, indent=1))
 
 
-def tell(rows: dict[str, list[dict]], n_voxels: int) -> None:
+def report(rows: dict[str, list[dict]], n_voxels: int) -> None:
     """Means over brains; in brackets the outermost bounds of their 95 % intervals over stimuli."""
 
     def means(name: str, by: list[str]) -> pd.DataFrame:
@@ -151,8 +151,8 @@ def latents(table: pd.DataFrame) -> list[dict]:
     """Mean r of each latent in the regions that listen to one of them."""
     asked = table[table["question"] == "latents"]
     part = asked[asked["region"].isin(["early", "ventral", "drifting", "silent"])]
-    told = part[["region", "space", "r", "low", "high"]]
-    return told.rename(columns={"low": "r_min", "high": "r_max"}).to_dict("records")
+    means = part[["region", "space", "r", "low", "high"]]
+    return means.rename(columns={"low": "r_min", "high": "r_max"}).to_dict("records")
 
 
 def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[dict]:
@@ -177,11 +177,11 @@ def crossover(table: pd.DataFrame, brain: BrainDataset, features: dict) -> list[
         part = asked[asked["pair"] == f"z + {own}"].set_index("space")
         row = {"strength": s, "truth": float(alone[own] - alone["z"])}
         for name, space in (("only_z", "z"), ("only_z_c", own)):
-            told = part.loc[space]
+            cells = part.loc[space]
             row |= {
-                name: float(told.unique_r2),
-                f"{name}_min": float(told.low),
-                f"{name}_max": float(told.high),
+                name: float(cells.unique_r2),
+                f"{name}_min": float(cells.low),
+                f"{name}_max": float(cells.high),
             }
         rows.append(row)
     return rows
@@ -249,9 +249,9 @@ def shuffled(brain: BrainDataset, features: dict, seed: int) -> list[dict]:
     for name in ("z", "c", "z_c@0.8"):
         scores = encode(null, features[name], brain.stimuli.ids, alphas=ALPHAS)
         called, _ = discoveries(correlation_p(scores.r, len(whole.test)), 0.05)
-        told, heard = zscore(scores.predicted, axis=0), zscore(null.test, axis=0)
+        predicted, measured = zscore(scores.predicted, axis=0), zscore(null.test, axis=0)
         for region, mask in brain.rois.items():
-            products = told[:, mask] @ heard[:, mask].T
+            products = predicted[:, mask] @ measured[:, mask].T
             above = sum(
                 products[order, range(len(order))].sum() >= products.trace() for order in orders
             )

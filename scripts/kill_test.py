@@ -89,7 +89,7 @@ WORKLOADS = {
 
 @dataclass
 class Kill:
-    """A moment: ``seconds`` after the start, or beside the ``n``-th call of ``os.NAME``."""
+    """A moment: ``seconds`` after the start, or at the ``n``-th call of ``os.NAME``."""
 
     seconds: float | None = None
     name: str = ""

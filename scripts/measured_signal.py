@@ -2,8 +2,8 @@
 
     python scripts/measured_signal.py --data DIR       # the folder above those of the data sets
 
-digits69, miyawaki_vbcca: voxels to pixels, mean pixel r over test stimuli and splits, beside the
-mean training picture.  ncc_s2, haxby_slice: which category a left-out run's blocks are of, beside
+digits69, miyawaki_vbcca: voxels to pixels, mean pixel r over test stimuli and splits, and the
+mean training picture.  ncc_s2, haxby_slice: which category a left-out run's blocks are of, and
 chance.
 """
 
@@ -28,8 +28,8 @@ def pixel_correlation(name: str, data: Path) -> str:
         truth = dataset.stimuli.images(test.stimulus_ids)[..., 0].reshape(len(test), -1) / 255
         ridge = RidgeCV(n_folds=min(5, len(set(train.stimulus_ids))))
         ridge.fit(train.data, seen, groups=np.asarray(train.stimulus_ids))
-        for guess, picture in zip(ridge.predict(test.data), truth, strict=True):
-            found.append(np.corrcoef(guess, picture)[0, 1])
+        for prediction, picture in zip(ridge.predict(test.data), truth, strict=True):
+            found.append(np.corrcoef(prediction, picture)[0, 1])
             floor.append(np.corrcoef(seen.mean(0), picture)[0, 1])
     return (
         f"{name:15} mean pixel r {np.mean(found):.3f}, training mean {np.mean(floor):.3f} "

@@ -39,8 +39,8 @@ def compile_requirements(target: Path, python: str = PYTHON) -> None:
     if uv is None:
         sys.exit("uv resolves the lowest versions and was not found: pip install uv")
     with tempfile.TemporaryDirectory() as folder:
-        beside, without = Path(folder, "beside.in"), Path(folder, "without.txt")
-        beside.write_text("\n".join(_beside()))
+        extra, without = Path(folder, "extra.in"), Path(folder, "without.txt")
+        extra.write_text("\n".join(_extra_requirements()))
         without.write_text('torch; python_version < "3"\ntorchvision; python_version < "3"\n')
         command = [
             uv,
@@ -60,7 +60,7 @@ def compile_requirements(target: Path, python: str = PYTHON) -> None:
             "--no-header",
             "-q",
             "pyproject.toml",
-            str(beside),
+            str(extra),
         ]
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if found.returncode:
@@ -69,7 +69,7 @@ def compile_requirements(target: Path, python: str = PYTHON) -> None:
     target.write_text(head + found.stdout)
 
 
-def _beside() -> list[str]:
+def _extra_requirements() -> list[str]:
     """What the tests need, with the bounds of the extra ``test``, and what torch needs."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"

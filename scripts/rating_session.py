@@ -41,7 +41,7 @@ SERVER = runpy.run_path(str(TESTS / "test_server.py"))
 
 
 class Session:
-    """One study, its server, and what its raters were told is recorded."""
+    """One study, its server, with a record of what its raters saw."""
 
     def __init__(self, study: Study, seed: int, minutes: float) -> None:
         self.study = study
@@ -82,7 +82,7 @@ class Session:
                 state = reply["state"]
 
     def insist(self, send: Any, *args: Any) -> dict[str, Any]:
-        """Send until there is a reply: 429 asks to be slower, no connection is a killed server."""
+        """Send until there is a reply: 429 means slower, no connection is a killed server."""
         while True:
             self.check_time()
             try:

@@ -8,7 +8,7 @@ simulated voxels: each pools z over a Gaussian window with weights of its own, a
 decodes z from the voxels, and TAESD's decoder shows it. Training crops are taken from the left two
 thirds of each photograph and test crops from the right third, so that no pixel is in both.
 
-Prints PSNR and pixel correlation with 95 % intervals over test crops, beside the ceiling (true z)
+Prints PSNR and pixel correlation with 95 % intervals over test crops, and the ceiling (true z)
 and the floors (training mean, another crop's voxels), and writes figures.json and sheet.png.
 """
 
@@ -108,8 +108,8 @@ def experiment(
     shown = tuple(i for i in ids for _ in range(REPEATS))
     sessions = np.zeros(len(shown), np.int64)
     responses = Responses(measure(z_train, REPEATS), shown, "train", sessions)
-    ridge, told = fit_ridge(responses, ids, z_train.reshape(n_train, -1), None, 5)
-    print(f"median penalty {told.median_alpha:.3g}, cross-validated r2 {told.mean_cv_r2:.3f}")
+    ridge, summary = fit_ridge(responses, ids, z_train.reshape(n_train, -1), None, 5)
+    print(f"median penalty {summary.median_alpha:.3g}, cross-validated r2 {summary.mean_cv_r2:.3f}")
     averaged = measure(z_test, REPEATS).reshape(n_test, REPEATS, -1).mean(1)
     decoded = ridge.predict(averaged).reshape(n_test, *shape).astype(np.float32)
     mean = np.repeat(z_train.mean(0, keepdims=True), n_test, axis=0)

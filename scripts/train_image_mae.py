@@ -43,7 +43,7 @@ CONFIG = {
 }
 
 
-def guess(network: ImageAutoencoder, pixels: torch.Tensor, masking: Masking) -> torch.Tensor:
+def predict(network: ImageAutoencoder, pixels: torch.Tensor, masking: Masking) -> torch.Tensor:
     """All patches from the visible ones."""
     return network.decode(network.encode(pixels, masking), masking)
 
@@ -54,8 +54,8 @@ def error(network: ImageAutoencoder, images: np.ndarray) -> float:
     valid = torch.ones(len(pixels), network.n_patches, dtype=torch.bool)
     masking = draw_masking(valid, RATIO, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        told = guess(network, pixels, masking)
-        return float(reconstruction_loss(told, network.patches(pixels), masking.hidden))
+        predicted = predict(network, pixels, masking)
+        return float(reconstruction_loss(predicted, network.patches(pixels), masking.hidden))
 
 
 def main() -> None:
@@ -92,8 +92,8 @@ def main() -> None:
         valid = torch.ones(BATCH, network.n_patches, dtype=torch.bool)
         masking = draw_masking(valid, RATIO, generator)
         with bf16():
-            told = guess(network, pixels, masking)
-        return reconstruction_loss(told.float(), network.patches(pixels), masking.hidden)
+            predicted = predict(network, pixels, masking)
+        return reconstruction_loss(predicted.float(), network.patches(pixels), masking.hidden)
 
     average = train("image-mae", options.work, network, loss_of, options.steps, 1e-3)
     held_out, _ = pool.scene_pool(options.work, "held_out", N_HELD_OUT)

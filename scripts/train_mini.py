@@ -464,7 +464,7 @@ def _train_denoiser(rank: int, options: argparse.Namespace) -> None:
         )
         rows = torch.from_numpy(rows)[torch.randperm(batch, generator=generator)]
         x, tokens = data["latents"][rows].float(), data["ids"][rows].long()
-        # A third of the batch is told by the mean over all five captions, as decoding does.
+        # A third of the batch is conditioned on the mean of all five captions, as decoding does.
         means = batch // 3
         single = tokens[torch.arange(means, batch), draw(generator, 5, batch - means)]
         single[torch.rand(len(single), generator=generator) < 0.15] = data["empty"]
@@ -484,10 +484,10 @@ def _train_denoiser(rank: int, options: argparse.Namespace) -> None:
         target = a.sqrt() * noise - (1 - a).sqrt() * x
         features.clear()
         with bf16():
-            guess = module["denoiser"](noisy, t, context).sample
+            prediction = module["denoiser"](noisy, t, context).sample
             named = module["head"](features[0])
         recognition = F.cross_entropy(named.float(), data["maps"][rows].long())
-        return F.mse_loss(guess.float(), target) + 0.1 * recognition
+        return F.mse_loss(prediction.float(), target) + 0.1 * recognition
 
     train(
         "denoiser",
