@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from calcarine.linear import RidgeError, _io, ridge_cv
+from calcarine.linear import RidgeError, _backends, _io, ridge_cv
 from calcarine.linear._backends import _DaskRunner, ops_for, runner_for
 
 ALPHAS = np.logspace(0, 4, 5)
@@ -185,3 +185,27 @@ def test_losing_all_workers_changes_nothing(client):
             for pid in client.run(os.getpid).values():
                 os.kill(pid, signal.SIGKILL)
     assert answers == [9 + i**2 for i in range(8)]
+
+
+def test_a_cluster_without_workers_is_an_error_and_late_workers_are_waited_for(monkeypatch):
+    """Dask starts workers in place of lost ones, which can take longer than sending waits."""
+    monkeypatch.setattr(_backends, "_WAIT_SECONDS", 0.01)
+
+    class Client:
+        status = "running"
+
+        def __init__(self, failures):
+            self.failures = failures
+
+        def wait_for_workers(self, n_workers, timeout):
+            assert (n_workers, timeout) == (1, 0.01)
+
+        def scatter(self, part, broadcast, hash):
+            if self.failures:
+                self.failures -= 1
+                raise TimeoutError("No valid workers found")
+            return part
+
+    assert _backends._DaskRunner(Client(2))._send((3, 4)) == [3, 4]
+    with pytest.raises(RidgeError, match="no workers; start some"):
+        _backends._DaskRunner(Client(1000))._send((3,))

@@ -30,6 +30,7 @@ Array = Any
 _ROWS_AT_ONCE = 128
 _JOBS_AHEAD = 2
 _TRIES = 5
+_WAIT_SECONDS = 60
 _LARGE_BYTES = 1_000_000
 
 
@@ -371,7 +372,16 @@ class _DaskRunner:
         return sum(self.client.nthreads().values())
 
     def _send(self, shared: tuple[Any, ...]) -> list[Any]:
-        return [self.client.scatter(part, broadcast=True, hash=False) for part in shared]
+        """Send data to every worker, waiting for those that Dask starts in place of lost ones."""
+        for _ in range(_TRIES):
+            try:
+                self.client.wait_for_workers(1, timeout=_WAIT_SECONDS)
+                return [self.client.scatter(part, broadcast=True, hash=False) for part in shared]
+            except TimeoutError:  # a worker that was counted is lost
+                _check_open(self.client)
+        raise RidgeError(
+            "The Dask cluster has no workers; start some, or leave the client out to fit here."
+        )
 
     def _submit(self, function: Callable[..., Any], sent: list[Any], job: tuple[Any, ...]) -> Any:
         parts = [self._large(part) for part in job]
