@@ -206,7 +206,7 @@ class GenerationConfig(_Section):
     candidates: int = Field(
         0,
         ge=0,
-        description="Samples of z_c among which the decoded z chooses one; 0 leaves this out.",
+        description="Samples of z_c of which the closest to the decoded z is kept; 0: none.",
     )
     seed: int = Field(42, ge=0, description="Seed of the noise.")
     batch_size: int = Field(

@@ -18,25 +18,25 @@ from calcarine.linear._cross_validation import best_penalty
 _EPS = float(np.finfo(np.float64).eps)
 _COARSE = 3
 
-# The search: number of gammas to choose from, number of targets that guide it, length scales and
-# nugget of the correlation, the mean improvement below which it ends, and which targets try a
-# proposal: those whose forecast may exceed their best score by _WORTH within _DOUBT standard
-# deviations. Forecasts of single targets are rough, hence the large _DOUBT.
-_POOL = 400
-_GUIDES = 500
+# The search: the number of gammas to choose from, the number of targets that guide it, the length
+# scales and nugget of the correlation, and the mean improvement below which it ends. A target tries
+# a proposal only if its forecast plus _MAX_SDS standard deviations reaches its best score plus
+# _MIN_GAIN. Forecasts of single targets are rough, hence the large _MAX_SDS.
+_N_CANDIDATES = 400
+_N_GUIDING_TARGETS = 500
 _LENGTHS = np.logspace(-1, 0.7, 9)
 _NUGGET = 1e-3
-_ENOUGH = 1e-6
-_WORTH = 1e-4
-_DOUBT = 6.0
+_STOP_BELOW = 1e-6
+_MIN_GAIN = 1e-4
+_MAX_SDS = 6.0
 
 
 @dataclass(frozen=True)
 class GammaCandidate:
     """A gamma that was tried.
 
-    `weights` (S,) refer to the kernels of the balanced spaces, `gamma` (S,) to those of the
-    arguments; a penalty of `alphas` is reported times `factor`.
+    `weights` (S,) apply to the kernels of the balanced spaces, `gamma` (S,) to the kernels of the
+    spaces as given. The reported penalty is alpha times `factor`.
     """
 
     weights: npt.NDArray[np.float64]
@@ -177,8 +177,8 @@ class _GammaProposals:
         self.live = live if len(live) else np.arange(n_spaces)
         rng = np.random.default_rng(settings.seed)
         self.guides = np.flatnonzero(~targets.constant)
-        if len(self.guides) > _GUIDES:
-            self.guides = np.sort(rng.choice(self.guides, _GUIDES, replace=False))
+        if len(self.guides) > _N_GUIDING_TARGETS:
+            self.guides = np.sort(rng.choice(self.guides, _N_GUIDING_TARGETS, replace=False))
         count = len(self.live)
         self.first = 1 if count == 1 else count + 1
         starts = [np.full((1, count), 1 / count), np.eye(count)]
@@ -220,10 +220,10 @@ class _GammaProposals:
         improvement = (gain * ndtr(z) + deviation * density).mean(axis=1)
         improvement[self.tried] = 0.0
         choice = int(np.argmax(improvement))
-        if improvement[choice] < _ENOUGH:
+        if improvement[choice] < _STOP_BELOW:
             return None
         forecast, deviation = _krige(known, cross[choice : choice + 1], within)
-        likely = forecast[0] + _DOUBT * deviation[0] > known.max(axis=0) + _WORTH
+        likely = forecast[0] + _MAX_SDS * deviation[0] > known.max(axis=0) + _MIN_GAIN
         self.rows = np.flatnonzero(likely)
         if not len(self.rows):
             return None
@@ -257,9 +257,9 @@ def _pool(count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
     Their square roots are spread evenly over the sphere.
     """
-    weights = rng.normal(size=(_POOL, count)) ** 2
-    n_kept = rng.integers(min(2, count), count + 1, size=_POOL)
-    rank = np.argsort(np.argsort(rng.random((_POOL, count)), axis=1), axis=1)
+    weights = rng.normal(size=(_N_CANDIDATES, count)) ** 2
+    n_kept = rng.integers(min(2, count), count + 1, size=_N_CANDIDATES)
+    rank = np.argsort(np.argsort(rng.random((_N_CANDIDATES, count)), axis=1), axis=1)
     weights[rank >= n_kept[:, None]] = 0.0
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 

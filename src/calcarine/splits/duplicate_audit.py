@@ -26,12 +26,12 @@ __all__ = [
 ]
 
 HASH_LIMIT = 18
-"""Most bits of 128 in which hashes of one picture differ after small changes."""
+"""Two pictures are compared further if at most this many of their 128 hash bits differ."""
 
 ALIKE = 0.94
-"""Least correlation of small colour pictures for a nearness of hashes to be believed.
+"""Pictures with similar hashes match if their small colour copies correlate at least this much.
 
-Pictures with little in them, such as digits on black, have near hashes without being the same.
+Simple pictures, such as digits on black, have similar hashes without being the same.
 """
 
 Features = Callable[[StimulusSet, tuple[str, ...]], ArrayLike]
