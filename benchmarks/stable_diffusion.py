@@ -39,7 +39,7 @@ def build(folder: Path) -> dict[str, object]:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from calcarine.diffusion.original import SD_V1
+    from calcarine.diffusion.sd1_conversion import SD_V1
 
     def config(part: str, name: str = "config.json") -> dict:
         return json.loads((SD_V1 / part / name).read_text())

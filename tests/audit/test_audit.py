@@ -22,7 +22,7 @@ from calcarine.audit import (
     list_checks,
     read_numbers,
 )
-from calcarine.audit.binomial import at_least, share
+from calcarine.audit.binomial import proportion_interval, tail_probability
 from calcarine.audit.check import register_check
 from calcarine.audit.checks import reported_numbers
 from calcarine.audit.checks.generalisation import effective_rank, share_inside
@@ -524,10 +524,10 @@ def test_effective_rank_and_span_have_closed_forms(rng):
 
 
 def test_intervals_are_exact():
-    assert share(0, 20)[1] == pytest.approx(1 - 0.025 ** (1 / 20))
-    assert share(20, 20) == (pytest.approx(0.025 ** (1 / 20)), 1.0)
-    assert at_least(3, 3, 0.2) == pytest.approx(0.008)
-    assert at_least(0, 3, 0.2) == pytest.approx(1)
+    assert proportion_interval(0, 20)[1] == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert proportion_interval(20, 20) == (pytest.approx(0.025 ** (1 / 20)), 1.0)
+    assert tail_probability(3, 3, 0.2) == pytest.approx(0.008)
+    assert tail_probability(0, 3, 0.2) == pytest.approx(1)
 
 
 def test_mistakes_of_the_caller_are_told_in_one_sentence(rng):

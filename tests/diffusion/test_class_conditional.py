@@ -12,17 +12,17 @@ from safetensors.torch import save_file
 from calcarine.diffusion import (
     Autoencoder,
     LatentDiffusion,
-    cin256,
     class_context,
     load_class_conditional,
     load_model,
     random_class_conditional,
     trainable_parts,
 )
+from calcarine.diffusion import cin256_conversion as cin256
 from calcarine.errors import CalcarineError
 
 # U-Net and first stage are laid out as in Stable Diffusion v1; test modules cannot be imported.
-LAYOUT = runpy.run_path(str(Path(__file__).with_name("test_original.py")))
+LAYOUT = runpy.run_path(str(Path(__file__).with_name("test_sd1_conversion.py")))
 
 
 def original_state(unet, vae, classes):

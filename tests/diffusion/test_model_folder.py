@@ -117,7 +117,7 @@ def test_autoencoders_alone_are_checked_too(folder):
 
 def test_a_class_conditional_model_is_checked_too(tmp_path):
     from calcarine.diffusion import random_class_conditional
-    from calcarine.diffusion.cin256 import CIN256, CLASSES
+    from calcarine.diffusion.cin256_conversion import CIN256, CLASSES
 
     model = random_class_conditional(tiny=True)
     shutil.copytree(CIN256, tmp_path, dirs_exist_ok=True)

@@ -6,8 +6,9 @@ import threading
 import numpy as np
 import pytest
 
-from calcarine.features import FeatureStore, _claims
-from calcarine.features._claims import Claims
+from calcarine.features import FeatureStore
+from calcarine.features import _shared_work as _shared_work
+from calcarine.features._shared_work import WorkQueue
 from calcarine.features.store import FeatureSpace
 
 
@@ -172,11 +173,11 @@ def test_an_array_that_is_deleted_is_extracted_again_whatever_a_killed_process_l
 
 
 def test_a_piece_that_another_process_holds_is_left_to_it_and_free_when_it_is_killed(tmp_path):
-    claims = Claims(tmp_path)
+    claims = WorkQueue(tmp_path)
     script = f"""
 import time
 from pathlib import Path
-from calcarine.features._claims import Claims
+from calcarine.features._shared_work import Claims
 for number in Claims(Path({str(tmp_path)!r})).work(1):
     print(number, flush=True)
     time.sleep(60)
@@ -193,7 +194,7 @@ for number in Claims(Path({str(tmp_path)!r})).work(1):
 def test_of_several_processes_each_piece_is_done_by_one(tmp_path):
     script = f"""
 from pathlib import Path
-from calcarine.features._claims import Claims
+from calcarine.features._shared_work import Claims
 print(*Claims(Path({str(tmp_path)!r})).work(30))
 """
     running = [
@@ -264,16 +265,16 @@ def test_a_part_of_unknown_pieces_is_begun_anew(tmp_path):
 
 
 def test_who_waits_while_all_is_removed_is_done(tmp_path):
-    claims = Claims(tmp_path / "part" / "claims")
+    claims = WorkQueue(tmp_path / "part" / "claims")
     (tmp_path / "part" / "claims" / "0.done").touch()
     (tmp_path / "part").rename(tmp_path / "gone")
     assert list(claims.work(3)) == []
 
 
 def test_a_long_wait_is_said_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(_claims, "_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(_claims, "_WARN_SECONDS", 0.05)
-    first, second = Claims(tmp_path), Claims(tmp_path)
+    monkeypatch.setattr(_shared_work, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(_shared_work, "_WARN_SECONDS", 0.05)
+    first, second = WorkQueue(tmp_path), WorkQueue(tmp_path)
     with first._locked("0.lock"):
         threading.Timer(0.5, (tmp_path / "0.done").touch).start()
         with pytest.warns(UserWarning, match="Waiting for another process") as warned:

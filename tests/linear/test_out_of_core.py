@@ -395,11 +395,11 @@ def test_second_pass_of_shared_penalties_goes_on(stop, data, tmp_path):
     whole = ridge_cv(X, Y, **options)
     options["out"] = tmp_path / "fit"
     with pytest.MonkeyPatch.context() as patch:
-        _Solved(patch, "weigh_block", stop)
+        _Solved(patch, "fit_block_weights", stop)
         with pytest.raises(KeyboardInterrupt):
             ridge_cv(X, Y, **options)
     with pytest.MonkeyPatch.context() as patch:
-        solved, weighed = _Solved(patch, "solve_block"), _Solved(patch, "weigh_block")
+        solved, weighed = _Solved(patch, "solve_block"), _Solved(patch, "fit_block_weights")
         equal(ridge_cv(X, Y, **options), whole)
         assert (solved.count, weighed.count) == (0, 4 - stop)
 

@@ -11,7 +11,7 @@ from calcarine.brain import Split
 from calcarine.errors import CalcarineError
 from calcarine.splits import split_rules
 from calcarine.splits.duplicate_audit import nearest_training
-from calcarine.splits.feature_distances import METRICS, nearest, pixel_features, prepared
+from calcarine.splits.feature_distances import METRICS, nearest, pixel_features, to_euclidean
 from calcarine.splits.split_files import find_split, save_splits
 from calcarine.splits.stimulus_pool import shown_stimuli
 from calcarine.stimuli import StimulusSet
@@ -140,8 +140,8 @@ def test_nearest_neighbours_by_blocks(metric, seed, k):
     a, b = rng.normal(size=(7, 5)), rng.normal(size=(31, 5))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("calcarine.splits.feature_distances._BLOCK", 4)
-        found, rows = nearest(prepared(a, 7, metric), prepared(b, 31, metric), metric, k)
-        own, _ = nearest(*[prepared(b, 31, metric)] * 2, metric, k, np.arange(31))
+        found, rows = nearest(to_euclidean(a, 7, metric), to_euclidean(b, 31, metric), metric, k)
+        own, _ = nearest(*[to_euclidean(b, 31, metric)] * 2, metric, k, np.arange(31))
     every = cdist(a, b, metric)
     np.testing.assert_allclose(found, np.sort(every, 1)[:, :k], atol=1e-9)
     np.testing.assert_allclose(np.take_along_axis(every, rows, 1), found, atol=1e-9)

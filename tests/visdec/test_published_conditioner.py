@@ -18,7 +18,7 @@ from calcarine.visdec.patches import patch_vectors, sine_positions
 from calcarine.visdec.published_conditioner import load_published_conditioner
 
 # The U-Net and the first stage are laid out as in Stable Diffusion v1.
-LAYOUT = runpy.run_path(str(Path(__file__).parents[1] / "diffusion" / "test_original.py"))
+LAYOUT = runpy.run_path(str(Path(__file__).parents[1] / "diffusion" / "test_sd1_conversion.py"))
 PATCH, N, DIM, DEPTH, HEADS, TOKENS = 4, 7, 32, 2, 16, 9
 UNET, STAGE = "model.diffusion_model.", "cond_stage_model."
 TIME = UNET + "time_embed_condtion."

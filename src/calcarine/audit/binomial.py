@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["at_least", "share"]
+__all__ = ["proportion_interval", "tail_probability"]
 
 
-def share(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def proportion_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson) confidence interval of a proportion.
 
     Parameters
@@ -27,7 +27,7 @@ def share(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return low, high
 
 
-def at_least(hits: int, n: int, chance: float) -> float:
+def tail_probability(hits: int, n: int, chance: float) -> float:
     """Return the exact probability of at least this number of successes in ``n`` trials."""
     from scipy.stats import binom
 

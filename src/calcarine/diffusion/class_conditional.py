@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calcarine.checkpoints import load_safetensors
 from calcarine.checkpoints.single_file import is_single_file
-from calcarine.diffusion.cin256 import (
+from calcarine.diffusion.cin256_conversion import (
     CLASSES,
     build_models,
     check_class_folder,
@@ -20,6 +20,7 @@ from calcarine.diffusion.cin256 import (
     official_configs,
 )
 from calcarine.diffusion.conditional import ConditionalDiffusion
+from calcarine.diffusion.ddim_conversion import load_ddim
 from calcarine.diffusion.loading import (
     digest_as,
     load_network,
@@ -27,7 +28,6 @@ from calcarine.diffusion.loading import (
     target_device,
 )
 from calcarine.diffusion.model_folder import digest_folder
-from calcarine.diffusion.schedulers import load_ddim
 from calcarine.errors import MissingFileError, SettingError, ShapeError
 
 __all__ = [

@@ -10,7 +10,7 @@ import torch
 
 from calcarine.checkpoints import check_safetensors
 from calcarine.checkpoints.single_file import is_single_file, read_single_file
-from calcarine.diffusion.cin256 import CLASS_WEIGHT, CLASSES
+from calcarine.diffusion.cin256_conversion import CLASS_WEIGHT, CLASSES
 from calcarine.diffusion.class_conditional import load_class_conditional
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.latent_diffusion import LatentDiffusion

@@ -102,7 +102,7 @@ class LatentDiffusion(ConditionalDiffusion):
             Autoencoder that replaces the model's own; see
             :meth:`calcarine.diffusion.Autoencoder.from_pretrained`.
         tokenizer, config, ema, cache
-            For single files; see :func:`calcarine.diffusion.original.converted_folder`.
+            For single files; see :func:`calcarine.diffusion.sd1_conversion.converted_folder`.
 
         Raises
         ------

@@ -11,6 +11,7 @@ import torch
 
 from calcarine.checkpoints import check_loaded
 from calcarine.checkpoints.single_file import is_single_file
+from calcarine.diffusion.ddim_conversion import load_ddim
 from calcarine.diffusion.model_folder import (
     check_folder,
     download_model,
@@ -18,8 +19,7 @@ from calcarine.diffusion.model_folder import (
     locate,
     variant_notes,
 )
-from calcarine.diffusion.original import converted_folder
-from calcarine.diffusion.schedulers import load_ddim
+from calcarine.diffusion.sd1_conversion import converted_folder
 from calcarine.diffusion.tokenizer import check_tokenizer, check_words
 from calcarine.errors import CalcarineError, DamagedFileError, SettingError, out_of_memory
 from calcarine.files import read_json

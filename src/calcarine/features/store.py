@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.features._claims import Claims
+from calcarine.features._shared_work import WorkQueue
 from calcarine.files import read_json
 from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
 from calcarine.stimuli.display import html_table, listed
@@ -224,19 +224,19 @@ class FeatureStore:
     ) -> None:
         part = self._part(wanted)
         part.mkdir(parents=True, exist_ok=True)
-        claims = Claims(part / "claims")
-        with claims.one_at_a_time():
+        queue = WorkQueue(part / "claims")
+        with queue.one_at_a_time():
             if all(self.has(space) for space in spaces):
                 _remove(part)
                 return
-            chunk = self._begun_with(part, chunk, claims)
-            arrays = {space.name: self._open(part, space, count, chunk, claims) for space in spaces}
+            chunk = self._begun_with(part, chunk, queue)
+            arrays = {space.name: self._open(part, space, count, chunk, queue) for space in spaces}
         pieces = [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
-        for number in claims.work(len(pieces)):
+        for number in queue.work(len(pieces)):
             values = extract(pieces[number])
             for name, array in arrays.items():
                 array[pieces[number]] = values[name]
-        with claims.one_at_a_time():
+        with queue.one_at_a_time():
             for space in spaces:
                 if not self.has(space):
                     made = part / f"{space.key()}.zarr"
@@ -245,7 +245,7 @@ class FeatureStore:
                     made.rename(self._final(space))
         _remove(part)
 
-    def _begun_with(self, part: Path, chunk: int, claims: Claims) -> int:
+    def _begun_with(self, part: Path, chunk: int, queue: WorkQueue) -> int:
         """Return the chunk size that an extraction started with, which numbers its pieces."""
         record = part / "chunk"
         try:
@@ -253,11 +253,13 @@ class FeatureStore:
         except (FileNotFoundError, ValueError):
             for place in part.glob("*.zarr"):
                 shutil.rmtree(place)
-            claims.forget()
+            queue.forget()
             record.write_text(str(chunk))
             return chunk
 
-    def _open(self, part: Path, space: FeatureSpace, count: int, chunk: int, claims: Claims) -> Any:
+    def _open(
+        self, part: Path, space: FeatureSpace, count: int, chunk: int, queue: WorkQueue
+    ) -> Any:
         """Return the array of one space; a damaged one starts again, without claims."""
         import zarr
 
@@ -273,7 +275,7 @@ class FeatureStore:
             except Exception:  # zarr raises many kinds of errors for damaged files
                 shutil.rmtree(place)
         # If an array of this part was moved already, claims record its pieces as done.
-        claims.forget()
+        queue.forget()
         rows = min(chunk, max(count, 1))
         return create_array(
             place,

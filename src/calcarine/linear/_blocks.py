@@ -67,7 +67,7 @@ def solve_block(
     return BlockSolution(scores.score, scores.r2, block.mean, chosen, weights)
 
 
-def weigh_block(
+def fit_block_weights(
     design: DecomposedPredictors,
     y: npt.NDArray[np.float64],
     chosen: npt.NDArray[np.intp],
@@ -116,7 +116,7 @@ def _unsolved(
             yield values, store.buffer(block), fixed
 
 
-def weigh_blocks(
+def fit_blocks_weights(
     inputs: RidgeInputs,
     blocks: list[slice],
     store: WeightMemory,
@@ -126,7 +126,7 @@ def weigh_blocks(
     """Compute the weights of the blocks that the store does not hold yet, at chosen penalties."""
     started: deque[slice] = deque()
     jobs = _unweighed(inputs, blocks, store, chosen, started)
-    for coef in inputs.run(weigh_block, jobs, (replace(design, folds=[]),)):
+    for coef in inputs.run(fit_block_weights, jobs, (replace(design, folds=[]),)):
         block = started.popleft()
         store.keep_weights(block, chosen[block], coef)
 
@@ -138,7 +138,7 @@ def _unweighed(
     chosen: npt.NDArray[np.intp],
     started: deque[slice],
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the arguments of `weigh_block`; blocks are appended to `started`."""
+    """Yield the arguments of `fit_block_weights`; blocks are appended to `started`."""
     for block in blocks:
         if not store.has_weights(block, chosen[block]):
             started.append(block)

@@ -20,9 +20,9 @@ from calcarine.linear._backends import one_pool
 from calcarine.linear._blocks import (
     block_slices,
     choose_shared,
+    fit_blocks_weights,
     solve_block,
     solve_blocks,
-    weigh_blocks,
 )
 from calcarine.linear._decompose import decompose, free_memory
 from calcarine.linear._design import DecomposedPredictors
@@ -234,7 +234,7 @@ def ridge_cv(
     chosen = solution.chosen
     if inputs.shared is not None:
         chosen = choose_shared(solution.table, inputs.shared)
-        weigh_blocks(inputs, blocks, store, design, chosen)
+        fit_blocks_weights(inputs, blocks, store, design, chosen)
     result = _result(inputs, scaler, design, solution, chosen, store.weights())
     low, high = result.edge_fraction_low, result.edge_fraction_high
     warn_at_edges(low, high, result.alphas, "r2 above 0")

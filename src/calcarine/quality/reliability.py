@@ -17,7 +17,7 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
 from calcarine.errors import CalcarineError, SettingError, ShapeError
 from calcarine.quality.repeats import Repeats, trial_blocks, trials_of
-from calcarine.quality.signal_estimators import MEASURES, of_averages
+from calcarine.quality.signal_estimators import MEASURES, ceiling_of_averages
 
 __all__ = [
     "Reliability",
@@ -157,7 +157,7 @@ def estimate_reliability(
     resamples = np.empty((n_boot, len(columns)), dtype=np.float32)
     weights = _weights(len(repeats), n_boot, seed)
     for part, block in trial_blocks(dataset, chosen, rows[repeats.rows], columns, megabytes):
-        result = of_averages(MEASURES[measure](block, repeats, weights, seed), share)
+        result = ceiling_of_averages(MEASURES[measure](block, repeats, weights, seed), share)
         values[part], resamples[:, part] = result[0], result[1:]
     return Reliability(measure, values, columns, on, repeats.table(), 1.0 / share, resamples)
 
@@ -297,7 +297,7 @@ def _measured(
     _check(measure, repeats, "These stimuli")
     weights = np.ones((1, len(repeats)))
     single = MEASURES[measure](values[repeats.rows], repeats, weights, seed)
-    return np.asarray(of_averages(single, _share(n_average))[0])
+    return np.asarray(ceiling_of_averages(single, _share(n_average))[0])
 
 
 def _check(measure: str, repeats: Repeats, who: str) -> None:

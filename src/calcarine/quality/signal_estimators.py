@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calcarine.quality.repeats import Repeats
 
-__all__ = ["MEASURES", "analysis_of_variance", "explainable", "halves", "of_averages"]
+__all__ = ["MEASURES", "analysis_of_variance", "ceiling_of_averages", "explainable", "halves"]
 
 FloatArray = NDArray[np.float64]
 Estimator = Callable[[FloatArray, Repeats, FloatArray, int], FloatArray]
@@ -142,7 +142,7 @@ MEASURES: dict[str, Estimator] = {
 """The three measures by name."""
 
 
-def of_averages(single: FloatArray, share: float) -> FloatArray:
+def ceiling_of_averages(single: FloatArray, share: float) -> FloatArray:
     """Return the percent of the variance of means over repeats that the stimulus explains.
 
     Parameters

@@ -11,7 +11,6 @@ from calcarine.reporting import score_tables as scoring
 from calcarine.reporting import shown_stimuli as picking
 from calcarine.reporting.audit_page import VERDICT_CLASSES
 from calcarine.reporting.html_pages import data_uri, environment, small_png
-from calcarine.reporting.pattern import INCONCLUSIVE, NOT_AS_PAPER, read_pattern
 from calcarine.reporting.run_records import (
     RunRecord,
     main_method,
@@ -19,6 +18,7 @@ from calcarine.reporting.run_records import (
     read_run,
     read_run_scores,
 )
+from calcarine.reporting.takagi_comparison import INCONCLUSIVE, NOT_AS_PAPER, compare_with_takagi
 
 if TYPE_CHECKING:
     from calcarine.reporting.shown_stimuli import Pick, Quality
@@ -91,7 +91,7 @@ def build_report(run: Path) -> Path:
         pictures=_pictures(record, order, quantiles, random),
         scores=_score_tables(record),
         plot=data_uri(plot),
-        pattern=read_pattern(record.per_image),
+        pattern=compare_with_takagi(record.per_image),
         not_as_paper=NOT_AS_PAPER,
         inconclusive=INCONCLUSIVE,
         settings=_flatten(_in_use(record.settings)),

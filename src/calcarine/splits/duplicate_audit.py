@@ -12,7 +12,7 @@ from PIL import Image
 
 from calcarine.brain.split import Split
 from calcarine.errors import SettingError
-from calcarine.splits.feature_distances import FloatArray, nearest, prepared
+from calcarine.splits.feature_distances import FloatArray, nearest, to_euclidean
 from calcarine.splits.picture_hashes import BITS, hash_stimuli, nearest_hashes
 from calcarine.stimuli.stimulus_set import StimulusSet
 
@@ -101,7 +101,7 @@ def nearest_training(
     float array of shape (test stimulus,)
     """
     place = {key: row for row, key in enumerate(ids)}
-    values = prepared(features, len(place), metric)
+    values = to_euclidean(features, len(place), metric)
     missing = [key for key in (*split.train, *split.test) if key not in place]
     if missing:
         raise SettingError(f"There are no features of stimulus {missing[0]}; add its row.")
@@ -192,13 +192,13 @@ def _add_distances(
     count = len(table)
     best, name, owner = np.full(count, np.nan), [""] * count, [""] * count
     if callable(features):
-        test = prepared(features(stimuli, split.test), count, metric)
+        test = to_euclidean(features(stimuli, split.test), count, metric)
     elif features is not None:
-        values = prepared(features, len(stimuli), metric)
+        values = to_euclidean(features, len(stimuli), metric)
         test = values[stimuli.rows(split.test)]
     for who, (pictures, ids) in sides.items():
         if callable(features):
-            base: FloatArray = prepared(features(pictures, ids), len(ids), metric)
+            base: FloatArray = to_euclidean(features(pictures, ids), len(ids), metric)
         elif features is not None and pictures is stimuli and who == next(iter(sides)):
             base = values[stimuli.rows(ids)]
         else:

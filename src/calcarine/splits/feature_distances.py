@@ -18,7 +18,7 @@ __all__ = [
     "mahalanobis",
     "nearest",
     "pixel_features",
-    "prepared",
+    "to_euclidean",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -59,7 +59,7 @@ def pixel_features(
     return result
 
 
-def prepared(features: ArrayLike, count: int, metric: str = "correlation") -> FloatArray:
+def to_euclidean(features: ArrayLike, count: int, metric: str = "correlation") -> FloatArray:
     """Check features and transform them so that the metric becomes Euclidean.
 
     Parameters
@@ -111,7 +111,7 @@ def nearest(
     Parameters
     ----------
     queries, base : float array
-        From `prepared`, shapes (q, d) and (n, d).
+        From `to_euclidean`, shapes (q, d) and (n, d).
     metric : str
         The split of the preparation.
     k : int

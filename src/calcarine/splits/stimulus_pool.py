@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.split import Split
 from calcarine.errors import SettingError
-from calcarine.splits.feature_distances import FloatArray, prepared
+from calcarine.splits.feature_distances import FloatArray, to_euclidean
 
 __all__ = [
     "SplitWithPartners",
@@ -61,7 +61,7 @@ class StimulusPool:
     order : int array
         Row of each of them among the given ids.
     features : float array, optional
-        From `prepared`, shape (n, d), or None.
+        From `to_euclidean`, shape (n, d), or None.
     """
 
     ids: tuple[str, ...]
@@ -99,7 +99,7 @@ def pool_of(
             f"{len(names)}; list each once."
         )
     order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
-    values = None if features is None else prepared(features, len(names), metric)[order]
+    values = None if features is None else to_euclidean(features, len(names), metric)[order]
     return StimulusPool(tuple(names[row] for row in order), order, values)
 
 

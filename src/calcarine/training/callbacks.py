@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from calcarine.training.loss_log import CsvLog
-from calcarine.training.result import conclude
+from calcarine.training.result import write_final_result
 from calcarine.training.tensor_trees import load_tree, save_tree
 from calcarine.training.training_config import ended_by, learning_rate
 from calcarine.training.training_folder import TrainingFolder
@@ -89,7 +89,7 @@ class CheckpointCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
         if trainer.is_global_zero and ended_by(module.config, module.done, module.best_step):
-            conclude(self._folder, module.config)
+            write_final_result(self._folder, module.config)
         trainer.strategy.barrier()
 
     def teardown(self, trainer: Trainer, module: Any, stage: str) -> None:

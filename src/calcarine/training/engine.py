@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from calcarine.errors import CalcarineError, need_extra
-from calcarine.training.result import TrainingResult, conclude, finished
+from calcarine.training.result import TrainingResult, finished, write_final_result
 from calcarine.training.trainer import (
-    alone_again,
+    keep_one_process,
     make_trainer,
     process_rank,
     quiet,
@@ -115,7 +115,7 @@ def _continue(
     if progress is not None and done:
         progress(done)
     if ended_by(config, done, about.get("best_step")) is not None:
-        conclude(place, config)
+        write_final_result(place, config)
         return
     with quiet(), torch.random.fork_rng():
         _fit(task, config, place, progress, path, done)
@@ -134,7 +134,7 @@ def _fit(
 
     module = TrainingModule(task, config, place.identity)
     trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
-    with alone_again(trainer), signals_to(module.receive):
+    with keep_one_process(trainer), signals_to(module.receive):
         try:
             trainer.fit(module, train_dataloaders=Steps(done, config.steps), ckpt_path=checkpoint)
         except SystemExit:

@@ -18,7 +18,7 @@ from calcarine.training.tensor_trees import cannot_write, write_tensors
 from calcarine.training.training_config import TrainingConfig, ended_by
 from calcarine.training.training_folder import TrainingFolder
 
-__all__ = ["FORMAT", "TrainingResult", "conclude", "finished"]
+__all__ = ["FORMAT", "TrainingResult", "finished", "write_final_result"]
 
 FORMAT = "calcarine-training-1"
 _LIBRARIES = ("calcarine", "torch", "lightning", "numpy")
@@ -70,7 +70,7 @@ class TrainingResult:
         return self.folder / "log.csv"
 
 
-def conclude(place: TrainingFolder, config: TrainingConfig) -> None:
+def write_final_result(place: TrainingFolder, config: TrainingConfig) -> None:
     """Write weights and description of a finished training.
 
     Its checkpoints are deleted, unless the training can run for more steps.

@@ -17,7 +17,7 @@ import torch
 from calcarine.errors import CalcarineError
 from calcarine.training.training_config import TrainingConfig
 
-__all__ = ["alone_again", "make_trainer", "process_rank", "quiet", "signals_to"]
+__all__ = ["keep_one_process", "make_trainer", "process_rank", "quiet", "signals_to"]
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -84,7 +84,7 @@ def process_rank() -> int:
 
 
 @contextmanager
-def alone_again(trainer: Any) -> Iterator[None]:
+def keep_one_process(trainer: Any) -> Iterator[None]:
     """Leave one process of the command, if Lightning started one process for every device.
 
     The other processes end here. The first one removes the settings of the group, so that it runs

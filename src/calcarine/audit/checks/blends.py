@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.binomial import share
+from calcarine.audit.binomial import proportion_interval
 from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import EvidenceImage, EvidenceTable, Finding
 
@@ -318,7 +318,7 @@ class RetrievedImages(Check):
         known = set(inputs.train.digests)
         exact = sum(digest in known for digest in inputs.recon.digests)
         hits, n = len(copies), len(inputs)
-        low, high = share(hits, n)
+        low, high = proportion_interval(hits, n)
         result = {
             "reconstructions": n,
             "copies of a training picture": hits,

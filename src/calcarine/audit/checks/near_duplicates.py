@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.binomial import share
+from calcarine.audit.binomial import proportion_interval
 from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import EvidenceTable, Finding
 from calcarine.audit.inputs import AuditInputs
@@ -46,7 +46,7 @@ class NearDuplicates(Check):
             for row, column, _ in hits[:_MOST]
         )
         if hits:
-            low, high = share(len(hits), len(inputs))
+            low, high = proportion_interval(len(hits), len(inputs))
             table = EvidenceTable(
                 ("test picture", "training picture", "match"),
                 tuple(

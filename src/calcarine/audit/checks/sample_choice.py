@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit.binomial import at_least, share
+from calcarine.audit.binomial import proportion_interval, tail_probability
 from calcarine.audit.check import Check, inconclusive, register_check
 from calcarine.audit.findings import EvidenceImage, EvidenceTable, Finding
 from calcarine.evaluation.statistics.significance import holm
@@ -63,8 +63,8 @@ class BestOfSamples(Check):
             n = int(decided.sum())
             hits = int((scores.argmax(axis=1) == choice.chosen)[decided].sum())
             if n:
-                p_values.append(at_least(hits, n, 1 / count))
-                rows.append((name, hits, n, *share(hits, n)))
+                p_values.append(tail_probability(hits, n, 1 / count))
+                rows.append((name, hits, n, *proportion_interval(hits, n)))
         if not rows:
             return Finding("passed", "All samples of each stimulus are equal.")
         adjusted = holm(p_values)
@@ -261,7 +261,7 @@ class IgnoresTheBrain(Check):
 def _above_chance(inputs: AuditInputs) -> float:
     """Return the exact p of a sign test of identification above one half."""
     n = int((inputs.identification != 0.5).sum())
-    return at_least(int((inputs.identification > 0.5).sum()), n, 0.5)
+    return tail_probability(int((inputs.identification > 0.5).sum()), n, 0.5)
 
 
 def _others(matrix: FloatArray) -> float:

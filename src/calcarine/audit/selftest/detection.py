@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import calcarine.audit.selftest.injected_copies
 import calcarine.audit.selftest.injected_errors
 import calcarine.audit.selftest.valid_pipelines  # noqa: F401 (registers the cases)
-from calcarine.audit.binomial import share
+from calcarine.audit.binomial import proportion_interval
 from calcarine.audit.runner import audit, list_checks
 from calcarine.audit.selftest.cases import CASES, SelfTestCase
 
@@ -60,7 +60,7 @@ class Detection:
 
     def row(self) -> tuple[str, str, str, str, str]:
         """Return a table row under `HEADINGS`."""
-        low, high = share(self.flagged, self.n)
+        low, high = proportion_interval(self.flagged, self.n)
         text = f"{self.flagged} of {self.n}"
         if self.case.undetectable:
             text += f"; inconclusive: {self.inconclusive} of {self.n}"

@@ -26,10 +26,10 @@ __all__ = [
     "N_BOOT",
     "MetricPattern",
     "PairedComparison",
-    "Pattern",
+    "TakagiComparison",
+    "compare_with_takagi",
     "level",
     "paired_interval",
-    "read_pattern",
 ]
 
 AS_PAPER = "as in the paper"
@@ -71,7 +71,7 @@ class MetricPattern:
 
 
 @dataclass(frozen=True)
-class Pattern:
+class TakagiComparison:
     """Result of the comparison with the paper: a verdict for each level, and all metrics."""
 
     verdicts: dict[str, str]
@@ -125,7 +125,7 @@ def paired_interval(
     return float(low), float(high)
 
 
-def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
+def compare_with_takagi(per_image: pd.DataFrame) -> TakagiComparison | None:
     """Compare the scores of z, c and z_c with the pattern in the paper.
 
     Parameters
@@ -154,7 +154,7 @@ def read_pattern(per_image: pd.DataFrame) -> Pattern | None:
         if any(reading.level == name for reading in readings)
     }
     readings.sort(key=lambda reading: list(_EXPECTED).index(reading.level))
-    return Pattern(verdicts, tuple(readings))
+    return TakagiComparison(verdicts, tuple(readings))
 
 
 def _table(per_image: pd.DataFrame, metric: str) -> pd.DataFrame | None:

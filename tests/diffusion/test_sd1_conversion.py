@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from calcarine.checkpoints.single_file import convert_once
-from calcarine.diffusion import LatentDiffusion, original
+from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion import sd1_conversion as original
 from calcarine.errors import CalcarineError
 
 RESNET = {

@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 
 from calcarine.diffusion import ConditionalDiffusion, LatentDiffusion, gaussian_noise
 from calcarine.diffusion.conditional import ModelNote
-from calcarine.diffusion.schedulers import DDPM_FAMILY, ddim_from_config, load_ddim
+from calcarine.diffusion.ddim_conversion import DDPM_FAMILY, ddim_from_config, load_ddim
 from calcarine.errors import CalcarineError
 
 SD_V1 = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

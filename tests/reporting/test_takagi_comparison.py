@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calcarine.reporting.pattern import (
+from calcarine.reporting.takagi_comparison import (
     AS_PAPER,
     INCONCLUSIVE,
     NOT_AS_PAPER,
+    compare_with_takagi,
     level,
     paired_interval,
-    read_pattern,
 )
 
 PerImage = Callable[..., pd.DataFrame]
@@ -48,7 +48,7 @@ def test_verdict(
     semantic: str,
     overall: str,
 ) -> None:
-    pattern = read_pattern(scores_around(means, IDS))
+    pattern = compare_with_takagi(scores_around(means, IDS))
     assert pattern is not None
     assert pattern.verdicts == {"appearance": appearance, "semantic": semantic}
     assert pattern.verdict == overall
@@ -58,7 +58,7 @@ def test_differences_are_paired(scores_around: PerImage) -> None:
     """A small but constant advantage shows, however much the pictures vary."""
     frame = scores_around(PAPER, IDS, spread=0.0)
     common = dict(zip(IDS, np.random.default_rng(0).normal(0, 5, len(IDS)), strict=True))
-    pattern = read_pattern(frame.assign(value=frame["value"] + frame["id"].map(common)))
+    pattern = compare_with_takagi(frame.assign(value=frame["value"] + frame["id"].map(common)))
     assert pattern is not None and pattern.verdict == AS_PAPER
     first = pattern.metrics[0]
     assert first.best == "z" and first.clear
@@ -67,14 +67,14 @@ def test_differences_are_paired(scores_around: PerImage) -> None:
 
 def test_one_level_alone_does_not_make_the_pattern(scores_around: PerImage) -> None:
     frame = scores_around(PAPER, IDS)
-    pattern = read_pattern(frame[frame["metric"] == "pixel correlation"])
+    pattern = compare_with_takagi(frame[frame["metric"] == "pixel correlation"])
     assert pattern is not None
     assert pattern.verdicts == {"appearance": AS_PAPER}
     assert pattern.verdict == INCONCLUSIVE
 
 
 def test_no_pattern_without_the_three_methods(scores_around: PerImage) -> None:
-    assert read_pattern(scores_around({"z": PAPER["z"], "c": PAPER["c"]}, IDS)) is None
+    assert compare_with_takagi(scores_around({"z": PAPER["z"], "c": PAPER["c"]}, IDS)) is None
 
 
 @pytest.mark.parametrize(

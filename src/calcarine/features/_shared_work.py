@@ -14,7 +14,7 @@ _WAIT_SECONDS = 0.2
 _WARN_SECONDS = 30.0
 
 
-class Claims:
+class WorkQueue:
     """Distribute numbered pieces of work over processes: a lock file and a done mark a piece.
 
     The operating system holds the locks, so a piece that a killed process had claimed is free
