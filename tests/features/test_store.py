@@ -177,8 +177,8 @@ def test_a_piece_that_another_process_holds_is_left_to_it_and_free_when_it_is_ki
     script = f"""
 import time
 from pathlib import Path
-from calcarine.features._shared_work import Claims
-for number in Claims(Path({str(tmp_path)!r})).work(1):
+from calcarine.features._shared_work import WorkQueue
+for number in WorkQueue(Path({str(tmp_path)!r})).work(1):
     print(number, flush=True)
     time.sleep(60)
 """
@@ -194,8 +194,8 @@ for number in Claims(Path({str(tmp_path)!r})).work(1):
 def test_of_several_processes_each_piece_is_done_by_one(tmp_path):
     script = f"""
 from pathlib import Path
-from calcarine.features._shared_work import Claims
-print(*Claims(Path({str(tmp_path)!r})).work(30))
+from calcarine.features._shared_work import WorkQueue
+print(*WorkQueue(Path({str(tmp_path)!r})).work(30))
 """
     running = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
