@@ -14,9 +14,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Where each public name comes from: a module, or "module:name" where it has another name there.
-# Strings, because `calcarine` lies below every sub-package; `__init__.pyi` repeats them for
-# editors and type checkers.
+# The module of each public name. Strings, because `calcarine` lies below every sub-package;
+# `__init__.pyi` repeats them for editors and type checkers.
 _SOURCES = {
     "BandedRidgeCV": "calcarine.linear",
     "BrainDataset": "calcarine.brain",
@@ -58,8 +57,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _SOURCES:
-        module, _, other = _SOURCES[name].partition(":")
-        value = getattr(import_module(module), other or name)
+        value = getattr(import_module(_SOURCES[name]), name)
         globals()[name] = value
         return value
     if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:

@@ -149,16 +149,12 @@ def _score_run(run: Path, options: dict[str, Any], settings: dict[str, Any]) -> 
     from contextlib import nullcontext
 
     from calcarine.evaluation import ScoreSettings, score_folder
-    from calcarine.experiment.run_directory import RunDirectory
+    from calcarine.experiment.run_directory import judge_and_samples
     from calcarine.files.locks import folder_lock
 
     with folder_lock(run, writes=False) if run.is_dir() else nullcontext():
-        samples: dict[str, int] = {}
-        if (run / "experiment.yaml").is_file():
-            opened = RunDirectory(run)
-            settings.setdefault("judge", opened.manifest().get("judge", "scenes"))
-            # Candidates beyond the samples are only there to be chosen from.
-            samples = {"z_c": opened.experiment.generation.samples}
+        judge, samples = judge_and_samples(run)
+        settings = {"judge": judge, **settings}
         return score_folder(run=run, samples=samples, settings=ScoreSettings(**settings), **options)
 
 
@@ -226,7 +222,10 @@ def audit(
         return run_checks(results, only, progress)  # type: ignore[arg-type]
     if truth is None:
         _refuse(**evidence)
-        return _audit_run(place, method, numbers, seed, only, progress)
+        from calcarine.experiment.run_audit_inputs import opened_inputs
+
+        with opened_inputs(place, method, numbers, seed) as inputs:
+            return run_checks(inputs, only, progress)
     from calcarine.audit.folders import inputs_from_folders
 
     if method is not None:
@@ -234,27 +233,6 @@ def audit(
     files = {name: _path(value) for name, value in evidence.items()}
     inputs = inputs_from_folders(place, Path(truth), numbers=numbers, seed=seed, **files)
     return run_checks(inputs, only, progress)
-
-
-def _audit_run(
-    run: Path,
-    method: str | None,
-    numbers: str | None,
-    seed: int,
-    only: Sequence[str] | None,
-    progress: Callable[[str], None] | None,
-) -> Audit:
-    from calcarine.audit import audit as run_checks
-    from calcarine.audit import read_numbers
-    from calcarine.experiment.run_audit_inputs import inputs_from_run
-    from calcarine.experiment.run_directory import opened_run
-    from calcarine.experiment.workspace import Workspace
-
-    reported = () if numbers is None else read_numbers(numbers)
-    with opened_run(run, writes=False) as opened:
-        return run_checks(
-            inputs_from_run(Workspace(opened), method, reported, seed), only, progress
-        )
 
 
 def _refuse(**given: Any) -> None:

@@ -26,7 +26,7 @@ from calcarine.audit.binomial import proportion_interval, tail_probability
 from calcarine.audit.check import register_check
 from calcarine.audit.checks import reported_numbers
 from calcarine.audit.checks.generalisation import effective_rank, share_inside
-from calcarine.audit.checks.sample_choice import likeness
+from calcarine.audit.checks.sample_choice import similarities
 from calcarine.audit.reported_scores import definitions
 from calcarine.audit.runner import ORDER
 from calcarine.audit.selftest import CASES, Detection, detect
@@ -417,7 +417,7 @@ def test_a_blind_rule_that_chooses_otherwise_fails(rng):
 def test_a_choice_that_is_often_but_not_always_the_best_is_only_suspicious(rng):
     inputs = SimulatedStudy(6).inputs()
     samples = inputs.choice.samples
-    best = likeness(inputs, inputs.choice)["pixel correlation"].argmax(axis=1)
+    best = similarities(inputs, inputs.choice)["pixel correlation"].argmax(axis=1)
     mixed = np.where(rng.random(len(best)) < 0.5, best, rng.integers(5, size=len(best)))
     for chosen, verdict in ((mixed, "suspicious"), (best, "failed")):
         changed = replace(inputs, choice=SampleChoice(samples, chosen))

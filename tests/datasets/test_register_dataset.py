@@ -10,7 +10,7 @@ from calcarine import datasets
 from calcarine.brain import DatasetInfo, DatasetReader
 from calcarine.datasets import registry
 from calcarine.errors import SettingError
-from calcarine.files.entry_points import load_entry_points
+from calcarine.files.registries import load_entry_points
 
 READER = """
 from calcarine.brain import DatasetInfo

@@ -7,7 +7,16 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from calcarine.audit import CHECKS, Check, Finding, list_checks, register_check
+from calcarine.audit import (
+    CHECKS,
+    AuditInputs,
+    Check,
+    Finding,
+    PictureSet,
+    audit,
+    list_checks,
+    register_check,
+)
 from calcarine.errors import SettingError
 from calcarine.evaluation import (
     METRICS,
@@ -20,7 +29,7 @@ from calcarine.evaluation import (
     register_protocol,
     score_arrays,
 )
-from calcarine.files.entry_points import load_entry_points
+from calcarine.files.registries import load_entry_points
 
 
 @pytest.mark.parametrize("name", ["evaluation", "audit", "reporting", "study"])
@@ -74,15 +83,19 @@ def test_other_packages_add_metrics_protocols_and_checks(monkeypatch):
         "calcarine.audit_checks": lambda: register_check(Always),
     }
     monkeypatch.setattr(
-        "calcarine.files.entry_points.entry_points",
+        "calcarine.files.registries.entry_points",
         lambda group: [_EntryPoint("one", points[group])] if group in points else [],
     )
     load_entry_points.cache_clear()
     try:
         assert find_metric("Constant") is Constant
         assert find_protocol("one-number") is OneNumber
-        assert list_checks()[-1] == "always"
         pictures = np.zeros((4, 16, 16, 3), np.uint8)
+        shown = PictureSet.of(list("abcd"), pictures)
+        # By name alone, before anything has listed the checks.
+        result = audit(AuditInputs("ours", shown, shown), only=["always"])
+        assert result.findings["always"].verdict == "passed"
+        assert list_checks()[-1] == "always"
         result = score_arrays(pictures, pictures, protocols=["one-number"], n_boot=20)
         assert [row["value"] for row in result.records] == [1.0]
     finally:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from calcarine.audit.findings import Finding
-from calcarine.evaluation.registry import register_class
+from calcarine.files.registries import register_entry
 
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs
@@ -80,10 +80,10 @@ def register_check(check: _C) -> _C:
 
     Raises
     ------
-    ValueError
+    SettingError
         If another check has this name.
     """
-    register_class(CHECKS, "checks", check.name, check)
+    register_entry(CHECKS, "checks", check.name, check)
     return check
 
 

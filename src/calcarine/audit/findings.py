@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.stimuli.display import html_table, text_table
+from calcarine.display import html_table, text_table
 
 __all__ = ["VERDICTS", "EvidenceImage", "EvidenceTable", "Finding", "Verdict"]
 

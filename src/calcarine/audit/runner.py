@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 import calcarine.audit.checks  # noqa: F401 (registers the checks)
-from calcarine.audit.check import CHECKS, Check
+from calcarine.audit.check import CHECKS
 from calcarine.audit.findings import VERDICTS, Finding, Verdict
 from calcarine.audit.inputs import AuditInputs
-from calcarine.errors import SettingError
+from calcarine.display import html_table, listed, text_table
 from calcarine.files import write_text
-from calcarine.files.entry_points import load_entry_points
-from calcarine.stimuli.display import html_table, listed, text_table
+from calcarine.files.registries import find_entry, load_entry_points
 
 __all__ = ["ENTRY_POINTS", "FORMAT", "ORDER", "Audit", "audit", "list_checks"]
 
@@ -178,15 +177,11 @@ def audit(
     >>> audit(inputs, only=["truth-copies"]).findings["truth-copies"].verdict
     'failed'
     """
-    names = list_checks() if only is None else list(only)
-    unknown = [name for name in names if name not in CHECKS]
-    if unknown:
-        raise SettingError(
-            f"There is no check {unknown[0]!r}; choose among {', '.join(list_checks())}."
-        )
+    known = list_checks()
+    chosen = {name: find_entry(CHECKS, "check", name) for name in (known if only is None else only)}
     result = {}
-    for name in names:
-        check: Check = CHECKS[name]()
+    for name, make_check in chosen.items():
+        check = make_check()
         if progress is not None:
             progress(check.title)
         result[name] = check.run(inputs)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from calcarine.stimuli.display import listed
+from calcarine.display import listed
 
 __all__ = ["describe", "digest", "summary", "title"]
 

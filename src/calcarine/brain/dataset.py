@@ -32,8 +32,8 @@ from calcarine.brain.regions import region_mask
 from calcarine.brain.responses import Responses, check_finite, common_session, group_means
 from calcarine.brain.scaling import SessionScaling, ZScore, describe_scaling, scale_sessions
 from calcarine.brain.split import Split
+from calcarine.display import html_table, text_table
 from calcarine.errors import SettingError, did_you_mean
-from calcarine.stimuli.display import html_table, text_table
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["BrainDataset"]

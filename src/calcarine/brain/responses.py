@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from calcarine.display import html_table
 from calcarine.errors import CalcarineError, SettingError, ShapeError
-from calcarine.stimuli.display import html_table
 
 __all__ = [
     "Responses",

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from calcarine.display import html_table, listed
 from calcarine.errors import (
     CalcarineError,
     DamagedFileError,
@@ -16,7 +17,6 @@ from calcarine.errors import (
     SettingError,
 )
 from calcarine.files import write_text
-from calcarine.stimuli.display import html_table, listed
 
 __all__ = ["Split"]
 

@@ -119,17 +119,13 @@ def audit(
 def _audit_run(
     run: Path, method: str | None, numbers: str | None, seed: int, out: Path | None
 ) -> None:
-    from calcarine.audit import read_numbers
-    from calcarine.experiment.run_audit_inputs import inputs_from_run
-    from calcarine.experiment.run_directory import opened_run
-    from calcarine.experiment.workspace import Workspace
+    from calcarine.experiment.run_audit_inputs import opened_inputs
 
-    reported = () if numbers is None else read_numbers(numbers)
     # The page that the report points to is of the leading method.
     name = "audit" if method is None else f"audit-{re.sub('[^a-z0-9]+', '-', method.lower())}"
     page = out or run / f"{name}.html"
-    with opened_run(run, writes=is_inside(page, run)) as opened:
-        _audit(inputs_from_run(Workspace(opened), method, reported, seed), page)
+    with opened_inputs(run, method, numbers, seed, writes=is_inside(page, run)) as inputs:
+        _audit(inputs, page)
 
 
 def _audit(inputs: AuditInputs, out: Path) -> None:

@@ -70,12 +70,13 @@ def score(
     from calcarine.evaluation.results.score_files import write_scores
     from calcarine.evaluation.scoring.score import score_folder
     from calcarine.evaluation.scoring.settings import ScoreSettings
+    from calcarine.experiment.run_directory import judge_and_samples
 
     if sampled is not None and sampled < 1:
         raise SettingError(f"--sampled is {sampled}; choose at least 1, for example 1000.")
     names = protocol or ["calcarine"]
     with _lock(run, out):
-        own_judge, samples = _as_in_run(run)
+        own_judge, samples = judge_and_samples(run)
         settings = ScoreSettings(
             protocols=list_protocols() if names == ["all"] else names,
             weights=weights,
@@ -113,18 +114,6 @@ def _lock(run: Path | None, out: Path | None) -> AbstractContextManager[object]:
     if run is None or not run.is_dir():
         return nullcontext()
     return folder_lock(run, writes=out is not None and is_inside(out, run))
-
-
-def _as_in_run(run: Path | None) -> tuple[str | None, dict[str, int]]:
-    """Return the judge of a run's pictures, and how many samples of z_c the run itself scores."""
-    if run is None or not (run / "experiment.yaml").is_file():
-        return "scenes", {}
-    from calcarine.experiment.run_directory import RunDirectory
-
-    opened = RunDirectory(run)
-    # Candidates beyond the samples serve only the choice among them.
-    samples = {"z_c": opened.experiment.generation.samples}
-    return opened.manifest().get("judge", "scenes"), samples
 
 
 def compare(

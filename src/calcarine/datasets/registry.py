@@ -13,7 +13,7 @@ from calcarine.brain.assets import Asset
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import OPTIONAL_FUNCTIONS, DatasetInfo, DatasetReader
 from calcarine.errors import CalcarineError, MissingFileError, SettingError, did_you_mean
-from calcarine.files.entry_points import load_entry_points
+from calcarine.files.registries import load_entry_points
 from calcarine.quality.findings import CheckResult
 
 __all__ = [
@@ -57,7 +57,7 @@ def register_dataset(reader: DatasetReader) -> None:
     """Make a data set available by its name, in Python and on the command line.
 
     A package can register its readers without calling this function, as entry points; see
-    `calcarine.files.entry_points.load_entry_points`.
+    `calcarine.files.registries.load_entry_points`.
 
     Parameters
     ----------

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.noise import Keys, as_keys
+from calcarine.display import html_table
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import resize_images
-from calcarine.stimuli.display import html_table
 
 __all__ = ["Reconstructor", "choose_by_brain", "to_uint8"]
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding.latent_regression import LatentRegression
-from calcarine.errors import SettingError, did_you_mean
-from calcarine.files.entry_points import load_entry_points
+from calcarine.files.registries import find_entry, load_entry_points, register_entry
 
 __all__ = ["DECODERS", "Decoder", "make_decoder", "register_decoder"]
 
@@ -67,7 +66,7 @@ def register_decoder(name: str) -> Callable[[_D], _D]:
 
     Raises
     ------
-    ValueError
+    SettingError
         If another class has this name.
 
     Notes
@@ -86,8 +85,7 @@ def register_decoder(name: str) -> Callable[[_D], _D]:
     """
 
     def register(decoder: _D) -> _D:
-        if DECODERS.setdefault(name, decoder) is not decoder:
-            raise ValueError(f"There are two decoders with the name {name}.")
+        register_entry(DECODERS, "decoders", name, decoder)
         return decoder
 
     return register
@@ -113,10 +111,5 @@ def make_decoder(name: str = "ridge", **options: Any) -> Decoder:
         If there is no decoder of this name.
     """
     known = load_entry_points("calcarine.decoders") | DECODERS
-    if name not in known:
-        raise SettingError(
-            f"There is no decoder {name!r}; there are: {', '.join(sorted(known))}."
-            f"{did_you_mean(name, known)}"
-        )
-    decoder: Decoder = known[name](**options)
+    decoder: Decoder = find_entry(known, "decoder", name)(**options)
     return decoder

@@ -29,9 +29,9 @@ from calcarine.diffusion.conditioning import (
 from calcarine.diffusion.ddim_conversion import as_ddim
 from calcarine.diffusion.noise import Key, Keys, as_keys, gaussian_noise
 from calcarine.diffusion.samplers import check_sampler, check_steps, make_stepper, timesteps
+from calcarine.display import html_table
 from calcarine.errors import SettingError, ShapeError
 from calcarine.stimuli import StimulusSet, resize_images
-from calcarine.stimuli.display import html_table
 
 __all__ = [
     "ConditionalDiffusion",

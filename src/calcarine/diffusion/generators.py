@@ -14,7 +14,7 @@ from calcarine.diffusion.cin256_conversion import CLASS_WEIGHT, CLASSES
 from calcarine.diffusion.class_conditional import load_class_conditional
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.latent_diffusion import LatentDiffusion
-from calcarine.files.entry_points import load_entry_points
+from calcarine.files.registries import load_entry_points, register_entry
 
 __all__ = ["GENERATORS", "Loader", "load_model", "register_generator"]
 
@@ -43,7 +43,7 @@ def register_generator(name: str) -> Callable[[_L], _L]:
 
     Raises
     ------
-    ValueError
+    SettingError
         If another loader has this name.
 
     Notes
@@ -61,8 +61,7 @@ def register_generator(name: str) -> Callable[[_L], _L]:
     """
 
     def register(loader: _L) -> _L:
-        if GENERATORS.setdefault(name, loader) is not loader:
-            raise ValueError(f"There are two generators with the name {name}.")
+        register_entry(GENERATORS, "generators", name, loader)
         return loader
 
     return register

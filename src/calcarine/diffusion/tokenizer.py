@@ -97,6 +97,8 @@ def _numbers_words(tokenizer: Any, most: int) -> bool:
         return (
             longest > 2 and ids.shape == (2, longest) and 0 <= min(numbers) <= max(numbers) < most
         )
+    except MemoryError:
+        raise  # says nothing about the tokenizer
     except Exception:  # transformers raises many kinds of errors for wrong settings
         return False
 

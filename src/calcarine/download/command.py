@@ -115,7 +115,9 @@ def _show(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
     for heading in ("file", "size", "state", ""):
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
     for row in rows:
-        have = f"begun, {format_bytes(row.have)} are there" if row.state == "begun" else row.state
+        have = (
+            f"partial, {format_bytes(row.have)} are there" if row.state == "partial" else row.state
+        )
         table.add_row(row.asset.path, _size(row), have, row.note)
     console = Console()
     # In a file or a pipe nothing should be cut or wrapped to 80 columns.

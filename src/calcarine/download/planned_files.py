@@ -31,7 +31,7 @@ __all__ = ["PlannedFile", "SizeReply", "find_damaged", "plan_files", "request_si
 
 _QUICK = (5.0, 10.0)
 
-State = Literal["there", "to unpack", "begun", "missing", "in the way"]
+State = Literal["there", "to unpack", "partial", "missing", "in the way"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PlannedFile:
         Whether the size is exact or the server's; an estimate otherwise.
     state : State
         ``"there"``; ``"to unpack"`` (the archive is there, its members are
-        not); ``"begun"`` (a part that can be continued); ``"missing"``;
+        not); ``"partial"`` (a part that can be continued); ``"missing"``;
         ``"in the way"`` (another file has the name).
     have : int
         Bytes that need not be fetched.
@@ -79,7 +79,7 @@ class PlannedFile:
     @property
     def need(self) -> int:
         """Number of bytes to download, as far as known."""
-        return max(0, (self.size or 0) - self.have) if self.state in ("begun", "missing") else 0
+        return max(0, (self.size or 0) - self.have) if self.state in ("partial", "missing") else 0
 
 
 def request_sizes(
@@ -195,7 +195,7 @@ def _row(
         note = "damaged, is fetched again"
     part = partial_size(asset, folder)
     return PlannedFile(
-        asset, size, sure, "begun" if part else "missing", part, answer.problem or note
+        asset, size, sure, "partial" if part else "missing", part, answer.problem or note
     )
 
 

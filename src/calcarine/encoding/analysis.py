@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
+from calcarine.display import html_table
 from calcarine.encoding._folds import Fold, join_tests, pooled_scores, pooled_unique
 from calcarine.encoding.mean_responses import TrainOn
 from calcarine.encoding.models import EncodingScores
@@ -27,7 +28,6 @@ from calcarine.encoding.plan import AnalysisPlan
 from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
 from calcarine.errors import SettingError
-from calcarine.stimuli.display import html_table
 
 __all__ = ["Analysis", "analyse"]
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
+from calcarine.display import html_table
 from calcarine.encoding.mean_responses import Features, MeanResponses
 from calcarine.errors import SettingError
 from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, iter_ridge_cv
-from calcarine.stimuli.display import html_table
 
 __all__ = [
     "EncodingScores",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit import AuditInputs, PictureSet, ReportedScore, SampleChoice, TrialTable
+from calcarine.audit import (
+    AuditInputs,
+    PictureSet,
+    ReportedScore,
+    SampleChoice,
+    TrialTable,
+    read_numbers,
+)
 from calcarine.brain import BrainDataset, Split
 from calcarine.brain.scaling import scale_sessions
 from calcarine.decoding import choose_by_brain
@@ -25,10 +33,11 @@ from calcarine.experiment.run_decoder_evidence import (
     session_statistics,
     stored_predictions,
 )
+from calcarine.experiment.run_directory import opened_run
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear.folds import grouped_folds
 
-__all__ = ["inputs_from_run"]
+__all__ = ["inputs_from_run", "opened_inputs"]
 
 _NO_PRETRAINING = (
     "A run trains only its ridge decoders on responses, and these refuse anything but "
@@ -38,6 +47,31 @@ _PRETRAINING = (
     "Vis-Dec trained on {pool} and on training responses with their pictures; no test response of "
     "a fold was given to a training of that fold."
 )
+
+
+@contextmanager
+def opened_inputs(
+    run: Path, method: str | None, numbers: str | None, seed: int, writes: bool = False
+) -> Iterator[AuditInputs]:
+    """Open the folder of a run, and yield the inputs of its audit while the run is locked.
+
+    Parameters
+    ----------
+    run : Path
+    method, seed
+        See `inputs_from_run`.
+    numbers : str, optional
+        Reported scores as text, such as ``"PixCorr .32"``; by default those of the run.
+    writes : bool
+        Whether the audit writes into the folder.
+
+    Yields
+    ------
+    AuditInputs
+    """
+    reported = () if numbers is None else read_numbers(numbers)
+    with opened_run(run, writes=writes) as opened:
+        yield inputs_from_run(Workspace(opened), method, reported, seed)
 
 
 def inputs_from_run(

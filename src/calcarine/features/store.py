@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.display import html_table, listed
 from calcarine.features._shared_work import WorkQueue
 from calcarine.files import read_json
 from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
-from calcarine.stimuli.display import html_table, listed
 
 __all__ = ["FeatureSpace", "FeatureStore"]
 

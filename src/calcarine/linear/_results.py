@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import numpy.typing as npt
 
+from calcarine.display import html_table, text_table
 from calcarine.linear._io import as_source, release, row_chunks
 from calcarine.linear._validation import (
     FloatArray,
@@ -139,19 +138,6 @@ def median_score(scores: FloatArray) -> str:
     return f"{np.median(known):.3g}" if known.size else "none (penalties are fixed)"
 
 
-def text_summary(name: str, facts: Sequence[tuple[str, str]]) -> str:
-    """Return a name and facts about it, one per line."""
-    return "\n".join([name, *(f"    {label}: {value}" for label, value in facts)])
-
-
-def html_summary(name: str, facts: Sequence[tuple[str, str]]) -> str:
-    """Return the same as an HTML table; text is escaped."""
-    rows = "".join(
-        f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>" for label, value in facts
-    )
-    return f"<table><caption>{escape(name)}</caption><tbody>{rows}</tbody></table>"
-
-
 @dataclass(frozen=True, repr=False)
 class RidgeResult:
     """Weights of a ridge fit in the units of X, with the chosen penalties and their scores.
@@ -216,17 +202,17 @@ class RidgeResult:
         """
         return predict_linear(X, self.coef, self.x_mean, self.y_mean)
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _facts(self) -> dict[str, object]:
         p, t = self.coef.shape
-        return [
-            ("weights", f"{p} predictors x {t} targets, {self.coef.dtype}"),
-            ("penalties", f"{len(self.alphas)} tried, chosen {range_of(self.alpha)}"),
-            ("median held-out score", median_score(self.cv_scores)),
-            ("solver", self.solver),
-        ]
+        return {
+            "weights": f"{p} predictors x {t} targets, {self.coef.dtype}",
+            "penalties": f"{len(self.alphas)} tried, chosen {range_of(self.alpha)}",
+            "median held-out score": median_score(self.cv_scores),
+            "solver": self.solver,
+        }
 
     def __repr__(self) -> str:
-        return text_summary("RidgeResult", self._facts())
+        return text_table("RidgeResult", self._facts())
 
     def _repr_html_(self) -> str:
-        return html_summary("RidgeResult", self._facts())
+        return html_table("RidgeResult", self._facts())

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from calcarine.display import html_table, text_table
 from calcarine.linear._backends import one_pool
 from calcarine.linear._banded_inputs import (
     BandedInputs,
@@ -41,11 +42,9 @@ from calcarine.linear._banded_search import SearchedGammas, search_gammas
 from calcarine.linear._banded_solvers import BandedSolver, DualBandedSolver, PrimalBandedSolver
 from calcarine.linear._results import (
     edge_fractions,
-    html_summary,
     median_score,
     predict_linear,
     range_of,
-    text_summary,
     warn_at_edges,
 )
 from calcarine.linear._validation import (
@@ -159,25 +158,25 @@ class BandedRidgeResult:
         parts = zip(self._checked(Xs), self.coefs, self.x_mean, strict=True)
         return np.stack([predict_linear(matrix, coef, mean, zero) for matrix, coef, mean in parts])
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _facts(self) -> dict[str, object]:
         names = ", ".join(self.names[:_NAMES_SHOWN])
         more = ", ..." if len(self.names) > _NAMES_SHOWN else ""
         n_columns = sum(len(coef) for coef in self.coefs)
         weights = f"{n_columns} predictors x {len(self.alpha)} targets, {self.coefs[0].dtype}"
-        return [
-            ("feature spaces", f"{len(self.names)} ({names}{more})"),
-            ("weights", weights),
-            ("gammas", f"{len(self.candidates)} tried"),
-            ("alpha", f"chosen {range_of(self.alpha)}"),
-            ("median held-out score", median_score(self.cv_scores)),
-            ("solver", self.solver),
-        ]
+        return {
+            "feature spaces": f"{len(self.names)} ({names}{more})",
+            "weights": weights,
+            "gammas": f"{len(self.candidates)} tried",
+            "alpha": f"chosen {range_of(self.alpha)}",
+            "median held-out score": median_score(self.cv_scores),
+            "solver": self.solver,
+        }
 
     def __repr__(self) -> str:
-        return text_summary("BandedRidgeResult", self._facts())
+        return text_table("BandedRidgeResult", self._facts())
 
     def _repr_html_(self) -> str:
-        return html_summary("BandedRidgeResult", self._facts())
+        return html_table("BandedRidgeResult", self._facts())
 
     def _checked(self, Xs: Spaces) -> list[npt.NDArray[Any]]:
         if isinstance(Xs, Mapping):

@@ -85,7 +85,7 @@ def two_way_accuracy(scores: FloatArray) -> FloatArray:
     Parameters
     ----------
     scores : float array
-        Shape (stimulus, stimulus): likeness of pattern A of the row and
+        Shape (stimulus, stimulus): similarity of pattern A of the row and
         pattern B of the column.
 
     Returns

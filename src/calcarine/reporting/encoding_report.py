@@ -17,7 +17,6 @@ from calcarine.errors import (
     CalcarineError,
     DamagedFileError,
     MissingExtraError,
-    need_extra,
     out_of_memory,
 )
 from calcarine.files import is_disk_full, read_json, write_bytes
@@ -259,11 +258,10 @@ def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
         return figures, None
     title = "r of significant voxels" + (" (SIMULATED brain)" if record.simulated else "")
     try:
-        need_extra("maps", "plotly")
+        page = brain_maps.save_interactive(folder / "surface.html", voxels, turned, title)
     except MissingExtraError as error:
         warnings.warn(f"The interactive map is left out. {error}", stacklevel=2)
         return figures, None
-    page = brain_maps.save_interactive(folder / "surface.html", voxels, turned, title)
     return figures, page.relative_to(record.folder).as_posix()
 
 

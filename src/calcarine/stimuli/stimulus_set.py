@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.display import html_table, listed
 from calcarine.errors import MissingFileError, SettingError, ShapeError, did_you_mean
 from calcarine.stimuli._arguments import (
     Texts,
@@ -31,7 +32,6 @@ from calcarine.stimuli._sources import (
     map_files,
 )
 from calcarine.stimuli._tables import cell_texts, read_table
-from calcarine.stimuli.display import html_table, listed
 
 __all__ = ["StimulusSet"]
 

@@ -15,7 +15,7 @@ from calcarine.evaluation.statistics.significance import holm
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs, FloatArray, SampleChoice
 
-__all__ = ["BestOfSamples", "IgnoresTheBrain", "likeness"]
+__all__ = ["BestOfSamples", "IgnoresTheBrain", "similarities"]
 
 _SURE = 0.8
 _P = 0.001
@@ -56,7 +56,7 @@ class BestOfSamples(Check):
         if count < 2:
             return inconclusive("There is only one sample of each stimulus.")
         rows, p_values = [], []
-        for name, scores in likeness(inputs, choice).items():
+        for name, scores in similarities(inputs, choice).items():
             # If several samples are equally good, choosing one of them is not informative.
             best = np.isclose(scores, scores.max(axis=1, keepdims=True), rtol=1e-9, atol=0)
             decided = best.sum(axis=1) == 1
@@ -141,7 +141,7 @@ class BestOfSamples(Check):
         )
 
 
-def likeness(inputs: AuditInputs, choice: SampleChoice) -> dict[str, FloatArray]:
+def similarities(inputs: AuditInputs, choice: SampleChoice) -> dict[str, FloatArray]:
     """Return the similarity of every sample to its ground truth.
 
     Parameters

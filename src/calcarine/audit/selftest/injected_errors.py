@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from calcarine.audit.checks.sample_choice import likeness
+from calcarine.audit.checks.sample_choice import similarities
 from calcarine.audit.inputs import AuditInputs, PictureSet, Prediction, ReportedScore
 from calcarine.audit.selftest.cases import (
     blend,
@@ -283,7 +283,7 @@ def best_by_structure(seed: int) -> AuditInputs:
 def _picked(seed: int, measure: str) -> AuditInputs:
     inputs = SimulatedStudy(seed).inputs()
     assert inputs.choice is not None
-    return show(inputs, likeness(inputs, inputs.choice)[measure].argmax(axis=1))
+    return show(inputs, similarities(inputs, inputs.choice)[measure].argmax(axis=1))
 
 
 @register_case("score of the best of 5 samples, all samples shown", "numbers-from-pictures")

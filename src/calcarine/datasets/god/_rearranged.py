@@ -41,8 +41,8 @@ def matches(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         a /= np.linalg.norm(a, axis=1, keepdims=True)
         b /= np.linalg.norm(b, axis=1, keepdims=True)
-        likeness = a @ b.T
-    return float((np.nan_to_num(likeness, nan=-2).argmax(1) == np.arange(len(means))).mean())
+        similarity = a @ b.T
+    return float((np.nan_to_num(similarity, nan=-2).argmax(1) == np.arange(len(means))).mean())
 
 
 def read_rearranged(

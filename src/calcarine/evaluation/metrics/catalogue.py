@@ -5,9 +5,8 @@ from __future__ import annotations
 import calcarine.evaluation.metrics.array_metrics
 import calcarine.evaluation.metrics.identification
 import calcarine.evaluation.metrics.image_metrics  # noqa: F401 (registers the metrics)
-from calcarine.errors import SettingError
 from calcarine.evaluation.metrics.metric import METRICS, Metric
-from calcarine.files.entry_points import load_entry_points
+from calcarine.files.registries import find_entry, load_entry_points
 
 __all__ = ["ENTRY_POINTS", "find_metric", "list_metrics"]
 
@@ -38,7 +37,5 @@ def find_metric(name: str) -> type[Metric]:
     SettingError
         If no metric has this name.
     """
-    known = list_metrics()
-    if name not in METRICS:
-        raise SettingError(f"There is no metric {name!r}; choose one of {', '.join(known)}.")
-    return METRICS[name]
+    load_entry_points(ENTRY_POINTS)
+    return find_entry(METRICS, "metric", name)

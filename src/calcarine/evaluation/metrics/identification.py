@@ -73,8 +73,8 @@ class HardIdentification(Identification):
             seed,
         )
 
-    def _nearest(self, likeness: FloatArray) -> NDArray[np.int64]:
-        others = likeness.copy()
+    def _nearest(self, similarity: FloatArray) -> NDArray[np.int64]:
+        others = similarity.copy()
         np.fill_diagonal(others, -np.inf)
         k = min(self.neighbours, len(others) - 1)
         return np.asarray(np.argsort(-others, axis=1, kind="stable")[:, :k], np.int64)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.evaluation.networks.preprocessing import Preprocessing
-from calcarine.evaluation.registry import register_class
 from calcarine.evaluation.statistics.permutation import PermutationResult, permutation_test
+from calcarine.files.registries import register_entry
 
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
@@ -171,8 +171,8 @@ def register_metric(metric: _M) -> _M:
 
     Raises
     ------
-    ValueError
+    SettingError
         If another metric has this name.
     """
-    register_class(METRICS, "metrics", metric.__name__, metric)
+    register_entry(METRICS, "metrics", metric.__name__, metric)
     return metric

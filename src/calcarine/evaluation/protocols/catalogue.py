@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import calcarine.evaluation.protocols.definitions  # noqa: F401 (registers the protocols)
-from calcarine.errors import SettingError
 from calcarine.evaluation.protocols.protocol import PROTOCOLS, Protocol
-from calcarine.files.entry_points import load_entry_points
+from calcarine.files.registries import find_entry, load_entry_points
 
 __all__ = ["ENTRY_POINTS", "find_protocol", "list_protocols"]
 
@@ -41,7 +40,5 @@ def find_protocol(name: str) -> type[Protocol]:
     >>> find_protocol("mindeye").title
     'MindEye and MindEye2 (Scotti et al. 2023, 2024)'
     """
-    known = list_protocols()
-    if name not in PROTOCOLS:
-        raise SettingError(f"There is no protocol {name!r}; choose one of {', '.join(known)}.")
-    return PROTOCOLS[name]
+    load_entry_points(ENTRY_POINTS)
+    return find_entry(PROTOCOLS, "protocol", name)

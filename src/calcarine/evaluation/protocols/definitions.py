@@ -301,7 +301,7 @@ class Calcarine(Protocol):
                 for layer in ("early", "middle", "late")
             ),
         )
-        likeness: tuple[Metric, ...] = (
+        similarity: tuple[Metric, ...] = (
             PixelCorrelation(
                 "pixel correlation",
                 "Mean over images of the Pearson correlation of all pixel values.",
@@ -331,7 +331,7 @@ class Calcarine(Protocol):
             "category read",
             "Share of reconstructions that the judge classifies as the category of the picture.",
         )
-        return (*likeness, *identified, *ways, read)
+        return (*similarity, *identified, *ways, read)
 
     def _identification(
         self, space: str, network: str, layer: str, preprocessing: Preprocessing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from calcarine.evaluation.registry import register_class
+from calcarine.files.registries import register_entry
 
 if TYPE_CHECKING:
     from calcarine.evaluation.metrics.metric import Metric
@@ -72,8 +72,8 @@ def register_protocol(protocol: _P) -> _P:
 
     Raises
     ------
-    ValueError
+    SettingError
         If another protocol has this name.
     """
-    register_class(PROTOCOLS, "protocols", protocol.name, protocol)
+    register_entry(PROTOCOLS, "protocols", protocol.name, protocol)
     return protocol

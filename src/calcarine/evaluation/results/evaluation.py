@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from calcarine.display import html_table, listed, text_table
 from calcarine.errors import CalcarineError
 from calcarine.files import atomic_write, read_json, write_text
 from calcarine.files.parquet import read_parquet
-from calcarine.stimuli.display import html_table, listed, text_table
 
 __all__ = [
     "DEFAULT_PROTOCOL",

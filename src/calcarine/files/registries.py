@@ -1,13 +1,55 @@
-"""Loading what other installed packages register under an entry-point group."""
+"""Registries: objects by name, from this package and from other installed packages."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["load_entry_points"]
+from calcarine.errors import SettingError, did_you_mean
+
+__all__ = ["find_entry", "load_entry_points", "register_entry"]
+
+_T = TypeVar("_T")
+
+
+def register_entry(registry: dict[str, Any], kind: str, name: str, entry: object) -> None:
+    """Add an object to a registry.
+
+    Parameters
+    ----------
+    registry : dict of str to object
+    kind : str
+        What the entries are, for example "metrics".
+    name : str
+    entry : object
+        Registering the same object again changes nothing.
+
+    Raises
+    ------
+    SettingError
+        If another object has this name.
+    """
+    if registry.setdefault(name, entry) is not entry:
+        raise SettingError(f"There are two {kind} with the name {name}.")
+
+
+def find_entry(registry: Mapping[str, _T], kind: str, name: str) -> _T:
+    """Return the object of a name.
+
+    Raises
+    ------
+    SettingError
+        If there is none; the message lists the names and suggests the most similar one.
+    """
+    if name not in registry:
+        known = ", ".join(sorted(registry))
+        raise SettingError(
+            f"There is no {kind} {name!r}; choose one of {known}.{did_you_mean(name, registry)}"
+        )
+    return registry[name]
 
 
 @cache
