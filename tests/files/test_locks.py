@@ -1,5 +1,4 @@
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -105,7 +104,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(locks.FileLock, "acquire", refuse)
     with pytest.warns(UserWarning, match="has no locks"), folder_lock(tmp_path):
         pass
 
