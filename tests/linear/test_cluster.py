@@ -11,6 +11,7 @@ import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from sklearn.model_selection import GroupShuffleSplit
 
 from calcarine.linear import RidgeError, _backends, _io, ridge_cv
 from calcarine.linear._backends import _DaskRunner, ops_for, runner_for
@@ -64,6 +65,11 @@ def close(here, there):
         ((90, 20), {"sample_weight": np.arange(90) % 4}),
         ((30, 80), {"sample_weight": np.arange(30) % 3, "score": "correlation"}),
         ((90, 20), {"cv": "fixed", "alphas": 1.0 + np.arange(60)}),
+        (
+            (90, 20),
+            {"cv": GroupShuffleSplit(3, random_state=0), "sample_weight": np.arange(90) % 4},
+        ),
+        ((30, 80), {"cv": GroupShuffleSplit(3, random_state=0)}),
     ],
 )
 def test_workers_give_what_this_process_gives(shape, options, client):

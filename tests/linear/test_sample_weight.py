@@ -16,6 +16,7 @@ from calcarine.linear._dual import decompose_dual
 from calcarine.linear._precision import measure_dual, measure_primal
 from calcarine.linear._primal import decompose_primal
 from calcarine.linear._scaling import fit_scaler, scaled_rows
+from calcarine.linear.folds import Splits
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
 
@@ -221,7 +222,7 @@ def test_precision_is_measured_with_weights():
         trials = ScaledTrials(
             x,
             scaler,
-            folds,
+            Splits(folds),
             np.arange(48),
             root,
             settings,
@@ -320,7 +321,7 @@ def test_weighted_banded_ridge_is_that_of_refitting(sizes, fit_intercept, standa
         expected, coef, intercept = refit(
             scaled,
             Y,
-            folds,
+            Splits(folds),
             weights,
             alpha,
             score=score,

@@ -28,10 +28,9 @@ from calcarine.linear._validation import (
     check_cv,
     check_dtype,
     check_finite,
-    check_trained,
     check_weights,
 )
-from calcarine.linear.folds import fold_numbers
+from calcarine.linear.folds import Rows, Splits, make_splits
 
 Spaces: TypeAlias = Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]
 """Feature spaces by name, or in a list; one array of shape (n, p_s) each."""
@@ -60,6 +59,44 @@ class BandedSettings:
         """Yield blocks of `block_size` targets."""
         for start in range(0, len(rows), self.block_size):
             yield rows[start : start + self.block_size]
+
+
+@dataclass(frozen=True)
+class BandedFold:
+    """Trials of a fold.
+
+    Attributes
+    ----------
+    held : slice or ndarray
+        Held-out trials.
+    train : ndarray or None
+        Training trials; None where folds partition the trials, so that they are all others.
+    left_out : slice or ndarray
+        Trials that the fold is not trained on: first `held`, then those that it does not use.
+    """
+
+    held: slice | Rows
+    train: Rows | None
+    left_out: slice | Rows
+
+    def score_rows(self, residual: FloatArray) -> FloatArray:
+        """Return the held-out columns of residuals of `left_out`."""
+        return residual if isinstance(self.held, slice) else residual[:, : len(self.held)]
+
+
+def _banded_folds(splits: Splits, n_rows: int) -> tuple[Rows, list[BandedFold]]:
+    """Return an order of the trials and the folds in it, as slices where they partition them."""
+    if splits.fold_of_row is not None:
+        ends = np.cumsum(np.bincount(splits.fold_of_row))
+        slices = [slice(int(a), int(b)) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        order = np.argsort(splits.fold_of_row, kind="stable")
+        return order, [BandedFold(held, None, held) for held in slices]
+    everything = np.arange(n_rows)
+    folds = []
+    for train, held in splits.pairs:
+        unused = np.delete(everything, np.concatenate([train, held]))
+        folds.append(BandedFold(held, train, np.concatenate([held, unused])))
+    return everything, folds
 
 
 @dataclass(frozen=True)
@@ -130,8 +167,10 @@ class CentredTargets:
         roots.
     mean : ndarray, shape (t,)
     total : ndarray, shape (t,)
-        Sum of squares about the mean for r2, and about the means of the folds for correlation.
+        Sum of squares about the mean for r2, and about the means of the folds for correlation; of
+        held-out trials, each as often as it is held out.
     constant : ndarray of bool, shape (t,)
+        Targets that are constant over all trials, or over those that are held out.
     """
 
     values: FloatArray
@@ -144,7 +183,7 @@ class CentredTargets:
         cls,
         y: npt.NDArray[Any],
         order: npt.NDArray[np.intp],
-        folds: list[slice],
+        folds: list[BandedFold],
         settings: BandedSettings,
     ) -> CentredTargets:
         n_targets = y.shape[1]
@@ -152,13 +191,16 @@ class CentredTargets:
         mean, total = np.zeros(n_targets), np.zeros(n_targets)
         constant = np.zeros(n_targets, dtype=bool)
         counts = np.ones(len(y)) if settings.root is None else settings.root**2
+        held = _held_counts(folds, counts)
         for rows in settings.blocks(np.arange(n_targets)):
             block = y[:, rows][order].astype(np.float64, copy=False)
             constant[rows] = constant_columns(block[counts > 0])
             if settings.score == "r2":
-                total[rows] = _squares(block, counts)
+                total[rows] = _squares(block, held)
             else:
-                total[rows] = sum(_squares(block[f], counts[f]) for f in folds)
+                total[rows] = sum(_squares(block[f.held], counts[f.held]) for f in folds)
+            if held is not counts:
+                total[rows[constant_columns(block[held > 0])]] = 0.0
             if settings.fit_intercept:
                 mean[rows] = counts @ block / counts.sum()
                 block -= mean[rows]
@@ -166,6 +208,16 @@ class CentredTargets:
             values[rows] = weighted(block, settings.root).T
         constant |= total == 0
         return cls(values, mean, np.where(constant, 1.0, total), constant)
+
+
+def _held_counts(
+    folds: list[BandedFold], counts: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the weight of each trial times the number of folds that hold it out."""
+    if isinstance(folds[0].held, slice):
+        return counts
+    rows = np.concatenate([np.arange(len(counts))[fold.held] for fold in folds])
+    return counts * np.bincount(rows, minlength=len(counts))
 
 
 def _squares(values: FloatArray, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -184,8 +236,8 @@ class BandedInputs:
     weights : ndarray, shape (n,), or None
         Sample weights.
     order : ndarray of int, shape (n,)
-        Trials sorted by fold.
-    folds : list of slice
+        Trials sorted by fold where folds partition them.
+    folds : list of BandedFold
         Trials of each fold in that order.
     solver : {"primal", "dual"}
     """
@@ -194,7 +246,7 @@ class BandedInputs:
     y: npt.NDArray[Any]
     weights: npt.NDArray[np.float64] | None
     order: npt.NDArray[np.intp]
-    folds: list[slice]
+    folds: list[BandedFold]
     settings: BandedSettings
     solver: str
 
@@ -231,16 +283,16 @@ def check_banded_inputs(
     check_finite(y, "Y")
     check_cv(cv, ("kfold",))
     weights = check_weights(sample_weight, len(y))
-    fold_of_row = fold_numbers(
+    splits = make_splits(
         cv, n_folds, groups, len(y), X=matrices[0], y=y[:, 0] if y.shape[1] == 1 else None
     )
-    check_trained(weights, fold_of_row, "fold")
+    splits.check_weights(weights)
     counted = np.ones(len(y)) if weights is None else weights > 0
-    if score == "correlation" and np.bincount(fold_of_row, counted).min() < 2:
+    if score == "correlation" and min(counted[held].sum() for _, held in splits) < 2:
         raise RidgeSettingError(
             "score='correlation' needs at least two trials in every fold; choose fewer folds."
         )
-    order = np.argsort(fold_of_row, kind="stable")
+    order, folds = _banded_folds(splits, len(y))
     if n_candidates is None:
         n_candidates = _CANDIDATES * len(matrices)
     settings = BandedSettings(
@@ -255,8 +307,6 @@ def check_banded_inputs(
         seed=_check_seed(random_state),
         root=None if weights is None else np.sqrt(weights[order]),
     )
-    ends = np.cumsum(np.bincount(fold_of_row))
-    folds = [slice(int(a), int(b)) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
     n_columns = sum(matrix.shape[1] for matrix in matrices)
     kind = _choose_solver(solver, len(y), n_columns, len(folds))
     return BandedInputs(matrices, y, weights, order, folds, settings, kind)

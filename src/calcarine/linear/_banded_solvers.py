@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from calcarine.linear._banded_inputs import BandedSettings, CentredTargets
+from calcarine.linear._banded_inputs import BandedFold, BandedSettings, CentredTargets
 from calcarine.linear._validation import FloatArray
+from calcarine.linear.folds import Rows
 
 _FLOOR = {"float64": 1e-12, "float32": 1e-5}
 """Smallest penalty that is not lost in rounding, relative to the largest eigenvalue."""
@@ -86,7 +87,7 @@ class BandedSolver(ABC):
     def coef(self, space: int, weights: npt.NDArray[np.float64]) -> FloatArray:
         """Return weights (p_s, t) on a balanced space, for kernel weights (t,) of the space."""
 
-    def _centred(self, values: FloatArray, fold: slice) -> FloatArray:
+    def _centred(self, values: FloatArray, fold: slice | Rows) -> FloatArray:
         """Return targets or predictions (t, rows of the fold) about their mean over the fold."""
         if self.settings.root is None:
             return np.asarray(values - values.mean(axis=1, keepdims=True))
@@ -108,7 +109,7 @@ class DualBandedSolver(BandedSolver):
         self,
         spaces: list[FloatArray],
         targets: CentredTargets,
-        folds: list[slice],
+        folds: list[BandedFold],
         settings: BandedSettings,
     ) -> None:
         n = targets.values.shape[1]
@@ -146,15 +147,18 @@ class DualBandedSolver(BandedSolver):
         alpha, rows = max(alpha, self.floor), self.rows[places]
         shrink = (1.0 / (1.0 + self.eigen / alpha)).astype(self.settings.dtype)
         if alpha not in self.factors:
+            if self.folds[0].train is not None:  # there may be very many folds
+                self.factors.clear()
             self.factors[alpha] = self._factors(alpha, shrink)
         residual = (self.projected[places] * shrink) @ self.vectors.T
         sums = _ScoreSums.empty(self.settings.score, len(rows))
         for fold, factor in zip(self.folds, self.factors[alpha], strict=True):
-            held = scipy.linalg.cho_solve((factor, True), residual[:, fold].T, check_finite=False).T
-            fold_targets = held
+            own = residual[:, fold.left_out].T
+            held = scipy.linalg.cho_solve((factor, True), own, check_finite=False).T
+            fold_targets = held = fold.score_rows(held)
             if self.settings.score == "correlation":
-                held = self._centred(held, fold)
-                fold_targets = self._centred(self.targets.values[rows, fold], fold)
+                held = self._centred(held, fold.held)
+                fold_targets = self._centred(self.targets.values[:, fold.held][rows], fold.held)
             sums.add(fold_targets, held)
         return sums.scores(self.targets, rows)
 
@@ -167,12 +171,13 @@ class DualBandedSolver(BandedSolver):
         root = np.sqrt(shrink)
         factors = []
         for fold in self.folds:
-            half = self.vectors[fold] * root
+            rows = fold.left_out
+            half = self.vectors[rows] * root
             block = half @ half.T
             if self.settings.root is None:
                 block -= block.dtype.type(constant)
             else:
-                block -= (constant * np.outer(ones[fold], ones[fold])).astype(block.dtype)
+                block -= (constant * np.outer(ones[rows], ones[rows])).astype(block.dtype)
             factors.append(
                 scipy.linalg.cholesky(block, lower=True, overwrite_a=True, check_finite=False)
             )
@@ -211,39 +216,53 @@ class PrimalBandedSolver(BandedSolver):
         self,
         spaces: list[FloatArray],
         targets: CentredTargets,
-        folds: list[slice],
+        folds: list[BandedFold],
         settings: BandedSettings,
     ) -> None:
         x, y = np.concatenate(spaces, axis=1), targets.values
         super().__init__(targets, settings, x.shape[1])
         self.space_of_column = np.repeat(np.arange(len(spaces)), [s.shape[1] for s in spaces])
-        parts = [(x[fold].T @ x[fold], y[:, fold] @ x[fold]) for fold in folds]
+        self.ones = np.ones(len(x)) if settings.root is None else settings.root
+        if folds[0].train is not None:
+            self.gram, self.moment = x.T @ x, y @ x
+            self.folds = [self._overlapping_fold(x, fold) for fold in folds]
+            return
+        parts = [(x[f.held].T @ x[f.held], y[:, f.held] @ x[f.held]) for f in folds]
         self.gram = np.sum([gram for gram, _ in parts], axis=0)
         self.moment = np.sum([moment for _, moment in parts], axis=0)
-        ones = np.ones(len(x)) if settings.root is None else settings.root
-        x_sum, y_sum = np.einsum("i,ij->j", ones, x), np.einsum("ij,j->i", y, ones)
-        self.folds = [
-            self._fold(x, fold, self.gram - gram, self.moment - moment, x_sum, y_sum)
-            for fold, (gram, moment) in zip(folds, parts, strict=True)
-        ]
+        x_sum, y_sum = np.einsum("i,ij->j", self.ones, x), np.einsum("ij,j->i", y, self.ones)
+        self.folds = []
+        for fold, (gram, moment) in zip(folds, parts, strict=True):
+            ones, held, targets = self.ones[fold.held], x[fold.held], y[:, fold.held]
+            n_train = float(self.ones @ self.ones - ones @ ones)
+            sums = n_train, x_sum - ones @ held, y_sum - targets @ ones
+            self.folds.append(
+                self._fold(x, fold.held, self.gram - gram, self.moment - moment, sums)
+            )
+
+    def _overlapping_fold(self, x: FloatArray, fold: BandedFold) -> _PrimalFold:
+        """Return a fold from the moments of its own training rows."""
+        ones, own = self.ones[fold.train], x[fold.train]
+        targets = self.targets.values[:, fold.train]
+        sums = float(ones @ ones), ones @ own, targets @ ones
+        return self._fold(x, fold.held, own.T @ own, targets @ own, sums)
 
     def _fold(
         self,
         x: FloatArray,
-        fold: slice,
+        fold: slice | Rows,
         gram: FloatArray,
         moment: FloatArray,
-        x_sum: npt.NDArray[np.float64],
-        y_sum: npt.NDArray[np.float64],
+        sums: tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]],
     ) -> _PrimalFold:
-        """Return a fold whose training moments are centred by its training means."""
+        """Return a fold whose training moments are centred by its training means.
+
+        `sums` are the weight of the training rows, and their weighted sums and those of targets.
+        """
         held, targets = x[fold], self.targets.values[:, fold]
         if self.settings.fit_intercept:
-            root = np.ones(len(x)) if self.settings.root is None else self.settings.root
-            ones = root[fold]
-            n_train = float(root @ root - ones @ ones)
-            x_mean = (x_sum - ones @ held) / n_train
-            y_mean = (y_sum - targets @ ones) / n_train
+            ones, n_train = self.ones[fold], sums[0]
+            x_mean, y_mean = sums[1] / n_train, sums[2] / n_train
             gram -= (n_train * np.outer(x_mean, x_mean)).astype(x.dtype)
             moment -= (n_train * np.outer(y_mean, x_mean)).astype(x.dtype)
             held = held - np.outer(ones, x_mean).astype(x.dtype)

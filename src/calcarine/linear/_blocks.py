@@ -18,7 +18,7 @@ from calcarine.linear._cross_validation import (
     kfold_scores,
 )
 from calcarine.linear._decompose import check_room
-from calcarine.linear._design import DecomposedPredictors, Decomposition, TargetBlock
+from calcarine.linear._design import DecomposedPredictors, Decomposition, SummedRows, TargetBlock
 from calcarine.linear._inputs import PenaltyChoice, RidgeInputs
 from calcarine.linear._io import BlockSolution, WeightMemory, read_columns
 from calcarine.linear._scaling import count_rows, is_constant
@@ -188,7 +188,20 @@ def open_block(
     project = _project_primal if design.kind == "primal" else _project_dual
     projected, full = project(design, held_out, on_device, train_mean)
     total = squares / scale**2
+    if design.held_counts is not None and folds:
+        total, constant = _held_out_total(design.held_counts, y)
+        total = total / scale**2
     return TargetBlock(on_device, mean, scale, total, constant, projected, full, train_mean)
+
+
+def _held_out_total(
+    counts: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return the sums of squares of held-out targets about their mean, and which are constant."""
+    n = counts.sum()
+    mean = counts @ y / n
+    squares = counts @ np.square(y - mean)
+    return squares, is_constant(mean, np.sqrt(squares / n), len(counts)) | (squares == 0)
 
 
 def _training_means(
@@ -199,6 +212,11 @@ def _training_means(
     means = np.zeros((len(folds), centred.shape[1]))
     if design.settings.fit_intercept:
         for k, fold in enumerate(folds):
+            if fold.train is not None:
+                own = None if design.root is None else design.root[fold.train]
+                trained = count_rows(design.target_rows[fold.train], own, len(counts))
+                means[k] = trained @ centred / trained.sum()
+                continue
             own = None if design.root is None else design.root[fold.held]
             left_out = count_rows(design.target_rows[fold.held], own, len(counts))
             means[k] = -(left_out @ centred) / (n - left_out.sum())
@@ -216,7 +234,10 @@ def _project_primal(
     for part in parts:
         everything += part
     projected = []
-    for fold, others, mean in zip(folds, _leaving_out(parts), train_mean, strict=False):
+    moments = _leaving_out(parts)
+    if design.held_counts is not None:
+        moments = _moments(design.summed_rows[0], folds, targets)
+    for fold, others, mean in zip(folds, moments, train_mean, strict=False):
         b = fold.left.T @ others
         b -= fold.mean_left[:, None] * mean
         projected.append(b)
@@ -233,6 +254,13 @@ def _project_dual(
         b -= fold.mean_left[:, None] * mean
         projected.append(b)
     return projected, full.left.T @ design.ops.put(targets[full.rows], full.dtype)
+
+
+def _moments(everything: SummedRows, folds: list[Decomposition], targets: Array) -> Iterator[Array]:
+    """Yield X'y of the training trials of each fold, for folds that overlap."""
+    for fold in folds:
+        rows = everything.rows[fold.train]
+        yield everything.sums[fold.train].T @ targets[rows]
 
 
 def _leaving_out(parts: list[Array]) -> Iterator[Array]:

@@ -20,6 +20,7 @@ from calcarine.linear._validation import (
     RidgeError,
     RidgeSettingError,
 )
+from calcarine.linear.folds import Splits
 
 _NEIGHBOURS = 4
 """Number of penalties that a local search typically tries for a target."""
@@ -64,11 +65,10 @@ def decompose(
     RidgeError
         When `room` is too small, or leaving out one group leaves the fit undefined.
     """
-    order, fold_of_row, target_rows, root = _sort_by_fold(inputs)
-    n_folds = 0 if fold_of_row is None else int(fold_of_row.max()) + 1
+    order, splits, target_rows, root = _sort_by_fold(inputs)
     weighted = root is not None
-    for settings in wider(inputs.settings, folds=fold_of_row is not None):
-        needed = peak_bytes(inputs.x.shape, n_folds, settings, weighted=weighted)
+    for settings in wider(inputs.settings, folds=splits is not None):
+        needed = peak_bytes(inputs.x.shape, splits, settings, weighted=weighted)
         if settings.wide and room is not None and room < needed:
             continue
         check_room(room, needed, settings)
@@ -77,7 +77,7 @@ def decompose(
         trials = ScaledTrials(
             x=values,
             scaler=scaler,
-            fold_of_row=fold_of_row,
+            splits=splits,
             target_rows=target_rows,
             root=root,
             settings=settings,
@@ -85,7 +85,7 @@ def decompose(
             run=inputs.run,
             forms=_new_forms(
                 inputs,
-                fold_of_row,
+                splits,
                 target_rows,
                 root,
                 settings,
@@ -99,7 +99,7 @@ def decompose(
                 return _finish(decomposed, values, inputs)
             except np.linalg.LinAlgError:
                 decomposed = None
-    needed = peak_bytes(inputs.x.shape, n_folds, settings, svd=True, weighted=weighted)
+    needed = peak_bytes(inputs.x.shape, splits, settings, svd=True, weighted=weighted)
     check_room(room, needed, settings)
     try:
         return _finish(decompose_svd(trials), values, inputs)
@@ -114,30 +114,32 @@ def _sort_by_fold(
     inputs: RidgeInputs,
 ) -> tuple[
     npt.NDArray[np.intp] | None,
-    npt.NDArray[np.intp] | None,
+    Splits | None,
     npt.NDArray[np.intp],
     RootWeights | None,
 ]:
     """Return an order by fold and target, and folds, target rows and root weights in that order.
 
-    The trials of a fold are a slice then.
+    The trials of a fold are a slice then. Where folds do not partition the trials there is none.
     """
-    fold_of_row, rows, root = inputs.fold_of_row, inputs.target_rows, inputs.root
-    if fold_of_row is None:
-        return None, None, rows, root
-    order = np.lexsort((rows, fold_of_row))
-    return order, fold_of_row[order], rows[order], None if root is None else root[order]
+    splits, rows, root = inputs.splits, inputs.target_rows, inputs.root
+    if splits is None or splits.fold_of_row is None:
+        return None, splits, rows, root
+    order = np.lexsort((rows, splits.fold_of_row))
+    by_fold = Splits(splits.fold_of_row[order])
+    return order, by_fold, rows[order], None if root is None else root[order]
 
 
 def _new_forms(
     inputs: RidgeInputs,
-    fold_of_row: npt.NDArray[np.intp] | None,
+    splits: Splits | None,
     target_rows: npt.NDArray[np.intp],
     root: RootWeights | None,
     settings: FitSettings,
     spare: float,
 ) -> QuadraticForms | None:
     """Return quadratic forms where they save time and fit into `spare` bytes."""
+    fold_of_row = None if splits is None else splits.fold_of_row
     if fold_of_row is None:
         return None
     n_served = inputs.n_targets if not inputs.choice.correlation and inputs.local else 0
@@ -185,7 +187,7 @@ def _finish(
 
 def peak_bytes(
     shape: tuple[int, ...],
-    n_folds: int,
+    splits: Splits | None,
     settings: FitSettings,
     *,
     svd: bool = False,
@@ -193,8 +195,11 @@ def peak_bytes(
 ) -> int:
     """Return the most bytes that decomposing in the precision of the settings may take."""
     n, p = shape
+    n_folds = 0 if splits is None else len(splits)
     order = n if settings.solver == "dual" else p
     own = (3 * order**2 + n * p) * weighted  # rows and bases that are weighted are copies
+    if splits is not None and splits.fold_of_row is None:  # training rows, and rows held out often
+        own += (3 * n + sum(len(held) for _, held in splits)) * p
     chunks = 3 * 8 * min(CHUNK_VALUES + p, n * p)
     if settings.wide:
         values = (n_folds + 6) * order**2 + 3 * n * p + (n_folds + 1) * factor_values(order) + own

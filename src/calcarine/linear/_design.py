@@ -14,6 +14,7 @@ from calcarine.linear._quadratic_forms import QuadraticForms
 from calcarine.linear._scaling import ColumnScaler, RootWeights, count_rows
 from calcarine.linear._solvers import Solver
 from calcarine.linear._validation import FloatArray
+from calcarine.linear.folds import Rows, Splits
 
 SINGLE: np.dtype[Any] = np.dtype(np.float32)
 DOUBLE: np.dtype[Any] = np.dtype(np.float64)
@@ -59,6 +60,8 @@ class Decomposition:
     solver : Spectral or BlockTridiagonal
     held : ndarray
         The held-out trials; empty for the fit on all rows.
+    train : ndarray or None
+        The training trials of a fold; None where folds partition the trials.
     rounding : float
         Rounding error times condition number at the smallest penalty.
     lost : float or None
@@ -80,6 +83,7 @@ class Decomposition:
     filled: tuple[float, int] = (0.0, 0)
     trials: Array | None = None
     lost: float | None = None
+    train: Rows | None = None
 
     def drop(self) -> None:
         """Free the matrices that quadratic forms have replaced."""
@@ -99,7 +103,8 @@ class Decomposition:
 class SummedRows:
     """Scaled predictors of one fold, summed over the trials that share a row of the targets.
 
-    Sums are weighted by sample weight. `rows` are the rows of the targets.
+    Sums are weighted by sample weight. `rows` are the rows of the targets. Where folds do not
+    partition the trials, these are the weighted predictors of all trials, not summed.
     """
 
     sums: Array
@@ -130,6 +135,9 @@ class DecomposedPredictors:
         Replace the decompositions of the folds where that is faster.
     root : ndarray, shape (n,), or None
         Square roots of the sample weights, None where all are 1.
+    held_counts : ndarray or None
+        Number of times that each row of the targets is held out, over trials and folds, or the
+        sum of their weights; None where folds partition the trials, so that it is `counts`.
     """
 
     settings: FitSettings
@@ -143,6 +151,7 @@ class DecomposedPredictors:
     ops: Ops
     forms: QuadraticForms | None = None
     root: RootWeights | None = None
+    held_counts: npt.NDArray[np.float64] | None = None
 
     @property
     def counts(self) -> npt.NDArray[np.float64]:
@@ -195,7 +204,10 @@ class DecomposedPredictors:
         if self.forms is not None:
             factors += self.forms.n_bytes
         distinct = {id(array): array for array in arrays}.values()
-        return factors + sum(int(np.prod(a.shape)) * dtype_of(a).itemsize for a in distinct)
+        total = factors + sum(int(np.prod(a.shape)) * dtype_of(a).itemsize for a in distinct)
+        if self.held_counts is not None and self.summed_rows:
+            total += int(arrays[0].nbytes)  # the training rows of one fold are a copy
+        return total
 
     @property
     def bytes_per_target(self) -> int:
@@ -208,6 +220,7 @@ class DecomposedPredictors:
         moments = len(self.summed_rows) * (1 if self.forms is not None else 2) + 1
         narrow += weights * moments if self.summed_rows else rows
         narrow += 0 if self.forms is None else 4 * rows
+        narrow += 0 if self.held_counts is None else self.n_rows  # targets of training trials
         wide = 3 * rank + weights + (0 if self.folds else 4 * self.n_rows)
         item, wide_item = self.settings.dtype.itemsize, self.full.dtype.itemsize
         return int(narrow * item + wide * wide_item + 3 * DOUBLE.itemsize * rows)
@@ -225,8 +238,10 @@ class TargetBlock:
         Mean over trials (0 without an intercept) and root mean square about it. Both, and `total`,
         are weighted by sample weight.
     total : ndarray, shape (t,)
-        Sum of squares about the mean, in units of `scale`.
+        Sum of squares about the mean, in units of `scale`. Where folds do not partition the
+        trials, this is over the held-out trials, each as often as it is held out.
     constant : ndarray of bool, shape (t,)
+        Targets whose `total` is rounding error.
     projected : list of arrays, shape (r, t)
         Training targets of each fold, projected by `Decomposition.left`.
     full : array, shape (r, t)
@@ -251,10 +266,10 @@ class ScaledTrials:
     Attributes
     ----------
     x : ndarray, shape (n, p)
-        In the precision of the settings, sorted by fold. With sample weights, rows are multiplied
-        by their square roots: ridge of such rows is weighted ridge if `root` takes the place of
-        the constant vector.
-    fold_of_row : ndarray of int, shape (n,), or None
+        In the precision of the settings, sorted by fold where folds partition the trials. With
+        sample weights, rows are multiplied by their square roots: ridge of such rows is weighted
+        ridge if `root` takes the place of the constant vector.
+    splits : Splits or None
         None where only the fit on all rows is needed.
     target_rows : ndarray of int, shape (n,)
     root : ndarray, shape (n,), or None
@@ -265,7 +280,7 @@ class ScaledTrials:
 
     x: FloatArray
     scaler: ColumnScaler
-    fold_of_row: npt.NDArray[np.intp] | None
+    splits: Splits | None
     target_rows: npt.NDArray[np.intp]
     root: RootWeights | None
     settings: FitSettings
@@ -274,13 +289,27 @@ class ScaledTrials:
     forms: QuadraticForms | None = None
     columns: int = 0
 
-    def folds(self) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    @property
+    def partitioned(self) -> bool:
+        """Whether folds, if any, partition the trials, so that sums over one give all others."""
+        return self.splits is None or self.splits.fold_of_row is not None
+
+    def folds(self) -> Iterator[tuple[Rows, Rows]]:
         """Yield training and held-out trials of every fold."""
-        if self.fold_of_row is None:
-            return
-        everything = np.arange(len(self.x))
-        for held in np.split(everything, np.flatnonzero(np.diff(self.fold_of_row)) + 1):
-            yield np.delete(everything, held), held
+        return iter(() if self.splits is None else self.splits)
+
+    def training(self, fold: int) -> Rows | None:
+        """Return the training trials of a fold, None where folds partition the trials."""
+        if self.splits is None or self.partitioned:
+            return None
+        return self.splits.pairs[fold][0]
+
+    def _held_counts(self) -> npt.NDArray[np.float64] | None:
+        if self.splits is None or self.partitioned:
+            return None
+        times = self.splits.times_held(len(self.x)).astype(np.float64)
+        times *= 1.0 if self.root is None else self.root**2
+        return np.bincount(self.target_rows, times)
 
     def decomposed(
         self,
@@ -309,6 +338,7 @@ class ScaledTrials:
             ops=self.ops,
             forms=forms,
             root=self.root,
+            held_counts=self._held_counts(),
         )
 
 

@@ -97,6 +97,7 @@ def decompose_dual(trials: ScaledTrials) -> DecomposedPredictors | None:
                 fold.solver,
                 trials.target_rows,
             )
+        fold.train = trials.training(len(folds))
         folds.append(fold)
     full = decompose_all_rows(_DualFitOnAllRows(trials, kernel, len(folds)), folds, settings)
     return None if full is None else trials.decomposed("dual", folds, full, [])
@@ -113,6 +114,8 @@ def decompose_svd(trials: ScaledTrials) -> DecomposedPredictors:
         for train, held in [*trials.folds(), (everything, everything[:0])]
     )
     *folds, full = trials.run(_singular_values, jobs, (trials.x,))
+    for number, fold in enumerate(folds):
+        fold.train = trials.training(number)
     return trials.decomposed("svd", folds, full, [])
 
 

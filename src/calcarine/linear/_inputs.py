@@ -28,7 +28,7 @@ from calcarine.linear._validation import (
     check_trained,
     check_weights,
 )
-from calcarine.linear.folds import fold_numbers, group_numbers
+from calcarine.linear.folds import Splits, group_numbers, make_splits
 
 _METHODS = ("kfold", "logo", "gcv", "fixed")
 _BLOCK, _BLOCK_VALUES = 1024, 4_000_000
@@ -60,8 +60,10 @@ class RidgeInputs:
         Row of y of each trial.
     weights : ndarray, shape (n,), or None
         Sample weights.
-    fold_of_row, group_of_row : ndarray of int, shape (n,), or None
-        For K-fold, and for leaving out one group at a time.
+    splits : Splits or None
+        For K-fold and given folds.
+    group_of_row : ndarray of int, shape (n,), or None
+        For leaving out one group at a time.
     fixed : ndarray of int, shape (t,), or None
         Index of the given penalty of each target.
     shared : ndarray of int, shape (t,), or None
@@ -80,7 +82,7 @@ class RidgeInputs:
     weights: npt.NDArray[np.float64] | None
     settings: FitSettings
     choice: PenaltyChoice
-    fold_of_row: npt.NDArray[np.intp] | None
+    splits: Splits | None
     group_of_row: npt.NDArray[np.intp] | None
     fixed: npt.NDArray[np.intp] | None
     shared: npt.NDArray[np.intp] | None
@@ -152,16 +154,16 @@ def check_inputs(
         block_size = _large_block(x.shape, y.shape[0]) if local else _BLOCK
     block_size = check_count(block_size, 1, "block_size")
     precision = check_dtype(dtype, auto=_own_precision(x))
-    fold_of_row = group_of_row = None
+    splits = group_of_row = None
     if method == "kfold":
-        fold_of_row = _check_folds(cv, n_folds, groups, x, y)
-        check_trained(weights, fold_of_row, "fold")
+        splits = _check_folds(cv, n_folds, groups, x, y)
+        splits.check_weights(weights)
         if score == "correlation":
-            _check_two_stimuli(fold_of_row, rows, weights)
+            _check_two_stimuli(splits, rows, weights)
     elif method == "logo":
         group_of_row = group_numbers(groups, x.shape[0])
         check_trained(weights, group_of_row, "group")
-    kind = _choose_solver(solver, x.shape, fold_of_row)
+    kind = _choose_solver(solver, x.shape, splits)
     return RidgeInputs(
         x=x,
         y=y,
@@ -169,7 +171,7 @@ def check_inputs(
         weights=weights,
         settings=FitSettings(penalties, bool(fit_intercept), bool(standardize), kind, precision),
         choice=PenaltyChoice(method, search, score == "correlation", shared is None),
-        fold_of_row=fold_of_row,
+        splits=splits,
         group_of_row=group_of_row,
         fixed=fixed,
         shared=shared,
@@ -215,11 +217,11 @@ def _large_block(shape: tuple[int, ...], n_rows: int) -> int:
 
 def _check_folds(
     cv: Any, n_folds: int, groups: npt.ArrayLike | None, x: Matrix, y: Matrix
-) -> npt.NDArray[np.intp]:
-    """Return the fold of each trial; a splitter gets X in memory, and y if it is one target."""
+) -> Splits:
+    """Return the folds; a splitter gets X in memory, and y if it is one target."""
     n_rows = x.shape[0]
     single = in_memory(y) and y.shape == (n_rows, 1)
-    return fold_numbers(
+    return make_splits(
         cv,
         n_folds,
         groups,
@@ -230,27 +232,20 @@ def _check_folds(
 
 
 def _check_two_stimuli(
-    fold_of_row: npt.NDArray[np.intp],
+    splits: Splits,
     rows: npt.NDArray[np.intp],
     weights: npt.NDArray[np.float64] | None,
 ) -> None:
     counted = np.full(len(rows), True) if weights is None else weights > 0
-    if any(
-        len(np.unique(rows[(fold_of_row == k) & counted])) < 2
-        for k in range(int(fold_of_row.max()) + 1)
-    ):
+    if any(len(np.unique(rows[held[counted[held]]])) < 2 for _, held in splits):
         raise RidgeSettingError(
             "score='correlation' needs at least two stimuli in every fold; choose fewer folds."
         )
 
 
-def _choose_solver(
-    solver: str, shape: tuple[int, ...], fold_of_row: npt.NDArray[np.intp] | None
-) -> str:
+def _choose_solver(solver: str, shape: tuple[int, ...], splits: Splits | None) -> str:
     """Return "dual" where the smallest training set has fewer rows than columns."""
     if solver != "auto":
         return solver
-    fewest = shape[0]
-    if fold_of_row is not None:
-        fewest -= int(np.bincount(fold_of_row).max())
+    fewest = shape[0] if splits is None else splits.fewest
     return "dual" if fewest < shape[1] else "primal"

@@ -169,6 +169,9 @@ def _training_probes(
     train = np.ones((n, len(parts)))
     for k, part in enumerate(parts):
         train[part.held, k] = 0.0
+        if part.train is not None:
+            train[:, k] = 0.0
+            train[part.train, k] = 1.0
     probes = np.random.default_rng(0).standard_normal((n, 1, _PROBES)) * train[:, :, None]
     ones = train if root is None else train * root[:, None]  # what an intercept adds to
     if settings.fit_intercept:

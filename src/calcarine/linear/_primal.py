@@ -30,9 +30,16 @@ from calcarine.linear._precision import (
     rounding_error,
 )
 from calcarine.linear._quadratic_forms import projections
-from calcarine.linear._scaling import RootWeights, mean_of_rows, sum_by_target, weighted
+from calcarine.linear._scaling import (
+    RootWeights,
+    mean_of_rows,
+    sum_by_target,
+    weighted,
+    weighted_mean,
+)
 from calcarine.linear._solvers import factorize
 from calcarine.linear._validation import FloatArray
+from calcarine.linear.folds import Rows
 
 
 @dataclass
@@ -44,11 +51,12 @@ class _FoldSums:
     held : list of ndarray
         Held-out trials of each fold; empty where only all rows are decomposed.
     slices : list of slice
-        The same trials as slices; one slice of all rows without folds.
+        The same trials as slices where they are; one slice of all rows without folds.
     total : ndarray, shape (p, p)
         Gram matrix of all rows; the decomposition of all rows overwrites it.
     grams : deque of ndarray
-        Gram matrices of the folds; each is removed when its fold is decomposed.
+        Gram matrices of the folds; each is removed when its fold is decomposed. Empty where folds
+        do not partition the trials.
     column_sums : list of ndarray, shape (p,)
     summed_rows : list of SummedRows
     n_train : list of float
@@ -58,7 +66,7 @@ class _FoldSums:
     """
 
     held: list[npt.NDArray[np.intp]]
-    slices: list[slice]
+    slices: list[slice] | list[Rows]
     total: FloatArray
     grams: deque[FloatArray] = field(default_factory=deque)
     column_sums: list[npt.NDArray[np.float64]] = field(default_factory=list)
@@ -123,6 +131,8 @@ def decompose_primal(trials: ScaledTrials) -> DecomposedPredictors | None:
 
 def _sum_folds(trials: ScaledTrials) -> _FoldSums:
     """Sum over the rows of each fold, and subtract from the sums of all rows for the means."""
+    if not trials.partitioned:
+        return _sum_overlapping(trials)
     x, settings, root = trials.x, trials.settings, trials.root
     n, p = x.shape
     held = [held for _, held in trials.folds()]
@@ -142,6 +152,22 @@ def _sum_folds(trials: ScaledTrials) -> _FoldSums:
         (everything - own) / count if settings.fit_intercept else np.zeros(p)
         for own, count in zip(sums.column_sums, sums.n_train, strict=False)
     ]
+    return sums
+
+
+def _sum_overlapping(trials: ScaledTrials) -> _FoldSums:
+    """Return the sums over all rows and the means of training rows, for folds that overlap."""
+    x, settings, root = trials.x, trials.settings, trials.root
+    held = [held for _, held in trials.folds()]
+    total = next(iter(trials.run(gram_matrix, [(x, settings, trials.ops)])))
+    sums = _FoldSums(held, held, total)
+    everything = trials.ops.put(weighted(x, root), settings.dtype)
+    sums.summed_rows = [SummedRows(everything, trials.target_rows)]
+    for train, _ in trials.folds():
+        ones = np.ones(len(train)) if root is None else root[train]
+        mean = weighted_mean(x[train], ones) if settings.fit_intercept else np.zeros(x.shape[1])
+        sums.means.append(mean)
+        sums.n_train.append(float(ones @ ones))
     return sums
 
 
@@ -188,10 +214,12 @@ def _decompose_folds(
     """
     folds: list[Decomposition] = []
     measured = 0
+    decompose = _decompose_gram if trials.partitioned else _decompose_rows
     jobs = (_training_job(trials, sums, fold) for fold in range(len(sums.held)))
-    for fold in trials.run(_decompose_gram, jobs):
+    for fold in trials.run(decompose, jobs):
         if fold is None:
             return None
+        fold.train = trials.training(len(folds))
         trusted = fold.rounding <= FOLD_LIMIT[trials.settings.dtype]
         if not folds and not trusted:
             # The first fold shows that a precision is not enough before others are decomposed.
@@ -208,18 +236,45 @@ def _decompose_folds(
 
 
 def _training_job(trials: ScaledTrials, sums: _FoldSums, fold: int) -> tuple[Any, ...]:
-    """Return the arguments of `_decompose_gram` for the training rows of a fold."""
-    gram, mean, settings = sums.grams.popleft(), sums.means[fold], trials.settings
+    """Return the arguments of `_decompose_gram` for the training rows of a fold.
+
+    Where folds do not partition the trials, those of `_decompose_rows`.
+    """
+    mean, settings, train = sums.means[fold], trials.settings, trials.training(fold)
     held, n_train = sums.held[fold], sums.n_train[fold]
+    centre_rows = mean_of_rows(mean.astype(settings.dtype), trials.root, held)
+    rows = trials.x[sums.slices[fold]] - centre_rows
+    rest = (rows, mean * n_train, held, trials.scaler.constant, settings, trials.ops)
+    if train is not None:
+        return trials.x[train], mean, n_train, *rest
+    gram = sums.grams.popleft()
     # An array that came from a worker is read-only.
     gram = np.subtract(sums.total, gram, out=gram if gram.flags.writeable else None)
+    _centre(gram, mean, n_train, settings)
+    return gram, *rest
+
+
+def _decompose_rows(
+    x: FloatArray,
+    mean: npt.NDArray[np.float64],
+    n_train: float,
+    *rest: Any,
+) -> Decomposition | None:
+    """Decompose the Gram matrix of training rows; the other arguments as `_decompose_gram`."""
+    settings, ops = rest[-2:]
+    gram = gram_matrix(x, settings, ops)
+    _centre(gram, mean, n_train, settings)
+    return _decompose_gram(gram, *rest)
+
+
+def _centre(
+    gram: FloatArray, mean: npt.NDArray[np.float64], n_train: float, settings: FitSettings
+) -> None:
+    """Subtract the mean of the training rows from their Gram matrix, in place."""
     if settings.fit_intercept:
         centre = (mean * np.sqrt(n_train)).astype(settings.gram_dtype)
         for some in row_chunks(gram):
             gram[some] -= centre[some, None] * centre
-    centre_rows = mean_of_rows(mean.astype(settings.dtype), trials.root, held)
-    rows = trials.x[sums.slices[fold]] - centre_rows
-    return gram, rows, mean * n_train, held, trials.scaler.constant, settings, trials.ops
 
 
 def _add_to_forms(trials: ScaledTrials, sums: _FoldSums, number: int, fold: Decomposition) -> None:

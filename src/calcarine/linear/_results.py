@@ -151,7 +151,8 @@ class RidgeResult:
     alpha : ndarray, shape (t,)
         Chosen penalty of each target.
     cv_scores : ndarray, shape (t,)
-        Held-out score of each target at its `alpha`; 0 for a constant target, NaN for fixed
+        Held-out score of each target at its `alpha`, over the held-out rows of all folds together,
+        each as often as it is held out; 0 for a target that is constant over them, NaN for fixed
         penalties.
     cv_curve : ndarray, shape (n_alphas,)
         Held-out score of each of `alphas`, mean over targets. NaN for fixed penalties, and for

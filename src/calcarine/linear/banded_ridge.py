@@ -11,7 +11,8 @@ Why the cross-validation is fast:
 - One eigendecomposition of the n x n kernel serves all folds. With the smoother H of all rows, the
   held-out residual of fold F is exactly :math:`(I - H)_{FF}^{-1} (y - Hy)_F`, the block form of
   the leave-one-out identity (Cook & Weisberg 1982; the intercept is one more column without
-  penalty). The same decomposition gives the weights of the final fit.
+  penalty). The same decomposition gives the weights of the final fit. For folds that leave rows
+  out, F is all rows that the fold is not trained on.
 - With far fewer columns than rows, the Gram matrices of the folds are computed once and scaled for
   each gamma.
 - The gammas are not drawn at random: a Gaussian process over those already tried, with one
@@ -86,7 +87,8 @@ class BandedRidgeResult:
     alpha : ndarray, shape (t,)
         Penalty of the weighted kernel.
     cv_scores : ndarray, shape (t,)
-        Held-out score of each target at its penalties; 0 for a constant target.
+        Held-out score of each target at its penalties, over the held-out rows of all folds
+        together, each as often as it is held out; 0 for a target that is constant over them.
     candidates : ndarray, shape (n_tried, S)
         The gammas that were tried, in order.
     x_mean, x_scale : tuple of ndarray, each of shape (p_s,)
@@ -224,7 +226,7 @@ def banded_ridge_cv(
     """Fit banded ridge, choosing the penalty of each space and target by grouped cross-validation.
 
     Columns are scaled once, over all rows. Means are computed from the training rows of each fold,
-    so that held-out scores are exactly the scores of refitting without the fold.
+    so that held-out scores are exactly the scores of refitting on its training rows.
 
     Parameters
     ----------
@@ -246,8 +248,8 @@ def banded_ridge_cv(
         Weight of each trial, 0 or more, in the fit, in held-out errors, and in means and standard
         deviations: a weight of 2 equals the same trial twice in one fold.
     cv : "kfold", int, splitter or iterable
-        "kfold" makes `n_folds` folds over groups, an int that many. A splitter of scikit-learn or
-        an iterable of (train, test) row numbers defines the folds; see
+        "kfold" makes `n_folds` folds over groups, an int that many. Any splitter of scikit-learn
+        or iterable of (train, test) row numbers defines the folds; see
         `calcarine.linear.ridge_cv`.
     n_folds : int
         Number of folds for "kfold", see `calcarine.linear.grouped_folds`.
@@ -262,9 +264,10 @@ def banded_ridge_cv(
     standardize : bool
         Divide each column by its standard deviation (ddof 0).
     score : {"r2", "correlation"}
-        "r2" is 1 - (sum of squared held-out residuals over all folds) / (sum of squares of Y about
-        its mean). "correlation" is Pearson's correlation of held-out predictions and targets, both
-        centred within each fold and then pooled.
+        "r2" is 1 - (sum of squared held-out residuals over all folds) / (sum of squares of the
+        held-out Y about its mean). "correlation" is Pearson's correlation of held-out predictions
+        and targets, both centred within each fold and then pooled. A row counts as often as it is
+        held out.
     solver : {"auto", "primal", "dual"}
         "primal" decomposes a p x p matrix per fold, "dual" one n x n matrix for all folds; "auto"
         takes the faster one. Both give the same result up to rounding.
@@ -291,9 +294,9 @@ def banded_ridge_cv(
     ------
     RidgeError
         When there is no space, a value is not finite (the message names space, row and column),
-        shapes do not match, there are fewer groups than folds, folds are not a partition of the
-        rows or split a group, a weight is negative, a penalty is not positive, or a setting is
-        unknown.
+        shapes do not match, there are fewer groups than folds, a fold has no training or held-out
+        rows, shares rows or groups between both or names rows that do not exist, a weight is
+        negative, a penalty is not positive, or a setting is unknown.
 
     Notes
     -----

@@ -62,7 +62,7 @@ class RidgeCV(_LinearEstimator):
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
     cv : {"kfold", "logo", "gcv", "fixed"}, int, splitter or iterable
-        Number of folds over groups, a splitter of scikit-learn, or a method of
+        Number of folds over groups, any splitter of scikit-learn, or a method of
         `calcarine.linear.ridge_cv`. With "fixed", `alphas` is the penalty of all targets or one
         for each.
     n_folds, search, fit_intercept, standardize, alpha_per, solver, dtype, block_size, device
@@ -76,7 +76,9 @@ class RidgeCV(_LinearEstimator):
         Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
         predicts.
     intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
-        Intercept, chosen penalty and its held-out score (NaN for a fixed penalty).
+        Intercept, chosen penalty and its held-out score (NaN for a fixed penalty). The score is
+        that of the held-out rows of all folds together, each as often as it is held out; it is
+        not a mean of scores of folds.
     cv_curve_ : ndarray, shape (n_alphas,)
         Held-out score of each of `alphas_`, mean over targets.
     alphas_ : ndarray, shape (n_alphas,)
@@ -217,7 +219,7 @@ class BandedRidgeCV(_LinearEstimator):
     alphas : array-like, shape (n_alphas,), optional
         Penalties to try; `calcarine.linear.DEFAULT_ALPHAS` by default.
     cv : "kfold", int, splitter or iterable
-        Number of folds over groups, or a splitter of scikit-learn.
+        Number of folds over groups, or any splitter of scikit-learn.
     n_folds, n_candidates, fit_intercept, standardize, solver, random_state, dtype, block_size
         See `calcarine.linear.banded_ridge_cv`.
     scoring : {"r2", "correlation"}
@@ -233,7 +235,8 @@ class BandedRidgeCV(_LinearEstimator):
         Weights in the units of X, in scikit-learn's orientation: ``X @ coef_.T + intercept_``
         predicts.
     intercept_, alpha_, best_score_ : ndarray, shape (t,), or a number when y was a vector
-        Intercept, chosen penalty of the weighted kernel and its held-out score.
+        Intercept, chosen penalty of the weighted kernel and its held-out score. The score is that
+        of the held-out rows of all folds together, each as often as it is held out.
     gamma_, penalties_ : ndarray, shape (S, t), or (S,) when y was a vector
         Kernel weights and penalties of the spaces.
     x_mean_, x_scale_ : ndarray, shape (p,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -14,9 +16,82 @@ from calcarine.linear._validation import (
     RidgeSettingError,
     RidgeShapeError,
     check_count,
+    check_trained,
 )
 
 __all__ = ["grouped_folds"]
+
+Rows = npt.NDArray[np.intp]
+"""Row numbers, sorted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Training and held-out rows of every fold.
+
+    Iteration yields both for one fold after the other.
+
+    Attributes
+    ----------
+    fold_of_row : ndarray of int, shape (n,), or None
+        Fold that holds out each row, if each row is held out once and every fold trains on all
+        other rows. What all folds share is computed once then.
+    pairs : list of (train, held)
+        Rows of each fold if `fold_of_row` is None.
+    """
+
+    fold_of_row: Rows | None
+    pairs: list[tuple[Rows, Rows]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pairs) if self.fold_of_row is None else int(self.fold_of_row.max()) + 1
+
+    def __iter__(self) -> Iterator[tuple[Rows, Rows]]:
+        if self.fold_of_row is None:
+            yield from self.pairs
+            return
+        for fold in range(len(self)):
+            held = self.fold_of_row == fold
+            yield np.flatnonzero(~held), np.flatnonzero(held)
+
+    @property
+    def fewest(self) -> int:
+        """Number of rows of the smallest training set."""
+        if self.fold_of_row is None:
+            return min(len(train) for train, _ in self.pairs)
+        return len(self.fold_of_row) - int(np.bincount(self.fold_of_row).max())
+
+    @property
+    def numbers(self) -> Rows:
+        """All rows and their numbers as one array, for a digest."""
+        if self.fold_of_row is not None:
+            return self.fold_of_row
+        return np.concatenate(
+            [part for rows in self.pairs for part in ([len(r) for r in rows], *rows)]
+        )
+
+    def times_held(self, n_rows: int) -> Rows:
+        """Return how often each row is held out, shape (n,)."""
+        return np.bincount(np.concatenate([held for _, held in self]), minlength=n_rows)
+
+    def check_weights(self, weights: npt.NDArray[np.float64] | None) -> None:
+        """Raise when all training rows of a fold, or all held-out rows, have weight 0."""
+        if weights is None:
+            return
+        if self.fold_of_row is not None:
+            check_trained(weights, self.fold_of_row, "fold")
+            return
+        for fold, (train, _) in enumerate(self.pairs):
+            if not weights[train].any():
+                raise RidgeError(
+                    f"sample_weight is zero for every row that fold {fold} of cv trains on; give "
+                    "some of them a weight above zero."
+                )
+        if not any(weights[held].any() for _, held in self.pairs):
+            raise RidgeError(
+                "sample_weight is zero for every row that cv holds out; give some of them a "
+                "weight above zero."
+            )
 
 
 def grouped_folds(
@@ -81,7 +156,7 @@ def _assign(
     return fold_of
 
 
-def fold_numbers(
+def make_splits(
     cv: Any,
     n_folds: int,
     groups: npt.ArrayLike | None,
@@ -89,8 +164,8 @@ def fold_numbers(
     *,
     X: Any = None,
     y: Any = None,
-) -> npt.NDArray[np.intp]:
-    """Return the fold of each row, from `grouped_folds` or a splitter of scikit-learn.
+) -> Splits:
+    """Return training and held-out rows, from `grouped_folds` or a splitter of scikit-learn.
 
     Parameters
     ----------
@@ -106,23 +181,35 @@ def fold_numbers(
 
     Returns
     -------
-    ndarray, shape (n,)
-        Counted from 0 in the order of `cv`.
+    Splits
+        Folds in the order of `cv`.
 
     Raises
     ------
     RidgeError
-        When `cv` is none of these, its folds are not a partition of the rows, or a fold splits a
-        group.
+        When `cv` is none of these, a fold has no training or held-out rows, shares rows between
+        both or splits a group over both, or names a row twice or one that does not exist.
     """
-    if isinstance(cv, str):
-        return grouped_folds(groups, n_folds, n_rows=n_rows)
     if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
-        return grouped_folds(groups, check_count(cv, 2, "cv"), n_rows=n_rows)
-    fold_of_row = _partition(_splits(cv, groups, n_rows, X, y), n_rows)
+        n_folds, cv = check_count(cv, 2, "cv"), "kfold"
+    if isinstance(cv, str):
+        return Splits(grouped_folds(groups, n_folds, n_rows=n_rows))
+    pairs = [
+        _row_numbers(split, fold, n_rows)
+        for fold, split in enumerate(_given_splits(cv, groups, n_rows, X, y))
+    ]
+    if not pairs:
+        raise RidgeSettingError("cv gives no fold; give at least one pair of (train, test) rows.")
     if groups is not None:
-        _check_whole(fold_of_row, check_labels(groups, n_rows))
-    return fold_of_row
+        _check_whole(pairs, check_labels(groups, n_rows))
+    splits = Splits(None, pairs)
+    once = bool((splits.times_held(n_rows) == 1).all())
+    if not once or any(len(train) + len(held) != n_rows for train, held in pairs):
+        return splits
+    fold_of_row = np.empty(n_rows, np.intp)
+    for fold, (_, held) in enumerate(pairs):
+        fold_of_row[held] = fold
+    return Splits(fold_of_row)
 
 
 def is_splitter(cv: Any) -> bool:
@@ -130,13 +217,13 @@ def is_splitter(cv: Any) -> bool:
     return hasattr(cv, "split") and not isinstance(cv, str | bytes)
 
 
-def _splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) -> list[Any]:
+def _given_splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) -> list[Any]:
     """Return all pairs of training and held-out rows."""
     if is_splitter(cv):
         labels = None if groups is None else check_labels(groups, n_rows)
         try:
             with warnings.catch_warnings():
-                # `fold_numbers` checks that the folds keep groups whole.
+                # `make_splits` checks that the folds keep groups whole.
                 warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
                 return list(cv.split(np.zeros((n_rows, 1)) if X is None else X, y, labels))
         except (TypeError, ValueError) as error:
@@ -152,29 +239,6 @@ def _splits(cv: Any, groups: npt.ArrayLike | None, n_rows: int, X: Any, y: Any) 
             f"cv is {cv!r}; choose a number of folds, a splitter of scikit-learn or a list of "
             "(train, test) row numbers."
         ) from None
-
-
-def _partition(splits: list[Any], n_rows: int) -> npt.NDArray[np.intp]:
-    """Return the fold of each row; raise unless folds are a partition of the rows."""
-    fold_of_row = np.full(n_rows, -1)
-    for fold, split in enumerate(splits):
-        train, test = _row_numbers(split, fold, n_rows)
-        again = test[fold_of_row[test] >= 0]
-        if len(again):
-            raise _no_partition(f"row {again[0]} is held out more than once")
-        if len(np.intersect1d(train, test)):
-            raise _no_partition(f"fold {fold} trains on rows that it holds out")
-        if len(train) + len(test) != n_rows:
-            raise _no_partition(f"fold {fold} neither trains on all other rows nor holds them out")
-        if not len(train) or not len(test):
-            raise _no_partition(
-                f"fold {fold} has no row to {'hold out' if len(train) else 'train on'}"
-            )
-        fold_of_row[test] = fold
-    never = np.flatnonzero(fold_of_row < 0)
-    if len(never):
-        raise _no_partition(f"row {never[0]} is never held out")
-    return fold_of_row
 
 
 def _row_numbers(
@@ -195,38 +259,46 @@ def _row_numbers(
             f"Fold {fold} of cv is not a pair of training and test rows; pass row numbers, "
             "as the splitters of scikit-learn do."
         )
-    train, test = (np.sort(part.astype(np.intp)) for part in rows)
-    for part in (train, test):
+    train, held = (np.sort(part.astype(np.intp)) for part in rows)
+    for part in (train, held):
         twice = part[1:][part[1:] == part[:-1]]
         if len(twice):
-            raise _no_partition(f"fold {fold} names row {twice[0]} twice")
+            raise RidgeSettingError(
+                f"Fold {fold} of cv names row {twice[0]} twice; name each row once, and give it a "
+                "sample_weight of 2 to count it twice."
+            )
         if len(part) and not 0 <= part[0] <= part[-1] < n_rows:
             raise RidgeSettingError(
                 f"cv names row {part[0] if part[0] < 0 else part[-1]} in fold {fold} but X has "
                 f"{n_rows} rows; count them from 0."
             )
-    return train, test
-
-
-def _no_partition(why: str) -> RidgeError:
-    return RidgeSettingError(
-        f"The folds of cv are not a partition of the rows ({why}); use folds in which every row is "
-        "held out once and trained on in all others, such as KFold or GroupKFold, not "
-        "ShuffleSplit, TimeSeriesSplit or repeated folds."
-    )
-
-
-def _check_whole(fold_of_row: npt.NDArray[np.intp], labels: npt.NDArray[Any]) -> None:
-    """Raise when a group has rows in two folds."""
-    ids, inverse, _ = unique_labels(labels)
-    first = np.full(len(ids), -1)
-    first[inverse] = fold_of_row  # fold of the last row of each group
-    split = np.flatnonzero(first[inverse] != fold_of_row)
-    if len(split):
+    if not len(train) or not len(held):
         raise RidgeSettingError(
-            f"cv splits group {labels[split[0]]} over folds, so that repeats of a stimulus are in "
-            "training and test; use GroupKFold or another splitter that keeps groups whole."
+            f"Fold {fold} of cv has no row to {'hold out' if len(train) else 'train on'}; give it "
+            "some, or leave the fold out."
         )
+    both = np.intersect1d(train, held, assume_unique=True)
+    if len(both):
+        raise RidgeSettingError(
+            f"Fold {fold} of cv trains on rows that it holds out, such as row {both[0]}; hold out "
+            "only rows that it does not train on."
+        )
+    return train, held
+
+
+def _check_whole(pairs: list[tuple[Rows, Rows]], labels: npt.NDArray[Any]) -> None:
+    """Raise when a group has training and held-out rows in one fold."""
+    ids, inverse, _ = unique_labels(labels)
+    for fold, (train, held) in enumerate(pairs):
+        trained = np.zeros(len(ids), bool)
+        trained[inverse[train]] = True
+        split = held[trained[inverse[held]]]
+        if len(split):
+            raise RidgeSettingError(
+                f"cv splits group {labels[split[0]]} over training and test of fold {fold}, so "
+                "that repeats of a stimulus are in both; use GroupKFold, GroupShuffleSplit or "
+                "another splitter that keeps groups whole."
+            )
 
 
 def group_numbers(groups: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.intp]:

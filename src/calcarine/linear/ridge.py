@@ -83,7 +83,7 @@ def ridge_cv(
     """Fit ridge regression, choosing the penalty of each target by grouped cross-validation.
 
     Columns are scaled once, on all rows that the fit is given; means are learned inside each fold
-    from its training rows alone. The final fit uses all rows.
+    from its training rows alone. The final fit uses all rows, also those that no fold holds out.
 
     Parameters
     ----------
@@ -111,8 +111,11 @@ def ridge_cv(
         leave-one-group-out. "gcv" is generalised cross-validation, which needs no folds; it
         ignores groups, so it chooses too small a penalty when stimuli repeat. "fixed" uses the
         given penalties. An int is "kfold" with that many folds. A splitter of scikit-learn, or an
-        iterable of (train, test) row numbers, defines the folds: every row must be held out once
-        and be trained on in all other folds, and with `groups` no group may be split.
+        iterable of (train, test) row numbers, defines the folds. They may leave rows out or hold
+        rows out several times, as those of ShuffleSplit, RepeatedKFold and TimeSeriesSplit do. A
+        fold may not train on a row that it holds out or, with `groups`, on others of its group.
+        Where folds hold every row out once and train on all others, as those of KFold do, they
+        share most of the computation; otherwise each is decomposed by itself.
     n_folds : int
         Number of folds for "kfold", see `calcarine.linear.grouped_folds`.
     search : {"full", "local"}
@@ -128,11 +131,13 @@ def ridge_cv(
         One penalty per target, one for all targets by their mean score, or one for each group of
         targets that share a label. Of equal scores the larger penalty is chosen.
     score : {"r2", "correlation"}
-        "r2" is 1 - (sum of squared held-out residuals over all folds) / (sum of squares of Y about
-        its mean). "correlation" (K-fold only) is Pearson's correlation of held-out predictions and
-        targets, both centred within each fold and then pooled. Without this centring it would be
-        biased downwards: a fold with a high mean of the targets is predicted from a low mean of
-        the others.
+        "r2" is 1 - (sum of squared held-out residuals over all folds) / (sum of squares of the
+        held-out Y about its mean). Rows of all folds are pooled: a row that is held out twice
+        counts twice in both sums, one that is never held out in neither. "correlation" (K-fold
+        and given folds only) is Pearson's correlation of held-out predictions and targets, both
+        centred within each fold and then pooled. Without this centring it would be biased
+        downwards: a fold with a high mean of the targets is predicted from a low mean of the
+        others.
     solver : {"auto", "primal", "dual"}
         "primal" decomposes X'X, "dual" decomposes XX'. "auto" is dual when the smallest training
         set has fewer rows than there are columns, because its X'X would be singular. Both give the
@@ -179,9 +184,10 @@ def ridge_cv(
     ------
     RidgeError
         When a value is not finite (the message names row and column), shapes do not match, there
-        are fewer groups than folds, folds are not a partition of the rows or split a group, a
-        penalty or weight is negative, a setting is unknown, `memory` is too small, `out` holds
-        another fit or has no room, or `client` is closed.
+        are fewer groups than folds, a fold has no training or held-out rows, shares rows or groups
+        between both or names rows that do not exist, a penalty or weight is negative, a setting is
+        unknown, `memory` is too small, `out` holds another fit or has no room, or `client` is
+        closed.
 
     Notes
     -----
@@ -369,7 +375,7 @@ def _fit_key(inputs: RidgeInputs, x_digest: str) -> str:
         settings.solver,
         settings.dtype.name,
         inputs.choice,
-        inputs.fold_of_row,
+        None if inputs.splits is None else inputs.splits.numbers,
         inputs.group_of_row,
         inputs.target_rows,
         inputs.shared,

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as _parse_safetensors
 from safetensors.numpy import save as _format_safetensors
 from sklearn import model_selection
-from sklearn.model_selection import BaseCrossValidator
 
 from calcarine.checkpoints import weights_format
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
@@ -208,7 +207,9 @@ def _plain_folds(cv: Any) -> Any:
     name = type(cv).__name__
     if getattr(model_selection, name, None) is not type(cv):
         raise TypeError(f"cv is a {name}, which is not a splitter of scikit-learn")
-    settings = {key: getattr(cv, key) for key in signature(type(cv)).parameters}
+    # A splitter that repeats another one keeps the arguments of that in `cvargs`.
+    known = {**vars(cv), **getattr(cv, "cvargs", {})}
+    settings = {key: known[key] for key in signature(type(cv)).parameters}
     plain = {
         key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for key, value in settings.items()
@@ -220,7 +221,7 @@ def _folds(cv: Any) -> Any:
     """Return the splitter or folds that `_plain_folds` wrote; raise for anything else."""
     if isinstance(cv, dict):
         kind = getattr(model_selection, str(cv.get("splitter")), None)
-        if not (isinstance(kind, type) and issubclass(kind, BaseCrossValidator)):
+        if not (isinstance(kind, type) and is_splitter(kind)):
             raise ValueError(f"{cv.get('splitter')} is not a splitter of scikit-learn")
         return kind(**cv["settings"])
     if isinstance(cv, list):
