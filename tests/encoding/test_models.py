@@ -19,7 +19,7 @@ from calcarine.encoding import (
     winners,
 )
 from calcarine.errors import CalcarineError
-from calcarine.linear import _primal
+from calcarine.linear import _decompositions
 from calcarine.simulation.voxels import simulate_voxels
 from calcarine.stimuli import StimulusSet
 
@@ -118,13 +118,13 @@ def test_features_are_decomposed_once_for_all_voxels(world, train, monkeypatch):
     brain, spaces, _ = world
     responses = MeanResponses.from_dataset(brain, train=train)
     decomposed = []
-    original = _primal.factorize
+    original = _decompositions.factorize
 
     def counted(*arguments):
         decomposed.append(arguments[0].shape)
         return original(*arguments)
 
-    monkeypatch.setattr(_primal, "factorize", counted)
+    monkeypatch.setattr(_decompositions, "factorize", counted)
     encode(responses, spaces["c"], brain.stimuli.ids, n_folds=4, block_size=17)
     assert len(decomposed) == 5  # four folds and all rows
 

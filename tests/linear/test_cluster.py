@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.model_selection import GroupShuffleSplit
 
-from calcarine.linear import RidgeError, _backends, _io, ridge_cv
+from calcarine.linear import RidgeError, _backends, _results, ridge_cv
 from calcarine.linear._backends import _DaskRunner, ops_for, runner_for
 
 ALPHAS = np.logspace(0, 4, 5)
@@ -167,7 +167,7 @@ def test_fit_outlives_a_worker(client, monkeypatch):
     X, Y, groups = make_data()
     options = {"alphas": ALPHAS, "groups": groups, "block_size": 2}
     kept = []
-    keep = _io.WeightMemory.keep
+    keep = _results.WeightMemory.keep
 
     def kill_once(self, block, answer):
         if len(kept) == 4:
@@ -176,7 +176,7 @@ def test_fit_outlives_a_worker(client, monkeypatch):
         keep(self, block, answer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_io.WeightMemory, "keep", kill_once)
+        patch.setattr(_results.WeightMemory, "keep", kill_once)
         fit = ridge_cv(X, Y, client=client, **options)
     assert len(kept) == 30
     close(ridge_cv(X, Y, **options), fit)

@@ -17,10 +17,10 @@ import zarr
 
 from calcarine.linear import (
     RidgeError,
-    _blocks,
-    _decompose,
-    _io,
+    _fit,
+    _predictors,
     _quadratic_forms,
+    _results,
     predict_linear,
     ridge,
     ridge_cv,
@@ -83,7 +83,7 @@ def test_a_memory_map_that_lets_go_of_its_pages_loses_nothing(mode, tmp_path):
     if mode != "r":
         y[3, 5] = values[3, 5] = 1.5  # which no file has under mode "c"
     for view in (y, y.view(np.memmap), np.asarray(y)):
-        column = _io.read_columns(view, slice(5, 6), "Y")
+        column = _predictors.read_columns(view, slice(5, 6), "Y")
         np.testing.assert_array_equal(column[:, 0], values[:, 5])
         np.testing.assert_array_equal(y, values)
 
@@ -118,7 +118,7 @@ def test_quadratic_forms_may_take_the_memory_of_targets_and_weights(tmp_path, mo
     def seen(*arguments):
         spares.append(arguments[-1])
 
-    monkeypatch.setattr(_decompose, "forms_for", seen)
+    monkeypatch.setattr(_fit, "forms_for", seen)
     X, Y = make_data(n=100, p=20, t=3000)
     y = on_memory_map(tmp_path, "y", Y)
     ridge_cv(X, Y, alphas=ALPHAS)
@@ -145,7 +145,7 @@ def test_a_fit_of_another_block_size_that_stops_leaves_what_was_finished(
             out[...] = 0
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_blocks, "solve_weights", stopped)
+    monkeypatch.setattr(_fit, "solve_weights", stopped)
     with pytest.raises(KeyboardInterrupt):
         ridge_cv(X, Y, block_size=7, **options)
     monkeypatch.undo()
@@ -156,7 +156,7 @@ def test_a_fit_of_another_block_size_that_stops_leaves_what_was_finished(
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Several chunks of rows even for small data."""
-    monkeypatch.setattr("calcarine.linear._io.CHUNK_VALUES", 400)
+    monkeypatch.setattr("calcarine.linear._predictors.CHUNK_VALUES", 400)
 
 
 @pytest.mark.parametrize("store", sorted(STORES))
@@ -274,8 +274,7 @@ def test_memory_bounds_what_a_fit_takes(shape, options):
     assert "\n" not in str(caught.value)
     needed = []
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_decompose, _blocks):
-            patch.setattr(module, "check_room", lambda room, *rest: needed.append((room, rest[0])))
+        patch.setattr(_fit, "check_room", lambda room, *rest: needed.append((room, rest[0])))
         # Quadratic forms are used only where there is room.
         patch.setattr(_quadratic_forms, "forms_pay", lambda *sizes: False)
         _blocks_for(X, Y, 1e9, options)
@@ -358,7 +357,7 @@ class _Solved:
 
     def __init__(self, monkeypatch, name, stop=None):
         self.count, self.stop = 0, stop
-        original = getattr(_blocks, name)
+        original = getattr(_fit, name)
 
         def counted(*arguments):
             if self.count == self.stop:
@@ -366,7 +365,7 @@ class _Solved:
             self.count += 1
             return original(*arguments)
 
-        monkeypatch.setattr(_blocks, name, counted)
+        monkeypatch.setattr(_fit, name, counted)
 
 
 @pytest.mark.parametrize("options", [{}, {"search": "local"}, {"cv": "logo"}, {"alpha_per": "all"}])
@@ -408,16 +407,16 @@ _CHILD = """
 import os, sys
 import h5py
 import numpy as np
-from calcarine.linear import _io, ridge
+from calcarine.linear import _results, ridge
 X, Y = np.load(sys.argv[1]), np.load(sys.argv[2], mmap_mode="r")
-keep = _io.WeightFolder.keep
+keep = _results.WeightFolder.keep
 def slow(self, block, answer):
     keep(self, block, answer)
     print(block.start, flush=True)
     if block.start == 8:
         self.coef[:, 12:] = 7.0  # half-written weights of the next block
         sys.stdin.read()
-_io.WeightFolder.keep = slow
+_results.WeightFolder.keep = slow
 ridge.ridge_cv(X, Y, alphas=np.logspace(-1, 4, 6), block_size=4, out=sys.argv[3])
 """
 
@@ -686,7 +685,7 @@ def test_unusable_places_for_predictions_are_told(data):
             predict_linear(X, fit.coef, fit.x_mean, fit.y_mean, out=out)
     with pytest.raises(RidgeError, match="the fit had 20 columns"):
         predict_linear(X[:, 1:], fit.coef, fit.x_mean, fit.y_mean)
-    assert _io.digest_of(fit.coef) != _io.digest_of(fit.coef[::-1])
+    assert _results.digest_of(fit.coef) != _results.digest_of(fit.coef[::-1])
 
 
 @pytest.mark.parametrize("search", ["full", "local"])

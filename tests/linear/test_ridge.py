@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from calcarine.errors import CalcarineError
 from calcarine.linear import (
     RidgeEdgeWarning,
-    _blocks,
-    _primal,
+    _decompositions,
+    _fit,
     _quadratic_forms,
     grouped_folds,
     ridge_cv,
@@ -500,13 +500,13 @@ def test_gram_matrices_in_float64_keep_the_rest_in_float32(
     """Only the Gram matrix squares the condition number, so folds of float32 may do beside it."""
     X, Y, groups = powerlaw(90, 20, power, t=300)
     decomposed = []
-    original = _primal.factorize
+    original = _decompositions.factorize
 
     def seen(gram, *rest):
         decomposed.append(gram.dtype.name)
         return original(gram, *rest)
 
-    monkeypatch.setattr(_primal, "factorize", seen)
+    monkeypatch.setattr(_decompositions, "factorize", seen)
     options = {"alphas": np.logspace(np.log10(lowest), 4, 12), "groups": groups, "search": search}
     for pays in (False, True):
         monkeypatch.setattr(_quadratic_forms, "forms_pay", lambda *sizes, pays=pays: pays)
@@ -524,7 +524,7 @@ def test_a_large_fold_does_not_cancel_in_the_sums_of_the_others(rng):
     parts = [rng.normal(size=(3, 4)).astype("f4") for _ in range(5)]
     parts[2] *= 1e7
     for count in (2, 3, 5):
-        found = list(map(np.copy, _blocks._leaving_out([part.copy() for part in parts[:count]])))
+        found = list(map(np.copy, _fit._leaving_out([part.copy() for part in parts[:count]])))
         assert len(found) == count
         for k, others in enumerate(found):
             exact = sum(part.astype(float) for j, part in enumerate(parts[:count]) if j != k)

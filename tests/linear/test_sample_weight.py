@@ -11,12 +11,9 @@ from sklearn.model_selection import PredefinedSplit
 from calcarine.errors import CalcarineError
 from calcarine.linear import _quadratic_forms, banded_ridge_cv, ridge_cv
 from calcarine.linear._backends import NumpyOps
-from calcarine.linear._design import DOUBLE, FitSettings, ScaledTrials
-from calcarine.linear._dual import decompose_dual
-from calcarine.linear._precision import measure_dual, measure_primal
-from calcarine.linear._primal import decompose_primal
-from calcarine.linear._scaling import fit_scaler, scaled_rows
-from calcarine.linear.folds import Splits
+from calcarine.linear._decompositions import decompose_dual, decompose_primal
+from calcarine.linear._design import DOUBLE, FitSettings, ScaledTrials, measure_dual, measure_primal
+from calcarine.linear._predictors import Splits, fit_scaler, scaled_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")
 
@@ -248,7 +245,7 @@ def test_rows_on_disk_are_weighted_chunk_by_chunk(p, monkeypatch, tmp_path):
     weights[10:20] = 0
     options = {"alphas": ALPHAS, "cv": PredefinedSplit(folds), "sample_weight": weights}
     expected = ridge_cv(X, Y, **options)
-    monkeypatch.setattr("calcarine.linear._io.CHUNK_VALUES", 5 * p)
+    monkeypatch.setattr("calcarine.linear._predictors.CHUNK_VALUES", 5 * p)
     on_disk = zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(5, p))
     result = ridge_cv(on_disk, Y, **options)
     np.testing.assert_allclose(result.coef, expected.coef, rtol=1e-9, atol=1e-12)

@@ -9,8 +9,7 @@ from calcarine.linear import (
     RidgeCV,
     RidgeError,
     _cross_validation,
-    _dual,
-    _primal,
+    _decompositions,
     _quadratic_forms,
     _solvers,
     load,
@@ -132,8 +131,7 @@ def test_eigenvectors_for_many_targets_change_nothing(shape, options, monkeypatc
         kinds.append(type(found[1]).__name__)
         return found
 
-    for module in (_primal, _dual):
-        monkeypatch.setattr(module, "factorize", noted)
+    monkeypatch.setattr(_decompositions, "factorize", noted)
     by_vectors = ridge_cv(X, Y, groups=groups, **options)
     assert kinds[-1] == "EigenSolver"
     monkeypatch.setattr(_solvers, "_use_eigenvectors", lambda size, columns: False)

@@ -35,7 +35,7 @@ from calcarine.experiment.run_decoder_evidence import (
 )
 from calcarine.experiment.run_directory import opened_run
 from calcarine.experiment.workspace import Workspace
-from calcarine.linear.folds import grouped_folds
+from calcarine.linear import grouped_folds
 
 __all__ = ["inputs_from_run", "opened_inputs"]
 

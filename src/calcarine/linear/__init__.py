@@ -1,6 +1,7 @@
 """Ridge regression at scale: functions, scikit-learn estimators, banded ridge and storage."""
 
-from calcarine.linear._io import ComputedMatrix
+from calcarine.linear._inputs import grouped_folds
+from calcarine.linear._predictors import ComputedMatrix
 from calcarine.linear._results import RidgeEdgeWarning, RidgeResult, predict_linear
 from calcarine.linear._validation import (
     RidgeError,
@@ -9,13 +10,17 @@ from calcarine.linear._validation import (
     RidgeShapeError,
     RidgeTypeError,
 )
-from calcarine.linear.banded_ridge import BandedRidgeResult, banded_ridge_cv
+from calcarine.linear.banded_ridge import (
+    BandedRidgeResult,
+    VariancePartition,
+    banded_ridge_cv,
+    partition_variance,
+    split_r2,
+)
 from calcarine.linear.delays import Delayer
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV
-from calcarine.linear.folds import grouped_folds
 from calcarine.linear.ridge import DEFAULT_ALPHAS, iter_ridge_cv, ridge_cv
 from calcarine.linear.storage import load, save
-from calcarine.linear.variance import VariancePartition, partition_variance, split_r2
 
 __all__ = [
     "DEFAULT_ALPHAS",

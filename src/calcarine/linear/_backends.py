@@ -18,11 +18,7 @@ import numpy.typing as npt
 import scipy.linalg
 from threadpoolctl import ThreadpoolController
 
-from calcarine.linear._validation import (
-    FloatArray,
-    RidgeError,
-    RidgeSettingError,
-)
+from calcarine.linear._validation import FloatArray, RidgeError, RidgeSettingError
 
 Array = Any
 """A numpy array, or a torch tensor on the device of its `Ops`."""

@@ -9,9 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._scaling import (
+from calcarine.linear._inputs import make_splits
+from calcarine.linear._predictors import (
     ColumnScaler,
     RootWeights,
+    Rows,
+    Splits,
     constant_columns,
     fit_scaler,
     weighted,
@@ -30,7 +33,6 @@ from calcarine.linear._validation import (
     check_finite,
     check_weights,
 )
-from calcarine.linear.folds import Rows, Splits, make_splits
 
 Spaces: TypeAlias = Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]
 """Feature spaces by name, or in a list; one array of shape (n, p_s) each."""

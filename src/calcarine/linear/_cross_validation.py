@@ -10,9 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._backends import Array, dtype_of
-from calcarine.linear._design import DecomposedPredictors, Decomposition, TargetBlock
-from calcarine.linear._io import CHUNK_VALUES
-from calcarine.linear._precision import residuals_are_sound
+from calcarine.linear._design import (
+    DecomposedPredictors,
+    Decomposition,
+    TargetBlock,
+    residuals_are_sound,
+)
+from calcarine.linear._predictors import CHUNK_VALUES
 from calcarine.linear._quadratic_forms import QuadraticForms
 from calcarine.linear._validation import FloatArray
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._backends import Array, Ops
-from calcarine.linear._scaling import RootWeights, count_rows
+from calcarine.linear._predictors import RootWeights, count_rows
 from calcarine.linear._solvers import SUBSTITUTION, Solver, factor_values
 
 _ROWS_AT_ONCE = 512

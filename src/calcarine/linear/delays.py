@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array
 
+from calcarine.linear._inputs import check_labels, unique_labels
 from calcarine.linear._validation import (
     RidgeError,
     RidgeNotFittedError,
@@ -17,7 +18,6 @@ from calcarine.linear._validation import (
     check_finite,
     validate_features,
 )
-from calcarine.linear.folds import check_labels, unique_labels
 
 __all__ = ["Delayer"]
 

@@ -18,9 +18,8 @@ from calcarine.linear._validation import (
     validate_features,
     validate_targets,
 )
-from calcarine.linear.banded_ridge import banded_ridge_cv
+from calcarine.linear.banded_ridge import banded_ridge_cv, product_measure
 from calcarine.linear.ridge import DEFAULT_ALPHAS, ridge_cv
-from calcarine.linear.variance import product_measure
 
 __all__ = ["BandedRidgeCV", "RidgeCV"]
 

@@ -17,28 +17,34 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._backends import one_pool
-from calcarine.linear._blocks import (
+from calcarine.linear._design import DecomposedPredictors
+from calcarine.linear._fit import (
     block_slices,
     choose_shared,
+    decompose,
     fit_blocks_weights,
+    free_memory,
     solve_block,
     solve_blocks,
 )
-from calcarine.linear._decompose import decompose, free_memory
-from calcarine.linear._design import DecomposedPredictors
 from calcarine.linear._inputs import RidgeInputs, check_inputs
-from calcarine.linear._io import (
-    BlockSolution,
+from calcarine.linear._predictors import (
+    ColumnScaler,
     ComputedMatrix,
-    RunningDigest,
-    fit_key,
+    fit_scaler,
     in_memory,
-    open_store,
     read_columns,
     release,
 )
-from calcarine.linear._results import RidgeResult, edge_fractions, warn_at_edges
-from calcarine.linear._scaling import ColumnScaler, fit_scaler
+from calcarine.linear._results import (
+    BlockSolution,
+    RidgeResult,
+    RunningDigest,
+    edge_fractions,
+    fit_key,
+    open_store,
+    warn_at_edges,
+)
 from calcarine.linear._validation import FloatArray
 
 __all__ = ["DEFAULT_ALPHAS", "RidgeResult", "iter_ridge_cv", "ridge_cv"]

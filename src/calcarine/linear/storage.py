@@ -20,8 +20,8 @@ from sklearn import model_selection
 from calcarine.checkpoints import weights_format
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 from calcarine.files import write_bytes
+from calcarine.linear._inputs import is_splitter
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV, by_column, check_fitted
-from calcarine.linear.folds import is_splitter
 
 __all__ = ["load", "save"]
 
