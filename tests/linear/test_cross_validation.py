@@ -353,6 +353,14 @@ def test_any_folds_need_no_more_digits_than_refits(p):
             np.testing.assert_allclose(single.cv_curve, expected, rtol=2e-2, atol=2e-3)
 
 
+def test_solver_is_chosen_by_the_cost_of_all_decompositions():
+    """A small training set among many rows makes XX' no cheaper."""
+    X, Y = make_data(80, 30)
+    cv = ShuffleSplit(3, train_size=10, random_state=0)
+    assert by_ridge(X, Y, cv=cv).solver == "primal"
+    assert by_ridge(X[:28], Y[:28], cv=TimeSeriesSplit(3)).solver == "dual"
+
+
 def test_targets_that_are_constant_where_they_are_held_out_score_zero():
     X, Y = make_data()
     Y[20:, 1] = 0.1

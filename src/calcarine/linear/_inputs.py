@@ -253,11 +253,20 @@ def _check_two_stimuli(
 
 
 def _choose_solver(solver: str, shape: tuple[int, ...], splits: Splits | None) -> str:
-    """Return "dual" where the smallest training set has fewer rows than columns."""
+    """Return "dual" where the smallest training set has fewer rows than columns.
+
+    Folds that overlap or leave rows out may have small training sets among many rows; for them the
+    solver is chosen by what all decompositions cost.
+    """
     if solver != "auto":
         return solver
-    fewest = shape[0] if splits is None else splits.fewest
-    return "dual" if fewest < shape[1] else "primal"
+    n, p = shape
+    fold_of_row = None if splits is None else splits.fold_of_row
+    if splits is not None and fold_of_row is None:
+        cost = n**3 + sum(len(train) ** 3 for train, _ in splits)
+        return "dual" if cost < (len(splits) + 1) * p**3 else "primal"
+    largest = 0 if fold_of_row is None else int(np.bincount(fold_of_row).max())
+    return "dual" if n - largest < p else "primal"
 
 
 def grouped_folds(

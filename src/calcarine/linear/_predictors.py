@@ -324,13 +324,6 @@ class Splits:
             yield np.flatnonzero(~held), np.flatnonzero(held)
 
     @property
-    def fewest(self) -> int:
-        """Number of rows of the smallest training set."""
-        if self.fold_of_row is None:
-            return min(len(train) for train, _ in self.pairs)
-        return len(self.fold_of_row) - int(np.bincount(self.fold_of_row).max())
-
-    @property
     def numbers(self) -> Rows:
         """All rows and their numbers as one array, for a digest."""
         if self.fold_of_row is not None:

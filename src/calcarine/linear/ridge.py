@@ -146,7 +146,8 @@ def ridge_cv(
         others.
     solver : {"auto", "primal", "dual"}
         "primal" decomposes X'X, "dual" decomposes XX'. "auto" is dual when the smallest training
-        set has fewer rows than there are columns, because its X'X would be singular. Both give the
+        set has fewer rows than there are columns, because its X'X would be singular; for folds
+        that overlap or leave rows out, it is the one whose decompositions cost less. Both give the
         same weights up to rounding.
     dtype : {"auto", "float32", "float64"}
         Precision of products and weights; "auto" is float32 for X in float32 or less. Means and
