@@ -318,7 +318,7 @@ def test_weighted_banded_ridge_is_that_of_refitting(sizes, fit_intercept, standa
         expected, coef, intercept = refit(
             scaled,
             Y,
-            Splits(folds),
+            folds,
             weights,
             alpha,
             score=score,

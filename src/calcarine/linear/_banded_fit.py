@@ -237,9 +237,9 @@ class PrimalBandedSolver(BandedSolver):
         x_sum, y_sum = np.einsum("i,ij->j", self.ones, x), np.einsum("ij,j->i", y, self.ones)
         self.folds = []
         for fold, (gram, moment) in zip(folds, parts, strict=True):
-            ones, held, targets = self.ones[fold.held], x[fold.held], y[:, fold.held]
+            ones, held, own = self.ones[fold.held], x[fold.held], y[:, fold.held]
             n_train = float(self.ones @ self.ones - ones @ ones)
-            sums = n_train, x_sum - ones @ held, y_sum - targets @ ones
+            sums = n_train, x_sum - ones @ held, y_sum - own @ ones
             self.folds.append(
                 self._fold(x, fold.held, self.gram - gram, self.moment - moment, sums)
             )

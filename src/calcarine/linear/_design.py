@@ -315,7 +315,7 @@ class ScaledTrials:
             return None
         times = self.splits.times_held(len(self.x)).astype(np.float64)
         times *= 1.0 if self.root is None else self.root**2
-        return np.bincount(self.target_rows, times)
+        return np.bincount(self.target_rows, times).astype(np.float64)
 
     def decomposed(
         self,
