@@ -94,7 +94,7 @@ def simulate_voxels(
         splits=(split,),
         simulated=True,
         source="simulated by calcarine from feature spaces",
-        licence="free of rights",
+        licence="no restrictions",
         ground_truth={**known, "signal": signal},
         scaling=scaling,
     )

@@ -198,7 +198,7 @@ def _is_fraction(test: dict[Any, Any]) -> bool:
 
 
 def _sentence(error: ValidationError) -> str:
-    # A misspelt key is also a missing one; the misspelling is what the user can mend.
+    # A misspelt key is also a missing one; the misspelling is what the user can fix.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     kinds: tuple[type[_DescriptionPart], ...] = (Atlas, Fraction, Folds)
     model: type[_DescriptionPart] = next(
@@ -211,7 +211,7 @@ def _sentence(error: ValidationError) -> str:
             inside = BidsPart
         known = list(inside.model_fields)
         near = difflib.get_close_matches(key.lower(), known, 1)
-        hint = f"did you mean {near[0]}" if near else f"there are {', '.join(known)}"
+        hint = f"the most similar one is '{near[0]}'" if near else f"there are {', '.join(known)}"
         return f"there is no key '{place}'; {hint}"
     if first["type"] == "missing":
         return f"the key '{place}' is missing"

@@ -44,11 +44,11 @@ __all__ = [
 REGIONS = ("nsdgeneral", "V1", "V2", "V3", "V4", "higher_vis")
 MEAN_R = "Mean over images of the Pearson correlation of all {size} pixel values."
 SSIM_2D = (
-    "Mean over images of the structural similarity of gray pictures of {size}, Gaussian window "
+    "Mean over images of the structural similarity of grey pictures of {size}, Gaussian window "
     "in two dimensions (as in scikit-image 0.20 and later)."
 )
 SSIM_COLUMNS = (
-    "Mean over images and columns of the structural similarity in one dimension of gray pictures "
+    "Mean over images and columns of the structural similarity in one dimension of grey pictures "
     "of {size} (the result of the same call in scikit-image 0.17)."
 )
 TWO_WAY = {
