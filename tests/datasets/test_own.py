@@ -419,7 +419,11 @@ MISTAKES = [
     ),
     (change_trials(session=lambda t: np.roll(t["session"], 1)), {}, "are not consecutive"),
     (turn_mask, {}, r"different affines, .* \(axes are flipped or swapped\)"),
-    (write("trials.csv", "picture,run\na,1\n"), {}, "no column stimulus; it has picture, run"),
+    (
+        write("trials.csv", "picture,run\na,1\n"),
+        {},
+        "no column 'stimulus'; its columns are picture",
+    ),
     (
         write("early.npy", np.full(164, 0.3)),
         {"rois": {"early": "early.npy"}},

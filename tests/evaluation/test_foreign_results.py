@@ -336,7 +336,7 @@ def test_predictions_may_be_one_array(tmp_path, truth, made):
 
 
 def test_a_folder_without_pictures_is_named(tmp_path, made):
-    put(tmp_path / "made", "abc", made)
+    put(tmp_path / "made", PLAIN, made[:, 0])
     (tmp_path / "seen").mkdir()
     (tmp_path / "seen" / "digits.mat").write_bytes(b"")
     with pytest.raises(
