@@ -104,7 +104,7 @@ def test_regions_combine_and_unknown_ones_are_told():
     assert found.roi_mask("early + late").tolist() == [True] * 5 + [False]
     with pytest.raises(
         CalcarineError,
-        match=r"no ROI V7; it has all, early, late \(join several with \+, as early\+late\)",
+        match=r"no region V7; it has all, early, late \(join several with \+, as early\+late\)",
     ):
         found.roi_mask("early+V7")
     with pytest.raises(CalcarineError, match="empty name"):

@@ -137,7 +137,7 @@ def test_one_picture_needs_no_batch_axis():
 def test_regions_are_joined_and_a_misspelt_one_suggests_the_nearest():
     brain = made()
     assert brain.roi_mask("V1+V2").tolist() == (V1 | V2).tolist()
-    message = "has no ROI v1; it has all, V1, V2 (join several with +, as V1+V2). Did you mean V1?"
+    message = "has no region v1; it has all, V1, V2 (join several with +, as V1+V2). Did you mean V1?"
     with pytest.raises(SettingError, match=re.escape(message)):
         brain.roi_mask("v1")
     with pytest.raises(SettingError, match=r"no split tst-list; .* Did you mean test-list\?"):

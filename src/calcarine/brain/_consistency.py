@@ -61,7 +61,7 @@ def check_voxels(
             )
         if "+" in name:
             raise SettingError(
-                f"{who}: the ROI name {name} may not hold a plus, which joins regions."
+                f"{who}: the name of region {name} may not hold a plus, which joins regions."
             )
 
 
