@@ -370,7 +370,7 @@ MISTAKES = [
     (one_session, {"test": {"by": "session"}, "betas": "all.npy"}, "All trials are of one session"),
     (write_split("a/b"), {"test": "split.json"}, "name 'a/b' cannot name a folder"),
     (write_split("x" * 300), {"test": "split.json"}, "cannot name a folder"),
-    (None, {"rois": {"V1+V2": "early.nii.gz"}}, r"name of region V1\+V2 may not hold a plus"),
+    (None, {"rois": {"V1+V2": "early.nii.gz"}}, r"name of region V1\+V2 must not contain a plus"),
     (None, {"test": {"fraction": 2}}, "key 'fraction' is wrong: input should be less than 1"),
     (None, {"test": 1.5}, "test is a fraction between 0 and 1"),
     (None, {"rois": {"file": "a.nii", "labels": {"a": "V1"}}}, "key 'labels.a' is wrong"),
@@ -427,7 +427,7 @@ MISTAKES = [
     (
         write("early.npy", np.full(164, 0.3)),
         {"rois": {"early": "early.npy"}},
-        "holds 0.3 at .*, which is no whole number",
+        "holds 0.3 at .*, which is not a whole number",
     ),
     (write("early.npy", np.ones(9)), {"rois": {"early": "early.npy"}}, r"has shape \(9,\)"),
     (write("early.npy", np.zeros(164)), {"rois": {"e": "early.npy"}}, "Region e has none of"),

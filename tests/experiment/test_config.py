@@ -133,7 +133,7 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path):
         RunDirectory(tmp_path / "run", load_experiment("takagi", name="miyawaki_vbcca"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="holds files of something else"):
+    with pytest.raises(CalcarineError, match="is not empty and is not a run"):
         RunDirectory(tmp_path / "other", load_experiment("takagi"))
     with pytest.raises(CalcarineError, match=r"experiment\.yaml"):
         RunDirectory(tmp_path / "other")

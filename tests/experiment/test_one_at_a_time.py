@@ -203,7 +203,7 @@ def test_what_is_refused_leaves_nothing(tmp_path):
         pass
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="holds files of something else"):
+    with pytest.raises(CalcarineError, match="is not empty and is not a run"):
         run_experiment(load_experiment("takagi"), tmp_path / "letters")
     assert [p.name for p in tmp_path.rglob("*")] == ["letters", "a.txt"]
 

@@ -71,7 +71,7 @@ def read_mat(
         result, _ = read_v5(path)
     except Exception as error:  # a damaged file makes numpy and zlib raise errors of many kinds
         raise DamagedFileError(
-            f"Data set {info.name}: {path} is damaged or no MATLAB file "
+            f"Data set {info.name}: {path} is damaged or not a MATLAB file "
             f"({' '.join(str(error).split()) or type(error).__name__}); get it again from "
             f"{info.source}."
         ) from error

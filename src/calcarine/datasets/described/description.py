@@ -69,7 +69,7 @@ class BidsPart(_DescriptionPart):
     task: str | None = None
     space: str | None = None
     stimulus: str | None = Field(None, description="column of the events that names the picture")
-    nuisance: list[str] = Field([], description="trial types that are modelled and are no trials")
+    nuisance: list[str] = Field([], description="trial types that are modelled but are not trials")
     ignore: list[str] = Field([], description="trial types that are left out, as rest")
     confounds: list[str] = ["motion", "cosine"]
     method: Literal["lsa", "lss", "mean"] = "lsa"
