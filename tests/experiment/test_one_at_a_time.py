@@ -227,7 +227,7 @@ def test_a_stage_that_another_command_began_is_not_called_finished(tmp_path):
     run = RunDirectory(tmp_path / "run", load_experiment("takagi"))
     assert run.begin("reconstruct", "a")
     RunDirectory(tmp_path / "run").begin("reconstruct", "b")
-    with pytest.raises(CalcarineError, match="Another calcarine changed 'reconstruct'"):
+    with pytest.raises(CalcarineError, match="Another calcarine process changed 'reconstruct'"):
         run.finish("reconstruct", "a")
     run.finish("reconstruct", "b")
 

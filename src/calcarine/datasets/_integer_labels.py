@@ -77,7 +77,7 @@ def whole_numbers(
         )
         raise DamagedFileError(
             f"The {what} {path} holds {numbers[first]:.6g} at ({place}), which is not a whole "
-            f"number{kept}; {int(wrong.sum())} of {numbers.size} values are none: threshold a map of "
-            "fractions to 0 and 1, and resample labels by nearest neighbour."
+            f"number{kept}; {int(wrong.sum())} of {numbers.size} values are not: threshold a "
+            "map of fractions to 0 and 1, and resample labels by nearest neighbour."
         )
     return whole

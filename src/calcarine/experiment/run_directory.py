@@ -157,8 +157,8 @@ class RunDirectory:
         """
         if self._state(stage) != {"key": key, "done": False}:
             raise CalcarineError(
-                f"Another calcarine process changed '{stage}' of {self.path} meanwhile; stop it, then "
-                "repeat the command."
+                f"Another calcarine process changed '{stage}' of {self.path} meanwhile; stop it, "
+                "then repeat the command."
             )
         self.made(stage).finish()
         write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
