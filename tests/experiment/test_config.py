@@ -177,10 +177,14 @@ def test_content_key_depends_on_every_part():
 
 
 def test_a_strength_that_leaves_no_step_is_refused_before_the_run():
-    with pytest.raises(CalcarineError, match=r"of 20 steps strength 0\.01 leaves none"):
+    with pytest.raises(
+        CalcarineError, match=r"of 20 steps strength 0\.01 leaves no denoising step"
+    ):
         load_experiment("takagi", None, ["generation.strength=0.01", "generation.steps=20"])
     settings = ["encoding.enabled=true", "generation.steps=4"]
-    with pytest.raises(CalcarineError, match=r"strength 0\.2 leaves none \(encoding\.strengths\)"):
+    with pytest.raises(
+        CalcarineError, match=r"strength 0\.2 leaves no denoising step \(encoding\.strengths\)"
+    ):
         load_experiment("takagi", None, settings)
     load_experiment("takagi", None, [*settings, "encoding.analyses=[latents]"])
     zero = load_experiment("takagi", None, ["generation.strength=0", "generation.steps=1"])
@@ -198,7 +202,9 @@ def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusio
         f"generation.model={tiny_stable_diffusion}",
     ]
     work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
-    with pytest.raises(CalcarineError, match=r"leaves none \(generation\.search\.strengths\)"):
+    with pytest.raises(
+        CalcarineError, match=r"leaves no denoising step \(generation\.search\.strengths\)"
+    ):
         check_experiment(work)
 
 
