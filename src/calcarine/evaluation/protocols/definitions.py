@@ -319,8 +319,8 @@ class Calcarine(Protocol):
             NWayTopK(
                 f"{n}-way top-{k}",
                 "Probability that the class that the judge (the bundled classifier) predicts for "
-                f"the picture is among the {k} most probable of {n} for the reconstruction, {n - 1} of "
-                "them drawn at random.",
+                f"the picture is among the {k} most probable of {n} for the reconstruction, "
+                f"{n - 1} of them drawn at random.",
                 network="judge",
                 layer="probabilities",
                 n_way=n,
@@ -332,8 +332,8 @@ class Calcarine(Protocol):
         )
         read = CategoryRead(
             "category read",
-            "Share of reconstructions that the judge (the bundled classifier) assigns to the category "
-            "of the picture.",
+            "Share of reconstructions that the judge (the bundled classifier) assigns to the "
+            "category of the picture.",
         )
         return (*similarity, *identified, *ways, read)
 
