@@ -7,8 +7,8 @@ makes one of them again, and ends its process 1 to 5 times by SIGKILL: at a rand
 before or after its N-th call of one of ``CALLS``. Each time the same command resumes in the same
 folder, which must not be refused (a lock ends with its process). In the end the folder must have
 the files of an uninterrupted run, byte for byte, and no others. Files in which the two
-uninterrupted runs differ hold times; their names are printed. Of these, JSON must be the same but for decimal
-numbers and dates, and the others must be there.
+uninterrupted runs differ hold times; their names are printed. Of these, JSON must be the same
+but for decimal numbers and dates, and the others must be there.
 
 A trial draws from ``SEED-NUMBER`` alone, which is printed with it; ``--trial SEED-NUMBER`` repeats
 one. Exit status: 0 if every command ended with 0 and no file differs, else 1.
