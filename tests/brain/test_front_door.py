@@ -103,7 +103,7 @@ def test_sessions_are_z_scored_by_training_trials_if_asked():
         ({"test": IDS}, SettingError, "no train stimuli"),
         ({"test": 1.5}, SettingError, "share between 0 and 1 or a number from 1 to 9"),
         ({"test": 10}, SettingError, "does not fit 10 stimuli"),
-        ({"rois": {"V1": [1, 0, 0, 0, 0]}}, ShapeError, "ROI V1 must be boolean"),
+        ({"rois": {"V1": [1, 0, 0, 0, 0]}}, ShapeError, "region V1 must be boolean"),
         ({"rois": {"V1": V1[:3]}}, ShapeError, r"boolean of shape \(5,\)"),
         ({"rois": {"V1+V2": V1}}, SettingError, "must not contain a plus, which joins regions"),
         ({"sessions": [1]}, ShapeError, "one for each of 20 trials"),
