@@ -648,7 +648,7 @@ def test_wrong_settings_are_told(setting, told):
     [
         ("[hcp]", "needs a folder"),
         ("[dataset]", "needs the name"),
-        ("[{source: dataset, name: simulated}]", "very subject that is decoded"),
+        ("[{source: dataset, name: simulated}]", "names the subject that is decoded"),
     ],
 )
 def test_wrong_pools_are_told(tiny_stable_diffusion, image_network, tmp_path, pool, told):
