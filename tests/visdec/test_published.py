@@ -275,7 +275,7 @@ def test_files_of_other_kinds_are_told(tmp_path, ours):
     torch.save({"model": {"a": 1}}, tmp_path / "none_inside.pth")
     refused("none_inside.pth", "no named weights")
     torch.save({"patch_embed.proj.weight": torch.ones(8, 3, 4, 4)}, tmp_path / "image.pth")
-    refused("image.pth", "no encoder of voxels")
+    refused("image.pth", "not an encoder of voxels")
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
