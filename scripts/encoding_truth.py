@@ -1,6 +1,6 @@
 """Do the encoding analyses find what a simulation put there?
 
-Voxels are made to listen to known feature spaces of the bundled model (z, c, z_c at one strength,
+Voxels respond to known feature spaces of the bundled model (z, c, z_c at one strength,
 blocks of the U-Net), noise is added, and the analyses are asked what drives them. All is simulated.
 
     python scripts/encoding_truth.py --out runs/encoding-truth
@@ -115,8 +115,8 @@ def report(rows: dict[str, list[dict]], n_voxels: int) -> None:
     print("\nmean r of each latent")
     for (region, space), row in means("latents", ["region", "space"]).iterrows():
         print(f"  {region:9} {space:7} {span(row, 'r')}")
-    print("\nunique r2 of voxels that listen to z_c of strength .6")
-    print("  strength   only z                  only z_c                z_c less z, noise-free")
+    print("\nunique r2 of voxels that respond to z_c of strength .6")
+    print("  strength   only z                  only z_c                z_c minus z, without noise")
     for strength, row in means("crossover", ["strength"]).iterrows():
         print(
             f"  {strength:<9g}  {span(row, 'only_z'):22}  {span(row, 'only_z_c'):22}  "
@@ -148,7 +148,7 @@ def report(rows: dict[str, list[dict]], n_voxels: int) -> None:
 
 
 def latents(table: pd.DataFrame) -> list[dict]:
-    """Mean r of each latent in the regions that listen to one of them."""
+    """Mean r of each latent in the regions that respond to one of them."""
     asked = table[table["question"] == "latents"]
     part = asked[asked["region"].isin(["early", "ventral", "drifting", "silent"])]
     means = part[["region", "space", "r", "low", "high"]]

@@ -1,14 +1,14 @@
-"""Does a run that is killed at any moment, and continued, end with the same files?
+"""Does a run that is killed at any moment, and resumed, end with the same files?
 
     python scripts/kill_test.py --kills 42 --seed 0
 
-Three small runs (``WORKLOADS``), side by side, are made twice undisturbed. Then trial after trial
+Three small runs (``WORKLOADS``), side by side, are made twice without interruption. Then each trial
 makes one of them again, and ends its process 1 to 5 times by SIGKILL: at a random time, or just
-before or after its N-th call of one of ``CALLS``. Each time the same command continues in the same
+before or after its N-th call of one of ``CALLS``. Each time the same command resumes in the same
 folder, which must not be refused (a lock ends with its process). In the end the folder must have
-the files of an undisturbed run, byte for byte, and no others. Files in which the two undisturbed
-runs differ hold times; their names are printed. Of these, JSON must be the same but for decimal
-numbers and dates, and the others must be there.
+the files of an uninterrupted run, byte for byte, and no others. Files in which the two
+uninterrupted runs differ hold times; their names are printed. Of these, JSON must be the same
+but for decimal numbers and dates, and the others must be there.
 
 A trial draws from ``SEED-NUMBER`` alone, which is printed with it; ``--trial SEED-NUMBER`` repeats
 one. Exit status: 0 if every command ended with 0 and no file differs, else 1.
@@ -313,7 +313,7 @@ def run_trials(seed: int, first: int, wanted: int, once: bool, folder: Path) -> 
     whole = undisturbed(workload, place)
     print(
         f"{workload}: {whole.seconds:.1f} s, {len(whole.files)} files, calls {whole.calls}; "
-        f"two undisturbed runs differ in {', '.join(sorted(whole.vary))}",
+        f"two uninterrupted runs differ in {', '.join(sorted(whole.vary))}",
         flush=True,
     )
     kills = wrong = 0

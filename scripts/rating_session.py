@@ -10,7 +10,7 @@ what was acknowledged, which is compared with the database in the end.
 
 Exit status: 0 if every acknowledged answer is in the database as it was given, with no others, and
 SQLite's integrity check says ok; else 1. It gives up after ``--minutes``. Needs the extra ``test``;
-study, raters and server are those of ``tests/web``.
+study, raters and server are those of ``tests/study``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from calcarine.study.make import make_study
 from calcarine.study.sources import from_runs
 from calcarine.study.store import Study
 
-TESTS = Path(__file__).parents[1] / "tests" / "web"
+TESTS = Path(__file__).parents[1] / "tests" / "study"
 PARTS = runpy.run_path(str(TESTS / "conftest.py"))
 SERVER = runpy.run_path(str(TESTS / "test_server.py"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import itertools
 import re
@@ -117,3 +118,21 @@ def test_the_python_of_the_readme_runs(capsys):
     assert load in code
     exec(code.replace(load, load[:-1] + ", n_train=60, n_test=9)"), {})
     assert "pixel correlation" in capsys.readouterr().out
+
+
+SCRIPTS = [*sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_name_and_folder_that_a_script_uses_exists(script):
+    """Scripts are run by hand and rarely, so a renamed module would be seen late."""
+    text = script.read_text(encoding="utf-8")
+    wanted = {
+        f"{node.module}.{name.name}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("calcarine")
+        for name in node.names
+    }
+    assert {name for name in wanted if not resolves(name)} == set()
+    for parts in re.findall(r'parents\[1\]((?: / "[^"]+")+)', text):
+        assert ROOT.joinpath(*re.findall(r'"([^"]+)"', parts)).exists()

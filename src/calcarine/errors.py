@@ -1,4 +1,4 @@
-"""Errors that you can mend: each message says what is wrong, where, and how to mend it.
+"""Errors that you can fix: each message says what is wrong, where, and how to fix it.
 
 All of them are a `CalcarineError`.  An error about a value is also a `ValueError`, and an error
 about a missing file is also a `FileNotFoundError`, so you can catch the kind that you expect.
@@ -30,7 +30,7 @@ _OF_CPU = ("DEFAULTCPUALLOCATOR", "CAN'T ALLOCATE MEMORY", "CANNOT ALLOCATE MEMO
 
 
 class CalcarineError(Exception):
-    """Base class of every error that you can mend: its message says what, where and how.
+    """Base class of every error that you can fix: its message says what, where and how.
 
     The command line prints the message without a traceback and exits with code 2.
     """

@@ -104,7 +104,7 @@ def test_regions_combine_and_unknown_ones_are_told():
     assert found.roi_mask("early + late").tolist() == [True] * 5 + [False]
     with pytest.raises(
         CalcarineError,
-        match=r"no ROI V7; it has all, early, late \(join several with \+, as early\+late\)",
+        match=r"no region V7; it has all, early, late \(join several with \+, as early\+late\)",
     ):
         found.roi_mask("early+V7")
     with pytest.raises(CalcarineError, match="empty name"):
@@ -153,7 +153,7 @@ def test_parts_that_disagree_are_told():
         dataset(voxels=pd.DataFrame(np.zeros((5, 3)), columns=["x", "y", "z"]))
     with pytest.raises(CalcarineError, match="no column z"):
         dataset(voxels=pd.DataFrame(np.zeros((6, 2)), columns=["x", "y"]))
-    with pytest.raises(CalcarineError, match="ROI early must be boolean"):
+    with pytest.raises(CalcarineError, match="region early must be boolean"):
         dataset(rois={"early": np.zeros(5, bool)})
     with pytest.raises(CalcarineError, match="not among its 3 stimuli, the first d"):
         dataset(stimuli=stimuli("abc"))

@@ -103,9 +103,9 @@ def test_sessions_are_z_scored_by_training_trials_if_asked():
         ({"test": IDS}, SettingError, "no train stimuli"),
         ({"test": 1.5}, SettingError, "share between 0 and 1 or a number from 1 to 9"),
         ({"test": 10}, SettingError, "does not fit 10 stimuli"),
-        ({"rois": {"V1": [1, 0, 0, 0, 0]}}, ShapeError, "ROI V1 must be boolean"),
+        ({"rois": {"V1": [1, 0, 0, 0, 0]}}, ShapeError, "region V1 must be boolean"),
         ({"rois": {"V1": V1[:3]}}, ShapeError, r"boolean of shape \(5,\)"),
-        ({"rois": {"V1+V2": V1}}, SettingError, "may not hold a plus, which joins regions"),
+        ({"rois": {"V1+V2": V1}}, SettingError, "must not contain a plus, which joins regions"),
         ({"sessions": [1]}, ShapeError, "one for each of 20 trials"),
         ({"sessions": np.arange(20) / 2}, ShapeError, "sessions must be whole numbers"),
         ({"captions": {"img0": "one"}}, SettingError, "captions lack 9 of 10 stimuli"),
@@ -137,7 +137,9 @@ def test_one_picture_needs_no_batch_axis():
 def test_regions_are_joined_and_a_misspelt_one_suggests_the_nearest():
     brain = made()
     assert brain.roi_mask("V1+V2").tolist() == (V1 | V2).tolist()
-    message = "has no ROI v1; it has all, V1, V2 (join several with +, as V1+V2). Did you mean V1?"
+    message = (
+        "has no region v1; it has all, V1, V2 (join several with +, as V1+V2). Did you mean V1?"
+    )
     with pytest.raises(SettingError, match=re.escape(message)):
         brain.roi_mask("v1")
     with pytest.raises(SettingError, match=r"no split tst-list; .* Did you mean test-list\?"):

@@ -203,7 +203,7 @@ MISTAKES = [
     (None, {"confounds": ["movement"]}, "have no movement; there are the groups motion"),
     (None, {"stimulus": "picture"}, "no column picture; they have onset, duration"),
     (None, {"derivatives": "fmriprep"}, "The derivatives folder .* does not exist"),
-    (None, {"methods": "lss"}, "there is no key 'bids.methods'; did you mean method"),
+    (None, {"methods": "lss"}, "there is no key 'bids.methods'; the most similar one is 'method'"),
     (None, {"method": "glm"}, "the key 'bids.method' is wrong"),
     (None, {"stimulus": "trial_type"}, "1 of 1 stimuli have no picture|test|apart|none was shown"),
     (short_confounds, {}, "have [0-9]+ rows and the run [0-9]+ volumes"),

@@ -126,3 +126,16 @@ def test_wrong_names_are_told():
         registry.load_dataset("simulated", voxels=3)
     with pytest.raises(CalcarineError, match="nothing to fake: it is simulated"):
         registry.write_fake_dataset("simulated", "/nowhere")
+
+
+@pytest.mark.parametrize("name", ["digits69", "god", "bold5000", "nsd", "own", "bids"])
+def test_a_missing_folder_says_what_it_holds_and_how_to_give_it(name):
+    wanted = rf"Data set {name} needs the folder of .*; give it with --data .*datasets info {name}"
+    with pytest.raises(CalcarineError, match=wanted):
+        registry.load_dataset(name)
+
+
+def test_a_folder_for_simulated_data_is_refused(tmp_path):
+    """The name of the data set was forgotten, and other data would be decoded in its place."""
+    with pytest.raises(CalcarineError, match=r"simulated and reads no files; .* \(--dataset\)"):
+        registry.load_dataset("simulated", tmp_path)

@@ -182,7 +182,7 @@ def test_labels_in_another_order_than_the_means_are_told(copy):
     with np.load(copy / "sbj_1.npz") as file:
         labels = file["arr_4"]
     changed(copy / "sbj_1.npz", arr_4=labels.max() - labels)
-    with pytest.raises(CalcarineError, match="arr_4 orders them otherwise"):
+    with pytest.raises(CalcarineError, match="arr_4 orders them differently"):
         god.load(copy, "S1", form="npz")
     assert any(row.status == "wrong" for row in god.check(copy, "S1"))
 

@@ -37,7 +37,7 @@ def test_the_tolerance_is_a_thousandth_or_half_a_step():
     near = np.array([0.9991, 2.0009])
     np.testing.assert_array_equal(whole_numbers(near, path, "mask"), [1, 2])
     for value in (1.0011, 0.5, np.nan, np.inf):
-        with pytest.raises(CalcarineError, match="which is no whole number; 1 of 2 values"):
+        with pytest.raises(CalcarineError, match="which is not a whole number; 1 of 2 values"):
             whole_numbers(np.array([1.0, value]), path, "mask")
     np.testing.assert_array_equal(whole_numbers(near + 0.02, path, "mask", (0.05, 0.0)), [1, 2])
     with pytest.raises(CalcarineError, match=r"scl_slope 0.5 and scl_inter 0\)"):

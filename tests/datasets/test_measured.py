@@ -188,5 +188,5 @@ def test_wrong_number_of_figures_is_told(tmp_path):
 
 def test_no_matlab_file_is_told(tmp_path, measured):
     shutil.copy(measured / "README.md", tmp_path / DIGITS)
-    with pytest.raises(CalcarineError, match="damaged or no MATLAB file"):
+    with pytest.raises(CalcarineError, match="damaged or not a MATLAB file"):
         digits69.load(tmp_path)

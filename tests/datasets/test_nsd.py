@@ -379,7 +379,7 @@ def test_masks_of_no_voxels_and_unknown_masks_are_told(folder):
     refuses(folder, "mask nsdgeneral has no voxels")
     files(folder).roi("nsdgeneral").unlink()
     refuses(folder, "there is no .*nsdgeneral.nii.gz; get it from s3://")
-    with pytest.raises(CalcarineError, match="holds neither nsddata nor nsddata_betas"):
+    with pytest.raises(CalcarineError, match=r"there is no folder .*nothing; check its name"):
         nsd.recording(folder / "nothing")
 
 

@@ -415,7 +415,7 @@ def test_fractions_are_refused_with_the_reason(lab):
     values = np.asarray(image.dataobj).astype(float)
     values[3, 4, 2] = 0.4
     nib.save(nib.Nifti1Image(values, image.affine), lab / "mask.nii.gz")
-    with pytest.raises(CalcarineError, match=r"holds 0.4 at \(3, 4, 2\), which is no whole num"):
+    with pytest.raises(CalcarineError, match=r"holds 0.4 at \(3, 4, 2\), which is not a whole num"):
         own.load(describe(lab))
     header = nib.Nifti1Header()
     header.set_data_dtype(np.int16)

@@ -51,9 +51,11 @@ def test_z_c_is_noised_to_its_strength(model, z, c, strength, through_image):
 @pytest.mark.parametrize(("strength", "steps"), [(0.01, 20), (0.2, 4), (0.9, 1)])
 def test_a_strength_that_leaves_no_step_is_refused(model, z, c, strength, steps):
     tool = Reconstructor(model, strength=strength, steps=steps)
-    with pytest.raises(CalcarineError, match=f"Of {steps} steps strength {strength} leaves none"):
+    with pytest.raises(
+        CalcarineError, match=f"Of {steps} steps strength {strength} leaves no denoising step"
+    ):
         tool.from_z_c(z, c, KEYS)
-    with pytest.raises(CalcarineError, match="leaves none"):
+    with pytest.raises(CalcarineError, match="leaves no denoising step"):
         model.add_noise(z, KEYS, strength=strength, steps=steps)
     assert model.count_steps(steps, strength) == 0
     tool.from_c(c, KEYS)  # begins from noise, whatever the strength

@@ -193,7 +193,7 @@ def test_one_picture_needs_no_batch_axis(model, rng):
     assert np.array_equal(model.add_noise(z[1], ("b", 0), strength=0.5, steps=4), noised[1])
     with pytest.raises(CalcarineError, match=r"latents of shape \(n, 4, h, w\)"):
         model.decode(images[0].astype(np.float32))
-    with pytest.raises(CalcarineError, match="3 is no key"):
+    with pytest.raises(CalcarineError, match="3 is not a key"):
         model.generate(c, [3, 4], steps=4)
 
 

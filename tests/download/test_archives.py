@@ -164,7 +164,7 @@ def test_an_accepted_name_stays_inside_however_it_is_joined(name):
 @pytest.mark.parametrize("link", ["/etc/passwd", "../../secret", "sub/../../x"])
 def test_links_out_of_the_folder_are_refused(tmp_path, kind, link):
     archive = make_tar(tmp_path, entry("good"), entry("sub/bad", kind, link))
-    refused(archive, tmp_path, "Member sub/bad .* (leaves the folder|no file in it)")
+    refused(archive, tmp_path, "Member sub/bad .* (leaves the folder|not a file in it)")
 
 
 def test_a_file_is_not_written_through_a_link_of_the_archive(tmp_path):
@@ -272,7 +272,7 @@ def test_a_truncated_archive_is_one_sentence_and_leaves_nothing(tmp_path, kind, 
     archive = make(tmp_path, kind, {f"{i}": rng.bytes(3000) for i in range(5)})
     content = archive.read_bytes()
     archive.write_bytes(content[: int(len(content) * share)])
-    refused(archive, tmp_path, "damaged or no zip or tar")
+    refused(archive, tmp_path, "damaged or not a zip or tar")
 
 
 def test_a_tar_cut_between_two_members_is_damaged(tmp_path):
@@ -304,7 +304,7 @@ def test_flipped_bytes_are_found(tmp_path, kind, rng):
 def test_noise_is_one_sentence(tmp_path_factory, noise, start):
     root = tmp_path_factory.mktemp("noise")
     (root / "made.zip").write_bytes(start + noise)
-    with pytest.raises(CalcarineError, match="damaged or no zip or tar") as caught:
+    with pytest.raises(CalcarineError, match="damaged or not a zip or tar") as caught:
         extract(root / "made.zip", root / "out")
     assert "\n" not in str(caught.value)
 

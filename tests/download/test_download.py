@@ -313,7 +313,7 @@ def test_a_corrupted_body_is_fetched_once_more_and_then_refused(server, tmp_path
     assert (tmp_path / "a.h5").read_bytes() == CONTENT
     server.tricks["/a.h5"] = [("corrupt", None)] * 9
     server.log.clear()
-    with pytest.raises(CalcarineError, match=r"b.h5 .*damaged on the way"):
+    with pytest.raises(CalcarineError, match=r"b.h5 .*damaged during the transfer"):
         fetch(Asset("b.h5", url, **known), tmp_path)
     assert len(server.gets()) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5"]
@@ -431,7 +431,7 @@ def test_redirects_are_followed_but_not_out_of_encryption(server, tmp_path):
         pass
     server.files["/loop"] = b""
     server.tricks["/loop"] = [("status", (302, {"Location": "/loop"}))] * 50
-    with pytest.raises(CalcarineError, match="without end"):
+    with pytest.raises(CalcarineError, match="redirects without end"):
         fetch(Asset("b.h5", server.url + "/loop"), tmp_path)
 
 

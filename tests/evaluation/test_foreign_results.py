@@ -333,3 +333,13 @@ def test_predictions_may_be_one_array(tmp_path, truth, made):
     )
     assert result.exit_code == 0, result.output
     assert "No metric uses the arrays predictions" in " ".join(result.output.split())
+
+
+def test_a_folder_without_pictures_is_named(tmp_path, made):
+    put(tmp_path / "made", PLAIN, made[:, 0])
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "seen" / "digits.mat").write_bytes(b"")
+    with pytest.raises(
+        CalcarineError, match=r"seen has no pictures .* folder of the ground truths"
+    ):
+        score_folder(tmp_path / "seen", tmp_path / "made", settings=FAST)

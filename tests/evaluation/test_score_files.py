@@ -158,7 +158,7 @@ def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):
     assert {r["method"] for r in result.records if r["role"] == "method"} == {"z", "z_c"}
     with pytest.raises(CalcarineError, match="no method 'c'"):
         score_folder(run=tmp_path, method="c", settings=FAST)
-    with pytest.raises(CalcarineError, match="no finished reconstructions"):
+    with pytest.raises(CalcarineError, match="There is no run at"):
         score_folder(run=tmp_path / "absent", settings=FAST)
 
 

@@ -34,12 +34,15 @@ def test_another_data_set_drops_the_options_of_the_preset():
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("generation.strenght=1", "no setting 'generation.strenght'; did you mean strength"),
+        (
+            "generation.strenght=1",
+            "no setting 'generation.strenght'; did you mean 'generation.strength'",
+        ),
         (
             "generation.search.enabld=false",
-            "no setting 'generation.search.enabld'; did you mean enabled",
+            "no setting 'generation.search.enabld'; did you mean 'generation.search.enabled'",
         ),
-        ("colour=1", "no setting 'colour'; its section has .*dataset"),
+        ("colour=1", "no setting 'colour'; the sections are .*dataset"),
         ("generation.strength=2", "generation.strength"),
         ("generation.strength", "key=value"),
         ("generation.steps=[", "cannot be read"),
@@ -55,6 +58,27 @@ def test_another_data_set_drops_the_options_of_the_preset():
 def test_wrong_settings_are_named(setting, told):
     with pytest.raises(CalcarineError, match=told):
         load_experiment("takagi", None, [setting])
+
+
+def test_a_misspelt_preset_names_the_nearest():
+    with pytest.raises(CalcarineError, match=r"no preset 'takagi2032'.* Did you mean takagi2023\?"):
+        load_experiment("takagi2032")
+
+
+def test_a_run_refuses_the_name_of_another_preset(tmp_path):
+    """The settings would stay those of the run, under the name of the other preset."""
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump(load_experiment("demo").model_dump(mode="json")))
+    assert load_experiment("demo", file).preset == "demo"
+    with pytest.raises(CalcarineError, match="has all its settings already, which --preset takagi"):
+        load_experiment("takagi", file)
+
+
+def test_a_described_data_set_is_no_experiment(tmp_path):
+    file = tmp_path / "calcarine.yaml"
+    file.write_text("subject: s01\nbetas: betas.npy\ntrials: trials.csv\n")
+    with pytest.raises(CalcarineError, match=r"describes a data set .* --dataset own --data"):
+        load_experiment(None, file)
 
 
 def test_a_file_starts_from_its_preset(tmp_path):
@@ -109,7 +133,7 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path):
         RunDirectory(tmp_path / "run", load_experiment("takagi", name="miyawaki_vbcca"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="holds files of something else"):
+    with pytest.raises(CalcarineError, match="is not empty and is not a run"):
         RunDirectory(tmp_path / "other", load_experiment("takagi"))
     with pytest.raises(CalcarineError, match=r"experiment\.yaml"):
         RunDirectory(tmp_path / "other")
@@ -153,10 +177,14 @@ def test_content_key_depends_on_every_part():
 
 
 def test_a_strength_that_leaves_no_step_is_refused_before_the_run():
-    with pytest.raises(CalcarineError, match=r"of 20 steps strength 0\.01 leaves none"):
+    with pytest.raises(
+        CalcarineError, match=r"of 20 steps strength 0\.01 leaves no denoising step"
+    ):
         load_experiment("takagi", None, ["generation.strength=0.01", "generation.steps=20"])
     settings = ["encoding.enabled=true", "generation.steps=4"]
-    with pytest.raises(CalcarineError, match=r"strength 0\.2 leaves none \(encoding\.strengths\)"):
+    with pytest.raises(
+        CalcarineError, match=r"strength 0\.2 leaves no denoising step \(encoding\.strengths\)"
+    ):
         load_experiment("takagi", None, settings)
     load_experiment("takagi", None, [*settings, "encoding.analyses=[latents]"])
     zero = load_experiment("takagi", None, ["generation.strength=0", "generation.steps=1"])
@@ -174,7 +202,9 @@ def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusio
         f"generation.model={tiny_stable_diffusion}",
     ]
     work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, settings)))
-    with pytest.raises(CalcarineError, match=r"leaves none \(generation\.search\.strengths\)"):
+    with pytest.raises(
+        CalcarineError, match=r"leaves no denoising step \(generation\.search\.strengths\)"
+    ):
         check_experiment(work)
 
 

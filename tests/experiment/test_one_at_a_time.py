@@ -203,7 +203,7 @@ def test_what_is_refused_leaves_nothing(tmp_path):
         pass
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("mine")
-    with pytest.raises(CalcarineError, match="holds files of something else"):
+    with pytest.raises(CalcarineError, match="is not empty and is not a run"):
         run_experiment(load_experiment("takagi"), tmp_path / "letters")
     assert [p.name for p in tmp_path.rglob("*")] == ["letters", "a.txt"]
 
@@ -227,7 +227,7 @@ def test_a_stage_that_another_command_began_is_not_called_finished(tmp_path):
     run = RunDirectory(tmp_path / "run", load_experiment("takagi"))
     assert run.begin("reconstruct", "a")
     RunDirectory(tmp_path / "run").begin("reconstruct", "b")
-    with pytest.raises(CalcarineError, match="Another calcarine changed 'reconstruct'"):
+    with pytest.raises(CalcarineError, match="Another calcarine process changed 'reconstruct'"):
         run.finish("reconstruct", "a")
     run.finish("reconstruct", "b")
 

@@ -623,7 +623,7 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.finetune={enabled: false, start: c.pth}", "set finetune.guidance to 1"),
         ("visdec.scale=none", "visdec.scale"),
         ("visdec.finetune.loss.latent=0", "set strength to 1"),
-        ("visdec.finetune.strength=0.02", "leaves none"),
+        ("visdec.finetune.strength=0.02", "leaves no denoising step"),
         (
             "visdec.pretrain.pool=[own, {source: hcp, data: d}]",
             "'hcp' has others; set it to shared",
@@ -648,7 +648,7 @@ def test_wrong_settings_are_told(setting, told):
     [
         ("[hcp]", "needs a folder"),
         ("[dataset]", "needs the name"),
-        ("[{source: dataset, name: simulated}]", "very subject that is decoded"),
+        ("[{source: dataset, name: simulated}]", "names the subject that is decoded"),
     ],
 )
 def test_wrong_pools_are_told(tiny_stable_diffusion, image_network, tmp_path, pool, told):

@@ -65,7 +65,9 @@ def test_categories_take_the_place_of_captions(store, model, stimuli):
     told = StimulusSet.from_arrays(stimuli.images(), captions=["a cat"] * len(bare))
     with pytest.raises(CalcarineError, match=r"No stimulus has a category.*features.text=captions"):
         text_conditioning(store, model, told, text="categories")
-    with pytest.raises(CalcarineError, match=r"no caption .* or choose features.text=categories"):
+    with pytest.raises(
+        CalcarineError, match=r"no caption, first .* or set features.text=categories"
+    ):
         text_conditioning(store, model, bare)
 
 

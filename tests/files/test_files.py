@@ -93,7 +93,7 @@ def test_a_parquet_table_is_read_whole_or_not_at_all(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole.replace(b"secondid", b"second\xff\xfe"), whole[:50], b""):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="damaged or no Parquet"):
+        with pytest.raises(ValueError, match="damaged or not a Parquet"):
             read_parquet(path)
     with pytest.raises(FileNotFoundError):
         read_parquet(tmp_path / "missing.parquet")

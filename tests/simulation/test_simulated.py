@@ -205,7 +205,7 @@ def test_regions_may_be_empty_and_voxels_may_outnumber_vertices():
     only = simulated.load(**{**SMALL, "n_early": 1100, "n_ventral": 0, "n_other": 0})
     assert only.n_voxels == 1100
     assert only.voxels.duplicated(["hemisphere", "vertex"]).any()
-    with pytest.raises(CalcarineError, match="ROI ventral has no voxels"):
+    with pytest.raises(CalcarineError, match="region ventral has no voxels"):
         only.roi_mask("ventral")
 
 

@@ -269,13 +269,13 @@ def test_files_of_other_kinds_are_told(tmp_path, ours):
     refused("old.pth", "before version 1.6")
     with zipfile.ZipFile(tmp_path / "z.pth", "w") as archive:
         archive.writestr("a.txt", "b")
-    refused("z.pth", "damaged or no checkpoint")
+    refused("z.pth", "damaged or not a checkpoint")
     torch.save([torch.ones(2)], tmp_path / "list.pth")
     refused("list.pth", "no weights by name")
     torch.save({"model": {"a": 1}}, tmp_path / "none_inside.pth")
     refused("none_inside.pth", "no named weights")
     torch.save({"patch_embed.proj.weight": torch.ones(8, 3, 4, 4)}, tmp_path / "image.pth")
-    refused("image.pth", "no encoder of voxels")
+    refused("image.pth", "not an encoder of voxels")
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")

@@ -249,7 +249,7 @@ def test_what_is_missing_strange_or_misshapen_is_one_sentence(write, model, weig
     refused(
         "not finite", cond_stage_model__channel_mapper__1__bias=torch.full((TOKENS,), torch.nan)
     )
-    refused("its conditioner|no encoder of voxels", f"{STAGE}mae.patch_embed", STAGE)
+    refused("its conditioner|not an encoder of voxels", f"{STAGE}mae.patch_embed", STAGE)
     refused("U-Net", f"{UNET}out.2.bias", of_the_unet=True)
     refused(
         r"U-Net has no weight model\.diffusion_model\.strange\.bias",

@@ -56,12 +56,12 @@ def check_voxels(
     for name, mask in rois.items():
         if mask.dtype != np.bool_ or mask.shape != (n_voxels,):
             raise ShapeError(
-                f"{who}: ROI {name} must be boolean of shape ({n_voxels},), "
+                f"{who}: region {name} must be boolean of shape ({n_voxels},), "
                 f"not {mask.dtype} of shape {mask.shape}."
             )
         if "+" in name:
             raise SettingError(
-                f"{who}: the ROI name {name} may not hold a plus, which joins regions."
+                f"{who}: the name of region {name} must not contain a plus, which joins regions."
             )
 
 

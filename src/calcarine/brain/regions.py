@@ -56,9 +56,9 @@ def region_mask(
         elif name == "all":
             mask[:] = True
         else:
-            raise unknown_region(name, ["all", *rois], who, "ROI")
+            raise unknown_region(name, ["all", *rois], who, "region")
     if not mask.any():
-        raise SettingError(f"{who}: ROI {text} has no voxels; choose another.")
+        raise SettingError(f"{who}: region {text} has no voxels; choose another.")
     return mask
 
 
@@ -72,7 +72,7 @@ def unknown_region(name: str, known: Iterable[str], who: str, what: str) -> Sett
     known : iterable of str
         The regions that exist.
     who, what : str
-        Whose regions, and what they are called there: ROI or mask.
+        Whose regions, and what they are called there: region or mask.
     """
     names = list(dict.fromkeys(known))
     single = [each for each in names if each != "all"]

@@ -56,11 +56,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
                 f"{path} is in the format that torch wrote before version 1.6, which is not read; "
                 "save it again with a newer torch, or as safetensors."
             )
-        raise DamagedFileError(f"{path} is truncated or no checkpoint; copy it again.")
+        raise DamagedFileError(f"{path} is truncated or not a checkpoint; copy it again.")
     content = _load(path)
     if not isinstance(content, Mapping):
         raise DamagedFileError(
-            f"{path} holds no weights by name, so it is no checkpoint of a model."
+            f"{path} holds no weights by name, so it is not a checkpoint of a model."
         )
     return dict(content)
 
@@ -78,7 +78,7 @@ def _load(path: Path) -> Any:
                 f"{path} needs code that weights do not need, so it is refused and nothing of "
                 "it was run; get the weights as safetensors."
             ) from error
-        raise DamagedFileError(f"{path} is damaged or no checkpoint; copy it again.") from error
+        raise DamagedFileError(f"{path} is damaged or not a checkpoint; copy it again.") from error
 
 
 class _StandIn(list):  # type: ignore[type-arg]

@@ -119,7 +119,7 @@ def read_single_file(file: str | Path) -> dict[str, Any]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
-        raise DamagedFileError(f"{file} holds no weights by name, so it is no diffusion model.")
+        raise DamagedFileError(f"{file} holds no weights by name, so it is not a diffusion model.")
     return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
 
 

@@ -152,6 +152,10 @@ def audit_dataset(
     print(("Simulated data. " if dataset.simulated else "") + audit.summary)
     if worst:
         _print_rows(_readable(audit.worst(worst), len(subjects) > 1))
+        print(
+            "nearest: by distance of features. nearest by hash: by bits in which hashes differ.\n"
+            "alike: pixel correlation with the nearest by hash, where few bits differ."
+        )
     if out is not None:
         write_text(out, audit.table.to_csv(index=False))
         print(f"All {len(audit.table)} test stimuli: {out}")
@@ -189,8 +193,9 @@ def _print_made(
         )
     print_table("", headings, rows)
     print(
-        f"smallest and median: {metric} distance in {name} of test stimuli to the nearest "
-        f"training stimulus.\nUse: calcarine run --set dataset.split={files[0]} ..., and the same "
+        "train, test, neither: numbers of stimuli. smallest and median: "
+        f"{metric} distance in {name} of test stimuli to the nearest training "
+        f"stimulus.\nUse: calcarine run --set dataset.split={files[0]} ..., and the same "
         "with each partner."
     )
 

@@ -84,7 +84,7 @@ def scaling_result(
     plans = [scaling_plan(sessions, train, zscore) for train in trains]
     if zscore == "session" and any("training" in plan.values() for plan in plans):
         return CheckResult(
-            what, "note", result, "", "docs/own-data.md shows other settings of zscore."
+            what, "note", result, "", "See zscore in docs/own-data.md for other methods."
         )
     return CheckResult(what, "ok", result)
 

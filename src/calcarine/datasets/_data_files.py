@@ -13,7 +13,7 @@ from calcarine.errors import DamagedFileError, MissingFileError
 from calcarine.files.matlab_v5 import read_v5
 from calcarine.files.matlab_v73 import is_hdf5
 
-__all__ = ["find_file", "is_simulated", "natural_key", "read_mat"]
+__all__ = ["find_file", "is_simulated", "natural_key", "no_folder", "read_mat"]
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -37,12 +37,18 @@ def is_simulated(folder: str | Path) -> bool:
     return (root / "SIMULATED.txt").is_file()
 
 
+def no_folder(info: DatasetInfo, files: str) -> MissingFileError:
+    """Return the error for a data set that was opened without its folder."""
+    return MissingFileError(
+        f"Data set {info.name} needs the folder of {files}; give it with --data (in Python: data=)."
+        f" 'calcarine datasets info {info.name}' describes the files."
+    )
+
+
 def find_file(info: DatasetInfo, folder: str | Path | None, name: str) -> Path:
     """Find a file of a data set in a folder, or in its subfolder named after the data set."""
     if folder is None:
-        raise MissingFileError(
-            f"Data set {info.name} needs the folder that holds {name}; it is from {info.source}."
-        )
+        raise no_folder(info, name)
     root = Path(folder)
     for path in (root / name, root / info.name / name):
         if path.is_file():
@@ -65,7 +71,7 @@ def read_mat(
         result, _ = read_v5(path)
     except Exception as error:  # a damaged file makes numpy and zlib raise errors of many kinds
         raise DamagedFileError(
-            f"Data set {info.name}: {path} is damaged or no MATLAB file "
+            f"Data set {info.name}: {path} is damaged or not a MATLAB file "
             f"({' '.join(str(error).split()) or type(error).__name__}); get it again from "
             f"{info.source}."
         ) from error

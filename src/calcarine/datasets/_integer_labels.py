@@ -76,8 +76,8 @@ def whole_numbers(
             else ""
         )
         raise DamagedFileError(
-            f"The {what} {path} holds {numbers[first]:.6g} at ({place}), which is no whole number"
-            f"{kept}; {int(wrong.sum())} of {numbers.size} values are none: threshold a map of "
-            "fractions to 0 and 1, and resample labels by nearest neighbour."
+            f"The {what} {path} holds {numbers[first]:.6g} at ({place}), which is not a whole "
+            f"number{kept}; {int(wrong.sum())} of {numbers.size} values are not: threshold a "
+            "map of fractions to 0 and 1, and resample labels by nearest neighbour."
         )
     return whole

@@ -245,8 +245,8 @@ def _opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # h5py meets damage with errors of many kinds
         raise DamagedFileError(
-            f"{path} is damaged or no BData file ({reason(error)}); get it again from where it is "
-            "published."
+            f"{path} is damaged or not a BData file ({reason(error)}); get it again from where it "
+            "is published."
         ) from error
 
 

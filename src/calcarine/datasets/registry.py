@@ -208,6 +208,12 @@ def load_dataset(
     >>> load_dataset("simulated", n_train=20, n_test=4).n_trials  # three repeats
     72
     """
+    about = dataset_info(name)
+    if data is not None and about.simulated and not about.needs_folder:
+        raise SettingError(
+            f"Data set {name} is simulated and reads no files; leave the folder {data} out, or "
+            "name its data set (--dataset)."
+        )
     loaded: BrainDataset = _call(name, "load", options, data=data, subject=subject)
     return loaded
 

@@ -81,7 +81,7 @@ def check_class_folder(folder: Path) -> None:
     check_folder(folder, COMPONENTS, MODEL_FILES)
     if not (folder / CLASSES).is_file():
         raise MissingFileError(
-            f"{folder} has no {CLASSES}, so it is no class-conditional model; copy it again, whole."
+            f"{folder} has no {CLASSES}, so it is not a class-conditional model; copy it again."
         )
     check_safetensors(folder / CLASSES)
 

@@ -215,7 +215,7 @@ class LatentDiffusion(ConditionalDiffusion):
         bare = [i for i, texts in enumerate(captions) if not texts]
         if bare:
             raise ShapeError(
-                f"Stimulus number {bare[0]} has no caption ({len(bare)} such); give every stimulus "
+                f"{len(bare)} stimuli have no caption, first number {bare[0]}; give every stimulus "
                 "at least one."
             )
         unique = sorted({text for texts in captions for text in texts})

@@ -40,8 +40,8 @@ def as_keys(keys: Keys) -> list[Key]:
     for key in listed:
         if not (isinstance(key, tuple) and len(key) == 2 and _is_pair(key)):
             raise SettingError(
-                f"{key!r} is no key of a picture; give stimulus ids, or pairs of a stimulus id and "
-                "the number of the sample, such as ('stimulus-00000', 0)."
+                f"{key!r} is not a key of a picture; give stimulus ids, or pairs of a stimulus id "
+                "and the number of the sample, such as ('stimulus-00000', 0)."
             )
     return listed  # type: ignore[return-value]
 

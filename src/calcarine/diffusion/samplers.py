@@ -50,7 +50,8 @@ def check_steps(steps: int, strength: float, name: str = "") -> None:
     if strength > 0 and int(steps * strength) < 1:
         setting = f" ({name})" if name else ""
         raise SettingError(
-            f"Of {steps} steps strength {strength:g} leaves none{setting}; raise one of them."
+            f"Of {steps} steps strength {strength:g} leaves no denoising step{setting}; raise one "
+            "of them."
         )
 
 

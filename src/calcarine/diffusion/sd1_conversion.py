@@ -164,7 +164,8 @@ def _read_config(file: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError) as error:
         raise DamagedFileError(
-            f"{file} is missing or no JSON; a config folder has one for unet, vae and text_encoder."
+            f"{file} is missing or not JSON; a config folder has one for unet, vae and "
+            "text_encoder."
         ) from error
 
 

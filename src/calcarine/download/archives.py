@@ -127,7 +127,7 @@ def extract(
             raise CalcarineError(
                 f"The disk is full while {archive} is unpacked to {folder}, where "
                 f"{format_bytes(shutil.disk_usage(folder).free)} are free; make room there, "
-                "and the same command continues."
+                "and the same command resumes."
             ) from error
         raise
 
@@ -147,8 +147,8 @@ def _temporary_folder(place: Path) -> Iterator[Path]:
 def _damaged(archive: Path, error: Exception) -> CalcarineError:
     why = " ".join(str(error).split()) or type(error).__name__
     return DamagedFileError(
-        f"{archive} is damaged or no zip or tar archive ({why[:200]}); delete it and download it "
-        "again."
+        f"{archive} is damaged or not a zip or tar archive ({why[:200]}); delete it and download "
+        "it again."
     )
 
 
@@ -271,7 +271,7 @@ def _linked(
         if entry.linkname.startswith("/") or not member_is_inside(target):
             raise _refusal(archive, place, "is a link that leaves the folder")
         if target not in entries:
-            raise _refusal(archive, place, f"is a link to {target}, which is no file in it")
+            raise _refusal(archive, place, f"is a link to {target}, which is not a file in it")
         here, entry = target, entries[target]
     raise _refusal(archive, place, "is a link that leads nowhere")
 

@@ -229,7 +229,7 @@ def _fetch(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord, wo
     if failures:
         raise CalcarineError(
             f"{len(failures)} of {len(todo)} files failed, for the reasons above: "
-            f"{', '.join(failures)}; the same command continues with what is missing."
+            f"{', '.join(failures)}; the same command resumes with what is missing."
         )
 
 

@@ -145,11 +145,11 @@ def send_request(
         there = requests.compat.urljoin(here, target)
         if here.startswith("https://") and not there.startswith("https://"):
             raise CalcarineError(
-                f"{here} sends on to {there}, which is not encrypted; it was not followed, and the "
-                "owners of the data should know."
+                f"{here} redirects to {there}, which is not encrypted; it was not followed, and "
+                "the owners of the data should know."
             )
         here = there
-    raise CalcarineError(f"{url} sends from one address to the next without end.")
+    raise CalcarineError(f"{url} redirects without end.")
 
 
 def remote_file_info(response: requests.Response, asset: Asset) -> RemoteFileInfo:

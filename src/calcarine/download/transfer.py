@@ -220,7 +220,7 @@ class _Transfer:
             raise CalcarineError(self.page())
         if status == 206 and not self.continues(response, offset, new):
             self.discard()
-            raise _BrokenError("the file on the server changed on the way", 0.0)
+            raise _BrokenError("the file on the server changed during the transfer", 0.0)
         if status == 200:
             offset = 0
             self.begin(new)
@@ -273,7 +273,7 @@ class _Transfer:
         for name, value in wanted.items():
             if value and value.lower() != result[name]:
                 raise _MismatchError(
-                    f"was damaged on the way (its {name} is {result[name]}, not {value})"
+                    f"was damaged during the transfer (its {name} is {result[name]}, not {value})"
                 )
         os.replace(self.part, self.target)
         sidecar_path(self.target).unlink(missing_ok=True)
@@ -304,7 +304,7 @@ class _Transfer:
         return DiskFullError(
             f"The disk is full: {self.asset.path} needs {format_bytes(need)} more and "
             f"{format_bytes(free)} is free in {self.target.parent}; make room there, and "
-            "the same command continues."
+            "the same command resumes."
         )
 
     def unwritable(self, error: OSError) -> CalcarineError:

@@ -66,7 +66,7 @@ class AnalysisPlan:
             name: spaces for name, spaces in compared.items() if name.split(",")[0] in self.analyses
         }
         extra = list(self.extra_feature_spaces)
-        return chosen | ({"also": extra} if extra else {})
+        return chosen | ({"extra": extra} if extra else {})
 
     def pairs(self) -> dict[str, list[tuple[str, str]]]:
         """Return the pairs of feature spaces that are fitted together, by analysis."""

@@ -83,7 +83,8 @@ def chosen_rows(rows: Rows, only: Sequence[str] | None, seeds: int, most: int = 
     first = next(iter(rows))
     unknown = [name for name in only or () if name not in rows]
     if unknown:
-        raise SettingError(f"There is no row '{unknown[0]}'; the rows are {', '.join(rows)}.")
+        known = ", ".join(f"'{name}'" for name in rows)
+        raise SettingError(f"There is no row '{unknown[0]}'; the rows are {known}.")
     chosen = {n: s for n, s in rows.items() if only is None or n in only or n == first}
     if len(chosen) > most:
         raise SettingError(

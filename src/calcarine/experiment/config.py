@@ -55,7 +55,8 @@ def check_denoises(steps: int, strength: float, name: str) -> None:
     """
     if strength > 0 and int(steps * strength) < 1:
         raise ValueError(
-            f"of {steps} steps strength {strength:g} leaves none ({name}); raise one of them"
+            f"of {steps} steps strength {strength:g} leaves no denoising step ({name}); raise one "
+            "of them"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from calcarine.errors import DamagedFileError, MissingFileError, SettingError
+from calcarine.errors import DamagedFileError, MissingFileError, SettingError, did_you_mean
 from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.visdec.phase_settings import merge_settings
@@ -60,6 +60,11 @@ def load_experiment(
     20
     """
     tree: dict[str, Any] = _read_yaml(file) if file is not None else {}
+    if preset is not None and _is_whole(tree) and tree.get("preset") != preset:
+        raise SettingError(
+            f"{file} has all its settings already, which --preset {preset} would not change; leave "
+            "--preset out to resume the run, or give another --out."
+        )
     preset = preset or tree.get("preset")
     given = {key: str(value) for key, value in dataset.items() if value is not None}
     wanted = merge_settings(tree, {"dataset": given} if given else {})
@@ -73,6 +78,7 @@ def load_experiment(
         if not isinstance(preset, str) or preset not in PRESETS:
             raise SettingError(
                 f"There is no preset '{preset}'; the presets are {', '.join(sorted(PRESETS))}."
+                + did_you_mean(preset, PRESETS)
             )
         chosen = PRESETS[preset]
         base = {**chosen.settings, "preset": preset}
@@ -103,7 +109,7 @@ def _validated(tree: dict[str, Any]) -> Experiment:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            raise SettingError(f"There is no setting '{place}'{_near(first['loc'])}.") from error
+            raise SettingError(f"There is no setting '{place}'{_near(first['loc'])}") from error
         reason = first["msg"].removeprefix("Value error, ")
         if not place:
             raise SettingError(f"Settings do not go together: {reason}.") from error
@@ -122,11 +128,15 @@ def _near(place: tuple[int | str, ...]) -> str:
         field = part.model_fields.get(str(name))
         kind = field.annotation if field else None
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return ""
+            return "."
         part = kind
     known = list(part.model_fields)
     near = difflib.get_close_matches(str(place[-1]).lower(), known, 1)
-    return f"; did you mean {near[0]}" if near else f"; its section has {', '.join(known)}"
+    if near:
+        meant = ".".join([*map(str, place[:-1]), near[0]])
+        return f"; did you mean '{meant}'?"
+    owner = "its section has" if place[:-1] else "the sections are"
+    return f"; {owner} {', '.join(known)}."
 
 
 def _dataset_name(*trees: dict[str, Any]) -> str:
@@ -142,12 +152,17 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MissingFileError(f"There is no experiment file {file}.") from error
+        raise MissingFileError(f"There is no run and no experiment file {file}.") from error
     except Exception as error:  # yaml has errors of many kinds for tags and dates
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFileError(f"{file} cannot be read as YAML: {reason}.") from error
     if not isinstance(tree, dict):
         raise DamagedFileError(f"{file} must hold keys and values, for example 'preset: takagi'.")
+    if "trials" in tree or "bids" in tree:
+        raise SettingError(
+            f"{file} describes a data set and not an experiment; decode it with 'calcarine run "
+            f"--preset takagi --dataset own --data {file}'."
+        )
     return tree
 
 

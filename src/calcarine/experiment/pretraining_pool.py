@@ -103,7 +103,7 @@ def _of_source(work: Workspace, split: Split, part: PoolConfig) -> list[Vectors]
     other = datasets.load_dataset(str(part.name), part.data, part.subject)
     if (other.name, other.subject) == (work.dataset.name, work.dataset.subject):
         raise SettingError(
-            "The pool names the very subject that is decoded, and its test responses must not be "
+            "The pool names the subject that is decoded, and its test responses must not be "
             "trained on; use the pool 'own' for its training responses."
         )
     responses = other.train(None, part.roi)

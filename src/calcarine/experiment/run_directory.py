@@ -157,8 +157,8 @@ class RunDirectory:
         """
         if self._state(stage) != {"key": key, "done": False}:
             raise CalcarineError(
-                f"Another calcarine changed '{stage}' of {self.path} meanwhile; end it, then "
-                "repeat the command."
+                f"Another calcarine process changed '{stage}' of {self.path} meanwhile; stop it, "
+                "then repeat the command."
             )
         self.made(stage).finish()
         write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
@@ -269,7 +269,7 @@ def _experiment_of(path: Path, experiment: Experiment | None) -> Experiment:
     if (path / ".stages").exists() and config.exists():
         _refuse_another(path, _read(config), experiment)
     elif not config.exists() and path.exists() and not _is_empty(path):
-        raise SettingError(f"{path} holds files of something else; give an empty or a new folder.")
+        raise SettingError(f"{path} is not empty and is not a run; give an empty or a new folder.")
     return experiment
 
 

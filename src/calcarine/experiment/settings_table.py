@@ -92,7 +92,7 @@ def find_settings(key: str | None = None, preset: str | None = None) -> list[Set
         return settings
     chosen = [s for s in settings if s.key == key or s.key.startswith((f"{key}.", f"{key}[]"))]
     if not chosen:
-        raise SettingError(f"There is no setting '{key}'; {_near(key, settings)}.")
+        raise SettingError(f"There is no setting '{key}'; {_near(key, settings)}")
     return chosen
 
 
@@ -114,8 +114,8 @@ def _near(key: str, settings: list[Setting]) -> str:
     last = difflib.get_close_matches(key.lower().rpartition(".")[2], list(by_last), 2, 0.8)
     names = list(dict.fromkeys([*near, *(by_last[name] for name in last)]))[:3]
     if names:
-        return f"did you mean {' or '.join(names)}"
-    return f"the sections are {', '.join(sorted(name for name in sections if '.' not in name))}"
+        return f"did you mean {' or '.join(names)}?"
+    return f"the sections are {', '.join(sorted(name for name in sections if '.' not in name))}."
 
 
 def _walk(part: type, prefix: str, values: Any) -> Iterator[Setting]:

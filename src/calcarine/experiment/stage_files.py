@@ -66,7 +66,7 @@ class WrittenFiles:
         if changed:
             raise CalcarineError(
                 f"{self._run / changed[0]} was changed or deleted while '{self._stage}' ran, "
-                "perhaps by another calcarine; end that, then repeat the command."
+                "perhaps by another calcarine process; stop it, then repeat the command."
             )
         if self._digests:
             # Interrupted commands leave half lines and names twice; folders list in any order.

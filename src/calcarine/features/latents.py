@@ -216,8 +216,8 @@ def text_conditioning(
     bare = [key for key, own in zip(stimuli.ids, texts, strict=True) if not own]
     if bare and text == "captions":
         raise ShapeError(
-            f"Stimulus {bare[0]} has no caption ({len(bare)} such); add captions, or choose "
-            "features.text=categories, where a stimulus without categories gets the empty text."
+            f"{len(bare)} of {len(texts)} stimuli have no caption, first {bare[0]}; add captions "
+            "or set features.text=categories (a stimulus without any gets the empty text)."
         )
     if bare and len(bare) == len(texts) and any(stimuli.captions()):
         raise ShapeError(

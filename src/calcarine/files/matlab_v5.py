@@ -68,7 +68,7 @@ def read_v5(path: str | Path) -> tuple[dict[str, NDArray[Any]], bool]:
     content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if len(content) < 128 or order is None or not content.startswith(b"MATLAB"):
-        raise ValueError("it is no MATLAB file of version 5 to 7.3")
+        raise ValueError("it is not a MATLAB file of version 5 to 7.3")
     results: dict[str, NDArray[Any]] = {}
     for kind, data in _elements(content[128:], order):
         if kind == _COMPRESSED:

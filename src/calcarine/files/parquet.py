@@ -30,7 +30,7 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
     OSError
         If the file is missing or may not be read.
     ValueError
-        If it is damaged or no Parquet file.
+        If it is damaged or not a Parquet file.
     """
     import pandas as pd
 
@@ -42,5 +42,5 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
         table.index.to_numpy()
     except Exception as error:  # Arrow and pandas have errors of many families
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"it is damaged or no Parquet file: {reason}") from error
+        raise ValueError(f"it is damaged or not a Parquet file: {reason}") from error
     return table

@@ -20,7 +20,7 @@ class CheckResult:
     what : str
         File or property, in the data set's own words.
     status : Status
-        ``"ok"``; ``"note"`` (worth knowing, nothing to mend); ``"missing"``;
+        ``"ok"``; ``"note"`` (worth knowing, nothing to fix); ``"missing"``;
         ``"wrong"``.
     found : str
         What is there: shape, count, range.
@@ -43,4 +43,4 @@ def verdict(findings: Sequence[CheckResult]) -> str:
     if not any(count.values()):
         return f"All {len(findings)} checks passed."
     parts = [f"{number} {status}" for status, number in count.items() if number]
-    return f"{' and '.join(parts)} of {len(findings)} checks; their advice says what to do."
+    return f"{' and '.join(parts)} of {len(findings)} checks; the last column says what to do."

@@ -35,7 +35,7 @@ _MEANINGS = {
     "stages": "z and z_c together at early, middle and late steps of the denoising.",
     "blocks": "Blocks of the U-Net. Each voxel is assigned to the block that predicts it best in "
     "cross-validation on the training stimuli.",
-    "also": "Prediction from further feature spaces, each alone.",
+    "extra": "Prediction from each of the extra feature spaces alone.",
 }
 
 

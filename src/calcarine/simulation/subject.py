@@ -38,7 +38,7 @@ INFO = DatasetInfo(
     simulated=True,
     subjects=("subj01", "subj02", "subj05", "subj07"),
     source="simulated by calcarine, after the design of Allen et al. 2022",
-    licence="free of rights",
+    licence="no restrictions",
     needs_folder=False,
 )
 

@@ -71,7 +71,7 @@ def simulate_voxels(
         columns = slice(at * n_voxels, (at + 1) * n_voxels)
         for name, share in mixture.items():
             if name not in scores:
-                raise SettingError(f"There is no feature space {name} to listen to.")
+                raise SettingError(f"There is no feature space {name} for voxels to respond to.")
             drive = scores[name] @ rng.normal(size=(scores[name].shape[1], n_voxels))
             drive -= drive[train].mean(0)
             signal[:, columns] += np.sqrt(share) * drive / drive[train].std(0)
@@ -94,7 +94,7 @@ def simulate_voxels(
         splits=(split,),
         simulated=True,
         source="simulated by calcarine from feature spaces",
-        licence="free of rights",
+        licence="no restrictions",
         ground_truth={**known, "signal": signal},
         scaling=scaling,
     )

@@ -89,7 +89,9 @@ def to_euclidean(features: ArrayLike, count: int, metric: str = "correlation") -
             f"Features need one row for each of {count} stimuli, not shape {values.shape}."
         )
     if values.dtype.kind not in "uif" or not np.isfinite(values).all():
-        raise CalcarineError("Features must be finite numbers; mend the rows that are not.")
+        raise CalcarineError(
+            "Features must be finite numbers; correct or remove the rows that are not."
+        )
     rows = values.reshape(count, -1).astype(np.float64)
     if metric == "euclidean":
         return rows

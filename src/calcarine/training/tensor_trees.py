@@ -93,7 +93,7 @@ def load_tree(path: Path) -> Any:
     except OSError as error:
         raise CalcarineError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        reason = str(error) if type(error) is ValueError else "it is no whole file"
+        reason = str(error) if type(error) is ValueError else "it is not a whole file"
         raise CalcarineError(f"{path} is damaged ({reason}).") from error
 
 

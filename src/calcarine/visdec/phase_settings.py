@@ -112,7 +112,8 @@ class FinetuneSettings(_Section):
     def _can_be_sampled(self) -> Self:
         if int(self.steps * self.strength) < 1:
             raise ValueError(
-                f"of {self.steps} steps strength {self.strength:g} leaves none; raise one of them"
+                f"of {self.steps} steps strength {self.strength:g} leaves no denoising step; raise "
+                "one of them"
             )
         if self.strength < 1 and not self.loss.latent:
             raise ValueError(

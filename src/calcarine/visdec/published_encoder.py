@@ -207,7 +207,7 @@ def named_weights(
         if isinstance(value, torch.Tensor)
     }
     if not weights:
-        raise DamagedFileError(f"{path} holds no named weights, so it is no published encoder.")
+        raise DamagedFileError(f"{path} holds no named weights, so it is not a published encoder.")
     return inside, weights
 
 
@@ -220,7 +220,7 @@ def _prefix(weights: Mapping[str, torch.Tensor], path: Path) -> str:
     ]
     if not starts:
         raise DamagedFileError(
-            f"{path} is no encoder of voxels: none of its {len(weights)} weights is a "
+            f"{path} is not an encoder of voxels: none of its {len(weights)} weights is a "
             f"{_EMBEDDING} of three axes."
         )
     if len(starts) > 1:

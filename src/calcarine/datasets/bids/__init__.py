@@ -147,7 +147,7 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
         description, root = _describe(data, subject, {})
     except CalcarineError as error:
         there = (Path(data) / _ABOUT).exists()
-        advice = "docs/own-data.md shows how."
+        advice = "See docs/own-data.md."
         return [CheckResult("derivatives", "wrong" if there else "missing", str(error), "", advice)]
     return check_subject(INFO, description, root)
 

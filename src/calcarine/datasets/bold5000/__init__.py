@@ -79,7 +79,7 @@ def load(
     who = pick_subject(INFO, subject)
     check_zscore(zscore, WHO)
     if size < 1:
-        raise SettingError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
+        raise SettingError(f"{WHO}: size is {size}; give at least 1.")
     layout = find_layout(data)
     trials = read_trials(layout, who)
     betas, voxels = _betas(layout, who, trials)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain.info import DatasetInfo
-from calcarine.datasets._data_files import natural_key
+from calcarine.datasets._data_files import natural_key, no_folder
 from calcarine.errors import DamagedFileError, MissingFileError
 
 __all__ = [
@@ -111,9 +111,7 @@ def find_layout(data: str | Path | None) -> BOLD5000Layout:
         If one is missing.
     """
     if data is None:
-        raise MissingFileError(
-            f"{WHO} needs the folder that holds {INFO.files[0]}; it is from {INFO.source}."
-        )
+        raise no_folder(INFO, INFO.files[0])
     roots = [Path(data) / name for name in ("", "bold5000", "BOLD5000")]
     betas = _first(roots, _BETAS, lambda p: any(p.glob("CSI*_GLMbetas-*.npy")))
     if betas is None:

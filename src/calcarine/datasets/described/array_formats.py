@@ -277,7 +277,7 @@ def _about_image(path: Path) -> ArrayInfo:
         raise ValueError(f"it is {type(image).__name__}; save it as NIfTI")
     affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or min(shape, default=0) < 1:
-        raise ValueError(f"its affine or its shape {shape} is senseless")
+        raise ValueError(f"its affine or its shape {shape} is invalid")
     surface = ending(path) in (".mgz", ".mgh") and shape[1:3] == (1, 1)
     return ArrayInfo(
         "",
@@ -296,7 +296,7 @@ def _grayordinates(image: Any) -> str:
     """Return a short text that identifies the columns of a CIFTI file."""
     rows, columns = (image.header.get_axis(axis) for axis in (0, 1))
     if len(image.shape) != 2 or hasattr(rows, "vertex") or hasattr(rows, "vertices"):
-        raise ValueError("its rows are no maps and no frames")
+        raise ValueError("its rows are neither maps nor frames")
     digest = hashlib.sha256()
     if hasattr(columns, "vertex"):
         digest.update("\n".join(str(name) for name in columns.name).encode())
@@ -305,7 +305,7 @@ def _grayordinates(image: Any) -> str:
     elif hasattr(columns, "vertices"):
         digest.update("\n".join(str(name) for name in columns.name).encode())
     else:
-        raise ValueError("its columns are no grayordinates and no parcels")
+        raise ValueError("its columns are neither grayordinates nor parcels")
     return f"CIFTI {digest.hexdigest()[:16]}"
 
 

@@ -249,14 +249,18 @@ def _space_sentence(files: Sequence[Betas], given: VoxelGrid | None, axis: int) 
     odd = next((row for row, space in enumerate(spaces) if space != spaces[0]), None)
     if odd is not None or given is None:
         return (
-            f"{files[0].path.name} has {spaces[0]} voxels and {files[odd or 0].path.name} "
-            f"{spaces[odd or 0]}; betas of all sessions must be of the same voxels."
+            f"{files[0].path.name} has {_voxels(spaces[0])} and {files[odd or 0].path.name} has "
+            f"{_voxels(spaces[odd or 0])}; betas of all sessions must be of the same voxels."
         )
     return (
-        f"The betas {files[0].path.name} have voxels {spaces[0]} besides trials, and the mask "
-        f"{given.path} has shape {given.mask.shape} with {int(given.mask.sum())} voxels; axes "
-        f"may be swapped{_swapped(files[0], spaces[0], given)}, or the two are of different spaces."
+        f"The betas {files[0].path.name} have {_voxels(spaces[0])}, and the mask {given.path} has "
+        f"{int(given.mask.sum())} (shape {given.mask.shape}); give the mask that the betas were "
+        f"made with, or check the order of their axes{_swapped(files[0], spaces[0], given)}."
     )
+
+
+def _voxels(space: tuple[int, ...]) -> str:
+    return f"{space[0]} voxels" if len(space) == 1 else f"voxels of shape {space}"
 
 
 def _swapped(file: Betas, space: tuple[int, ...], given: VoxelGrid) -> str:

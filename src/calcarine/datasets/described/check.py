@@ -13,7 +13,7 @@ from calcarine.datasets._check_results import scaling_result, simulated_result
 from calcarine.datasets.described.described_subject import DescribedSubject, open_subject
 from calcarine.datasets.described.description import Description
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.findings import CheckResult, Status
 
 __all__ = ["check_subject"]
 
@@ -37,7 +37,7 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
     try:
         subject = open_subject(info, description, root)
     except CalcarineError as error:
-        advice = "Mend it in the description or in the file."
+        advice = "Correct the file or the description."
         lost = "does not exist" in str(error)
         return [
             *findings,
@@ -55,7 +55,7 @@ def _told(
         return part(subject)
     except CalcarineError as error:
         what = part.__name__.removeprefix("_")
-        return [CheckResult(what, "wrong", str(error), "", "Mend the file or the description.")]
+        return [CheckResult(what, "wrong", str(error), "", "Correct the file or the description.")]
 
 
 def _trials(subject: DescribedSubject) -> list[CheckResult]:
@@ -76,7 +76,9 @@ def _voxels(subject: DescribedSubject) -> list[CheckResult]:
     for name, mask in subject.recording.rois.items():
         count = int(mask.sum())
         few = count < _FEW_VOXELS
-        rows.append(CheckResult(f"region {name}", "note" if few else "ok", f"{count} voxels"))
+        advice = "So few voxels predict little." if few else ""
+        status: Status = "note" if few else "ok"
+        rows.append(CheckResult(f"region {name}", status, f"{count} voxels", "", advice))
     return rows
 
 

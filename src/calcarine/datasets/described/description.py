@@ -69,7 +69,7 @@ class BidsPart(_DescriptionPart):
     task: str | None = None
     space: str | None = None
     stimulus: str | None = Field(None, description="column of the events that names the picture")
-    nuisance: list[str] = Field([], description="trial types that are modelled and are no trials")
+    nuisance: list[str] = Field([], description="trial types that are modelled but are not trials")
     ignore: list[str] = Field([], description="trial types that are left out, as rest")
     confounds: list[str] = ["motion", "cosine"]
     method: Literal["lsa", "lss", "mean"] = "lsa"
@@ -198,7 +198,7 @@ def _is_fraction(test: dict[Any, Any]) -> bool:
 
 
 def _sentence(error: ValidationError) -> str:
-    # A misspelt key is also a missing one; the misspelling is what the user can mend.
+    # A misspelt key is also a missing one; the misspelling is what the user can fix.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     kinds: tuple[type[_DescriptionPart], ...] = (Atlas, Fraction, Folds)
     model: type[_DescriptionPart] = next(
@@ -211,7 +211,7 @@ def _sentence(error: ValidationError) -> str:
             inside = BidsPart
         known = list(inside.model_fields)
         near = difflib.get_close_matches(key.lower(), known, 1)
-        hint = f"did you mean {near[0]}" if near else f"there are {', '.join(known)}"
+        hint = f"the most similar one is '{near[0]}'" if near else f"there are {', '.join(known)}"
         return f"there is no key '{place}'; {hint}"
     if first["type"] == "missing":
         return f"the key '{place}' is missing"

@@ -83,7 +83,8 @@ def _one_table(path: Path) -> pd.DataFrame:
     table = texts_table(path, "table of trials", ("stimulus", "session", "betas"))
     if "stimulus" not in table.columns:
         raise DamagedFileError(
-            f"The table of trials {path} has no column stimulus; it has {', '.join(table.columns)}."
+            f"The table of trials {path} has no column 'stimulus'; its columns are "
+            f"{', '.join(table.columns)}."
         )
     empty = (table["stimulus"] == "").to_numpy()
     if empty.any():

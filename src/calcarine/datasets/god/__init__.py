@@ -98,7 +98,7 @@ def load(
     if test not in ("perception", "imagery"):
         raise SettingError(f"{WHO}: test is perception or imagery, not {test}.")
     if size is not None and size < 1:
-        raise SettingError(f"{WHO}: pictures of side {size} cannot be; give at least 1.")
+        raise SettingError(f"{WHO}: size is {size}; give at least 1.")
     folders = search_folders(data)
     place = find_pictures(folders, pictures)
     arrays = read_pictures(place) if place is not None and place.is_file() else None

@@ -187,8 +187,8 @@ def first_index(
         fits = [base for base in fits if base == given]
     if not fits:
         raise DamagedFileError(
-            f"{where} runs from {low} to {high}, which numbers no {total} pictures; the files do "
-            "not belong together."
+            f"{where} runs from {low} to {high}, which does not number the {total} pictures; the "
+            "files do not belong together."
         )
     if len(fits) > 1:
         raise SettingError(

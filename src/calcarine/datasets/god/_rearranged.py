@@ -135,7 +135,7 @@ def _test(
         if share < 0.5:
             raise DamagedFileError(
                 f"{WHO}: the means of arr_1 by arr_4 of {file.path} are like arr_2 for only "
-                f"{share:.0%} of the test pictures, so arr_4 orders them otherwise; get the file "
+                f"{share:.0%} of the test pictures, so arr_4 orders them differently; get the file "
                 "again, or load the form h5."
             )
     return trials, rows

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain.assets import UsageTerms
 from calcarine.brain.info import DatasetInfo
+from calcarine.datasets._data_files import no_folder
 from calcarine.errors import MissingFileError, SettingError
 
 __all__ = [
@@ -108,9 +109,7 @@ def find_subject(data: str | Path | None, subject: str, form: str) -> Path:
     names = {"h5": f"Subject{number}.h5", "npz": f"sbj_{number}.npz"}
     wanted = [names[key] for key in names if form in ("auto", key)]
     if data is None:
-        raise MissingFileError(
-            f"{WHO} needs the folder that holds {INFO.files[0]}; it is from {INFO.source}."
-        )
+        raise no_folder(INFO, INFO.files[0].replace("|", " or "))
     for path in (place / name for name in wanted for place in search_folders(data)):
         if path.is_file():
             return path

@@ -50,7 +50,7 @@ class CiftiRecording:
         Raises
         ------
         CalcarineError
-            If the file is damaged or no dense time series.
+            If the file is damaged or not a dense time series.
         """
         import nibabel
 
@@ -69,7 +69,7 @@ class CiftiRecording:
                 raise ValueError(f"it has {path.stat().st_size} bytes of at least {wanted}")
         except Exception as error:  # nibabel and its XML parser meet damage with many kinds
             raise DamagedFileError(
-                f"{WHO}: {path} is damaged or no dense time series ({reason(error)}); get it "
+                f"{WHO}: {path} is damaged or not a dense time series ({reason(error)}); get it "
                 f"again from {INFO.source}."
             ) from error
         return cls(path, frames, tr, brain, image.dataobj)

@@ -97,7 +97,7 @@ def run_lengths(counts: Any) -> NDArray[np.int64]:
         for letter in counts:
             bits = ord(letter) - 48
             if not 0 <= bits < 64 or shift > 50:
-                raise ValueError("its run lengths hold a letter that cannot be")
+                raise ValueError("its run lengths hold an invalid letter")
             value |= (bits & 31) << shift
             shift += 5
             if not bits & 32:
@@ -109,7 +109,7 @@ def run_lengths(counts: Any) -> NDArray[np.int64]:
             raise ValueError("its run lengths end too early")
         lengths = np.array(values, dtype=np.int64)
     if lengths.ndim != 1 or (lengths < 0).any():
-        raise ValueError("its run lengths are no list of numbers from 0")
+        raise ValueError("its run lengths are not a list of numbers of at least 0")
     return lengths
 
 

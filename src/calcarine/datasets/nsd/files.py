@@ -91,7 +91,7 @@ def _volume(
         values = np.asarray(image.dataobj)
         affine = np.asarray(image.affine, dtype=np.float64)
         if values.dtype.kind not in "iuf" or not np.isfinite(affine).all():
-            raise ValueError("its values or its affine are no numbers")
+            raise ValueError("its values or its affine are not numbers")
     return values, affine, scaling_of(image)
 
 
@@ -179,7 +179,7 @@ def read_matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.int6
         whole = as_integers(value)
         if whole is None:
             raise content_error(
-                path, f"has values in {name} that are no whole numbers; get it again."
+                path, f"has values in {name} that are not whole numbers; get it again."
             )
         matrices[name] = whole
     return matrices

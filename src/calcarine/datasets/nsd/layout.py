@@ -12,6 +12,7 @@ from pathlib import Path
 
 from calcarine.brain.assets import UsageTerms
 from calcarine.brain.info import DatasetInfo
+from calcarine.datasets._data_files import no_folder
 from calcarine.errors import MissingFileError
 
 __all__ = [
@@ -229,13 +230,13 @@ class NSDLayout:
 def find_layout(data: str | Path | None, subject: str) -> NSDLayout:
     """Find the data set in a folder or in its subfolder ``nsd``."""
     if data is None:
-        raise MissingFileError(
-            f"Data set nsd needs the folder that holds nsddata_betas; it is from {INFO.source}."
-        )
+        raise no_folder(INFO, "nsddata and nsddata_betas")
     for root in (Path(data), Path(data) / INFO.name):
         if (root / "nsddata_betas").is_dir() or (root / "nsddata").is_dir():
             return NSDLayout(root, subject)
     raise MissingFileError(
         f"Data set nsd: {data} holds neither nsddata nor nsddata_betas; give the folder above "
-        f"them, or get them from {INFO.source}."
+        "them, or get them with 'calcarine datasets download nsd'."
+        if Path(data).is_dir()
+        else f"Data set nsd: there is no folder {data}; check its name."
     )

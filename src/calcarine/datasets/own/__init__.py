@@ -81,7 +81,7 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
         description, path = describe(data, subject)
     except CalcarineError as error:
         missing = Path(data).is_dir() and not any(Path(data).glob("*.yaml"))
-        advice = "docs/own-data.md shows ten lines."
+        advice = "See the example in docs/own-data.md."
         return [
             CheckResult("description", "missing" if missing else "wrong", str(error), "", advice)
         ]

@@ -226,7 +226,7 @@ class PreparedSubject:
         if missing:
             raise CalcarineError(
                 f"{self.path} lacks {len(missing)} of {len(self.sessions)} sessions, the first "
-                f"{missing[0]}; the same prepare command continues it."
+                f"{missing[0]}; the same prepare command resumes it."
             )
         parts = [self._array(number, "betas") for number in self.sessions]
         lazy = indexing.LazilyIndexedArray(_Sessions(parts, len(self.voxels)))

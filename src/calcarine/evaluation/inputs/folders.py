@@ -81,9 +81,14 @@ def open_folders(
     else:
         required, notes = _ground_truths(truth, images)
         ids = sorted(required)
+        if not ids:
+            raise MissingFileError(
+                f"{truth} has no pictures ({', '.join(PICTURE_SUFFIXES)}); give the folder of the "
+                "ground truths."
+            )
         truths = from_files([[required[key]] for key in ids])
     if len(ids) < 2:
-        raise ShapeError(f"{truth} has {len(ids)} pictures to score; give at least 2.")
+        raise ShapeError(f"{truth} has only one picture to score; give at least 2.")
     if is_stack(images):
         made = _rows(from_array(read_stack(images), f"pictures {images}"), ids, truth, images)
     else:
@@ -114,14 +119,14 @@ def _pair(ids: Sequence[str], truth: Path, images: Path) -> tuple[ImageStack, li
     result = pair_files(ids, files, images)
     made = result.made
     absent = [name for name in ids if not made[name]]
-    for names, problem, mend in (
+    for names, problem, remedy in (
         (absent, f"no picture in {images}", "make them, or remove them from the ground truths"),
         (result.unmatched, f"no ground truth in {truth}", "remove or rename them"),
     ):
         if names:
             owner = "ground truths have" if names is absent else f"pictures of {images} have"
             count = f"{len(names)} of {len(ids if names is absent else files)}"
-            raise CalcarineError(f"{count} {owner} {problem}, first {names[0]!r}; {mend}.")
+            raise CalcarineError(f"{count} {owner} {problem}, first {names[0]!r}; {remedy}.")
     _check_samples(ids, made, images)
     paths = [[made[name][key] for key in sorted(made[name])] for name in ids]
     _check_readable([path for row in paths for path in row])
@@ -168,6 +173,10 @@ def open_run(
     CalcarineError
         If the run has no index of pictures, or no such method.
     """
+    if not run.is_dir():
+        raise MissingFileError(
+            f"There is no run at {run}; check its name, or give --truth and --images."
+        )
     path = run / "reconstructions" / "index.parquet"
     try:
         index = read_parquet(path).astype({"id": str, "sample": int})

@@ -44,11 +44,11 @@ __all__ = [
 REGIONS = ("nsdgeneral", "V1", "V2", "V3", "V4", "higher_vis")
 MEAN_R = "Mean over images of the Pearson correlation of all {size} pixel values."
 SSIM_2D = (
-    "Mean over images of the structural similarity of gray pictures of {size}, Gaussian window "
+    "Mean over images of the structural similarity of grey pictures of {size}, Gaussian window "
     "in two dimensions (as in scikit-image 0.20 and later)."
 )
 SSIM_COLUMNS = (
-    "Mean over images and columns of the structural similarity in one dimension of gray pictures "
+    "Mean over images and columns of the structural similarity in one dimension of grey pictures "
     "of {size} (the result of the same call in scikit-image 0.17)."
 )
 TWO_WAY = {
@@ -308,16 +308,19 @@ class Calcarine(Protocol):
                 preprocessing=native,
             ),
             StructuralSimilarity(
-                "SSIM", SSIM_2D.format(size="their own size"), kind="2d", preprocessing=native
+                "SSIM",
+                SSIM_2D.format(size="the size of the ground truths"),
+                kind="2d",
+                preprocessing=native,
             ),
         )
         identified = tuple(metric for space in spaces for metric in self._identification(*space))
         ways = tuple(
             NWayTopK(
                 f"{n}-way top-{k}",
-                f"Probability that the class that the judge predicts for the picture is among the "
-                f"{k} most probable of {n} for the reconstruction, {n - 1} of them drawn at "
-                "random.",
+                "Probability that the class that the judge (the bundled classifier) predicts for "
+                f"the picture is among the {k} most probable of {n} for the reconstruction, "
+                f"{n - 1} of them drawn at random.",
                 network="judge",
                 layer="probabilities",
                 n_way=n,
@@ -329,7 +332,8 @@ class Calcarine(Protocol):
         )
         read = CategoryRead(
             "category read",
-            "Share of reconstructions that the judge classifies as the category of the picture.",
+            "Share of reconstructions that the judge (the bundled classifier) assigns to the "
+            "category of the picture.",
         )
         return (*similarity, *identified, *ways, read)
 
