@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,10 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+WINDOWS = sys.platform == "win32"
+# These measure memory with the module resource, which Windows lacks.
+collect_ignore = ["fuzz", "linear/test_out_of_core.py"] if WINDOWS else []
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "measured" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
+        if WINDOWS and item.get_closest_marker("posix"):
+            item.add_marker(pytest.mark.skip(reason="needs fork or signals, which Windows lacks"))
 
 
 @pytest.fixture(scope="session")

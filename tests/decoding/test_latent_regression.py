@@ -102,6 +102,11 @@ def test_save_and_load_predict_the_same(world, tmp_path):
     save(other, tmp_path / "z")
     with pytest.raises(CalcarineError, match="holds a BandedRidgeCV"):
         LatentRegression.load(tmp_path)
+    text = (tmp_path / "latents.json").read_text()
+    (tmp_path / "latents.json").write_text(text.replace("      2,", "      1e999,", 1))
+    assert "1e999" in (tmp_path / "latents.json").read_text()
+    with pytest.raises(CalcarineError, match="no decoder"):
+        LatentRegression.load(tmp_path)
     (tmp_path / "latents.json").unlink()
     with pytest.raises(CalcarineError, match="no decoder"):
         LatentRegression.load(tmp_path)

@@ -279,6 +279,7 @@ def test_models_with_a_transformer_are_named(folder):
         ({"in_channels": 7}, "upscaling"),
         ({"sample_size": [8, 16]}, "square"),
         ({"sample_size": None}, "sample_size None"),
+        ({"sample_size": [8, {"a": 1}]}, "sample_size"),
     ],
 )
 def test_unets_that_need_more_are_refused(folder, setting, words):

@@ -296,6 +296,7 @@ def test_the_published_layout_is_understood_whole():
     assert [len(converted[part]) for part in ("unet", "vae", "text_encoder")] == [686, 248, 196]
 
 
+@pytest.mark.posix
 def test_what_a_killed_conversion_left_is_removed(tmp_path):
     def killed(folder):
         (folder / "weights").write_text("half")

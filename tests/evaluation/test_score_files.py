@@ -413,6 +413,8 @@ def test_broken_score_files_are_told(tmp_path, text):
         (lambda c: c["records"][0].update(value=[1]), "records, number 1: value"),
         (lambda c: c["records"][1].update(ci_low=["0"]), "records, number 2: ci_low"),
         (lambda c: c["records"][0].update(value=float("nan")), "value"),
+        (lambda c: c["records"][0].update(of_mine=[{"a": float("inf")}]), "number 1: of_mine"),
+        (lambda c: c["records"].append(c["records"][0]), "a second score of close by"),
         (lambda c: c["records"][0].update(role="hero"), "role"),
         (lambda c: c["records"][0].update(networks={"clip": 3}), "networks"),
         (lambda c: c["records"][0].pop("test_set"), "test_set"),

@@ -68,6 +68,7 @@ def slow_run(folder, guidance, said):
     return process
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("delay", [None, 0.0, 0.1, 0.3, 0.5])
 def test_the_second_of_two_commands_is_refused_and_the_first_is_not_harmed(tmp_path, delay):
     folder = tmp_path / "run"
@@ -89,6 +90,7 @@ def test_the_second_of_two_commands_is_refused_and_the_first_is_not_harmed(tmp_p
     assert not (folder / LOCK_NAME).exists()
 
 
+@pytest.mark.posix
 def test_a_killed_command_leaves_no_lock_and_is_continued_by_other_settings(tmp_path):
     first = slow_run(tmp_path / "run", 1.0, tmp_path / "said")
     until(lambda: (tmp_path / "run" / "reconstructions" / "5.txt").exists())

@@ -67,6 +67,7 @@ def _extract_in_a_process(folder, log):
     assert values[:, 0].tolist() == list(range(40))
 
 
+@pytest.mark.posix
 def test_several_processes_share_the_work(tmp_path):
     import multiprocessing as mp
 
@@ -85,6 +86,7 @@ def test_several_processes_share_the_work(tmp_path):
     assert not list((tmp_path / "f").glob("*.part"))
 
 
+@pytest.mark.posix
 def test_a_killed_process_leaves_its_piece_to_others(tmp_path):
     import multiprocessing as mp
     import os
@@ -142,6 +144,7 @@ def _two(rows):
     return {"a": values, "b": -values}
 
 
+@pytest.mark.posix
 def test_a_process_killed_while_it_gives_arrays_their_names_leaves_nothing_behind(tmp_path):
     for number in range(1, 4):  # the first array, the second, the part folder
         folder = tmp_path / str(number)
@@ -160,6 +163,7 @@ def test_a_process_killed_while_it_gives_arrays_their_names_leaves_nothing_behin
     assert not _two_killed_after_rename(tmp_path / "whole", 4)
 
 
+@pytest.mark.posix
 def test_an_array_that_is_deleted_is_extracted_again_whatever_a_killed_process_left(tmp_path):
     import shutil
 
@@ -172,6 +176,7 @@ def test_an_array_that_is_deleted_is_extracted_again_whatever_a_killed_process_l
     assert found["a"][:].tolist() == list(range(1, 9))
 
 
+@pytest.mark.posix
 def test_a_piece_that_another_process_holds_is_left_to_it_and_free_when_it_is_killed(tmp_path):
     claims = WorkQueue(tmp_path)
     script = f"""

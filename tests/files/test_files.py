@@ -1,4 +1,5 @@
 import errno
+import math
 import os
 from types import SimpleNamespace
 
@@ -83,6 +84,16 @@ def test_what_is_no_json_is_one_kind_of_error(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite_are_refused_where_they_cannot_be(tmp_path, number):
+    (tmp_path / "a.json").write_text(f'{{"a": [1.5, 2, {number}]}}')
+    assert not math.isfinite(read_json(tmp_path / "a.json")["a"][2])
+    with pytest.raises(ValueError, match=f"{number}, which is not finite"):
+        read_json(tmp_path / "a.json", finite=True)
+    (tmp_path / "a.json").write_text('{"a": [1.5, 2]}')
+    assert read_json(tmp_path / "a.json", finite=True) == {"a": [1.5, 2]}
 
 
 def test_a_parquet_table_is_read_whole_or_not_at_all(tmp_path):

@@ -1,7 +1,6 @@
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -45,9 +44,9 @@ def test_a_second_process_is_refused_and_hears_of_the_first(holder, tmp_path):
     assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == holder.pid
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["kill", "terminate"])
 def test_a_lock_ends_with_its_process(holder, tmp_path, how):
-    holder.send_signal(how)
+    getattr(holder, how)()
     holder.wait()
     assert (tmp_path / LOCK_NAME).exists()
     with folder_lock(tmp_path):
@@ -58,7 +57,7 @@ def test_a_lock_ends_with_its_process(holder, tmp_path, how):
 def test_who_waits_gets_the_lock_when_it_is_free(holder, tmp_path):
     threading.Timer(0.2, holder.kill).start()
     with folder_lock(tmp_path, wait=True):
-        assert holder.wait() == -signal.SIGKILL
+        assert holder.wait() != 0
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"pid": 1, "host": "elsewhere"}'])

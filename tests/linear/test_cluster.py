@@ -163,6 +163,7 @@ def test_operations_go_to_other_processes():
         np.testing.assert_array_equal(ops.get(ops.put(np.eye(2), np.dtype("f4"))), np.eye(2))
 
 
+@pytest.mark.posix
 def test_fit_outlives_a_worker(client, monkeypatch):
     X, Y, groups = make_data()
     options = {"alphas": ALPHAS, "groups": groups, "block_size": 2}
@@ -182,6 +183,7 @@ def test_fit_outlives_a_worker(client, monkeypatch):
     close(ridge_cv(X, Y, **options), fit)
 
 
+@pytest.mark.posix
 def test_losing_all_workers_changes_nothing(client):
     """What jobs share is lost with them, and is sent again to those that Dask starts."""
     answers = []

@@ -199,6 +199,9 @@ def test_saved_splits_come_back_and_changed_files_are_refused(tmp_path, blobs):
     files[1].write_text(files[1].read_text()[:-40])
     with pytest.raises(CalcarineError, match="not a saved split"):
         Split.read(files[1])
+    files[1].write_text('{"train":' * 100_000)
+    with pytest.raises(CalcarineError, match="not a saved split .*nested too deeply"):
+        Split.read(files[1])
     with pytest.raises(CalcarineError, match="cannot be read: No such file"):
         Split.read(tmp_path / "absent.json")
 

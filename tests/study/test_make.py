@@ -136,6 +136,10 @@ def without_a_table(content):
         return file.read_bytes()
 
 
+def with_bytes_that_are_no_text_in_its_schema(content):
+    return content.replace(b"CREATE TABLE raters", b"CREATE TABL\x96 raters", 1)
+
+
 DAMAGES = [
     lambda content: b"",
     lambda content: b"no database at all, but long enough to be read" * 30,
@@ -143,6 +147,7 @@ DAMAGES = [
     lambda content: content[:100] + bytes(2000) + content[2100:],
     in_the_middle,
     without_a_table,
+    with_bytes_that_are_no_text_in_its_schema,
 ]
 
 

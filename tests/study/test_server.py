@@ -402,6 +402,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.mark.posix
 def test_a_killed_server_loses_no_acknowledged_answer(make, rater):
     study = make(n_raters=4, n_originals=6)
     port = free_port()

@@ -109,6 +109,7 @@ def test_a_finished_training_returns_at_once(whole):
         assert torch.equal(value, task.state_dict()[name])
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_twice_at_any_call_and_continued_the_same(tmp_path, whole, seed):
     config, draw = config_of(select="best"), random.Random(seed)
@@ -121,6 +122,7 @@ def test_killed_twice_at_any_call_and_continued_the_same(tmp_path, whole, seed):
     assert tiny.traces(tmp_path) == tiny.traces(whole.folder)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("moment", ["half of the tensors", "before the JSON", "before the end"])
 def test_killed_while_writing_and_continued_the_same(tmp_path, whole, monkeypatch, moment):
     config = config_of(select="best")
@@ -159,6 +161,7 @@ def test_killed_while_writing_and_continued_the_same(tmp_path, whole, monkeypatc
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.posix
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, whole):
     config, said, done = config_of(select="best"), [], []
     tiny.killed_after(tmp_path, 24, config)
@@ -172,6 +175,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, whole
     assert tiny.traces(tmp_path) == tiny.traces(whole.folder)
 
 
+@pytest.mark.posix
 def test_without_a_whole_checkpoint_the_folder_to_delete_is_named(tmp_path):
     tiny.killed_after(tmp_path, 24, config_of())
     for path in (tmp_path / "checkpoints").glob("*.json"):
@@ -180,6 +184,7 @@ def test_without_a_whole_checkpoint_the_folder_to_delete_is_named(tmp_path):
         train(Tiny(), config_of(), tmp_path, say=lambda sentence: None)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("ended", [False, True])
 def test_another_training_is_refused(tmp_path, ended):
     given = {"split": {"hash": "a1"}}
@@ -258,6 +263,7 @@ def test_not_finite_stops_with_one_sentence_and_can_be_continued(tmp_path, where
     assert tiny.traces(tmp_path) == tiny.traces(tmp_path / "whole")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
@@ -283,6 +289,7 @@ def test_a_signal_saves_the_step_and_ends(tmp_path, whole, number, ending):
     assert tiny.traces(tmp_path) == tiny.traces(whole.folder)
 
 
+@pytest.mark.posix
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     config = config_of()
 

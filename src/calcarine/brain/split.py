@@ -16,7 +16,7 @@ from calcarine.errors import (
     MissingFileError,
     SettingError,
 )
-from calcarine.files import write_text
+from calcarine.files import parse_json, write_text
 
 __all__ = ["Split"]
 
@@ -117,7 +117,7 @@ class Split:
             If something is missing or has the wrong type, or if the ids do not match the hash.
         """
         try:
-            saved = json.loads(text)
+            saved = parse_json(text)
             name, rule, seed = saved["name"], saved["rule"], saved["seed"]
             train, test = saved["train"], saved["test"]
         except (ValueError, KeyError, TypeError) as error:

@@ -5,7 +5,13 @@ from calcarine.decoding.bottleneck import Bottleneck
 from calcarine.decoding.latent_regression import LatentRegression, TargetSummary
 from calcarine.decoding.pixels import PixelRegression
 from calcarine.decoding.reconstruct import Reconstructor, choose_by_brain
-from calcarine.decoding.registry import DECODERS, Decoder, make_decoder, register_decoder
+from calcarine.decoding.registry import (
+    DECODERS,
+    Decoder,
+    load_decoder,
+    make_decoder,
+    register_decoder,
+)
 from calcarine.decoding.selection import ChosenSettings, choose_settings
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "TargetSummary",
     "choose_by_brain",
     "choose_settings",
+    "load_decoder",
     "make_decoder",
     "register_decoder",
 ]

@@ -357,7 +357,7 @@ class LatentRegression(BaseEstimator):  # type: ignore[misc]
         """
         folder = Path(folder)
         try:
-            about = read_json(folder / "latents.json")
+            about = read_json(folder / "latents.json", finite=True)
             rois = {name: str(about[name]["roi"]) for name in ("z", "c") if name in about}
             self = cls(rois["z"], rois.get("c"))
             self.rois_, self.shape_, self.summary_ = rois, {}, {}

@@ -11,16 +11,22 @@ from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding.latent_regression import LatentRegression
+from calcarine.errors import SettingError
 from calcarine.files.registries import find_entry, load_entry_points, register_entry
 
-__all__ = ["DECODERS", "Decoder", "make_decoder", "register_decoder"]
+__all__ = ["DECODERS", "Decoder", "load_decoder", "make_decoder", "register_decoder"]
 
 
 class Decoder(Protocol):
     """Interface of a decoder of latents; `LatentRegression` is one.
 
     Follow scikit-learn: the constructor only stores its arguments, and ``fit`` returns the decoder
-    itself.
+    itself. An experiment gives the constructor ``roi_z`` and ``roi_c``, the regions of its
+    settings, and the arguments in ``decoder.options``.
+
+    A decoder may also have a method ``reliability(name)``, which weights the values of z where
+    one of several samples is chosen (see :func:`calcarine.decoding.choose_by_brain`), and an
+    attribute ``summary_``, a dictionary of dataclasses, which is written beside the predictions.
     """
 
     def fit(
@@ -57,7 +63,7 @@ def register_decoder(name: str) -> Callable[[_D], _D]:
     Parameters
     ----------
     name : str
-        `make_decoder` then takes this name.
+        `make_decoder`, and with it the setting ``decoder.name``, then takes this name.
 
     Returns
     -------
@@ -108,8 +114,39 @@ def make_decoder(name: str = "ridge", **options: Any) -> Decoder:
     Raises
     ------
     SettingError
+        If there is no decoder of this name, or it does not take these arguments.
+    """
+    kind = _find(name)
+    try:
+        decoder: Decoder = kind(**options)
+    except TypeError as error:  # an argument that the class does not take
+        raise SettingError(f"The decoder '{name}' cannot be made: {error}.") from error
+    return decoder
+
+
+def load_decoder(name: str, folder: str | Path) -> Decoder:
+    """Read a fitted decoder from the folder that its ``save`` wrote.
+
+    Parameters
+    ----------
+    name : str
+        As in `make_decoder`.
+    folder : str or Path
+
+    Returns
+    -------
+    Decoder
+
+    Raises
+    ------
+    SettingError
         If there is no decoder of this name.
     """
-    known = load_entry_points("calcarine.decoders") | DECODERS
-    decoder: Decoder = find_entry(known, "decoder", name)(**options)
+    decoder: Decoder = _find(name).load(folder)
     return decoder
+
+
+def _find(name: str) -> type[Any]:
+    known = load_entry_points("calcarine.decoders") | DECODERS
+    kind: type[Any] = find_entry(known, "decoder", name)
+    return kind

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from calcarine.brain import BrainDataset, Split
-from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.decoding.reconstruct import Reconstructor
+from calcarine.decoding.registry import Decoder
 from calcarine.errors import SettingError
 from calcarine.stimuli import resize_images
 
@@ -43,7 +43,7 @@ class ChosenSettings:
 
 def choose_settings(
     reconstructor: Reconstructor,
-    regression: LatentRegression,
+    decoder: Decoder,
     dataset: BrainDataset,
     split: Split,
     z: NDArray[np.float32],
@@ -64,8 +64,8 @@ def choose_settings(
     ----------
     reconstructor : Reconstructor
         Makes the pictures; its own strength and guidance are ignored.
-    regression : LatentRegression
-        Settings of the decoders; it is not fitted itself.
+    decoder : Decoder
+        Decoder whose copy is fitted; it is not fitted itself.
     dataset : BrainDataset
     split : Split
     z, c : float32 array
@@ -99,7 +99,7 @@ def choose_settings(
     inner = Split(
         f"{split.name}-inner", kept, held_out, "random part of the training stimuli", seed
     )
-    fitted = clone(regression).fit(dataset, inner, z, c)
+    fitted = clone(decoder, safe=False).fit(dataset, inner, z, c)
     predicted = fitted.predict(dataset, inner)
     seen = dataset.stimuli.images(held_out).astype(np.float32)
     target = _flat(seen, reconstructor.model.image_size)

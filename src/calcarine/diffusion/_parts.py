@@ -16,7 +16,7 @@ __all__ = ["add_axis", "check_channels", "latent_side", "rescale_guided"]
 def latent_side(size: Any) -> int:
     """Return the side of the latents from the ``sample_size`` of a U-Net."""
     sides = list(size) if isinstance(size, list | tuple) else [size]
-    if not sides or len(set(sides)) > 1 or not isinstance(sides[0], int):
+    if not sides or sides != [sides[0]] * len(sides) or not isinstance(sides[0], int):
         raise SettingError(
             f"The U-Net's config.json has the sample_size {size}; choose a model of square "
             "pictures, for which it is one number or two equal ones."

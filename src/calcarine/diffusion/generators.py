@@ -14,6 +14,7 @@ from calcarine.diffusion.cin256_conversion import CLASS_WEIGHT, CLASSES
 from calcarine.diffusion.class_conditional import load_class_conditional
 from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.latent_diffusion import LatentDiffusion
+from calcarine.errors import SettingError
 from calcarine.files.registries import load_entry_points, register_entry
 
 __all__ = ["GENERATORS", "Loader", "load_model", "register_generator"]
@@ -33,7 +34,8 @@ def register_generator(name: str) -> Callable[[_L], _L]:
     Parameters
     ----------
     name : str
-        `load_model`, and with it the setting ``visdec.model``, then takes this name.
+        `load_model`, and with it the settings ``generation.model`` and ``visdec.model``, then
+        takes this name.
 
     Returns
     -------
@@ -73,6 +75,8 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     *,
     cache: str | Path | None = None,
+    autoencoder: str | Path | None = None,
+    tokenizer: str | Path | None = None,
 ) -> ConditionalDiffusion:
     """Load a model that is conditioned on text or on classes.
 
@@ -87,6 +91,8 @@ def load_model(
         float32, or float16 on GPUs.
     cache : str or Path, optional
         Folder of converted single files.
+    autoencoder, tokenizer : str or Path, optional
+        For models with a text encoder; see :meth:`LatentDiffusion.from_pretrained`.
 
     Returns
     -------
@@ -99,14 +105,38 @@ def load_model(
         If there is no such model, or a part of it is missing.
     DamagedFileError
         If a part is truncated, or pickled and therefore unsafe to read.
+    SettingError
+        If an autoencoder or a tokenizer is given for a model that takes none.
     """
     loaders = load_entry_points("calcarine.generators") | GENERATORS
     if str(source) in loaders:
-        model: ConditionalDiffusion = loaders[str(source)](device, dtype)
-        return model
+        _refuse_parts(source, "has its own loader", autoencoder, tokenizer)
+        return _load_registered(str(source), loaders[str(source)], device, dtype)
     if _has_classes(Path(source)):
+        _refuse_parts(source, "is conditioned on classes", autoencoder, tokenizer)
         return load_class_conditional(source, device, dtype, cache)
-    return LatentDiffusion.from_pretrained(source, device, dtype, cache=cache)
+    return LatentDiffusion.from_pretrained(
+        source, device, dtype, autoencoder=autoencoder, tokenizer=tokenizer, cache=cache
+    )
+
+
+def _refuse_parts(source: str | Path, why: str, *parts: str | Path | None) -> None:
+    if any(part is not None for part in parts):
+        raise SettingError(
+            f"The model {source} {why} and takes neither autoencoder nor tokenizer; leave them out."
+        )
+
+
+def _load_registered(
+    name: str, loader: Loader, device: str | torch.device | None, dtype: torch.dtype
+) -> ConditionalDiffusion:
+    model = loader(device, dtype)
+    if not isinstance(model, ConditionalDiffusion):
+        raise SettingError(
+            f"The loader of the generator '{name}' returned a {type(model).__name__}; it must "
+            "return a ConditionalDiffusion, such as a LatentDiffusion."
+        )
+    return model
 
 
 def _has_classes(path: Path) -> bool:

@@ -22,7 +22,7 @@ from calcarine.checkpoints.single_file import (
 from calcarine.diffusion.model_folder import MODEL_FILES, check_folder
 from calcarine.diffusion.tokenizer import find_tokenizer
 from calcarine.errors import DamagedFileError
-from calcarine.files import digest_file, write_text
+from calcarine.files import digest_file, read_json, write_text
 
 __all__ = ["SD_V1", "convert_state", "converted_folder"]
 
@@ -161,8 +161,8 @@ def convert_state(
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError) as error:
+        return dict(read_json(file))
+    except (OSError, ValueError, TypeError) as error:
         raise DamagedFileError(
             f"{file} is missing or not JSON; a config folder has one for unet, vae and "
             "text_encoder."

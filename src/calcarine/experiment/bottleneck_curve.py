@@ -106,10 +106,13 @@ def bottleneck_curve(
 
 
 def _fold(work: Workspace, split: Split, most: int) -> _BottleneckFold:
-    folder = work.run.decoder / split.name
     predicted = predictions(work, split)
-    with readable(folder, "fit"):
-        regression = LatentRegression.load(folder)
+    regression = work.fitted_decoder(split)
+    if not isinstance(regression, LatentRegression):
+        raise SettingError(
+            f"The decoder '{work.config.decoder.name}' is not linear, so it has no bottleneck; the "
+            "curve needs decoder.name=ridge."
+        )
     reductions = {n: Bottleneck(regression, work.dataset, split, n, most) for n in ("z", "c")}
     return _BottleneckFold(split, reductions, predicted)
 

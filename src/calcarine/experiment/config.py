@@ -16,6 +16,7 @@ from calcarine.experiment.config_visdec import VisDecConfig
 
 __all__ = [
     "DatasetConfig",
+    "DecoderConfig",
     "EncodingConfig",
     "EvaluationConfig",
     "Experiment",
@@ -130,7 +131,9 @@ class RidgeConfig(_Section):
     n_folds: int = Field(
         5, ge=2, description="Folds inside the training data that choose the penalty."
     )
-    enabled: bool = Field(True, description="Decode z and c by ridge regression.")
+    enabled: bool = Field(
+        True, description="Decode z and c by ridge regression, or by the decoder in decoder.name."
+    )
     alphas: list[Annotated[float, Field(ge=0)]] | None = Field(
         None,
         min_length=1,
@@ -141,6 +144,26 @@ class RidgeConfig(_Section):
         True,
         description="Keep repeats of a stimulus in one fold; false lets them straddle folds.",
     )
+
+
+class DecoderConfig(_Section):
+    """Which decoder predicts z and c."""
+
+    name: str = Field(
+        "ridge",
+        description="Decoder of z and c: ridge, or one that is registered "
+        "(calcarine.decoding.register_decoder).",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of a registered decoder; those of ridge are the settings ridge.*.",
+    )
+
+    @model_validator(mode="after")
+    def _has_options_of_its_own(self) -> DecoderConfig:
+        if self.name == "ridge" and self.options:
+            raise ValueError("the options of the decoder ridge are the settings ridge.*; use those")
+        return self
 
 
 class SearchConfig(_Section):
@@ -173,8 +196,8 @@ class GenerationConfig(_Section):
 
     model: str = Field(
         "mini",
-        description="Diffusion model: mini, a folder, a single-file checkpoint or a name on the "
-        "Hugging Face hub.",
+        description="Diffusion model: mini, a folder, a single-file checkpoint, a registered "
+        "generator or a name on the Hugging Face hub.",
     )
     autoencoder: str | None = Field(
         None, description="Autoencoder in place of the model's own: taesd or a folder."
@@ -349,6 +372,7 @@ class Experiment(_Section):
     dataset: DatasetConfig = Field(DatasetConfig(), description="The brain data.")
     roi: RoiConfig = Field(RoiConfig(), description="Regions that the decoders read.")
     features: FeaturesConfig = Field(FeaturesConfig(), description="How z and c are made.")
+    decoder: DecoderConfig = Field(DecoderConfig(), description="The decoder of z and c.")
     ridge: RidgeConfig = Field(RidgeConfig(), description="Decoding by ridge regression.")
     generation: GenerationConfig = Field(
         GenerationConfig(), description="How pictures are made from decoded latents."

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import Split
-from calcarine.decoding import LatentRegression, PixelRegression, choose_settings
+from calcarine.decoding import Decoder, PixelRegression, choose_settings
+from calcarine.errors import CalcarineError, ShapeError
 from calcarine.experiment.reconstructions import reconstructor
 from calcarine.files import atomic_write, write_text
 
@@ -47,12 +48,13 @@ def _fit_split(work: Workspace, split: Split, folder: Path) -> None:
     predicted: dict[str, NDArray[Any]] = {}
     summary = {}
     if work.config.ridge.enabled:
-        regression = LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options)
-        regression.fit(work.dataset, split, work.z, work.c).save(folder)
-        latents = regression.predict(work.dataset, split)
-        predicted = {name: np.ascontiguousarray(values) for name, values in latents.items()}
-        predicted["reliability_z"] = regression.reliability("z")
-        summary = {name: asdict(value) for name, value in regression.summary_.items()}
+        decoder = work.new_decoder().fit(work.dataset, split, work.z, work.c)
+        folder.mkdir(parents=True, exist_ok=True)
+        decoder.save(folder)
+        predicted = _predicted(work, decoder, split)
+        predicted["reliability_z"] = _reliability(decoder, predicted["z"])
+        made = getattr(decoder, "summary_", {})
+        summary = {name: asdict(value) for name, value in made.items()}
     if work.config.evaluation.direct_ridge:
         pixels = PixelRegression(work.roi["pixels"], **work.ridge_options)
         pixels.fit(work.dataset, split)
@@ -61,6 +63,32 @@ def _fit_split(work: Workspace, split: Split, folder: Path) -> None:
     _write_json(folder / "summary.json", summary)
     with atomic_write(folder / "predictions.safetensors") as partial:
         save_file(predicted, partial)
+
+
+def _predicted(work: Workspace, decoder: Decoder, split: Split) -> dict[str, NDArray[Any]]:
+    """Return what a decoder predicts for the test stimuli, checked: it may be anybody's."""
+    latents = decoder.predict(work.dataset, split)
+    predicted = {}
+    for name, target in (("z", work.z), ("c", work.c)):
+        who = f"For the test stimuli of {split.name} the decoder '{work.config.decoder.name}'"
+        if name not in latents:
+            raise ShapeError(f"{who} predicted no {name}; predict must return z and c.")
+        predicted[name] = np.ascontiguousarray(latents[name], np.float32)
+        shape = len(split.test), *target.shape[1:]
+        if predicted[name].shape != shape:
+            raise ShapeError(
+                f"{who} predicted {name} of shape {predicted[name].shape}; it must be {shape}."
+            )
+        if not np.isfinite(predicted[name]).all():
+            raise CalcarineError(f"{who} predicted values of {name} that are not finite.")
+    return predicted
+
+
+def _reliability(decoder: Decoder, z: NDArray[Any]) -> NDArray[Any]:
+    """Return how well each value of z is predicted; all alike if the decoder does not say."""
+    if hasattr(decoder, "reliability"):
+        return np.asarray(decoder.reliability("z"))
+    return np.ones(z.shape[1:])
 
 
 def _choose_settings(work: Workspace) -> None:
@@ -75,7 +103,7 @@ def _choose_settings(work: Workspace) -> None:
                 continue
             chosen = choose_settings(
                 reconstructor(work, steps=search.steps),
-                LatentRegression(work.roi["z"], work.roi["c"], **work.ridge_options),
+                work.new_decoder(),
                 work.dataset,
                 split,
                 work.z,

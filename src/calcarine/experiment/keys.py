@@ -102,6 +102,7 @@ def fit_key(config: Experiment, digests: Digests, before: Keys) -> str:
         "fit",
         before["features"],
         digests.regions,
+        config.decoder.model_dump(),
         config.ridge.model_dump(),
         digests.splits,
         search,

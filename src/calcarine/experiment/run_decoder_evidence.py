@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,9 @@ def decoder_statistics(
     """Yield means that decoders stored, with the means of training trials and of all trials."""
     shown = np.array(dataset.trial_stimuli)
     for split in splits:
-        regression = _decoder(work, split)
+        regression = work.fitted_decoder(split)
+        if not isinstance(regression, LatentRegression):
+            continue  # what it stored is its own affair
         times = np.array([(shown == key).sum() for key in split.test], dtype=np.float64)
         for name, roi in regression.rois_.items():
             train, test = dataset.train(split, roi), dataset.test(split, roi)
@@ -83,11 +86,14 @@ def decoder_selections(
     work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
 ) -> Iterator[Selection]:
     """Yield penalties, voxels and repeats of the decoders, computed again from training alone."""
+    if work.config.decoder.name != "ridge":
+        return  # only a registered class itself knows how it chooses
     targets = {"z": work.z, "c": work.c}
     ids = dataset.stimuli.ids
     spent = 0.0
     for split in splits:
-        regression = _decoder(work, split)
+        regression = work.fitted_decoder(split)
+        assert isinstance(regression, LatentRegression)
         stored = stored_predictions(work, split, ("z", "c"))
         for name, roi in regression.rois_.items():
             ridge, train = regression.ridge_[name], dataset.train(split, roi)
@@ -155,12 +161,6 @@ def stored_predictions(
         return {name: arrays[name] for name in names}
 
 
-def _decoder(work: Workspace, split: Split) -> LatentRegression:
-    folder = work.run.decoder / split.name
-    with readable(folder, "fit"):
-        return LatentRegression.load(folder)
-
-
 def _repeats(label: str, again: NDArray[Any], stored: NDArray[Any]) -> Selection:
     """Count test stimuli with the prediction of the mean over all of their repeats."""
     rows = [each.reshape(len(stored), -1).astype(np.float64) for each in (again, stored)]
@@ -183,12 +183,10 @@ def _predict_again(
         by_row: dict[int, NDArray[Any]] = {}
         for number in np.unique(owner[rows]):
             split = splits[number]
-            regression = _decoder(work, split)
-            roi = regression.rois_[name]
             own = rows[owner[rows] == number]
-            place = {key: row for row, key in enumerate(split.test)}
-            data = dataset.test(split, roi).data[[place[ids[row]] for row in own]]
-            predicted = regression.predict_target(name, data).reshape(len(own), -1)
+            few = replace(split, test=tuple(ids[row] for row in own))
+            predicted = work.fitted_decoder(split).predict(dataset, few)[name]
+            predicted = predicted.reshape(len(own), -1)
             by_row |= dict(zip(own.tolist(), predicted, strict=True))
         return np.stack([by_row[int(row)] for row in rows])
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from calcarine import datasets
 from calcarine.brain import BrainDataset, Split
+from calcarine.decoding import Decoder, load_decoder, make_decoder
 from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
 from calcarine.errors import CalcarineError, SettingError
@@ -20,7 +21,7 @@ from calcarine.evaluation.networks.judges import judge_digest
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.digests import Digests, digest_content, file_sizes
 from calcarine.experiment.progress import Progress
-from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.run_directory import RunDirectory, readable
 from calcarine.experiment.session_scaling import without_session_scaling
 from calcarine.features import FeatureStore, LatentSettings
 from calcarine.features.latents import count_without_category, source_digests
@@ -66,13 +67,18 @@ class Workspace:
         """The diffusion model of ``generation.model``."""
         config = self.config.generation
         model = self._load(
-            lambda: LatentDiffusion.from_pretrained(
+            lambda: load_model(
                 config.model,
                 dtype=torch_dtype(config.precision),
                 autoencoder=config.autoencoder,
                 tokenizer=config.tokenizer,
             )
         )
+        if not isinstance(model, LatentDiffusion):
+            raise SettingError(
+                f"The model generation.model={config.model} has no text encoder, and c is made by "
+                "one; choose a model with text, or give this one to Vis-Dec (visdec.model)."
+            )
         if config.guidance_rescale is not None:
             model.guidance_rescale = config.guidance_rescale
         return model
@@ -158,6 +164,18 @@ class Workspace:
             "intercept": ridge.intercept,
             "grouped": ridge.grouped,
         }
+
+    def new_decoder(self) -> Decoder:
+        """Return the decoder of z and c of the settings, not yet fitted."""
+        config = self.config.decoder
+        options = self.ridge_options if config.name == "ridge" else config.options
+        return make_decoder(config.name, roi_z=self.roi["z"], roi_c=self.roi["c"], **options)
+
+    def fitted_decoder(self, split: Split) -> Decoder:
+        """Return the fitted decoder of a split."""
+        folder = self.run.decoder / split.name
+        with readable(folder, "fit"):
+            return load_decoder(self.config.decoder.name, folder)
 
     @cached_property
     def latent_settings(self) -> LatentSettings:
@@ -259,7 +277,9 @@ class Workspace:
     def digests(self) -> Digests:
         """Content of all that the settings refer to, for the keys of the stages."""
         config, judge = self.config, self.dataset.judge
-        regions = self.roi  # mistakes in the data before the slow model
+        regions = self.roi  # mistakes in the data and the decoder before the slow model
+        if config.ridge.enabled:
+            self.new_decoder()
         visdec, finetune = config.visdec, config.visdec.finetune
         aligned = visdec.enabled and finetune.aligned
         return Digests(

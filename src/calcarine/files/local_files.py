@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ __all__ = [
     "is_disk_full",
     "is_inside",
     "is_partial_file",
+    "parse_json",
     "read_json",
     "remove_partial_files",
     "write_bytes",
@@ -153,13 +155,43 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def read_json(path: str | Path) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
+    """Return the content of JSON text.
+
+    Parameters
+    ----------
+    text : str or bytes
+    finite : bool
+        Refuse numbers that are not finite: NaN, Infinity, and those beyond double precision.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, also where it is nested too deeply, or has a number that is refused.
+    """
+    refuse: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite}
+    try:
+        return json.loads(text, **(refuse if finite else {}))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it has the number {text}, which is not finite")
+    return number
+
+
+def read_json(path: str | Path, *, finite: bool = False) -> Any:
     """Return the content of a JSON file.
 
     Parameters
     ----------
     path : Path
         Text in UTF-8.
+    finite : bool
+        As in `parse_json`.
 
     Returns
     -------
@@ -171,13 +203,9 @@ def read_json(path: str | Path) -> Any:
     OSError
         If the file is missing or may not be read.
     ValueError
-        If it is no JSON, also where it is nested too deeply.
+        As in `parse_json`.
     """
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return parse_json(Path(path).read_text(encoding="utf-8"), finite=finite)
 
 
 _ANNEX = re.compile(r"^(?P<root>.*)/\.git/(?:modules/.+/)?annex/objects/.+$")

@@ -191,7 +191,7 @@ def read_run_scores(run: Path) -> list[Score]:
     raw = _read(path, "calcarine evaluate", run, lambda p: read_json(p))
     try:
         scores = [_score(record) for record in raw]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DamagedFileError(
             f"{path} has an invalid record ({error}); make it again with "
             f"`calcarine evaluate {run}`."

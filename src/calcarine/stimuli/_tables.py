@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
+from calcarine.files import parse_json
 from calcarine.files.parquet import read_parquet
 from calcarine.stimuli.tables import read_rows, read_text
 
@@ -48,7 +48,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _read(path: Path, suffix: str) -> pd.DataFrame:
     if suffix == ".json":
-        return pd.DataFrame.from_records(json.loads(read_text(path, "table")))
+        return pd.DataFrame.from_records(parse_json(read_text(path, "table")))
     if suffix == ".parquet":
         return read_parquet(path)
     return read_rows(path, "table", _COLUMNS)

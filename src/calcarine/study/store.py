@@ -156,7 +156,7 @@ class Study:
                 yield con
         except sqlite3.IntegrityError:
             raise
-        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError, UnicodeDecodeError) as error:
             raise StudyDatabaseError(self.database, error) from error
         finally:
             if con is not None:

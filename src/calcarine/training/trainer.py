@@ -105,7 +105,7 @@ def keep_one_process(trainer: Any) -> Iterator[None]:
     except BaseException:
         if by_lightning and not started_again:
             # Other processes may wait for this one.
-            strategy.launcher.kill(signal.SIGKILL)
+            strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # none on Windows
         raise
     finally:
         if by_lightning and torch.distributed.is_initialized():

@@ -143,6 +143,15 @@ def _or_none(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or test(value)
 
 
+def _is_finite(value: Any) -> bool:
+    """Return whether all numbers in a value can be written as JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
 _LARGEST = 1e100  # beyond it, differences and means overflow
 _NEEDED: dict[str, Callable[[Any], bool]] = {
     "method": _is_text,
@@ -184,10 +193,15 @@ def _wrong(content: dict[str, Any]) -> str | None:
         return "pictures"
     if not isinstance(records, list):
         return "records"
+    known = set()
     for number, record in enumerate(records):
         name = _wrong_in_record(record)
         if name is not None:
             return f"records, number {number + 1}: {name}"
+        key = (record["method"], record["protocol"], record["metric"])
+        if key in known and record["role"] != "floor":
+            return f"records, number {number + 1}: a second score of {key[0]} by {key[2]}"
+        known.add(key)
     return _wrong_per_image(content.get("per_image"), len(ids))
 
 
@@ -202,7 +216,7 @@ def _wrong_in_record(record: Any) -> str | None:
                 right = False
             if not right:
                 return name
-    return None
+    return next((name for name, value in record.items() if not _is_finite(value)), None)
 
 
 def _wrong_per_image(per_image: Any, n: int) -> str | None:
