@@ -10,7 +10,7 @@ from calcarine import datasets
 from calcarine.brain import Split
 from calcarine.errors import CalcarineError
 from calcarine.splits import split_rules
-from calcarine.splits.duplicate_audit import nearest_training
+from calcarine.splits.duplicate_search import nearest_training
 from calcarine.splits.feature_distances import METRICS, nearest, pixel_features, to_euclidean
 from calcarine.splits.split_files import find_split, save_splits
 from calcarine.splits.stimulus_pool import shown_stimuli
