@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from calcarine.experiment.config_visdec import VisDecConfig
+from calcarine.experiment.visdec_config import VisDecConfig
 
 __all__ = [
     "DatasetConfig",
