@@ -78,7 +78,7 @@ def test_wrong_settings_are_told(setting):
 
 
 def test_more_questions_continue_with_the_features_there_are(tmp_path):
-    for ask in ("[latents]", "[latents, stages]"):
+    for ask in ("[latents]", "[latents, denoising_stages]"):
         settings = [*SMALL, f"encoding.analyses={ask}"]
         work = Workspace(RunDirectory(tmp_path, load_experiment("encoding", None, settings)))
         run_stage(work, "encode")

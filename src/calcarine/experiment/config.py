@@ -252,8 +252,8 @@ class EncodingConfig(_Section):
     """Voxel-wise encoding models (Takagi & Nishimoto 2023, section 3.4)."""
 
     enabled: bool = Field(False, description="Fit encoding models in this run.")
-    analyses: list[Literal["latents", "noise", "stages", "blocks"]] = Field(
-        ["latents", "noise", "stages", "blocks"],
+    analyses: list[Literal["latents", "noise", "denoising_stages", "blocks"]] = Field(
+        ["latents", "noise", "denoising_stages", "blocks"],
         description="Comparisons: latents (z, c and z_c), noise levels, stages of the denoising, "
         "blocks of the U-Net; may be empty where there are extra feature spaces.",
     )

@@ -32,7 +32,7 @@ _EDGE_SHARE = 0.05
 _MEANINGS = {
     "latents": "Prediction of the measured test responses from each latent alone.",
     "noise": "z and z_c together at several noise levels: variance that only one of them explains.",
-    "stages": "z and z_c together at early, middle and late steps of the denoising.",
+    "denoising_stages": "z and z_c together at early, middle and late steps of the denoising.",
     "blocks": "Blocks of the U-Net. Each voxel is assigned to the block that predicts it best in "
     "cross-validation on the training stimuli.",
     "also": "Prediction from further feature spaces, each alone.",
