@@ -121,8 +121,8 @@ class FeaturesConfig(_Section):
 class RidgeConfig(_Section):
     """Ridge regression from responses to z, c and pixels."""
 
-    alpha_min: float = Field(-2.0, description="log10 of the smallest penalty.")
-    alpha_max: float = Field(8.0, description="log10 of the largest penalty.")
+    alpha_min: float = Field(1e-2, gt=0, description="Smallest penalty.")
+    alpha_max: float = Field(1e8, gt=0, description="Largest penalty.")
     n_alphas: int = Field(
         21, ge=2, le=200, description="Number of penalties between the two, evenly spaced in log10."
     )
@@ -279,8 +279,8 @@ class EncodingConfig(_Section):
     n_components: int = Field(
         6400, ge=1, description="Principal components that wider feature spaces are reduced to."
     )
-    alpha_min: float = Field(-2.0, description="log10 of the smallest penalty.")
-    alpha_max: float = Field(8.0, description="log10 of the largest penalty.")
+    alpha_min: float = Field(1e-2, gt=0, description="Smallest penalty.")
+    alpha_max: float = Field(1e8, gt=0, description="Largest penalty.")
     n_alphas: int = Field(
         21, ge=1, description="Number of penalties between the two, evenly spaced in log10."
     )
