@@ -144,7 +144,7 @@ def stimulus_vectors(tiny: bool) -> Any:
     import numpy as np
 
     from calcarine.brain import Responses
-    from calcarine.visdec.pairs import StimulusVectors
+    from calcarine.visdec.stimulus_vectors import StimulusVectors
 
     ids = tuple(f"stimulus-{i}" for i in range(STIMULI))
     responses = Responses(
@@ -165,7 +165,7 @@ def first_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
 def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     import torch
 
-    from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork
+    from calcarine.visdec.guiding import CrossModalGuidance, CrossModalNetwork
     from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
     from calcarine.visdec.settings import GuidanceLoss
 

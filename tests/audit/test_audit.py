@@ -73,8 +73,8 @@ INPUTS = {
     "responses": None,
     "statistics": (),
     "predictions": (),
-    "choice": None,
-    "selections": (),
+    "sample_choice": None,
+    "decoder_choices": (),
     "others": {},
 }
 
@@ -409,18 +409,18 @@ def test_a_blind_rule_that_chooses_otherwise_fails(rng):
     samples = PictureSet.of(ids, rng.integers(0, 256, (12, 3, 32, 32, 3), dtype=np.uint8))
     bare, chosen = _bare(rng), np.arange(12) % 3
     for reapplied, verdict in ((chosen, "passed"), ((chosen + 1) % 3, "failed")):
-        inputs = replace(bare, choice=SampleChoice(samples, chosen, reapplied))
+        inputs = replace(bare, sample_choice=SampleChoice(samples, chosen, reapplied))
         found = audit(inputs, ["best-of-samples"]).findings["best-of-samples"]
         assert found.verdict == verdict
 
 
 def test_a_choice_that_is_often_but_not_always_the_best_is_only_suspicious(rng):
     inputs = SimulatedStudy(6).inputs()
-    samples = inputs.choice.samples
-    best = similarities(inputs, inputs.choice)["pixel correlation"].argmax(axis=1)
+    samples = inputs.sample_choice.samples
+    best = similarities(inputs, inputs.sample_choice)["pixel correlation"].argmax(axis=1)
     mixed = np.where(rng.random(len(best)) < 0.5, best, rng.integers(5, size=len(best)))
     for chosen, verdict in ((mixed, "suspicious"), (best, "failed")):
-        changed = replace(inputs, choice=SampleChoice(samples, chosen))
+        changed = replace(inputs, sample_choice=SampleChoice(samples, chosen))
         found = audit(changed, ["best-of-samples"]).findings["best-of-samples"]
         assert found.verdict == verdict
 
@@ -433,7 +433,9 @@ def test_samples_that_are_alike_leave_nothing_to_pick(rng):
     half = np.concatenate([alike[:6], pictures[6:]])
     for samples, hits in ((alike, None), (half, "of 6")):
         choice = SampleChoice(PictureSet.of(ids, samples), np.zeros(12, int))
-        found = audit(replace(bare, choice=choice), ["best-of-samples"]).findings["best-of-samples"]
+        found = audit(replace(bare, sample_choice=choice), ["best-of-samples"]).findings[
+            "best-of-samples"
+        ]
         assert found.verdict == "passed"
         rows = [row for table in found.tables for row in table.rows]
         assert all(hits in row[1] for row in rows) if hits else not rows

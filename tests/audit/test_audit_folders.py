@@ -30,7 +30,7 @@ def claim(tmp_path_factory):
     root = tmp_path_factory.mktemp("claim")
     study = SimulatedStudy(11, n_train=60, n_test=16, scale_with_test=True)
     inputs = study.inputs()
-    samples = inputs.choice.samples
+    samples = inputs.sample_choice.samples
     n = len(inputs)
     save(root / "truth", inputs.truth.ids, [inputs.truth.full(i) for i in range(n)])
     save(root / "images", inputs.truth.ids, [inputs.recon.full(i) for i in range(n)])

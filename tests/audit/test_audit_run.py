@@ -196,7 +196,7 @@ def test_a_choice_that_the_rule_does_not_make_is_found(copy):
     folder = copy / "reconstructions"
     inputs = of_run(copy)
     row = 3
-    other = 1 - int(inputs.choice.chosen[row])
+    other = 1 - int(inputs.sample_choice.chosen[row])
     stem = inputs.truth.ids[row]
     shutil.copy(
         folder / "z_c" / f"{stem}_{other:02d}.png", folder / "z_c_chosen" / f"{stem}_00.png"

@@ -68,8 +68,8 @@ def test_every_measured_dataset_offers_what_the_protocol_asks(name):
 def test_simulated_files_are_recognised_checked_and_loaded(name, faked):
     folder = faked(name)
     assert name in registry.recognise_datasets(folder)
-    findings = registry.check_dataset(name, folder)
-    assert findings and not [f for f in findings if f.status in ("missing", "wrong")]
+    results = registry.check_dataset(name, folder)
+    assert results and not [f for f in results if f.status in ("missing", "wrong")]
     if name in WITHOUT_STIMULI:
         with pytest.raises(CalcarineError):
             registry.load_dataset(name, folder)
@@ -105,8 +105,8 @@ def test_missing_files_are_told(name, tmp_path):
     with pytest.raises(CalcarineError) as caught:
         registry.load_dataset(name, tmp_path)
     assert "\n" not in str(caught.value)
-    findings = registry.check_dataset(name, tmp_path)
-    assert any(finding.status in ("missing", "wrong") for finding in findings)
+    results = registry.check_dataset(name, tmp_path)
+    assert any(result.status in ("missing", "wrong") for result in results)
 
 
 @pytest.mark.parametrize("name", MEASURED)

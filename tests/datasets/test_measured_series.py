@@ -95,17 +95,17 @@ def test_categories_left_out_leave_no_id_behind(fakes):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_measured_files_pass_their_check(name, measured):
-    findings = registry.check_dataset(name, measured)
-    assert {row.status for row in findings} == {"ok"}
+    results = registry.check_dataset(name, measured)
+    assert {row.status for row in results} == {"ok"}
     assert name in registry.recognise_datasets(measured)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_simulated_files_have_the_official_shape_and_a_signal(name, fakes):
-    findings = {row.what: row for row in registry.check_dataset(name, fakes)}
-    assert {row.status for row in findings.values()} <= {"ok", "note"}
-    assert findings["SIMULATED.txt"].status == "note"
-    assert all(findings[what].status == "ok" for what in ("trials", "voxels", "categories"))
+    results = {row.what: row for row in registry.check_dataset(name, fakes)}
+    assert {row.status for row in results.values()} <= {"ok", "note"}
+    assert results["SIMULATED.txt"].status == "note"
+    assert all(results[what].status == "ok" for what in ("trials", "voxels", "categories"))
     found = registry.load_dataset(name, fakes)
     assert found.simulated
     if name in ("ncc_s2", "haxby_slice"):
@@ -121,10 +121,10 @@ def test_simulated_files_have_the_official_shape_and_a_signal(name, fakes):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_missing_files_are_findings(name, tmp_path):
-    findings = registry.check_dataset(name, tmp_path)
-    assert {row.status for row in findings} == {"missing"}
-    assert SMALL[name].INFO.source in findings[0].advice
+def test_missing_files_are_results(name, tmp_path):
+    results = registry.check_dataset(name, tmp_path)
+    assert {row.status for row in results} == {"missing"}
+    assert SMALL[name].INFO.source in results[0].advice
 
 
 def test_downloads_are_pinned_to_a_commit():

@@ -460,9 +460,9 @@ def test_a_stopped_preparation_goes_on_to_the_same_numbers(made, tmp_path):
 
 
 def test_check_of_whole_files_finds_nothing_to_mend(made):
-    findings = registry.check_dataset("nsd", made)
-    assert {f.status for f in findings} == {"ok", "note"}
-    told = {f.what: f.found for f in findings}["subj01 z-scoring"]
+    results = registry.check_dataset("nsd", made)
+    assert {f.status for f in results} == {"ok", "note"}
+    told = {f.what: f.found for f in results}["subj01 z-scoring"]
     assert told == "each session z-scored by its training trials"
     assert (
         registry.recognise_datasets(made)

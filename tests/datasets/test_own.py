@@ -15,12 +15,12 @@ from PIL import Image
 
 from calcarine.brain import Split
 from calcarine.brain.scaling import zscore_sessions
-from calcarine.cli.datasets import _print_findings
+from calcarine.cli.datasets import _print_results
 from calcarine.datasets import own, registry
 from calcarine.datasets.described.description import validated
 from calcarine.errors import CalcarineError
 from calcarine.linear import RidgeCV
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
 ALPHAS = np.logspace(-1, 5, 13)
@@ -157,7 +157,7 @@ def test_a_check_shows_paths_as_they_are_and_whole(width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("rich.console.Console.is_terminal", width == 80)
     path = "/data/[red]/betas_fithrf/session1.npy"
-    _print_findings(
+    _print_results(
         "Title",
         [
             CheckResult("betas", "wrong", f"{path} is damaged", "30 trials", "get it again"),
@@ -458,7 +458,7 @@ def test_test_stimuli_in_sessions_of_their_own(lab, zscore):
     raw, _ = own_trials(lab, *APART, zscore=zscore)
     names = sorted(path.stem for path in (lab / "stimuli").iterdir())
     (lab / "shared.txt").write_text("\n".join(names[20:24]))
-    findings = {row.what: row for row in own.check(lab)}
+    results = {row.what: row for row in own.check(lab)}
     found = own.load(lab)
     session, values = np.array(APART[1]), found.responses.values
     used = {"session": session < 3, "training": session < 3, "session-all": session == 3}
@@ -479,9 +479,9 @@ def test_test_stimuli_in_sessions_of_their_own(lab, zscore):
         "session-all": "test trials included",
         "none": "not z-scored",
     }[zscore]
-    assert told in findings["z-scoring"].found
+    assert told in results["z-scoring"].found
     assert told in found.describe()["scaling"]
-    assert findings["z-scoring"].status == ("note" if "session" in zscore else "ok")
+    assert results["z-scoring"].status == ("note" if "session" in zscore else "ok")
     raw[40:] = 100 * raw[40:] + 7
     np.save(lab / "all.npy", raw)
     louder = own.load(lab)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from calcarine.diffusion import LatentDiffusion
-from calcarine.diffusion.trajectory import block_names, record_trajectory, stage_steps
+from calcarine.diffusion.trajectory import block_names, denoising_stage_steps, record_trajectory
 from calcarine.errors import CalcarineError
 
 
@@ -76,9 +76,9 @@ def test_wrong_names_and_steps_are_told(model, work):
     with pytest.raises(CalcarineError, match=r"no denoising step 8; .* leave 8"):
         record_trajectory(model, *work, latents_at=[8], **OPTIONS)
     with pytest.raises(CalcarineError, match="at least 3 denoising steps, not 2"):
-        stage_steps(2)
+        denoising_stage_steps(2)
 
 
 def test_stages_are_the_middles_of_the_thirds():
-    assert stage_steps(40) == {"early": 6, "middle": 20, "late": 33}
-    assert stage_steps(3) == {"early": 0, "middle": 1, "late": 2}
+    assert denoising_stage_steps(40) == {"early": 6, "middle": 20, "late": 33}
+    assert denoising_stage_steps(3) == {"early": 0, "middle": 1, "late": 2}

@@ -7,7 +7,7 @@ from calcarine.errors import CalcarineError
 from calcarine.simulation.voxels import simulate_voxels
 from calcarine.stimuli import StimulusSet
 
-STAGES = ("early", "middle", "late")
+DENOISING_STAGES = ("early", "middle", "late")
 BLOCKS = ("down_blocks.0", "mid_block")
 
 
@@ -20,7 +20,7 @@ def world():
     features = {"z": z, "c": c}
     for strength in (0.2, 0.4, 0.6, 0.8):
         features[f"z_c@{strength}"] = np.sqrt(1 - strength**2) * z + strength * own
-    for at, stage in enumerate(STAGES):
+    for at, stage in enumerate(DENOISING_STAGES):
         share = (at + 1) / 3
         features[f"z_c@0.8:{stage}"] = (1 - share) * z + share * own
         for block in BLOCKS:

@@ -216,3 +216,13 @@ def test_yaml_that_no_reader_understands_is_told(tmp_path, value):
     file.write_text(f"preset: takagi\nname: {value}\n")
     with pytest.raises(CalcarineError, match="cannot be read as YAML"):
         load_experiment(None, file)
+
+
+@pytest.mark.parametrize("section", ["ridge", "encoding"])
+def test_the_limits_of_penalties_are_penalties(section):
+    settings = getattr(load_experiment("takagi"), section)
+    assert (settings.alpha_min, settings.alpha_max) == (1e-2, 1e8)
+    with pytest.raises(CalcarineError, match="alpha_min"):
+        load_experiment("takagi", None, [f"{section}.alpha_min=-2"])
+    with pytest.raises(CalcarineError, match=r"alpha_min is 100 and alpha_max 10; set alpha_min"):
+        load_experiment("takagi", None, [f"{section}.alpha_min=100", f"{section}.alpha_max=10"])

@@ -78,7 +78,7 @@ def test_wrong_settings_are_told(setting):
 
 
 def test_more_questions_continue_with_the_features_there_are(tmp_path):
-    for ask in ("[latents]", "[latents, stages]"):
+    for ask in ("[latents]", "[latents, denoising_stages]"):
         settings = [*SMALL, f"encoding.analyses={ask}"]
         work = Workspace(RunDirectory(tmp_path, load_experiment("encoding", None, settings)))
         run_stage(work, "encode")
@@ -92,7 +92,7 @@ def test_penalties_of_decoders_are_not_those_of_encoding(tmp_path):
         return encode_key(experiment, replace(work.digests, latents=work.latents_digest), {})
 
     assert key() == key("ridge.alphas=[1, 2]")
-    assert key() != key("encoding.alpha_max=9")
+    assert key() != key("encoding.alpha_max=1e9")
 
 
 @pytest.mark.parametrize(

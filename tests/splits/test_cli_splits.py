@@ -97,10 +97,18 @@ def test_latents_of_the_mini_model_are_features(tmp_path):
     assert "correlation distance of z" in text
 
 
-def test_an_audit_finds_no_duplicate_among_scenes(tmp_path):
+def test_the_search_finds_no_duplicate_among_scenes(tmp_path):
     table = tmp_path / "table.csv"
     text = call(
-        "audit", "simulated", "--subject", "subj01", "--subject", "subj02", "--out", table, *SET
+        "duplicates",
+        "simulated",
+        "--subject",
+        "subj01",
+        "--subject",
+        "subj02",
+        "--out",
+        table,
+        *SET,
     )
     assert "0 of 9 test stimuli of split shared are in the training of subj01 and of subj02" in text
     found = pd.read_csv(table)
@@ -111,7 +119,7 @@ def test_an_audit_finds_no_duplicate_among_scenes(tmp_path):
 def test_flagged_stimuli_end_with_exit_code_1(tmp_path):
     own = datasets.load_dataset("simulated", **SIZES).split()
     file = Split("mine", own.train, own.test, "by hand").save(tmp_path / "mine.json")
-    text = call("audit", "simulated", "--split", file, "--near", 2.0, *SET, code=1)
+    text = call("duplicates", "simulated", "--split", file, "--near", 2.0, *SET, code=1)
     assert "9 of 9 test stimuli of split mine" in text and "9 at most 2.0 away" in text
 
 
@@ -122,8 +130,8 @@ def test_flagged_stimuli_end_with_exit_code_1(tmp_path):
         (["split", "simulated", "--rule", "cluster", "--features", "f.txt"], "not f.txt"),
         (["split", "simulated", "--rule", "cluster", "--features", "no.npy"], "no file no.npy"),
         (["split", "simulated", "--rule", "category", "--categories", "yeti"], "category yeti"),
-        (["audit", "simulated", "--split", "none"], "neither a file nor a split"),
-        (["audit", "simulated", "--subject", "nobody"], "no subject nobody"),
+        (["duplicates", "simulated", "--split", "none"], "neither a file nor a split"),
+        (["duplicates", "simulated", "--subject", "nobody"], "no subject nobody"),
     ],
 )
 def test_mistakes_are_told(tmp_path, arguments, message):

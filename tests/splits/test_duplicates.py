@@ -7,7 +7,7 @@ from PIL import Image
 from calcarine import datasets
 from calcarine.brain import Split
 from calcarine.errors import CalcarineError
-from calcarine.splits.duplicate_audit import audit_split
+from calcarine.splits.duplicate_search import find_duplicates
 from calcarine.splits.feature_distances import pixel_features
 from calcarine.splits.picture_hashes import hamming, hash_pictures, nearest_hashes
 from calcarine.stimuli import StimulusSet, resize_images
@@ -54,7 +54,7 @@ def planted(scenes, change, rows=(2, 5)):
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_copies_are_found_and_nothing_else(scenes, change):
     whole, split, originals = planted(scenes, change)
-    found = audit_split(split, whole, pixel_features)
+    found = find_duplicates(split, whole, pixel_features)
     assert found.table["flag"].tolist() == ["same picture"] * 2 + [""] * 20
     assert found.table["hash_nearest"].tolist()[:2] == originals
     assert found.n_duplicates == 2
@@ -67,8 +67,8 @@ def test_mirror_images_are_found_when_asked_for(scenes):
     mirrored = whole.images()
     mirrored[:2] = mirrored[:2, :, ::-1]
     flipped = stimuli(mirrored, "p")
-    assert audit_split(split, flipped).n_duplicates == 0
-    found = audit_split(split, flipped, flips=True)
+    assert find_duplicates(split, flipped).n_duplicates == 0
+    found = find_duplicates(split, flipped, flips=True)
     assert found.table["flag"].tolist()[:3] == ["same picture", "same picture", ""]
 
 
@@ -77,7 +77,7 @@ def test_the_same_layout_in_another_colour_is_another_picture(rng):
     one[0, 5:20, 8:25, 0] = one[1, 5:20, 8:25, 2] = 220
     one[2] = rng.integers(0, 256, (32, 32, 3))
     whole = stimuli(one, "p")
-    found = audit_split(Split("main", ("p01", "p02"), ("p00",), "colours"), whole)
+    found = find_duplicates(Split("main", ("p01", "p02"), ("p00",), "colours"), whole)
     assert found.table["flag"].tolist() == [""]
 
 
@@ -87,7 +87,7 @@ def test_training_of_other_subjects_is_searched_too(scenes):
     by_picture = stimuli(pictures, "q")
     by_id = whole.subset([split.test[7]])
     others = {"B": (by_picture, by_picture.ids), "C": (by_id, by_id.ids)}
-    found = audit_split(split, whole, pixel_features, others, subject="A")
+    found = find_duplicates(split, whole, pixel_features, others, subject="A")
     assert found.table["flag"].tolist()[4] == "same picture"
     assert found.table["hash_subject"].tolist()[4] == "B"
     assert found.table["nearest_subject"].tolist()[4] == "B"
@@ -95,14 +95,14 @@ def test_training_of_other_subjects_is_searched_too(scenes):
     assert found.table["flag"].tolist()[7] == "same stimulus"
     assert found.table["also_in"].tolist()[7] == "C"
     assert found.n_duplicates == 2 and "A and of B, C" in found.summary
-    assert audit_split(split, whole, pixel_features).n_duplicates == 0
+    assert find_duplicates(split, whole, pixel_features).n_duplicates == 0
 
 
 def test_features_as_an_array_and_a_limit(scenes):
     whole, split, _ = planted(scenes, "nothing", rows=())
     values = pixel_features(whole)
-    by_function = audit_split(split, whole, pixel_features).table["distance"]
-    found = audit_split(split, whole, values, near=float(by_function.quantile(0.3)))
+    by_function = find_duplicates(split, whole, pixel_features).table["distance"]
+    found = find_duplicates(split, whole, values, near=float(by_function.quantile(0.3)))
     np.testing.assert_allclose(found.table["distance"], by_function, atol=1e-6)
     assert (found.table["flag"] == "near").sum() == (by_function <= by_function.quantile(0.3)).sum()
     rows = {key: row for row, key in enumerate(whole.ids)}
@@ -113,12 +113,12 @@ def test_features_as_an_array_and_a_limit(scenes):
 
 def test_without_features_only_pictures_are_compared(scenes):
     whole, split, _ = planted(scenes, "compression")
-    found = audit_split(split, whole)
+    found = find_duplicates(split, whole)
     assert found.n_duplicates == 2 and found.table["distance"].isna().all()
     with pytest.raises(CalcarineError, match="hash_limit"):
-        audit_split(split, whole, hash_limit=200)
+        find_duplicates(split, whole, hash_limit=200)
     with pytest.raises(CalcarineError, match="there twice"):
-        audit_split(split, whole, others={"own": (whole, split.train)})
+        find_duplicates(split, whole, others={"own": (whole, split.train)})
 
 
 def test_bits_are_counted_as_in_binary(rng, monkeypatch):
@@ -151,5 +151,5 @@ def test_hashes_do_not_depend_on_each_other(scenes):
 def test_handwritten_digits_are_alike_but_not_the_same(measured):
     own = datasets.load_dataset("digits69", measured)
     for split in own.splits:
-        found = audit_split(split, own.stimuli)
+        found = find_duplicates(split, own.stimuli)
         assert found.table["bits"].min() < 19 and found.n_duplicates == 0

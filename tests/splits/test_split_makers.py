@@ -10,7 +10,7 @@ from calcarine import datasets
 from calcarine.brain import Split
 from calcarine.errors import CalcarineError
 from calcarine.splits import split_rules
-from calcarine.splits.duplicate_audit import nearest_training
+from calcarine.splits.duplicate_search import nearest_training
 from calcarine.splits.feature_distances import METRICS, nearest, pixel_features, to_euclidean
 from calcarine.splits.split_files import find_split, save_splits
 from calcarine.splits.stimulus_pool import shown_stimuli
@@ -200,7 +200,7 @@ def test_saved_splits_come_back_and_changed_files_are_refused(tmp_path, blobs):
     with pytest.raises(CalcarineError, match="not a saved split"):
         Split.read(files[1])
     files[1].write_text('{"train":' * 100_000)
-    with pytest.raises(CalcarineError, match="not a saved split .*nested too deeply"):
+    with pytest.raises(CalcarineError, match=r"not a saved split .*nested too deeply"):
         Split.read(files[1])
     with pytest.raises(CalcarineError, match="cannot be read: No such file"):
         Split.read(tmp_path / "absent.json")

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     )
     from calcarine.audit.inputs import (
         AuditInputs,
+        DecoderChoices,
         FitStatistics,
         PictureSet,
         Prediction,
         ReportedScore,
         SampleChoice,
-        Selection,
         TrialTable,
     )
     from calcarine.audit.reported_scores import (
@@ -61,7 +61,7 @@ _SOURCES = {
     "Prediction": "inputs",
     "ReportedScore": "inputs",
     "SampleChoice": "inputs",
-    "Selection": "inputs",
+    "DecoderChoices": "inputs",
     "TrialTable": "inputs",
     "audit": "runner",
     "inputs_from_folders": "folders",
@@ -76,6 +76,7 @@ __all__ = [
     "Audit",
     "AuditInputs",
     "Check",
+    "DecoderChoices",
     "EvidenceImage",
     "EvidenceTable",
     "Finding",
@@ -84,7 +85,6 @@ __all__ = [
     "Prediction",
     "ReportedScore",
     "SampleChoice",
-    "Selection",
     "TrialTable",
     "audit",
     "inputs_from_folders",

@@ -99,7 +99,7 @@ def inputs_from_folders(
         result["predictions"] = _predictions(predictions, seen.ids)
         given.append(f"predictions: {predictions}")
     if samples is not None:
-        result["choice"] = _choice(truth, samples, recon)
+        result["sample_choice"] = _choice(truth, samples, recon)
         given.append(f"all samples: {samples}")
     if others:
         named = {_name(other): _pair(truth, other)[1] for other in others}

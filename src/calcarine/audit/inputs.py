@@ -19,12 +19,12 @@ from calcarine.stimuli import StimulusSet, resize_images
 
 __all__ = [
     "AuditInputs",
+    "DecoderChoices",
     "FitStatistics",
     "PictureSet",
     "Prediction",
     "ReportedScore",
     "SampleChoice",
-    "Selection",
     "TrialTable",
 ]
 
@@ -258,7 +258,7 @@ class SampleChoice:
 
 
 @dataclass(frozen=True)
-class Selection:
+class DecoderChoices:
     """Choices of a decoder, compared with those made without the test set.
 
     Parameters
@@ -296,8 +296,8 @@ class AuditInputs:
     statistics : sequence of FitStatistics
         Stored means and scales of scalers and decoders.
     predictions : sequence of Prediction
-    choice : SampleChoice, optional
-    selections : sequence of Selection
+    sample_choice : SampleChoice, optional
+    decoder_choices : sequence of DecoderChoices
         Choices of penalties, voxels and repeats, repeated without the test set.
     others : mapping of str to PictureSet
         Pictures of the same stimuli by other methods.
@@ -322,8 +322,8 @@ class AuditInputs:
     responses: NDArray[Any] | None = None
     statistics: Sequence[FitStatistics] = ()
     predictions: Sequence[Prediction] = ()
-    choice: SampleChoice | None = None
-    selections: Sequence[Selection] = ()
+    sample_choice: SampleChoice | None = None
+    decoder_choices: Sequence[DecoderChoices] = ()
     others: Mapping[str, PictureSet] = field(default_factory=dict)
     numbers: Sequence[ReportedScore] = ()
     facts: Mapping[str, str] = field(default_factory=dict)

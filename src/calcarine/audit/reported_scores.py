@@ -12,12 +12,8 @@ import numpy as np
 from calcarine.audit.inputs import ReportedScore
 from calcarine.errors import SettingError
 from calcarine.evaluation.metrics import matrices
-from calcarine.evaluation.metrics.image_metrics import (
-    Identification,
-    PixelContest,
-    PixelCorrelation,
-    StructuralSimilarity,
-)
+from calcarine.evaluation.metrics.identification import Identification, PixelContest
+from calcarine.evaluation.metrics.image_similarity import PixelCorrelation, StructuralSimilarity
 from calcarine.evaluation.metrics.similarity import correlation_matrix
 from calcarine.evaluation.metrics.structural_similarity import LocalMoments, structure
 from calcarine.evaluation.networks.preprocessing import Preprocessing

@@ -78,7 +78,7 @@ class DatasetReader(Protocol):
     A reader may also offer these functions:
 
     ``check(data, subject)``
-        Returns a list of `calcarine.quality.findings.CheckResult`.
+        Returns a list of `calcarine.quality.check_results.CheckResult`.
     ``assets(subjects, **options)``
         Returns the list of `calcarine.brain.assets.Asset` to download; empty if nothing can be
         downloaded, and ``INFO.access`` then says how to get the files.

@@ -26,7 +26,7 @@ def bottleneck(
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
     from calcarine.reporting import build_report
-    from calcarine.reporting.curve import HEADINGS, curve_rows, read_curve
+    from calcarine.reporting.bottleneck_figure import HEADINGS, curve_rows, read_curve
 
     chosen = RANKS if ranks is None else _numbers(ranks)
     with opened_run(path) as run:

@@ -80,7 +80,7 @@ def check(
 ) -> None:
     """Check which files of a data set a folder has, which are missing, and where to get them."""
     from calcarine.datasets import registry
-    from calcarine.quality.findings import verdict
+    from calcarine.quality.check_results import verdict
 
     names = (name,) if name else registry.recognise_datasets(folder)
     if not names:
@@ -91,15 +91,15 @@ def check(
         )
     failed = False
     for each in names:
-        findings = registry.check_dataset(each, folder, subject)
-        _print_findings(registry.dataset_info(each).title, findings)
-        print(verdict(findings))
-        failed |= any(finding.status in ("missing", "wrong") for finding in findings)
+        results = registry.check_dataset(each, folder, subject)
+        _print_results(registry.dataset_info(each).title, results)
+        print(verdict(results))
+        failed |= any(result.status in ("missing", "wrong") for result in results)
     if failed:
         raise typer.Exit(1)
 
 
-def _print_findings(title: str, findings: list[Any]) -> None:
+def _print_results(title: str, results: list[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -113,7 +113,7 @@ def _print_findings(title: str, findings: list[Any]) -> None:
     table = Table(title=None if narrow else title, title_justify="left", box=None, pad_edge=False)
     for heading in headings:
         table.add_column(heading, overflow="fold")
-    for row in findings:
+    for row in results:
         mark = Text(row.status, colours[row.status])
         # As texts: a path may hold what rich would take for its markup.
         cells = [Text(part) for part in (row.what, row.found, row.expected, row.advice)]

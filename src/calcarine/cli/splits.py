@@ -1,4 +1,4 @@
-"""Commands ``calcarine datasets split`` and ``calcarine datasets audit``."""
+"""Commands ``calcarine datasets split`` and ``calcarine datasets duplicates``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from calcarine.brain import BrainDataset
     from calcarine.splits.stimulus_pool import SplitWithPartners
 
-__all__ = ["audit_dataset", "split_dataset"]
+__all__ = ["list_duplicates", "split_dataset"]
 
 _Features = Annotated[
     str,
@@ -109,15 +109,15 @@ def split_dataset(
     _print_made(dataset, made, save_splits(made, out), (ids, values, metric, features))
 
 
-@datasets_app.command("audit")
-def audit_dataset(
+@datasets_app.command("duplicates")
+def list_duplicates(
     name: DatasetArgument,
     data: DataFolder = None,
     subject: Annotated[
         list[str] | None,
         typer.Option(
-            help="Subject to audit; repeat it for further subjects, with training stimuli that "
-            "are compared too."
+            help="Subject with the test stimuli; repeat it for further subjects, with training "
+            "stimuli that are compared too."
         ),
     ] = None,
     split: Annotated[
@@ -134,11 +134,11 @@ def audit_dataset(
     settings: DatasetOptions = None,
 ) -> None:
     """Find test pictures that training has seen, or nearly; exit code 1 if there are any."""
-    from calcarine.experiment.dataset_splits import audit_data_set_split
+    from calcarine.experiment.dataset_splits import find_data_set_duplicates
     from calcarine.files import write_text
 
     subjects = subject or []
-    dataset, audit = audit_data_set_split(
+    dataset, report = find_data_set_duplicates(
         name,
         data,
         subjects,
@@ -149,17 +149,17 @@ def audit_dataset(
         flips=flips,
         **options_from(settings),
     )
-    print(("Simulated data. " if dataset.simulated else "") + audit.summary)
+    print(("Simulated data. " if dataset.simulated else "") + report.summary)
     if worst:
-        _print_rows(_readable(audit.worst(worst), len(subjects) > 1))
+        _print_rows(_readable(report.worst(worst), len(subjects) > 1))
         print(
             "nearest: by distance of features. nearest by hash: by bits in which hashes differ.\n"
             "alike: pixel correlation with the nearest by hash, where few bits differ."
         )
     if out is not None:
-        write_text(out, audit.table.to_csv(index=False))
-        print(f"All {len(audit.table)} test stimuli: {out}")
-    if audit.n_duplicates:
+        write_text(out, report.table.to_csv(index=False))
+        print(f"All {len(report.table)} test stimuli: {out}")
+    if report.n_duplicates:
         raise typer.Exit(1)
 
 
@@ -171,7 +171,7 @@ def _print_made(
 ) -> None:
     import numpy as np
 
-    from calcarine.splits.duplicate_audit import nearest_training
+    from calcarine.splits.duplicate_search import nearest_training
 
     ids, values, metric, name = space
     print(("Simulated data. " if dataset.simulated else "") + f"Rule: {made.split.rule}.")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from calcarine.brain.scaling import ZScore, describe_scaling, scaling_plan
 from calcarine.datasets._data_files import is_simulated
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = [
     "check_finite_voxels",
@@ -31,14 +31,14 @@ def collect_results(report: Iterable[CheckResult], what: str, advice: str) -> li
     Parameters
     ----------
     report : iterable of CheckResult
-        Findings as they come.
+        Results as they come.
     what, advice : str
         Name of the result that an error becomes.
     """
     results: list[CheckResult] = []
     try:
-        for finding in report:
-            results.append(finding)  # noqa: PERF402 -- what came before an error stays
+        for result in report:
+            results.append(result)  # noqa: PERF402 -- what came before an error stays
     except CalcarineError as error:
         results.append(CheckResult(what, "wrong", str(error), "", advice))
     return results

@@ -14,7 +14,7 @@ from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import OPTIONAL_FUNCTIONS, DatasetInfo, DatasetReader
 from calcarine.errors import CalcarineError, MissingFileError, SettingError, did_you_mean
 from calcarine.files.registries import load_entry_points
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = [
     "ENTRY_POINTS",

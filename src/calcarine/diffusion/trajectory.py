@@ -15,9 +15,15 @@ from calcarine.diffusion.conditional import ConditionalDiffusion
 from calcarine.diffusion.noise import Keys
 from calcarine.errors import SettingError
 
-__all__ = ["STAGES", "Trajectory", "block_names", "record_trajectory", "stage_steps"]
+__all__ = [
+    "DENOISING_STAGES",
+    "Trajectory",
+    "block_names",
+    "denoising_stage_steps",
+    "record_trajectory",
+]
 
-STAGES = ("early", "middle", "late")
+DENOISING_STAGES = ("early", "middle", "late")
 """Thirds of the denoising, each represented by the step in its middle."""
 
 
@@ -48,7 +54,7 @@ def block_names(model: ConditionalDiffusion) -> tuple[str, ...]:
     return (*down, "mid_block", *up)
 
 
-def stage_steps(n_steps: int) -> dict[str, int]:
+def denoising_stage_steps(n_steps: int) -> dict[str, int]:
     """Return the step in the middle of each third of ``n_steps`` steps.
 
     Takagi & Nishimoto (2023), section 3.4, name early, middle and late steps without numbers; this
@@ -59,7 +65,7 @@ def stage_steps(n_steps: int) -> dict[str, int]:
             f"Early, middle and late stages need at least 3 denoising steps, not {n_steps}; raise "
             "the strength or the number of steps."
         )
-    return {name: int((i + 0.5) * n_steps / 3) for i, name in enumerate(STAGES)}
+    return {name: int((i + 0.5) * n_steps / 3) for i, name in enumerate(DENOISING_STAGES)}
 
 
 def record_trajectory(

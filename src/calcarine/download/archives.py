@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from calcarine.download.progress import format_bytes
+from rich import filesize
+
 from calcarine.errors import CalcarineError, DamagedFileError
 
 __all__ = ["MOST_MEMBERS", "extract", "member_is_inside"]
@@ -126,7 +127,7 @@ def extract(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CalcarineError(
                 f"The disk is full while {archive} is unpacked to {folder}, where "
-                f"{format_bytes(shutil.disk_usage(folder).free)} are free; make room there, "
+                f"{filesize.decimal(shutil.disk_usage(folder).free)} are free; make room there, "
                 "and the same command resumes."
             ) from error
         raise
@@ -278,8 +279,8 @@ def _linked(
 
 def _too_large(archive: Path, size: int, room: int) -> CalcarineError:
     return CalcarineError(
-        f"{archive} would be {format_bytes(size)} unpacked or more, and "
-        f"{format_bytes(max(room, 0))} may be used on this disk; make room, and the same "
+        f"{archive} would be {filesize.decimal(size)} unpacked or more, and "
+        f"{filesize.decimal(max(room, 0))} may be used on this disk; make room, and the same "
         "command continues."
     )
 

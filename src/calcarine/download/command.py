@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import filesize
+
 from calcarine.brain.assets import Asset, UsageTerms
 from calcarine.brain.info import DatasetInfo
 from calcarine.download.download_record import RECORD_NAME, DownloadRecord
 from calcarine.download.parallel import fetch_all
 from calcarine.download.planned_files import PlannedFile, find_damaged, plan_files, request_sizes
-from calcarine.download.progress import ProgressLines, format_bytes, progress_for
+from calcarine.download.progress import PrintedProgress
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.files.locks import folder_lock
 
@@ -116,7 +118,9 @@ def _show(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
     for row in rows:
         have = (
-            f"partial, {format_bytes(row.have)} are there" if row.state == "partial" else row.state
+            f"partial, {filesize.decimal(row.have)} are there"
+            if row.state == "partial"
+            else row.state
         )
         table.add_row(row.asset.path, _size(row), have, row.note)
     console = Console()
@@ -128,26 +132,26 @@ def _show(info: DatasetInfo, rows: Sequence[PlannedFile], folder: Path) -> None:
 def _size(row: PlannedFile) -> str:
     if row.size is None:
         return "?"
-    return format_bytes(row.size) if row.sure else f"~{format_bytes(row.size)}"
+    return filesize.decimal(row.size) if row.sure else f"~{filesize.decimal(row.size)}"
 
 
 def _sum(rows: Sequence[PlannedFile], folder: Path) -> str:
     files = "1 file" if len(rows) == 1 else f"{len(rows)} files"
     known = [row for row in rows if row.size is not None]
     about = "" if all(row.sure for row in known) else "~"
-    sizes = [about + format_bytes(sum(row.size or 0 for row in known))] if known else []
+    sizes = [about + filesize.decimal(sum(row.size or 0 for row in known))] if known else []
     if len(known) < len(rows):
         sizes.append(f"{len(rows) - len(known)} of unknown size")
     need, free = sum(row.need for row in rows), _free(folder)
     more = (
-        f"{about}{format_bytes(need)} to download"
+        f"{about}{filesize.decimal(need)} to download"
         if need or len(known) == len(rows)
         else "to download"
     )
     return (
         f"{files}, {' and '.join(sizes)}; "
-        f"{format_bytes(sum(row.have for row in rows))} are there; {more} to {folder}, "
-        f"where {format_bytes(free)} are free{', which is too little' * (need > free)}."
+        f"{filesize.decimal(sum(row.have for row in rows))} are there; {more} to {folder}, "
+        f"where {filesize.decimal(free)} are free{', which is too little' * (need > free)}."
     )
 
 
@@ -162,8 +166,8 @@ def _check_room(todo: Sequence[PlannedFile], folder: Path) -> None:
     need, free = sum(row.need for row in todo if row.sure), _free(folder)
     if need > free:
         raise CalcarineError(
-            f"{folder} has {format_bytes(free)} free and the download needs "
-            f"{format_bytes(need)} more; make room or give a folder on another disk with --to."
+            f"{folder} has {filesize.decimal(free)} free and the download needs "
+            f"{filesize.decimal(need)} more; make room or give a folder on another disk with --to."
         )
 
 
@@ -203,7 +207,7 @@ def is_terminal() -> bool:
 
 
 def _verify(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord) -> set[str]:
-    damaged, checked, unknown = find_damaged(rows, folder, record, ProgressLines())
+    damaged, checked, unknown = find_damaged(rows, folder, record, PrintedProgress())
     more = f"; of {unknown} no hash is known" if unknown else ""
     print(f"Read {checked} files: {checked - len(damaged)} are whole, {len(damaged)} not{more}.")
     return damaged
@@ -222,7 +226,7 @@ def _fetch(rows: Sequence[PlannedFile], folder: Path, record: DownloadRecord, wo
     todo = [row for row in rows if row.is_open]
     sizes = {row.asset.path: row.size for row in todo}
     have = sum(row.have for row in todo)
-    with progress_for(sys.stdout.isatty(), sizes, have) as watcher:
+    with PrintedProgress(sizes, have) as watcher:
         failures = fetch_all(todo, folder, record, watcher, workers)
     if len(failures) == 1:
         raise CalcarineError(f"1 of {len(todo)} files failed: {next(iter(failures.values()))}")

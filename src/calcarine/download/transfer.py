@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from rich import filesize
 
 from calcarine.brain.assets import Asset
 from calcarine.download.http_requests import (
@@ -39,7 +40,7 @@ from calcarine.download.partial_files import (
     write_block,
     write_sidecar,
 )
-from calcarine.download.progress import DownloadProgress, NoProgress, format_bytes
+from calcarine.download.progress import DownloadProgress, NoProgress
 from calcarine.errors import CalcarineError
 
 __all__ = ["DiskFullError", "FetchedFile", "RetryPolicy", "fetch"]
@@ -302,8 +303,8 @@ class _Transfer:
 
     def full(self, need: int, free: int) -> DiskFullError:
         return DiskFullError(
-            f"The disk is full: {self.asset.path} needs {format_bytes(need)} more and "
-            f"{format_bytes(free)} is free in {self.target.parent}; make room there, and "
+            f"The disk is full: {self.asset.path} needs {filesize.decimal(need)} more and "
+            f"{filesize.decimal(free)} is free in {self.target.parent}; make room there, and "
             "the same command resumes."
         )
 
@@ -336,7 +337,7 @@ class _Transfer:
         )
 
     def given_up(self, failures: int, why: str) -> str:
-        reached = f"{format_bytes(self.have())} are kept, and " if self.have() else ""
+        reached = f"{filesize.decimal(self.have())} are kept, and " if self.have() else ""
         return self.about(
             f"was tried {failures} times without getting further ({why}); {reached}the same "
             "command continues"

@@ -1,11 +1,11 @@
 """The encoding analyses of Takagi & Nishimoto (2023), section 3.4, for one subject.
 
-========  =================================================================================
-latents   z, c and z_c, each alone
-noise     z and z_c together, with the unique variance of each, over noise levels
-stages    z and z_c together, in the early, middle and late stage of the denoising
-blocks    blocks of the U-Net in these stages, and the best block of each voxel
-========  =================================================================================
+================  ==========================================================================
+latents           z, c and z_c, each alone
+noise             z and z_c together, with the unique variance of each, over noise levels
+denoising_stages  z and z_c together, in the early, middle and late stage of the denoising
+blocks            blocks of the U-Net in these stages, and the best block of each voxel
+================  ==========================================================================
 """
 
 from __future__ import annotations

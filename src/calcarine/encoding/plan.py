@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calcarine.diffusion.trajectory import STAGES
+from calcarine.diffusion.trajectory import DENOISING_STAGES
 from calcarine.errors import SettingError
 
 __all__ = ["ANALYSES", "AnalysisPlan"]
 
-ANALYSES = ("latents", "noise", "stages", "blocks")
+ANALYSES = ("latents", "noise", "denoising_stages", "blocks")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class AnalysisPlan:
         """Return the feature spaces that are fitted alone, by the analysis that compares them."""
         last = f"z_c@{self.strength:g}"
         compared = {"latents": ["z", "c", last]}
-        for stage in STAGES:
+        for stage in DENOISING_STAGES:
             compared[f"blocks, {stage}"] = [
                 f"unet:{block}@{self.strength:g}:{stage}" for block in self.blocks
             ]
@@ -72,7 +72,9 @@ class AnalysisPlan:
         """Return the pairs of feature spaces that are fitted together, by analysis."""
         together = {
             "noise": [("z", f"z_c@{strength:g}") for strength in self.strengths],
-            "stages": [("z", f"z_c@{self.strength:g}:{stage}") for stage in STAGES],
+            "denoising_stages": [
+                ("z", f"z_c@{self.strength:g}:{stage}") for stage in DENOISING_STAGES
+            ],
         }
         return {name: pairs for name, pairs in together.items() if name in self.analyses}
 

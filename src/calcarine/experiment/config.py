@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from calcarine.experiment.config_visdec import VisDecConfig
+from calcarine.experiment.visdec_config import VisDecConfig
 
 __all__ = [
     "DatasetConfig",
@@ -120,11 +120,25 @@ class FeaturesConfig(_Section):
     )
 
 
-class RidgeConfig(_Section):
+class _PenaltyGrid(_Section):
+    """A section with penalties between two ends."""
+
+    alpha_min: float = Field(1e-2, gt=0, description="Smallest penalty.")
+    alpha_max: float = Field(1e8, gt=0, description="Largest penalty.")
+
+    @model_validator(mode="after")
+    def _ends_are_in_order(self) -> Self:
+        if self.alpha_min > self.alpha_max:
+            raise ValueError(
+                f"alpha_min is {self.alpha_min:g} and alpha_max {self.alpha_max:g}; set alpha_min "
+                "to the smaller of the two"
+            )
+        return self
+
+
+class RidgeConfig(_PenaltyGrid):
     """Ridge regression from responses to z, c and pixels."""
 
-    alpha_min: float = Field(-2.0, description="log10 of the smallest penalty.")
-    alpha_max: float = Field(8.0, description="log10 of the largest penalty.")
     n_alphas: int = Field(
         21, ge=2, le=200, description="Number of penalties between the two, evenly spaced in log10."
     )
@@ -272,12 +286,12 @@ class EvaluationConfig(_Section):
     ceiling_samples: int = Field(1, ge=1, description="Samples of each stimulus for ceilings.")
 
 
-class EncodingConfig(_Section):
+class EncodingConfig(_PenaltyGrid):
     """Voxel-wise encoding models (Takagi & Nishimoto 2023, section 3.4)."""
 
     enabled: bool = Field(False, description="Fit encoding models in this run.")
-    analyses: list[Literal["latents", "noise", "stages", "blocks"]] = Field(
-        ["latents", "noise", "stages", "blocks"],
+    analyses: list[Literal["latents", "noise", "denoising_stages", "blocks"]] = Field(
+        ["latents", "noise", "denoising_stages", "blocks"],
         description="Comparisons: latents (z, c and z_c), noise levels, stages of the denoising, "
         "blocks of the U-Net; may be empty where there are extra feature spaces.",
     )
@@ -303,8 +317,6 @@ class EncodingConfig(_Section):
     n_components: int = Field(
         6400, ge=1, description="Principal components that wider feature spaces are reduced to."
     )
-    alpha_min: float = Field(-2.0, description="log10 of the smallest penalty.")
-    alpha_max: float = Field(8.0, description="log10 of the largest penalty.")
     n_alphas: int = Field(
         21, ge=1, description="Number of penalties between the two, evenly spaced in log10."
     )

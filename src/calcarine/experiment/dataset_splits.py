@@ -1,4 +1,4 @@
-"""Splitting a data set's stimuli by a rule, and auditing a split that it has."""
+"""Splitting a data set's stimuli by a rule, and searching a split that it has for duplicates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from calcarine.errors import SettingError, ShapeError
 
 if TYPE_CHECKING:
     from calcarine.brain import BrainDataset
-    from calcarine.splits.duplicate_audit import SplitAudit
+    from calcarine.splits.duplicate_search import DuplicateReport
     from calcarine.splits.stimulus_pool import SplitWithPartners
     from calcarine.stimuli import StimulusSet
 
-__all__ = ["RULES", "audit_data_set_split", "split_data_set", "stimulus_features"]
+__all__ = ["RULES", "find_data_set_duplicates", "split_data_set", "stimulus_features"]
 
 RULES = ("random", "minimum-distance", "cluster", "category", "out-of-distribution")
 """Rules of `split_data_set`."""
@@ -110,7 +110,7 @@ def split_data_set(
     return made, ids, values
 
 
-def audit_data_set_split(
+def find_data_set_duplicates(
     name: str,
     data: Path | None,
     subjects: Sequence[str] = (),
@@ -121,7 +121,7 @@ def audit_data_set_split(
     near: float | None = None,
     flips: bool = False,
     **options: Any,
-) -> tuple[BrainDataset, SplitAudit]:
+) -> tuple[BrainDataset, DuplicateReport]:
     """Look for test stimuli that training has seen, or nearly.
 
     Parameters
@@ -129,7 +129,8 @@ def audit_data_set_split(
     name, data
         As in :func:`calcarine.datasets.load`.
     subjects : sequence of str
-        The audited subject, and further ones with training stimuli that are compared too.
+        The subject with the test stimuli, and further ones with training stimuli that are
+        compared too.
     split : str, optional
         A split's JSON file or name; the data set's first by default.
     features, metric
@@ -144,10 +145,10 @@ def audit_data_set_split(
     Returns
     -------
     dataset : BrainDataset
-    audit : SplitAudit
+    report : DuplicateReport
     """
     from calcarine import datasets
-    from calcarine.splits.duplicate_audit import audit_split
+    from calcarine.splits.duplicate_search import find_duplicates
     from calcarine.splits.split_files import find_split
 
     dataset = datasets.load_dataset(name, data, subjects[0] if subjects else None, **options)
@@ -157,7 +158,7 @@ def audit_data_set_split(
         other = datasets.load_dataset(name, data, subject, **options)
         same = [each for each in other.splits if each.name == chosen.name]
         others[subject] = (other.stimuli, (same[0] if same else other.split()).train)
-    audit = audit_split(
+    report = find_duplicates(
         chosen,
         dataset.stimuli,
         stimulus_features(features),
@@ -167,7 +168,7 @@ def audit_data_set_split(
         flips=flips,
         subject=dataset.subject,
     )
-    return dataset, audit
+    return dataset, report
 
 
 def stimulus_features(space: str) -> Callable[[StimulusSet, tuple[str, ...]], Any]:

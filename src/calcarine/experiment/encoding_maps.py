@@ -59,7 +59,7 @@ def encode_voxels(work: Workspace) -> None:
             n_permutations=config.n_permutations,
             n_folds=config.n_folds,
             n_boot=config.n_boot,
-            alphas=np.logspace(config.alpha_min, config.alpha_max, config.n_alphas),
+            alphas=np.geomspace(config.alpha_min, config.alpha_max, config.n_alphas),
             seed=work.config.evaluation.seed,
             progress=lambda text: advance(1),
         )
@@ -122,7 +122,7 @@ def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan) -> None:
         "steps": work.config.generation.steps,
         "region": config.roi,
         "fitted on": _FITTED_ON[config.train],
-        "penalties": f"1e{config.alpha_min:g} to 1e{config.alpha_max:g}",
+        "penalties": f"{config.alpha_min:g} to {config.alpha_max:g}",
     }
     dataset = work.dataset
     summary = {

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from calcarine.errors import DamagedFileError, MissingFileError, SettingError, did_you_mean
 from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
-from calcarine.visdec.phase_settings import merge_settings
+from calcarine.visdec.settings import merge_settings
 
 __all__ = ["load_experiment"]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from calcarine import datasets
 from calcarine.evaluation.results.evaluation import read_evaluation
-from calcarine.experiment.config_visdec import VisDecConfig
 from calcarine.experiment.run_directory import environment, readable
+from calcarine.experiment.visdec_config import VisDecConfig
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import read_json
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from calcarine.visdec.phase_settings import PRESETS as PHASES
-from calcarine.visdec.phase_settings import merge_settings
+from calcarine.visdec.presets import PRESETS as PHASES
+from calcarine.visdec.settings import merge_settings
 
 __all__ = ["PRESETS", "Preset"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calcarine import datasets
 from calcarine.brain import Split
 from calcarine.errors import SettingError
-from calcarine.experiment.config_visdec import PoolConfig
+from calcarine.experiment.visdec_config import PoolConfig
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace

@@ -27,8 +27,8 @@ from calcarine.experiment.manifest import pretrained_on_test
 from calcarine.experiment.reconstructions import CHOSEN, finished_pictures
 from calcarine.experiment.run_decoder_evidence import (
     MOST_RESPONSES,
+    decoder_choices,
     decoder_predictions,
-    decoder_selections,
     decoder_statistics,
     session_statistics,
     stored_predictions,
@@ -145,8 +145,8 @@ def inputs_from_run(
             *session_statistics(dataset, splits[0]),
         ],
         predictions=decoder_predictions(work, dataset, splits, ids) if decoded else [],
-        choice=choice,
-        selections=list(decoder_selections(work, dataset, splits)) if decoded else [],
+        sample_choice=choice,
+        decoder_choices=list(decoder_choices(work, dataset, splits)) if decoded else [],
         others={n: s for n, s in sets.items() if n in names and n not in (chosen_method, CHOSEN)},
         numbers=tuple(numbers) or _scores(path, chosen_method),
         facts=facts,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.audit import FitStatistics, Prediction, Selection
+from calcarine.audit import DecoderChoices, FitStatistics, Prediction
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding import LatentRegression
 from calcarine.decoding.latent_regression import fit_ridge
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
 __all__ = [
+    "decoder_choices",
     "decoder_predictions",
-    "decoder_selections",
     "decoder_statistics",
     "session_statistics",
     "stored_predictions",
@@ -82,9 +82,9 @@ def session_statistics(dataset: BrainDataset, split: Split) -> Iterator[FitStati
         )
 
 
-def decoder_selections(
+def decoder_choices(
     work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
-) -> Iterator[Selection]:
+) -> Iterator[DecoderChoices]:
     """Yield penalties, voxels and repeats of the decoders, computed again from training alone."""
     if work.config.decoder.name != "ridge":
         return  # only a registered class itself knows how it chooses
@@ -99,7 +99,7 @@ def decoder_selections(
             ridge, train = regression.ridge_[name], dataset.train(split, roi)
             label = name if len(splits) == 1 else f"{name}, {split.name}"
             voxels, rows = train.data.shape[1], int(ridge.n_features_in_)
-            yield Selection(f"voxels for {label}", max(voxels, rows), min(voxels, rows))
+            yield DecoderChoices(f"voxels for {label}", max(voxels, rows), min(voxels, rows))
             test = dataset.test(split, roi).data
             if rows == voxels:
                 yield _repeats(label, regression.predict_target(name, test), stored[name])
@@ -112,8 +112,10 @@ def decoder_selections(
                 same = np.isclose(alphas, np.asarray(again.alpha_), rtol=1e-6)
                 size = np.abs(again.coef_).max(axis=1, keepdims=True) + 1e-12
                 near = (np.abs(weights - again.coef_) <= 1e-2 * size).all(axis=1)
-                yield Selection(f"penalties for {label}", len(columns), int(same.sum()))
-                yield Selection(f"weights for {label}", len(columns), int((near | ~same).sum()))
+                yield DecoderChoices(f"penalties for {label}", len(columns), int(same.sum()))
+                yield DecoderChoices(
+                    f"weights for {label}", len(columns), int((near | ~same).sum())
+                )
 
 
 def decoder_predictions(
@@ -161,12 +163,12 @@ def stored_predictions(
         return {name: arrays[name] for name in names}
 
 
-def _repeats(label: str, again: NDArray[Any], stored: NDArray[Any]) -> Selection:
+def _repeats(label: str, again: NDArray[Any], stored: NDArray[Any]) -> DecoderChoices:
     """Count test stimuli with the prediction of the mean over all of their repeats."""
     rows = [each.reshape(len(stored), -1).astype(np.float64) for each in (again, stored)]
     spread = max(float(rows[0].std()), 1e-12)
     same = np.abs(rows[0] - rows[1]).max(axis=1) <= 1e-3 * spread
-    return Selection(f"predictions of {label} from all repeats", len(same), int(same.sum()))
+    return DecoderChoices(f"predictions of {label} from all repeats", len(same), int(same.sum()))
 
 
 def _predict_again(

@@ -152,7 +152,7 @@ class Workspace:
         ridge = self.config.ridge
         if ridge.alphas is not None:
             return np.sort(np.asarray(ridge.alphas, np.float64))
-        return np.logspace(ridge.alpha_min, ridge.alpha_max, ridge.n_alphas)
+        return np.geomspace(ridge.alpha_min, ridge.alpha_max, ridge.n_alphas)
 
     @property
     def ridge_options(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
 from calcarine.diffusion.samplers import check_steps
-from calcarine.diffusion.trajectory import Trajectory, record_trajectory, stage_steps
+from calcarine.diffusion.trajectory import Trajectory, denoising_stage_steps, record_trajectory
 from calcarine.errors import SettingError, ShapeError
 from calcarine.features.image_networks import ImageNetwork, load_network, network_layer
 from calcarine.features.latents import LatentSettings
@@ -98,7 +98,7 @@ class SpaceName:
             return None
         if self.when.startswith("step"):
             return int(self.when.removeprefix("step"))
-        return stage_steps(n_steps)[self.when]
+        return denoising_stage_steps(n_steps)[self.when]
 
 
 def extract_spaces(

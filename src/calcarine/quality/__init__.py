@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calcarine.quality.findings import CheckResult
+    from calcarine.quality.check_results import CheckResult
     from calcarine.quality.identification import RepeatIdentification, identify_repeats
     from calcarine.quality.reliability import Reliability, estimate_reliability, noise_ceiling
     from calcarine.quality.signal import SignalReport, describe_signal
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CheckResult": "findings",
+    "CheckResult": "check_results",
     "RepeatIdentification": "identification",
     "identify_repeats": "identification",
     "Reliability": "reliability",

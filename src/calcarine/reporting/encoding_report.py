@@ -32,7 +32,7 @@ _EDGE_SHARE = 0.05
 _MEANINGS = {
     "latents": "Prediction of the measured test responses from each latent alone.",
     "noise": "z and z_c together at several noise levels: variance that only one of them explains.",
-    "stages": "z and z_c together at early, middle and late steps of the denoising.",
+    "denoising_stages": "z and z_c together at early, middle and late steps of the denoising.",
     "blocks": "Blocks of the U-Net. Each voxel is assigned to the block that predicts it best in "
     "cross-validation on the training stimuli.",
     "extra": "Prediction from each of the extra feature spaces alone.",
@@ -134,7 +134,7 @@ def build_encoding_report(run: Path) -> Path:
             .get_template("encoding.html.j2")
             .render(
                 record=record,
-                headings={name: name.replace("-", ", ").capitalize() for name in plots},
+                headings={name: _heading(name.replace("-", ", ")) for name in plots},
                 title=f"Encoding: {record.summary['dataset']}, {record.summary['subject']}",
                 plots={name: data_uri(content) for name, content in plots.items()},
                 maps={name: data_uri(content) for name, content in maps.items()},
@@ -149,6 +149,10 @@ def build_encoding_report(run: Path) -> Path:
     return target
 
 
+def _heading(analysis: str) -> str:
+    return analysis.replace("_", " ").capitalize()
+
+
 def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
     """Draw the figures by region, one for each analysis."""
     result = {}
@@ -156,13 +160,13 @@ def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
         for question, table in record.regions.groupby("question", sort=False):
             name = str(question).replace(", ", "-")
             result[name] = _bars(
-                table, f"{str(question).capitalize()}: mean r over voxels", record.simulated
+                table, f"{_heading(str(question))}: mean r over voxels", record.simulated
             )
     for question, table in (
         record.unique.groupby("question", sort=False) if len(record.unique) else ()
     ):
         result[str(question)] = _lines(
-            table, f"{str(question).capitalize()}: unique r²", record.simulated
+            table, f"{_heading(str(question))}: unique r²", record.simulated
         )
     return result
 

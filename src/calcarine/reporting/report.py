@@ -65,7 +65,7 @@ def build_report(run: Path) -> Path:
         If the run is not finished, or one of its files is damaged.
     """
     from calcarine.reporting import figures
-    from calcarine.reporting.curve import HEADINGS, curve_figure, curve_rows, read_curve
+    from calcarine.reporting.bottleneck_figure import HEADINGS, curve_figure, curve_rows, read_curve
 
     record = read_run(Path(run))
     order = picking.quality(record)

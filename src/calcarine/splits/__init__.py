@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calcarine.splits.duplicate_audit import SplitAudit, audit_split
+    from calcarine.splits.duplicate_search import DuplicateReport, find_duplicates
     from calcarine.splits.folds import group_folds, leave_one_out, random_folds
     from calcarine.splits.split_files import find_split, read_split, save_splits
     from calcarine.splits.split_rules import (
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from calcarine.splits.stimulus_pool import SplitWithPartners
 
 __all__ = [
-    "SplitAudit",
+    "DuplicateReport",
     "SplitWithPartners",
-    "audit_split",
     "category_holdout",
     "cluster_holdout",
+    "find_duplicates",
     "find_split",
     "group_folds",
     "leave_one_out",
@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "SplitAudit": "duplicate_audit",
-    "audit_split": "duplicate_audit",
+    "DuplicateReport": "duplicate_search",
+    "find_duplicates": "duplicate_search",
     "group_folds": "folds",
     "leave_one_out": "folds",
     "random_folds": "folds",

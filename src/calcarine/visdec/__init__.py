@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
     from calcarine.visdec.patches import join_patched, patch_vectors
-    from calcarine.visdec.phase_settings import VisDecSettings
     from calcarine.visdec.phases import TrainingStimuli
     from calcarine.visdec.published_conditioner import load_published_conditioner
     from calcarine.visdec.published_encoder import load_published_encoder
+    from calcarine.visdec.settings import VisDecSettings
     from calcarine.visdec.vectors import pad_to_patches
 
 __all__ = [
@@ -44,7 +44,7 @@ _MODULES = {
     "ImageAutoencoder": "image_autoencoder",
     "TrainingStimuli": "phases",
     "VisDec": "estimator",
-    "VisDecSettings": "phase_settings",
+    "VisDecSettings": "settings",
     "VoxelScale": "brain_conditioning",
     "join_patched": "patches",
     "load_encoder": "encoder_storage",

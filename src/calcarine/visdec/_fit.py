@@ -19,7 +19,7 @@ from calcarine.visdec.encoder_storage import new_autoencoder
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.visdec.image_autoencoder import ImageAutoencoder
 from calcarine.visdec.patches import join_patched
-from calcarine.visdec.phase_settings import VisDecSettings
+from calcarine.visdec.settings import VisDecSettings
 
 __all__ = ["VisDecFit"]
 

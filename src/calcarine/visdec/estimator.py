@@ -21,8 +21,8 @@ from calcarine.errors import DamagedFileError, SettingError, ShapeError
 from calcarine.files import read_json, write_text
 from calcarine.visdec._fit import VisDecFit
 from calcarine.visdec.brain_conditioning import BrainConditioning
-from calcarine.visdec.phase_settings import VisDecSettings
 from calcarine.visdec.phases import TrainingStimuli
+from calcarine.visdec.settings import VisDecSettings
 
 __all__ = ["VisDec"]
 

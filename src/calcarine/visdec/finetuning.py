@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from calcarine.errors import SettingError
 from calcarine.visdec.augmentation import augment_vectors
 from calcarine.visdec.conditioner import Conditioner, ConditionerOutput
-from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
 from calcarine.visdec.settings import Augmentation, FinetuneLoss
+from calcarine.visdec.stimulus_vectors import StimulusVectors
 
 __all__ = ["DiffusionFinetuning"]
 

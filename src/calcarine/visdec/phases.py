@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from calcarine.training import TrainingConfig
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
-    from calcarine.visdec.pairs import Trials
     from calcarine.visdec.patches import PatchedVectors
     from calcarine.visdec.published_conditioner import PublishedConditioner
     from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
+    from calcarine.visdec.stimulus_vectors import Trials
 
 __all__ = ["TrainingStimuli", "check_text", "finetune", "guide", "pretrain"]
 
@@ -183,7 +183,7 @@ def guide(
     decoder_depth : int, optional
         Number of blocks of the fMRI decoder to keep (6 of 8 in the paper); all by default.
     trials : {"one", "mean", "random"}
-        See :class:`calcarine.visdec.pairs.StimulusVectors`.
+        See :class:`calcarine.visdec.stimulus_vectors.StimulusVectors`.
 
     Returns
     -------
@@ -192,9 +192,9 @@ def guide(
     import torch
 
     from calcarine.training import train as run
-    from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork
-    from calcarine.visdec.pairs import StimulusVectors
+    from calcarine.visdec.guiding import CrossModalGuidance, CrossModalNetwork
     from calcarine.visdec.settings import GuidanceLoss
+    from calcarine.visdec.stimulus_vectors import StimulusVectors
 
     config = config or GuidanceLoss()
     _cut_decoder(autoencoder, decoder_depth)
@@ -265,7 +265,7 @@ def finetune(
     config : FinetuneLoss, optional
         Losses and condition.
     trials : {"one", "mean", "random"}
-        See :class:`calcarine.visdec.pairs.StimulusVectors`.
+        See :class:`calcarine.visdec.stimulus_vectors.StimulusVectors`.
     contexts : callable, optional
         Returns contexts (n, tokens, width) of the text of stimuli, for ``config.align``.
 
@@ -279,8 +279,8 @@ def finetune(
     from calcarine.training import train as run
     from calcarine.visdec.finetuning import DiffusionFinetuning
     from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
-    from calcarine.visdec.pairs import StimulusVectors
     from calcarine.visdec.settings import FinetuneLoss
+    from calcarine.visdec.stimulus_vectors import StimulusVectors
 
     config = config or FinetuneLoss()
     if config.align and training is not None:

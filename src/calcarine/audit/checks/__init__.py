@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from calcarine.audit.checks.blends import PixelBlends, RetrievedImages
-from calcarine.audit.checks.choices import ChoicesOnTest, PretrainingOnTest
 from calcarine.audit.checks.generalisation import DimensionCollapse, ScoreByDistance
 from calcarine.audit.checks.near_duplicates import NearDuplicates
 from calcarine.audit.checks.normalisation import StatisticsFromTest, TransductivePrediction
+from calcarine.audit.checks.pretraining_and_choices import ChoicesOnTest, PretrainingOnTest
 from calcarine.audit.checks.reported_numbers import NumbersFromPictures
 from calcarine.audit.checks.sample_choice import BestOfSamples, IgnoresTheBrain
 from calcarine.audit.checks.splits import ChosenStimuli, RepeatsOverFolds, SplitLeaks

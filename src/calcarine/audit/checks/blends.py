@@ -266,7 +266,7 @@ class _Detail:
 
     @classmethod
     def of(cls, inputs: AuditInputs) -> _Detail | None:
-        from calcarine.audit.checks.spectra import octave_slopes
+        from calcarine.audit.similarity_by_scale import octave_slopes
 
         def grey(row: int) -> tuple[FloatArray, FloatArray]:
             seen, made = (

@@ -108,7 +108,7 @@ def _with_changed(
 def _alike(inputs: AuditInputs) -> list[tuple[int, int]]:
     """Return rows of test pictures and columns of the same pictures in training."""
     from calcarine.brain import Split
-    from calcarine.splits.duplicate_audit import audit_split
+    from calcarine.splits.duplicate_search import find_duplicates
     from calcarine.stimuli import StimulusSet
 
     assert inputs.train is not None
@@ -125,7 +125,7 @@ def _alike(inputs: AuditInputs) -> list[tuple[int, int]]:
         split = Split(
             "audit", tuple(train.ids[c] for c in columns), tuple(test.ids[r] for r in members), ""
         )
-        table = audit_split(split, both).table
+        table = find_duplicates(split, both).table
         flagged = (table["flag"] == "same picture").to_numpy()
         hits += [
             (members[k], place[str(table["hash_nearest"][k])]) for k in np.flatnonzero(flagged)

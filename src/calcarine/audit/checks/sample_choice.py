@@ -41,7 +41,7 @@ class BestOfSamples(Check):
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
-        choice = inputs.choice
+        choice = inputs.sample_choice
         if choice is None:
             fact = inputs.facts.get(self.name)
             if fact:

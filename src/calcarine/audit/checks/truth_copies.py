@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.audit.check import Check, inconclusive, register_check
-from calcarine.audit.checks.spectra import (
+from calcarine.audit.findings import EvidenceTable, Finding, Verdict
+from calcarine.audit.similarity_by_scale import (
     Band,
     FloatArray,
     bands,
@@ -20,7 +21,6 @@ from calcarine.audit.checks.spectra import (
     phases,
     rise,
 )
-from calcarine.audit.findings import EvidenceTable, Finding, Verdict
 
 if TYPE_CHECKING:
     from calcarine.audit.inputs import AuditInputs

@@ -84,16 +84,16 @@ def stack(pictures: PictureSet) -> Array:
 
 def show(inputs: AuditInputs, chosen: Array, reapplied: Array | None = None) -> AuditInputs:
     """Return the inputs with the chosen samples as reconstructions."""
-    assert inputs.choice is not None
-    samples = inputs.choice.samples
+    assert inputs.sample_choice is not None
+    samples = inputs.sample_choice.samples
     images = np.stack([samples.full(row, int(s)) for row, s in enumerate(chosen)])
-    return replace(shown_as(inputs, images), choice=SampleChoice(samples, chosen, reapplied))
+    return replace(shown_as(inputs, images), sample_choice=SampleChoice(samples, chosen, reapplied))
 
 
 def shown_as(inputs: AuditInputs, images: Array) -> AuditInputs:
     """Return the inputs with other reconstructions and the scores of these."""
     recon = PictureSet.of(inputs.truth.ids, images)
-    return replace(inputs, recon=recon, choice=None, numbers=reported(inputs.truth, recon))
+    return replace(inputs, recon=recon, sample_choice=None, numbers=reported(inputs.truth, recon))
 
 
 def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInputs:

@@ -208,7 +208,7 @@ def pretrained_unreported(seed: int) -> AuditInputs:
 def penalties_on_test(seed: int) -> AuditInputs:
     """One penalty for each target, by its test error."""
     study = SimulatedStudy(seed, chosen_on_test="penalties")
-    return replace(study.inputs(), selections=study.selections())
+    return replace(study.inputs(), decoder_choices=study.decoder_choices())
 
 
 @register_case(
@@ -223,7 +223,7 @@ def penalties_on_test_unknown(seed: int) -> AuditInputs:
 def voxels_on_test(seed: int) -> AuditInputs:
     """The voxels that correlate best with the test latents."""
     study = SimulatedStudy(seed, chosen_on_test="voxels")
-    return replace(study.inputs(), selections=study.selections())
+    return replace(study.inputs(), decoder_choices=study.decoder_choices())
 
 
 @register_case("voxels chosen on the test set, not reported", "choices-on-test", undetectable=True)
@@ -236,7 +236,7 @@ def voxels_on_test_unknown(seed: int) -> AuditInputs:
 def repeats_on_test(seed: int) -> AuditInputs:
     """One of three repeats of each test stimulus."""
     study = SimulatedStudy(seed, chosen_on_test="repeats")
-    return replace(study.inputs(), selections=study.selections())
+    return replace(study.inputs(), decoder_choices=study.decoder_choices())
 
 
 @register_case(
@@ -261,7 +261,7 @@ def best_stimuli(seed: int) -> AuditInputs:
         inputs,
         truth=truth,
         recon=recon,
-        choice=None,
+        sample_choice=None,
         predictions=(),
         others={},
         numbers=reported(truth, recon),
@@ -282,18 +282,18 @@ def best_by_structure(seed: int) -> AuditInputs:
 
 def _picked(seed: int, measure: str) -> AuditInputs:
     inputs = SimulatedStudy(seed).inputs()
-    assert inputs.choice is not None
-    return show(inputs, similarities(inputs, inputs.choice)[measure].argmax(axis=1))
+    assert inputs.sample_choice is not None
+    return show(inputs, similarities(inputs, inputs.sample_choice)[measure].argmax(axis=1))
 
 
 @register_case("score of the best of 5 samples, all samples shown", "numbers-from-pictures")
 def best_score(seed: int) -> AuditInputs:
     """The reported numbers are means over the best samples."""
     inputs = SimulatedStudy(seed, n_test=16).inputs()
-    assert inputs.choice is not None
-    samples = inputs.choice.samples
+    assert inputs.sample_choice is not None
+    samples = inputs.sample_choice.samples
     numbers = reported(inputs.truth, samples, best=True)
-    return replace(inputs, recon=samples, choice=None, numbers=numbers)
+    return replace(inputs, recon=samples, sample_choice=None, numbers=numbers)
 
 
 @register_case("score increased by .03", "numbers-from-pictures")

@@ -17,12 +17,12 @@ from scipy.ndimage import gaussian_filter
 
 from calcarine.audit.inputs import (
     AuditInputs,
+    DecoderChoices,
     FitStatistics,
     PictureSet,
     Prediction,
     ReportedScore,
     SampleChoice,
-    Selection,
     TrialTable,
 )
 
@@ -191,16 +191,16 @@ class SimulatedStudy:
             trials = [rows[[each.argmin()]] for rows, each in zip(trials, errors, strict=True)]
         return self._test_means(trials)
 
-    def selections(self) -> list[Selection]:
+    def decoder_choices(self) -> list[DecoderChoices]:
         """Return the choices, compared with those of training alone and all repeats."""
         _ = self.decoder
         voxels = len(self.chosen_voxels) if self.chosen_on_test == "voxels" else VOXELS
         repeats = self._test_means(self._all_repeats)
         same = int(np.isclose(repeats, self.test_responses).all(axis=1).sum())
         return [
-            Selection("penalties", LATENTS, int((self.penalties == PENALTY).sum())),
-            Selection("voxels of the region", VOXELS, voxels),
-            Selection("means over all repeats", self.n_test, same),
+            DecoderChoices("penalties", LATENTS, int((self.penalties == PENALTY).sum())),
+            DecoderChoices("voxels of the region", VOXELS, voxels),
+            DecoderChoices("means over all repeats", self.n_test, same),
         ]
 
     @property
@@ -255,7 +255,7 @@ class SimulatedStudy:
                     "latents", values, self.latents[self.n_train :], self.latents[: self.n_train]
                 ),
             ),
-            choice=SampleChoice(everything, np.zeros(self.n_test, np.int64)),
+            sample_choice=SampleChoice(everything, np.zeros(self.n_test, np.int64)),
             others={"low-level": PictureSet.of(self.test_ids, low)},
             numbers=reported(test, PictureSet.of(self.test_ids, samples[:, 0])),
             simulated=True,

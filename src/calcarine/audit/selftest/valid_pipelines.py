@@ -58,8 +58,8 @@ def chosen_by_brain(seed: int) -> AuditInputs:
     """The rule uses the predicted latents and never the ground truth."""
     study = SimulatedStudy(seed)
     inputs = study.inputs()
-    assert inputs.choice is not None
-    images = stack(inputs.choice.samples)
+    assert inputs.sample_choice is not None
+    images = stack(inputs.sample_choice.samples)
     middle = study.predict(np.arange(study.n_test)) @ study.fields
     flat = images.reshape(len(images), SAMPLES, -1).astype(np.float64)
     away = np.square((flat - 128) / 36 - middle[:, None] / np.sqrt(len(study.fields))).sum(axis=2)
@@ -77,8 +77,8 @@ def blurry(seed: int) -> AuditInputs:
 def averaged(seed: int) -> AuditInputs:
     """Samples of one prediction are averaged."""
     inputs = SimulatedStudy(seed).inputs()
-    assert inputs.choice is not None
-    return shown_as(inputs, rounded(stack(inputs.choice.samples).mean(axis=1)))
+    assert inputs.sample_choice is not None
+    return shown_as(inputs, rounded(stack(inputs.sample_choice.samples).mean(axis=1)))
 
 
 @register_case("valid: very good decoder", "")
@@ -124,7 +124,7 @@ def grey(seed: int) -> AuditInputs:
     truth, train = (
         PictureSet.of(side.ids, _grey(stack(side)[:, 0])) for side in (inputs.truth, inputs.train)
     )
-    changed = replace(inputs, truth=truth, train=train, others={}, choice=None)
+    changed = replace(inputs, truth=truth, train=train, others={}, sample_choice=None)
     return shown_as(changed, _grey(stack(inputs.recon)[:, 0]))
 
 
@@ -138,8 +138,8 @@ def six_components(seed: int) -> AuditInputs:
 def two_methods(seed: int) -> AuditInputs:
     """Two decoders with other samples, neither of which is given."""
     inputs = SimulatedStudy(seed).inputs()
-    assert inputs.choice is not None
-    samples = stack(inputs.choice.samples).astype(np.float64)
+    assert inputs.sample_choice is not None
+    samples = stack(inputs.sample_choice.samples).astype(np.float64)
     low = stack(inputs.others["low-level"])[:, 0].astype(np.float64)
     mixed = rounded((samples[:, 1] + (samples[:, 2] + low) / 2) / 2)
     return replace(shown_as(inputs, mixed), others={})

@@ -19,7 +19,7 @@ from calcarine.datasets.described.description import FILE, BidsPart, Description
 from calcarine.datasets.own import describe
 from calcarine.datasets.prepare.preparation import Recording
 from calcarine.errors import CalcarineError, SettingError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
 

@@ -31,7 +31,7 @@ from calcarine.datasets.bold5000._layout import (
 )
 from calcarine.datasets.bold5000._pictures import picture_index
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = ["check"]
 

@@ -13,7 +13,7 @@ from calcarine.datasets._check_results import scaling_result, simulated_result
 from calcarine.datasets.described.described_subject import DescribedSubject, open_subject
 from calcarine.datasets.described.description import Description
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult, Status
+from calcarine.quality.check_results import CheckResult, Status
 
 __all__ = ["check_subject"]
 
@@ -30,22 +30,22 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
     info, description, root
         See `open_subject`.
     """
-    findings = [
+    results = [
         CheckResult("description", "ok", f"{description.name}, subject {description.subject}")
     ]
-    findings += simulated_result(root)
+    results += simulated_result(root)
     try:
         subject = open_subject(info, description, root)
     except CalcarineError as error:
         advice = "Correct the file or the description."
         lost = "does not exist" in str(error)
         return [
-            *findings,
+            *results,
             CheckResult("files", "missing" if lost else "wrong", str(error), "", advice),
         ]
     for part in (_trials, _voxels, _split, _scaling, _responses, _pictures):
-        findings += _told(part, subject)
-    return findings
+        results += _told(part, subject)
+    return results
 
 
 def _told(

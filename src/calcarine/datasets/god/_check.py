@@ -32,7 +32,7 @@ from calcarine.datasets.god._subject_files import (
     search_folders,
 )
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = ["check"]
 

@@ -13,7 +13,7 @@ from calcarine.datasets.hcp._cifti import CiftiRecording
 from calcarine.datasets.hcp._files import ATLAS_FROM, ENDING, INFO, find_recordings, find_stored
 from calcarine.datasets.hcp._prepare import read_stored
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = ["check"]
 

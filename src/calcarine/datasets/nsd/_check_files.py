@@ -31,7 +31,7 @@ from calcarine.datasets.nsd.layout import (
 )
 from calcarine.errors import CalcarineError
 from calcarine.files.hdf5 import open_hdf5
-from calcarine.quality.findings import CheckResult, Status
+from calcarine.quality.check_results import CheckResult, Status
 from calcarine.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["Grid", "check_betas", "check_captions", "check_masks", "check_pictures"]

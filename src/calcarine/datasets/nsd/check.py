@@ -36,7 +36,7 @@ from calcarine.datasets.nsd.layout import (
     find_layout,
 )
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = ["check"]
 
@@ -54,7 +54,7 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     Returns
     -------
     list of CheckResult
-        Damaged files are findings too, not errors.
+        Damaged files are results too, not errors.
 
     Raises
     ------

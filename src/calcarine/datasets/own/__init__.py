@@ -15,7 +15,7 @@ from calcarine.datasets.described.description import FILE, Description, read_des
 from calcarine.datasets.own._fake import Betas, write_own
 from calcarine.datasets.prepare.preparation import Recording
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = ["INFO", "assets", "check", "fake", "load", "recording"]
 

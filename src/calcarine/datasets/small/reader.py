@@ -16,7 +16,7 @@ from calcarine.datasets._check_results import simulated_result
 from calcarine.datasets._data_files import find_file
 from calcarine.datasets.small.table import SmallDataset
 from calcarine.errors import CalcarineError
-from calcarine.quality.findings import CheckResult
+from calcarine.quality.check_results import CheckResult
 
 __all__ = ["SmallReader"]
 

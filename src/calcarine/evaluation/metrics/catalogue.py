@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import calcarine.evaluation.metrics.array_metrics
+import calcarine.evaluation.metrics.classification
 import calcarine.evaluation.metrics.identification
-import calcarine.evaluation.metrics.image_metrics  # noqa: F401 (registers the metrics)
+import calcarine.evaluation.metrics.image_similarity  # noqa: F401 (registers the metrics)
 from calcarine.evaluation.metrics.metric import METRICS, Metric
 from calcarine.files.registries import find_entry, load_entry_points
 

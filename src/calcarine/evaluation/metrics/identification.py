@@ -1,4 +1,4 @@
-"""Identification among hard negatives, ranks, and identification within categories."""
+"""Metrics of identification: which of several candidates a reconstruction shows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import hypergeom
 
 from calcarine.evaluation.metrics import matrices
-from calcarine.evaluation.metrics.image_metrics import Identification
-from calcarine.evaluation.metrics.metric import FloatArray, Metric, register_metric
-from calcarine.evaluation.metrics.similarity import correlation_matrix
+from calcarine.evaluation.metrics.image_similarity import MAX_PAIR_PIXELS, FeatureCorrelation
+from calcarine.evaluation.metrics.metric import (
+    PIXELS,
+    Direction,
+    FloatArray,
+    Metric,
+    register_metric,
+)
+from calcarine.evaluation.metrics.similarity import correlation_matrix, squared_distance_matrix
+from calcarine.evaluation.metrics.structural_similarity import LocalMoments, structure_with_many
 from calcarine.evaluation.networks.preprocessing import PLAIN, Preprocessing
 from calcarine.evaluation.statistics.permutation import (
     PermutationResult,
@@ -19,14 +27,44 @@ from calcarine.evaluation.statistics.permutation import (
     permutation_of,
     permutation_test,
     permuted_statistic,
-    share_of_orders,
-    smallest_p,
 )
 
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
 
-__all__ = ["CategoryRead", "GroupIdentification", "HardIdentification", "RankPercentile", "TopOne"]
+__all__ = [
+    "GroupIdentification",
+    "HardIdentification",
+    "Identification",
+    "PixelContest",
+    "RankPercentile",
+    "TopOne",
+]
+
+
+@register_metric
+@dataclass(frozen=True)
+class Identification(FeatureCorrelation):
+    """Two-way identification: share of the other candidates that the right one beats.
+
+    Parameters
+    ----------
+    direction : {"image", "reconstruction"}
+        What is fixed.
+    ties : {"half", "failure"}
+    """
+
+    direction: Direction | None = "reconstruction"
+    ties: Literal["half", "failure"] = "failure"
+
+    def chance(self, n: int) -> float | None:
+        return 0.5
+
+    def pool(self, n: int) -> int | None:
+        return n
+
+    def finish(self, measured: FloatArray) -> FloatArray:
+        return matrices.identification_matrix(measured, self.direction or "image", self.ties)
 
 
 @register_metric
@@ -164,46 +202,70 @@ class GroupIdentification(Identification):
 
 @register_metric
 @dataclass(frozen=True)
-class CategoryRead(Metric):
-    """Share of reconstructions that the judge classifies as the category of the ground truth.
+class PixelContest(Metric):
+    """Share of comparisons that the ground truth of a reconstruction wins (MinD-Vis).
 
     Parameters
     ----------
+    measured_by : {"mse", "pcc", "ssim", "psm"}
+        Squared error, correlation, structural similarity (flat window, each channel), or LPIPS.
+    ways : int
+        Number of candidates in a comparison; 2 gives the pair-wise score. The expectation over
+        random candidates is computed in closed form.
     preprocessing : Preprocessing
-    classes : int, optional
-        Number of classes that the judge can predict; set by `configured`.
-    share : float
-        Share of all permutations of the images that change no category; set by `configured`.
     """
 
+    measured_by: Literal["mse", "pcc", "ssim", "psm"] = "mse"
+    ways: int = 2
     preprocessing: Preprocessing = PLAIN
-    classes: int | None = None
-    share: float = 0.0
-    inputs: ClassVar[tuple[str, ...]] = ("labels", "readable")
-    missing_message: ClassVar[str] = "no usable categories are given"
+    direction: Direction | None = "reconstruction"
 
     def required_features(self) -> list[tuple[str, Preprocessing, str]]:
-        return [("judge", self.preprocessing, "probabilities")]
-
-    def configured(self, cache: FeatureCache) -> Metric:
-        sizes = np.unique(cache.inputs["labels"], return_counts=True)[1]
-        share = share_of_orders([int(sizes.sum())]) / share_of_orders(sizes.tolist())
-        return replace(self, classes=cache.inputs["readable"].shape[1], share=share)
+        if self.measured_by == "psm":
+            return [("lpips", self.preprocessing, "weighted")]
+        return [] if self.measured_by == "ssim" else [(PIXELS, self.preprocessing, "pixels")]
 
     def chance(self, n: int) -> float | None:
-        return None if self.classes is None else 1 / self.classes
+        return 1 / self.ways
 
     def pool(self, n: int) -> int | None:
-        return self.classes
+        return n if self.ways == 2 else self.ways
+
+    def unavailable(self, cache: FeatureCache) -> str | None:
+        if self.ways > cache.n:
+            return f"a comparison of {self.ways} candidates needs as many pictures, not {cache.n}"
+        height, width = cache.picture("truth", 0, 0, self.preprocessing).shape[:2]
+        pairs = 3.0 * cache.n**2 * height * width
+        if self.measured_by == "ssim" and pairs > 2 * MAX_PAIR_PIXELS:
+            return f"all pairs of {cache.n} pictures of this size would take hours"
+        return None
 
     def measure(self, cache: FeatureCache, sample: int) -> FloatArray:
-        """Return hits, shape (n, n)."""
-        probabilities = cache.features("recon", sample, *self.required_features()[0])[:, None]
-        readable = np.asarray(cache.inputs["readable"])[0]
-        return matrices.label_matrix(cache.inputs["labels"], probabilities, readable)
+        """Return similarities of all pairs, shape (n, n)."""
+        if self.measured_by == "ssim":
+            return self._structure(cache, sample)
+        what = self.required_features()[0]
+        truth, recon = cache.features("truth", 0, *what), cache.features("recon", sample, *what)
+        if self.measured_by == "pcc":
+            return correlation_matrix(truth, recon)
+        # Differences below 1e-9 are ties, so errors must not be scaled below that.
+        scale = 255.0**2 / truth.shape[1] if self.measured_by == "mse" else 1.0
+        return -squared_distance_matrix(truth, recon) * scale
 
-    def null(
-        self, scores: FloatArray, measured: FloatArray, n_permutations: int, seed: int
-    ) -> PermutationResult | None:
-        null = super().null(scores, measured, n_permutations, seed)
-        return null and replace(null, p_min=smallest_p(n_permutations, self.share))
+    def finish(self, measured: FloatArray) -> FloatArray:
+        share = matrices.identification_matrix(measured, "reconstruction", "failure")
+        if self.ways == 2:
+            return share
+        rivals = len(measured) - 1
+        beaten = np.rint(share * rivals).astype(np.int64)
+        wins: FloatArray = hypergeom.pmf(self.ways - 1, rivals, beaten, self.ways - 1)
+        return wins
+
+    def _structure(self, cache: FeatureCache, sample: int) -> FloatArray:
+        def channels(side: Literal["truth", "recon"], i: int, s: int) -> LocalMoments:
+            picture = cache.picture(side, i, s, self.preprocessing).astype(np.float64)
+            return LocalMoments.of(np.moveaxis(np.rint(picture * 255), -1, 0), "uniform")
+
+        made = LocalMoments.stacked([channels("recon", i, sample) for i in range(cache.n)])
+        rows = [structure_with_many(channels("truth", i, 0), made, 255.0) for i in range(cache.n)]
+        return np.asarray(np.stack(rows).mean(axis=2))

@@ -16,11 +16,12 @@ from calcarine.files.registries import register_entry
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
 
-__all__ = ["METRICS", "PIXELS", "Metric", "register_metric"]
+__all__ = ["METRICS", "PIXELS", "SIDES", "Metric", "register_metric"]
 
 FloatArray = NDArray[np.float64]
 Direction = Literal["image", "reconstruction"]
 PIXELS = ""
+SIDES: tuple[Literal["truth"], Literal["recon"]] = ("truth", "recon")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-__all__ = ["WINDOW", "LocalMoments", "structure"]
+__all__ = ["WINDOW", "LocalMoments", "structure", "structure_with_many"]
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["2d", "columns", "uniform"]
@@ -18,6 +18,7 @@ WINDOW = 11
 _GAUSS = np.exp(-0.5 * (np.arange(-(WINDOW // 2), WINDOW // 2 + 1) / 1.5) ** 2)
 _GAUSS /= _GAUSS.sum()
 _UNIFORM = np.full(7, 1 / 7)
+_CACHE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class LocalMoments:
         """Compute the local moments of images."""
         mean = _smooth(images, kind)
         return cls(images, mean, _sample(kind) * (_smooth(images * images, kind) - mean**2), kind)
+
+    @classmethod
+    def stacked(cls, each: list[LocalMoments]) -> LocalMoments:
+        """Join images of the same size and kind."""
+        images, mean, variance = (
+            np.stack([getattr(moments, name) for moments in each])
+            for name in ("images", "mean", "variance")
+        )
+        return cls(images, mean, variance, each[0].kind)
 
     def part(self, rows: slice) -> LocalMoments:
         """Return some of the images."""
@@ -70,6 +80,16 @@ def structure(x: LocalMoments, y: LocalMoments, data_range: float = 1.0) -> Floa
     denominator = (x.mean**2 + y.mean**2 + c1) * (x.variance + y.variance + c2)
     similarity: FloatArray = (numerator / denominator).mean(axis=(-2, -1))
     return similarity
+
+
+def structure_with_many(x: LocalMoments, many: LocalMoments, data_range: float = 1.0) -> FloatArray:
+    """Compute the similarities of one picture with many, in parts that fit into the CPU cache."""
+    step = max(1, _CACHE_BYTES // x.images.nbytes)
+    parts = [
+        structure(x, many.part(slice(start, start + step)), data_range)
+        for start in range(0, len(many.images), step)
+    ]
+    return np.concatenate(parts)
 
 
 def _sample(kind: Kind) -> float:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from calcarine.evaluation.metrics.array_metrics import BrainCorrelation, Retrieval
+from calcarine.evaluation.metrics.classification import CategoryRead, NWayTopK
 from calcarine.evaluation.metrics.identification import (
-    CategoryRead,
     GroupIdentification,
     HardIdentification,
+    Identification,
+    PixelContest,
     RankPercentile,
     TopOne,
 )
-from calcarine.evaluation.metrics.image_metrics import (
+from calcarine.evaluation.metrics.image_similarity import (
     CorrelationDistance,
     FrechetInceptionDistance,
-    Identification,
-    NWayTopK,
-    PixelContest,
     PixelCorrelation,
     StructuralSimilarity,
 )

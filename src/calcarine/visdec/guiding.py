@@ -10,9 +10,9 @@ from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
 from calcarine.visdec.image_autoencoder import ImageAutoencoder
 from calcarine.visdec.losses import reconstruction_loss
 from calcarine.visdec.masking import Masking, draw_masking, no_masking
-from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.patches import PatchedVectors
 from calcarine.visdec.settings import Augmentation, GuidanceLoss
+from calcarine.visdec.stimulus_vectors import StimulusVectors
 from calcarine.visdec.transformer_blocks import CrossBlock, initialise
 
 __all__ = ["CrossModalGuidance", "CrossModalNetwork"]

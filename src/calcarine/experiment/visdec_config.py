@@ -1,4 +1,4 @@
-"""The settings of Vis-Dec (Sun et al. 2023)."""
+"""The settings of Vis-Dec in a run: those of `VisDecSettings`, and its data and models."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from calcarine.visdec.phase_settings import (
-    EncoderSettings,
-    FinetuneSettings,
-    GuideSettings,
-    PretrainSettings,
-)
+from calcarine.visdec.settings import FinetuneSettings, PretrainSettings, VisDecSettings
 
 __all__ = [
     "FinetuneConfig",
@@ -94,7 +89,7 @@ class FinetuneConfig(FinetuneSettings):
         return self
 
 
-class VisDecConfig(_Section):
+class VisDecConfig(VisDecSettings):
     """Vis-Dec, in its three phases: pretrain, guide, finetune."""
 
     enabled: bool = Field(False, description="Train Vis-Dec and decode with it.")
@@ -105,23 +100,10 @@ class VisDecConfig(_Section):
     roi: str = Field(
         "all", description="Voxels that the encoder reads: a region, several joined as A+B, or all."
     )
-    validation: float = Field(
-        0.1, gt=0, lt=1, description="Share of training stimuli that validate and do not train."
-    )
-    seed: int = Field(2022, ge=0, description="Seed that draws the validation stimuli.")
-    scale: Literal["voxel", "all"] = Field(
-        "voxel",
-        description="Scale responses by mean and SD of each voxel, or by one mean and SD of all "
-        "voxels as the published code does.",
-    )
     allow_transductive: bool = Field(
         False, description="Allow test responses in the pool of the pre-training."
     )
-    encoder: EncoderSettings = Field(
-        EncoderSettings(), description="Shape of the fMRI autoencoder."
-    )
     pretrain: PretrainConfig = Field(PretrainConfig(), description="First phase.")
-    guide: GuideSettings = Field(GuideSettings(), description="Second phase.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="Third phase.")
 
     def runs(self, phase: str) -> bool:

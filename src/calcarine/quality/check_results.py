@@ -1,4 +1,4 @@
-"""Results of checking a folder, as rows of a table."""
+"""Results of checking a folder of data: `CheckResult`, one row of a table."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class CheckResult:
     advice: str = ""
 
 
-def verdict(findings: Sequence[CheckResult]) -> str:
+def verdict(results: Sequence[CheckResult]) -> str:
     """Summarise the results in one sentence."""
-    count = {status: sum(f.status == status for f in findings) for status in ("missing", "wrong")}
+    count = {status: sum(f.status == status for f in results) for status in ("missing", "wrong")}
     if not any(count.values()):
-        return f"All {len(findings)} checks passed."
+        return f"All {len(results)} checks passed."
     parts = [f"{number} {status}" for status, number in count.items() if number]
-    return f"{' and '.join(parts)} of {len(findings)} checks; the last column says what to do."
+    return f"{' and '.join(parts)} of {len(results)} checks; the last column says what to do."

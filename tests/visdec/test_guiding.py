@@ -11,13 +11,13 @@ import torch
 from calcarine.brain import Responses
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.visdec.conditioner import Conditioner
-from calcarine.visdec.cross_modal import CrossModalGuidance, CrossModalNetwork
 from calcarine.visdec.finetuning import DiffusionFinetuning
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+from calcarine.visdec.guiding import CrossModalGuidance, CrossModalNetwork
 from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
 from calcarine.visdec.masking import draw_masking, no_masking
-from calcarine.visdec.pairs import StimulusVectors
 from calcarine.visdec.settings import FinetuneLoss, GuidanceLoss
+from calcarine.visdec.stimulus_vectors import StimulusVectors
 from calcarine.visdec.transformer_blocks import CrossBlock
 
 TINY = AutoencoderConfig(

@@ -65,16 +65,16 @@ class ChoicesOnTest(Check):
     )
 
     def run(self, inputs: AuditInputs) -> Finding:
-        if not inputs.selections:
+        if not inputs.decoder_choices:
             return inconclusive(
                 "It is not given how penalties, voxels and repeats were chosen, and outputs cannot "
                 "show it."
             )
         numbers = {
             f"{each.name} that are reproduced without the test set": f"{each.same} of {each.n}"
-            for each in inputs.selections
+            for each in inputs.decoder_choices
         }
-        other = [each for each in inputs.selections if each.same < _AGAIN * each.n]
+        other = [each for each in inputs.decoder_choices if each.same < _AGAIN * each.n]
         if other:
             sentences = ", ".join(f"{each.n - each.same} of {each.n} {each.name}" for each in other)
             return Finding(
@@ -83,7 +83,7 @@ class ChoicesOnTest(Check):
                 numbers,
             )
         made = "Repeated without the test set, the choices are the same."
-        if not any(each.name.startswith("penalties") for each in inputs.selections):
+        if not any(each.name.startswith("penalties") for each in inputs.decoder_choices):
             made = (
                 "Repeated without the test set, voxels and repeats are the same. Penalties and "
                 "weights were not checked, because the fit is too large to repeat here."

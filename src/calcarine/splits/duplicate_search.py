@@ -19,9 +19,9 @@ from calcarine.stimuli.stimulus_set import StimulusSet
 __all__ = [
     "ALIKE",
     "HASH_LIMIT",
+    "DuplicateReport",
     "Features",
-    "SplitAudit",
-    "audit_split",
+    "find_duplicates",
     "nearest_training",
 ]
 
@@ -42,7 +42,7 @@ _SMALL = 16
 
 
 @dataclass(frozen=True, eq=False)
-class SplitAudit:
+class DuplicateReport:
     """How similar test and training stimuli are.
 
     Attributes
@@ -109,7 +109,7 @@ def nearest_training(
     return nearest(values[rows[0]], values[rows[1]], metric)[0][:, 0]
 
 
-def audit_split(
+def find_duplicates(
     split: Split,
     stimuli: StimulusSet,
     features: Features | ArrayLike | None = None,
@@ -119,13 +119,13 @@ def audit_split(
     hash_limit: int = HASH_LIMIT,
     flips: bool = False,
     subject: str = "own",
-) -> SplitAudit:
+) -> DuplicateReport:
     """Find test stimuli that occur, exactly or nearly, in training.
 
     Parameters
     ----------
     split : Split
-        Of the audited subject.
+        Of the subject with the test stimuli.
     stimuli : StimulusSet
         Its pictures.
     features : Features or array, optional
@@ -145,11 +145,11 @@ def audit_split(
     flips : bool
         Compare mirror images as well.
     subject : str
-        Name of the audited subject in the table.
+        Name of this subject in the table.
 
     Returns
     -------
-    SplitAudit
+    DuplicateReport
 
     Raises
     ------
@@ -178,7 +178,7 @@ def audit_split(
         ["same stimulus", "same picture", "near"],
         "",
     )
-    return SplitAudit(table, _summary(table, split, list(sides), features is not None, near))
+    return DuplicateReport(table, _summary(table, split, list(sides), features is not None, near))
 
 
 def _add_distances(
