@@ -165,9 +165,9 @@ def first_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
 def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     import torch
 
-    from calcarine.visdec.guiding import CrossModalGuidance, CrossModalNetwork
+    from calcarine.visdec.guiding import CrossModalGuiding, CrossModalNetwork
     from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
-    from calcarine.visdec.settings import GuidanceLoss
+    from calcarine.visdec.settings import GuideLoss
 
     small = {
         "hidden_size": 32,
@@ -184,12 +184,12 @@ def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     # The defaults of transformers are ViT-base with 8 decoder blocks at 224 px.
     made = new_image_autoencoder(norm_pix_loss=True, **(small if tiny else {}))
     image = ImageAutoencoder(made.model, 2 if tiny else 6)
-    config = GuidanceLoss()
+    config = GuideLoss()
     network = CrossModalNetwork(fmri_autoencoder(tiny, 6), image, config.layers, config.direction)
     stimuli = stimulus_vectors(tiny)
     side = int(image.model.config.image_size)
     pixels = torch.randn(STIMULI, 3, side, side, generator=torch.Generator().manual_seed(SEED))
-    task = CrossModalGuidance(network, stimuli, stimuli, pixels, pixels, config)
+    task = CrossModalGuiding(network, stimuli, stimuli, pixels, pixels, config)
     return task, {"lr": 5.3e-5, "clip": 0.8}
 
 

@@ -31,7 +31,7 @@ from calcarine.evaluation.statistics.significance import paired_difference
 from calcarine.experiment import load_experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.session_scaling import without_session_scaling
+from calcarine.experiment.undo_session_scaling import without_session_scaling
 from calcarine.experiment.workspace import Workspace
 from calcarine.features import FeatureStore
 

@@ -52,7 +52,7 @@ def category_accuracy(name: str, data: Path) -> str:
         read = np.asarray(names)[ridge.predict(test.data).argmax(1)]
         right += (read == np.asarray(wanted)).tolist()
     return (
-        f"{name:15} category read {np.mean(right):.3f}, chance {1 / len(names):.3f} "
+        f"{name:15} category accuracy {np.mean(right):.3f}, chance {1 / len(names):.3f} "
         f"({len(right)} stimuli in {len(dataset.splits)} splits)"
     )
 

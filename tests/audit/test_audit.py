@@ -30,7 +30,7 @@ from calcarine.audit.checks.sample_choice import similarities
 from calcarine.audit.reported_scores import definitions
 from calcarine.audit.runner import ORDER
 from calcarine.audit.selftest import CASES, Detection, detect
-from calcarine.audit.selftest.simulated_study import SimulatedStudy, reported
+from calcarine.audit.selftest.simulated_decoding import SimulatedDecoding, reported
 from calcarine.audit.stimulus_names import Names, canonical, difference
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
@@ -111,7 +111,7 @@ def test_more_evidence_never_takes_a_flag_back(name):
 
 def test_a_prediction_that_can_be_made_again_is_asked_for_its_moments_too():
     """A rule that brings every batch to the targets' moments may give one row what it gave all."""
-    study = SimulatedStudy(3)
+    study = SimulatedDecoding(3)
     (each,) = study.inputs().predictions
     values = each.values - each.values.mean(0)
     values = values / values.std(0) * each.truth.std(0) + each.truth.mean(0)
@@ -122,7 +122,7 @@ def test_a_prediction_that_can_be_made_again_is_asked_for_its_moments_too():
 
 
 def test_pictures_that_collapsed_are_seen_beside_predictions_that_did_not(rng):
-    inputs = SimulatedStudy(3).inputs()
+    inputs = SimulatedDecoding(3).inputs()
     one, two = (inputs.recon.full(row).astype(float) for row in (0, 1))
     share = rng.random(len(inputs))
     images = np.stack([np.rint(s * one + (1 - s) * two) for s in share]).astype(np.uint8)
@@ -212,7 +212,7 @@ def test_test_stimuli_without_a_reconstruction_are_counted(rng):
 
 def test_stimuli_of_one_common_light_are_not_taken_for_a_leak(rng):
     """Where every truth has one mean and contrast, a decoder may know both."""
-    inputs = SimulatedStudy(4).inputs()
+    inputs = SimulatedDecoding(4).inputs()
 
     def equal(side):
         images = np.stack([side.full(row).astype(float) for row in range(len(side))])
@@ -415,7 +415,7 @@ def test_a_blind_rule_that_chooses_otherwise_fails(rng):
 
 
 def test_a_choice_that_is_often_but_not_always_the_best_is_only_suspicious(rng):
-    inputs = SimulatedStudy(6).inputs()
+    inputs = SimulatedDecoding(6).inputs()
     samples = inputs.sample_choice.samples
     best = similarities(inputs, inputs.sample_choice)["pixel correlation"].argmax(axis=1)
     mixed = np.where(rng.random(len(best)) < 0.5, best, rng.integers(5, size=len(best)))
@@ -443,7 +443,7 @@ def test_samples_that_are_alike_leave_nothing_to_pick(rng):
 
 def test_a_number_that_is_too_good_fails_and_one_that_is_too_low_is_suspicious(monkeypatch):
     monkeypatch.setattr(reported_numbers, "definitions", _of_one_protocol)
-    inputs = SimulatedStudy(5, n_test=12).inputs()
+    inputs = SimulatedDecoding(5, n_test=12).inputs()
     for change, verdict in ((0.05, "failed"), (-0.05, "suspicious"), (0.0, "passed")):
         numbers = [replace(n, value=n.value + change) for n in inputs.numbers]
         found = audit(replace(inputs, numbers=numbers), [SLOW]).findings[SLOW]
@@ -501,7 +501,7 @@ def test_numbers_are_read_as_printed_and_found_by_their_definition():
     for text in ("PixCorr", "0.3", " ", "PixCorr high"):
         with pytest.raises(CalcarineError, match=r"PixCorr \.32, SSIM \.43"):
             read_numbers(text)
-    study = SimulatedStudy(5, n_test=12)
+    study = SimulatedDecoding(5, n_test=12)
     inputs = study.inputs()
     found = audit(inputs, [SLOW]).findings[SLOW]
     assert found.verdict == "passed" and "calcarine" in found.sentence
@@ -541,7 +541,7 @@ def test_mistakes_of_the_caller_are_told_in_one_sentence(rng):
     with pytest.raises(CalcarineError, match="not finite"):
         Prediction("z", np.full((3, 2), np.nan))
     with pytest.raises(CalcarineError, match="train or test, not 'val'"):
-        study = SimulatedStudy(0)
+        study = SimulatedDecoding(0)
         study.trials(role=np.full(len(study.shown), "val"))
 
 
@@ -555,7 +555,7 @@ def test_noisy_valid_pipelines_do_not_depend_on_distance(seed):
 
 
 def test_an_audit_prints_itself_in_a_few_lines_and_as_an_escaped_table():
-    inputs = SimulatedStudy(3, n_test=12).inputs()
+    inputs = SimulatedDecoding(3, n_test=12).inputs()
     inputs.title = "<b>lab</b>"
     found = audit(inputs, ["split-leaks", "repeats-over-folds"])
     assert repr(found).splitlines()[0] == "Audit of <b>lab</b>, 12 test stimuli"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from calcarine.audit import audit
 from calcarine.audit.folders import inputs_from_folders
-from calcarine.audit.selftest.simulated_study import SimulatedStudy
+from calcarine.audit.selftest.simulated_decoding import SimulatedDecoding
 from calcarine.audit.trial_files import read_responses
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
@@ -28,7 +28,7 @@ def save(folder, names, images):
 def claim(tmp_path_factory):
     """A made-up claim as files, honest but for the scaler."""
     root = tmp_path_factory.mktemp("claim")
-    study = SimulatedStudy(11, n_train=60, n_test=16, scale_with_test=True)
+    study = SimulatedDecoding(11, n_train=60, n_test=16, scale_with_test=True)
     inputs = study.inputs()
     samples = inputs.sample_choice.samples
     n = len(inputs)

@@ -11,7 +11,7 @@ from calcarine.cli.datasets import datasets_app
 from calcarine.datasets import hcp, registry
 from calcarine.datasets.hcp._cifti import CiftiRecording, normalised
 from calcarine.errors import CalcarineError
-from calcarine.visdec.vectors import pad_to_patches
+from calcarine.visdec.padding import pad_to_patches
 
 NPZ = "HCP_visual_voxel.npz"
 IDS = {"V1": (1, 181), "V2": (4, 184), "V3": (5, 185), "V4": (6, 186)}

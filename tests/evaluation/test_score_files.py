@@ -128,7 +128,9 @@ def test_a_category_of_nearly_all_images_is_inconclusive(pictures):
     truth = pictures["truth"]
     names = ["cat"] * (N - 1) + ["dog"]
     found = score_arrays(truth, truth, categories=names, n_boot=20, n_permutations=500)
-    (read,) = [r for r in found.records if r["metric"] == "category read" and r["p"] is not None]
+    (read,) = [
+        r for r in found.records if r["metric"] == "category accuracy" and r["p"] is not None
+    ]
     assert read["p_min"] == pytest.approx((1 + 500 / N) / 501)
     assert verdict(read).startswith("inconclusive")
 

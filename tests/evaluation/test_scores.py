@@ -110,7 +110,7 @@ def test_every_method_floor_and_ceiling_has_every_metric(full):
             assert f"identification, {space}, fixed {side}" in names["close"]
             assert f"identification within category, {space}, fixed {side}" in names["close"]
         assert f"identification among the 10 nearest, {space}, fixed image" in names["close"]
-    assert {"pixel correlation", "SSIM", "category read"} <= set(names["close"])
+    assert {"pixel correlation", "SSIM", "category accuracy"} <= set(names["close"])
     notes = [note for note in full.notes if "perfect reconstructions" not in note]
     assert len(notes) == 1 and "10-way top-1; 24-way top-5" in notes[0]
 
@@ -163,7 +163,7 @@ def test_chance_and_pool(full):
     expected = {
         "identification, late layer, fixed image": (0.5, N),
         "identification within category, pixels, fixed image": (0.5, N // 2),
-        "category read": (0.5, 2),
+        "category accuracy": (0.5, 2),
         "SSIM": (None, None),
     }
     for metric, (chance, pool) in expected.items():
@@ -211,7 +211,7 @@ def test_what_cannot_be_computed_is_left_out_with_a_note(images, judge):
     kinds = ["zebra"] * 3 + ["six"] * 9
     result = score(tiny, {"m": images["close"]}, categories=kinds, judge=judge)
     names = {record["metric"] for record in result.records}
-    assert not names & {"SSIM", "category read", "10-way top-1"}
+    assert not names & {"SSIM", "category accuracy", "10-way top-1"}
     assert not any("within" in name for name in names)
     notes = " ".join(result.notes)
     assert "SSIM" in notes and "zebra" in notes and "within category" in notes and "10-way" in notes

@@ -38,7 +38,7 @@ def test_digits69_carries_its_digits(measured, tmp_path):
     assert found["direct ridge", metric]["value"] > 0.8
     assert found["z", metric]["value"] > 0.75
     assert found["z", metric]["p"] < 0.01
-    assert found["z", "category read"]["value"] > 0.8
+    assert found["z", "category accuracy"]["value"] > 0.8
 
 
 def test_miyawaki_figures_are_told_apart(measured, tmp_path):

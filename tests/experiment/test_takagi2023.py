@@ -17,8 +17,8 @@ from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.scoring import missing_networks
 from calcarine.experiment.seeds import run_seeds
-from calcarine.experiment.session_scaling import without_session_scaling
 from calcarine.experiment.stages import run_keys
+from calcarine.experiment.undo_session_scaling import without_session_scaling
 from calcarine.experiment.workspace import Workspace
 
 SMALL = {

@@ -5,7 +5,7 @@ from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.features import FeatureStore, text_conditioning, visual_latent
 from calcarine.features.latents import count_without_category
-from calcarine.features.semantic import coloured_maps, palette
+from calcarine.features.semantic_map_colours import coloured_maps, palette
 from calcarine.stimuli import StimulusSet, resize_images
 
 

@@ -11,8 +11,14 @@ from sklearn.model_selection import PredefinedSplit
 from calcarine.errors import CalcarineError
 from calcarine.linear import _quadratic_forms, banded_ridge_cv, ridge_cv
 from calcarine.linear._backends import NumpyOps
+from calcarine.linear._decomposed_predictors import (
+    DOUBLE,
+    FitSettings,
+    ScaledTrials,
+    measure_dual,
+    measure_primal,
+)
 from calcarine.linear._decompositions import decompose_dual, decompose_primal
-from calcarine.linear._design import DOUBLE, FitSettings, ScaledTrials, measure_dual, measure_primal
 from calcarine.linear._predictors import Splits, fit_scaler, scaled_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::calcarine.linear.RidgeEdgeWarning")

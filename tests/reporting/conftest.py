@@ -16,7 +16,7 @@ from PIL import Image
 HOSTILE = "<script>alert(1)"
 FOLDERS = {"z": "z", "c": "c", "z_c": "z_c", "direct ridge": "direct"}
 APPEARANCE = ("pixel correlation", "identification, early layer, fixed image")
-SEMANTIC = ("identification, late layer, fixed image", "category read")
+SEMANTIC = ("identification, late layer, fixed image", "category accuracy")
 # Mean score of each method on metrics of appearance and of semantic content, as the paper has it.
 PAPER = {"z": (0.8, 0.55), "c": (0.5, 0.85), "z_c": (0.78, 0.84), "direct ridge": (0.8, 0.5)}
 METRICS = (
@@ -28,7 +28,7 @@ METRICS = (
     "identification, late layer, fixed image",
     "identification within category, pixels, fixed image",
     "10-way top-1",
-    "category read",
+    "category accuracy",
 )
 
 

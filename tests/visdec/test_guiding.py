@@ -13,10 +13,10 @@ from calcarine.errors import CalcarineError, LeakageError
 from calcarine.visdec.conditioner import Conditioner
 from calcarine.visdec.finetuning import DiffusionFinetuning
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
-from calcarine.visdec.guiding import CrossModalGuidance, CrossModalNetwork
+from calcarine.visdec.guiding import CrossModalGuiding, CrossModalNetwork
 from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
 from calcarine.visdec.masking import draw_masking, no_masking
-from calcarine.visdec.settings import FinetuneLoss, GuidanceLoss
+from calcarine.visdec.settings import FinetuneLoss, GuideLoss
 from calcarine.visdec.stimulus_vectors import StimulusVectors
 from calcarine.visdec.transformer_blocks import CrossBlock
 
@@ -74,8 +74,8 @@ def network(image):
 def guidance(network, **config):
     pixels = torch.randn(6, 3, 16, 16, generator=seeded())
     stimuli = StimulusVectors(responses(), IDS, 4)
-    return CrossModalGuidance(
-        network, stimuli, stimuli, pixels, pixels, GuidanceLoss(layers=2, **config)
+    return CrossModalGuiding(
+        network, stimuli, stimuli, pixels, pixels, GuideLoss(layers=2, **config)
     )
 
 
@@ -265,7 +265,7 @@ def test_a_side_can_be_left_out(network, config, named):
 )
 def test_wrong_guidance_is_told(wrong):
     with pytest.raises(CalcarineError, match=r"layers|gamma"):
-        GuidanceLoss(**wrong)
+        GuideLoss(**wrong)
 
 
 # -- diffusion

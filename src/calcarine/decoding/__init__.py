@@ -12,7 +12,7 @@ from calcarine.decoding.registry import (
     make_decoder,
     register_decoder,
 )
-from calcarine.decoding.selection import ChosenSettings, choose_settings
+from calcarine.decoding.settings_search import ChosenSettings, choose_settings
 
 __all__ = [
     "DECODERS",

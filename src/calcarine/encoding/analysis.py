@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.display import html_table
-from calcarine.encoding._folds import Fold, join_tests, pooled_scores, pooled_unique
+from calcarine.encoding._split_models import SplitModels, join_tests, pooled_scores, pooled_unique
 from calcarine.encoding.mean_responses import TrainOn
 from calcarine.encoding.models import EncodingScores
 from calcarine.encoding.plan import AnalysisPlan
@@ -163,7 +163,9 @@ def analyse(
         plan = AnalysisPlan(analyses=(), extra_feature_spaces=tuple(features))
     chosen = dataset.splits if splits is None else splits
     chosen = [chosen] if isinstance(chosen, Split) else chosen
-    folds = [Fold(dataset, split, roi, features, plan, n_folds, alphas, train) for split in chosen]
+    folds = [
+        SplitModels(dataset, split, roi, features, plan, n_folds, alphas, train) for split in chosen
+    ]
     tests = _Tests(rate, null, n_permutations, n_boot, seed, alphas, ceiling)
     return _Collector(dataset, roi, folds, plan, tests, progress).run()
 
@@ -188,7 +190,7 @@ class _Collector:
         self,
         dataset: BrainDataset,
         roi: str,
-        folds: Sequence[Fold],
+        folds: Sequence[SplitModels],
         plan: AnalysisPlan,
         tests: _Tests,
         progress: Callable[[str], None] | None,

@@ -29,7 +29,7 @@ __all__ = ["METRICS", "AblationTable", "run_ablation"]
 
 METRICS = (
     "10-way top-1",
-    "category read",
+    "category accuracy",
     "identification, pixels, fixed image",
     "identification, late layer, fixed image",
     "pixel correlation",

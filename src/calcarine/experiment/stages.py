@@ -60,9 +60,9 @@ def _check_pretrain(work: Workspace) -> None:
 
 
 def _guide(work: Workspace) -> None:
-    from calcarine.experiment.visdec_training import run_guidance
+    from calcarine.experiment.visdec_training import run_guiding
 
-    run_guidance(work)
+    run_guiding(work)
 
 
 def _finetune(work: Workspace) -> None:

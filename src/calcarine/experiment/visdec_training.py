@@ -23,7 +23,7 @@ __all__ = [
     "METHOD",
     "load_conditioning",
     "run_finetuning",
-    "run_guidance",
+    "run_guiding",
     "run_pretraining",
     "sampling_options",
     "training_folder",
@@ -67,7 +67,7 @@ def run_pretraining(work: Workspace) -> None:
             save_encoder(folder / "encoder", autoencoder, encoder_history(work, "pretrain", split))
 
 
-def run_guidance(work: Workspace) -> None:
+def run_guiding(work: Workspace) -> None:
     """Train the second phase for every split, on training responses and their pictures."""
     from calcarine.visdec.encoder_storage import save_encoder
     from calcarine.visdec.phases import guide

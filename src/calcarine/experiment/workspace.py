@@ -22,7 +22,7 @@ from calcarine.experiment.config import Experiment
 from calcarine.experiment.digests import Digests, digest_content, file_sizes
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory, readable
-from calcarine.experiment.session_scaling import without_session_scaling
+from calcarine.experiment.undo_session_scaling import without_session_scaling
 from calcarine.features import FeatureStore, LatentSettings
 from calcarine.features.latents import count_without_category, source_digests
 from calcarine.splits.split_files import find_split

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion import ConditionalDiffusion, LatentDiffusion
 from calcarine.errors import SettingError, ShapeError
-from calcarine.features.semantic import coloured_maps
+from calcarine.features.semantic_map_colours import coloured_maps
 from calcarine.features.store import FeatureStore
 from calcarine.stimuli import StimulusSet, resize_images
 from calcarine.stimuli.images import Filter

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._backends import Array, dtype_of
-from calcarine.linear._design import (
+from calcarine.linear._decomposed_predictors import (
     DecomposedPredictors,
     Decomposition,
     TargetBlock,

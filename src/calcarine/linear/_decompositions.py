@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._backends import Array, Ops, dtype_of
-from calcarine.linear._design import (
+from calcarine.linear._decomposed_predictors import (
     FOLD_ERROR,
     FOLD_LIMIT,
     HOPELESS,

@@ -19,8 +19,7 @@ from calcarine.linear._cross_validation import (
     kfold_scores,
     leave_out_bytes,
 )
-from calcarine.linear._decompositions import decompose_dual, decompose_primal, decompose_svd
-from calcarine.linear._design import (
+from calcarine.linear._decomposed_predictors import (
     DOUBLE,
     DecomposedPredictors,
     Decomposition,
@@ -31,6 +30,7 @@ from calcarine.linear._design import (
     largest,
     wider,
 )
+from calcarine.linear._decompositions import decompose_dual, decompose_primal, decompose_svd
 from calcarine.linear._inputs import PenaltyChoice, RidgeInputs
 from calcarine.linear._predictors import (
     CHUNK_VALUES,

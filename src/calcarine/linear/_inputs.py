@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._backends import Ops, Runner, ops_for, runner_for
-from calcarine.linear._design import FitSettings
+from calcarine.linear._decomposed_predictors import FitSettings
 from calcarine.linear._predictors import (
     ComputedMatrix,
     Matrix,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calcarine.linear._backends import one_pool
-from calcarine.linear._design import DecomposedPredictors
+from calcarine.linear._decomposed_predictors import DecomposedPredictors
 from calcarine.linear._fit import (
     block_slices,
     choose_shared,

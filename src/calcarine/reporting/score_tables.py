@@ -44,7 +44,7 @@ HEADLINES = (
     "identification, early layer, fixed image",
     "identification, late layer, fixed image",
     "10-way top-1",
-    "category read",
+    "category accuracy",
 )
 _MOST_HEADLINES = 6
 _FEWEST_HEADLINES = 4

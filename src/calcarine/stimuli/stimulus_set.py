@@ -31,7 +31,7 @@ from calcarine.stimuli._sources import (
     inside_folder,
     map_files,
 )
-from calcarine.stimuli._tables import cell_texts, read_table
+from calcarine.stimuli._stimulus_table import cell_texts, read_table
 
 __all__ = ["StimulusSet"]
 

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from calcarine.visdec.estimator import VisDec
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
+    from calcarine.visdec.padding import pad_to_patches
     from calcarine.visdec.patches import join_patched, patch_vectors
     from calcarine.visdec.phases import TrainingStimuli
     from calcarine.visdec.published_conditioner import load_published_conditioner
     from calcarine.visdec.published_encoder import load_published_encoder
     from calcarine.visdec.settings import VisDecSettings
-    from calcarine.visdec.vectors import pad_to_patches
 
 __all__ = [
     "AutoencoderConfig",

@@ -11,11 +11,11 @@ from calcarine.visdec.image_autoencoder import ImageAutoencoder
 from calcarine.visdec.losses import reconstruction_loss
 from calcarine.visdec.masking import Masking, draw_masking, no_masking
 from calcarine.visdec.patches import PatchedVectors
-from calcarine.visdec.settings import Augmentation, GuidanceLoss
+from calcarine.visdec.settings import Augmentation, GuideLoss
 from calcarine.visdec.stimulus_vectors import StimulusVectors
 from calcarine.visdec.transformer_blocks import CrossBlock, initialise
 
-__all__ = ["CrossModalGuidance", "CrossModalNetwork"]
+__all__ = ["CrossModalGuiding", "CrossModalNetwork"]
 
 
 class CrossModalNetwork(nn.Module):
@@ -27,7 +27,7 @@ class CrossModalNetwork(nn.Module):
     image : ImageAutoencoder
         Its encoder is frozen.
     layers, direction
-        See :class:`GuidanceLoss`.
+        See :class:`GuideLoss`.
 
     Notes
     -----
@@ -56,7 +56,7 @@ class CrossModalNetwork(nn.Module):
             nn.init.zeros_(back.weight)
             nn.init.zeros_(back.bias)
 
-    def freeze_unused(self, config: GuidanceLoss) -> None:
+    def freeze_unused(self, config: GuideLoss) -> None:
         """Freeze the side without a weight in the loss, because it would receive no gradient."""
         fmri = (self.fmri_cross, self.fmri_back, *self.fmri.decoder_parts)
         image = (self.image_cross, self.image_back, self.image.model.decoder)
@@ -100,7 +100,7 @@ class CrossModalNetwork(nn.Module):
         return no_masking(valid.to(pixels.device))
 
 
-class CrossModalGuidance(nn.Module):
+class CrossModalGuiding(nn.Module):
     """Training task of the second phase.
 
     Parameters
@@ -111,7 +111,7 @@ class CrossModalGuidance(nn.Module):
         Vectors of training stimuli.
     train_pixels, validation_pixels : tensor
         Their pictures, from :meth:`ImageAutoencoder.pixels`.
-    config : GuidanceLoss, optional
+    config : GuideLoss, optional
         Weights and maskings.
     augmentation : Augmentation, optional
         Random changes of the input vectors.
@@ -124,12 +124,12 @@ class CrossModalGuidance(nn.Module):
         validation: StimulusVectors,
         train_pixels: torch.Tensor,
         validation_pixels: torch.Tensor,
-        config: GuidanceLoss | None = None,
+        config: GuideLoss | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.config = config or GuidanceLoss()
+        self.config = config or GuideLoss()
         self.augmentation = augmentation or Augmentation()
         self._train, self._validation = (train, train_pixels), (validation, validation_pixels)
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import SettingError, ShapeError
-from calcarine.visdec.vectors import pad_to_patches
+from calcarine.visdec.padding import pad_to_patches
 
 __all__ = ["PatchedVectors", "join_patched", "patch_vectors", "sine_positions"]
 

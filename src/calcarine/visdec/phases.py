@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
     from calcarine.visdec.patches import PatchedVectors
     from calcarine.visdec.published_conditioner import PublishedConditioner
-    from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuidanceLoss
+    from calcarine.visdec.settings import Augmentation, ContrastLoss, FinetuneLoss, GuideLoss
     from calcarine.visdec.stimulus_vectors import Trials
 
 __all__ = ["TrainingStimuli", "check_text", "finetune", "guide", "pretrain"]
@@ -158,7 +158,7 @@ def guide(
     pictures: Callable[[Sequence[str]], NDArray[np.uint8]],
     training: TrainingConfig,
     *,
-    config: GuidanceLoss | None = None,
+    config: GuideLoss | None = None,
     augmentation: Augmentation | None = None,
     decoder_depth: int | None = None,
     trials: Trials = "random",
@@ -178,7 +178,7 @@ def guide(
         Responses, with training and validation stimuli.
     pictures : callable
         Returns uint8 pictures (n, height, width, 3) of stimuli.
-    config : GuidanceLoss, optional
+    config : GuideLoss, optional
         Losses and maskings.
     decoder_depth : int, optional
         Number of blocks of the fMRI decoder to keep (6 of 8 in the paper); all by default.
@@ -192,18 +192,18 @@ def guide(
     import torch
 
     from calcarine.training import train as run
-    from calcarine.visdec.guiding import CrossModalGuidance, CrossModalNetwork
-    from calcarine.visdec.settings import GuidanceLoss
+    from calcarine.visdec.guiding import CrossModalGuiding, CrossModalNetwork
+    from calcarine.visdec.settings import GuideLoss
     from calcarine.visdec.stimulus_vectors import StimulusVectors
 
-    config = config or GuidanceLoss()
+    config = config or GuideLoss()
     _cut_decoder(autoencoder, decoder_depth)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed + SEED_STEP)
         network = CrossModalNetwork(autoencoder, image, config.layers, config.direction)
     network.freeze_unused(config)
     patch = autoencoder.config.patch
-    task = CrossModalGuidance(
+    task = CrossModalGuiding(
         network,
         StimulusVectors(stimuli.responses, stimuli.train, patch, trials=trials),
         StimulusVectors(stimuli.responses, stimuli.validation, patch, trials=trials),

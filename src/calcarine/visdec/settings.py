@@ -21,7 +21,7 @@ __all__ = [
     "EncoderSettings",
     "FinetuneLoss",
     "FinetuneSettings",
-    "GuidanceLoss",
+    "GuideLoss",
     "GuideSettings",
     "PretrainSettings",
     "VisDecSettings",
@@ -128,7 +128,7 @@ class ContrastLoss:
 
 
 @dataclass(frozen=True)
-class GuidanceLoss:
+class GuideLoss:
     """Weights, maskings and depth; the defaults are the paper's best (its Table 2, row 14).
 
     Attributes
@@ -326,7 +326,7 @@ class GuideSettings(_Section):
     fmri_decoder_depth: int | None = Field(
         None, ge=1, description="Blocks of the fMRI decoder to keep; all by default."
     )
-    loss: GuidanceLoss = Field(GuidanceLoss(), description="Losses and masking.")
+    loss: GuideLoss = Field(GuideLoss(), description="Losses and masking.")
     augmentation: Augmentation = Field(Augmentation(), description="Random changes of vectors.")
     trials: Trials = Field("random", description=_TRIALS)
     training: TrainingConfig = Field(TrainingConfig(), description="Training of this phase.")

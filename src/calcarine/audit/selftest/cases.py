@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from calcarine.audit.inputs import AuditInputs, PictureSet, SampleChoice
-from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy, reported
+from calcarine.audit.selftest.simulated_decoding import Array, SimulatedDecoding, reported
 
 __all__ = [
     "CASES",
@@ -102,7 +102,7 @@ def blend(inputs: AuditInputs, most: PictureSet, rest: PictureSet) -> AuditInput
     return shown_as(inputs, np.rint(images).astype(np.uint8))
 
 
-def with_pictures(study: SimulatedStudy, extra: Array) -> PictureSet:
+def with_pictures(study: SimulatedDecoding, extra: Array) -> PictureSet:
     """Return the training pictures and additional ones."""
     ids = [*study.train_ids, *(f"extra-{i}" for i in range(len(extra)))]
     return PictureSet.of(ids, np.concatenate([study.images[: study.n_train], extra]))
@@ -129,7 +129,7 @@ def as_jpeg(images: Array, quality: int) -> Array:
     return np.stack(result)
 
 
-def nearest_training_pictures(study: SimulatedStudy, values: Array) -> Array:
+def nearest_training_pictures(study: SimulatedDecoding, values: Array) -> Array:
     """Return for each prediction the training picture with the nearest latents."""
     away = np.square(values[:, None] - study.latents[None, : study.n_train]).sum(axis=2)
     return np.asarray(study.images[: study.n_train][away.argmin(axis=1)])

@@ -18,7 +18,7 @@ from calcarine.audit.selftest.cases import (
     shown_as,
     stack,
 )
-from calcarine.audit.selftest.simulated_study import Array, SimulatedStudy
+from calcarine.audit.selftest.simulated_decoding import Array, SimulatedDecoding
 
 __all__ = [
     "amplitudes",
@@ -45,14 +45,14 @@ _LIGHT = np.array([0.299, 0.587, 0.114])
 @register_case("ground truth, blurred", "truth-copies")
 def blurred(seed: int) -> AuditInputs:
     """A Gaussian of two pixels."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return shown_as(inputs, rounded(gaussian_filter(both(inputs)[0], (0, 2, 2, 0))))
 
 
 @register_case("ground truth at 8 x 8 pixels", "truth-copies")
 def at_8(seed: int) -> AuditInputs:
     """Downsampled and enlarged again."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     made = []
     for image in stack(inputs.truth)[:, 0]:
         small = Image.fromarray(image).resize((8, 8), Image.Resampling.BOX)
@@ -63,14 +63,14 @@ def at_8(seed: int) -> AuditInputs:
 @register_case("ground truth with another contrast curve", "truth-copies")
 def curved(seed: int) -> AuditInputs:
     """A gamma of .6."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return shown_as(inputs, rounded(255 * (both(inputs)[0] / 255) ** 0.6))
 
 
 @register_case("low frequencies of the ground truth", "truth-copies")
 def low_frequencies(seed: int) -> AuditInputs:
     """Low frequencies are those up to four cycles per picture."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     return shown_as(inputs, rounded(recon + _low(truth, 4) - _low(recon, 4)))
 
@@ -78,7 +78,7 @@ def low_frequencies(seed: int) -> AuditInputs:
 @register_case("high frequencies of the ground truth", "truth-copies")
 def high_frequencies(seed: int) -> AuditInputs:
     """Coarse scales are decoded."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     low = [gaussian_filter(each, (0, 2, 2, 0)) for each in (truth, recon)]
     return shown_as(inputs, rounded(low[1] + truth - low[0]))
@@ -87,7 +87,7 @@ def high_frequencies(seed: int) -> AuditInputs:
 @register_case("10 % ground truth in low frequencies of retrieved pictures", "pixel-blends")
 def tenth_in_low_frequencies(seed: int) -> AuditInputs:
     """The blend is limited to four cycles per picture."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     inputs = study.inputs()
     near = nearest_training_pictures(study, study.predict(np.arange(study.n_test))).astype(
         np.float64
@@ -99,7 +99,7 @@ def tenth_in_low_frequencies(seed: int) -> AuditInputs:
 @register_case("lightness of the ground truth", "truth-copies")
 def lightness(seed: int) -> AuditInputs:
     """The lightness of each pixel is that of the ground truth; colours are decoded."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     return shown_as(inputs, rounded(recon + ((truth - recon) @ _LIGHT)[..., None]))
 
@@ -107,7 +107,7 @@ def lightness(seed: int) -> AuditInputs:
 @register_case("one quadrant of the ground truth", "truth-copies")
 def quarter(seed: int) -> AuditInputs:
     """The upper left quadrant, at full detail."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     recon[:, :16, :16] = truth[:, :16, :16]
     return shown_as(inputs, rounded(recon))
@@ -116,7 +116,7 @@ def quarter(seed: int) -> AuditInputs:
 @register_case("one region of the ground truth, at random positions", "truth-copies")
 def quarter_anywhere(seed: int) -> AuditInputs:
     """A region of a quarter of the area, at a random position in each picture."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     for row, (y, x) in enumerate(np.random.default_rng(seed).integers(0, 17, (len(recon), 2))):
         recon[row, y : y + 16, x : x + 16] = truth[row, y : y + 16, x : x + 16]
@@ -126,7 +126,7 @@ def quarter_anywhere(seed: int) -> AuditInputs:
 @register_case("one quadrant of the ground truth, blurred", "truth-copies")
 def quarter_blurred(seed: int) -> AuditInputs:
     """The upper left quadrant, without fine detail."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     recon[:, :16, :16] = gaussian_filter(truth, (0, 1.5, 1.5, 0))[:, :16, :16]
     return shown_as(inputs, rounded(recon))
@@ -135,7 +135,7 @@ def quarter_blurred(seed: int) -> AuditInputs:
 @register_case("phases of the ground truth", "truth-copies")
 def phases(seed: int) -> AuditInputs:
     """Phases of the Fourier transform; amplitudes are decoded."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = (np.fft.fft2(each, axes=(1, 2)) for each in both(inputs))
     made = np.abs(recon) * np.exp(1j * np.angle(truth))
     return shown_as(inputs, rounded(np.fft.ifft2(made, axes=(1, 2)).real))
@@ -144,7 +144,7 @@ def phases(seed: int) -> AuditInputs:
 @register_case("amplitudes of the ground truth", "truth-copies")
 def amplitudes(seed: int) -> AuditInputs:
     """Amplitudes of the Fourier transform; phases are decoded."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = (np.fft.fft2(each, axes=(1, 2)) for each in both(inputs))
     made = np.abs(truth) * np.exp(1j * np.angle(recon))
     return shown_as(inputs, rounded(np.fft.ifft2(made, axes=(1, 2)).real))
@@ -153,7 +153,7 @@ def amplitudes(seed: int) -> AuditInputs:
 @register_case("histogram of the ground truth, valid predictions", "transductive-prediction")
 def histogram(seed: int) -> AuditInputs:
     """Each colour has the grey values of the ground truth in the decoded order."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     noise = 0.01 * np.random.default_rng(seed).random(recon.shape)
     return shown_as(inputs, rounded(_sorted_as(recon + noise, truth)))
@@ -162,7 +162,7 @@ def histogram(seed: int) -> AuditInputs:
 @register_case("mean colours of the ground truth, valid predictions", "transductive-prediction")
 def mean_colours(seed: int) -> AuditInputs:
     """The contrast is decoded."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = (each - 128 for each in both(inputs))
     means = [each.mean(axis=(1, 2), keepdims=True) for each in (truth, recon)]
     return shown_as(inputs, rounded(128 + recon - means[1] + means[0]))
@@ -171,7 +171,7 @@ def mean_colours(seed: int) -> AuditInputs:
 @register_case("25 % ground truth blended in, contrast curve, JPEG", "pixel-blends")
 def blended_and_compressed(seed: int) -> AuditInputs:
     """The other part is not given."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth, recon = both(inputs)
     mixed = rounded(255 * ((0.75 * recon + 0.25 * truth) / 255) ** 0.8)
     return replace(shown_as(inputs, as_jpeg(mixed, 90)), others={})
@@ -180,7 +180,7 @@ def blended_and_compressed(seed: int) -> AuditInputs:
 @register_case("25 % ground truth blended in, blend given as another method", "pixel-blends")
 def blended_and_repeated(seed: int) -> AuditInputs:
     """Other given pictures must not hide the blend."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth = both(inputs)[0]
     low = stack(inputs.others["low-level"])[:, 0]
     result = shown_as(inputs, rounded(0.75 * low + 0.25 * truth))

@@ -19,10 +19,10 @@ from calcarine.audit.selftest.cases import (
     stack,
     with_pictures,
 )
-from calcarine.audit.selftest.simulated_study import (
+from calcarine.audit.selftest.simulated_decoding import (
     SIDE,
     Array,
-    SimulatedStudy,
+    SimulatedDecoding,
     of_components,
     reported,
 )
@@ -68,7 +68,7 @@ __all__ = [
 @register_case("test stimuli in training, same ids", "split-leaks")
 def same_ids(seed: int) -> AuditInputs:
     """One trial of each of two test stimuli has the role train."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     trials = study.trials()
     assert trials.role is not None
     role = trials.role.copy()
@@ -80,7 +80,7 @@ def same_ids(seed: int) -> AuditInputs:
 @register_case("test stimuli in training, ids spelled differently", "split-leaks")
 def ids_written_otherwise(seed: int) -> AuditInputs:
     """One trial of each of four test stimuli has the role train and another spelling of the id."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     trials = study.trials()
     assert trials.role is not None
     role, stimulus = trials.role.copy(), trials.stimulus.astype(object)
@@ -96,7 +96,7 @@ def ids_written_otherwise(seed: int) -> AuditInputs:
 @register_case("test pictures in training, other ids", "split-leaks")
 def same_pictures(seed: int) -> AuditInputs:
     """Training contains two of the test pictures under new names."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     inputs = study.inputs()
     extra = study.images[study.n_train : study.n_train + 2]
     return replace(inputs, train=with_pictures(study, extra))
@@ -105,7 +105,7 @@ def same_pictures(seed: int) -> AuditInputs:
 @register_case("test pictures in training, resized and brightened", "near-duplicates")
 def near_copies(seed: int) -> AuditInputs:
     """Two test pictures are in training, resized and brightened."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     changed = []
     for picture in study.images[study.n_train : study.n_train + 2]:
         small = Image.fromarray(picture).resize((SIDE - 4, SIDE - 4)).resize((SIDE, SIDE))
@@ -116,7 +116,7 @@ def near_copies(seed: int) -> AuditInputs:
 @register_case("test pictures in training, mirrored or rotated", "near-duplicates")
 def turned_copies(seed: int) -> AuditInputs:
     """Training contains one test picture with each change."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     a, b, c = study.images[study.n_train : study.n_train + 3]
     changed = np.stack([a[:, ::-1], np.rot90(b), c[::-1]])
     return replace(study.inputs(), train=with_pictures(study, changed))
@@ -125,7 +125,7 @@ def turned_copies(seed: int) -> AuditInputs:
 @register_case("test pictures in training, recoloured", "near-duplicates")
 def recoloured_copies(seed: int) -> AuditInputs:
     """Training contains one test picture with each change."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     a, b, c = study.images[study.n_train : study.n_train + 3].astype(np.float64)
     grey = np.repeat((a @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
     curve = 255 * (c / 255) ** 1.6
@@ -136,7 +136,7 @@ def recoloured_copies(seed: int) -> AuditInputs:
 @register_case("test pictures in training, cropped", "near-duplicates")
 def cropped_copies(seed: int) -> AuditInputs:
     """Cut are 3 pixels on each side, the left fifth, and 5 pixels on each side."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     a, b, c = study.images[study.n_train : study.n_train + 3]
     cut = [a[3:-3, 3:-3], b[:, SIDE // 5 :], c[5:-5, 5:-5]]
     changed = np.concatenate([resize_images(each[None], SIDE) for each in cut])
@@ -146,7 +146,7 @@ def cropped_copies(seed: int) -> AuditInputs:
 @register_case("repeats of a stimulus in several folds", "repeats-over-folds")
 def repeats(seed: int) -> AuditInputs:
     """Folds are blocks of successive trials."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     fold = (np.arange(len(study.shown)) * 5 // len(study.shown)).astype(str)
     return replace(study.inputs(), trials=study.trials(fold=fold))
 
@@ -154,16 +154,16 @@ def repeats(seed: int) -> AuditInputs:
 @register_case("scaler fitted with test trials", "statistics-from-test")
 def scaler(seed: int) -> AuditInputs:
     """The stored scaler is given."""
-    return SimulatedStudy(seed, scale_with_test=True).inputs()
+    return SimulatedDecoding(seed, scale_with_test=True).inputs()
 
 
 @register_case("scaler fitted with test trials, not stored", "statistics-from-test")
 def scaler_gone(seed: int) -> AuditInputs:
     """Only the scaled responses are given."""
-    return replace(SimulatedStudy(seed, scale_with_test=True).inputs(), statistics=())
+    return replace(SimulatedDecoding(seed, scale_with_test=True).inputs(), statistics=())
 
 
-def _normalised(values: Array, study: SimulatedStudy) -> Array:
+def _normalised(values: Array, study: SimulatedDecoding) -> Array:
     spread = values.std(axis=0) if len(values) > 1 else np.ones(values.shape[1])
     train = study.latents[: study.n_train]
     unit = (values - values.mean(axis=0)) / spread
@@ -173,13 +173,13 @@ def _normalised(values: Array, study: SimulatedStudy) -> Array:
 @register_case("test predictions z-scored over the test set", "transductive-prediction")
 def zscored(seed: int) -> AuditInputs:
     """Rescaled to the mean and SD of training, as in Brain-Diffuser."""
-    return SimulatedStudy(seed, change_predictions=_normalised).inputs()
+    return SimulatedDecoding(seed, change_predictions=_normalised).inputs()
 
 
 @register_case("test predictions z-scored, decoder available", "transductive-prediction")
 def zscored_callable(seed: int) -> AuditInputs:
     """The audit can call the decoder on single stimuli."""
-    study = SimulatedStudy(seed, change_predictions=_normalised)
+    study = SimulatedDecoding(seed, change_predictions=_normalised)
     inputs = study.inputs()
     result = [
         Prediction(each.name, each.values, each.truth, each.train, study.predict)
@@ -191,7 +191,7 @@ def zscored_callable(seed: int) -> AuditInputs:
 @register_case("test responses in pre-training, reported", "pretraining-on-test")
 def pretrained(seed: int) -> AuditInputs:
     """Principal components of the responses are fitted on all trials."""
-    study = SimulatedStudy(seed, components_with_test=True)
+    study = SimulatedDecoding(seed, components_with_test=True)
     return replace(study.inputs(), trials=study.trials(pretrain=np.ones(len(study.shown), bool)))
 
 
@@ -200,14 +200,14 @@ def pretrained(seed: int) -> AuditInputs:
 )
 def pretrained_unreported(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    study = SimulatedStudy(seed, components_with_test=True)
+    study = SimulatedDecoding(seed, components_with_test=True)
     return replace(study.inputs(), trials=study.trials(pretrain=None))
 
 
 @register_case("penalties chosen on the test set, reported", "choices-on-test")
 def penalties_on_test(seed: int) -> AuditInputs:
     """One penalty for each target, by its test error."""
-    study = SimulatedStudy(seed, chosen_on_test="penalties")
+    study = SimulatedDecoding(seed, chosen_on_test="penalties")
     return replace(study.inputs(), decoder_choices=study.decoder_choices())
 
 
@@ -216,26 +216,26 @@ def penalties_on_test(seed: int) -> AuditInputs:
 )
 def penalties_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    return SimulatedStudy(seed, chosen_on_test="penalties").inputs()
+    return SimulatedDecoding(seed, chosen_on_test="penalties").inputs()
 
 
 @register_case("voxels chosen on the test set, reported", "choices-on-test")
 def voxels_on_test(seed: int) -> AuditInputs:
     """The voxels that correlate best with the test latents."""
-    study = SimulatedStudy(seed, chosen_on_test="voxels")
+    study = SimulatedDecoding(seed, chosen_on_test="voxels")
     return replace(study.inputs(), decoder_choices=study.decoder_choices())
 
 
 @register_case("voxels chosen on the test set, not reported", "choices-on-test", undetectable=True)
 def voxels_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    return SimulatedStudy(seed, chosen_on_test="voxels").inputs()
+    return SimulatedDecoding(seed, chosen_on_test="voxels").inputs()
 
 
 @register_case("best repeat chosen on the test set, reported", "choices-on-test")
 def repeats_on_test(seed: int) -> AuditInputs:
     """One of three repeats of each test stimulus."""
-    study = SimulatedStudy(seed, chosen_on_test="repeats")
+    study = SimulatedDecoding(seed, chosen_on_test="repeats")
     return replace(study.inputs(), decoder_choices=study.decoder_choices())
 
 
@@ -244,13 +244,13 @@ def repeats_on_test(seed: int) -> AuditInputs:
 )
 def repeats_on_test_unknown(seed: int) -> AuditInputs:
     """Outputs cannot show it."""
-    return SimulatedStudy(seed, chosen_on_test="repeats").inputs()
+    return SimulatedDecoding(seed, chosen_on_test="repeats").inputs()
 
 
 @register_case("score of the best 20 of 40 test stimuli", "chosen-stimuli")
 def best_stimuli(seed: int) -> AuditInputs:
     """The table of trials lists all 40."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     inputs = study.inputs()
     rows = np.sort(np.argsort(-inputs.identification)[: study.n_test // 2])
     ids = [study.test_ids[row] for row in rows]
@@ -281,7 +281,7 @@ def best_by_structure(seed: int) -> AuditInputs:
 
 
 def _picked(seed: int, measure: str) -> AuditInputs:
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     assert inputs.sample_choice is not None
     return show(inputs, similarities(inputs, inputs.sample_choice)[measure].argmax(axis=1))
 
@@ -289,7 +289,7 @@ def _picked(seed: int, measure: str) -> AuditInputs:
 @register_case("score of the best of 5 samples, all samples shown", "numbers-from-pictures")
 def best_score(seed: int) -> AuditInputs:
     """The reported numbers are means over the best samples."""
-    inputs = SimulatedStudy(seed, n_test=16).inputs()
+    inputs = SimulatedDecoding(seed, n_test=16).inputs()
     assert inputs.sample_choice is not None
     samples = inputs.sample_choice.samples
     numbers = reported(inputs.truth, samples, best=True)
@@ -299,7 +299,7 @@ def best_score(seed: int) -> AuditInputs:
 @register_case("score increased by .03", "numbers-from-pictures")
 def raised(seed: int) -> AuditInputs:
     """The reported numbers are too high, without a reason."""
-    inputs = SimulatedStudy(seed, n_test=16).inputs()
+    inputs = SimulatedDecoding(seed, n_test=16).inputs()
     numbers = [ReportedScore(each.metric, each.value + 0.03, 3) for each in inputs.numbers]
     return replace(inputs, numbers=numbers)
 
@@ -307,21 +307,21 @@ def raised(seed: int) -> AuditInputs:
 @register_case("25 % ground truth blended in, other part given", "pixel-blends")
 def blended(seed: int) -> AuditInputs:
     """The other part is the low-level picture of the same method."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return blend(inputs, inputs.others["low-level"], inputs.truth)
 
 
 @register_case("25 % ground truth blended in, other part not given", "pixel-blends")
 def blended_unknown(seed: int) -> AuditInputs:
     """The other part is a sample that is not given."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return replace(blend(inputs, inputs.recon, inputs.truth), others={})
 
 
 @register_case("25 % of a low-level method blended in", "pixel-blends")
 def blended_methods(seed: int) -> AuditInputs:
     """No leakage, but a step that must be reported; both parts are given."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     mixed = blend(inputs, inputs.recon, inputs.others["low-level"])
     return replace(mixed, others={**inputs.others, "refined": inputs.recon})
 
@@ -329,7 +329,7 @@ def blended_methods(seed: int) -> AuditInputs:
 @register_case("training pictures as reconstructions", "retrieval")
 def retrieved(seed: int) -> AuditInputs:
     """The training picture with the latents nearest to the prediction."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     values = study.predict(np.arange(study.n_test))
     return shown_as(study.inputs(), nearest_training_pictures(study, values))
 
@@ -337,7 +337,7 @@ def retrieved(seed: int) -> AuditInputs:
 @register_case("only stimuli close to training are decoded", "score-by-distance")
 def neighbours(seed: int) -> AuditInputs:
     """Predictions of the other half are shuffled."""
-    study = SimulatedStudy(seed, neighbours=True, n_test=60)
+    study = SimulatedDecoding(seed, neighbours=True, n_test=60)
     values = study.predict(np.arange(study.n_test))
     half = study.n_test // 2
     values[half:] = np.random.default_rng(seed).permutation(values[half:])
@@ -347,13 +347,13 @@ def neighbours(seed: int) -> AuditInputs:
 @register_case("predictions of 2 dimensions", "dimension-collapse")
 def collapsed(seed: int) -> AuditInputs:
     """Only the leading two components remain."""
-    return SimulatedStudy(seed, change_predictions=of_components(2)).inputs()
+    return SimulatedDecoding(seed, change_predictions=of_components(2)).inputs()
 
 
 @register_case("brain activity shuffled", "ignores-the-brain")
 def shuffled(seed: int) -> AuditInputs:
     """Each reconstruction belongs to another stimulus."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     order = np.roll(np.random.default_rng(seed).permutation(len(inputs)), 1)
     images = np.stack([inputs.recon.full(int(row)) for row in order])
     return shown_as(inputs, images)
@@ -362,5 +362,5 @@ def shuffled(seed: int) -> AuditInputs:
 @register_case("five pictures for all stimuli", "ignores-the-brain")
 def few_pictures(seed: int) -> AuditInputs:
     """The generator makes only five pictures."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return shown_as(inputs, np.stack([inputs.recon.full(row % 5) for row in range(len(inputs))]))

@@ -17,7 +17,12 @@ from calcarine.audit.selftest.cases import (
     shown_as,
     stack,
 )
-from calcarine.audit.selftest.simulated_study import SAMPLES, Array, SimulatedStudy, of_components
+from calcarine.audit.selftest.simulated_decoding import (
+    SAMPLES,
+    Array,
+    SimulatedDecoding,
+    of_components,
+)
 from calcarine.stimuli import resize_images
 
 __all__ = [
@@ -44,19 +49,19 @@ __all__ = [
 @register_case("valid: baseline", "", numbers=True)
 def clean(seed: int) -> AuditInputs:
     """The first sample is shown."""
-    return SimulatedStudy(seed).inputs()
+    return SimulatedDecoding(seed).inputs()
 
 
 @register_case("valid: noisy responses", "", numbers=True)
 def noisy(seed: int) -> AuditInputs:
     """Little signal."""
-    return SimulatedStudy(seed, noise=5.0).inputs()
+    return SimulatedDecoding(seed, noise=5.0).inputs()
 
 
 @register_case("valid: sample chosen by brain activity", "", numbers=True)
 def chosen_by_brain(seed: int) -> AuditInputs:
     """The rule uses the predicted latents and never the ground truth."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     inputs = study.inputs()
     assert inputs.sample_choice is not None
     images = stack(inputs.sample_choice.samples)
@@ -69,14 +74,14 @@ def chosen_by_brain(seed: int) -> AuditInputs:
 @register_case("valid: blurry mean predictions", "")
 def blurry(seed: int) -> AuditInputs:
     """No random detail."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return shown_as(inputs, stack(inputs.others["low-level"])[:, 0])
 
 
 @register_case("valid: mean of five samples", "")
 def averaged(seed: int) -> AuditInputs:
     """Samples of one prediction are averaged."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     assert inputs.sample_choice is not None
     return shown_as(inputs, rounded(stack(inputs.sample_choice.samples).mean(axis=1)))
 
@@ -84,21 +89,21 @@ def averaged(seed: int) -> AuditInputs:
 @register_case("valid: very good decoder", "")
 def good(seed: int) -> AuditInputs:
     """Little noise and many training stimuli; mean predictions, which are closer than samples."""
-    inputs = SimulatedStudy(seed, noise=0.15, n_train=300).inputs()
+    inputs = SimulatedDecoding(seed, noise=0.15, n_train=300).inputs()
     return shown_as(inputs, stack(inputs.others["low-level"])[:, 0])
 
 
 @register_case("valid: very good decoder with noise at all scales", "")
 def good_and_noisy(seed: int) -> AuditInputs:
     """The correlation falls from .98 at coarse scales to .9 at fine ones."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return shown_as(inputs, rounded(_with_noise(both(inputs)[0], seed)))
 
 
 @register_case("valid: perfect decoder with white noise", "")
 def white_noise(seed: int) -> AuditInputs:
     """The only error is independent noise in each pixel."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     truth = both(inputs)[0]
     noise = np.random.default_rng([seed, 3]).standard_normal(truth.shape)
     return shown_as(inputs, rounded(truth + 9 * noise))
@@ -107,19 +112,19 @@ def white_noise(seed: int) -> AuditInputs:
 @register_case("valid: 5 test stimuli", "")
 def few_test(seed: int) -> AuditInputs:
     """Most tests have little power."""
-    return SimulatedStudy(seed, n_test=5).inputs()
+    return SimulatedDecoding(seed, n_test=5).inputs()
 
 
 @register_case("valid: 30 training stimuli", "")
 def few_train(seed: int) -> AuditInputs:
     """A weak decoder."""
-    return SimulatedStudy(seed, n_train=30).inputs()
+    return SimulatedDecoding(seed, n_train=30).inputs()
 
 
 @register_case("valid: grey pictures", "")
 def grey(seed: int) -> AuditInputs:
     """Stimuli and reconstructions without colour."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     assert inputs.train is not None
     truth, train = (
         PictureSet.of(side.ids, _grey(stack(side)[:, 0])) for side in (inputs.truth, inputs.train)
@@ -131,13 +136,13 @@ def grey(seed: int) -> AuditInputs:
 @register_case("valid: predictions of 6 components", "")
 def six_components(seed: int) -> AuditInputs:
     """Fewer components than the stimuli have, as in decoders of principal components."""
-    return SimulatedStudy(seed, change_predictions=of_components(6)).inputs()
+    return SimulatedDecoding(seed, change_predictions=of_components(6)).inputs()
 
 
 @register_case("valid: mean of two own methods", "")
 def two_methods(seed: int) -> AuditInputs:
     """Two decoders with other samples, neither of which is given."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     assert inputs.sample_choice is not None
     samples = stack(inputs.sample_choice.samples).astype(np.float64)
     low = stack(inputs.others["low-level"])[:, 0].astype(np.float64)
@@ -148,21 +153,21 @@ def two_methods(seed: int) -> AuditInputs:
 @register_case("valid: reconstructions of another size", "")
 def resized(seed: int) -> AuditInputs:
     """Reconstructions have 48 pixels, stimuli 32."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return shown_as(inputs, resize_images(stack(inputs.recon)[:, 0], 48))
 
 
 @register_case("valid: reconstructions saved as JPEG", "")
 def compressed(seed: int) -> AuditInputs:
     """JPEG of quality 60."""
-    inputs = SimulatedStudy(seed).inputs()
+    inputs = SimulatedDecoding(seed).inputs()
     return shown_as(inputs, as_jpeg(stack(inputs.recon)[:, 0], 60))
 
 
 @register_case("valid: retrieval of training pictures, as stated", "", allowed=("retrieval",))
 def retrieves(seed: int) -> AuditInputs:
     """Only the check of retrieval is allowed to flag this method."""
-    study = SimulatedStudy(seed)
+    study = SimulatedDecoding(seed)
     values = study.predict(np.arange(study.n_test))
     return shown_as(study.inputs(), nearest_training_pictures(study, values))
 
@@ -174,7 +179,7 @@ def retrieves(seed: int) -> AuditInputs:
 )
 def with_neighbours(seed: int) -> AuditInputs:
     """The checks of similarity to training are allowed to flag this test set."""
-    return SimulatedStudy(seed, neighbours=True).inputs()
+    return SimulatedDecoding(seed, neighbours=True).inputs()
 
 
 def _grey(images: Array) -> Array:

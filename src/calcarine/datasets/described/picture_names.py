@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from calcarine.datasets._data_files import natural_key
 from calcarine.errors import CalcarineError
-from calcarine.stimuli._tables import read_table
+from calcarine.stimuli._stimulus_table import read_table
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 
 __all__ = ["PictureNames", "files_below"]

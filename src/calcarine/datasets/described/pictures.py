@@ -17,7 +17,7 @@ from calcarine.datasets.described.picture_names import files_below
 from calcarine.datasets.described.trials import texts_table
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, ShapeError
 from calcarine.stimuli._sources import FolderSource, _cropped
-from calcarine.stimuli._tables import cell_texts
+from calcarine.stimuli._stimulus_table import cell_texts
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
 from calcarine.stimuli.images import resize_images
 from calcarine.stimuli.names import match_names

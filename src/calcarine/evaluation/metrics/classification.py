@@ -19,7 +19,7 @@ from calcarine.evaluation.statistics.permutation import (
 if TYPE_CHECKING:
     from calcarine.evaluation.networks.feature_cache import FeatureCache
 
-__all__ = ["CategoryRead", "NWayTopK"]
+__all__ = ["CategoryAccuracy", "NWayTopK"]
 
 
 @register_metric
@@ -75,7 +75,7 @@ class NWayTopK(Metric):
 
 @register_metric
 @dataclass(frozen=True)
-class CategoryRead(Metric):
+class CategoryAccuracy(Metric):
     """Share of reconstructions that the judge classifies as the category of the ground truth.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from calcarine.evaluation.metrics.array_metrics import BrainCorrelation, Retrieval
-from calcarine.evaluation.metrics.classification import CategoryRead, NWayTopK
+from calcarine.evaluation.metrics.classification import CategoryAccuracy, NWayTopK
 from calcarine.evaluation.metrics.identification import (
     GroupIdentification,
     HardIdentification,
@@ -329,8 +329,8 @@ class Calcarine(Protocol):
             )
             for n, k in self.n_way
         )
-        read = CategoryRead(
-            "category read",
+        read = CategoryAccuracy(
+            "category accuracy",
             "Share of reconstructions that the judge (the bundled classifier) assigns to the "
             "category of the picture.",
         )

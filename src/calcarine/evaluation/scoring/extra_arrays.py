@@ -110,7 +110,7 @@ def _labels(
     unread = sorted(set(names) - set(allowed))
     if unread:
         result.notes.append(
-            f"Category read is left out, because the judge has no class {', '.join(unread)}."
+            f"Category accuracy is left out, because the judge has no class {', '.join(unread)}."
         )
         return
     readable = np.unique([place[name] for name in allowed])

@@ -29,7 +29,7 @@ class ScoreSettings:
     judge : str, path, Judge or None
         The classifier network of the protocol "calcarine"; with None only pixels are compared.
     read_classes : sequence of str, optional
-        Classes that "category read" can predict; all classes of the judge by default.
+        Classes that "category accuracy" can predict; all classes of the judge by default.
     draws : int, optional
         Number of draws for expectations over draws; by default they are computed in closed form.
     n_boot, n_permutations, seed : int

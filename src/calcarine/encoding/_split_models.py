@@ -23,10 +23,10 @@ from calcarine.encoding.plan import AnalysisPlan
 from calcarine.errors import SettingError
 from calcarine.features.components import principal_components
 
-__all__ = ["Fold", "join_tests", "pooled_scores", "pooled_unique"]
+__all__ = ["SplitModels", "join_tests", "pooled_scores", "pooled_unique"]
 
 
-class Fold:
+class SplitModels:
     """One split: its averaged responses, its features, and the scores so far."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Fold:
         )
 
 
-def join_tests(folds: Sequence[Fold]) -> MeanResponses:
+def join_tests(folds: Sequence[SplitModels]) -> MeanResponses:
     """Join the test responses of all folds; several are relative to their training means."""
     if not folds:
         raise SettingError("An encoding analysis needs at least one split.")
@@ -103,13 +103,17 @@ def join_tests(folds: Sequence[Fold]) -> MeanResponses:
     return MeanResponses(parts[0].train, test, parts[0].train_ids, ids)
 
 
-def _pooled(folds: Sequence[Fold], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _pooled(
+    folds: Sequence[SplitModels], parts: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
     if len(folds) == 1:
         return parts[0]
     return np.concatenate([part - fold.center for fold, part in zip(folds, parts, strict=True)])
 
 
-def pooled_scores(folds: Sequence[Fold], target: MeanResponses, space: str) -> EncodingScores:
+def pooled_scores(
+    folds: Sequence[SplitModels], target: MeanResponses, space: str
+) -> EncodingScores:
     """Score a feature space alone on the test responses of all folds."""
     scores = [fold.alone(space) for fold in folds]
     if len(scores) == 1:
@@ -125,7 +129,7 @@ def pooled_scores(folds: Sequence[Fold], target: MeanResponses, space: str) -> E
 
 
 def pooled_unique(
-    folds: Sequence[Fold], target: MeanResponses, pair: tuple[str, str]
+    folds: Sequence[SplitModels], target: MeanResponses, pair: tuple[str, str]
 ) -> UniqueVariance:
     """Compute the unique variance of two feature spaces on the test responses of all folds."""
     scores = [fold.together(pair) for fold in folds]

@@ -33,7 +33,7 @@ __all__ = [
     "SESSIONS",
     "SIDE",
     "VOXELS",
-    "SimulatedStudy",
+    "SimulatedDecoding",
     "of_components",
     "reported",
 ]
@@ -44,7 +44,7 @@ PENALTY = 60.0
 
 
 @dataclass
-class SimulatedStudy:
+class SimulatedDecoding:
     """A simulated experiment; change its parts before calling `inputs`.
 
     Parameters
@@ -71,7 +71,7 @@ class SimulatedStudy:
     scale_with_test: bool = False
     components_with_test: bool = False
     chosen_on_test: Literal["", "penalties", "voxels", "repeats"] = ""
-    change_predictions: Callable[[Array, SimulatedStudy], Array] | None = None
+    change_predictions: Callable[[Array, SimulatedDecoding], Array] | None = None
 
     def __post_init__(self) -> None:
         rng = self.rng = np.random.default_rng([self.seed, 7])
@@ -264,10 +264,10 @@ class SimulatedStudy:
         )
 
 
-def of_components(count: int) -> Callable[[Array, SimulatedStudy], Array]:
+def of_components(count: int) -> Callable[[Array, SimulatedDecoding], Array]:
     """Return a change of predictions that keeps the leading principal components of training."""
 
-    def leading(values: Array, study: SimulatedStudy) -> Array:
+    def leading(values: Array, study: SimulatedDecoding) -> Array:
         train = study.latents[: study.n_train]
         axes = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:count]
         return np.asarray((values - train.mean(0)) @ axes.T @ axes + train.mean(0))
