@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import calcarine as ca
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.results.evaluation import write_evaluation
 from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment import reconstructions as pictures_module
 from calcarine.experiment.progress import Progress
@@ -94,6 +96,38 @@ def test_every_record_is_complete(finished):
     methods = {record["method"] for record in records}
     floors = {"training mean", "random training image", "nearest training image"}
     assert floors | {"shuffled brain (z_c)", "ceiling z_c", "ceiling blurred truth"} <= methods
+
+
+def test_a_run_is_scored_again_with_the_same_numbers(finished, tmp_path):
+    """Also without a report, by command and in Python, and as options say if there are any."""
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    own = json.loads(read(finished))
+    again = ca.score(path)
+    write_evaluation(tmp_path / "again", again)
+    records = json.loads((tmp_path / "again" / "summary.json").read_text())
+    # Floors other than the shuffled brain, and the blurred truth, are no pictures of the run.
+    made = [r for r in own if not r["method"].endswith(("image", "mean", "truth)", "truth"))]
+    assert records == made
+    assert {"identification within category, early layer", "category accuracy"} & {
+        record["metric"] for record in records
+    }
+    file = tmp_path / "scores.json"
+    told = CliRunner().invoke(app, ["score", str(path), "--method", "z_c", "--out", str(file)])
+    assert told.exit_code == 0, told.output
+    written = {r["metric"]: r["p_holm"] for r in json.loads(file.read_text())["records"] if r["p"]}
+    exact = {r["metric"]: r["p_holm"] for r in again.records if r["method"] == "z_c" and r["p"]}
+    assert written == pytest.approx(exact, abs=1e-6)
+    other = ca.score(path, method="z_c", n_permutations=99, judge=None)
+    assert not any("layer" in record["metric"] for record in other.records)
+    assert {record["n_permutations"] for record in other.records} <= {99, None}
+
+
+def test_scores_of_a_run_that_is_not_evaluated_say_what_they_lack(finished, tmp_path):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    shutil.rmtree(path / "metrics")
+    result = ca.score(path, method="z")
+    assert "calcarine evaluate" in result.notes[0]
+    assert not any("category" in record["metric"] for record in result.records)
 
 
 def test_the_report_says_simulated(finished):
