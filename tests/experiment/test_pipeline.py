@@ -314,6 +314,30 @@ def test_mistakes_end_with_one_sentence_and_exit_code_2(arguments, told, tmp_pat
     assert len(result.stderr.strip().splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "RUN", "--set", "generation.steps=9"],
+        ["reconstruct", "RUN", "--preset", "takagi"],
+        ["encode", "RUN", "--preset", "takagi"],
+        ["pretrain", "RUN", "--preset", "visdec2023"],
+        ["init", "RUN", "--preset", "takagi", "--set", "generation.steps=9"],
+    ],
+)
+def test_settings_of_a_run_change_only_by_run(arguments, tmp_path):
+    path, runner = tmp_path / "run", CliRunner()
+    told = runner.invoke(app, ["init", str(path), "--dataset", "simulated"])
+    assert told.exit_code == 0, told.output
+    before = (path / "experiment.yaml").read_bytes()
+    with pytest.raises(CalcarineError, match=f"calcarine run {path} --set KEY=VALUE"):
+        runner.invoke(
+            app,
+            [str(path) if word == "RUN" else word for word in arguments],
+            catch_exceptions=False,
+        )
+    assert (path / "experiment.yaml").read_bytes() == before
+
+
 def test_help_and_list_work():
     assert "decode" in command("--help").stdout or "fMRI" in command("--help").stdout
     listed = command("datasets", "list").stdout
