@@ -2,9 +2,11 @@
 
 import html
 import json
+import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,12 +14,14 @@ import pytest
 from typer.testing import CliRunner
 
 import calcarine as ca
+from calcarine.brain import Split
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.results.evaluation import write_evaluation
 from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment import reconstructions as pictures_module
 from calcarine.experiment.progress import Progress
+from calcarine.experiment.resolved_settings import resolved_settings
 
 OPTIONS = {
     "n_train": 24,
@@ -140,6 +144,45 @@ def test_the_report_says_simulated(finished):
     manifest = json.loads((finished.path / "manifest.json").read_text())
     assert manifest["simulated"] is True
     assert set(manifest["times"]) >= {"features", "fit", "reconstruct", "evaluate"}
+
+
+def test_the_report_lists_the_values_that_the_run_decided(finished):
+    page = (finished.path / "report.html").read_text()
+    rows = dict(re.findall(r"<th[^>]*>([\w.]+)</th><td[^>]*>([^<]*)</td>", page))
+    expected = {
+        "dataset.subject": "subj01",
+        "dataset.folds": "1",
+        "roi.z": "early",
+        "roi.c": "ventral",
+        "roi.pixels": "early",
+        "generation.search.enabled": "no",
+        "encoding.enabled": "no",
+    }
+    assert expected.items() <= rows.items()
+    decided = ("dataset.split", "generation.latent_size", "generation.guidance_rescale")
+    assert all(rows[name] not in ("–", "None", "null", "") for name in decided)
+    assert "generation.search.strengths" not in rows
+
+
+def test_chosen_strengths_stand_in_the_list_of_settings():
+    config = load_experiment("takagi", None, ["generation.search.enabled=true"])
+    work = SimpleNamespace(
+        config=config,
+        splits=[Split(f"fold-{k}", ("a",), ("b",), "by hand") for k in range(4)],
+        dataset=SimpleNamespace(subject="one"),
+        roi={"z": "V1"},
+        latent_size=64,
+        model=SimpleNamespace(guidance_rescale=0.0),
+    )
+    chosen = {
+        "fold-0": {"strength": 0.4, "guidance": 1.0},
+        "fold-1": {"strength": 0.2, "guidance": 1.0},
+    }
+    resolved = resolved_settings(work, chosen)
+    assert resolved["generation"]["strength"] == "0.2, 0.4 (chosen in the training data)"
+    assert resolved["generation"]["guidance"] == "1 (chosen in the training data)"
+    assert resolved["generation"]["search"] == {"enabled": True}
+    assert resolved["dataset"]["split"] == "fold-0 to fold-3"
 
 
 def test_the_bottleneck_ends_in_the_run_itself_and_stands_in_the_report(

@@ -38,7 +38,7 @@ def encode_voxels(work: Workspace) -> None:
         analyses=tuple(config.analyses),
         strengths=tuple(config.strengths),
         strength=work.config.generation.strength,
-        blocks=tuple(config.blocks or _default_blocks(block_names(work.model))),
+        blocks=blocks_of(work),
         extra_feature_spaces=config.extra_names,
         n_components=config.n_components,
     )
@@ -64,6 +64,11 @@ def encode_voxels(work: Workspace) -> None:
             progress=lambda text: advance(1),
         )
     _write(work, analysis, plan)
+
+
+def blocks_of(work: Workspace) -> tuple[str, ...]:
+    """Return the blocks of the U-Net that a run compares."""
+    return tuple(work.config.encoding.blocks or _default_blocks(block_names(work.model)))
 
 
 def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from calcarine import datasets
 from calcarine.evaluation.results.evaluation import read_evaluation
+from calcarine.experiment.resolved_settings import resolved_settings
 from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.visdec_config import VisDecConfig
 from calcarine.experiment.workspace import Workspace
@@ -77,6 +78,7 @@ def write_manifest(work: Workspace) -> None:
         judge=dataset.judge,
         notes=notes,
         chosen=chosen,
+        resolved=resolved_settings(work, chosen),
         decoder=decoder,
     )
 
