@@ -22,6 +22,7 @@ from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment import reconstructions as pictures_module
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.resolved_settings import resolved_settings
+from calcarine.experiment.runner import run_one_stage
 
 OPTIONS = {
     "n_train": 24,
@@ -183,6 +184,24 @@ def test_chosen_strengths_stand_in_the_list_of_settings():
     assert resolved["generation"]["guidance"] == "1 (chosen in the training data)"
     assert resolved["generation"]["search"] == {"enabled": True}
     assert resolved["dataset"]["split"] == "fold-0 to fold-3"
+
+
+def test_penalties_at_an_end_are_told_while_decoders_are_fitted(
+    finished, tiny_stable_diffusion, tmp_path
+):
+    said = []
+
+    class Told(Progress):
+        def say(self, text):
+            said.append(text)
+
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    narrow = experiment(tiny_stable_diffusion, "ridge.alphas=[10,1000]")
+    run_one_stage(path, "fit", narrow, Told())
+    (summary,) = (path / "decoder").glob("*/summary.json")
+    fits = json.loads(summary.read_text())
+    warned = [f"{name}: {fit['warning']}" for name, fit in sorted(fits.items()) if fit["warning"]]
+    assert warned and [text for text in said if text in warned] == warned
 
 
 def test_the_bottleneck_ends_in_the_run_itself_and_stands_in_the_report(
