@@ -44,7 +44,8 @@ def resolved_settings(
 
 
 def _generation(work: Workspace, chosen: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    config, resolved = work.config, {}
+    config = work.config
+    resolved: dict[str, Any] = {}
     if config.makes_latents:
         resolved["latent_size"] = work.latent_size
         resolved["guidance_rescale"] = work.model.guidance_rescale
