@@ -120,4 +120,4 @@ def test_a_run_takes_no_other_data_set(tmp_path):
 
     RunDirectory(tmp_path, load_experiment("encoding", None, SMALL))
     done = CliRunner().invoke(app, ["encode", str(tmp_path), "--dataset", "digits69"])
-    assert done.exit_code != 0 and "leave the folder out" in str(done.exception or done.output)
+    assert done.exit_code != 0 and "has its own settings" in str(done.exception or done.output)
