@@ -156,8 +156,8 @@ def test_the_order_of_the_images_does_not_matter():
 
 
 def test_scored_pictures_have_verdicts(rng):
-    truth = rng.integers(0, 256, (12, 16, 16, 3), np.uint8)
-    train = rng.integers(0, 256, (12, 16, 16, 3), np.uint8)
+    truth = rng.integers(0, 256, (16, 16, 16, 3), np.uint8)
+    train = rng.integers(0, 256, (16, 16, 16, 3), np.uint8)
     scored = score_arrays(truth, truth, train=train, n_boot=50, n_permutations=99)
     verdicts = floor_verdicts(scored.records, scored.per_image)
     told = {one.metric: one for one in verdicts}["pixel correlation"]

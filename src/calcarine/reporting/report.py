@@ -137,7 +137,7 @@ def headline_scores(run: Path) -> list[str]:
     list of str
         Method, metric, value [interval], chance, p, floor, ceiling and verdict of each main
         score, each followed by an indented line for every other method. The last line counts the
-        scores that are above their strongest floor.
+        verdicts on the main method.
 
     Raises
     ------

@@ -259,12 +259,14 @@ def _methods(row: ScoreRow) -> list[str]:
 
 
 def verdict_summary(lines: list[Headline]) -> str:
-    """Say for how many main scores the main method is above its strongest floor."""
-    method = lines[0].score.method
-    above = sum(line.verdict.outcome == "above floor" for line in lines)
+    """Count the outcomes of the main method in one sentence."""
+    outcomes = [line.verdict.outcome for line in lines]
+    counts = [(outcomes.count(name), name) for name in OUTCOME_CLASSES]
+    told = [f"{n} {name}" for n, name in counts if n or name == "above floor"]
+    scores = "main score" if len(lines) == 1 else "main scores"
     return (
-        f"{method} is significantly above its strongest floor in {above} of {len(lines)} main "
-        "scores."
+        f"{lines[0].score.method} compared with its strongest floor in {len(lines)} {scores}: "
+        f"{', '.join(told)}."
     )
 
 
