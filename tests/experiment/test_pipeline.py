@@ -101,7 +101,7 @@ def test_every_main_score_has_a_verdict_on_the_console_and_in_the_report(finishe
     path = shutil.copytree(finished.path, tmp_path / "run")
     told = CliRunner().invoke(app, ["evaluate", str(path)])
     assert told.exit_code == 0, told.output
-    lines = told.output.splitlines()
+    lines = told.output[told.output.index("z_c: ") :].splitlines()
     end = next(at for at, line in enumerate(lines) if "compared with its strongest floor" in line)
     assert lines[end].startswith("z_c compared")
     words = r"(above|below|not distinguishable from) its strongest|ceiling below floor|inconclusive"

@@ -316,7 +316,7 @@ def test_the_verdict_stands_on_the_console_in_the_cards_and_in_the_table(
     assert lines[0].startswith("z_c: pixel correlation") and lines[0].endswith(f": {sentence}")
     direct = next(line for line in lines if line.startswith("  direct ridge"))
     assert direct.endswith(f": {others}")
-    assert f" 1 {outcome}" in lines[-1] and "above floor" in lines[-1]
+    assert f" {outcome}" in lines[-1] and "above floor" in lines[-1]
     page = page_of(run)
     card = page.text[page.text.index("pixel correlation · calcarine") :][:500]
     assert sentence in card and "strongest floor 0.500 (training mean)" in card
