@@ -299,3 +299,35 @@ def test_help_and_list_work():
     assert "decode" in command("--help").stdout or "fMRI" in command("--help").stdout
     listed = command("datasets", "list").stdout
     assert all(name in listed for name in ("simulated", "digits69", "miyawaki_vbcca"))
+
+
+def test_chosen_strength_and_guidance_draw_the_pictures(tiny_stable_diffusion, tmp_path):
+    """A run that is given what another has chosen draws the same pictures."""
+    search = json.dumps(
+        {"enabled": True, "strengths": [0.5, 0.9], "guidances": [1, 4], "n_stimuli": 6, "steps": 3}
+    )
+    plain = ("evaluation.audit=false", "evaluation.ceilings=false", "generation.candidates=0")
+    run = run_experiment(
+        experiment(tiny_stable_diffusion, *plain, f"generation.search={search}"), tmp_path / "a"
+    )
+    (file,) = run.decoder.glob("*/settings.json")
+    chosen = json.loads(file.read_text())
+    assert len(chosen["scores"]) == 4
+    best = max(chosen["scores"], key=lambda row: row[2])
+    assert [chosen["strength"], chosen["guidance"]] == best[:2]
+    given = [f"generation.{name}={chosen[name]}" for name in ("strength", "guidance")]
+    same = run_experiment(experiment(tiny_stable_diffusion, *plain, *given), tmp_path / "b")
+    other = [f"generation.{name}={value}" for name, value in (("strength", 0.7), ("guidance", 2))]
+    different = run_experiment(experiment(tiny_stable_diffusion, *plain, *other), tmp_path / "c")
+    names = sorted(
+        p.relative_to(run.reconstructions) for p in run.reconstructions.rglob("z_c/*.png")
+    )
+    assert names
+    for name in names:
+        assert (run.reconstructions / name).read_bytes() == (
+            same.reconstructions / name
+        ).read_bytes()
+    assert any(
+        (run.reconstructions / n).read_bytes() != (different.reconstructions / n).read_bytes()
+        for n in names
+    )
