@@ -22,6 +22,8 @@ from calcarine.reporting.run_records import (
 from calcarine.reporting.takagi_comparison import INCONCLUSIVE, NOT_AS_PAPER, compare_with_takagi
 
 if TYPE_CHECKING:
+    from calcarine.evaluation.results.floor_verdicts import FloorVerdict
+    from calcarine.reporting.run_records import VerdictKey
     from calcarine.reporting.shown_stimuli import Pick, Quality
 
 __all__ = ["PICTURE_PIXELS", "build_report", "headline_scores"]
@@ -84,7 +86,8 @@ def build_report(run: Path) -> Path:
     templates.filters.update(
         num=scoring.number, ci=scoring.interval, p=scoring.p_value, named_p=scoring.named_p_value
     )
-    headlines = scoring.headlines(record.scores, record.verdicts)
+    verdicts = read_run_verdicts(record.folder)
+    headlines = scoring.headlines(record.scores, verdicts)
     page = templates.get_template("report.html.j2").render(
         record=record,
         manifest=record.manifest,
@@ -95,7 +98,7 @@ def build_report(run: Path) -> Path:
         verdict_summary=scoring.verdict_summary(headlines),
         outcome_classes=scoring.OUTCOME_CLASSES,
         pictures=_pictures(record, order, quantiles, random),
-        scores=_score_tables(record),
+        scores=_score_tables(record, verdicts, headlines),
         plot=data_uri(plot),
         pattern=compare_with_takagi(record.per_image),
         not_as_paper=NOT_AS_PAPER,
@@ -233,13 +236,17 @@ def _sheet_caption(record: RunRecord, order: Quality | None) -> str:
     )
 
 
-def _score_tables(record: RunRecord) -> dict[str, Any]:
+def _score_tables(
+    record: RunRecord,
+    verdicts: dict[VerdictKey, FloorVerdict],
+    headlines: list[scoring.Headline],
+) -> dict[str, Any]:
     roles = ("method", "floor", "ceiling")
     names = {role: scoring.names_of_role(record.scores, role) for role in roles}
     metrics = [score.metric for score in record.scores]
     return {
         "groups": scoring.arrange(record.scores),
-        "verdicts": record.verdicts,
+        "verdicts": verdicts,
         "columns": [(name, role) for role in roles for name in names[role]],
         "directions": [
             text
@@ -249,13 +256,12 @@ def _score_tables(record: RunRecord) -> dict[str, Any]:
             )
             if any(word in metric for metric in metrics)
         ],
-        "alt": _plot_alt(record),
+        "alt": _plot_alt(record, headlines),
     }
 
 
-def _plot_alt(record: RunRecord) -> str:
+def _plot_alt(record: RunRecord, headlines: list[scoring.Headline]) -> str:
     methods = ", ".join(scoring.names_of_role(record.scores, "method"))
-    headlines = scoring.headlines(record.scores, record.verdicts)
     lead = "; ".join(f"{_line(one)}: {one.verdict.sentence}" for one in headlines)
     return f"Scores of {methods} with intervals; the table below has all values. {lead}"
 

@@ -98,9 +98,6 @@ class RunRecord:
         Provenance, from ``manifest.json``.
     scores : list of Score
         From ``metrics/summary.json``.
-    verdicts : dict
-        Comparison of each score of a method with its strongest floor, by method, protocol and
-        metric.
     per_image : pandas.DataFrame
         Columns id, method, metric, value and category, for one protocol; ids are strings.
     index : pandas.DataFrame
@@ -112,7 +109,6 @@ class RunRecord:
     settings: dict[str, Any]
     manifest: dict[str, Any]
     scores: list[Score]
-    verdicts: dict[VerdictKey, FloorVerdict]
     per_image: pd.DataFrame
     index: pd.DataFrame
 
@@ -224,7 +220,7 @@ def read_run_verdicts(run: Path) -> dict[VerdictKey, FloorVerdict]:
         If a file is missing or damaged.
     """
     path, raw = _raw_records(run)
-    per_image = _per_image(run)
+    per_image = _per_image(run, "protocol")
     try:
         verdicts = floor_verdicts(raw, per_image)
     except _INVALID as error:
@@ -237,10 +233,10 @@ def _raw_records(run: Path) -> tuple[Path, Any]:
     return path, _read(path, "calcarine evaluate", run, lambda p: read_json(p))
 
 
-def _per_image(run: Path) -> pd.DataFrame:
+def _per_image(run: Path, *further: str) -> pd.DataFrame:
     path = run / "metrics" / "per_image.parquet"
     frame: pd.DataFrame = _read(path, "calcarine evaluate", run, lambda p: _table(p, value=float))
-    columns = ("id", "method", "metric", "protocol", "value")
+    columns = ("id", "method", "metric", "value", *further)
     _check_columns(frame, path, columns, "calcarine evaluate", run)
     return frame.assign(id=frame["id"].astype(str))
 
@@ -323,14 +319,13 @@ def read_run(run: Path) -> RunRecord:
     index = _read(index_path, "calcarine run", run, lambda path: _table(path, sample=int))
     _check_columns(index, index_path, ("id", "method", "sample", "file"), "calcarine run", run)
     scores = read_run_scores(run)
-    verdicts = read_run_verdicts(run)
+    per_image = _per_image(run)
     return RunRecord(
         folder=run,
         settings=settings,
         manifest=manifest,
         scores=scores,
-        verdicts=verdicts,
-        per_image=select_main_protocol(_per_image(run)),
+        per_image=select_main_protocol(per_image),
         index=index.assign(
             id=index["id"].astype(str),
             method=index["method"].astype(str).replace(_FOLDER_TO_METHOD),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
-from calcarine.evaluation.results.floor_verdicts import FloorVerdict
+from calcarine.evaluation.results.floor_verdicts import FloorVerdict, Outcome
 from calcarine.evaluation.statistics.significance import ALPHA
 from calcarine.reporting.run_records import Score, VerdictKey, main_method, order_methods
 
@@ -61,7 +61,7 @@ _CONTESTS = ("identification", "pair-wise")
 _ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
 
 # Style classes of outcomes; without a class, the mark is green.
-OUTCOME_CLASSES = {
+OUTCOME_CLASSES: dict[Outcome, str] = {
     "above floor": "",
     "not distinguishable from floor": "doubt",
     "below floor": "no",
