@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,20 @@ def test_every_record_is_complete(finished):
     methods = {record["method"] for record in records}
     floors = {"training mean", "random training image", "nearest training image"}
     assert floors | {"shuffled brain (z_c)", "ceiling z_c", "ceiling blurred truth"} <= methods
+
+
+def test_every_main_score_has_a_verdict_on_the_console_and_in_the_report(finished, tmp_path):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    told = CliRunner().invoke(app, ["evaluate", str(path)])
+    assert told.exit_code == 0, told.output
+    lines = told.output[told.output.index("z_c: ") :].splitlines()
+    end = next(at for at, line in enumerate(lines) if "compared with its strongest floor" in line)
+    assert lines[end].startswith("z_c compared")
+    words = r"(above|below|not distinguishable from) its strongest|ceiling below floor|inconclusive"
+    assert all(re.search(words, line) for line in lines[:end]), lines
+    page = html.unescape((finished.path / "report.html").read_text())
+    assert lines[end] in page
+    assert all(line.split(": ", 3)[-1] in page for line in lines[:end] if line[0] != " ")
 
 
 def test_the_report_says_simulated(finished):
