@@ -47,14 +47,15 @@ def score(
         The pictures that were seen, in the same order, or under the same file names. Leave it out
         for a run.
     protocols : str or sequence of str, optional
-        Names of protocols, such as "takagi"; "calcarine" by default. See
+        Names of protocols, such as "takagi"; by default those of the run, or "calcarine". See
         `calcarine.evaluation.list_protocols`.
     method : str, optional
         Name of the reconstructions in the result. Of a run, the one method to score.
     ids : sequence of str, optional
         Names of the stimuli, for arrays. A StimulusSet brings its own.
     categories : sequence of str, or mapping of str to str, optional
-        Main category of each stimulus: a sequence for arrays, by name for folders and runs.
+        Main category of each stimulus: a sequence for arrays, by name for folders and runs. A run
+        has its own.
     train : uint8 array of shape (n_train, height, width, 3) or path, optional
         Training pictures, from which the floors are made.
     blurry : array or path, optional
@@ -68,7 +69,7 @@ def score(
         Receives the name of each step; for folders and runs.
     **settings
         Fields of `calcarine.evaluation.ScoreSettings`, such as ``n_boot`` and
-        ``weights``.
+        ``weights``; those that you leave out are a run's own.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def score(
         raise CalcarineError("Files bring their own names; leave ids out.")
     options |= {"categories": categories, "train": train, "method": method, "progress": progress}
     if truth is None:
-        return _score_run(place, options, settings)
+        return _score_run(place, options | {"blurry": blurry}, settings)
     from calcarine.evaluation import ScoreSettings, score_folder
 
     seen = _folder(truth)
@@ -148,14 +149,11 @@ def _score_arrays(
 def _score_run(run: Path, options: dict[str, Any], settings: dict[str, Any]) -> Evaluation:
     from contextlib import nullcontext
 
-    from calcarine.evaluation import ScoreSettings, score_folder
-    from calcarine.experiment.run_directory import judge_and_samples
+    from calcarine.experiment.scoring import score_run
     from calcarine.files.locks import folder_lock
 
     with folder_lock(run, writes=False) if run.is_dir() else nullcontext():
-        judge, samples = judge_and_samples(run)
-        settings = {"judge": judge, **settings}
-        return score_folder(run=run, samples=samples, settings=ScoreSettings(**settings), **options)
+        return score_run(run, settings=settings, **options)
 
 
 def audit(

@@ -154,7 +154,6 @@ COMMANDS = [
     ["encode", "--out", "RUN"],
     ["pretrain", "--dataset", "simulated", "--out", "RUN"],
     ["ablate", "--out", "RUN"],
-    ["init", "--preset", "takagi", "RUN"],
 ]
 
 

@@ -6,17 +6,23 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import calcarine as ca
+from calcarine.brain import Split
 from calcarine.cli.main import app
 from calcarine.errors import CalcarineError
+from calcarine.evaluation.results.evaluation import write_evaluation
 from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment import reconstructions as pictures_module
 from calcarine.experiment.progress import Progress
+from calcarine.experiment.resolved_settings import resolved_settings
+from calcarine.experiment.runner import run_one_stage
 
 OPTIONS = {
     "n_train": 24,
@@ -111,6 +117,38 @@ def test_every_main_score_has_a_verdict_on_the_console_and_in_the_report(finishe
     assert all(line.split(": ", 3)[-1] in page for line in lines[:end] if line[0] != " ")
 
 
+def test_a_run_is_scored_again_with_the_same_numbers(finished, tmp_path):
+    """Also without a report, by command and in Python, and as options say if there are any."""
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    own = json.loads(read(finished))
+    again = ca.score(path)
+    write_evaluation(tmp_path / "again", again)
+    records = json.loads((tmp_path / "again" / "summary.json").read_text())
+    # Floors other than the shuffled brain, and the blurred truth, are no pictures of the run.
+    made = [r for r in own if not r["method"].endswith(("image", "mean", "truth)", "truth"))]
+    assert records == made
+    assert {"identification within category, early layer", "category accuracy"} & {
+        record["metric"] for record in records
+    }
+    file = tmp_path / "scores.json"
+    told = CliRunner().invoke(app, ["score", str(path), "--method", "z_c", "--out", str(file)])
+    assert told.exit_code == 0, told.output
+    written = {r["metric"]: r["p_holm"] for r in json.loads(file.read_text())["records"] if r["p"]}
+    exact = {r["metric"]: r["p_holm"] for r in again.records if r["method"] == "z_c" and r["p"]}
+    assert written == pytest.approx(exact, abs=1e-6)
+    other = ca.score(path, method="z_c", n_permutations=99, judge=None)
+    assert not any("layer" in record["metric"] for record in other.records)
+    assert {record["n_permutations"] for record in other.records} <= {99, None}
+
+
+def test_scores_of_a_run_that_is_not_evaluated_say_what_they_lack(finished, tmp_path):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    shutil.rmtree(path / "metrics")
+    result = ca.score(path, method="z")
+    assert "calcarine evaluate" in result.notes[0]
+    assert not any("category" in record["metric"] for record in result.records)
+
+
 def test_the_report_says_simulated(finished):
     page = (finished.path / "report.html").read_text()
     assert "SIMULATED" in page.upper()
@@ -121,6 +159,63 @@ def test_the_report_says_simulated(finished):
     manifest = json.loads((finished.path / "manifest.json").read_text())
     assert manifest["simulated"] is True
     assert set(manifest["times"]) >= {"features", "fit", "reconstruct", "evaluate"}
+
+
+def test_the_report_lists_the_values_that_the_run_decided(finished):
+    page = (finished.path / "report.html").read_text()
+    rows = dict(re.findall(r"<th[^>]*>([\w.]+)</th><td[^>]*>([^<]*)</td>", page))
+    expected = {
+        "dataset.subject": "subj01",
+        "dataset.folds": "1",
+        "roi.z": "early",
+        "roi.c": "ventral",
+        "roi.pixels": "early",
+        "generation.search.enabled": "no",
+        "encoding.enabled": "no",
+    }
+    assert expected.items() <= rows.items()
+    decided = ("dataset.split", "generation.latent_size", "generation.guidance_rescale")
+    assert all(rows[name] not in ("–", "None", "null", "") for name in decided)
+    assert "generation.search.strengths" not in rows
+
+
+def test_chosen_strengths_stand_in_the_list_of_settings():
+    config = load_experiment("takagi", None, ["generation.search.enabled=true"])
+    work = SimpleNamespace(
+        config=config,
+        splits=[Split(f"fold-{k}", ("a",), ("b",), "by hand") for k in range(4)],
+        dataset=SimpleNamespace(subject="one"),
+        roi={"z": "V1"},
+        latent_size=64,
+        model=SimpleNamespace(guidance_rescale=0.0),
+    )
+    chosen = {
+        "fold-0": {"strength": 0.4, "guidance": 1.0},
+        "fold-1": {"strength": 0.2, "guidance": 1.0},
+    }
+    resolved = resolved_settings(work, chosen)
+    assert resolved["generation"]["strength"] == "0.2, 0.4 (chosen in the training data)"
+    assert resolved["generation"]["guidance"] == "1 (chosen in the training data)"
+    assert resolved["generation"]["search"] == {"enabled": True}
+    assert resolved["dataset"]["split"] == "fold-0 to fold-3"
+
+
+def test_penalties_at_an_end_are_told_while_decoders_are_fitted(
+    finished, tiny_stable_diffusion, tmp_path
+):
+    said = []
+
+    class Told(Progress):
+        def say(self, text):
+            said.append(text)
+
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    narrow = experiment(tiny_stable_diffusion, "ridge.alphas=[10,1000]")
+    run_one_stage(path, "fit", narrow, Told())
+    (summary,) = (path / "decoder").glob("*/summary.json")
+    fits = json.loads(summary.read_text())
+    warned = [f"{name}: {fit['warning']}" for name, fit in sorted(fits.items()) if fit["warning"]]
+    assert warned and [text for text in said if text in warned] == warned
 
 
 def test_the_bottleneck_ends_in_the_run_itself_and_stands_in_the_report(
@@ -293,6 +388,30 @@ def test_mistakes_end_with_one_sentence_and_exit_code_2(arguments, told, tmp_pat
     assert result.returncode == 2, result.stderr
     assert told in result.stderr and "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "RUN", "--set", "generation.steps=9"],
+        ["reconstruct", "RUN", "--preset", "takagi"],
+        ["encode", "RUN", "--preset", "takagi"],
+        ["pretrain", "RUN", "--preset", "visdec2023"],
+        ["init", "RUN", "--preset", "takagi", "--set", "generation.steps=9"],
+    ],
+)
+def test_settings_of_a_run_change_only_by_run(arguments, tmp_path):
+    path, runner = tmp_path / "run", CliRunner()
+    told = runner.invoke(app, ["init", str(path), "--dataset", "simulated"])
+    assert told.exit_code == 0, told.output
+    before = (path / "experiment.yaml").read_bytes()
+    with pytest.raises(CalcarineError, match=f"calcarine run {path} --set KEY=VALUE"):
+        runner.invoke(
+            app,
+            [str(path) if word == "RUN" else word for word in arguments],
+            catch_exceptions=False,
+        )
+    assert (path / "experiment.yaml").read_bytes() == before
 
 
 def test_help_and_list_work():

@@ -15,6 +15,8 @@ __all__ = [
     "DatasetName",
     "DatasetOptions",
     "ExperimentFile",
+    "NoPreset",
+    "NoSettings",
     "OptionalRun",
     "Out",
     "PresetName",
@@ -78,6 +80,9 @@ SubjectName = Annotated[
     str | None, typer.Option("--subject", help="Subject; by default the first.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Output folder; the same folder resumes.")]
+# Options that stages do not take, known to them only to say what to do instead.
+NoSettings = Annotated[list[str] | None, typer.Option("--set", hidden=True)]
+NoPreset = Annotated[str | None, typer.Option("--preset", hidden=True)]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -110,12 +115,13 @@ def with_flags(settings: list[str] | None, allow_transductive: bool) -> list[str
     return [*(settings or ()), *flags]
 
 
-def refuse_with_a_run(*options: object) -> None:
+def refuse_with_a_run(path: Path, *options: object) -> None:
     """Refuse options of a new run next to the folder of an old one."""
     if any(options):
         raise SettingError(
-            "A run's folder has its own settings; leave the other options out, or leave the "
-            "folder out for a new run."
+            f"A run's folder has its own settings (in {path / 'experiment.yaml'}), so the other "
+            f"options are not used; change settings with 'calcarine run {path} --set KEY=VALUE', "
+            "or make a new run with 'calcarine init FOLDER --preset NAME'."
         )
 
 

@@ -14,7 +14,9 @@ from calcarine.errors import SettingError
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
-        "--protocol", help="Protocol of scoring, or all; repeatable. See docs/protocols.md."
+        "--protocol",
+        help="Protocol of scoring, or all; repeatable; by default those of the run, or calcarine. "
+        "See docs/protocols.md.",
     ),
 ]
 
@@ -30,7 +32,10 @@ def score(
         Path | None, typer.Option(help="Reconstructions: a folder, .pt or .npy.")
     ] = None,
     protocol: Protocols = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of the networks' weights.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the networks' weights; by default that of the run."),
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Download weights that are missing.")
     ] = False,
@@ -57,48 +62,61 @@ def score(
     sampled: Annotated[
         int | None, typer.Option(help="Number of draws, in place of closed forms.")
     ] = None,
-    n_boot: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=1)] = 2000,
-    n_permutations: Annotated[int, typer.Option(help="Number of shuffles.", min=1)] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of resamples, shuffles and draws.", min=0)] = 0,
+    n_boot: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of bootstrap resamples; by default that of the run, or 2000.", min=1
+        ),
+    ] = None,
+    n_permutations: Annotated[
+        int | None,
+        typer.Option(help="Number of shuffles; by default that of the run, or 2000.", min=1),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of resamples, shuffles and draws; by default that of the run, or 0.", min=0
+        ),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Pictures that are processed at once; changes no score.", min=1)
     ] = 16,
 ) -> None:
-    """Score reconstructions by the field's protocols."""
+    """Score reconstructions by the field's protocols; a run by its own settings."""
     from calcarine.evaluation.inputs.array_files import read_arrays
     from calcarine.evaluation.protocols.catalogue import list_protocols
     from calcarine.evaluation.results.score_files import write_scores
     from calcarine.evaluation.scoring.score import score_folder
     from calcarine.evaluation.scoring.settings import ScoreSettings
-    from calcarine.experiment.run_directory import judge_and_samples
+    from calcarine.experiment.scoring import score_run
 
     if sampled is not None and sampled < 1:
         raise SettingError(f"--sampled is {sampled}; choose at least 1, for example 1000.")
-    names = protocol or ["calcarine"]
+    given: dict[str, Any] = {
+        "protocols": list_protocols() if protocol == ["all"] else protocol,
+        "weights": weights,
+        "judge": judge,
+        "draws": sampled,
+        "n_boot": n_boot,
+        "n_permutations": n_permutations,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= {"download": download, "batch_size": batch_size}
+    options: dict[str, Any] = {
+        "truth": truth,
+        "images": images,
+        "method": method,
+        "test_set": test_set,
+        "train": train,
+        "blurry": blurry,
+        "inputs": None if inputs is None else read_arrays(inputs),
+    }
     with _lock(run, out):
-        own_judge, samples = judge_and_samples(run)
-        settings = ScoreSettings(
-            protocols=list_protocols() if names == ["all"] else names,
-            weights=weights,
-            download=download,
-            judge=judge or own_judge,
-            draws=sampled,
-            n_boot=n_boot,
-            n_permutations=n_permutations,
-            seed=seed,
-            batch_size=batch_size,
-        )
-        result = score_folder(
-            truth,
-            images,
-            run=run,
-            method=method,
-            test_set=test_set,
-            train=train,
-            blurry=blurry,
-            inputs=None if inputs is None else read_arrays(inputs),
-            samples=samples,
-            settings=settings,
+        result = (
+            score_folder(settings=ScoreSettings(**given), **options)
+            if run is None
+            else score_run(run, settings=given, **options)
         )
         _print_scores(result)
         if out is not None:

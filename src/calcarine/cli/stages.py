@@ -11,25 +11,30 @@ import typer
 from calcarine.cli._options import (
     DataFolder,
     DatasetName,
+    NoPreset,
+    NoSettings,
     OptionalRun,
     Out,
-    PresetName,
     Run,
     Settings,
     SubjectName,
     Transductive,
+    complete_preset,
     refuse_with_a_run,
     with_flags,
 )
 from calcarine.cli._print import print_result, print_scores
+from calcarine.errors import SettingError
 
 if TYPE_CHECKING:
     from calcarine.experiment.config import Experiment
 
 __all__ = ["encode", "pretrain", "stage_command"]
 
+_PRETRAIN_PRESET = "visdec2023"
 
-def stage_command(name: str, title: str) -> Callable[[Path], None]:
+
+def stage_command(name: str, title: str) -> Callable[..., None]:
     """Return the command that runs one stage of a run.
 
     Parameters
@@ -40,7 +45,8 @@ def stage_command(name: str, title: str) -> Callable[[Path], None]:
         Help of the command.
     """
 
-    def command(path: Run) -> None:
+    def command(path: Run, preset: NoPreset = None, settings: NoSettings = None) -> None:
+        refuse_with_a_run(path, preset, settings)
         _run_and_print(path, name)
 
     command.__name__ = name
@@ -61,6 +67,7 @@ def encode(
             help="Your own features, one row for each stimulus (.npy or .npz); repeatable.",
         ),
     ] = None,
+    preset: NoPreset = None,
     settings: Settings = None,
 ) -> None:
     """Map which parts of the diffusion model predict which voxels."""
@@ -68,6 +75,11 @@ def encode(
 
     experiment = None
     if path is None:
+        if preset is not None:
+            raise SettingError(
+                "A new run of 'encode' has the preset encoding; leave --preset out, or make the "
+                f"run first with 'calcarine init FOLDER --preset {preset}'."
+            )
         experiment = load_experiment(
             "encoding",
             None,
@@ -79,13 +91,19 @@ def encode(
         )
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
     else:
-        refuse_with_a_run(settings, dataset, data, subject, out, features)
+        refuse_with_a_run(path, settings, preset, dataset, data, subject, out, features)
     _run_and_print(path, "encode", experiment)
 
 
 def pretrain(
     path: OptionalRun = None,
-    preset: PresetName = "visdec2023",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Named settings; 'calcarine presets' lists them. By default {_PRETRAIN_PRESET}.",
+            autocompletion=complete_preset,
+        ),
+    ] = None,
     dataset: DatasetName = None,
     data: DataFolder = None,
     subject: SubjectName = None,
@@ -100,11 +118,11 @@ def pretrain(
     experiment = None
     if path is None:
         experiment = load_experiment(
-            preset, None, settings, name=dataset, data=data, subject=subject
+            preset or _PRETRAIN_PRESET, None, settings, name=dataset, data=data, subject=subject
         )
         path = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
     else:
-        refuse_with_a_run(settings, dataset, data, subject, out)
+        refuse_with_a_run(path, preset, settings, dataset, data, subject, out)
     _run_and_print(path, "pretrain", experiment)
 
 

@@ -29,7 +29,9 @@ from calcarine.encoding.region_scores import normalised, region_table, unique_ta
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
 from calcarine.errors import SettingError
 
-__all__ = ["Analysis", "analyse"]
+__all__ = ["Analysis", "analyse", "edge_note"]
+
+_EDGE_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -277,6 +279,25 @@ class _Collector:
         self.tables["unique"].append(table.assign(question=analysis, pair=" + ".join(pair)))
         for space, values in variance.unique.items():
             self.new[f"unique:{space}|{'+'.join(pair)}"] = values
+
+
+def edge_note(facts: Mapping[str, Any]) -> str | None:
+    """Return one sentence where many penalties lie at an end of their grid, or None.
+
+    Parameters
+    ----------
+    facts : mapping of str to object
+        Facts of an `Analysis`.
+    """
+    ends = {name: share for name, share in facts.get("at_edge", {}).items() if share > _EDGE_SHARE}
+    if not ends:
+        return None
+    space, share = max(ends.items(), key=lambda item: item[1])
+    return (
+        f"For {space}, {share:.0%} of the predicted voxels have the smallest or the largest "
+        f"penalty of the grid (feature spaces with this problem: {len(ends)}). A wider grid "
+        "may predict better (settings encoding.alpha_min and encoding.alpha_max)."
+    )
 
 
 def _share_at_edge(scores: EncodingScores, alphas: NDArray[np.float64]) -> float:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from calcarine.brain import Split
 from calcarine.decoding import Decoder, PixelRegression, choose_settings
 from calcarine.errors import CalcarineError, ShapeError
+from calcarine.experiment.penalty_notes import penalty_notes
 from calcarine.experiment.reconstructions import reconstructor
-from calcarine.files import atomic_write, write_text
+from calcarine.experiment.run_directory import readable
+from calcarine.files import atomic_write, read_json, write_text
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
@@ -38,8 +40,20 @@ def fit_decoders(work: Workspace) -> None:
                 _fit_split(work, split, folder)
                 made.add(file for file in folder.rglob("*") if file.is_file())
             advance(1)
+    for note in _notes(work):
+        work.progress.say(note)
     if work.config.chooses_settings([len(split.train) for split in work.splits]):
         _choose_settings(work)
+
+
+def _notes(work: Workspace) -> list[str]:
+    """Return what a reader should know of the fits, as the report has it."""
+    decoder = {}
+    for split in work.splits:
+        folder = work.run.decoder / split.name
+        with readable(folder, "fit"):
+            decoder[split.name] = read_json(folder / "summary.json")
+    return penalty_notes(decoder)
 
 
 def _fit_split(work: Workspace, split: Split, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import Analysis, AnalysisPlan, analyse
+from calcarine.encoding.analysis import edge_note
 from calcarine.errors import CalcarineError
 from calcarine.experiment.feature_files import read_feature_files
 from calcarine.features import extract_spaces
 from calcarine.files import atomic_write, write_text
+from calcarine.linear import RidgeEdgeWarning
 from calcarine.quality.reliability import estimate_reliability
 
 if TYPE_CHECKING:
@@ -38,14 +41,16 @@ def encode_voxels(work: Workspace) -> None:
         analyses=tuple(config.analyses),
         strengths=tuple(config.strengths),
         strength=work.config.generation.strength,
-        blocks=tuple(config.blocks or _default_blocks(block_names(work.model))),
+        blocks=blocks_of(work),
         extra_feature_spaces=config.extra_names,
         n_components=config.n_components,
     )
     features = _features(work, plan)
     fits = sum(len(names) for names in plan.alone().values())
     fits += sum(len(pairs) for pairs in plan.pairs().values())
-    with work.progress.track("Encoding models", fits) as advance:
+    with work.progress.track("Encoding models", fits) as advance, warnings.catch_warnings():
+        # One sentence at the end says it, not every fit.
+        warnings.simplefilter("ignore", RidgeEdgeWarning)
         analysis = analyse(
             work.dataset,
             work.splits,
@@ -63,7 +68,14 @@ def encode_voxels(work: Workspace) -> None:
             seed=work.config.evaluation.seed,
             progress=lambda text: advance(1),
         )
+    if (note := edge_note(analysis.facts)) is not None:
+        work.progress.say(note)
     _write(work, analysis, plan)
+
+
+def blocks_of(work: Workspace) -> tuple[str, ...]:
+    """Return the blocks of the U-Net that a run compares."""
+    return tuple(work.config.encoding.blocks or _default_blocks(block_names(work.model)))
 
 
 def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:

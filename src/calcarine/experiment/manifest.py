@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from calcarine import datasets
 from calcarine.evaluation.results.evaluation import read_evaluation
+from calcarine.experiment.penalty_notes import penalty_notes
+from calcarine.experiment.resolved_settings import resolved_settings
 from calcarine.experiment.run_directory import environment, readable
 from calcarine.experiment.visdec_config import VisDecConfig
 from calcarine.experiment.workspace import Workspace
@@ -56,7 +57,7 @@ def write_manifest(work: Workspace) -> None:
                 chosen[split.name] = {name: settings[name] for name in ("strength", "guidance")}
             decoder[split.name] = read_json(folder / "summary.json")
     with readable(run.decoder, "fit"):
-        decoder_notes = _decoder_notes(decoder)
+        decoder_notes = penalty_notes(decoder)
     notes = [
         *decoder_notes,
         *_scaling_notes(work),
@@ -77,6 +78,7 @@ def write_manifest(work: Workspace) -> None:
         judge=dataset.judge,
         notes=notes,
         chosen=chosen,
+        resolved=resolved_settings(work, chosen),
         decoder=decoder,
     )
 
@@ -119,21 +121,6 @@ def _data_facts(work: Workspace) -> dict[str, Any]:
         "scaling": dataset.scaling_note(work.splits),
         **_named_split(work),
     }
-
-
-def _decoder_notes(decoder: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return warnings of the fits, one for each target however many folds have it."""
-    warnings: dict[str, list[str]] = {}
-    for targets in decoder.values():
-        for target, summary in targets.items():
-            if summary["warning"]:
-                warnings.setdefault(target, []).append(summary["warning"])
-    return [
-        f"{target}: {first}"
-        if len(decoder) == 1
-        else f"{target}, in {1 + len(others)} of {len(decoder)} folds, the first: {first}"
-        for target, (first, *others) in sorted(warnings.items())
-    ]
 
 
 def _scaling_notes(work: Workspace) -> list[str]:

@@ -34,7 +34,7 @@ from calcarine.files import (
 )
 from calcarine.files.locks import LOCK_NAME, folder_lock
 
-__all__ = ["RunDirectory", "environment", "judge_and_samples", "opened_run", "readable"]
+__all__ = ["RunDirectory", "environment", "opened_run", "readable"]
 
 
 class RunDirectory:
@@ -349,24 +349,3 @@ def environment() -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         },
     }
-
-
-def judge_and_samples(run: Path | None) -> tuple[str | None, dict[str, int]]:
-    """Return the judge of a run's pictures, and how many samples of z_c the run itself scores.
-
-    Parameters
-    ----------
-    run : Path, optional
-        For anything but the folder of a run, the usual judge and no number of samples.
-
-    Returns
-    -------
-    judge : str or None
-    samples : dict of str to int
-    """
-    if run is None or not (run / "experiment.yaml").is_file():
-        return "scenes", {}
-    opened = RunDirectory(run)
-    # Candidates beyond the samples serve only the choice among them.
-    samples = {"z_c": opened.experiment.generation.samples}
-    return opened.manifest().get("judge", "scenes"), samples

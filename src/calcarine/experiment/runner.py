@@ -80,9 +80,14 @@ def start_run(experiment: Experiment, out: Path) -> RunDirectory:
     Raises
     ------
     CalcarineError
-        If there is no such data set, or the folder holds something else.
+        If there is no such data set, or the folder is a run already or holds something else.
     """
     datasets.dataset_info(experiment.dataset.name)
+    if (out / "experiment.yaml").exists():
+        raise SettingError(
+            f"{out} is a run already, with its own settings; change them with 'calcarine run {out} "
+            "--set KEY=VALUE', or give a new folder."
+        )
     return RunDirectory(out, experiment)
 
 

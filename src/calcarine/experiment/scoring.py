@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,25 @@ from calcarine.evaluation import baselines
 from calcarine.evaluation.inputs.image_stacks import ImageStack, from_array
 from calcarine.evaluation.networks.feature_networks import missing_weights
 from calcarine.evaluation.protocols.catalogue import find_protocol
-from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL, write_evaluation
+from calcarine.evaluation.results.evaluation import (
+    DEFAULT_PROTOCOL,
+    SUMMARY_NAME,
+    Evaluation,
+    read_evaluation,
+    write_evaluation,
+)
+from calcarine.evaluation.scoring.score import score_folder
 from calcarine.evaluation.scoring.score import score_pictures as score
 from calcarine.evaluation.scoring.settings import ScoreSettings
 from calcarine.experiment.reconstructions import finished_pictures, predictions
+from calcarine.experiment.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from calcarine.brain import Split
-    from calcarine.experiment.config import Experiment
+    from calcarine.experiment.config import EvaluationConfig, Experiment
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["missing_networks", "score_pictures", "scoring_of"]
+__all__ = ["missing_networks", "score_pictures", "score_run", "scoring_of"]
 
 # Share of a picture's width: contours of objects vanish, the layout stays.
 _BLUR = 1 / 16
@@ -56,6 +65,8 @@ def score_pictures(work: Workspace) -> None:
         )
     work.run.metrics.mkdir(parents=True, exist_ok=True)
     write_evaluation(work.run.metrics, result)
+    # What scores the pictures again reads the judge here, without the data set.
+    work.run.update_manifest(judge=dataset.judge)
 
 
 def missing_networks(experiment: Experiment, out: Path) -> str | None:
@@ -94,20 +105,99 @@ def missing_networks(experiment: Experiment, out: Path) -> str | None:
 
 def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, ScoreSettings]:
     """Return the main category of each stimulus, where all have one, and how a run scores."""
-    config, dataset = work.config.evaluation, work.dataset
-    named = dataset.stimuli.categories(ids)
+    named = work.dataset.stimuli.categories(ids)
     # Pictures without a category do not form one.
     categories = [names[0] for names in named] if all(named) else None
-    settings = ScoreSettings(
-        protocols=config.protocols,
-        weights=config.weights,
-        judge=dataset.judge,
-        read_classes=sorted(set(categories)) if categories and dataset.judge == "digits" else None,
-        n_boot=config.n_boot,
-        n_permutations=config.n_permutations,
-        seed=config.seed,
+    own = _own_settings(work.config.evaluation, work.dataset.judge, categories)
+    return categories, ScoreSettings(**own)
+
+
+def score_run(
+    run: Path,
+    *,
+    categories: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Score the pictures of a run as the run itself scores them.
+
+    The run's data set is not read: judge and categories are those of its evaluation.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of a run.
+    categories : mapping of str to str, optional
+        Main category of each stimulus by its id; by default those of the run.
+    settings : mapping of str to object, optional
+        Fields of `ScoreSettings` that replace the run's own.
+    **options
+        See `calcarine.evaluation.score_folder`.
+
+    Returns
+    -------
+    Evaluation
+        Scores of methods and of ceilings that are pictures of the run, without its other floors
+        and ceilings, which need the data set.
+
+    Raises
+    ------
+    CalcarineError
+        If the run has no finished pictures, or one of its files is damaged.
+    """
+    given = dict(settings or {})
+    if not (run / "experiment.yaml").is_file():  # pictures in the form of a run
+        return score_folder(
+            run=run, categories=categories, settings=ScoreSettings(**given), **options
+        )
+    opened = RunDirectory(run)
+    judge = opened.manifest().get("judge", "scenes")
+    evaluated = (opened.metrics / SUMMARY_NAME).is_file()
+    if categories is None and evaluated:
+        categories = _categories_in(read_evaluation(opened.metrics))
+    names = None if categories is None else list(categories.values())
+    own = _own_settings(opened.experiment.evaluation, judge, names)
+    if given.get("judge", judge) != judge:
+        own["read_classes"] = None
+    # Candidates beyond the samples serve only the choice among them.
+    samples = {"z_c": opened.experiment.generation.samples}
+    result = score_folder(
+        run=run,
+        categories=categories,
+        samples=samples,
+        settings=ScoreSettings(**{**own, **given}),
+        **options,
     )
-    return categories, settings
+    if evaluated:
+        return result
+    note = (
+        f"{run} has not been evaluated, so metrics that need its categories are left out and the "
+        f"judge may not be its own; call 'calcarine evaluate {run}' first."
+    )
+    return replace(result, notes=[note, *result.notes])
+
+
+def _own_settings(
+    config: EvaluationConfig, judge: str | None, categories: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the fields of `ScoreSettings` by which a run scores."""
+    return {
+        "protocols": config.protocols,
+        "weights": config.weights,
+        "judge": judge,
+        "read_classes": sorted(set(categories)) if categories and judge == "digits" else None,
+        "n_boot": config.n_boot,
+        "n_permutations": config.n_permutations,
+        "seed": config.seed,
+    }
+
+
+def _categories_in(evaluation: Evaluation) -> dict[str, str] | None:
+    """Return the main category of each stimulus of an evaluation, where all have one."""
+    table = evaluation.per_image
+    if "category" not in table or table["category"].isna().any() or table.empty:
+        return None
+    return dict(zip(table["id"].astype(str), table["category"].astype(str), strict=True))
 
 
 def _floors(work: Workspace, ids: Sequence[str]) -> dict[str, ImageStack]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from calcarine.encoding.analysis import edge_note
 from calcarine.errors import (
     CalcarineError,
     DamagedFileError,
@@ -28,7 +29,6 @@ from calcarine.reporting.html_pages import data_uri, environment
 __all__ = ["build_encoding_report", "encoding_figures", "read_encoding"]
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A5195", "#8A8A00")
-_EDGE_SHARE = 0.05
 _MEANINGS = {
     "latents": "Prediction of the measured test responses from each latent alone.",
     "noise": "z and z_c together at several noise levels: variance that only one of them explains.",
@@ -291,14 +291,7 @@ def _sentences(record: EncodingRecord) -> list[str]:
         f"have a false discovery rate of at most {facts['rate']:.0%} over voxels, with one-sided p "
         f"from the {facts['null']} null distribution of r."
     ]
-    ends = {name: share for name, share in facts.get("at_edge", {}).items() if share > _EDGE_SHARE}
-    if ends:
-        space, share = max(ends.items(), key=lambda item: item[1])
-        sentences.append(
-            f"For {space}, {share:.0%} of the predicted voxels have the smallest or the largest "
-            f"penalty of the grid (feature spaces with this problem: {len(ends)}). A wider grid "
-            "may predict better (settings encoding.alpha_min and encoding.alpha_max)."
-        )
+    sentences += filter(None, [edge_note(facts)])
     table = record.regions
     if not table.empty and "latents" in set(table["question"]):
         latents = table[table["question"] == "latents"]

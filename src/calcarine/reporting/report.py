@@ -103,7 +103,7 @@ def build_report(run: Path) -> Path:
         pattern=compare_with_takagi(record.per_image),
         not_as_paper=NOT_AS_PAPER,
         inconclusive=INCONCLUSIVE,
-        settings=_flatten(_in_use(record.settings)),
+        settings=_flatten(_in_use(_filled(record.settings, _mapping(record.manifest, "resolved")))),
         chosen=_mapping(record.manifest, "chosen"),
         decoder=_decoder_rows(_mapping(record.manifest, "decoder")),
         provenance=_provenance(record),
@@ -329,11 +329,24 @@ def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _in_use(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings without those of parts that are not enabled."""
+def _filled(settings: dict[str, Any], decided: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested settings with other values of some."""
     return {
-        name: {"enabled": False} if isinstance(v, dict) and v.get("enabled") is False else v
-        for name, v in settings.items()
+        name: _filled(value, _mapping(decided, name))
+        if isinstance(value, dict)
+        else decided.get(name, value)
+        for name, value in settings.items()
+    }
+
+
+def _in_use(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without those of parts that are not enabled, at any depth."""
+    if settings.get("enabled") is False:
+        # What a phase starts from is used without training it.
+        return {k: v for k, v in settings.items() if k == "enabled" or (k == "start" and v)}
+    return {
+        name: _in_use(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
     }
 
 

@@ -1,0 +1,67 @@
+"""Values that a run decided where its settings leave them open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calcarine.experiment.workspace import Workspace
+
+__all__ = ["resolved_settings"]
+
+
+def resolved_settings(
+    work: Workspace, chosen: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, Any]]:
+    """Return the settings whose values the run decided, by section and name.
+
+    Parameters
+    ----------
+    work : Workspace
+        Workspace of a finished run.
+    chosen : mapping of str to mapping of str to float
+        Strength and guidance that were chosen inside the training data, by split.
+
+    Returns
+    -------
+    dict of str to dict
+        In the form of the settings; those that the run used as they are set are left out.
+    """
+    config = work.config
+    names = [split.name for split in work.splits]
+    dataset: dict[str, Any] = {"subject": work.dataset.subject}
+    if config.dataset.split is None:
+        dataset |= {"split": _listed(names), "folds": len(names)}
+    resolved = {"dataset": dataset, "roi": dict(work.roi), "generation": _generation(work, chosen)}
+    if config.encoding.enabled and config.encoding.blocks is None:
+        from calcarine.experiment.encoding_maps import blocks_of
+
+        resolved["encoding"] = {"blocks": list(blocks_of(work))}
+    if config.visdec.enabled and config.visdec.model is None:
+        resolved["visdec"] = {"model": config.generation.model}
+    return resolved
+
+
+def _generation(work: Workspace, chosen: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    config = work.config
+    resolved: dict[str, Any] = {}
+    if config.makes_latents:
+        resolved["latent_size"] = work.latent_size
+        resolved["guidance_rescale"] = work.model.guidance_rescale
+    elif config.visdec.enabled:
+        resolved["guidance_rescale"] = work.generator.guidance_rescale
+    if not config.chooses_settings([len(split.train) for split in work.splits]):
+        return resolved | {"search": {"enabled": False}}
+    resolved["search"] = {"enabled": True}
+    for name in ("strength", "guidance"):
+        values = sorted({each[name] for each in chosen.values()})
+        if values:
+            listed = ", ".join(f"{value:g}" for value in values)
+            resolved[name] = f"{listed} (chosen in the training data)"
+    return resolved
+
+
+def _listed(names: list[str]) -> str:
+    """Return the names of splits, or the first and the last of many."""
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]}"
