@@ -103,6 +103,20 @@ def test_every_record_is_complete(finished):
     assert floors | {"shuffled brain (z_c)", "ceiling z_c", "ceiling blurred truth"} <= methods
 
 
+def test_every_main_score_has_a_verdict_on_the_console_and_in_the_report(finished, tmp_path):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    told = CliRunner().invoke(app, ["evaluate", str(path)])
+    assert told.exit_code == 0, told.output
+    lines = told.output[told.output.index("z_c: ") :].splitlines()
+    end = next(at for at, line in enumerate(lines) if "compared with its strongest floor" in line)
+    assert lines[end].startswith("z_c compared")
+    words = r"(above|below|not distinguishable from) its strongest|ceiling below floor|inconclusive"
+    assert all(re.search(words, line) for line in lines[:end]), lines
+    page = html.unescape((finished.path / "report.html").read_text())
+    assert lines[end] in page
+    assert all(line.split(": ", 3)[-1] in page for line in lines[:end] if line[0] != " ")
+
+
 def test_a_run_is_scored_again_with_the_same_numbers(finished, tmp_path):
     """Also without a report, by command and in Python, and as options say if there are any."""
     path = shutil.copytree(finished.path, tmp_path / "run")

@@ -17,6 +17,12 @@ HOSTILE = "<script>alert(1)"
 FOLDERS = {"z": "z", "c": "c", "z_c": "z_c", "direct ridge": "direct"}
 APPEARANCE = ("pixel correlation", "identification, early layer, fixed image")
 SEMANTIC = ("identification, late layer, fixed image", "category accuracy")
+OTHERS = {
+    "training mean": (0.3, 0.3),
+    "ceiling z": (0.95, 0.7),
+    "ceiling c": (0.6, 0.95),
+    "ceiling z_c": (0.9, 0.95),
+}
 # Mean score of each method on metrics of appearance and of semantic content, as the paper has it.
 PAPER = {"z": (0.8, 0.55), "c": (0.5, 0.85), "z_c": (0.78, 0.84), "direct ridge": (0.8, 0.5)}
 METRICS = (
@@ -71,6 +77,7 @@ def _summary(methods: list[str]) -> list[dict[str, Any]]:
                     "null_mean": chance,
                     "null_sd": 0.03,
                     "role": role,
+                    "higher_is_better": True,
                     "pool": 14 if "identification" in metric else None,
                 }
             )
@@ -155,8 +162,8 @@ def make_run(
     _reconstructions(run, ids, list(methods), n_samples)
     (run / "metrics").mkdir()
     (run / "metrics" / "summary.json").write_text(json.dumps(_summary(list(methods))))
-    frame = per_image_frame({name: PAPER[name] for name in methods}, ids)
-    frame.to_parquet(run / "metrics" / "per_image.parquet")
+    frame = per_image_frame({name: PAPER[name] for name in methods} | OTHERS, ids)
+    frame.assign(protocol="calcarine").to_parquet(run / "metrics" / "per_image.parquet")
     return run
 
 

@@ -249,15 +249,81 @@ def test_manifest_must_say_whether_simulated(fake_run: MakeRun) -> None:
 
 def test_main_figures_are_lines_of_the_leading_method(fake_run: MakeRun) -> None:
     run = fake_run(n_samples=1)
-    lines = headline_scores(run)
-    assert len(lines) == 6
+    *lines, last = headline_scores(run)
+    assert last.startswith("z_c compared with its strongest floor in 6 main scores: ")
+    # Every other method follows in a line of its own.
+    assert [line.startswith("  ") for line in lines] == [False, *[True] * 4] * 6
+    lines = [line for line in lines if not line.startswith("  ")]
     assert all(line.startswith("z_c: ") for line in lines)
     found = next(line for line in lines if "identification, pixels, fixed image" in line)
     assert re.search(
-        r"\(calcarine\): 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\], chance 0\.500, p < 0\.001, "
-        r"floor 0\.\d{3} \(.+\), ceiling 0\.\d{3} \(ceiling z_c\)$",
+        r"\(calcarine\): 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\], chance 0\.500, "
+        r"p against a shuffled brain < 0\.001, "
+        r"floor 0\.\d{3} \(.+\), ceiling 0\.\d{3} \(ceiling z_c\): not tested against its",
         found,
     )
+
+
+def set_scores(run: Path, metric: str, **means: float) -> None:
+    """Replace the scores of a metric by images around the given means."""
+    summary, table = run / "metrics" / "summary.json", run / "metrics" / "per_image.parquet"
+    records = [one for one in json.loads(summary.read_text()) if "shuffled" not in one["method"]]
+    frame = pd.read_parquet(table)
+    for name, mean in means.items():
+        method = name.replace("_", " ") if name != "z_c" else name
+        method = "ceiling z_c" if name == "ceiling" else method
+        rows = (frame["method"] == method) & (frame["metric"] == metric)
+        frame.loc[rows, "value"] += mean - frame.loc[rows, "value"].mean()
+        for record in records:
+            if (record["method"], record["metric"]) == (method, metric):
+                record["value"] = mean
+    summary.write_text(json.dumps(records))
+    frame.to_parquet(table)
+
+
+@pytest.mark.parametrize(
+    ("means", "others", "sentence", "outcome", "best"),
+    [
+        (
+            {"z_c": 0.2, "direct_ridge": 0.7},
+            "above its strongest floor (training mean)",
+            "below its strongest floor (training mean)",
+            "below floor",
+            "0.700 (direct ridge)",
+        ),
+        (
+            {"z_c": 0.2, "direct_ridge": 0.1, "ceiling": 0.25},
+            "below its strongest floor (training mean)",
+            "ceiling below floor: the generator cannot draw these pictures",
+            "ceiling below floor",
+            None,
+        ),
+        (
+            {"z_c": 0.99, "direct_ridge": 0.5},
+            "not distinguishable from its strongest floor (training mean)",
+            "above its strongest floor (training mean)",
+            "above floor",
+            "0.990 (z_c)",
+        ),
+    ],
+)
+def test_the_verdict_stands_on_the_console_in_the_cards_and_in_the_table(
+    fake_run: MakeRun, means: dict[str, float], others: str, sentence: str, outcome: str, best: str
+) -> None:
+    run = fake_run(n_samples=1)
+    set_scores(run, "pixel correlation", training_mean=0.5, **means)
+    lines = headline_scores(run)
+    assert lines[0].startswith("z_c: pixel correlation") and lines[0].endswith(f": {sentence}")
+    direct = next(line for line in lines if line.startswith("  direct ridge"))
+    assert direct.endswith(f": {others}")
+    assert f" {outcome}" in lines[-1] and "above floor" in lines[-1]
+    page = page_of(run)
+    card = page.text[page.text.index("pixel correlation · calcarine") :][:500]
+    assert sentence in card and "strongest floor 0.500 (training mean)" in card
+    assert best is None or f"best method {best}" in card
+    assert lines[-1] in page.text
+    table = page.text[page.text.index("All scores") :]
+    assert outcome in table[table.index("pixel correlation") :][:400]
 
 
 def test_protocols_and_pools_never_share_a_row() -> None:

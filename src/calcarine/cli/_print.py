@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["print_result"]
+__all__ = ["print_result", "print_scores"]
+
+
+def print_scores(run: Path) -> None:
+    """Print the main scores of a run with their verdicts."""
+    from calcarine.reporting import headline_scores
+
+    for line in headline_scores(run):
+        print(line)
 
 
 def print_result(run: Path) -> None:
     """Print the main scores of a run, the outcome of its audit and the paths of its pages."""
-    from calcarine.reporting import headline_scores
     from calcarine.reporting.run_records import read_audit
 
-    for line in headline_scores(run):
-        print(line)
+    print_scores(run)
     if (audit := read_audit(run)) is not None:
         print(f"Audit: {audit['outcome']}")
     print(f"Report: {run / 'report.html'}")

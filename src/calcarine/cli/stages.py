@@ -23,7 +23,7 @@ from calcarine.cli._options import (
     refuse_with_a_run,
     with_flags,
 )
-from calcarine.cli._print import print_result
+from calcarine.cli._print import print_result, print_scores
 from calcarine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def _run_and_print(path: Path, name: str, experiment: Experiment | None = None) 
     work = run_one_stage(path, name, experiment, RichProgress())
     if name == "report":
         print_result(path)
+    elif name == "evaluate":
+        print_scores(path)
     elif name == "encode":
         print(f"Maps and figures: {path / 'encoding.html'}")
     elif name in PHASES:

@@ -69,6 +69,10 @@ if TYPE_CHECKING:
         read_evaluation,
         write_evaluation,
     )
+    from calcarine.evaluation.results.floor_verdicts import (
+        FloorVerdict,
+        floor_verdicts,
+    )
     from calcarine.evaluation.results.score_files import (
         ScoreFile,
         read_scores,
@@ -106,6 +110,7 @@ _SOURCES = {
     "METRICS": "metrics.metric",
     "PROTOCOLS": "protocols.protocol",
     "Evaluation": "results.evaluation",
+    "FloorVerdict": "results.floor_verdicts",
     "HierarchicalResult": "statistics.intervals",
     "ImageStack": "inputs.image_stacks",
     "Judge": "networks.judges",
@@ -126,6 +131,7 @@ _SOURCES = {
     "crossed_interval": "statistics.intervals",
     "find_metric": "metrics.catalogue",
     "find_protocol": "protocols.catalogue",
+    "floor_verdicts": "results.floor_verdicts",
     "frechet_distance": "metrics.similarity",
     "hierarchical_bootstrap": "statistics.intervals",
     "holm": "statistics.significance",
@@ -158,6 +164,7 @@ __all__ = [
     "METRICS",
     "PROTOCOLS",
     "Evaluation",
+    "FloorVerdict",
     "HierarchicalResult",
     "ImageStack",
     "Judge",
@@ -178,6 +185,7 @@ __all__ = [
     "crossed_interval",
     "find_metric",
     "find_protocol",
+    "floor_verdicts",
     "frechet_distance",
     "hierarchical_bootstrap",
     "holm",

@@ -17,10 +17,13 @@ from calcarine.reporting.run_records import (
     read_audit,
     read_run,
     read_run_scores,
+    read_run_verdicts,
 )
 from calcarine.reporting.takagi_comparison import INCONCLUSIVE, NOT_AS_PAPER, compare_with_takagi
 
 if TYPE_CHECKING:
+    from calcarine.evaluation.results.floor_verdicts import FloorVerdict
+    from calcarine.reporting.run_records import VerdictKey
     from calcarine.reporting.shown_stimuli import Pick, Quality
 
 __all__ = ["PICTURE_PIXELS", "build_report", "headline_scores"]
@@ -80,16 +83,22 @@ def build_report(run: Path) -> Path:
     curve = read_curve(record.folder)
     narrow = figures.png(curve_figure(curve, record.simulated)) if curve else None
     templates = environment()
-    templates.filters.update(num=scoring.number, ci=scoring.interval, p=scoring.p_value)
+    templates.filters.update(
+        num=scoring.number, ci=scoring.interval, p=scoring.p_value, named_p=scoring.named_p_value
+    )
+    verdicts = read_run_verdicts(record.folder)
+    headlines = scoring.headlines(record.scores, verdicts)
     page = templates.get_template("report.html.j2").render(
         record=record,
         manifest=record.manifest,
         title=str(record.settings.get("name") or record.folder.resolve().name),
         sentence=_sentence(record),
         encoding=(record.folder / "encoding.html").exists(),
-        headlines=scoring.headlines(record.scores),
+        headlines=headlines,
+        verdict_summary=scoring.verdict_summary(headlines),
+        outcome_classes=scoring.OUTCOME_CLASSES,
         pictures=_pictures(record, order, quantiles, random),
-        scores=_score_tables(record),
+        scores=_score_tables(record, verdicts, headlines),
         plot=data_uri(plot),
         pattern=compare_with_takagi(record.per_image),
         not_as_paper=NOT_AS_PAPER,
@@ -129,9 +138,24 @@ def headline_scores(run: Path) -> list[str]:
     Returns
     -------
     list of str
-        Method, metric, value [interval], chance, p, floor and ceiling of each score.
+        Method, metric, value [interval], chance, p, floor, ceiling and verdict of each main
+        score, each followed by an indented line for every other method. The last line counts the
+        verdicts on the main method.
+
+    Raises
+    ------
+    CalcarineError
+        If a file is missing or damaged.
     """
-    return [_line(headline) for headline in scoring.headlines(read_run_scores(Path(run)))]
+    lines = []
+    headlines = scoring.headlines(read_run_scores(Path(run)), read_run_verdicts(Path(run)))
+    for headline in headlines:
+        lines.append(f"{_line(headline)}: {headline.verdict.sentence}")
+        lines += [
+            f"  {score.method} {scoring.number(score.value)}: {verdict.sentence}"
+            for score, verdict in headline.others
+        ]
+    return [*lines, scoring.verdict_summary(headlines)]
 
 
 def _line(headline: scoring.Headline) -> str:
@@ -139,7 +163,7 @@ def _line(headline: scoring.Headline) -> str:
     parts = [f"{scoring.number(score.value)} {scoring.interval(score)}".strip()]
     if math.isfinite(score.chance):
         parts.append(f"chance {scoring.number(score.chance)}")
-    if p := scoring.p_value(score):
+    if p := scoring.named_p_value(score):
         parts.append(p)
     for role, other in (("floor", headline.floor), ("ceiling", headline.ceiling)):
         if other is not None:
@@ -212,12 +236,17 @@ def _sheet_caption(record: RunRecord, order: Quality | None) -> str:
     )
 
 
-def _score_tables(record: RunRecord) -> dict[str, Any]:
+def _score_tables(
+    record: RunRecord,
+    verdicts: dict[VerdictKey, FloorVerdict],
+    headlines: list[scoring.Headline],
+) -> dict[str, Any]:
     roles = ("method", "floor", "ceiling")
     names = {role: scoring.names_of_role(record.scores, role) for role in roles}
     metrics = [score.metric for score in record.scores]
     return {
         "groups": scoring.arrange(record.scores),
+        "verdicts": verdicts,
         "columns": [(name, role) for role in roles for name in names[role]],
         "directions": [
             text
@@ -227,13 +256,13 @@ def _score_tables(record: RunRecord) -> dict[str, Any]:
             )
             if any(word in metric for metric in metrics)
         ],
-        "alt": _plot_alt(record),
+        "alt": _plot_alt(record, headlines),
     }
 
 
-def _plot_alt(record: RunRecord) -> str:
+def _plot_alt(record: RunRecord, headlines: list[scoring.Headline]) -> str:
     methods = ", ".join(scoring.names_of_role(record.scores, "method"))
-    lead = "; ".join(_line(headline) for headline in scoring.headlines(record.scores))
+    lead = "; ".join(f"{_line(one)}: {one.verdict.sentence}" for one in headlines)
     return f"Scores of {methods} with intervals; the table below has all values. {lead}"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError
 from calcarine.evaluation.results.evaluation import select_main_protocol
+from calcarine.evaluation.results.floor_verdicts import FloorVerdict, floor_verdicts
 from calcarine.files import read_json
 from calcarine.files.parquet import read_parquet
 
@@ -20,11 +21,13 @@ __all__ = [
     "METHOD_ORDER",
     "RunRecord",
     "Score",
+    "VerdictKey",
     "main_method",
     "order_methods",
     "read_audit",
     "read_run",
     "read_run_scores",
+    "read_run_verdicts",
 ]
 
 METHOD_ORDER = (
@@ -42,6 +45,7 @@ _FOLDER_TO_METHOD = {
     "direct": "direct ridge",
     "visdec": "vis-dec",
 }
+_INVALID = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
 _NUMBERS = (
     "value",
     "ci_low",
@@ -53,6 +57,9 @@ _NUMBERS = (
     "null_mean",
     "null_sd",
 )
+
+VerdictKey = tuple[str, str, str]
+"""Method, protocol and metric of a verdict."""
 
 
 @dataclass(frozen=True)
@@ -187,20 +194,57 @@ def read_run_scores(run: Path) -> list[Score]:
     CalcarineError
         If the file is missing or damaged, or has no score of a method.
     """
-    path = run / "metrics" / "summary.json"
-    raw = _read(path, "calcarine evaluate", run, lambda p: read_json(p))
+    path, raw = _raw_records(run)
     try:
         scores = [_score(record) for record in raw]
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise DamagedFileError(
-            f"{path} has an invalid record ({error}); make it again with "
-            f"`calcarine evaluate {run}`."
-        ) from error
+    except _INVALID as error:
+        raise _invalid_record(path, error, run) from error
     if not any(score.role == "method" for score in scores):
         raise DamagedFileError(
             f"{path} has no score of a method; make it again with `calcarine evaluate {run}`."
         )
     return scores
+
+
+def read_run_verdicts(run: Path) -> dict[VerdictKey, FloorVerdict]:
+    """Compare the scores in ``metrics`` with their strongest floors.
+
+    Returns
+    -------
+    dict
+        Verdicts by method, protocol and metric; see `floor_verdicts`.
+
+    Raises
+    ------
+    CalcarineError
+        If a file is missing or damaged.
+    """
+    path, raw = _raw_records(run)
+    per_image = _per_image(run, "protocol")
+    try:
+        verdicts = floor_verdicts(raw, per_image)
+    except _INVALID as error:
+        raise _invalid_record(path, error, run) from error
+    return {(one.method, one.protocol or "", one.metric): one for one in verdicts}
+
+
+def _raw_records(run: Path) -> tuple[Path, Any]:
+    path = run / "metrics" / "summary.json"
+    return path, _read(path, "calcarine evaluate", run, lambda p: read_json(p))
+
+
+def _per_image(run: Path, *further: str) -> pd.DataFrame:
+    path = run / "metrics" / "per_image.parquet"
+    frame: pd.DataFrame = _read(path, "calcarine evaluate", run, lambda p: _table(p, value=float))
+    columns = ("id", "method", "metric", "value", *further)
+    _check_columns(frame, path, columns, "calcarine evaluate", run)
+    return frame.assign(id=frame["id"].astype(str))
+
+
+def _invalid_record(path: Path, error: Exception, run: Path) -> DamagedFileError:
+    return DamagedFileError(
+        f"{path} has an invalid record ({error}); make it again with `calcarine evaluate {run}`."
+    )
 
 
 def read_audit(run: Path) -> dict[str, Any] | None:
@@ -275,17 +319,13 @@ def read_run(run: Path) -> RunRecord:
     index = _read(index_path, "calcarine run", run, lambda path: _table(path, sample=int))
     _check_columns(index, index_path, ("id", "method", "sample", "file"), "calcarine run", run)
     scores = read_run_scores(run)
-    per_path = run / "metrics" / "per_image.parquet"
-    per_image = _read(per_path, "calcarine evaluate", run, lambda path: _table(path, value=float))
-    _check_columns(
-        per_image, per_path, ("id", "method", "metric", "value"), "calcarine evaluate", run
-    )
+    per_image = _per_image(run)
     return RunRecord(
         folder=run,
         settings=settings,
         manifest=manifest,
         scores=scores,
-        per_image=select_main_protocol(per_image.assign(id=per_image["id"].astype(str))),
+        per_image=select_main_protocol(per_image),
         index=index.assign(
             id=index["id"].astype(str),
             method=index["method"].astype(str).replace(_FOLDER_TO_METHOD),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
+from calcarine.evaluation.results.floor_verdicts import FloorVerdict, Outcome
 from calcarine.evaluation.statistics.significance import ALPHA
-from calcarine.reporting.run_records import Score, main_method, order_methods
+from calcarine.reporting.run_records import Score, VerdictKey, main_method, order_methods
 
 __all__ = [
     "CATEGORIES",
@@ -21,6 +22,7 @@ __all__ = [
     "IDENTIFICATION",
     "LIKENESS",
     "MIDDLE",
+    "OUTCOME_CLASSES",
     "WITHIN",
     "Group",
     "Headline",
@@ -32,9 +34,11 @@ __all__ = [
     "headlines",
     "interval",
     "lower_is_better",
+    "named_p_value",
     "names_of_role",
     "number",
     "p_value",
+    "verdict_summary",
 ]
 
 # Fixed before scoring, so that no score is selected by its value.
@@ -55,6 +59,16 @@ MIDDLE = "Identification, median rank"
 CLASSES, CATEGORIES = "n-way classification", "Category classification"
 _CONTESTS = ("identification", "pair-wise")
 _ORDER = (LIKENESS, IDENTIFICATION, WITHIN, HARD, MIDDLE, CLASSES, CATEGORIES)
+
+# Style classes of outcomes; without a class, the mark is green.
+OUTCOME_CLASSES: dict[Outcome, str] = {
+    "above floor": "",
+    "not distinguishable from floor": "doubt",
+    "below floor": "no",
+    "ceiling below floor": "no",
+    "inconclusive": "open",
+    "not tested": "open",
+}
 
 FIXED_IMAGE = (
     "Fixed image: the stimulus is compared with its own reconstruction and with the "
@@ -114,11 +128,18 @@ class Group:
 
 @dataclass(frozen=True)
 class Headline:
-    """One of the main scores with its floor and its ceiling."""
+    """One of the main scores with its verdict, its strongest floor and its ceiling.
+
+    `best` is the method with the best score, and `others` are the other methods with their
+    verdicts.
+    """
 
     score: Score
+    verdict: FloorVerdict
     floor: Score | None
     ceiling: Score | None
+    best: Score
+    others: list[tuple[Score, FloorVerdict]]
 
 
 def lower_is_better(metric: str) -> bool:
@@ -204,7 +225,7 @@ def names_of_role(scores: Iterable[Score], role: str) -> list[str]:
     return order_methods(score.method for score in scores if score.role == role)
 
 
-def headlines(scores: list[Score]) -> list[Headline]:
+def headlines(scores: list[Score], verdicts: Mapping[VerdictKey, FloorVerdict]) -> list[Headline]:
     """Return four to six main scores of the main method, by a fixed list of metrics."""
     leading = main_method(names_of_role(scores, "method"))
     rows = [row for group in arrange(scores) for row in group.rows if leading in row.cells]
@@ -215,18 +236,37 @@ def headlines(scores: list[Score]) -> list[Headline]:
     for row in rows:
         if len(chosen) < _FEWEST_HEADLINES and row not in chosen:
             chosen.append(row)
-    return [_headline(row, leading) for row in chosen[:_MOST_HEADLINES]]
+    return [_headline(row, leading, verdicts) for row in chosen[:_MOST_HEADLINES]]
 
 
-def _headline(row: ScoreRow, method: str) -> Headline:
-    floors = [score for score in row.of_role("floor") if math.isfinite(score.value)]
-    # The best-scoring floor is the one to beat.
+def _headline(row: ScoreRow, method: str, verdicts: Mapping[VerdictKey, FloorVerdict]) -> Headline:
+    told = {name: verdicts[name, row.protocol, row.metric] for name in _methods(row)}
     sign = -1 if lower_is_better(row.metric) else 1
-    own = (score for score in row.of_role("ceiling") if score.method == f"ceiling {method}")
+    scored = [row.cells[name] for name in told if math.isfinite(row.cells[name].value)]
+    best = max(scored, key=lambda score: sign * score.value, default=row.cells[method])
     return Headline(
         score=row.cells[method],
-        floor=max(floors, key=lambda score: sign * score.value, default=None),
-        ceiling=next(own, None),
+        verdict=told[method],
+        floor=row.cells.get(told[method].floor or ""),
+        ceiling=row.cells.get(f"ceiling {method}"),
+        best=best,
+        others=[(row.cells[name], one) for name, one in told.items() if name != method],
+    )
+
+
+def _methods(row: ScoreRow) -> list[str]:
+    return names_of_role(row.cells.values(), "method")
+
+
+def verdict_summary(lines: list[Headline]) -> str:
+    """Count the outcomes of the main method in one sentence."""
+    outcomes = [line.verdict.outcome for line in lines]
+    counts = [(outcomes.count(name), name) for name in OUTCOME_CLASSES]
+    told = [f"{n} {name}" for n, name in counts if n or name == "above floor"]
+    scores = "main score" if len(lines) == 1 else "main scores"
+    return (
+        f"{lines[0].score.method} compared with its strongest floor in {len(lines)} {scores}: "
+        f"{', '.join(told)}."
     )
 
 
@@ -256,7 +296,7 @@ def adjusted_p(score: Score) -> float:
 
 
 def p_value(score: Score) -> str:
-    """Format the corrected permutation p of a score; empty if it has none.
+    """Format the corrected p against a shuffled brain; empty if a score has none.
 
     If not even perfect reconstructions could be significant, the p is marked as inconclusive.
     """
@@ -268,3 +308,9 @@ def p_value(score: Score) -> str:
             f"p = {p:.3f} (inconclusive: perfect reconstructions would get {score.p_holm_min:.2g})"
         )
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def named_p_value(score: Score) -> str:
+    """Format the p of a score with the name of its null hypothesis; empty if it has none."""
+    told = p_value(score)
+    return told.replace("p ", "p against a shuffled brain ", 1) if told else ""

@@ -50,7 +50,7 @@ _MODULES = {
     "load_encoder": "encoder_storage",
     "load_published_conditioner": "published_conditioner",
     "load_published_encoder": "published_encoder",
-    "pad_to_patches": "vectors",
+    "pad_to_patches": "padding",
     "patch_vectors": "patches",
     "save_encoder": "encoder_storage",
 }
