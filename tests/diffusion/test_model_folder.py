@@ -356,9 +356,11 @@ def test_the_hub_is_asked_for_a_variant_where_there_is_nothing_else(
     assert not list(cache.glob("*/*.safetensors"))
 
 
-@pytest.mark.parametrize("ending", ["end", None, {"a": 1}])
-def test_a_text_encoder_without_a_number_of_the_last_word_is_refused(folder, ending):
-    change_json(folder / "text_encoder" / "config.json", eos_token_id=ending)
+@pytest.mark.parametrize(
+    "setting", [{"eos_token_id": "end"}, {"eos_token_id": None}, {"layer_norm_eps": None}]
+)
+def test_a_text_encoder_that_cannot_run_is_refused(folder, setting):
+    change_json(folder / "text_encoder" / "config.json", **setting)
     with pytest.raises(CalcarineError, match="text_encoder"):
         load(folder)
 
