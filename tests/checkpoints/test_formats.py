@@ -150,3 +150,15 @@ def test_keys_that_do_not_fit_are_named():
     checkpoints.check_loaded(
         {"missing_keys": set(), "unexpected_keys": ["text_model.embeddings.position_ids"]}, "here"
     )
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, read_single_file])
+def test_an_archive_in_several_parts_is_refused(tmp_path, read):
+    directory = struct.pack("<4sIQI", b"PK\x06\x07", 0, 0, 7)  # zip64, of seven disks
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 0)
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"PK\x03\x04" + bytes(200) + directory + end)
+    with pytest.raises(zipfile.BadZipFile):
+        zipfile.is_zipfile(path)
+    with pytest.raises(CalcarineError, match="truncated"):
+        read(path)

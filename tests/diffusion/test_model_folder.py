@@ -13,6 +13,7 @@ from transformers import CLIPTextModel
 
 from calcarine.diffusion import Autoencoder, LatentDiffusion, load_class_conditional
 from calcarine.diffusion.conditional import ModelNote
+from calcarine.diffusion.loading import loading_errors
 from calcarine.errors import CalcarineError
 
 WEIGHTS = {
@@ -353,3 +354,23 @@ def test_the_hub_is_asked_for_a_variant_where_there_is_nothing_else(
     with pytest.raises(CalcarineError, match="is SDXL"):
         load("someone/something")
     assert not list(cache.glob("*/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"eos_token_id": "end"}, {"eos_token_id": None}, {"layer_norm_eps": None}]
+)
+def test_a_text_encoder_that_cannot_run_is_refused(folder, setting):
+    change_json(folder / "text_encoder" / "config.json", **setting)
+    with pytest.raises(CalcarineError, match="text_encoder"):
+        load(folder)
+
+
+def test_a_network_that_is_larger_than_its_files_is_damaged_and_no_lack_of_memory(folder):
+    said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate {} bytes."
+    with (
+        pytest.raises(CalcarineError, match=r"larger than its weights \(309\.2 GB for one"),
+        loading_errors(folder / "unet"),
+    ):
+        raise RuntimeError(said.format(309237645312))
+    with pytest.raises(RuntimeError, match="allocate 100 bytes"), loading_errors(folder / "unet"):
+        raise RuntimeError(said.format(100))

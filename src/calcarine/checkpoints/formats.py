@@ -6,6 +6,7 @@ No function here unpickles anything.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ __all__ = [
     "check_loaded",
     "check_safetensors",
     "file_format",
+    "is_zip",
     "load_safetensors",
     "weights_format",
 ]
@@ -67,6 +69,14 @@ def weights_format(head: bytes) -> WeightsFormat:
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
     return "unknown"
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a zip archive with its directory at the end."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # a directory that says what no archive here says
+        return False
 
 
 def file_format(path: str | Path) -> WeightsFormat:

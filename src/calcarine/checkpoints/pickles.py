@@ -7,7 +7,6 @@ stand-in answers, so a file that holds more than weights can be read for its wei
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from calcarine.checkpoints.formats import file_format, load_safetensors
+from calcarine.checkpoints.formats import file_format, is_zip, load_safetensors
 from calcarine.errors import DamagedFileError, MissingFileError, out_of_memory
 
 __all__ = ["read_checkpoint"]
@@ -50,7 +49,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedFileError(f"{path} cannot be read ({error}); copy it again.") from error
     if path.suffix == ".safetensors" or kind == "safetensors":
         return load_safetensors(path)
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         if kind == "pickle":
             raise DamagedFileError(
                 f"{path} is in the format that torch wrote before version 1.6, which is not read; "

@@ -9,13 +9,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from calcarine.checkpoints.formats import file_format, load_safetensors
+from calcarine.checkpoints.formats import file_format, is_zip, load_safetensors
 from calcarine.errors import DamagedFileError, out_of_memory
 from calcarine.files import digest_file
 from calcarine.files.locks import folder_lock
@@ -99,7 +98,7 @@ def read_single_file(file: str | Path) -> dict[str, Any]:
     kind = file_format(file)
     if file.suffix == ".safetensors" or kind == "safetensors":
         return load_safetensors(file)
-    mapped = zipfile.is_zipfile(file)
+    mapped = is_zip(file)
     if kind == "zip" and not mapped:
         raise DamagedFileError(f"{file} is truncated; copy it again.")
     if kind == "unknown":

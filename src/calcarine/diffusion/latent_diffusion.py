@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion.autoencoder import Autoencoder, batches, check_finite
 from calcarine.diffusion.conditional import ConditionalDiffusion
-from calcarine.diffusion.loading import digest_as, load_parts, model_folder, target_device
+from calcarine.diffusion.loading import (
+    digest_as,
+    load_parts,
+    loading_errors,
+    model_folder,
+    target_device,
+)
 from calcarine.diffusion.model_folder import digest_folder
 from calcarine.errors import SettingError, ShapeError
 
@@ -125,7 +131,11 @@ class LatentDiffusion(ConditionalDiffusion):
             digest = f"{digest}+{own.digest}"
         model = cls(vae, text, words, unet, scheduler, str(source), digest_as(digest, dtype))
         model.add_notes(notes)
-        return model.to(target)
+        model.to(target)
+        # Some mistakes in a config only show when the network runs.
+        with loading_errors(place / "text_encoder"):
+            model.embed_text("")
+        return model
 
     @property
     def _networks(self) -> tuple[Any, ...]:

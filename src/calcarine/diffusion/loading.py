@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,7 +169,21 @@ def loading_errors(place: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if out_of_memory(error):
+            _refuse_impossible_size(place, error)
             raise
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__
         raise DamagedFileError(f"The model in {place} could not be loaded: {first}") from error
+
+
+def _refuse_impossible_size(place: Path, error: Exception) -> None:
+    """Raise if a single weight would take more memory than the files of all weights."""
+    wanted = re.search(r"tried to allocate (\d+) bytes", str(error))
+    files = sum(file.stat().st_size for file in place.rglob("*.safetensors"))
+    # Weights in half precision take twice their size when they are read as float32.
+    if wanted and int(wanted[1]) > 2 * files:
+        raise DamagedFileError(
+            f"The config.json in {place} describes a network that is larger than its weights "
+            f"({int(wanted[1]) / 1e9:.1f} GB for one of them, {files / 1e9:.3f} GB in the files); "
+            "copy the complete model again."
+        ) from error
