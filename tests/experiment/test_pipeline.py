@@ -188,6 +188,7 @@ def test_chosen_strengths_stand_in_the_list_of_settings():
         roi={"z": "V1"},
         latent_size=64,
         model=SimpleNamespace(guidance_rescale=0.0),
+        chooses_settings=True,
     )
     chosen = {
         "fold-0": {"strength": 0.4, "guidance": 1.0},

@@ -5,13 +5,13 @@ No function here unpickles anything.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from calcarine.errors import DamagedFileError
+from calcarine.files import parse_json
 
 __all__ = [
     "WeightsFormat",
@@ -110,9 +110,9 @@ def check_safetensors(path: str | Path) -> None:
         if kind != "safetensors" or length > size - 8:
             raise DamagedFileError(f"{path} is not a whole safetensors file; copy it again.")
         try:
-            header: dict[str, Any] = json.loads(file.read(length))
+            header: dict[str, Any] = parse_json(file.read(length))
             ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise DamagedFileError(f"{path} is not a safetensors file; copy it again.") from error
     expected = 8 + length + max(ends, default=0)
     if expected > size:

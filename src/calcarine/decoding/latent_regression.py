@@ -364,7 +364,7 @@ class LatentRegression(BaseEstimator):  # type: ignore[misc]
             for name in rois:
                 self.shape_[name] = tuple(int(side) for side in about[name]["shape"])
                 self.summary_[name] = TargetSummary(**about[name]["summary"])
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise DamagedFileError(
                 f"{folder} holds no decoder: latents.json is missing or damaged; fit it again."
             ) from error

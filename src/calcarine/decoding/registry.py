@@ -26,7 +26,7 @@ class Decoder(Protocol):
 
     A decoder may also have a method ``reliability(name)``, which weights the values of z where
     one of several samples is chosen (see :func:`calcarine.decoding.choose_by_brain`), and an
-    attribute ``summary_``, a dictionary of dataclasses, which is written beside the predictions.
+    attribute ``summary_``, a dictionary of dataclasses, which is written next to the predictions.
     """
 
     def fit(

@@ -144,7 +144,7 @@ def _check_kind(folder: Path) -> None:
 def _json(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DamagedFileError(f"{file} is not valid JSON; copy the model again.") from error
     if not isinstance(content, dict):
         raise DamagedFileError(f"{file} is not a configuration; copy the model again.")

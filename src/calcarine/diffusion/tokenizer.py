@@ -69,12 +69,6 @@ def check_words(tokenizer: Any, text_encoder: Any, place: Path) -> None:
             f"The vocabulary of {place / 'tokenizer'} is empty, so all texts would be the same; "
             "copy the complete model again."
         )
-    ending = text_encoder.config.eos_token_id
-    if not isinstance(ending, int):
-        raise DamagedFileError(
-            f"The config.json in {place / 'text_encoder'} has the eos_token_id {ending!r}, which "
-            "is not a whole number; copy the complete model again."
-        )
     most = int(text_encoder.config.vocab_size)
     if len(tokenizer) > most:
         raise DamagedFileError(

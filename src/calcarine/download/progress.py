@@ -82,7 +82,7 @@ class PrintedProgress:
         total = sum(known) if len(known) == len(sizes or {}) else None
         self._all = self._bars.add_task("all files", total=total, completed=have)
         self._files: dict[str, Any] = {}
-        self._told: dict[str, float] = {}
+        self._written: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def at(self, path: str, done: int, total: int | None) -> None:
@@ -91,12 +91,12 @@ class PrintedProgress:
                 name = path if len(path) <= 40 else "..." + path[-37:]
                 number = self._bars.add_task(name, total=total, completed=done)
                 self._files[path] = next(task for task in self._bars.tasks if task.id == number)
-                self._told[path] = self._bars.get_time()
+                self._written[path] = self._bars.get_time()
             file = self._files[path]
             self._bars.update(self._all, advance=done - file.completed)
             self._bars.update(file.id, completed=done, total=total)
-            if self._bars.disable and self._bars.get_time() - self._told[path] >= self.pause:
-                self._told[path] = self._bars.get_time()
+            if self._bars.disable and self._bars.get_time() - self._written[path] >= self.pause:
+                self._written[path] = self._bars.get_time()
                 size, speed, left = (column.render(file).plain for column in self._numbers)
                 self._print(f"{path}: {size}, {speed}" + (f", {left} left" if left else ""))
 

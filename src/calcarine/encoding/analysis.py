@@ -28,10 +28,9 @@ from calcarine.encoding.plan import AnalysisPlan
 from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
 from calcarine.errors import SettingError
+from calcarine.linear import EDGE_SHARE
 
 __all__ = ["Analysis", "analyse", "edge_note"]
-
-_EDGE_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -289,7 +288,7 @@ def edge_note(facts: Mapping[str, Any]) -> str | None:
     facts : mapping of str to object
         Facts of an `Analysis`.
     """
-    ends = {name: share for name, share in facts.get("at_edge", {}).items() if share > _EDGE_SHARE}
+    ends = {name: share for name, share in facts.get("at_edge", {}).items() if share > EDGE_SHARE}
     if not ends:
         return None
     space, share = max(ends.items(), key=lambda item: item[1])

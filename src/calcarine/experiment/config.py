@@ -398,6 +398,11 @@ class Experiment(_Section):
         """Whether the run makes z and c of the stimuli; Vis-Dec alone does not need them."""
         return self.ridge.enabled or self.encoding.enabled
 
+    @property
+    def decodes_by_own_class(self) -> bool:
+        """Whether a registered class decodes z and c; it sees the whole data set."""
+        return self.ridge.enabled and self.decoder.name != "ridge"
+
     def chooses_settings(self, n_train: Sequence[int]) -> bool:
         """Return whether strength and guidance are chosen inside the training data.
 

@@ -22,7 +22,7 @@ from calcarine.files import atomic_write, read_json, write_text
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["fit_decoders"]
+__all__ = ["decoder_summaries", "fit_decoders"]
 
 
 def fit_decoders(work: Workspace) -> None:
@@ -40,20 +40,22 @@ def fit_decoders(work: Workspace) -> None:
                 _fit_split(work, split, folder)
                 made.add(file for file in folder.rglob("*") if file.is_file())
             advance(1)
-    for note in _notes(work):
+    with readable(work.run.decoder, "fit"):
+        notes = penalty_notes(decoder_summaries(work))
+    for note in notes:
         work.progress.say(note)
-    if work.config.chooses_settings([len(split.train) for split in work.splits]):
+    if work.chooses_settings:
         _choose_settings(work)
 
 
-def _notes(work: Workspace) -> list[str]:
-    """Return what a reader should know of the fits, as the report has it."""
-    decoder = {}
+def decoder_summaries(work: Workspace) -> dict[str, Any]:
+    """Read the summary of each target of every split's decoders, by name of the split."""
+    summaries = {}
     for split in work.splits:
         folder = work.run.decoder / split.name
         with readable(folder, "fit"):
-            decoder[split.name] = read_json(folder / "summary.json")
-    return penalty_notes(decoder)
+            summaries[split.name] = read_json(folder / "summary.json")
+    return summaries
 
 
 def _fit_split(work: Workspace, split: Split, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment.feature_files import read_feature_files
 from calcarine.features import extract_spaces
 from calcarine.files import atomic_write, write_text
-from calcarine.linear import RidgeEdgeWarning
 from calcarine.quality.reliability import estimate_reliability
 
 if TYPE_CHECKING:
@@ -48,9 +46,7 @@ def encode_voxels(work: Workspace) -> None:
     features = _features(work, plan)
     fits = sum(len(names) for names in plan.alone().values())
     fits += sum(len(pairs) for pairs in plan.pairs().values())
-    with work.progress.track("Encoding models", fits) as advance, warnings.catch_warnings():
-        # One sentence at the end says it, not every fit.
-        warnings.simplefilter("ignore", RidgeEdgeWarning)
+    with work.progress.track("Encoding models", fits) as advance:
         analysis = analyse(
             work.dataset,
             work.splits,

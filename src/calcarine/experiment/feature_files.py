@@ -86,7 +86,7 @@ def _ids(path: Path, inside: NDArray[Any] | None) -> list[str] | None:
     if listed.is_file():
         try:
             content = read_json(listed)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise DamagedFileError(f"{listed} is not JSON; write a list of ids.") from error
         if not isinstance(content, list):
             raise DamagedFileError(f"{listed} must hold a list of stimulus ids, one for each row.")

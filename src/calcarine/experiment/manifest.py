@@ -8,6 +8,7 @@ import numpy as np
 
 from calcarine import datasets
 from calcarine.evaluation.results.evaluation import read_evaluation
+from calcarine.experiment.decoders import decoder_summaries
 from calcarine.experiment.penalty_notes import penalty_notes
 from calcarine.experiment.resolved_settings import resolved_settings
 from calcarine.experiment.run_directory import environment, readable
@@ -48,14 +49,13 @@ def write_manifest(work: Workspace) -> None:
         Workspace of a run with decoders and scores.
     """
     dataset, run = work.dataset, work.run
-    chosen, decoder = {}, {}
+    chosen, decoder = {}, decoder_summaries(work)
     for split in work.splits:
-        folder = run.decoder / split.name
-        with readable(folder, "fit"):
-            if (folder / "settings.json").exists():
-                settings = read_json(folder / "settings.json")
+        file = run.decoder / split.name / "settings.json"
+        with readable(file.parent, "fit"):
+            if file.exists():
+                settings = read_json(file)
                 chosen[split.name] = {name: settings[name] for name in ("strength", "guidance")}
-            decoder[split.name] = read_json(folder / "summary.json")
     with readable(run.decoder, "fit"):
         decoder_notes = penalty_notes(decoder)
     notes = [

@@ -51,7 +51,7 @@ def _generation(work: Workspace, chosen: Mapping[str, Mapping[str, float]]) -> d
         resolved["guidance_rescale"] = work.model.guidance_rescale
     elif config.visdec.enabled:
         resolved["guidance_rescale"] = work.generator.guidance_rescale
-    if not config.chooses_settings([len(split.train) for split in work.splits]):
+    if not work.chooses_settings:
         return resolved | {"search": {"enabled": False}}
     resolved["search"] = {"enabled": True}
     for name in ("strength", "guidance"):

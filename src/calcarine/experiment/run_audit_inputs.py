@@ -212,13 +212,13 @@ def _as_read(
 
 def _pretraining(work: Workspace, trials: TrialTable) -> tuple[dict[str, str], TrialTable]:
     """Return what is known of responses in pre-training: a fact, or the trials in it."""
-    config, ours = work.config.visdec, work.config.decoder.name == "ridge"
+    config, own_class = work.config.visdec, work.config.decodes_by_own_class
     if not config.enabled:
-        return {"pretraining-on-test": _NO_PRETRAINING} if ours else {}, trials
+        return {} if own_class else {"pretraining-on-test": _NO_PRETRAINING}, trials
     use = pretrained_on_test(config)
     if use == "yes":
         return {}, replace(trials, pretrain=trials.rows("test"))
-    if use == "unknown" or not ours:  # a registered decoder sees the whole data set
+    if use == "unknown" or own_class:
         return {}, trials
     pool = "the pool " + ", ".join(part.source for part in config.pretrain.pool)
     used = pool if config.runs("pretrain") else "no unlabelled vectors"

@@ -86,7 +86,7 @@ def decoder_choices(
     work: Workspace, dataset: BrainDataset, splits: Sequence[Split]
 ) -> Iterator[DecoderChoices]:
     """Yield penalties, voxels and repeats of the decoders, computed again from training alone."""
-    if work.config.decoder.name != "ridge":
+    if work.config.decodes_by_own_class:
         return  # only a registered class itself knows how it chooses
     targets = {"z": work.z, "c": work.c}
     ids = dataset.stimuli.ids

@@ -284,7 +284,7 @@ def _as_yaml(experiment: Experiment) -> str:
 def _read_dict(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from calcarine.errors import CalcarineError
-from calcarine.files import digest_file, write_text
+from calcarine.files import digest_file, parse_json, write_text
 
 __all__ = ["WrittenFiles"]
 
@@ -83,15 +83,15 @@ class WrittenFiles:
     def _read(self) -> dict[str, str]:
         try:
             head, *lines = self._file.read_text(encoding="utf-8").splitlines()
-            if json.loads(head) != {"key": self._key}:
+            if parse_json(head) != {"key": self._key}:
                 return {}
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             return {}
         digests = {}
         for line in lines:
             try:
-                name, digest = json.loads(line)
+                name, digest = parse_json(line)
                 digests[str(name)] = str(digest)
-            except (ValueError, TypeError, RecursionError):
+            except (ValueError, TypeError):
                 continue
         return digests

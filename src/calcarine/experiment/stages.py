@@ -41,7 +41,7 @@ def _check_fit(work: Workspace) -> None:
     from calcarine.diffusion.samplers import check_steps
 
     generation = work.config.generation
-    if work.config.chooses_settings([len(split.train) for split in work.splits]):
+    if work.chooses_settings:
         for steps in (generation.search.steps, generation.steps):
             for strength in generation.search.strengths:
                 check_steps(steps, strength, "generation.search.strengths")

@@ -165,6 +165,11 @@ class Workspace:
             "grouped": ridge.grouped,
         }
 
+    @property
+    def chooses_settings(self) -> bool:
+        """Whether strength and guidance are chosen inside the training data of each split."""
+        return self.config.chooses_settings([len(split.train) for split in self.splits])
+
     def new_decoder(self) -> Decoder:
         """Return the decoder of z and c of the settings, not yet fitted."""
         config = self.config.decoder

@@ -2,7 +2,7 @@
 
 from calcarine.linear._inputs import grouped_folds
 from calcarine.linear._predictors import ComputedMatrix
-from calcarine.linear._results import RidgeEdgeWarning, RidgeResult, predict_linear
+from calcarine.linear._results import EDGE_SHARE, RidgeEdgeWarning, RidgeResult, predict_linear
 from calcarine.linear._validation import (
     RidgeError,
     RidgeNotFittedError,
@@ -24,6 +24,7 @@ from calcarine.linear.storage import load, save
 
 __all__ = [
     "DEFAULT_ALPHAS",
+    "EDGE_SHARE",
     "BandedRidgeCV",
     "BandedRidgeResult",
     "ComputedMatrix",

@@ -19,7 +19,7 @@ from sklearn import model_selection
 
 from calcarine.checkpoints import weights_format
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
-from calcarine.files import write_bytes
+from calcarine.files import parse_json, write_bytes
 from calcarine.linear._inputs import is_splitter
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV, by_column, check_fitted
 
@@ -271,8 +271,8 @@ def _read_description(path: Path) -> dict[str, Any]:
     content = _read(path)
     _refuse_pickle(path, content)
     try:
-        about = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        about = parse_json(content)
+    except ValueError as error:
         raise _corrupt(path, "it is not JSON") from error
     if not isinstance(about, dict) or about.get("format") not in tuple(_LAYOUTS):
         raise DamagedFileError(

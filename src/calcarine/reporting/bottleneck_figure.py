@@ -39,7 +39,7 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
         result = [r for r in own if r["metric"] in shown]
         curve_rows(result)  # raises if a value is not a number
         return result
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(
             f"{file} cannot be read; make it again with `calcarine bottleneck {run}`."
         ) from error

@@ -240,17 +240,17 @@ def headlines(scores: list[Score], verdicts: Mapping[VerdictKey, FloorVerdict]) 
 
 
 def _headline(row: ScoreRow, method: str, verdicts: Mapping[VerdictKey, FloorVerdict]) -> Headline:
-    told = {name: verdicts[name, row.protocol, row.metric] for name in _methods(row)}
+    own = {name: verdicts[name, row.protocol, row.metric] for name in _methods(row)}
     sign = -1 if lower_is_better(row.metric) else 1
-    scored = [row.cells[name] for name in told if math.isfinite(row.cells[name].value)]
+    scored = [row.cells[name] for name in own if math.isfinite(row.cells[name].value)]
     best = max(scored, key=lambda score: sign * score.value, default=row.cells[method])
     return Headline(
         score=row.cells[method],
-        verdict=told[method],
-        floor=row.cells.get(told[method].floor or ""),
+        verdict=own[method],
+        floor=row.cells.get(own[method].floor or ""),
         ceiling=row.cells.get(f"ceiling {method}"),
         best=best,
-        others=[(row.cells[name], one) for name, one in told.items() if name != method],
+        others=[(row.cells[name], one) for name, one in own.items() if name != method],
     )
 
 
@@ -262,11 +262,11 @@ def verdict_summary(lines: list[Headline]) -> str:
     """Count the outcomes of the main method in one sentence."""
     outcomes = [line.verdict.outcome for line in lines]
     counts = [(outcomes.count(name), name) for name in OUTCOME_CLASSES]
-    told = [f"{n} {name}" for n, name in counts if n or name == "above floor"]
+    counted = [f"{n} {name}" for n, name in counts if n or name == "above floor"]
     scores = "main score" if len(lines) == 1 else "main scores"
     return (
         f"{lines[0].score.method} compared with its strongest floor in {len(lines)} {scores}: "
-        f"{', '.join(told)}."
+        f"{', '.join(counted)}."
     )
 
 
@@ -312,5 +312,4 @@ def p_value(score: Score) -> str:
 
 def named_p_value(score: Score) -> str:
     """Format the p of a score with the name of its null hypothesis; empty if it has none."""
-    told = p_value(score)
-    return told.replace("p ", "p against a shuffled brain ", 1) if told else ""
+    return p_value(score).replace("p ", "p against a shuffled brain ", 1)

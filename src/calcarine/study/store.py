@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from calcarine.errors import CalcarineError, DamagedFileError, SettingError
-from calcarine.files import free_space, read_json
+from calcarine.files import free_space, parse_json, read_json
 from calcarine.study.design import CATCH, MAIN, PRACTICE, PlannedTrial, plan_trials
 from calcarine.study.settings import StudySettings
 
@@ -114,10 +114,10 @@ class Study:
         try:
             with self.connection() as con:
                 row = con.execute("SELECT value FROM meta WHERE name = 'settings'").fetchone()
-            fixed = json.loads(row["value"])
+            fixed = parse_json(row["value"])
             sentences = read_json(self.path / "study.json")
             self.settings = StudySettings.model_validate(fixed)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError) as error:
             raise DamagedFileError(
                 f"The study {self.path} is damaged ({type(error).__name__}); restore study.sqlite "
                 "and study.json from a backup."

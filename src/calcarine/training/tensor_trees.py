@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 
 from calcarine.errors import CalcarineError
-from calcarine.files import atomic_write, free_space, write_bytes
+from calcarine.files import atomic_write, free_space, parse_json, write_bytes
 
 __all__ = ["FORMAT", "cannot_write", "load_tree", "save_tree", "write_tensors"]
 
@@ -84,7 +84,7 @@ def load_tree(path: Path) -> Any:
     """
     try:
         content = path.with_suffix(".safetensors").read_bytes()
-        about = json.loads(path.read_bytes())
+        about = parse_json(path.read_bytes())
         if about["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         if about["sha256"] != _digest(about["tree"], hashlib.sha256(content).hexdigest()):
@@ -92,7 +92,7 @@ def load_tree(path: Path) -> Any:
         return _decode(about["tree"], parse_safetensors(content))
     except OSError as error:
         raise CalcarineError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = str(error) if type(error) is ValueError else "it is not a whole file"
         raise CalcarineError(f"{path} is damaged ({reason}).") from error
 

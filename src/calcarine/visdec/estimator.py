@@ -288,7 +288,7 @@ class VisDec(BaseEstimator):  # type: ignore[misc]
             source, digest = str(content["model"]), str(content["digest"])
             self = cls(settings, source if model is None else model, str(content["roi"]))
             self.history_ = dict(content["history"])
-        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, LookupError) as error:
             if isinstance(error, SettingError):
                 raise
             raise DamagedFileError(

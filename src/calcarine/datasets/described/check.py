@@ -44,11 +44,11 @@ def check_subject(info: DatasetInfo, description: Description, root: Path) -> li
             CheckResult("files", "missing" if lost else "wrong", str(error), "", advice),
         ]
     for part in (_trials, _voxels, _split, _scaling, _responses, _pictures):
-        results += _told(part, subject)
+        results += _checked(part, subject)
     return results
 
 
-def _told(
+def _checked(
     part: Callable[[DescribedSubject], list[CheckResult]], subject: DescribedSubject
 ) -> list[CheckResult]:
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from calcarine.datasets.described.description_arrays import ArrayFile, check_con
 from calcarine.datasets.described.picture_names import files_below
 from calcarine.datasets.described.trials import texts_table
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, ShapeError
+from calcarine.files import parse_json
 from calcarine.stimuli._sources import FolderSource, _cropped
 from calcarine.stimuli._stimulus_table import cell_texts
 from calcarine.stimuli.image_files import PICTURE_SUFFIXES
@@ -261,8 +261,8 @@ def _of_shown(
 
 def _json_captions(path: Path) -> dict[str, tuple[str, ...]]:
     try:
-        tree = json.loads(read_text(path, "captions"))
-    except (ValueError, RecursionError) as error:
+        tree = parse_json(read_text(path, "captions"))
+    except ValueError as error:
         raise DamagedFileError(f"The captions {path} cannot be read ({reason(error)}).") from error
     if isinstance(tree, list) or (isinstance(tree, dict) and "annotations" in tree):
         return _record_captions(tree, path)

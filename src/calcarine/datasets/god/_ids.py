@@ -207,7 +207,7 @@ def class_names(places: Sequence[Path]) -> dict[str, str]:
         try:
             content = read_json(path)
             rows = [[str(cell) for cell in row] for row in content.values()]
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise DamagedFileError(
                 f"{path} is not a class index of ImageNet ({error}); get it again or delete it."
             ) from error

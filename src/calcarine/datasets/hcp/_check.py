@@ -68,8 +68,8 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 def _recording(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult]:
     recording = CiftiRecording.open(path)
     count = len(recording.brain)
-    known = _told(_FRAMES, CORTEX if count == CORTEX else _GRAYORDINATES, _TR)
-    result = _told(recording.frames, count, recording.tr)
+    known = _described(_FRAMES, CORTEX if count == CORTEX else _GRAYORDINATES, _TR)
+    result = _described(recording.frames, count, recording.tr)
     still = 0
     if atlas is not None:
         places = areas_of(atlas, recording.brain)
@@ -98,7 +98,7 @@ def _stored(path: Path, who: str, atlas: Path | None) -> Iterator[CheckResult]:
         )
 
 
-def _told(frames: int, grayordinates: int, tr: float) -> str:
+def _described(frames: int, grayordinates: int, tr: float) -> str:
     return f"{frames} frames of {tr:g} s, {grayordinates} grayordinates"
 
 

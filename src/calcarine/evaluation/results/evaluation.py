@@ -209,7 +209,7 @@ def _rounded(value: Any) -> Any:
 def _read_list(path: Path) -> list[Any]:
     try:
         content = read_json(path)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         raise CalcarineError(_malformed(path)) from None
     if not isinstance(content, list):
         raise CalcarineError(_malformed(path))

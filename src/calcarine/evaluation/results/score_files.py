@@ -102,7 +102,7 @@ def read_scores(path: str | Path) -> ScoreFile:
     path = Path(path)
     try:
         content = read_json(path)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DamagedFileError(
