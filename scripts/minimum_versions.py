@@ -27,6 +27,7 @@ TESTS = (
     "httpx",
     "hypothesis",
     "pytest",
+    "pytest-timeout",
     "pytest-xdist",
     "scikit-image",
 )

@@ -84,6 +84,7 @@ def again(name: str, seed: int) -> str:
     return f"{Path(sys.executable).name} tests/fuzz/worker.py {name} {seed}"
 
 
+@pytest.mark.timeout(0)  # each input has a limit of its own
 @pytest.mark.parametrize("name", [target.name for target in CHOSEN])
 def test_damaged_files_load_or_are_refused_in_a_sentence(name: str, worker: Worker) -> None:
     valid = worker.attempt(name, None)
