@@ -1,8 +1,8 @@
 """Fits on the worker processes of a Dask cluster."""
 
 import copy
-import os
-import signal
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ pytestmark = [
 def client():
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -163,8 +163,42 @@ def test_operations_go_to_other_processes():
         np.testing.assert_array_equal(ops.get(ops.put(np.eye(2), np.dtype("f4"))), np.eye(2))
 
 
+class Workers:
+    """Worker processes that nothing restarts but `start`, as on a cluster with a batch system."""
+
+    def __init__(self, client):
+        self.client = client
+        self.processes = []
+
+    def start(self):
+        module = "distributed.cli.dask_worker"
+        options = ["--no-nanny", "--nthreads=1", "--no-dashboard", "--death-timeout=60"]
+        command = [sys.executable, "-m", module, self.client.scheduler.address, *options]
+        self.processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+
+    def kill(self, count):
+        for process in self.processes[:count]:
+            process.kill()
+            process.wait()
+        del self.processes[:count]
+
+
+@pytest.fixture
+def workers():
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        made = Workers(client)
+        made.start()
+        made.start()
+        client.wait_for_workers(2, timeout=120)
+        yield made
+        made.kill(len(made.processes))
+
+
 @pytest.mark.posix
-def test_fit_outlives_a_worker(client, monkeypatch):
+def test_fit_outlives_a_worker(workers, monkeypatch):
     X, Y, groups = make_data()
     options = {"alphas": ALPHAS, "groups": groups, "block_size": 2}
     kept = []
@@ -172,30 +206,65 @@ def test_fit_outlives_a_worker(client, monkeypatch):
 
     def kill_once(self, block, answer):
         if len(kept) == 4:
-            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+            workers.kill(1)
         kept.append(block)
         keep(self, block, answer)
 
     with monkeypatch.context() as patch:
         patch.setattr(_results.WeightMemory, "keep", kill_once)
-        fit = ridge_cv(X, Y, client=client, **options)
+        fit = ridge_cv(X, Y, client=workers.client, **options)
     assert len(kept) == 30
     close(ridge_cv(X, Y, **options), fit)
 
 
 @pytest.mark.posix
-def test_losing_all_workers_changes_nothing(client):
-    """What jobs share is lost with them, and is sent again to those that Dask starts."""
+def test_losing_all_workers_changes_nothing(workers):
+    """What jobs share is lost with them, and is sent again to those that come later."""
     answers = []
-    for answer in runner_for(client)(slow_square(), ((i,) for i in range(8)), (np.array([9]),)):
+    jobs = ((i,) for i in range(8))
+    for answer in runner_for(workers.client)(slow_square(), jobs, (np.array([9]),)):
         answers.append(answer)
         if len(answers) == 2:
-            for pid in client.run(os.getpid).values():
-                os.kill(pid, signal.SIGKILL)
+            workers.kill(2)
+            workers.start()
     assert answers == [9 + i**2 for i in range(8)]
 
 
-def test_a_cluster_without_workers_is_an_error_and_late_workers_are_waited_for(monkeypatch):
+@pytest.mark.posix
+@pytest.mark.parametrize("shared", [(), (np.array([9]),)])
+def test_workers_that_never_come_back_end_the_fit(workers, monkeypatch, shared):
+    """Whether jobs only wait for a worker, or data that they share is lost as well."""
+    monkeypatch.setattr(_backends, "_WAIT_SECONDS", 0.2)
+
+    def slow(*arguments):
+        time.sleep(0.2)
+        return arguments[-1]
+
+    answers = runner_for(workers.client)(slow, ((i,) for i in range(8)), shared)
+    next(answers)
+    workers.kill(2)
+    with pytest.raises(RidgeError, match="The Dask cluster has no workers; start some"):
+        list(answers)
+
+
+def test_slow_jobs_are_waited_for_while_there_are_workers(client, monkeypatch):
+    monkeypatch.setattr(_backends, "_WAIT_SECONDS", 0.05)
+
+    def late(number):
+        time.sleep(0.3)
+        return number
+
+    assert list(runner_for(client)(late, [(1,), (2,)])) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("No valid workers found"),
+        ValueError("Sample larger than population or is negative"),
+    ],
+)
+def test_no_workers_are_an_error_and_late_ones_are_waited_for(monkeypatch, error):
     """Dask starts workers in place of lost ones, which can take longer than sending waits."""
     monkeypatch.setattr(_backends, "_WAIT_SECONDS", 0.01)
 
@@ -211,7 +280,7 @@ def test_a_cluster_without_workers_is_an_error_and_late_workers_are_waited_for(m
         def scatter(self, part, broadcast, hash):
             if self.failures:
                 self.failures -= 1
-                raise TimeoutError("No valid workers found")
+                raise error
             return part
 
     assert _backends._DaskRunner(Client(2))._send((3, 4)) == [3, 4]

@@ -28,6 +28,7 @@ _JOBS_AHEAD = 2
 _TRIES = 5
 _WAIT_SECONDS = 60
 _LARGE_BYTES = 1_000_000
+_NO_WORKERS = "The Dask cluster has no workers; start some, or leave the client out to fit here."
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:
@@ -349,7 +350,7 @@ class _DaskRunner:
             job, used, future = waiting.popleft()
             for tries in range(1, _TRIES + 1):
                 try:
-                    result = future.result()
+                    result = self._result(future)
                     break
                 except _lost_worker_errors() as error:
                     _check_open(self.client, error)
@@ -367,17 +368,22 @@ class _DaskRunner:
     def _n_threads(self) -> int:
         return sum(self.client.nthreads().values())
 
-    def _send(self, shared: tuple[Any, ...]) -> list[Any]:
-        """Send data to every worker, waiting for those that Dask starts in place of lost ones."""
-        for _ in range(_TRIES):
+    def _result(self, future: Any) -> Any:
+        """Wait for a result, but not forever once all workers are lost and none comes back."""
+        without_workers = 0
+        while without_workers < _TRIES:
             try:
-                self.client.wait_for_workers(1, timeout=_WAIT_SECONDS)
-                return [self.client.scatter(part, broadcast=True, hash=False) for part in shared]
-            except TimeoutError:  # a worker that was counted is lost
+                return future.result(timeout=_WAIT_SECONDS)
+            except TimeoutError:
+                if future.status != "pending":  # an error of the job itself
+                    raise
                 _check_open(self.client)
-        raise RidgeError(
-            "The Dask cluster has no workers; start some, or leave the client out to fit here."
-        )
+                without_workers = 0 if self._n_threads() else without_workers + 1
+        raise RidgeError(_NO_WORKERS)
+
+    def _send(self, shared: tuple[Any, ...]) -> list[Any]:
+        """Send data to every worker."""
+        return [self._scatter(part, broadcast=True) for part in shared]
 
     def _submit(self, function: Callable[..., Any], sent: list[Any], job: tuple[Any, ...]) -> Any:
         parts = [self._large(part) for part in job]
@@ -386,8 +392,19 @@ class _DaskRunner:
     def _large(self, part: Any) -> Any:
         """Send a large array to a worker directly, not through the graph of the scheduler."""
         if isinstance(part, np.ndarray) and part.nbytes > _LARGE_BYTES:
-            return self.client.scatter(part, hash=False)
+            return self._scatter(part)
         return part
+
+    def _scatter(self, part: Any, broadcast: bool = False) -> Any:
+        """Send data to one worker or all, waiting for those that come in place of lost ones."""
+        for _ in range(_TRIES):
+            try:
+                self.client.wait_for_workers(1, timeout=_WAIT_SECONDS)
+                return self.client.scatter(part, broadcast=broadcast, hash=False)
+            except (TimeoutError, ValueError, AssertionError):
+                # A worker that was counted is lost; Dask's copying to all then has too few.
+                _check_open(self.client)
+        raise RidgeError(_NO_WORKERS)
 
 
 def _lost_worker_errors() -> tuple[type[BaseException], ...]:
