@@ -179,6 +179,25 @@ def test_scalers_belong_to_sessions_by_name(claim, tmp_path, rng, names):
         read_responses(tmp_path / "r.npz", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("train_targets", np.zeros((0, 5)), r"train_targets of shape \(0, 5\) and type float64"),
+        ("targets", np.array([["a"] * 5] * 16), r"targets of shape \(16, 5\) and type <U1"),
+        ("train_targets", np.zeros(7), r"train_targets of shape \(7,\)"),
+        ("predictions", np.zeros((16, 0)), r"predictions of shape \(16, 0\); give one row"),
+    ],
+)
+def test_arrays_without_numbers_for_each_stimulus_are_refused(
+    claim, tmp_path, name, wrong, message
+):
+    stored = dict(np.load(claim / "predictions.npz"))
+    np.savez(tmp_path / "p.npz", **{**stored, name: wrong})
+    with pytest.raises(CalcarineError, match=message) as caught:
+        inputs_from_folders(claim / "images", claim / "truth", predictions=tmp_path / "p.npz")
+    assert "\n" not in str(caught.value)
+
+
 def test_predictions_are_put_in_the_order_of_the_names(claim):
     inputs = inputs_from_folders(
         claim / "images", claim / "truth", predictions=claim / "predictions.npz"

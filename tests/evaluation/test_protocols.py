@@ -480,3 +480,6 @@ def test_what_cannot_be_scored_is_told(world):
         score_arrays(truth, recon, networks={"vgg": torch.nn.Identity()})
     with pytest.raises(CalcarineError, match="betas_V1 has 3 rows"):
         score_arrays(truth, recon, inputs={"betas_V1": np.ones((3, 2))})
+    empty = {f"{name}_V1": np.ones((len(truth), 0)) for name in ("betas", "predicted_betas")}
+    with pytest.raises(CalcarineError, match=r"betas_V1 has shape .* 0\) and type float64"):
+        score_arrays(truth, recon, protocols=["mindeye"], inputs=empty, **FAST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -313,7 +314,7 @@ def _changed_tree(
         elif action == 2 and isinstance(parent, dict):
             parent[rng.choice(("x", "", "__class__", "1"))] = parent.pop(key)
         elif action == 2 and isinstance(parent, list) and parent is not holder:
-            parent.insert(key, parent[key])
+            parent.insert(key, deepcopy(parent[key]))
         else:
             parent[key] = rng.choice(ODD)
     try:

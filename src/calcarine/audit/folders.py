@@ -179,12 +179,20 @@ def _predictions(path: Path, ids: Sequence[str]) -> tuple[Prediction, ...]:
         )
     shape = arrays["predictions"].shape
     arrays = align_rows(arrays, ids, skip=("train_targets",))
-    flat = {
-        name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float64)
-        for name in ("predictions", "targets", "train_targets")
-        if name in arrays and arrays[name].ndim >= 2 and arrays[name].dtype.kind in "iuf"
-    }
-    if "predictions" not in flat or len(flat["predictions"]) != len(ids):
+    flat = {}
+    for name in ("predictions", "targets", "train_targets"):
+        array = arrays.get(name)
+        if array is None:
+            continue
+        if array.ndim < 2 or array.dtype.kind not in "iuf" or not array.size:
+            if name == "predictions":
+                raise _wrong_rows(path, shape, ids)
+            raise ShapeError(
+                f"{path} has {name} of shape {array.shape} and type {array.dtype}; give numbers "
+                "of shape (stimulus, features), or leave it out."
+            )
+        flat[name] = array.reshape(len(array), -1).astype(np.float64)
+    if len(flat["predictions"]) != len(ids):
         raise _wrong_rows(path, shape, ids)
     return (
         Prediction("features", flat["predictions"], flat.get("targets"), flat.get("train_targets")),

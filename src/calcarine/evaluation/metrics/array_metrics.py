@@ -126,7 +126,8 @@ class BrainCorrelation(Metric):
 def two_dimensional(cache: FeatureCache, name: str) -> NDArray[Any]:
     """Return an input array as (n, features), or raise if it has another shape or type."""
     result = np.asarray(cache.inputs[name])
-    if result.ndim < 2 or len(result) != cache.n or result.dtype.kind not in "fiu":
+    numeric = result.dtype.kind in "fiu"
+    if result.ndim < 2 or len(result) != cache.n or not numeric or not result.size:
         raise ShapeError(
             f"{name} has shape {result.shape} and type {result.dtype}; give numbers of shape "
             f"({cache.n}, features), in the order of the images."
