@@ -238,7 +238,8 @@ def test_sessions_can_be_chosen(made):
     assert set(nsd.recording(made, sessions=2).trials["session"]) == {1, 2}
     assert set(nsd.recording(made, sessions=[3, 1]).trials["session"]) == {1, 3}
     assert nsd.recording(made, sessions=[3]).read(3).shape[0] == LENGTHS[2]
-    refuses(made, "there is no .*betas_session04.hdf5; get it from s3://natural", sessions=4)
+    first = "1 of the 4 chosen sessions are missing, the first is .*betas_session04.hdf5; get it"
+    refuses(made, f"{first} from s3://natural.* or set dataset.options.sessions=3 to", sessions=4)
     refuses(made, "has no sessions 0", sessions=0)
     refuses(made, "sessions are a number, such as 37, or a list", sessions="first")
     refuses(made, "sessions are a number, such as 37, or a list", sessions=["1"])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from calcarine.brain.split import Split
 from calcarine.datasets.nsd.files import content_error, integers, read_matrices, read_table
 from calcarine.datasets.nsd.layout import N_IMAGES, TAKAGI_SESSIONS, NSDLayout
-from calcarine.errors import CalcarineError, DamagedFileError, SettingError
+from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, SettingError
 
 __all__ = ["choose_sessions", "make_splits", "read_stim_info", "read_trials", "stimulus_id"]
 
@@ -261,9 +261,9 @@ def choose_sessions(
             f"Data set nsd, subject {layout.subject} {what}; {layout.betas} should hold "
             "betas_session01.hdf5 and so on."
         )
-    for number in chosen:
-        if number not in there:
-            layout.need(layout.session(number))
+    missing = [number for number in chosen if number not in there]
+    if missing:
+        raise _missing_sessions(layout, missing, there, len(chosen))
     known = set(trials["session"].tolist())
     for number in chosen:
         if number not in known:
@@ -273,6 +273,20 @@ def choose_sessions(
                 "betas; get the table again.",
             )
     return chosen
+
+
+def _missing_sessions(
+    layout: NSDLayout, missing: Sequence[int], there: Sequence[int], n_chosen: int
+) -> MissingFileError:
+    path = layout.session(missing[0])
+    first_n = list(there) == list(range(1, len(there) + 1))
+    present = str(len(there) if first_n else list(there))
+    others = f", or set dataset.options.sessions={present} to use those on disk" if there else ""
+    return MissingFileError(
+        f"Data set nsd: {len(missing)} of the {n_chosen} chosen sessions are missing, the first "
+        f"is {path}; get it from {layout.origin(path)} (see 'calcarine datasets download nsd')"
+        f"{others}."
+    )
 
 
 def make_splits(trials: pd.DataFrame, sessions: Sequence[int]) -> tuple[Split, ...]:
