@@ -20,14 +20,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from mini import pool
-from mini.training import train
-from train_mini import N_GENERATOR, N_HELD_OUT, bf16, digit_pool, draw
+from mini.networks import bf16
+from mini.options import N_HELD_OUT, digit_pool, draw
+from mini.training import Piece, train
 
 from calcarine.visdec.image_autoencoder import MINI, ImageAutoencoder, new_image_autoencoder
 from calcarine.visdec.losses import reconstruction_loss
 from calcarine.visdec.masking import Masking, draw_masking
 
-RATIO, BATCH, DIGITS = 0.75, 96, 12
+N_SCENES, RATIO, BATCH, DIGITS = 50_000, 0.75, 96, 12
 CONFIG = {
     "hidden_size": 128,
     "num_hidden_layers": 6,
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    images, _ = pool.scene_pool(options.work, "generator", N_GENERATOR)
+    images, _ = pool.scene_pool(options.work, "generator", N_SCENES)
     digits, _ = digit_pool(options)["generator"]
     rng = np.random.default_rng(7)
     digits = pool.enlarge(pool.shift_digits(digits, rng))
@@ -81,8 +82,8 @@ def main() -> None:
     def loss_of(step: int, generator: torch.Generator) -> torch.Tensor:
         batch = np.concatenate(
             [
-                images[draw(generator, len(images), BATCH - DIGITS)],
-                digits[draw(generator, len(digits), DIGITS)],
+                images[draw(generator, len(images), BATCH - DIGITS).numpy()],
+                digits[draw(generator, len(digits), DIGITS).numpy()],
             ]
         )
         pixels = network.pixels(batch)
@@ -95,7 +96,7 @@ def main() -> None:
             predicted = predict(network, pixels, masking)
         return reconstruction_loss(predicted.float(), network.patches(pixels), masking.hidden)
 
-    average = train("image-mae", options.work, network, loss_of, options.steps, 1e-3)
+    average = train("image-mae", options.work, network, loss_of, Piece(options.steps), 1e-3)
     held_out, _ = pool.scene_pool(options.work, "held_out", N_HELD_OUT)
     held_out_digits = digit_pool(options)["held_out"][0][:200]
     found = {

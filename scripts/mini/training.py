@@ -5,12 +5,39 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
-TOGETHER = 8
+_WARM_UP = 200
+
+
+@dataclass(frozen=True)
+class Piece:
+    """How long and where to train.
+
+    Attributes
+    ----------
+    steps : int
+        Steps of the whole training, over all pieces; the learning rate follows from them.
+    minutes : float, optional
+        End this piece after so many minutes; the same command continues.
+    fit_minutes : float, optional
+        Choose ``steps`` so that the whole training takes this long, from the speed of the first
+        steps. For a machine that is there once.
+    device : str
+    start : Path, optional
+        Folder with weights by `save_weights` to start from when there is no checkpoint, for
+        example those that an earlier machine left. The optimiser starts anew.
+    """
+
+    steps: int
+    minutes: float | None = None
+    fit_minutes: float | None = None
+    device: str = "cpu"
+    start: Path | None = None
 
 
 def train(
@@ -18,7 +45,7 @@ def train(
     work: Path,
     module: nn.Module,
     loss_of: Callable[[int, torch.Generator], torch.Tensor],
-    steps: int,
+    piece: Piece,
     lr: float,
     *,
     ema_decay: float = 0.999,
@@ -29,28 +56,25 @@ def train(
 
     ``loss_of(step, generator)`` draws its batch from ``generator``, which is seeded by the
     step, so that a continued training sees the batches that an uninterrupted one would.
-    The learning rate warms up for 2 % of the steps and falls to zero over the last 35 %.
-    Inside a process group each process takes its own steps on its own batches, and every
-    `TOGETHER` steps the weights are averaged (local SGD, Stich 2019), so that they seldom wait
-    for each other.
+    The learning rate warms up for 200 steps and falls to zero over the last 35 %.
     """
     file = work / f"{name}.pt"
-    together = distributed.is_initialized()
-    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    begin(module, name, piece.start)
+    module.to(piece.device)
     average = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
     )
-    start = 0
+    start, steps = 0, piece.steps
     if file.exists():
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location=piece.device)
         module.load_state_dict(state["module"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+        start, steps = state["step"], state.get("steps", steps)
     module.train()
-    began = saved = time.monotonic()
-    recent = 0.0
+    began = saved = warm = time.monotonic()
+    recent = torch.zeros((), device=piece.device)
 
     def save(step: int) -> None:
         aside = file.with_suffix(".part")
@@ -60,54 +84,74 @@ def train(
                 "average": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "step": step,
+                "steps": steps,
             },
             aside,
         )
         aside.replace(file)
+        save_weights(average, work / f"{name}.safetensors")
 
-    for step in range(start, steps):
+    step = start
+    while step < steps:
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(
-                1.0, (step + 1) / (0.02 * steps), (steps - step) / (0.35 * steps)
-            )
-        seed = 1_000_003 * step + 7_919 * rank + 17
-        loss = loss_of(step, torch.Generator().manual_seed(seed))
+            group["lr"] = lr * min(1.0, (step + 1) / _WARM_UP, (steps - step) / (0.35 * steps))
+        generator = torch.Generator(piece.device)
+        generator.manual_seed(1_000_003 * step + 17)
+        loss = loss_of(step, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-        meets = step % TOGETHER == TOGETHER - 1 or step == steps - 1
-        if together and meets:
-            average_weights(module, processes)
-        if rank:
-            continue
-        decay = min(ema_decay, (step + 1) / (step + 10))
+        step += 1
+        seconds = time.monotonic() - began
+        if piece.fit_minutes and step == start + 2 * _WARM_UP:
+            rate = _WARM_UP / (time.monotonic() - warm)
+            steps = step + int(rate * (60 * piece.fit_minutes - seconds))
+        if step == start + _WARM_UP:
+            warm = time.monotonic()
+        decay = min(ema_decay, step / (step + 9))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
             for a, b in zip(average.buffers(), module.buffers(), strict=True):
                 a.copy_(b)
-        recent = loss.item() if step == start else 0.98 * recent + 0.02 * loss.item()
-        if step % 100 == 99:
-            rate = (step + 1 - start) / (time.monotonic() - began)
-            left = (steps - step - 1) / rate / 60
+        recent = loss.detach() if step == start + 1 else 0.98 * recent + 0.02 * loss.detach()
+        if step % 100 == 0:
+            rate = (step - start) / seconds
+            left = (steps - step) / rate / 60
             print(
-                f"{name} {step + 1}/{steps} loss {recent:.4f} {rate:.2f}/s {left:.1f} min left",
+                f"{name} {step}/{steps} loss {recent:.4f} {rate:.2f}/s {left:.1f} min left",
                 flush=True,
             )
-        if meets and time.monotonic() - saved > save_every:
-            save(step + 1)
+        if piece.minutes is not None and seconds > 60 * piece.minutes:
+            break
+        if time.monotonic() - saved > save_every:
+            save(step)
             saved = time.monotonic()
-    if not rank:
-        save(max(steps, start))
+    save(step)
+    if step < steps:
+        raise SystemExit(f"{name}: {step} of {steps} steps; the same command continues")
     return average
 
 
-def average_weights(module: nn.Module, processes: int) -> None:
-    """Replace every weight by its mean over the processes, in one message."""
-    with torch.no_grad():
-        weights = list(module.parameters())
-        flat = torch.cat([w.flatten() for w in weights])
-        distributed.all_reduce(flat)
-        flat /= processes
-        parts = flat.split([w.numel() for w in weights])
-        torch._foreach_copy_(weights, [p.view_as(w) for p, w in zip(parts, weights, strict=True)])
+def begin(module: nn.Module, name: str, start: Path | None) -> None:
+    """Load weights that an earlier piece left, if there are any."""
+    from safetensors.torch import load_file
+
+    if start is not None and (start / f"{name}.safetensors").exists():
+        state = load_file(start / f"{name}.safetensors")
+        module.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
+
+
+def save_weights(module: nn.Module, file: Path) -> None:
+    """Write the weights in half precision; they can be carried to another machine."""
+    from safetensors.torch import save_file
+
+    save_file(
+        {
+            k: v.half().cpu().contiguous() if v.is_floating_point() else v.cpu()
+            for k, v in module.state_dict().items()
+        },
+        file,
+    )
