@@ -28,6 +28,7 @@ __all__ = [
     "read_run",
     "read_run_scores",
     "read_run_verdicts",
+    "run_title",
 ]
 
 METHOD_ORDER = (
@@ -82,6 +83,7 @@ class Score:
     role: str
     definition: str = ""
     p_holm_min: float = math.nan
+    judge: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,17 @@ class RunRecord:
     def simulated(self) -> bool:
         """Whether the brain was simulated."""
         return bool(self.manifest["simulated"])
+
+    @property
+    def title(self) -> str:
+        """Data set, subject and name of the folder, see `run_title`."""
+        recorded, settings = (part.get("dataset") for part in (self.manifest, self.settings))
+        known = [part for part in (recorded, settings) if isinstance(part, dict)]
+        name, subject = (
+            next((str(part[key]) for part in known if part.get(key) is not None), None)
+            for key in ("name", "subject")
+        )
+        return run_title(name, subject, self.folder)
 
     @property
     def ids(self) -> list[str]:
@@ -171,6 +184,12 @@ class RunRecord:
                 "`calcarine run`."
             )
         return path
+
+
+def run_title(dataset: str | None, subject: str | None, folder: Path) -> str:
+    """Return the title of the pages of a run: data set, subject and name of the folder."""
+    known = [dataset or "unnamed data set", *([subject] if subject else [])]
+    return f"{', '.join(known)} (run {folder.resolve().name})"
 
 
 def order_methods(names: Iterable[str]) -> list[str]:
@@ -372,6 +391,7 @@ def _score(record: dict[str, Any]) -> Score:
         pool=_count(record.get("pool")),
         role=role,
         definition=str(record.get("definition") or ""),
+        judge=str(record["judge"]) if record.get("judge") else None,
         **numbers,
     )
 
