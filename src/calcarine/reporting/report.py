@@ -199,13 +199,13 @@ def _ranking(order: Quality | None) -> str:
     """Say by which score images are ranked, and why by this one."""
     if order is None:
         return ""
-    name, count = f"“{order.metric}” of {order.method}", len(order.values)
-    if len(order.candidates) < 2:
-        return f"{name} (the only score)"
-    others = ", ".join(f"“{one}”" for one in order.candidates if one != order.metric)
+    name = f"Each row is the image at a quantile of “{order.metric}” of {order.method}."
+    others = [f"“{one}”" for one in order.candidates if one != order.metric]
+    if not others:
+        return name
     return (
-        f"{name} (chosen before {others}, because the fewest images share its lowest or highest "
-        f"value: {order.at_ends} of {count})"
+        f"{name} It is used instead of {' or '.join(others)} because the fewest images share its "
+        f"lowest or its highest value ({order.at_ends} of {len(order.values)})."
     )
 
 
@@ -359,12 +359,16 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    if value is None or value in ({}, []):
+    if value is None:
         return "–"
+    if value in ({}, []):
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):  # in a list, such as a source of unlabelled responses
+        return " ".join(f"{k}={_plain(v)}" for k, v in value.items() if v is not None)
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value)
     return str(value)

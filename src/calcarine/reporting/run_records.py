@@ -193,10 +193,11 @@ def run_title(dataset: str | None, subject: str | None, folder: Path) -> str:
 
 
 def order_methods(names: Iterable[str]) -> list[str]:
-    """Sort the names of methods: known methods first, then others, without duplicates."""
+    """Sort the names of methods: known methods, their ceilings, then others, without duplicates."""
     unique = list(dict.fromkeys(names))
-    known = [name for name in METHOD_ORDER if name in unique]
-    return known + [name for name in unique if name not in METHOD_ORDER]
+    order = [*METHOD_ORDER, *(f"ceiling {name}" for name in METHOD_ORDER)]
+    known = [name for name in order if name in unique]
+    return known + [name for name in unique if name not in known]
 
 
 def main_method(names: Iterable[str]) -> str:

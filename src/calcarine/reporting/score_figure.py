@@ -22,6 +22,8 @@ _WIDTH = 7.5
 _COLUMNS = 3
 _LINE_INCHES, _FRAME_INCHES, _TOP_INCHES = 0.17, 1.1, 0.3
 _FONT = 8.0
+# Share of a line over which the shuffled brains of several methods spread.
+_SPREAD = 0.7
 _SHUFFLED = "shuffled brain"
 _HEADINGS = {"method": "methods", "floor": "floors", "ceiling": "ceilings"}
 
@@ -92,9 +94,10 @@ def _panel(
     for height, line in enumerate(lines):
         if not line.shown:
             axes.axhspan(height - 0.5, height + 0.5, color="#eceff2", zorder=0)
-        for name in line.shown:
+        for place, name in enumerate(line.shown):
             if name in row.cells:
-                _point(axes, row.cells[name], height, _style(name, styles))
+                offset = _SPREAD * ((place + 0.5) / len(line.shown) - 0.5)
+                _point(axes, row.cells[name], height + offset, _style(name, styles))
     if math.isfinite(row.chance):
         axes.axvline(row.chance, linestyle="--", color=INK, linewidth=1, zorder=1)
     notes = [f"pool {row.pool}"] * bool(row.pool) + [f"judge {row.judge}"] * bool(row.judge)

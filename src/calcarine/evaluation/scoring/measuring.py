@@ -92,7 +92,9 @@ def _measure_group(
     """Compute metrics that share a network, sample by sample to save memory."""
     ready: list[Metric] = []
     for metric in group:
-        reason = _absent(cache, metric) or _unavailable(cache, metric)
+        reason = (
+            _without_judge(cache, metric) or _absent(cache, metric) or _unavailable(cache, metric)
+        )
         if reason is None:
             ready.append(metric.configured(cache))
         else:
@@ -117,7 +119,7 @@ def _measure_group(
             np.asarray(done[metric.name]),
             raw[metric.name],
             {w[0]: cache.digests[w[0]] for w in metric.required_features() if w[0]},
-            cache.judge if any(w[0] == "judge" for w in metric.required_features()) else None,
+            cache.judge if _uses_judge(metric) else None,
         )
         for metric in ready
     ]
@@ -130,6 +132,20 @@ def _absent(cache: FeatureCache, metric: Metric) -> str | None:
         if not name.startswith("network ") and name not in cache.inputs
     ]
     return (metric.missing_message or f"{missing[0]} is not given") if missing else None
+
+
+def _without_judge(cache: FeatureCache, metric: Metric) -> str | None:
+    """Return why a metric has no judge; categories alone would not help it."""
+    try:
+        if _uses_judge(metric):
+            cache.require("judge")
+    except MissingWeightsError as error:
+        return str(error)
+    return None
+
+
+def _uses_judge(metric: Metric) -> bool:
+    return any(feature[0] == "judge" for feature in metric.required_features())
 
 
 def _unavailable(cache: FeatureCache, metric: Metric) -> str | None:
