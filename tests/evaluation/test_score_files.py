@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -111,16 +112,25 @@ def test_without_a_judge_categories_are_not_blamed(pictures):
 
 
 def test_every_score_of_a_judge_says_which(folders, pictures):
-    found = score_arrays(
-        pictures["truth"], pictures["close"], judge="scenes", n_boot=20, n_permutations=99
-    )
-    judges = {record["metric"]: record["judge"] for record in found.records}
-    assert judges["10-way top-1"] == judges["identification, late layer, fixed image"] == "scenes"
-    assert judges["pixel correlation"] is None
-    path = folders / "judged.json"
-    write_scores(path, found)
-    _, rows, _ = comparison_table(compare_scores([path], n_permutations=19))
-    assert "10-way top-1, judge scenes" in [row[0] for row in rows]
+    paths = []
+    for name in ("close", "blind"):
+        found = score_arrays(
+            pictures["truth"],
+            pictures[name],
+            method=name,
+            judge="scenes",
+            n_boot=20,
+            n_permutations=99,
+        )
+        judges = {record["metric"]: record["judge"] for record in found.records}
+        late = judges["identification, late layer, fixed image"]
+        assert judges["10-way top-1"] == late == "scenes"
+        assert judges["pixel correlation"] is None
+        paths.append(folders / f"judged-{name}.json")
+        write_scores(paths[-1], found)
+    _, rows, _ = comparison_table(compare_scores(paths, n_permutations=19))
+    names = [row[0] for row in rows]
+    assert "10-way top-1, judge scenes" in names and "pixel correlation" in names
 
 
 def test_a_generator_that_ignores_the_brain_is_at_chance_and_called_so(folders):
@@ -169,7 +179,9 @@ def test_perfect_pictures_are_significant_where_they_can_be(pictures, n, shuffle
 def test_a_category_of_nearly_all_images_is_inconclusive(pictures):
     truth = pictures["truth"]
     names = ["cat"] * (N - 1) + ["dog"]
-    found = score_arrays(truth, truth, categories=names, n_boot=20, n_permutations=500)
+    found = score_arrays(
+        truth, truth, categories=names, judge="scenes", n_boot=20, n_permutations=500
+    )
     (read,) = [
         r for r in found.records if r["metric"] == "category accuracy" and r["p"] is not None
     ]
@@ -195,8 +207,10 @@ def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):
                 rows.append((f"a/{i}", method, sample, str(path.relative_to(tmp_path))))
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
     index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
-    result = score_folder(run=tmp_path, settings=FAST)
-    by_array = score_arrays(pictures["truth"], pictures["close"], n_boot=20, n_permutations=99)
+    result = score_folder(run=tmp_path, settings=replace(FAST, judge="scenes"))
+    by_array = score_arrays(
+        pictures["truth"], pictures["close"], judge="scenes", n_boot=20, n_permutations=99
+    )
     metric = "identification, early layer, fixed image"
     assert value(result, metric, "z_c") == value(by_array, metric)
     assert {r["method"] for r in result.records if r["role"] == "method"} == {"z", "z_c"}

@@ -264,7 +264,7 @@ def test_images_are_ranked_by_a_score_that_is_not_saturated(fake_run: MakeRun) -
     pd.concat([frame, contest.assign(value=contest["value"].mask(best, 1.0))]).to_parquet(path)
     order = picks.quality(read_run(run))
     assert order is not None and (order.metric, order.at_ends) == ("pixel correlation", 0)
-    caption = "quantile of “pixel correlation” of z_c. It is used instead of “identification, pixels"
+    caption = "of “pixel correlation” of z_c. It is used instead of “identification, pixels"
     assert caption in page_of(run).text
     # Without ties at an end, the first of the list is taken.
     pd.concat([frame, contest]).to_parquet(path)

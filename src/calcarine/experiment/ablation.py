@@ -207,7 +207,7 @@ def _table(
     rows: Rows,
     simulated: bool,
     test_use: dict[str, str],
-    judges: list[str],
+    judges: Sequence[str] = (),
 ) -> AblationTable:
     import pandas as pd
 

@@ -55,7 +55,7 @@ def scores_figure(scores: Sequence[Score], simulated: bool) -> Figure:
     rows = main_rows(scores)
     lines = _lines(scores)
     styles = method_styles(names_of_role(scores, "method"))
-    columns = min(_COLUMNS, max(len(rows), 1))
+    columns = 2 if len(rows) == 4 else min(_COLUMNS, max(len(rows), 1))
     count = math.ceil(max(len(rows), 1) / columns)
     height = count * (len(lines) * _LINE_INCHES + _FRAME_INCHES) + _TOP_INCHES
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - _TOP_INCHES / height), w_pad=0.08)
@@ -138,7 +138,7 @@ def _point(axes: Axes, score: Score, height: float, style: tuple[str, str]) -> N
         height,
         marker,
         color=colour,
-        markersize=5.5,
+        markersize=5.5 if score.role != "floor" else 4.5,
         markerfacecolor=colour if filled else "white",
         markeredgecolor="white" if filled else colour,
         markeredgewidth=0.6 if filled else 1.1,

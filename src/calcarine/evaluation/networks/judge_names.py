@@ -33,6 +33,6 @@ def without_judge() -> str:
     """Return why metrics of a judge are left out, and how to ask for them."""
     options = ", ".join(f"--judge {name} for {what}" for name, what in JUDGE_PICTURES.items())
     return (
-        "no judge is named: a judge is a classifier of one kind of picture; give "
-        f"{options}, or --judge DIR for a network of your own (in Python judge=...)"
+        "no judge is named: a judge is a classifier of one kind of picture; calcarine score takes "
+        f"{options}, and --judge DIR for a network of your own (in Python judge=...)"
     )
