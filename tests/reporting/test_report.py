@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from calcarine.cli._print import print_result
 from calcarine.errors import CalcarineError
 from calcarine.reporting import build_gallery, build_report, figures, headline_scores
 from calcarine.reporting import shown_stimuli as picks
@@ -218,6 +219,13 @@ def test_only_terms_of_the_page_are_explained(fake_run: MakeRun) -> None:
     pixels = [score for score in record.scores if score.metric == "SSIM" and score.method == "z"]
     terms = [term for term, _ in report_terms(replace(record, scores=pixels))]
     assert terms == ["stimulus", "z"]
+
+
+def test_notes_stand_on_the_console_too(
+    fake_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(fake_run(methods=("z",), n_pictures=2, n_samples=1))
+    assert "Note: A note of the run.\n" in capsys.readouterr().out
 
 
 def test_every_table_names_its_judge(fake_run: MakeRun) -> None:

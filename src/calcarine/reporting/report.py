@@ -17,6 +17,7 @@ from calcarine.reporting.run_records import (
     RunRecord,
     main_method,
     read_audit,
+    read_notes,
     read_run,
     read_run_scores,
     read_run_verdicts,
@@ -107,7 +108,7 @@ def build_report(run: Path) -> Path:
         bottleneck_judges=judges_text(judges_of(curve)),
         curve=curve_rows(curve),
         curve_headings=HEADINGS,
-        notes=[str(note) for note in record.manifest.get("notes") or []],
+        notes=read_notes(record.folder),
     )
     write_bytes(record.folder / "figures" / "scores.png", plot)
     write_bytes(record.folder / "figures" / "reconstructions.png", sheet)

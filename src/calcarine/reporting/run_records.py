@@ -25,6 +25,7 @@ __all__ = [
     "main_method",
     "order_methods",
     "read_audit",
+    "read_notes",
     "read_run",
     "read_run_scores",
     "read_run_verdicts",
@@ -286,6 +287,18 @@ def read_audit(run: Path) -> dict[str, Any] | None:
         return {"outcome": _text(result["outcome"]), "checks": checks}
 
     return dict(_read(file, "calcarine audit", run, reader))
+
+
+def read_notes(run: Path) -> list[str]:
+    """Read the notes of the manifest, which the report and the command line print.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is missing or damaged.
+    """
+    manifest = _read(run / "manifest.json", "calcarine run", run, lambda path: read_json(path))
+    return [str(note) for note in manifest.get("notes") or []]
 
 
 def _text(value: Any) -> str:
