@@ -19,6 +19,7 @@ from calcarine.cli._print import print_result
 from calcarine.errors import CalcarineError
 from calcarine.reporting import build_gallery, build_report, figures, headline_scores
 from calcarine.reporting import shown_stimuli as picks
+from calcarine.reporting.bottleneck_figure import curve_figure
 from calcarine.reporting.report_terms import report_terms
 from calcarine.reporting.run_records import read_run
 from calcarine.reporting.score_figure import scores_figure
@@ -260,6 +261,13 @@ def test_the_figure_names_every_floor_and_labels_its_axes(fake_run: MakeRun) -> 
     assert all("better)" in axes.get_xlabel() for axes in panels)
     sizes = [text.get_fontsize() for axes in panels for text in axes.get_yticklabels()]
     assert min(sizes) >= 8 and figure.get_figwidth() <= 7.5
+
+
+def test_the_bottleneck_figure_labels_its_axes_too() -> None:
+    point = {"method": "z", "metric": "10-way top-1", "chance": 0.1, "ci_low": 0.2, "ci_high": 0.4}
+    curve = [point | {"rank": rank, "whole": rank == 4, "value": 0.3} for rank in (0, 4)]
+    (axes,) = curve_figure(curve, False).axes
+    assert axes.get_ylabel() == "share of draws\n(higher is better)"
 
 
 def test_images_are_ranked_by_a_score_that_is_not_saturated(fake_run: MakeRun) -> None:
