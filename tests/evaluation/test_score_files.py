@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,57 @@ def test_a_folder_scores_as_its_arrays(folders, pictures):
         assert one["value"] == other["value"] and one["data"] == other["data"]
 
 
+def test_pictures_of_any_kind_are_not_read_by_a_judge_unless_it_is_named(folders):
+    runner = CliRunner(env={"COLUMNS": "200"})
+    common = ["score", "--truth", str(folders / "truth"), "--images", str(folders / "close")]
+    common += ["--n-boot", "20", "--n-permutations", "99"]
+    plain = runner.invoke(app, common)
+    assert plain.exit_code == 0, plain.output
+    rows, notes = plain.output.split("Note: ", 1)
+    assert "pixel correlation" in rows
+    assert not any(words in rows for words in ("layer", "10-way", "judge"))
+    notes = " ".join(notes.split())
+    assert "left out 24 metrics: identification (12), identification within category (6)," in notes
+    assert "10-way top-1, 24-way top-5, category accuracy, because no judge is named" in notes
+    assert "--judge scenes for the package's procedural scenes, --judge digits" in notes
+    named = runner.invoke(app, [*common, "--judge", "scenes"])
+    assert "late layer" in named.output and "no judge is named" not in named.output
+    assert "protocol calcarine: close, mean of 2 samples, judge: scenes" in named.output
+
+
+def test_without_a_judge_categories_are_not_blamed(pictures):
+    names = ["house", "tree"] * (N // 2)
+    found = score_arrays(
+        pictures["truth"], pictures["close"], categories=names, n_boot=20, n_permutations=99
+    )
+    assert any("identification within category, pixels" in r["metric"] for r in found.records)
+    (note,) = [note for note in found.notes if "category accuracy" in note]
+    assert "no judge is named" in note and "no usable categories" not in note
+    assert all(record["judge"] is None for record in found.records)
+
+
+def test_every_score_of_a_judge_says_which(folders, pictures):
+    paths = []
+    for name in ("close", "blind"):
+        found = score_arrays(
+            pictures["truth"],
+            pictures[name],
+            method=name,
+            judge="scenes",
+            n_boot=20,
+            n_permutations=99,
+        )
+        judges = {record["metric"]: record["judge"] for record in found.records}
+        late = judges["identification, late layer, fixed image"]
+        assert judges["10-way top-1"] == late == "scenes"
+        assert judges["pixel correlation"] is None
+        paths.append(folders / f"judged-{name}.json")
+        write_scores(paths[-1], found)
+    _, rows, _ = comparison_table(compare_scores(paths, n_permutations=19))
+    names = [row[0] for row in rows]
+    assert "10-way top-1, judge scenes" in names and "pixel correlation" in names
+
+
 def test_a_generator_that_ignores_the_brain_is_at_chance_and_called_so(folders):
     runner = CliRunner()
     common = ["score", "--truth", str(folders / "truth"), "--n-permutations", "999"]
@@ -106,7 +158,7 @@ def test_perfect_pictures_that_cannot_be_significant_are_inconclusive(
     pictures, n, shuffles, remedy
 ):
     truth = pictures["truth"][:n]
-    found = score_arrays(truth, truth, n_boot=20, n_permutations=shuffles)
+    found = score_arrays(truth, truth, judge="scenes", n_boot=20, n_permutations=shuffles)
     own = [r for r in found.records if r["role"] == "method" and r["p"] is not None]
     assert len(own) == 24
     assert all(verdict(r).startswith("inconclusive") for r in own)
@@ -119,7 +171,7 @@ def test_perfect_pictures_that_cannot_be_significant_are_inconclusive(
 @pytest.mark.parametrize(("n", "shuffles"), [(6, 2000), (12, 490)])
 def test_perfect_pictures_are_significant_where_they_can_be(pictures, n, shuffles):
     truth = pictures["truth"][:n]
-    found = score_arrays(truth, truth, n_boot=20, n_permutations=shuffles)
+    found = score_arrays(truth, truth, judge="scenes", n_boot=20, n_permutations=shuffles)
     assert any(verdict(r).startswith("better") for r in found.records)
     assert not any("perfect reconstructions" in text for text in found.notes)
 
@@ -127,7 +179,9 @@ def test_perfect_pictures_are_significant_where_they_can_be(pictures, n, shuffle
 def test_a_category_of_nearly_all_images_is_inconclusive(pictures):
     truth = pictures["truth"]
     names = ["cat"] * (N - 1) + ["dog"]
-    found = score_arrays(truth, truth, categories=names, n_boot=20, n_permutations=500)
+    found = score_arrays(
+        truth, truth, categories=names, judge="scenes", n_boot=20, n_permutations=500
+    )
     (read,) = [
         r for r in found.records if r["metric"] == "category accuracy" and r["p"] is not None
     ]
@@ -153,8 +207,10 @@ def test_a_run_is_scored_with_all_its_methods(tmp_path, pictures):
                 rows.append((f"a/{i}", method, sample, str(path.relative_to(tmp_path))))
     index = pd.DataFrame(rows, columns=["id", "method", "sample", "file"])
     index.to_parquet(tmp_path / "reconstructions" / "index.parquet")
-    result = score_folder(run=tmp_path, settings=FAST)
-    by_array = score_arrays(pictures["truth"], pictures["close"], n_boot=20, n_permutations=99)
+    result = score_folder(run=tmp_path, settings=replace(FAST, judge="scenes"))
+    by_array = score_arrays(
+        pictures["truth"], pictures["close"], judge="scenes", n_boot=20, n_permutations=99
+    )
     metric = "identification, early layer, fixed image"
     assert value(result, metric, "z_c") == value(by_array, metric)
     assert {r["method"] for r in result.records if r["role"] == "method"} == {"z", "z_c"}

@@ -222,7 +222,7 @@ def test_without_a_judge_only_pixels_are_compared_and_that_is_said(images):
     names = {record["metric"] for record in result.records}
     assert "identification within category, pixels, fixed image" in names
     assert not any("layer" in name or "way" in name or "read" in name for name in names)
-    assert any("no judge network" in note for note in result.notes)
+    assert any("no judge is named" in note for note in result.notes)
 
 
 def test_protocols_stand_side_by_side_and_one_leads(images):

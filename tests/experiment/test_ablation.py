@@ -153,7 +153,9 @@ def test_no_difference_is_told_of_rows_with_other_pictures(rng, ids, tmp_path):
 def test_a_metric_that_a_row_lacks_is_said(rng):
     both = ("10-way top-1", "pixel correlation")
     found = {"as set": _runs(rng, ["a", "b"], both), "less": _runs(rng, ["a", "b"], both[:1])}
-    table = _table(found, {"as set": (), "less": ("x=1",)}, True, dict.fromkeys(found, "no"))
+    rows, use = {"as set": (), "less": ("x=1",)}, dict.fromkeys(found, "no")
+    table = _table(found, rows, True, use, ["scenes"])
+    assert "2 pictures, judge scenes;" in table.title
     assert table.cells[1][2] == "not scored" and len(table.scores) == 3
 
 

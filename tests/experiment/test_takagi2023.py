@@ -278,6 +278,7 @@ def test_other_seeds_by_one_command(tiny_stable_diffusion, tmp_path, monkeypatch
     options = {"preset": "takagi2023", "settings": settings, "seeds": 2}
     table = run_seeds(tmp_path / "s", **options)
     assert len(fitted) == 1  # decoders are shared
+    assert "(42 to 43), judge scenes" in table.title
     assert (tmp_path / "s" / "seed-42").is_dir() and (tmp_path / "s" / "seed-43").is_dir()
     scores = table.scores.set_index(["method", "metric"])
     assert scores.loc[("z", "pixel correlation"), "sd"] == 0  # no noise is drawn for it

@@ -36,6 +36,7 @@ METRICS = (
     "10-way top-1",
     "category accuracy",
 )
+JUDGED = tuple(name for name in METRICS if "layer" in name or name[:2] in ("10", "ca"))
 
 
 def per_image_frame(
@@ -79,6 +80,7 @@ def _summary(methods: list[str]) -> list[dict[str, Any]]:
                     "role": role,
                     "higher_is_better": True,
                     "pool": 14 if "identification" in metric else None,
+                    "judge": "scenes" if metric in JUDGED else None,
                 }
             )
     return records

@@ -15,10 +15,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from calcarine.cli._print import print_result
 from calcarine.errors import CalcarineError
-from calcarine.reporting import build_report, figures, headline_scores
+from calcarine.reporting import build_gallery, build_report, figures, headline_scores
 from calcarine.reporting import shown_stimuli as picks
+from calcarine.reporting.bottleneck_figure import curve_figure
+from calcarine.reporting.report_terms import report_terms
 from calcarine.reporting.run_records import read_run
+from calcarine.reporting.score_figure import scores_figure
 
 MakeRun = Callable[..., Path]
 HOSTILE = "<script>alert(1)"  # the id that the fake run holds
@@ -62,10 +66,11 @@ def built(tmp_path_factory: pytest.TempPathFactory, run_maker: MakeRun) -> tuple
 def test_every_section_is_there(built: tuple[Path, Page]) -> None:
     _, page = built
     assert page.headings == [
-        "fake run",
+        "fake, subj01 (run run)",
+        "How to read this page",
         "Main scores",
         "Reconstructions",
-        "From low to high scores",
+        "From poor to good",
         "Random selection",
         "Variability of samples",
         "Scores",
@@ -83,8 +88,6 @@ def test_every_section_is_there(built: tuple[Path, Page]) -> None:
         "median alpha",
         "sha256:bb",
         "2.0 h",
-        "Fixed image:",
-        "Fixed reconstruction:",
         "with seed 2023",
         "as in the paper",
         "p < 0.001",
@@ -159,7 +162,7 @@ def test_matplotlib_figures_are_marked_when_simulated(fake_run: MakeRun) -> None
     for simulated in (True, False):
         record = replace(record, manifest=record.manifest | {"simulated": simulated})
         for figure in (
-            figures.scores_figure(record.scores[:3], simulated),
+            scores_figure(record.scores[:3], simulated),
             figures.sheet_figure(record, picks.at_random(record, None), "caption"),
         ):
             words = [text.get_text() for text in figure.texts]
@@ -172,6 +175,117 @@ def test_first_sample_is_shown_whatever_the_index_order(fake_run: MakeRun) -> No
         path = record.picture(stimulus, "z_c")
         assert path is not None and path.name.endswith("_00.png")
     assert record.samples(record.ids[0], "z_c") == [0, 1, 2]
+
+
+def test_no_sheet_of_pictures_is_cut_at_the_right(built: tuple[Path, Page]) -> None:
+    run, _ = built
+    html = (run / "report.html").read_text("utf-8")
+    sheets = re.findall(r'(.{60})<table class="pictures (\w+)">', html, re.DOTALL)
+    assert [name for _, name in sheets] == ["methods", "methods", "samples"]
+    for before, name in sheets:
+        assert "scroll" not in before
+        # Wide pages shrink the columns, and narrow ones wrap the rows with a name at each picture.
+        assert re.search(r"@media \(max-width:\d+px\)\{\." + name, html)
+    rows = re.findall(r'<span class="name">([^<]+)</span><img', html)
+    assert rows[:5] == ["stimulus", "z", "c", "z_c", "direct ridge"]
+    assert rows[-4:] == ["stimulus", "sample 0", "sample 1", "sample 2"]
+
+
+def test_pages_are_named_by_data_set_subject_and_folder(fake_run: MakeRun, tmp_path: Path) -> None:
+    run = fake_run("tuesday", n_pictures=2, n_samples=1)
+    title = "fake, subj01 (run tuesday)"
+    assert page_of(run).headings[0] == title
+    html = (run / "report.html").read_text("utf-8")
+    assert f"<title>{title} – calcarine report</title>" in html
+    gallery = build_gallery(run, tmp_path / "gallery.html").read_text("utf-8")
+    assert f"<h1>{title}</h1>" in gallery
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["dataset"]["subject"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert read_run(run).title == "fake, 1 (run tuesday)"  # the subject of the settings
+
+
+def test_terms_are_explained_before_the_first_card(built: tuple[Path, Page]) -> None:
+    _, page = built
+    before = page.text[: page.text.index("compared with its strongest floor in")]
+    for words in ("z_c", "floor", "ceiling", "pool", "fixed image", "early, late layer", "judge"):
+        assert f"\n{words}" in before, words
+    assert "“scenes”, which comes with calcarine and was trained on" in before
+    assert "the mean training picture; the reconstructions of other stimuli" in before
+    assert "random training picture" not in before  # the run has no such floor
+
+
+def test_only_terms_of_the_page_are_explained(fake_run: MakeRun) -> None:
+    record = read_run(fake_run(methods=("z",), n_samples=1))
+    pixels = [score for score in record.scores if score.metric == "SSIM" and score.method == "z"]
+    terms = [term for term, _ in report_terms(replace(record, scores=pixels))]
+    assert terms == ["stimulus", "z"]
+
+
+def test_notes_stand_on_the_console_too(
+    fake_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(fake_run(methods=("z",), n_pictures=2, n_samples=1))
+    assert "Note: A note of the run.\n" in capsys.readouterr().out
+
+
+def test_every_table_names_its_judge(fake_run: MakeRun) -> None:
+    run = fake_run(n_samples=1)
+    lines = headline_scores(run)
+    assert any("late layer, fixed image (calcarine, judge scenes)" in line for line in lines)
+    assert any("pixel correlation (calcarine)" in line for line in lines)
+    page = page_of(run)
+    assert "category accuracy · calcarine · judge scenes" in page.text
+    assert "n = 14, pool 14, judge scenes" in page.text
+    assert page.text.count("Judge of layers, n-way and category metrics: “scenes”.") == 2
+    summary = run / "metrics" / "summary.json"
+    records = [row | {"judge": None} for row in json.loads(summary.read_text())]
+    summary.write_text(json.dumps(records))
+    assert "scenes" not in page_of(run).text
+
+
+def test_the_figure_names_every_floor_and_labels_its_axes(fake_run: MakeRun) -> None:
+    record = read_run(fake_run(methods=("z",), n_pictures=2, n_samples=1))
+    figure = scores_figure(record.scores, False)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(panels) == 6
+    names = [label.get_text() for label in panels[0].get_yticklabels()]
+    for heading, name in (
+        ("methods", "z"),
+        ("floors", "training mean"),
+        ("floors", "shuffled brain"),
+        ("ceilings", "ceiling z_c"),
+    ):
+        assert names.index(heading) < names.index(name)
+    assert panels[0].get_xlabel() == "correlation r\n(higher is better)"
+    assert all("better)" in axes.get_xlabel() for axes in panels)
+    sizes = [text.get_fontsize() for axes in panels for text in axes.get_yticklabels()]
+    assert min(sizes) >= 8 and figure.get_figwidth() <= 7.5
+
+
+def test_the_bottleneck_figure_labels_its_axes_too() -> None:
+    point = {"method": "z", "metric": "10-way top-1", "chance": 0.1, "ci_low": 0.2, "ci_high": 0.4}
+    curve = [point | {"rank": rank, "whole": rank == 4, "value": 0.3} for rank in (0, 4)]
+    (axes,) = curve_figure(curve, False).axes
+    assert axes.get_ylabel() == "share of draws\n(higher is better)"
+
+
+def test_images_are_ranked_by_a_score_that_is_not_saturated(fake_run: MakeRun) -> None:
+    run = fake_run()
+    path = run / "metrics" / "per_image.parquet"
+    frame = pd.read_parquet(path)
+    name = "identification, pixels, fixed image"
+    contest = frame[frame["metric"] == "pixel correlation"].assign(metric=name)
+    best = contest["id"].isin(sorted(contest["id"].unique())[:7])
+    pd.concat([frame, contest.assign(value=contest["value"].mask(best, 1.0))]).to_parquet(path)
+    order = picks.quality(read_run(run))
+    assert order is not None and (order.metric, order.at_ends) == ("pixel correlation", 0)
+    caption = "of “pixel correlation” of z_c. It is used instead of “identification, pixels"
+    assert caption in page_of(run).text
+    # Without ties at an end, the first of the list is taken.
+    pd.concat([frame, contest]).to_parquet(path)
+    order = picks.quality(read_run(run))
+    assert order is not None and order.metric == name
 
 
 def test_random_picks_ignore_scores(fake_run: MakeRun) -> None:

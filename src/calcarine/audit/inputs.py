@@ -311,6 +311,9 @@ class AuditInputs:
         Seed of shuffles and resamples.
     given : sequence of str
         Descriptions of the inputs, for the page.
+    judge : str
+        Judge whose features are compared if pixels show no relation to the brain; features of any
+        network that did not see the reconstructions are valid for that.
     """
 
     title: str
@@ -330,6 +333,7 @@ class AuditInputs:
     simulated: bool | None = None
     seed: int = 0
     given: Sequence[str] = ()
+    judge: str = "scenes"
 
     def __post_init__(self) -> None:
         for name, other in {"reconstructions": self.recon, **self.others}.items():

@@ -16,10 +16,12 @@ def print_scores(run: Path) -> None:
 
 
 def print_result(run: Path) -> None:
-    """Print the main scores of a run, the outcome of its audit and the paths of its pages."""
-    from calcarine.reporting.run_records import read_audit
+    """Print the main scores and notes of a run, the outcome of its audit and its pages."""
+    from calcarine.reporting.run_records import read_audit, read_notes
 
     print_scores(run)
+    for note in read_notes(run):
+        print(f"Note: {note}")
     if (audit := read_audit(run)) is not None:
         print(f"Audit: {audit['outcome']}")
     print(f"Report: {run / 'report.html'}")

@@ -21,6 +21,7 @@ def bottleneck(
     ] = None,
 ) -> None:
     """Decode a run again through fewer dimensions, to see how many its scores need."""
+    from calcarine.evaluation.networks.judge_names import judges_of
     from calcarine.experiment.bottleneck_curve import RANKS, bottleneck_curve
     from calcarine.experiment.progress import RichProgress
     from calcarine.experiment.run_directory import opened_run
@@ -31,7 +32,9 @@ def bottleneck(
     chosen = RANKS if ranks is None else _numbers(ranks)
     with opened_run(path) as run:
         bottleneck_curve(Workspace(run, RichProgress()), chosen, method or ("z_c",))
-        print_table("", HEADINGS, curve_rows(read_curve(path)))
+        curve = read_curve(path)
+        judges = judges_of(curve)
+        print_table(f"judge: {', '.join(judges)}" if judges else "", HEADINGS, curve_rows(curve))
         if (path / "report.html").exists():
             print(f"Report: {build_report(path)}")
 

@@ -51,7 +51,7 @@ def score(
         str | None,
         typer.Option(
             help="Network that reads the pictures: scenes, digits or a folder; by default that of "
-            "the run, or scenes."
+            "the run, and none for other pictures."
         ),
     ] = None,
     train: Annotated[Path | None, typer.Option(help="Training pictures, for floors.")] = None,

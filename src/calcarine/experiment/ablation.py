@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.errors import SettingError
+from calcarine.evaluation.networks.judge_names import judges_of
 from calcarine.evaluation.statistics.intervals import crossed_interval
 from calcarine.experiment.ablation_rows import MAX_ROWS, Rows, chosen_rows, row_folders
 from calcarine.experiment.progress import Progress
@@ -132,6 +133,7 @@ def run_ablation(
         :func:`calcarine.evaluation.statistics.intervals.crossed_interval`. The interval of a
         difference is over differences at the same seed and image.
     """
+    from calcarine.evaluation.results.evaluation import read_summary
     from calcarine.experiment.load_config import load_experiment
     from calcarine.experiment.runner import run_experiment
 
@@ -147,6 +149,7 @@ def run_ablation(
         for seed in range(seeds)
     }
     scores: dict[str, list[pd.DataFrame]] = {name: [] for name in chosen}
+    judges: list[str] = []
     simulated = False
     with folder_lock(out):  # its rows share the trained networks
         for (name, seed), experiment in plans.items():
@@ -155,9 +158,10 @@ def run_ablation(
                 experiment, out / folders[name] / f"seed-{seed}", progress, out / "trained"
             )
             scores[name].append(_scores_of(run.metrics))
+            judges += judges_of(read_summary(run.metrics))
             simulated = simulated or bool(run.manifest()["simulated"])
         test_use = {name: _use_of_test(plans[name, 0]) for name in chosen}
-        table = _table(scores, chosen, simulated, test_use)
+        table = _table(scores, chosen, simulated, test_use, list(dict.fromkeys(judges)))
         _write(table, out)
     return table
 
@@ -199,7 +203,11 @@ def _scores_of(folder: Path) -> pd.DataFrame:
 
 
 def _table(
-    scores: dict[str, list[pd.DataFrame]], rows: Rows, simulated: bool, test_use: dict[str, str]
+    scores: dict[str, list[pd.DataFrame]],
+    rows: Rows,
+    simulated: bool,
+    test_use: dict[str, str],
+    judges: Sequence[str] = (),
 ) -> AblationTable:
     import pandas as pd
 
@@ -228,8 +236,9 @@ def _table(
             row.append(cell if name == first else f"{cell} {_sign(difference)}".rstrip())
         cells.append(row)
     n_seeds, n_images = len(scores[first]), len(scores[first][0].loc[metrics[0]])
+    judge = f", judge {' and '.join(judges)}" if judges else ""
     title = (
-        f"{METHOD}: {n_seeds} seeds, {n_images} pictures; + or -: differs from '{first}' "
+        f"{METHOD}: {n_seeds} seeds, {n_images} pictures{judge}; + or -: differs from '{first}' "
         "(95 % interval without 0), =: undecided"
     )
     notes = _notes(first, simulated, set(test_use.values()), unpaired, n_seeds)

@@ -8,10 +8,13 @@ from typing import Any
 __all__ = ["penalty_notes"]
 
 _ENDS = (("edge_low", "lowest", "smaller"), ("edge_high", "highest", "larger"))
+_Folds = Mapping[str, Mapping[str, Any]]
 
 
 def penalty_notes(decoder: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return one sentence for each target whose fits warn of the ends of the penalties.
+    """Return the warnings of fits about the ends of the penalties, as few sentences as possible.
+
+    Targets that warn in the same folds share a sentence.
 
     Parameters
     ----------
@@ -27,25 +30,35 @@ def penalty_notes(decoder: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for target, summary in targets.items():
             if summary["warning"]:
                 warned.setdefault(target, {})[fold] = summary
-    return [_note(target, folds, len(decoder)) for target, folds in sorted(warned.items())]
+    shared: dict[str, dict[str, _Folds]] = {}
+    others = []
+    for target, folds in sorted(warned.items()):
+        where = _named(list(folds), len(decoder))
+        if _at_ends(folds):
+            shared.setdefault(where, {})[target] = folds
+        else:  # a decoder with other warnings
+            others.append(f"{target}, in {where}: {next(iter(folds.values()))['warning']}")
+    return [_note(where, targets) for where, targets in shared.items()] + others
 
 
-def _note(target: str, folds: Mapping[str, Mapping[str, Any]], count: int) -> str:
-    first = next(iter(folds.values()))
-    if count == 1:
-        return f"{target}: {first['warning']}"
-    where, ends, remedies = f"{target}, in {_named(list(folds), count)}", [], []
-    for name, end, values in _ENDS:
-        shares = [summary.get(name, 0.0) for summary in folds.values()]
-        if max(shares) > 0:
-            ends.append(f"{_range(shares)} chose the {end} penalty")
-            remedies.append(values)
-    if not ends:  # a decoder with other warnings
-        return f"{where}: {first['warning']}"
+def _note(where: str, targets: Mapping[str, _Folds]) -> str:
+    parts, remedies = [], []
+    for target, folds in targets.items():
+        ends = _at_ends(folds)
+        chosen = " and ".join(f"{share} the {end}" for end, share in ends.items())
+        parts.append(f"of {target} {chosen}")
+        remedies += [values for _, end, values in _ENDS if end in ends and values not in remedies]
     return (
-        f"{where}: of the predictable targets, {' and '.join(ends)}; widen the penalties "
-        f"(ridge.alpha_min, ridge.alpha_max): add {' and '.join(remedies)} values."
+        f"Many predictable targets chose an end of the penalties in {where}: {'; '.join(parts)}. "
+        f"Widen the penalties (ridge.alpha_min, ridge.alpha_max): add {' and '.join(remedies)} "
+        "values."
     )
+
+
+def _at_ends(folds: _Folds) -> dict[str, str]:
+    """Return the share of targets at the lowest and at the highest penalty, where there are any."""
+    shares = {end: [fold.get(name, 0.0) for fold in folds.values()] for name, end, _ in _ENDS}
+    return {end: _range(values) for end, values in shares.items() if max(values) > 0}
 
 
 def _range(shares: Sequence[float]) -> str:
@@ -54,6 +67,8 @@ def _range(shares: Sequence[float]) -> str:
 
 
 def _named(folds: list[str], count: int) -> str:
+    if count == 1:
+        return f"the split {folds[0]}"
     if len(folds) == count:
         return f"all {count} folds ({folds[0]} to {folds[-1]})"
     return f"{len(folds)} of {count} folds ({', '.join(folds)})"

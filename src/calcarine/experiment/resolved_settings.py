@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calcarine.experiment.config import Experiment, RidgeConfig
     from calcarine.experiment.workspace import Workspace
 
 __all__ = ["resolved_settings"]
@@ -30,22 +31,47 @@ def resolved_settings(
     """
     config = work.config
     names = [split.name for split in work.splits]
-    dataset: dict[str, Any] = {"subject": work.dataset.subject}
+    dataset: dict[str, Any] = {"subject": work.dataset.subject, "folds": len(names)}
     if config.dataset.split is None:
-        dataset |= {"split": _listed(names), "folds": len(names)}
-    resolved = {"dataset": dataset, "roi": dict(work.roi), "generation": _generation(work, chosen)}
+        dataset["split"] = _listed(names)
+    if config.dataset.data is None:
+        dataset["data"] = "none: simulated" if work.dataset.simulated else "none"
+    resolved = {
+        "dataset": dataset,
+        "roi": dict(work.roi),
+        "generation": _generation(work, chosen),
+        "ridge": _penalties(config.ridge),
+    }
+    if config.evaluation.weights is None:
+        resolved["evaluation"] = {"weights": "the caches of torch and Hugging Face"}
     if config.encoding.enabled and config.encoding.blocks is None:
         from calcarine.experiment.encoding_maps import blocks_of
 
         resolved["encoding"] = {"blocks": list(blocks_of(work))}
-    if config.visdec.enabled and config.visdec.model is None:
-        resolved["visdec"] = {"model": config.generation.model}
+    if config.visdec.enabled:
+        resolved["visdec"] = _visdec(config)
+    return resolved
+
+
+def _visdec(config: Experiment) -> dict[str, Any]:
+    visdec = config.visdec
+    resolved: dict[str, Any] = {
+        name: {"start": "none: from random weights"}
+        for name, phase in (("pretrain", visdec.pretrain), ("finetune", visdec.finetune))
+        if phase.enabled and phase.start is None
+    }
+    if visdec.model is None:
+        resolved["model"] = config.generation.model
     return resolved
 
 
 def _generation(work: Workspace, chosen: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     config = work.config
-    resolved: dict[str, Any] = {}
+    resolved: dict[str, Any] = {
+        name: "the model's own"
+        for name in ("autoencoder", "tokenizer")
+        if getattr(config.generation, name) is None
+    }
     if config.makes_latents:
         resolved["latent_size"] = work.latent_size
         resolved["guidance_rescale"] = work.model.guidance_rescale
@@ -60,6 +86,14 @@ def _generation(work: Workspace, chosen: Mapping[str, Mapping[str, float]]) -> d
             listed = ", ".join(f"{value:g}" for value in values)
             resolved[name] = f"{listed} (chosen in the training data)"
     return resolved
+
+
+def _penalties(ridge: RidgeConfig) -> dict[str, Any]:
+    """Return the penalties of ridge regression, or that their own list replaces their ends."""
+    if ridge.alphas is None:
+        ends = f"{ridge.alpha_min:g} to {ridge.alpha_max:g}"
+        return {"alphas": f"{ridge.n_alphas} from {ends}, evenly spaced in log10"}
+    return dict.fromkeys(("alpha_min", "alpha_max", "n_alphas"), "replaced by ridge.alphas")
 
 
 def _listed(names: list[str]) -> str:

@@ -102,7 +102,7 @@ def inputs_from_run(
     CalcarineError
         If the run is not finished, or has no such method.
     """
-    from calcarine.reporting.run_records import main_method
+    from calcarine.reporting.run_records import main_method, run_title
 
     path = work.run.path
     opened = finished_pictures(work)
@@ -133,7 +133,7 @@ def inputs_from_run(
     if choice is None:
         facts["best-of-samples"] = "All samples are scored, and none was chosen."
     return AuditInputs(
-        title=f"{work.config.name}: {chosen_method}",
+        title=f"{run_title(dataset.name, dataset.subject, path)}: {chosen_method}",
         recon=sets[chosen_method],
         truth=PictureSet(ids, opened.test.truth.read),
         train=PictureSet(train_ids, lambda row, _: dataset.stimuli.image(train_ids[row])),
@@ -153,6 +153,7 @@ def inputs_from_run(
         simulated=dataset.simulated,
         seed=seed,
         given=(f"run {path}: pictures, splits, responses, decoders and scores",),
+        judge=dataset.judge or "scenes",
     )
 
 

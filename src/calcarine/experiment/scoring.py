@@ -151,7 +151,7 @@ def score_run(
             run=run, categories=categories, settings=ScoreSettings(**given), **options
         )
     opened = RunDirectory(run)
-    judge = opened.manifest().get("judge", "scenes")
+    judge = opened.manifest().get("judge")
     evaluated = (opened.metrics / SUMMARY_NAME).is_file()
     if categories is None and evaluated:
         categories = _categories_in(read_evaluation(opened.metrics))
@@ -171,8 +171,8 @@ def score_run(
     if evaluated:
         return result
     note = (
-        f"{run} has not been evaluated, so metrics that need its categories are left out and the "
-        f"judge may not be its own; call 'calcarine evaluate {run}' first."
+        f"{run} has not been evaluated, so metrics that need its categories or its judge may be "
+        f"left out; call 'calcarine evaluate {run}' first."
     )
     return replace(result, notes=[note, *result.notes])
 

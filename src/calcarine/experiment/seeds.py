@@ -135,7 +135,8 @@ def _scores_of(folder: Path) -> pd.DataFrame:
     from calcarine.evaluation.results.evaluation import read_summary
 
     rows = [row for row in read_summary(folder) if row["role"] == "method"]
-    return pd.DataFrame(rows)[["method", "protocol", "metric", "value"]]
+    names = ["method", "protocol", "metric", "value", "judge"]
+    return pd.DataFrame(rows).reindex(columns=names)
 
 
 def _table(tables: dict[int, pd.DataFrame], simulated: bool) -> SeedsTable:
@@ -157,6 +158,9 @@ def _table(tables: dict[int, pd.DataFrame], simulated: bool) -> SeedsTable:
         if row["metric"] in main
     ]
     title = f"{len(tables)} seeds of the noise ({min(tables)} to {max(tables)})"
+    judges = whole["judge"].dropna().unique().tolist()
+    if judges:
+        title += f", judge {' and '.join(judges)}"
     if simulated:
         title += ". Simulated: the brain was simulated."
     return SeedsTable(title, cells, scores)

@@ -18,6 +18,7 @@ __all__ = ["PIXELS", "VERDICT_CLASSES", "build_audit_page"]
 
 PIXELS = 128
 VERDICT_CLASSES = {"passed": "", "failed": "no", "suspicious": "doubt", "inconclusive": "open"}
+_UNSETTLED = ("suspicious", "inconclusive")
 
 
 def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
@@ -43,7 +44,13 @@ def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
     page = (
         environment()
         .get_template("audit.html.j2")
-        .render(audit=content, classes=VERDICT_CLASSES, failed=audit.failed, pixels=PIXELS)
+        .render(
+            audit=content,
+            classes=VERDICT_CLASSES,
+            unsettled=_UNSETTLED,
+            failed=audit.failed,
+            pixels=PIXELS,
+        )
     )
     write_text(path, page)
     json_path = path.with_suffix(".json")

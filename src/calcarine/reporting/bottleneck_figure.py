@@ -12,7 +12,7 @@ from calcarine.errors import DamagedFileError
 from calcarine.evaluation.results.evaluation import main_protocol
 from calcarine.files import read_json
 from calcarine.reporting.figures import INK, mark_simulated, method_styles
-from calcarine.reporting.score_tables import HEADLINES, number
+from calcarine.reporting.score_tables import HEADLINES, axis_label, number
 
 __all__ = ["HEADINGS", "curve_figure", "curve_rows", "read_curve"]
 
@@ -101,6 +101,7 @@ def curve_figure(records: list[dict[str, Any]], simulated: bool) -> Figure:
         if chance is not None:
             axes.axhline(chance, linestyle="--", color=INK, linewidth=1)
         axes.set_title(metric.replace(", fixed image", "").replace(", ", ",\n", 1), fontsize=9)
+        axes.set_ylabel(axis_label(metric).replace(" (", "\n("), fontsize=8)
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(color="#e3e7eb", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,25 +1,20 @@
-"""The figures of a report."""
+"""The picture sheet of a report, and what its figures share."""
 
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 
-from calcarine.reporting.run_records import RunRecord, Score
-from calcarine.reporting.score_tables import MIDDLE, Group, ScoreRow, arrange, names_of_role
+from calcarine.reporting.run_records import RunRecord
 from calcarine.reporting.shown_stimuli import Pick
 from calcarine.stimuli.image_files import read_picture
 
-__all__ = ["INK", "mark_simulated", "method_styles", "png", "scores_figure", "sheet_figure"]
+__all__ = ["GREY", "INK", "mark_simulated", "method_styles", "png", "sheet_figure"]
 
 # Colours of Okabe & Ito, which are distinguishable with any colour vision; markers differ as well.
 _KNOWN_STYLES = {
@@ -31,8 +26,7 @@ _KNOWN_STYLES = {
     "direct ridge": ("#56B4E9", "v"),
 }
 _OTHER_STYLES = (("#7A5195", "h"), ("#8A8A00", "*"), ("#444444", "p"))
-INK, _GREY, _ALARM = "#1c2733", "#9aa5b1", "#a33b00"
-_ROW_INCHES = 0.17
+INK, GREY, _ALARM = "#1c2733", "#6b7580", "#a33b00"
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:
@@ -41,47 +35,6 @@ def png(figure: Figure, dpi: int = 130) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def scores_figure(scores: Sequence[Score], simulated: bool) -> Figure:
-    """Plot the scores with one panel for each family of metrics and protocol.
-
-    Median ranks are left out, because their means are shown.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        All scores of the run.
-    simulated : bool
-        Whether to mark the figure as simulated.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Methods are points with intervals, floors and ceilings are grey, chance is dashed.
-    """
-    groups = [group for group in arrange(scores) if _plottable(group)]
-    methods = names_of_role(scores, "method")
-    styles = method_styles(methods)
-    slots = max(len(methods), 1) + 1.5
-    sizes = [max(len(group.rows) * slots * _ROW_INCHES, 0.6) for group in groups] or [0.6]
-    height = sum(sizes) + 0.75 * len(sizes) + 0.9
-    # The top margin is reserved for the legend.
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.6 / height))
-    figure = Figure(figsize=(10, height), layout=layout)
-    panels = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=sizes)[:, 0]
-    for axes, group in zip(panels, groups, strict=False):
-        _panel(axes, group, methods, styles, slots)
-    figure.legend(
-        handles=_legend(methods, styles, scores),
-        loc="upper left",
-        ncols=4,
-        fontsize=8,
-        frameon=False,
-    )
-    if simulated:
-        mark_simulated(figure)
-    return figure
 
 
 def sheet_figure(record: RunRecord, picks: Sequence[Pick], caption: str) -> Figure:
@@ -158,104 +111,12 @@ def method_styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     return styles | {name: _KNOWN_STYLES[name] for name in methods if name in _KNOWN_STYLES}
 
 
-def _plottable(group: Group) -> bool:
-    return group.family != MIDDLE and any(
-        math.isfinite(s.value) for row in group.rows for s in row.cells.values()
-    )
-
-
-def _panel(
-    axes: Axes,
-    group: Group,
-    methods: Sequence[str],
-    styles: dict[str, tuple[str, str]],
-    slots: float,
-) -> None:
-    for place, row in enumerate(group.rows):
-        centre = place * slots
-        if place % 2:
-            axes.axhspan(centre - slots / 2, centre + slots / 2, color="#f3f5f7", zorder=0)
-        _grey_marks(axes, row, centre, slots)
-        for slot, method in enumerate(methods):
-            if method in row.cells:
-                offset = slot - (len(methods) - 1) / 2
-                _point(axes, row.cells[method], centre + offset, styles[method])
-    axes.set_yticks(
-        [place * slots for place in range(len(group.rows))],
-        [_row_label(row) for row in group.rows],
-        fontsize=8.5,
-    )
-    axes.set_ylim((len(group.rows) - 0.5) * slots, -0.5 * slots)
-    axes.set_title(group.title, loc="left", fontsize=10, fontweight="bold", parse_math=False)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#e3e7eb", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
-
-
-def _grey_marks(axes: Axes, row: ScoreRow, centre: float, slots: float) -> None:
-    for role, marker in (("floor", "<"), ("ceiling", ">")):
-        values = [score.value for score in row.of_role(role)]
-        if values:
-            # The markers of one row must not overlap those of the next row.
-            step = min(0.9, (slots - 1) / max(len(values) - 1, 1))
-            heights = centre + (np.arange(len(values)) - (len(values) - 1) / 2) * step
-            axes.scatter(values, heights, marker=marker, s=24, color=_GREY, zorder=2)
-    if math.isfinite(row.chance):
-        ends = [centre - slots / 2, centre + slots / 2]
-        axes.plot([row.chance] * 2, ends, "--", color=INK, linewidth=1, zorder=1)
-
-
-def _point(axes: Axes, score: Score, height: float, style: tuple[str, str]) -> None:
-    colour, marker = style
-    if math.isfinite(score.ci_low) and math.isfinite(score.ci_high):
-        axes.plot([score.ci_low, score.ci_high], [height] * 2, color=colour, linewidth=2, zorder=3)
-    axes.plot(
-        score.value,
-        height,
-        marker,
-        color=colour,
-        markersize=7.5,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-        zorder=4,
-    )
-
-
-def _row_label(row: ScoreRow) -> str:
-    name = row.metric
-    for family in ("identification within category, ", "identification, "):
-        name = name.removeprefix(family)
-    name = textwrap.fill(name.removeprefix("identification "), 26)
-    return name if row.pool is None else f"{name}\n(pool {row.pool})"
-
-
-def _legend(
-    methods: Sequence[str], styles: dict[str, tuple[str, str]], scores: Sequence[Score]
-) -> list[Line2D]:
-    handles = [
-        Line2D([], [], color=styles[name][0], marker=styles[name][1], label=name)
-        for name in methods
-    ]
-    for role, marker in (("floor", "<"), ("ceiling", ">")):
-        if any(score.role == role for score in scores):
-            handles.append(
-                Line2D([], [], color=_GREY, marker=marker, linestyle="", label=f"{role}s")
-            )
-    if any(math.isfinite(score.chance) for score in scores):
-        handles.append(Line2D([], [], color=INK, linestyle="--", label="chance"))
-    return handles
-
-
 def _show(axes: Axes, record: RunRecord, stimulus: str, method: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     path = record.truth(stimulus) if method == "truth" else record.picture(stimulus, method)
     if path is None:
-        axes.text(0.5, 0.5, "none", ha="center", va="center", color=_GREY)
+        axes.text(0.5, 0.5, "none", ha="center", va="center", color=GREY)
         return
     axes.imshow(read_picture(path), interpolation="lanczos", aspect="equal")

@@ -133,7 +133,7 @@ def _page(
         environment("calcarine.reporting")
         .get_template("gallery.html.j2")
         .render(
-            title=str(record.settings.get("name") or record.folder.resolve().name),
+            title=record.title,
             record=record,
             count=len(record.ids),
             pictures="data:" if source is _embedded else "'self' file:",

@@ -6,15 +6,18 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calcarine.evaluation.networks.judge_names import judges_of
 from calcarine.files import write_bytes
 from calcarine.reporting import score_tables as scoring
 from calcarine.reporting import shown_stimuli as picking
 from calcarine.reporting.audit_page import VERDICT_CLASSES
 from calcarine.reporting.html_pages import data_uri, environment, small_png
+from calcarine.reporting.report_terms import judge_names, judges_text, report_terms
 from calcarine.reporting.run_records import (
     RunRecord,
     main_method,
     read_audit,
+    read_notes,
     read_run,
     read_run_scores,
     read_run_verdicts,
@@ -31,21 +34,6 @@ __all__ = ["PICTURE_PIXELS", "build_report", "headline_scores"]
 PICTURE_PIXELS = 192
 _MOST_SAMPLES = 8
 _SHEET_RANDOM = 5
-_MEANINGS = {
-    "truth": "the picture that was presented",
-    "z": "from the decoded image latent alone",
-    "z, empty text": "from the decoded image latent, with noise added and removed under empty text",
-    "c": "from the decoded text conditioning alone, starting from noise",
-    "z_c": "from the decoded image latent, with noise added and removed under the decoded text "
-    "conditioning",
-    "vis-dec": "generated with the conditioning of the pre-trained fMRI encoder",
-    "direct ridge": "pixels decoded by ridge regression, without a diffusion model",
-    "z_c, chosen by the brain": "the z_c sample that agrees best with the decoded latent; the "
-    "ground truth is not used",
-    "ceiling z": "from the true image latent: the limit of the autoencoder",
-    "ceiling c": "from the true text conditioning: the limit of the captions",
-    "ceiling z_c": "from the true image latent and text conditioning, with the same generator",
-}
 
 
 def build_report(run: Path) -> Path:
@@ -69,12 +57,13 @@ def build_report(run: Path) -> Path:
     """
     from calcarine.reporting import figures
     from calcarine.reporting.bottleneck_figure import HEADINGS, curve_figure, curve_rows, read_curve
+    from calcarine.reporting.score_figure import scores_figure
 
     record = read_run(Path(run))
     order = picking.quality(record)
     random = picking.at_random(record, order)
     quantiles = picking.at_quantiles(order) if order is not None else []
-    plot = figures.png(figures.scores_figure(record.scores, record.simulated))
+    plot = figures.png(scores_figure(record.scores, record.simulated), dpi=180)
     sheet = figures.png(
         figures.sheet_figure(
             record, quantiles + random[:_SHEET_RANDOM], _sheet_caption(record, order)
@@ -91,7 +80,8 @@ def build_report(run: Path) -> Path:
     page = templates.get_template("report.html.j2").render(
         record=record,
         manifest=record.manifest,
-        title=str(record.settings.get("name") or record.folder.resolve().name),
+        title=record.title,
+        terms=report_terms(record),
         sentence=_sentence(record),
         encoding=(record.folder / "encoding.html").exists(),
         headlines=headlines,
@@ -113,10 +103,12 @@ def build_report(run: Path) -> Path:
         limits=_limits(record),
         audit=read_audit(record.folder),
         verdict_classes=VERDICT_CLASSES,
+        judges=judges_text(judge_names(record.scores)),
         bottleneck=data_uri(narrow) if narrow else None,
+        bottleneck_judges=judges_text(judges_of(curve)),
         curve=curve_rows(curve),
         curve_headings=HEADINGS,
-        notes=[str(note) for note in record.manifest.get("notes") or []],
+        notes=read_notes(record.folder),
     )
     write_bytes(record.folder / "figures" / "scores.png", plot)
     write_bytes(record.folder / "figures" / "reconstructions.png", sheet)
@@ -168,7 +160,9 @@ def _line(headline: scoring.Headline) -> str:
     for role, other in (("floor", headline.floor), ("ceiling", headline.ceiling)):
         if other is not None:
             parts.append(f"{role} {scoring.number(other.value)} ({other.method})")
-    where = f" ({score.protocol})" if score.protocol else ""
+    known = [score.protocol] * bool(score.protocol)
+    known += [f"judge {score.judge}"] * bool(score.judge)
+    where = f" ({', '.join(known)})" if known else ""
     return f"{score.method}: {score.metric}{where}: {', '.join(parts)}"
 
 
@@ -191,8 +185,8 @@ def _pictures(
     variety = [pick for pick in random[: picking.N_VARIETY] if method]
     return {
         "methods": ["truth", *record.picture_methods],
-        "meanings": {name: _MEANINGS.get(name, "") for name in record.picture_methods},
         "quality": order,
+        "ranking": _ranking(order),
         "quantiles": [_picture_row(record, pick) for pick in quantiles],
         "random": [_picture_row(record, pick) for pick in random],
         "seed": picking.SEED,
@@ -200,6 +194,20 @@ def _pictures(
         "variety_method": method,
         "variety": [_variety_row(record, pick, str(method)) for pick in variety],
     }
+
+
+def _ranking(order: Quality | None) -> str:
+    """Say by which score images are ranked, and why by this one."""
+    if order is None:
+        return ""
+    name = f"Each row is the image at a quantile of “{order.metric}” of {order.method}."
+    others = [f"“{one}”" for one in order.candidates if one != order.metric]
+    if not others:
+        return name
+    return (
+        f"{name} It is used instead of {' or '.join(others)} because the fewest images share its "
+        f"lowest or its highest value ({order.at_ends} of {len(order.values)})."
+    )
 
 
 def _picture_row(record: RunRecord, pick: Pick) -> dict[str, Any]:
@@ -243,19 +251,10 @@ def _score_tables(
 ) -> dict[str, Any]:
     roles = ("method", "floor", "ceiling")
     names = {role: scoring.names_of_role(record.scores, role) for role in roles}
-    metrics = [score.metric for score in record.scores]
     return {
         "groups": scoring.arrange(record.scores),
         "verdicts": verdicts,
         "columns": [(name, role) for role in roles for name in names[role]],
-        "directions": [
-            text
-            for word, text in (
-                ("fixed image", scoring.FIXED_IMAGE),
-                ("fixed reconstruction", scoring.FIXED_RECONSTRUCTION),
-            )
-            if any(word in metric for metric in metrics)
-        ],
         "alt": _plot_alt(record, headlines),
     }
 
@@ -361,12 +360,16 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    if value is None or value in ({}, []):
+    if value is None:
         return "–"
+    if value in ({}, []):
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):  # in a list, such as a source of unlabelled responses
+        return " ".join(f"{k}={_plain(v)}" for k, v in value.items() if v is not None)
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value)
     return str(value)

@@ -25,9 +25,11 @@ __all__ = [
     "main_method",
     "order_methods",
     "read_audit",
+    "read_notes",
     "read_run",
     "read_run_scores",
     "read_run_verdicts",
+    "run_title",
 ]
 
 METHOD_ORDER = (
@@ -82,6 +84,7 @@ class Score:
     role: str
     definition: str = ""
     p_holm_min: float = math.nan
+    judge: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,17 @@ class RunRecord:
     def simulated(self) -> bool:
         """Whether the brain was simulated."""
         return bool(self.manifest["simulated"])
+
+    @property
+    def title(self) -> str:
+        """Data set, subject and name of the folder, see `run_title`."""
+        recorded, settings = (part.get("dataset") for part in (self.manifest, self.settings))
+        known = [part for part in (recorded, settings) if isinstance(part, dict)]
+        name, subject = (
+            next((str(part[key]) for part in known if part.get(key) is not None), None)
+            for key in ("name", "subject")
+        )
+        return run_title(name, subject, self.folder)
 
     @property
     def ids(self) -> list[str]:
@@ -173,11 +187,18 @@ class RunRecord:
         return path
 
 
+def run_title(dataset: str | None, subject: str | None, folder: Path) -> str:
+    """Return the title of the pages of a run: data set, subject and name of the folder."""
+    known = [dataset or "unnamed data set", *([subject] if subject else [])]
+    return f"{', '.join(known)} (run {folder.resolve().name})"
+
+
 def order_methods(names: Iterable[str]) -> list[str]:
-    """Sort the names of methods: known methods first, then others, without duplicates."""
+    """Sort the names of methods: known methods, their ceilings, then others, without duplicates."""
     unique = list(dict.fromkeys(names))
-    known = [name for name in METHOD_ORDER if name in unique]
-    return known + [name for name in unique if name not in METHOD_ORDER]
+    order = [*METHOD_ORDER, *(f"ceiling {name}" for name in METHOD_ORDER)]
+    known = [name for name in order if name in unique]
+    return known + [name for name in unique if name not in known]
 
 
 def main_method(names: Iterable[str]) -> str:
@@ -266,6 +287,18 @@ def read_audit(run: Path) -> dict[str, Any] | None:
         return {"outcome": _text(result["outcome"]), "checks": checks}
 
     return dict(_read(file, "calcarine audit", run, reader))
+
+
+def read_notes(run: Path) -> list[str]:
+    """Read the notes of the manifest, which the report and the command line print.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is missing or damaged.
+    """
+    manifest = _read(run / "manifest.json", "calcarine run", run, lambda path: read_json(path))
+    return [str(note) for note in manifest.get("notes") or []]
 
 
 def _text(value: Any) -> str:
@@ -372,6 +405,7 @@ def _score(record: dict[str, Any]) -> Score:
         pool=_count(record.get("pool")),
         role=role,
         definition=str(record.get("definition") or ""),
+        judge=str(record["judge"]) if record.get("judge") else None,
         **numbers,
     )
 

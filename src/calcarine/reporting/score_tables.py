@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from calcarine.evaluation.results.evaluation import DEFAULT_PROTOCOL
@@ -29,11 +29,13 @@ __all__ = [
     "ScoreRow",
     "adjusted_p",
     "arrange",
+    "axis_label",
     "explain",
     "family",
     "headlines",
     "interval",
     "lower_is_better",
+    "main_rows",
     "named_p_value",
     "names_of_role",
     "number",
@@ -70,6 +72,20 @@ OUTCOME_CLASSES: dict[Outcome, str] = {
     "not tested": "open",
 }
 
+# What is counted or measured, by a part of the metric's name; the first that fits.
+_QUANTITIES = (
+    ("top-1 of the pool", "share of images"),
+    ("median rank", "share of comparisons won"),
+    ("identification", "share of comparisons won"),
+    ("pair-wise", "share of comparisons won"),
+    ("-way", "share of draws"),
+    ("category accuracy", "share of images"),
+    ("retrieval", "share of pools"),
+    ("distance", "distance"),
+    ("ssim", "structural similarity"),
+    ("correlation", "correlation r"),
+)
+
 FIXED_IMAGE = (
     "Fixed image: the stimulus is compared with its own reconstruction and with the "
     "reconstructions of the other stimuli in the pool."
@@ -100,6 +116,11 @@ class ScoreRow:
         """Number of scored images."""
         counts = [score.n for score in self.cells.values() if score.n is not None]
         return max(counts) if counts else None
+
+    @property
+    def judge(self) -> str | None:
+        """Name of the judge that the metric used, if any."""
+        return next((score.judge for score in self.cells.values() if score.judge), None)
 
     @property
     def definition(self) -> str:
@@ -196,6 +217,14 @@ def explain(metric: str) -> str:
     return f"See the definition of the protocol; {better} is better."
 
 
+def axis_label(metric: str) -> str:
+    """Return what the values of a metric are, and which way is better."""
+    name = metric.lower()
+    better = "lower" if lower_is_better(metric) else "higher"
+    quantity = next((words for part, words in _QUANTITIES if part in name), "score")
+    return f"{quantity} ({better} is better)"
+
+
 def arrange(scores: Iterable[Score]) -> list[Group]:
     """Arrange scores into rows (protocol, metric, pool), and rows into families.
 
@@ -230,13 +259,24 @@ def headlines(scores: list[Score], verdicts: Mapping[VerdictKey, FloorVerdict]) 
     leading = main_method(names_of_role(scores, "method"))
     rows = [row for group in arrange(scores) for row in group.rows if leading in row.cells]
     rows.sort(key=lambda row: row.protocol != DEFAULT_PROTOCOL)
+    return [_headline(row, leading, verdicts) for row in _main(rows)]
+
+
+def main_rows(scores: Sequence[Score]) -> list[ScoreRow]:
+    """Return the four to six main scores of every protocol, by a fixed list of metrics."""
+    rows = [row for group in arrange(scores) for row in group.rows]
+    protocols = dict.fromkeys(row.protocol for row in rows)
+    return [row for name in protocols for row in _main([r for r in rows if r.protocol == name])]
+
+
+def _main(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     chosen: list[ScoreRow] = []
     for metric in HEADLINES:
         chosen += [row for row in rows if row.metric == metric and row not in chosen][:1]
     for row in rows:
         if len(chosen) < _FEWEST_HEADLINES and row not in chosen:
             chosen.append(row)
-    return [_headline(row, leading, verdicts) for row in chosen[:_MOST_HEADLINES]]
+    return chosen[:_MOST_HEADLINES]
 
 
 def _headline(row: ScoreRow, method: str, verdicts: Mapping[VerdictKey, FloorVerdict]) -> Headline:

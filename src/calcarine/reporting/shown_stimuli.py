@@ -29,16 +29,22 @@ QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
 SEED = 2023
 N_RANDOM = 12
 N_VARIETY = 3
-_QUALITY = ("identification, pixels, fixed image", "pixel correlation")
+_QUALITY = ("identification, pixels, fixed image", "pixel correlation", "SSIM")
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The score per image by which images are ranked."""
+    """The score per image by which images are ranked.
+
+    `at_ends` is the number of images that share the lowest or the highest value with others, and
+    `candidates` are the metrics among which it was the first with the fewest of these.
+    """
 
     method: str
     metric: str
     values: pd.Series
+    at_ends: int = 0
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,9 @@ class Pick:
 def quality(record: RunRecord) -> Quality | None:
     """Return the score by which images are ranked, or None if there is none.
 
-    It is the pixel identification (else the pixel correlation, else the first metric) of the main
-    method.
+    Of the main method's identification of pixels, pixel correlation and SSIM (else all of its
+    metrics), it is the one whose lowest and highest values are shared by the fewest images: where
+    half of the images have the best possible score, a rank among them means nothing.
     """
     frame = record.per_image[record.per_image["id"].isin(record.ids)]
     drawn = [name for name in frame["method"].unique() if name in record.picture_methods]
@@ -65,9 +72,18 @@ def quality(record: RunRecord) -> Quality | None:
     metrics = list(frame["metric"].unique())
     if not metrics:
         return None
-    metric = next((name for name in _QUALITY if name in metrics), metrics[0])
-    values = frame[frame["metric"] == metric].groupby("id")["value"].mean()
-    return Quality(method, metric, values)
+    candidates = [name for name in _QUALITY if name in metrics] or metrics
+    means = frame.groupby(["metric", "id"])["value"].mean()
+    ties = {name: _at_ends(means[name]) for name in candidates}
+    metric = min(candidates, key=lambda name: ties[name])
+    return Quality(method, metric, means[metric], ties[metric], tuple(candidates))
+
+
+def _at_ends(values: pd.Series) -> int:
+    """Return the number of values that equal another one at the lower or the upper end."""
+    lowest, highest = values.min(), values.max()
+    counts = {end: int((values == end).sum()) for end in (lowest, highest)}
+    return sum(count for count in counts.values() if count > 1)
 
 
 def at_quantiles(order: Quality) -> list[Pick]:

@@ -106,7 +106,7 @@ class IgnoresTheBrain(Check):
         return Finding(
             "failed",
             f"Reconstructions of {len(inputs)} stimuli are no more similar to their own stimuli "
-            "than shuffled ones, in pixels, layout and features of the bundled network.",
+            f"than shuffled ones, in pixels, layout and features of the judge {inputs.judge}.",
             *result,
         )
 
@@ -126,12 +126,12 @@ def _by_judge(inputs: AuditInputs) -> tuple[str, FloatArray]:
     from calcarine.audit.picture_features import rows
     from calcarine.evaluation.networks.judges import load_judge
 
-    judge = load_judge("scenes")
+    judge = load_judge(inputs.judge)
     truth, made = (
         np.asarray(judge.read(side.small).layers["late"], np.float64).reshape(len(side), -1)
         for side in (inputs.truth, inputs.recon)
     )
-    return "late layer of the bundled network", rows(truth) @ rows(made).T
+    return f"late layer of the judge {judge.name}", rows(truth) @ rows(made).T
 
 
 def _sharing_pairs(inputs: AuditInputs) -> list[tuple[int, int]]:

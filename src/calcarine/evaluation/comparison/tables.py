@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from calcarine.evaluation.comparison.compare import ScoreComparison
+from calcarine.evaluation.networks.judge_names import judges_of
 from calcarine.evaluation.results.tables import number, p_text
 
 __all__ = ["comparison_content", "comparison_table"]
@@ -32,7 +33,8 @@ def comparison_table(
     rows = []
     doubtful = False
     for metric, by_column in result.rows:
-        texts = [metric]
+        judges = judges_of(cell.record for cell in by_column.values())
+        texts = [f"{metric}, judge {' or '.join(judges)}" if judges else metric]
         for name in result.columns:
             cell = by_column.get(name)
             if cell is None:

@@ -45,6 +45,8 @@ class FeatureCache:
     ----------
     digests : dict of str to str
         SHA-256 of the weights of each network in use.
+    judge : str or None
+        Name of the judge, if it is in use.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class FeatureCache:
         self.samples = recon.samples
         self.inputs = dict(inputs or {})
         self.digests: dict[str, str] = {}
+        self.judge: str | None = None
         self._sides: dict[Side, ImageStack] = {"truth": truth, "recon": recon}
         self._networks, self._batch, self._folder, self._blurry = (
             networks,
@@ -83,7 +86,9 @@ class FeatureCache:
 
     def require(self, network: str) -> None:
         """Load a network, or raise why it cannot be loaded."""
-        self.digests[network] = self._networks.get(network)[1]
+        loaded, self.digests[network] = self._networks.get(network)
+        if network == "judge":
+            self.judge = loaded.name
 
     def picture(
         self, side: Side, i: int, sample: int, preprocessing: Preprocessing

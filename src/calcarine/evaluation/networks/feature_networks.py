@@ -20,6 +20,7 @@ from calcarine.errors import (
     need_extra,
 )
 from calcarine.evaluation.inputs.image_stacks import as_uint8
+from calcarine.evaluation.networks.judge_names import without_judge
 from calcarine.evaluation.networks.preprocessing import Picture, Preprocessing
 from calcarine.features.image_networks import run_hooked
 from calcarine.files import digest_file
@@ -67,11 +68,11 @@ class Networks:
     given : mapping of str to network, optional
         Networks that replace the published ones; their digests in the records differ.
     judge : str, path, Judge or None
-        The bundled classifier network for the name "judge", if any.
+        The classifier network for the name "judge", if any.
     """
 
     def __init__(
-        self, store: WeightsStore, given: Mapping[str, Any] | None = None, judge: Any = "scenes"
+        self, store: WeightsStore, given: Mapping[str, Any] | None = None, judge: Any = None
     ) -> None:
         self._store, self._judge = store, judge
         self._given = dict(given or {})
@@ -266,7 +267,7 @@ def _load_judge(judge: Any) -> Loaded:
     from calcarine.evaluation.networks.judges import Judge, load_judge
 
     if judge is None:
-        raise MissingWeightsError("no judge network is set")
+        raise MissingWeightsError(without_judge())
     result = judge if isinstance(judge, Judge) else load_judge(judge)
     return result, state_digest(result.net.state_dict())
 

@@ -24,6 +24,7 @@ from calcarine.errors import (
     SettingError,
     ShapeError,
 )
+from calcarine.evaluation.networks.judge_names import JUDGE_NAMES
 from calcarine.files import read_json
 from calcarine.stimuli.images import resize_images
 
@@ -39,7 +40,6 @@ __all__ = [
 ]
 
 JUDGE_SIZE = 64
-JUDGE_NAMES = ("scenes", "digits")
 _JUDGES = Path(__file__).parent / "judge_weights"
 _EARLY_SIDE = 16
 LAYERS = ("early", "middle", "late")

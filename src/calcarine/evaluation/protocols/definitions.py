@@ -317,8 +317,8 @@ class Calcarine(Protocol):
         ways = tuple(
             NWayTopK(
                 f"{n}-way top-{k}",
-                "Probability that the class that the judge (the bundled classifier) predicts for "
-                f"the picture is among the {k} most probable of {n} for the reconstruction, "
+                "Probability that the class that the judge predicts for the "
+                f"picture is among the {k} most probable of {n} for the reconstruction, "
                 f"{n - 1} of them drawn at random.",
                 network="judge",
                 layer="probabilities",
@@ -331,8 +331,7 @@ class Calcarine(Protocol):
         )
         read = CategoryAccuracy(
             "category accuracy",
-            "Share of reconstructions that the judge (the bundled classifier) assigns to the "
-            "category of the picture.",
+            "Share of reconstructions that the judge assigns to the category of the picture.",
         )
         return (*similarity, *identified, *ways, read)
 
@@ -341,10 +340,11 @@ class Calcarine(Protocol):
     ) -> tuple[Metric, ...]:
         both: tuple[Direction, ...] = ("image", "reconstruction")
         where = (network, layer, preprocessing)
+        features = f"{space} of the judge" if network == "judge" else space
         half: Literal["half"] = "half"
         result: list[Metric] = []
         for direction in both:
-            rule = TWO_WAY[direction].format(space=space, ties=_TIE_HALF)
+            rule = TWO_WAY[direction].format(space=features, ties=_TIE_HALF)
             result.append(
                 Identification(
                     f"identification, {space}, fixed {direction}", rule, direction, *where, half
@@ -363,7 +363,8 @@ class Calcarine(Protocol):
             HardIdentification(
                 f"identification among the 10 nearest, {space}, fixed image",
                 "Share of the 10 most similar other pictures whose reconstructions correlate less "
-                f"with the picture than its own reconstruction (features: {space}); {_TIE_HALF}.",
+                f"with the picture than its own reconstruction (features: {features}); "
+                f"{_TIE_HALF}.",
                 "image",
                 *where,
                 half,
@@ -373,7 +374,7 @@ class Calcarine(Protocol):
             RankPercentile(
                 f"identification, median rank, {space}, fixed image",
                 "Median over images of the share of other reconstructions that correlate less with "
-                f"the picture than its own (features: {space}); {_TIE_HALF}.",
+                f"the picture than its own (features: {features}); {_TIE_HALF}.",
                 "image",
                 *where,
                 half,
@@ -383,7 +384,7 @@ class Calcarine(Protocol):
             TopOne(
                 f"identification, top-1 of the pool, {space}, fixed image",
                 "Share of images for which the right reconstruction has the highest correlation "
-                f"(features: {space}).",
+                f"(features: {features}).",
                 "image",
                 *where,
             )

@@ -176,6 +176,7 @@ _KNOWN: dict[str, Callable[[Any], bool]] = {
     "summary": _or_none(_is_text),
     "samples": _or_none(_is_count),
     "networks": _or_none(_is_digests),
+    "judge": _or_none(_is_text),
 }
 
 

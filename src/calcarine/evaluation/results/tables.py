@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from calcarine.evaluation.networks.judge_names import judges_of
 from calcarine.evaluation.statistics.significance import ALPHA, required_size
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "HEADINGS",
@@ -157,7 +155,9 @@ def tables(
         kind = "" if role == "method" else f", a {role}"
         samples = max((row["samples"] or 1) for row in rows)
         several = f", mean of {samples} samples" if samples > 1 else ""
-        title = f"protocol {protocol}: {method}{kind}{several}"
+        judges = judges_of(rows)
+        judge = f", judge: {' and '.join(judges)}" if judges else ""
+        title = f"protocol {protocol}: {method}{kind}{several}{judge}"
         closing = conclusion(rows) if role == "method" else None
         result.append((title, [cells(row) for row in rows], closing))
     return result

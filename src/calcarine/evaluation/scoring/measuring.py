@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,16 @@ __all__ = ["Measured", "measure"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores and measurements of one metric on one set of reconstructions."""
+    """Scores and measurements of one metric on one set of reconstructions.
+
+    `judge` is the name of the judge that the metric used, if any.
+    """
 
     metric: Metric
     scores: FloatArray
     measurement: FloatArray
     digests: dict[str, str] = field(default_factory=dict)
+    judge: str | None = None
 
 
 def measure(cache: FeatureCache, protocol: Protocol, notes: list[str]) -> list[Measured]:
@@ -73,7 +78,12 @@ def _lower_first(text: str) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return "; ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
+    """Return names, or the kinds of many names, each with the number of its metrics."""
+    if len(names) < 4:
+        return "; ".join(names)
+    kinds = Counter(name.partition(", ")[0] for name in names)
+    parts = [kind if count == 1 else f"{kind} ({count})" for kind, count in kinds.items()]
+    return f"{len(names)} metrics: {', '.join(parts)}"
 
 
 def _measure_group(
@@ -82,7 +92,9 @@ def _measure_group(
     """Compute metrics that share a network, sample by sample to save memory."""
     ready: list[Metric] = []
     for metric in group:
-        reason = _absent(cache, metric) or _unavailable(cache, metric)
+        reason = (
+            _without_judge(cache, metric) or _absent(cache, metric) or _unavailable(cache, metric)
+        )
         if reason is None:
             ready.append(metric.configured(cache))
         else:
@@ -107,6 +119,7 @@ def _measure_group(
             np.asarray(done[metric.name]),
             raw[metric.name],
             {w[0]: cache.digests[w[0]] for w in metric.required_features() if w[0]},
+            cache.judge if _uses_judge(metric) else None,
         )
         for metric in ready
     ]
@@ -119,6 +132,20 @@ def _absent(cache: FeatureCache, metric: Metric) -> str | None:
         if not name.startswith("network ") and name not in cache.inputs
     ]
     return (metric.missing_message or f"{missing[0]} is not given") if missing else None
+
+
+def _without_judge(cache: FeatureCache, metric: Metric) -> str | None:
+    """Return why a metric has no judge; categories alone would not help it."""
+    try:
+        if _uses_judge(metric):
+            cache.require("judge")
+    except MissingWeightsError as error:
+        return str(error)
+    return None
+
+
+def _uses_judge(metric: Metric) -> bool:
+    return any(feature[0] == "judge" for feature in metric.required_features())
 
 
 def _unavailable(cache: FeatureCache, metric: Metric) -> str | None:

@@ -69,6 +69,7 @@ def record(
         "test_set": test.name,
         "data": digest,
         "networks": result.digests,
+        "judge": result.judge,
     }
     return row, null
 

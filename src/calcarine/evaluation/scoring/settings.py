@@ -27,7 +27,9 @@ class ScoreSettings:
     networks : mapping of str to network, optional
         Networks that replace the published ones.
     judge : str, path, Judge or None
-        The classifier network of the protocol "calcarine"; with None only pixels are compared.
+        The classifier of the protocol "calcarine": "scenes" for procedural scenes, "digits" for
+        handwritten digits, or a folder. With None only pixels are compared; no judge can read
+        other pictures than those it was trained on.
     read_classes : sequence of str, optional
         Classes that "category accuracy" can predict; all classes of the judge by default.
     draws : int, optional
@@ -42,7 +44,7 @@ class ScoreSettings:
     weights: str | Path | None = None
     download: bool = False
     networks: Mapping[str, Any] | None = None
-    judge: Any = "scenes"
+    judge: Any = None
     read_classes: Sequence[str] | None = None
     draws: int | None = None
     n_boot: int = 2000
