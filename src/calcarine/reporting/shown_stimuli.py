@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calcarine.reporting.run_records import RunRecord, main_method, order_methods
-from calcarine.reporting.score_tables import lower_is_better
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +38,7 @@ class Quality:
     method: str
     metric: str
     values: pd.Series
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def quality(record: RunRecord) -> Quality | None:
         return None
     metric = next((name for name in _QUALITY if name in metrics), metrics[0])
     values = frame[frame["metric"] == metric].groupby("id")["value"].mean()
-    return Quality(method, metric, values)
+    return Quality(method, metric, values, record.higher_is_better(metric))
 
 
 def at_quantiles(order: Quality) -> list[Pick]:
     """Select the images at the 5, 25, 50, 75 and 95 % quantiles; ties are sorted by id."""
-    sign = -1 if lower_is_better(order.metric) else 1
+    sign = 1 if order.higher_is_better else -1
     ranked = sorted(order.values.items(), key=lambda item: (sign * item[1], str(item[0])))
     places = [round(q * (len(ranked) - 1)) for q in QUANTILES]
     return [
