@@ -8,7 +8,7 @@ import pytest
 from calcarine.errors import CalcarineError
 from calcarine.reporting import brain_maps
 from calcarine.reporting.encoding_record import read_encoding
-from calcarine.reporting.encoding_report import build_encoding_report
+from calcarine.reporting.encoding_report import build_encoding_report, encoding_figures
 from calcarine.reporting.encoding_tables import region_rows, winner_rows
 from calcarine.simulation.cortex import place_voxels
 
@@ -262,3 +262,18 @@ def test_blocks_are_the_columns_of_one_table(run):
     assert blocks == ["down_blocks.0", "mid_block"]
     assert [(row["stage"], row["region"]) for row in rows] == [("middle", "early")]
     assert rows[0]["shares"] == {"down_blocks.0": 0.5, "mid_block": 0.5}
+
+
+def test_figures_of_one_analysis_have_the_same_range(run):
+    file = run / "encoding" / "regions.parquet"
+    table = pd.read_parquet(file)
+    stages = [
+        table.assign(question=f"blocks, {stage}", low=table["low"] - by, high=table["high"] - by)
+        for stage, by in (("early", 0.0), ("late", 0.4))
+    ]
+    pd.concat([table, *stages]).to_parquet(file)
+    figures = encoding_figures(read_encoding(run))
+    ranges = {name: figure.axes[0].get_xlim() for name, figure in figures.items()}
+    assert ranges["blocks-early"] == ranges["blocks-late"] != ranges["latents"]
+    assert ranges["blocks-late"][0] < -0.14 and ranges["blocks-early"][1] > 0.54
+    assert figures["blocks-early"].axes[0].get_title(loc="left").startswith("Blocks, early deno")

@@ -80,18 +80,22 @@ def build_encoding_report(run: Path) -> Path:
 
 
 def _heading(analysis: str) -> str:
-    return analysis.replace("_", " ").capitalize()
+    heading = analysis.replace("_", " ").capitalize()
+    # "early" is a region too, so the stage says of what.
+    return f"{heading} denoising" if heading.startswith("Blocks, ") else heading
 
 
 def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
     """Draw the figures by region, one for each analysis."""
     result = {}
     if not record.regions.empty:
+        analysis = record.regions["question"].str.split(", ").str[0]
         for question, table in record.regions.groupby("question", sort=False):
             name = str(question).replace(", ", "-")
-            result[name] = _bars(
-                table, f"{_heading(str(question))}: mean r over voxels", record.simulated
-            )
+            title = f"{_heading(str(question))}: mean r over voxels"
+            figure = _bars(table, title, record.simulated)
+            _same_range(figure, record.regions[analysis == name.split("-")[0]])
+            result[name] = figure
     for question, table in (
         record.unique.groupby("question", sort=False) if len(record.unique) else ()
     ):
@@ -118,6 +122,13 @@ def _bars(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
     axes.set_ylim(len(regions) * (len(spaces) + 1) - 0.5, -1.5)
     axes.axvline(0, color="#1c2733", lw=0.8, ls="--")
     return _finished(figure, axes, title, "mean r with 95 % interval over test stimuli", simulated)
+
+
+def _same_range(figure: Figure, compared: pd.DataFrame) -> None:
+    """Give a figure the range of all that it is compared with, as the stages of the denoising."""
+    low, high = min(0.0, compared["low"].min()), max(0.0, compared["high"].max())
+    margin = 0.04 * max(high - low, 1e-6)
+    figure.axes[0].set_xlim(low - margin, high + margin)
 
 
 def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
