@@ -102,7 +102,9 @@ def _mean_ceiling(voxels: pd.DataFrame, region: str) -> float | None:
     if "ceiling" not in voxels or (region != "all" and column not in voxels):
         return None
     inside = np.ones(len(voxels), bool) if region == "all" else voxels[column].to_numpy(bool)
-    return float(np.nanmean(ceiling_r(voxels["ceiling"].to_numpy(np.float64)[inside])))
+    tops = ceiling_r(voxels["ceiling"].to_numpy(np.float64)[inside])
+    tops = tops[np.isfinite(tops)]
+    return float(tops.mean()) if tops.size else None
 
 
 def _share(r: float, ceiling: float) -> str:
