@@ -21,7 +21,7 @@ from calcarine.evaluation.comparison.published import (
     published_systems,
 )
 from calcarine.evaluation.comparison.tables import comparison_content, comparison_table
-from calcarine.evaluation.results.score_files import write_scores
+from calcarine.evaluation.results.score_files import read_scores, write_scores
 from calcarine.evaluation.results.tables import tables, verdict
 from calcarine.evaluation.scoring.score import score_arrays, score_folder
 from calcarine.evaluation.scoring.settings import ScoreSettings
@@ -292,6 +292,24 @@ def test_subjects_of_one_method_make_one_column(files):
     assert found.tests[0]["subjects"] == 2 and found.tests[0]["n"] == N
 
 
+def test_subjects_of_other_data_sets_are_other_columns(files):
+    paths = [files["close", "a"], files["close", "b"]]
+    for path, name in zip(paths, ("nsd", "god"), strict=True):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": name}))
+    found = compare_scores(paths, n_permutations=19)
+    assert found.columns == ["close (close-a)", "close (close-b)"]
+    assert not found.tests
+
+
+def test_the_subject_of_an_evaluation_is_written(folders, pictures):
+    result = score_arrays(pictures["truth"], pictures["close"], n_boot=20, n_permutations=19)
+    path = folders / "scores.json"
+    write_scores(path, replace(result, subject="subj02", dataset="nsd"))
+    assert (read_scores(path).subject, read_scores(path).dataset) == ("subj02", "nsd")
+    write_scores(path, replace(result, subject="subj02"), "another")
+    assert (read_scores(path).subject, read_scores(path).dataset) == ("another", None)
+
+
 def test_files_of_one_name_are_two_columns(folders, pictures):
     paths = []
     for name in ("close", "blind"):
@@ -428,6 +446,12 @@ def test_scores_by_networks_of_other_weights_do_not_stand_in_one_row(folders, pi
     assert cells["pixel correlation"]["digits"].marks == ()
     tested = {test["metric"] for test in mixed.tests}
     assert "pixel correlation" in tested and not any("layer" in name for name in tested)
+
+
+def test_published_distances_are_better_when_lower():
+    records = [record for system in published_systems() for record in published_records(system)]
+    lower = {record["metric"] for record in records if not record["higher_is_better"]}
+    assert lower and lower == {r["metric"] for r in records if "distance" in r["metric"]}
 
 
 def test_published_scores_have_protocol_source_and_confidence():

@@ -38,11 +38,25 @@ def test_encode_from_the_command_line_writes_maps_and_continues(tmp_path):
     voxels = pd.read_parquet(out / "encoding" / "voxels.parquet")
     assert len(voxels) == 60
     assert {"r:z", "q:c", "p_family:z", "normalised:z_c@0.8", "unique:z|z+z_c@0.4"} <= set(voxels)
+    assert voxels[["roi:early", "roi:ventral", "roi:other"]].sum().tolist() == [24, 24, 12]
+    assert voxels["ceiling"].between(0, 100).all()
     assert json.loads((out / "encoding" / "summary.json").read_text())["simulated"]
     before = (out / "encoding.html").stat().st_mtime_ns
     again = CliRunner().invoke(app, ["encode", str(out)])
     assert again.exit_code == 0
     assert (out / "encoding.html").stat().st_mtime_ns == before
+
+
+def test_data_without_repeats_have_no_ceiling_and_say_so(tmp_path):
+    once = [text.replace("n_train", "n_repeats: 1, n_train") for text in SMALL]
+    settings = [*once, "encoding.analyses=[latents]"]
+    work = Workspace(RunDirectory(tmp_path, load_experiment("encoding", None, settings)))
+    run_stage(work, "encode")
+    assert "ceiling" not in pd.read_parquet(tmp_path / "encoding" / "voxels.parquet")
+    summary = json.loads((tmp_path / "encoding" / "summary.json").read_text())
+    assert "needs two stimuli with repeats" in summary["no_ceiling"]
+    page = (tmp_path / "encoding.html").read_text()
+    assert summary["no_ceiling"] in page
 
 
 def test_another_question_runs_again_on_the_same_features(tmp_path):

@@ -133,6 +133,7 @@ def test_a_run_is_scored_again_with_the_same_numbers(finished, tmp_path):
     file = tmp_path / "scores.json"
     told = CliRunner().invoke(app, ["score", str(path), "--method", "z_c", "--out", str(file)])
     assert told.exit_code == 0, told.output
+    assert json.loads(file.read_text())["subject"] == finished.manifest()["dataset"]["subject"]
     written = {r["metric"]: r["p_holm"] for r in json.loads(file.read_text())["records"] if r["p"]}
     exact = {r["metric"]: r["p_holm"] for r in again.records if r["method"] == "z_c" and r["p"]}
     assert written == pytest.approx(exact, abs=1e-6)
@@ -405,6 +406,11 @@ def test_mistakes_end_with_one_sentence_and_exit_code_2(arguments, told, tmp_pat
         ["encode", "RUN", "--preset", "takagi"],
         ["pretrain", "RUN", "--preset", "visdec2023"],
         ["init", "RUN", "--preset", "takagi", "--set", "generation.steps=9"],
+        *(
+            [name, "RUN", *given]
+            for name in ("audit", "bottleneck", "score", "gallery")
+            for given in (["--set", "generation.steps=9"], ["--preset", "takagi"])
+        ),
     ],
 )
 def test_settings_of_a_run_change_only_by_run(arguments, tmp_path):
@@ -419,6 +425,13 @@ def test_settings_of_a_run_change_only_by_run(arguments, tmp_path):
             catch_exceptions=False,
         )
     assert (path / "experiment.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("command_name", ["audit", "score"])
+def test_folders_of_pictures_have_no_settings(command_name, tmp_path):
+    given = ["--images", str(tmp_path), "--truth", str(tmp_path), "--set", "generation.steps=9"]
+    with pytest.raises(CalcarineError, match="Only runs have settings"):
+        CliRunner().invoke(app, [command_name, *given], catch_exceptions=False)
 
 
 def test_help_and_list_work():

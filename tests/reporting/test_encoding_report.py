@@ -7,7 +7,9 @@ import pytest
 
 from calcarine.errors import CalcarineError
 from calcarine.reporting import brain_maps
-from calcarine.reporting.encoding_report import build_encoding_report, read_encoding
+from calcarine.reporting.encoding_record import read_encoding
+from calcarine.reporting.encoding_report import build_encoding_report, encoding_figures
+from calcarine.reporting.encoding_tables import region_rows, winner_rows
 from calcarine.simulation.cortex import place_voxels
 
 SPACES = ("z", "c", "z_c@0.8")
@@ -17,7 +19,12 @@ REGIONS = ("early", "ventral", "other")
 @pytest.fixture
 def run(tmp_path, rng):
     """The folder of a run that asked all questions, with numbers of our own."""
-    voxels = place_voxels(rng, 20, 20, 10).drop(columns="region")
+    voxels = place_voxels(rng, 20, 20, 10)
+    for region in REGIONS:
+        voxels[f"roi:{region}"] = voxels["region"] == region
+    voxels = voxels.drop(columns="region").assign(ceiling=36.0)
+    voxels.loc[voxels["roi:ventral"], "ceiling"] = 81.0
+    voxels.loc[voxels["roi:other"], "ceiling"] = 1.0
     blocks = [f"unet:{b}@0.8:middle" for b in ("down_blocks.0", "mid_block")]
     for space in (*SPACES, *blocks):
         voxels[f"r:{space}"] = rng.uniform(-0.1, 0.9, 50)
@@ -155,3 +162,118 @@ def test_page_says_where_penalties_end_too_soon(run):
     file.write_text(json.dumps(summary))
     page = build_encoding_report(run).read_text()
     assert "For z, 40% of the predicted voxels have the smallest or the largest penalty" in page
+
+
+def test_the_table_of_regions_has_the_noise_ceiling_beside_r(run):
+    spaces, rows = region_rows(read_encoding(run))
+    assert spaces == list(SPACES)
+    cells = {row["region"]: row["cells"] for row in rows}
+    ceilings = {row["region"]: row["ceiling"] for row in rows}
+    assert ceilings == pytest.approx({"early": 0.6, "ventral": 0.9, "other": 0.1})
+    assert cells["early"]["z"] == {"r": "0.500 [0.460, 0.540]", "share": "83 %"}
+    assert cells["ventral"]["c"] == {"r": "0.400 [0.360, 0.440]", "share": "44 %"}
+    assert cells["other"]["z"]["share"] == "–"  # hardly any signal
+    page = build_encoding_report(run).read_text()
+    assert "that a perfect model of its signal would reach" in page and "83 %" in page
+    assert (run / "encoding" / "figures" / "ceiling.png").exists()
+
+
+@pytest.mark.parametrize("reason", ["No stimulus has repeats.", None])
+def test_a_page_without_noise_ceiling_says_why(run, reason):
+    file = run / "encoding" / "voxels.parquet"
+    pd.read_parquet(file).drop(columns="ceiling").to_parquet(file)
+    summary = json.loads((run / "encoding" / "summary.json").read_text())
+    (run / "encoding" / "summary.json").write_text(json.dumps(summary | {"no_ceiling": reason}))
+    page = build_encoding_report(run).read_text()
+    assert "There is no noise ceiling, because it is estimated from repeats" in page
+    assert (reason or "repeats of training stimuli.") in page
+    assert "of the ceiling" not in page and "0.500 [0.460, 0.540]" in page
+
+
+def test_maps_that_are_compared_share_one_labelled_colour_scale(run, monkeypatch):
+    drawn = {}
+
+    draw = brain_maps.surface_figure
+
+    def record(voxels, values, title, *rest, **options):
+        figure = draw(voxels, values, title, *rest, **options)
+        bar = figure.axes[-1]
+        drawn[title] = (bar.get_ylim(), bar.get_ylabel())
+        return figure
+
+    monkeypatch.setattr(brain_maps, "surface_figure", record)
+    build_encoding_report(run)
+    winner = drawn.pop("Best-predicting U-Net block, middle denoising")
+    assert winner[1] == "block of the U-Net"
+    assert len(drawn) == len(SPACES) + 1 and len(set(drawn.values())) == 1
+    (((low, high), label),) = set(drawn.values())
+    voxels = read_encoding(run).voxels
+    tops = [voxels[f"r:{s}"][voxels[f"significant:{s}"]].quantile(0.99) for s in SPACES]
+    assert (low, high) == (0.0, pytest.approx(max(*tops, 0.9)))
+    assert label == "r of predicted and measured mean responses (no unit)"
+    turned = (run / "encoding" / "maps" / "surface.html").read_text()
+    assert label in turned and f'"cmax":{high}' in turned.replace(" ", "")
+
+
+def test_common_limits_are_those_of_the_largest_map():
+    low, high = brain_maps.common_limits([np.array([0.1, np.nan]), np.array([0.4, -0.2])])
+    assert low == 0.0 and high == pytest.approx(0.4, abs=0.01)
+    assert brain_maps.common_limits([np.full(3, np.nan)]) == (0.0, 1.0)
+
+
+def _patch(size):
+    """Vertices of the left hemisphere around one of them, nearest first."""
+    points, _ = brain_maps._mesh("sphere", "left")
+    return np.argsort(np.linalg.norm(points - points[5000], axis=1), kind="stable")[:size]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_outline_goes_around_its_region(every):
+    patch = _patch(400)
+    voxels = pd.DataFrame({"hemisphere": "left", "vertex": patch[::every]}).assign(
+        **{"roi:V1": True}
+    )
+    outlines = brain_maps.region_outlines(voxels)
+    points, faces = brain_maps._mesh("sphere", "left")
+    lines = outlines.segments("left", points, faces)["V1"]
+    away = np.linalg.norm(lines.reshape(-1, 3) - points[5000], axis=1)
+    radius = np.linalg.norm(points[patch[-1]] - points[5000])
+    assert len(lines) > 40
+    assert away.min() > 0.8 * radius and away.max() < 1.2 * radius
+    assert outlines.segments("right", points, faces) == {}
+
+
+def test_scattered_voxels_have_no_outline(rng):
+    voxels = pd.DataFrame({"hemisphere": "left", "vertex": rng.permutation(10242)[:80]})
+    assert not brain_maps.region_outlines(voxels.assign(**{"roi:other": True})).regions
+    assert not brain_maps.region_outlines(voxels).regions
+
+
+def test_flat_maps_name_the_outlined_regions():
+    voxels = pd.DataFrame({"hemisphere": "left", "vertex": _patch(400)}).assign(**{"roi:V1": True})
+    outlines = brain_maps.region_outlines(voxels)
+    figure = brain_maps.surface_figure(voxels, np.ones(400), "t", False, outlines=outlines)
+    named = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert named == ["V1"]
+
+
+def test_blocks_are_the_columns_of_one_table(run):
+    blocks, rows = winner_rows(read_encoding(run))
+    assert blocks == ["down_blocks.0", "mid_block"]
+    assert [(row["stage"], row["region"]) for row in rows] == [("middle", "early")]
+    assert rows[0]["shares"] == {"down_blocks.0": 0.5, "mid_block": 0.5}
+
+
+def test_figures_of_one_analysis_have_the_same_range(run):
+    file = run / "encoding" / "regions.parquet"
+    table = pd.read_parquet(file)
+    stages = [
+        table.assign(question=f"blocks, {stage}", low=table["low"] - by, high=table["high"] - by)
+        for stage, by in (("early", 0.0), ("late", 0.4))
+    ]
+    pd.concat([table, *stages]).to_parquet(file)
+    figures = encoding_figures(read_encoding(run))
+    ranges = {name: figure.axes[0].get_xlim() for name, figure in figures.items()}
+    assert ranges["blocks-early"] == ranges["blocks-late"] != ranges["latents"]
+    assert ranges["blocks-late"][0] < -0.14 and ranges["blocks-early"][1] > 0.54
+    assert figures["blocks-early"].axes[0].get_title(loc="left").startswith("Blocks, early deno")

@@ -306,7 +306,7 @@ def test_quantiles_are_those_of_the_leading_method() -> None:
     chosen = picks.at_quantiles(picks.Quality("z_c", "pixel correlation", values))
     assert [pick.id for pick in chosen] == ["i005", "i025", "i050", "i075", "i095"]
     assert [pick.label for pick in chosen] == ["5 %", "25 %", "50 %", "75 %", "95 %"]
-    worst_last = picks.at_quantiles(picks.Quality("z_c", "LPIPS distance", values))
+    worst_last = picks.at_quantiles(picks.Quality("z_c", "LPIPS", values, higher_is_better=False))
     assert [pick.id for pick in worst_last] == ["i095", "i075", "i050", "i025", "i005"]
 
 
@@ -447,7 +447,7 @@ def test_protocols_and_pools_never_share_a_row() -> None:
     def score(method: str, protocol: str, pool: int) -> Score:
         nothing = float("nan")
         numbers = (0.5, *[nothing] * 7)
-        return Score(method, "identification, pixels", protocol, *numbers, 3, pool, "method")
+        return Score(method, "identification, pixels", protocol, *numbers, 3, pool, "method", True)
 
     groups = arrange(
         [score("z", "a", 10), score("c", "a", 10), score("z_c", "a", 50), score("z", "b", 10)]
@@ -462,7 +462,7 @@ def test_a_p_that_could_not_be_significant_is_called_inconclusive() -> None:
     from calcarine.reporting.run_records import Score
     from calcarine.reporting.score_tables import p_value
 
-    score = Score("z", "SSIM", "a", *[0.5] * 4, 0.01, 0.2, 0.0, 1.0, 5, None, "method")
+    score = Score("z", "SSIM", "a", *[0.5] * 4, 0.01, 0.2, 0.0, 1.0, 5, None, "method", True)
     assert p_value(score) == "p = 0.200"
     assert p_value(replace(score, p_holm_min=0.04)) == "p = 0.200"
     assert p_value(replace(score, p_holm_min=0.2)).endswith(
@@ -471,15 +471,37 @@ def test_a_p_that_could_not_be_significant_is_called_inconclusive() -> None:
     assert p_value(replace(score, p_holm=0.03, p_holm_min=0.06)) == "p = 0.030"
 
 
-@pytest.mark.parametrize(
-    ("metric", "lower"),
-    [
-        ("EffNet-B distance", True),
-        ("pair-wise mse", False),  # a share of contests that are won
-        ("pixel correlation", False),
-    ],
-)
-def test_which_way_is_better(metric: str, lower: bool) -> None:
-    from calcarine.reporting.score_tables import lower_is_better
+def _with_fid(run: Path) -> None:
+    """Add a FID, whose name does not tell its direction: c has the best."""
+    file = run / "metrics" / "summary.json"
+    records = json.loads(file.read_text())
+    first = next(record for record in records if record["method"] == "z_c")
+    for method, value in (("z", 30.0), ("c", 5.0), ("z_c", 20.0)):
+        changes = {"method": method, "metric": "FID (64)", "value": value, "p": None}
+        records.append({**first, **changes, "higher_is_better": False, "n": 14})
+    file.write_text(json.dumps(records))
 
-    assert lower_is_better(metric) is lower
+
+def test_the_direction_of_a_metric_is_that_of_its_record(
+    tmp_path: Path, run_maker: MakeRun
+) -> None:
+    from calcarine.reporting.score_tables import arrange
+
+    run = run_maker(tmp_path / "run")
+    _with_fid(run)
+    record = read_run(run)
+    rows = [row for group in arrange(record.scores) for row in group.rows]
+    fid = next(row for row in rows if row.metric == "FID (64)")
+    assert not fid.higher_is_better and "lower is better" in fid.definition
+    assert not record.higher_is_better("FID (64)") and record.higher_is_better("SSIM")
+
+
+def test_the_lowest_value_of_a_distance_is_the_best(tmp_path: Path, run_maker: MakeRun) -> None:
+    from calcarine.reporting.run_records import read_run_scores, read_run_verdicts
+    from calcarine.reporting.score_tables import headlines
+
+    run = run_maker(tmp_path / "run")
+    _with_fid(run)
+    scores = [score for score in read_run_scores(run) if score.metric == "FID (64)"]
+    (line,) = headlines(scores, read_run_verdicts(run))
+    assert line.best.method == "c"

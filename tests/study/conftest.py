@@ -62,8 +62,11 @@ def make_run(
     manifest = {"simulated": simulated, "digests": {"dataset": "aa"}, "dataset": {"name": "toy"}}
     (run / "manifest.json").write_text(json.dumps(manifest))
     (run / "metrics").mkdir()
-    score = {"method": "z", "metric": METRICS[0], "protocol": "calcarine", "value": 0.5}
-    (run / "metrics" / "summary.json").write_text(json.dumps([score]))
+    score = {"method": "z", "protocol": "calcarine", "value": 0.5}
+    records = [
+        score | {"metric": metric, "higher_is_better": metric != METRICS[2]} for metric in METRICS
+    ]
+    (run / "metrics" / "summary.json").write_text(json.dumps(records))
     scores = [
         (stimulus, method, metric, own.random(), f"kind{place % 3}")
         for place, stimulus in enumerate(ids)

@@ -575,6 +575,14 @@ def test_the_gallery_by_keyboard(run, visit, tmp_path):
     page.goto((tmp_path / "gallery.html").as_uri())
     page.wait_for_selector("article")
     names = page.locator("article h2").all_inner_texts()
+    numbers = page.locator("article figure:not(.seen) figcaption").all_inner_texts()
+    assert len(numbers) == 3 * len(names)
+    assert all(re.search(r" −?[01]\.\d{3}$", text) for text in numbers)
+    assert "pixel correlation with the stimulus" in page.inner_text("#said")
+    page.select_option("#order", "m2")
+    assert "“pixel error” (lower is better)" in page.inner_text("#said")
+    assert page.locator("article figure:not(.seen) figcaption").all_inner_texts() != numbers
+    page.select_option("#order", "random")
     hostile = next(n for n, name in enumerate(names) if "</script>" in name)
     assert page.locator("script").count() == 2  # its data and its own
     for _ in range(hostile + 1):

@@ -65,6 +65,32 @@ def test_scores_and_categories_are_those_of_the_run(page, run):
     assert all(item["category"] == categories[item["id"]] for item in data["items"])
 
 
+def test_every_picture_has_its_own_pixel_correlation(page, run):
+    index = pd.read_parquet(run / "reconstructions" / "index.parquet")
+    values = set()
+    for item in data_of(page)["items"]:
+        truth = index[(index["id"] == item["id"]) & (index["method"] == "truth")]["file"].iloc[0]
+        seen = np.asarray(Image.open(run / truth).convert("RGB"), float)
+        for method in ("z", "c", "z_c"):
+            rows = index[(index["id"] == item["id"]) & (index["method"] == method)]
+            files = rows.sort_values("sample")["file"]
+            for value, file in zip(item["correlations"][method], files, strict=True):
+                made = np.asarray(Image.open(run / file).convert("RGB"), float)
+                wanted = np.corrcoef(seen.ravel(), made.ravel())[0, 1]
+                assert value == pytest.approx(wanted, abs=1e-4)
+                values.add(value)
+    assert len(values) > 10
+
+
+def test_a_picture_of_one_colour_has_no_correlation(run_maker, tmp_path):
+    run = run_maker(tmp_path / "run", 3)
+    file = run / "reconstructions" / "z" / "secretpic001_00.png"
+    Image.new("RGB", Image.open(file).size).save(file)
+    data = data_of(build_gallery(run, tmp_path / "g.html").read_text(encoding="utf-8"))
+    item = next(item for item in data["items"] if item["id"] == "secretpic001")
+    assert item["correlations"]["z"] == [None]
+
+
 def test_the_page_is_closed_offline_and_says_what_it_is(page):
     assert page.count("SIMULATED") >= 1 and "simulated</strong> brain" in page
     assert not re.search(r"https?://", page)

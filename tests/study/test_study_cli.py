@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import calcarine.study
 from calcarine.cli.main import app, main
+from calcarine.study.wording import QUESTION
 
 
 def call(*words):
@@ -127,3 +130,26 @@ def test_help_does_not_load_the_web():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_raters_are_asked_the_question_of_the_study_everywhere(run, tmp_path, rater):
+    from calcarine.study.store import Study
+
+    study = tmp_path / "study"
+    made = call("study", "make", run, "--out", study, "--originals", 3, "--raters", 1, "--size", 32)
+    assert made.exit_code == 0, made.output
+    assert json.loads((study / "study.json").read_text())["question"] == QUESTION
+    (_, token) = next(iter(Study(study).links()))
+    assert rater(Study(study), token).get().text.count(QUESTION) == 2  # introduction and trials
+    assert QUESTION in " ".join(call("study", "--help").output.split())
+
+
+def test_the_question_is_written_in_one_place():
+    room = Path(calcarine.study.__file__).parent
+    files = [file for ending in ("py", "j2", "js") for file in room.rglob(f"*.{ending}")]
+    assert len(files) > 15
+    holders = [file.name for file in files if QUESTION in file.read_text("utf-8")]
+    assert holders == ["wording.py"]
+    assert QUESTION == "Which picture is more similar to the original?"
+    for file in files:
+        assert not re.search("(more|<em>more</em>) (like|alike)", file.read_text("utf-8")), file

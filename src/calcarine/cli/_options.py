@@ -27,6 +27,7 @@ __all__ = [
     "complete_preset",
     "complete_setting",
     "options_from",
+    "refuse_settings",
     "refuse_with_a_run",
     "with_flags",
 ]
@@ -122,6 +123,17 @@ def refuse_with_a_run(path: Path, *options: object) -> None:
             f"A run's folder has its own settings (in {path / 'experiment.yaml'}), so the other "
             f"options are not used; change settings with 'calcarine run {path} --set KEY=VALUE', "
             "or make a new run with 'calcarine init FOLDER --preset NAME'."
+        )
+
+
+def refuse_settings(run: Path | None, *options: object) -> None:
+    """Refuse settings of a command that takes none, with or without the folder of a run."""
+    if run is not None:
+        refuse_with_a_run(run, *options)
+    elif any(options):
+        raise SettingError(
+            "Only runs have settings, so without the folder of a run --set and --preset are not "
+            "used; leave them out."
         )
 
 

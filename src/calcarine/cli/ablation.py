@@ -51,7 +51,7 @@ def ablate(
     from calcarine.cli.table import print_table
     from calcarine.experiment.ablation import run_ablation
     from calcarine.experiment.ablation_rows import paper_rows, product_rows, varied_rows
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress import ConsoleProgress
 
     if product and not vary:
         raise SettingError("--product combines values; give them with --vary KEY=V1;V2.")
@@ -64,7 +64,7 @@ def ablate(
         seeds=seeds,
         only=only,
         max_rows=max_rows,
-        progress=RichProgress(),
+        progress=ConsoleProgress(),
         name=dataset,
         data=data,
         subject=subject,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calcarine.cli._options import NoPreset, NoSettings, refuse_settings
 from calcarine.cli.table import print_table
 from calcarine.errors import SettingError
 from calcarine.files import is_inside
@@ -73,8 +74,11 @@ def audit(
             min=0,
         ),
     ] = 0,
+    preset: NoPreset = None,
+    settings: NoSettings = None,
 ) -> None:
     """Check whether a reported decoding score is real; exit code 1 if a check failed."""
+    refuse_settings(run, preset, settings)
     if selftest:
         _selftest(selftest)
         return

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calcarine.cli._options import Run
+from calcarine.cli._options import NoPreset, NoSettings, Run, refuse_with_a_run
 from calcarine.cli.table import print_table
 from calcarine.errors import SettingError
 
@@ -19,19 +19,22 @@ def bottleneck(
     method: Annotated[
         list[str] | None, typer.Option(help="z, c or z_c; repeatable. By default z_c.")
     ] = None,
+    preset: NoPreset = None,
+    settings: NoSettings = None,
 ) -> None:
     """Decode a run again through fewer dimensions, to see how many its scores need."""
     from calcarine.evaluation.networks.judge_names import judges_of
     from calcarine.experiment.bottleneck_curve import RANKS, bottleneck_curve
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress import ConsoleProgress
     from calcarine.experiment.run_directory import opened_run
     from calcarine.experiment.workspace import Workspace
     from calcarine.reporting import build_report
     from calcarine.reporting.bottleneck_figure import HEADINGS, curve_rows, read_curve
 
+    refuse_with_a_run(path, preset, settings)
     chosen = RANKS if ranks is None else _numbers(ranks)
     with opened_run(path) as run:
-        bottleneck_curve(Workspace(run, RichProgress()), chosen, method or ("z_c",))
+        bottleneck_curve(Workspace(run, ConsoleProgress()), chosen, method or ("z_c",))
         curve = read_curve(path)
         judges = judges_of(curve)
         print_table(f"judge: {', '.join(judges)}" if judges else "", HEADINGS, curve_rows(curve))

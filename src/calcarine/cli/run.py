@@ -31,9 +31,9 @@ def demo(
 ) -> None:
     """Simulate a brain that sees pictures, decode it, and write a report."""
     from calcarine.experiment import load_experiment, run_experiment
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress import ConsoleProgress
 
-    print_result(run_experiment(load_experiment("demo"), out, RichProgress()).path)
+    print_result(run_experiment(load_experiment("demo"), out, ConsoleProgress()).path)
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run a whole experiment, from the features to the report."""
     from calcarine.experiment import load_experiment, run_experiment
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress import ConsoleProgress
 
     if file is None and preset is None:
         raise SettingError("Nothing to run: give --preset takagi or the path of a YAML file.")
@@ -63,7 +63,7 @@ def run(
         subject=subject,
     )
     out = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
-    print_result(run_experiment(experiment, out, RichProgress()).path)
+    print_result(run_experiment(experiment, out, ConsoleProgress()).path)
 
 
 def init(

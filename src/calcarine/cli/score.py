@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from calcarine.cli._options import NoPreset, NoSettings, refuse_settings
 from calcarine.cli.table import print_table
 from calcarine.errors import SettingError
 
@@ -42,7 +43,8 @@ def score(
     out: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
     method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
     subject: Annotated[
-        str | None, typer.Option(help="Subject, as written into the scores.")
+        str | None,
+        typer.Option(help="Subject, as written into the scores; by default that of the run."),
     ] = None,
     test_set: Annotated[
         str | None, typer.Option(help="Name of the test set, for example nsd-982.")
@@ -81,6 +83,8 @@ def score(
     batch_size: Annotated[
         int, typer.Option(help="Pictures that are processed at once; changes no score.", min=1)
     ] = 16,
+    preset: NoPreset = None,
+    settings: NoSettings = None,
 ) -> None:
     """Score reconstructions by the field's protocols; a run by its own settings."""
     from calcarine.evaluation.inputs.array_files import read_arrays
@@ -90,6 +94,7 @@ def score(
     from calcarine.evaluation.scoring.settings import ScoreSettings
     from calcarine.experiment.scoring import score_run
 
+    refuse_settings(run, preset, settings)
     if sampled is not None and sampled < 1:
         raise SettingError(f"--sampled is {sampled}; choose at least 1, for example 1000.")
     given: dict[str, Any] = {

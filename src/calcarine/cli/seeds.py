@@ -32,7 +32,7 @@ def seeds(
 ) -> None:
     """Run an experiment with several seeds of the noise, and show how scores spread."""
     from calcarine.cli.table import print_table
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress import ConsoleProgress
     from calcarine.experiment.seeds import HEADINGS, run_seeds
 
     if file is None and preset is None:
@@ -45,7 +45,7 @@ def seeds(
         file=file,
         settings=settings or (),
         seeds=n,
-        progress=RichProgress(),
+        progress=ConsoleProgress(),
         name=dataset,
         data=data,
         subject=subject,

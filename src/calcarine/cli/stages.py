@@ -127,11 +127,11 @@ def pretrain(
 
 
 def _run_and_print(path: Path, name: str, experiment: Experiment | None = None) -> None:
-    from calcarine.experiment.progress import RichProgress
+    from calcarine.experiment.progress import ConsoleProgress
     from calcarine.experiment.runner import run_one_stage
     from calcarine.experiment.stage import PHASES
 
-    work = run_one_stage(path, name, experiment, RichProgress())
+    work = run_one_stage(path, name, experiment, ConsoleProgress())
     if name == "report":
         print_result(path)
     elif name == "evaluate":

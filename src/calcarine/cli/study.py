@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from calcarine.cli._options import NoPreset, NoSettings, refuse_with_a_run
 from calcarine.errors import DamagedFileError, MissingFileError, SettingError
+from calcarine.study.wording import QUESTION, TITLE
 
 study_app = typer.Typer(
-    help="Human rating study: which reconstruction is more like the original?",
+    help=f"Human rating study: {QUESTION}",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -58,10 +60,8 @@ def make(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of everything random except the links.")
     ] = 0,
-    title: Annotated[
-        str, typer.Option(help="Headline of the pages.")
-    ] = "Which picture is more similar?",
-    question: Annotated[str | None, typer.Option(help="Question above the pictures.")] = None,
+    title: Annotated[str, typer.Option(help="Headline of the pages.")] = TITLE,
+    question: Annotated[str, typer.Option(help="Question above the pictures.")] = QUESTION,
     consent: Annotated[Path | None, typer.Option(help="Plain text file with the consent.")] = None,
     simulated: Annotated[
         bool | None,
@@ -89,13 +89,12 @@ def make(
                 "A run records whether it is simulated; leave --simulated and --measured out."
             )
         pictures = from_runs(runs or (), method or (), sample, seed)
-    texts = {} if question is None else {"question": question}
-    if consent is not None:
-        texts["consent"] = _text(consent)
+    texts = {} if consent is None else {"consent": _text(consent)}
     study = make_study(
         pictures,
         out,
         title=title,
+        question=question,
         n_originals=originals,
         n_raters=raters,
         compare=compare or (),
@@ -211,12 +210,15 @@ def gallery(
             min=0, help="Size in MB above which the pictures go into a folder next to the page."
         ),
     ] = 40,
+    preset: NoPreset = None,
+    settings: NoSettings = None,
 ) -> None:
     """Write a page that shows every test picture of a run with its reconstructions."""
     from calcarine.files import is_inside
     from calcarine.files.locks import folder_lock
     from calcarine.reporting.gallery import build_gallery
 
+    refuse_with_a_run(path, preset, settings)
     if not path.is_dir():
         raise MissingFileError(f"There is no run at {path}; make one with 'calcarine run'.")
     page = out or path / "gallery.html"

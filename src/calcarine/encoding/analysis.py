@@ -42,7 +42,9 @@ class Analysis:
     voxels : DataFrame
         One row per voxel. For every space that is fitted alone, the columns ``r``, ``p``, ``q``,
         ``significant``, ``normalised``, ``cv_r2`` and ``alpha`` (the median over splits), such as
-        ``r:z``; for every pair ``unique:SPACE|z+SPACE``; for blocks ``winner:STAGE``.
+        ``r:z``; for every region ``roi:NAME``, whether it holds the voxel; ``ceiling``, the noise
+        ceiling in percent, where it is known; for every pair ``unique:SPACE|z+SPACE``; for blocks
+        ``winner:STAGE``.
     regions : DataFrame
         Mean r by region and space, with intervals over test stimuli.
     unique : DataFrame
@@ -205,6 +207,9 @@ class _Collector:
         self.target = join_tests(folds)
         self.voxels = dataset.voxels.iloc[self.columns].reset_index(drop=True)
         self.new: dict[str, NDArray[Any]] = {"voxel": self.columns}
+        self.new |= {f"roi:{name}": mask for name, mask in rois.items()}
+        if tests.ceiling is not None:
+            self.new["ceiling"] = tests.ceiling[self.columns]
         self.tables: dict[str, list[pd.DataFrame]] = {"regions": [], "unique": [], "winners": []}
         self.facts: dict[str, Any] = {
             "test_stimuli": len(self.target.test),

@@ -13,10 +13,26 @@ from calcarine.encoding.mean_responses import MeanResponses
 from calcarine.encoding.models import EncodingScores, UniqueVariance
 from calcarine.errors import SettingError
 
-__all__ = ["normalised", "region_table", "unique_table", "winners"]
+__all__ = ["ceiling_r", "normalised", "region_table", "unique_table", "winners"]
 
 FloatArray = NDArray[np.float64]
 _VOXELS_AT_A_TIME = 2048
+
+
+def ceiling_r(ceiling: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return noise ceilings as correlations.
+
+    Parameters
+    ----------
+    ceiling : float array of shape (n_voxels,)
+        Noise ceilings, in percent of the variance of averaged test responses.
+
+    Returns
+    -------
+    float array of shape (n_voxels,)
+        The r that a perfect model would reach, ``sqrt(ceiling / 100)``.
+    """
+    return np.asarray(np.sqrt(np.maximum(ceiling, 0.0) / 100.0))
 
 
 def normalised(r: NDArray[np.float64], ceiling: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -35,7 +51,7 @@ def normalised(r: NDArray[np.float64], ceiling: NDArray[np.float64]) -> NDArray[
         ``r / sqrt(ceiling / 100)``; NaN if the ceiling is below 1 percent, where the quotient
         would be noise.
     """
-    top = np.sqrt(np.maximum(ceiling, 0.0) / 100.0)
+    top = ceiling_r(ceiling)
     return np.asarray(np.divide(r, top, out=np.full_like(top, np.nan), where=ceiling >= 1.0))
 
 

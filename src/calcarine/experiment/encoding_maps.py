@@ -44,6 +44,7 @@ def encode_voxels(work: Workspace) -> None:
         n_components=config.n_components,
     )
     features = _features(work, plan)
+    ceiling, no_ceiling = _ceiling(work)
     fits = sum(len(names) for names in plan.alone().values())
     fits += sum(len(pairs) for pairs in plan.pairs().values())
     with work.progress.track("Encoding models", fits) as advance:
@@ -54,7 +55,7 @@ def encode_voxels(work: Workspace) -> None:
             plan,
             roi=config.roi,
             train=config.train,
-            ceiling=_ceiling(work),
+            ceiling=ceiling,
             rate=config.fdr_alpha,
             null=config.null_distribution,
             n_permutations=config.n_permutations,
@@ -66,7 +67,7 @@ def encode_voxels(work: Workspace) -> None:
         )
     if (note := edge_note(analysis.facts)) is not None:
         work.progress.say(note)
-    _write(work, analysis, plan)
+    _write(work, analysis, plan, no_ceiling)
 
 
 def blocks_of(work: Workspace) -> tuple[str, ...]:
@@ -104,16 +105,16 @@ def _default_blocks(names: tuple[str, ...]) -> list[str]:
     return [*dict.fromkeys([down[0], down[-1]]), "mid_block", *dict.fromkeys([up[0], up[-1]])]
 
 
-def _ceiling(work: Workspace) -> NDArray[np.float64] | None:
-    """Return noise ceilings from training repeats, where the data have repeats."""
+def _ceiling(work: Workspace) -> tuple[NDArray[np.float64] | None, str | None]:
+    """Return noise ceilings from training repeats, or why there are none."""
     try:
         ceiling = estimate_reliability(work.dataset, work.splits[0], n_boot=0)
-    except CalcarineError:
-        return None
-    return np.asarray(ceiling.values, dtype=np.float64)
+    except CalcarineError as error:
+        return None, str(error)
+    return np.asarray(ceiling.values, dtype=np.float64), None
 
 
-def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan) -> None:
+def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan, no_ceiling: str | None) -> None:
     config = work.config.encoding
     folder = work.run.path / "encoding"
     for name in ("voxels", "regions", "unique", "winners"):
@@ -142,6 +143,7 @@ def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan) -> None:
         "model": f"{work.model.name} ({work.model.digest[:12]})",
         "splits": ", ".join(f"{s.name} ({s.digest()[:8]})" for s in work.splits[:12]),
         "facts": analysis.facts,
+        "no_ceiling": no_ceiling,
         "settings": settings,
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=1))

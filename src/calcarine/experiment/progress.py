@@ -1,13 +1,22 @@
-"""Progress of long work, shown on the terminal or silent."""
+"""Progress of long work: bars on a terminal, plain lines elsewhere, or silent."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["Advance", "Progress", "RichProgress"]
+__all__ = ["Advance", "ConsoleProgress", "Progress"]
 
 Advance = Callable[[int], None]
+
+# Seconds: a log shows soon that the work has begun, and does not grow without end.
+_FIRST_LINE, _LATER_LINES, _CLOSEST = 60.0, 180.0, 60.0
+# A run that resumes finds its earlier work at once, which says nothing about the speed.
+_RESUMED = 5.0
+_CHECK = 5.0
 
 
 class Progress:
@@ -22,16 +31,43 @@ class Progress:
         """Show one line of text."""
 
 
-class RichProgress(Progress):
-    """Bars with remaining time on the terminal."""
+class ConsoleProgress(Progress):
+    """Progress on standard error.
 
-    def __init__(self) -> None:
+    On a terminal, bars with the remaining time. Elsewhere, as in the log of a batch job, a plain
+    line after a minute and then every three minutes, also while nothing is finished.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Standard error by default.
+    clock : callable
+        Returns the time in seconds.
+    """
+
+    def __init__(self, console: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True)
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        # Not Console.is_terminal, which variables of the environment can force.
+        self._bars = self._console.file.isatty() and not self._console.is_dumb_terminal
+        self._written = -_CLOSEST
+        self._lock = threading.Lock()
 
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Advance]:
+        if self._bars:
+            with self._bar(label, total) as advance:
+                yield advance
+            return
+        lines = _Lines(label, total, self._clock, self._write)
+        with _called_regularly(lines.write_if_due):
+            yield lines.advance
+        lines.finish()
+
+    @contextmanager
+    def _bar(self, label: str, total: int) -> Iterator[Advance]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
@@ -48,4 +84,98 @@ class RichProgress(Progress):
                 bars.update(task, completed=total)
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        with self._lock:
+            self._print(text)
+
+    def _write(self, text: str) -> bool:
+        """Print a line about progress unless one was printed shortly before."""
+        with self._lock:
+            now = self._clock()
+            if now - self._written < _CLOSEST:
+                return False
+            self._written = now
+            self._print(text)
+            return True
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=not self._bars)
+
+
+class _Lines:
+    """The lines about one piece of work.
+
+    Parameters
+    ----------
+    label, total
+        See `Progress.track`.
+    clock : callable
+        Returns the time in seconds.
+    write : callable
+        Prints a line and returns whether it did.
+    """
+
+    def __init__(
+        self, label: str, total: int, clock: Callable[[], float], write: Callable[[str], bool]
+    ) -> None:
+        self._label, self._total, self._clock, self._write = label, total, clock, write
+        self._done = 0
+        self._start = clock()
+        self._due = self._start + _FIRST_LINE
+        # Time and work from which the speed is measured: those of the line before the last one.
+        self._marks = [(self._start, 0)]
+        self._lock = threading.RLock()
+
+    def advance(self, count: int) -> None:
+        """Count units of work that are finished."""
+        with self._lock:
+            self._done += count
+            now = self._clock()
+            if now - self._start < _RESUMED:
+                self._marks = [(now, self._done)]
+            self.write_if_due()
+
+    def write_if_due(self) -> None:
+        """Write a line if it is time for one."""
+        with self._lock:
+            now = self._clock()
+            if now < self._due or not self._total:
+                return
+            if self._write(f"{self._label}: {self._done} of {self._total}, {self._left(now)}"):
+                self._due = now + _LATER_LINES
+                self._marks = [*self._marks[-1:], (now, self._done)]
+
+    def finish(self) -> None:
+        """Write that work which took some time is finished."""
+        passed = self._clock() - self._start
+        if self._total and passed >= _FIRST_LINE:
+            self._write(f"{self._label}: finished in {_duration(passed)}")
+
+    def _left(self, now: float) -> str:
+        since, before = self._marks[0]
+        if self._done <= before or now <= since:
+            return "time left not known yet"
+        seconds = (self._total - self._done) * (now - since) / (self._done - before)
+        return f"{_duration(max(0.0, seconds))} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+
+
+@contextmanager
+def _called_regularly(function: Callable[[], None]) -> Iterator[None]:
+    """Call a function every few seconds from a thread, however long the work takes."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(_CHECK):
+            function()
+
+    thread = threading.Thread(target=repeat, name="progress lines", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

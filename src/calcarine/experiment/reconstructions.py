@@ -16,6 +16,7 @@ from calcarine.brain import Split
 from calcarine.decoding import Reconstructor, choose_by_brain
 from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError, DamagedFileError
+from calcarine.experiment.progress import Advance
 from calcarine.experiment.run_directory import readable
 from calcarine.experiment.visdec_training import METHOD, load_conditioning, sampling_options
 from calcarine.files import atomic_write, read_json
@@ -63,7 +64,8 @@ class _Job:
     fold: str
     ids: tuple[str, ...]
     samples: int
-    make: Callable[[NDArray[np.int64], list[tuple[str, int]]], NDArray[np.float32]]
+    # Takes rows, (id, sample) of each and a counter of finished pictures.
+    make: Callable[[NDArray[np.int64], list[tuple[str, int]], Advance], NDArray[np.float32]]
 
     def groups(self) -> Iterator[list[tuple[int, int]]]:
         pairs = [(row, sample) for row in range(len(self.ids)) for sample in range(self.samples)]
@@ -90,13 +92,12 @@ def make_pictures(work: Workspace) -> None:
         for job in jobs:
             for group in job.groups():
                 files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
-                if not all(made.holds(file) for file in files):
-                    rows = np.asarray([row for row, _ in group])
-                    keys = [(job.ids[row], sample) for row, sample in group]
-                    for file, image in zip(files, to_uint8(job.make(rows, keys)), strict=True):
-                        _save(file, image)
-                    made.add(files)
-                advance(len(group))
+                if all(made.holds(file) for file in files):
+                    advance(len(group))
+                    continue
+                for file, image in zip(files, _made(job, group, advance), strict=True):
+                    _save(file, image)
+                made.add(files)
     entries = [
         (job.ids[row], job.method, sample, job.fold)
         for job in jobs
@@ -116,6 +117,22 @@ def make_pictures(work: Workspace) -> None:
         _file(root, CHOSEN, stimulus, 0) for stimulus in index["id"][index["method"] == CHOSEN]
     ]
     made.add([root / "index.parquet", *chosen])
+
+
+def _made(job: _Job, group: list[tuple[int, int]], advance: Advance) -> NDArray[np.uint8]:
+    """Make one group of pictures; those that a method does not count are counted at its end."""
+    counted = 0
+
+    def count(pictures: int) -> None:
+        nonlocal counted
+        counted += pictures
+        advance(pictures)
+
+    rows = np.asarray([row for row, _ in group])
+    keys = [(job.ids[row], sample) for row, sample in group]
+    pictures = to_uint8(job.make(rows, keys, count))
+    advance(len(group) - counted)
+    return pictures
 
 
 def finished_pictures(work: Workspace) -> ImageFolder:
@@ -183,7 +200,7 @@ def _jobs(work: Workspace, split: Split) -> list[_Job]:
         jobs += _latent_jobs(work, split, predicted)
     if "direct" in predicted:
         jobs.append(
-            _Job("direct ridge", split.name, split.test, 1, lambda r, k: predicted["direct"][r])
+            _Job("direct ridge", split.name, split.test, 1, lambda r, k, a: predicted["direct"][r])
         )
     if work.config.visdec.runs("finetune"):
         jobs.append(_conditioned_job(work, split))
@@ -200,7 +217,7 @@ def _conditioned_job(work: Workspace, split: Split) -> _Job:
         split.name,
         split.test,
         samples,
-        lambda r, k: trained.generate(work.generator, responses[r], k, **options),
+        lambda r, k, a: trained.generate(work.generator, responses[r], k, progress=a, **options),
     )
 
 
@@ -210,14 +227,20 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
     tool = reconstructor(work, **chosen_settings(work, split))
     samples = config.generation.samples
     jobs = [
-        _Job("z", split.name, split.test, 1, lambda r, k: tool.from_z(predicted["z"][r])),
-        _Job("c", split.name, split.test, samples, lambda r, k: tool.from_c(predicted["c"][r], k)),
+        _Job("z", split.name, split.test, 1, lambda r, k, a: tool.from_z(predicted["z"][r])),
+        _Job(
+            "c",
+            split.name,
+            split.test,
+            samples,
+            lambda r, k, a: tool.from_c(predicted["c"][r], k, a),
+        ),
         _Job(
             "z_c",
             split.name,
             split.test,
             max(samples, config.generation.candidates),
-            lambda r, k: tool.from_z_c(predicted["z"][r], predicted["c"][r], k),
+            lambda r, k, a: tool.from_z_c(predicted["z"][r], predicted["c"][r], k, a),
         ),
     ]
     if config.generation.z_empty_text:
@@ -227,17 +250,21 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
                 split.name,
                 split.test,
                 samples,
-                lambda r, k: tool.from_z_empty_text(predicted["z"][r], k),
+                lambda r, k, a: tool.from_z_empty_text(predicted["z"][r], k, a),
             )
         )
     if config.evaluation.ceilings:
         rows = work.dataset.stimuli.rows(split.test)
         z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples
         jobs += [
-            _Job("ceiling z", split.name, split.test, 1, lambda r, k: tool.from_z(z[r])),
-            _Job("ceiling c", split.name, split.test, n, lambda r, k: tool.from_c(c[r], k)),
+            _Job("ceiling z", split.name, split.test, 1, lambda r, k, a: tool.from_z(z[r])),
+            _Job("ceiling c", split.name, split.test, n, lambda r, k, a: tool.from_c(c[r], k, a)),
             _Job(
-                "ceiling z_c", split.name, split.test, n, lambda r, k: tool.from_z_c(z[r], c[r], k)
+                "ceiling z_c",
+                split.name,
+                split.test,
+                n,
+                lambda r, k, a: tool.from_z_c(z[r], c[r], k, a),
             ),
         ]
     return jobs

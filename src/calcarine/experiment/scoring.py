@@ -151,7 +151,8 @@ def score_run(
             run=run, categories=categories, settings=ScoreSettings(**given), **options
         )
     opened = RunDirectory(run)
-    judge = opened.manifest().get("judge")
+    manifest = opened.manifest()
+    judge = manifest.get("judge")
     evaluated = (opened.metrics / SUMMARY_NAME).is_file()
     if categories is None and evaluated:
         categories = _categories_in(read_evaluation(opened.metrics))
@@ -168,6 +169,8 @@ def score_run(
         settings=ScoreSettings(**{**own, **given}),
         **options,
     )
+    about = manifest.get("dataset", {})
+    result = replace(result, subject=about.get("subject"), dataset=about.get("name"))
     if evaluated:
         return result
     note = (

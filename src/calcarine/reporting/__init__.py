@@ -19,10 +19,8 @@ if TYPE_CHECKING:
         save_volume,
         surface_figure,
     )
-    from calcarine.reporting.encoding_report import (
-        build_encoding_report,
-        read_encoding,
-    )
+    from calcarine.reporting.encoding_record import read_encoding
+    from calcarine.reporting.encoding_report import build_encoding_report
     from calcarine.reporting.gallery import (
         build_gallery,
     )
@@ -45,7 +43,7 @@ _SOURCES = {
     "build_gallery": "gallery",
     "build_report": "report",
     "headline_scores": "report",
-    "read_encoding": "encoding_report",
+    "read_encoding": "encoding_record",
     "read_run": "run_records",
     "read_run_scores": "run_records",
     "save_interactive": "brain_maps",

@@ -101,7 +101,8 @@ def curve_figure(records: list[dict[str, Any]], simulated: bool) -> Figure:
         if chance is not None:
             axes.axhline(chance, linestyle="--", color=INK, linewidth=1)
         axes.set_title(metric.replace(", fixed image", "").replace(", ", ",\n", 1), fontsize=9)
-        axes.set_ylabel(axis_label(metric).replace(" (", "\n("), fontsize=8)
+        better = all(r.get("higher_is_better", True) for r in records if r["metric"] == metric)
+        axes.set_ylabel(axis_label(metric, better).replace(" (", "\n("), fontsize=8)
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(color="#e3e7eb", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from calcarine.errors import CalcarineError, need_extra
 from calcarine.files import atomic_write, write_text
+from calcarine.reporting.roi_outlines import Outlines, outlines_of
 
 __all__ = [
+    "common_limits",
     "has_surface",
     "has_volume",
+    "region_outlines",
     "save_interactive",
     "save_surface",
     "save_volume",
@@ -61,6 +64,13 @@ def on_surface(
         total = np.bincount(vertex, weights=values[inside], minlength=size)
         result[hemisphere] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return result
+
+
+def region_outlines(voxels: pd.DataFrame) -> Outlines:
+    """Return outlines of the regions in the columns ``roi:NAME`` of a table of voxels."""
+    names = [str(name) for name in voxels if str(name).startswith("roi:")]
+    rois = {name.removeprefix("roi:"): voxels[name].to_numpy(dtype=bool) for name in names}
+    return outlines_of(voxels, rois, {side: _mesh("sphere", side) for side in HEMISPHERES})
 
 
 def save_surface(
@@ -141,7 +151,12 @@ def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[A
 
 
 def save_interactive(
-    path: Path, voxels: pd.DataFrame, maps: Mapping[str, NDArray[Any]], title: str
+    path: Path,
+    voxels: pd.DataFrame,
+    maps: Mapping[str, NDArray[Any]],
+    title: str,
+    limits: tuple[float, float] | None = None,
+    label: str = "",
 ) -> Path:
     """Write a page that works offline with a rotatable inflated brain.
 
@@ -155,6 +170,10 @@ def save_interactive(
         Maps by name, with one value for each voxel or NaN; the page has a menu of maps.
     title
         Title of the page.
+    limits
+        Limits of the colour scale, which all maps share; by default those of `common_limits`.
+    label
+        What the colours show, with its unit.
     """
     need_extra("maps", "plotly")
     import plotly.graph_objects as go
@@ -167,9 +186,10 @@ def save_interactive(
     x, y, z = np.concatenate(apart).T
     i, j, k = np.concatenate([faces[0], faces[1] + len(points[0])]).T
     coloured = {}
+    limits = limits or common_limits(maps.values())
+    scale, _ = _scale(limits)
     for name, values in maps.items():
         drawn = on_surface(voxels, np.asarray(values, np.float64))
-        scale, _ = _scale(np.concatenate(list(drawn.values())))
         both = np.concatenate([_vertex_colours(side, drawn[side], scale) for side in HEMISPHERES])
         coloured[name] = [_hex(colour) for colour in (both[:, :3] * 255).round().astype(int)]
     mesh = go.Mesh3d(
@@ -185,11 +205,11 @@ def save_interactive(
         lighting={"ambient": 0.7, "diffuse": 0.5, "specular": 0.05},
     )
     buttons = [
-        {"label": name, "method": "restyle", "args": [{"vertexcolor": [colours]}]}
+        {"label": name, "method": "restyle", "args": [{"vertexcolor": [colours]}, [0]]}
         for name, colours in coloured.items()
     ]
     hidden = {"visible": False}
-    figure = go.Figure(mesh)
+    figure = go.Figure([mesh, _colour_bar(limits, label)])
     figure.update_layout(
         title=title,
         margin={"l": 0, "r": 0, "b": 0},
@@ -204,6 +224,26 @@ def save_interactive(
     )
     write_text(path, figure.to_html(include_plotlyjs=True, full_html=True))
     return path
+
+
+def _colour_bar(limits: tuple[float, float], label: str) -> Any:
+    """Return an invisible point with the colour bar, which colours of vertices do not have."""
+    import plotly.graph_objects as go
+
+    marker = {
+        "size": 0.1,
+        "opacity": 0.0,
+        "color": list(limits),
+        "cmin": limits[0],
+        "cmax": limits[1],
+        "colorscale": "Inferno",
+        "showscale": True,
+        "colorbar": {"title": {"text": label, "side": "right"}, "len": 0.7},
+    }
+    places = [0.0, 0.0]
+    return go.Scatter3d(
+        x=places, y=places, z=places, mode="markers", marker=marker, hoverinfo="skip"
+    )
 
 
 def _hex(colour: NDArray[np.int64]) -> str:
@@ -223,6 +263,8 @@ def surface_figure(
     simulated: bool,
     limits: tuple[float, float] | None = None,
     names: tuple[str, ...] = (),
+    label: str = "",
+    outlines: Outlines | None = None,
 ) -> Figure:
     """Draw values on fsaverage5: inflated surfaces in medial and ventral view, and flat maps.
 
@@ -235,30 +277,42 @@ def surface_figure(
     simulated
         Whether to mark the figure as simulated.
     limits
-        Limits of the colour scale; by default 0 and the 99th percentile.
+        Limits of the colour scale; by default those of `common_limits`.
     names
         For category numbers: the names of the categories, each with its own colour.
+    label
+        What the colours show, with its unit.
+    outlines
+        Regions to outline; the flat maps name them.
     """
-    drawn = on_surface(voxels, np.asarray(values, np.float64), categories=bool(names))
-    scale, ticks = _scale(np.concatenate(list(drawn.values())), limits, names)
-    figure = Figure(figsize=(10, 5.4), layout="constrained")
+    values = np.asarray(values, np.float64)
+    drawn = on_surface(voxels, values, categories=bool(names))
+    limits = limits or common_limits([values])
+    scale, ticks = _scale(limits, names)
+    figure = Figure(figsize=(10.4, 5.4), layout="constrained")
     panels = figure.subplots(2, 3, width_ratios=[1, 1, 1.3])
     for row, hemisphere in enumerate(HEMISPHERES):
         for axes, (surface, view) in zip(panels[row], _VIEWS, strict=True):
-            _paint(axes, hemisphere, surface, view, drawn[hemisphere], scale)
+            _paint(axes, hemisphere, surface, view, drawn[hemisphere], scale, outlines)
             axes.set_title(f"{hemisphere}, {view or surface}", fontsize=8, color="#55606c")
-    bar = figure.colorbar(scale, ax=panels, shrink=0.7, ticks=ticks)
+    over = not names and bool((values > limits[1]).any())
+    extend = "max" if over else "neither"
+    bar = figure.colorbar(scale, ax=panels, shrink=0.75, ticks=ticks, extend=extend)
+    bar.set_label(label, fontsize=9)
     if names:
         bar.ax.set_yticklabels(names, fontsize=8)
     figure.suptitle(title + (" (SIMULATED brain)" if simulated else ""), fontsize=11)
     return figure
 
 
-def _scale(
-    values: NDArray[np.float64],
-    limits: tuple[float, float] | None = None,
-    names: tuple[str, ...] = (),
-) -> tuple[Any, Any]:
+def common_limits(maps: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return limits for the colours of maps that are compared: 0 and a high percentile of all."""
+    finite = [values[np.isfinite(values)] for values in map(np.asarray, maps)]
+    tops = [float(np.percentile(values, 99)) for values in finite if values.size]
+    return 0.0, max([*tops, 1e-6]) if tops else 1.0
+
+
+def _scale(limits: tuple[float, float], names: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """Return the colour scale, and the ticks of its bar."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -267,10 +321,7 @@ def _scale(
     if names:
         colours = ListedColormap(_SERIES[: len(names)])
         return ScalarMappable(Normalize(-0.5, len(names) - 0.5), colours), range(len(names))
-    finite = values[np.isfinite(values)]
-    top = float(np.percentile(finite, 99)) if finite.size else 1.0
-    low, high = limits or (0.0, max(top, 1e-6))
-    return ScalarMappable(Normalize(low, high), colormaps["inferno"]), None
+    return ScalarMappable(Normalize(*limits), colormaps["inferno"]), None
 
 
 def _vertex_colours(
@@ -303,7 +354,13 @@ def _mesh(kind: str, hemisphere: str) -> tuple[NDArray[np.float64], NDArray[np.i
 
 
 def _paint(
-    axes: Any, hemisphere: str, surface: str, view: str, values: NDArray[np.float64], scale: Any
+    axes: Any,
+    hemisphere: str,
+    surface: str,
+    view: str,
+    values: NDArray[np.float64],
+    scale: Any,
+    outlines: Outlines | None,
 ) -> None:
     """Paint the faces from back to front; those without a value are grey by curvature."""
     from matplotlib.collections import PolyCollection
@@ -331,11 +388,39 @@ def _paint(
         rasterized=True,
     )
     axes.add_collection(painted)
+    if outlines is not None:
+        _outline(axes, outlines, hemisphere, flat, faces[order], named=surface == "flat")
     used = flat[np.unique(faces)]
     axes.set_xlim(used[:, 0].min() - 3, used[:, 0].max() + 3)
     axes.set_ylim(used[:, 1].min() - 3, used[:, 1].max() + 3)
     axes.set_aspect("equal")
     axes.axis("off")
+
+
+def _outline(
+    axes: Any,
+    outlines: Outlines,
+    hemisphere: str,
+    flat: NDArray[np.float64],
+    faces: NDArray[np.int64],
+    named: bool,
+) -> None:
+    """Draw the outlines of regions, with their names where nothing lies behind another."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2.2, foreground="white")]
+    for name, lines in outlines.segments(hemisphere, flat, faces).items():
+        segments = list(lines)
+        for width, colour in ((2.0, "white"), (0.9, "#1c2733")):
+            axes.add_collection(
+                LineCollection(segments, linewidths=width, colors=colour, capstyle="round")
+            )
+        middle = outlines.middle(name, hemisphere, flat)
+        if named and middle is not None:
+            axes.annotate(
+                name, middle, ha="center", va="center", fontsize=8, path_effects=halo, zorder=5
+            )
 
 
 def _projected(

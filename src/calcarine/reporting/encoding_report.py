@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +9,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calcarine.encoding.analysis import edge_note
-from calcarine.errors import (
-    CalcarineError,
-    DamagedFileError,
-    MissingExtraError,
-    out_of_memory,
+from calcarine.files import write_bytes
+from calcarine.reporting.encoding_record import EncodingRecord, encoding_files, read_encoding
+from calcarine.reporting.encoding_tables import (
+    ceiling_sentence,
+    region_rows,
+    result_sentences,
+    space_rows,
+    winner_rows,
 )
-from calcarine.files import is_disk_full, read_json, write_bytes
-from calcarine.files.parquet import read_parquet
-from calcarine.reporting import brain_maps
 from calcarine.reporting.figures import mark_simulated, png
 from calcarine.reporting.html_pages import data_uri, environment
+from calcarine.reporting.map_figures import write_maps
 
 __all__ = ["build_encoding_report", "encoding_figures", "read_encoding"]
 
@@ -37,75 +33,6 @@ _MEANINGS = {
     "cross-validation on the training stimuli.",
     "extra": "Prediction from each of the extra feature spaces alone.",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class EncodingRecord:
-    """Contents of the folder ``encoding`` of a run.
-
-    Attributes
-    ----------
-    folder
-        The run directory.
-    summary
-        Data set, settings and numbers of voxels.
-    voxels, regions, unique, winners
-        See `calcarine.encoding.Analysis`.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    voxels: pd.DataFrame
-    regions: pd.DataFrame
-    unique: pd.DataFrame
-    winners: pd.DataFrame
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the brain was simulated."""
-        return bool(self.summary["simulated"])
-
-
-def read_encoding(run: Path) -> EncodingRecord:
-    """Read the encoding analyses of a run.
-
-    Parameters
-    ----------
-    run : Path
-
-    Returns
-    -------
-    EncodingRecord
-
-    Raises
-    ------
-    CalcarineError
-        If there are none, or a file is damaged.
-    """
-    folder = run / "encoding"
-    with _whole(run):
-        summary = read_json(folder / "summary.json")
-        names = ("voxels", "regions", "unique", "winners")
-        tables = {name: read_parquet(folder / f"{name}.parquet") for name in names}
-        summary["simulated"], summary["facts"]["rate"]
-    return EncodingRecord(run, summary, **tables)
-
-
-@contextmanager
-def _whole(run: Path) -> Iterator[None]:
-    """Report any error in the contents of an analysis as a damaged analysis."""
-    try:
-        yield
-    except CalcarineError:
-        raise
-    except Exception as error:  # tables and mappings of any shape
-        if out_of_memory(error) or is_disk_full(error):
-            raise
-        raise DamagedFileError(
-            f"The encoding analysis of {run} is incomplete or damaged ({type(error).__name__}); "
-            f"delete {run / '.stages' / 'encode.json'} if it exists, and run 'calcarine encode "
-            f"{run}'."
-        ) from error
 
 
 def build_encoding_report(run: Path) -> Path:
@@ -123,8 +50,8 @@ def build_encoding_report(run: Path) -> Path:
         or GIFTI files and interactive surfaces, if the voxels have coordinates.
     """
     record = read_encoding(run)
-    with _whole(run):
-        figures, surface = _maps(record)
+    with encoding_files(run):
+        figures, surface = write_maps(record)
         plots = {name: png(figure, 110) for name, figure in encoding_figures(record).items()}
         maps = {name: png(figure, 100) for name, figure in figures.items()}
         for name, content in {**plots, **maps}.items():
@@ -140,8 +67,11 @@ def build_encoding_report(run: Path) -> Path:
                 maps={name: data_uri(content) for name, content in maps.items()},
                 surface=surface,
                 meanings=_MEANINGS,
-                sentences=_sentences(record),
-                tables=_tables(record),
+                sentences=[*result_sentences(record), ceiling_sentence(record)],
+                spaces=space_rows(record),
+                regions=region_rows(record),
+                winners=winner_rows(record),
+                ceiling="ceiling" in record.voxels,
             )
         )
     target = run / "encoding.html"
@@ -150,18 +80,22 @@ def build_encoding_report(run: Path) -> Path:
 
 
 def _heading(analysis: str) -> str:
-    return analysis.replace("_", " ").capitalize()
+    heading = analysis.replace("_", " ").capitalize()
+    # "early" is a region too, so the stage says of what.
+    return f"{heading} denoising" if heading.startswith("Blocks, ") else heading
 
 
 def encoding_figures(record: EncodingRecord) -> dict[str, Figure]:
     """Draw the figures by region, one for each analysis."""
     result = {}
     if not record.regions.empty:
+        analysis = record.regions["question"].str.split(", ").str[0]
         for question, table in record.regions.groupby("question", sort=False):
             name = str(question).replace(", ", "-")
-            result[name] = _bars(
-                table, f"{_heading(str(question))}: mean r over voxels", record.simulated
-            )
+            title = f"{_heading(str(question))}: mean r over voxels"
+            figure = _bars(table, title, record.simulated)
+            _same_range(figure, record.regions[analysis == name.split("-")[0]])
+            result[name] = figure
     for question, table in (
         record.unique.groupby("question", sort=False) if len(record.unique) else ()
     ):
@@ -188,6 +122,13 @@ def _bars(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
     axes.set_ylim(len(regions) * (len(spaces) + 1) - 0.5, -1.5)
     axes.axvline(0, color="#1c2733", lw=0.8, ls="--")
     return _finished(figure, axes, title, "mean r with 95 % interval over test stimuli", simulated)
+
+
+def _same_range(figure: Figure, compared: pd.DataFrame) -> None:
+    """Give a figure the range of all that it is compared with, as the stages of the denoising."""
+    low, high = min(0.0, compared["low"].min()), max(0.0, compared["high"].max())
+    margin = 0.04 * max(high - low, 1e-6)
+    figure.axes[0].set_xlim(low - margin, high + margin)
 
 
 def _lines(table: pd.DataFrame, title: str, simulated: bool) -> Figure:
@@ -235,102 +176,3 @@ def _finished(figure: Figure, axes: Any, title: str, label: str, simulated: bool
     if simulated:
         mark_simulated(figure)
     return figure
-
-
-def _maps(record: EncodingRecord) -> tuple[dict[str, Figure], str | None]:
-    """Return the surface figures, and the path of the interactive page relative to the run."""
-    voxels, folder = record.voxels, record.folder / "encoding" / "maps"
-    figures: dict[str, Figure] = {}
-    turned: dict[str, Any] = {}
-    for name in map(str, voxels.columns):
-        if not name.startswith(("r:", "winner:")) or name.startswith("r:unet"):
-            continue
-        values = voxels[name].to_numpy(dtype=np.float64)
-        if name.startswith("winner:"):
-            values = np.where(values < 0, np.nan, values)
-        else:
-            called = voxels[name.replace("r:", "significant:", 1)].to_numpy(dtype=bool)
-            turned[name] = values = np.where(called, values, np.nan)
-        plain = name.replace(":", "-").replace("@", "-")
-        if brain_maps.has_volume(voxels):
-            brain_maps.save_volume(folder, plain, voxels, values)
-        if brain_maps.has_surface(voxels):
-            categories = name.startswith("winner:")
-            brain_maps.save_surface(folder, plain, voxels, values, categories=categories)
-            figures[plain] = _map_figure(record, name, values)
-    if not turned or not brain_maps.has_surface(voxels):
-        return figures, None
-    title = "r of significant voxels" + (" (SIMULATED brain)" if record.simulated else "")
-    try:
-        page = brain_maps.save_interactive(folder / "surface.html", voxels, turned, title)
-    except MissingExtraError as error:
-        warnings.warn(f"The interactive map is left out. {error}", stacklevel=2)
-        return figures, None
-    return figures, page.relative_to(record.folder).as_posix()
-
-
-def _map_figure(record: EncodingRecord, name: str, values: Any) -> Figure:
-    if name.startswith("winner:"):
-        stage = name.removeprefix("winner:")
-        table = record.winners[record.winners["question"] == f"blocks, {stage}"]
-        names = tuple(
-            str(space).split("@")[0].removeprefix("unet:") for space in table["space"].unique()
-        )
-        title = f"Best-predicting U-Net block, {stage} denoising"
-        return brain_maps.surface_figure(
-            record.voxels, values, title, record.simulated, names=names
-        )
-    title = f"r of {name.removeprefix('r:')}, significant voxels"
-    return brain_maps.surface_figure(record.voxels, values, title, record.simulated)
-
-
-def _sentences(record: EncodingRecord) -> list[str]:
-    facts = record.summary["facts"]
-    sentences = [
-        f"{facts['voxels']:,} voxels and {facts['test_stimuli']} test stimuli. Significant voxels "
-        f"have a false discovery rate of at most {facts['rate']:.0%} over voxels, with one-sided p "
-        f"from the {facts['null']} null distribution of r."
-    ]
-    sentences += filter(None, [edge_note(facts)])
-    table = record.regions
-    if not table.empty and "latents" in set(table["question"]):
-        latents = table[table["question"] == "latents"]
-        for region, part in latents.groupby("region", sort=False):
-            best = part.sort_values("r", ascending=False).iloc[0]
-            second = part.sort_values("r", ascending=False).iloc[1]
-            clear = best["low"] > second["high"]
-            if best["low"] <= 0:
-                sentences.append(
-                    f"{region}: no feature space has a mean r above zero (highest: {best['space']} "
-                    f"with {best['r']:.3f} [{best['low']:.3f}, {best['high']:.3f}])."
-                )
-                continue
-            overlap = "" if clear else "; the intervals overlap"
-            sentences.append(
-                f"{region}: {best['space']} predicts best with a mean r of {best['r']:.3f} "
-                f"[{best['low']:.3f}, {best['high']:.3f}], followed by {second['space']} with "
-                f"{second['r']:.3f} [{second['low']:.3f}, {second['high']:.3f}]{overlap}."
-            )
-    return sentences
-
-
-def _tables(record: EncodingRecord) -> dict[str, list[dict[str, Any]]]:
-    counts = record.summary["facts"]["significant"]
-    total = record.summary["facts"]["voxels"]
-    rows = []
-    for space, count in counts.items():
-        r = record.voxels[f"r:{space}"]
-        column = f"p_family:{space}"
-        family = int((record.voxels[column] <= 0.05).sum()) if column in record.voxels else None
-        rows.append(
-            {
-                "space": space,
-                "significant": int(count),
-                "share": count / total,
-                "median": float(r.median()),
-                "best": float(r.quantile(0.99)),
-                "family": family,
-            }
-        )
-    winners = [{str(k): v for k, v in row.items()} for row in record.winners.to_dict("records")]
-    return {"spaces": rows, "winners": winners}

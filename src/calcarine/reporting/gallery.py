@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calcarine.errors import SettingError
+from calcarine.evaluation.networks.preprocessing import resize_picture
 from calcarine.files import write_bytes
-from calcarine.reporting.html_pages import data_uri, environment, small_png
+from calcarine.reporting.html_pages import data_uri, environment, run_picture, shrunk_png
 from calcarine.reporting.run_pictures import RunPictures
 from calcarine.reporting.run_records import RunRecord, read_run
-from calcarine.reporting.score_tables import lower_is_better
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +33,11 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class _Picture:
+    """A picture; `correlation` is that of its pixels with the stimulus, None for the stimulus."""
+
     name: str
     content: bytes
+    correlation: float | None = None
 
 
 def build_gallery(
@@ -109,19 +115,30 @@ def _pictures_by_method(record: RunRecord, samples: int, pixels: int) -> dict[st
     methods = record.picture_methods
     rows: dict[str, _MethodPictures] = {}
     for number, stimulus in enumerate(record.ids):
+        seen = run_picture(files.truth(stimulus))
         row: _MethodPictures = {
-            "seen": [_Picture(f"{number:05d}-seen.png", small_png(files.truth(stimulus), pixels))]
+            "seen": [_Picture(f"{number:05d}-seen.png", shrunk_png(seen, pixels))]
         }
         for place, method in enumerate(methods):
             taken = files.samples(stimulus, method)[:samples]
             paths = [files.picture(stimulus, method, sample) for sample in taken]
             row[method] = [
-                _Picture(f"{number:05d}-{place}-{order}.png", small_png(path, pixels))
+                _reconstruction(f"{number:05d}-{place}-{order}.png", path, seen, pixels)
                 for order, path in enumerate(paths)
                 if path is not None
             ]
         rows[stimulus] = row
     return rows
+
+
+def _reconstruction(name: str, path: Path, seen: NDArray[np.uint8], pixels: int) -> _Picture:
+    picture = run_picture(path)
+    # As in the protocol calcarine: pictures are compared at the size of the stimulus.
+    made = resize_picture(picture, seen.shape[:2])
+    with np.errstate(invalid="ignore"):
+        correlation = float(np.corrcoef(seen.ravel(), made.ravel())[0, 1])
+    finite = round(correlation, 4) if math.isfinite(correlation) else None
+    return _Picture(name, shrunk_png(picture, pixels), finite)
 
 
 def _page(
@@ -167,12 +184,17 @@ def _data(
         "seed": SEED,
         "simulated": record.simulated,
         "methods": record.picture_methods,
-        "metrics": [{"name": name, "lower": lower_is_better(name)} for name in metrics],
+        "metrics": [{"name": name, "lower": not record.higher_is_better(name)} for name in metrics],
         "items": [
             {
                 "id": stimulus,
                 "category": categories.get(stimulus),
                 "pictures": {name: [source(picture) for picture in row[name]] for name in row},
+                "correlations": {
+                    name: [picture.correlation for picture in row[name]]
+                    for name in row
+                    if name != "seen"
+                },
                 "scores": scores.get(stimulus, {}),
             }
             for stimulus, row in pictures.items()

@@ -90,7 +90,7 @@ def build_report(run: Path) -> Path:
         pictures=_pictures(record, order, quantiles, random),
         scores=_score_tables(record, verdicts, headlines),
         plot=data_uri(plot),
-        pattern=compare_with_takagi(record.per_image),
+        pattern=compare_with_takagi(record.per_image, record.higher_is_better),
         not_as_paper=NOT_AS_PAPER,
         inconclusive=INCONCLUSIVE,
         settings=_flatten(_in_use(_filled(record.settings, _mapping(record.manifest, "resolved")))),

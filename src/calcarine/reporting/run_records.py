@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError
-from calcarine.evaluation.results.evaluation import select_main_protocol
+from calcarine.evaluation.results.evaluation import main_protocol, select_main_protocol
 from calcarine.evaluation.results.floor_verdicts import FloorVerdict, floor_verdicts
 from calcarine.files import read_json
 from calcarine.files.parquet import read_parquet
@@ -82,6 +82,7 @@ class Score:
     n: int | None
     pool: int | None
     role: str
+    higher_is_better: bool
     definition: str = ""
     p_holm_min: float = math.nan
     judge: str | None = None
@@ -140,6 +141,12 @@ class RunRecord:
     def picture_methods(self) -> list[str]:
         """Methods with reconstructions, in the order of the report."""
         return order_methods(name for name in self.index["method"].unique() if name != "truth")
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Return whether higher values of a metric of `per_image` are better."""
+        named = [score for score in self.scores if score.metric == metric]
+        main = main_protocol(score.protocol for score in named) if named else None
+        return all(score.higher_is_better for score in named if score.protocol == main)
 
     def picture(self, stimulus: str, method: str, sample: int | None = None) -> Path | None:
         """Return the file of a reconstruction, or None if the method has none.
@@ -404,10 +411,17 @@ def _score(record: dict[str, Any]) -> Score:
         n=_count(record.get("n")),
         pool=_count(record.get("pool")),
         role=role,
+        higher_is_better=_bool(record["higher_is_better"]),
         definition=str(record.get("definition") or ""),
         judge=str(record["judge"]) if record.get("judge") else None,
         **numbers,
     )
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not true or false")
+    return value
 
 
 def _number(value: Any) -> float:

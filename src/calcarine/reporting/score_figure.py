@@ -103,7 +103,9 @@ def _panel(
     notes = [f"pool {row.pool}"] * bool(row.pool) + [f"judge {row.judge}"] * bool(row.judge)
     title = textwrap.fill(row.metric, 30) + (f"\n({', '.join(notes)})" if notes else "")
     axes.set_title(title, loc="left", fontsize=_FONT, fontweight="bold", parse_math=False)
-    axes.set_xlabel(axis_label(row.metric).replace(" (", "\n("), fontsize=_FONT)
+    axes.set_xlabel(
+        axis_label(row.metric, row.higher_is_better).replace(" (", "\n("), fontsize=_FONT
+    )
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.locator_params(axis="x", nbins=4)
     axes.tick_params(axis="x", labelsize=_FONT)

@@ -34,7 +34,6 @@ __all__ = [
     "family",
     "headlines",
     "interval",
-    "lower_is_better",
     "main_rows",
     "named_p_value",
     "names_of_role",
@@ -123,10 +122,15 @@ class ScoreRow:
         return next((score.judge for score in self.cells.values() if score.judge), None)
 
     @property
+    def higher_is_better(self) -> bool:
+        """Whether higher values are better."""
+        return all(score.higher_is_better for score in self.cells.values())
+
+    @property
     def definition(self) -> str:
         """Definition of the metric, from the protocol if it is stored."""
         known = (score.definition for score in self.cells.values() if score.definition)
-        return next(known, "") or explain(self.metric)
+        return next(known, "") or explain(self.metric, self.higher_is_better)
 
     def of_role(self, role: str) -> list[Score]:
         """Return the scores of methods, floors or ceilings."""
@@ -163,14 +167,6 @@ class Headline:
     others: list[tuple[Score, FloorVerdict]]
 
 
-def lower_is_better(metric: str) -> bool:
-    """Return whether lower values are better."""
-    name = metric.lower()
-    if name.startswith(_CONTESTS):  # a share of comparisons that are won
-        return False
-    return bool(re.search(r"distance|error|\bmse\b|lpips", name))
-
-
 def family(metric: str) -> str:
     """Return the family of a metric; a metric without family is its own family."""
     name = metric.lower()
@@ -191,7 +187,7 @@ def family(metric: str) -> str:
     return metric
 
 
-def explain(metric: str) -> str:
+def explain(metric: str, higher_is_better: bool = True) -> str:
     """Describe a metric in one sentence."""
     name = metric.lower()
     if name.startswith("identification"):
@@ -213,14 +209,14 @@ def explain(metric: str) -> str:
         return "Structural similarity of stimulus and reconstruction; 1 for equal images."
     if "correlation" in name:
         return "Correlation of the values of stimulus and reconstruction; 1 for equal images."
-    better = "lower" if lower_is_better(metric) else "higher"
+    better = "higher" if higher_is_better else "lower"
     return f"See the definition of the protocol; {better} is better."
 
 
-def axis_label(metric: str) -> str:
+def axis_label(metric: str, higher_is_better: bool = True) -> str:
     """Return what the values of a metric are, and which way is better."""
     name = metric.lower()
-    better = "lower" if lower_is_better(metric) else "higher"
+    better = "higher" if higher_is_better else "lower"
     quantity = next((words for part, words in _QUANTITIES if part in name), "score")
     return f"{quantity} ({better} is better)"
 
@@ -281,7 +277,7 @@ def _main(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
 
 def _headline(row: ScoreRow, method: str, verdicts: Mapping[VerdictKey, FloorVerdict]) -> Headline:
     own = {name: verdicts[name, row.protocol, row.metric] for name in _methods(row)}
-    sign = -1 if lower_is_better(row.metric) else 1
+    sign = 1 if row.higher_is_better else -1
     scored = [row.cells[name] for name in own if math.isfinite(row.cells[name].value)]
     best = max(scored, key=lambda score: sign * score.value, default=row.cells[method])
     return Headline(

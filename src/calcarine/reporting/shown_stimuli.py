@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calcarine.reporting.run_records import RunRecord, main_method, order_methods
-from calcarine.reporting.score_tables import lower_is_better
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +44,7 @@ class Quality:
     values: pd.Series
     at_ends: int = 0
     candidates: tuple[str, ...] = ()
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def quality(record: RunRecord) -> Quality | None:
     means = frame.groupby(["metric", "id"])["value"].mean()
     ties = {name: _at_ends(means[name]) for name in candidates}
     metric = min(candidates, key=lambda name: ties[name])
-    return Quality(method, metric, means[metric], ties[metric], tuple(candidates))
+    higher = record.higher_is_better(metric)
+    return Quality(method, metric, means[metric], ties[metric], tuple(candidates), higher)
 
 
 def _at_ends(values: pd.Series) -> int:
@@ -88,7 +89,7 @@ def _at_ends(values: pd.Series) -> int:
 
 def at_quantiles(order: Quality) -> list[Pick]:
     """Select the images at the 5, 25, 50, 75 and 95 % quantiles; ties are sorted by id."""
-    sign = -1 if lower_is_better(order.metric) else 1
+    sign = 1 if order.higher_is_better else -1
     ranked = sorted(order.values.items(), key=lambda item: (sign * item[1], str(item[0])))
     places = [round(q * (len(ranked) - 1)) for q in QUANTILES]
     return [

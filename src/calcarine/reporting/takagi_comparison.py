@@ -7,12 +7,11 @@ semantic content but not the appearance, and z_c both (Figures 3 and 5).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from calcarine.reporting.score_tables import lower_is_better
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,13 +124,17 @@ def paired_interval(
     return float(low), float(high)
 
 
-def compare_with_takagi(per_image: pd.DataFrame) -> TakagiComparison | None:
+def compare_with_takagi(
+    per_image: pd.DataFrame, higher_is_better: Callable[[str], bool] = lambda metric: True
+) -> TakagiComparison | None:
     """Compare the scores of z, c and z_c with the pattern in the paper.
 
     Parameters
     ----------
     per_image : pandas.DataFrame
         Columns id, method, metric, value.
+    higher_is_better : callable
+        Tells by the name of a metric whether higher values are better.
 
     Returns
     -------
@@ -145,7 +148,8 @@ def compare_with_takagi(per_image: pd.DataFrame) -> TakagiComparison | None:
         where = level(str(metric))
         table = _table(per_image, str(metric)) if where else None
         if where and table is not None:
-            readings.append(_read_metric(where, str(metric), table))
+            sign = 1 if higher_is_better(str(metric)) else -1
+            readings.append(_read_metric(where, str(metric), table, sign))
     if not readings:
         return None
     verdicts = {
@@ -166,8 +170,7 @@ def _table(per_image: pd.DataFrame, metric: str) -> pd.DataFrame | None:
     return table if len(table) > 1 else None
 
 
-def _read_metric(where: str, metric: str, table: pd.DataFrame) -> MetricPattern:
-    sign = -1 if lower_is_better(metric) else 1
+def _read_metric(where: str, metric: str, table: pd.DataFrame, sign: int) -> MetricPattern:
     means = {name: float(table[name].mean()) for name in METHODS}
     ranked = sorted(METHODS, key=lambda name: -sign * means[name])
     values = {name: sign * table[name].to_numpy(dtype=float) for name in METHODS}

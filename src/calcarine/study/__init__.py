@@ -1,4 +1,4 @@
-"""Rating study: human raters choose which of two reconstructions is more like the original.
+"""Rating study: human raters choose which of two pictures is more similar to the original.
 
 The design is a two-alternative forced choice, as in Takagi & Nishimoto (2023):
 blinded, counterbalanced, with practice and catch trials. A study is one folder: ``study.json``

@@ -22,6 +22,7 @@ from calcarine.study.rater_images import blurred, dithered, encode, load_uniform
 from calcarine.study.settings import MethodPair, StudySettings
 from calcarine.study.sources import StudyImages, parse_pair
 from calcarine.study.store import Study, check_raters, create_database
+from calcarine.study.wording import TITLE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -37,7 +38,7 @@ def make_study(
     pictures: StudyImages,
     out: Path,
     *,
-    title: str = "Which picture is more similar?",
+    title: str = TITLE,
     n_originals: int = 30,
     n_raters: int = 6,
     compare: Sequence[str] = (),

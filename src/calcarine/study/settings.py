@@ -6,14 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["CONSENT", "QUESTION", "MethodPair", "StudySettings"]
+from calcarine.study.wording import CONSENT, QUESTION
 
-QUESTION = "Which of the two pictures is more like the original?"
-CONSENT = (
-    "Participation is voluntary. You can stop at any time by closing the page, without giving a "
-    "reason. We store which picture you choose, how long it takes, and whether you use a key, a "
-    "mouse or touch. We do not store your name, your address or information about your device."
-)
+__all__ = ["MethodPair", "StudySettings"]
 
 
 class MethodPair(BaseModel):

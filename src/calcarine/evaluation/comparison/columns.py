@@ -123,7 +123,10 @@ def read_columns(files: Sequence[ScoreFile], n_boot: int, seed: int) -> list[Col
     labels = _labels([file.path for file in files])
     for method, result in parts.items():
         subjects = [file.subject for file, _ in result]
-        together = None not in subjects and len(set(subjects)) == len(result)
+        several = None not in subjects and len(set(subjects)) == len(result)
+        # Subjects of another data set are another experiment.
+        datasets = {file.dataset for file, _ in result} - {None}
+        together = several and len(datasets) <= 1
         groups = [result] if together or len(result) == 1 else [[part] for part in result]
         for group in groups:
             name = method if len(groups) == 1 else f"{method} ({labels[group[0][0].path]})"

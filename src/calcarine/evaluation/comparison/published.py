@@ -73,7 +73,7 @@ def published_records(system: str) -> list[Record]:
             "p": None,
             "null_mean": None,
             "null_sd": None,
-            "higher_is_better": not score["metric"].endswith("distance"),
+            "higher_is_better": score.get("higher_is_better", True),
             "test_set": entry["test_set"],
             "data": None,
             "source": entry["data"],

@@ -36,8 +36,7 @@ class Metric(ABC):
     Parameters
     ----------
     name : str
-        Unique within a protocol; the name of a metric for which lower is better contains
-        "distance" or "error".
+        Unique within a protocol.
     definition : str
         What is computed, in a sentence or two.
 

@@ -67,12 +67,16 @@ class Evaluation:
         What was left out, and why.
     pictures : dict of str to str
         SHA-256 of each ground truth by id; comparisons pair images by it.
+    subject, dataset : str or None
+        Whose brain activity was decoded, and the name of the data set; None if not known.
     """
 
     records: list[Record]
     per_image: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
+    subject: str | None = None
+    dataset: str | None = None
 
     def __repr__(self) -> str:
         return text_table(self._title(), self._summary() | self._scores(_FEW_ROWS))

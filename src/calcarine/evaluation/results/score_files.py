@@ -35,6 +35,8 @@ class ScoreFile:
         Scores by method, protocol and metric, in the order of `ids`.
     pictures : list of str or None
         SHA-256 of each ground truth, in the order of `ids`; None in files of older versions.
+    dataset : str or None
+        Name of the data set; None in files of older versions and where it is not known.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class ScoreFile:
     records: list[dict[str, Any]]
     per_image: PerImage
     pictures: list[str] | None = None
+    dataset: str | None = None
 
 
 def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None = None) -> None:
@@ -54,7 +57,8 @@ def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None =
     evaluation : Evaluation
         From `score_arrays` or `score_folder`.
     subject : str, optional
-        The subject; files of several subjects of one method are joined by `compare_scores`.
+        The subject, by default that of the evaluation; files of several subjects of one method
+        are joined by `compare_scores`.
     """
     from calcarine import __version__
 
@@ -69,7 +73,8 @@ def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None =
     content = {
         "format": FORMAT,
         "calcarine": __version__,
-        "subject": subject,
+        "subject": evaluation.subject if subject is None else subject,
+        "dataset": evaluation.dataset,
         "ids": ids,
         "pictures": None if None in known else known,
         "notes": evaluation.notes,
@@ -120,6 +125,7 @@ def read_scores(path: str | Path) -> ScoreFile:
         content["records"],
         content["per_image"],
         content.get("pictures"),
+        content.get("dataset"),
     )
 
 
@@ -184,6 +190,8 @@ def _wrong(content: dict[str, Any]) -> str | None:
     """Return the place of the first invalid value, or None."""
     if not _or_none(_is_text)(content.get("subject", 0)):
         return "subject"
+    if not _or_none(_is_text)(content.get("dataset")):
+        return "dataset"
     ids, records = content.get("ids"), content.get("records")
     if not isinstance(ids, list) or not all(map(_is_text, ids)) or len(set(ids)) < len(ids):
         return "ids"

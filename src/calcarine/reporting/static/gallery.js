@@ -47,6 +47,15 @@
     const row = item.scores[method];
     return row && row[metric] !== null && row[metric] !== undefined ? row[metric] : NaN;
   };
+  // The number under a picture: its own pixel correlation, or the score by which images are sorted.
+  const shownScore = (item, method, sample) => {
+    if (metricAt() >= 0) return scoreOf(item, method, metricAt());
+    const own = (item.correlations[method] || [])[sample];
+    return own === null || own === undefined ? NaN : own;
+  };
+  const shownName = () => metricAt() < 0
+    ? "pixel correlation with the stimulus (1 for equal pictures)"
+    : `“${data.metrics[metricAt()].name}”${data.metrics[metricAt()].lower ? " (lower is better)" : ""}, the mean over samples where a method has several`;
   const value = (item) => {
     const own = scoreOf(item, $("of").value, metricAt());
     return $("less").value === "" ? own : own - scoreOf(item, $("less").value, metricAt());
@@ -73,7 +82,7 @@
     const how = $("order").value === "random" ? `in random order (seed ${$("seed").value})`
       : $("order").value === "id" ? "sorted by id"
         : `${$("way").selectedOptions[0].textContent} by “${data.metrics[metric].name}” of ${$("of").value}${$("less").value ? " minus " + $("less").value : ""}${data.metrics[metric].lower ? " (lower is better)" : ""}`;
-    $("said").textContent = `${order.length} of ${data.items.length} images, ${how}.${missing ? ` ${missing} images without this score are not shown.` : ""}`;
+    $("said").textContent = `${order.length} of ${data.items.length} images, ${how}.${missing ? ` ${missing} images without this score are not shown.` : ""} Number under each picture: ${shownName()}.`;
     $("grid").replaceChildren();
     shown = 0;
     showMore();
@@ -90,10 +99,9 @@
     } else box.append(make("div", "none", "none"));
     const caption = make("figcaption");
     caption.append(make("b", method === "seen" ? "stimulus" : method));
-    if (many) caption.append(` ${sample + 1}`);
-    const metric = metricAt();
-    if (metric >= 0 && method !== "seen" && !Number.isNaN(scoreOf(item, method, metric))) {
-      caption.append(" " + number(scoreOf(item, method, metric)));
+    if (many) caption.append(`, sample ${sample + 1}`);
+    if (method !== "seen" && source && !Number.isNaN(shownScore(item, method, sample))) {
+      caption.append(" " + number(shownScore(item, method, sample)));
     }
     box.append(caption);
     return box;

@@ -136,8 +136,8 @@
     following = said.state;
     const last = said.state.phase === "trial" && !said.state.practice;
     const verdict = said.feedback === "right"
-      ? "Correct: the picture that you chose is more like the original."
-      : "Not correct: the other picture is more like the original.";
+      ? "Correct: the picture that you chose is more similar to the original."
+      : "Not correct: the other picture is more similar to the original.";
     $("verdict").textContent = last ? verdict + " The practice is over. From now on there is no feedback." : verdict;
     $("next").textContent = last ? "Start" : "Next";
     $("feedback").hidden = false;
