@@ -73,8 +73,6 @@ What it should reach:
 | what | target | today | reached |
 | --- | --- | --- | --- |
 {verdict}
-
-`python scripts/train_mini.py denoiser --from-bundled ...` continues the training of these weights.
 """
 
 

