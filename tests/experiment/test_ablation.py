@@ -76,6 +76,16 @@ def test_rows_of_the_paper_are_settings_that_exist():
     assert list(chosen_rows(paper_rows(), ["no guidance"], 3)) == ["as set", "no guidance"]
 
 
+def test_controls_of_guidance_follow_the_settings():
+    settings = ["visdec.pretrain.training.steps=300", "visdec.guide.training.steps=70"]
+    rows = paper_rows("visdec-mini", settings)
+    more = rows["pre-training in place of guidance"]
+    found = load_experiment("visdec-mini", None, [*settings, *more]).visdec
+    assert (found.pretrain.training.steps, found.guide.enabled) == (370, False)
+    others = load_experiment("visdec-mini", None, list(rows["pictures of other stimuli"])).visdec
+    assert others.guide.loss.partners == "shuffled"
+
+
 def test_a_large_grid_is_refused_before_anything_is_read(tmp_path):
     axes = ["visdec.a=1;2;3;4;5;6;7", "visdec.b=1;2;3;4;5"]
     with pytest.raises(CalcarineError, match=r"36 rows, with 3 seeds 108 runs") as told:

@@ -251,6 +251,41 @@ def test_guidance_trains_all_but_the_body_of_the_image_network(network):
     assert all(".vit." in n or n.endswith("decoder_pos_embed") for n in frozen)
 
 
+@torch.no_grad()
+def test_validation_logs_the_losses_of_shuffled_pairs_under_the_same_masks(network):
+    task = guidance(network)
+    rows = torch.arange(6)
+    _, parts = task.validation_loss(rows, seeded(3))
+    # Before training the other modality changes nothing, so the masks must be the same.
+    for name in ("fmri", "image"):
+        assert parts[f"{name}, shuffled"] == pytest.approx(float(parts[name]), rel=1e-6)
+    with torch.no_grad():
+        for back in (network.fmri_back, network.image_back):
+            back.weight.copy_(torch.randn(back.weight.shape, generator=seeded(4)))
+    total, parts = task.validation_loss(rows, seeded(3))
+    for name in ("fmri", "image"):
+        assert float(parts[f"{name}, shuffled"]) != float(parts[name])
+    c = task.config
+    assert total == pytest.approx(
+        float(c.gamma_fmri * parts["fmri"] + c.gamma_image * parts["image"]), rel=1e-6
+    )
+    # Those of the fMRI are the same as of a task with the pictures of the row before.
+    stimuli, pixels = task._validation
+    moved = CrossModalGuiding(network, stimuli, stimuli, pixels, pixels.roll(1, 0), c)
+    _, others = moved.validation_loss(rows, seeded(3))
+    assert others["fmri"] == pytest.approx(float(parts["fmri, shuffled"]), rel=1e-5)
+    assert set(task.training_loss(rows, seeded(3))[1]) == {"fmri", "image"}
+
+
+def test_guidance_by_pictures_of_other_stimuli(network):
+    own, control = guidance(network), guidance(network, partners="shuffled")
+    true, others = own._train[1], control._train[1]
+    assert all(not torch.equal(a, b) for a, b in zip(true, others, strict=True))
+    found = [next(i for i, b in enumerate(true) if torch.equal(a, b)) for a in others]
+    assert sorted(found) == list(range(6))
+    assert torch.equal(control._validation[1], own._validation[1])
+
+
 @pytest.mark.parametrize(
     ("config", "named"),
     [({"gamma_fmri": 0.0}, {"image"}), ({"gamma_image": 0.0}, {"fmri"})],

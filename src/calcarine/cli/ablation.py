@@ -55,12 +55,16 @@ def ablate(
 
     if product and not vary:
         raise SettingError("--product combines values; give them with --vary KEY=V1;V2.")
-    rows = (product_rows if product else varied_rows)(vary) if vary else paper_rows()
+    preset, settings = preset or "visdec-mini", with_flags(settings, allow_transductive)
+    if vary:
+        rows = (product_rows if product else varied_rows)(vary)
+    else:
+        rows = paper_rows(preset, settings)
     table = run_ablation(
         rows,
         out,
-        preset=preset or "visdec-mini",
-        settings=with_flags(settings, allow_transductive),
+        preset=preset,
+        settings=settings,
         seeds=seeds,
         only=only,
         max_rows=max_rows,

@@ -24,12 +24,26 @@ __all__ = [
 Rows = dict[str, tuple[str, ...]]
 BASE = "as set"
 MAX_ROWS = 32
-"""Most rows that are trained by default; `paper_rows` has 22."""
+"""Most rows that are trained by default; `paper_rows` has 24."""
 _LONGEST = 100
 
 
-def paper_rows() -> Rows:
-    """Return rows as in the paper's ablation, and rows without what this project adds to it."""
+def paper_rows(preset: str = "visdec-mini", settings: Sequence[str] = ()) -> Rows:
+    """Return rows as in the paper's ablation, controls, and rows without this project's additions.
+
+    Two rows show what the pairs of guidance teach: guidance by the pictures of other stimuli, and
+    as many more steps of pre-training in its place.
+
+    Parameters
+    ----------
+    preset : str
+    settings : sequence of str
+        Those of all rows. They say how many steps guidance has.
+    """
+    from calcarine.experiment.load_config import load_experiment
+
+    visdec = load_experiment(preset, None, list(settings)).visdec
+    steps = visdec.pretrain.training.steps + visdec.guide.training.steps
     loss, guide, finetune = "visdec.pretrain.loss", "visdec.guide.loss", "visdec.finetune.loss"
     scratch = ("visdec.pretrain.enabled=false", "visdec.pretrain.start=null")
     from_noise = (f"{finetune}.latent=0", "visdec.finetune.strength=1")
@@ -38,6 +52,11 @@ def paper_rows() -> Rows:
         "from scratch, no guidance": (*scratch, "visdec.guide.enabled=false"),
         "no pre-training": scratch,
         "no guidance": ("visdec.guide.enabled=false",),
+        "pictures of other stimuli": (f"{guide}.partners=shuffled",),
+        "pre-training in place of guidance": (
+            "visdec.guide.enabled=false",
+            f"visdec.pretrain.training.steps={steps}",
+        ),
         "no contrast": (f"{loss}.self_contrast=0", f"{loss}.cross_contrast=0"),
         "no self-contrast": (f"{loss}.self_contrast=0",),
         "no cross-contrast": (f"{loss}.cross_contrast=0",),

@@ -131,6 +131,8 @@ class CrossModalGuiding(nn.Module):
         self.network = network
         self.config = config or GuideLoss()
         self.augmentation = augmentation or Augmentation()
+        if self.config.partners == "shuffled":
+            train_pixels = train_pixels[_other_rows(len(train_pixels))]
         self._train, self._validation = (train, train_pixels), (validation, validation_pixels)
 
     @property
@@ -153,10 +155,19 @@ class CrossModalGuiding(nn.Module):
     def validation_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the same for validation stimuli, without augmentation."""
+        """Return the same for validation stimuli, without augmentation.
+
+        The losses with ``, shuffled`` in their names are those of the same stimuli with the other
+        modality of another stimulus, under the same masks. What guidance transfers is how much
+        lower the losses of the true pairs are.
+        """
         stimuli, pixels = self._validation
-        target = stimuli.mean(rows)
-        return self._losses(target, target, pixels[rows], generator)
+        target, images = stimuli.mean(rows), pixels[rows]
+        state = generator.get_state()
+        total, parts = self._losses(target, target, images, generator)
+        generator.set_state(state)
+        _, shuffled = self._losses(target, target, images, generator, shift=1)
+        return total, parts | {f"{name}, shuffled": loss for name, loss in shuffled.items()}
 
     def _losses(
         self,
@@ -164,7 +175,9 @@ class CrossModalGuiding(nn.Module):
         inputs: PatchedVectors,
         pixels: torch.Tensor,
         generator: torch.Generator,
+        shift: int = 0,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return losses; with a shift, each row has the other modality of a row before it."""
         c, network = self.config, self.network
         device = network.to_image.weight.device
         target, inputs, pixels = target.to(device), inputs.to(device), pixels.to(device)
@@ -172,12 +185,22 @@ class CrossModalGuiding(nn.Module):
         total = torch.zeros((), device=device)
         # A side with weight 0 is not computed; the ablation uses that.
         if c.gamma_fmri:
-            predicted, hidden = network.predict_fmri(inputs, pixels, c.fmri_mask, generator)
+            others = pixels.roll(shift, 0)
+            predicted, hidden = network.predict_fmri(inputs, others, c.fmri_mask, generator)
             parts["fmri"] = reconstruction_loss(predicted.float(), target.values, hidden)
             total = total + c.gamma_fmri * parts["fmri"]
         if c.gamma_image:
-            predicted, hidden = network.predict_image(inputs, pixels, c.image_mask, generator)
+            brains = inputs.rows(torch.arange(len(inputs), device=device).roll(shift))
+            predicted, hidden = network.predict_image(brains, pixels, c.image_mask, generator)
             patches = network.image.patches(pixels)
             parts["image"] = reconstruction_loss(predicted.float(), patches, hidden)
             total = total + c.gamma_image * parts["image"]
         return total, parts
+
+
+def _other_rows(count: int) -> torch.Tensor:
+    """Return another row for each row, the same in every training."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    others = torch.empty_like(order)
+    others[order] = order.roll(1)
+    return others

@@ -142,6 +142,9 @@ class GuideLoss:
     direction : {"paper", "code"}
         Which side gives the queries; see
         :class:`calcarine.visdec.transformer_blocks.CrossBlock`.
+    partners : {"own", "shuffled"}
+        The pictures that guide: of the stimuli themselves, or, as a control of what pairs teach,
+        of other training stimuli, one fixed for each.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is an error
@@ -164,6 +167,13 @@ class GuideLoss:
             "it, or as the published code does."
         ),
     ] = "paper"
+    partners: Annotated[
+        Literal["own", "shuffled"],
+        Field(
+            description="Pictures that guide: those of the stimuli, or those of other stimuli, as "
+            "a control."
+        ),
+    ] = "own"
 
     def __post_init__(self) -> None:
         if self.layers < 2 or self.layers % 2:
