@@ -26,7 +26,7 @@ __all__ = ["build_encoding_report", "encoding_figures", "read_encoding"]
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A5195", "#8A8A00")
 _MEANINGS = {
-    "latents": "Prediction of the measured test responses from each latent alone.",
+    "latents": "Prediction of the test responses from each latent alone.",
     "noise": "z and z_c together at several noise levels: variance that only one of them explains.",
     "denoising_stages": "z and z_c together at early, middle and late steps of the denoising.",
     "blocks": "Blocks of the U-Net. Each voxel is assigned to the block that predicts it best in "
