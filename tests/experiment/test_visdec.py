@@ -25,9 +25,11 @@ from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.runner import check_experiment
 from calcarine.experiment.stages import run_keys
+from calcarine.experiment.visdec_weights import starting_weights
 from calcarine.experiment.workspace import Workspace
 from calcarine.visdec.brain_conditioning import BrainConditioning
-from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
+from calcarine.visdec.encoder_storage import load_encoder
+from calcarine.visdec.fmri_autoencoder import AutoencoderConfig
 from calcarine.visdec.image_autoencoder import new_image_autoencoder
 
 
@@ -467,7 +469,7 @@ def test_a_class_conditional_model_needs_no_text(image_network, tmp_path, monkey
 # Test modules cannot be imported; these write files in the layout of the authors.
 NETWORKS = Path(__file__).parents[1] / "visdec"
 PUBLISHED = runpy.run_path(str(NETWORKS / "test_published_conditioner.py"))
-ENCODER = runpy.run_path(str(NETWORKS / "test_published.py"))
+ENCODER = runpy.run_path(str(NETWORKS / "published_layout.py"))
 
 
 @pytest.fixture
@@ -538,36 +540,70 @@ def test_a_published_model_of_the_last_phase_is_trained_on(tuned, tmp_path):
         run_stage(other, "finetune")
 
 
-@pytest.mark.parametrize("n_patches", [6, 9])
-def test_learned_positions_of_a_published_encoder_are_kept(
-    tiny_stable_diffusion, image_network, tmp_path, n_patches
+def published_encoder(file, n_patches, learned, **more):
+    """Write an autoencoder in the layout of the authors; return its encoder's positions."""
+    sizes = {"patch": 16, "dim": 16, "depth": 1, "heads": 16, "hidden": 16}
+    decoder = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 16, "decoder_hidden": 16}
+    network = ENCODER["random_autoencoder"](n_patches=n_patches, **sizes, **decoder)
+    weights = ENCODER["stored"](network)
+    if learned:
+        weights["pos_embed"] = torch.randn(1, n_patches + 1, 16)
+    torch.save({"model": weights | more}, file)
+    return weights["pos_embed"]
+
+
+@pytest.mark.parametrize(
+    ("n_patches", "learned"), [(6, False), (6, True), (9, False), (9, True), (4, False)]
+)
+def test_positions_of_a_published_encoder_in_the_last_phase_are_the_nearest(
+    tiny_stable_diffusion, image_network, tmp_path, n_patches, learned
 ):
-    torch.manual_seed(0)
-    network = FMRIAutoencoder(
-        AutoencoderConfig(n_patches, 16, 16, 1, 16, decoder_dim=16, decoder_depth=1)
-    )
-    weights = ENCODER["in_their_layout"](network)
-    weights["pos_embed"] = torch.randn(1, n_patches + 1, 16)
-    torch.save({"model": weights}, tmp_path / "learned.pth")
+    file = tmp_path / "c.pth"
+    table = published_encoder(file, n_patches, learned)
     wanted = experiment(
         tiny_stable_diffusion,
         image_network,
         "visdec.pretrain.enabled=false",
         "visdec.guide.enabled=false",
-        f"visdec.pretrain.start={tmp_path / 'learned.pth'}",
+        f"visdec.pretrain.start={file}",
         "visdec.encoder.embedding=shared",
     )
     work = Workspace(RunDirectory(tmp_path / "run", wanted))
     run_stage(work, "finetune")
-    positions = visdec.load_conditioning(work, work.splits[0]).conditioner.encoder.positions
-    assert positions.shape == (7, 16)  # 90 voxels
-    table = weights["pos_embed"][0]
-    if n_patches == 6:
-        assert torch.equal(positions, table)
-    else:
-        assert torch.equal(positions[0], table[0])
-        expected = torch.nn.functional.interpolate(table[1:].T[None], size=6, mode="linear")[0].T
-        torch.testing.assert_close(positions[1:], expected)
+    encoder = visdec.load_conditioning(work, work.splits[0]).conditioner.encoder
+    assert encoder.positions.shape == (7, 16)  # 90 voxels
+    torch.testing.assert_close(encoder.positions, ENCODER["nearest"](table, 6)[0])
+    assert encoder.config.norm_eps == encoder.norm.eps == 1e-5
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "guide"])
+def test_a_published_encoder_is_trained_further_with_a_place_for_each_patch(
+    tiny_stable_diffusion, image_network, tmp_path, phase
+):
+    file = tmp_path / "c.pth"
+    published_encoder(
+        file, 9, False, **{"cross_blocks.0.bias": torch.ones(2)}, strange=torch.ones(2)
+    )
+    given = f"visdec.pretrain.start={file}", "visdec.encoder.embedding=shared"
+    if phase == "guide":
+        given = "visdec.pretrain.enabled=false", *given
+    wanted = experiment(tiny_stable_diffusion, image_network, *given)
+    said = []
+    progress = Progress()
+    progress.say = said.append
+    work = Workspace(RunDirectory(tmp_path / "run", wanted), progress)
+    shape = AutoencoderConfig(6, 16, 16, 1, 16)
+    for _ in range(2):  # once for each split
+        start = starting_weights(work, work.splits[0], shape, phase)
+        torch.testing.assert_close(start.encoder.positions, ENCODER["sines"](6, 16))
+    assert start.config.norm_eps == 1e-5
+    notes = [line for line in said if str(file) in line]
+    assert len(notes) == 2
+    assert "cross-attention with pictures" in notes[0] and "strange (1)" in notes[1]
+    run_stage(work, phase)
+    trained = load_encoder(visdec.training_folder(work, phase, work.splits[0]) / "encoder")
+    assert trained.config.norm_eps == trained.encoder.norm.eps == 1e-5
+    assert [line for line in said if str(file) in line] == notes
 
 
 def test_a_response_alone_makes_the_picture_that_it_makes_among_others(

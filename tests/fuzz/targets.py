@@ -612,11 +612,12 @@ def load_model(folder: Path) -> None:
 
 
 def build_published(folder: Path) -> None:
-    published = module_of_tests("visdec/test_published.py")
-    network = published.FMRIAutoencoder(published.TINY).eval()
-    weights = published.in_their_layout(network)
+    from safetensors.torch import save_file
+
+    layout = module_of_tests("visdec/published_layout.py")
+    weights = layout.stored(layout.random_autoencoder())
     torch.save({"model": weights, "epoch": 139, "config": {"a": 1}}, folder / "new.pt")
-    published.save_file(weights, folder / "safe.safetensors")
+    save_file(weights, folder / "safe.safetensors")
 
 
 def load_published(folder: Path) -> None:

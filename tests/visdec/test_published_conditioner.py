@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from calcarine.diffusion import random_class_conditional, trainable_parts
+from calcarine.diffusion import ModelNote, random_class_conditional, trainable_parts
 from calcarine.errors import CalcarineError
 from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale, restored_unet
-from calcarine.visdec.patches import patch_vectors, sine_positions
+from calcarine.visdec.initial_conditioner import initial_conditioner
+from calcarine.visdec.patches import patch_vectors
 from calcarine.visdec.published_conditioner import load_published_conditioner
+from calcarine.visdec.settings import FinetuneLoss
 
 # The U-Net and the first stage are laid out as in Stable Diffusion v1.
 LAYOUT = runpy.run_path(str(Path(__file__).parents[1] / "diffusion" / "test_sd1_conversion.py"))
+ENCODER = runpy.run_path(str(Path(__file__).with_name("published_layout.py")))
 PATCH, N, DIM, DEPTH, HEADS, TOKENS = 4, 7, 32, 2, 16, 9
 UNET, STAGE = "model.diffusion_model.", "cond_stage_model."
 TIME = UNET + "time_embed_condtion."
@@ -66,7 +70,7 @@ def conditioner_in_their_layout(width, time_width):
         }.items():
             shapes[f"mae.blocks.{block}.{name}"] = shape
     found = {STAGE + name: noise(*shape) for name, shape in shapes.items()}
-    found[f"{STAGE}mae.pos_embed"] = sine_positions(N, DIM)[None]
+    found[f"{STAGE}mae.pos_embed"] = ENCODER["sines"](N, DIM)[None]
     times = {
         "0.weight": (TOKENS // 2, TOKENS, 1),
         "0.bias": (TOKENS // 2,),
@@ -110,7 +114,7 @@ def theirs(weights, vectors):
     s = {k.removeprefix(STAGE): v for k, v in weights.items()}
 
     def norm(x, name):
-        return F.layer_norm(x, (DIM,), s[f"{name}.weight"], s[f"{name}.bias"], 1e-6)
+        return F.layer_norm(x, (DIM,), s[f"{name}.weight"], s[f"{name}.bias"], ENCODER["NORM_EPS"])
 
     def linear(x, name):
         return x @ s[f"{name}.weight"].T + s[f"{name}.bias"]
@@ -155,6 +159,42 @@ def test_it_tells_what_the_published_code_tells(write, weights):
     torch.testing.assert_close(context, expected[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(time, expected[1], atol=1e-5, rtol=1e-4)
     assert expected[0].std() > 0.05 and found.positions == "sine"
+
+
+@torch.no_grad()
+def test_the_epsilon_of_layer_norms_is_that_of_the_published_code(write, weights, tmp_path):
+    embedding = f"{STAGE}mae.patch_embed.proj."
+    small = {key: 0.01 * weights[key] for key in (f"{embedding}weight", f"{embedding}bias")}
+    small[f"{STAGE}mae.pos_embed"] = 0.01 * torch.randn(1, N + 1, DIM)
+    vectors = torch.randn(3, 26)
+    expected = theirs(weights | small, vectors)[0]
+    found = load_published_conditioner(write(**small)).conditioner
+    values = patch_vectors(vectors, PATCH)
+    torch.testing.assert_close(found(values).context, expected, atol=1e-5, rtol=1e-4)
+    scale = VoxelScale(np.zeros(26, np.float32), np.ones(26, np.float32))
+    BrainConditioning(found, {}, scale).save(tmp_path)
+    again = BrainConditioning.load(tmp_path).conditioner
+    torch.testing.assert_close(again(values).context, expected, atol=1e-5, rtol=1e-4)
+    # Conditioners that were stored without an epsilon were trained with 1e-6.
+    shape = json.loads((tmp_path / "conditioning.json").read_text())
+    del shape["encoder"]["norm_eps"]
+    (tmp_path / "conditioning.json").write_text(json.dumps(shape))
+    older = BrainConditioning.load(tmp_path).conditioner
+    assert older.encoder.config.norm_eps == older.encoder.norm.eps == 1e-6
+    assert (older(values).context - expected).abs().max() > 1e-3
+
+
+def test_weights_that_are_not_used_are_named(write):
+    (known,) = load_published_conditioner(write()).notes
+    assert known.endswith("1 are not needed: those of the decoder.")  # its mask token
+    more = {"sqrt_alphas_cumprod": noise(3), "posterior_mean_coef1": noise(3)}
+    file = write(**more, strange__0__bias=noise(4), strange__1__bias=noise(4))
+    with pytest.warns(
+        ModelNote, match=r"2 have unknown names .* not used: strange \(2\)\.$"
+    ) as told:
+        found = load_published_conditioner(file)
+    assert [str(each.message) for each in told] == [found.notes[1]]
+    assert found.notes[0].endswith("3 are not needed: those of the decoder and the noise schedule.")
 
 
 def test_every_tensor_arrives(write, weights, model):
@@ -270,6 +310,15 @@ def test_what_is_missing_strange_or_misshapen_is_one_sentence(write, model, weig
         cond_stage_model__dim_mapper__bias=noise(24),
         **{f"{TIME}2.weight": noise(model.time_embed_dim, 24)},
     )
+
+
+def test_a_patch_that_the_published_code_adds_is_explained(write, model):
+    found = load_published_conditioner(write())
+    extra = "fill their last patch; the published code then adds another"
+    for n_patches, explained in ((N - 1, True), (N - 2, False), (N + 1, False)):
+        with pytest.raises(CalcarineError, match=f"takes {N} patches") as told:
+            initial_conditioner(found, model, n_patches, FinetuneLoss(), None)
+        assert (extra in str(told.value)) is explained
 
 
 def test_an_encoder_alone_belongs_elsewhere(weights, tmp_path):

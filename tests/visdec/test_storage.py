@@ -20,7 +20,7 @@ from calcarine.visdec.encoder_storage import (
     set_positions,
 )
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
-from calcarine.visdec.published_encoder import interpolated
+from calcarine.visdec.other_lengths import interpolated
 
 TINY = AutoencoderConfig(
     n_patches=5, patch=4, dim=16, depth=2, heads=2, decoder_dim=12, decoder_depth=1, decoder_heads=2
@@ -62,14 +62,23 @@ def test_own_positions_come_back_and_must_fit(tmp_path, network):
         set_positions(network, tables[0][1:], tables[1])
 
 
-def test_an_encoder_that_tells_no_embedding_shares_its_weights(tmp_path, network):
+def test_an_encoder_of_an_older_version_is_what_it_was(tmp_path, network):
+    """Then all shared their weights and had this epsilon, and neither was stored."""
     save_encoder(tmp_path, network, {})
     file = tmp_path / "encoder.json"
     content = json.loads(file.read_text())
-    del content["config"]["embedding"]
+    del content["config"]["embedding"], content["config"]["norm_eps"]
     content["sha256"] = _digest(content["config"], digest_file(tmp_path / "encoder.safetensors"))
     file.write_text(json.dumps(content))
-    assert same(network, load_encoder(tmp_path))
+    found = load_encoder(tmp_path)
+    assert same(network, found) and found.config.norm_eps == found.decoder_norm.eps == 1e-6
+
+
+def test_the_epsilon_of_layer_norms_comes_back(tmp_path):
+    found = load_encoder(save_encoder(tmp_path, new_autoencoder(replace(TINY, norm_eps=1e-3)), {}))
+    norms = [part for part in found.modules() if isinstance(part, torch.nn.LayerNorm)]
+    assert len(norms) == 2 * 3 + 2 and {norm.eps for norm in norms} == {1e-3}
+    assert {p.eps for p in interpolated(found, 9).modules() if hasattr(p, "eps")} == {1e-3}
 
 
 def test_weights_of_each_patch_come_back_and_have_one_length(tmp_path):

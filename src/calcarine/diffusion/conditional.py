@@ -45,7 +45,7 @@ _RESCALE = 1.0
 
 
 class ModelNote(UserWarning):
-    """A model was changed while it was loaded."""
+    """A model was changed, or not used as a whole, when it was loaded."""
 
 
 class ConditionalDiffusion:

@@ -59,7 +59,7 @@ def run_pretraining(work: Workspace) -> None:
                 config.pretrain.training,
                 config=config.pretrain.loss,
                 augmentation=config.pretrain.augmentation,
-                start=starting_weights(work, split, shape),
+                start=starting_weights(work, split, shape, "pretrain"),
                 provenance=_provenance(work, "pretrain", split),
                 progress=advance,
                 say=work.progress.say,
@@ -198,7 +198,7 @@ def _published(work: Workspace) -> PublishedConditioner | None:
     from calcarine.visdec.published_conditioner import load_published_conditioner
 
     start = work.config.visdec.finetune.start
-    return None if start is None else load_published_conditioner(start)
+    return None if start is None else work.load(lambda: load_published_conditioner(start))
 
 
 def _autoencoder_before(work: Workspace, phase: str, split: Split) -> FMRIAutoencoder:
@@ -209,7 +209,7 @@ def _autoencoder_before(work: Workspace, phase: str, split: Split) -> FMRIAutoen
         if work.config.visdec.runs(earlier):
             return load_encoder(training_folder(work, earlier, split) / "encoder")
     shape = _shape(work, [training_stimuli(work, split).responses.data])
-    started = starting_weights(work, split, shape)
+    started = starting_weights(work, split, shape, phase)
     seed = getattr(work.config.visdec, phase).training.seed
     return started or new_autoencoder(shape, seed)
 

@@ -60,7 +60,7 @@ def unknown_history(start: str | None) -> bool:
 
 
 def starting_weights(
-    work: Workspace, split: Split, shape: AutoencoderConfig
+    work: Workspace, split: Split, shape: AutoencoderConfig, phase: str
 ) -> FMRIAutoencoder | None:
     """Return the weights that training starts from, with as many patches as the data need.
 
@@ -71,6 +71,10 @@ def starting_weights(
         Split whose test responses the weights must not have been trained on.
     shape : AutoencoderConfig
         Shape that the settings ask for.
+    phase : {"pretrain", "guide", "finetune"}
+        The first phase that trains the weights. Published weights begin the last phase with the
+        positions that the published code gives them, see
+        :func:`calcarine.visdec.other_lengths.interpolated`.
 
     Returns
     -------
@@ -88,29 +92,36 @@ def starting_weights(
     if source is None:
         return None
     from calcarine.visdec.encoder_storage import has_own_positions, load_encoder, read_about
-    from calcarine.visdec.published_encoder import interpolated, load_published_encoder
+    from calcarine.visdec.other_lengths import interpolated
+    from calcarine.visdec.published_encoder import load_published_encoder
 
     place = Path(source)
     if place.is_dir():
         refuse_test_leak(work, split, read_about(place), place)
         weights = load_encoder(place)
     else:
-        weights = load_published_encoder(place).autoencoder
-    if weights.config.patch != shape.patch:
-        raise SettingError(
-            f"{place} has patches of {weights.config.patch} voxels, and visdec.encoder.patch is "
-            f"{shape.patch}; set it to {weights.config.patch}."
-        )
-    if weights.config.embedding != shape.embedding:
-        raise SettingError(
-            f"{place} embeds patches by {weights.config.embedding} weights, and "
-            f"visdec.encoder.embedding is {shape.embedding}; set it to {weights.config.embedding}."
-        )
+        weights = work.load(lambda: load_published_encoder(place)).autoencoder
+    _check_patches(weights.config, shape, place)
     if shape.embedding == "own":
         _refuse_other_voxels(work, read_about(place), place)
-    # A table of learned positions can only be stretched, as in the published code.
-    own = has_own_positions(weights)
-    return interpolated(weights, shape.n_patches, "interpolate" if own else "sine")
+    # In its earlier phases, the published code fits the vectors to the weights, not the positions
+    # to the vectors, so a patch keeps its position. Learned positions can only be stretched.
+    stretched = has_own_positions(weights) or (phase == "finetune" and not place.is_dir())
+    return interpolated(weights, shape.n_patches, "nearest" if stretched else "sine")
+
+
+def _check_patches(found: AutoencoderConfig, wanted: AutoencoderConfig, place: Path) -> None:
+    """Raise if weights cut or embed vectors in another way than the settings ask for."""
+    if found.patch != wanted.patch:
+        raise SettingError(
+            f"{place} has patches of {found.patch} voxels, and visdec.encoder.patch is "
+            f"{wanted.patch}; set it to {found.patch}."
+        )
+    if found.embedding != wanted.embedding:
+        raise SettingError(
+            f"{place} embeds patches by {found.embedding} weights, and visdec.encoder.embedding "
+            f"is {wanted.embedding}; set it to {found.embedding}."
+        )
 
 
 def refuse_test_leak(work: Workspace, split: Split, about: dict[str, Any], place: Path) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,15 @@ from calcarine.splits.split_files import find_split
 
 __all__ = ["Workspace"]
 
-_Model = TypeVar("_Model", bound=ConditionalDiffusion)
+
+class _Noted(Protocol):
+    """Something loaded, with sentences on how it was read."""
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+_Loaded = TypeVar("_Loaded", bound=_Noted)
 
 
 class Workspace:
@@ -52,6 +60,7 @@ class Workspace:
         self.trained = trained
         self.config: Experiment = run.experiment
         self.progress = progress or Progress()
+        self._shown: set[str] = set()
 
     @cached_property
     def dataset(self) -> BrainDataset:
@@ -66,7 +75,7 @@ class Workspace:
     def model(self) -> LatentDiffusion:
         """The diffusion model of ``generation.model``."""
         config = self.config.generation
-        model = self._load(
+        model = self.load(
             lambda: load_model(
                 config.model,
                 dtype=torch_dtype(config.precision),
@@ -83,14 +92,22 @@ class Workspace:
             model.guidance_rescale = config.guidance_rescale
         return model
 
-    def _load(self, load: Callable[[], _Model]) -> _Model:
-        """Load a model and show its notes as progress, not as warnings."""
+    def load(self, load: Callable[[], _Loaded]) -> _Loaded:
+        """Load a model or weights, and show each of the notes once, as progress.
+
+        Parameters
+        ----------
+        load : callable
+            Returns what is loaded; its warnings about notes are left out.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelNote)
-            model = load()
-        for note in model.notes:
-            self.progress.say(note)
-        return model
+            loaded = load()
+        for note in loaded.notes:
+            if note not in self._shown:  # weights are loaded again for each split
+                self._shown.add(note)
+                self.progress.say(note)
+        return loaded
 
     @cached_property
     def latent_size(self) -> int:
@@ -238,7 +255,7 @@ class Workspace:
             )
         if source is None:
             return self.model
-        generator = self._load(lambda: load_model(source))
+        generator = self.load(lambda: load_model(source))
         if self.config.generation.guidance_rescale is not None:
             generator.guidance_rescale = self.config.generation.guidance_rescale
         return generator

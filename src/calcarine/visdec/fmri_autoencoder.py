@@ -11,14 +11,21 @@ from torch import nn
 from calcarine.errors import SettingError, ShapeError
 from calcarine.visdec.masking import Masking, no_masking
 from calcarine.visdec.patches import PatchedVectors, sine_positions
-from calcarine.visdec.transformer_blocks import PatchLinear, TransformerBlock, initialise
+from calcarine.visdec.transformer_blocks import (
+    NORM_EPS,
+    PatchLinear,
+    TransformerBlock,
+    initialise,
+)
 
 __all__ = ["AutoencoderConfig", "Encoded", "FMRIAutoencoder", "FMRIEncoder"]
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Shape of a masked autoencoder; the defaults are those of MinD-Vis and Vis-Dec.
+    """Shape of a masked autoencoder.
+
+    The defaults are those of MinD-Vis and Vis-Dec, except ``norm_eps``.
 
     Attributes
     ----------
@@ -34,6 +41,9 @@ class AutoencoderConfig:
         ``"shared"``: all patches share the weights that embed and predict them, as published.
         ``"own"``: each patch has its own weights, because the third voxel of one patch has nothing
         in common with the third voxel of another. For vectors of one subject only.
+    norm_eps : float
+        Epsilon of all layer norms: 1e-6 in new networks, as in masked autoencoders of pictures (He
+        et al. 2022), and 1e-5 in published weights of MinD-Vis and Vis-Dec.
     """
 
     n_patches: int = 262
@@ -46,6 +56,7 @@ class AutoencoderConfig:
     decoder_depth: int = 8
     decoder_heads: int = 16
     embedding: Literal["shared", "own"] = "shared"
+    norm_eps: float = NORM_EPS
 
     def to_json(self) -> dict[str, Any]:
         """Return the shape as a plain dictionary."""
@@ -54,7 +65,8 @@ class AutoencoderConfig:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> AutoencoderConfig:
         """Return the shape from the dictionary of :meth:`to_json`."""
-        content = {"embedding": "shared"} | content  # absent in older files
+        absent: dict[str, Any] = {"embedding": "shared", "norm_eps": NORM_EPS}  # in older files
+        content = absent | content
         known = {field.name for field in fields(cls)}
         wrong = sorted(set(content) ^ known)
         if wrong:
@@ -85,9 +97,9 @@ class FMRIEncoder(nn.Module):
         self.patch_embed = _of_patches(c, c.patch, c.dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
         self.blocks = nn.ModuleList(
-            [TransformerBlock(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth)]
+            [TransformerBlock(c.dim, c.heads, c.mlp_ratio, c.norm_eps) for _ in range(c.depth)]
         )
-        self.norm = nn.LayerNorm(c.dim, eps=1e-6)
+        self.norm = nn.LayerNorm(c.dim, eps=c.norm_eps)
         self.positions: torch.Tensor
         self.register_buffer("positions", sine_positions(c.n_patches, c.dim), persistent=False)
         initialise(self)
@@ -147,11 +159,11 @@ class FMRIAutoencoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_dim))
         self.decoder_blocks = nn.ModuleList(
             [
-                TransformerBlock(c.decoder_dim, c.decoder_heads, c.mlp_ratio)
+                TransformerBlock(c.decoder_dim, c.decoder_heads, c.mlp_ratio, c.norm_eps)
                 for _ in range(c.decoder_depth)
             ]
         )
-        self.decoder_norm = nn.LayerNorm(c.decoder_dim, eps=1e-6)
+        self.decoder_norm = nn.LayerNorm(c.decoder_dim, eps=c.norm_eps)
         self.decoder_pred = _of_patches(c, c.decoder_dim, c.patch)
         self.decoder_positions: torch.Tensor
         self.register_buffer(

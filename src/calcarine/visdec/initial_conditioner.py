@@ -99,10 +99,15 @@ def _check_published(start: PublishedConditioner, n_patches: int, config: Finetu
     """Raise if settings or the subject disagree with a published conditioner."""
     shape, path = start.conditioner.shape, start.path
     if shape["n_patches"] != n_patches:
+        extra = (
+            " If these are the ones, the voxels fill their last patch; the published code then "
+            "adds another, and such models are not supported."
+        )
+        one_short = shape["n_patches"] == n_patches + 1
         raise SettingError(
             f"{path} takes {shape['n_patches']} patches of {shape['encoder']['patch']} "
             f"voxels, and the responses make {n_patches}; choose the subject and the region "
-            "(visdec.roi) that it was trained on."
+            f"(visdec.roi) that it was trained on.{extra if one_short else ''}"
         )
     if config.tokens not in (None, shape["tokens"]):
         raise SettingError(

@@ -45,7 +45,8 @@ def draw_masking(valid: torch.Tensor, ratio: float, generator: torch.Generator) 
         Patches that each vector has.
     ratio : float
         Share of the patches to mask, .75 in both seed papers. Of v patches,
-        ``v - int(v * ratio)`` are kept, at least one.
+        ``v - int(v * ratio)`` are kept, at least one; the published code keeps
+        ``int(v * (1 - ratio))``, which may be one fewer.
     generator : torch.Generator
         On the CPU, so that every device draws the same patches.
 

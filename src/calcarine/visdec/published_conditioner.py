@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,11 @@ import torch
 
 from calcarine.checkpoints.pickles import read_checkpoint
 from calcarine.checkpoints.single_file import averaged, check_weights
-from calcarine.diffusion.conditional import trainable_parts
+from calcarine.diffusion.conditional import ModelNote, trainable_parts
 from calcarine.errors import DamagedFileError, SettingError
 from calcarine.visdec.conditioner import Conditioner
-from calcarine.visdec.published_encoder import load_published_encoder, named_weights
+from calcarine.visdec.published_encoder import encoder_in, named_weights
+from calcarine.visdec.published_unused import DECODER, unused_notes
 
 __all__ = ["PublishedConditioner", "load_published_conditioner"]
 
@@ -31,6 +34,7 @@ _OURS = {
 }
 # The encoder of a conditioner neither masks nor decodes, but some files have these weights.
 _IDLE = ("mask_token", "decoder_")
+_LEFT_OUT = {re.escape(_ENCODER) + DECODER: "the decoder"}
 Tensors = dict[str, torch.Tensor]
 
 
@@ -52,6 +56,8 @@ class PublishedConditioner:
     digest : str
         SHA-256 of the file.
     path : Path
+    notes : tuple of str
+        As in :class:`calcarine.visdec.published_encoder.PublishedEncoder`.
     """
 
     conditioner: Conditioner
@@ -61,6 +67,7 @@ class PublishedConditioner:
     positions: Literal["sine", "other"]
     digest: str
     path: Path
+    notes: tuple[str, ...]
 
     def unet_weights(self, model: Any) -> Tensors:
         """Return the weights of the U-Net for a diffusion model, with diffusers' names.
@@ -155,24 +162,35 @@ def load_published_conditioner(path: str | Path, *, heads: int = 16) -> Publishe
         If the file is missing, damaged or another one, or if weights of the conditioner are
         missing, unknown, of the wrong shape, or not finite.
 
+    Warns
+    -----
+    ModelNote
+        If the file holds other weights with unknown names, which are not used.
+
     Notes
     -----
     Source: files of Chen et al. (2023, MinD-Vis) and Sun et al. (2023, Vis-Dec). No code of the
     file is run; the configuration is rebuilt from shapes.
     """
     path = Path(path)
-    encoder = load_published_encoder(path, heads=heads)
+    content = read_checkpoint(path)
+    encoder, _ = encoder_in(content, path, heads)
     if encoder.prefix != _ENCODER:
         raise SettingError(
             f"{path} holds an encoder and no conditioner, with names that begin with {_ENCODER}; "
             "give it as visdec.pretrain.start."
         )
-    _, weights = named_weights(read_checkpoint(path), path)
-    weights = averaged(weights, _UNET)
+    stored = named_weights(content, path)[1]
+    weights = averaged(stored, _UNET)
     conditioner, names = _conditioner(encoder.autoencoder.encoder, weights, path)
     _refuse_strange(weights, {*encoder.names, *names}, path)
     unet = {k: v for k, v in weights.items() if k.startswith(_UNET) and not k.startswith(_TIME)}
     first = {k: v for k, v in weights.items() if k.startswith(_FIRST)}
+    used = {name for name in encoder.names if not name.removeprefix(_ENCODER).startswith(_IDLE)}
+    unused = set(stored) - {*used, *names, *unet, *first, "betas"}
+    known, unknown = unused_notes(unused, len(stored), path, _ENCODER, _LEFT_OUT)
+    if unknown:
+        warnings.warn(unknown, ModelNote, stacklevel=2)
     return PublishedConditioner(
         conditioner.eval(),
         unet,
@@ -181,6 +199,7 @@ def load_published_conditioner(path: str | Path, *, heads: int = 16) -> Publishe
         encoder.positions,
         encoder.digest,
         path,
+        tuple(note for note in (known, unknown) if note),
     )
 
 

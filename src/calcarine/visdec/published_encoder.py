@@ -8,32 +8,35 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.nn import functional as F
 
 from calcarine.checkpoints.pickles import read_checkpoint
+from calcarine.diffusion.conditional import ModelNote
 from calcarine.errors import DamagedFileError, SettingError
 from calcarine.files import digest_file
-from calcarine.visdec.encoder_storage import (
-    POSITIONS,
-    has_own_positions,
-    new_autoencoder,
-    set_positions,
-)
+from calcarine.visdec.encoder_storage import new_autoencoder, set_positions
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.visdec.patches import sine_positions
+from calcarine.visdec.published_unused import DECODER, beginnings, unused_notes
 
-__all__ = ["PublishedEncoder", "interpolated", "load_published_encoder", "named_weights"]
+__all__ = [
+    "PublishedEncoder",
+    "encoder_in",
+    "load_published_encoder",
+    "named_weights",
+]
 
 _EMBEDDING = "patch_embed.proj.weight"
 _CONTAINERS = ("model", "model_state_dict", "state_dict")
 _DECODER = "decoder_"
+_NORM_EPS = 1e-5
+"""Epsilon of the layer norms in both published systems, whose code keeps torch's default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class PublishedEncoder:
     autoencoder : FMRIAutoencoder
         In float32, on the CPU, in evaluation mode.
     config : AutoencoderConfig
-        Rebuilt from shapes, except the numbers of heads.
+        Rebuilt from shapes, except the numbers of heads and the epsilon of the layer norms.
     kind : {"pretrained", "finetuned"}
         A masked autoencoder, or the encoder within a finetuned latent diffusion model.
     has_decoder : bool
@@ -64,6 +67,9 @@ class PublishedEncoder:
         SHA-256 of the file.
     names : tuple of str
         Names in the file of the weights that were used.
+    notes : tuple of str
+        A sentence about weights of other parts of the published model, which are not needed, and
+        one about weights with unknown names; empty if all weights of the file are used.
     """
 
     autoencoder: FMRIAutoencoder
@@ -76,6 +82,7 @@ class PublishedEncoder:
     dropped: Mapping[str, int]
     digest: str
     names: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def load_published_encoder(
@@ -105,12 +112,30 @@ def load_published_encoder(
         If the file is missing, truncated, of a format before torch 1.6, or not such a checkpoint;
         or if weights are missing, of the wrong shape, or not finite.
 
+    Warns
+    -----
+    ModelNote
+        If the file holds weights with unknown names, which are not used.
+
     Notes
     -----
     Source: files of Chen et al. (2023, MinD-Vis) and Sun et al. (2023, Vis-Dec).
     """
     path = Path(path)
-    content = read_checkpoint(path)
+    found, unknown = encoder_in(read_checkpoint(path), path, heads, decoder_heads, prefix)
+    if unknown:
+        warnings.warn(unknown, ModelNote, stacklevel=2)
+    return found
+
+
+def encoder_in(
+    content: Mapping[str, Any],
+    path: Path,
+    heads: int,
+    decoder_heads: int = 16,
+    prefix: str | None = None,
+) -> tuple[PublishedEncoder, str | None]:
+    """Return the encoder in the content of a checkpoint, and the note on unknown names."""
     container, weights = named_weights(content, path)
     start = _prefix(weights, path) if prefix is None else prefix
     own = {
@@ -126,7 +151,13 @@ def load_published_encoder(
     positions = _fill(autoencoder, {key: own[key].float() for key in expected}, own)
     finetuned = container == "model_state_dict" or start.startswith("cond_stage_model")
     epoch = content.get("epoch")
-    return PublishedEncoder(
+    dropped = set(weights) - {start + key for key in expected}
+    others = [each for each in _prefixes(weights) if each not in (start, "")]
+    left_out = {re.escape(other): "another encoder" for other in others}
+    if not has_decoder:  # some files have its mask token
+        left_out[re.escape(start) + DECODER] = "the decoder"
+    known, unknown = unused_notes(dropped, len(weights), path, start, left_out)
+    found = PublishedEncoder(
         autoencoder=autoencoder.eval(),
         config=config,
         kind="finetuned" if finetuned else "pretrained",
@@ -134,65 +165,12 @@ def load_published_encoder(
         epoch=epoch if type(epoch) is int else None,
         positions=positions,
         prefix=start,
-        dropped=_beginnings(set(weights) - {start + key for key in expected}),
+        dropped=beginnings(dropped),
         digest=digest_file(path),
         names=tuple(start + key for key in expected),
+        notes=tuple(note for note in (known, unknown) if note),
     )
-
-
-def interpolated(
-    autoencoder: FMRIAutoencoder,
-    n_patches: int,
-    positions: Literal["sine", "interpolate"] = "sine",
-) -> FMRIAutoencoder:
-    """Return an autoencoder with the same weights for vectors of another length.
-
-    Parameters
-    ----------
-    autoencoder : FMRIAutoencoder
-        Is not changed.
-    n_patches : int
-        Number of patches of the longest vector.
-    positions : {"sine", "interpolate"}
-        Sines for the new length, in which a patch keeps its position; or the old positions,
-        interpolated linearly to the new length, as in the published code.
-
-    Raises
-    ------
-    SettingError
-        If ``positions`` is "sine" for a network with other positions, or patches have weights of
-        their own.
-    """
-    if n_patches < 1 or positions not in ("sine", "interpolate"):
-        raise SettingError(
-            f"An encoder takes 1 patch or more, with sine or interpolate positions, not "
-            f"{n_patches} with {positions}."
-        )
-    c = autoencoder.config
-    if c.embedding == "own" and n_patches != c.n_patches:
-        raise SettingError(
-            f"The {c.n_patches} patches of this encoder have weights of their own, so there are "
-            f"none for {n_patches} patches; use vectors of the same voxels."
-        )
-    if positions == "sine" and has_own_positions(autoencoder):
-        raise SettingError(
-            "The positions of this encoder are not the fixed sines, so positions for another "
-            "length cannot be computed; use positions='interpolate'."
-        )
-    other = new_autoencoder(replace(autoencoder.config, n_patches=n_patches))
-    if positions == "interpolate":
-        tables = (autoencoder.encoder.positions, autoencoder.decoder_positions)
-        set_positions(other, *(_stretched(table, n_patches) for table in tables))
-    state = {k: value for k, value in autoencoder.state_dict().items() if k not in POSITIONS}
-    other.load_state_dict(
-        state | {k: value for k, value in other.state_dict().items() if k in POSITIONS}
-    )
-    return other.to(autoencoder.mask_token).train(autoencoder.training)
-
-
-def _stretched(table: torch.Tensor, n: int) -> torch.Tensor:
-    rest = F.interpolate(table[1:].T[None].float(), size=n, mode="linear", align_corners=False)
-    return torch.cat([table[:1].float(), rest[0].T])
+    return found, unknown
 
 
 def named_weights(
@@ -211,13 +189,18 @@ def named_weights(
     return inside, weights
 
 
-def _prefix(weights: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Return what precedes the name of the patch embedding of voxels, not of pictures."""
-    starts = [
+def _prefixes(weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return what precedes the names of patch embeddings of voxels, not of pictures."""
+    return [
         key.removesuffix(_EMBEDDING)
         for key, value in weights.items()
         if re.search(rf"(^|\.){re.escape(_EMBEDDING)}$", key) and value.ndim == 3
     ]
+
+
+def _prefix(weights: Mapping[str, torch.Tensor], path: Path) -> str:
+    """Return what precedes the names of the only encoder."""
+    starts = _prefixes(weights)
     if not starts:
         raise DamagedFileError(
             f"{path} is not an encoder of voxels: none of its {len(weights)} weights is a "
@@ -266,6 +249,7 @@ def _config(
         decoder_dim=decoder_dim,
         decoder_depth=depth("decoder_blocks") or usual.decoder_depth,
         decoder_heads=decoder_heads,
+        norm_eps=_NORM_EPS,
     )
 
 
@@ -346,13 +330,3 @@ def _fill(
         return "sine"
     set_positions(autoencoder, *tables)
     return "other"
-
-
-def _beginnings(keys: set[str]) -> dict[str, int]:
-    """Count names by their start: the first two words, or the words before a number."""
-    counts: Counter[str] = Counter()
-    for key in keys:
-        words = key.split(".")
-        number = next((place for place, word in enumerate(words) if word.isdigit()), len(words))
-        counts[".".join(words[: max(1, min(2, number, len(words) - 1))])] += 1
-    return dict(sorted(counts.items()))

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from calcarine.errors import SettingError
 
 __all__ = [
+    "NORM_EPS",
     "Attention",
     "CrossAttention",
     "CrossBlock",
@@ -17,6 +18,9 @@ __all__ = [
     "TransformerBlock",
     "initialise",
 ]
+
+NORM_EPS = 1e-6
+"""Epsilon of the layer norms of new networks, as in masked autoencoders (He et al. 2022)."""
 
 
 class Attention(nn.Module):
@@ -121,13 +125,17 @@ class TransformerBlock(nn.Module):
         See `Attention`.
     mlp_ratio : float
         Hidden width of the MLP, in units of ``dim`` (1.0 in MinD-Vis and Vis-Dec).
+    norm_eps : float
+        Epsilon of the layer norms.
     """
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float = 1.0) -> None:
+    def __init__(
+        self, dim: int, heads: int, mlp_ratio: float = 1.0, norm_eps: float = NORM_EPS
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -157,12 +165,12 @@ class CrossBlock(nn.Module):
         if direction not in ("paper", "code"):
             raise SettingError(f"The direction of attention is paper or code, not {direction}.")
         self.direction = direction
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = Attention(dim, heads)
-        self.norm_own = nn.LayerNorm(dim, eps=1e-6)
-        self.norm_other = nn.LayerNorm(dim, eps=1e-6)
+        self.norm_own = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm_other = nn.LayerNorm(dim, eps=NORM_EPS)
         self.cross = CrossAttention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(
