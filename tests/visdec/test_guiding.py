@@ -15,7 +15,7 @@ from calcarine.brain import Responses
 from calcarine.errors import CalcarineError, LeakageError
 from calcarine.experiment.digests import digest_content
 from calcarine.visdec.conditioner import Conditioner
-from calcarine.visdec.finetuning import DiffusionFinetuning
+from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuningData
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.visdec.guiding import CrossModalGuiding, CrossModalNetwork
 from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
@@ -79,7 +79,7 @@ def guidance(network, **config):
     pixels = torch.randn(6, 3, 16, 16, generator=seeded())
     stimuli = StimulusVectors(responses(), IDS, 4)
     return CrossModalGuiding(
-        network, stimuli, stimuli, pixels, pixels, GuideLoss(layers=2, **config)
+        network, (stimuli, pixels), (stimuli, pixels), GuideLoss(layers=2, **config)
     )
 
 
@@ -373,13 +373,8 @@ def adaptation(kind="epsilon", drop=0.0, time=10, align=0.0, contexts=None, late
         conditioner,
         Unet(),
         DDIMScheduler(prediction_type=kind),
-        stimuli,
-        stimuli,
-        latents,
-        latents,
+        *(FinetuningData(stimuli, latents, text) for text in contexts or (None, None)),
         FinetuneLoss(drop_condition=drop, align=align, latent=latent),
-        None,
-        contexts,
     )
 
 

@@ -107,10 +107,10 @@ class CrossModalGuiding(nn.Module):
     ----------
     network : CrossModalNetwork
         The network to train.
-    train, validation : StimulusVectors
-        Vectors of training stimuli.
-    train_pixels, validation_pixels : tensor
-        Their pictures, from :meth:`ImageAutoencoder.pixels`.
+    train : pair of StimulusVectors and tensor
+        Vectors of training stimuli, and their pictures from :meth:`ImageAutoencoder.pixels`.
+    validation : pair of StimulusVectors and tensor, optional
+        The same of stimuli whose loss is recorded, if any are held out.
     config : GuideLoss, optional
         Weights and maskings.
     augmentation : Augmentation, optional
@@ -120,10 +120,8 @@ class CrossModalGuiding(nn.Module):
     def __init__(
         self,
         network: CrossModalNetwork,
-        train: StimulusVectors,
-        validation: StimulusVectors,
-        train_pixels: torch.Tensor,
-        validation_pixels: torch.Tensor,
+        train: tuple[StimulusVectors, torch.Tensor],
+        validation: tuple[StimulusVectors, torch.Tensor] | None = None,
         config: GuideLoss | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
@@ -131,7 +129,7 @@ class CrossModalGuiding(nn.Module):
         self.network = network
         self.config = config or GuideLoss()
         self.augmentation = augmentation or Augmentation()
-        self._train, self._validation = (train, train_pixels), (validation, validation_pixels)
+        self._train, self._validation = train, validation
 
     @property
     def n_train(self) -> int:
@@ -139,7 +137,7 @@ class CrossModalGuiding(nn.Module):
 
     @property
     def n_validation(self) -> int:
-        return len(self._validation[0])
+        return 0 if self._validation is None else len(self._validation[0])
 
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
@@ -154,6 +152,7 @@ class CrossModalGuiding(nn.Module):
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the same for validation stimuli, without augmentation."""
+        assert self._validation is not None
         stimuli, pixels = self._validation
         target = stimuli.mean(rows)
         return self._losses(target, target, pixels[rows], generator)
