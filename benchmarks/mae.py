@@ -316,7 +316,7 @@ def our_task(options: argparse.Namespace) -> Any:
     vectors = rng.standard_normal((rows, 8)) @ rng.standard_normal((8, options.length))
     vectors = vectors / 4 + rng.standard_normal((rows, options.length))
     train = patch_vectors(vectors.astype(np.float32), PATCH)
-    return ContrastPretraining(new_autoencoder(shape, SEED), train, train.rows(np.arange(1)))
+    return ContrastPretraining(new_autoencoder(shape, SEED), train)
 
 
 def our_training(options: argparse.Namespace, steps: int) -> Any:
@@ -372,7 +372,7 @@ def train_watched(
     module = TrainingModule(task, config, {})
     with quiet(), tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(config, Path(folder), Watch(), 0)
-        trainer.fit(module, train_dataloaders=Steps(0, config.steps))
+        trainer.fit(module, train_dataloaders=Steps(0, config.n_steps))
     return seen
 
 

@@ -158,7 +158,7 @@ def first_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     from calcarine.visdec.pretraining import ContrastPretraining
 
     train = patch_vectors(vectors(500, tiny))
-    task = ContrastPretraining(fmri_autoencoder(tiny, 8), train, patch_vectors(vectors(1, tiny)))
+    task = ContrastPretraining(fmri_autoencoder(tiny, 8), train)
     return task, {"lr": 2.5e-4, "clip": 0.8}
 
 
@@ -189,7 +189,7 @@ def second_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     stimuli = stimulus_vectors(tiny)
     side = int(image.model.config.image_size)
     pixels = torch.randn(STIMULI, 3, side, side, generator=torch.Generator().manual_seed(SEED))
-    task = CrossModalGuiding(network, stimuli, stimuli, pixels, pixels, config)
+    task = CrossModalGuiding(network, (stimuli, pixels), None, config)
     return task, {"lr": 5.3e-5, "clip": 0.8}
 
 
@@ -203,7 +203,7 @@ def third_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
         trainable_parts,
     )
     from calcarine.visdec.conditioner import Conditioner
-    from calcarine.visdec.finetuning import DiffusionFinetuning
+    from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuningData
     from calcarine.visdec.settings import FinetuneLoss
 
     model = random_class_conditional(tiny=tiny, seed=SEED)
@@ -219,9 +219,8 @@ def third_phase(tiny: bool) -> tuple[Any, dict[str, Any]]:
     freeze_except(model.unet, trainable_parts(model.unet))
     draw = torch.Generator().manual_seed(SEED)
     latents = torch.randn(STIMULI, *model.latent_shape, generator=draw)
-    task = DiffusionFinetuning(
-        conditioner, model.unet, model.scheduler, stimuli, stimuli, latents, latents, config
-    )
+    train = FinetuningData(stimuli, latents)
+    task = DiffusionFinetuning(conditioner, model.unet, model.scheduler, train, config=config)
     return task, {"lr": 5.3e-5, "clip": 0.5, "schedule": "constant"}
 
 

@@ -13,15 +13,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from calcarine.datasets import registry
 from calcarine.diffusion import LatentDiffusion, random_class_conditional
 from calcarine.errors import CalcarineError, LeakageError
+from calcarine.evaluation.protocols.catalogue import find_protocol
 from calcarine.experiment import load_experiment, run_experiment, run_stage
 from calcarine.experiment import visdec_training as visdec
 from calcarine.experiment.ablation import run_ablation
 from calcarine.experiment.ablation_rows import product_rows
+from calcarine.experiment.held_out_stimuli import training_trials, validation_notes
 from calcarine.experiment.keys import training_key
 from calcarine.experiment.manifest import pretrained_on_test
 from calcarine.experiment.progress import Progress
+from calcarine.experiment.resolved_settings import resolved_settings
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.runner import check_experiment
 from calcarine.experiment.stages import run_keys
@@ -658,6 +662,9 @@ def test_only_named_parts_of_the_unet_were_trained(finished, tiny_stable_diffusi
         ("visdec.finetune.enabled=false", "give finetune.start"),
         ("visdec.finetune={enabled: false, start: c.pth}", "set finetune.guidance to 1"),
         ("visdec.scale=none", "visdec.scale"),
+        ("visdec.validation=1", "visdec.validation"),
+        ("visdec.guide.training.validate_every=5", "guide.training need validation stimuli"),
+        ("visdec.guide.training={epochs: 5, steps: 5}", "both set the length"),
         ("visdec.finetune.loss.latent=0", "set strength to 1"),
         ("visdec.finetune.strength=0.02", "leaves no denoising step"),
         (
@@ -751,6 +758,124 @@ def test_fewer_voxels_than_a_patch_are_told(tiny_stable_diffusion, image_network
     )
     with pytest.raises(CalcarineError, match="10 voxels are shorter than one patch of 16"):
         run_stage(Workspace(RunDirectory(tmp_path / "run", wanted)), "pretrain")
+
+
+# -- validation stimuli and lengths in epochs
+
+
+def trained(work, phase):
+    """What the training of a phase wrote of itself."""
+    (split,) = work.splits
+    return json.loads((visdec.training_folder(work, phase, split) / "training.json").read_text())
+
+
+def test_all_methods_train_on_the_same_trials_unless_the_report_says_otherwise(
+    finished, tiny_stable_diffusion, image_network, tmp_path
+):
+    work = Workspace(finished)
+    rows = {phase: trained(work, phase)["identity"] for phase in ("pretrain", "guide", "finetune")}
+    assert [row["n_train"] for row in rows.values()] == [24 * 2 + 120, 24, 24]
+    assert [row["n_validation"] for row in rows.values()] == [0, 0, 0]
+    facts = finished.manifest()["dataset"]
+    assert facts["n_train"] == 24 and "n_training_trials" not in facts
+    assert "held out" not in " ".join(finished.manifest()["notes"])
+    held = experiment(tiny_stable_diffusion, image_network, "visdec.validation=0.25")
+    work = Workspace(RunDirectory(tmp_path / "held", held))
+    assert training_trials(work) == {"vis-dec": 36, "other methods": 48}
+    assert validation_notes(work) == [
+        "Vis-Dec trained on 18 of 24 training stimuli. The other 6 (visdec.validation) are held "
+        "out as validation stimuli, and no setting uses them (select, patience, validate_every). "
+        "The other decoders trained on all 24."
+    ]
+
+
+def test_the_report_says_what_validation_stimuli_were_for(
+    tiny_stable_diffusion, image_network, tmp_path
+):
+    recorded = ["visdec.validation=0.25", "visdec.finetune.training.validate_every=1"]
+    chosen = [
+        "visdec.guide.training.validate_every=1",
+        "visdec.guide.training.select=best",
+    ]
+    said = []
+
+    class Listening(Progress):
+        def say(self, text):
+            said.append(text)
+
+    wanted = experiment(tiny_stable_diffusion, image_network, *recorded, *chosen)
+    run = run_experiment(wanted, tmp_path / "run", Listening())
+    work = Workspace(run)
+    assert trained(work, "pretrain")["identity"]["n_train"] == 18 * 2 + 90
+    assert trained(work, "guide")["identity"]["n_validation"] == 6
+    assert trained(work, "guide")["validation_loss"] is not None
+    assert "Guide: 25% of the training stimuli validate and do not train" in " ".join(said)
+    page = (run.path / "report.html").read_text()
+    assert "whose loss chose weights or length of the training in guide" in page
+    assert "n_training_trials" in page and run.manifest()["dataset"]["n_training_trials"] == {
+        "vis-dec": 36,
+        "other methods": 48,
+    }
+    alone = experiment(tiny_stable_diffusion, image_network, *recorded, "ridge.enabled=false")
+    work = Workspace(RunDirectory(tmp_path / "alone", alone))
+    assert training_trials(work) == {}
+    (note,) = validation_notes(work)
+    assert note.endswith("whose loss was recorded and chose nothing.")
+
+
+def test_a_training_in_epochs_has_as_many_steps_as_its_pool_asks_for(
+    tiny_stable_diffusion, image_network, tmp_path
+):
+    changes = [
+        f"visdec.{phase}.training.{key}"
+        for phase in ("pretrain", "guide", "finetune")
+        for key in ("epochs=2", "warmup_steps=0", "warmup_epochs=1")
+    ]
+    said = []
+
+    class Listening(Interrupted):
+        def say(self, text):
+            said.append(text)
+
+    wanted = experiment(tiny_stable_diffusion, image_network, *changes)
+    run = RunDirectory(tmp_path / "run", wanted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(Workspace(run, Listening(20)), "pretrain")
+    keys = run_keys(Workspace(run))
+    work = Workspace(RunDirectory(tmp_path / "run"))  # as its own file has the settings
+    assert run_keys(work) == keys
+    for phase, rows in (("pretrain", 24 * 2 + 120), ("guide", 24), ("finetune", 24)):
+        run_stage(work, phase)
+        about = trained(work, phase)
+        assert about["steps"] == 2 * rows // 8 and about["config"]["warmup_steps"] == rows // 8
+    assert resolved_settings(work, {})["visdec"]["pretrain"]["training"] == {
+        "steps": "42 (from epochs)",
+        "warmup_steps": "21 (from epochs)",
+    }
+    assert "Pretrain: 2 epochs of 168 vectors in batches of 8 are 42 steps" in said
+    more = experiment(
+        tiny_stable_diffusion, image_network, *changes, "visdec.pretrain.training.epochs=3"
+    )
+    assert (
+        run_keys(Workspace(RunDirectory(tmp_path / "more", more)))["pretrain"] != keys["pretrain"]
+    )
+
+
+def test_the_preset_of_the_paper_scores_as_the_paper_and_on_its_region(tmp_path):
+    paper = load_experiment("visdec2023")
+    assert paper.evaluation.protocols == ["calcarine", "mind-vis"]
+    assert paper.visdec.validation == 0 and paper.visdec.roi == "all"
+    lengths = [getattr(paper.visdec, p).training.epochs for p in ("pretrain", "guide", "finetune")]
+    assert lengths == [140, 60, 700]
+    names = [metric.name for metric in find_protocol("mind-vis")().metrics()]
+    assert "50-way top-1" in names
+    registry.write_fake_dataset("god", tmp_path / "god")
+    god = load_experiment("visdec2023", name="god", data=tmp_path / "god")
+    assert god.visdec.roi == "VC"
+    for subject in registry.load_dataset("god", tmp_path / "god").subject, "S2":
+        assert registry.load_dataset("god", tmp_path / "god", subject).roi_mask("VC").any()
+    own = load_experiment("visdec2023", None, ["visdec.roi=V1"], name="god")
+    assert own.visdec.roi == "V1"
 
 
 # -- ablation

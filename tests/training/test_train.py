@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from calcarine.errors import CalcarineError
 from calcarine.files import local_files as files
-from calcarine.training import StepBatches, learning_rate, make_generator, train
+from calcarine.training import StepBatches, TrainingConfig, learning_rate, make_generator, train
 from calcarine.training import tensor_trees as storage
 
 spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
@@ -221,6 +221,82 @@ def test_a_constant_rate_may_go_on_for_longer(tmp_path):
     assert tiny.traces(tmp_path / "two") == tiny.traces(tmp_path / "one")
     with pytest.raises(CalcarineError, match="12 steps, more than the 6 of the settings"):
         train(Tiny(), short, tmp_path / "two")
+
+
+def in_epochs(**changed):
+    options = {"steps": None, "warmup_steps": 0, "epochs": 3, "warmup_epochs": 1}
+    return config_of(**(options | changed))
+
+
+def test_epochs_are_as_many_steps_as_it_takes_to_draw_every_row_as_often(tmp_path):
+    # 90 rows in batches of 8, and 30 of them in the warm-up.
+    known = in_epochs().for_rows(30)
+    assert (known.n_steps, known.warmup_steps, known.epochs) == (12, 4, None)
+    drawn = [row for step in range(12) for row in StepBatches(30, 8, 2022).rows(step)]
+    assert min(drawn.count(row) for row in range(30)) == 3
+    with pytest.raises(CalcarineError, match="3 epochs are depends on the training data"):
+        _ = in_epochs().n_steps
+    result = train(Tiny(), in_epochs(), tmp_path / "epochs")
+    assert result.steps == 12
+    train(Tiny(), config_of(warmup_steps=4), tmp_path / "steps")
+    assert tiny.traces(tmp_path / "epochs") == tiny.traces(tmp_path / "steps")
+    assert config_of().for_rows(30) == config_of()
+
+
+@pytest.mark.posix
+def test_a_killed_training_in_epochs_keeps_its_number_of_steps(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(Tiny(), in_epochs(), whole)
+    tiny.killed_after(killed, 13, in_epochs())
+
+    class More(Tiny):
+        n_train = 31
+
+    with pytest.raises(CalcarineError, match="another training, which differs in"):
+        train(More(), in_epochs(), killed)
+    train(Tiny(), in_epochs(), killed)
+    assert tiny.traces(killed) == tiny.traces(whole)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"steps": 12}, r"steps \(12\) and epochs \(3\) both set the length"),
+        ({"steps": 12, "epochs": None}, "warmup_epochs.*set it to 0 and give warmup_steps"),
+        ({"warmup_steps": 3}, "Give warmup_steps or warmup_epochs"),
+        ({"warmup_epochs": 4}, "more than all 3 epochs"),
+        ({"select": "best", "validate_every": None}, r"set validate_every to a number of steps\.$"),
+    ],
+)
+def test_lengths_that_contradict_each_other_are_refused(changed, message):
+    with pytest.raises(CalcarineError, match=message):
+        in_epochs(**changed)
+
+
+def test_what_depends_on_the_number_of_steps_is_checked_once_it_is_known():
+    with pytest.raises(CalcarineError, match="warmup_steps is 13, more than all 12 steps"):
+        in_epochs(warmup_epochs=0, warmup_steps=13).for_rows(30)
+    with pytest.raises(CalcarineError, match="up to 12"):
+        in_epochs(select="best", validate_every=13).for_rows(30)
+
+
+def test_without_a_length_there_are_10000_steps_and_identities_are_as_before():
+    assert TrainingConfig().n_steps == 10_000
+    assert not {"epochs", "warmup_epochs"} & set(config_of().identity)
+    assert in_epochs().identity != in_epochs(epochs=4).identity
+    # With a constant rate either kind of length may be raised.
+    constant = {"schedule": "constant"}
+    assert in_epochs(**constant).identity == in_epochs(epochs=4, **constant).identity
+
+
+@pytest.mark.parametrize("setting", [{"select": "best"}, {"patience": 2}, {}])
+def test_without_validation_samples_nothing_goes_by_them(tmp_path, setting):
+    class Alone(Tiny):
+        n_validation = 0
+
+    with pytest.raises(CalcarineError, match="no validation samples"):
+        train(Alone(), config_of(**setting), tmp_path)
+    assert train(Alone(), config_of(validate_every=None), tmp_path).validation_loss is None
 
 
 def test_patience_ends_after_validations_without_a_better_one(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import sklearn.exceptions
@@ -156,6 +158,77 @@ def test_mistyped_settings_are_named(brain, model):
         VisDec("maxi", model).fit(brain)
     with pytest.raises(SettingError, match="predicted latent"):
         VisDecSettings.from_preset("mini", {"finetune": {"loss": {"latent": 0}}})
+
+
+def rows_of(folder):
+    """Number of training and of validation rows of each phase."""
+    read = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/*.json")}
+    return {k: (v["identity"]["n_train"], v["identity"]["n_validation"]) for k, v in read.items()}
+
+
+def test_all_training_stimuli_train_unless_some_validate(brain, model, settings, tmp_path):
+    decoder = VisDec(settings, model).fit(brain, folder=tmp_path / "all")
+    assert len(brain.splits[0].train) == 24
+    assert rows_of(tmp_path / "all") == {
+        "pretrain": (brain.train().data.shape[0], 0),
+        "guide": (24, 0),
+        "finetune": (24, 0),
+    }
+    assert decoder.history_["validation"] == []
+    content = settings.model_dump() | {"validation": 0.25}
+    content["guide"]["training"] |= {"select": "best", "validate_every": 1}
+    decoder = VisDec(VisDecSettings.model_validate(content), model)
+    decoder.fit(brain, folder=tmp_path / "some")
+    assert rows_of(tmp_path / "some")["guide"] == (18, 6)
+    held_out = decoder.history_["validation"]
+    assert len(held_out) == 6 and set(held_out) < set(brain.splits[0].train)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "guide", "finetune"])
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"validate_every": 10},
+        {"select": "best", "validate_every": 10},
+        {"patience": 2, "validate_every": 10},
+    ],
+)
+def test_choosing_by_validation_needs_validation_stimuli(phase, training):
+    changes = {phase: {"training": training}}
+    with pytest.raises(SettingError, match=rf"{phase}\.training need validation stimuli") as error:
+        VisDecSettings.from_preset("mini", changes)
+    assert "set validation above 0" in str(error.value) and "\n" not in str(error.value)
+    VisDecSettings.from_preset("mini", {"validation": 0.1, **changes})
+    if phase != "finetune":  # a phase that is left out chooses nothing
+        off = {phase: {"enabled": False, "training": training}}
+        VisDecSettings.from_preset("mini", off)
+
+
+def test_the_settings_of_the_paper_are_in_epochs():
+    """Sun et al. (2023): 140, 60 and 700 epochs, here of HCP with GOD, and of GOD's 1,200."""
+    paper = VisDecSettings.from_preset("paper")
+    assert paper.validation == 0
+    steps = [
+        getattr(paper, phase).training.for_rows(n).n_steps
+        for phase, n in {"pretrain": 136_000, "guide": 1_200, "finetune": 1_200}.items()
+    ]
+    assert steps == [76_160, 4_500, 105_000]
+    assert paper.pretrain.training.for_rows(136_000).warmup_steps == 21_760
+    assert paper.pretrain.training.for_rows(1_200).n_steps == 672
+
+
+def test_a_length_that_is_given_replaces_the_one_of_the_preset():
+    short = {"steps": 5, "warmup_epochs": 0}
+    training = VisDecSettings.from_preset("paper", {"guide": {"training": short}}).guide.training
+    assert (training.steps, training.epochs) == (5, None)
+    training = VisDecSettings.from_preset(
+        "mini", {"guide": {"training": {"epochs": 5}}}
+    ).guide.training
+    assert (training.steps, training.epochs) == (None, 5)
+    with pytest.raises(CalcarineError, match="set it to 0 and give warmup_steps"):
+        VisDecSettings.from_preset("paper", {"guide": {"training": {"steps": 5}}})
+    with pytest.raises(CalcarineError, match="both set the length"):
+        VisDecSettings.from_preset("paper", {"guide": {"training": {"steps": 5, "epochs": 5}}})
 
 
 @pytest.mark.parametrize("left_out", ["pretrain", "guide"])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from calcarine.brain import Responses
 from calcarine.errors import CalcarineError, LeakageError
+from calcarine.experiment.digests import digest_content
 from calcarine.visdec.conditioner import Conditioner
-from calcarine.visdec.finetuning import DiffusionFinetuning
+from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuningData
 from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 from calcarine.visdec.guiding import CrossModalGuiding, CrossModalNetwork
 from calcarine.visdec.image_autoencoder import ImageAutoencoder, new_image_autoencoder
@@ -75,7 +79,7 @@ def guidance(network, **config):
     pixels = torch.randn(6, 3, 16, 16, generator=seeded())
     stimuli = StimulusVectors(responses(), IDS, 4)
     return CrossModalGuiding(
-        network, stimuli, stimuli, pixels, pixels, GuideLoss(layers=2, **config)
+        network, (stimuli, pixels), (stimuli, pixels), GuideLoss(layers=2, **config)
     )
 
 
@@ -157,6 +161,76 @@ def test_an_image_autoencoder_survives_the_disk_and_loses_blocks_when_asked(imag
         ImageAutoencoder.from_pretrained(tmp_path, decoder_depth=4)
     with pytest.raises(CalcarineError, match="could not be loaded"):
         ImageAutoencoder.from_pretrained(tmp_path / "nothing")
+
+
+def test_an_image_autoencoder_is_read_from_a_pickle_of_tensors_alone(image, tmp_path):
+    """The hub's facebook/vit-mae-base was published as pytorch_model.bin."""
+    image.model.save_pretrained(tmp_path)
+    safe, pickled = tmp_path / "model.safetensors", tmp_path / "pytorch_model.bin"
+    torch.save(load_file(safe), pickled)
+    safe.unlink()
+    again = ImageAutoencoder.from_pretrained(tmp_path).model.state_dict()
+    assert again.keys() == image.model.state_dict().keys()
+    for name, weight in image.model.state_dict().items():
+        assert torch.equal(again[name], weight)
+    before = digest_content(tmp_path)
+    weights = torch.load(pickled, weights_only=True)
+    name = sorted(weights)[0]
+    torch.save({**weights, name: weights[name] + 1}, pickled)
+    assert digest_content(tmp_path) != before
+    torch.save({k: v for k, v in weights.items() if k != name}, pickled)
+    with pytest.raises(CalcarineError, match="lack") as error:
+        ImageAutoencoder.from_pretrained(tmp_path)
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_the_hub_is_asked_for_a_pickle_only_where_it_has_no_safetensors(
+    image, tmp_path, monkeypatch, kind
+):
+    """No network here: a stand-in for the hub holds one model, in one of the two formats."""
+    hub, cache, asked = tmp_path / "hub", tmp_path / "cache", []
+    image.model.save_pretrained(hub)
+    if kind == "bin":
+        torch.save(load_file(hub / "model.safetensors"), hub / "pytorch_model.bin")
+        (hub / "model.safetensors").unlink()
+
+    def download(name, patterns):
+        assert name == "owner/model"
+        asked.extend(patterns)
+        cache.mkdir(exist_ok=True)
+        for file in hub.iterdir():
+            if any(file.match(pattern) for pattern in patterns):
+                shutil.copy(file, cache)
+        return cache
+
+    monkeypatch.setattr("calcarine.visdec.image_autoencoder.download", download)
+    again = ImageAutoencoder.from_pretrained("owner/model").model.state_dict()
+    assert all(torch.equal(again[k], v) for k, v in image.model.state_dict().items())
+    assert ("pytorch_model.bin" in asked) == (kind == "bin")
+
+
+class _Runs:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_would_run_code_runs_none(image, tmp_path):
+    image.model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    ran = tmp_path / "ran"
+    torch.save({**weights, "trap": _Runs(ran)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CalcarineError, match="refused and nothing of it was run") as error:
+        ImageAutoencoder.from_pretrained(tmp_path)
+    assert not ran.exists() and "\n" not in str(error.value)
+    torch.load(tmp_path / "pytorch_model.bin", weights_only=False)
+    assert ran.exists()  # a trap that works
 
 
 # -- attention between modalities
@@ -271,7 +345,7 @@ def test_validation_logs_the_losses_of_shuffled_pairs_under_the_same_masks(netwo
     )
     # Those of the fMRI are the same as of a task with the pictures of the row before.
     stimuli, pixels = task._validation
-    moved = CrossModalGuiding(network, stimuli, stimuli, pixels, pixels.roll(1, 0), c)
+    moved = CrossModalGuiding(network, (stimuli, pixels), (stimuli, pixels.roll(1, 0)), c)
     _, others = moved.validation_loss(rows, seeded(3))
     assert others["fmri"] == pytest.approx(float(parts["fmri, shuffled"]), rel=1e-5)
     assert set(task.training_loss(rows, seeded(3))[1]) == {"fmri", "image"}
@@ -334,13 +408,8 @@ def adaptation(kind="epsilon", drop=0.0, time=10, align=0.0, contexts=None, late
         conditioner,
         Unet(),
         DDIMScheduler(prediction_type=kind),
-        stimuli,
-        stimuli,
-        latents,
-        latents,
+        *(FinetuningData(stimuli, latents, text) for text in contexts or (None, None)),
         FinetuneLoss(drop_condition=drop, align=align, latent=latent),
-        None,
-        contexts,
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from calcarine.errors import CalcarineError
+from calcarine.training import TrainingConfig
 from calcarine.visdec.losses import (
     contrast_losses,
     cross_contrast,
@@ -16,6 +18,8 @@ from calcarine.visdec.losses import (
     self_contrast,
 )
 from calcarine.visdec.settings import ContrastLoss
+
+DOCS = Path(__file__).parents[2] / "docs" / "visdec.md"
 
 
 def cosine(a, b):
@@ -139,3 +143,24 @@ def test_a_weight_of_zero_removes_the_gradient_of_its_loss(batch):
 def test_wrong_settings_are_told(wrong, word):
     with pytest.raises(CalcarineError, match=word):
         ContrastLoss(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "negatives"),
+    [(250, 1, 249), (250, 2, 124), (256, 1, 255), (256, 2, 127), (256, 4, 63), (256, 8, 31)],
+)
+def test_a_contrast_has_the_negatives_of_one_device(batch, devices, negatives):
+    """The table in docs/visdec.md; where nothing differs a contrast costs log(1 + negatives)."""
+    n = TrainingConfig(batch_size=batch, devices=devices, strategy="ddp").micro_batch
+    alike = torch.ones(n, 32)
+    loss = torch.tensor(math.log(1 + negatives))
+    for form in ("paper", "code"):
+        torch.testing.assert_close(self_contrast(alike, alike, alike, form=form), loss)
+    torch.testing.assert_close(cross_contrast(alike, alike), loss)
+    assert f"| {batch} | {devices} | {negatives + 1} | {negatives} |" in DOCS.read_text("utf-8")
+
+
+@pytest.mark.parametrize("devices", [4, 8])
+def test_the_batch_of_the_paper_is_refused_on_devices_that_do_not_divide_it(devices):
+    with pytest.raises(CalcarineError, match=f"250 cannot be cut evenly into {devices} micro"):
+        TrainingConfig(batch_size=250, devices=devices, strategy="ddp")

@@ -12,6 +12,7 @@ from calcarine.files import digest_file
 __all__ = ["Digests", "digest_content", "file_sizes"]
 
 _WEIGHTS = {".safetensors", ".json"}
+_PICKLED_WEIGHTS = "pytorch_model.bin"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def digest_content(place: Path) -> Any:
     return [
         (
             str(file.relative_to(place)),
-            digest_file(file) if file.suffix in _WEIGHTS else file.stat().st_size,
+            digest_file(file)
+            if file.suffix in _WEIGHTS or file.name == _PICKLED_WEIGHTS
+            else file.stat().st_size,
         )
         for file in files
     ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from calcarine.experiment.config import Experiment
     from calcarine.experiment.digests import Digests
     from calcarine.experiment.stage import Stage
+    from calcarine.training import TrainingConfig
 
 __all__ = [
     "audit_key",
@@ -33,6 +34,7 @@ __all__ = [
     "report_key",
     "stage_keys",
     "training_key",
+    "training_length",
 ]
 
 Keys = Mapping[str, str]
@@ -200,8 +202,16 @@ def training_key(config: Experiment, digests: Digests, phase: str) -> str:
 
 
 def _phase_key(config: Experiment, digests: Digests, phase: str) -> str:
-    steps = getattr(config.visdec, phase).training.steps
-    return content_key(training_key(config, digests, phase), steps)
+    training = getattr(config.visdec, phase).training
+    return content_key(training_key(config, digests, phase), training_length(training))
+
+
+def training_length(training: TrainingConfig) -> int | str:
+    """Return the length of a training: a number of steps, or how many epochs.
+
+    With the data and the batch size, which are in the key too, epochs determine the steps.
+    """
+    return f"{training.epochs} epochs" if training.steps is None else training.steps
 
 
 def _phase_contents(config: Experiment, digests: Digests, phase: str) -> list[Any]:

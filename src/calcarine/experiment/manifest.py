@@ -9,6 +9,7 @@ import numpy as np
 from calcarine import datasets
 from calcarine.evaluation.results.evaluation import read_evaluation
 from calcarine.experiment.decoders import decoder_summaries
+from calcarine.experiment.held_out_stimuli import training_trials, validation_notes
 from calcarine.experiment.penalty_notes import penalty_notes
 from calcarine.experiment.resolved_settings import resolved_settings
 from calcarine.experiment.run_directory import environment, readable
@@ -105,7 +106,7 @@ def pretrained_on_test(config: VisDecConfig) -> Literal["yes", "unknown", "no"]:
 
 
 def _data_facts(work: Workspace) -> dict[str, Any]:
-    dataset = work.dataset
+    dataset, trials = work.dataset, training_trials(work)
     repeats = np.unique(dataset.responses["stimulus"].values, return_counts=True)[1]
     return {
         "name": dataset.name,
@@ -115,6 +116,7 @@ def _data_facts(work: Workspace) -> dict[str, Any]:
         "licence": dataset.licence,
         "n_voxels": {name: int(dataset.roi_mask(name).sum()) for name in dataset.rois},
         "n_train": int(np.mean([len(split.train) for split in work.splits])),
+        **({"n_training_trials": trials} if trials else {}),
         "n_test": len({stimulus for split in work.splits for stimulus in split.test}),
         "n_repeats": int(np.median(repeats)),
         "splits": [split.name for split in work.splits],
@@ -131,10 +133,10 @@ def _scaling_notes(work: Workspace) -> list[str]:
 
 
 def _visdec_notes(work: Workspace) -> list[str]:
-    """Return notes on what the encoder was trained on, and on differences from the paper."""
+    """Return notes on what Vis-Dec was trained on, and on differences from the paper."""
     config, finetune = work.config.visdec, work.config.visdec.finetune
     by_history = {"yes": [_TRANSDUCTIVE], "unknown": [_UNKNOWN], "no": []}
-    notes = list(by_history[pretrained_on_test(config)])
+    notes = [*by_history[pretrained_on_test(config)], *validation_notes(work)]
     if config.encoder.embedding == "own":
         notes.append(_OWN_WEIGHTS)
     if finetune.aligned:

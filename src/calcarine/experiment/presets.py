@@ -106,7 +106,13 @@ PRESETS: dict[str, Preset] = {
     "visdec2023": Preset(
         "Vis-Dec with the networks and training of Sun et al. (2023); needs a GPU and their "
         "diffusion model.",
-        {"name": "visdec2023", "ridge": {"enabled": False}, "visdec": _VISDEC_PAPER},
+        {
+            "name": "visdec2023",
+            "ridge": {"enabled": False},
+            "evaluation": {"protocols": ["calcarine", "mind-vis"]},
+            "visdec": _VISDEC_PAPER,
+        },
+        {"god": {"visdec": {"roi": "VC"}}},
     ),
     "visdec-mini": Preset(
         "Vis-Dec and the ridge decoders on a simulated brain, small enough for a laptop.",

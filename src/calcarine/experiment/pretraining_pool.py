@@ -36,7 +36,7 @@ def unlabelled(
     Returns
     -------
     train, validation : list of array of shape (sample, voxel)
-        An array for each source and subject.
+        An array for each source and subject; no validation without ``visdec.validation``.
     """
     from calcarine.visdec.brain_conditioning import VoxelScale
 
@@ -44,15 +44,20 @@ def unlabelled(
     for part in work.config.visdec.pretrain.pool:
         if part.source == "own":
             train.append(stimuli.vectors(stimuli.train))
-            held_out.append(stimuli.vectors(stimuli.validation))
+            if stimuli.validation:
+                held_out.append(stimuli.vectors(stimuli.validation))
             continue
         for measured in _of_source(work, split, part):
             own = part.source == "test"
             together = work.config.visdec.scale == "all"
             scale = stimuli.scale if own else VoxelScale.from_vectors(measured, together)
             vectors = scale.apply(measured)
+            share = work.config.visdec.validation
+            if not share:
+                train.append(vectors)
+                continue
             # The end of a recording validates: neighbours in time are alike.
-            last = max(1, round(work.config.visdec.validation * len(vectors)))
+            last = max(1, round(share * len(vectors)))
             train.append(vectors[:-last])
             held_out.append(vectors[-last:])
     return train, held_out

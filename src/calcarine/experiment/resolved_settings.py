@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from calcarine.experiment.run_directory import readable
+from calcarine.experiment.stage import PHASES
+from calcarine.files import read_json
+
 if TYPE_CHECKING:
-    from calcarine.experiment.config import Experiment, RidgeConfig
+    from calcarine.experiment.config import RidgeConfig
     from calcarine.experiment.workspace import Workspace
+    from calcarine.training import TrainingConfig
 
 __all__ = ["resolved_settings"]
 
@@ -49,11 +54,12 @@ def resolved_settings(
 
         resolved["encoding"] = {"blocks": list(blocks_of(work))}
     if config.visdec.enabled:
-        resolved["visdec"] = _visdec(config)
+        resolved["visdec"] = _visdec(work)
     return resolved
 
 
-def _visdec(config: Experiment) -> dict[str, Any]:
+def _visdec(work: Workspace) -> dict[str, Any]:
+    config = work.config
     visdec = config.visdec
     resolved: dict[str, Any] = {
         name: {"start": "none: from random weights"}
@@ -62,7 +68,30 @@ def _visdec(config: Experiment) -> dict[str, Any]:
     }
     if visdec.model is None:
         resolved["model"] = config.generation.model
+    for name in PHASES:
+        phase = getattr(visdec, name)
+        if phase.enabled:
+            resolved.setdefault(name, {})["training"] = _length(work, name, phase.training)
     return resolved
+
+
+def _length(work: Workspace, phase: str, training: TrainingConfig) -> dict[str, Any]:
+    """Return the steps of a training in epochs, or that its length is in steps."""
+    from calcarine.experiment.visdec_training import training_folder
+
+    if training.epochs is None:
+        return {"epochs": "none: length in steps"}
+    lengths: dict[str, set[int]] = {"steps": set(), "warmup_steps": set()}
+    for split in work.splits:
+        folder = training_folder(work, phase, split)
+        with readable(folder, phase):
+            about = read_json(folder / "training.json")["config"]
+            for name, numbers in lengths.items():
+                numbers.add(int(about[name]))
+    return {
+        name: f"{' to '.join(str(n) for n in sorted({min(numbers), max(numbers)}))} (from epochs)"
+        for name, numbers in lengths.items()
+    }
 
 
 def _generation(work: Workspace, chosen: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

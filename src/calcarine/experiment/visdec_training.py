@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calcarine.brain import Split
-from calcarine.experiment.keys import content_key, training_key
+from calcarine.experiment.held_out_stimuli import n_training_stimuli
+from calcarine.experiment.keys import content_key, training_key, training_length
 from calcarine.experiment.pretraining_pool import Vectors, unlabelled
 from calcarine.experiment.stage import PHASES
 from calcarine.experiment.visdec_weights import encoder_history, starting_weights
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from calcarine.visdec.brain_conditioning import BrainConditioning
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
+    from calcarine.visdec.patches import PatchedVectors
     from calcarine.visdec.phases import TrainingStimuli
     from calcarine.visdec.published_conditioner import PublishedConditioner
 
@@ -37,24 +41,22 @@ METHOD = "vis-dec"
 def run_pretraining(work: Workspace) -> None:
     """Train the first phase for every split, on vectors without stimuli."""
     from calcarine.visdec.encoder_storage import save_encoder
-    from calcarine.visdec.patches import join_patched
     from calcarine.visdec.phases import pretrain
 
     config = work.config.visdec
     if config.runs("guide"):
         _image_autoencoder(work)  # a model that cannot be loaded fails before hours of training
-    total = config.pretrain.training.steps * len(work.splits)
+    # One pool at a time is in memory; that of a single split is read once.
+    pool = lru_cache(maxsize=1)(lambda index: _pool(work, work.splits[index]))
+    total = _total_steps(work, "pretrain", "vectors", lambda index: len(pool(index).train))
     with work.progress.track("Pretrain", total) as advance:
-        for split in work.splits:
+        for index, split in enumerate(work.splits):
             folder = training_folder(work, "pretrain", split)
-            stimuli = training_stimuli(work, split)
-            train, held_out = unlabelled(work, split, stimuli)
-            shape = _shape(work, [*train, *held_out, stimuli.responses.data])
-            patch = config.encoder.patch
+            train, held_out, shape = pool(index)
             autoencoder = pretrain(
                 folder,
-                join_patched(train, patch, shape.n_patches),
-                join_patched(held_out, patch, shape.n_patches),
+                train,
+                held_out,
                 shape,
                 config.pretrain.training,
                 config=config.pretrain.loss,
@@ -73,7 +75,7 @@ def run_guiding(work: Workspace) -> None:
     from calcarine.visdec.phases import guide
 
     config = work.config.visdec.guide
-    total = config.training.steps * len(work.splits)
+    total = _total_steps(work, "guide", "stimuli", _counts_stimuli(work))
     with work.progress.track("Guide", total) as advance:
         for split in work.splits:
             folder = training_folder(work, "guide", split)
@@ -105,7 +107,9 @@ def run_finetuning(work: Workspace) -> None:
         _ = work.generator_latents  # takes long and shows its own progress
         if config.aligned:
             _ = work.generator_contexts
-    total = 0 if training is None else training.steps * len(work.splits)
+    total = 0
+    if training is not None:
+        total = _total_steps(work, "finetune", "stimuli", _counts_stimuli(work))
     with work.progress.track("Finetune", total) as advance:
         for split in work.splits:
             folder = training_folder(work, "finetune", split)
@@ -144,7 +148,7 @@ def training_folder(work: Workspace, phase: str, split: Split) -> Path:
     training = getattr(work.config.visdec, phase).training
     if work.trained is not None and "steps" not in training.identity:
         # In one run more steps resume from fewer; of several runs each keeps its own.
-        key = content_key(key, training.steps)
+        key = content_key(key, training_length(training))
     return (work.trained or work.run.networks) / f"{phase}-{key[:12]}" / split.name
 
 
@@ -184,6 +188,52 @@ def training_stimuli(work: Workspace, split: Split) -> TrainingStimuli:
     return TrainingStimuli.from_dataset(
         work.dataset, split, config.roi, config.validation, config.seed, together=together
     )
+
+
+class _Pool(NamedTuple):
+    train: PatchedVectors
+    validation: PatchedVectors | None
+    shape: AutoencoderConfig
+
+
+def _pool(work: Workspace, split: Split) -> _Pool:
+    """Return the unlabelled vectors of a split, and the shape of the autoencoder they need."""
+    from calcarine.visdec.patches import join_patched
+
+    stimuli = training_stimuli(work, split)
+    train, held_out = unlabelled(work, split, stimuli)
+    shape = _shape(work, [*train, *held_out, stimuli.responses.data])
+    first, second = (
+        join_patched(part, shape.patch, shape.n_patches) if part else None
+        for part in (train, held_out)
+    )
+    assert first is not None
+    return _Pool(first, second, shape)
+
+
+def _counts_stimuli(work: Workspace) -> Callable[[int], int]:
+    """Return a function that counts the stimuli of a split that train."""
+    return lambda index: n_training_stimuli(work, work.splits[index])
+
+
+def _total_steps(work: Workspace, phase: str, what: str, rows: Callable[[int], int]) -> int:
+    """Return the number of steps of a phase over all splits, and say what it trains on."""
+    training, share = getattr(work.config.visdec, phase).training, work.config.visdec.validation
+    if share:
+        work.progress.say(
+            f"{phase.capitalize()}: {share:.0%} of the training stimuli validate and do not train "
+            "(visdec.validation)"
+        )
+    if training.epochs is None:
+        return int(training.n_steps * len(work.splits))
+    counts = [rows(index) for index in range(len(work.splits))]
+    steps = {count: training.for_rows(count).n_steps for count in counts}
+    for count, number in sorted(steps.items()):
+        work.progress.say(
+            f"{phase.capitalize()}: {training.epochs:,} epochs of {count:,} {what} in batches of "
+            f"{training.batch_size:,} are {number:,} steps"
+        )
+    return sum(steps[count] for count in counts)
 
 
 def _image_autoencoder(work: Workspace) -> ImageAutoencoder:

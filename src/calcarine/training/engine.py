@@ -50,6 +50,7 @@ def train(
         generator is on the CPU. Modules keep their mode (train or eval) except in validation. The
         task has the selected parameters afterwards.
     config : TrainingConfig
+        Epochs become steps here, from ``task.n_train``.
     folder : str or Path
         Created if it does not exist; nothing is written elsewhere. It finally holds
         ``weights.safetensors``, ``training.json``, ``log.csv`` (one row per step) and
@@ -82,6 +83,7 @@ def train(
     process only.
     """
     need_extra("train", "lightning")
+    config = config.for_rows(int(task.n_train))  # type: ignore[arg-type]
     _check(task, config)
     place = TrainingFolder(Path(folder), make_identity(task, config, provenance), say or _warn)
     result = finished(place, config)
@@ -107,9 +109,9 @@ def _continue(
     path, about = (newest[0], newest[1]["calcarine"]) if newest else (None, {"step": 0})
     del newest  # frees its tensors
     done = about["step"]
-    if done > config.steps:
+    if done > config.n_steps:
         raise CalcarineError(
-            f"{place.checkpoints} is at step {done} already, beyond the {config.steps} steps of "
+            f"{place.checkpoints} is at step {done} already, beyond the {config.n_steps} steps of "
             f"the settings; choose another folder, or delete {place.path} to start again."
         )
     if progress is not None and done:
@@ -136,7 +138,7 @@ def _fit(
     trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
     with keep_one_process(trainer), signals_to(module.receive):
         try:
-            trainer.fit(module, train_dataloaders=Steps(done, config.steps), ckpt_path=checkpoint)
+            trainer.fit(module, train_dataloaders=Steps(done, config.n_steps), ckpt_path=checkpoint)
         except SystemExit:
             # Lightning ends the process after a signal; here the caller decides.
             module.signals.append(signal.SIGINT)
@@ -147,11 +149,10 @@ def _fit(
 def _check(task: torch.nn.Module, config: TrainingConfig) -> None:
     if not any(parameter.requires_grad for parameter in task.parameters()):
         raise CalcarineError("All parameters of the task are frozen; unfreeze some.")
-    by_validation = config.select == "best" or config.patience is not None
-    if by_validation and not task.n_validation:
+    if (config.chooses or config.validate_every) and not task.n_validation:
         raise CalcarineError(
-            "There are no validation samples for select or patience; hold some out of the "
-            "training data, or set select to last and patience to none."
+            "There are no validation samples for select, patience or validate_every; hold some "
+            "out of the training data, or set select to last and the other two to null."
         )
 
 

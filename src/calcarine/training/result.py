@@ -129,13 +129,13 @@ def finished(place: TrainingFolder, config: TrainingConfig) -> TrainingResult | 
         )
     if not whole:
         return None
-    if fields["steps"] > config.steps:
+    if fields["steps"] > config.n_steps:
         raise CalcarineError(
-            f"{path} records {fields['steps']} steps, more than the {config.steps} of the "
+            f"{path} records {fields['steps']} steps, more than the {config.n_steps} of the "
             f"settings; choose another folder, or delete {place.path} to start again."
         )
     # With a constant learning rate the same training can run for more steps.
-    if fields["steps"] < config.steps and fields["ended_by"] == "steps":
+    if fields["steps"] < config.n_steps and fields["ended_by"] == "steps":
         return None
     return TrainingResult(state=load_file(weights), folder=place.path, **fields)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -13,6 +14,8 @@ __all__ = ["TrainingConfig", "ended_by", "learning_rate"]
 
 _PLACES = {"accelerator", "devices", "nodes", "strategy", "accumulate"}
 _HOUSEKEEPING = {"save_every_minutes", "save_every_steps", "keep", "loggers"}
+_EPOCHS = {"epochs", "warmup_epochs"}
+_STEPS = 10_000
 
 
 def _as_text(value: Any) -> Any:
@@ -28,6 +31,9 @@ class TrainingConfig(BaseModel):
     across devices. Random numbers depend on the number of the micro-batch, so two devices give
     the result of one device with ``accumulate=2``.
 
+    The length of a training is given as ``steps`` or as ``epochs``. From epochs the number of
+    steps follows once the number of training rows is known; see :meth:`for_rows`.
+
     Raises
     ------
     CalcarineError
@@ -36,7 +42,15 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(10_000, ge=1, description="Optimiser steps.")
+    steps: int | None = Field(
+        None, ge=1, description="Optimiser steps; null if epochs are given. By default 10,000."
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Passes through the training data, in place of steps: their number then "
+        "follows from the amount of data and batch_size.",
+    )
     batch_size: int = Field(
         64, ge=1, description="Samples of one optimiser step, on all devices together."
     )
@@ -47,6 +61,9 @@ class TrainingConfig(BaseModel):
     min_lr: float = Field(0.0, ge=0, description="Learning rate at which the cosine ends.")
     warmup_steps: int = Field(
         0, ge=0, description="Steps over which the learning rate rises linearly from 0."
+    )
+    warmup_epochs: int = Field(
+        0, ge=0, description="The same in epochs, for a training whose length is in epochs."
     )
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="Learning rate after the warm-up."
@@ -98,6 +115,38 @@ class TrainingConfig(BaseModel):
     )
 
     @property
+    def n_steps(self) -> int:
+        """Number of optimiser steps; of a training in epochs see :meth:`for_rows`."""
+        if self.steps is None:
+            raise CalcarineError(
+                f"How many steps {self.epochs} epochs are depends on the training data; call "
+                "for_rows."
+            )
+        return self.steps
+
+    def for_rows(self, n: int) -> TrainingConfig:
+        """Return the same settings with the number of steps, if they are in epochs.
+
+        Parameters
+        ----------
+        n : int
+            Number of training rows.
+
+        Returns
+        -------
+        TrainingConfig
+            With ``steps`` and ``warmup_steps``: as many as it takes to draw ``epochs * n`` rows in
+            batches of ``batch_size``, rounded up. A training in steps is returned as it is.
+        """
+        if self.epochs is None:
+            return self
+        content = self.model_dump(exclude=_EPOCHS)
+        content["steps"] = -(-self.epochs * n // self.batch_size)
+        if self.warmup_epochs:
+            content["warmup_steps"] = -(-self.warmup_epochs * n // self.batch_size)
+        return TrainingConfig(**content)
+
+    @property
     def chunks(self) -> int:
         """Micro-batches per optimiser step, over all devices."""
         return self.accumulate * self.devices * self.nodes
@@ -108,6 +157,11 @@ class TrainingConfig(BaseModel):
         return self.batch_size // self.chunks
 
     @property
+    def chooses(self) -> bool:
+        """Whether the validation loss chooses the weights or the end of the training."""
+        return self.select == "best" or self.patience is not None
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with: all that decides the numbers, and nothing else.
 
@@ -116,9 +170,39 @@ class TrainingConfig(BaseModel):
         """
         left_out = _PLACES | _HOUSEKEEPING
         if self.schedule == "constant":
-            left_out = left_out | {"steps"}
+            left_out = left_out | {"steps", "epochs"}
+        if self.epochs is None:
+            left_out = left_out | _EPOCHS
         identity = self.model_dump(mode="json", exclude=left_out)
         return identity | {"micro-batches per step": self.chunks}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_length(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("steps") is values.get("epochs") is None:
+            return {**values, "steps": _STEPS}
+        return values
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> TrainingConfig:
+        if self.steps is not None and self.epochs is not None:
+            raise CalcarineError(
+                f"steps ({self.steps}) and epochs ({self.epochs}) both set the length of a "
+                "training; give one of them, and set the other to null."
+            )
+        if self.epochs is None and self.warmup_epochs:
+            raise CalcarineError(
+                f"warmup_epochs ({self.warmup_epochs}) belongs to a training in epochs, and this "
+                "one has steps; set it to 0 and give warmup_steps."
+            )
+        if self.warmup_epochs and self.warmup_steps:
+            raise CalcarineError("Give warmup_steps or warmup_epochs, and set the other to 0.")
+        if self.epochs is not None and self.warmup_epochs > self.epochs:
+            raise CalcarineError(
+                f"warmup_epochs is {self.warmup_epochs}, more than all {self.epochs} epochs; lower "
+                "it."
+            )
+        return self
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainingConfig:
@@ -128,17 +212,19 @@ class TrainingConfig(BaseModel):
                 f"micro-batches (accumulate {self.accumulate} x devices {self.devices} x nodes "
                 f"{self.nodes}); choose a batch_size that {self.chunks} divides."
             )
-        if self.warmup_steps > self.steps:
+        # Where the length is in epochs, for_rows checks again.
+        last = math.inf if self.steps is None else self.steps
+        if self.warmup_steps > last:
             raise CalcarineError(
                 f"warmup_steps is {self.warmup_steps}, more than all {self.steps} steps; lower it."
             )
         if self.min_lr > self.lr:
             raise CalcarineError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}; lower it.")
-        by_validation = self.select == "best" or self.patience is not None
-        if by_validation and (self.validate_every is None or self.validate_every > self.steps):
+        if self.chooses and (self.validate_every is None or self.validate_every > last):
+            up_to = "" if self.steps is None else f" up to {self.steps}"
             raise CalcarineError(
                 "select 'best' and patience go by the validation loss; "
-                f"set validate_every to a number of steps up to {self.steps}."
+                f"set validate_every to a number of steps{up_to}."
             )
         return self
 
@@ -158,7 +244,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     Parameters
     ----------
     step : int
-        0 to ``config.steps - 1``.
+        0 to ``config.n_steps - 1``.
     config : TrainingConfig
         ``lr``, ``min_lr``, ``warmup_steps``, ``steps`` and ``schedule`` are used.
 
@@ -171,13 +257,13 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return config.lr
-    done = (step - config.warmup_steps) / (config.steps - config.warmup_steps)
+    done = (step - config.warmup_steps) / (config.n_steps - config.warmup_steps)
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def ended_by(config: TrainingConfig, done: int, best_step: int | None) -> str | None:
     """Return what ends a training after ``done`` steps: "steps", "patience" or None."""
-    if done >= config.steps:
+    if done >= config.n_steps:
         return "steps"
     if config.patience is None or config.validate_every is None or best_step is None:
         return None

@@ -75,9 +75,10 @@ class VisDecFit:
     def _pretrain(self, autoencoder: FMRIAutoencoder) -> FMRIAutoencoder:
         settings, shape = self.settings.pretrain, autoencoder.config
         train, held_out = (
-            join_patched([self.stimuli.vectors(ids)], shape.patch, shape.n_patches)
+            join_patched([self.stimuli.vectors(ids)], shape.patch, shape.n_patches) if ids else None
             for ids in (self.stimuli.train, self.stimuli.validation)
         )
+        assert train is not None
         return phases.pretrain(
             self.folder / "pretrain",
             train,

@@ -54,7 +54,7 @@ class VisDec(BaseEstimator):  # type: ignore[misc]
     model_ : ConditionalDiffusion
         The diffusion model itself, unchanged.
     history_ : dict
-        Data set, subject, split and training stimuli of the fit.
+        Data set, subject, split and training stimuli of the fit, and which of these validated.
 
     See Also
     --------
@@ -144,6 +144,7 @@ class VisDec(BaseEstimator):  # type: ignore[misc]
             "simulated": brain.simulated,
             "split": split.name,
             "trained_on": sorted(split.train),
+            "validation": sorted(stimuli.validation),
         }
         return self
 

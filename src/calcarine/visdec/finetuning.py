@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +15,25 @@ from calcarine.visdec.patches import PatchedVectors
 from calcarine.visdec.settings import Augmentation, FinetuneLoss
 from calcarine.visdec.stimulus_vectors import StimulusVectors
 
-__all__ = ["DiffusionFinetuning"]
+__all__ = ["DiffusionFinetuning", "FinetuningData"]
+
+
+class FinetuningData(NamedTuple):
+    """Stimuli of the third phase.
+
+    Attributes
+    ----------
+    vectors : StimulusVectors
+        Vectors of training stimuli.
+    latents : float32 tensor of shape (n, channels, h, w)
+        Latents of these stimuli, on the scale of the U-Net's input.
+    contexts : tensor of shape (n, tokens, width), optional
+        Contexts of the text of these stimuli, for the loss ``align``.
+    """
+
+    vectors: StimulusVectors
+    latents: torch.Tensor
+    contexts: torch.Tensor | None = None
 
 
 class DiffusionFinetuning(nn.Module):
@@ -28,16 +46,13 @@ class DiffusionFinetuning(nn.Module):
     unet, scheduler
         U-Net and scheduler of diffusers. Choose the weights of the U-Net to train beforehand, with
         :func:`calcarine.diffusion.conditional.freeze_except`.
-    train, validation : StimulusVectors
-        Vectors of training stimuli.
-    train_latents, validation_latents : float32 tensor of shape (n, channels, h, w)
-        Latents of these stimuli, on the scale of the U-Net's input.
+    train : FinetuningData
+    validation : FinetuningData, optional
+        Stimuli whose loss is recorded, if any are held out.
     config : FinetuneLoss, optional
         Losses and condition.
     augmentation : Augmentation, optional
         Random changes of the input vectors.
-    contexts : pair of tensors of shape (n, tokens, width), optional
-        Contexts of the text of training and validation stimuli, for the loss ``align``.
 
     Notes
     -----
@@ -52,13 +67,10 @@ class DiffusionFinetuning(nn.Module):
         conditioner: Conditioner,
         unet: Any,
         scheduler: Any,
-        train: StimulusVectors,
-        validation: StimulusVectors,
-        train_latents: torch.Tensor,
-        validation_latents: torch.Tensor,
+        train: FinetuningData,
+        validation: FinetuningData | None = None,
         config: FinetuneLoss | None = None,
         augmentation: Augmentation | None = None,
-        contexts: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.conditioner, self.unet = conditioner, unet
@@ -72,19 +84,18 @@ class DiffusionFinetuning(nn.Module):
             )
         self._velocity = kind == "v_prediction"
         self._alphas = scheduler.alphas_cumprod.float()
-        if (contexts is None) != (self.config.align == 0):
-            raise SettingError("Give contexts if align is above 0, and only there.")
-        both = contexts or (None, None)
-        self._train = train, train_latents, both[0]
-        self._validation = validation, validation_latents, both[1]
-        if contexts is not None:
-            self._spread = _spread(contexts[0])
+        self._train, self._validation = train, validation
+        for part in (train, validation or train):
+            if (part.contexts is None) != (self.config.align == 0):
+                raise SettingError("Give contexts if align is above 0, and only there.")
+        if train.contexts is not None:
+            self._spread = _spread(train.contexts)
             if not self._spread > 0:
                 raise SettingError(
                     "All training stimuli have the same text, so there is nothing to align with; "
                     "set align to 0."
                 )
-        self._latent_spread = _spread(train_latents)
+        self._latent_spread = _spread(train.latents)
         if self.config.latent and not self._latent_spread > 0:
             raise SettingError(
                 "All training stimuli have the same latent, so there is nothing to predict; set "
@@ -93,17 +104,17 @@ class DiffusionFinetuning(nn.Module):
 
     @property
     def n_train(self) -> int:
-        return len(self._train[0])
+        return len(self._train.vectors)
 
     @property
     def n_validation(self) -> int:
-        return len(self._validation[0])
+        return 0 if self._validation is None else len(self._validation.vectors)
 
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the total loss of some training stimuli, and its parts."""
-        vectors = self._train[0].draw(rows, generator)
+        vectors = self._train.vectors.draw(rows, generator)
         vectors = augment_vectors(vectors, self.augmentation, generator)
         return self._loss(vectors, self._train, rows, generator, self.config.drop_condition)
 
@@ -111,18 +122,19 @@ class DiffusionFinetuning(nn.Module):
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the same for validation stimuli, always with condition."""
-        vectors = self._validation[0].mean(rows)
+        assert self._validation is not None
+        vectors = self._validation.vectors.mean(rows)
         return self._loss(vectors, self._validation, rows, generator, 0.0)
 
     def _loss(
         self,
         vectors: PatchedVectors,
-        targets: tuple[StimulusVectors, torch.Tensor, torch.Tensor | None],
+        targets: FinetuningData,
         rows: torch.Tensor,
         generator: torch.Generator,
         drop: float,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        latents, contexts = targets[1][rows], targets[2]
+        latents, contexts = targets.latents[rows], targets.contexts
         n, device = len(latents), self.conditioner.empty.device
         # One draw shifts evenly spaced times, which makes the loss of a batch less noisy than
         # times drawn one by one (Kingma et al. 2021).

@@ -107,10 +107,10 @@ class CrossModalGuiding(nn.Module):
     ----------
     network : CrossModalNetwork
         The network to train.
-    train, validation : StimulusVectors
-        Vectors of training stimuli.
-    train_pixels, validation_pixels : tensor
-        Their pictures, from :meth:`ImageAutoencoder.pixels`.
+    train : pair of StimulusVectors and tensor
+        Vectors of training stimuli, and their pictures from :meth:`ImageAutoencoder.pixels`.
+    validation : pair of StimulusVectors and tensor, optional
+        The same of stimuli whose loss is recorded, if any are held out.
     config : GuideLoss, optional
         Weights and maskings.
     augmentation : Augmentation, optional
@@ -120,10 +120,8 @@ class CrossModalGuiding(nn.Module):
     def __init__(
         self,
         network: CrossModalNetwork,
-        train: StimulusVectors,
-        validation: StimulusVectors,
-        train_pixels: torch.Tensor,
-        validation_pixels: torch.Tensor,
+        train: tuple[StimulusVectors, torch.Tensor],
+        validation: tuple[StimulusVectors, torch.Tensor] | None = None,
         config: GuideLoss | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
@@ -132,8 +130,9 @@ class CrossModalGuiding(nn.Module):
         self.config = config or GuideLoss()
         self.augmentation = augmentation or Augmentation()
         if self.config.partners == "shuffled":
-            train_pixels = train_pixels[_other_rows(len(train_pixels))]
-        self._train, self._validation = (train, train_pixels), (validation, validation_pixels)
+            stimuli, pixels = train
+            train = stimuli, pixels[_other_rows(len(pixels))]
+        self._train, self._validation = train, validation
 
     @property
     def n_train(self) -> int:
@@ -141,7 +140,7 @@ class CrossModalGuiding(nn.Module):
 
     @property
     def n_validation(self) -> int:
-        return len(self._validation[0])
+        return 0 if self._validation is None else len(self._validation[0])
 
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
@@ -161,6 +160,7 @@ class CrossModalGuiding(nn.Module):
         modality of another stimulus, under the same masks. What guidance transfers is how much
         lower the losses of the true pairs are.
         """
+        assert self._validation is not None
         stimuli, pixels = self._validation
         target, images = stimuli.mean(rows), pixels[rows]
         state = generator.get_state()

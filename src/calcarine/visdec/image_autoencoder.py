@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calcarine.checkpoints import check_loaded
-from calcarine.errors import CalcarineError, SettingError, out_of_memory
+from calcarine.checkpoints import check_loaded, read_checkpoint
+from calcarine.diffusion.model_folder import download
+from calcarine.errors import CalcarineError, MissingFileError, SettingError, out_of_memory
 from calcarine.stimuli import resize_images
 from calcarine.visdec.masking import Masking
 
 __all__ = ["MINI", "ImageAutoencoder", "new_image_autoencoder"]
 
 MINI = Path(__file__).parent / "mini_mae"
+_SAFE, _PICKLE = "model*.safetensors", "pytorch_model.bin"
 # Of ImageNet, for published ViT-MAE networks.
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -57,39 +59,30 @@ class ImageAutoencoder(nn.Module):
         ----------
         source : str or Path
             ``"mini"`` (bundled, trained on scenes and digits of 64 px), a folder in transformers'
-            format, or a hub id such as ``facebook/vit-mae-base``, which Vis-Dec uses.
+            format, or a hub id such as ``facebook/vit-mae-base``, which Vis-Dec uses. Weights are
+            read from ``model.safetensors``; where there is only ``pytorch_model.bin``, its tensors
+            are read and nothing in it is run.
         decoder_depth : int, optional
             Number of blocks of the decoder to keep; all by default.
 
         Raises
         ------
         CalcarineError
-            If there is no such model, or its weights are pickled or do not fit its
-            configuration.
+            If there is no such model, or its weights do not fit its configuration or hold more
+            than tensors.
         """
-        from transformers import ViTMAEForPreTraining
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        place = MINI if str(source) == "mini" else source
+        place = _folder(source)
         try:
-            loaded: Any = ViTMAEForPreTraining.from_pretrained(
-                place,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # check_loaded refuses them
-            )
+            model, info = _load(place)
         except Exception as error:
             if out_of_memory(error):
                 raise
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CalcarineError(
-                f"The image autoencoder '{source}' could not be loaded ({lines[0]}); give 'mini', "
-                "a folder with config.json and model.safetensors, or a hub id such as "
-                "facebook/vit-mae-base."
+                f"The image autoencoder '{source}' could not be loaded ({lines[0].rstrip('.')}); "
+                "give 'mini', a folder with config.json and model.safetensors or "
+                "pytorch_model.bin, or a hub id such as facebook/vit-mae-base."
             ) from error
-        model, info = loaded
         check_loaded(info, place)
         return cls(model, decoder_depth)
 
@@ -143,6 +136,44 @@ def _ranks(masking: Masking, n: int) -> torch.Tensor:
     ranks = ranks.expand(len(masking.visible), -1).clone()
     order = torch.arange(masking.visible.shape[1], device=ranks.device, dtype=torch.float32)
     return ranks.scatter(1, masking.visible, order.expand(len(ranks), -1))
+
+
+def _folder(source: str | Path) -> Path:
+    """Return the folder of a model; one of the hub is downloaded if it is not in the cache."""
+    place = MINI if str(source) == "mini" else Path(source)
+    if place.exists() or len(Path(source).parts) != 2:
+        return place
+    try:
+        place = download(str(source), ["config.json", _SAFE, "model.safetensors.index.json"])
+        # facebook/vit-mae-base was published before safetensors.
+        return place if list(place.glob(_SAFE)) else download(str(source), ["config.json", _PICKLE])
+    except MissingFileError as error:
+        raise CalcarineError(
+            f"The image autoencoder '{source}' could not be loaded: {error}"
+        ) from error
+
+
+def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Return a network with the weights of a folder, and what transformers says of them."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    options: dict[str, Any] = {
+        "dtype": torch.float32,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # check_loaded refuses them
+    }
+    if list(folder.glob(_SAFE)) or not (folder / _PICKLE).is_file():
+        loaded: Any = ViTMAEForPreTraining.from_pretrained(folder, use_safetensors=True, **options)
+    else:
+        content = read_checkpoint(folder / _PICKLE)
+        weights = {name: w for name, w in content.items() if isinstance(w, torch.Tensor)}
+        loaded = ViTMAEForPreTraining.from_pretrained(
+            None, config=ViTMAEConfig.from_pretrained(folder), state_dict=weights, **options
+        )
+    model, info = loaded
+    return model, dict(info)
 
 
 def new_image_autoencoder(**config: Any) -> ImageAutoencoder:

@@ -45,17 +45,16 @@ def check_text(model: ConditionalDiffusion, tokens: int | None) -> None:
 
 def text_contexts(
     contexts: Callable[[Sequence[str]], NDArray[np.float32]] | None,
-    train: Sequence[str],
-    validation: Sequence[str],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the contexts of the text of training and validation stimuli."""
+    ids: Sequence[str],
+) -> torch.Tensor:
+    """Return the contexts of the text of stimuli."""
     import torch
 
     if contexts is None:
         raise SettingError(
             "There is no text to align conditions with; set finetune.loss.align to 0."
         )
-    return torch.from_numpy(contexts(train)), torch.from_numpy(contexts(validation))
+    return torch.from_numpy(contexts(ids))
 
 
 def initial_conditioner(

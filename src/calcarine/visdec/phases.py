@@ -46,7 +46,7 @@ class TrainingStimuli:
     responses : Responses
         Single trials of training stimuli, scaled.
     train, validation : tuple of str
-        Stimuli that train and stimuli that validate; test stimuli are in neither.
+        Stimuli that train and stimuli that validate, if any; test stimuli are in neither.
     scale : VoxelScale
         Scale of the trials of ``train``.
     """
@@ -76,7 +76,7 @@ class TrainingStimuli:
         roi : str
             Region whose voxels are used.
         share : float
-            Share of training stimuli that validate.
+            Share of training stimuli that validate; 0 trains on all.
         seed : int
             Seed that draws them.
         together : bool
@@ -106,7 +106,7 @@ class TrainingStimuli:
 def pretrain(
     folder: str | Path,
     train: PatchedVectors,
-    validation: PatchedVectors,
+    validation: PatchedVectors | None,
     shape: AutoencoderConfig,
     training: TrainingConfig,
     *,
@@ -121,8 +121,10 @@ def pretrain(
     ----------
     folder : str or Path
         Folder of the training. A call with the same folder resumes it.
-    train, validation : PatchedVectors
+    train : PatchedVectors
         Vectors without stimuli.
+    validation : PatchedVectors or None
+        Vectors whose loss is recorded, if any are held out.
     shape : AutoencoderConfig
         Shape of the autoencoder.
     training : TrainingConfig
@@ -203,15 +205,13 @@ def guide(
         network = CrossModalNetwork(autoencoder, image, config.layers, config.direction)
     network.freeze_unused(config)
     patch = autoencoder.config.patch
-    task = CrossModalGuiding(
-        network,
-        StimulusVectors(stimuli.responses, stimuli.train, patch, trials=trials),
-        StimulusVectors(stimuli.responses, stimuli.validation, patch, trials=trials),
-        image.pixels(pictures(stimuli.train)),
-        image.pixels(pictures(stimuli.validation)),
-        config,
-        augmentation,
-    )
+
+    def shown(ids: Sequence[str]) -> tuple[StimulusVectors, torch.Tensor]:
+        vectors = StimulusVectors(stimuli.responses, ids, patch, trials=trials)
+        return vectors, image.pixels(pictures(ids))
+
+    held_out = shown(stimuli.validation) if stimuli.validation else None
+    task = CrossModalGuiding(network, shown(stimuli.train), held_out, config, augmentation)
     run(task, training, folder, **options)
     return network.fmri
 
@@ -277,7 +277,7 @@ def finetune(
 
     from calcarine.diffusion.conditional import freeze_except, trainable_parts
     from calcarine.training import train as run
-    from calcarine.visdec.finetuning import DiffusionFinetuning
+    from calcarine.visdec.finetuning import DiffusionFinetuning, FinetuningData
     from calcarine.visdec.fmri_autoencoder import FMRIAutoencoder
     from calcarine.visdec.settings import FinetuneLoss
     from calcarine.visdec.stimulus_vectors import StimulusVectors
@@ -289,13 +289,16 @@ def finetune(
         patch = autoencoder.config.patch
     else:
         patch = autoencoder.conditioner.encoder.config.patch
-    training_vectors, held_out = (
-        StimulusVectors(stimuli.responses, ids, patch, trials=trials)
-        for ids in (stimuli.train, stimuli.validation)
-    )
-    conditioner, initial = initial_conditioner(
-        autoencoder, model, training_vectors.n_patches, config, training
-    )
+
+    def shown(ids: Sequence[str]) -> FinetuningData:
+        return FinetuningData(
+            StimulusVectors(stimuli.responses, ids, patch, trials=trials),
+            torch.from_numpy(latents(ids)),
+            text_contexts(contexts, ids) if config.align else None,
+        )
+
+    n_patches = -(-stimuli.responses.data.shape[1] // patch)
+    conditioner, initial = initial_conditioner(autoencoder, model, n_patches, config, training)
     if not config.drop_condition:  # they would receive no gradient
         for parameter in (conditioner.empty, conditioner.empty_time):
             if parameter is not None:
@@ -308,22 +311,17 @@ def finetune(
             unet[name].data.copy_(weight)
         if training is not None:
             freeze_except(model.unet, names)
-            training_latents = torch.from_numpy(latents(stimuli.train))
+            train = shown(stimuli.train)
             if conditioner.latent is not None:
-                conditioner.start_from_latent(training_latents.mean(0))
+                conditioner.start_from_latent(train.latents.mean(0))
             task = DiffusionFinetuning(
                 conditioner,
                 model.unet,
                 model.scheduler,
-                training_vectors,
-                held_out,
-                training_latents,
-                torch.from_numpy(latents(stimuli.validation)),
+                train,
+                shown(stimuli.validation) if stimuli.validation else None,
                 config,
                 augmentation,
-                text_contexts(contexts, stimuli.train, stimuli.validation)
-                if config.align
-                else None,
             )
             run(task, training, folder, **options)
         unet_weights = {name: unet[name].detach().clone() for name in kept}

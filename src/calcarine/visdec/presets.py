@@ -26,7 +26,6 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "batch_size": 64,
                 "lr": 2e-3,
                 "warmup_steps": 100,
-                "validate_every": 200,
             },
         },
         "guide": {
@@ -36,7 +35,6 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "batch_size": 32,
                 "lr": 5e-4,
                 "warmup_steps": 30,
-                "validate_every": 50,
             },
         },
         "finetune": {
@@ -47,21 +45,20 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "batch_size": 24,
                 "lr": 2e-3,
                 "warmup_steps": 50,
-                "validate_every": 100,
             },
             "strength": 0.8,
             "guidance": 2.0,
             "steps": 30,
         },
     },
-    # The paper and its documented command (140, 60 and 700 epochs).
+    # The paper and its documented command, whose lengths are in epochs.
     "paper": {
         "pretrain": {
             "training": {
-                "steps": 76_000,
+                "epochs": 140,
                 "batch_size": 250,
                 "lr": 2.5e-4,
-                "warmup_steps": 21_800,
+                "warmup_epochs": 40,
                 "weight_decay": 0.05,
                 "clip": 0.8,
                 "precision": "16",
@@ -72,17 +69,17 @@ PRESETS: dict[str, dict[str, Any]] = {
             "image_decoder_depth": 6,
             "fmri_decoder_depth": 6,
             "training": {
-                "steps": 4_500,
+                "epochs": 60,
                 "batch_size": 16,
                 "lr": 5.3e-5,
-                "warmup_steps": 150,
+                "warmup_epochs": 2,
                 "precision": "16",
             },
         },
         "finetune": {
             "loss": {"drop_condition": 0.0, "tokens": 77, "begin": "random"},
             "training": {
-                "steps": 105_000,
+                "epochs": 700,
                 "batch_size": 8,
                 "lr": 5.3e-5,
                 "schedule": "constant",

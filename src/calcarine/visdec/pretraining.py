@@ -22,8 +22,10 @@ class ContrastPretraining(nn.Module):
     ----------
     autoencoder : FMRIAutoencoder
         The network to train.
-    train, validation : PatchedVectors
-        Vectors without stimuli. The validation loss is recorded; by default it decides nothing.
+    train : PatchedVectors
+        Vectors without stimuli.
+    validation : PatchedVectors, optional
+        Vectors whose loss is recorded, if any are held out.
     config : ContrastLoss, optional
         Weights and form of the losses.
     augmentation : Augmentation, optional
@@ -34,7 +36,7 @@ class ContrastPretraining(nn.Module):
         self,
         autoencoder: FMRIAutoencoder,
         train: PatchedVectors,
-        validation: PatchedVectors,
+        validation: PatchedVectors | None = None,
         config: ContrastLoss | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
@@ -50,7 +52,7 @@ class ContrastPretraining(nn.Module):
 
     @property
     def n_validation(self) -> int:
-        return len(self._validation)
+        return 0 if self._validation is None else len(self._validation)
 
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
@@ -64,6 +66,7 @@ class ContrastPretraining(nn.Module):
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the total loss of some validation vectors, without augmentation."""
+        assert self._validation is not None
         target = self._validation.rows(rows)
         return self._losses(target, target, rows, generator)
 

@@ -274,6 +274,7 @@ def _check_mask(name: str, share: float) -> None:
 
 
 Trials = Literal["one", "mean", "random"]
+_ALTERNATIVES = {"steps": "epochs", "epochs": "steps"}
 _TRIALS = (
     "What stands for a stimulus in a step: one of its trials, the mean of all of them, or the mean "
     "of a random part of them."
@@ -393,7 +394,10 @@ class VisDecSettings(_Section):
     """
 
     validation: float = Field(
-        0.1, gt=0, lt=1, description="Share of training stimuli that validate and do not train."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of training stimuli that validate and do not train; 0 trains on all.",
     )
     seed: int = Field(2022, ge=0, description="Seed that draws the validation stimuli.")
     scale: Literal["voxel", "all"] = Field(
@@ -405,6 +409,21 @@ class VisDecSettings(_Section):
     pretrain: PretrainSettings = Field(PretrainSettings(), description="First phase.")
     guide: GuideSettings = Field(GuideSettings(), description="Second phase.")
     finetune: FinetuneSettings = Field(FinetuneSettings(), description="Third phase.")
+
+    @model_validator(mode="after")
+    def _can_validate(self) -> Self:
+        if self.validation:
+            return self
+        for name in ("pretrain", "guide", "finetune"):
+            phase = getattr(self, name)
+            training = phase.training
+            if getattr(phase, "enabled", True) and (training.chooses or training.validate_every):
+                raise ValueError(
+                    f"select 'best', patience and validate_every of {name}.training need "
+                    "validation stimuli, and there are none: set validation above 0, for example "
+                    "to 0.1, or leave the three out"
+                )
+        return self
 
     @classmethod
     def from_preset(cls, name: str, changes: Mapping[str, Any] | None = None) -> VisDecSettings:
@@ -448,9 +467,15 @@ class VisDecSettings(_Section):
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings with changes; neither argument is changed."""
+    """Return nested settings with changes; neither argument is changed.
+
+    Where the length of a training changes from epochs to steps, or back, the other one is unset.
+    """
     merged = dict(base)
     for name, value in changes.items():
+        other = _ALTERNATIVES.get(name)
+        if other in merged and other not in changes and value is not None:
+            merged[other] = None
         old = merged.get(name)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             merged[name] = merge_settings(old, value)
