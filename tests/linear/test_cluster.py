@@ -184,17 +184,25 @@ class Workers:
 
 
 @pytest.fixture
-def workers():
-    with (
-        LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        made = Workers(client)
-        made.start()
-        made.start()
-        client.wait_for_workers(2, timeout=120)
-        yield made
-        made.kill(len(made.processes))
+def workers(tmp_path):
+    """Two workers of a scheduler in a process of its own, which no Dask object looks after."""
+    file = tmp_path / "scheduler.json"
+    module = "distributed.cli.dask_scheduler"
+    options = ["--port=0", "--no-dashboard", f"--scheduler-file={file}"]
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", module, *options], stderr=subprocess.DEVNULL, cwd=tmp_path
+    )
+    try:
+        with Client(scheduler_file=str(file), timeout=120) as client:
+            made = Workers(client)
+            made.start()
+            made.start()
+            client.wait_for_workers(2, timeout=120)
+            yield made
+            made.kill(len(made.processes))
+    finally:
+        scheduler.kill()
+        scheduler.wait()
 
 
 @pytest.mark.posix
