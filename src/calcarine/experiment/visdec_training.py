@@ -46,7 +46,7 @@ def run_pretraining(work: Workspace) -> None:
     config = work.config.visdec
     if config.runs("guide"):
         _image_autoencoder(work)  # a model that cannot be loaded fails before hours of training
-    # One pool at a time is in memory; that of a single split is read once.
+    # The pool of a single split is read once, for its size and for the training.
     pool = lru_cache(maxsize=1)(lambda index: _pool(work, work.splits[index]))
     total = _total_steps(work, "pretrain", "vectors", lambda index: len(pool(index).train))
     with work.progress.track("Pretrain", total) as advance:
