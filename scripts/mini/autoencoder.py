@@ -180,13 +180,13 @@ def latents(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, fl
         model = load_autoencoder(options, trained_decoder=False)
         pictures = torch.from_numpy(digit_pictures(options)[0]).to(options.device)
         found = {}
-        with torch.no_grad(), bf16(options.device):
-            for name, source in (("scenes", scene_images(options)), ("digits", pictures)):
-                parts = [
-                    model.encode(to_tensor(source[i : i + 250])).latent_dist.mode().half().cpu()
-                    for i in range(0, len(source), 250)
-                ]
-                found[name] = torch.cat(parts).contiguous()
+        for name, source in (("scenes", scene_images(options)), ("digits", pictures)):
+            parts = []
+            for start in range(0, len(source), 250):
+                with torch.no_grad(), bf16(options.device):
+                    posterior = model.encode(to_tensor(source[start : start + 250])).latent_dist
+                parts.append(posterior.mode().half().cpu())
+            found[name] = torch.cat(parts).contiguous()
         found["scale"] = 1 / found["scenes"].float().std().reshape(1)
         save_file(found, file)
     found = load_file(file)

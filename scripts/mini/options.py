@@ -46,7 +46,7 @@ def draw(generator: torch.Generator, high: int, count: int) -> torch.Tensor:
 def scene_images(options: argparse.Namespace) -> torch.Tensor:
     """The generator's scenes ``(n, 64, 64, 3)`` uint8 on the device."""
     images, _ = pool.scene_pool(options.work, "generator", options.scenes, options.workers)
-    return torch.from_numpy(np.asarray(images)).to(options.device)
+    return torch.from_numpy(np.array(images)).to(options.device)
 
 
 def scene_table(options: argparse.Namespace) -> list:
