@@ -26,7 +26,7 @@ from mini.options import (
 )
 from mini.training import train
 
-BATCH, EXTRA = 28, 4
+BATCH, EXTRA = 14, 2
 
 
 def other_pictures(options: argparse.Namespace, patterns: int, seed: int) -> torch.Tensor:
@@ -57,7 +57,7 @@ def train_perceptor(options: argparse.Namespace) -> None:
             logits = network(x if step % 2 else x.flip(3))["present"]
         return F.binary_cross_entropy_with_logits(logits.float(), present[rows]) * 10
 
-    train("perceptor", options.work, network, loss_of, piece(options, "perceptor"), 3e-3)
+    train("perceptor", options.work, network, loss_of, piece(options, "perceptor"), 0.02)
 
 
 def load_perceptor(options: argparse.Namespace) -> JudgeNet:
@@ -103,7 +103,7 @@ def train_autoencoder(options: argparse.Namespace) -> None:
         return difference(y, x) + options.perceptual * seen + 2e-4 * kl
 
     average = train(
-        "autoencoder", options.work, model, loss_of, piece(options, "autoencoder"), 1.5e-3
+        "autoencoder", options.work, model, loss_of, piece(options, "autoencoder"), 0.03
     )
     print(f"autoencoder PSNR on held-out scenes {held_out_psnr(options, average):.2f} dB")
 
@@ -157,7 +157,7 @@ def train_decoder(options: argparse.Namespace) -> None:
             seen = perceptual_distance(perceptor, x[:own], y[:own])
         return difference(y, x) + options.perceptual * seen
 
-    train("decoder", options.work, module, loss_of, piece(options, "decoder"), 5e-4)
+    train("decoder", options.work, module, loss_of, piece(options, "decoder"), 0.01)
 
 
 def load_autoencoder(options: argparse.Namespace, trained_decoder: bool = True) -> Any:

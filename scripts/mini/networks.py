@@ -23,7 +23,7 @@ def new_autoencoder() -> Any:
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        block_out_channels=(24, 64, 128),
+        block_out_channels=(32, 64, 96),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=4,

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mini.muon import Muon
+
 _WARM_UP = 200
 
 
@@ -48,23 +50,23 @@ def train(
     piece: Piece,
     lr: float,
     *,
+    adam_lr: float = 1.5e-3,
     ema_decay: float = 0.999,
-    weight_decay: float = 0.01,
     save_every: float = 120.0,
 ) -> nn.Module:
     """Train ``module`` and return its exponential moving average.
 
     ``loss_of(step, generator)`` draws its batch from ``generator``, which is seeded by the
     step, so that a continued training sees the batches that an uninterrupted one would.
-    The learning rate warms up for 200 steps and falls to zero over the last 35 %.
+    ``lr`` is of the matrices and ``adam_lr`` of the other parameters (see `Muon`). Both warm up
+    over 200 steps and fall to zero over the last half.
     """
     file = work / f"{name}.pt"
     begin(module, name, piece.start)
     module.to(piece.device)
     average = copy.deepcopy(module).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        module.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
-    )
+    optimizer = Muon(module, lr, adam_lr)
+    rates = [group["lr"] for group in optimizer.param_groups]
     start, steps = 0, piece.steps
     if file.exists():
         state = torch.load(file, weights_only=True, map_location=piece.device)
@@ -93,8 +95,8 @@ def train(
 
     step = start
     while step < steps:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / _WARM_UP, (steps - step) / (0.35 * steps))
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, (step + 1) / _WARM_UP, (steps - step) / (0.5 * steps))
         generator = torch.Generator(piece.device)
         generator.manual_seed(1_000_003 * step + 17)
         loss = loss_of(step, generator)

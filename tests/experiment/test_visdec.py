@@ -923,3 +923,30 @@ def test_a_published_start_is_told_and_nothing_more_than_is_known(tmp_path):
     chosen = load_experiment("visdec-mini", None, ["visdec.pretrain.start=file.pth"]).visdec
     assert pretrained_on_test(chosen) == "unknown"
     assert pretrained_on_test(load_experiment("visdec-mini").visdec) == "no"
+
+
+def test_two_processes_train_all_phases_as_one_does(tiny_stable_diffusion, image_network, tmp_path):
+    """To 1e-5 of the losses and 1e-4 of the weights: sums are formed in another order."""
+    runs = {}
+    for name, places in (
+        ("one", {"accumulate": 2}),
+        ("two", {"devices": 2, "strategy": "ddp"}),
+    ):
+        changes = [
+            f"visdec.{phase}.training.{key}={value}"
+            for phase in ("pretrain", "guide", "finetune")
+            for key, value in places.items()
+        ]
+        planned = experiment(tiny_stable_diffusion, image_network, *changes)
+        runs[name] = RunDirectory(tmp_path / name, planned)
+        work = Workspace(runs[name])
+        for phase in ("pretrain", "guide", "finetune"):
+            run_stage(work, phase)
+    for phase in ("pretrain", "guide", "finetune"):
+        one, two = (pd.read_csv(place(run, phase) / "log.csv") for run in runs.values())
+        assert len(one) == 3
+        pd.testing.assert_frame_equal(two, one, rtol=1e-5)
+        for (name, a), b in zip(
+            weights(runs["one"], phase).items(), weights(runs["two"], phase).values(), strict=True
+        ):
+            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5, msg=name)

@@ -385,19 +385,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     assert done[0] == 4 and tiny.traces(tmp_path) == tiny.traces(tmp_path / "whole")
 
 
-def test_two_processes_give_what_one_gives_that_accumulates_twice(tmp_path):
-    """Real distributed training: two processes of the CPU with gloo."""
-
-    class Even(Tiny):
-        """Without the running mean, of which each process would have its own."""
-
-        def training_loss(self, rows, generator):
-            self.mean.zero_()
-            return super().training_loss(rows, generator)
-
-    one = train(Even(), config_of(steps=6), tmp_path / "one")
+def test_forked_processes_give_what_one_gives_that_accumulates_twice(tmp_path):
+    one = train(tiny.Even(), config_of(steps=6), tmp_path / "one")
     places = {"accumulate": 1, "devices": 2, "strategy": "ddp_fork"}
-    two = train(Even(), config_of(steps=6, **places), tmp_path / "two")
+    two = train(tiny.Even(), config_of(steps=6, **places), tmp_path / "two")
     for name in ("log.csv", "validation.csv"):
         first, second = (rows_of(tmp_path / folder / name) for folder in ("one", "two"))
         assert [list(row) for row in first] == [list(row) for row in second]
@@ -406,7 +397,7 @@ def test_two_processes_give_what_one_gives_that_accumulates_twice(tmp_path):
     for name, value in two.state.items():
         torch.testing.assert_close(value, one.state[name])
     # What one process has done is found by two.
-    assert train(Even(), config_of(steps=6, **places), tmp_path / "one").loss == one.loss
+    assert train(tiny.Even(), config_of(steps=6, **places), tmp_path / "one").loss == one.loss
 
 
 def test_half_precision_and_what_devices_cannot_do(tmp_path, whole):

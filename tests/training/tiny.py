@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 
 import torch
 
@@ -76,6 +77,44 @@ class Dying(Tiny):
         self.calls -= 1
         if self.calls == 0:
             kill()
+        return super().training_loss(rows, generator)
+
+
+class Even(Tiny):
+    """Without the running mean, of which each process would have its own."""
+
+    def training_loss(self, rows, generator):
+        self.mean.zero_()
+        return super().training_loss(rows, generator)
+
+
+class FailingOnTheSecond(Even):
+    """Killed, or failing, in the n-th call on the second device."""
+
+    def __init__(self, calls, how):
+        super().__init__()
+        self.calls, self.how = calls, how
+
+    def training_loss(self, rows, generator):
+        if os.environ.get("LOCAL_RANK") == "1":
+            self.calls -= 1
+            if self.calls == 0:
+                if self.how == "killed":
+                    kill()
+                raise RuntimeError("device 1 is out of memory")
+        return super().training_loss(rows, generator)
+
+
+class Telling(Even):
+    """Writes the process of each device into a folder, and is slow."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def training_loss(self, rows, generator):
+        (self.folder / os.environ.get("LOCAL_RANK", "0")).write_text(str(os.getpid()))
+        time.sleep(0.05)
         return super().training_loss(rows, generator)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from calcarine.errors import CalcarineError, need_extra
+from calcarine.training.processes import first_of_several, other_processes, starts_processes
 from calcarine.training.result import TrainingResult, finished, write_final_result
 from calcarine.training.trainer import (
     keep_one_process,
@@ -22,7 +24,7 @@ from calcarine.training.trainer import (
 from calcarine.training.training_config import TrainingConfig, ended_by
 from calcarine.training.training_folder import TrainingFolder, make_identity
 
-__all__ = ["train"]
+__all__ = ["join_training", "train"]
 
 
 def train(
@@ -78,9 +80,9 @@ def train(
 
     Notes
     -----
-    With ``strategy="ddp"`` Lightning starts the command again for every further device, and those
-    processes end in this function. Use "ddp_spawn" or "ddp_fork" if the command must run in one
-    process only.
+    With several devices of one machine, this function starts a process for each further device
+    and hands it the task, which must pickle; only the training runs in these processes. If one of
+    them fails, so does the training, and a further call resumes from the last checkpoint.
     """
     need_extra("train", "lightning")
     config = config.for_rows(int(task.n_train))  # type: ignore[arg-type]
@@ -123,6 +125,18 @@ def _continue(
         _fit(task, config, place, progress, path, done)
 
 
+def join_training(
+    task: torch.nn.Module,
+    config: TrainingConfig,
+    place: TrainingFolder,
+    checkpoint: Path | None,
+    done: int,
+) -> None:
+    """Train along with the process that started this one."""
+    with quiet():
+        _fit(task, config, place, None, checkpoint, done)
+
+
 def _fit(
     task: torch.nn.Module,
     config: TrainingConfig,
@@ -134,9 +148,17 @@ def _fit(
     from calcarine.training.callbacks import CheckpointCallback
     from calcarine.training.loop import Steps, TrainingModule
 
-    module = TrainingModule(task, config, place.identity)
-    trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
-    with keep_one_process(trainer), signals_to(module.receive):
+    with ExitStack() as stack:
+        starts = starts_processes(config)
+        if starts:
+            stack.enter_context(first_of_several(config))
+        module = TrainingModule(task, config, place.identity)
+        trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
+        if starts:
+            handed = (task, config, place.without_messages(), checkpoint, done)
+            stack.enter_context(other_processes(config, place.path, handed))
+        stack.enter_context(keep_one_process(trainer))
+        stack.enter_context(signals_to(module.receive))
         try:
             trainer.fit(module, train_dataloaders=Steps(done, config.n_steps), ckpt_path=checkpoint)
         except SystemExit:

@@ -40,7 +40,7 @@ def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done:
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.nodes,
-            strategy=config.strategy,
+            strategy=_strategy(config),
             precision=_PRECISIONS[config.precision],  # type: ignore[arg-type]
             max_epochs=1,
             limit_val_batches=0,
@@ -61,6 +61,12 @@ def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done:
     if config.precision == "16" and isinstance(trainer.accelerator, CPUAccelerator):
         raise CalcarineError("A CPU cannot train in precision 16; choose bf16 or 32.")
     return trainer
+
+
+def _strategy(config: TrainingConfig) -> str:
+    # In a notebook Lightning would choose to fork, which a process with threads should not.
+    several = config.devices * config.nodes > 1
+    return "ddp" if several and config.strategy == "auto" else config.strategy
 
 
 def _loggers(config: TrainingConfig, folder: Path, done: int) -> list[Any]:

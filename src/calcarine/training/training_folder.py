@@ -35,6 +35,10 @@ class TrainingFolder:
         self.checkpoints = path / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
+    def without_messages(self) -> TrainingFolder:
+        """Return the same folder for another process, which says nothing."""
+        return TrainingFolder(self.path, self.identity, _silent)
+
     def clean(self) -> None:
         """Remove the files of interrupted writes."""
         for stray in [*self.path.glob("*.part"), *self.checkpoints.glob("*.part")]:
@@ -114,6 +118,10 @@ class TrainingFolder:
     def newest_first(self, kind: str) -> Iterator[Path]:
         """Return the paths of the checkpoints of a kind, complete or not."""
         yield from sorted(self.checkpoints.glob(f"{kind}-*.json"), reverse=True)
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 def _remove(path: Path) -> None:
