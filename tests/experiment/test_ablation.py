@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import json
@@ -84,6 +85,19 @@ def test_controls_of_guidance_follow_the_settings():
     assert (found.pretrain.training.steps, found.guide.enabled) == (370, False)
     others = load_experiment("visdec-mini", None, list(rows["pictures of other stimuli"])).visdec
     assert others.guide.loss.partners == "shuffled"
+
+
+def test_the_third_phase_as_published_differs_from_the_paper_in_its_length_alone():
+    rows = paper_rows()
+    paper = load_experiment("visdec2023", None).visdec.finetune
+    for name, steps in (("as published", 400), ("as published, ten times the steps", 4000)):
+        visdec = load_experiment("visdec-mini", None, list(rows[name])).visdec
+        assert visdec.finetune.training.steps == steps
+        assert visdec.encoder.embedding == "shared"
+        assert visdec.finetune.loss == dataclasses.replace(paper.loss, tokens=None)
+        for setting in ("strength", "guidance"):
+            assert getattr(visdec.finetune, setting) == getattr(paper, setting)
+    assert "as published, ten times the steps" not in paper_rows("visdec2023")
 
 
 def test_a_large_grid_is_refused_before_anything_is_read(tmp_path):

@@ -67,6 +67,22 @@ def test_training_is_what_a_plain_loop_gives(tmp_path):
         torch.testing.assert_close(value, task.state_dict()[name])
 
 
+def test_parameters_have_the_learning_rates_that_the_task_gives(tmp_path):
+    """The first step of AdamW is the learning rate, whatever the size of the gradient."""
+
+    class Rated(Tiny):
+        def learning_rate_factor(self, name):
+            return 0.25 if name.startswith("net.0.") else 1.0
+
+    task = Rated()
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    config = config_of(steps=1, warmup_steps=0, weight_decay=0, validate_every=None)
+    after = train(task, config, tmp_path).state
+    for name, rate in (("0.weight", 0.005), ("0.bias", 0.005), ("3.weight", 0.02)):
+        moved = (after[f"net.{name}"] - before[f"net.{name}"]).abs()
+        torch.testing.assert_close(moved, torch.full_like(moved, rate), rtol=0.01, atol=0)
+
+
 def test_the_result_and_its_files(whole):
     folder = whole.folder
     assert {path.name for path in folder.iterdir()} == {

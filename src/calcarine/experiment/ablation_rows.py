@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Any
 
 from calcarine.errors import SettingError
 
@@ -24,7 +25,7 @@ __all__ = [
 Rows = dict[str, tuple[str, ...]]
 BASE = "as set"
 MAX_ROWS = 32
-"""Most rows that are trained by default; `paper_rows` has 24."""
+"""Most rows that are trained by default; `paper_rows` has 26."""
 _LONGEST = 100
 
 
@@ -32,8 +33,9 @@ def paper_rows(preset: str = "visdec-mini", settings: Sequence[str] = ()) -> Row
     """Return rows as in the paper's ablation, controls, and rows without this project's additions.
 
     Two rows show what the pairs of guidance teach: guidance by the pictures of other stimuli, and
-    as many more steps of pre-training in its place. The second is left out where lengths are in
-    epochs, whose numbers of steps depend on the data.
+    as many more steps of pre-training in its place. The last two rows are the third phase of the
+    paper, with as many steps and with ten times as many. The second control and the last row are
+    left out where lengths are in epochs, whose numbers of steps depend on the data.
 
     Parameters
     ----------
@@ -41,16 +43,28 @@ def paper_rows(preset: str = "visdec-mini", settings: Sequence[str] = ()) -> Row
     settings : sequence of str
         Those of all rows. They say how many steps guidance has.
     """
+    from calcarine.experiment.load_config import load_experiment
+
     loss, guide, finetune = "visdec.pretrain.loss", "visdec.guide.loss", "visdec.finetune.loss"
     scratch = ("visdec.pretrain.enabled=false", "visdec.pretrain.start=null")
     from_noise = (f"{finetune}.latent=0", "visdec.finetune.strength=1")
+    shared = "visdec.encoder.embedding=shared"
+    published = (
+        *from_noise,
+        f"{finetune}.align=0",
+        f"{finetune}.begin=random",
+        f"{finetune}.drop_condition=0",
+        "visdec.finetune.guidance=1",
+        shared,
+    )
+    lengths = load_experiment(preset, None, list(settings)).visdec
     return {
         BASE: (),
         "from scratch, no guidance": (*scratch, "visdec.guide.enabled=false"),
         "no pre-training": scratch,
         "no guidance": ("visdec.guide.enabled=false",),
         "pictures of other stimuli": (f"{guide}.partners=shuffled",),
-        **_more_pretraining(preset, settings),
+        **_more_pretraining(lengths),
         "no contrast": (f"{loss}.self_contrast=0", f"{loss}.cross_contrast=0"),
         "no self-contrast": (f"{loss}.self_contrast=0",),
         "no cross-contrast": (f"{loss}.cross_contrast=0",),
@@ -68,14 +82,21 @@ def paper_rows(preset: str = "visdec-mini", settings: Sequence[str] = ()) -> Row
         "not aligned with text": (f"{finetune}.align=0",),
         "from noise": from_noise,
         "from noise, not aligned with text": (*from_noise, f"{finetune}.align=0"),
-        "patches share weights": ("visdec.encoder.embedding=shared",),
+        "patches share weights": (shared,),
+        "as published": published,
+        **_ten_times(lengths, published),
     }
 
 
-def _more_pretraining(preset: str, settings: Sequence[str]) -> Rows:
-    from calcarine.experiment.load_config import load_experiment
+def _ten_times(visdec: Any, changes: tuple[str, ...]) -> Rows:
+    steps = visdec.finetune.training.steps
+    if steps is None:
+        return {}
+    longer = f"visdec.finetune.training.steps={10 * steps}"
+    return {"as published, ten times the steps": (*changes, longer)}
 
-    visdec = load_experiment(preset, None, list(settings)).visdec
+
+def _more_pretraining(visdec: Any) -> Rows:
     own, further = visdec.pretrain.training.steps, visdec.guide.training.steps
     if own is None or further is None:
         return {}

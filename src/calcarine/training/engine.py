@@ -49,7 +49,8 @@ def train(
         With the methods ``training_loss(rows, generator)`` and ``validation_loss(rows,
         generator)``, which return the mean loss over the rows (int64 tensor, on the CPU) and its
         parts by name; and with ``n_train`` and ``n_validation``, the numbers of rows. The
-        generator is on the CPU. Modules keep their mode (train or eval) except in validation. The
+        generator is on the CPU. Modules keep their mode (train or eval) except in validation. A
+        method ``learning_rate_factor(name)`` may give some parameters another learning rate. The
         task has the selected parameters afterwards.
     config : TrainingConfig
         Epochs become steps here, from ``task.n_train``.

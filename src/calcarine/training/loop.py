@@ -56,14 +56,16 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = [parameter for parameter in self.task.parameters() if parameter.requires_grad]
-        groups = [
-            {
-                "params": [p for p in trained if p.ndim > 1],
-                "weight_decay": self.config.weight_decay,
-            },
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        filled = [group for group in groups if group["params"]]
+        factor_of = getattr(self.task, "learning_rate_factor", lambda name: 1.0)
+        groups: dict[tuple[float, bool], dict[str, Any]] = {}
+        for name, parameter in self.task.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            factor, decays = float(factor_of(name)), parameter.ndim > 1
+            decay = self.config.weight_decay if decays else 0.0
+            group = {"params": [], "weight_decay": decay, "factor": factor}
+            groups.setdefault((factor, not decays), group)["params"].append(parameter)
+        filled = [groups[key] for key in sorted(groups)]
         # With precision 16 a fused optimiser unscales gradients itself, after they were clipped.
         fused = self.config.precision != "16" and _can_be_fused(trained)
         return torch.optim.AdamW(
@@ -75,7 +77,7 @@ class TrainingModule(LightningModule):
         began = time.monotonic()
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.config)
+            group["lr"] = group["factor"] * learning_rate(step, self.config)
         optimizer.zero_grad()
         n_chunks, world = self.config.chunks, self.trainer.world_size
         own = range(self.global_rank, n_chunks, world)

@@ -110,6 +110,12 @@ class DiffusionFinetuning(nn.Module):
     def n_validation(self) -> int:
         return 0 if self._validation is None else len(self._validation.vectors)
 
+    def learning_rate_factor(self, name: str) -> float:
+        """Return the learning rate of a parameter over that of the new layers."""
+        if name.startswith("unet."):
+            return self.config.unet_rate
+        return self.config.encoder_rate if name.startswith("conditioner.encoder.") else 1.0
+
     def training_loss(
         self, rows: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

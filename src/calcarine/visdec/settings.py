@@ -213,6 +213,9 @@ class FinetuneLoss:
         Weight of the distance from the predicted latent to the stimulus' own, in units of their
         variance; sampling may then start from the predicted latent, noised to a strength, as
         Takagi & Nishimoto start from z. 0 in the paper, which starts from noise.
+    encoder_rate, unet_rate : float
+        Learning rates of the fMRI encoder and of the U-Net, over that of the new layers between
+        them; 1 in the paper.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # a mistyped setting is an error
@@ -252,8 +255,18 @@ class FinetuneLoss:
             "units of their variance; 0 in the paper."
         ),
     ] = 0.0
+    encoder_rate: Annotated[
+        float,
+        Field(description="Learning rate of the fMRI encoder, as a multiple of training.lr."),
+    ] = 1.0
+    unet_rate: Annotated[
+        float, Field(description="Learning rate of the U-Net, as a multiple of training.lr.")
+    ] = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("encoder_rate", "unet_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise CalcarineError(f"{name} is above 0, not {getattr(self, name)}.")
         for name in ("align", "latent"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise CalcarineError(f"The weight {name} is 0 or more, not {getattr(self, name)}.")
