@@ -27,6 +27,7 @@ from calcarine.cli.study import gallery, study_app
 from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment.stage import PHASES
 from calcarine.experiment.stages import STAGES
+from calcarine.training.launched import follow, launch, leading
 
 __all__ = ["PACKAGE", "app", "main"]
 
@@ -90,7 +91,7 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _as_note(warnings.showwarning)
-            app()
+            _run_once()
     except CalcarineError as error:
         print(f"calcarine: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -112,6 +113,18 @@ def main() -> None:
         if stop.code == 130:
             print("calcarine: interrupted; the same command resumes.", file=sys.stderr)
         raise
+
+
+def _run_once() -> None:
+    """Do the command in the first of the processes that a launcher started, or the only one."""
+    launched = launch()
+    if launched is None:
+        app()
+    elif launched.rank == 0:
+        with leading(launched):
+            app()
+    else:
+        raise SystemExit(follow(launched))
 
 
 def _as_note(otherwise: Callable[..., None]) -> Callable[..., None]:

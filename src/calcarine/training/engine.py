@@ -12,7 +12,13 @@ from typing import Any
 import torch
 
 from calcarine.errors import CalcarineError, need_extra
-from calcarine.training.processes import first_of_several, other_processes, starts_processes
+from calcarine.training.launched import leader
+from calcarine.training.processes import (
+    first_of_several,
+    launched_processes,
+    other_processes,
+    starts_processes,
+)
 from calcarine.training.result import TrainingResult, finished, write_final_result
 from calcarine.training.trainer import (
     keep_one_process,
@@ -83,7 +89,10 @@ def train(
     -----
     With several devices of one machine, this function starts a process for each further device
     and hands it the task, which must pickle; only the training runs in these processes. If one of
-    them fails, so does the training, and a further call resumes from the last checkpoint.
+    them fails, so does the training, and a further call resumes from the last checkpoint. Where
+    srun or torchrun has started the command ``calcarine`` once for each device, the first process
+    hands the task to the others in the same way. A script of your own that they start calls this
+    function in every process.
     """
     need_extra("train", "lightning")
     config = config.for_rows(int(task.n_train))  # type: ignore[arg-type]
@@ -155,9 +164,11 @@ def _fit(
             stack.enter_context(first_of_several(config))
         module = TrainingModule(task, config, place.identity)
         trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
+        handed = (task, config, place.without_messages(), checkpoint, done)
         if starts:
-            handed = (task, config, place.without_messages(), checkpoint, done)
             stack.enter_context(other_processes(config, place.path, handed))
+        elif (first := leader()) is not None and config.devices * config.nodes > 1:
+            stack.enter_context(launched_processes(config, place.path, handed, first))
         stack.enter_context(keep_one_process(trainer))
         stack.enter_context(signals_to(module.receive))
         try:

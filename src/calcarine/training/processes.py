@@ -1,4 +1,4 @@
-"""Processes that train together on the devices of one machine. Imports Lightning late."""
+"""Processes that train together, started here or by a launcher."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from calcarine.errors import CalcarineError
+from calcarine.training.launched import Leader, launch
 from calcarine.training.training_config import TrainingConfig
 
-__all__ = ["first_of_several", "other_processes", "starts_processes"]
+__all__ = ["first_of_several", "launched_processes", "other_processes", "starts_processes"]
 
 _OWN_LAUNCHERS = ("fork", "spawn", "notebook")
 _GROUP = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -30,10 +31,10 @@ _ENDING = 60.0
 def starts_processes(config: TrainingConfig) -> bool:
     """Return whether `train` itself starts a process for each further device.
 
-    Not on several nodes or where another program has started the processes, which then know their
-    rank; and not with the strategies by which Lightning forks or spawns all of them.
+    Not where another program has started the processes, and not with the strategies by which
+    Lightning forks or spawns all of them.
     """
-    known = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
+    known = "LOCAL_RANK" in os.environ or launch() is not None
     by_lightning = any(name in config.strategy for name in _OWN_LAUNCHERS)
     return config.devices > 1 and config.nodes == 1 and not known and not by_lightning
 
@@ -75,17 +76,11 @@ def other_processes(config: TrainingConfig, folder: Path, handed: Any) -> Iterat
     CalcarineError
         If the task cannot be handed over, or a process fails.
     """
-    file = folder / "task.part"
-    try:
-        torch.save(handed, file, pickle_protocol=5)
-    except Exception as error:
-        file.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise
-        raise CalcarineError(
-            f"This task cannot be handed to the processes of further devices ({error}); set "
-            "strategy to ddp_fork, or devices to 1."
-        ) from error
+    with _written(folder, handed) as file:
+        yield from _with_members(config, file)
+
+
+def _with_members(config: TrainingConfig, file: Path) -> Iterator[None]:
     port = os.environ["MASTER_PORT"]
     context = multiprocessing.get_context("spawn")
     members = []
@@ -119,6 +114,51 @@ def other_processes(config: TrainingConfig, folder: Path, handed: Any) -> Iterat
             if member.process.is_alive():
                 member.process.kill()
             member.process.join()
+
+
+@contextmanager
+def launched_processes(
+    config: TrainingConfig, folder: Path, handed: Any, leader: Leader
+) -> Iterator[None]:
+    """Let the processes that a launcher started train along.
+
+    Parameters and errors as of :func:`other_processes`.
+    """
+    total = config.devices * config.nodes
+    if total != leader.size:
+        raise CalcarineError(
+            f"The settings train on {total} devices ({config.devices} of each of {config.nodes} "
+            f"nodes), and {leader.size} processes were started; start one for each device, or "
+            "change devices and nodes."
+        )
+    with _written(folder, handed) as file:
+        leader.hand_over(file)
+        try:
+            yield
+        except (CalcarineError, KeyboardInterrupt, SystemExit):
+            raise
+        except Exception as error:
+            if failed := leader.failure(timeout=2):
+                raise CalcarineError(failed) from error
+            raise
+
+
+@contextmanager
+def _written(folder: Path, handed: Any) -> Iterator[Path]:
+    """Yield a file that holds a task, for other processes."""
+    file = folder / "task.part"
+    try:
+        try:
+            torch.save(handed, file, pickle_protocol=5)
+        except OSError:
+            raise
+        except Exception as error:
+            raise CalcarineError(
+                f"This task cannot be handed to the processes of further devices ({error}); set "
+                "strategy to ddp_fork, or devices to 1."
+            ) from error
+        yield file
+    finally:
         file.unlink(missing_ok=True)
 
 
@@ -160,7 +200,7 @@ def _watch(members: list[_Member], ended: threading.Event) -> None:
     sentinels = [member.process.sentinel for member in members]
     while sentinels and not ended.is_set():
         for sentinel in wait(sentinels, timeout=1):
-            sentinels.remove(sentinel)  # type: ignore[arg-type]
+            sentinels.remove(sentinel)
         failed = [reason for member in members if (reason := member.failure())]
         if failed and not ended.wait(_PATIENCE):
             # Communication between GPUs cannot be interrupted from here.

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from calcarine.errors import CalcarineError
+from calcarine.training.launched import launch
 from calcarine.training.training_config import TrainingConfig
 
 __all__ = ["keep_one_process", "make_trainer", "process_rank", "quiet", "signals_to"]
@@ -27,13 +28,16 @@ def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done:
     """Make Lightning's trainer with the checkpoints of this package and no other output."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.accelerators import CPUAccelerator
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
+    from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from calcarine.training.callbacks import SafetensorsIO
 
     plugins: list[Any] = [SafetensorsIO()]
-    if SLURMEnvironment.detect():
+    if config.devices * config.nodes == 1 or (launch() is None and config.nodes == 1):
+        # Otherwise Lightning would wait for processes that a job has room for and nobody started.
+        plugins.append(LightningEnvironment())
+    elif SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))
     try:
         trainer = Trainer(
@@ -129,9 +133,11 @@ def quiet() -> Iterator[None]:
     """Suppress Lightning's banners, tips and warnings."""
     names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch.distributed")
     loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(lightning|torch)\b.*")
+        import lightning.pytorch  # noqa: F401 - sets levels when it is imported
+
+        levels = [logger.level for logger in loggers]
         try:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)

@@ -1,0 +1,216 @@
+"""A command that srun or torchrun starts several times: the first does it, the others train along.
+
+A light import: torch waits until there is something to train.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Client, Connection, Listener, wait
+from pathlib import Path
+from typing import NamedTuple
+
+from calcarine.errors import CalcarineError
+
+__all__ = ["Launch", "Leader", "follow", "launch", "leader", "leading"]
+
+_LONGEST_START = 600.0  # seconds
+_LOWEST_PORT, _N_PORTS = 20_000, 10_000
+_leader: Leader | None = None
+
+
+class Launch(NamedTuple):
+    """Place of this process among those that a launcher started.
+
+    Attributes
+    ----------
+    rank, size : int
+        Number of this process, and of all of them.
+    host : str
+        Where the first one runs.
+    port : int
+        Where it talks to the others.
+    """
+
+    rank: int
+    size: int
+    host: str
+    port: int
+
+    @property
+    def key(self) -> bytes:
+        """What connections begin with, so that no other job is taken for this one."""
+        return f"calcarine {self.host} {self.port} {self.size}".encode()
+
+
+def launch() -> Launch | None:
+    """Return this process among several that srun or torchrun started; None if it is the only one.
+
+    In a batch script of SLURM, outside srun, a command runs once whatever the job has asked for.
+    """
+    env = os.environ
+    if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        number = int(env.get("SLURM_JOB_ID", "0")) * 7 + int(env.get("SLURM_STEP_ID", "0"))
+        return Launch(
+            int(env["SLURM_PROCID"]),
+            int(env["SLURM_STEP_NUM_TASKS"]),
+            _first_node(),
+            _LOWEST_PORT + number % _N_PORTS,
+        )
+    if "RANK" in env and int(env.get("WORLD_SIZE", "1")) > 1:
+        port = int(env.get("MASTER_PORT", "29500"))
+        host = env.get("MASTER_ADDR", "127.0.0.1")
+        return Launch(int(env["RANK"]), int(env["WORLD_SIZE"]), host, port + 1)
+    return None
+
+
+def _first_node() -> str:
+    if os.environ.get("SLURM_STEP_NUM_NODES", "1") == "1":
+        return "127.0.0.1"
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    return str(SLURMEnvironment().main_address)
+
+
+def leader() -> Leader | None:
+    """Return what leads the other processes, in the first one of several."""
+    return _leader
+
+
+class Leader:
+    """The first of several processes, which hands trainings to the others."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.size = launch.size
+        self._others: list[Connection] = []
+        self._came = threading.Condition()
+        host = "" if launch.host != "127.0.0.1" else launch.host
+        try:
+            self._listener = Listener((host, launch.port), authkey=launch.key, backlog=launch.size)
+        except OSError as error:
+            raise CalcarineError(
+                f"The {launch.size} processes of this command talk through port {launch.port}, "
+                f"which cannot be opened ({error.strerror}); start again, or train on one device."
+            ) from error
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while len(self._others) < self.size - 1:
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                return
+            except Exception:  # someone else's connection
+                continue
+            with self._came:
+                self._others.append(connection)
+                self._came.notify_all()
+
+    def hand_over(self, file: Path) -> None:
+        """Let the other processes join the training that a file holds."""
+        with self._came:
+            came = self._came.wait_for(
+                lambda: len(self._others) == self.size - 1, timeout=_LONGEST_START
+            )
+        if not came:
+            raise CalcarineError(
+                f"Only {len(self._others) + 1} of the {self.size} processes that were started "
+                "came; look at the messages of the launcher."
+            )
+        self._send({"training": str(file.resolve())})
+
+    def failure(self, timeout: float) -> str | None:
+        """Return a sentence if another process has failed."""
+        ready = wait(self._others, timeout)
+        for connection in self._others:
+            if connection in ready:
+                try:
+                    reason = json.loads(connection.recv_bytes())["failed"]
+                except (EOFError, OSError):
+                    reason = "it ended"
+                return (
+                    f"One of the {self.size} processes failed: {reason.rstrip('.')}. Start again "
+                    "to resume from the last checkpoint."
+                )
+        return None
+
+    def close(self) -> None:
+        """Let the other processes end."""
+        with suppress(OSError):
+            self._send({"end": True})
+        self._listener.close()
+
+    def _send(self, message: dict[str, object]) -> None:
+        for connection in self._others:
+            connection.send_bytes(json.dumps(message).encode())
+
+
+@contextmanager
+def leading(launch: Launch) -> Iterator[None]:
+    """Lead the other processes while a block runs."""
+    global _leader
+    _leader = Leader(launch)
+    try:
+        yield
+    finally:
+        _leader.close()
+        _leader = None
+
+
+def follow(launch: Launch) -> int:
+    """Join the trainings of the first process until it ends, and do nothing else.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    connection = _connect(launch)
+    while True:
+        try:
+            message = json.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return 1  # the first process ended, and says why
+        if "training" not in message:
+            return 0
+        try:
+            _join(Path(message["training"]))
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return int(getattr(stop, "code", 130) or 0)
+        except Exception as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            with suppress(OSError):
+                connection.send_bytes(json.dumps({"failed": said}).encode())
+            print(f"calcarine: process {launch.rank}: {said}", file=sys.stderr, flush=True)
+            return 1
+
+
+def _connect(launch: Launch) -> Connection:
+    began = time.monotonic()
+    while True:
+        try:
+            return Client((launch.host, launch.port), authkey=launch.key)
+        except (OSError, EOFError) as error:
+            if time.monotonic() - began > _LONGEST_START:
+                raise CalcarineError(
+                    f"Process {launch.rank} does not reach the first one at {launch.host}, port "
+                    f"{launch.port}; let the nodes of a job talk to each other."
+                ) from error
+            time.sleep(0.2)
+
+
+def _join(file: Path) -> None:
+    import torch
+
+    from calcarine.training.engine import join_training
+
+    # What is loaded can run code, so it must be this user's own.
+    if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():
+        raise CalcarineError(f"{file} belongs to another user.")
+    join_training(*torch.load(file, weights_only=False, map_location="cpu", mmap=True))
