@@ -4,6 +4,8 @@ Fake tensors have shape, device and precision but no values. Operations between 
 precisions that a GPU kernel does not take together, raise the errors that they raise on a GPU.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,9 @@ from calcarine.evaluation.networks.judges import LAYERS, load_judge
 from calcarine.evaluation.networks.lpips import PerceptualDistance
 from calcarine.evaluation.protocols.catalogue import find_protocol, list_protocols
 from calcarine.features.image_networks import ImageNetwork, network_layer
+from calcarine.visdec.brain_conditioning import BrainConditioning, VoxelScale
+from calcarine.visdec.conditioner import Conditioner
+from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
 
 HALVES = [torch.float16, torch.bfloat16]
 KEYS = [("a", 0), ("b", 0), ("b", 1)]
@@ -231,3 +236,29 @@ def test_layers_of_image_networks_are_read(rng, request):
     made = ImageNetwork(on_gpu(network), lambda pixels: pixels.float() / 255, "")
     images = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     assert network_layer(made, "features.5", images).shape == (3, 192, 3, 3)
+
+
+# --- Vis-Dec
+
+
+def test_brain_activity_conditions_the_unet_on_the_gpu(model, rng, request, monkeypatch):
+    shape = AutoencoderConfig(
+        n_patches=5, patch=4, dim=16, depth=1, heads=2, decoder_dim=8, decoder_depth=1
+    )
+    encoder = FMRIAutoencoder(replace(shape, decoder_heads=2)).encoder
+    wide = model.time_embed_dim
+    conditioner = Conditioner(encoder, 5, 3, 32, wide, latent_shape=model.latent_shape).eval()
+    request.getfixturevalue("gpu")
+    on_gpu(model.vae)
+    on_gpu(model.unet)
+    # A module's own method cannot move fake weights.
+    for network in (conditioner.requires_grad_(False), model.unet):
+        monkeypatch.setattr(network, "to", lambda device, network=network: on_gpu(network))
+    voxels = VoxelScale(np.zeros(20, np.float32), np.ones(20, np.float32))
+    trained = BrainConditioning(conditioner, {}, voxels)
+    responses = rng.standard_normal((3, 20))
+    pictures = trained.generate(model, responses, KEYS, strength=0.5, steps=4, batch_size=2)
+    assert pictures.shape == (3, 64, 64, 3)
+    assert conditioner.empty.device.type == "cuda"  # it computes where the model does
+    conditions = trained.condition(responses)
+    assert conditions["context"].shape == (3, 3, 32) and conditions["time"].shape == (3, wide)
