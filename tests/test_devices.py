@@ -131,6 +131,23 @@ def test_tf32_is_set_for_a_while(allowed):
     assert state() == before
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older PyTorch"
+)
+def test_tf32_that_was_set_by_its_newer_name_is_restored():
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = products.fp32_precision, convolutions.fp32_precision
+    try:
+        for name in ("tf32", "ieee"):
+            products.fp32_precision = convolutions.fp32_precision = name
+            with tf32_products(False):
+                assert products.fp32_precision != "tf32" and convolutions.fp32_precision != "tf32"
+            assert (products.fp32_precision == "tf32") == (name == "tf32")
+            assert (convolutions.fp32_precision == "tf32") == (name == "tf32")
+    finally:
+        products.fp32_precision, convolutions.fp32_precision = before
+
+
 # --- batches that fit
 
 

@@ -226,12 +226,20 @@ def tf32_products(allowed: bool) -> Iterator[None]:
 
     products: Any = torch.backends.cuda.matmul
     convolutions: Any = torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
+    before = _allows(products), _allows(convolutions, "conv")
     try:
         products.allow_tf32 = convolutions.allow_tf32 = allowed
         yield
     finally:
         products.allow_tf32, convolutions.allow_tf32 = before
+
+
+def _allows(place: Any, part: str | None = None) -> bool:
+    try:
+        return bool(place.allow_tf32)
+    except RuntimeError:  # set by fp32_precision, PyTorch's newer name for it
+        newer = getattr(place, part) if part else place
+        return bool(newer.fp32_precision == "tf32")
 
 
 class SmallerBatchWarning(UserWarning):

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from calcarine.cli import main
-from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion import Autoencoder, LatentDiffusion
 from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment import STAGES, load_experiment, run_stage
 from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.runner import start_run
 from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
 
@@ -120,6 +121,34 @@ def test_a_command_ends_in_one_sentence(
     assert "Traceback" not in told
     # Moving the model to the GPU belongs to no stage; in one, the sentence has its settings.
     assert ("too small for the stage" in told) == (method != "to")
+
+
+@pytest.mark.filterwarnings("default::calcarine.devices.SmallerBatchWarning")
+def test_a_run_goes_on_with_smaller_batches_and_says_so_once(
+    tiny_stable_diffusion, tmp_path, monkeypatch, capsys
+):
+    encoded, sizes = Autoencoder._encoded, []
+
+    def limited(self, pictures, *rest):
+        sizes.append(len(pictures))
+        if len(pictures) > 4:
+            raise GPU[0]
+        return encoded(self, pictures, *rest)
+
+    monkeypatch.setattr(Autoencoder, "_encoded", limited)
+    options = {"n_train": 24, "n_test": 8, "n_early": 10, "n_ventral": 10, "n_other": 2}
+    settings = [
+        f"generation.model={tiny_stable_diffusion}",
+        f"dataset.options={json.dumps(options)}",
+    ]
+    start_run(load_experiment("takagi", None, settings), tmp_path / "run")
+    monkeypatch.setattr("sys.argv", ["calcarine", "features", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    told = capsys.readouterr().err
+    assert told.count("Note: The memory of the GPU is too small for 32 items at once") == 1
+    assert sizes == [32, 16, 8, *[4] * 8]
 
 
 def test_the_batch_size_of_generation_is_that_of_features(

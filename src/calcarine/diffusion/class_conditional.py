@@ -129,7 +129,7 @@ def class_context(model: ConditionalDiffusion, labels: Sequence[int]) -> NDArray
 def load_class_conditional(
     source: str | Path,
     device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = torch.float32,
     cache: str | Path | None = None,
     *,
     ema: bool = True,
@@ -143,9 +143,9 @@ def load_class_conditional(
         converted once, or the folder of such a conversion.
     device : str or torch.device, optional
         See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one.
-    dtype : torch.dtype
-        Precision of the U-Net: float32, or on GPUs float16 or bfloat16. The autoencoder stays in
-        float32, because its search for the nearest code needs it.
+    dtype : str or torch.dtype
+        Precision of the U-Net; see :func:`calcarine.devices.resolve_precision`. The autoencoder
+        stays in float32, because its search for the nearest code needs it.
     cache : str or Path, optional
         Folder of conversions; by default ``CALCARINE_CACHE``, else ``~/.cache/calcarine``.
     ema : bool

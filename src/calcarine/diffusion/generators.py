@@ -73,7 +73,7 @@ def register_generator(name: str) -> Callable[[_L], _L]:
 def load_model(
     source: str | Path = "mini",
     device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = torch.float32,
     *,
     cache: str | Path | None = None,
     autoencoder: str | Path | None = None,
@@ -88,8 +88,8 @@ def load_model(
         :func:`calcarine.diffusion.load_class_conditional`; the files decide which.
     device : str or torch.device, optional
         See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one.
-    dtype : torch.dtype
-        float32, or on GPUs float16 or bfloat16.
+    dtype : str or torch.dtype
+        See :func:`calcarine.devices.resolve_precision`; by default float32.
     cache : str or Path, optional
         Folder of converted single files.
     autoencoder, tokenizer : str or Path, optional
@@ -107,7 +107,8 @@ def load_model(
     DamagedFileError
         If a part is truncated, or pickled and therefore unsafe to read.
     SettingError
-        If an autoencoder or a tokenizer is given for a model that takes none.
+        If the device is missing or lacks the precision, or an autoencoder or a tokenizer is given
+        for a model that takes none.
     """
     device = resolve_device(device)
     dtype = resolve_precision(dtype, device)

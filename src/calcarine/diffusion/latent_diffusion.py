@@ -86,7 +86,7 @@ class LatentDiffusion(ConditionalDiffusion):
         cls,
         source: str | Path = "mini",
         device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = torch.float32,
         *,
         autoencoder: str | Path | None = None,
         tokenizer: str | Path | None = None,
@@ -103,8 +103,8 @@ class LatentDiffusion(ConditionalDiffusion):
             ``.ckpt`` or ``.safetensors`` file of Stable Diffusion v1, which is converted once.
         device : str or torch.device, optional
             See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one.
-        dtype : torch.dtype
-            float32, or on GPUs float16 or bfloat16.
+        dtype : str or torch.dtype
+            See :func:`calcarine.devices.resolve_precision`; by default float32.
         autoencoder : str or Path, optional
             Autoencoder that replaces the model's own; see
             :meth:`calcarine.diffusion.Autoencoder.from_pretrained`.
@@ -118,7 +118,7 @@ class LatentDiffusion(ConditionalDiffusion):
         DamagedFileError
             If a part is truncated, or pickled and therefore unsafe to read.
         SettingError
-            If you choose float16 on a CPU.
+            If the device is missing, or float16 is chosen on a CPU.
         """
         target = resolve_device(device)
         dtype = resolve_precision(dtype, target)
