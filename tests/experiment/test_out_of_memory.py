@@ -117,7 +117,7 @@ def test_a_command_ends_in_one_sentence(
         main()
     assert stop.value.code == 2
     told = capsys.readouterr().err
-    assert "compute.device to cpu" in told and "Computing in float32 on " in told
+    assert "compute.device to cpu" in told
     assert "Traceback" not in told
     # Moving the model to the GPU belongs to no stage; in one, the sentence has its settings.
     assert ("too small for the stage" in told) == (method != "to")

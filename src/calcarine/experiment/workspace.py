@@ -88,12 +88,11 @@ class Workspace:
                 "it on a GPU, or set compute.precision=float32, with which all its pictures are "
                 "made again."
             )
-        compute = Compute(device, resolve_precision(precision, device), config.tf32)
-        self.progress.say(f"Computing in {compute}")
-        return compute
+        return Compute(device, resolve_precision(precision, device), config.tf32)
 
     def record_compute(self, stage: str) -> None:
-        """Write into the manifest where a stage computes, and the precision that was decided."""
+        """Say where a stage computes, and write it and the decided precision into the manifest."""
+        self._say_once(f"Computing in {self.compute}")
         devices = self.run.manifest().get("devices", {})
         entries: dict[str, Any] = {"devices": {**devices, stage: self.compute.device_name}}
         if self.config.compute.precision == "auto" and not self.config.visdec.enabled:
@@ -135,11 +134,14 @@ class Workspace:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelNote)
             loaded = load()
-        for note in loaded.notes:
-            if note not in self._shown:  # weights are loaded again for each split
-                self._shown.add(note)
-                self.progress.say(note)
+        for note in loaded.notes:  # weights are loaded again for each split
+            self._say_once(note)
         return loaded
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._shown:
+            self._shown.add(text)
+            self.progress.say(text)
 
     @cached_property
     def latent_size(self) -> int:
