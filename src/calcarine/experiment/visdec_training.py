@@ -194,10 +194,7 @@ def training_stimuli(work: Workspace, split: Split) -> TrainingStimuli:
 def _training(work: Workspace, phase: str) -> TrainingConfig:
     """Return the settings of a training, on the device of the run where they leave it open."""
     training: TrainingConfig = getattr(work.config.visdec, phase).training
-    device = work.config.compute.device
-    if training.accelerator != "auto" or device == "auto":
-        return training
-    return training.model_copy(update={"accelerator": device})
+    return training.on_device(work.config.compute.device)
 
 
 class _Pool(NamedTuple):

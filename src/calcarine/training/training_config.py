@@ -149,6 +149,18 @@ class TrainingConfig(BaseModel):
             content["warmup_steps"] = -(-self.warmup_epochs * n // self.batch_size)
         return TrainingConfig(**content)
 
+    def on_device(self, device: object) -> TrainingConfig:
+        """Return the same settings, with this device if ``accelerator`` is auto.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            ``"auto"`` leaves the settings as they are.
+        """
+        if self.accelerator != "auto":
+            return self
+        return self.model_copy(update={"accelerator": str(device)})
+
     @property
     def chunks(self) -> int:
         """Micro-batches per optimiser step, over all devices."""
