@@ -90,11 +90,14 @@ def test_a_decoder_that_overflows_names_the_precision(model, z, monkeypatch):
     monkeypatch.setattr(type(half.autoencoder), "_place", place)
 
     class Output:
-        sample = torch.full((2, 3, 64, 64), torch.inf, dtype=torch.float16)
+        sample = torch.zeros((2, 3, 64, 64), dtype=torch.float16)
+        sample[1, 0, 5, 5] = torch.inf
 
     monkeypatch.setattr(half.vae, "decode", lambda z: Output)
-    with pytest.raises(CalcarineError, match=r"float16, gave pictures .* generation\.precision"):
-        half.decode(z)
+    with pytest.raises(
+        CalcarineError, match=r"float16, gave pictures .* stimulus 'b'.*compute\.precision"
+    ):
+        half.decode(z, ids=["a", "b"])
 
 
 def test_an_encoder_that_overflows_is_told(model, monkeypatch):

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from calcarine.cli import main
-from calcarine.diffusion import LatentDiffusion
+from calcarine.diffusion import Autoencoder, LatentDiffusion
 from calcarine.errors import CalcarineError, out_of_memory
 from calcarine.experiment import STAGES, load_experiment, run_stage
 from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.runner import start_run
 from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
 
@@ -46,11 +47,11 @@ def test_whose_memory_ran_out(error):
 @pytest.mark.parametrize(
     ("stage", "names"),
     [
-        ("reconstruct", ("generation.batch_size (now 32)", "generation.precision to float16")),
-        ("features", ("generation.batch_size", "generation.precision")),
-        ("encode", ("generation.batch_size", "generation.precision")),
-        ("fit", ("generation.batch_size", "generation.precision")),
-        ("evaluate", ("generation.precision", "CUDA_VISIBLE_DEVICES")),
+        ("reconstruct", ("compute.precision to auto", "compute.device to cpu")),
+        ("features", ("compute.precision to auto", "compute.device to cpu")),
+        ("encode", ("compute.precision to auto", "compute.device to cpu")),
+        ("fit", ("compute.precision to auto", "compute.device to cpu")),
+        ("evaluate", ("other programs on the GPU", "compute.device to cpu")),
         ("pretrain", ("visdec.pretrain.training.batch_size (now 64)", "training.precision")),
         ("guide", ("visdec.guide.training.batch_size", "visdec.guide.training.precision")),
         ("finetune", ("visdec.finetune.training.batch_size", "visdec.finetune.training.precision")),
@@ -59,11 +60,15 @@ def test_whose_memory_ran_out(error):
 def test_the_sentence_names_the_settings_of_the_stage(error, stage, names):
     with (
         pytest.raises(CalcarineError) as told,
-        explain_memory(load_experiment("demo"), STAGES[stage]),
+        explain_memory(
+            load_experiment("demo", settings=["compute.precision=float32"]), STAGES[stage]
+        ),
     ):
         raise error
     for name in names:
         assert name in str(told.value)
+    # A GPU's batches were halved before; see calcarine.devices.BatchSizes.
+    assert "generation.batch_size" not in str(told.value)
 
 
 def test_what_cannot_help_is_not_advised():
@@ -71,6 +76,13 @@ def test_what_cannot_help_is_not_advised():
     with pytest.raises(CalcarineError) as told, explain_memory(config, STAGES["reconstruct"]):
         raise MemoryError
     assert "batch_size" not in str(told.value) and "precision" not in str(told.value)
+    config = load_experiment("demo")
+    with pytest.raises(CalcarineError) as told, explain_memory(config, STAGES["reconstruct"]):
+        raise MemoryError
+    assert "generation.batch_size (now 32)" in str(told.value)
+    with pytest.raises(CalcarineError) as told, explain_memory(config, STAGES["reconstruct"]):
+        raise GPU[0]
+    assert "precision" not in str(told.value)
     with pytest.raises(RuntimeError, match="other"), explain_memory(config, STAGES["reconstruct"]):
         raise RuntimeError("other")
 
@@ -105,11 +117,38 @@ def test_a_command_ends_in_one_sentence(
         main()
     assert stop.value.code == 2
     told = capsys.readouterr().err
-    assert "generation.batch_size" in told and "generation.precision" in told
+    assert "compute.device to cpu" in told
     assert "Traceback" not in told
     # Moving the model to the GPU belongs to no stage; in one, the sentence has its settings.
     assert ("too small for the stage" in told) == (method != "to")
-    assert ("(now 32)" in told) == (method != "to")
+
+
+@pytest.mark.filterwarnings("default::calcarine.devices.SmallerBatchWarning")
+def test_a_run_goes_on_with_smaller_batches_and_says_so_once(
+    tiny_stable_diffusion, tmp_path, monkeypatch, capsys
+):
+    encoded, sizes = Autoencoder._encoded, []
+
+    def limited(self, pictures, *rest):
+        sizes.append(len(pictures))
+        if len(pictures) > 4:
+            raise GPU[0]
+        return encoded(self, pictures, *rest)
+
+    monkeypatch.setattr(Autoencoder, "_encoded", limited)
+    options = {"n_train": 24, "n_test": 8, "n_early": 10, "n_ventral": 10, "n_other": 2}
+    settings = [
+        f"generation.model={tiny_stable_diffusion}",
+        f"dataset.options={json.dumps(options)}",
+    ]
+    start_run(load_experiment("takagi", None, settings), tmp_path / "run")
+    monkeypatch.setattr("sys.argv", ["calcarine", "features", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    told = capsys.readouterr().err
+    assert told.count("Note: The memory of the GPU is too small for 32 items at once") == 1
+    assert sizes == [32, 16, 8, *[4] * 8]
 
 
 def test_the_batch_size_of_generation_is_that_of_features(

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import calcarine as ca
 from calcarine.brain import Split
 from calcarine.cli.main import app
+from calcarine.devices import Compute
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.results.evaluation import write_evaluation
 from calcarine.experiment import load_experiment, run_experiment
@@ -168,6 +169,8 @@ def test_the_report_lists_the_values_that_the_run_decided(finished):
     expected = {
         "dataset.subject": "subj01",
         "dataset.folds": "1",
+        "compute.precision": Compute.resolve().precision,
+        "compute.device": Compute.resolve().device_name,
         "roi.z": "early",
         "roi.c": "ventral",
         "roi.pixels": "early",
@@ -190,6 +193,8 @@ def test_chosen_strengths_stand_in_the_list_of_settings():
         roi={"z": "V1"},
         latent_size=64,
         model=SimpleNamespace(guidance_rescale=0.0),
+        run=SimpleNamespace(manifest=dict),
+        compute=Compute.resolve("cpu"),
         chooses_settings=True,
     )
     chosen = {

@@ -48,7 +48,7 @@ def test_a_section_or_a_single_setting_is_found():
         ("generation.strengh", "did you mean generation.strength"),
         ("n_boot", "encoding.n_boot|evaluation.n_boot"),
         ("generaton", "did you mean generation"),
-        ("xyz", "the sections are dataset, "),
+        ("xyz", "the sections are compute, dataset, "),
     ],
 )
 def test_an_unknown_key_names_the_nearest(key, near):

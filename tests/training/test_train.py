@@ -17,6 +17,7 @@ from calcarine.errors import CalcarineError
 from calcarine.files import local_files as files
 from calcarine.training import StepBatches, TrainingConfig, learning_rate, make_generator, train
 from calcarine.training import tensor_trees as storage
+from calcarine.training.trainer import make_trainer
 
 spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
 tiny = importlib.util.module_from_spec(spec)
@@ -424,8 +425,34 @@ def test_half_precision_and_what_devices_cannot_do(tmp_path, whole):
         train(Tiny(), config_of(precision="16"), tmp_path / "fp16")
     with pytest.raises(CalcarineError, match="Lightning cannot train this way"):
         train(Tiny(), config_of(accelerator="cuda"), tmp_path / "cuda")
+    with pytest.raises(CalcarineError, match="on 2 devices, and cuda:1 is one of them"):
+        make_trainer(config_of(accelerator="cuda:1", devices=2), tmp_path, None, 0)
     with pytest.raises(CalcarineError, match="frozen"):
         train(Tiny().requires_grad_(False), config_of(), tmp_path / "frozen")
+
+
+def test_a_training_on_auto_takes_a_device_that_is_given():
+    assert TrainingConfig().on_device("cuda:1").accelerator == "cuda:1"
+    assert TrainingConfig().on_device(torch.device("cpu")).accelerator == "cpu"
+    assert TrainingConfig().on_device("auto") == TrainingConfig()
+    assert TrainingConfig(accelerator="gpu").on_device("cpu").accelerator == "gpu"
+    assert TrainingConfig().on_device("cpu").identity == TrainingConfig().identity
+    with pytest.raises(ValueError, match="accelerator"):
+        TrainingConfig(accelerator="cuda:x")
+
+
+def test_one_gpu_of_several_is_handed_to_lightning(tmp_path, monkeypatch):
+    given = {}
+
+    def trainer(**options):
+        given.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("lightning.pytorch.Trainer", trainer)
+    for accelerator, expected in (("cuda:1", ("cuda", [1])), ("gpu", ("gpu", 1))):
+        with pytest.raises(CalcarineError, match="enough"):
+            make_trainer(config_of(accelerator=accelerator), tmp_path, None, 0)
+        assert (given["accelerator"], given["devices"]) == expected
 
 
 def test_it_is_silent_and_lightning_comes_late(tmp_path):

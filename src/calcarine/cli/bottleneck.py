@@ -23,6 +23,7 @@ def bottleneck(
     settings: NoSettings = None,
 ) -> None:
     """Decode a run again through fewer dimensions, to see how many its scores need."""
+    from calcarine.devices import tf32_products
     from calcarine.evaluation.networks.judge_names import judges_of
     from calcarine.experiment.bottleneck_curve import RANKS, bottleneck_curve
     from calcarine.experiment.progress import ConsoleProgress
@@ -33,7 +34,7 @@ def bottleneck(
 
     refuse_with_a_run(path, preset, settings)
     chosen = RANKS if ranks is None else _numbers(ranks)
-    with opened_run(path) as run:
+    with opened_run(path) as run, tf32_products(run.experiment.compute.tf32):
         bottleneck_curve(Workspace(run, ConsoleProgress()), chosen, method or ("z_c",))
         curve = read_curve(path)
         judges = judges_of(curve)

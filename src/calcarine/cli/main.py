@@ -100,8 +100,7 @@ def main() -> None:
         if device is None:
             raise
         print(
-            f"calcarine: The memory of this {device} is too small; in a run, lower "
-            "generation.batch_size or set generation.precision to float16 (GPUs only), else use "
+            f"calcarine: The memory of this {device} is too small; {_FOR_MEMORY[device]}, else use "
             f"a {device} with more.",
             file=sys.stderr,
         )
@@ -125,6 +124,12 @@ def _run_once() -> None:
             app()
     else:
         raise SystemExit(follow(launched))
+
+
+_FOR_MEMORY = {
+    "GPU": "in a run, set compute.precision to float16 or bfloat16, or compute.device to cpu",
+    "machine": "in a run, lower generation.batch_size",
+}
 
 
 def _as_note(otherwise: Callable[..., None]) -> Callable[..., None]:

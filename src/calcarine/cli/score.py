@@ -83,6 +83,13 @@ def score(
     batch_size: Annotated[
         int, typer.Option(help="Pictures that are processed at once; changes no score.", min=1)
     ] = 16,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where networks compute: auto, cpu, cuda, cuda:N or mps; by default as the "
+            "setting compute.device of the run, or auto."
+        ),
+    ] = None,
     preset: NoPreset = None,
     settings: NoSettings = None,
 ) -> None:
@@ -105,6 +112,7 @@ def score(
         "n_boot": n_boot,
         "n_permutations": n_permutations,
         "seed": seed,
+        "device": device,
     }
     given = {name: value for name, value in given.items() if value is not None}
     given |= {"download": download, "batch_size": batch_size}

@@ -76,18 +76,20 @@ class Reconstructor:
         rows = {field.name: getattr(self, field.name) for field in fields(self)}
         return html_table("Reconstructor", rows | {"model": self.model.name})
 
-    def from_z(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    def from_z(self, z: NDArray[np.float32], keys: Keys | None = None) -> NDArray[np.float32]:
         """Method z: decode z with the autoencoder alone.
 
         Parameters
         ----------
         z : float32 array of shape (n, channels, h, w) or (channels, h, w)
+        keys : sequence of n stimulus ids, or of n (stimulus id, sample index), optional
+            For error messages.
 
         Returns
         -------
         float32 array of shape (n, height, width, 3) or (height, width, 3)
         """
-        return self.model.decode(z, self.batch_size)
+        return self.model.decode(z, self.batch_size, ids=_ids(keys))
 
     def from_z_empty_text(
         self, z: NDArray[np.float32], keys: Keys, progress: Progress | None = None
@@ -125,7 +127,7 @@ class Reconstructor:
         float32 array of shape (n, height, width, 3) or (height, width, 3)
         """
         latents = self.model.generate(c, keys, progress=progress, **self._options())
-        return self.model.decode(latents, self.batch_size)
+        return self.model.decode(latents, self.batch_size, ids=_ids(keys))
 
     def from_z_c(
         self,
@@ -155,7 +157,7 @@ class Reconstructor:
         latents = self.model.generate(
             c, keys, start, strength=self.strength, progress=progress, **self._options()
         )
-        return self.model.decode(latents, self.batch_size)
+        return self.model.decode(latents, self.batch_size, ids=_ids(keys))
 
     def start(self, z: NDArray[np.float32], keys: Keys | None = None) -> NDArray[np.float32]:
         """Return the latents that generation with z starts from, before noise is added.
@@ -164,7 +166,7 @@ class Reconstructor:
         ----------
         z : float32 array of shape (n, channels, h, w)
         keys : sequence of n stimulus ids, or of n (stimulus id, sample index), optional
-            Needed to sample the posterior.
+            Needed to sample the posterior, and for error messages.
 
         Returns
         -------
@@ -177,12 +179,13 @@ class Reconstructor:
         _, first, back = np.unique(
             z.reshape(len(z), -1), axis=0, return_index=True, return_inverse=True
         )
-        pictures = to_uint8(self.model.decode(z[first], self.batch_size))
+        names = _ids(keys)
+        ids = None if names is None else [names[row] for row in first]
+        pictures = to_uint8(self.model.decode(z[first], self.batch_size, ids=ids))
         pictures = resize_images(pictures, self.model.image_size)
-        options: dict[str, Any] = {}
-        if self.posterior == "sample" and keys is not None:
-            names = as_keys(keys)
-            options = {"sample": [(names[row][0], 0) for row in first], "seed": self.seed}
+        options: dict[str, Any] = {"ids": ids}
+        if self.posterior == "sample" and ids is not None:
+            options |= {"sample": [(stimulus, 0) for stimulus in ids], "seed": self.seed}
         return self.model.encode(pictures, self.batch_size, **options)[back]
 
     def _options(self) -> dict[str, Any]:
@@ -192,6 +195,10 @@ class Reconstructor:
             "seed": self.seed,
             "batch_size": self.batch_size,
         }
+
+
+def _ids(keys: Keys | None) -> list[str] | None:
+    return None if keys is None else [stimulus for stimulus, _ in as_keys(keys)]
 
 
 def to_uint8(pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -204,8 +211,8 @@ def to_uint8(pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
     """
     if not np.isfinite(pictures).all():
         raise CalcarineError(
-            "A picture has values that are not finite; set generation.precision to float32 if it "
-            "is float16, otherwise check the responses and weights."
+            "A picture has values that are not finite; check the responses and weights, or choose "
+            "another precision (compute.precision)."
         )
     return np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 

@@ -1,6 +1,6 @@
 """Latent diffusion models behind one class."""
 
-from calcarine.diffusion.autoencoder import Autoencoder, torch_dtype
+from calcarine.diffusion.autoencoder import Autoencoder
 from calcarine.diffusion.class_conditional import (
     UNCONDITIONAL,
     ClassConditionalDiffusion,
@@ -35,6 +35,5 @@ __all__ = [
     "load_model",
     "random_class_conditional",
     "register_generator",
-    "torch_dtype",
     "trainable_parts",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.checkpoints import check_safetensors, load_safetensors
+from calcarine.devices import BatchSizes
+from calcarine.diffusion.finite_values import check_finite, finite_rows
 from calcarine.diffusion.loading import load_autoencoder
 from calcarine.diffusion.model_folder import download
 from calcarine.diffusion.noise import Keys, as_keys, gaussian_noise
@@ -28,10 +30,8 @@ from calcarine.files import digest_file, read_json
 __all__ = [
     "Autoencoder",
     "Progress",
-    "batches",
-    "check_finite",
     "report_progress",
-    "torch_dtype",
+    "stimulus_names",
 ]
 
 Progress = Callable[[int], None]
@@ -61,6 +61,7 @@ class Autoencoder:
     def __init__(self, vae: Any, digest: str = "") -> None:
         self.vae = vae.eval().requires_grad_(False)
         self.digest = digest
+        self._batch_sizes = BatchSizes()
 
     @classmethod
     def from_pretrained(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> Autoencoder:
@@ -168,6 +169,7 @@ class Autoencoder:
         progress: Progress | None = None,
         sample: Keys | None = None,
         seed: int = 42,
+        ids: Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """Encode pictures to latents z: the mode of the posterior, or a sample of it.
 
@@ -176,13 +178,16 @@ class Autoencoder:
         images : uint8 array of shape (n, height, width, 3) or (height, width, 3)
             Height and width must be multiples of ``downscale``.
         batch_size : int
-            Largest number of pictures per batch; large pictures are encoded in smaller batches.
+            Largest number of pictures per batch. Large pictures are encoded in smaller batches,
+            and so are all if the memory of a GPU is too small.
         progress : callable, optional
             Receives the number of pictures of each batch.
         sample : sequence of n (stimulus id, sample index), optional
             Draw from the posterior, with noise that belongs to each key; the mode by default.
         seed : int
             Seed of this noise.
+        ids : sequence of n str, optional
+            Stimulus ids of the pictures, for error messages; by default those of ``sample``.
 
         Returns
         -------
@@ -193,9 +198,11 @@ class Autoencoder:
         ------
         ShapeError
             If pictures have another shape or type.
+        CalcarineError
+            If latents are not finite.
         """
         if np.ndim(images) == 3:
-            one = self.encode(np.asarray(images)[None], batch_size, progress, sample, seed)
+            one = self.encode(np.asarray(images)[None], batch_size, progress, sample, seed, ids)
             return np.asarray(one[0])
         self._check_pictures(images)
         drawn = None if sample is None else as_keys(sample)
@@ -204,21 +211,37 @@ class Autoencoder:
                 f"encode received {len(images)} pictures and {len(drawn)} keys; give one key for "
                 "each picture."
             )
-        device, dtype = self._place
-        factor, shift = self._scale
         height, width = images.shape[1] // self.downscale, images.shape[2] // self.downscale
+        names = stimulus_names(ids if ids is not None or drawn is None else [k for k, _ in drawn])
+
+        def encode(rows: slice) -> NDArray[np.float32]:
+            pixels = torch.from_numpy(np.ascontiguousarray(images[rows]))
+            latents, finite = self._encoded(pixels, None if drawn is None else drawn[rows], seed)
+            what = "latents of the encoder"
+            check_finite(finite, what, self._place[1], names and names[rows])
+            return np.asarray(latents.cpu().numpy())
+
+        size = _at_once(batch_size, images.shape[1] * images.shape[2])
         parts = []
-        for batch in batches(len(images), _at_once(batch_size, images.shape[1] * images.shape[2])):
-            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).permute(0, 3, 1, 2)
-            pixels = (pixels.float() / 127.5 - 1).to(device, dtype)
-            keys = None if drawn is None else drawn[batch]
-            latents = ((self._latents(pixels, keys, seed) - shift) * factor).float()
-            check_finite(latents, "latents of the encoder", dtype)
-            parts.append(latents.cpu().numpy())
-            report_progress(progress, len(pixels))
+        for part in self._batch_sizes.run(encode, len(images), size, "encoding", (height, width)):
+            parts.append(part)
+            report_progress(progress, len(part))
         if not parts:
             return np.zeros((0, self.channels, height, width), np.float32)
         return np.concatenate(parts)
+
+    def _encoded(
+        self, pictures: torch.Tensor, keys: list[tuple[str, int]] | None, seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode uint8 pictures of shape (n, height, width, 3) on the CPU.
+
+        Returns float32 latents and whether each is finite, both on the device of the network.
+        """
+        device, dtype = self._place
+        factor, shift = self._scale
+        pixels = pictures.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents = (self._latents(pixels.to(dtype), keys, seed).float() - shift) * factor
+        return latents, finite_rows(latents)
 
     def _latents(
         self, pixels: torch.Tensor, keys: list[tuple[str, int]] | None, seed: int
@@ -244,13 +267,14 @@ class Autoencoder:
         latents: NDArray[np.float32],
         batch_size: int = 32,
         progress: Progress | None = None,
+        ids: Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """Decode latents to pictures.
 
         Parameters
         ----------
         latents : float32 array of shape (n, channels, h, w) or (channels, h, w)
-        batch_size, progress
+        batch_size, progress, ids
             As in `encode`.
 
         Returns
@@ -266,24 +290,41 @@ class Autoencoder:
             If latents or pictures hold values that are not finite, which would become black.
         """
         if np.ndim(latents) == 3:
-            return np.asarray(self.decode(np.asarray(latents)[None], batch_size, progress)[0])
+            return np.asarray(self.decode(np.asarray(latents)[None], batch_size, progress, ids)[0])
         if np.ndim(latents) != 4 or latents.shape[1] != self.channels:
             raise ShapeError(
                 f"decode takes latents of shape (n, {self.channels}, h, w), not "
                 f"{np.shape(latents)}."
             )
+        height, width = (side * self.downscale for side in latents.shape[2:])
+        names = stimulus_names(ids)
+
+        def decode(rows: slice) -> NDArray[np.float32]:
+            z = torch.from_numpy(np.ascontiguousarray(latents[rows]))
+            own = names and names[rows]
+            check_finite(finite_rows(z), "latents", torch.float32, own)
+            pictures, finite = self._decoded(z)
+            check_finite(finite, "pictures of the decoder", self._place[1], own)
+            return np.asarray(pictures.cpu().numpy())
+
+        size = _at_once(batch_size, height * width)
+        parts = []
+        for part in self._batch_sizes.run(decode, len(latents), size, "decoding", (height, width)):
+            parts.append(part)
+            report_progress(progress, len(part))
+        return np.concatenate(parts) if parts else np.zeros((0, height, width, 3), np.float32)
+
+    def _decoded(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode latents of shape (n, channels, h, w) on the CPU.
+
+        Returns float32 pictures (n, height, width, 3) and whether each is finite, both on the
+        device of the network.
+        """
         device, dtype = self._place
         factor, shift = self._scale
-        height, width = (side * self.downscale for side in latents.shape[2:])
-        parts = []
-        for batch in batches(len(latents), _at_once(batch_size, height * width)):
-            z = torch.from_numpy(np.ascontiguousarray(latents[batch])).to(device, dtype)
-            check_finite(z, "latents", dtype)
-            pixels = self.vae.decode(z / factor + shift).sample.float()
-            check_finite(pixels, "pictures of the decoder", dtype)
-            parts.append(((pixels + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
-            report_progress(progress, len(z))
-        return np.concatenate(parts) if parts else np.zeros((0, height, width, 3), np.float32)
+        z = latents.to(device).float() / factor + shift
+        pixels = self.vae.decode(z.to(dtype)).sample.float()
+        return ((pixels + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1), finite_rows(pixels)
 
     def _check_pictures(self, images: NDArray[Any]) -> None:
         if not isinstance(images, np.ndarray):
@@ -319,40 +360,8 @@ def _taesd(encoder: Path, decoder: Path) -> Any:
 
 def _at_once(batch_size: int, pixels: int) -> int:
     if batch_size < 1:
-        return batch_size  # `batches` raises
+        return batch_size  # BatchSizes raises
     return max(1, min(batch_size, _PIXELS_AT_ONCE // max(pixels, 1)))
-
-
-def check_finite(values: torch.Tensor, what: str, dtype: torch.dtype) -> None:
-    """Raise if values that a network computed are not finite.
-
-    Parameters
-    ----------
-    values : tensor
-        The output of the network.
-    what : str
-        Name of the values for the error message, in the plural.
-    dtype : torch.dtype
-        Precision of the network.
-    """
-    if bool(torch.isfinite(values).all()):
-        return
-    name = str(dtype).removeprefix("torch.")
-    advice = (
-        "its weights or its input are damaged"
-        if dtype == torch.float32
-        else "numbers became too large for this precision, so set generation.precision to float32"
-    )
-    raise CalcarineError(
-        f"The model, computing in {name}, gave {what} that are not finite: {advice}."
-    )
-
-
-def batches(count: int, size: int) -> list[slice]:
-    """Return slices of at most ``size`` rows that cover ``count`` rows."""
-    if size < 1:
-        raise SettingError(f"batch_size is {size}; it must be 1 or more.")
-    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
 def report_progress(progress: Progress | None, count: int) -> None:
@@ -361,7 +370,6 @@ def report_progress(progress: Progress | None, count: int) -> None:
         progress(count)
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """Return the torch dtype of a name, "float32" or "float16"."""
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
+def stimulus_names(ids: Sequence[str] | None) -> list[str] | None:
+    """Return how error messages name stimuli."""
+    return None if ids is None else [f"stimulus '{stimulus}'" for stimulus in ids]

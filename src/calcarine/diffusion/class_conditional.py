@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calcarine.checkpoints import load_safetensors
 from calcarine.checkpoints.single_file import is_single_file
+from calcarine.devices import resolve_device, resolve_precision
 from calcarine.diffusion.cin256_conversion import (
     CLASSES,
     build_models,
@@ -25,7 +26,6 @@ from calcarine.diffusion.loading import (
     digest_as,
     load_network,
     loading_errors,
-    target_device,
 )
 from calcarine.diffusion.model_folder import digest_folder
 from calcarine.errors import MissingFileError, SettingError, ShapeError
@@ -129,7 +129,7 @@ def class_context(model: ConditionalDiffusion, labels: Sequence[int]) -> NDArray
 def load_class_conditional(
     source: str | Path,
     device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = torch.float32,
     cache: str | Path | None = None,
     *,
     ema: bool = True,
@@ -142,10 +142,10 @@ def load_class_conditional(
         The published single file ``model.ckpt`` (or the same as ``.safetensors``), which is
         converted once, or the folder of such a conversion.
     device : str or torch.device, optional
-        By default CUDA if available, else the CPU.
-    dtype : torch.dtype
-        Precision of the U-Net: float32, or float16 on GPUs. The autoencoder stays in float32,
-        because its search for the nearest code needs it.
+        See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one.
+    dtype : str or torch.dtype
+        Precision of the U-Net; see :func:`calcarine.devices.resolve_precision`. The autoencoder
+        stays in float32, because its search for the nearest code needs it.
     cache : str or Path, optional
         Folder of conversions; by default ``CALCARINE_CACHE``, else ``~/.cache/calcarine``.
     ema : bool
@@ -170,7 +170,8 @@ def load_class_conditional(
     returns the latent before quantisation; decoding quantises first. Widths, depths, and the
     numbers of codes and classes are read from the weights.
     """
-    target = target_device(device, dtype)
+    target = resolve_device(device)
+    dtype = resolve_precision(dtype, target)
     place = Path(source)
     if is_single_file(place):
         place = converted_folder(place, ema, cache)
@@ -217,11 +218,11 @@ def random_class_conditional(
     seed : int
         Seed of the weights; the state of torch's own generator does not change.
     device : str or torch.device, optional
-        None uses CUDA if available, else the CPU.
+        None uses a GPU if there is one.
     """
     from diffusers import DDIMScheduler
 
-    target = target_device(device, torch.float32)
+    target = resolve_device(device)
     configs = official_configs()
     if tiny:
         for part, changes in _TINY.items():

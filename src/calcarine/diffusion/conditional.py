@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calcarine.devices import BatchSizes
 from calcarine.diffusion._parts import add_axis, check_channels, latent_side, rescale_guided
 from calcarine.diffusion.autoencoder import (
     Autoencoder,
     Progress,
-    batches,
-    check_finite,
     report_progress,
+    stimulus_names,
 )
 from calcarine.diffusion.conditioning import (
-    DenoisingConditions,
     add_time_condition,
     freeze_except,
     make_denoising_conditions,
@@ -27,6 +26,7 @@ from calcarine.diffusion.conditioning import (
     trainable_parts,
 )
 from calcarine.diffusion.ddim_conversion import as_ddim
+from calcarine.diffusion.finite_values import check_finite, finite_rows
 from calcarine.diffusion.noise import Key, Keys, as_keys, gaussian_noise
 from calcarine.diffusion.samplers import check_sampler, check_steps, make_stepper, timesteps
 from calcarine.display import html_table
@@ -92,6 +92,7 @@ class ConditionalDiffusion:
         self.add_notes(notes)
         self.name = name
         self.digest = digest
+        self._batch_sizes = BatchSizes()
         ends_in_noise = bool(self.scheduler.config.get("rescale_betas_zero_snr", False))
         self.guidance_rescale = _RESCALE if ends_in_noise else 0.0
         self._side = latent_side(unet.config.sample_size)
@@ -183,23 +184,26 @@ class ConditionalDiffusion:
         progress: Progress | None = None,
         sample: Keys | None = None,
         seed: int = 42,
+        ids: Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """Encode pictures to latents; see :meth:`calcarine.diffusion.Autoencoder.encode`.
 
         The pictures of a `StimulusSet` are resized to the model's image size first.
         """
         if isinstance(images, StimulusSet):
+            ids = images.ids if ids is None else ids
             images = resize_images(images.images(), self.image_size)
-        return self.autoencoder.encode(images, batch_size, progress, sample, seed)
+        return self.autoencoder.encode(images, batch_size, progress, sample, seed, ids)
 
     def decode(
         self,
         latents: NDArray[np.float32],
         batch_size: int = 32,
         progress: Progress | None = None,
+        ids: Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """Decode latents to pictures; see :meth:`calcarine.diffusion.Autoencoder.decode`."""
-        return self.autoencoder.decode(latents, batch_size, progress)
+        return self.autoencoder.decode(latents, batch_size, progress, ids)
 
     @torch.inference_mode()
     def add_noise(
@@ -233,7 +237,8 @@ class ConditionalDiffusion:
         if len(times) == 0:
             return z.numpy().copy()
         noise = gaussian_noise(as_keys(keys), tuple(z.shape[1:]), seed)
-        return np.asarray(self.scheduler.add_noise(z, noise, times[:1].repeat(len(z))).numpy())
+        first = torch.tensor(times[:1]).repeat(len(z))
+        return np.asarray(self.scheduler.add_noise(z, noise, first).numpy())
 
     def count_steps(self, steps: int, strength: float) -> int:
         """Return the number of the ``steps`` denoising steps that remain at a strength."""
@@ -253,6 +258,7 @@ class ConditionalDiffusion:
         batch_size: int = 32,
         progress: Progress | None = None,
         after_step: Callable[[torch.Tensor], None] | None = None,
+        before_batch: Callable[[slice], None] | None = None,
         empty: NDArray[np.float32] | None = None,
         time_condition: NDArray[np.float32] | None = None,
         empty_time_condition: NDArray[np.float32] | None = None,
@@ -279,11 +285,15 @@ class ConditionalDiffusion:
         seed : int
             Seed of the noise.
         batch_size : int
-            Number of pictures per batch; changes speed and memory only.
+            Number of pictures per batch; changes speed and memory only. If the memory of a GPU
+            is too small, batches are smaller.
         progress : callable, optional
             Receives the number of pictures of each finished batch.
         after_step : callable, optional
             Receives the latents of a batch after each evaluation of the U-Net.
+        before_batch : callable, optional
+            Receives the rows of a batch before its first step; a batch that did not fit into
+            memory begins again with fewer rows.
         empty : float32 array of shape (tokens, width) or (1, tokens, width), optional
             Unconditional context for guidance; the empty text by default. Models without a text
             encoder have no default. One token stands for any number of equal tokens.
@@ -308,9 +318,14 @@ class ConditionalDiffusion:
         SettingError
             If an unconditional context is missing, the sampler does not fit the model's noise
             schedule, or a strength above 0 leaves no step.
+        CalcarineError
+            If latents or predictions become infinite or NaN; with stimulus and step.
 
         Notes
         -----
+        The networks compute in the model's precision. Latents and the steps of the scheduler are
+        float32 in any case.
+
         Source: Takagi & Nishimoto (2023), section 3.3. Strength and steps have the meaning of
         diffusers' image-to-image pipeline. Time conditions: Chen et al. (2023, MinD-Vis),
         section 3.3.
@@ -342,16 +357,26 @@ class ConditionalDiffusion:
         conditions = make_denoising_conditions(
             self.unet, context, empty, time_condition, empty_time_condition, guided=guided
         )
-        parts = []
-        for batch in batches(len(context), batch_size):
-            first = None if start is None else start[batch]
-            x, times = self._first_latents(names[batch], first, strength, steps, seed)
+
+        def denoise(rows: slice) -> NDArray[np.float32]:
+            if before_batch is not None:
+                before_batch(rows)
+            first = None if start is None else start[rows]
+            x, times = self._first_latents(names[rows], first, strength, steps, seed)
+            own = stimulus_names([stimulus for stimulus, _ in names[rows]])
+            check_finite(finite_rows(x), "latents to start from", torch.float32, own)
             stepper, times = make_stepper(sampler, self.scheduler, steps, times)
-            x = x.to(self.device, self.dtype)
-            x = self._denoise(x, stepper, times, conditions, batch, guidance, after_step)
-            check_finite(x, "denoised latents", self.dtype)
-            parts.append(x.float().cpu().numpy())
-            report_progress(progress, len(x))
+            inputs = conditions.for_batch(rows, self.device, self.dtype)
+            x, lost = self._denoise(x, stepper, times, inputs, guidance, after_step)
+            at = [f"at denoising step {step + 1} of {len(times)}" for step in lost.tolist()]
+            check_finite(lost < 0, "predictions or latents", self.dtype, own, at)
+            return np.asarray(x.cpu().numpy())
+
+        shape = (guided, self.latent_shape if start is None else start.shape[1:], context.shape[1:])
+        parts = []
+        for part in self._batch_sizes.run(denoise, len(context), batch_size, "denoising", shape):
+            parts.append(part)
+            report_progress(progress, len(part))
         if not parts:
             return np.zeros((0, *self.latent_shape), np.float32)
         return np.asarray(parts[0][0]) if single else np.concatenate(parts)
@@ -363,7 +388,7 @@ class ConditionalDiffusion:
         strength: float,
         steps: int,
         seed: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, list[int]]:
         """Return the latents that denoising starts from, and its timesteps."""
         if start is None:
             times = timesteps(self.scheduler, steps, 1.0)
@@ -388,23 +413,32 @@ class ConditionalDiffusion:
         self,
         x: torch.Tensor,
         stepper: Any,
-        times: torch.Tensor,
-        conditions: DenoisingConditions,
-        rows: slice,
+        times: list[int],
+        inputs: dict[str, torch.Tensor],
         guidance: float,
         after_step: Callable[[torch.Tensor], None] | None,
-    ) -> torch.Tensor:
-        inputs = conditions.for_batch(rows, self.device, self.dtype)
-        for t in times:
-            both = torch.cat([x, x]) if conditions.guided else x
-            both = stepper.scale_model_input(both, t)
-            predicted = self.unet(both, t.to(self.device), **inputs).sample
-            if conditions.guided:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do all steps of a batch.
+
+        Returns the latents in float32 and, for each, the first step (counted from 0) after which
+        it or its prediction was not finite, or -1; both on the device of the U-Net.
+        """
+        x = x.to(self.device).float()
+        on_device = torch.tensor(times).to(self.device)
+        lost = torch.full((len(x),), -1).to(self.device)
+        for step, t in enumerate(times):
+            guided = guidance != 1
+            both = stepper.scale_model_input(torch.cat([x, x]) if guided else x, t)
+            predicted = self.unet(both.to(self.dtype), on_device[step], **inputs).sample.float()
+            if guided:
                 unconditional, conditional = predicted.chunk(2)
                 predicted = unconditional + guidance * (conditional - unconditional)
                 if self.guidance_rescale:
                     predicted = rescale_guided(predicted, conditional, self.guidance_rescale)
             x = stepper.step(predicted, t, x).prev_sample
+            # Kept on the device: to ask for it at each step would wait for the GPU.
+            broken = ~(finite_rows(predicted) & finite_rows(x)) & (lost < 0)
+            lost = torch.where(broken, step, lost)
             if after_step is not None:
                 after_step(x)
-        return x
+        return x, lost

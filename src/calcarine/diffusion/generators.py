@@ -10,6 +10,7 @@ import torch
 
 from calcarine.checkpoints import check_safetensors
 from calcarine.checkpoints.single_file import is_single_file, read_single_file
+from calcarine.devices import resolve_device, resolve_precision
 from calcarine.diffusion.cin256_conversion import CLASS_WEIGHT, CLASSES
 from calcarine.diffusion.class_conditional import load_class_conditional
 from calcarine.diffusion.conditional import ConditionalDiffusion
@@ -57,7 +58,7 @@ def register_generator(name: str) -> Callable[[_L], _L]:
     >>> from calcarine.diffusion import load_model, random_class_conditional, register_generator
     >>> @register_generator("random-tiny")
     ... def load_random(device, dtype):
-    ...     return random_class_conditional(tiny=True, device=device or "cpu")
+    ...     return random_class_conditional(tiny=True, device=device)
     >>> load_model("random-tiny").image_size
     32
     """
@@ -72,7 +73,7 @@ def register_generator(name: str) -> Callable[[_L], _L]:
 def load_model(
     source: str | Path = "mini",
     device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = torch.float32,
     *,
     cache: str | Path | None = None,
     autoencoder: str | Path | None = None,
@@ -86,9 +87,9 @@ def load_model(
         A name in `GENERATORS`, or a source for :meth:`LatentDiffusion.from_pretrained` or
         :func:`calcarine.diffusion.load_class_conditional`; the files decide which.
     device : str or torch.device, optional
-        By default CUDA if available, else the CPU.
-    dtype : torch.dtype
-        float32, or float16 on GPUs.
+        See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one.
+    dtype : str or torch.dtype
+        See :func:`calcarine.devices.resolve_precision`; by default float32.
     cache : str or Path, optional
         Folder of converted single files.
     autoencoder, tokenizer : str or Path, optional
@@ -106,8 +107,11 @@ def load_model(
     DamagedFileError
         If a part is truncated, or pickled and therefore unsafe to read.
     SettingError
-        If an autoencoder or a tokenizer is given for a model that takes none.
+        If the device is missing or lacks the precision, or an autoencoder or a tokenizer is given
+        for a model that takes none.
     """
+    device = resolve_device(device)
+    dtype = resolve_precision(dtype, device)
     loaders = load_entry_points("calcarine.generators") | GENERATORS
     if str(source) in loaders:
         _refuse_parts(source, "has its own loader", autoencoder, tokenizer)
@@ -128,7 +132,7 @@ def _refuse_parts(source: str | Path, why: str, *parts: str | Path | None) -> No
 
 
 def _load_registered(
-    name: str, loader: Loader, device: str | torch.device | None, dtype: torch.dtype
+    name: str, loader: Loader, device: torch.device, dtype: torch.dtype
 ) -> ConditionalDiffusion:
     model = loader(device, dtype)
     if not isinstance(model, ConditionalDiffusion):

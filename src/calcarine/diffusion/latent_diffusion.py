@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calcarine.diffusion.autoencoder import Autoencoder, batches, check_finite
+from calcarine.devices import resolve_device, resolve_precision
+from calcarine.diffusion.autoencoder import Autoencoder
 from calcarine.diffusion.conditional import ConditionalDiffusion
+from calcarine.diffusion.finite_values import check_finite, finite_rows
 from calcarine.diffusion.loading import (
     digest_as,
     load_parts,
     loading_errors,
     model_folder,
-    target_device,
 )
 from calcarine.diffusion.model_folder import digest_folder
 from calcarine.errors import SettingError, ShapeError
@@ -85,7 +86,7 @@ class LatentDiffusion(ConditionalDiffusion):
         cls,
         source: str | Path = "mini",
         device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = torch.float32,
         *,
         autoencoder: str | Path | None = None,
         tokenizer: str | Path | None = None,
@@ -101,9 +102,9 @@ class LatentDiffusion(ConditionalDiffusion):
             ``"mini"`` (bundled), a folder in diffusers' format, a hub id, or the original single
             ``.ckpt`` or ``.safetensors`` file of Stable Diffusion v1, which is converted once.
         device : str or torch.device, optional
-            By default CUDA if available, else the CPU.
-        dtype : torch.dtype
-            float32, or float16 on GPUs.
+            See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one.
+        dtype : str or torch.dtype
+            See :func:`calcarine.devices.resolve_precision`; by default float32.
         autoencoder : str or Path, optional
             Autoencoder that replaces the model's own; see
             :meth:`calcarine.diffusion.Autoencoder.from_pretrained`.
@@ -117,9 +118,10 @@ class LatentDiffusion(ConditionalDiffusion):
         DamagedFileError
             If a part is truncated, or pickled and therefore unsafe to read.
         SettingError
-            If you choose float16 on a CPU.
+            If the device is missing, or float16 is chosen on a CPU.
         """
-        target = target_device(device, dtype)
+        target = resolve_device(device)
+        dtype = resolve_precision(dtype, target)
         place = model_folder(source, tokenizer, config, ema, cache)
         own = None if autoencoder is None else Autoencoder.from_pretrained(autoencoder, dtype)
         if own is not None:
@@ -169,19 +171,28 @@ class LatentDiffusion(ConditionalDiffusion):
         """
         if isinstance(texts, str):
             return np.asarray(self.embed_text([texts], batch_size)[0])
-        parts = []
-        for batch in batches(len(texts), batch_size):
+
+        def embed(rows: slice) -> NDArray[np.float32]:
+            own = list(texts[rows])
             ids = self.tokenizer(
-                list(texts[batch]),
+                own,
                 padding="max_length",
                 max_length=self._context_length,
                 truncation=True,
                 return_tensors="pt",
             ).input_ids
-            states = self.text_encoder(ids.to(self.device)).last_hidden_state
-            check_finite(states, "states of the text encoder", states.dtype)
-            parts.append(states.float().cpu().numpy())
+            states, finite = self._text_states(ids)
+            names = [f"the text {text!r}" for text in own]
+            check_finite(finite, "states of the text encoder", self.text_encoder.dtype, names)
+            return np.asarray(states.cpu().numpy())
+
+        parts = [*self._batch_sizes.run(embed, len(texts), batch_size, "texts")]
         return np.concatenate(parts) if parts else np.zeros((0, *self.context_shape), np.float32)
+
+    def _text_states(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return float32 states of tokens, and whether each text's are finite, on the device."""
+        states = self.text_encoder(ids.to(self.device)).last_hidden_state.float()
+        return states, finite_rows(states)
 
     def embed_captions(
         self, captions: str | Sequence[str | Sequence[str]], batch_size: int = 256

@@ -34,7 +34,6 @@ __all__ = [
     "load_parts",
     "loading_errors",
     "model_folder",
-    "target_device",
 ]
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
@@ -53,14 +52,6 @@ def model_folder(source: str | Path, *single_file_options: Any) -> Path:
         place = converted_folder(place, *single_file_options)
     check_folder(place)
     return place
-
-
-def target_device(device: str | torch.device | None, dtype: torch.dtype) -> torch.device:
-    """Return the device, by default CUDA if available, else the CPU; float16 needs a GPU."""
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if dtype == torch.float16 and target.type == "cpu":
-        raise SettingError("float16 needs a GPU and there is none; choose float32.")
-    return target
 
 
 def digest_as(digest: str, dtype: torch.dtype) -> str:

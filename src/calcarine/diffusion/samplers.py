@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch
-
 from calcarine.errors import SettingError
 
 __all__ = ["SAMPLERS", "check_sampler", "check_steps", "make_stepper", "timesteps"]
@@ -14,7 +12,7 @@ __all__ = ["SAMPLERS", "check_sampler", "check_steps", "make_stepper", "timestep
 SAMPLERS = ("ddim", "plms")
 
 
-def timesteps(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
+def timesteps(scheduler: Any, steps: int, strength: float) -> list[int]:
     """Return the timesteps that remain at a strength, noisiest first."""
     if not 0 <= strength <= 1:
         raise SettingError(f"strength is {strength}; choose it between 0 (keep z) and 1.")
@@ -22,13 +20,14 @@ def timesteps(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
     if not 1 <= steps <= most:
         raise SettingError(f"steps is {steps}; choose it between 1 and {most}.")
     scheduler.set_timesteps(steps)
-    if int(max(scheduler.timesteps)) >= most:
+    times: list[int] = scheduler.timesteps.tolist()
+    if max(times) >= most:
         raise SettingError(
             f"steps is {steps}, but this model's schedule starts at the second of its {most} noise "
             "levels (steps_offset); choose fewer."
         )
     kept = min(int(steps * strength), steps)
-    return torch.as_tensor(scheduler.timesteps)[steps - kept :]
+    return times[steps - kept :]
 
 
 def check_steps(steps: int, strength: float, name: str = "") -> None:
@@ -73,9 +72,7 @@ def check_sampler(name: str, scheduler: Any) -> None:
         )
 
 
-def make_stepper(
-    name: str, scheduler: Any, steps: int, times: torch.Tensor
-) -> tuple[Any, torch.Tensor]:
+def make_stepper(name: str, scheduler: Any, steps: int, times: list[int]) -> tuple[Any, list[int]]:
     """Return a scheduler for one batch, and its timesteps.
 
     Parameters
@@ -84,14 +81,14 @@ def make_stepper(
         ``"ddim"``: the model's own scheduler; ``"plms"``: pseudo linear multi-step.
     scheduler
         Scheduler of the model, set to ``steps``.
-    times : tensor
+    times : list of int
         Timesteps, as `timesteps` returns them.
 
     Returns
     -------
     scheduler
         PLMS keeps earlier predictions, so each batch has a scheduler of its own.
-    times : tensor
+    times : list of int
         PLMS evaluates the second timestep twice, because its first step is one of Heun's method.
 
     Notes
@@ -109,4 +106,4 @@ def make_stepper(
     settings = {key: value for key, value in scheduler.config.items() if key in known}
     own: Any = PNDMScheduler(**{**settings, "skip_prk_steps": True})
     own.set_timesteps(steps)
-    return own, torch.cat([times[:2], times[1:]])
+    return own, [*times[:2], *times[1:]]

@@ -122,6 +122,7 @@ def record_trajectory(
             seed=seed,
             batch_size=batch_size,
             after_step=recorder.after_step,
+            before_batch=recorder.before_batch,
             empty=empty,
         )
     return Trajectory(recorder.latents, recorder.activations, final)
@@ -150,7 +151,7 @@ class _Recorder:
         self.latents: dict[int, NDArray[np.float32]] = {}
         self.activations: dict[tuple[str, int], NDArray[np.float32]] = {}
         self._latents_at, self._blocks_at = frozenset(latents_at), frozenset(blocks_at)
-        self._count, self._n_steps = count, n_steps
+        self._count = count
         self._row = self._step = 0
         self._outputs: dict[str, torch.Tensor] = {}
 
@@ -169,6 +170,11 @@ class _Recorder:
 
         return record
 
+    def before_batch(self, rows: slice) -> None:
+        """Begin with the first step of a batch, or begin it again."""
+        self._row, self._step = rows.start, 0
+        self._outputs.clear()
+
     def after_step(self, x: torch.Tensor) -> None:
         """Store the latents ``x`` (batch, channels, h, w) and outputs of a step."""
         rows = slice(self._row, self._row + len(x))
@@ -179,8 +185,6 @@ class _Recorder:
             _put(self.activations, (name, self._step), rows, output[-len(x) :], self._count)
         self._outputs.clear()
         self._step += 1
-        if self._step == self._n_steps:
-            self._row, self._step = rows.stop, 0
 
 
 def _put(

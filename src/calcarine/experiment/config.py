@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from calcarine.experiment.visdec_config import VisDecConfig
 
 __all__ = [
+    "ComputeConfig",
     "DatasetConfig",
     "DecoderConfig",
     "EncodingConfig",
@@ -82,6 +83,33 @@ class DatasetConfig(_Section):
         True,
         description="Keep responses z-scored in each session; false undoes the z-scoring.",
     )
+
+
+class ComputeConfig(_Section):
+    """Where networks compute, and how precisely."""
+
+    device: str = Field(
+        "auto",
+        description="Device of all networks: auto, cpu, cuda, cuda:N or mps; auto: CUDA, else MPS, "
+        "else the CPU. Changes no key of a result.",
+    )
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto",
+        description="Precision of the diffusion model; auto: bfloat16 or float16 on a GPU that is "
+        "fast in it, else float32, and float32 with Vis-Dec. Kept for the whole run.",
+    )
+    tf32: bool = Field(
+        False,
+        description="Round float32 products of the diffusion model and of Vis-Dec's training to "
+        "TF32 on CUDA, which is faster.",
+    )
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("choose auto, cpu, cuda, cuda:N (N counts GPUs from 0) or mps")
+        return value
 
 
 class RoiConfig(_Section):
@@ -219,9 +247,6 @@ class GenerationConfig(_Section):
     tokenizer: str | None = Field(
         None, description="Folder of the tokenizer, for a single-file checkpoint."
     )
-    precision: Literal["float32", "float16"] = Field(
-        "float32", description="Precision of the diffusion model; float16 needs a GPU."
-    )
     latent_size: int | None = Field(
         None,
         ge=8,
@@ -248,7 +273,10 @@ class GenerationConfig(_Section):
     )
     seed: int = Field(42, ge=0, description="Seed of the noise.")
     batch_size: int = Field(
-        32, ge=1, description="Stimuli that are processed at once; changes no result."
+        32,
+        ge=1,
+        description="Stimuli that are processed at once, fewer where a GPU's memory is too small; "
+        "changes no result.",
     )
     through_image: bool = Field(
         True, description="Decode z to an image and encode that again before noise is added."
@@ -382,6 +410,7 @@ class Experiment(_Section):
         None, description="Preset that the settings start from; 'calcarine presets' lists them."
     )
     dataset: DatasetConfig = Field(DatasetConfig(), description="The brain data.")
+    compute: ComputeConfig = Field(ComputeConfig(), description="Device and precision.")
     roi: RoiConfig = Field(RoiConfig(), description="Regions that the decoders read.")
     features: FeaturesConfig = Field(FeaturesConfig(), description="How z and c are made.")
     decoder: DecoderConfig = Field(DecoderConfig(), description="The decoder of z and c.")

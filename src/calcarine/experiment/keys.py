@@ -198,6 +198,7 @@ def training_key(config: Experiment, digests: Digests, phase: str) -> str:
         settings.model_dump(mode="json", exclude=left_out),
         settings.training.identity,
         _phase_contents(config, digests, phase),
+        *(("tf32",) if config.compute.tf32 else ()),
     )
 
 

@@ -132,11 +132,22 @@ def _near(place: tuple[int | str, ...]) -> str:
         part = kind
     known = list(part.model_fields)
     near = difflib.get_close_matches(str(place[-1]).lower(), known, 1)
+    if place[:-1] and (meant := _in_another_section(str(place[-1]))):
+        return f"; did you mean '{meant}'?"
     if near:
         meant = ".".join([*map(str, place[:-1]), near[0]])
         return f"; did you mean '{meant}'?"
     owner = "its section has" if place[:-1] else "the sections are"
     return f"; {owner} {', '.join(known)}."
+
+
+def _in_another_section(name: str) -> str | None:
+    """Return the key of a setting of that very name, as ``compute.precision``."""
+    for section, field in Experiment.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields:
+            return f"{section}.{name}"
+    return None
 
 
 def _dataset_name(*trees: dict[str, Any]) -> str:

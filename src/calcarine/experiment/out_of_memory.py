@@ -48,14 +48,17 @@ def _advice(config: Experiment, stage: Stage, device: Literal["GPU", "machine"])
     section: Any = config
     for part in stage.memory.split("."):
         section = getattr(section, part)
-    if stage.batches and section.batch_size > 1:
+    # Batches of this section were halved down to one row; see BatchSizes.
+    halved = device == "GPU" and stage.memory == "generation"
+    if stage.batches and section.batch_size > 1 and not halved:
         ways.append(f"lower {stage.memory}.batch_size (now {section.batch_size})")
-    if device == "GPU" and section.precision == "32":
+    if device == "GPU" and not halved and section.precision == "32":
         ways.append(f"set {stage.memory}.precision to 16 or bf16")
-    if device == "GPU" and section.precision == "float32":
-        ways.append(f"set {stage.memory}.precision to float16")
+    may_be_half = config.compute.precision == "float32" and not config.visdec.enabled
+    if halved and stage.batches and may_be_half:
+        ways.append("set compute.precision to auto")
     ways.append(
-        "end other programs on the GPU, or hide it with CUDA_VISIBLE_DEVICES="
+        "end other programs on the GPU, or set compute.device to cpu"
         if device == "GPU"
         else "use a machine with more"
     )

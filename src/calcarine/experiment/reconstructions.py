@@ -227,7 +227,7 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
     tool = reconstructor(work, **chosen_settings(work, split))
     samples = config.generation.samples
     jobs = [
-        _Job("z", split.name, split.test, 1, lambda r, k, a: tool.from_z(predicted["z"][r])),
+        _Job("z", split.name, split.test, 1, lambda r, k, a: tool.from_z(predicted["z"][r], k)),
         _Job(
             "c",
             split.name,
@@ -257,7 +257,7 @@ def _latent_jobs(work: Workspace, split: Split, predicted: dict[str, NDArray[Any
         rows = work.dataset.stimuli.rows(split.test)
         z, c, n = work.z[rows], work.c[rows], config.evaluation.ceiling_samples
         jobs += [
-            _Job("ceiling z", split.name, split.test, 1, lambda r, k, a: tool.from_z(z[r])),
+            _Job("ceiling z", split.name, split.test, 1, lambda r, k, a: tool.from_z(z[r], k)),
             _Job("ceiling c", split.name, split.test, n, lambda r, k, a: tool.from_c(c[r], k, a)),
             _Job(
                 "ceiling z_c",

@@ -43,6 +43,7 @@ def resolved_settings(
         dataset["data"] = "none: simulated" if work.dataset.simulated else "none"
     resolved = {
         "dataset": dataset,
+        "compute": _compute(work),
         "roi": dict(work.roi),
         "generation": _generation(work, chosen),
         "ridge": _penalties(config.ridge),
@@ -55,6 +56,17 @@ def resolved_settings(
         resolved["encoding"] = {"blocks": list(blocks_of(work))}
     if config.visdec.enabled:
         resolved["visdec"] = _visdec(work)
+    return resolved
+
+
+def _compute(work: Workspace) -> dict[str, Any]:
+    config = work.config.compute
+    used = work.run.manifest().get("devices", {}).values()
+    resolved: dict[str, Any] = {}
+    if config.device != "cpu":
+        resolved["device"] = ", ".join(dict.fromkeys(used)) or work.compute.device_name
+    if config.precision == "auto":
+        resolved["precision"] = work.compute.precision
     return resolved
 
 

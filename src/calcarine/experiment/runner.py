@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from calcarine import datasets
+from calcarine.devices import tf32_products
 from calcarine.errors import SettingError
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.out_of_memory import explain_memory
@@ -155,7 +156,13 @@ def run_stage(work: Workspace, name: str) -> None:
             if needed in keys:
                 work.run.require(needed, keys[needed])
         if work.run.begin(name, key, stage.stale):
-            with work.run.timed(name), explain_memory(work.config, stage):
+            if stage.networks:
+                work.record_compute(name)
+            with (
+                work.run.timed(name),
+                explain_memory(work.config, stage),
+                tf32_products(work.config.compute.tf32),
+            ):
                 stage.run(work)
             work.run.finish(name, key)
 
@@ -166,8 +173,10 @@ def check_experiment(work: Workspace) -> None:
     Raises
     ------
     CalcarineError
-        If there are too few test stimuli, a region is unknown, or a stage refuses its settings.
+        If the device is missing, there are too few test stimuli, a region is unknown, or a stage
+        refuses its settings.
     """
+    _ = work.compute  # a device that is missing, before the data are read
     if len({stimulus for split in work.splits for stimulus in split.test}) < 2:
         raise SettingError(
             "There are fewer than two test stimuli, too few to score; use more test stimuli "

@@ -30,7 +30,7 @@ from calcarine.experiment.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from calcarine.brain import Split
-    from calcarine.experiment.config import EvaluationConfig, Experiment
+    from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 
 __all__ = ["missing_networks", "score_pictures", "score_run", "scoring_of"]
@@ -108,7 +108,7 @@ def scoring_of(work: Workspace, ids: Sequence[str]) -> tuple[list[str] | None, S
     named = work.dataset.stimuli.categories(ids)
     # Pictures without a category do not form one.
     categories = [names[0] for names in named] if all(named) else None
-    own = _own_settings(work.config.evaluation, work.dataset.judge, categories)
+    own = _own_settings(work.config, work.dataset.judge, categories)
     return categories, ScoreSettings(**own)
 
 
@@ -157,7 +157,7 @@ def score_run(
     if categories is None and evaluated:
         categories = _categories_in(read_evaluation(opened.metrics))
     names = None if categories is None else list(categories.values())
-    own = _own_settings(opened.experiment.evaluation, judge, names)
+    own = _own_settings(opened.experiment, judge, names)
     if given.get("judge", judge) != judge:
         own["read_classes"] = None
     # Candidates beyond the samples serve only the choice among them.
@@ -181,9 +181,10 @@ def score_run(
 
 
 def _own_settings(
-    config: EvaluationConfig, judge: str | None, categories: Sequence[str] | None
+    experiment: Experiment, judge: str | None, categories: Sequence[str] | None
 ) -> dict[str, Any]:
     """Return the fields of `ScoreSettings` by which a run scores."""
+    config = experiment.evaluation
     return {
         "protocols": config.protocols,
         "weights": config.weights,
@@ -192,6 +193,7 @@ def _own_settings(
         "n_boot": config.n_boot,
         "n_permutations": config.n_permutations,
         "seed": config.seed,
+        "device": experiment.compute.device,
     }
 
 

@@ -108,6 +108,8 @@ def run_seeds(
 
 def _begin_from(first: Path, folder: Path) -> None:
     """Give a new run the features and decoders of the first; their keys show whether they fit."""
+    from calcarine.experiment.run_directory import RunDirectory
+
     partial = folder.with_name(folder.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     for name in _SHARED:
@@ -118,6 +120,10 @@ def _begin_from(first: Path, folder: Path) -> None:
         if file.stem in _STAGES:
             shutil.copy(file, partial / ".stages" / file.name)
     shutil.copy(first / "experiment.yaml", partial / "experiment.yaml")
+    # On another machine, "auto" could mean another precision.
+    decided = RunDirectory(first).manifest().get("auto_precision")
+    if decided is not None:
+        write_text(partial / "manifest.json", json.dumps({"auto_precision": decided}))
     partial.rename(folder)
 
 

@@ -52,10 +52,11 @@ class Stage:
         Raises a `CalcarineError` for settings that the stage cannot carry out; called before the
         first stage runs.
     memory : str
-        Section of the settings with ``batch_size`` and ``precision``, which decide how much memory
-        the stage needs.
+        Section of the settings with ``batch_size``, which decides how much memory the stage needs.
     batches : bool
         Whether the stage works in batches of ``batch_size``.
+    networks : bool
+        Whether networks compute in the stage.
     on_demand : bool
         Whether the command of this stage works in runs that leave the stage out.
     """
@@ -72,6 +73,7 @@ class Stage:
     check: Callable[[Workspace], None] = _nothing
     memory: str = "generation"
     batches: bool = True
+    networks: bool = True
     on_demand: bool = False
 
     @property

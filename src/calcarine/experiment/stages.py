@@ -207,6 +207,7 @@ _ALL = (
         needs=("evaluate",),
         outputs=("figures", "report.html"),
         batches=False,
+        networks=False,
     ),
 )
 

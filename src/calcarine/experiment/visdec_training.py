@@ -16,6 +16,7 @@ from calcarine.experiment.visdec_weights import encoder_history, starting_weight
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
+    from calcarine.training import TrainingConfig
     from calcarine.visdec.brain_conditioning import BrainConditioning
     from calcarine.visdec.fmri_autoencoder import AutoencoderConfig, FMRIAutoencoder
     from calcarine.visdec.image_autoencoder import ImageAutoencoder
@@ -58,7 +59,7 @@ def run_pretraining(work: Workspace) -> None:
                 train,
                 held_out,
                 shape,
-                config.pretrain.training,
+                _training(work, "pretrain"),
                 config=config.pretrain.loss,
                 augmentation=config.pretrain.augmentation,
                 start=starting_weights(work, split, shape, "pretrain"),
@@ -85,7 +86,7 @@ def run_guiding(work: Workspace) -> None:
                 _image_autoencoder(work),
                 training_stimuli(work, split),
                 work.dataset.stimuli.images,
-                config.training,
+                _training(work, "guide"),
                 config=config.loss,
                 augmentation=config.augmentation,
                 decoder_depth=config.fmri_decoder_depth,
@@ -102,7 +103,7 @@ def run_finetuning(work: Workspace) -> None:
     from calcarine.visdec.phases import finetune
 
     config = work.config.visdec.finetune
-    training = config.training if config.enabled else None
+    training = _training(work, "finetune") if config.enabled else None
     if training is not None:
         _ = work.generator_latents  # takes long and shows its own progress
         if config.aligned:
@@ -188,6 +189,12 @@ def training_stimuli(work: Workspace, split: Split) -> TrainingStimuli:
     return TrainingStimuli.from_dataset(
         work.dataset, split, config.roi, config.validation, config.seed, together=together
     )
+
+
+def _training(work: Workspace, phase: str) -> TrainingConfig:
+    """Return the settings of a training, on the device of the run where they leave it open."""
+    training: TrainingConfig = getattr(work.config.visdec, phase).training
+    return training.on_device(work.config.compute.device)
 
 
 class _Pool(NamedTuple):

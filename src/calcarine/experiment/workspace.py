@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from calcarine import datasets
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding import Decoder, load_decoder, make_decoder
-from calcarine.diffusion import LatentDiffusion, load_model, torch_dtype
+from calcarine.devices import Compute, resolve_device, resolve_precision
+from calcarine.diffusion import LatentDiffusion, load_model
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.networks.judges import judge_digest
@@ -72,24 +73,54 @@ class Workspace:
         return dataset if config.zscore_sessions else without_session_scaling(dataset)
 
     @cached_property
+    def compute(self) -> Compute:
+        """Device and precision; a precision that was decided when the run began is kept."""
+        config = self.config.compute
+        device = resolve_device(config.device)
+        precision = config.precision
+        if precision == "auto" and self.config.visdec.enabled:
+            precision = "float32"
+        elif precision == "auto":
+            precision = self.run.manifest().get("auto_precision", "auto")
+        if config.precision == "auto" and precision == "float16" and device.type == "cpu":
+            raise SettingError(
+                f"The run {self.run.path} began on a GPU in float16, which a CPU lacks; continue "
+                "it on a GPU, or set compute.precision=float32, with which all its pictures are "
+                "made again."
+            )
+        return Compute(device, resolve_precision(precision, device), config.tf32)
+
+    def record_compute(self, stage: str) -> None:
+        """Say where a stage computes, and write it and the decided precision into the manifest."""
+        self._say_once(f"Computing in {self.compute}")
+        devices = self.run.manifest().get("devices", {})
+        entries: dict[str, Any] = {"devices": {**devices, stage: self.compute.device_name}}
+        if self.config.compute.precision == "auto" and not self.config.visdec.enabled:
+            entries["auto_precision"] = self.compute.precision
+        self.run.update_manifest(**entries)
+
+    def _load_model(self, source: str, **parts: str | None) -> ConditionalDiffusion:
+        """Load a diffusion model where and how the run computes."""
+        compute, generation = self.compute, self.config.generation
+        model = self.load(lambda: load_model(source, compute.device, compute.dtype, **parts))
+        if compute.tf32:
+            model.digest = f"{model.digest}-tf32"
+        if generation.guidance_rescale is not None:
+            model.guidance_rescale = generation.guidance_rescale
+        return model
+
+    @cached_property
     def model(self) -> LatentDiffusion:
         """The diffusion model of ``generation.model``."""
         config = self.config.generation
-        model = self.load(
-            lambda: load_model(
-                config.model,
-                dtype=torch_dtype(config.precision),
-                autoencoder=config.autoencoder,
-                tokenizer=config.tokenizer,
-            )
+        model = self._load_model(
+            config.model, autoencoder=config.autoencoder, tokenizer=config.tokenizer
         )
         if not isinstance(model, LatentDiffusion):
             raise SettingError(
                 f"The model generation.model={config.model} has no text encoder, and c is made by "
                 "one; choose a model with text, or give this one to Vis-Dec (visdec.model)."
             )
-        if config.guidance_rescale is not None:
-            model.guidance_rescale = config.guidance_rescale
         return model
 
     def load(self, load: Callable[[], _Loaded]) -> _Loaded:
@@ -103,11 +134,14 @@ class Workspace:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelNote)
             loaded = load()
-        for note in loaded.notes:
-            if note not in self._shown:  # weights are loaded again for each split
-                self._shown.add(note)
-                self.progress.say(note)
+        for note in loaded.notes:  # weights are loaded again for each split
+            self._say_once(note)
         return loaded
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._shown:
+            self._shown.add(text)
+            self.progress.say(text)
 
     @cached_property
     def latent_size(self) -> int:
@@ -248,17 +282,13 @@ class Workspace:
     def generator(self) -> ConditionalDiffusion:
         """The diffusion model that Vis-Dec conditions on fMRI."""
         source = self.config.visdec.model
-        if self.config.generation.precision != "float32":
+        if self.compute.precision != "float32":
             raise SettingError(
-                "Vis-Dec needs generation.precision=float32; lower the precision of its training "
-                "with visdec.PHASE.training.precision."
+                f"Vis-Dec trains the diffusion model, which compute.precision="
+                f"{self.compute.precision} does not allow; set it to auto or float32, and lower "
+                "the precision of the training with visdec.PHASE.training.precision."
             )
-        if source is None:
-            return self.model
-        generator = self.load(lambda: load_model(source))
-        if self.config.generation.guidance_rescale is not None:
-            generator.guidance_rescale = self.config.generation.guidance_rescale
-        return generator
+        return self.model if source is None else self._load_model(source)
 
     @property
     def generator_latent_settings(self) -> LatentSettings:

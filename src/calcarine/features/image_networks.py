@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from calcarine.checkpoints.network_weights import WeightsFile, WeightsStore
+from calcarine.devices import BatchSizes, resolve_device, tf32_products
 from calcarine.errors import DamagedFileError, MissingWeightsError, SettingError, need_extra
 
 __all__ = ["ImageNetwork", "load_network", "network_layer", "run_hooked"]
@@ -29,20 +30,26 @@ class ImageNetwork:
         Turns a uint8 tensor of shape (n, 3, height, width) into such a batch.
     digest : str
         Hash of the weights.
+    batch_sizes : BatchSizes
+        Numbers of pictures that fit into the memory of a GPU.
     """
 
     module: torch.nn.Module
     prepare: Callable[[torch.Tensor], torch.Tensor]
     digest: str
+    batch_sizes: BatchSizes = field(default_factory=BatchSizes, repr=False)
 
 
-def load_network(name: str) -> ImageNetwork:
+def load_network(name: str, device: str | torch.device | None = None) -> ImageNetwork:
     """Load a classifier of torchvision with its default weights, from torch's cache.
 
     Parameters
     ----------
     name : str
         A name in `torchvision.models.list_models`, such as ``alexnet``.
+    device : str or torch.device, optional
+        See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one. Image
+        networks compute in float32.
 
     Raises
     ------
@@ -53,6 +60,8 @@ def load_network(name: str) -> ImageNetwork:
     """
     need_extra("metrics", "torchvision")
     from torchvision import models
+
+    target = resolve_device(device)
 
     try:
         weights: Any = models.get_model_weights(name).DEFAULT
@@ -77,7 +86,7 @@ def load_network(name: str) -> ImageNetwork:
             f"{file.file} holds the weights of another network than {name}; get {weights.url} "
             "again."
         ) from error
-    return ImageNetwork(module.eval(), weights.transforms(), digest)
+    return ImageNetwork(module.eval().to(target), weights.transforms(), digest)
 
 
 def run_hooked(
@@ -111,6 +120,7 @@ def network_layer(
     layer : str
         Path of a module, such as ``features.5``.
     images : uint8 array of shape (n, height, width, 3)
+        They are read at once, or in smaller batches if the memory of a GPU is too small.
 
     Returns
     -------
@@ -123,6 +133,14 @@ def network_layer(
         raise SettingError(
             f"This network has no layer {layer}; it has {', '.join(known[:6])} and so on."
         ) from error
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    outputs = run_hooked(network.module, network.prepare(pixels), [layer])
-    return outputs[layer].float().numpy()
+    device = next(network.module.parameters()).device
+
+    def extract(rows: slice) -> NDArray[np.float32]:
+        pixels = torch.from_numpy(np.ascontiguousarray(images[rows])).permute(0, 3, 1, 2)
+        inputs = network.prepare(pixels).to(device)
+        with tf32_products(False):
+            outputs = run_hooked(network.module, inputs, [layer])
+        return np.asarray(outputs[layer].float().cpu().numpy())
+
+    count = len(images)
+    return np.concatenate([*network.batch_sizes.run(extract, count, count, "image network")])

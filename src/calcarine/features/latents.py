@@ -165,7 +165,7 @@ def visual_latent(
         else:
             images = resize_images(coloured_maps(stimuli.semantic_maps(ids)), side, nearest=True)
         keys = [(stimulus, 0) for stimulus in ids] if posterior == "sample" else None
-        return model.encode(images, batch_size, progress, sample=keys, seed=seed)
+        return model.encode(images, batch_size, progress, sample=keys, seed=seed, ids=ids)
 
     return store.get(
         "z",

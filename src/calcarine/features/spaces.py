@@ -113,7 +113,7 @@ def extract_spaces(
     seed: int = 42,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
-    networks: Callable[[str], ImageNetwork] = load_network,
+    networks: Callable[[str], ImageNetwork] | None = None,
 ) -> dict[str, Any]:
     """Extract feature spaces, or read them from the store.
 
@@ -135,8 +135,9 @@ def extract_spaces(
         Number of stimuli per batch.
     progress : callable, optional
         Receives the number of stimuli of each finished batch, once for each strength.
-    networks : callable
-        Returns an image network by its name.
+    networks : callable, optional
+        Returns an image network by its name; by default one of torchvision on the device of
+        the model.
 
     Returns
     -------
@@ -172,7 +173,8 @@ def extract_spaces(
         arrays.update(work.run(group, store, batch_size))
     for name in dict.fromkeys(space.network for space in parsed if space.network is not None):
         layers = [space for space in parsed if space.network == name]
-        arrays.update(_layers(networks(name), layers, stimuli, store, batch_size))
+        network = networks(name) if networks else load_network(name, model.device)
+        arrays.update(_layers(network, layers, stimuli, store, batch_size))
     return {space.name: arrays[space.name] for space in parsed}
 
 

@@ -87,7 +87,7 @@ def _with_members(config: TrainingConfig, file: Path) -> Iterator[None]:
     for rank in range(1, config.devices):
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
-            target=_work, args=(config, rank, port, str(file), sender), daemon=True
+            target=_work, args=(config, rank, port, str(file), sender, _tf32()), daemon=True
         )
         process.start()
         sender.close()
@@ -208,8 +208,21 @@ def _watch(members: list[_Member], ended: threading.Event) -> None:
             os._exit(1)
 
 
-def _work(config: TrainingConfig, rank: int, port: str, file: str, sender: Connection) -> None:
-    """Train as one of the other processes."""
+def _tf32() -> tuple[bool, bool]:
+    """Return whether TF32 is allowed in products and in convolutions; see `_work`."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def _work(
+    config: TrainingConfig,
+    rank: int,
+    port: str,
+    file: str,
+    sender: Connection,
+    tf32: tuple[bool, bool],
+) -> None:
+    """Train as one of the other processes, in the precision of the first."""
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, SettingError
 from calcarine.training.launched import launch
 from calcarine.training.training_config import TrainingConfig
 
@@ -39,10 +39,16 @@ def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done:
         plugins.append(LightningEnvironment())
     elif SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))
+    accelerator, _, index = config.accelerator.partition(":")
+    if index and config.devices > 1:
+        raise SettingError(
+            f"The training is on {config.devices} devices, and {config.accelerator} is one of "
+            "them; choose cuda instead, or 1 device."
+        )
     try:
         trainer = Trainer(
-            accelerator=config.accelerator,
-            devices=config.devices,
+            accelerator=accelerator,
+            devices=[int(index)] if index else config.devices,
             num_nodes=config.nodes,
             strategy=_strategy(config),
             precision=_PRECISIONS[config.precision],  # type: ignore[arg-type]

@@ -80,8 +80,11 @@ class TrainingConfig(BaseModel):
     precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(_as_text)] = Field(
         "32", description="Bits of floating-point numbers in training."
     )
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(
-        "auto", description="Hardware to train on, as Lightning names it."
+    accelerator: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|gpu|mps|cuda(:\d+)?)$",
+        description="Hardware to train on: auto, cpu, gpu, cuda, cuda:N or mps. In a run, auto is "
+        "that of compute.device.",
     )
     devices: int = Field(1, ge=1, description="Devices of each node.")
     nodes: int = Field(1, ge=1, description="Nodes of a cluster.")
@@ -145,6 +148,18 @@ class TrainingConfig(BaseModel):
         if self.warmup_epochs:
             content["warmup_steps"] = -(-self.warmup_epochs * n // self.batch_size)
         return TrainingConfig(**content)
+
+    def on_device(self, device: object) -> TrainingConfig:
+        """Return the same settings, with this device if ``accelerator`` is auto.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            ``"auto"`` leaves the settings as they are.
+        """
+        if self.accelerator != "auto":
+            return self
+        return self.model_copy(update={"accelerator": str(device)})
 
     @property
     def chunks(self) -> int:

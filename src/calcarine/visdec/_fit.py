@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion import ConditionalDiffusion, LatentDiffusion
 from calcarine.stimuli import StimulusSet, resize_images
+from calcarine.training import TrainingConfig
 from calcarine.visdec import phases
 from calcarine.visdec.brain_conditioning import BrainConditioning
 from calcarine.visdec.encoder_storage import new_autoencoder
@@ -67,6 +68,10 @@ class VisDecFit:
             autoencoder = self._guide(autoencoder)
         return self._finetune(autoencoder)
 
+    def _where_the_model_is(self, training: TrainingConfig) -> TrainingConfig:
+        device = self.model.device
+        return training.on_device(device.type if training.devices > 1 else device)
+
     def _shape(self) -> AutoencoderConfig:
         encoder = self.settings.encoder
         voxels = self.stimuli.responses.data.shape[1]
@@ -84,7 +89,7 @@ class VisDecFit:
             train,
             held_out,
             shape,
-            settings.training,
+            self._where_the_model_is(settings.training),
             config=settings.loss,
             augmentation=settings.augmentation,
             start=autoencoder,
@@ -102,7 +107,7 @@ class VisDecFit:
             image,
             self.stimuli,
             self.pictures.images,
-            settings.training,
+            self._where_the_model_is(settings.training),
             config=settings.loss,
             augmentation=settings.augmentation,
             decoder_depth=settings.fmri_decoder_depth,
@@ -118,7 +123,7 @@ class VisDecFit:
             self.model,
             self.stimuli,
             self._latents,
-            settings.training,
+            self._where_the_model_is(settings.training),
             config=settings.loss,
             augmentation=settings.augmentation,
             trials=settings.trials,

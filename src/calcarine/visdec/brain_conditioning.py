@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.devices import BatchSizes
 from calcarine.errors import (
     CalcarineError,
     DamagedFileError,
@@ -88,6 +89,7 @@ class BrainConditioning:
         self.conditioner = conditioner
         self.unet_weights = unet_weights
         self.scale = scale
+        self._batch_sizes = BatchSizes()
 
     def condition(
         self, responses: NDArray[Any], batch_size: int = 64
@@ -113,14 +115,15 @@ class BrainConditioning:
 
         device = self.conditioner.empty.device
         patch = self.conditioner.encoder.config.patch
-        scaled, batches = self.scale.apply(responses), []
-        with torch.inference_mode():
-            for begin in range(0, len(responses), batch_size):
-                part = patch_vectors(scaled[begin : begin + batch_size], patch)
+        scaled = self.scale.apply(responses)
+
+        def condition(rows: slice) -> dict[str, NDArray[np.float32]]:
+            part = patch_vectors(scaled[rows], patch)
+            with torch.inference_mode():
                 output = self.conditioner(part.to(device))._asdict()
-                batches.append(
-                    {k: v.float().cpu().numpy() for k, v in output.items() if v is not None}
-                )
+            return {k: v.float().cpu().numpy() for k, v in output.items() if v is not None}
+
+        batches = [*self._batch_sizes.run(condition, len(responses), batch_size, "fMRI encoder")]
         return {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
 
     def generate(
@@ -157,6 +160,7 @@ class BrainConditioning:
         SettingError
             If ``strength`` is below 1 and no latent is predicted.
         """
+        self.conditioner.to(model.device)
         conditions = self.condition(responses)
         time, start = conditions.get("time"), conditions.get("latent")
         if strength < 1 and start is None:
@@ -181,7 +185,7 @@ class BrainConditioning:
                 **extra,
                 **options,
             )
-        return model.decode(latents, batch_size)
+        return model.decode(latents, batch_size, ids=[stimulus for stimulus, _ in keys])
 
     def _install(self, model: ConditionalDiffusion) -> None:
         parameters = dict(model.unet.named_parameters())

@@ -45,7 +45,7 @@ class VisDec(BaseEstimator):  # type: ignore[misc]
     roi : str
         Region whose voxels the encoder reads.
     device : str, optional
-        Device of the diffusion model; by default CUDA if available, else the CPU.
+        Device of the diffusion model and of the training; by default a GPU if there is one.
 
     Attributes
     ----------

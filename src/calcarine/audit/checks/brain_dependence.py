@@ -126,7 +126,7 @@ def _by_judge(inputs: AuditInputs) -> tuple[str, FloatArray]:
     from calcarine.audit.picture_features import rows
     from calcarine.evaluation.networks.judges import load_judge
 
-    judge = load_judge(inputs.judge)
+    judge = load_judge(inputs.judge, "cpu")
     truth, made = (
         np.asarray(judge.read(side.small).layers["late"], np.float64).reshape(len(side), -1)
         for side in (inputs.truth, inputs.recon)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calcarine.checkpoints import check_loaded
 from calcarine.checkpoints import network_weights as files
 from calcarine.checkpoints.network_weights import WeightsStore, state_digest
+from calcarine.devices import BatchSizes, resolve_device, tf32_products
 from calcarine.errors import (
     CalcarineError,
     DamagedFileError,
@@ -69,12 +70,21 @@ class Networks:
         Networks that replace the published ones; their digests in the records differ.
     judge : str, path, Judge or None
         The classifier network for the name "judge", if any.
+    device : str or torch.device, optional
+        See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one. The
+        networks compute in float32, as the published scores were computed.
     """
 
     def __init__(
-        self, store: WeightsStore, given: Mapping[str, Any] | None = None, judge: Any = None
+        self,
+        store: WeightsStore,
+        given: Mapping[str, Any] | None = None,
+        judge: Any = None,
+        device: str | torch.device | None = None,
     ) -> None:
         self._store, self._judge = store, judge
+        self._device = device
+        self._batch_sizes = BatchSizes()
         self._given = dict(given or {})
         self._loaded: dict[str, Loaded] = {}
         self._missing: dict[str, CalcarineError] = {}
@@ -107,16 +117,14 @@ class Networks:
         return {name: result for name, result in self._loaded.items() if name == "judge"}
 
     def _load(self, name: str) -> Loaded:
-        import torch
-
         network, digest = self._given.get(name), ""
         if name == "judge":
-            return _load_judge(self._judge if network is None else network)
+            return _load_judge(self._judge if network is None else network, self._device)
+        device = resolve_device(self._device)
         if network is None:
             network, digest = KINDS[name].load(self._store)
         else:
             digest = state_digest(network.state_dict())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         return network.float().eval().to(device), digest
 
     def read(
@@ -146,11 +154,17 @@ class Networks:
         network, _ = self.get(name)
         if name == "judge":
             return _read_judge(network, [picture for picture, _ in pictures], layers)
-        inputs = torch.stack([preprocessing.apply(x, truth_size, low) for x, low in pictures])
         device = next(network.parameters()).device
-        with torch.inference_mode():
-            result = KINDS[name].run(network, inputs.to(device), layers)
-        return {key: result[key].flatten(1).float().cpu().numpy() for key in layers}
+
+        def extract(rows: slice) -> Features:
+            own = [preprocessing.apply(x, truth_size, low) for x, low in pictures[rows]]
+            with torch.inference_mode(), tf32_products(False):
+                result = KINDS[name].run(network, torch.stack(own).to(device), layers)
+            return {key: result[key].flatten(1).float().cpu().numpy() for key in layers}
+
+        count, what = len(pictures), KINDS[name].title
+        parts = [*self._batch_sizes.run(extract, count, count, what, preprocessing)]
+        return {key: np.concatenate([part[key] for part in parts]) for key in layers}
 
 
 def _run_clip(network: Any, inputs: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -263,12 +277,13 @@ def _load_lpips(store: WeightsStore) -> Loaded:
     return PerceptualDistance.of(alexnet, linear), f"{digest}+{linear_digest}"
 
 
-def _load_judge(judge: Any) -> Loaded:
+def _load_judge(judge: Any, device: str | torch.device | None) -> Loaded:
     from calcarine.evaluation.networks.judges import Judge, load_judge
 
     if judge is None:
         raise MissingWeightsError(without_judge())
-    result = judge if isinstance(judge, Judge) else load_judge(judge)
+    result = judge if isinstance(judge, Judge) else load_judge(judge, "cpu")
+    result.to(resolve_device(device))
     return result, state_digest(result.net.state_dict())
 
 

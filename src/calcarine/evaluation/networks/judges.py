@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calcarine.checkpoints import load_safetensors
+from calcarine.devices import BatchSizes, resolve_device, tf32_products
 from calcarine.errors import (
     CalcarineError,
     DamagedFileError,
@@ -139,6 +140,12 @@ class Judge:
     def __init__(self, net: JudgeNet, name: str = "judge") -> None:
         self.net = net.float().eval()
         self.name = name
+        self._batch_sizes = BatchSizes()
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the network to a device."""
+        self.net.to(device)
+        return self
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -168,8 +175,9 @@ class Judge:
         _check_readable(images, batch_size)
         first, inverse = _distinct(images)
         parts = [
-            self._read_batch(images[first[start : start + batch_size]])
-            for start in range(0, len(first), batch_size)
+            *self._batch_sizes.run(
+                lambda rows: self._read_batch(images[first[rows]]), len(first), batch_size, "judge"
+            )
         ]
         joined = {key: np.concatenate([part[key] for part in parts])[inverse] for key in parts[0]}
         return JudgeReading(
@@ -177,17 +185,18 @@ class Judge:
         )
 
     def _read_batch(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        pixels = torch.from_numpy(resize_images(images, JUDGE_SIZE).copy())
-        with torch.inference_mode():
+        device = next(self.net.parameters()).device
+        pixels = torch.from_numpy(resize_images(images, JUDGE_SIZE).copy()).to(device)
+        with torch.inference_mode(), tf32_products(False):
             out = self.net(pixels.permute(0, 3, 1, 2).contiguous().float() / 255)
             if out["early"].shape[-1] > _EARLY_SIDE:
                 out["early"] = nn.functional.adaptive_avg_pool2d(out["early"], _EARLY_SIDE)
             out["main"] = out["main"].softmax(1)
             out["present"] = out["present"].sigmoid()
-            return {key: value.flatten(1).numpy() for key, value in out.items()}
+            return {key: value.flatten(1).cpu().numpy() for key, value in out.items()}
 
 
-def load_judge(name: str | Path) -> Judge:
+def load_judge(name: str | Path, device: str | torch.device | None = None) -> Judge:
     """Load a judge.
 
     Parameters
@@ -195,6 +204,8 @@ def load_judge(name: str | Path) -> Judge:
     name : {"scenes", "digits"} or path
         A bundled judge, or a folder with one ``.safetensors`` file (the weights) and a ``.json``
         file of the same name with "labels" and "widths".
+    device : str or torch.device, optional
+        See :func:`calcarine.devices.resolve_device`; by default a GPU if there is one.
 
     Returns
     -------
@@ -211,6 +222,7 @@ def load_judge(name: str | Path) -> Judge:
     >>> load_judge("digits").labels[:3]
     ('0', '1', '2')
     """
+    target = resolve_device(device)
     weights = _weights_path(name)
     if not weights.is_file():
         raise MissingFileError(
@@ -225,7 +237,7 @@ def load_judge(name: str | Path) -> Judge:
             f"The weights in {weights} do not fit the network described in "
             f"{weights.with_suffix('.json').name}; use the two files of the same judge."
         ) from None
-    return Judge(net, weights.stem)
+    return Judge(net, weights.stem).to(target)
 
 
 def judge_digest(name: str | Path) -> str:

@@ -99,7 +99,7 @@ def _labels(
 ) -> None:
     from calcarine.evaluation.networks.judges import Judge, load_judge
 
-    labels = (judge if isinstance(judge, Judge) else load_judge(judge)).labels
+    labels = (judge if isinstance(judge, Judge) else load_judge(judge, "cpu")).labels
     place = {label: index for index, label in enumerate(labels)}
     allowed = list(labels) if read_classes is None else [str(name) for name in read_classes]
     unknown = [name for name in allowed if name not in place]

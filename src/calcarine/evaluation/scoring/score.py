@@ -152,7 +152,10 @@ def score_pictures(
         for name in dict.fromkeys(settings.protocols)
     ]
     networks = Networks(
-        WeightsStore(settings.weights, settings.download), settings.networks, settings.judge
+        WeightsStore(settings.weights, settings.download),
+        settings.networks,
+        settings.judge,
+        settings.device,
     )
     arrays = prepare_arrays(
         inputs, categories, len(test.ids), settings.judge, settings.read_classes

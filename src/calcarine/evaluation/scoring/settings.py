@@ -37,7 +37,10 @@ class ScoreSettings:
     n_boot, n_permutations, seed : int
         Number of bootstrap resamples and of shuffles, and the seed of both and of draws.
     batch_size : int
-        Number of pictures in a batch of a network; scores do not depend on it.
+        Number of pictures in a batch of a network; scores do not depend on it. If the memory of a
+        GPU is too small, batches are smaller.
+    device : str
+        Device of the networks; see `calcarine.devices.resolve_device`.
     """
 
     protocols: Sequence[str] = (DEFAULT_PROTOCOL,)
@@ -51,3 +54,4 @@ class ScoreSettings:
     n_permutations: int = 2000
     seed: int = 0
     batch_size: int = 16
+    device: str = "auto"
