@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="processes that draw the scenes")
     parser.add_argument("--batch", type=int, default=32, help="of the denoiser")
-    parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of the denoiser")
+    parser.add_argument("--lr", type=float, default=0.02, help="learning rate of the denoiser")
     parser.add_argument("--perceptual", type=float, default=0.05, help="weight of that distance")
     for stage, steps in (
         ("perceptor", 1500),

@@ -101,7 +101,7 @@ def train_text(options: argparse.Namespace) -> None:
         y = targets[rows][:, None].expand_as(logits)
         return F.binary_cross_entropy_with_logits(logits, y) * 20
 
-    train("text", options.work, module, loss_of, piece(options, "text"), 1e-3)
+    train("text", options.work, module, loss_of, piece(options, "text"), 0.01)
 
 
 def digit_ids(tokenizer: Any) -> torch.Tensor:

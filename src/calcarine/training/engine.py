@@ -164,7 +164,7 @@ def _fit(
             stack.enter_context(first_of_several(config))
         module = TrainingModule(task, config, place.identity)
         trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
-        handed = (task, config, place.without_messages(), checkpoint, done)
+        handed = join_training, (task, config, place.without_messages(), checkpoint, done)
         if starts:
             stack.enter_context(other_processes(config, place.path, handed))
         elif (first := leader()) is not None and config.devices * config.nodes > 1:

@@ -208,9 +208,8 @@ def _connect(launch: Launch) -> Connection:
 def _join(file: Path) -> None:
     import torch
 
-    from calcarine.training.engine import join_training
-
     # What is loaded can run code, so it must be this user's own.
     if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():
         raise CalcarineError(f"{file} belongs to another user.")
-    join_training(*torch.load(file, weights_only=False, map_location="cpu", mmap=True))
+    join, arguments = torch.load(file, weights_only=False, map_location="cpu", mmap=True)
+    join(*arguments)

@@ -68,8 +68,8 @@ def other_processes(config: TrainingConfig, folder: Path, handed: Any) -> Iterat
     config : TrainingConfig
     folder : Path
         Folder of the training, where the task is handed over.
-    handed : object
-        Arguments of :func:`calcarine.training.engine.join_training`; anything that pickles.
+    handed : tuple
+        Function that trains along, and its arguments; they must pickle.
 
     Raises
     ------
@@ -227,10 +227,9 @@ def _work(
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     _enter_group(config, rank, port)
-    from calcarine.training.engine import join_training
-
     try:
-        join_training(*torch.load(file, weights_only=False, map_location="cpu"))
+        join, arguments = torch.load(file, weights_only=False, map_location="cpu")
+        join(*arguments)
     except (KeyboardInterrupt, SystemExit):
         pass  # the first process was interrupted as well, and tells it
     except BaseException as error:
@@ -252,7 +251,8 @@ def _enter_group(config: TrainingConfig, rank: int, port: str) -> None:
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(config.devices),
     }
-    if config.accelerator == "cpu":
+    on_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if config.accelerator == "cpu" or not on_gpu:
         torch.set_num_threads(max(1, torch.get_num_threads() // config.devices))
 
 
