@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from calcarine.brain import Split
-from calcarine.encoding import AnalysisPlan, analyse, permutation_p
+from calcarine.encoding import AnalysisPlan, _split_models, analyse, permutation_p
 from calcarine.errors import CalcarineError
 from calcarine.simulation.voxels import simulate_voxels
 from calcarine.stimuli import StimulusSet
@@ -273,3 +276,69 @@ def test_an_analysis_prints_itself_in_a_line(world):
     text = repr(found)
     assert "voxels" in text and "mine" in text and len(text.splitlines()) == 1
     assert "significant voxels, mine" in found._repr_html_()
+
+
+@pytest.mark.parametrize("n_splits", [1, 2])
+def test_an_interrupted_analysis_resumes_where_it_was(world, tmp_path, monkeypatch, n_splits):
+    brain, features = world
+    split = brain.splits[0]
+    parts = [
+        Split(f"part {i}", split.train, split.test[i::n_splits], "every other")
+        for i in range(n_splits)
+    ]
+    features = {**features, "unet:mid_block@0.8:early": np.repeat(features["z"], 9, 1)}
+    plan = AnalysisPlan(blocks=BLOCKS, n_components=20)
+    options = {"n_boot": 50, "n_permutations": 20}
+    whole = analyse(brain, parts, features, plan, **options)
+    fits = count_fits(monkeypatch)
+
+    def stop(_):
+        if len(fits) >= 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyse(brain, parts, features, plan, folder=tmp_path, progress=stop, **options)
+    again = analyse(brain, parts, features, plan, folder=tmp_path, **options)
+    assert len(fits) == len(set(fits)) * n_splits > 9  # each once for each split
+    for name in ("voxels", "regions", "unique", "winners"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(whole, name), check_exact=True)
+    assert again.facts == whole.facts
+    del fits[:]
+    assert analyse(brain, parts, features, plan, folder=tmp_path, **options).facts == whole.facts
+    assert not fits
+
+
+@pytest.mark.parametrize("change", ["features", "responses", "penalties"])
+def test_fits_of_something_else_are_not_taken(world, tmp_path, monkeypatch, change):
+    brain, features = world
+    plan = AnalysisPlan(analyses=("latents",))
+    analyse(brain, None, features, plan, folder=tmp_path, n_boot=50)
+    options = {}
+    if change == "features":
+        features = {**features, "c": features["c"] + 1}
+    elif change == "responses":
+        brain = dataclasses.replace(brain, responses=brain.responses * 2)
+    else:
+        options = {"alphas": np.array([1.0, 10.0])}
+    fits = count_fits(monkeypatch)
+    analyse(brain, None, features, plan, folder=tmp_path, n_boot=50, **options)
+    assert len(fits) == (1 if change == "features" else 3)
+
+
+def count_fits(monkeypatch):
+    """List of what is fitted from now on."""
+    fits = []
+    models = _split_models.SplitModels
+    fit, fit_pair = models._fit, models._fit_pair
+
+    def counted(self, name):
+        fits.append(name)
+        return fit(self, name)
+
+    def counted_pair(self, pair, alone):
+        fits.append(pair)
+        return fit_pair(self, pair, alone)
+
+    monkeypatch.setattr(models, "_fit", counted)
+    monkeypatch.setattr(models, "_fit_pair", counted_pair)
+    return fits

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
+from calcarine.encoding._kept_fits import KeptFits
 from calcarine.encoding.mean_responses import MeanResponses, TrainOn
 from calcarine.encoding.models import (
     EncodingScores,
@@ -39,6 +41,7 @@ class SplitModels:
         n_folds: int,
         alphas: NDArray[np.float64] | None,
         train: TrainOn,
+        folder: Path | None = None,
     ) -> None:
         self.responses = MeanResponses.from_dataset(dataset, split, roi, train)
         self.center = self.responses.center.astype(np.float32)
@@ -48,40 +51,71 @@ class SplitModels:
         self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
         self._scores: dict[str, EncodingScores] = {}
         self._reduced: dict[str, NDArray[np.float32]] = {}
+        self._kept: KeptFits | None = None
+        if folder is not None:
+            penalties = None if alphas is None else [float(alpha) for alpha in alphas]
+            settings = {
+                "n_folds": n_folds,
+                "alphas": penalties,
+                "n_components": plan.n_components,
+                "stimuli": list(self._ids),
+            }
+            self._kept = KeptFits(folder, self.responses, settings)
+
+    def _values(self, name: str) -> Any:
+        if name not in self._features:
+            raise SettingError(
+                f"The features of {name} are missing; extract them, or give an array of them."
+            )
+        values = self._features[name]
+        return np.asarray(values) if isinstance(values, list | tuple) else values
 
     def _space(self, name: str) -> NDArray[np.float32]:
         if name not in self._reduced:
-            if name not in self._features:
-                raise SettingError(
-                    f"The features of {name} are missing; extract them, or give an array of them."
-                )
-            values = self._features[name]
-            values = np.asarray(values) if isinstance(values, list | tuple) else values
+            values = self._values(name)
             width = int(np.prod(values.shape[1:], dtype=np.int64))
-            if width > self._components:
-                reduced = principal_components(values, self._train, self._components)
-            else:
+            if width <= self._components:
                 reduced = np.asarray(values[:], dtype=np.float32).reshape(values.shape[0], -1)
+            elif self._kept is None:
+                reduced = self._principal(values)
+            else:
+                key = self._kept.name_of(name, values)
+                reduced = self._kept.components(key, lambda: self._principal(values))
             self._reduced[name] = reduced
         return self._reduced[name]
+
+    def _principal(self, values: Any) -> NDArray[np.float32]:
+        return principal_components(values, self._train, self._components)
 
     def alone(self, name: str) -> EncodingScores:
         """Fit one feature space alone."""
         if name not in self._scores:
-            self._scores[name] = encode(
-                self.responses, self._space(name), self._ids, **self._options
-            )
+            if self._kept is None:
+                self._scores[name] = self._fit(name)
+            else:
+                key = self._kept.name_of(name, self._values(name))
+                self._scores[name] = self._kept.scores(key, lambda: self._fit(name))
         return self._scores[name]
+
+    def _fit(self, name: str) -> EncodingScores:
+        return encode(self.responses, self._space(name), self._ids, **self._options)
 
     def together(self, pair: tuple[str, str]) -> UniqueVariance:
         """Fit two feature spaces together."""
-        return unique_variance(
-            self.responses,
-            {name: self._space(name) for name in pair},
-            self._ids,
-            alone={name: self.alone(name) for name in pair},
-            **self._options,
-        )
+        alone = {name: self.alone(name) for name in pair}
+        if self._kept is None:
+            return self._fit_pair(pair, alone)
+        keys = {name: self._kept.name_of(name, self._values(name)) for name in pair}
+        without = {
+            name: alone[other].predicted for name, other in zip(pair, pair[::-1], strict=True)
+        }
+        return self._kept.unique(keys, without, lambda: self._fit_pair(pair, alone))
+
+    def _fit_pair(
+        self, pair: tuple[str, str], alone: Mapping[str, EncodingScores]
+    ) -> UniqueVariance:
+        spaces = {name: self._space(name) for name in pair}
+        return unique_variance(self.responses, spaces, self._ids, alone=alone, **self._options)
 
 
 def join_tests(folds: Sequence[SplitModels]) -> MeanResponses:

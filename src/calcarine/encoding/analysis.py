@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -98,6 +99,7 @@ def analyse(
     n_boot: int = 1000,
     alphas: NDArray[np.float64] | None = None,
     seed: int = 0,
+    folder: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Analysis:
     """Fit and test encoding models of every voxel.
@@ -133,6 +135,11 @@ def analyse(
         Number of bootstrap resamples of test stimuli for the intervals.
     seed : int
         Seed of resamples, shuffles and simulated nulls.
+    folder : str or Path, optional
+        Where principal components and fits are kept as they are made. A further call takes from it
+        what is the same, so an analysis that was interrupted resumes; predictions are mapped from
+        disk, which saves memory. Features are recognised by name, shape and 16 of their rows. The
+        folder may be deleted afterwards.
     progress : callable, optional
         Receives the name of each fit before it starts.
 
@@ -166,8 +173,10 @@ def analyse(
         plan = AnalysisPlan(analyses=(), extra_feature_spaces=tuple(features))
     chosen = dataset.splits if splits is None else splits
     chosen = [chosen] if isinstance(chosen, Split) else chosen
+    kept = None if folder is None else Path(folder)
     folds = [
-        SplitModels(dataset, split, roi, features, plan, n_folds, alphas, train) for split in chosen
+        SplitModels(dataset, split, roi, features, plan, n_folds, alphas, train, kept)
+        for split in chosen
     ]
     tests = _Tests(rate, null, n_permutations, n_boot, seed, alphas, ceiling)
     return _Collector(dataset, roi, folds, plan, tests, progress).run()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +34,8 @@ def encode_voxels(work: Workspace) -> None:
     """Extract the feature spaces of all analyses, fit them, and write ``encoding/``.
 
     Writes voxels.parquet, regions.parquet, unique.parquet, winners.parquet (see
-    `calcarine.encoding.Analysis`) and, last, summary.json.
+    `calcarine.encoding.Analysis`) and summary.json. Until then finished fits are kept in
+    ``encoding/fits``.
     """
     config = work.config.encoding
     plan = AnalysisPlan(
@@ -63,11 +66,13 @@ def encode_voxels(work: Workspace) -> None:
             n_boot=config.n_boot,
             alphas=np.geomspace(config.alpha_min, config.alpha_max, config.n_alphas),
             seed=work.config.evaluation.seed,
+            folder=_fits(work),
             progress=lambda text: advance(1),
         )
     if (note := edge_note(analysis.facts)) is not None:
         work.progress.say(note)
     _write(work, analysis, plan, no_ceiling)
+    shutil.rmtree(_fits(work), ignore_errors=True)
 
 
 def blocks_of(work: Workspace) -> tuple[str, ...]:
@@ -96,6 +101,11 @@ def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:
             progress=advance,
         )
     return {**extracted, **own}
+
+
+def _fits(work: Workspace) -> Path:
+    """Return the folder of finished fits, from which an interrupted stage resumes."""
+    return work.run.path / "encoding" / "fits"
 
 
 def _default_blocks(names: tuple[str, ...]) -> list[str]:
