@@ -254,3 +254,18 @@ def test_noise_ceiling_of_known_signal_with_unequal_repeats():
 def test_noise_ceiling_needs_repeats():
     with pytest.raises(CalcarineError, match="two stimuli with repeats, not 0"):
         noise_ceiling(DATA[:3], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("doubles", [1, 60, 10**6])
+def test_means_of_repeats_are_those_of_a_loop(rng, monkeypatch, doubles):
+    """To the last bit, however many voxels are averaged at once."""
+    monkeypatch.setattr(responses, "_DOUBLES", doubles)
+    owner = rng.permutation([0, 0, 0, 1, 2, 2, 2, 2, 3, 3])
+    values = rng.normal(size=(10, 17)).astype(np.float32)
+    expected = np.zeros((4, 17))
+    for group, row in zip(owner, values, strict=True):
+        expected[group] += row
+    expected /= np.bincount(owner)[:, None]
+    found = responses.group_means(values, owner, 4)
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+    assert found.dtype == np.float32

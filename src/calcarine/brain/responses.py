@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 from calcarine.display import html_table
 from calcarine.errors import CalcarineError, SettingError, ShapeError
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 Role = Literal["train", "test"]
+_DOUBLES = 2**24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,9 +168,15 @@ def group_means(
     -------
     float32 array of shape (count, voxel)
     """
-    sums = np.zeros((count, values.shape[1]), dtype=np.float64)
-    np.add.at(sums, owner, values)
-    return (sums / np.bincount(owner, minlength=count)[:, None]).astype(np.float32)
+    repeats = np.bincount(owner, minlength=count)[:, None]
+    ones = np.ones(len(owner))
+    sums = csr_array((ones, (owner, np.arange(len(owner)))), shape=(count, len(owner)))
+    means = np.empty((count, values.shape[1]), dtype=np.float32)
+    width = max(1, _DOUBLES // max(1, len(owner)))
+    for start in range(0, values.shape[1], width):  # a copy in float64 of some voxels only
+        part = np.asarray(values[:, start : start + width], dtype=np.float64)
+        means[:, start : start + width] = (sums @ part) / repeats
+    return means
 
 
 def check_finite(values: NDArray[Any], columns: NDArray[np.int64], who: str) -> None:

@@ -131,11 +131,10 @@ def blurred_truth(truth: Images, sigma: float) -> Images:
         If there are no images.
     """
     _check(truth)
-    blurred = [
-        gaussian_filter(image.astype(np.float64), (sigma, sigma, 0), mode="nearest")
-        for image in truth
-    ]
-    rounded: Images = np.rint(np.stack(blurred)).astype(np.uint8)
+    rounded: Images = np.empty_like(truth)
+    for image, blurred in zip(truth, rounded, strict=True):
+        soft = gaussian_filter(image.astype(np.float64), (sigma, sigma, 0), mode="nearest")
+        blurred[...] = np.rint(soft)
     return rounded[:, None]
 
 

@@ -25,10 +25,13 @@ def _features(work: Workspace) -> None:
 
 def _encode(work: Workspace) -> None:
     from calcarine.experiment.encoding_maps import encode_voxels
+    from calcarine.reporting import build_report
     from calcarine.reporting.encoding_report import build_encoding_report
 
     encode_voxels(work)
     build_encoding_report(work.run.path)
+    if (work.run.path / "report.html").exists():
+        build_report(work.run.path)  # with a link to the maps
 
 
 def _fit(work: Workspace) -> None:
@@ -131,16 +134,6 @@ _ALL = (
         key=keys.features_key,
     ),
     Stage(
-        name="encode",
-        title="Map which parts of the diffusion model predict which voxels.",
-        run=_encode,
-        key=keys.encode_key,
-        enabled=lambda config: config.encoding.enabled,
-        switches=("encoding.enabled",),
-        outputs=("encoding", "encoding.html"),
-        on_demand=True,
-    ),
-    Stage(
         name="fit",
         title="Fit the decoders of a run.",
         run=_fit,
@@ -208,6 +201,17 @@ _ALL = (
         outputs=("figures", "report.html"),
         batches=False,
         networks=False,
+    ),
+    # Last: it takes longer than everything before it, and nothing before it waits for it.
+    Stage(
+        name="encode",
+        title="Map which parts of the diffusion model predict which voxels.",
+        run=_encode,
+        key=keys.encode_key,
+        enabled=lambda config: config.encoding.enabled,
+        switches=("encoding.enabled",),
+        outputs=("encoding", "encoding.html"),
+        on_demand=True,
     ),
 )
 
