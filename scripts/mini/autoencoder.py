@@ -24,7 +24,7 @@ from mini.options import (
     scene_table,
     to_tensor,
 )
-from mini.training import train
+from mini.training import is_trained, train, trained
 
 BATCH, EXTRA = 14, 2
 
@@ -62,8 +62,7 @@ def train_perceptor(options: argparse.Namespace) -> None:
 
 def load_perceptor(options: argparse.Namespace) -> JudgeNet:
     network = JudgeNet(list(scenes.KINDS)).to(options.device)
-    state = torch.load(options.work / "perceptor.pt", weights_only=True)["average"]
-    network.load_state_dict(state)
+    network.load_state_dict(trained(options, "perceptor")[0])
     return network.eval().requires_grad_(False)
 
 
@@ -163,10 +162,9 @@ def train_decoder(options: argparse.Namespace) -> None:
 def load_autoencoder(options: argparse.Namespace, trained_decoder: bool = True) -> Any:
     """The autoencoder, with the decoder of the last stage where there is one."""
     model = new_autoencoder()
-    file = options.work / "decoder.pt"
-    state = torch.load(options.work / "autoencoder.pt", weights_only=True)["average"]
-    if trained_decoder and file.exists():
-        state |= torch.load(file, weights_only=True)["average"]
+    state, _ = trained(options, "autoencoder")
+    if trained_decoder and is_trained(options, "decoder"):
+        state |= trained(options, "decoder")[0]
     model.load_state_dict(state)
     return model.eval().requires_grad_(False).to(options.device)
 

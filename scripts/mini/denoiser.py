@@ -16,7 +16,7 @@ from mini.autoencoder import latents
 from mini.networks import LENGTH, bf16, new_denoiser, new_scheduler, new_text_encoder
 from mini.options import digit_pictures, draw, piece, scene_table
 from mini.text import caption_ids, digit_ids, new_tokenizer, tokenize
-from mini.training import train
+from mini.training import train, trained
 
 DIGITS = 0.15  # of a batch
 MEANS = 0.4  # of a batch, conditioned on the mean of several captions
@@ -102,7 +102,7 @@ def train_denoiser(options: argparse.Namespace) -> None:
     data, device = denoiser_data(options), options.device
     n_scenes, n_digits = data["n_scenes"], len(data["latents"]) - data["n_scenes"]
     text, denoiser = new_text_encoder(data["vocabulary"]), new_denoiser()
-    state = torch.load(options.work / "text.pt", weights_only=True)["average"]
+    state, _ = trained(options, "text")
     text.load_state_dict(
         {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     )

@@ -7,14 +7,13 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
-
 from calcarine.stimuli import scenes
 from mini import pool
 from mini.autoencoder import latents, load_autoencoder
 from mini.networks import PACKAGE, new_denoiser, new_scheduler, new_text_encoder
 from mini.options import digit_pool
 from mini.text import new_tokenizer
+from mini.training import is_trained, trained
 
 
 def name_as_published(file: Path) -> None:
@@ -38,12 +37,12 @@ def export_model(options: argparse.Namespace) -> None:
     autoencoder.register_to_config(scaling_factor=round(scale, 6))
     tokenizer = new_tokenizer(options)
     text, denoiser = new_text_encoder(len(tokenizer)), new_denoiser()
-    state = torch.load(options.work / "denoiser.pt", weights_only=True, map_location="cpu")
+    state, _ = trained(options, "denoiser")
     for network, prefix in ((text, "text."), (denoiser, "denoiser.")):
         network.load_state_dict(
             {
                 name.removeprefix(prefix): value
-                for name, value in state["average"].items()
+                for name, value in state.items()
                 if name.startswith(prefix)
             }
         )
@@ -63,11 +62,9 @@ def export_model(options: argparse.Namespace) -> None:
         shutil.copy(options.work / "tokenizer" / name, folder / "tokenizer" / name)
     dropped, total = digit_pool(options)["dropped"]
     steps = {
-        name: int(
-            torch.load(options.work / f"{name}.pt", weights_only=True, map_location="cpu")["step"]
-        )
+        name: trained(options, name)[1]
         for name in ("autoencoder", "text", "denoiser", "decoder")
-        if (options.work / f"{name}.pt").exists()
+        if is_trained(options, name)
     }
     about = {
         "scenes": options.scenes,

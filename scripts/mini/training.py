@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from mini.muon import Muon
@@ -62,7 +65,7 @@ def train(
     over 200 steps and fall to zero over the last half.
     """
     file = work / f"{name}.pt"
-    begin(module, name, piece.start)
+    before = begin(module, name, piece.start)
     module.to(piece.device)
     average = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = Muon(module, lr, adam_lr)
@@ -74,6 +77,7 @@ def train(
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         start, steps = state["step"], state.get("steps", steps)
+        before = state.get("before", 0)
     module.train()
     began = saved = warm = time.monotonic()
     recent = torch.zeros((), device=piece.device)
@@ -87,11 +91,12 @@ def train(
                 "optimizer": optimizer.state_dict(),
                 "step": step,
                 "steps": steps,
+                "before": before,
             },
             aside,
         )
         aside.replace(file)
-        save_weights(average, work / f"{name}.safetensors")
+        save_weights(average, work / f"{name}.safetensors", before + step)
 
     step = start
     while step < steps:
@@ -135,25 +140,49 @@ def train(
     return average
 
 
-def begin(module: nn.Module, name: str, start: Path | None) -> None:
-    """Load weights that an earlier piece left, if there are any."""
-    from safetensors.torch import load_file
-
-    if start is not None and (start / f"{name}.safetensors").exists():
-        state = load_file(start / f"{name}.safetensors")
-        module.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        )
+def begin(module: nn.Module, name: str, start: Path | None) -> int:
+    """Load weights that an earlier piece left, if there are any; return its number of steps."""
+    found = start and read_weights(start / f"{name}.safetensors")
+    if not found:
+        return 0
+    module.load_state_dict(found[0])
+    return found[1]
 
 
-def save_weights(module: nn.Module, file: Path) -> None:
+def trained(options: argparse.Namespace, name: str) -> tuple[dict[str, torch.Tensor], int]:
+    """Return the weights of a finished stage, of this machine or of ``--start``, and its steps."""
+    file = options.work / f"{name}.pt"
+    if file.exists():
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        return state["average"], state.get("before", 0) + state["step"]
+    found = options.start and read_weights(options.start / f"{name}.safetensors")
+    if not found:
+        raise SystemExit(f"{file} is missing; train the stage {name} first, or give --start")
+    return found
+
+
+def is_trained(options: argparse.Namespace, name: str) -> bool:
+    """Return whether `trained` finds the weights of a stage."""
+    places = [options.work / f"{name}.pt"]
+    if options.start:
+        places.append(options.start / f"{name}.safetensors")
+    return any(place.exists() for place in places)
+
+
+def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], int] | None:
+    """Return weights of `save_weights` in single precision and their steps, if the file exists."""
+    if not file.exists():
+        return None
+    with safe_open(file, "pt") as stored:
+        steps = int((stored.metadata() or {}).get("steps", 0))
+        state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, steps
+
+
+def save_weights(module: nn.Module, file: Path, steps: int) -> None:
     """Write the weights in half precision; they can be carried to another machine."""
-    from safetensors.torch import save_file
-
-    save_file(
-        {
-            k: v.half().cpu().contiguous() if v.is_floating_point() else v.cpu()
-            for k, v in module.state_dict().items()
-        },
-        file,
-    )
+    state = {
+        k: v.half().cpu().contiguous() if v.is_floating_point() else v.cpu()
+        for k, v in module.state_dict().items()
+    }
+    save_file(state, file, {"steps": str(steps)})

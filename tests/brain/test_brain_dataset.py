@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from calcarine.brain import responses
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.responses import Responses, make_responses
 from calcarine.brain.scaling import zscore_sessions
