@@ -9,7 +9,10 @@ checkpoint in ``--work``. ``--avoid`` names the stimuli whose near-duplicates mu
 on. ``--minutes`` ends a stage early, for a training in pieces. On a GPU that is there once,
 ``--device cuda --fit-minutes M`` chooses the numbers of steps so that the training takes M minutes,
 without drawing the scenes. Each stage also writes its weights in half precision, which
-``--start FOLDER`` takes up on another machine.
+``--start FOLDER`` takes up on another machine. ``scripts/mini/start`` holds those of a training
+that is not finished; continue it, the encoder and so the latents staying as they are, with
+
+    python scripts/train_mini.py denoiser --start scripts/mini/start --work build/mini ...
 """
 
 from __future__ import annotations
@@ -55,14 +58,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="processes that draw the scenes")
-    parser.add_argument("--batch", type=int, default=32, help="of the denoiser")
+    parser.add_argument("--batch", type=int, default=64, help="of the denoiser")
     parser.add_argument("--lr", type=float, default=0.02, help="learning rate of the denoiser")
     parser.add_argument("--perceptual", type=float, default=0.05, help="weight of that distance")
     for stage, steps in (
-        ("perceptor", 1500),
-        ("autoencoder", 15000),
-        ("text", 1500),
-        ("denoiser", 80000),
+        ("perceptor", 2500),
+        ("autoencoder", 6000),
+        ("text", 700),
+        ("denoiser", 20000),
         ("decoder", 4000),
         ("judge", 6000),
         ("digit", 2000),

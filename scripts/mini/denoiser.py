@@ -159,5 +159,5 @@ def train_denoiser(options: argparse.Namespace) -> None:
         loss_of,
         piece(options, "denoiser"),
         options.lr,
-        ema_decay=0.9995,
+        ema_decay=0.999,
     )
