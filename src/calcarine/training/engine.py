@@ -159,7 +159,8 @@ def _fit(
     from calcarine.training.loop import Steps, TrainingModule
 
     with ExitStack() as stack:
-        starts = starts_processes(config)
+        first = leader()
+        starts = first is None and starts_processes(config)
         if starts:
             stack.enter_context(first_of_several(config))
         module = TrainingModule(task, config, place.identity)
@@ -167,7 +168,7 @@ def _fit(
         handed = join_training, (task, config, place.without_messages(), checkpoint, done)
         if starts:
             stack.enter_context(other_processes(config, place.path, handed))
-        elif (first := leader()) is not None and config.devices * config.nodes > 1:
+        elif first is not None and config.devices * config.nodes > 1:
             stack.enter_context(launched_processes(config, place.path, handed, first))
         stack.enter_context(keep_one_process(trainer))
         stack.enter_context(signals_to(module.receive))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -90,6 +91,7 @@ class Leader:
         self.size = launch.size
         self._others: list[Connection] = []
         self._came = threading.Condition()
+        self._closed = False
         host = "" if launch.host != "127.0.0.1" else launch.host
         try:
             self._listener = Listener((host, launch.port), authkey=launch.key, backlog=launch.size)
@@ -98,7 +100,9 @@ class Leader:
                 f"The {launch.size} processes of this command talk through port {launch.port}, "
                 f"which cannot be opened ({error.strerror}); start again, or train on one device."
             ) from error
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._port = launch.port
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def _accept(self) -> None:
         while len(self._others) < self.size - 1:
@@ -107,6 +111,8 @@ class Leader:
             except OSError:
                 return
             except Exception:  # someone else's connection
+                if self._closed:
+                    return
                 continue
             with self._came:
                 self._others.append(connection)
@@ -144,6 +150,12 @@ class Leader:
         """Let the other processes end."""
         with suppress(OSError):
             self._send({"end": True})
+        self._closed = True
+        if self._thread.is_alive():
+            # A socket that waits for a connection stays open until one comes.
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+            self._thread.join(timeout=1)
         self._listener.close()
 
     def _send(self, message: dict[str, object]) -> None:
