@@ -114,7 +114,7 @@ def _save(file: Path, values: NDArray[np.float32]) -> None:
 def _save_small(file: Path, **values: NDArray[np.float64]) -> None:
     # Written last: where it exists, the large file is whole.
     with atomic_write(file) as partial, open(partial, "wb") as stream:
-        np.savez(stream, **values)
+        np.savez(stream, allow_pickle=False, **values)
 
 
 def _mapped(file: Path) -> NDArray[np.float32]:

@@ -168,17 +168,19 @@ class _Member:
     def __init__(self, rank: int, process: Any, receiver: Connection) -> None:
         self.rank, self.process, self._receiver = rank, process, receiver
         self._reason: str | None = None
+        self._lock = threading.Lock()  # two threads ask
 
     def failure(self) -> str | None:
         """Return a sentence if the process has failed."""
         code = self.process.exitcode
         if not code:
             return None
-        if self._reason is None:
-            try:
-                self._reason = self._receiver.recv() if self._receiver.poll() else ""
-            except EOFError:
-                self._reason = ""
+        with self._lock:
+            if self._reason is None:
+                try:
+                    self._reason = self._receiver.recv() if self._receiver.poll() else ""
+                except EOFError:
+                    self._reason = ""
         reason = self._reason or f"it ended with status {code}"
         if code < 0:
             reason = f"it was ended by {_signal_name(-code)}"
