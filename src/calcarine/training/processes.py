@@ -172,10 +172,10 @@ class _Member:
 
     def failure(self) -> str | None:
         """Return a sentence if the process has failed."""
-        code = self.process.exitcode
-        if not code:
-            return None
         with self._lock:
+            code = self.process.exitcode
+            if not code:
+                return None
             if self._reason is None:
                 try:
                     self._reason = self._receiver.recv() if self._receiver.poll() else ""
