@@ -26,6 +26,7 @@ _OWN_LAUNCHERS = ("fork", "spawn", "notebook")
 _GROUP = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 _PATIENCE = 20.0  # seconds
 _ENDING = 60.0
+_GRACE = 15.0  # for a process that failed and tidies up
 
 
 def starts_processes(config: TrainingConfig) -> bool:
@@ -103,7 +104,7 @@ def _with_members(config: TrainingConfig, file: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # Where another process has failed, this one only sees that the connection broke.
-        wait([member.process.sentinel for member in members], timeout=2)
+        wait([member.process.sentinel for member in members], timeout=_GRACE)
         failed = [reason for member in members if (reason := member.failure())]
         if failed:
             raise CalcarineError(failed[0]) from error
@@ -138,7 +139,7 @@ def launched_processes(
         except (CalcarineError, KeyboardInterrupt, SystemExit):
             raise
         except Exception as error:
-            if failed := leader.failure(timeout=2):
+            if failed := leader.failure(timeout=_GRACE):
                 raise CalcarineError(failed) from error
             raise
 
