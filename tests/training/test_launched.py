@@ -4,12 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from calcarine.errors import CalcarineError
 from calcarine.training import launched, train
+from calcarine.training.handed_task import handed_over, join_handed
 from calcarine.training.launched import Launch, Leader, launch, leading
 
 SCRIPT = """
@@ -137,7 +139,8 @@ def test_a_rank_that_fails_is_told_and_the_training_resumes(tiny, whole, tmp_pat
     assert tiny.traces(tmp_path / "first")[:2] == tiny.traces(whole.folder)[:2]
 
 
-def test_other_numbers_of_processes_are_refused(tiny, tmp_path):
+def test_other_numbers_of_processes_are_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(launched, "_LONGEST_END", 0.0)
     config = tiny.settings(devices=2, accumulate=1)
     with (
         leading(Launch(0, 3, "127.0.0.1", free_port())),
@@ -149,15 +152,46 @@ def test_other_numbers_of_processes_are_refused(tiny, tmp_path):
 
 def test_a_process_that_never_comes_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(launched, "_LONGEST_START", 0.1)
+    monkeypatch.setattr(launched, "_LONGEST_END", 0.0)
     port = free_port()
-    first = Leader(Launch(0, 2, "127.0.0.1", port))
-    with pytest.raises(CalcarineError, match="Only 1 of the 2 processes"):
-        first.hand_over(tmp_path)
-    with pytest.raises(CalcarineError, match=f"port {port}, which cannot be opened"):
-        Leader(Launch(0, 2, "127.0.0.1", port))
-    first.close()
+    with leading(Launch(0, 2, "127.0.0.1", port)):
+        with pytest.raises(CalcarineError, match="Only 1 of the 2 processes"):
+            launched.leader().hand_over(tmp_path)
+        with pytest.raises(CalcarineError, match=f"port {port}, which cannot be opened"):
+            Leader(Launch(0, 2, "127.0.0.1", port))
     with pytest.raises(CalcarineError, match="Process 1 does not reach the first one"):
-        launched.follow(Launch(1, 2, "127.0.0.1", port))
+        launched.follow(Launch(1, 2, "127.0.0.1", free_port()))
+
+
+def test_another_program_at_the_port_does_no_harm():
+    """One that says something else, one that ends at once, and then the process that is due."""
+    place = Launch(0, 2, "127.0.0.1", free_port())
+    with leading(place):
+        for said in (b"GET / HTTP/1.1\r\n\r\n" * 9, b""):
+            with socket.create_connection(place[2:]) as stranger:
+                stranger.sendall(said)
+        with ThreadPoolExecutor() as pool:
+            code = pool.submit(launched.follow, place._replace(rank=1))
+            launched.leader().close()
+            assert code.result(timeout=60) == 0
+
+
+@pytest.mark.posix
+def test_a_task_that_another_user_wrote_is_not_read(tmp_path, monkeypatch):
+    with handed_over(tmp_path, Path.mkdir, (tmp_path / "made",)) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getuid", lambda: 12345)
+            with pytest.raises(CalcarineError, match="belongs to another user"):
+                join_handed(file)
+        assert not (tmp_path / "made").exists()
+        join_handed(file)
+    assert (tmp_path / "made").exists() and not file.exists()
+
+
+def test_several_nodes_need_a_launcher(tiny, tmp_path):
+    config = tiny.settings(batch_size=8, devices=1, nodes=2, accumulate=1)
+    with pytest.raises(CalcarineError, match="2 nodes, and this command runs on one; start it wit"):
+        train(tiny.Even(), config, tmp_path)
 
 
 def test_a_batch_script_outside_srun_is_one_process(monkeypatch):

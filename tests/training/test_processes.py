@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from calcarine.errors import CalcarineError
-from calcarine.training import train
+from calcarine.training import processes, train
 from calcarine.training.processes import starts_processes
 
 TWO = {"accumulate": 1, "devices": 2, "strategy": "ddp"}
@@ -96,6 +98,27 @@ if __name__ == "__main__":
     until(lambda: not is_alive(pid))
     train(tiny.Even(), tiny.settings(**TWO), tmp_path / "training")
     assert tiny.traces(tmp_path / "training") == tiny.traces(whole.folder)
+
+
+def test_a_process_that_waits_for_one_that_failed_is_ended(monkeypatch, capsys):
+    """Communication between GPUs may never return."""
+
+    class Failed:
+        process = SimpleNamespace(sentinel=0)
+
+        def failure(self):
+            return "The process failed."
+
+    def end(code):
+        codes.append(code)
+        ended.set()
+
+    codes, ended = [], threading.Event()
+    monkeypatch.setattr(processes, "_PATIENCE", 0.1)
+    monkeypatch.setattr(processes, "wait", lambda sentinels, timeout: [])
+    monkeypatch.setattr(os, "_exit", end)
+    processes._watch([Failed()], ended)
+    assert codes == [1] and capsys.readouterr().err == "calcarine: The process failed.\n"
 
 
 def test_a_task_that_cannot_be_handed_over_is_refused(tiny, tmp_path):

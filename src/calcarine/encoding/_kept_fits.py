@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,93 +17,113 @@ from calcarine.files import atomic_write
 
 __all__ = ["KeptFits"]
 
-_SPOTS = 16
+_ROWS = 256
 
 
 class KeptFits:
-    """Results of one split in a folder, each in files that are named by what it depends on.
+    """Results of one split in a folder, each in files that are named by all that decides them.
 
-    What depends on the number of test stimuli or on the number of all stimuli is mapped from disk
-    instead of read into memory.
+    Predictions and principal components are mapped from disk instead of read into memory.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or None
+        None keeps nothing.
     responses : MeanResponses
+    features : mapping of str to array
+        Feature spaces by name.
     settings : mapping of str to object
         Everything else that decides a result, as plain JSON.
     """
 
     def __init__(
-        self, folder: Path, responses: MeanResponses, settings: Mapping[str, object]
+        self,
+        folder: Path | None,
+        responses: MeanResponses,
+        features: Mapping[str, Any],
+        settings: Mapping[str, object],
     ) -> None:
-        self._folder = folder
-        digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
-        for ids in (responses.train_ids, responses.test_ids):
-            digest.update(json.dumps(ids).encode())
+        self._folder, self._features = folder, features
+        self._names: dict[str, str] = {}
+        if folder is None:
+            return
+        ids = [responses.train_ids, responses.test_ids]
+        self._common = hashlib.sha256(json.dumps([dict(settings), ids]).encode())
         for array in (responses.train, responses.test, responses.weights):
             if array is not None:
-                digest.update(np.ascontiguousarray(array).data)
-        self._common = digest.hexdigest()
+                self._common.update(np.ascontiguousarray(array).data)
 
-    def name_of(self, space: str, values: Any) -> str:
-        """Return a name for a feature space: its own, its shape and some of its rows, hashed."""
-        digest = hashlib.sha256(f"{self._common} {space} {tuple(values.shape)}".encode())
-        for row in np.unique(np.linspace(0, len(values) - 1, _SPOTS).astype(int)):
-            digest.update(np.ascontiguousarray(values[row : row + 1], dtype=np.float32).data)
-        return digest.hexdigest()[:32]
-
-    def components(self, name: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return principal components, made only if they are not there."""
-        file = self._folder / f"{name}.components.npy"
+    def components(self, space: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[Any]:
+        """Return principal components of a space, made only if they are not there."""
+        if self._folder is None:
+            return make()
+        file = self._folder / f"{self._name(space)}.components.npy"
         if not file.exists():
             _save(file, make())
-        return _mapped(file)
+        return np.asarray(np.load(file, mmap_mode="r"))
 
-    def scores(self, name: str, make: Callable[[], EncodingScores]) -> EncodingScores:
-        """Return the scores of a feature space, fitted only if they are not there."""
-        small, large = self._files(name)
-        if not small.exists():
+    def scores(self, space: str, make: Callable[[], EncodingScores]) -> EncodingScores:
+        """Return the scores of a space, fitted only if they are not there."""
+        if self._folder is None:
+            return make()
+        file = self._folder / f"{self._name(space)}.npz"
+        if not file.exists():
             made = make()
-            _save(large, made.predicted)
-            _save_small(small, r=made.r, r2=made.r2, cv_r2=made.cv_r2, alpha=made.alpha)
-        with np.load(small) as found:
-            return EncodingScores(**found, predicted=_mapped(large))
+            _save_with(
+                file, made.predicted, r=made.r, r2=made.r2, cv_r2=made.cv_r2, alpha=made.alpha
+            )
+        numbers, predicted = _load(file)
+        return EncodingScores(**numbers, predicted=predicted)
 
     def unique(
         self,
-        names: Mapping[str, str],
         without: Mapping[str, NDArray[np.float32]],
         make: Callable[[], UniqueVariance],
     ) -> UniqueVariance:
-        """Return the unique variance of two spaces, fitted only if it is not there.
+        """Return the unique variance of spaces, fitted only if it is not there.
 
         Parameters
         ----------
-        names : mapping of str to str
-            Name of each space, by `name_of`.
         without : mapping of str to array
-            By space, what the other one predicts, which is not stored twice.
+            By space, what the others predict, which is not stored twice.
         make : callable
         """
-        joined = hashlib.sha256(" ".join(names.values()).encode()).hexdigest()[:32]
-        small, large = self._files(joined)
-        if not small.exists():
+        if self._folder is None:
+            return make()
+        names = " ".join(self._name(space) for space in without)
+        file = self._folder / f"{hashlib.sha256(names.encode()).hexdigest()[:32]}.npz"
+        if not file.exists():
             made = make()
-            _save(large, made.predicted)
-            _save_small(small, r2=made.r2, **_numbered(names, made.unique))
-        with np.load(small) as found:
-            unique = {name: found[f"unique_{i}"] for i, name in enumerate(names)}
-            return UniqueVariance(found["r2"], unique, _mapped(large), dict(without))
+            _save_with(
+                file,
+                made.predicted,
+                r2=made.r2,
+                unique=np.stack([made.unique[space] for space in without]),
+            )
+        numbers, predicted = _load(file)
+        unique = dict(zip(without, numbers["unique"], strict=True))
+        return UniqueVariance(numbers["r2"], unique, predicted, without)
 
-    def _files(self, name: str) -> tuple[Path, Path]:
-        return self._folder / f"{name}.npz", self._folder / f"{name}.predicted.npy"
+    def _name(self, space: str) -> str:
+        """Return the hash of a space, read once, with everything else that decides its results."""
+        if space not in self._names:
+            digest, values = self._common.copy(), self._features[space]
+            digest.update(f"{space} {tuple(values.shape)}".encode())
+            for start in range(0, len(values), _ROWS):
+                digest.update(np.ascontiguousarray(values[start : start + _ROWS]).data)
+            self._names[space] = digest.hexdigest()[:32]
+        return self._names[space]
 
 
-def _numbered(
-    names: Sequence[str] | Mapping[str, str], values: Mapping[str, NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    return {f"unique_{i}": values[name] for i, name in enumerate(names)}
+def _predictions(file: Path) -> Path:
+    return file.with_suffix(".predicted.npy")
+
+
+def _save_with(file: Path, predicted: NDArray[np.float32], **numbers: NDArray[np.float64]) -> None:
+    """Save predictions and, last, the file whose existence says that both are there."""
+    _save(_predictions(file), predicted)
+    with atomic_write(file) as partial, open(partial, "wb") as stream:
+        np.savez(stream, allow_pickle=False, **numbers)
 
 
 def _save(file: Path, values: NDArray[np.float32]) -> None:
@@ -111,12 +131,7 @@ def _save(file: Path, values: NDArray[np.float32]) -> None:
         np.save(stream, values)
 
 
-def _save_small(file: Path, **values: NDArray[np.float64]) -> None:
-    # Written last: where it exists, the large file is whole.
-    with atomic_write(file) as partial, open(partial, "wb") as stream:
-        np.savez(stream, allow_pickle=False, **values)
-
-
-def _mapped(file: Path) -> NDArray[np.float32]:
-    mapped: NDArray[np.float32] = np.load(file, mmap_mode="r")
-    return mapped
+def _load(file: Path) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float32]]:
+    with np.load(file) as found:
+        numbers = dict(found)
+    return numbers, np.asarray(np.load(_predictions(file), mmap_mode="r"))

@@ -47,54 +47,47 @@ class SplitModels:
         self.center = self.responses.center.astype(np.float32)
         self._ids = dataset.stimuli.ids
         self._train = np.isin(self._ids, split.train)
-        self._features, self._components = features, plan.n_components
+        self._features = {
+            name: np.asarray(values) if isinstance(values, list | tuple) else values
+            for name, values in features.items()
+        }
+        self._components = plan.n_components
         self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
         self._scores: dict[str, EncodingScores] = {}
         self._reduced: dict[str, NDArray[np.float32]] = {}
-        self._kept: KeptFits | None = None
-        if folder is not None:
-            penalties = None if alphas is None else [float(alpha) for alpha in alphas]
-            settings = {
-                "n_folds": n_folds,
-                "alphas": penalties,
-                "n_components": plan.n_components,
-                "stimuli": list(self._ids),
-            }
-            self._kept = KeptFits(folder, self.responses, settings)
+        settings = {
+            "n_folds": n_folds,
+            "alphas": None if alphas is None else np.asarray(alphas).tolist(),
+            "n_components": plan.n_components,
+            "stimuli": list(self._ids),
+        }
+        self._kept = KeptFits(folder, self.responses, self._features, settings)
+
+    def _space(self, name: str) -> NDArray[np.float32]:
+        if name not in self._reduced:
+            values = self._values(name)
+            width = int(np.prod(values.shape[1:], dtype=np.int64))
+            if width > self._components:
+                self._reduced[name] = self._kept.components(
+                    name, lambda: principal_components(values, self._train, self._components)
+                )
+            else:
+                reduced = np.asarray(values[:], dtype=np.float32).reshape(values.shape[0], -1)
+                self._reduced[name] = reduced
+        return self._reduced[name]
 
     def _values(self, name: str) -> Any:
         if name not in self._features:
             raise SettingError(
                 f"The features of {name} are missing; extract them, or give an array of them."
             )
-        values = self._features[name]
-        return np.asarray(values) if isinstance(values, list | tuple) else values
-
-    def _space(self, name: str) -> NDArray[np.float32]:
-        if name not in self._reduced:
-            values = self._values(name)
-            width = int(np.prod(values.shape[1:], dtype=np.int64))
-            if width <= self._components:
-                reduced = np.asarray(values[:], dtype=np.float32).reshape(values.shape[0], -1)
-            elif self._kept is None:
-                reduced = self._principal(values)
-            else:
-                key = self._kept.name_of(name, values)
-                reduced = self._kept.components(key, lambda: self._principal(values))
-            self._reduced[name] = reduced
-        return self._reduced[name]
-
-    def _principal(self, values: Any) -> NDArray[np.float32]:
-        return principal_components(values, self._train, self._components)
+        return self._features[name]
 
     def alone(self, name: str) -> EncodingScores:
         """Fit one feature space alone."""
         if name not in self._scores:
-            if self._kept is None:
-                self._scores[name] = self._fit(name)
-            else:
-                key = self._kept.name_of(name, self._values(name))
-                self._scores[name] = self._kept.scores(key, lambda: self._fit(name))
+            self._values(name)
+            self._scores[name] = self._kept.scores(name, lambda: self._fit(name))
         return self._scores[name]
 
     def _fit(self, name: str) -> EncodingScores:
@@ -103,13 +96,9 @@ class SplitModels:
     def together(self, pair: tuple[str, str]) -> UniqueVariance:
         """Fit two feature spaces together."""
         alone = {name: self.alone(name) for name in pair}
-        if self._kept is None:
-            return self._fit_pair(pair, alone)
-        keys = {name: self._kept.name_of(name, self._values(name)) for name in pair}
-        without = {
-            name: alone[other].predicted for name, other in zip(pair, pair[::-1], strict=True)
-        }
-        return self._kept.unique(keys, without, lambda: self._fit_pair(pair, alone))
+        first, second = pair
+        without = {first: alone[second].predicted, second: alone[first].predicted}
+        return self._kept.unique(without, lambda: self._fit_pair(pair, alone))
 
     def _fit_pair(
         self, pair: tuple[str, str], alone: Mapping[str, EncodingScores]

@@ -136,10 +136,9 @@ def analyse(
     seed : int
         Seed of resamples, shuffles and simulated nulls.
     folder : str or Path, optional
-        Where principal components and fits are kept as they are made. A further call takes from it
-        what is the same, so an analysis that was interrupted resumes; predictions are mapped from
-        disk, which saves memory. Features are recognised by name, shape and 16 of their rows. The
-        folder may be deleted afterwards.
+        Where principal components and fits are kept as they are made, named by all that decides
+        them. A further call takes from it what is the same, so an analysis that was interrupted
+        resumes; predictions are mapped from disk, which saves memory. Delete it afterwards.
     progress : callable, optional
         Receives the name of each fit before it starts.
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from calcarine.errors import CalcarineError, need_extra
+from calcarine.training.handed_task import handed_over
 from calcarine.training.launched import leader
 from calcarine.training.processes import (
     first_of_several,
@@ -20,13 +21,7 @@ from calcarine.training.processes import (
     starts_processes,
 )
 from calcarine.training.result import TrainingResult, finished, write_final_result
-from calcarine.training.trainer import (
-    keep_one_process,
-    make_trainer,
-    process_rank,
-    quiet,
-    signals_to,
-)
+from calcarine.training.trainer import make_trainer, process_rank, quiet, signals_to
 from calcarine.training.training_config import TrainingConfig, ended_by
 from calcarine.training.training_folder import TrainingFolder, make_identity
 
@@ -165,12 +160,14 @@ def _fit(
             stack.enter_context(first_of_several(config))
         module = TrainingModule(task, config, place.identity)
         trainer = make_trainer(config, place.path, CheckpointCallback(place, progress), done)
-        handed = join_training, (task, config, place.without_messages(), checkpoint, done)
-        if starts:
-            stack.enter_context(other_processes(config, place.path, handed))
-        elif first is not None and config.devices * config.nodes > 1:
-            stack.enter_context(launched_processes(config, place.path, handed, first))
-        stack.enter_context(keep_one_process(trainer))
+        leads = first is not None and config.devices * config.nodes > 1
+        if starts or leads:
+            arguments = (task, config, place.without_messages(), checkpoint, done)
+            file = stack.enter_context(handed_over(place.path, join_training, arguments))
+            others = (
+                launched_processes(config, file, first) if first else other_processes(config, file)
+            )
+            stack.enter_context(others)
         stack.enter_context(signals_to(module.receive))
         try:
             trainer.fit(module, train_dataloaders=Steps(done, config.n_steps), ckpt_path=checkpoint)

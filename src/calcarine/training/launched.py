@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import NamedTuple
 
 from calcarine.errors import CalcarineError
+from calcarine.training.handed_task import join_handed
 
 __all__ = ["Launch", "Leader", "follow", "launch", "leader", "leading"]
 
-_LONGEST_START = 600.0  # seconds
+_LONGEST_START, _LONGEST_END, _BETWEEN_TRIES = 600.0, 60.0, 0.2  # seconds
 _LOWEST_PORT, _N_PORTS = 20_000, 10_000
 _leader: Leader | None = None
 
@@ -46,7 +47,7 @@ class Launch(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        """What connections begin with, so that no other job is taken for this one."""
+        """Key that both ends of a connection have, so that no other job is taken for this one."""
         return f"calcarine {self.host} {self.port} {self.size}".encode()
 
 
@@ -100,36 +101,33 @@ class Leader:
                 f"The {launch.size} processes of this command talk through port {launch.port}, "
                 f"which cannot be opened ({error.strerror}); start again, or train on one device."
             ) from error
-        self._port = launch.port
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         while len(self._others) < self.size - 1:
             try:
                 connection = self._listener.accept()
-            except OSError:
-                return
-            except Exception:  # someone else's connection
+            except (AuthenticationError, EOFError, OSError):
                 if self._closed:
                     return
-                continue
+                time.sleep(_BETWEEN_TRIES)
+                continue  # a program that is not one of the others
             with self._came:
                 self._others.append(connection)
                 self._came.notify_all()
 
     def hand_over(self, file: Path) -> None:
-        """Let the other processes join the training that a file holds."""
-        with self._came:
-            came = self._came.wait_for(
-                lambda: len(self._others) == self.size - 1, timeout=_LONGEST_START
-            )
-        if not came:
+        """Let the other processes join the training in a file of `handed_over`."""
+        if not self._all_came(_LONGEST_START):
             raise CalcarineError(
                 f"Only {len(self._others) + 1} of the {self.size} processes that were started "
                 "came; look at the messages of the launcher."
             )
         self._send({"training": str(file.resolve())})
+
+    def _all_came(self, timeout: float) -> bool:
+        with self._came:
+            return self._came.wait_for(lambda: len(self._others) == self.size - 1, timeout)
 
     def failure(self, timeout: float) -> str | None:
         """Return a sentence if another process has failed."""
@@ -147,15 +145,11 @@ class Leader:
         return None
 
     def close(self) -> None:
-        """Let the other processes end."""
-        with suppress(OSError):
+        """Let the other processes end, those too that come late to a short command."""
+        self._all_came(_LONGEST_END)
+        with suppress(OSError):  # one that has ended already
             self._send({"end": True})
         self._closed = True
-        if self._thread.is_alive():
-            # A socket that waits for a connection stays open until one comes.
-            with suppress(OSError):
-                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
-            self._thread.join(timeout=1)
         self._listener.close()
 
     def _send(self, message: dict[str, object]) -> None:
@@ -192,7 +186,7 @@ def follow(launch: Launch) -> int:
         if "training" not in message:
             return 0
         try:
-            _join(Path(message["training"]))
+            join_handed(Path(message["training"]))
         except (KeyboardInterrupt, SystemExit) as stop:
             return int(getattr(stop, "code", 130) or 0)
         except Exception as error:
@@ -214,14 +208,4 @@ def _connect(launch: Launch) -> Connection:
                     f"Process {launch.rank} does not reach the first one at {launch.host}, port "
                     f"{launch.port}; let the nodes of a job talk to each other."
                 ) from error
-            time.sleep(0.2)
-
-
-def _join(file: Path) -> None:
-    import torch
-
-    # What is loaded can run code, so it must be this user's own.
-    if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():
-        raise CalcarineError(f"{file} belongs to another user.")
-    join, arguments = torch.load(file, weights_only=False, map_location="cpu", mmap=True)
-    join(*arguments)
+            time.sleep(_BETWEEN_TRIES)

@@ -55,19 +55,18 @@ class TrainingModule(LightningModule):
         self.stopping, self.due = False, False
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        trained = [parameter for parameter in self.task.parameters() if parameter.requires_grad]
         factor_of = getattr(self.task, "learning_rate_factor", lambda name: 1.0)
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, parameter in self.task.named_parameters():
             if not parameter.requires_grad:
                 continue
-            factor, decays = float(factor_of(name)), parameter.ndim > 1
-            decay = self.config.weight_decay if decays else 0.0
+            factor, is_vector = float(factor_of(name)), parameter.ndim <= 1
+            decay = 0.0 if is_vector else self.config.weight_decay
             group = {"params": [], "weight_decay": decay, "factor": factor}
-            groups.setdefault((factor, not decays), group)["params"].append(parameter)
+            groups.setdefault((factor, is_vector), group)["params"].append(parameter)
         filled = [groups[key] for key in sorted(groups)]
         # With precision 16 a fused optimiser unscales gradients itself, after they were clipped.
-        fused = self.config.precision != "16" and _can_be_fused(trained)
+        fused = self.config.precision != "16" and _can_be_fused(self.task)
         return torch.optim.AdamW(
             filled, lr=self.config.lr, betas=self.config.betas, fused=fused or None
         )
@@ -210,9 +209,10 @@ class TrainingModule(LightningModule):
                     )
 
 
-def _can_be_fused(parameters: list[torch.nn.Parameter]) -> bool:
-    """Return whether a fused optimiser can update these parameters."""
-    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+def _can_be_fused(task: torch.nn.Module) -> bool:
+    """Return whether a fused optimiser can update the parameters of a task."""
+    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trained)
 
 
 def _number(value: Any) -> float:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from calcarine.errors import CalcarineError
+from calcarine.training.handed_task import join_handed
 from calcarine.training.launched import Leader, launch
 from calcarine.training.training_config import TrainingConfig
 
@@ -24,9 +25,8 @@ __all__ = ["first_of_several", "launched_processes", "other_processes", "starts_
 
 _OWN_LAUNCHERS = ("fork", "spawn", "notebook")
 _GROUP = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-_PATIENCE = 20.0  # seconds
-_ENDING = 60.0
-_GRACE = 15.0  # for a process that failed and tidies up
+# In seconds. The second is for a process that failed and tidies up before it says so.
+_PATIENCE, _GRACE, _ENDING = 20.0, 15.0, 60.0
 
 
 def starts_processes(config: TrainingConfig) -> bool:
@@ -44,8 +44,8 @@ def starts_processes(config: TrainingConfig) -> bool:
 def first_of_several(config: TrainingConfig) -> Iterator[None]:
     """Make this process the first of a group, which Lightning then takes as it is."""
     before = {name: os.environ.get(name) for name in _GROUP}
-    _enter_group(config, 0, _free_port())
     threads = torch.get_num_threads()
+    _enter_group(config, 0, _free_port())
     try:
         yield
     finally:
@@ -59,56 +59,31 @@ def first_of_several(config: TrainingConfig) -> Iterator[None]:
 
 
 @contextmanager
-def other_processes(config: TrainingConfig, folder: Path, handed: Any) -> Iterator[None]:
+def other_processes(config: TrainingConfig, file: Path) -> Iterator[None]:
     """Start the other processes of a group and end them with this one.
 
-    They receive the task as it is here, so that nothing but the training runs twice.
+    Nothing but the training runs in them.
 
     Parameters
     ----------
     config : TrainingConfig
-    folder : Path
-        Folder of the training, where the task is handed over.
-    handed : tuple
-        Function that trains along, and its arguments; they must pickle.
+    file : Path
+        The training; see :func:`calcarine.training.handed_task.handed_over`.
 
     Raises
     ------
     CalcarineError
-        If the task cannot be handed over, or a process fails.
+        If one of them fails.
     """
-    with _written(folder, handed) as file:
-        yield from _with_members(config, file)
-
-
-def _with_members(config: TrainingConfig, file: Path) -> Iterator[None]:
     port = os.environ["MASTER_PORT"]
-    context = multiprocessing.get_context("spawn")
-    members = []
-    for rank in range(1, config.devices):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_work, args=(config, rank, port, str(file), sender, _tf32()), daemon=True
-        )
-        process.start()
-        sender.close()
-        members.append(_Member(rank, process, receiver))
+    members = [_Member(config, rank, port, file) for rank in range(1, config.devices)]
     ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(members, ended), daemon=True)
-    watch.start()
+    threading.Thread(target=_watch, args=(members, ended), daemon=True).start()
     try:
-        yield
+        with _explained(lambda: _failure(members, _GRACE)):
+            yield
         for member in members:
             member.process.join(_ENDING)
-    except (CalcarineError, KeyboardInterrupt, SystemExit):
-        raise
-    except Exception as error:
-        # Where another process has failed, this one only sees that the connection broke.
-        wait([member.process.sentinel for member in members], timeout=_GRACE)
-        failed = [reason for member in members if (reason := member.failure())]
-        if failed:
-            raise CalcarineError(failed[0]) from error
-        raise
     finally:
         ended.set()
         for member in members:
@@ -118,12 +93,13 @@ def _with_members(config: TrainingConfig, file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def launched_processes(
-    config: TrainingConfig, folder: Path, handed: Any, leader: Leader
-) -> Iterator[None]:
+def launched_processes(config: TrainingConfig, file: Path, leader: Leader) -> Iterator[None]:
     """Let the processes that a launcher started train along.
 
-    Parameters and errors as of :func:`other_processes`.
+    Raises
+    ------
+    CalcarineError
+        If there are not as many as devices, or one of them fails.
     """
     total = config.devices * config.nodes
     if total != leader.size:
@@ -132,44 +108,38 @@ def launched_processes(
             f"nodes), and {leader.size} processes were started; start one for each device, or "
             "change devices and nodes."
         )
-    with _written(folder, handed) as file:
-        leader.hand_over(file)
-        try:
-            yield
-        except (CalcarineError, KeyboardInterrupt, SystemExit):
-            raise
-        except Exception as error:
-            if failed := leader.failure(timeout=_GRACE):
-                raise CalcarineError(failed) from error
-            raise
+    leader.hand_over(file)
+    with _explained(lambda: leader.failure(_GRACE)):
+        yield
 
 
 @contextmanager
-def _written(folder: Path, handed: Any) -> Iterator[Path]:
-    """Yield a file that holds a task, for other processes."""
-    file = folder / "task.part"
+def _explained(failure: Callable[[], str | None]) -> Iterator[None]:
+    """Raise the reason of another process where this one only sees a broken connection."""
     try:
-        try:
-            torch.save(handed, file, pickle_protocol=5)
-        except OSError:
-            raise
-        except Exception as error:
-            raise CalcarineError(
-                f"This task cannot be handed to the processes of further devices ({error}); set "
-                "strategy to ddp_fork, or devices to 1."
-            ) from error
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
+        yield
+    except CalcarineError:
+        raise
+    except Exception as error:
+        if reason := failure():
+            raise CalcarineError(reason) from error
+        raise
 
 
 class _Member:
     """Another process of the group."""
 
-    def __init__(self, rank: int, process: Any, receiver: Connection) -> None:
-        self.rank, self.process, self._receiver = rank, process, receiver
-        self._reason: str | None = None
-        self._lock = threading.Lock()  # two threads ask
+    def __init__(self, config: TrainingConfig, rank: int, port: str, file: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._rank = rank
+        self._lock = threading.Lock()  # two threads ask why it failed
+        self._said: str | None = None
+        self.process = context.Process(
+            target=_train_along, args=(config, rank, port, file, sender), daemon=True
+        )
+        self.process.start()
+        sender.close()
 
     def failure(self) -> str | None:
         """Return a sentence if the process has failed."""
@@ -177,18 +147,23 @@ class _Member:
             code = self.process.exitcode
             if not code:
                 return None
-            if self._reason is None:
-                try:
-                    self._reason = self._receiver.recv() if self._receiver.poll() else ""
-                except EOFError:
-                    self._reason = ""
-        reason = self._reason or f"it ended with status {code}"
+            if self._said is None:
+                self._said = _received(self._receiver)
         if code < 0:
             reason = f"it was ended by {_signal_name(-code)}"
+        else:
+            reason = self._said or f"it ended with status {code}"
         return (
-            f"The process that trains on device {self.rank} failed: {reason.rstrip('.')}. Start "
+            f"The process that trains on device {self._rank} failed: {reason.rstrip('.')}. Start "
             "again to resume from the last checkpoint."
         )
+
+
+def _received(receiver: Connection) -> str:
+    try:
+        return str(receiver.recv()) if receiver.poll() else ""
+    except EOFError:
+        return ""
 
 
 def _signal_name(number: int) -> str:
@@ -198,43 +173,32 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def _failure(members: list[_Member], timeout: float) -> str | None:
+    wait([member.process.sentinel for member in members], timeout)
+    return next((reason for member in members if (reason := member.failure())), None)
+
+
 def _watch(members: list[_Member], ended: threading.Event) -> None:
     """End this process if another one has failed and it waits for that one without end."""
-    sentinels = [member.process.sentinel for member in members]
-    while sentinels and not ended.is_set():
-        for sentinel in wait(sentinels, timeout=1):
-            sentinels.remove(sentinel)
-        failed = [reason for member in members if (reason := member.failure())]
+    while not ended.wait(1):
+        failed = _failure(members, 0)
         if failed and not ended.wait(_PATIENCE):
             # Communication between GPUs cannot be interrupted from here.
-            print(f"calcarine: {failed[0]}", file=sys.stderr, flush=True)
+            print(f"calcarine: {failed}", file=sys.stderr, flush=True)
             os._exit(1)
 
 
-def _tf32() -> tuple[bool, bool]:
-    """Return whether TF32 is allowed in products and in convolutions; see `_work`."""
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-
-
-def _work(
-    config: TrainingConfig,
-    rank: int,
-    port: str,
-    file: str,
-    sender: Connection,
-    tf32: tuple[bool, bool],
+def _train_along(
+    config: TrainingConfig, rank: int, port: str, file: Path, sender: Connection
 ) -> None:
-    """Train as one of the other processes, in the precision of the first."""
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    """Train as one of the other processes, which ends with the first one."""
+    parent: Any = multiprocessing.parent_process()
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     _enter_group(config, rank, port)
     try:
-        join, arguments = torch.load(file, weights_only=False, map_location="cpu")
-        join(*arguments)
+        join_handed(file)
     except (KeyboardInterrupt, SystemExit):
-        pass  # the first process was interrupted as well, and tells it
+        return  # the signal reached the first process too, which reports it
     except BaseException as error:
         sender.send(" ".join(str(error).split()) or type(error).__name__)
         sender.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import warnings
@@ -12,16 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.training.launched import launch
 from calcarine.training.training_config import TrainingConfig
 
-__all__ = ["keep_one_process", "make_trainer", "process_rank", "quiet", "signals_to"]
+__all__ = ["make_trainer", "process_rank", "quiet", "signals_to"]
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-_SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done: int) -> Any:
@@ -34,8 +30,14 @@ def make_trainer(config: TrainingConfig, folder: Path, checkpointing: Any, done:
     from calcarine.training.callbacks import SafetensorsIO
 
     plugins: list[Any] = [SafetensorsIO()]
-    if config.devices * config.nodes == 1 or (launch() is None and config.nodes == 1):
-        # Otherwise Lightning would wait for processes that a job has room for and nobody started.
+    launched = launch() is not None
+    if config.nodes > 1 and not launched:
+        raise SettingError(
+            f"The training is on {config.nodes} nodes, and this command runs on one; start it with "
+            "srun or torchrun, once for each device, or set nodes to 1."
+        )
+    if config.devices * config.nodes == 1 or not launched:
+        # Lightning would wait for as many processes as a SLURM job has reserved.
         plugins.append(LightningEnvironment())
     elif SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))
@@ -97,41 +99,6 @@ def process_rank() -> int:
     with quiet():
         from lightning.fabric.utilities import rank_zero
     return getattr(rank_zero.rank_zero_only, "rank", 0) or 0
-
-
-@contextmanager
-def keep_one_process(trainer: Any) -> Iterator[None]:
-    """Leave one process of the command, if Lightning started one process for every device.
-
-    The other processes end here. The first one removes the settings of the group, so that it runs
-    alone and its next training starts new processes.
-    """
-    from lightning.pytorch.plugins.environments import LightningEnvironment
-    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-
-    strategy = trainer.strategy
-    environment = getattr(strategy, "cluster_environment", None)
-    started_again = int(os.environ.get("LOCAL_RANK", "0")) > 0
-    by_lightning = isinstance(strategy.launcher, _SubprocessScriptLauncher) and isinstance(
-        environment, LightningEnvironment
-    )
-    before = {name: os.environ.get(name) for name in _SET_BY_LIGHTNING}
-    try:
-        yield
-    except BaseException:
-        if by_lightning and not started_again:
-            # Other processes may wait for this one.
-            strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # none on Windows
-        raise
-    finally:
-        if by_lightning and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-    if by_lightning and started_again:
-        raise SystemExit(0)
 
 
 @contextmanager
