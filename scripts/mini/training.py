@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from mini.muon import Muon
+from mini.muon import Muon, matrices_and_others
 
 _WARM_UP = 200
 
@@ -61,21 +61,25 @@ def train(
 
     ``loss_of(step, generator)`` draws its batch from ``generator``, which is seeded by the
     step, so that a continued training sees the batches that an uninterrupted one would.
-    ``lr`` is of the matrices and ``adam_lr`` of the other parameters (see `Muon`). Both warm up
-    over 200 steps and fall to zero over the last half.
+    ``lr`` is of the matrices and ``adam_lr`` of the other parameters, which AdamW trains. Both
+    warm up over 200 steps and fall to zero over the last half.
     """
     file = work / f"{name}.pt"
     before = begin(module, name, piece.start)
     module.to(piece.device)
     average = copy.deepcopy(module).eval().requires_grad_(False)
-    optimizer = Muon(module, lr, adam_lr)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    matrices, others = matrices_and_others(module)
+    optimizers: dict[torch.optim.Optimizer, float] = {
+        Muon(matrices, lr): lr,
+        torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0): adam_lr,
+    }
     start, steps = 0, piece.steps
     if file.exists():
         state = torch.load(file, weights_only=True, map_location=piece.device)
         module.load_state_dict(state["module"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, stored in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
         start, steps = state["step"], state.get("steps", steps)
         before = state.get("before", 0)
     module.train()
@@ -88,7 +92,7 @@ def train(
             {
                 "module": module.state_dict(),
                 "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "step": step,
                 "steps": steps,
                 "before": before,
@@ -100,15 +104,17 @@ def train(
 
     step = start
     while step < steps:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1.0, (step + 1) / _WARM_UP, (steps - step) / (0.5 * steps))
+        share = min(1.0, (step + 1) / _WARM_UP, (steps - step) / (0.5 * steps))
+        for optimizer, rate in optimizers.items():
+            optimizer.param_groups[0]["lr"] = rate * share
         generator = torch.Generator(piece.device)
         generator.manual_seed(1_000_003 * step + 17)
         loss = loss_of(step, generator)
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         step += 1
         seconds = time.monotonic() - began
         if piece.fit_minutes and step == start + 2 * _WARM_UP:
