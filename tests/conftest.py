@@ -8,6 +8,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.pop("CALCARINE_STORE", None)  # tests leave a store of features alone
 
 WINDOWS = sys.platform == "win32"
 # These measure memory with the module resource, which Windows lacks.
@@ -111,3 +112,32 @@ def make_stable_diffusion(folder: Path) -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(42)
+
+
+@pytest.fixture
+def heard():
+    """A progress display that keeps what a run says, in ``lines``."""
+    from calcarine.experiment.progress import Progress
+
+    class Heard(Progress):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    return Heard()
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Return a function that gives this machine so many CUDA GPUs, or the GPU of a Mac."""
+
+    def give(count: int = 0, capability: tuple[int, int] = (9, 0), mps: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return give

@@ -1,4 +1,4 @@
-"""Where a run computes and how precisely: settings, what is told of them, and keys."""
+"""Where a run computes and how precisely: settings, what is reported, and keys."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,6 @@ from calcarine.errors import CalcarineError
 from calcarine.experiment import STAGES, load_experiment, run_experiment, run_stage
 from calcarine.experiment.digests import Digests
 from calcarine.experiment.keys import stage_keys
-from calcarine.experiment.progress import Progress
 from calcarine.experiment.resolved_settings import resolved_settings
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.seeds import _begin_from
@@ -21,14 +20,6 @@ from calcarine.experiment.workspace import Workspace
 from calcarine.features.image_networks import ImageNetwork, network_layer
 
 OPTIONS = {"n_train": 24, "n_test": 8, "n_early": 10, "n_ventral": 10, "n_other": 2}
-
-
-class Heard(Progress):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture
@@ -54,19 +45,6 @@ def workspace(tiny_stable_diffusion, tmp_path):
     return open_run
 
 
-@pytest.fixture
-def gpu(monkeypatch):
-    """Return a function that gives this machine a GPU of some capability."""
-
-    def give(capability=(9, 0)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
-
-    return give
-
-
 def changed(first, second):
     return {name for name in first if first[name] != second[name]}
 
@@ -75,7 +53,7 @@ def changed(first, second):
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("compute.device=gpu", "'compute.device' is wrong: choose auto, cpu, cuda, cuda:N .* mps"),
         ("compute.device=cuda:x", "'compute.device' is wrong"),
@@ -84,8 +62,8 @@ def changed(first, second):
         ("generation.device=cpu", r"'generation\.device'; did you mean 'compute\.device'"),
     ],
 )
-def test_settings_that_are_wrong_are_told(setting, told):
-    with pytest.raises(CalcarineError, match=told):
+def test_settings_that_are_wrong_are_named(setting, message):
+    with pytest.raises(CalcarineError, match=message):
         load_experiment("takagi", None, [setting])
 
 
@@ -96,16 +74,15 @@ def test_a_device_that_is_missing_ends_a_run_in_one_sentence(tmp_path, monkeypat
     monkeypatch.setattr("sys.argv", ["calcarine", *arguments])
     with pytest.raises(SystemExit) as stop:
         main()
-    told = capsys.readouterr().err
-    assert stop.value.code == 2 and "finds no CUDA GPU" in told and "Traceback" not in told
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and "finds no CUDA GPU" in message and "Traceback" not in message
     assert not (tmp_path / "run").exists()
 
 
 # --- what is resolved
 
 
-def test_what_was_resolved_is_said_and_stands_in_manifest_and_report(workspace):
-    heard = Heard()
+def test_what_was_resolved_is_said_and_stands_in_manifest_and_report(workspace, heard):
     work = workspace("compute.device=cpu", "evaluation.audit=false", progress=heard)
     run = run_experiment(work.config, work.run.path, heard)
     assert heard.lines.count("Computing in float32 on cpu") == 1
@@ -114,7 +91,10 @@ def test_what_was_resolved_is_said_and_stands_in_manifest_and_report(workspace):
     assert manifest["devices"] == dict.fromkeys(
         ["features", "fit", "reconstruct", "evaluate"], "cpu"
     )
-    assert manifest["resolved"]["compute"] == {"precision": "float32"}
+    assert manifest["resolved"]["compute"] == {
+        "precision": "float32",
+        "store": "none: the run's own",
+    }
     report = (run.path / "report.html").read_text()
     assert "compute.precision" in report and "float32" in report
 
@@ -125,8 +105,8 @@ def test_devices_of_stages_are_all_named(workspace):
     assert resolved_settings(work, {})["compute"]["device"] == "cuda (A), cpu"
 
 
-def test_what_auto_decided_is_kept_for_the_whole_run(workspace, gpu, monkeypatch):
-    gpu()
+def test_what_auto_decided_is_kept_for_the_whole_run(workspace, gpus, monkeypatch):
+    gpus(1)
     first = workspace()
     assert first.compute.precision == "bfloat16" and first.compute.device.type == "cuda"
     first.record_compute("features")
@@ -140,8 +120,8 @@ def test_what_auto_decided_is_kept_for_the_whole_run(workspace, gpu, monkeypatch
     assert workspace("compute.precision=float32").compute.precision == "float32"
 
 
-def test_a_run_in_float16_does_not_continue_on_a_cpu(workspace, gpu, monkeypatch):
-    gpu((7, 5))
+def test_a_run_in_float16_does_not_continue_on_a_cpu(workspace, gpus, monkeypatch):
+    gpus(1, (7, 5))
     first = workspace()
     assert first.compute.precision == "float16"
     first.record_compute("features")
@@ -151,8 +131,8 @@ def test_a_run_in_float16_does_not_continue_on_a_cpu(workspace, gpu, monkeypatch
         _ = again.compute
 
 
-def test_visdec_trains_a_model_in_float32(workspace, gpu):
-    gpu()
+def test_visdec_trains_a_model_in_float32(workspace, gpus):
+    gpus(1)
     auto = workspace(preset="visdec-mini")
     assert auto.compute.precision == "float32" and auto.compute.device.type == "cuda"
     auto.record_compute("pretrain")

@@ -190,3 +190,25 @@ def test_arrays_carry_the_codec_of_zarr_itself(tmp_path):
     (tmp_path / "a.zarr" / "c" / "1" / "0").unlink()
     with pytest.raises(DamagedArrayError, match=r"a.zarr is damaged \(.* missing\); make it again"):
         open_array(tmp_path / "a.zarr", "", "make it again")
+
+
+def test_the_digest_of_a_stored_array_is_that_of_its_content(tmp_path, rng):
+    values = rng.normal(size=(7, 5)).astype(np.float32)
+
+    def digest(name, values, chunks=(2, 5), sealed=True):
+        place = tmp_path / name
+        group = zarr.open_group(place, mode="w")
+        array = create_array(group, values.shape, chunks, "float32", name="x", compress=True)
+        array[:] = values
+        # Another array of the same group is no part of it.
+        create_array(group, (1,), (1,), "float64", name="y")[:] = rng.normal()
+        if sealed:
+            seal(place)
+        return open_array(place, "x", "").digest()
+
+    found = digest("a", values)
+    assert found == digest("b", values)
+    changed = values.copy()
+    changed[6, 4] += 1e-6
+    assert len({found, digest("c", changed), digest("d", values[:, :4])}) == 3
+    assert digest("e", values, sealed=False) is None

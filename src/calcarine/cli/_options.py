@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "PresetName",
     "Run",
     "Settings",
+    "Store",
     "SubjectName",
     "Transductive",
     "complete_preset",
@@ -108,11 +110,22 @@ Transductive = Annotated[
         help="Allow test responses in the pool of Vis-Dec; all results then say so.",
     ),
 ]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of features that runs share (compute.store); by default the environment "
+        "variable CALCARINE_STORE, or without it the run's own.",
+    ),
+]
 
 
-def with_flags(settings: list[str] | None, allow_transductive: bool) -> list[str]:
+def with_flags(
+    settings: list[str] | None, store: Path | None = None, allow_transductive: bool = False
+) -> list[str]:
     """Return the settings, with those that have a flag of their own."""
-    flags = ["visdec.allow_transductive=true"] if allow_transductive else []
+    flags = [] if store is None else [f"compute.store={json.dumps(str(store))}"]
+    flags += ["visdec.allow_transductive=true"] if allow_transductive else []
     return [*(settings or ()), *flags]
 
 

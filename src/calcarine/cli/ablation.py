@@ -12,6 +12,7 @@ from calcarine.cli._options import (
     DatasetName,
     PresetName,
     Settings,
+    Store,
     SubjectName,
     Transductive,
     with_flags,
@@ -45,6 +46,7 @@ def ablate(
         list[str] | None, typer.Option(help="Train only this row, by name; repeatable.")
     ] = None,
     allow_transductive: Transductive = False,
+    store: Store = None,
     settings: Settings = None,
 ) -> None:
     """Train Vis-Dec with parts left out or changed: a table over seeds, with intervals."""
@@ -55,7 +57,7 @@ def ablate(
 
     if product and not vary:
         raise SettingError("--product combines values; give them with --vary KEY=V1;V2.")
-    preset, settings = preset or "visdec-mini", with_flags(settings, allow_transductive)
+    preset, settings = preset or "visdec-mini", with_flags(settings, store, allow_transductive)
     if vary:
         rows = (product_rows if product else varied_rows)(vary)
     else:

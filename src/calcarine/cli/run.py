@@ -14,6 +14,7 @@ from calcarine.cli._options import (
     Out,
     PresetName,
     Settings,
+    Store,
     SubjectName,
     Transductive,
     with_flags,
@@ -44,6 +45,7 @@ def run(
     subject: SubjectName = None,
     out: Out = None,
     allow_transductive: Transductive = False,
+    store: Store = None,
     settings: Settings = None,
 ) -> None:
     """Run a whole experiment, from the features to the report."""
@@ -57,7 +59,7 @@ def run(
     experiment = load_experiment(
         preset,
         file,
-        with_flags(settings, allow_transductive),
+        with_flags(settings, store, allow_transductive),
         name=dataset,
         data=data,
         subject=subject,
@@ -72,6 +74,7 @@ def init(
     dataset: DatasetName = None,
     data: DataFolder = None,
     subject: SubjectName = None,
+    store: Store = None,
     settings: Settings = None,
 ) -> None:
     """Make the folder of a run without running it, to run its stages one by one."""
@@ -79,6 +82,6 @@ def init(
     from calcarine.experiment.runner import start_run
 
     experiment = load_experiment(
-        preset, None, settings or (), name=dataset, data=data, subject=subject
+        preset, None, with_flags(settings, store), name=dataset, data=data, subject=subject
     )
     print(f"Wrote {start_run(experiment, out).path / 'experiment.yaml'}")

@@ -13,7 +13,9 @@ from calcarine.cli._options import (
     ExperimentFile,
     PresetName,
     Settings,
+    Store,
     SubjectName,
+    with_flags,
 )
 from calcarine.errors import SettingError
 
@@ -28,6 +30,7 @@ def seeds(
         "runs/seeds"
     ),
     n: Annotated[int, typer.Option("--seeds", min=2, help="Number of seeds of the noise.")] = 3,
+    store: Store = None,
     settings: Settings = None,
 ) -> None:
     """Run an experiment with several seeds of the noise, and show how scores spread."""
@@ -43,7 +46,7 @@ def seeds(
         out,
         preset=preset,
         file=file,
-        settings=settings or (),
+        settings=with_flags(settings, store),
         seeds=n,
         progress=ConsoleProgress(),
         name=dataset,

@@ -17,6 +17,7 @@ from calcarine.cli._options import (
     Out,
     Run,
     Settings,
+    Store,
     SubjectName,
     Transductive,
     complete_preset,
@@ -68,6 +69,7 @@ def encode(
         ),
     ] = None,
     preset: NoPreset = None,
+    store: Store = None,
     settings: Settings = None,
 ) -> None:
     """Map which parts of the diffusion model predict which voxels."""
@@ -83,7 +85,7 @@ def encode(
         experiment = load_experiment(
             "encoding",
             None,
-            settings or (),
+            with_flags(settings, store),
             features or (),
             name=dataset,
             data=data,
@@ -91,7 +93,7 @@ def encode(
         )
         path = out or Path("runs") / f"encoding-{experiment.dataset.name}"
     else:
-        refuse_with_a_run(path, settings, preset, dataset, data, subject, out, features)
+        refuse_with_a_run(path, settings, store, preset, dataset, data, subject, out, features)
     _run_and_print(path, "encode", experiment)
 
 
@@ -109,12 +111,13 @@ def pretrain(
     subject: SubjectName = None,
     out: Out = None,
     allow_transductive: Transductive = False,
+    store: Store = None,
     settings: Settings = None,
 ) -> None:
     """Vis-Dec, first phase: contrastive masked pre-training on fMRI without labels."""
     from calcarine.experiment import load_experiment
 
-    settings = with_flags(settings, allow_transductive)
+    settings = with_flags(settings, store, allow_transductive)
     experiment = None
     if path is None:
         experiment = load_experiment(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from calcarine.encoding.mean_responses import MeanResponses
 from calcarine.encoding.models import EncodingScores, UniqueVariance
 from calcarine.files import atomic_write
+from calcarine.files.zarr_files import StoredArray
 
 __all__ = ["KeptFits"]
 
@@ -23,7 +24,7 @@ _ROWS = 256
 class KeptFits:
     """Results of one split in a folder, each in files that are named by all that decides them.
 
-    Predictions and principal components are mapped from disk instead of read into memory.
+    Predictions are mapped from disk instead of read into memory.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class KeptFits:
         settings: Mapping[str, object],
     ) -> None:
         self._folder, self._features = folder, features
-        self._names: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
         if folder is None:
             return
         ids = [responses.train_ids, responses.test_ids]
@@ -53,14 +54,11 @@ class KeptFits:
             if array is not None:
                 self._common.update(np.ascontiguousarray(array).data)
 
-    def components(self, space: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[Any]:
-        """Return principal components of a space, made only if they are not there."""
-        if self._folder is None:
-            return make()
-        file = self._folder / f"{self._name(space)}.components.npy"
-        if not file.exists():
-            _save(file, make())
-        return np.asarray(np.load(file, mmap_mode="r"))
+    def digest(self, space: str) -> str:
+        """Return the hash of a feature space; computed once."""
+        if space not in self._digests:
+            self._digests[space] = _digest(self._features[space])
+        return self._digests[space]
 
     def scores(self, space: str, make: Callable[[], EncodingScores]) -> EncodingScores:
         """Return the scores of a space, fitted only if they are not there."""
@@ -105,30 +103,34 @@ class KeptFits:
         return UniqueVariance(numbers["r2"], unique, predicted, without)
 
     def _name(self, space: str) -> str:
-        """Return the hash of a space, read once, with everything else that decides its results."""
-        if space not in self._names:
-            digest, values = self._common.copy(), self._features[space]
-            digest.update(f"{space} {tuple(values.shape)}".encode())
-            for start in range(0, len(values), _ROWS):
-                digest.update(np.ascontiguousarray(values[start : start + _ROWS]).data)
-            self._names[space] = digest.hexdigest()[:32]
-        return self._names[space]
+        """Return the hash of a space with everything else that decides its results."""
+        name = self._common.copy()
+        name.update(f"{space} {self.digest(space)}".encode())
+        return name.hexdigest()[:32]
+
+
+def _digest(values: Any) -> str:
+    """Return the hash of an array; of one on disk, by its checksums."""
+    known = values.digest() if isinstance(values, StoredArray) else None
+    if known is not None:
+        return known
+    digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype}".encode())
+    for start in range(0, len(values), _ROWS):
+        digest.update(np.ascontiguousarray(values[start : start + _ROWS]).data)
+    return digest.hexdigest()
 
 
 def _predictions(file: Path) -> Path:
     return file.with_suffix(".predicted.npy")
 
 
-def _save_with(file: Path, predicted: NDArray[np.float32], **numbers: NDArray[np.float64]) -> None:
+def _save_with(file: Path, predicted: NDArray[np.float32], **numbers: Any) -> None:
     """Save predictions and, last, the file whose existence says that both are there."""
-    _save(_predictions(file), predicted)
+    predictions = _predictions(file)
+    with atomic_write(predictions) as partial, open(partial, "wb") as stream:
+        np.save(stream, predicted)
     with atomic_write(file) as partial, open(partial, "wb") as stream:
-        np.savez(stream, allow_pickle=False, **numbers)
-
-
-def _save(file: Path, values: NDArray[np.float32]) -> None:
-    with atomic_write(file) as partial, open(partial, "wb") as stream:
-        np.save(stream, values)
+        np.savez(stream, **numbers)
 
 
 def _load(file: Path) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float32]]:

@@ -23,7 +23,8 @@ from calcarine.encoding.models import (
 )
 from calcarine.encoding.plan import AnalysisPlan
 from calcarine.errors import SettingError
-from calcarine.features.components import principal_components
+from calcarine.features.components import principal_components, stored_components
+from calcarine.features.store import FeatureStore
 
 __all__ = ["SplitModels", "join_tests", "pooled_scores", "pooled_unique"]
 
@@ -42,6 +43,7 @@ class SplitModels:
         alphas: NDArray[np.float64] | None,
         train: TrainOn,
         folder: Path | None = None,
+        store: FeatureStore | None = None,
     ) -> None:
         self.responses = MeanResponses.from_dataset(dataset, split, roi, train)
         self.center = self.responses.center.astype(np.float32)
@@ -54,6 +56,7 @@ class SplitModels:
         self._components = plan.n_components
         self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
         self._scores: dict[str, EncodingScores] = {}
+        self._store = store
         self._reduced: dict[str, NDArray[np.float32]] = {}
         settings = {
             "n_folds": n_folds,
@@ -64,16 +67,16 @@ class SplitModels:
         self._kept = KeptFits(folder, self.responses, self._features, settings)
 
     def _space(self, name: str) -> NDArray[np.float32]:
+        values = self._values(name)
+        if int(np.prod(values.shape[1:], dtype=np.int64)) <= self._components:
+            return np.asarray(values[:], dtype=np.float32).reshape(values.shape[0], -1)
+        if self._store is not None:
+            digest = self._kept.digest(name)
+            return stored_components(
+                self._store, name, values, digest, self._train, self._components
+            )
         if name not in self._reduced:
-            values = self._values(name)
-            width = int(np.prod(values.shape[1:], dtype=np.int64))
-            if width > self._components:
-                self._reduced[name] = self._kept.components(
-                    name, lambda: principal_components(values, self._train, self._components)
-                )
-            else:
-                reduced = np.asarray(values[:], dtype=np.float32).reshape(values.shape[0], -1)
-                self._reduced[name] = reduced
+            self._reduced[name] = principal_components(values, self._train, self._components)
         return self._reduced[name]
 
     def _values(self, name: str) -> Any:

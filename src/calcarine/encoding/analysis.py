@@ -29,6 +29,7 @@ from calcarine.encoding.plan import AnalysisPlan
 from calcarine.encoding.region_scores import normalised, region_table, unique_table, winners
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
 from calcarine.errors import SettingError
+from calcarine.features.store import FeatureStore
 from calcarine.linear import EDGE_SHARE
 
 __all__ = ["Analysis", "analyse", "edge_note"]
@@ -100,6 +101,7 @@ def analyse(
     alphas: NDArray[np.float64] | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
+    store: FeatureStore | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Analysis:
     """Fit and test encoding models of every voxel.
@@ -139,6 +141,9 @@ def analyse(
         Where principal components and fits are kept as they are made, named by all that decides
         them. A further call takes from it what is the same, so an analysis that was interrupted
         resumes; predictions are mapped from disk, which saves memory. Delete it afterwards.
+    store : FeatureStore, optional
+        Where principal components are kept instead, for other analyses of the same features and
+        training stimuli.
     progress : callable, optional
         Receives the name of each fit before it starts.
 
@@ -173,8 +178,10 @@ def analyse(
     chosen = dataset.splits if splits is None else splits
     chosen = [chosen] if isinstance(chosen, Split) else chosen
     kept = None if folder is None else Path(folder)
+    if store is None and kept is not None:
+        store = FeatureStore(kept / "components")
     folds = [
-        SplitModels(dataset, split, roi, features, plan, n_folds, alphas, train, kept)
+        SplitModels(dataset, split, roi, features, plan, n_folds, alphas, train, kept, store)
         for split in chosen
     ]
     tests = _Tests(rate, null, n_permutations, n_boot, seed, alphas, ceiling)

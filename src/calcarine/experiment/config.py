@@ -6,8 +6,10 @@ Every setting has a default and a description; ``calcarine settings`` prints the
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -86,7 +88,7 @@ class DatasetConfig(_Section):
 
 
 class ComputeConfig(_Section):
-    """Where networks compute, and how precisely."""
+    """Where networks compute and how precisely, and where features are kept."""
 
     device: str = Field(
         "auto",
@@ -103,6 +105,12 @@ class ComputeConfig(_Section):
         description="Round float32 products of the diffusion model and of Vis-Dec's training to "
         "TF32 on CUDA, which is faster.",
     )
+    store: str | None = Field(
+        default_factory=lambda: os.environ.get("CALCARINE_STORE") or None,
+        validate_default=True,
+        description="Folder of features that runs share; by default that of the environment "
+        "variable CALCARINE_STORE, or without it the run's own. Changes no key of a result.",
+    )
 
     @field_validator("device")
     @classmethod
@@ -110,6 +118,12 @@ class ComputeConfig(_Section):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
             raise ValueError("choose auto, cpu, cuda, cuda:N (N counts GPUs from 0) or mps")
         return value
+
+    @field_validator("store")
+    @classmethod
+    def _holds_from_everywhere(cls, value: str | None) -> str | None:
+        # A run may be continued from another folder.
+        return None if value is None else str(Path(value).expanduser().absolute())
 
 
 class RoiConfig(_Section):
@@ -410,7 +424,9 @@ class Experiment(_Section):
         None, description="Preset that the settings start from; 'calcarine presets' lists them."
     )
     dataset: DatasetConfig = Field(DatasetConfig(), description="The brain data.")
-    compute: ComputeConfig = Field(ComputeConfig(), description="Device and precision.")
+    compute: ComputeConfig = Field(
+        default_factory=ComputeConfig, description="Device, precision and store of features."
+    )
     roi: RoiConfig = Field(RoiConfig(), description="Regions that the decoders read.")
     features: FeaturesConfig = Field(FeaturesConfig(), description="How z and c are made.")
     decoder: DecoderConfig = Field(DecoderConfig(), description="The decoder of z and c.")

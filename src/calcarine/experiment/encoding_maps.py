@@ -67,6 +67,7 @@ def encode_voxels(work: Workspace) -> None:
             alphas=np.geomspace(config.alpha_min, config.alpha_max, config.n_alphas),
             seed=work.config.evaluation.seed,
             folder=_fits(work),
+            store=work.shared_store,
             progress=lambda text: advance(1),
         )
     if (note := edge_note(analysis.facts)) is not None:

@@ -67,6 +67,8 @@ def _compute(work: Workspace) -> dict[str, Any]:
         resolved["device"] = ", ".join(dict.fromkeys(used)) or work.compute.device_name
     if config.precision == "auto":
         resolved["precision"] = work.compute.precision
+    if config.store is None:
+        resolved["store"] = "none: the run's own"
     return resolved
 
 

@@ -173,10 +173,11 @@ def check_experiment(work: Workspace) -> None:
     Raises
     ------
     CalcarineError
-        If the device is missing, there are too few test stimuli, a region is unknown, or a stage
-        refuses its settings.
+        If the device is missing, the store cannot be made, there are too few test stimuli, a
+        region is unknown, or a stage refuses its settings.
     """
-    _ = work.compute  # a device that is missing, before the data are read
+    # A device or a folder that is missing, before the data are read.
+    _ = work.compute, work.store
     if len({stimulus for split in work.splits for stimulus in split.test}) < 2:
         raise SettingError(
             "There are fewer than two test stimuli, too few to score; use more test stimuli "

@@ -170,7 +170,22 @@ class Workspace:
     @cached_property
     def store(self) -> FeatureStore:
         """Where features are kept."""
-        return FeatureStore(self.run.path / "features")
+        return self.shared_store or FeatureStore(self.run.path / "features")
+
+    @cached_property
+    def shared_store(self) -> FeatureStore | None:
+        """The store that several runs share, if the settings name one."""
+        folder = self.config.compute.store
+        if folder is None:
+            return None
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(
+                f"The store {folder} cannot be made ({error.strerror}); give another folder as "
+                "compute.store, or in the environment variable CALCARINE_STORE."
+            ) from error
+        return FeatureStore(folder)
 
     @cached_property
     def roi(self) -> dict[str, str]:

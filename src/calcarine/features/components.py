@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -10,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import ShapeError
+from calcarine.features.store import FeatureSpace, FeatureStore
+from calcarine.files.zarr_files import DamagedArrayError
 
-__all__ = ["principal_components"]
+__all__ = ["principal_components", "stored_components"]
 
 _BLOCK_VALUES = 32_000_000
 
@@ -66,6 +70,52 @@ def principal_components(
     inside = scores[rows]
     signs = np.sign(inside[np.abs(inside).argmax(0), np.arange(scores.shape[1])])
     return (scores * np.where(signs == 0, 1.0, signs)).astype(np.float32)
+
+
+def stored_components(
+    store: FeatureStore,
+    name: str,
+    features: Any,
+    digest: str,
+    train: NDArray[np.bool_],
+    n_components: int,
+) -> NDArray[np.float32]:
+    """Return the principal components of a feature space, computed only if they are not stored.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    name : str
+        Name of the feature space.
+    features, train, n_components
+        See `principal_components`.
+    digest : str
+        Hash of the features.
+
+    Returns
+    -------
+    float32 array of shape (n, k)
+    """
+    made_of = {
+        "features": digest,
+        "train": hashlib.sha256(train.tobytes()).hexdigest(),
+        "components": n_components,
+    }
+    space = FeatureSpace(f"{name}, principal components", made_of)
+
+    def read() -> NDArray[np.float32]:
+        values = np.zeros((0, 0), np.float32)
+        if not store.has(space):
+            values = principal_components(features, train, n_components)
+        wanted = replace(space, shape=values.shape[1:])
+        n = features.shape[0]
+        stored = store.get_many([wanted], n, lambda rows: {space.name: values[rows]}, n)
+        return np.asarray(stored[space.name][:], np.float32)
+
+    try:
+        return read()
+    except DamagedArrayError:  # the store now knows it
+        return read()
 
 
 def _by_stimuli(features: Any, rows: NDArray[np.int64], k: int) -> NDArray[np.float64]:
