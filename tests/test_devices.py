@@ -28,20 +28,6 @@ CPU = torch.device("cpu")
 KEYS = [("a", 0), ("b", 0), ("b", 1), ("c", 0), ("d", 0)]
 
 
-@pytest.fixture
-def gpus(monkeypatch):
-    """Return a function that gives this machine so many CUDA GPUs, or the GPU of a Mac."""
-
-    def give(count=0, capability=(9, 0), mps=False):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-
-    return give
-
-
 # --- devices and precisions
 
 

@@ -11,7 +11,6 @@ from diffusers import PNDMScheduler
 from calcarine.diffusion.conditional import ModelNote
 from calcarine.experiment import load_experiment
 from calcarine.experiment.manifest import _model_notes
-from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
 from calcarine.stimuli import StimulusSet
@@ -19,15 +18,9 @@ from calcarine.stimuli import StimulusSet
 OPTIONS = {"n_train": 24, "n_test": 8, "n_early": 10, "n_ventral": 10, "n_other": 2}
 
 
-class Heard(Progress):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
-
-
-def test_notes_of_the_model_and_of_the_text_reach_the_report(tiny_stable_diffusion, tmp_path):
+def test_notes_of_the_model_and_of_the_text_reach_the_report(
+    tiny_stable_diffusion, tmp_path, heard
+):
     shutil.copytree(tiny_stable_diffusion, tmp_path / "model")
     scheduler = PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     scheduler.save_pretrained(tmp_path / "model" / "scheduler")
@@ -36,7 +29,6 @@ def test_notes_of_the_model_and_of_the_text_reach_the_report(tiny_stable_diffusi
         f"dataset.options={json.dumps(OPTIONS)}",
         "features.text=categories",
     ]
-    heard = Heard()
     config = load_experiment("takagi", None, settings)
     work = Workspace(RunDirectory(tmp_path / "run", config), heard)
     stimuli = work.dataset.stimuli

@@ -213,21 +213,15 @@ def test_chosen_strengths_stand_in_the_list_of_settings():
 
 
 def test_penalties_at_an_end_are_told_while_decoders_are_fitted(
-    finished, tiny_stable_diffusion, tmp_path
+    finished, tiny_stable_diffusion, tmp_path, heard
 ):
-    said = []
-
-    class Told(Progress):
-        def say(self, text):
-            said.append(text)
-
     path = shutil.copytree(finished.path, tmp_path / "run")
     narrow = experiment(tiny_stable_diffusion, "ridge.alphas=[10,1000]")
-    run_one_stage(path, "fit", narrow, Told())
+    run_one_stage(path, "fit", narrow, heard)
     (summary,) = (path / "decoder").glob("*/summary.json")
     fits = json.loads(summary.read_text())
     warned = [f"of {name} " for name, fit in sorted(fits.items()) if fit["warning"]]
-    (note,) = [text for text in said if "an end of the penalties" in text]
+    (note,) = [text for text in heard.lines if "an end of the penalties" in text]
     assert warned and all(name in note for name in warned)
 
 

@@ -13,7 +13,6 @@ from calcarine.decoding import Reconstructor
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.experiment import decoders, load_experiment, run_experiment, run_stage
-from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.scoring import missing_networks
 from calcarine.experiment.seeds import run_seeds
@@ -235,20 +234,15 @@ def test_the_papers_regions_are_not_cut_by_nsdgeneral(tmp_path):
     assert sizes["nsdgeneral"][1] < sizes["streams"][1]
 
 
-def test_weights_that_are_missing_are_told_before_the_work(tmp_path, monkeypatch):
+def test_weights_that_are_missing_are_named_before_the_work(tmp_path, monkeypatch, heard):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "weights").mkdir()
     settings = ["evaluation.protocols=[calcarine,takagi]", "dataset.name=none"]
-    said = []
-
-    class Said(Progress):
-        def say(self, text):
-            said.append(text)
-
     experiment = load_experiment("takagi", None, settings)
     with pytest.raises(CalcarineError, match="none"):
-        run_experiment(experiment, tmp_path / "run", Said())
+        run_experiment(experiment, tmp_path / "run", heard)
+    said = heard.lines
     assert "AlexNet" in said[0] and "Inception v3" in said[0] and "CLIP ViT-L/14" in said[0]
     assert f"calcarine score {tmp_path / 'run'} --protocol takagi --download" in said[0]
     assert missing_networks(load_experiment("takagi"), tmp_path) is None

@@ -582,7 +582,7 @@ def test_positions_of_a_published_encoder_in_the_last_phase_are_the_nearest(
 
 @pytest.mark.parametrize("phase", ["pretrain", "guide"])
 def test_a_published_encoder_is_trained_further_with_a_place_for_each_patch(
-    tiny_stable_diffusion, image_network, tmp_path, phase
+    tiny_stable_diffusion, image_network, tmp_path, phase, heard
 ):
     file = tmp_path / "c.pth"
     published_encoder(
@@ -592,22 +592,19 @@ def test_a_published_encoder_is_trained_further_with_a_place_for_each_patch(
     if phase == "guide":
         given = "visdec.pretrain.enabled=false", *given
     wanted = experiment(tiny_stable_diffusion, image_network, *given)
-    said = []
-    progress = Progress()
-    progress.say = said.append
-    work = Workspace(RunDirectory(tmp_path / "run", wanted), progress)
+    work = Workspace(RunDirectory(tmp_path / "run", wanted), heard)
     shape = AutoencoderConfig(6, 16, 16, 1, 16)
     for _ in range(2):  # once for each split
         start = starting_weights(work, work.splits[0], shape, phase)
         torch.testing.assert_close(start.encoder.positions, ENCODER["sines"](6, 16))
     assert start.config.norm_eps == 1e-5
-    notes = [line for line in said if str(file) in line]
+    notes = [line for line in heard.lines if str(file) in line]
     assert len(notes) == 2
     assert "cross-attention with pictures" in notes[0] and "strange (1)" in notes[1]
     run_stage(work, phase)
     trained = load_encoder(visdec.training_folder(work, phase, work.splits[0]) / "encoder")
     assert trained.config.norm_eps == trained.encoder.norm.eps == 1e-5
-    assert [line for line in said if str(file) in line] == notes
+    assert [line for line in heard.lines if str(file) in line] == notes
 
 
 def test_a_response_alone_makes_the_picture_that_it_makes_among_others(
@@ -790,26 +787,20 @@ def test_all_methods_train_on_the_same_trials_unless_the_report_says_otherwise(
 
 
 def test_the_report_says_what_validation_stimuli_were_for(
-    tiny_stable_diffusion, image_network, tmp_path
+    tiny_stable_diffusion, image_network, tmp_path, heard
 ):
     recorded = ["visdec.validation=0.25", "visdec.finetune.training.validate_every=1"]
     chosen = [
         "visdec.guide.training.validate_every=1",
         "visdec.guide.training.select=best",
     ]
-    said = []
-
-    class Listening(Progress):
-        def say(self, text):
-            said.append(text)
-
     wanted = experiment(tiny_stable_diffusion, image_network, *recorded, *chosen)
-    run = run_experiment(wanted, tmp_path / "run", Listening())
+    run = run_experiment(wanted, tmp_path / "run", heard)
     work = Workspace(run)
     assert trained(work, "pretrain")["identity"]["n_train"] == 18 * 2 + 90
     assert trained(work, "guide")["identity"]["n_validation"] == 6
     assert trained(work, "guide")["validation_loss"] is not None
-    assert "Guide: 25% of the training stimuli validate and do not train" in " ".join(said)
+    assert "Guide: 25% of the training stimuli validate and do not train" in " ".join(heard.lines)
     page = (run.path / "report.html").read_text()
     assert "whose loss chose weights or length of the training in guide" in page
     assert "n_training_trials" in page and run.manifest()["dataset"]["n_training_trials"] == {

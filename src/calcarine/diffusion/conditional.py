@@ -426,8 +426,8 @@ class ConditionalDiffusion:
         x = x.to(self.device).float()
         on_device = torch.tensor(times).to(self.device)
         lost = torch.full((len(x),), -1).to(self.device)
+        guided = guidance != 1
         for step, t in enumerate(times):
-            guided = guidance != 1
             both = stepper.scale_model_input(torch.cat([x, x]) if guided else x, t)
             predicted = self.unet(both.to(self.dtype), on_device[step], **inputs).sample.float()
             if guided:

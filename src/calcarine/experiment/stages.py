@@ -25,13 +25,10 @@ def _features(work: Workspace) -> None:
 
 def _encode(work: Workspace) -> None:
     from calcarine.experiment.encoding_maps import encode_voxels
-    from calcarine.reporting import build_report
     from calcarine.reporting.encoding_report import build_encoding_report
 
     encode_voxels(work)
     build_encoding_report(work.run.path)
-    if (work.run.path / "report.html").exists():
-        build_report(work.run.path)  # with a link to the maps
 
 
 def _fit(work: Workspace) -> None:

@@ -83,7 +83,9 @@ def build_report(run: Path) -> Path:
         title=record.title,
         terms=report_terms(record),
         sentence=_sentence(record),
-        encoding=(record.folder / "encoding.html").exists(),
+        # A run writes the maps after this page.
+        encoding=_mapping(record.settings, "encoding").get("enabled")
+        or (record.folder / "encoding.html").exists(),
         headlines=headlines,
         verdict_summary=scoring.verdict_summary(headlines),
         outcome_classes=scoring.OUTCOME_CLASSES,
