@@ -1,14 +1,7 @@
-import signal
-import subprocess
-import sys
-import threading
-
 import numpy as np
 import pytest
 
 from calcarine.features import FeatureStore
-from calcarine.features import _shared_work as _shared_work
-from calcarine.features._shared_work import WorkQueue
 from calcarine.features.store import FeatureSpace
 
 
@@ -176,40 +169,6 @@ def test_an_array_that_is_deleted_is_extracted_again_whatever_a_killed_process_l
     assert found["a"][:].tolist() == list(range(1, 9))
 
 
-@pytest.mark.posix
-def test_a_piece_that_another_process_holds_is_left_to_it_and_free_when_it_is_killed(tmp_path):
-    claims = WorkQueue(tmp_path)
-    script = f"""
-import time
-from pathlib import Path
-from calcarine.features._shared_work import WorkQueue
-for number in WorkQueue(Path({str(tmp_path)!r})).work(1):
-    print(number, flush=True)
-    time.sleep(60)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"0\n"
-        working = claims.work(2)
-        assert next(working) == 1
-        threading.Timer(0.3, holder.kill).start()
-        assert next(working) == 0 and holder.wait() == -signal.SIGKILL
-    assert list(working) == [] and list(claims.work(2)) == []
-
-
-def test_of_several_processes_each_piece_is_done_by_one(tmp_path):
-    script = f"""
-from pathlib import Path
-from calcarine.features._shared_work import WorkQueue
-print(*WorkQueue(Path({str(tmp_path)!r})).work(30))
-"""
-    running = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    done = " ".join(process.communicate()[0] for process in running).split()
-    assert sorted(map(int, done)) == list(range(30))
-
-
 def test_arrays_made_together_are_extracted_once(tmp_path):
     store, calls = FeatureStore(tmp_path), []
     spaces = [FeatureSpace("a", {"k": 1}, (3,)), FeatureSpace("b@0.8:late", {"k": 2}, (2, 2))]
@@ -267,24 +226,6 @@ def test_a_part_of_unknown_pieces_is_begun_anew(tmp_path):
         store.get("z", {}, 12, (2,), breaks, chunk=4)
     next(tmp_path.glob("*.part/chunk")).unlink()
     assert store.get("z", {}, 12, (2,), _slow, chunk=6)[:, 0].tolist() == list(range(12))
-
-
-def test_who_waits_while_all_is_removed_is_done(tmp_path):
-    claims = WorkQueue(tmp_path / "part" / "claims")
-    (tmp_path / "part" / "claims" / "0.done").touch()
-    (tmp_path / "part").rename(tmp_path / "gone")
-    assert list(claims.work(3)) == []
-
-
-def test_a_long_wait_is_said_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(_shared_work, "_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(_shared_work, "_WARN_SECONDS", 0.05)
-    first, second = WorkQueue(tmp_path), WorkQueue(tmp_path)
-    with first._locked("0.lock"):
-        threading.Timer(0.5, (tmp_path / "0.done").touch).start()
-        with pytest.warns(UserWarning, match="Waiting for another process") as warned:
-            assert list(second.work(1)) == []
-    assert len(warned) == 1
 
 
 def test_a_store_prints_the_spaces_it_holds(tmp_path):

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.display import html_table, listed
-from calcarine.features._shared_work import WorkQueue
 from calcarine.files import read_json
+from calcarine.files.work_queue import WorkQueue
 from calcarine.files.zarr_files import DamagedArrayError, create_array, open_array, problem, seal
 
 __all__ = ["FeatureSpace", "FeatureStore"]
