@@ -14,6 +14,7 @@ from typing import Literal
 __all__ = [
     "CalcarineError",
     "DamagedFileError",
+    "FolderInUseError",
     "LeakageError",
     "MissingExtraError",
     "MissingFileError",
@@ -58,6 +59,10 @@ class MissingExtraError(CalcarineError, ImportError):
 
 class DamagedFileError(CalcarineError):
     """A file is incomplete, unsafe to read, or does not hold what it should."""
+
+
+class FolderInUseError(CalcarineError):
+    """Another process works in the folder."""
 
 
 class LeakageError(CalcarineError):

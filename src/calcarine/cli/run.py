@@ -45,6 +45,14 @@ def run(
     subject: SubjectName = None,
     out: Out = None,
     allow_transductive: Transductive = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes of this machine that share features and pictures; with several GPUs, "
+            "each has its own. The same command again, here or on another machine, takes part too.",
+        ),
+    ] = 1,
     store: Store = None,
     settings: Settings = None,
 ) -> None:
@@ -65,7 +73,7 @@ def run(
         subject=subject,
     )
     out = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
-    print_result(run_experiment(experiment, out, ConsoleProgress()).path)
+    print_result(run_experiment(experiment, out, ConsoleProgress(), workers=workers).path)
 
 
 def init(

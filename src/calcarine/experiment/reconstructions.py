@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.experiment.progress import Advance
 from calcarine.experiment.run_directory import readable
+from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.experiment.visdec_training import METHOD, load_conditioning, sampling_options
 from calcarine.files import atomic_write, read_json
+from calcarine.files.work_queue import WorkQueue
 from calcarine.stimuli.image_files import read_picture
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ __all__ = [
     "predictions",
     "read_image",
     "reconstructor",
+    "share_pictures",
 ]
 
 CHOSEN = "z_c, chosen by the brain"
@@ -81,23 +85,22 @@ def make_pictures(work: Workspace) -> None:
     import pandas as pd
 
     root, made = work.run.reconstructions, work.run.made("reconstruct")
-    jobs = [job for split in work.splits for job in _jobs(work, split)]
-    total = sum(len(job.ids) * job.samples for job in jobs)
-    with work.progress.track("Pictures", total) as advance:
-        for split in work.splits:
-            truth = [root / "truth" / f"{_file_stem(stimulus)}.png" for stimulus in split.test]
-            for file, image in zip(truth, work.dataset.stimuli.images(split.test), strict=True):
-                _save(file, image)
-            made.add(truth)
-        for job in jobs:
-            for group in job.groups():
-                files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
-                if all(made.holds(file) for file in files):
-                    advance(len(group))
-                    continue
-                for file, image in zip(files, _made(job, group, advance), strict=True):
-                    _save(file, image)
-                made.add(files)
+    for split in work.splits:
+        truth = [root / "truth" / f"{_file_stem(stimulus)}.png" for stimulus in split.test]
+        for file, image in zip(truth, work.dataset.stimuli.images(split.test), strict=True):
+            _save(file, image)
+        made.add(truth)
+    queue, jobs = work.run.queue("reconstruct", "pictures"), _all_jobs(work)
+    for number, files in queue.remarks().items():
+        if not made.record(json.loads(files)):
+            queue.forget(number)
+    _make_groups(work, jobs, queue, made)
+    # Of other processes too.
+    if not all(made.record(json.loads(files)) for files in queue.remarks().values()):
+        raise CalcarineError(
+            f"Pictures in {root} were changed or deleted while 'reconstruct' ran, perhaps by "
+            "another program; repeat the command."
+        )
     entries = [
         (job.ids[row], job.method, sample, job.fold)
         for job in jobs
@@ -117,6 +120,34 @@ def make_pictures(work: Workspace) -> None:
         _file(root, CHOSEN, stimulus, 0) for stimulus in index["id"][index["method"] == CHOSEN]
     ]
     made.add([root / "index.parquet", *chosen])
+
+
+def share_pictures(work: Workspace) -> None:
+    """Make groups of pictures beside the process that runs `make_pictures`."""
+    queue = work.run.queue("reconstruct", "pictures")
+    _make_groups(work, _all_jobs(work), queue, work.run.made("reconstruct"))
+
+
+def _all_jobs(work: Workspace) -> list[_Job]:
+    return [job for split in work.splits for job in _jobs(work, split)]
+
+
+def _make_groups(
+    work: Workspace, jobs: Sequence[_Job], queue: WorkQueue, made: WrittenFiles
+) -> None:
+    """Make the groups that no other process makes; those that exist are kept."""
+    groups = [(job, group) for job in jobs for group in job.groups()]
+    root = work.run.reconstructions
+    with work.progress.track("Pictures", sum(len(group) for _, group in groups)) as advance:
+        for number in queue.work(len(groups), lambda other: advance(len(groups[other][1]))):
+            job, group = groups[number]
+            files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
+            if all(made.holds(file) for file in files):
+                advance(len(group))
+            else:
+                for file, image in zip(files, _made(job, group, advance), strict=True):
+                    _save(file, image)
+            queue.remark(number, json.dumps(made.digests(files)))
 
 
 def _made(job: _Job, group: list[tuple[int, int]], advance: Advance) -> NDArray[np.uint8]:

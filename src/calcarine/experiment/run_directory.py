@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ from calcarine.files import (
     write_text,
 )
 from calcarine.files.locks import LOCK_NAME, folder_lock
+from calcarine.files.work_queue import WorkQueue
+
+_SHARED, _LED, _OPEN = ".shared", "led", "open.json"
+_PARTIAL_AGE = 60.0
 
 __all__ = ["RunDirectory", "environment", "opened_run", "readable"]
 
@@ -100,6 +104,49 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics"
 
+    @contextmanager
+    def led(self) -> Iterator[None]:
+        """Allow other processes to take part in the run while a block runs."""
+        shared = self.path / _SHARED
+        shared.mkdir(exist_ok=True)
+        (shared / _LED).touch()
+        try:
+            yield
+        finally:
+            (shared / _LED).unlink(missing_ok=True)
+        with suppress(OSError):  # of a stage that was interrupted under other settings
+            shared.rmdir()
+
+    @staticmethod
+    def is_led_at(path: Path) -> bool:
+        """Return whether others may take part in the run of a folder, or might before it ended."""
+        return (path / _SHARED / _LED).exists()
+
+    @contextmanager
+    def sharing(self, stage: str) -> Iterator[None]:
+        """Allow other processes to share the work of a stage while a block runs."""
+        folder = self._shared(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"stage": stage, "key": self._state(stage)["key"], "time": time.time()}
+        write_text(folder / _OPEN, json.dumps(about))
+        try:
+            yield
+        finally:
+            (folder / _OPEN).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def shared_stages(self) -> list[dict[str, Any]]:
+        """Return which stages can be shared now: name, key and when each was opened."""
+        opened = sorted((self.path / _SHARED).glob(f"*/{_OPEN}"))
+        return [about for about in map(_read_dict, opened) if about]
+
+    def queue(self, stage: str, part: str) -> WorkQueue:
+        """Return a part of a stage's work, which several processes share."""
+        return WorkQueue(self._shared(stage) / part, "which works on the same run")
+
+    def _shared(self, stage: str) -> Path:
+        return self.path / _SHARED / f"{stage}-{self._state(stage).get('key', '')[:16]}"
+
     def begin(self, stage: str, key: str, stale: Mapping[str, Sequence[str]] | None = None) -> bool:
         """Begin or resume a stage.
 
@@ -136,6 +183,8 @@ class RunDirectory:
         if times.pop(stage, None) is not None:
             self.update_manifest(times=times)
         marker.with_suffix(".made").unlink(missing_ok=True)
+        for folder in (self.path / _SHARED).glob(f"{stage}-*"):
+            shutil.rmtree(folder)
         for name in outputs:
             target = self.path / name
             if target.is_dir():
@@ -225,7 +274,8 @@ def opened_run(
     try:
         with folder_lock(path, writes=writes) as taken, explain_full_disk(path):
             if taken:
-                remove_partial_files(path)
+                # A process that takes part may be writing while another becomes the first.
+                remove_partial_files(path, _PARTIAL_AGE if (path / _SHARED).exists() else 0.0)
             try:
                 yield RunDirectory(path, experiment)
             except CalcarineError:
@@ -243,10 +293,10 @@ def opened_run(
 
 def _clear_without_results(path: Path) -> None:
     """Empty the folder of a new run in which nothing was computed; its lock stays."""
-    own = ("experiment.yaml", "manifest.json")
+    own = ("experiment.yaml", "manifest.json", ".stages", _SHARED)
     files = [file for file in path.rglob("*") if file.is_file() and file.name != LOCK_NAME]
     names = [file.relative_to(path) for file in files]
-    if not all(str(name) in own or name.parts[0] == ".stages" for name in names):
+    if not all(name.parts[0] in own for name in names):
         return
     for file in files:
         file.unlink(missing_ok=True)

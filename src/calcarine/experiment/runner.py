@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from calcarine import datasets
 from calcarine.devices import tf32_products
-from calcarine.errors import SettingError
+from calcarine.errors import FolderInUseError, SettingError
 from calcarine.experiment.config import Experiment
+from calcarine.experiment.joined_run import run_to_join, start_workers, take_part
 from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory, opened_run
 from calcarine.experiment.stage import Stage
 from calcarine.experiment.stages import STAGES, run_keys
 from calcarine.experiment.workspace import Workspace
+from calcarine.files import remove_partial_files
 from calcarine.files.locks import folder_lock
 
 __all__ = ["check_experiment", "run_experiment", "run_one_stage", "run_stage", "start_run"]
@@ -26,8 +28,12 @@ def run_experiment(
     out: Path,
     progress: Progress | None = None,
     trained: Path | None = None,
+    workers: int = 1,
 ) -> RunDirectory:
     """Run all stages of an experiment, or what is left of them.
+
+    If another process runs the same experiment in the folder, this one takes part in it: features
+    and pictures are shared, and if the other ends early, this one goes on with the rest.
 
     Parameters
     ----------
@@ -38,6 +44,8 @@ def run_experiment(
         Silent by default.
     trained : Path, optional
         See :class:`calcarine.experiment.workspace.Workspace`.
+    workers : int
+        Number of processes of this machine that share features and pictures, this one included.
 
     Returns
     -------
@@ -46,23 +54,44 @@ def run_experiment(
     Raises
     ------
     CalcarineError
-        If another process works in the folder, or the experiment cannot be run.
+        If another process does something else in the folder, or the experiment cannot be run.
     """
     from calcarine.experiment.scoring import missing_networks
+
+    progress = progress or Progress()
+    if workers < 1:
+        raise SettingError(f"The number of workers is {workers}; it must be at least 1.")
 
     # Unknown protocols and missing weights are reported before hours of work.
     missing = missing_networks(experiment, out)
     if missing is not None:
-        (progress or Progress()).say(missing)
+        progress.say(missing)
     datasets.dataset_info(experiment.dataset.name)  # refuses an unknown name
-    # Networks that several runs share are trained by one of them at a time.
-    shared = nullcontext() if trained is None else folder_lock(trained)
-    with opened_run(out, experiment) as run, shared:
-        work = Workspace(run, progress, trained)
+    while True:
+        with ExitStack() as stack:
+            try:
+                run = stack.enter_context(opened_run(out, experiment))
+            except FolderInUseError:
+                joined = None if trained else run_to_join(out, experiment)
+                if joined is None:
+                    raise
+            else:
+                if trained is not None:
+                    # Networks that several runs share are trained by one of them at a time.
+                    stack.enter_context(folder_lock(trained))
+                _lead(Workspace(run, progress, trained), workers)
+                return run
+        progress.say(f"Another process runs this experiment in {out}; this one takes part.")
+        take_part(joined, progress)
+
+
+def _lead(work: Workspace, workers: int) -> None:
+    """Run the stages of an experiment; other processes may take part."""
+    with work.run.led(), start_workers(work.run, workers - 1, work.progress):
         for name, stage in STAGES.items():
-            if stage.enabled(experiment):
+            if stage.enabled(work.config):
                 run_stage(work, name)
-        return run
+    remove_partial_files(work.run.path)
 
 
 def start_run(experiment: Experiment, out: Path) -> RunDirectory:
@@ -159,6 +188,7 @@ def run_stage(work: Workspace, name: str) -> None:
             if stage.networks:
                 work.record_compute(name)
             with (
+                nullcontext() if stage.share is None else work.run.sharing(name),
                 work.run.timed(name),
                 explain_memory(work.config, stage),
                 tf32_products(work.config.compute.tf32),

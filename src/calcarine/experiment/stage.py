@@ -59,6 +59,9 @@ class Stage:
         Whether networks compute in the stage.
     on_demand : bool
         Whether the command of this stage works in runs that leave the stage out.
+    share : callable, optional
+        Does pieces of the stage's work beside the process that runs the stage, until none is left;
+        see :mod:`calcarine.experiment.joined_run`. What it writes, `run` would write too.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Stage:
     batches: bool = True
     networks: bool = True
     on_demand: bool = False
+    share: Callable[[Workspace], None] | None = None
 
     @property
     def stale(self) -> dict[str, tuple[str, ...]]:

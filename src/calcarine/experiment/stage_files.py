@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from calcarine.errors import CalcarineError
@@ -35,22 +35,43 @@ class WrittenFiles:
     def holds(self, path: Path) -> bool:
         """Return whether a file is as this stage wrote it."""
         name = str(path.relative_to(self._run))
-        return name in self._digests and self._is_whole(name)
+        return name in self._digests and self._is_whole(name, self._digests[name])
 
     def holds_below(self, folder: Path) -> bool:
         """Return whether this stage wrote files below a folder and all are unchanged."""
-        own = [name for name in self._digests if (self._run / name).is_relative_to(folder)]
-        return bool(own) and all(self._is_whole(name) for name in own)
+        own = [
+            pair for pair in self._digests.items() if (self._run / pair[0]).is_relative_to(folder)
+        ]
+        return bool(own) and all(self._is_whole(*pair) for pair in own)
+
+    def digests(self, paths: Iterable[Path]) -> dict[str, str]:
+        """Return the SHA-256 of files by their path in the run."""
+        return {str(path.relative_to(self._run)): digest_file(path) for path in paths}
 
     def add(self, paths: Iterable[Path]) -> None:
         """Record the content of files that were just written."""
-        new = {str(path.relative_to(self._run)): digest_file(path) for path in paths}
+        self._append(self.digests(paths))
+
+    def record(self, digests: Mapping[str, str]) -> bool:
+        """Record files by what `digests` said of them, in this process or another.
+
+        Returns
+        -------
+        bool
+            Whether all of them still are as it said; else none is recorded.
+        """
+        if not all(self._is_whole(name, digest) for name, digest in digests.items()):
+            return False
+        self._append(digests)
+        return True
+
+    def _append(self, digests: Mapping[str, str]) -> None:
         if not self._digests:
             write_text(self._file, json.dumps({"key": self._key}))
         with open(self._file, "a", encoding="utf-8") as lines:
             # Each starts with a new line: a killed process leaves half of its last one.
-            lines.writelines("\n" + json.dumps(pair) for pair in new.items())
-        self._digests |= new
+            lines.writelines("\n" + json.dumps(pair) for pair in digests.items())
+        self._digests |= digests
 
     def finish(self) -> None:
         """Refuse files that another program changed; then write the list in order.
@@ -62,7 +83,7 @@ class WrittenFiles:
         CalcarineError
             If a file was changed; the next call makes it again.
         """
-        changed = [name for name in self._digests if not self._is_whole(name)]
+        changed = [pair[0] for pair in self._digests.items() if not self._is_whole(*pair)]
         if changed:
             raise CalcarineError(
                 f"{self._run / changed[0]} was changed or deleted while '{self._stage}' ran, "
@@ -74,9 +95,9 @@ class WrittenFiles:
             lines = [json.dumps({"key": self._key}), *map(json.dumps, pairs)]
             write_text(self._file, "\n".join(lines))
 
-    def _is_whole(self, name: str) -> bool:
+    def _is_whole(self, name: str, digest: str) -> bool:
         try:
-            return digest_file(self._run / name) == self._digests[name]
+            return digest_file(self._run / name) == digest
         except FileNotFoundError:
             return False
 

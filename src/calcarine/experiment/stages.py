@@ -85,6 +85,12 @@ def _reconstruct(work: Workspace) -> None:
     make_pictures(work)
 
 
+def _share_pictures(work: Workspace) -> None:
+    from calcarine.experiment.reconstructions import share_pictures
+
+    share_pictures(work)
+
+
 def _evaluate(work: Workspace) -> None:
     from calcarine.experiment.scoring import score_pictures
 
@@ -128,6 +134,7 @@ _ALL = (
         name="features",
         title="Extract z and c of all stimuli of a run.",
         run=_features,
+        share=_features,
         key=keys.features_key,
     ),
     Stage(
@@ -173,6 +180,7 @@ _ALL = (
         name="reconstruct",
         title="Make the pictures of a run.",
         run=_reconstruct,
+        share=_share_pictures,
         key=keys.reconstruct_key,
         needs=("fit", "finetune"),
         outputs=("reconstructions",),

@@ -10,8 +10,9 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,16 +129,24 @@ def is_partial_file(path: str | Path) -> bool:
     return _PART.search(path.name) is not None
 
 
-def remove_partial_files(folder: str | Path) -> None:
+def remove_partial_files(folder: str | Path, age: float = 0.0) -> None:
     """Delete the temporary files that killed processes left below ``folder``.
 
-    Call it only while no other process writes there: see :func:`calcarine.files.locks.folder_lock`.
+    Parameters
+    ----------
+    folder : Path
+    age : float
+        Seconds that a file must have been left alone. Above 0 where other processes may write
+        there; see :func:`calcarine.files.locks.folder_lock`.
     """
-    folder = Path(folder)
+    folder, now = Path(folder), time.time()
     for root, _, names in os.walk(folder):
         for name in names:
             if _PART.search(name) or _ZARR_PART.search(name):
-                Path(root, name).unlink(missing_ok=True)
+                file = Path(root, name)
+                with suppress(FileNotFoundError):
+                    if not age or now - file.stat().st_mtime > age:
+                        file.unlink()
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

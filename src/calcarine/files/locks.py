@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import FolderInUseError
 from calcarine.files.local_files import read_json
 
 __all__ = ["LOCK_NAME", "folder_lock"]
@@ -58,7 +58,7 @@ def folder_lock(folder: str | Path, *, wait: bool = False, writes: bool = True) 
 
     Raises
     ------
-    CalcarineError
+    FolderInUseError
         If another process, or another thread of this one, works in the folder.
 
     Warns
@@ -70,7 +70,7 @@ def folder_lock(folder: str | Path, *, wait: bool = False, writes: bool = True) 
     path = folder.resolve() / LOCK_NAME
     while not _enter(path):
         if not wait:
-            raise CalcarineError(_who(folder, path))
+            raise FolderInUseError(_who(folder, path))
         time.sleep(0.05)
     lock: FileLock | None = None
     try:
@@ -109,7 +109,7 @@ def _take(folder: Path, path: Path, wait: bool, writes: bool) -> FileLock | None
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise CalcarineError(_who(folder, path)) from None
+        raise FolderInUseError(_who(folder, path)) from None
     except OSError as error:
         if error.errno in _READ_ONLY and not writes:
             return None

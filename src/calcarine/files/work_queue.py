@@ -119,9 +119,9 @@ class WorkQueue:
                     return
             self._wait()
 
-    def forget(self) -> None:
-        """Mark all pieces as not done."""
-        for file in self._folder.glob("*.done"):
+    def forget(self, number: int | None = None) -> None:
+        """Mark a piece as not done, or all."""
+        for file in self._folder.glob("*.done" if number is None else f"{number}.done"):
             file.unlink(missing_ok=True)
 
     @contextmanager

@@ -1,0 +1,193 @@
+"""Taking part in a run that another process leads.
+
+The first process that opens a run leads it: it runs the stages one after the other. Others do
+pieces of the stages that can be shared, and one of them leads when the first is gone. Pieces and
+their results do not depend on who does them, so a run ends with the same files either way.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from calcarine.devices import tf32_products
+from calcarine.errors import CalcarineError, FolderInUseError, SettingError
+from calcarine.experiment.config import Experiment
+from calcarine.experiment.out_of_memory import explain_memory
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stages import STAGES, run_keys
+from calcarine.experiment.workspace import Workspace
+from calcarine.files.locks import LOCK_NAME, folder_lock
+
+__all__ = ["run_to_join", "start_workers", "take_part"]
+
+_POLL_SECONDS = 0.5
+_START_SECONDS = 2.0  # between taking the lock of a run and allowing others to take part
+
+
+def run_to_join(path: Path, experiment: Experiment) -> RunDirectory | None:
+    """Return the run of a folder that another process leads, if it is the same experiment.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the run.
+    experiment : Experiment
+        Settings of this process; only the device may be another one.
+
+    Returns
+    -------
+    RunDirectory or None
+        With the device of this process; None if the other process does something else.
+    """
+    end = time.monotonic() + _START_SECONDS
+    while not RunDirectory.is_led_at(path):
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.1)
+    run = RunDirectory(path)
+    compute = run.experiment.compute.model_copy(update={"device": experiment.compute.device})
+    run.experiment = run.experiment.model_copy(update={"compute": compute})
+    same = run.experiment.model_dump(mode="json") == experiment.model_dump(mode="json")
+    return run if same else None
+
+
+def take_part(run: RunDirectory, progress: Progress | None = None) -> None:
+    """Do pieces of the stages of a run, until the process that leads it has ended.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    progress : Progress, optional
+        Silent by default.
+
+    Raises
+    ------
+    CalcarineError
+        If data, models or files are not those of the process that leads, or a piece cannot be
+        done.
+    """
+    work: Workspace | None = None
+    shared = set()
+    while not _is_free(run.path):
+        for about in run.shared_stages():
+            opened = about["stage"], about["time"]
+            if opened in shared:
+                continue
+            # Not before a stage is open: what "auto" means is decided by then.
+            work = work or Workspace(run, progress)
+            _share(work, about["stage"], about["key"])
+            shared.add(opened)
+        time.sleep(_POLL_SECONDS)
+
+
+def _share(work: Workspace, name: str, key: str) -> None:
+    stage = STAGES[name]
+    if run_keys(work).get(name) != key:
+        raise SettingError(
+            f"The run {work.run.path} has other data, another model or other files in the process "
+            f"that leads it than here, so this process cannot share its stage '{name}'; use the "
+            "same files and the same version of calcarine everywhere."
+        )
+    assert stage.share is not None
+    with explain_memory(work.config, stage), tf32_products(work.config.compute.tf32):
+        stage.share(work)
+
+
+def _is_free(path: Path) -> bool:
+    if not (path / LOCK_NAME).exists():
+        return True
+    # Its process may have been killed. To try the lock in any case would keep it from others.
+    try:
+        with folder_lock(path):
+            return True
+    except FolderInUseError:
+        return False
+
+
+@contextmanager
+def start_workers(run: RunDirectory, count: int, progress: Progress) -> Iterator[None]:
+    """Let further processes of this machine take part in a run while a block runs.
+
+    Where there are several GPUs, each process has its own. What the processes print stands in
+    ``.shared/worker-N.log`` of the run until the block ends.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        A run that this process leads.
+    count : int
+        Number of processes besides this one.
+    progress : Progress
+        Says which of them ended with an error.
+    """
+    import torch
+
+    if not count:
+        yield
+        return
+    threads = torch.get_num_threads()
+    each = max(1, threads // (count + 1))
+    torch.set_num_threads(each)
+    logs = [run.path / ".shared" / f"worker-{number}.log" for number in range(1, count + 1)]
+    processes = []
+    for number, log in enumerate(logs, 1):
+        command = [sys.executable, "-m", __name__, str(run.path), str(os.getpid())]
+        with open(log, "w", encoding="utf-8") as stream:
+            processes.append(
+                subprocess.Popen(
+                    command, stdout=stream, stderr=stream, env=_environment(number, each)
+                )
+            )
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for number, (process, log) in enumerate(zip(processes, logs, strict=True), 1):
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+            else:
+                lines = log.read_text(encoding="utf-8").strip().splitlines()
+                reason = lines[-1] if lines else f"exit status {process.returncode}"
+                progress.say(f"Worker {number} ended early, and others did its work: {reason}")
+            log.unlink(missing_ok=True)
+
+
+def _environment(number: int, threads: int) -> dict[str, str]:
+    """Return the environment of a worker: its threads, and its GPU where there are several."""
+    import torch
+
+    changed = {"OMP_NUM_THREADS": str(threads)}
+    gpus = torch.cuda.device_count()
+    if gpus > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+        changed["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % gpus]
+    return {**os.environ, **changed}
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(0)
+
+
+def _main(path: str, parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        take_part(RunDirectory(Path(path)))
+    except CalcarineError as error:
+        print(error, flush=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,270 @@
+"""Several processes on one run: they share its work, and end with the same files as one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from calcarine.errors import CalcarineError
+from calcarine.experiment import joined_run, load_experiment
+from calcarine.experiment.run_directory import RunDirectory
+
+OPTIONS = {"n_train": 24, "n_test": 12, "n_early": 20, "n_ventral": 20, "n_other": 4}
+SETTINGS = [
+    f"dataset.options={json.dumps(OPTIONS)}",
+    "dataset.subject=subj01",
+    "generation.steps=4",
+    "generation.samples=2",
+    "generation.candidates=2",
+    "generation.search.enabled=false",
+    "ridge.n_alphas=3",
+    "ridge.n_folds=2",
+    "evaluation.n_boot=100",
+    "evaluation.n_permutations=100",
+    "evaluation.audit=false",
+    "evaluation.ceilings=false",
+]
+# Small pieces, a log of who does which, and in the first one each waits until all have come.
+SLOWLY = """
+import os, subprocess, time
+from calcarine.diffusion import LatentDiffusion
+from calcarine.experiment import joined_run, reconstructions
+from calcarine.features import store
+
+reconstructions.GROUP = 4
+joined_run._POLL_SECONDS = 0.05
+get, popen = store.FeatureStore.get, subprocess.Popen
+
+def in_small_pieces(self, space, provenance, count, shape, extract, chunk=64):
+    return get(self, space, provenance, count, shape, extract, 4)
+
+def crew(name):
+    with open(os.environ["LOG"]) as log:
+        return {line for line in log if line.startswith(name)}
+
+def logged(name):
+    method, came = getattr(LatentDiffusion, name), []
+    def waiting(self, *args, **kwargs):
+        with open(os.environ["LOG"], "a") as log:
+            log.write(f"{name} {os.getpid()}\\n")
+        if not came and name in os.environ["TOGETHER"]:
+            end = time.monotonic() + 60
+            while len(crew(name)) < int(os.environ["CREW"]) and time.monotonic() < end:
+                time.sleep(0.02)
+            came.append(time.sleep(0.3))  # time to be killed
+        return method(self, *args, **kwargs)
+    setattr(LatentDiffusion, name, waiting)
+
+def start_worker(command, **options):
+    python, flag, module, *arguments = command
+    assert (flag, module) == ("-m", "calcarine.experiment.joined_run")
+    script = "import slowly, sys; slowly.joined_run._main(sys.argv[1], int(sys.argv[2]))"
+    return popen([python, "-c", script, *arguments], **options)
+
+store.FeatureStore.get, subprocess.Popen = in_small_pieces, start_worker
+for name in ("encode", "generate"):
+    logged(name)
+"""
+COMMAND = """
+import json, sys
+from pathlib import Path
+import slowly
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment, run_experiment
+from calcarine.experiment.progress import Progress
+
+class Printed(Progress):
+    def say(self, text):
+        print(text, flush=True)
+
+folder, settings, workers = sys.argv[1:]
+experiment = load_experiment("takagi", None, json.loads(settings))
+try:
+    run_experiment(experiment, Path(folder), Printed(), workers=int(workers))
+except CalcarineError as error:
+    print(error)
+    raise SystemExit(2)
+"""
+
+
+@pytest.fixture(scope="module")
+def slowly(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slowly")
+    (folder / "slowly.py").write_text(SLOWLY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(slowly):
+    """Return a function that starts a run in a process."""
+
+    def start(folder, log, crew=1, together="", settings=SETTINGS, workers=1):
+        return subprocess.Popen(
+            [sys.executable, "-c", COMMAND, str(folder), json.dumps(settings), str(workers)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(slowly), *sys.path]),
+                "LOG": str(log),
+                "CREW": str(crew),
+                "TOGETHER": together,
+            },
+        )
+
+    return start
+
+
+def done(log, what=""):
+    """Return the processes that did something, and how often."""
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    pids = [int(pid) for name, pid in lines if name.startswith(what)]
+    return {pid: pids.count(pid) for pid in pids}
+
+
+def until(true, process=None):
+    for _ in range(3000):
+        if true():
+            return
+        assert process is None or process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def files(run):
+    """Content of a run's files, without what tells of the time and the place."""
+    skipped = {"manifest.json", "report.html"}
+    return {
+        str(file.relative_to(run)): file.read_bytes()
+        for file in sorted(run.rglob("*"))
+        if file.is_file() and file.name not in skipped
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    process = start(folder / "run", folder / "log")
+    assert process.wait() == 0, process.communicate()[0]
+    return files(folder / "run")
+
+
+@pytest.mark.posix
+def test_processes_with_the_same_command_share_a_run(start, tmp_path, alone):
+    log = tmp_path / "log"
+    processes = [start(tmp_path / "run", log, 3, "encode generate") for _ in range(3)]
+    for process in processes:
+        assert process.wait() == 0, process.communicate()[0]
+    for what in ("encode", "generate"):
+        assert len(done(log, what)) == 3
+    assert files(tmp_path / "run") == alone
+    assert not (tmp_path / "run" / ".shared").exists()
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("what", ["encode", "generate"])
+@pytest.mark.parametrize("who", ["the first", "the other"])
+def test_one_that_is_killed_costs_its_piece_and_nothing_else(start, tmp_path, alone, what, who):
+    log = tmp_path / "log"
+    first = start(tmp_path / "run", log, 2, what)
+    until((tmp_path / "run" / ".shared" / "led").exists, first)
+    other = start(tmp_path / "run", log, 2, what)
+    until(lambda: len(done(log, what)) == 2, first)
+    killed, left = (first, other) if who == "the first" else (other, first)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert left.wait() == 0, left.communicate()[0]
+    assert files(tmp_path / "run") == alone
+
+
+@pytest.mark.posix
+def test_workers_take_part_and_one_that_is_killed_is_reported(start, tmp_path, alone):
+    log = tmp_path / "log"
+    first = start(tmp_path / "run", log, 3, "generate", workers=3)
+    until(lambda: len(done(log, "generate")) == 3, first)
+    killed = next(pid for pid in done(log, "generate") if pid != first.pid)
+    os.kill(killed, signal.SIGKILL)
+    said = first.communicate()[0]
+    assert first.returncode == 0 and said.count("ended early, and others did its work") == 1
+    assert "exit status -9" in said
+    assert files(tmp_path / "run") == alone
+    assert not (tmp_path / "run" / ".shared").exists()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in done(log))
+
+
+@pytest.mark.posix
+def test_a_process_with_other_settings_is_refused_and_one_with_another_device_is_not(
+    start, tmp_path
+):
+    log = tmp_path / "log"
+    first = start(tmp_path / "run", log, 2, "encode")  # which waits for another
+    until((tmp_path / "run" / ".shared" / "led").exists, first)
+    other = start(tmp_path / "run", log, settings=[*SETTINGS, "generation.guidance=2"])
+    assert other.wait() == 2
+    assert f"Another calcarine (pid {first.pid}" in other.communicate()[0]
+    device = load_experiment("takagi", None, [*SETTINGS, "compute.device=cpu"])
+    found = joined_run.run_to_join(tmp_path / "run", device)
+    assert found is not None and found.experiment.compute.device == "cpu"
+    assert RunDirectory(tmp_path / "run").experiment.compute.device == "auto"
+    first.kill()
+    first.wait()
+
+
+def test_other_data_than_those_of_the_first_process_are_refused(tmp_path, monkeypatch):
+    experiment = load_experiment("takagi", None, SETTINGS)
+    run = RunDirectory(tmp_path / "run", experiment)
+    monkeypatch.setattr(joined_run, "_is_free", lambda path: False)
+    run.begin("features", "a key of other data")
+    with run.sharing("features"), pytest.raises(CalcarineError, match=r"cannot share its stage"):
+        joined_run.take_part(RunDirectory(tmp_path / "run"))
+
+
+@pytest.mark.posix
+def test_a_worker_ends_with_its_parent(tmp_path):
+    run = RunDirectory(tmp_path / "run", load_experiment("takagi", None, SETTINGS))
+    script = f"""
+import subprocess, sys, time
+from pathlib import Path
+from calcarine.experiment.joined_run import start_workers
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import opened_run
+from calcarine.experiment import joined_run
+popen = subprocess.Popen
+def told(*args, **kwargs):
+    process = popen(*args, **kwargs)
+    print(process.pid, flush=True)
+    return process
+subprocess.Popen = told
+with opened_run(Path({str(run.path)!r})) as run, run.led(), start_workers(run, 1, Progress()):
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        pid = int(parent.stdout.readline())
+        time.sleep(1)
+        parent.kill()
+    until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in state(pid))
+
+
+def state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+def test_a_gpu_for_each_worker(monkeypatch, gpus):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpus(4)
+    found = [joined_run._environment(n, 2)["CUDA_VISIBLE_DEVICES"] for n in range(1, 6)]
+    assert found == ["1", "2", "3", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
+    assert joined_run._environment(1, 2)["CUDA_VISIBLE_DEVICES"] == "5"
+    gpus(1)
+    assert joined_run._environment(1, 2)["CUDA_VISIBLE_DEVICES"] == "3,5,6,7"
+    assert joined_run._environment(1, 2)["OMP_NUM_THREADS"] == "2"
