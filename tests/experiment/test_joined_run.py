@@ -3,15 +3,17 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from distributed import Client, LocalCluster
 
 from calcarine.errors import CalcarineError
-from calcarine.experiment import joined_run, load_experiment
+from calcarine.experiment import joined_run, load_experiment, run_experiment
 from calcarine.experiment.run_directory import RunDirectory
 
 OPTIONS = {"n_train": 24, "n_test": 12, "n_early": 20, "n_ventral": 20, "n_other": 4}
@@ -28,13 +30,22 @@ SETTINGS = [
     "evaluation.n_permutations=100",
     "evaluation.audit=false",
     "evaluation.ceilings=false",
+    "encoding.enabled=true",
+    "encoding.analyses=[latents, noise]",
+    "encoding.strengths=[0.25, 0.5]",
+    "encoding.n_components=20",
+    "encoding.n_boot=100",
 ]
 # Small pieces, a log of who does which, and in the first one each waits until all have come.
 SLOWLY = """
 import os, subprocess, time
+from dataclasses import replace
 from calcarine.diffusion import LatentDiffusion
+from calcarine.encoding import _split_models
 from calcarine.experiment import joined_run, reconstructions
+from calcarine.experiment.stages import STAGES
 from calcarine.features import store
+from calcarine.reporting import encoding_report
 
 reconstructions.GROUP = 4
 joined_run._POLL_SECONDS = 0.05
@@ -45,30 +56,38 @@ def in_small_pieces(self, space, provenance, count, shape, extract, chunk=64):
 
 def crew(name):
     with open(os.environ["LOG"]) as log:
-        return {line for line in log if line.startswith(name)}
+        return {line for line in log if line.split()[0] == name}
 
-def logged(name):
-    method, came = getattr(LatentDiffusion, name), []
+def logged(owner, name):
+    method, came = getattr(owner, name), []
     def waiting(self, *args, **kwargs):
         with open(os.environ["LOG"], "a") as log:
             log.write(f"{name} {os.getpid()}\\n")
-        if not came and name in os.environ["TOGETHER"]:
+        if not came and name in os.environ["TOGETHER"].split():
             end = time.monotonic() + 60
             while len(crew(name)) < int(os.environ["CREW"]) and time.monotonic() < end:
                 time.sleep(0.02)
             came.append(time.sleep(0.3))  # time to be killed
         return method(self, *args, **kwargs)
-    setattr(LatentDiffusion, name, waiting)
+    setattr(owner, name, waiting)
 
 def start_worker(command, **options):
-    python, flag, module, *arguments = command
-    assert (flag, module) == ("-m", "calcarine.experiment.joined_run")
+    if list(command[1:3]) != ["-m", "calcarine.experiment.joined_run"]:
+        return popen(command, **options)
+    python, _, _, *arguments = command
     script = "import slowly, sys; slowly.joined_run._main(sys.argv[1], int(sys.argv[2]))"
     return popen([python, "-c", script, *arguments], **options)
 
+STAGES["report"] = replace(STAGES["report"], run=lambda work: None)  # pages take long
+encoding_report.build_encoding_report = lambda run: None
 store.FeatureStore.get, subprocess.Popen = in_small_pieces, start_worker
-for name in ("encode", "generate"):
-    logged(name)
+for method in (
+    (LatentDiffusion, "encode"),
+    (LatentDiffusion, "generate"),
+    (_split_models.SplitModels, "_fit"),
+    (_split_models.SplitModels, "_fit_pair"),
+):
+    logged(*method)
 """
 COMMAND = """
 import json, sys
@@ -82,10 +101,11 @@ class Printed(Progress):
     def say(self, text):
         print(text, flush=True)
 
-folder, settings, workers = sys.argv[1:]
+folder, settings, workers, *dask = sys.argv[1:]
 experiment = load_experiment("takagi", None, json.loads(settings))
 try:
-    run_experiment(experiment, Path(folder), Printed(), workers=int(workers))
+    options = {"workers": int(workers), "dask": next(iter(dask), None)}
+    run_experiment(experiment, Path(folder), Printed(), **options)
 except CalcarineError as error:
     print(error)
     raise SystemExit(2)
@@ -103,9 +123,9 @@ def slowly(tmp_path_factory):
 def start(slowly):
     """Return a function that starts a run in a process."""
 
-    def start(folder, log, crew=1, together="", settings=SETTINGS, workers=1):
+    def start(folder, log, crew=1, together="", settings=SETTINGS, workers=1, dask=()):
         return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(folder), json.dumps(settings), str(workers)],
+            [sys.executable, "-c", COMMAND, str(folder), json.dumps(settings), str(workers), *dask],
             stdout=subprocess.PIPE,
             text=True,
             env={
@@ -124,7 +144,7 @@ def start(slowly):
 def done(log, what=""):
     """Return the processes that did something, and how often."""
     lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
-    pids = [int(pid) for name, pid in lines if name.startswith(what)]
+    pids = [int(pid) for name, pid in lines if what in ("", name)]
     return {pid: pids.count(pid) for pid in pids}
 
 
@@ -138,12 +158,11 @@ def until(true, process=None):
 
 
 def files(run):
-    """Content of a run's files, without what tells of the time and the place."""
-    skipped = {"manifest.json", "report.html"}
+    """Content of a run's files, without those that tell of the time, the place or chance."""
     return {
         str(file.relative_to(run)): file.read_bytes()
         for file in sorted(run.rglob("*"))
-        if file.is_file() and file.name not in skipped
+        if file.is_file() and file.name != "manifest.json" and file.suffix != ".html"
     }
 
 
@@ -158,17 +177,17 @@ def alone(start, tmp_path_factory):
 @pytest.mark.posix
 def test_processes_with_the_same_command_share_a_run(start, tmp_path, alone):
     log = tmp_path / "log"
-    processes = [start(tmp_path / "run", log, 3, "encode generate") for _ in range(3)]
+    processes = [start(tmp_path / "run", log, 3, "encode generate _fit") for _ in range(3)]
     for process in processes:
         assert process.wait() == 0, process.communicate()[0]
-    for what in ("encode", "generate"):
+    for what in ("encode", "generate", "_fit"):
         assert len(done(log, what)) == 3
     assert files(tmp_path / "run") == alone
     assert not (tmp_path / "run" / ".shared").exists()
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize("what", ["encode", "generate"])
+@pytest.mark.parametrize("what", ["encode", "generate", "_fit"])
 @pytest.mark.parametrize("who", ["the first", "the other"])
 def test_one_that_is_killed_costs_its_piece_and_nothing_else(start, tmp_path, alone, what, who):
     log = tmp_path / "log"
@@ -199,6 +218,66 @@ def test_workers_take_part_and_one_that_is_killed_is_reported(start, tmp_path, a
 
 
 @pytest.mark.posix
+def test_ranks_of_a_launcher_take_part(slowly, tmp_path, alone):
+    script = "import slowly, sys; from calcarine.cli.main import main; sys.exit(main())"
+    settings = [part for text in SETTINGS for part in ("--set", text)]
+    command = [sys.executable, "-c", script, "run", "--preset", "takagi", *settings]
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_PORT": str(port), "CREW": "2", "TOGETHER": "generate"}
+    shared |= {"LOG": str(tmp_path / "log"), "OMP_NUM_THREADS": "1"}
+    shared["PYTHONPATH"] = os.pathsep.join([str(slowly), *sys.path])
+    ranks = [
+        subprocess.Popen(
+            [*command, "--out", str(tmp_path / "run")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+    for process in ranks:
+        assert process.wait() == 0, process.communicate()[0]
+    assert set(done(tmp_path / "log", "generate")) == {process.pid for process in ranks}
+    assert files(tmp_path / "run") == alone
+
+
+@pytest.mark.posix
+def test_workers_of_a_dask_cluster_take_part_and_one_may_be_killed(start, slowly, tmp_path, alone):
+    log = tmp_path / "log"
+    environment = {"LOG": str(log), "CREW": "3", "TOGETHER": "generate", "OMP_NUM_THREADS": "1"}
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", env=environment
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(exec, f"import sys; sys.path.insert(0, {str(slowly)!r}); import slowly")
+        address = cluster.scheduler_address
+        first = start(tmp_path / "run", log, 3, "generate", dask=[address])
+        until(lambda: len(done(log, "generate")) == 3, first)
+        killed = next(pid for pid in done(log, "generate") if pid != first.pid)
+        os.kill(killed, signal.SIGKILL)
+        said = first.communicate()[0]
+        assert first.returncode == 0, said
+    assert files(tmp_path / "run") == alone
+
+
+def test_a_dask_cluster_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(joined_run, "_ANSWER_SECONDS", 0.2)
+    experiment = load_experiment("takagi", None, SETTINGS)
+    with pytest.raises(CalcarineError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9\b"):
+        run_experiment(experiment, tmp_path / "run", dask="tcp://127.0.0.1:9")
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        pytest.raises(CalcarineError, match="has no workers"),
+    ):
+        run_experiment(experiment, tmp_path / "run", dask=cluster.scheduler_address)
+
+
+@pytest.mark.posix
 def test_a_process_with_other_settings_is_refused_and_one_with_another_device_is_not(
     start, tmp_path
 ):
@@ -219,7 +298,7 @@ def test_a_process_with_other_settings_is_refused_and_one_with_another_device_is
 def test_other_data_than_those_of_the_first_process_are_refused(tmp_path, monkeypatch):
     experiment = load_experiment("takagi", None, SETTINGS)
     run = RunDirectory(tmp_path / "run", experiment)
-    monkeypatch.setattr(joined_run, "_is_free", lambda path: False)
+    monkeypatch.setattr(joined_run, "is_locked", lambda path: True)
     run.begin("features", "a key of other data")
     with run.sharing("features"), pytest.raises(CalcarineError, match=r"cannot share its stage"):
         joined_run.take_part(RunDirectory(tmp_path / "run"))

@@ -160,7 +160,7 @@ def test_a_process_that_never_comes_is_told(monkeypatch, tmp_path):
         with pytest.raises(CalcarineError, match=f"port {port}, which cannot be opened"):
             Leader(Launch(0, 2, "127.0.0.1", port))
     with pytest.raises(CalcarineError, match="Process 1 does not reach the first one"):
-        launched.follow(Launch(1, 2, "127.0.0.1", free_port()))
+        launched.follow(Launch(1, 2, "127.0.0.1", free_port()), lambda run: None)
 
 
 def test_another_program_at_the_port_does_no_harm():

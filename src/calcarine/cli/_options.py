@@ -11,6 +11,7 @@ import typer
 from calcarine.errors import SettingError
 
 __all__ = [
+    "DaskAddress",
     "DataFolder",
     "DatasetArgument",
     "DatasetName",
@@ -26,6 +27,7 @@ __all__ = [
     "Store",
     "SubjectName",
     "Transductive",
+    "Workers",
     "complete_preset",
     "complete_setting",
     "options_from",
@@ -108,6 +110,23 @@ Transductive = Annotated[
     typer.Option(
         "--allow-transductive",
         help="Allow test responses in the pool of Vis-Dec; all results then say so.",
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Processes of this machine that share features, pictures and encoding models; with "
+        "several GPUs, each has its own. The same command again, here or on another machine, takes "
+        "part too.",
+    ),
+]
+DaskAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Scheduler of a Dask cluster whose workers share them too, as tcp://node1:8786.",
     ),
 ]
 Store = Annotated[

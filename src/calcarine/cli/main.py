@@ -18,6 +18,7 @@ from calcarine.cli.ablation import ablate
 from calcarine.cli.audit import audit
 from calcarine.cli.bottleneck import bottleneck
 from calcarine.cli.datasets import datasets_app
+from calcarine.cli.many import many
 from calcarine.cli.run import demo, init, run
 from calcarine.cli.score import compare, score
 from calcarine.cli.seeds import seeds
@@ -43,7 +44,7 @@ app = typer.Typer(
 # Commands of stages that take more than the folder of a run, or work on other folders too.
 _OWN = {"audit": audit, "encode": encode, "pretrain": pretrain}
 _PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Experiments": (demo, run, init, seeds, settings, presets),
+    "Experiments": (demo, run, init, many, seeds, settings, presets),
     "Stages of a run": tuple(
         stage_command(stage.name, stage.title)
         for stage in STAGES.values()
@@ -123,7 +124,14 @@ def _run_once() -> None:
         with leading(launched):
             app()
     else:
-        raise SystemExit(follow(launched))
+        raise SystemExit(follow(launched, _take_part))
+
+
+def _take_part(run: Path) -> None:
+    from calcarine.experiment.joined_run import take_part
+    from calcarine.experiment.run_directory import RunDirectory
+
+    take_part(RunDirectory(run))
 
 
 _FOR_MEMORY = {

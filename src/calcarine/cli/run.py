@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from calcarine.cli._options import (
+    DaskAddress,
     DataFolder,
     DatasetName,
     ExperimentFile,
@@ -17,6 +18,7 @@ from calcarine.cli._options import (
     Store,
     SubjectName,
     Transductive,
+    Workers,
     with_flags,
 )
 from calcarine.cli._print import print_result
@@ -45,14 +47,8 @@ def run(
     subject: SubjectName = None,
     out: Out = None,
     allow_transductive: Transductive = False,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Processes of this machine that share features and pictures; with several GPUs, "
-            "each has its own. The same command again, here or on another machine, takes part too.",
-        ),
-    ] = 1,
+    workers: Workers = 1,
+    dask: DaskAddress = None,
     store: Store = None,
     settings: Settings = None,
 ) -> None:
@@ -73,7 +69,9 @@ def run(
         subject=subject,
     )
     out = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
-    print_result(run_experiment(experiment, out, ConsoleProgress(), workers=workers).path)
+    print_result(
+        run_experiment(experiment, out, ConsoleProgress(), workers=workers, dask=dask).path
+    )
 
 
 def init(

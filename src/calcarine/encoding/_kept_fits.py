@@ -64,7 +64,7 @@ class KeptFits:
         """Return the scores of a space, fitted only if they are not there."""
         if self._folder is None:
             return make()
-        file = self._folder / f"{self._name(space)}.npz"
+        file = self._folder / f"{self.name(space)}.npz"
         if not file.exists():
             made = make()
             _save_with(
@@ -88,7 +88,7 @@ class KeptFits:
         """
         if self._folder is None:
             return make()
-        names = " ".join(self._name(space) for space in without)
+        names = " ".join(self.name(space) for space in without)
         file = self._folder / f"{hashlib.sha256(names.encode()).hexdigest()[:32]}.npz"
         if not file.exists():
             made = make()
@@ -102,7 +102,7 @@ class KeptFits:
         unique = dict(zip(without, numbers["unique"], strict=True))
         return UniqueVariance(numbers["r2"], unique, predicted, without)
 
-    def _name(self, space: str) -> str:
+    def name(self, space: str) -> str:
         """Return the hash of a space with everything else that decides its results."""
         name = self._common.copy()
         name.update(f"{space} {self.digest(space)}".encode())

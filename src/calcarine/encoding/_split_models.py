@@ -93,6 +93,18 @@ class SplitModels:
             self._scores[name] = self._kept.scores(name, lambda: self._fit(name))
         return self._scores[name]
 
+    def fit(self, spaces: tuple[str, ...]) -> None:
+        """Fit one feature space alone, or two together."""
+        if len(spaces) == 1:
+            self.alone(spaces[0])
+        else:
+            self.together((spaces[0], spaces[1]))
+
+    def digest(self, name: str) -> str:
+        """Return the hash of all that decides the fits of a feature space."""
+        self._values(name)
+        return self._kept.name(name)
+
     def _fit(self, name: str) -> EncodingScores:
         return encode(self.responses, self._space(name), self._ids, **self._options)
 

@@ -10,8 +10,10 @@ blocks            blocks of the U-Net in these stages, and the best block of eac
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +32,7 @@ from calcarine.encoding.region_scores import normalised, region_table, unique_ta
 from calcarine.encoding.significance import correlation_p, discoveries, permutation_p
 from calcarine.errors import SettingError
 from calcarine.features.store import FeatureStore
+from calcarine.files.work_queue import WorkQueue
 from calcarine.linear import EDGE_SHARE
 
 __all__ = ["Analysis", "analyse", "edge_note"]
@@ -145,7 +148,7 @@ def analyse(
         Where principal components are kept instead, for other analyses of the same features and
         training stimuli.
     progress : callable, optional
-        Receives the name of each fit before it starts.
+        Receives the name of each fit before it starts; with ``folder`` once for each split.
 
     Returns
     -------
@@ -175,17 +178,97 @@ def analyse(
         )
     if plan is None:
         plan = AnalysisPlan(analyses=(), extra_feature_spaces=tuple(features))
+    folds = _models(
+        dataset,
+        splits,
+        features,
+        plan,
+        roi=roi,
+        train=train,
+        n_folds=n_folds,
+        alphas=alphas,
+        folder=folder,
+        store=store,
+    )
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _fit_all(folds, plan, Path(folder), progress)
+        progress = None
+    tests = _Tests(rate, null, n_permutations, n_boot, seed, alphas, ceiling)
+    return _Collector(dataset, roi, folds, plan, tests, progress).run()
+
+
+def fit_beside(
+    dataset: BrainDataset,
+    splits: Split | Sequence[Split] | None,
+    features: Mapping[str, Any],
+    plan: AnalysisPlan,
+    *,
+    folder: str | Path,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
+) -> None:
+    """Do fits of an analysis of another process, until none is left.
+
+    Parameters
+    ----------
+    dataset, splits, features, plan, folder, progress
+        As in the call of `analyse` in the other process; ``folder`` is one that both see.
+    **options
+        ``roi``, ``train``, ``n_folds``, ``alphas`` and ``store`` of that call.
+    """
+    _fit_all(
+        _models(dataset, splits, features, plan, folder=folder, **options),
+        plan,
+        Path(folder),
+        progress,
+    )
+
+
+def _models(
+    dataset: BrainDataset,
+    splits: Split | Sequence[Split] | None,
+    features: Mapping[str, Any],
+    plan: AnalysisPlan,
+    *,
+    roi: str,
+    train: TrainOn,
+    n_folds: int,
+    alphas: NDArray[np.float64] | None,
+    folder: str | Path | None = None,
+    store: FeatureStore | None = None,
+) -> list[SplitModels]:
+    """Return the models of each split, not yet fitted."""
     chosen = dataset.splits if splits is None else splits
-    chosen = [chosen] if isinstance(chosen, Split) else chosen
     kept = None if folder is None else Path(folder)
     if store is None and kept is not None:
         store = FeatureStore(kept / "components")
-    folds = [
+    return [
         SplitModels(dataset, split, roi, features, plan, n_folds, alphas, train, kept, store)
-        for split in chosen
+        for split in ([chosen] if isinstance(chosen, Split) else chosen)
     ]
-    tests = _Tests(rate, null, n_permutations, n_boot, seed, alphas, ceiling)
-    return _Collector(dataset, roi, folds, plan, tests, progress).run()
+
+
+def _fit_all(
+    folds: Sequence[SplitModels],
+    plan: AnalysisPlan,
+    folder: Path,
+    progress: Callable[[str], None] | None,
+) -> None:
+    """Make all fits that no other process makes; they are kept in the folder."""
+    progress = progress or (lambda text: None)
+    fits, elsewhere = plan.fits(), "a fit of another process"
+    # Pairs need what their spaces predict alone, which they would fit again.
+    for number in (1, 2):
+        pieces = [(fold, fit) for fit in fits if len(fit) == number for fold in folds]
+        named = [fold.digest(space) for fold, fit in pieces for space in fit]
+        name = hashlib.sha256(" ".join(named).encode()).hexdigest()[:16]
+        queue = WorkQueue(folder / f"fits-{name}", "which fits the same encoding models")
+        with closing(queue.work(len(pieces), lambda at: progress(elsewhere))) as numbers:
+            for at in numbers:
+                fold, fit = pieces[at]
+                progress(" and ".join(fit))
+                fold.fit(fit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,6 +78,11 @@ class AnalysisPlan:
         }
         return {name: pairs for name, pairs in together.items() if name in self.analyses}
 
+    def fits(self) -> list[tuple[str, ...]]:
+        """Return every fit: of one feature space alone, then of two together."""
+        pairs = [pair for pairs in self.pairs().values() for pair in pairs]
+        return [*((space,) for space in self.spaces()), *dict.fromkeys(pairs)]
+
     def spaces(self) -> list[str]:
         """Return every feature space that is needed."""
         alone = [space for spaces in self.alone().values() for space in spaces]

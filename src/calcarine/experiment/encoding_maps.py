@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import Analysis, AnalysisPlan, analyse
-from calcarine.encoding.analysis import edge_note
+from calcarine.encoding.analysis import edge_note, fit_beside
 from calcarine.errors import CalcarineError
 from calcarine.experiment.feature_files import read_feature_files
+from calcarine.experiment.progress import Advance
 from calcarine.features import extract_spaces
 from calcarine.files import atomic_write, write_text
 from calcarine.quality.reliability import estimate_reliability
@@ -37,8 +39,49 @@ def encode_voxels(work: Workspace) -> None:
     `calcarine.encoding.Analysis`) and summary.json. Until then finished fits are kept in
     ``encoding/fits``.
     """
+    config, plan = work.config.encoding, _plan(work)
+    _fits(work).mkdir(parents=True, exist_ok=True)
+    features = _features(work, plan)
+    ceiling, no_ceiling = _ceiling(work)
+    with _progress(work, plan) as advance:
+        analysis = analyse(
+            work.dataset,
+            work.splits,
+            features,
+            plan,
+            ceiling=ceiling,
+            rate=config.fdr_alpha,
+            null=config.null_distribution,
+            n_permutations=config.n_permutations,
+            n_boot=config.n_boot,
+            seed=work.config.evaluation.seed,
+            progress=lambda text: advance(1),
+            **_options(work),
+        )
+    if (note := edge_note(analysis.facts)) is not None:
+        work.progress.say(note)
+    _write(work, analysis, plan, no_ceiling)
+    shutil.rmtree(_fits(work), ignore_errors=True)
+
+
+def share_encoding(work: Workspace) -> None:
+    """Extract features and fit them beside the process that runs `encode_voxels`."""
+    plan = _plan(work)
+    features = _features(work, plan)
+    with _progress(work, plan) as advance:
+        fit_beside(
+            work.dataset,
+            work.splits,
+            features,
+            plan,
+            progress=lambda text: advance(1),
+            **_options(work),
+        )
+
+
+def _plan(work: Workspace) -> AnalysisPlan:
     config = work.config.encoding
-    plan = AnalysisPlan(
+    return AnalysisPlan(
         analyses=tuple(config.analyses),
         strengths=tuple(config.strengths),
         strength=work.config.generation.strength,
@@ -46,34 +89,23 @@ def encode_voxels(work: Workspace) -> None:
         extra_feature_spaces=config.extra_names,
         n_components=config.n_components,
     )
-    features = _features(work, plan)
-    ceiling, no_ceiling = _ceiling(work)
-    fits = sum(len(names) for names in plan.alone().values())
-    fits += sum(len(pairs) for pairs in plan.pairs().values())
-    with work.progress.track("Encoding models", fits) as advance:
-        analysis = analyse(
-            work.dataset,
-            work.splits,
-            features,
-            plan,
-            roi=config.roi,
-            train=config.train,
-            ceiling=ceiling,
-            rate=config.fdr_alpha,
-            null=config.null_distribution,
-            n_permutations=config.n_permutations,
-            n_folds=config.n_folds,
-            n_boot=config.n_boot,
-            alphas=np.geomspace(config.alpha_min, config.alpha_max, config.n_alphas),
-            seed=work.config.evaluation.seed,
-            folder=_fits(work),
-            store=work.shared_store,
-            progress=lambda text: advance(1),
-        )
-    if (note := edge_note(analysis.facts)) is not None:
-        work.progress.say(note)
-    _write(work, analysis, plan, no_ceiling)
-    shutil.rmtree(_fits(work), ignore_errors=True)
+
+
+def _options(work: Workspace) -> dict[str, Any]:
+    """Return what decides the fits, and where they are kept."""
+    config = work.config.encoding
+    return {
+        "roi": config.roi,
+        "train": config.train,
+        "n_folds": config.n_folds,
+        "alphas": np.geomspace(config.alpha_min, config.alpha_max, config.n_alphas),
+        "folder": _fits(work),
+        "store": work.shared_store,
+    }
+
+
+def _progress(work: Workspace, plan: AnalysisPlan) -> AbstractContextManager[Advance]:
+    return work.progress.track("Encoding models", len(plan.fits()) * len(work.splits))
 
 
 def blocks_of(work: Workspace) -> tuple[str, ...]:

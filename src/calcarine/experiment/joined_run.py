@@ -13,22 +13,25 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from calcarine.devices import tf32_products
-from calcarine.errors import CalcarineError, FolderInUseError, SettingError
+from calcarine.errors import CalcarineError, SettingError, need_extra
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.stages import STAGES, run_keys
 from calcarine.experiment.workspace import Workspace
-from calcarine.files.locks import LOCK_NAME, folder_lock
+from calcarine.files.locks import is_locked
 
-__all__ = ["run_to_join", "start_workers", "take_part"]
+__all__ = ["run_to_join", "start_on_dask", "start_workers", "take_part"]
 
 _POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 30.0
 _START_SECONDS = 2.0  # between taking the lock of a run and allowing others to take part
 
 
@@ -59,7 +62,9 @@ def run_to_join(path: Path, experiment: Experiment) -> RunDirectory | None:
     return run if same else None
 
 
-def take_part(run: RunDirectory, progress: Progress | None = None) -> None:
+def take_part(
+    run: RunDirectory, progress: Progress | None = None, *, while_led: bool = False
+) -> None:
     """Do pieces of the stages of a run, until the process that leads it has ended.
 
     Parameters
@@ -67,6 +72,9 @@ def take_part(run: RunDirectory, progress: Progress | None = None) -> None:
     run : RunDirectory
     progress : Progress, optional
         Silent by default.
+    while_led : bool
+        Return already when the other process has no more work to share, for one that waits for
+        this.
 
     Raises
     ------
@@ -76,7 +84,7 @@ def take_part(run: RunDirectory, progress: Progress | None = None) -> None:
     """
     work: Workspace | None = None
     shared = set()
-    while not _is_free(run.path):
+    while is_locked(run.path) and not (while_led and not RunDirectory.is_led_at(run.path)):
         for about in run.shared_stages():
             opened = about["stage"], about["time"]
             if opened in shared:
@@ -99,17 +107,6 @@ def _share(work: Workspace, name: str, key: str) -> None:
     assert stage.share is not None
     with explain_memory(work.config, stage), tf32_products(work.config.compute.tf32):
         stage.share(work)
-
-
-def _is_free(path: Path) -> bool:
-    if not (path / LOCK_NAME).exists():
-        return True
-    # Its process may have been killed. To try the lock in any case would keep it from others.
-    try:
-        with folder_lock(path):
-            return True
-    except FolderInUseError:
-        return False
 
 
 @contextmanager
@@ -159,6 +156,69 @@ def start_workers(run: RunDirectory, count: int, progress: Progress) -> Iterator
                 reason = lines[-1] if lines else f"exit status {process.returncode}"
                 progress.say(f"Worker {number} ended early, and others did its work: {reason}")
             log.unlink(missing_ok=True)
+
+
+@contextmanager
+def start_on_dask(run: RunDirectory, address: str | None, progress: Progress) -> Iterator[None]:
+    """Let all workers of a Dask cluster take part in a run while it is led in a block.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        A run that this process is about to lead, in a folder that all workers see.
+    address : str, optional
+        Of the scheduler, as ``tcp://node1:8786``; None for no cluster.
+    progress : Progress
+        Says which of the workers ended with an error.
+
+    Raises
+    ------
+    CalcarineError
+        If Dask is not installed, no scheduler answers, or it has no workers.
+    """
+    if address is None:
+        yield
+        return
+    need_extra("cluster", "distributed")
+    distributed: Any = import_module("distributed")  # without types
+    try:
+        client = distributed.Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise SettingError(
+            f"No Dask scheduler answers at {address} ({_line(error)}); give its address, for "
+            "example tcp://node1:8786."
+        ) from error
+    with client:
+        names = list(client.run(os.getpid))
+        if not names:
+            raise SettingError(f"The Dask scheduler at {address} has no workers; start some.")
+        path = str(run.path.resolve())
+        options = {"pure": False, "allow_other_workers": True}
+        tasks = [client.submit(_take_part_at, path, workers=[name], **options) for name in names]
+        try:
+            yield
+        finally:
+            # A worker that was killed may not come again.
+            with client.as_current(), suppress(TimeoutError):
+                distributed.wait(tasks, timeout=_ANSWER_SECONDS)
+            for name, task in zip(names, tasks, strict=True):
+                if task.status == "error":
+                    progress.say(
+                        f"The Dask worker {name} ended early, and others did its work: "
+                        f"{_line(task.exception())}"
+                    )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _take_part_at(path: str) -> None:
+    """Take part in a run that another process is about to lead."""
+    end = time.monotonic() + _START_SECONDS
+    while not RunDirectory.is_led_at(Path(path)) and time.monotonic() < end:
+        time.sleep(0.1)
+    take_part(RunDirectory(Path(path)), while_led=True)
 
 
 def _environment(number: int, threads: int) -> dict[str, str]:

@@ -15,7 +15,7 @@ from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.visdec.settings import merge_settings
 
-__all__ = ["load_experiment"]
+__all__ = ["load_experiment", "read_settings_file"]
 
 # Settings of a preset's data set that hold for any other data set too.
 _OF_ANY_DATASET = {"zscore_sessions"}
@@ -59,7 +59,7 @@ def load_experiment(
     >>> load_experiment("takagi", settings=["generation.steps=20"]).generation.steps
     20
     """
-    tree: dict[str, Any] = _read_yaml(file) if file is not None else {}
+    tree: dict[str, Any] = read_settings_file(file) if file is not None else {}
     if preset is not None and _is_whole(tree) and tree.get("preset") != preset:
         raise SettingError(
             f"{file} has all its settings already, which --preset {preset} would not change; leave "
@@ -159,7 +159,14 @@ def _dataset_name(*trees: dict[str, Any]) -> str:
     return DatasetConfig().name
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_settings_file(file: Path) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises
+    ------
+    CalcarineError
+        If the file is missing, cannot be read, or describes a data set.
+    """
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,8 +139,11 @@ def _make_groups(
     """Make the groups that no other process makes; those that exist are kept."""
     groups = [(job, group) for job in jobs for group in job.groups()]
     root = work.run.reconstructions
-    with work.progress.track("Pictures", sum(len(group) for _, group in groups)) as advance:
-        for number in queue.work(len(groups), lambda other: advance(len(groups[other][1]))):
+    with (
+        work.progress.track("Pictures", sum(len(group) for _, group in groups)) as advance,
+        closing(queue.work(len(groups), lambda n: advance(len(groups[n][1])))) as numbers,
+    ):
+        for number in numbers:
             job, group = groups[number]
             files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
             if all(made.holds(file) for file in files):

@@ -114,8 +114,8 @@ class RunDirectory:
             yield
         finally:
             (shared / _LED).unlink(missing_ok=True)
-        with suppress(OSError):  # of a stage that was interrupted under other settings
-            shared.rmdir()
+            with suppress(OSError):  # not empty: a stage was interrupted
+                shared.rmdir()
 
     @staticmethod
     def is_led_at(path: Path) -> bool:
@@ -211,6 +211,10 @@ class RunDirectory:
             )
         self.made(stage).finish()
         write_text(self._marker(stage), json.dumps({"key": key, "done": True}))
+
+    def has_finished(self, stage: str) -> bool:
+        """Return whether a stage was finished, with whatever settings."""
+        return bool(self._state(stage).get("done", False))
 
     def require(self, stage: str, key: str) -> None:
         """Raise a `CalcarineError` unless a stage is finished under this key."""

@@ -10,7 +10,7 @@ from calcarine import datasets
 from calcarine.devices import tf32_products
 from calcarine.errors import FolderInUseError, SettingError
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.joined_run import run_to_join, start_workers, take_part
+from calcarine.experiment.joined_run import run_to_join, start_on_dask, start_workers, take_part
 from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory, opened_run
@@ -19,6 +19,7 @@ from calcarine.experiment.stages import STAGES, run_keys
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import remove_partial_files
 from calcarine.files.locks import folder_lock
+from calcarine.training.launched import leader
 
 __all__ = ["check_experiment", "run_experiment", "run_one_stage", "run_stage", "start_run"]
 
@@ -29,6 +30,8 @@ def run_experiment(
     progress: Progress | None = None,
     trained: Path | None = None,
     workers: int = 1,
+    dask: str | None = None,
+    join: bool = True,
 ) -> RunDirectory:
     """Run all stages of an experiment, or what is left of them.
 
@@ -45,7 +48,12 @@ def run_experiment(
     trained : Path, optional
         See :class:`calcarine.experiment.workspace.Workspace`.
     workers : int
-        Number of processes of this machine that share features and pictures, this one included.
+        Number of processes of this machine that share features, pictures and encoding models,
+        this one included.
+    dask : str, optional
+        Address of the scheduler of a Dask cluster whose workers share them too.
+    join : bool
+        Take part in the run of another process; False refuses it.
 
     Returns
     -------
@@ -53,8 +61,11 @@ def run_experiment(
 
     Raises
     ------
+    FolderInUseError
+        If another process does something else in the folder, or runs the experiment and ``join``
+        is False.
     CalcarineError
-        If another process does something else in the folder, or the experiment cannot be run.
+        If the experiment cannot be run.
     """
     from calcarine.experiment.scoring import missing_networks
 
@@ -72,22 +83,29 @@ def run_experiment(
             try:
                 run = stack.enter_context(opened_run(out, experiment))
             except FolderInUseError:
-                joined = None if trained else run_to_join(out, experiment)
+                joined = run_to_join(out, experiment) if join and trained is None else None
                 if joined is None:
                     raise
             else:
                 if trained is not None:
                     # Networks that several runs share are trained by one of them at a time.
                     stack.enter_context(folder_lock(trained))
-                _lead(Workspace(run, progress, trained), workers)
+                _lead(Workspace(run, progress, trained), workers, dask)
                 return run
         progress.say(f"Another process runs this experiment in {out}; this one takes part.")
         take_part(joined, progress)
 
 
-def _lead(work: Workspace, workers: int) -> None:
+def _lead(work: Workspace, workers: int, dask: str | None) -> None:
     """Run the stages of an experiment; other processes may take part."""
-    with work.run.led(), start_workers(work.run, workers - 1, work.progress):
+    with (
+        start_on_dask(work.run, dask, work.progress),
+        work.run.led(),
+        start_workers(work.run, workers - 1, work.progress),
+    ):
+        first = leader()
+        if first is not None and work.trained is None:
+            first.announce(work.run.path)
         for name, stage in STAGES.items():
             if stage.enabled(work.config):
                 run_stage(work, name)

@@ -31,6 +31,12 @@ def _encode(work: Workspace) -> None:
     build_encoding_report(work.run.path)
 
 
+def _share_encoding(work: Workspace) -> None:
+    from calcarine.experiment.encoding_maps import share_encoding
+
+    share_encoding(work)
+
+
 def _fit(work: Workspace) -> None:
     from calcarine.experiment.decoders import fit_decoders
 
@@ -212,6 +218,7 @@ _ALL = (
         name="encode",
         title="Map which parts of the diffusion model predict which voxels.",
         run=_encode,
+        share=_share_encoding,
         key=keys.encode_key,
         enabled=lambda config: config.encoding.enabled,
         switches=("encoding.enabled",),

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,10 +232,11 @@ class FeatureStore:
             chunk = self._begun_with(part, chunk, queue)
             arrays = {space.name: self._open(part, space, count, chunk, queue) for space in spaces}
         pieces = [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
-        for number in queue.work(len(pieces)):
-            values = extract(pieces[number])
-            for name, array in arrays.items():
-                array[pieces[number]] = values[name]
+        with closing(queue.work(len(pieces))) as numbers:
+            for number in numbers:
+                values = extract(pieces[number])
+                for name, array in arrays.items():
+                    array[pieces[number]] = values[name]
         with queue.one_at_a_time():
             for space in spaces:
                 if not self.has(space):

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from calcarine.errors import FolderInUseError
 from calcarine.files.local_files import read_json
 
-__all__ = ["LOCK_NAME", "folder_lock"]
+__all__ = ["LOCK_NAME", "folder_lock", "is_locked"]
 
 LOCK_NAME = ".calcarine.lock"
 _LONGEST_COMMAND = 200
@@ -81,6 +81,21 @@ def folder_lock(folder: str | Path, *, wait: bool = False, writes: bool = True) 
         if lock is not None:
             _release(path, lock)
         _leave(path)
+
+
+def is_locked(folder: str | Path) -> bool:
+    """Return whether another process works in a folder.
+
+    The lock is tried only where its file exists: to hold it, even for a moment, would keep it
+    from others.
+    """
+    if not (Path(folder) / LOCK_NAME).exists():
+        return False
+    try:
+        with folder_lock(folder, writes=False):
+            return False
+    except FolderInUseError:
+        return True
 
 
 def _enter(path: Path) -> bool:

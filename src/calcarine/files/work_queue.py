@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -38,7 +38,8 @@ class WorkQueue:
     Parameters
     ----------
     folder : Path
-        Shared by the processes; made when missing.
+        Shared by the processes; made when missing. Where the folder that it lies in is missing,
+        the work has ended, and no piece is left.
     what : str
         What another process does meanwhile, for the note after a long wait.
     lease : float
@@ -52,19 +53,21 @@ class WorkQueue:
         lease: float = _LEASE_SECONDS,
     ) -> None:
         self._folder, self._what, self._lease_seconds = folder, what, lease
-        folder.mkdir(parents=True, exist_ok=True)
         # Taking a lock makes its folder again, so that the folder alone does not say whether
         # another process has finished and removed it.
         self._begun = folder / "begun"
-        self._begun.touch()
+        with suppress(FileNotFoundError):
+            folder.mkdir(exist_ok=True)
+            self._begun.touch()
         self._seen: dict[Path, tuple[int, float]] = {}
         self._remarks: dict[int, str] = {}
         self._waited, self._warned = 0.0, False
 
-    def work(self, count: int, elsewhere: Callable[[int], None] | None = None) -> Iterator[int]:
+    def work(self, count: int, elsewhere: Callable[[int], None] | None = None) -> Generator[int]:
         """Yield the pieces to do in this process, until all are done by some process.
 
-        A piece counts as done when the caller asks for the next one.
+        A piece counts as done when the caller asks for the next one. Close the iterator where an
+        error may end the loop (`contextlib.closing`), so that the piece is free at once.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A command that srun or torchrun starts several times: the first does it, the others train along.
+"""A command that srun or torchrun starts several times: the first does it, the others take part.
 
 A light import: torch waits until there is something to train.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
@@ -91,6 +91,7 @@ class Leader:
     def __init__(self, launch: Launch) -> None:
         self.size = launch.size
         self._others: list[Connection] = []
+        self._run: str | None = None
         self._came = threading.Condition()
         self._closed = False
         host = "" if launch.host != "127.0.0.1" else launch.host
@@ -113,6 +114,8 @@ class Leader:
                 time.sleep(_BETWEEN_TRIES)
                 continue  # a program that is not one of the others
             with self._came:
+                if self._run is not None:
+                    _send(connection, {"run": self._run})
                 self._others.append(connection)
                 self._came.notify_all()
 
@@ -124,6 +127,13 @@ class Leader:
                 "came; look at the messages of the launcher."
             )
         self._send({"training": str(file.resolve())})
+
+    def announce(self, run: Path) -> None:
+        """Let the other processes take part in a run, those too that come later."""
+        with self._came:
+            self._run = str(run.resolve())
+            for connection in self._others:
+                _send(connection, {"run": self._run})
 
     def _all_came(self, timeout: float) -> bool:
         with self._came:
@@ -157,6 +167,11 @@ class Leader:
             connection.send_bytes(json.dumps(message).encode())
 
 
+def _send(connection: Connection, message: dict[str, object]) -> None:
+    with suppress(OSError):  # one that has ended; a training would say so
+        connection.send_bytes(json.dumps(message).encode())
+
+
 @contextmanager
 def leading(launch: Launch) -> Iterator[None]:
     """Lead the other processes while a block runs."""
@@ -169,8 +184,15 @@ def leading(launch: Launch) -> Iterator[None]:
         _leader = None
 
 
-def follow(launch: Launch) -> int:
-    """Join the trainings of the first process until it ends, and do nothing else.
+def follow(launch: Launch, take_part: Callable[[Path], None]) -> int:
+    """Join the trainings of the first process until it ends, and take part in its runs.
+
+    Parameters
+    ----------
+    launch : Launch
+    take_part : callable
+        Receives the folder of a run that the first process leads, in a thread; returns when the
+        run ends.
 
     Returns
     -------
@@ -183,6 +205,10 @@ def follow(launch: Launch) -> int:
             message = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return 1  # the first process ended, and says why
+        if "run" in message:
+            arguments = launch, take_part, Path(message["run"])
+            threading.Thread(target=_take_part, args=arguments, daemon=True).start()
+            continue
         if "training" not in message:
             return 0
         try:
@@ -195,6 +221,20 @@ def follow(launch: Launch) -> int:
                 connection.send_bytes(json.dumps({"failed": said}).encode())
             print(f"calcarine: process {launch.rank}: {said}", file=sys.stderr, flush=True)
             return 1
+
+
+def _take_part(launch: Launch, take_part: Callable[[Path], None], run: Path) -> None:
+    """Take part in a run, on the GPU of this process; others do the work if it cannot."""
+    try:
+        import torch
+
+        if (gpus := torch.cuda.device_count()) > 1:
+            local = os.environ.get("SLURM_LOCALID") or os.environ.get("LOCAL_RANK") or "0"
+            torch.cuda.set_device(int(local) % gpus)
+        take_part(run)
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        print(f"calcarine: process {launch.rank}: {said}", file=sys.stderr, flush=True)
 
 
 def _connect(launch: Launch) -> Connection:
